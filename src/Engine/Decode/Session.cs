@@ -1,0 +1,187 @@
+using Tiller.Control;
+using Tiller.Model;
+using Tiller.Tensors;
+
+namespace Tiller.Decode;
+
+/// <summary>Which tokens a feedback law moves.</summary>
+public enum SteeredTokens
+{
+    /// <summary>The prompt's last token and every generated one, as the paper does with cached decoding.</summary>
+    Last,
+
+    /// <summary>Every prompt token too (A-LQR+).</summary>
+    All,
+}
+
+/// <summary>The prompt and the tokens asked for do not fit the model's context.</summary>
+public sealed class ContextLengthException : TillerException
+{
+    /// <summary>Creates the error.</summary>
+    public ContextLengthException(long tokens, int context)
+        : base($"{tokens} tokens do not fit the model's context of {context}. Shorten the prompt or ask for fewer new tokens.")
+    {
+        Tokens = tokens;
+        Context = context;
+    }
+
+    /// <summary>Tokens that would have to be held.</summary>
+    public long Tokens { get; }
+
+    /// <summary>Tokens the model can hold.</summary>
+    public int Context { get; }
+}
+
+/// <summary>
+/// One sequence being decoded: keys and values, scratch, and what a feedback law remembers. Not thread-safe; many sessions of one
+/// model run side by side. Stepping allocates nothing on the managed heap.
+/// </summary>
+public sealed class Session : IDisposable
+{
+    // Bounds the scratch of a long prompt; a row's result does not depend on the chunk it is in beyond rounding.
+    private const int PrefillChunk = 256;
+
+    private readonly LanguageModel _model;
+    private readonly KvCache _cache;
+    private readonly Activations _activations;
+    private readonly RowBatch _rows = new();
+    private readonly DeviceBuffer _logitsOnDevice;
+    private readonly float[] _logits;
+    private readonly SteeredTokens _steered;
+    private SteeringState? _steering;
+
+    /// <summary>Starts an empty sequence.</summary>
+    /// <param name="model">Stays alive longer than the session.</param>
+    /// <param name="law">Steers from the first token on; null for the plain model.</param>
+    /// <param name="steered">Which tokens the law moves.</param>
+    /// <exception cref="ModelMismatchException">The law is for another shape of model.</exception>
+    public Session(LanguageModel model, FeedbackLaw? law = null, SteeredTokens steered = SteeredTokens.Last)
+    {
+        _model = model;
+        _steered = steered;
+        _steering = law is null ? null : model.NewSteering(law);
+        _cache = model.NewCache();
+        _activations = model.NewActivations();
+        _logits = new float[model.Config.V];
+        _logitsOnDevice = model.Ops.Allocate(4L * model.Config.V);
+    }
+
+    /// <summary>Tokens held.</summary>
+    public int Length { get; private set; }
+
+    /// <summary>The model being run.</summary>
+    public LanguageModel Model => _model;
+
+    /// <summary>What the law last read and did; null when plain.</summary>
+    public SteeringState? Steering => _steering;
+
+    /// <summary>Logits after the last token // (V).</summary>
+    public ReadOnlySpan<float> Logits => _logits;
+
+    internal KvCache Cache => _cache;
+
+    /// <summary>Steers with <paramref name="law"/> from the next token on; null stops steering. Changing λ is this call.</summary>
+    /// <exception cref="ModelMismatchException">The law is for another shape of model.</exception>
+    public void Use(FeedbackLaw? law)
+    {
+        if (law is null)
+        {
+            _steering?.Dispose();
+            _steering = null;
+        }
+        else if (_steering is null)
+        {
+            _steering = _model.NewSteering(law);
+        }
+        else
+        {
+            using var check = _model.NewSteering(law);
+            _steering.Use(law);
+        }
+    }
+
+    /// <summary>Appends several tokens.</summary>
+    /// <param name="ids">At least one.</param>
+    /// <param name="cancellationToken">Looked at between blocks; a cancelled call appends nothing.</param>
+    /// <returns>Logits after the last of them // (V), valid until the next call.</returns>
+    /// <exception cref="ContextLengthException">They do not fit.</exception>
+    public ReadOnlySpan<float> Prefill(ReadOnlySpan<int> ids, CancellationToken cancellationToken = default)
+    {
+        if (ids.IsEmpty)
+        {
+            throw new ArgumentException("A prompt needs at least one token: add a beginning-of-text token or some text.", nameof(ids));
+        }
+
+        Prepare(ids);
+        for (int begin = 0; begin < ids.Length; begin += PrefillChunk)
+        {
+            int count = Math.Min(PrefillChunk, ids.Length - begin);
+            _rows.Clear();
+            for (int i = begin; i < begin + count; i++)
+            {
+                bool steered = _steered == SteeredTokens.All || i == ids.Length - 1;
+                _rows.Add(ids[i], Length + i, _cache, steered ? _steering : null);
+            }
+
+            _activations.Reserve(_rows.Total);
+            _model.Run(_rows, _activations, cancellationToken);
+        }
+
+        return ReadLogits(ids.Length, _rows.Values - 1);
+    }
+
+    /// <summary>Appends one token.</summary>
+    /// <returns>Logits after it // (V), valid until the next call.</returns>
+    /// <exception cref="ContextLengthException">The context is full.</exception>
+    public ReadOnlySpan<float> Step(int id, CancellationToken cancellationToken = default)
+    {
+        Prepare([id]);
+        _rows.Clear();
+        _rows.Add(id, Length, _cache, _steering);
+        _activations.Reserve(1);
+        _model.Run(_rows, _activations, cancellationToken);
+        return ReadLogits(1, 0);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _steering?.Dispose();
+        _cache.Dispose();
+        _activations.Dispose();
+        _logitsOnDevice.Dispose();
+    }
+
+    /// <summary>Checks the next tokens and makes room for them.</summary>
+    internal void Prepare(ReadOnlySpan<int> ids)
+    {
+        int bad = ids.IndexOfAnyExceptInRange(0, _model.Config.V - 1);
+        if (bad >= 0)
+        {
+            throw new ArgumentOutOfRangeException(nameof(ids), ids[bad], $"A token id must be in 0..{_model.Config.V - 1}.");
+        }
+
+        long needed = (long)Length + ids.Length;
+        if (needed > _model.Config.MaxPositions)
+        {
+            throw new ContextLengthException(needed, _model.Config.MaxPositions);
+        }
+
+        _cache.Reserve((int)needed, Length);
+    }
+
+    /// <summary>Counts tokens that have been run and takes their logits from the device.</summary>
+    internal void Advance(int tokens, Floats logits, int row)
+    {
+        _model.Ops.DownloadRow(logits, row, _logits);
+        Length += tokens;
+    }
+
+    private ReadOnlySpan<float> ReadLogits(int tokens, int row)
+    {
+        var logits = new Floats(_logitsOnDevice.Address, 1, _logits.Length);
+        _model.Head(_activations, row, 1, logits);
+        Advance(tokens, logits, 0);
+        return _logits;
+    }
+}

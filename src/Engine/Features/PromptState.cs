@@ -1,0 +1,117 @@
+using Tiller.Model;
+using Tiller.Tensors;
+
+namespace Tiller.Features;
+
+/// <summary>
+/// A prompt's last token at every depth of the plain model: x_0 .. x_L, and, where kept, the keys and values of all its tokens, so that
+/// any block can be run or linearised there again.
+/// </summary>
+internal sealed class PromptState : IDisposable
+{
+    // Rows in one pass; bounds the scratch.
+    private const int RowsPerPass = 256;
+
+    private PromptState(int position, float[][] x, KvCache? cache) => (Position, X, Cache) = (position, x, cache);
+
+    /// <summary>Position of the last token.</summary>
+    public int Position { get; }
+
+    /// <summary>x_0 .. x_L // (L+1, D).</summary>
+    public float[][] X { get; }
+
+    /// <summary>Keys and values, or null where they were not kept.</summary>
+    public KvCache? Cache { get; }
+
+    /// <summary>Runs every prompt once. Prompts of different lengths share passes without padding.</summary>
+    /// <param name="model">The plain model.</param>
+    /// <param name="prompts">Token ids, each at least one.</param>
+    /// <param name="keepCaches">Keep keys and values: 8 L G E bytes per token.</param>
+    /// <param name="done">Told how many prompts have been run.</param>
+    /// <param name="cancellationToken">Looked at between blocks.</param>
+    public static IReadOnlyList<PromptState> Collect(
+        LanguageModel model, IReadOnlyList<int[]> prompts, bool keepCaches, IProgress<int>? done, CancellationToken cancellationToken)
+    {
+        var caches = new KvCache?[prompts.Count];
+        var states = new float[prompts.Count][][];
+        using var a = model.NewActivations();
+        var rows = new RowBatch();
+        var last = new List<(int Row, int Prompt)>();
+        try
+        {
+            for (int i = 0; i < prompts.Count; i++)
+            {
+                caches[i] = model.NewCache();
+                caches[i]!.Reserve(prompts[i].Length, used: 0);
+                for (int t = 0; t < prompts[i].Length; t++)
+                {
+                    if (rows.Values == RowsPerPass)
+                    {
+                        Pass(i);
+                    }
+
+                    if (t == prompts[i].Length - 1)
+                    {
+                        last.Add((rows.Values, i));
+                    }
+
+                    rows.Add(prompts[i][t], t, caches[i]!);
+                }
+            }
+
+            Pass(prompts.Count);
+            return [.. prompts.Select((p, i) => new PromptState(p.Length - 1, states[i], keepCaches ? caches[i] : null))];
+        }
+        catch
+        {
+            foreach (var cache in caches)
+            {
+                cache?.Dispose();
+            }
+
+            throw;
+        }
+
+        void Pass(int current)
+        {
+            a.Reserve(rows.Values);
+            foreach (var (_, prompt) in last)
+            {
+                states[prompt] = new float[model.Config.L + 1][];
+            }
+
+            model.Embed(rows, a);
+            Capture(0);
+            for (int k = 0; k < model.Config.L; k++)
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+                model.Forward(k, rows, a);
+                a.Advance();
+                Capture(k + 1);
+            }
+
+            foreach (var (_, prompt) in last)
+            {
+                if (!keepCaches)
+                {
+                    caches[prompt]!.Dispose();
+                }
+            }
+
+            rows.Clear();
+            last.Clear();
+            done?.Report(current);
+        }
+
+        void Capture(int k)
+        {
+            foreach (var (row, prompt) in last)
+            {
+                states[prompt][k] = new float[model.Config.D];
+                model.Ops.DownloadRow(a.X, row, states[prompt][k]);
+            }
+        }
+    }
+
+    public void Dispose() => Cache?.Dispose();
+}

@@ -1,0 +1,38 @@
+using Tiller.Checkpoint;
+using Tiller.Tensors;
+
+namespace Tiller.Model;
+
+/// <summary>
+/// One decoder block, for every family: Llama, Mistral, Qwen r = x + Attn(N1 x), y = r + MLP(N2 r); Gemma-2
+/// r = x + N2 Attn(N1 x), y = r + N4 MLP(N3 r). MATH.md §9.
+/// </summary>
+internal static class Block
+{
+    /// <summary>y = f_k(x) + u_k for value rows.</summary>
+    /// <remarks>
+    /// With tangent rows in the batch this is also the pushforward: dy = A_k dx (+ du_k). Earlier tokens enter through their cached
+    /// keys and values, which are constants; a tangent's own query, key and value all move.
+    /// </remarks>
+    public static void Forward(Ops ops, ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a)
+    {
+        ops.NormQkv(c, k, w, rows, a);
+        ops.Attend(c, k, rows, a);
+        ops.ProjectOutput(c, w, rows, a);
+        ops.NormGateUp(c, w, rows, a);
+        ops.ProjectDown(c, k, w, rows, a);
+    }
+
+    /// <summary>
+    /// x̄ = A_k' ȳ: takes <see cref="Cotangents.Stream"/> from the block's output to its input, at the values that
+    /// <see cref="Forward"/> left in <paramref name="a"/>. Of the plain block: a feedback law's own derivative is not included.
+    /// </summary>
+    public static void Pullback(Ops ops, ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a, RowGroups groups, Cotangents y)
+    {
+        ops.PullDown(c, w, rows, a, groups, y);
+        ops.PullGateUp(c, w, rows, a, groups, y);
+        ops.PullOutput(c, w, rows, a, groups, y);
+        ops.PullAttend(c, k, rows, a, groups, y);
+        ops.PullQkv(c, w, rows, a, groups, y);
+    }
+}

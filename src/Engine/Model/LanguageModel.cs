@@ -1,0 +1,155 @@
+using Tiller.Checkpoint;
+using Tiller.Control;
+using Tiller.Tensors;
+using Tiller.Tokens;
+
+namespace Tiller.Model;
+
+/// <summary>How to load a model.</summary>
+public sealed record LoadOptions
+{
+    /// <summary>Threads that share one step on the CPU; 0 (default) takes one per processor.</summary>
+    public int Threads { get; init; }
+
+    /// <summary>Told the bytes of weights read so far.</summary>
+    public IProgress<long>? Progress { get; init; }
+}
+
+/// <summary>
+/// A checkpoint ready to run: configuration, tokenizer, weights on a device. Immutable after loading and safe to share between threads;
+/// each sequence has its own <c>Session</c>. Dispose it after the last session.
+/// </summary>
+public sealed class LanguageModel : IDisposable
+{
+    private readonly ModelWeights _weights;
+    private readonly Lazy<ChatFormat> _chat;
+
+    private LanguageModel(string directory, ModelConfig config, Tokenizer tokenizer, string fingerprint, Ops ops, ModelWeights weights, IReadOnlyList<string> warnings)
+    {
+        (Directory, Config, Tokenizer, Fingerprint, Ops, _weights, Warnings) = (directory, config, tokenizer, fingerprint, ops, weights, warnings);
+        _chat = new Lazy<ChatFormat>(() => ChatFormat.Load(directory, tokenizer));
+    }
+
+    /// <summary>The checkpoint's folder.</summary>
+    public string Directory { get; }
+
+    /// <summary>Shape and family.</summary>
+    public ModelConfig Config { get; }
+
+    /// <summary>Text to ids and back.</summary>
+    public Tokenizer Tokenizer { get; }
+
+    /// <summary>How messages become ids.</summary>
+    /// <exception cref="TillerException">The checkpoint has no chat template, or one Tiller does not know.</exception>
+    public ChatFormat Chat => _chat.Value;
+
+    /// <summary>SHA-256 over config.json, the tensors' names, types and shapes, and tokenizer.json: what a controller is bound to.</summary>
+    public string Fingerprint { get; }
+
+    /// <summary>What runs the arithmetic.</summary>
+    public string Device => Ops.Device;
+
+    /// <summary>Bytes of weights on the device.</summary>
+    public long WeightsInBytes => _weights.SizeInBytes;
+
+    /// <summary>Oddities of the checkpoint that did not keep it from loading.</summary>
+    public IReadOnlyList<string> Warnings { get; }
+
+    internal Ops Ops { get; }
+
+    /// <summary>Loads a Hugging Face checkpoint folder.</summary>
+    /// <param name="directory">Holds config.json, tokenizer.json and model.safetensors or its shards.</param>
+    /// <param name="options">Null for the defaults.</param>
+    /// <param name="cancellationToken">Looked at between chunks of 8 MiB.</param>
+    /// <exception cref="TillerException">A file is missing, malformed or of an unknown family; or memory is short.</exception>
+    public static LanguageModel Load(string directory, LoadOptions? options = null, CancellationToken cancellationToken = default)
+    {
+        options ??= new LoadOptions();
+        using var folder = CheckpointFolder.Open(directory);
+        var config = ModelConfigReader.Read(directory);
+        var tokenizer = Tokenizer.Load(directory);
+        if (tokenizer.VocabularySize > config.V)
+        {
+            throw new ModelMismatchException(
+                $"{directory}: tokenizer.json has ids up to {tokenizer.VocabularySize - 1}, but the embedding has {config.V} rows. " +
+                "tokenizer.json and the weights are of different models.");
+        }
+
+        var ops = new CpuOps(options.Threads);
+        try
+        {
+            var weights = ModelWeights.Load(ops, folder, config, options.Progress, cancellationToken);
+            return new LanguageModel(directory, config, tokenizer, folder.Fingerprint, ops, weights, folder.Warnings);
+        }
+        catch
+        {
+            ops.Dispose();
+            throw;
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _weights.Dispose();
+        Ops.Dispose();
+    }
+
+    /// <summary>Scratch for batches of this model.</summary>
+    internal Activations NewActivations() => new(Ops, Config);
+
+    /// <summary>Scratch for pullbacks of this model.</summary>
+    internal Cotangents NewCotangents() => new(Ops, Config);
+
+    /// <summary>An empty cache.</summary>
+    internal KvCache NewCache() => new(Ops, Config);
+
+    /// <summary>Readies <paramref name="law"/> for one sequence of this model.</summary>
+    internal SteeringState NewSteering(FeedbackLaw law)
+    {
+        if (law.Layers != Config.L || law.Width != Config.D)
+        {
+            throw new ModelMismatchException($"The feedback law is for {law.Layers} layers of width {law.Width}; the model has {Config.L} of width {Config.D}.");
+        }
+
+        return Ops.NewSteering(law);
+    }
+
+    /// <summary>Positions and embeddings of a batch: what enters block 0.</summary>
+    internal void Embed(RowBatch rows, Activations a) => Ops.Begin(Config, _weights.Frequencies, _weights.Embedding, rows, a);
+
+    /// <summary>Positions of a batch whose residual stream the caller has set.</summary>
+    internal void Begin(RowBatch rows, Activations a) => Ops.Begin(Config, _weights.Frequencies, null, rows, a);
+
+    /// <summary>Block k, from <see cref="Activations.X"/> to <see cref="Activations.Y"/>.</summary>
+    internal void Forward(int k, RowBatch rows, Activations a) => Block.Forward(Ops, Config, k, _weights.Blocks[k], rows, a);
+
+    /// <summary>Block k backwards, on <see cref="Cotangents.Stream"/>.</summary>
+    internal void Pullback(int k, RowBatch rows, Activations a, RowGroups groups, Cotangents y) =>
+        Block.Pullback(Ops, Config, k, _weights.Blocks[k], rows, a, groups, y);
+
+    /// <summary>All blocks; the result is in <see cref="Activations.X"/>.</summary>
+    internal void Run(RowBatch rows, Activations a, CancellationToken cancellationToken)
+    {
+        Embed(rows, a);
+        for (int k = 0; k < Config.L; k++)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            Forward(k, rows, a);
+            a.Advance();
+        }
+    }
+
+    /// <summary>Logits of value rows [row, row + count) of what left the last block.</summary>
+    internal void Head(Activations a, int row, int count, Floats logits) => Ops.Head(Config, _weights.Norm, _weights.Head, a, row, count, logits);
+}
+
+/// <summary>Two things that belong to different models were put together.</summary>
+public sealed class ModelMismatchException : TillerException
+{
+    /// <summary>Creates the error.</summary>
+    public ModelMismatchException(string message)
+        : base(message)
+    {
+    }
+}

@@ -1,0 +1,84 @@
+using System.Runtime.InteropServices;
+
+namespace Tiller.Tensors;
+
+/// <summary>
+/// Owner of one allocation on the device that <see cref="Ops"/> runs on: aligned host memory or GPU memory. Disposing frees it;
+/// views (<see cref="Matrix"/>, <see cref="Floats"/>) do not own and must not outlive it.
+/// </summary>
+public abstract class DeviceBuffer : SafeHandle
+{
+    /// <summary>Takes ownership of <paramref name="address"/>.</summary>
+    protected DeviceBuffer(nint address, long sizeInBytes)
+        : base(0, ownsHandle: true)
+    {
+        SetHandle(address);
+        SizeInBytes = sizeInBytes;
+    }
+
+    /// <summary>First byte, in the device's address space.</summary>
+    public nint Address => handle;
+
+    /// <summary>Size of the allocation.</summary>
+    public long SizeInBytes { get; }
+
+    /// <inheritdoc/>
+    public override bool IsInvalid => handle == 0;
+}
+
+/// <summary>Host memory aligned to a cache line, zeroed.</summary>
+internal sealed unsafe class HostBuffer : DeviceBuffer
+{
+    private const int Alignment = 64;
+
+    public HostBuffer(long sizeInBytes)
+        : base(AllocateZeroed(sizeInBytes), sizeInBytes)
+    {
+        GC.AddMemoryPressure(Math.Max(1, sizeInBytes));
+    }
+
+    protected override bool ReleaseHandle()
+    {
+        NativeMemory.AlignedFree((void*)handle);
+        GC.RemoveMemoryPressure(Math.Max(1, SizeInBytes));
+        return true;
+    }
+
+    private static nint AllocateZeroed(long sizeInBytes)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(sizeInBytes);
+        void* memory;
+        try
+        {
+            memory = NativeMemory.AlignedAlloc((nuint)Math.Max(Alignment, sizeInBytes), Alignment);
+        }
+        catch (OutOfMemoryException e)
+        {
+            throw new DeviceMemoryException("cpu", sizeInBytes, GC.GetGCMemoryInfo().TotalAvailableMemoryBytes, e);
+        }
+
+        NativeMemory.Clear(memory, (nuint)sizeInBytes);
+        return (nint)memory;
+    }
+}
+
+/// <summary>The device has no room for an allocation.</summary>
+public sealed class DeviceMemoryException : TillerException
+{
+    /// <summary>Creates the error.</summary>
+    public DeviceMemoryException(string device, long needInBytes, long haveInBytes, Exception? cause = null)
+        : base(
+            $"Device {device} cannot allocate {needInBytes:N0} bytes ({haveInBytes:N0} bytes are available). " +
+            "Use a smaller model or a shorter context, or free memory.",
+            cause)
+    {
+        NeedInBytes = needInBytes;
+        HaveInBytes = haveInBytes;
+    }
+
+    /// <summary>Bytes asked for.</summary>
+    public long NeedInBytes { get; }
+
+    /// <summary>Bytes the device had.</summary>
+    public long HaveInBytes { get; }
+}

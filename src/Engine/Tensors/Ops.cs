@@ -1,0 +1,108 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+using Tiller.Checkpoint;
+using Tiller.Control;
+
+namespace Tiller.Tensors;
+
+/// <summary>
+/// The arithmetic of one device. The decoder block is written once over the stages below, each coarse enough to be one fused kernel
+/// while decoding. A stage takes a dual batch: for value rows it computes, for tangent rows it pushes forward, and linear maps treat
+/// both alike; the <c>Pull…</c> stages run the same block backwards on cotangents (MATH.md §9). Stages of one caller run in order;
+/// different callers may run side by side on different <see cref="Activations"/>.
+/// </summary>
+public abstract class Ops : IDisposable
+{
+    /// <summary>What runs the arithmetic, such as "cpu (2 threads)".</summary>
+    public abstract string Device { get; }
+
+    /// <summary>Zeroed memory on the device.</summary>
+    /// <exception cref="DeviceMemoryException">There is no room.</exception>
+    public abstract DeviceBuffer Allocate(long sizeInBytes);
+
+    /// <summary>Copies from the host to the device.</summary>
+    public abstract void Upload(ReadOnlySpan<byte> source, nint destination);
+
+    /// <summary>Copies from the device to the host, after all stages called so far.</summary>
+    public abstract void Download(nint source, Span<byte> destination);
+
+    /// <summary>Reads row <paramref name="row"/> of <paramref name="source"/>.</summary>
+    public void DownloadRow(Floats source, int row, Span<float> destination)
+    {
+        Debug.Assert(destination.Length == source.Columns, "one row");
+        Download(source.Address + (4 * (nint)row * source.Columns), MemoryMarshal.AsBytes(destination));
+    }
+
+    /// <summary>Writes row <paramref name="row"/> of <paramref name="destination"/>.</summary>
+    public void UploadRow(ReadOnlySpan<float> source, Floats destination, int row)
+    {
+        Debug.Assert(source.Length == destination.Columns, "one row");
+        Upload(MemoryMarshal.AsBytes(source), destination.Address + (4 * (nint)row * destination.Columns));
+    }
+
+    /// <summary>Copies within the device.</summary>
+    public abstract void Copy(nint source, nint destination, long sizeInBytes);
+
+    /// <summary>Readies a law for one sequence.</summary>
+    public abstract SteeringState NewSteering(FeedbackLaw law);
+
+    /// <summary>Rows' rotations for RoPE, and, where <paramref name="embedding"/> is given, x = scale · embedding[id] for value rows.</summary>
+    /// <param name="c">The model's shape.</param>
+    /// <param name="frequencies">Rotary frequencies // (1, E/2), radians per position.</param>
+    /// <param name="embedding">Embedding // (V, D), or null when the caller sets <see cref="Activations.X"/> itself.</param>
+    /// <param name="rows">The batch.</param>
+    /// <param name="a">Gets the rotations and the residual stream.</param>
+    public abstract void Begin(ModelConfig c, Floats frequencies, Matrix? embedding, RowBatch rows, Activations a);
+
+    /// <summary>Stage 1: sensors of block k; norm; q, k, v with bias, norms and RoPE; keys and values of value rows to the cache.</summary>
+    public abstract void NormQkv(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a);
+
+    /// <summary>Stage 2: attention over the cache, into <see cref="Activations.Heads"/>.</summary>
+    public abstract void Attend(ModelConfig c, int k, RowBatch rows, Activations a);
+
+    /// <summary>Stage 3: output projection, post-norm where there is one, residual: R = X + ….</summary>
+    public abstract void ProjectOutput(ModelConfig c, BlockWeights w, RowBatch rows, Activations a);
+
+    /// <summary>Stage 4: norm, gate and up, activation, into <see cref="Activations.Gated"/>.</summary>
+    public abstract void NormGateUp(ModelConfig c, BlockWeights w, RowBatch rows, Activations a);
+
+    /// <summary>Stage 5: down projection, post-norm where there is one, residual, terms of block k: Y = R + … + u_k.</summary>
+    public abstract void ProjectDown(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a);
+
+    /// <summary>Final norm and head of value row <paramref name="row"/> of <see cref="Activations.X"/>, with the soft cap.</summary>
+    /// <param name="c">The model's shape.</param>
+    /// <param name="norm">Final norm // (1, D).</param>
+    /// <param name="head">Head // (V, D).</param>
+    /// <param name="a">Holds the residual stream that left the last block.</param>
+    /// <param name="row">First value row.</param>
+    /// <param name="count">Value rows.</param>
+    /// <param name="logits">Result // (count, V).</param>
+    public abstract void Head(ModelConfig c, Floats norm, Matrix head, Activations a, int row, int count, Floats logits);
+
+    /// <summary>Stage 5 backwards: cotangents of <see cref="Activations.Gated"/> from those of the stream.</summary>
+    public abstract void PullDown(ModelConfig c, BlockWeights w, RowBatch rows, Activations a, RowGroups groups, Cotangents y);
+
+    /// <summary>Stage 4 backwards: adds to the stream what came through the gated unit.</summary>
+    public abstract void PullGateUp(ModelConfig c, BlockWeights w, RowBatch rows, Activations a, RowGroups groups, Cotangents y);
+
+    /// <summary>Stage 3 backwards: cotangents of <see cref="Activations.Heads"/>.</summary>
+    public abstract void PullOutput(ModelConfig c, BlockWeights w, RowBatch rows, Activations a, RowGroups groups, Cotangents y);
+
+    /// <summary>Stage 2 backwards: cotangents of the row's own query, key and value.</summary>
+    public abstract void PullAttend(ModelConfig c, int k, RowBatch rows, Activations a, RowGroups groups, Cotangents y);
+
+    /// <summary>Stage 1 backwards: adds to the stream what came through attention.</summary>
+    public abstract void PullQkv(ModelConfig c, BlockWeights w, RowBatch rows, Activations a, RowGroups groups, Cotangents y);
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        Dispose(disposing: true);
+        GC.SuppressFinalize(this);
+    }
+
+    /// <summary>Releases the device.</summary>
+    protected virtual void Dispose(bool disposing)
+    {
+    }
+}

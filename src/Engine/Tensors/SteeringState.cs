@@ -1,0 +1,43 @@
+using Tiller.Control;
+
+namespace Tiller.Tensors;
+
+/// <summary>
+/// A <see cref="FeedbackLaw"/> at work in one sequence: the law, α of every sensor as last read, and what was done at each layer in
+/// the last step. One per sequence; not shared.
+/// </summary>
+public abstract class SteeringState : IDisposable
+{
+    /// <summary>Binds the law.</summary>
+    protected SteeringState(FeedbackLaw law) => Law = law;
+
+    /// <summary>The law applied.</summary>
+    public FeedbackLaw Law { get; private set; }
+
+    /// <summary>
+    /// Exchanges the law for another, such as the same controller at another λ. α carries over when the sensors are as many, and
+    /// is zero otherwise.
+    /// </summary>
+    public virtual void Use(FeedbackLaw law) => Law = law;
+
+    /// <summary>α of every sensor as last read, in the order of <see cref="FeedbackLaw.Sensors"/>.</summary>
+    public abstract void ReadErrors(Span<float> errors);
+
+    /// <summary>|u_k| and |x_k| of the last step, for k = 0 .. L-1.</summary>
+    public abstract void ReadEffort(Span<float> inputNorms, Span<float> stateNorms);
+
+    /// <summary>Forgets all errors, as before the first token.</summary>
+    public abstract void Reset();
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        Dispose(disposing: true);
+        GC.SuppressFinalize(this);
+    }
+
+    /// <summary>Frees what the device holds.</summary>
+    protected virtual void Dispose(bool disposing)
+    {
+    }
+}
