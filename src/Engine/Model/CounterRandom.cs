@@ -1,0 +1,25 @@
+namespace Tiller.Model;
+
+/// <summary>
+/// SplitMix64 (Steele, Lea, Flood, OOPSLA 2014) as a counter: draw n of seed s is mix(s + (n+1)·γ), so a sequence is its seed and its
+/// position, and integer arithmetic makes it the same on every machine.
+/// </summary>
+internal struct CounterRandom(ulong seed)
+{
+    private const ulong Gamma = 0x9E3779B97F4A7C15;
+    private ulong _state = seed;
+
+    public ulong NextBits()
+    {
+        unchecked
+        {
+            ulong z = _state += Gamma;
+            z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
+            z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
+            return z ^ (z >> 31);
+        }
+    }
+
+    // Uniform in [0, 1) on a grid of 2^-53.
+    public double NextUnit() => (NextBits() >> 11) * (1.0 / (1ul << 53));
+}

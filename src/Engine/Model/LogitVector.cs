@@ -1,0 +1,108 @@
+using System.Runtime.Intrinsics;
+
+namespace Tiller.Model;
+
+/// <summary>
+/// Passes over a vector of logits, eight lanes at a time. Only IEEE additions, multiplications and comparisons in a fixed order, no fused
+/// multiply-add: the result is the same on every machine.
+/// </summary>
+internal static class LogitVector
+{
+    private const int Lanes = 8;
+
+    // Lowest index of the largest logit, as torch.argmax. Throws if a logit is NaN or +∞, or all are -∞.
+    public static int ArgMax(ReadOnlySpan<float> logits)
+    {
+        var most = Vector256.Create(float.NegativeInfinity);
+        var bad = Vector256<float>.Zero;
+        int i = 0;
+        for (; i <= logits.Length - Lanes; i += Lanes)
+        {
+            var x = Vector256.Create(logits.Slice(i, Lanes));
+            most = Vector256.ConditionalSelect(Vector256.GreaterThan(x, most), x, most);
+            bad |= ~Vector256.LessThan(x, Vector256.Create(float.PositiveInfinity));
+        }
+
+        float max = float.NegativeInfinity;
+        for (int lane = 0; lane < Lanes; lane++)
+        {
+            max = most[lane] > max ? most[lane] : max;
+        }
+
+        bool fails = bad.AsUInt32() != Vector256<uint>.Zero;
+        for (; i < logits.Length; i++)
+        {
+            max = logits[i] > max ? logits[i] : max;
+            fails |= !(logits[i] < float.PositiveInfinity);
+        }
+
+        if (fails || max == float.NegativeInfinity)
+        {
+            ThrowNonFinite(logits);
+        }
+
+        return logits.IndexOf(max);
+    }
+
+    // l <- exp((l - max) / temperature), in place; at most 1, and 0 for -∞.
+    public static void ToWeights(Span<float> logits, float max, float temperature)
+    {
+        var top = Vector256.Create(max);
+        var t = Vector256.Create(temperature);
+        int i = 0;
+        for (; i <= logits.Length - Lanes; i += Lanes)
+        {
+            var lanes = logits.Slice(i, Lanes);
+            Exp((Vector256.Create<float>(lanes) - top) / t).CopyTo(lanes);
+        }
+
+        for (; i < logits.Length; i++)
+        {
+            logits[i] = Exp(Vector256.Create((logits[i] - max) / temperature))[0];
+        }
+    }
+
+    public static double Sum(ReadOnlySpan<float> values)
+    {
+        double sum = 0;
+        foreach (float v in values)
+        {
+            sum += v;
+        }
+
+        return sum;
+    }
+
+    // exp(x) for x ≤ 0 to 2e-7 relative: x = n ln 2 + r, |r| ≤ ln(2)/2, Taylor series of degree 7; 0 below the smallest normal number.
+    public static Vector256<float> Exp(Vector256<float> x)
+    {
+        var least = Vector256.Create(-87.3f);
+        var inRange = Vector256.GreaterThan(x, least);
+        x = Vector256.ConditionalSelect(inRange, x, least);
+        var n = Vector256.Floor((x * Vector256.Create(1.44269504f)) + Vector256.Create(0.5f));
+        var r = x - (n * Vector256.Create(0.693359375f)) - (n * Vector256.Create(-2.12194440e-4f));
+        var sum = Vector256.Create(1f / 5040);
+        sum = (sum * r) + Vector256.Create(1f / 720);
+        sum = (sum * r) + Vector256.Create(1f / 120);
+        sum = (sum * r) + Vector256.Create(1f / 24);
+        sum = (sum * r) + Vector256.Create(1f / 6);
+        sum = (sum * r) + Vector256.Create(0.5f);
+        sum = (sum * r) + Vector256.Create(1f);
+        sum = (sum * r) + Vector256.Create(1f);
+        var power = ((Vector256.ConvertToInt32(n) + Vector256.Create(127)) << 23).AsSingle();
+        return Vector256.ConditionalSelect(inRange, sum * power, Vector256<float>.Zero);
+    }
+
+    private static void ThrowNonFinite(ReadOnlySpan<float> logits)
+    {
+        for (int i = 0; i < logits.Length; i++)
+        {
+            if (!(logits[i] < float.PositiveInfinity))
+            {
+                throw new NonFiniteLogitsException(i, logits[i]);
+            }
+        }
+
+        throw new NonFiniteLogitsException(0, float.NegativeInfinity);
+    }
+}

@@ -1,0 +1,260 @@
+using System.Runtime.Intrinsics;
+using Tiller.Model;
+
+namespace Tiller.Tests.Model;
+
+public class SamplerTests
+{
+    [TestCase(new[] { 1f, 3, 2 }, 1)]
+    [TestCase(new[] { 2f, 3, 3 }, 1)]
+    [TestCase(new[] { -0f, 0 }, 0)]
+    [TestCase(new[] { 0f, -0 }, 0)]
+    [TestCase(new[] { float.NegativeInfinity, -3e38f }, 1)]
+    [TestCase(new[] { 0f, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 8 }, 9)]
+    public void Greedy_takes_the_lowest_id_of_the_largest_logit(float[] logits, int expected) =>
+        Assert.That(new Sampler(new SamplingOptions(), logits.Length).Next(logits, []), Is.EqualTo(expected));
+
+    [Test]
+    public void A_logit_that_is_not_a_number_is_named([Values(0, 5, 8, 18)] int at, [Values(float.NaN, float.PositiveInfinity)] float bad, [Values(0f, 1f)] float temperature)
+    {
+        float[] logits = [.. Enumerable.Range(0, 19).Select(i => (float)i)];
+        logits[at] = bad;
+        var error = Assert.Throws<NonFiniteLogitsException>(() => new Sampler(new SamplingOptions { Temperature = temperature }, 19).Next(logits, []))!;
+        Assert.That((error.Token, error.Logit), Is.EqualTo((at, bad)));
+    }
+
+    [Test]
+    public void Logits_that_are_all_masked_are_refused() =>
+        Assert.That(() => new Sampler(new SamplingOptions(), 9).Next(Enumerable.Repeat(float.NegativeInfinity, 9).ToArray(), []), Throws.TypeOf<NonFiniteLogitsException>());
+
+    [Test]
+    public void Wrong_shapes_are_refused()
+    {
+        var sampler = new Sampler(new SamplingOptions { RepetitionPenalty = 2 }, 4);
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(() => sampler.Next(new float[3], []), Throws.ArgumentException);
+            Assert.That(() => sampler.Next(new float[4], [4]), Throws.InstanceOf<ArgumentOutOfRangeException>());
+            Assert.That(() => sampler.Next(new float[4], [-1]), Throws.InstanceOf<ArgumentOutOfRangeException>());
+        }
+    }
+
+    // transformers: score = where(score < 0, score * penalty, score / penalty), scattered once per id.
+    [TestCase(new[] { 4f, 3, 1 }, new[] { 0, 0, 0 }, 1.5f, 1)]
+    [TestCase(new[] { 4f, 2, 1 }, new[] { 0, 0, 0 }, 1.5f, 0)]
+    [TestCase(new[] { -1f, -1.5f, -9 }, new[] { 0 }, 2f, 1)]
+    [TestCase(new[] { -1f, -2.5f, -9 }, new[] { 0 }, 2f, 0)]
+    [TestCase(new[] { 3f, 4, 1 }, new[] { 1 }, 0.5f, 1)]
+    [TestCase(new[] { 3f, 2, 1 }, new[] { 1 }, 0.5f, 1)]
+    public void Repetition_penalty_counts_each_id_once(float[] logits, int[] history, float penalty, int expected)
+    {
+        var sampler = new Sampler(new SamplingOptions { RepetitionPenalty = penalty }, 3);
+        Assert.That(sampler.Next([.. logits], history), Is.EqualTo(expected));
+        Assert.That(sampler.Next([.. logits], history), Is.EqualTo(expected), "the next call starts anew");
+    }
+
+    [TestCase(1, 0f, 1f, 0f, new[] { 0.4, 0.3, 0.2, 0.1 })]
+    [TestCase(1, 0f, 0.75f, 0f, new[] { 0.4 / 0.9, 0.3 / 0.9, 0.2 / 0.9, 0 })]
+    [TestCase(1, 0f, 0.65f, 0f, new[] { 0.4 / 0.7, 0.3 / 0.7, 0, 0 })]
+    [TestCase(1, 0f, 0.01f, 0f, new[] { 1.0, 0, 0, 0 })]
+    [TestCase(1, 2f, 1f, 0f, new[] { 0.4 / 0.7, 0.3 / 0.7, 0, 0 })]
+    [TestCase(1, 1f, 1f, 0f, new[] { 1.0, 0, 0, 0 })]
+    [TestCase(1, 9f, 1f, 0f, new[] { 0.4, 0.3, 0.2, 0.1 })]
+    [TestCase(1, 0f, 1f, 0.4f, new[] { 0.4 / 0.9, 0.3 / 0.9, 0.2 / 0.9, 0 })]
+    [TestCase(1, 0f, 1f, 1f, new[] { 1.0, 0, 0, 0 })]
+    [TestCase(1, 3f, 0.7f, 0f, new[] { 0.4 / 0.7, 0.3 / 0.7, 0, 0 })]
+    [TestCase(0.5f, 0f, 1f, 0f, new[] { 16 / 30.0, 9 / 30.0, 4 / 30.0, 1 / 30.0 })]
+    [TestCase(0.5f, 0f, 0.8f, 0f, new[] { 16 / 25.0, 9 / 25.0, 0, 0 })]
+    public void Filters_leave_the_distribution_worked_out_by_hand(float temperature, float topK, float topP, float minP, double[] expected)
+    {
+        var options = new SamplingOptions { Temperature = temperature, TopK = (int)topK, TopP = topP, MinP = minP, Seed = 7 };
+        var counts = Draw(options, [.. new[] { 0.4, 0.3, 0.2, 0.1 }.Select(p => (float)Math.Log(p))], 20_000);
+        Assert.That(counts.Select(c => c / 20_000.0), Is.EqualTo(expected).Within(0.015));
+        Assert.That(counts.Select(c => c == 0), Is.EqualTo(expected.Select(p => p == 0)));
+    }
+
+    [Test]
+    public void Ties_at_the_edge_of_top_k_all_stay() =>
+        Assert.That(Draw(new SamplingOptions { Temperature = 1, TopK = 2 }, [1, 3, 2, 2, 0], 2000).Select(c => c > 0), Is.EqualTo([false, true, true, true, false]));
+
+    [Test]
+    public void Ties_at_the_edge_of_top_p_keep_the_lower_ids() =>
+        Assert.That(Draw(new SamplingOptions { Temperature = 1, TopP = 0.5f }, [1, 1, 1, 1], 2000).Select(c => c > 0), Is.EqualTo([true, true, false, false]));
+
+    // Against the definitions in transformers, written with a full sort in float64.
+    [Test]
+    public void Random_distributions_agree_with_the_definition([Range(0, 39)] int trial)
+    {
+        var random = new Random(trial);
+        int v = 1 + random.Next(trial % 2 == 0 ? 12 : 3000);
+        float[] logits = [.. Enumerable.Range(0, v).Select(_ => (float)(random.NextDouble() * 12))];
+        var options = new SamplingOptions
+        {
+            Temperature = 0.3f + (float)random.NextDouble(),
+            TopK = random.Next(3) == 0 ? 0 : 1 + random.Next(v + 3),
+            TopP = random.Next(3) == 0 ? 1 : 0.05f + (0.94f * (float)random.NextDouble()),
+            MinP = random.Next(3) == 0 ? 0 : 0.3f * (float)random.NextDouble(),
+            RepetitionPenalty = 1.3f,
+            Seed = (ulong)trial,
+        };
+        int[] history = [.. Enumerable.Range(0, 5).Select(_ => random.Next(v))];
+        double[] p = Definition(options, logits, history);
+        var sampler = new Sampler(options, v);
+        var uniform = new CounterRandom(options.Seed);
+        for (int draw = 0; draw < 200; draw++)
+        {
+            double u = uniform.NextUnit();
+            int token = sampler.Next([.. logits], history);
+            double below = p.Take(token).Sum();
+            Assert.That(p[token], Is.Positive);
+            Assert.That(u, Is.InRange(below - 1e-5, below + p[token] + 1e-5));
+        }
+    }
+
+    [Test]
+    public void The_random_sequence_is_SplitMix64()
+    {
+        // First outputs of the published generator for seed 1234567.
+        var random = new CounterRandom(1234567);
+        ulong[] expected = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821];
+        Assert.That(expected.Select(_ => random.NextBits()), Is.EqualTo(expected));
+    }
+
+    [Test]
+    public void Seeds_decide_the_draws()
+    {
+        static int[] Draws(ulong seed)
+        {
+            var sampler = new Sampler(new SamplingOptions { Temperature = 1, Seed = seed }, 1000);
+            return [.. Enumerable.Range(0, 20).Select(_ => sampler.Next(new float[1000], []))];
+        }
+
+        int[] first = Draws(3);
+        Assert.That(Draws(3), Is.EqualTo(first));
+        Assert.That(Draws(4), Is.Not.EqualTo(first));
+    }
+
+    [TestCase(1e-45f)]
+    [TestCase(SamplingOptions.MaxTemperature)]
+    public void Extreme_temperatures_stay_finite(float temperature)
+    {
+        var sampler = new Sampler(new SamplingOptions { Temperature = temperature, TopP = 0.9f, TopK = 3 }, 4);
+        int token = sampler.Next([3e38f, -3e38f, 0, float.NegativeInfinity], []);
+        Assert.That(token, Is.Zero);
+    }
+
+    [Test]
+    public void Exp_is_accurate_and_vanishes_below_the_normal_numbers()
+    {
+        for (float x = 0; x > -87.3f; x -= 0.0137f)
+        {
+            double error = (LogitVector.Exp(Vector256.Create(x))[3] / Math.Exp(x)) - 1;
+            Assert.That(error, Is.Zero.Within(2e-7), $"exp({x})");
+        }
+
+        Assert.That(LogitVector.Exp(Vector256.Create(float.NegativeInfinity))[0], Is.Zero);
+        Assert.That(LogitVector.Exp(Vector256.Create(0f))[0], Is.EqualTo(1));
+    }
+
+    [TestCase(nameof(SamplingOptions.Temperature), -1)]
+    [TestCase(nameof(SamplingOptions.Temperature), double.NaN)]
+    [TestCase(nameof(SamplingOptions.Temperature), 1e308)]
+    [TestCase(nameof(SamplingOptions.TopK), -1)]
+    [TestCase(nameof(SamplingOptions.TopP), 0)]
+    [TestCase(nameof(SamplingOptions.TopP), 2)]
+    [TestCase(nameof(SamplingOptions.TopP), double.NaN)]
+    [TestCase(nameof(SamplingOptions.MinP), -0.1)]
+    [TestCase(nameof(SamplingOptions.MinP), 1.1)]
+    [TestCase(nameof(SamplingOptions.MinP), double.NaN)]
+    [TestCase(nameof(SamplingOptions.RepetitionPenalty), 0)]
+    [TestCase(nameof(SamplingOptions.RepetitionPenalty), -1)]
+    [TestCase(nameof(SamplingOptions.RepetitionPenalty), double.PositiveInfinity)]
+    [TestCase(nameof(SamplingOptions.RepetitionPenalty), double.NaN)]
+    public void Settings_out_of_range_are_named(string option, double value)
+    {
+        var options = option switch
+        {
+            nameof(SamplingOptions.Temperature) => new SamplingOptions { Temperature = (float)value },
+            nameof(SamplingOptions.TopK) => new SamplingOptions { TopK = (int)value },
+            nameof(SamplingOptions.TopP) => new SamplingOptions { TopP = (float)value },
+            nameof(SamplingOptions.MinP) => new SamplingOptions { MinP = (float)value },
+            _ => new SamplingOptions { RepetitionPenalty = (float)value },
+        };
+        var error = Assert.Throws<SamplingOptionsException>(() => new Sampler(options, 10))!;
+        Assert.That(error.Option, Is.EqualTo(option));
+    }
+
+    [Test]
+    public void A_draw_allocates_nothing()
+    {
+        var options = new SamplingOptions { Temperature = 1, TopK = 50, TopP = 0.9f, MinP = 0.01f, RepetitionPenalty = 1.2f };
+        var sampler = new Sampler(options, 5000);
+        float[] logits = new float[5000];
+        int[] history = [1, 2, 3];
+        var random = new Random(5);
+        for (int i = 0; i < 20; i++)
+        {
+            for (int j = 0; j < logits.Length; j++)
+            {
+                logits[j] = random.NextSingle() * 10;
+            }
+
+            long before = GC.GetAllocatedBytesForCurrentThread();
+            sampler.Next(logits, history);
+            Assert.That(GC.GetAllocatedBytesForCurrentThread() - before, Is.Zero);
+        }
+    }
+
+    private static int[] Draw(SamplingOptions options, float[] logits, int draws)
+    {
+        var sampler = new Sampler(options, logits.Length);
+        int[] counts = new int[logits.Length];
+        for (int i = 0; i < draws; i++)
+        {
+            counts[sampler.Next([.. logits], [])]++;
+        }
+
+        return counts;
+    }
+
+    private static double[] Definition(SamplingOptions options, float[] logits, int[] history)
+    {
+        double[] scores = [.. logits.Select(l => (double)l)];
+        foreach (int id in history.Distinct())
+        {
+            scores[id] = scores[id] < 0 ? scores[id] * options.RepetitionPenalty : scores[id] / options.RepetitionPenalty;
+        }
+
+        scores = [.. scores.Select(s => s / options.Temperature)];
+        if (options.TopK > 0)
+        {
+            double least = scores.OrderDescending().Take(options.TopK).Last();
+            scores = [.. scores.Select(s => s < least ? double.NegativeInfinity : s)];
+        }
+
+        if (options.TopP < 1)
+        {
+            double[] q = Softmax(scores);
+            int[] rising = [.. Enumerable.Range(0, q.Length).OrderBy(i => q[i])];
+            double cumulative = 0;
+            foreach (int i in rising[..^1])
+            {
+                cumulative += q[i];
+                scores[i] = cumulative <= 1 - (double)options.TopP ? double.NegativeInfinity : scores[i];
+            }
+        }
+
+        double[] p = Softmax(scores);
+        double most = p.Max();
+        scores = [.. scores.Select((s, i) => p[i] < options.MinP * most ? double.NegativeInfinity : s)];
+        return Softmax(scores);
+    }
+
+    private static double[] Softmax(double[] scores)
+    {
+        double max = scores.Max();
+        double[] e = [.. scores.Select(s => Math.Exp(s - max))];
+        double sum = e.Sum();
+        return [.. e.Select(x => x / sum)];
+    }
+}
