@@ -19,9 +19,9 @@ internal sealed class ModelWeights : IDisposable
     {
         _memory = memory;
         Frequencies = frequencies;
-        Embedding = plan.MatrixAt(plan.Embedding, memory);
-        Norm = plan.VectorAt(plan.Norm, memory);
-        Head = plan.Head is null ? Embedding : plan.MatrixAt(plan.Head, memory);
+        Embedding = Plan.MatrixAt(plan.Embedding, memory);
+        Norm = Plan.VectorAt(plan.Norm, memory);
+        Head = plan.Head is null ? Embedding : Plan.MatrixAt(plan.Head, memory);
         Blocks = [.. Enumerable.Range(0, c.L).Select(k => plan.BlockAt(k, memory))];
         SizeInBytes = memory.SizeInBytes;
     }
@@ -70,7 +70,7 @@ internal sealed class ModelWeights : IDisposable
                     if (part.IsVector)
                     {
                         var values = Widen(part.Tensor.Type, chunk, part.Increment);
-                        ops.Upload(MemoryMarshal.AsBytes<float>(values), memory.Address + (nint)(part.Offset + (at / part.Tensor.Type.SizeInBytes() * 4)));
+                        ops.Upload(MemoryMarshal.AsBytes<float>(values), memory.Address + (nint)(part.Offset + (at * 8 / part.Tensor.Type.BitsPerElement() * sizeof(float))));
                     }
                     else
                     {
@@ -95,7 +95,7 @@ internal sealed class ModelWeights : IDisposable
 
     private static float[] Widen(TensorType type, ReadOnlySpan<byte> bytes, float increment)
     {
-        var values = new float[bytes.Length / type.SizeInBytes()];
+        var values = new float[bytes.Length * 8 / type.BitsPerElement()];
         for (int i = 0; i < values.Length; i++)
         {
             values[i] = increment + type switch
@@ -181,9 +181,9 @@ internal sealed class ModelWeights : IDisposable
             return at;
         }
 
-        public Matrix MatrixAt(Stack s, DeviceBuffer memory) => new(memory.Address + (nint)s.Offset, s.Type, s.Rows, s.Columns);
+        public static Matrix MatrixAt(Stack s, DeviceBuffer memory) => new(memory.Address + (nint)s.Offset, s.Type, s.Rows, s.Columns);
 
-        public Floats VectorAt(Stack s, DeviceBuffer memory) => new(memory.Address + (nint)s.Offset, s.Rows, s.Columns);
+        public static Floats VectorAt(Stack s, DeviceBuffer memory) => new(memory.Address + (nint)s.Offset, s.Rows, s.Columns);
 
         public BlockWeights BlockAt(int k, DeviceBuffer memory)
         {
@@ -220,8 +220,8 @@ internal sealed class ModelWeights : IDisposable
                 if (type is { } first && tensor.Type != first)
                 {
                     throw new CheckpointException(
-                        CheckpointError.Unsupported, _folder.Directory,
-                        $"Tensor {tensorName} is {tensor.Type.Name()} and the one before it in the same matrix is {first.Name()}; store both in one type.");
+                        CheckpointError.Unsupported, _folder.Path, "Tensors that form one matrix are stored in different types; convert the checkpoint to one.",
+                        tensorName, first.SpecName(), tensor.Type.SpecName());
                 }
 
                 type = tensor.Type;

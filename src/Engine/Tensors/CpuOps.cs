@@ -122,6 +122,8 @@ public sealed unsafe partial class CpuOps : Ops
         {
             _pool.Dispose();
         }
+
+        base.Dispose(disposing);
     }
 
     private static void Sense(int k, RowBatch rows, Floats x)
@@ -275,7 +277,9 @@ public sealed unsafe partial class CpuOps : Ops
     {
         int f = job.C.F;
         float* a = job.A.GateUp.Row(row);
-        var (gate, up, y) = (new Span<float>(a, f), new Span<float>(a + f, f), job.A.Gated.HostRow(row));
+        var gate = new Span<float>(a, f);
+        var up = new Span<float>(a + f, f);
+        var y = job.A.Gated.HostRow(row);
         Activate(job.C.Activation, gate, y);
         if (job.Slopes is not null)
         {
