@@ -17,6 +17,7 @@ internal sealed record CheckpointIndex(IReadOnlyDictionary<string, string> Shard
 
     private static readonly string[] PickleEndings = [".bin", ".pt", ".pth", ".py", ".pkl", ".pickle", ".ckpt", ".h5", ".msgpack", ".gguf", ".onnx"];
 
+    /// <summary>Reads and checks an index; opens no shard.</summary>
     /// <exception cref="CheckpointException">InvalidJson, Schema, Duplicate, LimitExceeded, UnsafePath, Unsupported, InputOutput.</exception>
     public static CheckpointIndex Read(string path)
     {

@@ -5,6 +5,7 @@ internal static class RealPath
 {
     private const int MostLinks = 40;
 
+    /// <summary>The absolute path of the same file without any link in it; parts that do not exist are kept.</summary>
     /// <exception cref="IOException">The links form a loop.</exception>
     public static string Of(string path)
     {
