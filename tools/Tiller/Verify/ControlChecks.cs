@@ -1,0 +1,198 @@
+using System.Text.Json;
+using MathNet.Numerics.LinearAlgebra;
+using Tiller.Control;
+using Tiller.Decode;
+using Tiller.Features;
+using Tiller.Model;
+
+namespace Tiller.Tool.Verify;
+
+/// <summary>Features, Jacobians, gains and steered continuations.</summary>
+internal static class ControlChecks
+{
+    public static IEnumerable<VerificationRow> Run(GoldenFolder folder, JsonElement golden, LanguageModel model, CancellationToken cancellationToken)
+    {
+        var c = model.Config;
+        for (int i = 0; folder.Tensor($"jacobian.{i}") is { } jacobian; i++)
+        {
+            int[] ids = TokenChecks.Ids(golden.GetProperty("prompts")[i], "ids");
+            double worst = WorstJacobian(model, [ids], jacobian, cancellationToken);
+            yield return new VerificationRow(folder.Path, $"jacobian of prompt {i}", c.L, worst, 1e-4);
+        }
+
+        if (!golden.TryGetProperty("positive", out _))
+        {
+            yield break;
+        }
+
+        var feature = FeatureMeasurement.Measure(model, new ContrastSet(Texts(golden, "positive"), Texts(golden, "negative")), cancellationToken);
+        var alternative = FeatureMeasurement.Measure(model, new ContrastSet(Texts(golden, "alternative"), Texts(golden, "negative")), cancellationToken);
+        foreach (var (name, measured) in new[] { ("feature", feature), ("feature_alt", alternative) })
+        {
+            if (folder.Tensor(name) is { } expected)
+            {
+                double worst = 0;
+                for (int k = 0; k <= c.L; k++)
+                {
+                    worst = Verification.Worse(worst, Verification.RelativeError(Array.ConvertAll(measured.Difference(k), x => (double)x), expected[k]));
+                }
+
+                yield return new VerificationRow(folder.Path, name, c.L + 1, worst, 1e-4);
+            }
+        }
+
+        IReadOnlyList<int[]> calibration = FeatureMeasurement.Tokenize(model, Texts(golden, "calibration"));
+        if ((folder.Tensor("A_exact") ?? folder.Tensor("A")) is { } meanJacobian)
+        {
+            yield return new VerificationRow(folder.Path, "mean jacobian", c.L, WorstJacobian(model, calibration, meanJacobian, cancellationToken), 1e-4);
+        }
+
+        var weights = new LqrWeights(golden.GetProperty("q").GetDouble(), golden.GetProperty("r").GetDouble(), golden.GetProperty("qf").GetDouble());
+        if (folder.Tensor("A") is { } publishedA)
+        {
+            var fromGolden = DenseRiccati.Solve(c.L, k => ToMatrix(publishedA, k), new IsotropicCost(weights), cancellationToken);
+            foreach (var (name, bound) in new[] { ("gain_exact", 1e-9), ("gain", 1e-5) })
+            {
+                if (folder.Tensor(name) is { } expected)
+                {
+                    double worst = 0;
+                    for (int k = 0; k < c.L; k++)
+                    {
+                        var gain = ((DenseGain)fromGolden.Gains[k]).K;
+                        worst = Verification.Worse(worst, Verification.RelativeError(gain.ToRowMajorArray(), expected[k]));
+                    }
+
+                    yield return new VerificationRow(folder.Path, name == "gain" ? "gain, published" : "gain, float64", c.L, worst, bound);
+                }
+            }
+        }
+
+        if (!golden.TryGetProperty("steered", out var steered) || steered.GetArrayLength() == 0)
+        {
+            yield break;
+        }
+
+        var states = PromptState.Collect(model, calibration, keepCaches: true, done: null, cancellationToken);
+        try
+        {
+            using var linearization = new Linearization(model, states);
+            var solution = DenseRiccati.Solve(c.L, k => linearization.Jacobian(k, cancellationToken), new IsotropicCost(weights), cancellationToken);
+            var laws = new GoldenLaws(feature, alternative, solution.Gains);
+            foreach (var row in Steered(folder, golden, steered, model, laws, feature, cancellationToken))
+            {
+                yield return row;
+            }
+        }
+        finally
+        {
+            foreach (var state in states)
+            {
+                state.Dispose();
+            }
+        }
+    }
+
+    private static IEnumerable<VerificationRow> Steered(
+        GoldenFolder folder, JsonElement golden, JsonElement steered, LanguageModel model, GoldenLaws laws, Feature feature, CancellationToken cancellationToken)
+    {
+        var idsOf = golden.GetProperty("prompts").EnumerateArray().ToDictionary(p => p.GetProperty("text").GetString()!, p => TokenChecks.Ids(p, "ids"), StringComparer.Ordinal);
+        foreach (var kind in steered.EnumerateArray().GroupBy(s => s.GetProperty("kind").GetString()!, StringComparer.Ordinal))
+        {
+            var continuations = new Continuations();
+            double worstProjection = 0;
+            int projections = 0;
+            foreach (var item in kind)
+            {
+                var law = laws.For(kind.Key, item);
+                using var session = new Session(model, law, kind.Key == "all" ? SteeredTokens.All : SteeredTokens.Last);
+                float[] errors = new float[law.Sensors.Count];
+                continuations.Compare(session, idsOf[item.GetProperty("prompt").GetString()!], item, cancellationToken, step =>
+                {
+                    if (item.TryGetProperty("projections", out var rows) && step < rows.GetArrayLength())
+                    {
+                        session.Steering!.ReadErrors(errors);
+                        worstProjection = Verification.Worse(worstProjection, ProjectionError(law, feature, errors, rows[step]));
+                        projections++;
+                    }
+                });
+            }
+
+            yield return continuations.ToRow(folder.Path, $"{kind.Key} continuations");
+            if (projections > 0)
+            {
+                yield return new VerificationRow(folder.Path, $"{kind.Key} projections", projections, worstProjection, 1e-3);
+            }
+        }
+    }
+
+    /// <summary>v_k·x_k = β_k − α_k of the first feature, relative to the row's largest.</summary>
+    private static double ProjectionError(FeedbackLaw law, Feature feature, float[] errors, JsonElement expected)
+    {
+        double[] golden = [.. expected.EnumerateArray().Select(x => x.GetDouble())];
+        double largest = golden.Max(Math.Abs);
+        double worst = 0;
+        foreach (int k in Enumerable.Range(0, golden.Length))
+        {
+            double ours = 0;
+            foreach (int i in law.SensorsOf(k))
+            {
+                if (ReferenceEquals(law.Sensors[i].V, feature.V[k]))
+                {
+                    ours = law.Sensors[i].Beta - errors[i];
+                }
+            }
+
+            worst = Verification.Worse(worst, Math.Abs(ours - golden[k]) / largest);
+        }
+
+        return worst;
+    }
+
+    private static double WorstJacobian(LanguageModel model, IReadOnlyList<int[]> prompts, GoldenTensor expected, CancellationToken cancellationToken)
+    {
+        var states = PromptState.Collect(model, prompts, keepCaches: true, done: null, cancellationToken);
+        try
+        {
+            using var linearization = new Linearization(model, states);
+            double worst = 0;
+            for (int k = 0; k < expected.Shape[0]; k++)
+            {
+                worst = Verification.Worse(worst, Verification.RelativeError(linearization.Jacobian(k, cancellationToken).ToRowMajorArray(), expected[k]));
+            }
+
+            return worst;
+        }
+        finally
+        {
+            foreach (var state in states)
+            {
+                state.Dispose();
+            }
+        }
+    }
+
+    private static string[] Texts(JsonElement golden, string key) => [.. golden.GetProperty(key).EnumerateArray().Select(t => t.GetString()!)];
+
+    private static Matrix<double> ToMatrix(GoldenTensor tensor, int k) =>
+        Matrix<double>.Build.DenseOfRowMajor(tensor.Shape[1], tensor.Shape[2], tensor[k].ToArray());
+}
+
+/// <summary>The laws that the published calls behind the golden continuations apply.</summary>
+internal sealed class GoldenLaws(Feature feature, Feature alternative, IReadOnlyList<Gain> gains)
+{
+    public FeedbackLaw For(string kind, JsonElement item) => kind switch
+    {
+        "last" or "all" => LinearQuadratic.FromGains(feature, gains).Compile(Number(item, "lam")),
+        "multi" => FeedbackLaw.Sum(
+        [
+            LinearQuadratic.FromGains(feature, gains).Compile(item.GetProperty("lam")[0].GetDouble()),
+            LinearQuadratic.FromGains(alternative, gains).Compile(item.GetProperty("lam")[1].GetDouble()),
+        ]),
+        "s-pid" => new SPid(feature, Number(item, "kp"), Number(item, "ki"), Number(item, "kd")).Compile(Number(item, "lam")),
+        "actadd-lfs" => FeedbackLaw.Sum([.. item.GetProperty("layers").EnumerateArray().Select(k =>
+            new Proportional(feature, Number(item, "kp"), new LayerRange(k.GetInt32(), k.GetInt32())).Compile(Number(item, "lam")))]),
+        _ => throw new FormatException($"steered continuation of unknown kind '{kind}'"),
+    };
+
+    private static double Number(JsonElement item, string key) => item.GetProperty(key).GetDouble();
+}

@@ -1,0 +1,107 @@
+using System.Text.Json;
+using Tiller.Control;
+using Tiller.Decode;
+using Tiller.Model;
+
+namespace Tiller.Tool.Verify;
+
+/// <summary>Hidden states, logits and greedy continuations of the plain model.</summary>
+internal static class ForwardChecks
+{
+    /// <summary>Golden steps whose best two logits are closer than this may go either way.</summary>
+    public const double NearTie = 1e-3;
+
+    private const double ForwardBound = 2e-5;
+
+    public static IEnumerable<VerificationRow> Run(GoldenFolder folder, JsonElement golden, LanguageModel model, CancellationToken cancellationToken)
+    {
+        var prompts = golden.GetProperty("prompts").EnumerateArray().ToList();
+        double worstState = 0;
+        double worstLogit = 0;
+        int states = 0;
+        int logits = 0;
+        for (int i = 0; i < prompts.Count; i++)
+        {
+            int[] ids = TokenChecks.Ids(prompts[i], "ids");
+            if (folder.Tensor($"states.{i}") is not { } goldenStates || folder.Tensor($"logits.{i}") is not { } goldenLogits)
+            {
+                continue;
+            }
+
+            var run = Probe.Run(model, ids, cancellationToken);
+            worstState = Verification.Worse(worstState, WorstRow(run.States, goldenStates.Values, model.Config.D));
+            worstLogit = Verification.Worse(worstLogit, WorstRow(run.Logits, goldenLogits.Values, model.Config.V));
+            states += goldenStates.Shape[0] * goldenStates.Shape[1];
+            logits += goldenLogits.Shape[0];
+        }
+
+        if (states > 0)
+        {
+            yield return new VerificationRow(folder.Path, "hidden states", states, worstState, ForwardBound);
+            yield return new VerificationRow(folder.Path, "logits", logits, worstLogit, ForwardBound);
+        }
+
+        var continuations = new Continuations();
+        foreach (var prompt in prompts)
+        {
+            using var session = new Session(model);
+            continuations.Compare(session, TokenChecks.Ids(prompt, "ids"), prompt, cancellationToken);
+        }
+
+        yield return continuations.ToRow(folder.Path, "plain continuations");
+    }
+
+    private static double WorstRow(double[] ours, double[] golden, int columns)
+    {
+        double worst = ours.Length == golden.Length ? 0 : double.PositiveInfinity;
+        for (int at = 0; at < golden.Length && worst < double.PositiveInfinity; at += columns)
+        {
+            worst = Verification.Worse(worst, Verification.RelativeError(ours.AsSpan(at, columns), golden.AsSpan(at, columns)));
+        }
+
+        return worst;
+    }
+}
+
+/// <summary>Greedy continuations against golden ids, near ties set apart.</summary>
+internal sealed class Continuations
+{
+    private int _count;
+    private int _different;
+    private int _nearTies;
+
+    /// <summary>Continues greedily and compares up to the first difference.</summary>
+    /// <param name="session">Fresh, steered or plain.</param>
+    /// <param name="ids">The prompt.</param>
+    /// <param name="golden">Holds new_ids and gaps.</param>
+    /// <param name="cancellationToken">Looked at between blocks.</param>
+    /// <param name="onStep">Called after each step that still follows the golden ids, with its number; the first is the prompt's.</param>
+    public void Compare(Session session, int[] ids, JsonElement golden, CancellationToken cancellationToken, Action<int>? onStep = null)
+    {
+        _count++;
+        int[] expected = TokenChecks.Ids(golden, "new_ids");
+        double[] gaps = [.. golden.GetProperty("gaps").EnumerateArray().Select(g => g.GetDouble())];
+        session.Prefill(ids, cancellationToken);
+        bool tied = false;
+        for (int i = 0; i < expected.Length; i++)
+        {
+            onStep?.Invoke(i);
+            tied |= i < gaps.Length && gaps[i] < ForwardChecks.NearTie;
+            int next = System.Numerics.Tensors.TensorPrimitives.IndexOfMax(session.Logits);
+            if (next != expected[i])
+            {
+                _different += tied ? 0 : 1;
+                _nearTies += tied ? 1 : 0;
+                return;
+            }
+
+            if (i < expected.Length - 1)
+            {
+                session.Step(next, cancellationToken);
+            }
+        }
+    }
+
+    public VerificationRow ToRow(string folder, string kind) =>
+        new(folder, kind, _count, _different, 0, _nearTies == 0 ? "" : $"{_nearTies} part at or after a golden near tie (gap under {ForwardChecks.NearTie})");
+}

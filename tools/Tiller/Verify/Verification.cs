@@ -1,0 +1,101 @@
+using System.Text.Json;
+using Tiller.Model;
+using Tiller.Tokens;
+
+namespace Tiller.Tool.Verify;
+
+/// <summary>The result of checking one kind of golden value in one folder.</summary>
+/// <param name="Folder">Folder checked.</param>
+/// <param name="Kind">What was compared.</param>
+/// <param name="Count">How many values or cases.</param>
+/// <param name="Worst">Largest error; for exact kinds, the number of cases that differ.</param>
+/// <param name="Bound">Largest error allowed.</param>
+/// <param name="Note">What a reader should know, such as near ties; empty for nothing.</param>
+internal sealed record VerificationRow(string Folder, string Kind, int Count, double Worst, double Bound, string Note = "")
+{
+    /// <summary>Whether the error is a number within the bound.</summary>
+    public bool Passed => Worst <= Bound;
+}
+
+/// <summary>Compares the engine with golden values made by the reference implementations.</summary>
+internal static class Verification
+{
+    /// <summary>Checks every kind that the folder holds.</summary>
+    /// <exception cref="TillerException">The folder or its checkpoint cannot be read.</exception>
+    public static IEnumerable<VerificationRow> Run(string path, LoadOptions options, CancellationToken cancellationToken)
+    {
+        using var folder = new GoldenFolder(path);
+        if (folder.Tokens is { } tokens)
+        {
+            var tokenizer = Tokenizer.Load(folder.Checkpoint);
+            foreach (var row in Guard(folder, "tokens.json", TokenChecks.Run(folder, tokens, tokenizer)))
+            {
+                yield return row;
+            }
+        }
+
+        if (!folder.HasModel || (folder.Golden is null && folder.Tensors is null))
+        {
+            yield break;
+        }
+
+        using var model = LanguageModel.Load(folder.Checkpoint, options, cancellationToken);
+        if (folder.Golden is { } golden)
+        {
+            foreach (var row in Guard(folder, "golden.json", ForwardChecks.Run(folder, golden, model, cancellationToken)))
+            {
+                yield return row;
+            }
+
+            foreach (var row in Guard(folder, "golden.json", ControlChecks.Run(folder, golden, model, cancellationToken)))
+            {
+                yield return row;
+            }
+        }
+    }
+
+    /// <summary>Largest |a − b| relative to the length of b.</summary>
+    public static double RelativeError(ReadOnlySpan<double> a, ReadOnlySpan<double> b)
+    {
+        if (a.Length != b.Length)
+        {
+            return double.PositiveInfinity;
+        }
+
+        double difference = 0;
+        double length = 0;
+        for (int i = 0; i < a.Length; i++)
+        {
+            difference += (a[i] - b[i]) * (a[i] - b[i]);
+            length += b[i] * b[i];
+        }
+
+        double error = Math.Sqrt(difference) / Math.Sqrt(length);
+        return difference == 0 ? 0 : double.IsNaN(error) ? double.PositiveInfinity : error;
+    }
+
+    /// <summary>The larger, with NaN counted as infinite.</summary>
+    public static double Worse(double a, double b) => double.IsNaN(a) || double.IsNaN(b) ? double.PositiveInfinity : Math.Max(a, b);
+
+    // A golden file with a missing or mistyped key is an error of the file, not of the engine.
+    private static IEnumerable<VerificationRow> Guard(GoldenFolder folder, string file, IEnumerable<VerificationRow> rows)
+    {
+        using var each = rows.GetEnumerator();
+        while (true)
+        {
+            try
+            {
+                if (!each.MoveNext())
+                {
+                    yield break;
+                }
+            }
+            catch (Exception e) when (e is KeyNotFoundException or InvalidOperationException or FormatException or JsonException)
+            {
+                throw new GoldenException(Path.Combine(folder.Path, file), $"is not of the form expected: {e.Message}", e);
+            }
+
+            yield return each.Current;
+        }
+    }
+}
