@@ -1,0 +1,142 @@
+using System.Buffers;
+
+namespace Tiller.Tokens;
+
+/// <summary>A token that is found in the text itself, before the model sees it.</summary>
+internal sealed record AddedToken(int Id, byte[] Content, bool SingleWord, bool StripLeft, bool StripRight, bool Normalized, bool Special);
+
+/// <summary>A part of a text: an added token, or (Id = -1) what stands between two.</summary>
+internal readonly record struct TextPart(int Start, int End, int Id);
+
+/// <summary>Finds added tokens, leftmost and longest first: a trie over bytes.</summary>
+internal sealed class AddedTokens
+{
+    private readonly Dictionary<int, int> edges = []; // node << 8 | byte → node
+    private readonly List<AddedToken?> ends = [null]; // by node
+    private readonly SearchValues<byte> firsts;
+
+    /// <summary>Builds the trie.</summary>
+    /// <param name="tokens">Tokens with the text they are looked up by.</param>
+    public AddedTokens(IEnumerable<(byte[] Text, AddedToken Token)> tokens)
+    {
+        var starts = new HashSet<byte>();
+        foreach ((byte[] text, AddedToken token) in tokens)
+        {
+            starts.Add(text[0]);
+            int node = 0;
+            foreach (byte b in text)
+            {
+                int edge = (node << 8) | b;
+                if (!edges.TryGetValue(edge, out int child))
+                {
+                    child = ends.Count;
+                    ends.Add(null);
+                    edges[edge] = child;
+                }
+
+                node = child;
+            }
+
+            ends[node] = token;
+        }
+
+        firsts = SearchValues.Create([.. starts]);
+        IsEmpty = starts.Count == 0;
+    }
+
+    public bool IsEmpty { get; }
+
+    /// <summary>The token whose text is exactly this, or null.</summary>
+    public AddedToken? Exactly(ReadOnlySpan<byte> text) => Longest(text, out int length) is { } token && length == text.Length ? token : null;
+
+    /// <summary>Appends the parts of a text; together they cover it.</summary>
+    /// <param name="text">Valid UTF-8.</param>
+    /// <param name="start">Where in the text to begin.</param>
+    /// <param name="end">Where to end; what lies outside still counts as neighbourhood of a token.</param>
+    /// <param name="special">Special tokens are found too; otherwise they are plain text.</param>
+    /// <param name="parts">Receives the parts.</param>
+    public void Split(ReadOnlySpan<byte> text, int start, int end, bool special, List<TextPart> parts)
+    {
+        int from = start;
+        for (int i = start; i < end;)
+        {
+            int skip = text[i..end].IndexOfAny(firsts);
+            if (skip < 0)
+            {
+                break;
+            }
+
+            i += skip;
+            AddedToken? token = Longest(text[i..end], out int length);
+            if (token is null)
+            {
+                i++;
+                continue;
+            }
+
+            int stop = i + length;
+            if ((special || !token.Special) && !(token.SingleWord && InsideWord(text, i, stop)))
+            {
+                int left = token.StripLeft ? Math.Max(SpacesBefore(text, i), from) : i;
+                int right = token.StripRight ? SpacesAfter(text, stop, end) : stop;
+                if (from < left)
+                {
+                    parts.Add(new TextPart(from, left, -1));
+                }
+
+                parts.Add(new TextPart(left, right, token.Id));
+                from = right;
+            }
+
+            i = stop;
+        }
+
+        if (from < end)
+        {
+            parts.Add(new TextPart(from, end, -1));
+        }
+    }
+
+    private static bool InsideWord(ReadOnlySpan<byte> text, int start, int end) =>
+        (start > 0 && CharClasses.IsWord(CharClasses.CodeAt(text, CharClasses.StartBefore(text, start), out _)))
+        || (end < text.Length && CharClasses.IsWord(CharClasses.CodeAt(text, end, out _)));
+
+    /// <summary>Start of the run of white space that ends at <paramref name="i"/>.</summary>
+    internal static int SpacesBefore(ReadOnlySpan<byte> text, int i)
+    {
+        while (i > 0 && CharClasses.StartBefore(text, i) is var start && CharClasses.At(text, start, out _) == CharClass.Space)
+        {
+            i = start;
+        }
+
+        return i;
+    }
+
+    /// <summary>End of the run of white space at <paramref name="i"/>.</summary>
+    internal static int SpacesAfter(ReadOnlySpan<byte> text, int i, int end)
+    {
+        while (i < end && CharClasses.At(text, i, out int length) == CharClass.Space)
+        {
+            i += length;
+        }
+
+        return i;
+    }
+
+    private AddedToken? Longest(ReadOnlySpan<byte> text, out int length)
+    {
+        AddedToken? found = null;
+        length = 0;
+        int node = 0;
+        for (int i = 0; i < text.Length && edges.TryGetValue((node << 8) | text[i], out node); i++)
+        {
+            if (ends[node] is { } token)
+            {
+                found = token;
+                length = i + 1;
+            }
+        }
+
+        return found;
+    }
+}

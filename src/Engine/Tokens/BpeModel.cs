@@ -1,0 +1,305 @@
+using System.Text;
+
+namespace Tiller.Tokens;
+
+/// <summary>
+/// Byte-pair encoding: a word becomes one symbol per byte (byte-level) or per character (SentencePiece style, with bytes for
+/// characters the vocabulary lacks); then, again and again, the leftmost pair of the lowest rank merges. O(n log n) in the word.
+/// </summary>
+internal sealed class BpeModel
+{
+    // Up to this many symbols the quadratic loop beats the heap.
+    private const int ShortWord = 40;
+
+    /// <summary>Vocabulary by raw token text (byte-level: in the printable byte alphabet).</summary>
+    public required TokenTable Tokens { get; init; }
+
+    public required MergeTable Merges { get; init; }
+
+    /// <summary>Words arrive as raw bytes, and each byte is a symbol.</summary>
+    public required bool ByteLevel { get; init; }
+
+    /// <summary>Byte-level: id of each byte's symbol. Otherwise: id of <c>&lt;0xNN&gt;</c>, or null without byte fallback. -1: none. Length 256.</summary>
+    public required int[]? ByteIds { get; init; }
+
+    /// <summary>Id of the unknown token, or -1.</summary>
+    public required int UnknownId { get; init; }
+
+    /// <summary>Neighbouring unknown characters become one unknown token.</summary>
+    public required bool FuseUnknown { get; init; }
+
+    /// <summary>A word that is itself a token is not split.</summary>
+    public required bool IgnoreMerges { get; init; }
+
+    /// <summary>No merge crosses from another character into U+2581, so a word may be cut before each run of it: the result is the same.</summary>
+    public required bool CutsBeforeMetaspace { get; init; }
+
+    /// <summary>Ids that user text never yields as a whole word.</summary>
+    public required HashSet<int> Special { get; init; }
+
+    /// <summary>Appends the ids of a word (UTF-8, not empty) to the scratch's output.</summary>
+    public void Encode(ReadOnlySpan<byte> word, BpeScratch scratch)
+    {
+        if (!CutsBeforeMetaspace)
+        {
+            EncodeCached(word, scratch);
+            return;
+        }
+
+        ReadOnlySpan<byte> mark = "▁"u8;
+        while (true)
+        {
+            int lead = 0;
+            while (word[lead..].StartsWith(mark))
+            {
+                lead += mark.Length;
+            }
+
+            int next = word[lead..].IndexOf(mark);
+            if (next < 0)
+            {
+                EncodeCached(word, scratch);
+                return;
+            }
+
+            EncodeCached(word[..(lead + next)], scratch);
+            word = word[(lead + next)..];
+        }
+    }
+
+    private void EncodeCached(ReadOnlySpan<byte> word, BpeScratch scratch)
+    {
+        if (word.Length > WordCache.LongestWord)
+        {
+            EncodeWord(word, scratch);
+            return;
+        }
+
+        WordKey key = WordCache.KeyOf(word);
+        ReadOnlySpan<int> ids = scratch.Cache.Find(key);
+        if (!ids.IsEmpty)
+        {
+            scratch.Append(ids);
+            return;
+        }
+
+        int before = scratch.Count;
+        EncodeWord(word, scratch);
+        scratch.Cache.Store(key, scratch.Output[before..]);
+    }
+
+    private void EncodeWord(ReadOnlySpan<byte> word, BpeScratch scratch)
+    {
+        if (IgnoreMerges && WholeWord(word) is >= 0 and int whole)
+        {
+            scratch.Append(whole);
+            return;
+        }
+
+        scratch.ReserveSymbols(word.Length);
+        int count = ByteLevel ? BytesToSymbols(word, scratch.Symbols) : CharactersToSymbols(word, scratch.Symbols);
+        if (count <= ShortWord)
+        {
+            count = MergeShort(scratch.Symbols.AsSpan(0, count));
+            scratch.Append(scratch.Symbols.AsSpan(0, count));
+        }
+        else
+        {
+            MergeLong(count, scratch);
+        }
+    }
+
+    private int WholeWord(ReadOnlySpan<byte> word)
+    {
+        int id = ByteLevel ? Tokens.IdOf(ByteAlphabet.Encode(word)) : Tokens.IdOf(word);
+        return id >= 0 && !Special.Contains(id) ? id : -1;
+    }
+
+    private int BytesToSymbols(ReadOnlySpan<byte> word, int[] symbols)
+    {
+        int count = 0;
+        bool pending = false;
+        foreach (byte b in word)
+        {
+            int id = ByteIds![b];
+            if (id >= 0)
+            {
+                Flush(symbols, ref count, ref pending);
+                symbols[count++] = id;
+            }
+            else
+            {
+                Unknown(symbols, ref count, ref pending);
+            }
+        }
+
+        Flush(symbols, ref count, ref pending);
+        return count;
+    }
+
+    private int CharactersToSymbols(ReadOnlySpan<byte> word, int[] symbols)
+    {
+        int count = 0;
+        bool pending = false;
+        for (int i = 0; i < word.Length;)
+        {
+            int code = CharClasses.CodeAt(word, i, out int length);
+            ReadOnlySpan<byte> character = word.Slice(i, length);
+            i += length;
+            int id = Tokens.IdOf(character);
+            if (id >= 0)
+            {
+                Flush(symbols, ref count, ref pending);
+                symbols[count++] = id;
+            }
+            else if (ByteIds is not null && AllBytes(character))
+            {
+                // A pending unknown token stays pending, as in the reference implementation.
+                foreach (byte b in character)
+                {
+                    symbols[count++] = ByteIds[b];
+                }
+            }
+            else if (UnknownId < 0)
+            {
+                throw new TokenizerException(TokenizerError.UnknownToken, "$.model.unk_token", new Rune(code).ToString(),
+                    $"U+{code:X4} is not in the vocabulary, and the model has neither byte fallback nor an unknown token for it. Remove it from the text.");
+            }
+            else
+            {
+                Unknown(symbols, ref count, ref pending);
+            }
+        }
+
+        Flush(symbols, ref count, ref pending);
+        return count;
+    }
+
+    private bool AllBytes(ReadOnlySpan<byte> character)
+    {
+        foreach (byte b in character)
+        {
+            if (ByteIds![b] < 0)
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
+    private void Unknown(int[] symbols, ref int count, ref bool pending)
+    {
+        if (pending && !FuseUnknown)
+        {
+            symbols[count++] = UnknownId;
+        }
+
+        pending = true;
+    }
+
+    private void Flush(int[] symbols, ref int count, ref bool pending)
+    {
+        if (pending)
+        {
+            symbols[count++] = UnknownId;
+            pending = false;
+        }
+    }
+
+    private int MergeShort(Span<int> symbols)
+    {
+        Span<int> ranks = stackalloc int[ShortWord];
+        Span<int> merged = stackalloc int[ShortWord];
+        int count = symbols.Length;
+        for (int i = 0; i + 1 < count; i++)
+        {
+            ranks[i] = Merges.Rank(symbols[i], symbols[i + 1], out merged[i]);
+        }
+
+        while (count > 1)
+        {
+            int best = 0;
+            for (int i = 1; i + 1 < count; i++)
+            {
+                if (ranks[i] < ranks[best])
+                {
+                    best = i;
+                }
+            }
+
+            if (ranks[best] == MergeTable.None)
+            {
+                break;
+            }
+
+            symbols[best] = merged[best];
+            count--;
+            symbols.Slice(best + 2, count - best - 1).CopyTo(symbols[(best + 1)..]);
+            if (best + 1 < count)
+            {
+                ranks.Slice(best + 1, count - best - 1).CopyTo(ranks[best..]);
+                merged.Slice(best + 1, count - best - 1).CopyTo(merged[best..]);
+                ranks[best] = Merges.Rank(symbols[best], symbols[best + 1], out merged[best]);
+            }
+
+            if (best > 0)
+            {
+                ranks[best - 1] = Merges.Rank(symbols[best - 1], symbols[best], out merged[best - 1]);
+            }
+        }
+
+        return count;
+    }
+
+    // Linked symbols and a heap of (rank, position of the left symbol). An entry is stale when its pair no longer has its rank.
+    private void MergeLong(int count, BpeScratch scratch)
+    {
+        scratch.ReserveLinks(count);
+        int[] symbols = scratch.Symbols;
+        int[] next = scratch.Next;
+        int[] previous = scratch.Previous;
+        PairHeap heap = scratch.Heap;
+        heap.Clear();
+        for (int i = 0; i < count; i++)
+        {
+            previous[i] = i - 1;
+            next[i] = i + 1 < count ? i + 1 : -1;
+        }
+
+        for (int i = 0; i + 1 < count; i++)
+        {
+            heap.PushRank(Merges.Rank(symbols[i], symbols[i + 1], out _), i);
+        }
+
+        while (heap.TryPop(out int rank, out int at))
+        {
+            int right = next[at];
+            if (symbols[at] < 0 || right < 0 || Merges.Rank(symbols[at], symbols[right], out int merged) != rank)
+            {
+                continue;
+            }
+
+            symbols[at] = merged;
+            symbols[right] = -1;
+            int after = next[right];
+            next[at] = after;
+            if (after >= 0)
+            {
+                previous[after] = at;
+                heap.PushRank(Merges.Rank(merged, symbols[after], out _), at);
+            }
+
+            int before = previous[at];
+            if (before >= 0)
+            {
+                heap.PushRank(Merges.Rank(symbols[before], merged, out _), before);
+            }
+        }
+
+        for (int i = 0; i >= 0; i = next[i])
+        {
+            scratch.Append(symbols[i]);
+        }
+    }
+}

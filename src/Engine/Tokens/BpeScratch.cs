@@ -1,0 +1,167 @@
+namespace Tiller.Tokens;
+
+/// <summary>Buffers of one encoding call, rented from the tokenizer so that calls on several threads share nothing.</summary>
+internal sealed class BpeScratch
+{
+    private int[] output = new int[1024];
+
+    public int Count { get; private set; }
+
+    public ReadOnlySpan<int> Output => output.AsSpan(0, Count);
+
+    public WordCache Cache { get; } = new();
+
+    public PairHeap Heap { get; } = new();
+
+    public int[] Symbols { get; private set; } = new int[64];
+
+    public int[] Next { get; private set; } = [];
+
+    public int[] Previous { get; private set; } = [];
+
+    public void Clear()
+    {
+        Count = 0;
+        const int Keep = 1 << 20;
+        if (Symbols.Length > Keep)
+        {
+            Symbols = new int[64];
+            Next = [];
+            Previous = [];
+            Heap.Trim();
+        }
+
+        if (output.Length > Keep)
+        {
+            output = new int[1024];
+        }
+    }
+
+    public void Append(int id)
+    {
+        if (Count == output.Length)
+        {
+            Array.Resize(ref output, Count * 2);
+        }
+
+        output[Count++] = id;
+    }
+
+    public void Append(ReadOnlySpan<int> ids)
+    {
+        if (Count + ids.Length > output.Length)
+        {
+            Array.Resize(ref output, Math.Max(Count * 2, Count + ids.Length));
+        }
+
+        ids.CopyTo(output.AsSpan(Count));
+        Count += ids.Length;
+    }
+
+    // One symbol more than bytes: a pending unknown token may follow the last byte symbol.
+    public void ReserveSymbols(int bytes)
+    {
+        if (Symbols.Length <= bytes)
+        {
+            Symbols = new int[Math.Max(bytes + 1, Symbols.Length * 2)];
+        }
+    }
+
+    public void ReserveLinks(int count)
+    {
+        if (Next.Length < count)
+        {
+            Next = new int[Math.Max(count, Next.Length * 2)];
+            Previous = new int[Next.Length];
+        }
+    }
+}
+
+/// <summary>Min-heap of (rank, position), four children a node: fewer cache misses than two.</summary>
+internal sealed class PairHeap
+{
+    private ulong[] items = new ulong[64];
+    private int count;
+
+    public void Clear() => count = 0;
+
+    public void Trim()
+    {
+        items = new ulong[64];
+        count = 0;
+    }
+
+    /// <summary>Adds an entry, unless the rank is <see cref="MergeTable.None"/>.</summary>
+    public void PushRank(int rank, int position)
+    {
+        if (rank == MergeTable.None)
+        {
+            return;
+        }
+
+        if (count == items.Length)
+        {
+            Array.Resize(ref items, count * 2);
+        }
+
+        ulong item = ((ulong)(uint)rank << 32) | (uint)position;
+        int i = count++;
+        while (i > 0)
+        {
+            int parent = (i - 1) >> 2;
+            if (items[parent] <= item)
+            {
+                break;
+            }
+
+            items[i] = items[parent];
+            i = parent;
+        }
+
+        items[i] = item;
+    }
+
+    public bool TryPop(out int rank, out int position)
+    {
+        if (count == 0)
+        {
+            rank = position = 0;
+            return false;
+        }
+
+        ulong top = items[0];
+        rank = (int)(top >> 32);
+        position = (int)top;
+        ulong item = items[--count];
+        int i = 0;
+        while (true)
+        {
+            int child = (i << 2) + 1;
+            if (child >= count)
+            {
+                break;
+            }
+
+            int end = Math.Min(child + 4, count);
+            int least = child;
+            for (int c = child + 1; c < end; c++)
+            {
+                if (items[c] < items[least])
+                {
+                    least = c;
+                }
+            }
+
+            if (items[least] >= item)
+            {
+                break;
+            }
+
+            items[i] = items[least];
+            i = least;
+        }
+
+        items[i] = item;
+        return true;
+    }
+}

@@ -1,0 +1,72 @@
+using System.Text;
+
+namespace Tiller.Tokens;
+
+/// <summary>
+/// GPT-2's printable alphabet for bytes: the printable characters of Latin-1 stand for themselves, the other 68 bytes, in order, for
+/// U+0100 and up.
+/// </summary>
+internal static class ByteAlphabet
+{
+    private static readonly char[] CharOfByte = MakeChars();
+    private static readonly short[] ByteOfChar = MakeBytes();
+
+    /// <summary>The byte's character.</summary>
+    public static char CharOf(byte b) => CharOfByte[b];
+
+    /// <summary>Bytes as UTF-8 text in the alphabet.</summary>
+    public static byte[] Encode(ReadOnlySpan<byte> bytes)
+    {
+        var text = new char[bytes.Length];
+        for (int i = 0; i < bytes.Length; i++)
+        {
+            text[i] = CharOfByte[bytes[i]];
+        }
+
+        return Encoding.UTF8.GetBytes(text);
+    }
+
+    /// <summary>Appends the bytes that UTF-8 text in the alphabet stands for; text with any other character is appended as it is.</summary>
+    public static void Decode(ReadOnlySpan<byte> text, ByteBuffer output)
+    {
+        int before = output.Length;
+        for (int i = 0; i < text.Length;)
+        {
+            int code = CharClasses.CodeAt(text, i, out int length);
+            i += length;
+            if (code >= ByteOfChar.Length || ByteOfChar[code] < 0)
+            {
+                output.Length = before;
+                output.Append(text);
+                return;
+            }
+
+            output.Append((byte)ByteOfChar[code]);
+        }
+    }
+
+    private static char[] MakeChars()
+    {
+        var chars = new char[256];
+        char next = '\u0100';
+        for (int b = 0; b < chars.Length; b++)
+        {
+            bool printable = b is (>= '!' and <= '~') or (>= 0xA1 and <= 0xAC) or (>= 0xAE and <= 0xFF);
+            chars[b] = printable ? (char)b : next++;
+        }
+
+        return chars;
+    }
+
+    private static short[] MakeBytes()
+    {
+        var bytes = new short[0x144];
+        Array.Fill(bytes, (short)-1);
+        for (int b = 0; b < 256; b++)
+        {
+            bytes[CharOfByte[b]] = (short)b;
+        }
+
+        return bytes;
+    }
+}

@@ -1,0 +1,43 @@
+namespace Tiller.Tokens;
+
+/// <summary>A growing array of bytes.</summary>
+internal sealed class ByteBuffer
+{
+    private byte[] bytes = new byte[64];
+
+    /// <summary>Bytes in use; may be lowered.</summary>
+    public int Length { get; set; }
+
+    public ReadOnlySpan<byte> Span => bytes.AsSpan(0, Length);
+
+    public void Append(byte value)
+    {
+        if (Length == bytes.Length)
+        {
+            Array.Resize(ref bytes, Length * 2);
+        }
+
+        bytes[Length++] = value;
+    }
+
+    public void Append(ReadOnlySpan<byte> values) => values.CopyTo(Grow(values.Length));
+
+    /// <summary>Makes room for, and returns, the next bytes.</summary>
+    public Span<byte> Grow(int count)
+    {
+        if (Length + count > bytes.Length)
+        {
+            Array.Resize(ref bytes, Math.Max(bytes.Length * 2, Length + count));
+        }
+
+        Length += count;
+        return bytes.AsSpan(Length - count, count);
+    }
+
+    /// <summary>Drops bytes from the front.</summary>
+    public void RemoveFront(int count)
+    {
+        bytes.AsSpan(count, Length - count).CopyTo(bytes);
+        Length -= count;
+    }
+}

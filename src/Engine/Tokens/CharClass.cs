@@ -1,0 +1,107 @@
+using System.Globalization;
+
+namespace Tiller.Tokens;
+
+/// <summary>The character classes that tokenizer splits distinguish.</summary>
+internal enum CharClass : byte
+{
+    /// <summary>Everything else, marks (\p{M}) included.</summary>
+    Other,
+
+    /// <summary>\p{L}.</summary>
+    Letter,
+
+    /// <summary>\p{N}: Nd, Nl and No.</summary>
+    Number,
+
+    /// <summary>\s: White_Space.</summary>
+    Space,
+}
+
+/// <summary>Classes of code points, read from valid UTF-8. Unicode version: that of the .NET runtime, whether or not ICU is present.</summary>
+internal static class CharClasses
+{
+    private static readonly CharClass[] Bmp = MakeBmp();
+
+    /// <summary>Class of the code point at <paramref name="i"/>, and its length in bytes.</summary>
+    public static CharClass At(ReadOnlySpan<byte> utf8, int i, out int length)
+    {
+        byte b = utf8[i];
+        if (b < 0x80)
+        {
+            length = 1;
+            return Bmp[b];
+        }
+
+        int code = CodeAt(utf8, i, out length);
+        return code < 0x10000 ? Bmp[code] : ClassOf(code);
+    }
+
+    /// <summary>Code point at <paramref name="i"/> of valid UTF-8.</summary>
+    public static int CodeAt(ReadOnlySpan<byte> utf8, int i, out int length)
+    {
+        byte b = utf8[i];
+        switch (b)
+        {
+            case < 0x80:
+                length = 1;
+                return b;
+            case < 0xE0:
+                length = 2;
+                return ((b & 0x1F) << 6) | (utf8[i + 1] & 0x3F);
+            case < 0xF0:
+                length = 3;
+                return ((b & 0x0F) << 12) | ((utf8[i + 1] & 0x3F) << 6) | (utf8[i + 2] & 0x3F);
+            default:
+                length = 4;
+                return ((b & 0x07) << 18) | ((utf8[i + 1] & 0x3F) << 12) | ((utf8[i + 2] & 0x3F) << 6) | (utf8[i + 3] & 0x3F);
+        }
+    }
+
+    /// <summary>Start of the code point that ends just before <paramref name="end"/>; end &gt; 0.</summary>
+    public static int StartBefore(ReadOnlySpan<byte> utf8, int end)
+    {
+        int i = end - 1;
+        while ((utf8[i] & 0xC0) == 0x80)
+        {
+            i--;
+        }
+
+        return i;
+    }
+
+    /// <summary>\w as Rust's regex has it: Alphabetic, marks, decimal digits, connector punctuation, join controls (UTS 18, annex C).</summary>
+    public static bool IsWord(int code)
+    {
+        switch (CharUnicodeInfo.GetUnicodeCategory(code))
+        {
+            case UnicodeCategory.UppercaseLetter or UnicodeCategory.LowercaseLetter or UnicodeCategory.TitlecaseLetter:
+            case UnicodeCategory.ModifierLetter or UnicodeCategory.OtherLetter or UnicodeCategory.LetterNumber:
+            case UnicodeCategory.NonSpacingMark or UnicodeCategory.SpacingCombiningMark or UnicodeCategory.EnclosingMark:
+            case UnicodeCategory.DecimalDigitNumber or UnicodeCategory.ConnectorPunctuation:
+                return true;
+            default:
+                // Alphabetic symbols (circled and squared letters), then U+200C and U+200D.
+                return code is >= 0x24B6 and <= 0x24E9 or >= 0x1F130 and <= 0x1F149 or >= 0x1F150 and <= 0x1F169
+                    or >= 0x1F170 and <= 0x1F189 or 0x200C or 0x200D;
+        }
+    }
+
+    private static CharClass ClassOf(int code) => CharUnicodeInfo.GetUnicodeCategory(code) switch
+    {
+        <= UnicodeCategory.OtherLetter => CharClass.Letter,
+        >= UnicodeCategory.DecimalDigitNumber and <= UnicodeCategory.OtherNumber => CharClass.Number,
+        _ => CharClass.Other,
+    };
+
+    private static CharClass[] MakeBmp()
+    {
+        var classes = new CharClass[0x10000];
+        for (int code = 0; code < classes.Length; code++)
+        {
+            classes[code] = char.IsWhiteSpace((char)code) ? CharClass.Space : ClassOf(code);
+        }
+
+        return classes;
+    }
+}

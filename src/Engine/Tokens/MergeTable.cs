@@ -1,0 +1,68 @@
+using System.Numerics;
+
+namespace Tiller.Tokens;
+
+/// <summary>Merges of BPE: (left id, right id) → (rank, merged id), open addressing.</summary>
+internal sealed class MergeTable
+{
+    /// <summary>Rank of a pair that does not merge.</summary>
+    public const int None = int.MaxValue;
+
+    private const ulong Empty = ulong.MaxValue;
+
+    private readonly ulong[] keys;
+    private readonly long[] values; // rank << 32 | merged id
+    private readonly int shift;
+
+    /// <summary>Makes an empty table.</summary>
+    /// <param name="capacity">Upper bound on the number of merges.</param>
+    public MergeTable(int capacity)
+    {
+        int size = (int)BitOperations.RoundUpToPowerOf2((uint)Math.Max(16, capacity * 2));
+        keys = new ulong[size];
+        Array.Fill(keys, Empty);
+        values = new long[size];
+        shift = 64 - BitOperations.Log2((uint)size);
+    }
+
+    /// <summary>Adds a merge; a pair given twice keeps its last rank. True if it was new.</summary>
+    public bool Add(int left, int right, int rank, int merged)
+    {
+        ulong key = Key(left, right);
+        int slot = Slot(key);
+        bool isNew = keys[slot] == Empty;
+        keys[slot] = key;
+        values[slot] = ((long)rank << 32) | (uint)merged;
+        return isNew;
+    }
+
+    /// <summary>Rank of the pair, or <see cref="None"/>.</summary>
+    public int Rank(int left, int right, out int merged)
+    {
+        ulong key = Key(left, right);
+        int slot = Slot(key);
+        if (keys[slot] == Empty)
+        {
+            merged = -1;
+            return None;
+        }
+
+        long value = values[slot];
+        merged = (int)value;
+        return (int)(value >> 32);
+    }
+
+    private static ulong Key(int left, int right) => ((ulong)(uint)left << 32) | (uint)right;
+
+    private int Slot(ulong key)
+    {
+        int mask = keys.Length - 1;
+        int slot = (int)((key * 0x9E3779B97F4A7C15) >> shift);
+        while (keys[slot] != key && keys[slot] != Empty)
+        {
+            slot = (slot + 1) & mask;
+        }
+
+        return slot;
+    }
+}

@@ -1,0 +1,60 @@
+using System.Text;
+
+namespace Tiller.Tokens;
+
+/// <summary>
+/// Decodes ids one by one. The pieces, joined, are exactly what <see cref="Tokenizer.Decode"/> makes of all ids: a leading space is
+/// stripped once, and a character whose bytes are spread over several tokens appears when it is whole. Not thread-safe.
+/// </summary>
+public sealed class TokenStream
+{
+    private readonly Tokenizer tokenizer;
+    private readonly bool skipSpecial;
+    private readonly ByteBuffer output = new();
+    private DecoderStage stage;
+
+    internal TokenStream(Tokenizer tokenizer, bool skipSpecial)
+    {
+        this.tokenizer = tokenizer;
+        this.skipSpecial = skipSpecial;
+        stage = tokenizer.Decoder.NewState(output);
+    }
+
+    /// <summary>Adds one id.</summary>
+    /// <param name="id">Any id; one that is no token adds nothing, as in <see cref="Tokenizer.Decode"/>.</param>
+    /// <returns>The text that is certain now; may be empty. Never half a character.</returns>
+    public string Append(int id)
+    {
+        Push(id);
+        return Take();
+    }
+
+    /// <summary>Ends the text and makes the stream new.</summary>
+    /// <returns>What was held back: unfinished characters as U+FFFD.</returns>
+    public string Flush()
+    {
+        stage.Flush();
+        stage = tokenizer.Decoder.NewState(output);
+        return Take();
+    }
+
+    internal void Push(int id)
+    {
+        if (tokenizer.Tokens.Contains(id) && !(skipSpecial && tokenizer.IsSpecial(id)))
+        {
+            stage.Token(tokenizer.Tokens.TextOf(id), starts: true);
+        }
+    }
+
+    private string Take()
+    {
+        if (output.Length == 0)
+        {
+            return "";
+        }
+
+        string text = Encoding.UTF8.GetString(output.Span);
+        output.Length = 0;
+        return text;
+    }
+}

@@ -1,0 +1,133 @@
+using System.Numerics;
+using System.Runtime.InteropServices;
+using System.Text;
+
+namespace Tiller.Tokens;
+
+/// <summary>Tokens as UTF-8 text in one arena, found by id and by text. Filled once, then read by any number of threads.</summary>
+internal sealed class TokenTable
+{
+    /// <summary>Ids are below this.</summary>
+    public const int IdLimit = 1 << 21;
+
+    private byte[] arena = new byte[1 << 14];
+    private int arenaLength;
+    private int[] starts = new int[1 << 10]; // by id
+    private int[] lengths = new int[1 << 10]; // by id; -1 for no token
+    private int[] slots = new int[1 << 11]; // open addressing; id + 1, 0 for empty
+
+    public TokenTable()
+    {
+        Array.Fill(lengths, -1);
+    }
+
+    /// <summary>Number of tokens.</summary>
+    public int Count { get; private set; }
+
+    /// <summary>Highest id + 1.</summary>
+    public int IdEnd { get; private set; }
+
+    public bool Contains(int id) => (uint)id < (uint)IdEnd && lengths[id] >= 0;
+
+    /// <summary>UTF-8 text of a token that exists.</summary>
+    public ReadOnlySpan<byte> TextOf(int id) => arena.AsSpan(starts[id], lengths[id]);
+
+    public string StringOf(int id) => Encoding.UTF8.GetString(TextOf(id));
+
+    /// <summary>Id of a text, or -1.</summary>
+    public int IdOf(ReadOnlySpan<byte> text)
+    {
+        int mask = slots.Length - 1;
+        for (int slot = (int)Hash(text) & mask; ; slot = (slot + 1) & mask)
+        {
+            int id = slots[slot] - 1;
+            if (id < 0 || TextOf(id).SequenceEqual(text))
+            {
+                return id;
+            }
+        }
+    }
+
+    public int IdOf(string text) => IdOf(Encoding.UTF8.GetBytes(text));
+
+    /// <summary>Adds a token whose text and id are both new; the caller has checked.</summary>
+    public void Add(ReadOnlySpan<byte> text, int id)
+    {
+        Reserve(text.Length, id);
+        text.CopyTo(arena.AsSpan(arenaLength));
+        starts[id] = arenaLength;
+        lengths[id] = text.Length;
+        arenaLength += text.Length;
+        IdEnd = Math.Max(IdEnd, id + 1);
+        Count++;
+        if (Count * 2 > slots.Length)
+        {
+            Rehash();
+        }
+        else
+        {
+            Insert(id);
+        }
+    }
+
+    private static uint Hash(ReadOnlySpan<byte> text)
+    {
+        const ulong Prime = 0x9E3779B97F4A7C15;
+        ulong h = (ulong)text.Length * Prime;
+        while (text.Length >= 8)
+        {
+            h = BitOperations.RotateLeft((h ^ MemoryMarshal.Read<ulong>(text)) * Prime, 29);
+            text = text[8..];
+        }
+
+        ulong tail = 0;
+        foreach (byte b in text)
+        {
+            tail = (tail << 8) | b;
+        }
+
+        h = (h ^ tail) * Prime;
+        return (uint)((h ^ (h >> 29)) * Prime >> 32);
+    }
+
+    private void Reserve(int size, int id)
+    {
+        if (arenaLength + size > arena.Length)
+        {
+            Array.Resize(ref arena, Math.Max(arena.Length * 2, arenaLength + size));
+        }
+
+        if (id >= lengths.Length)
+        {
+            int before = lengths.Length;
+            int after = Math.Max(before * 2, id + 1);
+            Array.Resize(ref starts, after);
+            Array.Resize(ref lengths, after);
+            lengths.AsSpan(before).Fill(-1);
+        }
+    }
+
+    private void Insert(int id)
+    {
+        int mask = slots.Length - 1;
+        int slot = (int)Hash(TextOf(id)) & mask;
+        while (slots[slot] != 0)
+        {
+            slot = (slot + 1) & mask;
+        }
+
+        slots[slot] = id + 1;
+    }
+
+    private void Rehash()
+    {
+        slots = new int[slots.Length * 4];
+        for (int id = 0; id < IdEnd; id++)
+        {
+            if (lengths[id] >= 0)
+            {
+                Insert(id);
+            }
+        }
+    }
+}

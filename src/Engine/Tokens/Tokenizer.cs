@@ -1,0 +1,267 @@
+using System.Collections.Concurrent;
+using System.Text;
+
+namespace Tiller.Tokens;
+
+/// <summary>
+/// Text ↔ ids, from a checkpoint's tokenizer.json alone, with the semantics of Hugging Face's tokenizers library: byte-level BPE (splits
+/// of GPT-2, Llama-3, Qwen2) and SentencePiece-style BPE with byte fallback. Immutable and thread-safe.
+/// </summary>
+public sealed class Tokenizer
+{
+    private const string FileName = "tokenizer.json";
+
+    private readonly TokenizerFile file;
+    private readonly AddedTokens raw; // found in the text as it is
+    private readonly AddedTokens normalized; // found in normalised text
+    private readonly ConcurrentBag<EncodeState> states = [];
+
+    private Tokenizer(TokenizerFile file)
+    {
+        this.file = file;
+        raw = new AddedTokens(file.Added.Where(static x => !x.Normalized).Select(static x => (x.Content, x)));
+        normalized = new AddedTokens(Normalized());
+    }
+
+    /// <summary>Highest id + 1, added tokens included. An embedding may have more rows.</summary>
+    public int VocabularySize => Tokens.IdEnd;
+
+    /// <summary>Oddities of the file that do not matter to the result, for example a merge given twice.</summary>
+    public IReadOnlyList<string> Warnings => file.Warnings;
+
+    internal TokenTable Tokens => file.Model.Tokens;
+
+    internal TokenDecoder Decoder => file.Decoder;
+
+    internal IReadOnlyList<AddedToken> Added => file.Added;
+
+    /// <summary>Loads the tokenizer of a checkpoint.</summary>
+    /// <param name="directory">Folder with tokenizer.json (at most 128 MiB).</param>
+    /// <exception cref="TokenizerException">The file is missing, malformed, or of a kind that is not implemented.</exception>
+    public static Tokenizer Load(string directory)
+    {
+        ArgumentNullException.ThrowIfNull(directory);
+        return new Tokenizer(TokenizerFile.Load(Path.Combine(directory, FileName)));
+    }
+
+    internal static Tokenizer Parse(byte[] json) => new(TokenizerFile.Parse(json));
+
+    /// <summary>Encodes a text.</summary>
+    /// <param name="text">Any text; unpaired surrogates are refused.</param>
+    /// <param name="addSpecial">Ids of the post-processor's template (for example the beginning-of-text id) are added.</param>
+    /// <param name="parseSpecial">Special tokens written in the text become their ids; by default they are plain text, as users' text must be.</param>
+    /// <returns>Ids, below <see cref="VocabularySize"/>.</returns>
+    /// <exception cref="TokenizerException">The text is not valid UTF-16, or the vocabulary cannot express it.</exception>
+    public int[] Encode(string text, bool addSpecial = true, bool parseSpecial = false)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        return Run(text, state =>
+        {
+            if (addSpecial)
+            {
+                state.Scratch.Append(file.PostProcessor.Prefix);
+            }
+
+            raw.Split(state.Text.Span, 0, state.Text.Length, parseSpecial, state.Parts);
+            EncodeParts(state, parseSpecial);
+            if (addSpecial)
+            {
+                state.Scratch.Append(file.PostProcessor.Suffix);
+            }
+        });
+    }
+
+    /// <summary>Text of ids.</summary>
+    /// <param name="ids">Any ids; those that are no token add nothing. Bytes that are not UTF-8 become U+FFFD.</param>
+    /// <param name="skipSpecial">Special tokens are left out.</param>
+    public string Decode(ReadOnlySpan<int> ids, bool skipSpecial = false)
+    {
+        TokenStream stream = NewStream(skipSpecial);
+        foreach (int id in ids)
+        {
+            stream.Push(id);
+        }
+
+        return stream.Flush();
+    }
+
+    /// <summary>Starts decoding id by id.</summary>
+    /// <param name="skipSpecial">Special tokens are left out.</param>
+    public TokenStream NewStream(bool skipSpecial = true) => new(this, skipSpecial);
+
+    /// <summary>Whether an id is a special token (a control token, not text).</summary>
+    public bool IsSpecial(int id) => file.Model.Special.Contains(id);
+
+    /// <summary>Id of a token by its text in the vocabulary (byte-level: in the printable byte alphabet); null if there is none.</summary>
+    public int? IdOf(string token)
+    {
+        ArgumentNullException.ThrowIfNull(token);
+        int id = Tokens.IdOf(token);
+        return id >= 0 ? id : null;
+    }
+
+    /// <summary>Text of a token as it stands in the vocabulary.</summary>
+    /// <exception cref="TokenizerException">No token has this id.</exception>
+    public string TokenOf(int id) => Tokens.Contains(id)
+        ? Tokens.StringOf(id)
+        : throw new TokenizerException(TokenizerError.Range, "", $"{id}", $"no token has this id; the vocabulary ends at {VocabularySize}.");
+
+    /// <summary>Checks that every id has a row in the embedding.</summary>
+    /// <param name="rows">Rows of the embedding.</param>
+    /// <exception cref="TokenizerException">Some id has none: tokenizer and weights do not belong together.</exception>
+    public void CheckEmbedding(int rows)
+    {
+        if (VocabularySize > rows)
+        {
+            throw new TokenizerException(TokenizerError.Range, "$.model.vocab", $"{VocabularySize - 1}",
+                $"the embedding has {rows} rows, so ids must be below that; this tokenizer belongs to another model.");
+        }
+    }
+
+    /// <summary>Encodes text in which only the marked places are special tokens; everything else is plain text.</summary>
+    /// <param name="text">The whole text, the special tokens' own text included.</param>
+    /// <param name="marks">Places of special tokens, ascending: start (UTF-16), token.</param>
+    internal int[] EncodeMarked(string text, IReadOnlyList<(int Start, AddedToken Token)> marks) => Run(text, state =>
+    {
+        ReadOnlySpan<byte> utf8 = state.Text.Span;
+        int from = 0;
+        int at = 0;
+        int chars = 0;
+        foreach ((int start, AddedToken token) in marks)
+        {
+            at += Encoding.UTF8.GetByteCount(text.AsSpan(chars, start - chars));
+            chars = start;
+            int left = token.StripLeft ? Math.Max(AddedTokens.SpacesBefore(utf8, at), from) : at;
+            raw.Split(utf8, from, Math.Max(left, from), special: false, state.Parts);
+            state.Parts.Add(new TextPart(left, at + token.Content.Length, token.Id));
+            from = at + token.Content.Length;
+            from = token.StripRight ? AddedTokens.SpacesAfter(utf8, from, utf8.Length) : from;
+        }
+
+        raw.Split(utf8, from, utf8.Length, special: false, state.Parts);
+        EncodeParts(state, parseSpecial: false);
+    });
+
+    /// <summary>Whether normalising changes a text, so that the text cannot be marked as a token in <see cref="EncodeMarked"/>.</summary>
+    internal bool NormalizerChanges(byte[] text) => !file.Normalizer.Apply(text, new ByteBuffer(), new ByteBuffer()).SequenceEqual(text);
+
+    private List<(byte[] Text, AddedToken Token)> Normalized()
+    {
+        var result = new List<(byte[] Text, AddedToken Token)>();
+        var seen = new Dictionary<string, string>(StringComparer.Ordinal);
+        foreach (AddedToken token in file.Added.Where(static x => x.Normalized))
+        {
+            byte[] text = file.Normalizer.Apply(token.Content, new ByteBuffer(), new ByteBuffer()).ToArray();
+            string name = Encoding.UTF8.GetString(token.Content);
+            if (!seen.TryAdd(Encoding.UTF8.GetString(text), name))
+            {
+                throw new TokenizerException(TokenizerError.Duplicate, "$.added_tokens", name,
+                    $"normalised, this token is the same as '{TokenizerException.Escape(seen[Encoding.UTF8.GetString(text)])}'.");
+            }
+
+            if (text.Length > 0)
+            {
+                result.Add((text, token));
+            }
+        }
+
+        return result;
+    }
+
+    private int[] Run(string text, Action<EncodeState> encode)
+    {
+        if (!states.TryTake(out EncodeState? state))
+        {
+            state = new EncodeState();
+        }
+
+        state.Begin(text);
+        encode(state);
+        int[] ids = state.Scratch.Output.ToArray();
+        state.End();
+        states.Add(state);
+        return ids;
+    }
+
+    private void EncodeParts(EncodeState state, bool parseSpecial)
+    {
+        foreach (TextPart part in state.Parts)
+        {
+            if (part.Id >= 0)
+            {
+                state.Scratch.Append(part.Id);
+                continue;
+            }
+
+            ReadOnlySpan<byte> text = file.Normalizer.Apply(state.Text.Span[part.Start..part.End], state.First, state.Second);
+            if (normalized.IsEmpty)
+            {
+                file.PreTokenizer.Encode(text, part.Start == 0, file.Model, state.Scratch, state.Third);
+                continue;
+            }
+
+            state.Inner.Clear();
+            normalized.Split(text, 0, text.Length, parseSpecial, state.Inner);
+            foreach (TextPart inner in state.Inner)
+            {
+                if (inner.Id >= 0)
+                {
+                    state.Scratch.Append(inner.Id);
+                }
+                else
+                {
+                    bool atStart = part.Start == 0 && inner.Start == 0;
+                    file.PreTokenizer.Encode(text[inner.Start..inner.End], atStart, file.Model, state.Scratch, state.Third);
+                }
+            }
+        }
+    }
+
+    // Buffers of one call.
+    private sealed class EncodeState
+    {
+        private const int Keep = 1 << 22;
+
+        private static readonly UTF8Encoding Strict = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
+
+        public BpeScratch Scratch { get; } = new();
+
+        public ByteBuffer Text { get; private set; } = new();
+
+        public ByteBuffer First { get; private set; } = new();
+
+        public ByteBuffer Second { get; private set; } = new();
+
+        public ByteBuffer Third { get; private set; } = new();
+
+        public List<TextPart> Parts { get; } = [];
+
+        public List<TextPart> Inner { get; } = [];
+
+        public void Begin(string text)
+        {
+            End();
+            try
+            {
+                Strict.GetBytes(text, Text.Grow(Strict.GetByteCount(text)));
+            }
+            catch (EncoderFallbackException e)
+            {
+                throw new TokenizerException(TokenizerError.InvalidText, "", $"U+{(int)e.CharUnknown:X4}",
+                    $"character {e.Index} of the text is half of a surrogate pair; give valid Unicode.", e);
+            }
+        }
+
+        public void End()
+        {
+            if (Text.Length > Keep)
+            {
+                (Text, First, Second, Third) = (new(), new(), new(), new());
+            }
+
+            Text.Length = 0;
+            Parts.Clear();
+            Scratch.Clear();
+        }
+    }
+}

@@ -1,0 +1,180 @@
+using System.Text;
+using System.Text.Json;
+using System.Text.Unicode;
+
+namespace Tiller.Tokens;
+
+/// <summary>Reads tokenizer.json: the large parts in one pass over the bytes, the small ones as JSON documents.</summary>
+internal sealed class TokenizerFile
+{
+    private const long LargestFile = 128L << 20;
+    private const int Depth = 64;
+    private const int LargestFixedLength = int.MaxValue;
+
+    private readonly byte[] json;
+    private readonly BpeModelReader model;
+
+    private TokenizerFile(byte[] json)
+    {
+        this.json = json;
+        model = new BpeModelReader(json);
+    }
+
+    public BpeModel Model { get; private set; } = null!;
+
+    public TextNormalizer Normalizer { get; private set; } = null!;
+
+    public PreTokenizer PreTokenizer { get; private set; } = null!;
+
+    public PostProcessor PostProcessor { get; private set; } = null!;
+
+    public TokenDecoder Decoder { get; private set; } = null!;
+
+    public IReadOnlyList<AddedToken> Added { get; private set; } = [];
+
+    public IReadOnlyList<string> Warnings => model.Warnings;
+
+    public static TokenizerFile Load(string path)
+    {
+        byte[] bytes;
+        try
+        {
+            long size = new FileInfo(path).Length;
+            if (size > LargestFile)
+            {
+                throw new TokenizerException(TokenizerError.Limit, "", path, $"the file has {size} bytes; at most {LargestFile} are read.");
+            }
+
+            bytes = File.ReadAllBytes(path);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new TokenizerException(TokenizerError.Io, "", path,
+                $"expected a readable tokenizer.json: {e.Message} Give the folder of a Hugging Face checkpoint.", e);
+        }
+
+        return Parse(bytes);
+    }
+
+    public static TokenizerFile Parse(byte[] bytes)
+    {
+        if (!Utf8.IsValid(bytes))
+        {
+            throw new TokenizerException(TokenizerError.Json, "$", null, "the file is not valid UTF-8.");
+        }
+
+        try
+        {
+            var file = new TokenizerFile(bytes);
+            file.Read();
+            return file;
+        }
+        catch (JsonException e)
+        {
+            throw new TokenizerException(TokenizerError.Json, "$", null, $"not valid JSON: {e.Message}", e);
+        }
+        catch (InvalidOperationException e)
+        {
+            throw new TokenizerException(TokenizerError.Json, "$", null, $"a string holds half of a surrogate pair, which is no character: {e.Message}", e);
+        }
+    }
+
+    /// <summary>Where the values of an object's properties lie; a property given twice is an error.</summary>
+    public static Dictionary<string, Range> Slices(ReadOnlySpan<byte> text, string path)
+    {
+        var reader = new Utf8JsonReader(text, new JsonReaderOptions { MaxDepth = Depth });
+        if (!reader.Read() || reader.TokenType != JsonTokenType.StartObject)
+        {
+            throw new TokenizerException(TokenizerError.Schema, path, null, "expected an object.");
+        }
+
+        var slices = new Dictionary<string, Range>(StringComparer.Ordinal);
+        while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
+        {
+            string name = reader.GetString()!;
+            reader.Read();
+            int start = (int)reader.TokenStartIndex;
+            reader.Skip();
+            if (!slices.TryAdd(name, start..(int)reader.BytesConsumed))
+            {
+                throw new TokenizerException(TokenizerError.Duplicate, path, name, "this key stands there twice.");
+            }
+        }
+
+        reader.Read(); // rejects what follows the object
+        return slices;
+    }
+
+    private void Read()
+    {
+        Dictionary<string, Range> slices = Slices(json, "$");
+        TokenizerNode Node(string name) =>
+            TokenizerNode.Parse(slices.TryGetValue(name, out Range range) ? json.AsMemory()[range] : "null"u8.ToArray(), $"$.{name}");
+
+        TokenizerNode version = Node("version");
+        if (version.TextOrNull() is { } number && number != "1.0")
+        {
+            throw version.Unsupported(number, "version 1.0");
+        }
+
+        CheckLengths(Node("truncation"), Node("padding"));
+        if (!slices.TryGetValue("model", out Range modelRange))
+        {
+            throw new TokenizerException(TokenizerError.Schema, "$.model", null, "expected a model, found nothing.");
+        }
+
+        Normalizer = TextNormalizer.Read(Node("normalizer"));
+        PreTokenizer = PreTokenizer.Read(Node("pre_tokenizer"));
+        model.ReadVocabulary(modelRange);
+        ReadAdded(Node("added_tokens"));
+        Model = model.Finish(PreTokenizer.ByteLevel, [.. Added.Where(static x => x.Special).Select(static x => x.Id)]);
+        PostProcessor = PostProcessor.Read(Node("post_processor"), Model.Tokens);
+        Decoder = TokenDecoder.Read(Node("decoder"));
+    }
+
+    // Truncation and padding do not apply to inference; only their numbers are checked.
+    private static void CheckLengths(TokenizerNode truncation, TokenizerNode padding)
+    {
+        if (!truncation.IsNull)
+        {
+            truncation["max_length"].Integer(1, LargestFixedLength);
+        }
+
+        if (padding["strategy"].IsObject)
+        {
+            padding["strategy"]["Fixed"].Integer(1, LargestFixedLength);
+        }
+    }
+
+    private void ReadAdded(TokenizerNode node)
+    {
+        var added = new List<AddedToken>();
+        var ids = new HashSet<int>();
+        if (node.IsNull)
+        {
+            return;
+        }
+
+        foreach (TokenizerNode item in node.Items())
+        {
+            byte[] content = item["content"].Utf8();
+            if (content.Length == 0)
+            {
+                continue;
+            }
+
+            int id = item["id"].Integer(0, TokenTable.IdLimit - 1);
+            bool special = item["special"].Flag(absent: false);
+            model.AddToken(content, id, item.Path);
+            if (!ids.Add(id))
+            {
+                throw new TokenizerException(TokenizerError.Duplicate, item.Path, Encoding.UTF8.GetString(content), $"id {id} is added twice.");
+            }
+
+            added.Add(new AddedToken(id, content, item["single_word"].Flag(absent: false), item["lstrip"].Flag(absent: false),
+                item["rstrip"].Flag(absent: false), item["normalized"].Flag(absent: !special), special));
+        }
+
+        Added = added;
+    }
+}

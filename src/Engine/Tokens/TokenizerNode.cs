@@ -1,0 +1,142 @@
+using System.Globalization;
+using System.Text;
+using System.Text.Json;
+
+namespace Tiller.Tokens;
+
+/// <summary>A JSON value with its path, read with typed errors.</summary>
+internal readonly struct TokenizerNode
+{
+    private const int Depth = 64;
+
+    private readonly JsonElement element;
+
+    private TokenizerNode(JsonElement element, string path)
+    {
+        this.element = element;
+        Path = path;
+    }
+
+    public string Path { get; }
+
+    public bool IsNull => element.ValueKind is JsonValueKind.Null or JsonValueKind.Undefined;
+
+    public bool IsObject => element.ValueKind == JsonValueKind.Object;
+
+    public bool IsString => element.ValueKind == JsonValueKind.String;
+
+    public bool IsArray => element.ValueKind == JsonValueKind.Array;
+
+    /// <summary>Parses a value; duplicate keys are errors.</summary>
+    public static TokenizerNode Parse(ReadOnlyMemory<byte> json, string path)
+    {
+        var options = new JsonDocumentOptions { AllowDuplicateProperties = false, MaxDepth = Depth };
+        try
+        {
+            using JsonDocument document = JsonDocument.Parse(json, options);
+            return new TokenizerNode(document.RootElement.Clone(), path);
+        }
+        catch (JsonException e) when (e.Message.Contains("uplicate", StringComparison.Ordinal))
+        {
+            throw new TokenizerException(TokenizerError.Duplicate, path, null, $"a key stands there twice: {e.Message}", e);
+        }
+        catch (JsonException e)
+        {
+            throw new TokenizerException(TokenizerError.Json, path, null, $"not valid JSON, or nested deeper than {Depth}: {e.Message}", e);
+        }
+    }
+
+    public TokenizerNode this[string name] =>
+        new(element.ValueKind == JsonValueKind.Object && element.TryGetProperty(name, out JsonElement child) ? child : default, $"{Path}.{name}");
+
+    public IEnumerable<TokenizerNode> Items()
+    {
+        if (!IsArray)
+        {
+            throw Wrong("an array");
+        }
+
+        int i = 0;
+        foreach (JsonElement item in element.EnumerateArray())
+        {
+            yield return new TokenizerNode(item, $"{Path}[{i++}]");
+        }
+    }
+
+    public IEnumerable<(string Name, TokenizerNode Value)> Properties()
+    {
+        if (!IsObject)
+        {
+            throw Wrong("an object");
+        }
+
+        foreach (JsonProperty property in element.EnumerateObject())
+        {
+            yield return (property.Name, new TokenizerNode(property.Value, $"{Path}.{property.Name}"));
+        }
+    }
+
+    public string Text()
+    {
+        if (!IsString)
+        {
+            throw Wrong("a string");
+        }
+
+        try
+        {
+            return element.GetString()!;
+        }
+        catch (InvalidOperationException e)
+        {
+            throw new TokenizerException(TokenizerError.Json, Path, null, "a string holds half of a surrogate pair, which is no character.", e);
+        }
+    }
+
+    public string? TextOrNull() => IsNull ? null : Text();
+
+    public bool Flag(bool absent) => element.ValueKind switch
+    {
+        JsonValueKind.True => true,
+        JsonValueKind.False => false,
+        JsonValueKind.Null or JsonValueKind.Undefined => absent,
+        _ => throw Wrong("true or false"),
+    };
+
+    public int Integer(int least, int most)
+    {
+        if (element.ValueKind != JsonValueKind.Number)
+        {
+            throw Wrong("a whole number");
+        }
+
+        if (!element.TryGetInt64(out long value) || value < least || value > most)
+        {
+            throw new TokenizerException(TokenizerError.Range, Path, Raw(), $"expected a whole number from {least} to {most}.");
+        }
+
+        return (int)value;
+    }
+
+    public double Real() => element.ValueKind == JsonValueKind.Number ? element.GetDouble() : throw Wrong("a number");
+
+    public string Kind() => this["type"].Text();
+
+    public TokenizerException Wrong(string expected)
+    {
+        string what = element.ValueKind == JsonValueKind.Undefined ? "nothing" : Raw();
+        return new TokenizerException(TokenizerError.Schema, Path, what, $"expected {expected}.");
+    }
+
+    public TokenizerException Unsupported(string value, string supported) =>
+        new(TokenizerError.Unsupported, Path, value, $"this kind is not implemented; implemented: {supported}.");
+
+    private string Raw()
+    {
+        string text = element.GetRawText();
+        return string.Create(CultureInfo.InvariantCulture, $"{text.AsSpan(0, Math.Min(text.Length, 200))}");
+    }
+
+    /// <summary>The text in UTF-8.</summary>
+    public byte[] Utf8() => Encoding.UTF8.GetBytes(Text());
+}

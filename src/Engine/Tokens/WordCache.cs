@@ -1,0 +1,66 @@
+using System.Buffers.Binary;
+
+namespace Tiller.Tokens;
+
+/// <summary>A word of up to 15 bytes and its length, exactly.</summary>
+internal readonly record struct WordKey(ulong Low, ulong High);
+
+/// <summary>Direct-mapped cache of short words' ids; a collision overwrites.</summary>
+internal sealed class WordCache
+{
+    /// <summary>Longest word kept, in bytes.</summary>
+    public const int LongestWord = 15;
+
+    private const int MostIds = 6;
+    private const int SlotBits = 13;
+
+    private readonly WordKey[] keys = new WordKey[1 << SlotBits];
+    private readonly byte[] counts = new byte[1 << SlotBits];
+    private readonly int[] ids = new int[MostIds << SlotBits];
+
+    public static WordKey KeyOf(ReadOnlySpan<byte> word)
+    {
+        if (word.Length >= 8)
+        {
+            // Bytes 8.. are the top bytes of the last eight, shifted down; at most seven, so the length fits above them.
+            ulong low = BinaryPrimitives.ReadUInt64LittleEndian(word);
+            ulong last = BinaryPrimitives.ReadUInt64LittleEndian(word[^8..]);
+            ulong rest = word.Length == 8 ? 0 : last >> (8 * (16 - word.Length));
+            return new WordKey(low, rest | ((ulong)word.Length << 56));
+        }
+
+        ulong value = 0;
+        for (int i = word.Length - 1; i >= 0; i--)
+        {
+            value = (value << 8) | word[i];
+        }
+
+        return new WordKey(value, (ulong)word.Length << 56);
+    }
+
+    /// <summary>Ids of the word, or empty if it is not cached.</summary>
+    public ReadOnlySpan<int> Find(WordKey key)
+    {
+        int slot = Slot(key);
+        return keys[slot] == key ? ids.AsSpan(slot * MostIds, counts[slot]) : default;
+    }
+
+    public void Store(WordKey key, ReadOnlySpan<int> word)
+    {
+        if (word.Length is 0 or > MostIds)
+        {
+            return;
+        }
+
+        int slot = Slot(key);
+        keys[slot] = key;
+        counts[slot] = (byte)word.Length;
+        word.CopyTo(ids.AsSpan(slot * MostIds));
+    }
+
+    private static int Slot(WordKey key)
+    {
+        ulong h = (key.Low ^ (key.High * 0xC2B2AE3D27D4EB4F)) * 0x9E3779B97F4A7C15;
+        return (int)((h ^ (h << 23)) >> (64 - SlotBits));
+    }
+}
