@@ -62,6 +62,7 @@ public sealed class FeedbackLaw
             }
         }
 
+        LooksBack = terms.Any(t => t.Sensor >= 0 && sensors[t.Sensor].Layer > t.Layer);
         _sensorsOf = GroupByLayer(sensors.Select(s => s.Layer), layers);
         _termsOf = GroupByLayer(terms.Select(t => t.Layer), layers);
     }
@@ -83,6 +84,9 @@ public sealed class FeedbackLaw
 
     /// <summary>Bound on |u_k|; positive infinity for none.</summary>
     public float MaxEffort { get; }
+
+    /// <summary>Whether a term uses an α of the previous token, so that steered tokens must be run one after another.</summary>
+    public bool LooksBack { get; }
 
     /// <summary>Indices into <see cref="Sensors"/> of those that read block <paramref name="k"/>'s input.</summary>
     public ReadOnlySpan<int> SensorsOf(int k) => _sensorsOf[k];

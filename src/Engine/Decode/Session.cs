@@ -113,9 +113,10 @@ public sealed class Session : IDisposable
         }
 
         Prepare(ids);
-        for (int begin = 0; begin < ids.Length; begin += PrefillChunk)
+        int chunk = _steered == SteeredTokens.All && _steering is { Law.LooksBack: true } ? 1 : PrefillChunk;
+        for (int begin = 0; begin < ids.Length; begin += chunk)
         {
-            int count = Math.Min(PrefillChunk, ids.Length - begin);
+            int count = Math.Min(chunk, ids.Length - begin);
             _rows.Clear();
             for (int i = begin; i < begin + count; i++)
             {

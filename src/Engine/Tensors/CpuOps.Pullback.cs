@@ -111,7 +111,7 @@ public sealed unsafe partial class CpuOps
             Rotate(head, a.Rotation.Row(at), c.E / 2, forward: false);
             if (c.QkNorm)
             {
-                PullNorm(a.RawQk.Row(at) + (h * c.E), (h < c.H ? job.W.QueryNorm : job.W.KeyNorm).Row(0), head, c.E, c.NormEpsilon);
+                PullNorm(a.RawQk.Row(at) + (h * c.E), HeadNorm(ref job, h), head, c.E, c.NormEpsilon);
             }
         }
     }

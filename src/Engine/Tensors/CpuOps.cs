@@ -65,7 +65,8 @@ public sealed unsafe partial class CpuOps : Ops
         Norm(c, rows, a.X, w.AttentionNorm, a.Normed);
         Linear(a.Normed, w.Qkv, w.QkvBias, rows, default, a.Qkv);
         var job = new RowJob { C = c, K = k, W = w, Rows = rows, A = a };
-        ForRows(rows.Total, ref job, &FinishQkv);
+        ForRows(rows.Values, ref job, &FinishQkv);
+        ForRows(rows.Tangents, ref job, &FinishQkvTangent);
     }
 
     /// <inheritdoc/>
@@ -132,7 +133,7 @@ public sealed unsafe partial class CpuOps : Ops
         {
             if (rows[i].Steering is CpuSteering steering)
             {
-                steering.Sense(k, x.HostRow(i));
+                steering.Sense(k, rows[i].Slot, x.HostRow(i));
                 for (int t = rows.TangentGroups.Begin(i); t < rows.TangentGroups.End(i); t++)
                 {
                     steering.SenseTangent(k, t, x.HostRow(rows.Values + t));
@@ -147,10 +148,10 @@ public sealed unsafe partial class CpuOps : Ops
         {
             if (rows[i].Steering is CpuSteering steering)
             {
-                steering.Act(k, y.HostRow(i));
+                steering.Act(k, rows[i].Slot, y.HostRow(i));
                 for (int t = rows.TangentGroups.Begin(i); t < rows.TangentGroups.End(i); t++)
                 {
-                    steering.ActTangent(k, t, y.HostRow(rows.Values + t));
+                    steering.ActTangent(k, rows[i].Slot, t, y.HostRow(rows.Values + t));
                 }
             }
         }
@@ -219,11 +220,8 @@ public sealed unsafe partial class CpuOps : Ops
 
     private static void FinishQkv(ref RowJob job, int row)
     {
-        var (c, rows, a) = (job.C, job.Rows, job.A);
-        bool isValue = row < rows.Values;
-        int at = isValue ? row : rows.TangentGroups.Owner(row - rows.Values);
+        var (c, a) = (job.C, job.A);
         float* qkv = a.Qkv.Row(row);
-        float* rotation = a.Rotation.Row(at);
         int heads = c.H + c.G;
         if (c.QkNorm)
         {
@@ -235,30 +233,46 @@ public sealed unsafe partial class CpuOps : Ops
             float* head = qkv + (h * c.E);
             if (c.QkNorm)
             {
-                float* weight = (h < c.H ? job.W.QueryNorm : job.W.KeyNorm).Row(0);
-                if (isValue)
-                {
-                    NormRow(head, weight, head, c.E, c.NormEpsilon);
-                }
-                else
-                {
-                    NormTangent(a.RawQk.Row(at) + (h * c.E), a.RawQk.Row(row) + (h * c.E), weight, head, c.E, c.NormEpsilon);
-                }
+                NormRow(head, HeadNorm(ref job, h), head, c.E, c.NormEpsilon);
             }
 
-            Rotate(head, rotation, c.E / 2, forward: true);
+            Rotate(head, a.Rotation.Row(row), c.E / 2, forward: true);
         }
 
-        if (isValue)
+        ref readonly var r = ref job.Rows[row];
+        for (int g = 0; g < c.G; g++)
         {
-            ref readonly var r = ref rows[row];
-            for (int g = 0; g < c.G; g++)
-            {
-                new ReadOnlySpan<float>(qkv + ((c.H + g) * c.E), c.E).CopyTo(r.Cache.Keys(job.K, g).HostRow(r.Position));
-                new ReadOnlySpan<float>(qkv + ((c.H + c.G + g) * c.E), c.E).CopyTo(r.Cache.Values(job.K, g).HostRow(r.Position));
-            }
+            new ReadOnlySpan<float>(qkv + ((c.H + g) * c.E), c.E).CopyTo(r.Cache.Keys(job.K, g).HostRow(r.Position));
+            new ReadOnlySpan<float>(qkv + ((c.H + c.G + g) * c.E), c.E).CopyTo(r.Cache.Values(job.K, g).HostRow(r.Position));
         }
     }
+
+    // Reads what FinishQkv left for the tangent's value row.
+    private static void FinishQkvTangent(ref RowJob job, int tangent)
+    {
+        var (c, a) = (job.C, job.A);
+        int row = job.Rows.Values + tangent;
+        int at = job.Rows.TangentGroups.Owner(tangent);
+        float* qkv = a.Qkv.Row(row);
+        int heads = c.H + c.G;
+        if (c.QkNorm)
+        {
+            new ReadOnlySpan<float>(qkv, heads * c.E).CopyTo(a.RawQk.HostRow(row));
+        }
+
+        for (int h = 0; h < heads; h++)
+        {
+            float* head = qkv + (h * c.E);
+            if (c.QkNorm)
+            {
+                NormTangent(a.RawQk.Row(at) + (h * c.E), a.RawQk.Row(row) + (h * c.E), HeadNorm(ref job, h), head, c.E, c.NormEpsilon);
+            }
+
+            Rotate(head, a.Rotation.Row(at), c.E / 2, forward: true);
+        }
+    }
+
+    private static float* HeadNorm(ref RowJob job, int h) => (h < job.C.H ? job.W.QueryNorm : job.W.KeyNorm).Row(0);
 
     /// <summary>RoPE: turns each pair (x_e, x_{e+E/2}) by the row's angle, or back.</summary>
     private static void Rotate(float* x, float* rotation, int half, bool forward)

@@ -3,40 +3,45 @@ using Tiller.Control;
 
 namespace Tiller.Tensors;
 
-/// <summary>A law at work on the CPU: plain arrays.</summary>
+/// <summary>A law at work on the CPU: plain arrays, one line per steered row of the batch (slot).</summary>
 internal sealed class CpuSteering : SteeringState
 {
+    private readonly float[] _input;
     private float[] _errors;
+    private float[] _inputNorms;
+    private float[] _stateNorms;
     private float[] _tangentErrors = [];
-    private float[] _input;
-    private readonly float[] _inputNorms;
-    private readonly float[] _stateNorms;
+    private int _capacity = 1;
+    private int _last;
 
     public CpuSteering(FeedbackLaw law)
         : base(law)
     {
-        _errors = new float[law.Sensors.Count];
         _input = new float[law.Width];
+        _errors = new float[law.Sensors.Count];
         _inputNorms = new float[law.Layers];
         _stateNorms = new float[law.Layers];
     }
 
+    public override int Slots => _last + 1;
+
     public override void Use(FeedbackLaw law)
     {
-        if (law.Sensors.Count != _errors.Length)
+        if (law.Sensors.Count != Law.Sensors.Count)
         {
-            _errors = new float[law.Sensors.Count];
+            _errors = new float[_capacity * law.Sensors.Count];
         }
 
+        Array.Clear(_inputNorms);
         base.Use(law);
     }
 
-    public override void ReadErrors(Span<float> errors) => _errors.CopyTo(errors);
+    public override void ReadErrors(int slot, Span<float> errors) => Errors(slot).CopyTo(errors);
 
-    public override void ReadEffort(Span<float> inputNorms, Span<float> stateNorms)
+    public override void ReadEffort(int slot, Span<float> inputNorms, Span<float> stateNorms)
     {
-        _inputNorms.CopyTo(inputNorms);
-        _stateNorms.CopyTo(stateNorms);
+        _inputNorms.AsSpan(slot * Law.Layers, Law.Layers).CopyTo(inputNorms);
+        _stateNorms.AsSpan(slot * Law.Layers, Law.Layers).CopyTo(stateNorms);
     }
 
     public override void Reset()
@@ -46,45 +51,43 @@ internal sealed class CpuSteering : SteeringState
     }
 
     /// <summary>α = β − v·x for the sensors of block k.</summary>
-    public void Sense(int k, ReadOnlySpan<float> x)
+    public void Sense(int k, int slot, ReadOnlySpan<float> x)
     {
+        if (k == 0)
+        {
+            Enter(slot);
+        }
+
+        var errors = Errors(slot);
         foreach (int i in Law.SensorsOf(k))
         {
             var sensor = Law.Sensors[i];
-            _errors[i] = sensor.Beta - TensorPrimitives.Dot(sensor.V, x);
+            errors[i] = sensor.Beta - TensorPrimitives.Dot(sensor.V, x);
         }
 
         if (Law.TermsOf(k).Length > 0)
         {
-            _stateNorms[k] = TensorPrimitives.Norm(x);
+            _stateNorms[(slot * Law.Layers) + k] = TensorPrimitives.Norm(x);
         }
     }
 
     /// <summary>y += u_k = Σ (c + s α) w, held to the bound.</summary>
-    public void Act(int k, Span<float> y)
+    public void Act(int k, int slot, Span<float> y)
     {
-        var terms = Law.TermsOf(k);
-        if (terms.Length == 0)
+        if (Law.TermsOf(k).Length == 0)
         {
             return;
         }
 
         var u = _input.AsSpan();
-        u.Clear();
-        foreach (int i in terms)
-        {
-            var term = Law.Terms[i];
-            float strength = term.Sensor < 0 ? term.C : term.C + (term.S * _errors[term.Sensor]);
-            TensorPrimitives.MultiplyAdd(term.W, strength, u, u);
-        }
-
+        Input(k, slot, u);
         float norm = TensorPrimitives.Norm<float>(u);
         if (norm > Law.MaxEffort)
         {
             norm = Bound(u, norm, Law.MaxEffort);
         }
 
-        _inputNorms[k] = norm;
+        _inputNorms[(slot * Law.Layers) + k] = norm;
         TensorPrimitives.Add(y, u, y);
     }
 
@@ -99,7 +102,7 @@ internal sealed class CpuSteering : SteeringState
     }
 
     /// <summary>dy += du_k = Σ s dα w; where u_k is at its bound, du keeps only what leaves |u| as it is.</summary>
-    public void ActTangent(int k, int tangent, Span<float> dy)
+    public void ActTangent(int k, int slot, int tangent, Span<float> dy)
     {
         var terms = Law.TermsOf(k);
         if (terms.Length == 0)
@@ -108,31 +111,17 @@ internal sealed class CpuSteering : SteeringState
         }
 
         var errors = TangentErrors(tangent);
-        if (_inputNorms[k] < Law.MaxEffort)
+        if (_inputNorms[(slot * Law.Layers) + k] < Law.MaxEffort)
         {
-            foreach (int i in terms)
-            {
-                var term = Law.Terms[i];
-                if (term.Sensor >= 0)
-                {
-                    TensorPrimitives.MultiplyAdd(term.W, term.S * errors[term.Sensor], dy, dy);
-                }
-            }
-
+            AddSlope(terms, errors, dy);
             return;
         }
 
         // u = U g/|g|: du = U/|g| (dg − ĝ (ĝ·dg))
-        var g = new float[Law.Width];
-        var dg = new float[Law.Width];
-        foreach (int i in terms)
-        {
-            var term = Law.Terms[i];
-            float alpha = term.Sensor < 0 ? 0 : _errors[term.Sensor];
-            TensorPrimitives.MultiplyAdd(term.W, term.C + (term.S * alpha), g, g);
-            TensorPrimitives.MultiplyAdd(term.W, term.Sensor < 0 ? 0 : term.S * errors[term.Sensor], dg, dg);
-        }
-
+        float[] g = new float[Law.Width];
+        float[] dg = new float[Law.Width];
+        Input(k, slot, g);
+        AddSlope(terms, errors, dg);
         float norm = TensorPrimitives.Norm<float>(g);
         float along = TensorPrimitives.Dot<float>(g, dg) / (norm * norm);
         TensorPrimitives.MultiplyAdd(g, -along, dg, dg);
@@ -142,7 +131,8 @@ internal sealed class CpuSteering : SteeringState
     // Rounding may leave the scaled vector a last bit above the bound; step down until it is not.
     private static float Bound(Span<float> u, float norm, float bound)
     {
-        for (float scale = bound / norm; ; scale = MathF.BitDecrement(scale))
+        float scale = bound / norm;
+        while (true)
         {
             TensorPrimitives.Multiply(u, scale, u);
             norm = TensorPrimitives.Norm<float>(u);
@@ -151,13 +141,59 @@ internal sealed class CpuSteering : SteeringState
                 return norm;
             }
 
-            scale = 1;
+            scale = MathF.BitDecrement(1);
         }
     }
 
+    private void Enter(int slot)
+    {
+        int sensors = Law.Sensors.Count;
+        if (slot == 0)
+        {
+            // A term may look back at the previous token, which is the last row of the step before.
+            Errors(_last).CopyTo(Errors(0));
+        }
+        else if (slot >= _capacity)
+        {
+            _capacity = Math.Max(slot + 1, 2 * _capacity);
+            Array.Resize(ref _errors, _capacity * sensors);
+            Array.Resize(ref _inputNorms, _capacity * Law.Layers);
+            Array.Resize(ref _stateNorms, _capacity * Law.Layers);
+        }
+
+        _last = slot;
+    }
+
+    /// <summary>u = Σ (c + s α) w, before the bound.</summary>
+    private void Input(int k, int slot, Span<float> u)
+    {
+        var errors = Errors(slot);
+        u.Clear();
+        foreach (int i in Law.TermsOf(k))
+        {
+            var term = Law.Terms[i];
+            float strength = term.Sensor < 0 ? term.C : term.C + (term.S * errors[term.Sensor]);
+            TensorPrimitives.MultiplyAdd(term.W, strength, u, u);
+        }
+    }
+
+    private void AddSlope(ReadOnlySpan<int> terms, ReadOnlySpan<float> errors, Span<float> dy)
+    {
+        foreach (int i in terms)
+        {
+            var term = Law.Terms[i];
+            if (term.Sensor >= 0)
+            {
+                TensorPrimitives.MultiplyAdd(term.W, term.S * errors[term.Sensor], dy, dy);
+            }
+        }
+    }
+
+    private Span<float> Errors(int slot) => _errors.AsSpan(slot * Law.Sensors.Count, Law.Sensors.Count);
+
     private Span<float> TangentErrors(int tangent)
     {
-        int n = _errors.Length;
+        int n = Law.Sensors.Count;
         if (_tangentErrors.Length < (tangent + 1) * n)
         {
             Array.Resize(ref _tangentErrors, Math.Max((tangent + 1) * n, 2 * _tangentErrors.Length));

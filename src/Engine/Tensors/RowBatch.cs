@@ -53,7 +53,8 @@ public sealed class RowBatch
 
         Debug.Assert(position < cache.Capacity, "the cache has room for the row");
         TangentGroups.Add(tangents);
-        _rows[Values] = new Row(id, position, cache, steering);
+        bool follows = steering is not null && Values > 0 && ReferenceEquals(_rows[Values - 1].Steering, steering);
+        _rows[Values] = new Row(id, position, cache, steering, follows ? _rows[Values - 1].Slot + 1 : 0);
         Values++;
         AnySteered |= steering is not null;
     }
@@ -63,5 +64,6 @@ public sealed class RowBatch
     /// <param name="Position">Position in the sequence.</param>
     /// <param name="Cache">Keys and values of the sequence.</param>
     /// <param name="Steering">Null for a plain row.</param>
-    public readonly record struct Row(int Id, int Position, KvCache Cache, SteeringState? Steering);
+    /// <param name="Slot">Number among the rows that this <paramref name="Steering"/> moves in the batch.</param>
+    public readonly record struct Row(int Id, int Position, KvCache Cache, SteeringState? Steering, int Slot);
 }

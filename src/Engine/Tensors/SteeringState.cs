@@ -20,11 +20,19 @@ public abstract class SteeringState : IDisposable
     /// </summary>
     public virtual void Use(FeedbackLaw law) => Law = law;
 
-    /// <summary>α of every sensor as last read, in the order of <see cref="FeedbackLaw.Sensors"/>.</summary>
-    public abstract void ReadErrors(Span<float> errors);
+    /// <summary>Steered rows of the last step: one while decoding, the prompt's steered tokens in a prefill.</summary>
+    public abstract int Slots { get; }
 
-    /// <summary>|u_k| and |x_k| of the last step, for k = 0 .. L-1.</summary>
-    public abstract void ReadEffort(Span<float> inputNorms, Span<float> stateNorms);
+    /// <summary>α of every sensor as last read at a steered row, in the order of <see cref="FeedbackLaw.Sensors"/>.</summary>
+    /// <param name="slot">0 .. <see cref="Slots"/> − 1, oldest token first.</param>
+    /// <param name="errors">Result // (sensors).</param>
+    public abstract void ReadErrors(int slot, Span<float> errors);
+
+    /// <summary>|u_k| and |x_k| at a steered row of the last step; 0 where the law has no term.</summary>
+    /// <param name="slot">0 .. <see cref="Slots"/> − 1, oldest token first.</param>
+    /// <param name="inputNorms">|u_k| // (L).</param>
+    /// <param name="stateNorms">|x_k| // (L).</param>
+    public abstract void ReadEffort(int slot, Span<float> inputNorms, Span<float> stateNorms);
 
     /// <summary>Forgets all errors, as before the first token.</summary>
     public abstract void Reset();

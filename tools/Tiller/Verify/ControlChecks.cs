@@ -10,6 +10,9 @@ namespace Tiller.Tool.Verify;
 /// <summary>Features, Jacobians, gains and steered continuations.</summary>
 internal static class ControlChecks
 {
+    private const double FeatureBound = 1e-4;
+    private static readonly string[] s_sides = ["positive", "negative", "alternative"];
+
     public static IEnumerable<VerificationRow> Run(GoldenFolder folder, JsonElement golden, LanguageModel model, CancellationToken cancellationToken)
     {
         var c = model.Config;
@@ -25,19 +28,24 @@ internal static class ControlChecks
             yield break;
         }
 
-        var feature = FeatureMeasurement.Measure(model, new ContrastSet(Texts(golden, "positive"), Texts(golden, "negative")), cancellationToken);
-        var alternative = FeatureMeasurement.Measure(model, new ContrastSet(Texts(golden, "alternative"), Texts(golden, "negative")), cancellationToken);
-        foreach (var (name, measured) in new[] { ("feature", feature), ("feature_alt", alternative) })
+        var sides = s_sides.ToDictionary(
+            name => name,
+            name => PromptState.Collect(model, FeatureMeasurement.Tokenize(model, Texts(golden, name)), keepCaches: false, done: null, cancellationToken),
+            StringComparer.Ordinal);
+        var feature = FeatureMeasurement.FromStates(sides["positive"], sides["negative"]);
+        var alternative = FeatureMeasurement.FromStates(sides["alternative"], sides["negative"]);
+        foreach (var (name, measured, positive) in new[] { ("feature", feature, sides["positive"]), ("feature_alt", alternative, sides["alternative"]) })
         {
             if (folder.Tensor(name) is { } expected)
             {
                 double worst = 0;
-                for (int k = 0; k <= c.L; k++)
+                for (int k = 0; k < c.L; k++)
                 {
-                    worst = Verification.Worse(worst, Verification.RelativeError(Array.ConvertAll(measured.Difference(k), x => (double)x), expected[k]));
+                    worst = Verification.Worse(worst, DifferenceError(measured, k, expected[k]));
                 }
 
-                yield return new VerificationRow(folder.Path, name, c.L + 1, worst, 1e-4);
+                yield return new VerificationRow(folder.Path, name, c.L, worst, FeatureBound);
+                yield return LastRow(folder, name, measured, positive, sides["negative"], expected[c.L]);
             }
         }
 
@@ -110,7 +118,7 @@ internal static class ControlChecks
                 {
                     if (item.TryGetProperty("projections", out var rows) && step < rows.GetArrayLength())
                     {
-                        session.Steering!.ReadErrors(errors);
+                        session.Steering!.ReadErrors(session.Steering.Slots - 1, errors);
                         worstProjection = Verification.Worse(worstProjection, ProjectionError(law, feature, errors, rows[step]));
                         projections++;
                     }
@@ -146,6 +154,45 @@ internal static class ControlChecks
         }
 
         return worst;
+    }
+
+    /// <summary>Relative error of E_k. A golden E_k that counts as no difference is rounding noise; the engine's must then be none either.</summary>
+    private static double DifferenceError(Feature measured, int k, ReadOnlySpan<double> expected)
+    {
+        double length = System.Numerics.Tensors.TensorPrimitives.Norm(expected);
+        return length < Feature.Negligible
+            ? measured.Mu[k] < Feature.Negligible ? 0 : double.PositiveInfinity
+            : Verification.RelativeError(Array.ConvertAll(measured.Difference(k), x => (double)x), expected);
+    }
+
+    /// <summary>
+    /// E_L, after the last block. The published collector reads a block's output as a tuple; where transformers returns a bare tensor, its
+    /// index 0 picks the first prompt of the batch instead, so that row then is the difference of one prompt of each side.
+    /// </summary>
+    private static VerificationRow LastRow(
+        GoldenFolder folder, string name, Feature measured, IReadOnlyList<PromptState> positive, IReadOnlyList<PromptState> negative, ReadOnlySpan<double> expected)
+    {
+        int last = measured.L;
+        double error = DifferenceError(measured, last, expected);
+        string note = "";
+        if (error > FeatureBound)
+        {
+            foreach (var p in positive)
+            {
+                foreach (var n in negative)
+                {
+                    double[] pair = [.. p.X[last].Zip(n.X[last], (x, y) => (double)x - y)];
+                    double pairError = Verification.RelativeError(pair, expected);
+                    if (pairError < error)
+                    {
+                        error = pairError;
+                        note = "of one prompt of each side, as the published collector records it";
+                    }
+                }
+            }
+        }
+
+        return new VerificationRow(folder.Path, $"{name}, last row", 1, error, FeatureBound, note);
     }
 
     private static double WorstJacobian(LanguageModel model, IReadOnlyList<int[]> prompts, GoldenTensor expected, CancellationToken cancellationToken)

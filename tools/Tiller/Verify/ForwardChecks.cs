@@ -1,5 +1,4 @@
 using System.Text.Json;
-using Tiller.Control;
 using Tiller.Decode;
 using Tiller.Model;
 

@@ -61,7 +61,7 @@ internal sealed class GoldenFolder : IDisposable
     /// <summary>A tensor as float64 with its shape, or null when the file lacks it.</summary>
     public GoldenTensor? Tensor(string name)
     {
-        if (Tensors is null || !Tensors.Tensors.TryGetValue(name, out var info))
+        if (Tensors?.TryFind(name) is not { } info)
         {
             return null;
         }
