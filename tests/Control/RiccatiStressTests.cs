@@ -371,7 +371,9 @@ public sealed class RiccatiStressTests
             }
 
             Invariants(problem, dense, what);
-            Assert.That(Problem.Difference(Factored(problem, maxRank: n), dense), Is.LessThan(1e-9), what);
+
+            // The dense solve loses digits as S + rI does when S is singular.
+            Assert.That(Problem.Difference(Factored(problem, maxRank: n), dense), Is.LessThan(Math.Max(1e-10, 1e-14 * dense.Report.Condition)), what);
         }
     }
 }
