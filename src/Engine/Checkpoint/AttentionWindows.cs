@@ -1,0 +1,77 @@
+namespace Tiller.Checkpoint;
+
+/// <summary>The attention window of each layer, from <c>sliding_window</c>, <c>layer_types</c> and their kin. 0 is full attention.</summary>
+internal static class AttentionWindows
+{
+    private const int DefaultWindow = 4096;
+    private const int DefaultUpperLayers = 28;
+    private const string Sliding = "sliding_attention";
+    private const string Full = "full_attention";
+
+    /// <summary>One window per layer, in tokens.</summary>
+    /// <exception cref="ConfigException">OutOfRange, Schema, Unsupported.</exception>
+    public static int[] Read(ConfigJson config, WindowRule rule, int L)
+    {
+        // Missing stands for 4096 where the family has windows; null is none.
+        int window = config.HasValue("sliding_window") ? config.Size("sliding_window", DefaultWindow) : config.Has("sliding_window") ? 0 : DefaultWindow;
+        string[]? types = LayerTypes(config, L);
+        var windows = new int[L];
+        switch (rule)
+        {
+            case WindowRule.None:
+                RequireAll(config, types, Full);
+                break;
+            case WindowRule.Every:
+                Array.Fill(windows, window);
+                RequireAll(config, types, window > 0 ? Sliding : Full);
+                break;
+            case WindowRule.Upper:
+                window = config.Flag("use_sliding_window", missing: false) ? window : 0;
+                int upper = config.Has("max_window_layers") ? config.Whole("max_window_layers", 0, int.MaxValue) : DefaultUpperLayers;
+                Fill(windows, config, types, window, k => window > 0 && k >= upper);
+                break;
+            case WindowRule.Even:
+                Fill(windows, config, types, window, static k => k % 2 == 0);
+                break;
+        }
+
+        return windows;
+    }
+
+    private static void Fill(int[] windows, ConfigJson config, string[]? types, int window, Func<int, bool> slides)
+    {
+        for (int k = 0; k < windows.Length; k++)
+        {
+            if (types is null ? slides(k) : types[k] == Sliding)
+            {
+                windows[k] = window > 0 ? window : throw config.Fail(ConfigError.OutOfRange, "sliding_window", $"a window in tokens, since layer {k} is a {Sliding} layer");
+            }
+        }
+    }
+
+    private static string[]? LayerTypes(ConfigJson config, int L)
+    {
+        if (config.Texts("layer_types") is not { } types)
+        {
+            return null;
+        }
+
+        if (types.Length != L)
+        {
+            throw config.Fail(ConfigError.OutOfRange, "layer_types", $"{L} entries, one for each of num_hidden_layers");
+        }
+
+        return Array.TrueForAll(types, static type => type is Sliding or Full)
+            ? types
+            : throw config.Fail(ConfigError.Unsupported, "layer_types", $"only {Full} and {Sliding}");
+    }
+
+    // transformers ignores layer_types in these families: a list that says otherwise is refused, not guessed at.
+    private static void RequireAll(ConfigJson config, string[]? types, string only)
+    {
+        if (types is not null && !Array.TrueForAll(types, type => type == only))
+        {
+            throw config.Fail(ConfigError.Unsupported, "layer_types", $"only {only} in this family");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+namespace Tiller.Checkpoint;
+
+/// <summary>What is wrong with a model's configuration.</summary>
+public enum ConfigError
+{
+    /// <summary>Not JSON, or not UTF-8.</summary>
+    InvalidJson,
+
+    /// <summary>A value has the wrong kind, or a key that must be there is not.</summary>
+    Schema,
+
+    /// <summary>A key occurs twice in one object.</summary>
+    Duplicate,
+
+    /// <summary>Above a limit of this engine.</summary>
+    LimitExceeded,
+
+    /// <summary>A number outside what it can be, or numbers that contradict each other.</summary>
+    OutOfRange,
+
+    /// <summary>A model, or a feature of one, that this engine does not compute.</summary>
+    Unsupported,
+
+    /// <summary>There is no config.json.</summary>
+    Missing,
+
+    /// <summary>A file cannot be opened or read.</summary>
+    InputOutput,
+}
+
+/// <summary>config.json or generation_config.json is malformed, or describes a model that this engine does not compute.</summary>
+public sealed class ConfigException : TillerException
+{
+    internal ConfigException(ConfigError error, string file, string? key, string? value, string expected, string hint = "", Exception? cause = null)
+        : base(Compose(file, key, value, expected, hint), cause)
+    {
+        Error = error;
+        File = file;
+        Key = key;
+        Value = value;
+        Expected = expected;
+    }
+
+    /// <summary>What is wrong.</summary>
+    public ConfigError Error { get; }
+
+    /// <summary>The file.</summary>
+    public string File { get; }
+
+    /// <summary>The key, with dots between levels (<c>rope_scaling.factor</c>); null when the error is about the whole file.</summary>
+    public string? Key { get; }
+
+    /// <summary>The value as JSON, escaped and at most 200 characters; null when there is none.</summary>
+    public string? Value { get; }
+
+    /// <summary>What was expected.</summary>
+    public string Expected { get; }
+
+    private static string Compose(string file, string? key, string? value, string expected, string hint)
+    {
+        string text = Quoted.Bare(file) + ": " + (key is null ? "" : Quoted.Bare(key) + ": ") + $"expected {expected}";
+        text += value is null ? "." : $", got {value}.";
+        return hint.Length == 0 ? text : text + " " + hint;
+    }
+}

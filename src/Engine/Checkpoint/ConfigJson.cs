@@ -1,0 +1,238 @@
+using System.Text.Json;
+using System.Text.Unicode;
+
+namespace Tiller.Checkpoint;
+
+/// <summary>An object of a configuration file, asked by key; whatever is not as it must be becomes a <see cref="ConfigException"/>.</summary>
+internal sealed class ConfigJson
+{
+    public const int MaxLength = 1 << 20;
+
+    private readonly JsonElement _object;
+    private readonly string _prefix;
+
+    private ConfigJson(string file, JsonElement element, string prefix)
+    {
+        File = file;
+        _object = element;
+        _prefix = prefix;
+    }
+
+    public string File { get; }
+
+    /// <summary>Reads and parses a file; null when it is not there.</summary>
+    /// <exception cref="ConfigException">InvalidJson, Duplicate, Schema, LimitExceeded, InputOutput.</exception>
+    public static ConfigJson? Read(string path)
+    {
+        byte[] bytes;
+        try
+        {
+            bytes = BoundedFile.Read(path, MaxLength, length => new ConfigException(
+                ConfigError.LimitExceeded, path, null, $"{length} bytes", $"a file of at most {MaxLength} bytes"));
+        }
+        catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
+        {
+            return null;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new ConfigException(ConfigError.InputOutput, path, null, null, "a readable file", e.Message, e);
+        }
+
+        return Parse(bytes, path);
+    }
+
+    public static ConfigJson Parse(ReadOnlySpan<byte> bytes, string file)
+    {
+        if (!Utf8.IsValid(bytes))
+        {
+            throw new ConfigException(ConfigError.InvalidJson, file, null, null, "JSON in UTF-8");
+        }
+
+        try
+        {
+            var reader = new Utf8JsonReader(bytes);
+            using JsonDocument document = JsonDocument.ParseValue(ref reader);
+            if (reader.Read())
+            {
+                throw new JsonException("Text follows the object.");
+            }
+
+            JsonElement root = document.RootElement.Clone();
+            if (root.ValueKind != JsonValueKind.Object)
+            {
+                throw new ConfigException(ConfigError.Schema, file, null, root.ValueKind.ToString(), "an object");
+            }
+
+            RequireUnique(root, file, "");
+            return new ConfigJson(file, root, "");
+        }
+        catch (Exception e) when (e is JsonException or InvalidOperationException)
+        {
+            bool python = bytes.IndexOf("NaN"u8) >= 0 || bytes.IndexOf("Infinity"u8) >= 0;
+            string hint = e.Message + (python ? " JSON has no NaN or Infinity, which Python writes: replace it by a number or null." : "");
+            throw new ConfigException(ConfigError.InvalidJson, file, null, null, "valid JSON", hint, e);
+        }
+    }
+
+    public bool Has(string key) => _object.TryGetProperty(key, out _);
+
+    /// <summary>True when the key is there and is not null.</summary>
+    public bool HasValue(string key) => _object.TryGetProperty(key, out JsonElement value) && value.ValueKind != JsonValueKind.Null;
+
+    /// <summary>A size: a whole number from 1 to 2^31 - 1.</summary>
+    public int Size(string key, int missing)
+        => Has(key) ? Whole(key, 1, int.MaxValue) : missing;
+
+    /// <summary>A size for which missing and null both mean <paramref name="absent"/>.</summary>
+    public int? NullableSize(string key, int? absent)
+        => HasValue(key) ? Whole(key, 1, int.MaxValue) : absent;
+
+    public int Whole(string key, int least, int most, ConfigError above = ConfigError.OutOfRange)
+    {
+        JsonElement value = _object.GetProperty(key);
+        if (value.ValueKind != JsonValueKind.Number || !value.TryGetInt64(out long number))
+        {
+            // A literal of digits alone that does not fit 64 bits is too large, not malformed.
+            bool huge = value.ValueKind == JsonValueKind.Number && value.GetRawText().All(char.IsAsciiDigit);
+            throw Fail(huge ? above : ConfigError.OutOfRange, key, $"a whole number from {least} to {most}");
+        }
+
+        return number < least || number > most
+            ? throw Fail(number > most ? above : ConfigError.OutOfRange, key, $"a whole number from {least} to {most}")
+            : (int)number;
+    }
+
+    /// <summary>A finite number above 0 and below <paramref name="limit"/>.</summary>
+    public double Positive(string key, double missing, double limit = double.PositiveInfinity)
+    {
+        if (!_object.TryGetProperty(key, out JsonElement value))
+        {
+            return missing;
+        }
+
+        return value.ValueKind == JsonValueKind.Number && value.TryGetDouble(out double number) && number > 0 && number < limit && double.IsFinite(number)
+            ? number
+            : throw Fail(ConfigError.OutOfRange, key, double.IsFinite(limit) ? $"a number above 0 and below {limit}" : "a finite number above 0");
+    }
+
+    /// <summary>True or false; null is false, as Python has it.</summary>
+    public bool Flag(string key, bool missing)
+    {
+        if (!Has(key))
+        {
+            return missing;
+        }
+
+        return _object.GetProperty(key).ValueKind switch
+        {
+            JsonValueKind.True => true,
+            JsonValueKind.False or JsonValueKind.Null => false,
+            _ => throw Fail(ConfigError.Schema, key, "true or false"),
+        };
+    }
+
+    /// <summary>A string; null when the key is missing or null.</summary>
+    public string? Text(string key)
+    {
+        if (!HasValue(key))
+        {
+            return null;
+        }
+
+        JsonElement value = _object.GetProperty(key);
+        return value.ValueKind == JsonValueKind.String ? String(value, key) : throw Fail(ConfigError.Schema, key, "a string");
+    }
+
+    /// <summary>A list of strings; null when the key is missing or null.</summary>
+    public string[]? Texts(string key)
+    {
+        if (!HasValue(key))
+        {
+            return null;
+        }
+
+        JsonElement value = _object.GetProperty(key);
+        return value.ValueKind == JsonValueKind.Array && value.EnumerateArray().All(item => item.ValueKind == JsonValueKind.String)
+            ? [.. value.EnumerateArray().Select(item => String(item, key))]
+            : throw Fail(ConfigError.Schema, key, "a list of strings");
+    }
+
+    /// <summary>Token ids: a number, a list, or null for none; each from 0 to V - 1.</summary>
+    public int[] Ids(string key, int V)
+    {
+        if (!HasValue(key))
+        {
+            return [];
+        }
+
+        JsonElement value = _object.GetProperty(key);
+        JsonElement[] items = value.ValueKind == JsonValueKind.Array ? [.. value.EnumerateArray()] : [value];
+        var ids = new int[items.Length];
+        for (int i = 0; i < ids.Length; i++)
+        {
+            if (items[i].ValueKind != JsonValueKind.Number || !items[i].TryGetInt32(out ids[i]) || ids[i] < 0 || ids[i] >= V)
+            {
+                throw Fail(ConfigError.OutOfRange, key, $"token ids from 0 to {V - 1}, the vocabulary of the model");
+            }
+        }
+
+        return ids;
+    }
+
+    /// <summary>An object; null when the key is missing or null.</summary>
+    public ConfigJson? Section(string key)
+    {
+        if (!HasValue(key))
+        {
+            return null;
+        }
+
+        JsonElement value = _object.GetProperty(key);
+        return value.ValueKind == JsonValueKind.Object ? new ConfigJson(File, value, _prefix + key + ".") : throw Fail(ConfigError.Schema, key, "an object or null");
+    }
+
+    public bool AnyObjects() => _object.EnumerateObject().Any(property => property.Value.ValueKind == JsonValueKind.Object);
+
+    public ConfigException Fail(ConfigError error, string key, string expected, string hint = "")
+        => new(error, File, _prefix + key, _object.TryGetProperty(key, out JsonElement value) ? Quoted.Bare(value.GetRawText()) : null, expected, hint);
+
+    private string String(JsonElement value, string key)
+    {
+        try
+        {
+            return value.GetString()!;
+        }
+        catch (InvalidOperationException)
+        {
+            throw Fail(ConfigError.InvalidJson, key, "a string of whole characters");
+        }
+    }
+
+    private static void RequireUnique(JsonElement element, string file, string prefix)
+    {
+        if (element.ValueKind == JsonValueKind.Array)
+        {
+            foreach (JsonElement item in element.EnumerateArray())
+            {
+                RequireUnique(item, file, prefix);
+            }
+        }
+
+        if (element.ValueKind != JsonValueKind.Object)
+        {
+            return;
+        }
+
+        var seen = new HashSet<string>(StringComparer.Ordinal);
+        foreach (JsonProperty property in element.EnumerateObject())
+        {
+            if (!seen.Add(property.Name))
+            {
+                throw new ConfigException(ConfigError.Duplicate, file, prefix + property.Name, null, "each key once");
+            }
+
+            RequireUnique(property.Value, file, prefix + property.Name + ".");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+using System.Buffers.Binary;
+using System.Runtime.InteropServices;
+using Microsoft.Win32.SafeHandles;
+
+namespace Tiller.Checkpoint;
+
+/// <summary>
+/// Which file a path or handle means, and in which state. On Linux by statx(2), whose record has one layout on every architecture;
+/// elsewhere by what .NET offers (no inode, no file type).
+/// </summary>
+internal readonly partial record struct FileIdentity(ulong Device, ulong Inode, long Length, long ModifiedNanoseconds)
+{
+    private const int CurrentFolder = -100;     // AT_FDCWD
+    private const int EmptyPath = 0x1000;       // AT_EMPTY_PATH
+    private const uint BasicFields = 0x7ff;     // STATX_BASIC_STATS
+    private const int RecordSize = 256;
+    private const int FileTypeMask = 0xf000;    // S_IFMT
+
+    /// <summary>Opens a regular file for reading by offset; a folder, pipe, socket or device is an error at once and never waits.</summary>
+    /// <exception cref="IOException">Not a regular file, missing, or unreadable.</exception>
+    /// <exception cref="UnauthorizedAccessException">No permission.</exception>
+    public static SafeFileHandle OpenRegular(string path)
+    {
+        if (path.Contains('\0'))
+        {
+            throw new IOException("The path contains a NUL character.");
+        }
+
+        if (OperatingSystem.IsLinux())
+        {
+            // Opening a FIFO waits for a writer: look before opening.
+            string kind = KindOf(path);
+            if (kind.Length > 0)
+            {
+                throw new IOException($"It is {kind}, not a regular file.");
+            }
+        }
+        else if (Directory.Exists(path))
+        {
+            throw new IOException("It is a folder, not a regular file.");
+        }
+        else if (new FileInfo(path) is { Exists: true, Length: 0, LinkTarget: null })
+        {
+            throw new IOException("It is empty or not a regular file.");
+        }
+
+        return File.OpenHandle(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
+    }
+
+    public static FileIdentity Of(SafeFileHandle handle)
+    {
+        if (OperatingSystem.IsLinux())
+        {
+            Span<byte> record = stackalloc byte[RecordSize];
+            bool added = false;
+            try
+            {
+                handle.DangerousAddRef(ref added);
+                Fill((int)handle.DangerousGetHandle(), "", EmptyPath, record);
+                return Parse(record);
+            }
+            finally
+            {
+                if (added)
+                {
+                    handle.DangerousRelease();
+                }
+            }
+        }
+
+        long ticks = File.GetLastWriteTimeUtc(handle).Ticks;
+        return new FileIdentity(0, 0, RandomAccess.GetLength(handle), ticks * 100);
+    }
+
+    public static FileIdentity Of(string path)
+    {
+        if (OperatingSystem.IsLinux())
+        {
+            Span<byte> record = stackalloc byte[RecordSize];
+            Fill(CurrentFolder, path, 0, record);
+            return Parse(record);
+        }
+
+        var info = new FileInfo(File.ResolveLinkTarget(path, returnFinalTarget: true)?.FullName ?? path);
+        return new FileIdentity(0, 0, info.Length, info.LastWriteTimeUtc.Ticks * 100);
+    }
+
+    private static string KindOf(string path)
+    {
+        Span<byte> record = stackalloc byte[RecordSize];
+        Fill(CurrentFolder, path, 0, record);
+        return (BinaryPrimitives.ReadUInt16LittleEndian(record[28..]) & FileTypeMask) switch
+        {
+            0x8000 => "",
+            0x4000 => "a folder",
+            0x1000 => "a named pipe",
+            0xc000 => "a socket",
+            0x2000 or 0x6000 => "a device",
+            _ => "something special",
+        };
+    }
+
+    // struct statx: mode u16 at 28, ino u64 at 32, size u64 at 40, mtime (s64 s, u32 ns) at 112, dev_major u32 at 136, dev_minor u32 at 140.
+    private static FileIdentity Parse(ReadOnlySpan<byte> record) => new(
+        BinaryPrimitives.ReadUInt64LittleEndian(record[136..]),
+        BinaryPrimitives.ReadUInt64LittleEndian(record[32..]),
+        BinaryPrimitives.ReadInt64LittleEndian(record[40..]),
+        unchecked((BinaryPrimitives.ReadInt64LittleEndian(record[112..]) * 1_000_000_000) + BinaryPrimitives.ReadUInt32LittleEndian(record[120..])));
+
+    private static void Fill(int folder, string path, int flags, Span<byte> record)
+    {
+        if (Statx(folder, path, flags, BasicFields, ref MemoryMarshal.GetReference(record)) == 0)
+        {
+            return;
+        }
+
+        int error = Marshal.GetLastPInvokeError();
+        const int NoEntry = 2;
+        const int NoAccess = 13;
+        string text = Marshal.GetPInvokeErrorMessage(error) + ".";
+        throw error switch
+        {
+            NoEntry => new FileNotFoundException(text, path),
+            NoAccess => new UnauthorizedAccessException(text),
+            _ => new IOException(text),
+        };
+    }
+
+    [LibraryImport("libc", EntryPoint = "statx", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
+    private static partial int Statx(int folder, string path, int flags, uint mask, ref byte record);
+}

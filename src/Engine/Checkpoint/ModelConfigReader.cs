@@ -1,0 +1,206 @@
+namespace Tiller.Checkpoint;
+
+/// <summary>
+/// Reads config.json and generation_config.json as transformers 4.57 reads them: the same values for missing keys, the same
+/// meaning of null. What the engine does not compute is refused by name, never guessed. No key opens a file, a process or a connection.
+/// </summary>
+public static class ModelConfigReader
+{
+    /// <summary>Most layers a model may have.</summary>
+    public const int MaxLayers = 4096;
+
+    private const double DefaultEpsilon = 1e-6;
+
+    private static readonly string[] RefusedKeys =
+    [
+        "quantization_config", "compression_config", "vision_config", "text_config", "audio_config", "num_local_experts", "num_experts", "n_routed_experts",
+    ];
+
+    /// <summary>Reads the configuration of a checkpoint folder.</summary>
+    /// <exception cref="ConfigException">A file is missing (config.json), malformed, or describes a model that is not supported.</exception>
+    public static ModelConfig Read(string directory)
+    {
+        ArgumentNullException.ThrowIfNull(directory);
+        string path = Path.Combine(directory, "config.json");
+        ConfigJson config = ConfigJson.Read(path)
+            ?? throw new ConfigException(ConfigError.Missing, path, null, null, "a checkpoint folder with a config.json", "There is no such file.");
+        return Read(config, ConfigJson.Read(Path.Combine(directory, "generation_config.json")));
+    }
+
+    /// <summary>Reads a configuration from the text of its files.</summary>
+    /// <param name="config">config.json as UTF-8.</param>
+    /// <param name="generationConfig">generation_config.json as UTF-8; empty when there is none.</param>
+    /// <param name="file">Name of config.json for messages.</param>
+    /// <exception cref="ConfigException">As <see cref="Read(string)"/>.</exception>
+    public static ModelConfig Parse(ReadOnlySpan<byte> config, ReadOnlySpan<byte> generationConfig = default, string file = "config.json")
+        => Read(ConfigJson.Parse(config, file), generationConfig.IsEmpty ? null : ConfigJson.Parse(generationConfig, "generation_config.json"));
+
+    private static ModelConfig Read(ConfigJson config, ConfigJson? generation)
+    {
+        ModelFamily family = FindFamily(config);
+        RefuseOthers(config, family);
+
+        int L = config.Size("num_hidden_layers", family.L);
+        if (L > MaxLayers)
+        {
+            throw config.Fail(ConfigError.LimitExceeded, "num_hidden_layers", $"at most {MaxLayers} layers");
+        }
+
+        int D = config.Size("hidden_size", family.D);
+        int H = config.Size("num_attention_heads", family.H);
+        int G = ReadKeyValueHeads(config, family, H);
+        int E = ReadHeadSize(config, family, D, H);
+        int F = config.Size("intermediate_size", family.F);
+        int V = config.Size("vocab_size", family.V);
+        RequireIndexable(config, D, H, E, F, V);
+        (double theta, RopeScaling? scaling) = RopeConfig.Read(config);
+
+        return new ModelConfig
+        {
+            Family = family.Name,
+            L = L,
+            D = D,
+            H = H,
+            G = G,
+            E = E,
+            F = F,
+            V = V,
+            MaxPositions = config.Has("max_position_embeddings")
+                ? config.Whole("max_position_embeddings", 1, int.MaxValue, above: ConfigError.LimitExceeded)
+                : family.MaxPositions,
+            NormEpsilon = (float)config.Positive("rms_norm_eps", DefaultEpsilon, limit: 1),
+            NormAddsOne = family.NormAddsOne,
+            PostNorms = family.PostNorms,
+            QkvBias = family.QkvBias,
+            QkNorm = family.QkNorm,
+            Activation = ReadActivation(config, family),
+            RopeTheta = theta,
+            RopeScaling = scaling,
+            AttentionScale = (float)Math.Pow(family.QueryScalar is { } scalar ? config.Positive("query_pre_attn_scalar", scalar) : E, -0.5),
+            AttentionSoftCap = ReadSoftCap(config, "attn_logit_softcapping", family.SoftCaps?.Attention),
+            LogitSoftCap = ReadSoftCap(config, "final_logit_softcapping", family.SoftCaps?.Logits),
+            EmbeddingScale = family.ScalesEmbedding ? (float)Math.Sqrt(D) : 1,
+            Windows = AttentionWindows.Read(config, family.Windows, L),
+            TiedHead = config.Flag("tie_word_embeddings", family.TiedHead),
+            BosId = ReadBos(config, family, V),
+            EosIds = ReadEos(config, generation, family, V),
+        };
+    }
+
+    private static ModelFamily FindFamily(ConfigJson config)
+    {
+        string? type = config.Text("model_type");
+        string[] architectures = config.Texts("architectures") ?? [];
+        ModelFamily? family = ModelFamily.All.FirstOrDefault(f => type is null ? architectures.Contains(f.Architecture) : f.Name == type);
+        if (family is null)
+        {
+            string key = type is not null || architectures.Length == 0 ? "model_type" : "architectures";
+            throw config.Fail(ConfigError.Unsupported, key, $"one of {ModelFamily.Known}", "Other model families are not computed.");
+        }
+
+        return architectures.Length == 0 || architectures.Contains(family.Architecture)
+            ? family
+            : throw config.Fail(ConfigError.Unsupported, "architectures", $"{family.Architecture} for model_type {family.Name}");
+    }
+
+    private static void RefuseOthers(ConfigJson config, ModelFamily family)
+    {
+        foreach (string key in RefusedKeys)
+        {
+            if (config.HasValue(key))
+            {
+                throw config.Fail(ConfigError.Unsupported, key, "no such key: quantized, mixture-of-experts and multimodal models are not computed");
+            }
+        }
+
+        foreach (string key in family.RefusedFlags)
+        {
+            if (config.Flag(key, missing: false))
+            {
+                throw config.Fail(ConfigError.Unsupported, key, $"false for {family.Name}");
+            }
+        }
+
+        string dtype = config.HasValue("dtype") ? "dtype" : "torch_dtype";
+        if (config.Text(dtype) is not (null or "float32" or "float16" or "bfloat16"))
+        {
+            throw config.Fail(ConfigError.Unsupported, dtype, "float32, float16 or bfloat16");
+        }
+    }
+
+    private static int ReadKeyValueHeads(ConfigJson config, ModelFamily family, int H)
+    {
+        const string Key = "num_key_value_heads";
+
+        // Null means H in every family but Gemma-2, which has no such reading.
+        int G = config.Has(Key) ? (family.PostNorms ? config.Size(Key, H) : config.NullableSize(Key, H)!.Value) : family.G ?? H;
+        return G <= H && H % G == 0 ? G : throw config.Fail(ConfigError.OutOfRange, Key, $"a divisor of num_attention_heads, which is {H}");
+    }
+
+    private static int ReadHeadSize(ConfigJson config, ModelFamily family, int D, int H)
+    {
+        const string Key = "head_dim";
+        int? given = config.Has(Key) ? config.NullableSize(Key, null) : family.E;
+        if (given is null && D % H != 0)
+        {
+            throw config.Fail(ConfigError.OutOfRange, "hidden_size", $"a multiple of num_attention_heads, which is {H}, since there is no head_dim");
+        }
+
+        int E = given ?? D / H;
+        return E % 2 == 0 ? E : throw config.Fail(ConfigError.OutOfRange, Key, $"an even number for rotary embedding; it is {E}");
+    }
+
+    // Rows and columns of every weight are ints, and its size in bytes a long.
+    private static void RequireIndexable(ConfigJson config, int D, int H, int E, int F, int V)
+    {
+        if ((long)H * E > int.MaxValue)
+        {
+            throw config.Fail(ConfigError.OutOfRange, "num_attention_heads", $"heads × head_dim of at most {int.MaxValue}; head_dim is {E}");
+        }
+
+        foreach ((string key, int rows) in new[] { ("vocab_size", V), ("intermediate_size", F), ("num_attention_heads", H * E) })
+        {
+            if ((Int128)rows * D * sizeof(float) > long.MaxValue)
+            {
+                throw config.Fail(ConfigError.OutOfRange, key, $"a matrix of less than 2^63 bytes; hidden_size is {D}");
+            }
+        }
+    }
+
+    private static Activation ReadActivation(ConfigJson config, ModelFamily family)
+        => (config.Has(family.ActivationKey) ? config.Text(family.ActivationKey) : family.Activation) switch
+        {
+            "silu" or "swish" => Activation.Silu,
+            "gelu_pytorch_tanh" => Activation.GeluTanh,
+            _ => throw config.Fail(ConfigError.Unsupported, family.ActivationKey, "silu or gelu_pytorch_tanh"),
+        };
+
+    // Null is none, a missing key the family's value.
+    private static float ReadSoftCap(ConfigJson config, string key, double? family)
+    {
+        if (family is null || (config.Has(key) && !config.HasValue(key)))
+        {
+            return 0;
+        }
+
+        return (float)config.Positive(key, family.Value);
+    }
+
+    private static int? ReadBos(ConfigJson config, ModelFamily family, int V)
+    {
+        if (!config.Has("bos_token_id"))
+        {
+            return family.BosId;
+        }
+
+        int[] ids = config.Ids("bos_token_id", V);
+        return ids.Length > 1 ? throw config.Fail(ConfigError.Schema, "bos_token_id", "one token id or null") : ids.Length == 0 ? null : ids[0];
+    }
+
+    private static int[] ReadEos(ConfigJson config, ConfigJson? generation, ModelFamily family, int V)
+    {
+        const string Key = "eos_token_id";
+        IEnumerable<int> ids = config.Has(Key) ? config.Ids(Key, V) : family.EosId is { } id ? [id] : [];
+        return [.. ids.Concat(generation?.Ids(Key, V) ?? []).Distinct()];
+    }
+}

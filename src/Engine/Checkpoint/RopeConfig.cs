@@ -1,0 +1,88 @@
+namespace Tiller.Checkpoint;
+
+/// <summary>The rotary part of config.json: <c>rope_theta</c> and <c>rope_scaling</c>, or the newer <c>rope_parameters</c> that holds both.</summary>
+internal static class RopeConfig
+{
+    private const string Known = "default, linear or llama3";
+    private const double DefaultTheta = 10000;
+
+    /// <summary>The base of the frequencies and how they are rescaled.</summary>
+    /// <exception cref="ConfigException">Unsupported, OutOfRange, Schema.</exception>
+    public static (double Theta, RopeScaling? Scaling) Read(ConfigJson config)
+    {
+        RequireFullRotation(config);
+        double theta = config.Positive("rope_theta", DefaultTheta);
+        ConfigJson? scaling = config.Section("rope_scaling");
+        if (config.Section("rope_parameters") is not { } parameters)
+        {
+            return (theta, scaling is null ? null : ReadScaling(scaling, typeRequired: true));
+        }
+
+        if (scaling is not null)
+        {
+            throw config.Fail(ConfigError.Schema, "rope_scaling", "only one of rope_scaling and rope_parameters");
+        }
+
+        if (parameters.AnyObjects())
+        {
+            throw config.Fail(ConfigError.Unsupported, "rope_parameters", "one set of parameters for all layers");
+        }
+
+        return (parameters.Positive("rope_theta", theta), ReadScaling(parameters, typeRequired: false));
+    }
+
+    private static RopeScaling? ReadScaling(ConfigJson section, bool typeRequired)
+    {
+        RequireFullRotation(section);
+        string key = section.HasValue("rope_type") ? "rope_type" : "type";
+        string? type = section.Text(key);
+        if (type is null && typeRequired)
+        {
+            throw section.Fail(ConfigError.Schema, "rope_type", Known);
+        }
+
+        return type switch
+        {
+            null or "default" => null,
+            "linear" => new RopeScaling.Linear(Factor(section, "factor", least: 1)),
+            "llama3" => ReadLlama3(section),
+            _ => throw section.Fail(ConfigError.Unsupported, key, Known),
+        };
+    }
+
+    private static RopeScaling.Llama3 ReadLlama3(ConfigJson section)
+    {
+        double low = Factor(section, "low_freq_factor", least: 0);
+        double high = Factor(section, "high_freq_factor", least: 0);
+        if (high <= low)
+        {
+            throw section.Fail(ConfigError.OutOfRange, "high_freq_factor", $"a number above low_freq_factor, which is {low}");
+        }
+
+        Require(section, "original_max_position_embeddings");
+        return new RopeScaling.Llama3(Factor(section, "factor", least: 1), low, high, section.Whole("original_max_position_embeddings", 1, int.MaxValue));
+    }
+
+    private static double Factor(ConfigJson section, string key, double least)
+    {
+        Require(section, key);
+        double factor = section.Positive(key, double.NaN);
+        return factor >= least ? factor : throw section.Fail(ConfigError.OutOfRange, key, $"a number of at least {least}");
+    }
+
+    private static void Require(ConfigJson section, string key)
+    {
+        if (!section.Has(key))
+        {
+            throw section.Fail(ConfigError.Schema, key, "this key for the rope type");
+        }
+    }
+
+    private static void RequireFullRotation(ConfigJson section)
+    {
+        if (section.HasValue("partial_rotary_factor") && section.Positive("partial_rotary_factor", 1) != 1)
+        {
+            throw section.Fail(ConfigError.Unsupported, "partial_rotary_factor", "1 (all of a head is rotated)");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+namespace Tiller.Checkpoint;
+
+/// <summary>Finds the name a wrong name was probably meant to be, for messages.</summary>
+internal static class SimilarName
+{
+    private const int MostNames = 20_000;
+    private const int LongestName = 256;
+
+    /// <summary>" Did you mean …?", or nothing when no name is near.</summary>
+    public static string Hint(string wanted, IEnumerable<string> names)
+        => Nearest(wanted, names) is { } nearest ? $" Did you mean {Quoted.Text(nearest)}?" : "";
+
+    /// <summary>The name at the least edit distance, if that is at most a third of the length; else null.</summary>
+    public static string? Nearest(string wanted, IEnumerable<string> names)
+    {
+        if (wanted.Length > LongestName)
+        {
+            return null;
+        }
+
+        string? nearest = null;
+        int best = Math.Max(1, wanted.Length / 3) + 1;
+        foreach (string name in names.Take(MostNames))
+        {
+            if (name.Length <= LongestName && Math.Abs(name.Length - wanted.Length) < best && Distance(wanted, name) is var distance && distance < best)
+            {
+                best = distance;
+                nearest = name;
+            }
+        }
+
+        return nearest;
+    }
+
+    // Levenshtein: d(i, j) = min(d(i-1, j) + 1, d(i, j-1) + 1, d(i-1, j-1) + [a_i ≠ b_j]), one row at a time.
+    private static int Distance(string a, string b)
+    {
+        Span<int> row = stackalloc int[LongestName + 1];
+        for (int j = 0; j <= b.Length; j++)
+        {
+            row[j] = j;
+        }
+
+        for (int i = 1; i <= a.Length; i++)
+        {
+            int diagonal = row[0];
+            row[0] = i;
+            for (int j = 1; j <= b.Length; j++)
+            {
+                int substitution = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+                diagonal = row[j];
+                row[j] = Math.Min(substitution, Math.Min(row[j], row[j - 1]) + 1);
+            }
+        }
+
+        return row[b.Length];
+    }
+}
