@@ -1,0 +1,324 @@
+using System.Text;
+using System.Text.Json;
+using Tiller.Features;
+using Tiller.Model;
+using Tiller.Tool;
+using Tiller.Tool.Commands;
+using Tiller.Tool.Demo;
+using Tiller.Tool.Output;
+
+namespace Tiller.Tests.Tool;
+
+public class CommandLineTests
+{
+    private static readonly string[] s_fit = ["fit", "--model", "m", "--positive", "p", "--negative", "n", "--out", "o"];
+    private static readonly string[] s_steer = ["steer", "--model", "m", "--controller", "c"];
+
+    [Test]
+    public async Task Fit_has_documented_defaults()
+    {
+        var run = await Run(s_fit);
+        Assert.That(run.Code, Is.Zero);
+        Assert.That(run.Request, Is.EqualTo(new FitRequest
+        {
+            Model = "m",
+            Positive = "p",
+            Negative = "n",
+            Out = "o",
+            Cost = FitCost.State,
+            Setpoint = FitSetpoint.Published,
+            Q = 0.1,
+            R = 1,
+            Qf = 1,
+        }));
+    }
+
+    [Test]
+    public async Task Fit_takes_every_option()
+    {
+        string[] options = ["--cost", "feature", "--order", "16", "--setpoint", "affine", "--q", "0", "--r", "1e-3", "--qf", "2.5", "--layers", "3-9", "--calibration", "f", "--json"];
+        Assert.That((await Run([.. s_fit, .. options])).Request, Is.EqualTo(new FitRequest
+        {
+            Model = "m",
+            Positive = "p",
+            Negative = "n",
+            Out = "o",
+            Cost = FitCost.Feature,
+            Order = 16,
+            Setpoint = FitSetpoint.Affine,
+            Q = 0,
+            R = 1e-3,
+            Qf = 2.5,
+            Layers = new LayerRange(3, 9),
+            Calibration = "f",
+            Json = true,
+        }));
+    }
+
+    [TestCase(new string[0], "Required command")]
+    [TestCase(new[] { "fitt" }, "'fitt'")]
+    [TestCase(new[] { "fit" }, "--positive")]
+    [TestCase(new[] { "demo", "--task", "Topic" }, "topic, tone, honesty, refusal")]
+    [TestCase(new[] { "demo", "--task", "0" }, "topic, tone, honesty, refusal")]
+    [TestCase(new[] { "demo", "extra" }, "extra")]
+    [TestCase(new[] { "verify" }, "DIR")]
+    [TestCase(new[] { "inspect" }, "DIR|FILE")]
+    [TestCase(new[] { "bench" }, "bench")]
+    [TestCase(new[] { "generate", "--model", "m", "--temprature", "1" }, "Unknown option '--temprature'")]
+    [TestCase(new[] { "generate", "--model", "m", "--rude" }, "Unknown option '--rude'")]
+    [TestCase(new[] { "verify", "-v", "folder" }, "Unknown option '-v'")]
+    public async Task A_wrong_command_line_is_exit_code_2(string[] args, string says) => await ExpectUsageError(args, says);
+
+    [TestCase("--q", "-1")]
+    [TestCase("--q", "NaN")]
+    [TestCase("--q", "1,5")]
+    [TestCase("--r", "0")]
+    [TestCase("--r", "1e13")]
+    [TestCase("--qf", "Infinity")]
+    [TestCase("--order", "0")]
+    [TestCase("--order", "1.5")]
+    [TestCase("--layers", "5-3")]
+    [TestCase("--layers", "-1-3")]
+    [TestCase("--layers", "5")]
+    [TestCase("--layers", "1-2-3")]
+    [TestCase("--cost", "both")]
+    [TestCase("--setpoint", "1")]
+    public async Task Fit_refuses_values_out_of_range(string option, string value) => await ExpectUsageError([.. s_fit, option, value], option);
+
+    [TestCase("--max-tokens", "0")]
+    [TestCase("--max-tokens", "-1")]
+    [TestCase("--max-tokens", "9223372036854775808")]
+    [TestCase("--temperature", "-1", "Temperature")]
+    [TestCase("--temperature", "NaN", "Temperature")]
+    [TestCase("--temperature", "1e308", "Temperature")]
+    [TestCase("--temperature", "warm")]
+    [TestCase("--top-p", "0", "TopP")]
+    [TestCase("--top-p", "2", "TopP")]
+    [TestCase("--top-k", "-1", "TopK")]
+    [TestCase("--min-p", "1.5", "MinP")]
+    [TestCase("--repetition-penalty", "0", "RepetitionPenalty")]
+    [TestCase("--seed", "18446744073709551616")]
+    [TestCase("--seed", "-1")]
+    [TestCase("--stop", "", "stop string")]
+    [TestCase("--lambda", "NaN")]
+    [TestCase("--lambda", "1e30")]
+    [TestCase("--lambda", "much")]
+    [TestCase("--u-max", "0")]
+    [TestCase("--u-max", "NaN")]
+    [TestCase("--tokens", "first")]
+    [TestCase("--system", "s", "--chat")]
+    [TestCase("--model", "second")]
+    public async Task Steer_refuses_values_out_of_range(string option, string value, string? says = null) =>
+        await ExpectUsageError([.. s_steer, option, value, "prompt"], says ?? option);
+
+    [Test]
+    public async Task Steer_pairs_controllers_with_their_lambdas()
+    {
+        var none = (SteerRequest)(await Run([.. s_steer, "p"])).Request!;
+        var one = (SteerRequest)(await Run([.. s_steer, "--controller", "d", "--lambda", "-1.5", "p"])).Request!;
+        var each = (SteerRequest)(await Run([.. s_steer, "--lambda", "2", "--controller", "d", "--lambda", "-.5", "p"])).Request!;
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(none.Controllers, Is.EqualTo([new Controlled("c", 1)]));
+            Assert.That(one.Controllers, Is.EqualTo([new Controlled("c", -1.5f), new Controlled("d", -1.5f)]));
+            Assert.That(each.Controllers, Is.EqualTo([new Controlled("c", 2), new Controlled("d", -0.5f)]));
+        }
+
+        await ExpectUsageError([.. s_steer, "--lambda", "1", "--lambda", "2", "p"], "1 controllers, got 2");
+    }
+
+    [Test]
+    public async Task Steer_takes_every_option()
+    {
+        string[] options = ["--tokens", "all", "--compare", "--trace", "t", "--u-max", "3", "--chat", "--system", "s", "--max-tokens", "7", "--temperature", "0.5", "--top-k", "4"];
+        string[] more = ["--top-p", "0.9", "--min-p", "0.1", "--repetition-penalty", "1.2", "--seed", "18446744073709551615", "--stop", "a", "--stop", "b", "--json"];
+        var request = (SteerRequest)(await Run([.. s_steer, .. options, .. more, "p"])).Request!;
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That((request.Tokens, request.Compare, request.Trace, request.MaxEffort, request.Json), Is.EqualTo((SteerTokens.All, true, "t", 3f, true)));
+            Assert.That(request.Prompt, Is.EqualTo(new PromptRequest("p", null, true, "s")));
+            Assert.That(request.Decoding.MaxTokens, Is.EqualTo(7));
+            Assert.That(request.Decoding.Sampling, Is.EqualTo(new SamplingOptions
+            {
+                Temperature = 0.5f,
+                TopK = 4,
+                TopP = 0.9f,
+                MinP = 0.1f,
+                RepetitionPenalty = 1.2f,
+                Seed = ulong.MaxValue,
+            }));
+            Assert.That((request.Decoding.Stop.Count, request.Decoding.Stop[1]), Is.EqualTo((2, "b")));
+        }
+    }
+
+    [TestCase(new[] { "hello" }, "", "hello")]
+    [TestCase(new[] { "" }, "x", "")]
+    [TestCase(new[] { "@file" }, "", "@file")]
+    [TestCase(new[] { "--", "--help" }, "", "--help")]
+    [TestCase(new string[0], "é two\nlines\n", "é two\nlines")]
+    [TestCase(new[] { "-" }, "one\r\n", "one")]
+    [TestCase(new[] { "-" }, "one\n\n", "one\n")]
+    public async Task A_prompt_is_an_argument_or_standard_input(string[] args, string input, string expected)
+    {
+        var run = await Run(["generate", "--model", "m", .. args], input);
+        Assert.That(run.Code, Is.Zero, run.Error);
+        Assert.That(((GenerateRequest)run.Request!).Prompt.Read(run.Terminal, default), Is.EqualTo(expected));
+    }
+
+    [Test]
+    public async Task A_prompt_may_be_a_whole_file()
+    {
+        string path = Path.GetTempFileName();
+        try
+        {
+            await File.WriteAllTextAsync(path, "two\n\nlines\n");
+            var run = await Run(["generate", "--model", "m", "--file", path]);
+            Assert.That(((GenerateRequest)run.Request!).Prompt.Read(run.Terminal, default), Is.EqualTo("two\n\nlines"));
+            await ExpectUsageError(["generate", "--model", "m", "--file", path, "prompt"], "twice");
+        }
+        finally
+        {
+            File.Delete(path);
+        }
+    }
+
+    [Test]
+    public void No_prompt_at_a_terminal_is_a_usage_error_and_does_not_wait()
+    {
+        var terminal = new Terminal(Stream.Null, inputIsTerminal: true, TextWriter.Null, outputIsLive: false, TextWriter.Null, errorIsLive: false);
+        Assert.That(() => new PromptRequest(null, null, false, null).Read(terminal, default), Throws.TypeOf<UsageException>());
+    }
+
+    [Test]
+    public void Input_that_is_not_utf8_is_an_error_with_its_offset()
+    {
+        using var input = new MemoryStream([0x61, 0x62, 0xFF]);
+        var terminal = new Terminal(input, inputIsTerminal: false, TextWriter.Null, outputIsLive: false, TextWriter.Null, errorIsLive: false);
+        Assert.That(
+            () => new PromptRequest("-", null, false, null).Read(terminal, default),
+            Throws.TypeOf<PromptFileException>().With.Message.Contains("byte 2").And.Message.Contains("standard input"));
+    }
+
+    [Test]
+    public async Task Errors_are_a_line_on_stderr_and_with_json_an_object_on_stdout()
+    {
+        var plain = await Run(["inspect", "p"], fault: new IOException("no\u001b[31m disk"));
+        Assert.That((plain.Code, plain.Output, plain.Error), Is.EqualTo((ExitCode.BadInput, "", "tiller: error: no\\u001B[31m disk\n")));
+
+        var json = await Run(["inspect", "p", "--json"], fault: new UsageException("bad"));
+        Assert.That((json.Code, json.Error), Is.EqualTo((ExitCode.Usage, "tiller: error: bad\n")));
+        using var document = JsonDocument.Parse(json.Output);
+        var error = document.RootElement.GetProperty("error");
+        Assert.That((error.GetProperty("type").GetString(), error.GetProperty("message").GetString()), Is.EqualTo(("Usage", "bad")));
+    }
+
+    [Test]
+    public void Every_error_has_its_exit_code()
+    {
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(ExitCode.Of(new OperationCanceledException()), Is.EqualTo(130));
+            Assert.That(ExitCode.Of(new TaskCanceledException()), Is.EqualTo(130));
+            Assert.That(ExitCode.Of(Assert.Catch(() => new SamplingOptions { TopP = 0 }.Validate())!), Is.EqualTo(2));
+            Assert.That(ExitCode.Of(Assert.Catch(() => new Sampler(new SamplingOptions(), 1).Next([float.NaN], []))!), Is.EqualTo(5));
+            Assert.That(ExitCode.Of(Assert.Catch(() => PromptFile.Read("/no/such/file"))!), Is.EqualTo(4));
+            Assert.That(ExitCode.Of(new UnauthorizedAccessException()), Is.EqualTo(4));
+            Assert.That(ExitCode.Of(new InvalidCastException()), Is.Null);
+        }
+    }
+
+    [Test]
+    public void A_defect_is_not_hidden() =>
+        Assert.That(async () => await Run(["demo"], fault: new InvalidCastException("defect")), Throws.TypeOf<InvalidCastException>());
+
+    [Test]
+    public async Task Cancelling_ends_a_running_command_with_130()
+    {
+        using var source = new CancellationTokenSource();
+        using var output = new StringWriter();
+        using var error = new StringWriter();
+        var started = new TaskCompletionSource();
+        TillerCommand demo = new DemoCommand(async (_, token) =>
+        {
+            started.SetResult();
+            await Task.Delay(Timeout.Infinite, token);
+            return 0;
+        });
+        var terminal = new Terminal(Stream.Null, inputIsTerminal: false, output, outputIsLive: false, error, errorIsLive: false);
+        var run = CommandLine.RunAsync([demo], ["demo"], terminal, source.Token);
+        await started.Task;
+        await source.CancelAsync();
+        Assert.That(await run, Is.EqualTo(130));
+        Assert.That(error.ToString(), Does.Contain("cancelled"));
+    }
+
+    [Test]
+    public async Task Root_help_teaches_commands_and_exit_codes()
+    {
+        var run = await Run(["--help"]);
+        string[] taught = ["demo", "fit", "steer", "generate", "inspect", "verify", "Exit codes:", "130", "NO_COLOR", "tiller fit --model"];
+        Assert.That(run.Code, Is.Zero);
+        Assert.That(taught, Has.All.Matches<string>(t => run.Output.Contains(t!, StringComparison.Ordinal)));
+    }
+
+    [Test]
+    public async Task The_examples_of_every_command_parse([Values("demo", "fit", "steer", "generate", "inspect", "verify")] string name)
+    {
+        var help = await Run([name, "--help"]);
+        Assert.That((help.Code, help.Request), Is.EqualTo((0, (object?)null)));
+        string[] examples = [.. help.Output.Split("Examples:")[1].Split('\n').Select(l => l.Trim()).Where(l => l.Length > 0 && l[0] != '#')];
+        Assert.That(examples, Has.Length.AtLeast(2));
+        foreach (string example in examples)
+        {
+            string[] args = [.. System.CommandLine.Parsing.CommandLineParser.SplitCommandLine(example[example.IndexOf("tiller ", StringComparison.Ordinal)..])];
+            var run = await Run(args[1..]);
+            Assert.That((run.Code, run.Error), Is.EqualTo((0, "")), example);
+            Assert.That(run.Request, Is.Not.Null);
+        }
+    }
+
+    [Test]
+    public async Task Task_and_paths_reach_their_commands()
+    {
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That((await Run(["demo"])).Request, Is.EqualTo(new DemoRequest(DemoTask.Topic, false)));
+            Assert.That((await Run(["demo", "--task", "refusal", "--json"])).Request, Is.EqualTo(new DemoRequest(DemoTask.Refusal, true)));
+            Assert.That((await Run(["inspect", "--json", "x"])).Request, Is.EqualTo(new InspectRequest("x", true)));
+            Assert.That(((VerifyRequest)(await Run(["verify", "a", "b"])).Request!).Folders, Is.EqualTo(["a", "b"]));
+        }
+    }
+
+    private sealed record Outcome(int Code, object? Request, string Output, string Error, Terminal Terminal);
+
+    private static async Task ExpectUsageError(string[] args, string says)
+    {
+        var run = await Run([.. args[..Math.Min(1, args.Length)], "--json", .. args.Skip(1)]);
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(run.Code, Is.EqualTo(ExitCode.Usage));
+            Assert.That(run.Request, Is.Null);
+            Assert.That(run.Error, Does.StartWith("tiller: error: ").And.Contain(says));
+            using var json = JsonDocument.Parse(run.Output);
+            Assert.That(json.RootElement.GetProperty("error").GetProperty("message").GetString(), Does.Contain(says));
+        }
+    }
+
+    private static async Task<Outcome> Run(string[] args, string input = "", Exception? fault = null)
+    {
+        object? request = null;
+        Task<int> Take(object asked, CancellationToken cancellationToken)
+        {
+            request = asked;
+            return fault is null ? Task.FromResult(0) : Task.FromException<int>(fault);
+        }
+
+        TillerCommand[] commands =
+            [new DemoCommand(Take), new FitCommand(Take), new SteerCommand(Take), new GenerateCommand(Take), new InspectCommand(Take), new VerifyCommand(Take)];
+        using var output = new StringWriter { NewLine = "\n" };
+        using var error = new StringWriter { NewLine = "\n" };
+        var terminal = new Terminal(new MemoryStream(Encoding.UTF8.GetBytes(input)), inputIsTerminal: false, output, outputIsLive: false, error, errorIsLive: false);
+        int code = await CommandLine.RunAsync(commands, args, terminal, default);
+        return new Outcome(code, request, output.ToString(), error.ToString(), terminal);
+    }
+}

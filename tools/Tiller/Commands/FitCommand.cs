@@ -1,0 +1,142 @@
+using System.CommandLine;
+
+namespace Tiller.Tool.Commands;
+
+/// <summary>What the controller's cost counts.</summary>
+internal enum FitCost
+{
+    /// <summary>Q = q I, the paper's; dense, from full Jacobians.</summary>
+    State,
+
+    /// <summary>Q = q v v'; factored, no Jacobian is formed.</summary>
+    Feature,
+}
+
+/// <summary>Where λ is measured from.</summary>
+internal enum FitSetpoint
+{
+    /// <summary>β = λ μ.</summary>
+    Published,
+
+    /// <summary>β runs from the negative mean (λ = 0) to the positive mean (λ = 1).</summary>
+    Affine,
+}
+
+/// <summary>What <c>tiller fit</c> was asked for.</summary>
+internal sealed record FitRequest
+{
+    public required string Model { get; init; }
+
+    public required string Positive { get; init; }
+
+    public required string Negative { get; init; }
+
+    public required string Out { get; init; }
+
+    public FitCost Cost { get; init; }
+
+    /// <summary>p of the reduced controller; null for a full one.</summary>
+    public int? Order { get; init; }
+
+    public FitSetpoint Setpoint { get; init; }
+
+    public double Q { get; init; }
+
+    public double R { get; init; }
+
+    public double Qf { get; init; }
+
+    /// <summary>Blocks that are steered; null for all.</summary>
+    public LayerRange? Layers { get; init; }
+
+    /// <summary>Prompts the Jacobians are averaged over; null for the contrast prompts.</summary>
+    public string? Calibration { get; init; }
+
+    public bool Json { get; init; }
+}
+
+/// <summary><c>tiller fit</c>: two lists of prompts become a controller file.</summary>
+internal sealed class FitCommand : TillerCommand
+{
+    private const string CostRange = "0 to 1e12";
+
+    private readonly Option<string> _model = OptionKinds.Model();
+    private readonly Option<string> _positive = OptionKinds.RequiredPath("--positive", "Prompts that show the feature, one a line (text or JSONL).", "FILE");
+    private readonly Option<string> _negative = OptionKinds.RequiredPath("--negative", "Prompts that lack it, otherwise alike.", "FILE");
+    private readonly Option<string> _out = OptionKinds.RequiredPath("--out", "Controller file to write; replaced whole or not at all.", "FILE");
+
+    private readonly Option<FitCost> _cost = OptionKinds.Choice<FitCost>(
+        "--cost", "What may not stray: the whole state (dense, as published), or the feature only (factored; much faster, no Jacobian).");
+
+    private readonly Option<int?> _order = new("--order")
+    {
+        Description = "Fit a reduced controller from p Jacobian-vector products a layer.",
+        HelpName = "p",
+        CustomParser = result =>
+        {
+            string text = result.Tokens[^1].Value;
+            if (int.TryParse(text, out int p) && p > 0)
+            {
+                return p;
+            }
+
+            result.AddError($"--order must be a whole number above 0, got '{text}'.");
+            return null;
+        },
+    };
+
+    private readonly Option<FitSetpoint> _setpoint = OptionKinds.Choice<FitSetpoint>(
+        "--setpoint", "What λ means: a multiple of the mean difference (published), or 0 = negative mean to 1 = positive mean (affine).");
+
+    private readonly Option<double> _q = OptionKinds.Number("--q", "Cost of being off the setpoint, at every layer.", 0.1, IsCost, CostRange);
+    private readonly Option<double> _r = OptionKinds.Number("--r", "Cost of steering: more means gentler.", 1.0, r => IsCost(r) && r > 0, "above 0 and at most 1e12");
+    private readonly Option<double> _qf = OptionKinds.Number("--qf", "Cost of being off the setpoint after the last layer.", 1.0, IsCost, CostRange);
+    private readonly Option<LayerRange?> _layers = OptionKinds.Layers("--layers", "Steer these blocks only, counted from 0 [default: all]");
+
+    private readonly Option<string?> _calibration = new("--calibration")
+    {
+        Description = "Prompts whose Jacobians are averaged [default: the contrast prompts]",
+        HelpName = "FILE",
+    };
+
+    public FitCommand(Func<FitRequest, CancellationToken, Task<int>> run)
+        : base("fit", "Fit a controller from two lists of prompts: the feature is their mean difference, the gains are optimal (LQR).")
+    {
+        Option[] options = [_model, _positive, _negative, _out, _cost, _order, _setpoint, _q, _r, _qf, _layers, _calibration];
+        foreach (var option in options)
+        {
+            Add(option);
+        }
+
+        SetAction((parse, cancellationToken) => run(Read(parse), cancellationToken));
+    }
+
+    public override string Examples =>
+        """
+          # the published controller
+          tiller fit --model models/demo --positive sea.txt --negative other.txt --out sea.tiller --q 0.03
+          # without any Jacobian: seconds instead of minutes on a large model
+          tiller fit --model DIR --positive kind.txt --negative rude.txt --out kind.tiller --cost feature
+          # 16 tangents a layer, steering blocks 4 to 20 only
+          tiller fit --model DIR --positive a.jsonl --negative b.jsonl --out a.tiller --order 16 --layers 4-20
+        """;
+
+    private static bool IsCost(double value) => value is >= 0 and <= 1e12;
+
+    private FitRequest Read(ParseResult parse) => new()
+    {
+        Model = parse.GetRequiredValue(_model),
+        Positive = parse.GetRequiredValue(_positive),
+        Negative = parse.GetRequiredValue(_negative),
+        Out = parse.GetRequiredValue(_out),
+        Cost = parse.GetValue(_cost),
+        Order = parse.GetValue(_order),
+        Setpoint = parse.GetValue(_setpoint),
+        Q = parse.GetValue(_q),
+        R = parse.GetValue(_r),
+        Qf = parse.GetValue(_qf),
+        Layers = parse.GetValue(_layers),
+        Calibration = parse.GetValue(_calibration),
+        Json = parse.GetValue(Json),
+    };
+}

@@ -1,0 +1,35 @@
+using System.CommandLine;
+
+namespace Tiller.Tool.Commands;
+
+/// <summary>What <c>tiller generate</c> was asked for.</summary>
+internal sealed record GenerateRequest(string Model, PromptRequest Prompt, DecodingRequest Decoding, bool Json);
+
+/// <summary><c>tiller generate</c>: the plain model.</summary>
+internal sealed class GenerateCommand : TillerCommand
+{
+    private readonly Option<string> _model = OptionKinds.Model();
+    private readonly PromptArguments _prompt = new();
+    private readonly DecodingArguments _decoding = new();
+
+    public GenerateCommand(Func<GenerateRequest, CancellationToken, Task<int>> run)
+        : base("generate", "Decode with the plain model, streamed.")
+    {
+        _prompt.AddTo(this);
+        Add(_model);
+        _decoding.AddTo(this);
+        SetAction((parse, cancellationToken) => run(Read(parse), cancellationToken));
+    }
+
+    public override string Examples =>
+        """
+          # the likeliest text
+          tiller generate --model models/demo "Once upon a time"
+          # drawn at random, the same for the same seed
+          tiller generate --model models/demo --temperature 0.7 --top-p 0.95 --seed 3 "One day"
+          # a long prompt, up to the next blank line
+          tiller generate --model DIR --file prompt.txt --stop $'\n\n' --max-tokens 400
+        """;
+
+    private GenerateRequest Read(ParseResult parse) => new(parse.GetRequiredValue(_model), _prompt.Read(parse), _decoding.Read(parse), parse.GetValue(Json));
+}

@@ -1,0 +1,86 @@
+using System.CommandLine;
+using System.Globalization;
+using System.Numerics;
+
+namespace Tiller.Tool.Commands;
+
+/// <summary>Blocks a to b, both included.</summary>
+internal readonly record struct LayerRange(int First, int Last);
+
+/// <summary>The kinds of option that more than one command has, each checked where it is parsed.</summary>
+internal static class OptionKinds
+{
+    /// <summary>A number for which <paramref name="valid"/> holds.</summary>
+    public static Option<T> Number<T>(string name, string description, T standard, Func<T, bool> valid, string expected)
+        where T : struct, INumber<T> => new(name)
+        {
+            Description = description,
+            HelpName = "number",
+            DefaultValueFactory = _ => standard,
+            CustomParser = result =>
+            {
+                string text = result.Tokens[^1].Value;
+                if (T.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out T value) && valid(value))
+                {
+                    return value;
+                }
+
+                result.AddError($"{name} must be {expected}, got '{text}'.");
+                return default;
+            },
+        };
+
+    /// <summary>One of the names of an enum in lower case; the first is the default.</summary>
+    public static Option<T> Choice<T>(string name, string description)
+        where T : struct, Enum
+    {
+        string[] names = [.. Enum.GetNames<T>().Select(n => n.ToLowerInvariant())];
+        var option = new Option<T>(name)
+        {
+            Description = $"{description} [default: {names[0]}]",
+            HelpName = string.Join('|', names),
+            CustomParser = result =>
+            {
+                string text = result.Tokens[^1].Value;
+                int index = Array.IndexOf(names, text);
+                if (index >= 0)
+                {
+                    return Enum.GetValues<T>()[index];
+                }
+
+                result.AddError($"{name} must be one of {string.Join(", ", names)}, got '{text}'.");
+                return default;
+            },
+        };
+        option.CompletionSources.Add(names);
+        return option;
+    }
+
+    /// <summary>A path that must be given.</summary>
+    public static Option<string> RequiredPath(string name, string description, string helpName) =>
+        new(name) { Description = description, Required = true, HelpName = helpName };
+
+    /// <summary>The checkpoint every command but inspect and verify starts from.</summary>
+    public static Option<string> Model() => RequiredPath("--model", "Folder of a Hugging Face checkpoint: config.json, tokenizer.json, *.safetensors.", "DIR");
+
+    /// <summary>A range of blocks; null for all.</summary>
+    public static Option<LayerRange?> Layers(string name, string description) => new(name)
+    {
+        Description = description,
+        HelpName = "a-b",
+        CustomParser = result =>
+        {
+            string text = result.Tokens[^1].Value;
+            string[] ends = text.Split('-');
+            if (ends.Length == 2 && Index(ends[0], out int first) && Index(ends[1], out int last) && first <= last)
+            {
+                return new LayerRange(first, last);
+            }
+
+            result.AddError($"{name} must be two blocks a-b with a ≤ b, counted from 0, such as 4-9, got '{text}'.");
+            return null;
+        },
+    };
+
+    private static bool Index(string text, out int value) => int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out value);
+}

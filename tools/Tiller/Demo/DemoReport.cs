@@ -1,0 +1,19 @@
+namespace Tiller.Tool.Demo;
+
+/// <summary>What the demo measured for one way of decoding, over all prompts of the task.</summary>
+/// <param name="Texts">Prompt and completion, one for each prompt.</param>
+/// <param name="Score">Mean score of the completions (<see cref="World.Score"/>).</param>
+/// <param name="Perplexity">Perplexity of the completions under the plain model.</param>
+internal record DemoSide(IReadOnlyList<string> Texts, double Score, double Perplexity);
+
+/// <summary>The steered side, with what the controller did.</summary>
+/// <param name="Texts">Prompt and completion, one for each prompt.</param>
+/// <param name="Score">Mean score of the completions.</param>
+/// <param name="Perplexity">Perplexity of the completions under the plain model.</param>
+/// <param name="TrackingError">Mean |β − v·x| over layers and tokens.</param>
+/// <param name="Effort">Mean |u| / |x| over layers and tokens.</param>
+internal sealed record SteeredSide(IReadOnlyList<string> Texts, double Score, double Perplexity, double TrackingError, double Effort)
+    : DemoSide(Texts, Score, Perplexity);
+
+/// <summary>Plain against steered on one task.</summary>
+internal sealed record DemoReport(DemoTask Task, DemoSide Plain, SteeredSide Steered);

@@ -1,0 +1,41 @@
+using Tiller.Decode;
+using Tiller.Model;
+
+namespace Tiller.Tool;
+
+/// <summary>The command line cannot be understood, or its parts contradict each other.</summary>
+internal sealed class UsageException(string message) : TillerException(message);
+
+/// <summary>What a run ended with; shown by <c>tiller --help</c>.</summary>
+internal static class ExitCode
+{
+    public const int Ok = 0;
+    public const int VerificationFailed = 1;
+    public const int Usage = 2;
+    public const int DeviceUnavailable = 3;
+    public const int BadInput = 4;
+    public const int Numerical = 5;
+    public const int Cancelled = 130;
+
+    public const string Help =
+        """
+        Exit codes:
+          0    done
+          1    verify: a golden value was missed
+          2    the command line is wrong; nothing was read
+          3    the device asked for is not available
+          4    bad input: a file, checkpoint, tokenizer, controller or prompt
+          5    numerical failure, or the device failed
+          130  cancelled (Ctrl-C); nothing half-written is left
+        """;
+
+    /// <summary>The code of an error; null for one that only a defect of tiller explains.</summary>
+    public static int? Of(Exception error) => error switch
+    {
+        OperationCanceledException => Cancelled,
+        UsageException or SamplingOptionsException or StopStringsException => Usage,
+        NonFiniteLogitsException => Numerical,
+        TillerException or IOException or UnauthorizedAccessException => BadInput,
+        _ => null,
+    };
+}

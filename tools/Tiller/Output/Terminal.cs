@@ -1,0 +1,68 @@
+using Spectre.Console;
+
+namespace Tiller.Tool.Output;
+
+/// <summary>
+/// Where a command reads and writes: results on <see cref="Output"/>, everything else on <see cref="Error"/>. Colour and live progress
+/// only on a terminal, and only while NO_COLOR is unset (no-color.org).
+/// </summary>
+internal sealed class Terminal
+{
+    /// <summary>Takes the streams of a run.</summary>
+    /// <param name="input">Standard input, read when a prompt comes from it.</param>
+    /// <param name="inputIsTerminal">Whether someone would have to type the input.</param>
+    /// <param name="output">Standard output.</param>
+    /// <param name="outputIsLive">Whether output goes to a terminal that may be coloured.</param>
+    /// <param name="error">Standard error.</param>
+    /// <param name="errorIsLive">Whether errors go to a terminal that may be coloured and redrawn.</param>
+    public Terminal(Stream input, bool inputIsTerminal, TextWriter output, bool outputIsLive, TextWriter error, bool errorIsLive)
+    {
+        Input = input;
+        InputIsTerminal = inputIsTerminal;
+        Output = output;
+        Error = error;
+        OutputIsLive = outputIsLive;
+        ErrorIsLive = errorIsLive;
+        StyledOutput = Styled(output, outputIsLive);
+        StyledError = Styled(error, errorIsLive);
+    }
+
+    public Stream Input { get; }
+
+    public bool InputIsTerminal { get; }
+
+    public TextWriter Output { get; }
+
+    public bool OutputIsLive { get; }
+
+    public TextWriter Error { get; }
+
+    public bool ErrorIsLive { get; }
+
+    /// <summary>Tables and markup on <see cref="Output"/>.</summary>
+    public IAnsiConsole StyledOutput { get; }
+
+    /// <summary>Progress and markup on <see cref="Error"/>.</summary>
+    public IAnsiConsole StyledError { get; }
+
+    /// <summary>The process's own streams.</summary>
+    public static Terminal OfProcess()
+    {
+        bool colour = string.IsNullOrEmpty(Environment.GetEnvironmentVariable("NO_COLOR"));
+        return new Terminal(
+            Console.OpenStandardInput(),
+            !Console.IsInputRedirected,
+            Console.Out,
+            colour && !Console.IsOutputRedirected,
+            Console.Error,
+            colour && !Console.IsErrorRedirected);
+    }
+
+    private static IAnsiConsole Styled(TextWriter writer, bool live) => AnsiConsole.Create(new AnsiConsoleSettings
+    {
+        Ansi = live ? AnsiSupport.Detect : AnsiSupport.No,
+        ColorSystem = live ? ColorSystemSupport.Detect : ColorSystemSupport.NoColors,
+        Interactive = live ? InteractionSupport.Detect : InteractionSupport.No,
+        Out = new AnsiConsoleOutput(writer),
+    });
+}
