@@ -1,4 +1,3 @@
-using Tiller.Decode;
 using Tiller.Model;
 
 namespace Tiller.Features;

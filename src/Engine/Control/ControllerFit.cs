@@ -1,0 +1,251 @@
+using System.Diagnostics;
+using System.Security.Cryptography;
+using System.Text;
+using MathNet.Numerics.LinearAlgebra;
+using Tiller.Features;
+using Tiller.Model;
+
+namespace Tiller.Control;
+
+/// <summary>What the controller's cost counts.</summary>
+public enum FitCost
+{
+    /// <summary>Q = q I, as published: the whole state may not stray.</summary>
+    State,
+
+    /// <summary>Q = q v v': only the projection on the feature counts. Solved without forming a Jacobian.</summary>
+    Feature,
+}
+
+/// <summary>How to fit an A-LQR controller.</summary>
+public sealed record FitOptions
+{
+    /// <summary>Published settings with q, r, q_f = 0.1, 1, 1.</summary>
+    public static LqrWeights StandardWeights { get; } = new(0.1, 1, 1);
+
+    /// <summary>q, r, q_f.</summary>
+    public LqrWeights Weights { get; init; } = StandardWeights;
+
+    /// <summary>What the cost counts; default the whole state.</summary>
+    public FitCost Cost { get; init; } = FitCost.State;
+
+    /// <summary>
+    /// p of the reduced recursion, 1..D, from p Jacobian-vector products a layer; null (default) solves in full: dense for
+    /// <see cref="FitCost.State"/>, factored for <see cref="FitCost.Feature"/>.
+    /// </summary>
+    public int? Order { get; init; }
+
+    /// <summary>Where β lies; default as published.</summary>
+    public Setpoint Setpoint { get; init; } = Setpoint.Published;
+
+    /// <summary>The horizon: blocks that are steered, the terminal cost standing after the last of them; null for all.</summary>
+    public LayerRange? Layers { get; init; }
+
+    /// <summary>Prompts whose Jacobians are averaged; null for the contrast prompts.</summary>
+    public IReadOnlyList<string>? Calibration { get; init; }
+
+    /// <summary>Most columns of the factored solution before it is compressed.</summary>
+    public int MaxRank { get; init; } = 512;
+}
+
+/// <summary>How far a fit is.</summary>
+/// <param name="Stage">activations, or riccati (which linearises as it goes).</param>
+/// <param name="Done">Units done.</param>
+/// <param name="Total">Units in all.</param>
+public readonly record struct FitProgress(string Stage, int Done, int Total);
+
+/// <summary>How long a part of a fit took.</summary>
+/// <param name="Stage">activations, linearisation or riccati.</param>
+/// <param name="ElapsedMs">Wall time.</param>
+public readonly record struct FitStage(string Stage, double ElapsedMs);
+
+/// <summary>A fitted controller and how well it was fitted.</summary>
+/// <param name="Controller">Ready to save or compile.</param>
+/// <param name="Report">Residuals, symmetry and ranks of the recursion.</param>
+/// <param name="Loop">Open- and closed-loop gain along the feature.</param>
+/// <param name="Stages">Times.</param>
+public sealed record FitResult(Controller Controller, RiccatiReport Report, ClosedLoop Loop, IReadOnlyList<FitStage> Stages);
+
+/// <summary>
+/// Fits an A-LQR controller (arXiv:2604.19018): measures the feature, linearises the blocks at the calibration prompts' last tokens,
+/// solves the Riccati recursion backwards. A Jacobian lives only while its layer is solved.
+/// </summary>
+public static class ControllerFit
+{
+    /// <summary>Runs the fit.</summary>
+    /// <param name="model">The plain model.</param>
+    /// <param name="contrast">Prompts that show the feature and prompts that do not.</param>
+    /// <param name="options">Null for the defaults.</param>
+    /// <param name="progress">Told after every pass and layer.</param>
+    /// <param name="cancellationToken">Looked at between blocks.</param>
+    /// <exception cref="TillerException">A prompt is empty or too long, the feature vanishes, or the recursion fails numerically.</exception>
+    public static FitResult Run(
+        LanguageModel model, ContrastSet contrast, FitOptions? options = null, IProgress<FitProgress>? progress = null, CancellationToken cancellationToken = default)
+    {
+        options ??= new FitOptions();
+        var clock = Stopwatch.StartNew();
+        int total = contrast.Positive.Count + contrast.Negative.Count + (options.Calibration?.Count ?? 0);
+        bool own = options.Calibration is null;
+        var states = new List<PromptState>();
+        try
+        {
+            var positive = Collect(contrast.Positive, own);
+            var negative = Collect(contrast.Negative, own);
+            IReadOnlyList<PromptState> calibration = own ? [.. positive, .. negative] : Collect(options.Calibration!, true);
+            var feature = FeatureMeasurement.FromStates(positive, negative);
+            double activationsMs = clock.Elapsed.TotalMilliseconds;
+            var solver = new Solver(model, feature, calibration, options, progress, cancellationToken);
+            var (method, report, loop) = solver.Run();
+            double solveMs = clock.Elapsed.TotalMilliseconds - activationsMs;
+            FitStage[] stages =
+            [
+                new("activations", activationsMs), new("linearisation", solver.LinearisationMs), new("riccati", solveMs - solver.LinearisationMs),
+            ];
+            var source = new ControllerSource
+            {
+                ModelName = Path.GetFileName(Path.TrimEndingDirectorySeparator(model.Directory)),
+                ModelFingerprint = model.Fingerprint,
+                Positive = Describe(contrast.Positive),
+                Negative = Describe(contrast.Negative),
+                Calibration = options.Calibration is null ? null : Describe(options.Calibration),
+                Weights = options.Weights,
+                Cost = options.Cost == FitCost.State ? "state" : "feature",
+                Order = options.Order,
+                Residuals = [.. report.Steps.Select(s => s.Residual)],
+                Ranks = [.. report.Steps.Select(s => s.Rank)],
+                OpenLoop = [.. loop.Layers.Select(g => g.Open)],
+            };
+            return new FitResult(new Controller(method, source), report, loop, stages);
+        }
+        finally
+        {
+            foreach (var state in states)
+            {
+                state.Dispose();
+            }
+        }
+
+        IReadOnlyList<PromptState> Collect(IReadOnlyList<string> prompts, bool keepCaches)
+        {
+            int before = states.Count;
+            var done = new Relay<int>(n => progress?.Report(new FitProgress("activations", before + n, total)));
+            var collected = PromptState.Collect(model, FeatureMeasurement.Tokenize(model, prompts), keepCaches, done, cancellationToken);
+            states.AddRange(collected);
+            return collected;
+        }
+    }
+
+    private static PromptSet Describe(IReadOnlyList<string> prompts) =>
+        new(Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(string.Join('\n', prompts)))), prompts.Count);
+
+    /// <summary>Calls back on the reporting thread; <see cref="Progress{T}"/> would post to the pool and arrive out of order.</summary>
+    private sealed class Relay<T>(Action<T> report) : IProgress<T>
+    {
+        public void Report(T value) => report(value);
+    }
+
+    /// <summary>One solve over the horizon [First, Last], whose layer 0 is block First.</summary>
+    private sealed class Solver(
+        LanguageModel model, Feature feature, IReadOnlyList<PromptState> calibration, FitOptions options, IProgress<FitProgress>? progress, CancellationToken cancellationToken)
+    {
+        private readonly LayerRange _range = options.Layers ?? new LayerRange(0, feature.L - 1);
+        private readonly Stopwatch _linearising = new();
+
+        public double LinearisationMs => _linearising.Elapsed.TotalMilliseconds;
+
+        private int Horizon => _range.Last - _range.First + 1;
+
+        public (LinearQuadratic Method, RiccatiReport Report, ClosedLoop Loop) Run()
+        {
+            if (_range.First < 0 || _range.Last >= feature.L || _range.First > _range.Last)
+            {
+                throw RiccatiException.Shape("The horizon", _range.First, $"layers within 0-{feature.L - 1}", $"{_range}");
+            }
+
+            using var linearization = new Linearization(model, calibration);
+            var local = new Feature([.. feature.V.Skip(_range.First).Take(Horizon + 1)], [.. feature.Mu.Skip(_range.First).Take(Horizon + 1)]);
+            float[][] w = [.. feature.V.Take(feature.L).Select(v => new float[v.Length])];
+            var report = Solve(linearization, local, (k, gain) => w[_range.First + k] = Array.ConvertAll(gain(local.V[k]), x => (float)x));
+            double[] open = new double[feature.L];
+            for (int k = 0; k < feature.L; k++)
+            {
+                var v = Column(feature.V[k]);
+                open[k] = Timed(() => linearization.Push(k, v, cancellationToken)).Column(0).DotProduct(Column(feature.V[k + 1]).Column(0));
+            }
+
+            var method = new LinearQuadratic(feature, w, options.Setpoint, options.Layers);
+            return (method, report, ClosedLoop.Of(method, open));
+        }
+
+        private RiccatiReport Solve(Linearization linearization, Feature local, Action<int, Func<float[], double[]>> onGain)
+        {
+            QuadraticCost cost = options.Cost == FitCost.State ? new IsotropicCost(options.Weights) : FactoredCost.OfFeatures(options.Weights, local);
+            if (options.Order is { } order)
+            {
+                var solution = SolveReduced(linearization, local, cost, order);
+                Apply(solution);
+                return solution.Report;
+            }
+
+            if (cost is FactoredCost factored)
+            {
+                var solution = FactoredRiccati.Solve(
+                    Horizon, (k, z) => Layer(k, () => linearization.Pull(_range.First + k, z, cancellationToken)), factored, options.MaxRank, cancellationToken: cancellationToken);
+                Apply(solution);
+                return solution.Report;
+            }
+
+            return DenseRiccati.Stream(
+                Horizon,
+                k => Layer(k, () => linearization.Jacobian(_range.First + k, cancellationToken)),
+                cost,
+                (k, gain) => onGain(k, new DenseGain(gain).Apply),
+                cancellationToken);
+
+            void Apply(RiccatiSolution solution)
+            {
+                for (int k = 0; k < Horizon; k++)
+                {
+                    onGain(k, solution.Gains[k].Apply);
+                }
+            }
+        }
+
+        private RiccatiSolution SolveReduced(Linearization linearization, Feature local, QuadraticCost cost, int order)
+        {
+            Matrix<double>[] features = [.. local.V.Select(Column)];
+            var pushed = new Matrix<double>?[Horizon];
+            var bases = ReducedBasis.Build(
+                order, features,
+                k => Matrix<double>.Build.Dense(model.Config.D, calibration.Count, (i, j) => calibration[j].X[_range.First + k][i]),
+                (k, basis) => pushed[k] = Layer(k, () => linearization.Push(_range.First + k, basis, cancellationToken)),
+                cancellationToken: cancellationToken);
+
+            // A_k W_k was formed while the bases were; a basis that was full before its push has not been pushed yet.
+            return ReducedRiccati.Solve(
+                bases, (k, basis) => pushed[k] ?? Layer(k, () => linearization.Push(_range.First + k, basis, cancellationToken)), cost, cancellationToken);
+        }
+
+        private Matrix<double> Layer(int k, Func<Matrix<double>> linearise)
+        {
+            var result = Timed(linearise);
+            progress?.Report(new FitProgress("riccati", Horizon - k, Horizon));
+            return result;
+        }
+
+        private T Timed<T>(Func<T> run)
+        {
+            _linearising.Start();
+            try
+            {
+                return run();
+            }
+            finally
+            {
+                _linearising.Stop();
+            }
+        }
+
+        private static Matrix<double> Column(float[] v) => Matrix<double>.Build.Dense(v.Length, 1, (i, _) => v[i]);
+    }
+}

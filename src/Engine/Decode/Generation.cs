@@ -1,0 +1,191 @@
+using System.Runtime.CompilerServices;
+using Tiller.Model;
+using Tiller.Tokens;
+
+namespace Tiller.Decode;
+
+/// <summary>
+/// One continuation of one prompt, plain or steered: prefill, draw, step, until a stop. The prompt is run by the first
+/// <see cref="MoveNext"/>. Not thread-safe.
+/// </summary>
+public sealed class Generation : IDisposable
+{
+    private readonly GenerationOptions _options;
+    private readonly Session _session;
+    private readonly Sampler _sampler;
+    private readonly TokenStream _text;
+    private readonly StopFilter _stop;
+    private readonly int[] _stopIds;
+    private readonly int[] _history;
+    private readonly float[] _scores;
+    private int _length;
+
+    /// <summary>Readies a continuation of <paramref name="prompt"/>.</summary>
+    /// <param name="model">Stays alive longer than the generation.</param>
+    /// <param name="prompt">Token ids, at least one.</param>
+    /// <param name="options">Null for the defaults.</param>
+    /// <exception cref="TillerException">The prompt does not fit the context, the law is for another model, or an option is out of range.</exception>
+    public Generation(LanguageModel model, ReadOnlySpan<int> prompt, GenerationOptions? options = null)
+    {
+        _options = options ?? new GenerationOptions();
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(_options.MaxNewTokens);
+        if (prompt.IsEmpty)
+        {
+            throw new ArgumentException("A prompt needs at least one token: give it some text.", nameof(prompt));
+        }
+
+        if (prompt.Length > model.Config.MaxPositions)
+        {
+            throw new ContextLengthException(prompt.Length, model.Config.MaxPositions);
+        }
+
+        if (_options.Trace is not null && _options.Law is null)
+        {
+            throw new ArgumentException("A trace needs a feedback law: there is nothing to record of the plain model.", nameof(options));
+        }
+
+        _stopIds = [.. _options.StopIds ?? model.Config.EosIds];
+        _sampler = new Sampler(_options.Sampling, model.Config.V);
+        _text = model.Tokenizer.NewStream();
+        _stop = new StopFilter(_options.StopStrings);
+        _history = new int[(int)Math.Min((long)prompt.Length + _options.MaxNewTokens, model.Config.MaxPositions + 1L)];
+        prompt.CopyTo(_history);
+        _length = prompt.Length;
+        PromptLength = prompt.Length;
+        _scores = new float[model.Config.V];
+        _session = new Session(model, _options.Law, _options.SteeredTokens);
+        Steering = _options.Law is null ? null : new SteeringSummary(_options.Law);
+    }
+
+    /// <summary>Tokens of the prompt.</summary>
+    public int PromptLength { get; }
+
+    /// <summary>Ids drawn so far, an end-of-text id included.</summary>
+    public ReadOnlySpan<int> NewIds => _history.AsSpan(PromptLength, _length - PromptLength);
+
+    /// <summary>The step <see cref="MoveNext"/> made.</summary>
+    public GeneratedToken Current { get; private set; }
+
+    /// <summary>How well the law tracked, and at what effort; null when plain.</summary>
+    public SteeringSummary? Steering { get; }
+
+    /// <summary>FNV-1a over the bits of the last logits: equal runs print equal hashes.</summary>
+    public ulong LogitsHash { get; private set; }
+
+    /// <summary>Draws the next token.</summary>
+    /// <param name="cancellationToken">Looked at between blocks.</param>
+    /// <returns>False once the text has ended.</returns>
+    public bool MoveNext(CancellationToken cancellationToken = default)
+    {
+        if (Current.StopReason is not null)
+        {
+            return false;
+        }
+
+        var logits = _length == PromptLength
+            ? _session.Prefill(_history.AsSpan(0, PromptLength), cancellationToken)
+            : _session.Step(_history[_length - 1], cancellationToken);
+        Observe();
+        logits.CopyTo(_scores);
+        int id = _sampler.Next(_scores, _history.AsSpan(0, _length));
+        _history[_length++] = id;
+        Current = Classify(id);
+        if (Current.StopReason is not null)
+        {
+            LogitsHash = Hash(_session.Logits);
+        }
+
+        return true;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _session.Dispose();
+
+    private GeneratedToken Classify(int id)
+    {
+        if (_stopIds.AsSpan().Contains(id))
+        {
+            return new GeneratedToken(id, _stop.Push(_text.Flush()) + _stop.Finish(), StopReason.EndToken);
+        }
+
+        string text = _stop.Push(_text.Append(id));
+        StopReason? reason = _stop.Found is not null ? StopReason.StopString
+            : _length - PromptLength == _options.MaxNewTokens ? StopReason.MaxTokens
+            : _length > _session.Model.Config.MaxPositions ? StopReason.ContextFull
+            : null;
+        if (reason is StopReason.MaxTokens or StopReason.ContextFull)
+        {
+            text += _stop.Push(_text.Flush()) + _stop.Finish();
+        }
+
+        return new GeneratedToken(id, text, reason);
+    }
+
+    private void Observe()
+    {
+        if (_session.Steering is not { } steering)
+        {
+            return;
+        }
+
+        Steering!.Add(steering);
+        _options.Trace?.Add(steering, _history.AsSpan(_session.Length - steering.Slots, steering.Slots), _session.Length - steering.Slots);
+    }
+
+    private static ulong Hash(ReadOnlySpan<float> logits)
+    {
+        ulong hash = 14695981039346656037;
+        foreach (float logit in logits)
+        {
+            hash = (hash ^ BitConverter.SingleToUInt32Bits(logit)) * 1099511628211;
+        }
+
+        return hash;
+    }
+}
+
+/// <summary>Decoding as a stream of tokens.</summary>
+public static class Generating
+{
+    /// <summary>Continues a text.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="prompt">Text; special tokens in it are plain text. The tokenizer's template is applied.</param>
+    /// <param name="options">Null for the defaults.</param>
+    /// <param name="cancellationToken">Ends the stream between two blocks of one token.</param>
+    /// <returns>One item per token; the last has a <see cref="StopReason"/>. Compute runs on the thread pool.</returns>
+    /// <exception cref="TillerException">The prompt does not fit the context, or the law is for another model.</exception>
+    public static IAsyncEnumerable<GeneratedToken> GenerateAsync(
+        this LanguageModel model, string prompt, GenerationOptions? options = null, CancellationToken cancellationToken = default) =>
+        model.GenerateAsync(model.Tokenizer.Encode(prompt), options, cancellationToken);
+
+    /// <summary>Answers a chat.</summary>
+    /// <param name="model">The model; its checkpoint must have a chat template that Tiller knows.</param>
+    /// <param name="messages">The conversation so far; contents never yield special ids.</param>
+    /// <param name="options">Null for the defaults; without <see cref="GenerationOptions.StopIds"/> the format's are used.</param>
+    /// <param name="cancellationToken">Ends the stream between two blocks of one token.</param>
+    /// <returns>One item per token; the last has a <see cref="StopReason"/>.</returns>
+    /// <exception cref="TillerException">There is no known chat template, a role is not one of its, or the chat does not fit the context.</exception>
+    public static IAsyncEnumerable<GeneratedToken> GenerateAsync(
+        this LanguageModel model, IReadOnlyList<ChatMessage> messages, GenerationOptions? options = null, CancellationToken cancellationToken = default)
+    {
+        options ??= new GenerationOptions();
+        return model.GenerateAsync(model.Chat.Encode(messages), options with { StopIds = options.StopIds ?? model.Chat.StopIds }, cancellationToken);
+    }
+
+    /// <summary>Continues token ids.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="prompt">At least one id.</param>
+    /// <param name="options">Null for the defaults.</param>
+    /// <param name="cancellationToken">Ends the stream between two blocks of one token.</param>
+    /// <returns>One item per token; the last has a <see cref="StopReason"/>.</returns>
+    /// <exception cref="TillerException">The prompt does not fit the context, or the law is for another model.</exception>
+    public static async IAsyncEnumerable<GeneratedToken> GenerateAsync(
+        this LanguageModel model, int[] prompt, GenerationOptions? options = null, [EnumeratorCancellation] CancellationToken cancellationToken = default)
+    {
+        using var generation = new Generation(model, prompt, options);
+        while (await Task.Run(() => generation.MoveNext(cancellationToken), cancellationToken).ConfigureAwait(false))
+        {
+            yield return generation.Current;
+        }
+    }
+}

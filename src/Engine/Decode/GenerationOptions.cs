@@ -1,0 +1,51 @@
+using Tiller.Control;
+using Tiller.Model;
+
+namespace Tiller.Decode;
+
+/// <summary>How a text is continued.</summary>
+public sealed record GenerationOptions
+{
+    /// <summary>Most new tokens; default 128.</summary>
+    public int MaxNewTokens { get; init; } = 128;
+
+    /// <summary>How each token is drawn; default greedy.</summary>
+    public SamplingOptions Sampling { get; init; } = new();
+
+    /// <summary>Steers the text; null (default) for the plain model.</summary>
+    public FeedbackLaw? Law { get; init; }
+
+    /// <summary>Which tokens the law moves; default the prompt's last and every new one.</summary>
+    public SteeredTokens SteeredTokens { get; init; } = SteeredTokens.Last;
+
+    /// <summary>Strings that end the text and are not part of it; default none.</summary>
+    public StopStrings StopStrings { get; init; } = StopStrings.None;
+
+    /// <summary>Ids that end the text; null (default) takes the checkpoint's end-of-text ids.</summary>
+    public IReadOnlyList<int>? StopIds { get; init; }
+
+    /// <summary>Filled with what the law read and did; null (default) for no trace. Needs <see cref="Law"/>.</summary>
+    public SteeringTrace? Trace { get; init; }
+}
+
+/// <summary>Why a generation ended.</summary>
+public enum StopReason
+{
+    /// <summary>An end-of-text id was drawn.</summary>
+    EndToken,
+
+    /// <summary>A stop string was completed.</summary>
+    StopString,
+
+    /// <summary>As many tokens as asked for.</summary>
+    MaxTokens,
+
+    /// <summary>The model's context is full.</summary>
+    ContextFull,
+}
+
+/// <summary>One step of a generation.</summary>
+/// <param name="Id">Token drawn.</param>
+/// <param name="Text">Text that is certain now: possibly empty, never half a character, never part of a stop string.</param>
+/// <param name="StopReason">Set on the last step.</param>
+public readonly record struct GeneratedToken(int Id, string Text, StopReason? StopReason);

@@ -1,0 +1,78 @@
+using Tiller.Model;
+using Tiller.Tensors;
+
+namespace Tiller.Decode;
+
+/// <summary>How likely the plain model finds a text.</summary>
+public static class Likelihood
+{
+    private const int ChunkRows = 64;
+
+    /// <summary>Σ log p(token | everything before it), natural logarithm, over the continuation.</summary>
+    /// <param name="model">The plain model.</param>
+    /// <param name="prompt">At least one id; not counted.</param>
+    /// <param name="continuation">Ids scored; may be empty.</param>
+    /// <param name="cancellationToken">Looked at between blocks.</param>
+    /// <exception cref="ContextLengthException">Both together do not fit the context.</exception>
+    public static double LogProbability(LanguageModel model, ReadOnlySpan<int> prompt, ReadOnlySpan<int> continuation, CancellationToken cancellationToken = default)
+    {
+        if (prompt.IsEmpty)
+        {
+            throw new ArgumentException("The first token of a text has no probability: the prompt needs at least one token.", nameof(prompt));
+        }
+
+        int[] ids = [.. prompt, .. continuation];
+        if (ids.Length > model.Config.MaxPositions)
+        {
+            throw new ContextLengthException(ids.Length, model.Config.MaxPositions);
+        }
+
+        int vocabulary = model.Config.V;
+        using var cache = model.NewCache();
+        using var a = model.NewActivations();
+        using var memory = model.Ops.Allocate(4L * ChunkRows * vocabulary);
+        float[] logits = new float[vocabulary];
+        var rows = new RowBatch();
+        cache.Reserve(ids.Length, used: 0);
+        double sum = 0;
+        for (int begin = 0; begin < ids.Length - 1; begin += ChunkRows)
+        {
+            int count = Math.Min(ChunkRows, ids.Length - 1 - begin);
+            rows.Clear();
+            for (int t = begin; t < begin + count; t++)
+            {
+                rows.Add(ids[t], t, cache);
+            }
+
+            a.Reserve(count);
+            model.Run(rows, a, cancellationToken);
+            int first = Math.Max(0, prompt.Length - 1 - begin);
+            if (first >= count)
+            {
+                continue;
+            }
+
+            var scored = new Floats(memory.Address, count - first, vocabulary);
+            model.Head(a, first, count - first, scored);
+            for (int row = 0; row < scored.Rows; row++)
+            {
+                model.Ops.DownloadRow(scored, row, logits);
+                sum += LogSoftmax(logits, ids[begin + first + row + 1]);
+            }
+        }
+
+        return sum;
+    }
+
+    private static double LogSoftmax(ReadOnlySpan<float> logits, int id)
+    {
+        double largest = System.Numerics.Tensors.TensorPrimitives.Max(logits);
+        double total = 0;
+        foreach (float logit in logits)
+        {
+            total += Math.Exp(logit - largest);
+        }
+
+        return logits[id] - largest - Math.Log(total);
+    }
+}

@@ -1,0 +1,71 @@
+using Tiller.Control;
+using Tiller.Tensors;
+
+namespace Tiller.Decode;
+
+/// <summary>Means over the steered tokens and layers of a text.</summary>
+public sealed class SteeringSummary
+{
+    private readonly FeedbackLaw _law;
+    private readonly float[] _errors;
+    private readonly float[] _inputNorms;
+    private readonly float[] _stateNorms;
+    private double _error;
+    private double _input;
+    private double _relative;
+    private long _errorCount;
+    private long _inputCount;
+
+    /// <summary>Starts empty.</summary>
+    public SteeringSummary(FeedbackLaw law)
+    {
+        _law = law;
+        _errors = new float[law.Sensors.Count];
+        _inputNorms = new float[law.Layers];
+        _stateNorms = new float[law.Layers];
+    }
+
+    /// <summary>Mean |β − v·x| over steered tokens and sensors.</summary>
+    public double TrackingError => _errorCount == 0 ? 0 : _error / _errorCount;
+
+    /// <summary>Mean |u| over steered tokens and layers.</summary>
+    public double InputNorm => _inputCount == 0 ? 0 : _input / _inputCount;
+
+    /// <summary>Mean |u|/|x| over steered tokens and layers.</summary>
+    public double Effort => _inputCount == 0 ? 0 : _relative / _inputCount;
+
+    /// <summary>Adds the last step's rows.</summary>
+    public void Add(SteeringState steering)
+    {
+        for (int slot = 0; slot < steering.Slots; slot++)
+        {
+            steering.ReadErrors(slot, _errors);
+            foreach (float error in _errors)
+            {
+                _error += Math.Abs(error);
+                _errorCount++;
+            }
+
+            steering.ReadEffort(slot, _inputNorms, _stateNorms);
+            for (int k = 0; k < _inputNorms.Length; k++)
+            {
+                if (_law.TermsOf(k).Length > 0)
+                {
+                    _input += _inputNorms[k];
+                    _relative += _stateNorms[k] > 0 ? _inputNorms[k] / _stateNorms[k] : 0;
+                    _inputCount++;
+                }
+            }
+        }
+    }
+
+    /// <summary>Adds another text's means, each token of it counting as one here.</summary>
+    public void Add(SteeringSummary other)
+    {
+        _error += other._error;
+        _input += other._input;
+        _relative += other._relative;
+        _errorCount += other._errorCount;
+        _inputCount += other._inputCount;
+    }
+}

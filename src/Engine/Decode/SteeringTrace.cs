@@ -1,0 +1,126 @@
+using System.Text.Json;
+using Tiller.Checkpoint;
+using Tiller.Control;
+using Tiller.Tensors;
+
+namespace Tiller.Decode;
+
+/// <summary>
+/// Per steered token: v·x and α of every sensor, |u| of every layer. A buffer that doubles, so recording allocates nothing per token
+/// once it is as large as the text.
+/// </summary>
+public sealed class SteeringTrace
+{
+    private readonly FeedbackLaw _law;
+    private readonly float[] _states;
+    private int[] _ids;
+    private int[] _positions;
+    private float[] _errors;
+    private float[] _inputNorms;
+
+    /// <summary>Starts empty.</summary>
+    /// <param name="law">The law to be traced.</param>
+    /// <param name="capacity">Tokens to make room for at once.</param>
+    public SteeringTrace(FeedbackLaw law, int capacity = 256)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(capacity);
+        _law = law;
+        _states = new float[law.Layers];
+        _ids = new int[capacity];
+        _positions = new int[capacity];
+        _errors = new float[capacity * law.Sensors.Count];
+        _inputNorms = new float[capacity * law.Layers];
+    }
+
+    /// <summary>Tokens recorded.</summary>
+    public int Count { get; private set; }
+
+    /// <summary>α of every sensor at token <paramref name="i"/> // (sensors).</summary>
+    public ReadOnlySpan<float> Errors(int i) => _errors.AsSpan(i * _law.Sensors.Count, _law.Sensors.Count);
+
+    /// <summary>|u| of every layer at token <paramref name="i"/> // (L).</summary>
+    public ReadOnlySpan<float> InputNorms(int i) => _inputNorms.AsSpan(i * _law.Layers, _law.Layers);
+
+    /// <summary>Id of token <paramref name="i"/>.</summary>
+    public int Id(int i) => _ids[i];
+
+    /// <summary>Position of token <paramref name="i"/>.</summary>
+    public int Position(int i) => _positions[i];
+
+    /// <summary>Records the last step's rows.</summary>
+    /// <param name="steering">What the law read and did.</param>
+    /// <param name="ids">Ids of the steered tokens.</param>
+    /// <param name="position">Position of the first.</param>
+    public void Add(SteeringState steering, ReadOnlySpan<int> ids, int position)
+    {
+        for (int slot = 0; slot < ids.Length; slot++)
+        {
+            if (Count == _ids.Length)
+            {
+                int capacity = 2 * _ids.Length;
+                Array.Resize(ref _ids, capacity);
+                Array.Resize(ref _positions, capacity);
+                Array.Resize(ref _errors, capacity * _law.Sensors.Count);
+                Array.Resize(ref _inputNorms, capacity * _law.Layers);
+            }
+
+            _ids[Count] = ids[slot];
+            _positions[Count] = position + slot;
+            steering.ReadErrors(slot, _errors.AsSpan(Count * _law.Sensors.Count, _law.Sensors.Count));
+            steering.ReadEffort(slot, _inputNorms.AsSpan(Count * _law.Layers, _law.Layers), _states);
+            Count++;
+        }
+    }
+
+    /// <summary>
+    /// Writes one JSON object per token and line: <c>position</c>, <c>id</c>, <c>layers</c> (per sensor: the layer it reads),
+    /// <c>projection</c> (v·x) and <c>error</c> (α) per sensor, <c>effort</c> (|u|) per layer. The file appears whole or not at all.
+    /// </summary>
+    /// <param name="path">File to write; replaced.</param>
+    /// <exception cref="IOException">The file cannot be written.</exception>
+    public void Write(string path) => AtomicFile.Write(path, Write);
+
+    /// <summary>Writes the lines to a stream.</summary>
+    public void Write(Stream stream)
+    {
+        for (int i = 0; i < Count; i++)
+        {
+            using (var json = new Utf8JsonWriter(stream))
+            {
+                json.WriteStartObject();
+                json.WriteNumber("position", _positions[i]);
+                json.WriteNumber("id", _ids[i]);
+                json.WriteStartArray("layers");
+                foreach (var sensor in _law.Sensors)
+                {
+                    json.WriteNumberValue(sensor.Layer);
+                }
+
+                json.WriteEndArray();
+                json.WriteStartArray("projection");
+                for (int s = 0; s < _law.Sensors.Count; s++)
+                {
+                    json.WriteNumberValue(_law.Sensors[s].Beta - Errors(i)[s]);
+                }
+
+                json.WriteEndArray();
+                WriteNumbers(json, "error", Errors(i));
+                WriteNumbers(json, "effort", InputNorms(i));
+                json.WriteEndObject();
+            }
+
+            stream.WriteByte((byte)'\n');
+        }
+    }
+
+    private static void WriteNumbers(Utf8JsonWriter json, string name, ReadOnlySpan<float> values)
+    {
+        json.WriteStartArray(name);
+        foreach (float value in values)
+        {
+            json.WriteNumberValue(value);
+        }
+
+        json.WriteEndArray();
+    }
+}
