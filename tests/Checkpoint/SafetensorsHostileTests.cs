@@ -112,11 +112,14 @@ internal sealed class SafetensorsHostileTests
     [Test]
     public void Row19_too_many_tensors()
     {
-        var json = new StringBuilder("{");
-        for (int i = 0; i <= SafetensorsHeader.MaxTensors; i++)
+        string entry = "\":" + Entry("U8", "[0]", "[0,0]") + ",\"";
+        var json = new StringBuilder("{\"");
+        for (int i = 0; i < SafetensorsHeader.MaxTensors; i++)
         {
-            json.Append(CultureInfo.InvariantCulture, $"{(i == 0 ? "" : ",")}\"{i:x}\":{Entry("U8", "[0]", "[0,0]")}");
+            json.Append(i).Append(entry);
         }
+
+        json.Append("last\":").Append(Entry("U8", "[0]", "[0,0]"));
 
         byte[] file = Whole(json.Append('}').ToString());
 

@@ -130,7 +130,8 @@ internal sealed record CheckpointIndex(IReadOnlyDictionary<string, string> Shard
             if (shardOf.Count > MaxTensors || shards.Count > MaxShards)
             {
                 throw new CheckpointException(
-                    CheckpointError.LimitExceeded, path, "the index is too large.", "weight_map", $"at most {MaxTensors} tensors in {MaxShards} files", $"{shardOf.Count} in {shards.Count}");
+                    CheckpointError.LimitExceeded, path, "the index is too large.", "weight_map",
+                    $"at most {MaxTensors} tensors in {MaxShards} files", $"{shardOf.Count} in {shards.Count}");
             }
         }
 
@@ -167,12 +168,14 @@ internal sealed record CheckpointIndex(IReadOnlyDictionary<string, string> Shard
         if (plain && Array.Exists(PickleEndings, ending => shard.EndsWith(ending, StringComparison.OrdinalIgnoreCase)))
         {
             throw new CheckpointException(
-                CheckpointError.Unsupported, path, "only safetensors shards are read; pickled weights can run code and are never opened. Convert the checkpoint to safetensors.",
+                CheckpointError.Unsupported, path,
+                "only safetensors shards are read; pickled weights can run code and are never opened. Convert the checkpoint to safetensors.",
                 tensor, "a .safetensors file", Quoted.Text(shard));
         }
 
         throw new CheckpointException(
-            CheckpointError.UnsafePath, path, "a shard must be a plain file name beside the index.", tensor, "letters, digits, '.', '_', '-' and the ending .safetensors", Quoted.Text(shard));
+            CheckpointError.UnsafePath, path, "a shard must be a plain file name beside the index.", tensor,
+            "letters, digits, '.', '_', '-' and the ending .safetensors", Quoted.Text(shard));
     }
 
     // Windows opens a device for these names whatever ending follows.

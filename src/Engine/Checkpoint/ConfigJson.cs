@@ -189,7 +189,9 @@ internal sealed class ConfigJson
         }
 
         JsonElement value = _object.GetProperty(key);
-        return value.ValueKind == JsonValueKind.Object ? new ConfigJson(File, value, _prefix + key + ".") : throw Fail(ConfigError.Schema, key, "an object or null");
+        return value.ValueKind == JsonValueKind.Object
+            ? new ConfigJson(File, value, _prefix + key + ".")
+            : throw Fail(ConfigError.Schema, key, "an object or null");
     }
 
     public bool AnyObjects() => _object.EnumerateObject().Any(property => property.Value.ValueKind == JsonValueKind.Object);

@@ -32,7 +32,7 @@ public static class SafetensorsWriter
     /// <summary>Writes a file as one step (see <see cref="AtomicFile"/>).</summary>
     /// <exception cref="SafetensorsException">
     /// DuplicateName, TensorInvalidInfo (data and shape disagree), LimitExceeded, HeaderTooLarge, InvalidUtf8 (a lone surrogate in a name);
-    /// InputOutput: the old file, if any, is intact.
+    /// InputOutput: the old file, if any, is intact (unless the message says that only the folder could not be synced).
     /// </exception>
     public static void Write(string path, IReadOnlyDictionary<string, string> metadata, IReadOnlyList<TensorData> tensors)
     {
@@ -44,7 +44,7 @@ public static class SafetensorsWriter
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new SafetensorsException(SafetensorsError.InputOutput, path, "cannot be written; the old file, if any, is intact. " + e.Message, cause: e);
+            throw new SafetensorsException(SafetensorsError.InputOutput, path, "cannot be written: " + e.Message, cause: e);
         }
     }
 
@@ -131,7 +131,8 @@ public static class SafetensorsWriter
         if (length > SafetensorsHeader.MaxLength)
         {
             throw new SafetensorsException(
-                SafetensorsError.HeaderTooLarge, file, "the header would be too long; shorten the metadata.", expected: $"at most {SafetensorsHeader.MaxLength} bytes", actual: $"{length}");
+                SafetensorsError.HeaderTooLarge, file, "the header would be too long; shorten the metadata.",
+                expected: $"at most {SafetensorsHeader.MaxLength} bytes", actual: $"{length}");
         }
     }
 
@@ -147,10 +148,12 @@ public static class SafetensorsWriter
         {
             throw new SafetensorsException(
                 SafetensorsError.LimitExceeded, file, "the name or shape is too long.", tensor.Name,
-                expected: $"at most {SafetensorsHeader.MaxNameLength} bytes and {SafetensorsHeader.MaxRank} dimensions", actual: $"{tensor.Shape.Length} dimensions");
+                expected: $"at most {SafetensorsHeader.MaxNameLength} bytes and {SafetensorsHeader.MaxRank} dimensions",
+                actual: $"{tensor.Shape.Length} dimensions");
         }
 
-        ulong size = SafetensorsLayout.SizeInBytes(new TensorEntry(tensor.Name, tensor.Type, [.. tensor.Shape.Select(n => unchecked((ulong)n))], 0, 0), file);
+        ulong[] shape = [.. tensor.Shape.Select(n => unchecked((ulong)n))];
+        ulong size = SafetensorsLayout.SizeInBytes(new TensorEntry(tensor.Name, tensor.Type, shape, 0, 0), file);
         if (size != (ulong)tensor.Data.Length)
         {
             throw new SafetensorsException(
