@@ -91,7 +91,8 @@ internal sealed record CheckpointIndex(IReadOnlyDictionary<string, string> Shard
         reader.Read();
         if (shardOf is not { Count: > 0 })
         {
-            throw new CheckpointException(CheckpointError.Schema, path, "the index names no tensor.", "weight_map", "an object from tensor to file name", shardOf is null ? "nothing" : "{}");
+            throw new CheckpointException(CheckpointError.Schema, path, "the index names no tensor.", "weight_map",
+                "an object from tensor to file name", shardOf is null ? "nothing" : "{}");
         }
 
         return new CheckpointIndex(shardOf, [.. shards], totalSize);
@@ -183,7 +184,7 @@ internal sealed record CheckpointIndex(IReadOnlyDictionary<string, string> Shard
     {
         string stem = name[..name.IndexOf('.')].ToUpperInvariant();
         return stem is "CON" or "PRN" or "AUX" or "NUL"
-            || (stem.Length == 4 && (stem.StartsWith("COM", StringComparison.Ordinal) || stem.StartsWith("LPT", StringComparison.Ordinal)) && char.IsAsciiDigit(stem[3]));
+            || (stem.Length == 4 && stem[..3] is "COM" or "LPT" && char.IsAsciiDigit(stem[3]));
     }
 
     private static CheckpointException Schema(string path, string? item, string expected, JsonTokenType actual)

@@ -190,7 +190,8 @@ public sealed class SafetensorsFile : IDisposable
 
         return done == length
             ? SafetensorsHeader.Parse(json, fileLength, path)
-            : throw new SafetensorsException(SafetensorsError.InputOutput, path, "the file was cut short while it was read.", offset: SafetensorsHeader.PrefixLength + done);
+            : throw new SafetensorsException(
+                SafetensorsError.InputOutput, path, "the file was cut short while it was read.", offset: SafetensorsHeader.PrefixLength + done);
     }
 
     private T[] ReadAs<T>(TensorInfo tensor)

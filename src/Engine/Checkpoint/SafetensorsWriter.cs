@@ -69,14 +69,16 @@ public static class SafetensorsWriter
         }
     }
 
-    private static byte[] Header(IReadOnlyDictionary<string, string> metadata, IReadOnlyList<TensorData> tensors, string file, out TensorData[] sorted)
+    private static byte[] Header(
+        IReadOnlyDictionary<string, string> metadata, IReadOnlyList<TensorData> tensors, string file, out TensorData[] sorted)
     {
         ArgumentNullException.ThrowIfNull(metadata);
         ArgumentNullException.ThrowIfNull(tensors);
         sorted = [.. tensors.OrderByDescending(t => t.Type).ThenBy(t => t.Name, StringComparer.Ordinal)];
         var names = new HashSet<string>(StringComparer.Ordinal) { "__metadata__" };
         var buffer = new ArrayBufferWriter<byte>();
-        using (var json = new Utf8JsonWriter(buffer, new JsonWriterOptions { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping, SkipValidation = true }))
+        var options = new JsonWriterOptions { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping, SkipValidation = true };
+        using (var json = new Utf8JsonWriter(buffer, options))
         {
             json.WriteStartObject();
             if (metadata.Count > 0)
@@ -141,7 +143,8 @@ public static class SafetensorsWriter
         CheckText(tensor.Name, tensor.Name, file);
         if (!names.Add(tensor.Name))
         {
-            throw new SafetensorsException(SafetensorsError.DuplicateName, file, "the name occurs twice, or is the reserved __metadata__.", tensor.Name);
+            throw new SafetensorsException(
+                SafetensorsError.DuplicateName, file, "the name occurs twice, or is the reserved __metadata__.", tensor.Name);
         }
 
         if (tensor.Shape.Length > SafetensorsHeader.MaxRank || Encoding.UTF8.GetByteCount(tensor.Name) > SafetensorsHeader.MaxNameLength)
