@@ -13,7 +13,7 @@ internal static class AttentionWindows
     public static int[] Read(ConfigJson config, WindowRule rule, int L)
     {
         // Missing stands for 4096 where the family has windows; null is none.
-        int window = config.HasValue("sliding_window") ? config.Size("sliding_window", DefaultWindow) : config.Has("sliding_window") ? 0 : DefaultWindow;
+        int window = config.Has("sliding_window") ? config.NullableSize("sliding_window", 0)!.Value : DefaultWindow;
         string[]? types = LayerTypes(config, L);
         var windows = new int[L];
         switch (rule)
@@ -44,7 +44,9 @@ internal static class AttentionWindows
         {
             if (types is null ? slides(k) : types[k] == Sliding)
             {
-                windows[k] = window > 0 ? window : throw config.Fail(ConfigError.OutOfRange, "sliding_window", $"a window in tokens, since layer {k} is a {Sliding} layer");
+                windows[k] = window > 0
+                    ? window
+                    : throw config.Fail(ConfigError.OutOfRange, "sliding_window", $"a window in tokens, since layer {k} is a {Sliding} layer");
             }
         }
     }

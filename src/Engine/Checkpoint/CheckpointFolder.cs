@@ -169,7 +169,8 @@ public sealed class CheckpointFolder : IDisposable
         if (missing.Length > 0)
         {
             throw new CheckpointException(
-                CheckpointError.Missing, Path, "shards of the index are missing: the download is incomplete.", missing[0], $"{index.Shards.Count} files", $"{index.Shards.Count - missing.Length}");
+                CheckpointError.Missing, Path, "shards of the index are missing: the download is incomplete.", missing[0],
+                $"{index.Shards.Count} files", $"{index.Shards.Count - missing.Length}");
         }
 
         foreach (string shard in index.Shards)
@@ -182,7 +183,8 @@ public sealed class CheckpointFolder : IDisposable
             if (!_byName.TryGetValue(name, out var entry) || System.IO.Path.GetFileName(entry.File.Path) != shard)
             {
                 throw new CheckpointException(
-                    CheckpointError.TensorNotFound, System.IO.Path.Combine(Path, shard), "the index says that the tensor is in this file, but it is not.", name);
+                    CheckpointError.TensorNotFound, System.IO.Path.Combine(Path, shard),
+                    "the index says that the tensor is in this file, but it is not.", name);
             }
         }
 
@@ -214,7 +216,8 @@ public sealed class CheckpointFolder : IDisposable
             if (!_byName.TryAdd(tensor.Name, (file, tensor)))
             {
                 throw new CheckpointException(
-                    CheckpointError.Duplicate, path, $"the tensor is also in {Quoted.Text(System.IO.Path.GetFileName(_byName[tensor.Name].File.Path))}.", tensor.Name);
+                    CheckpointError.Duplicate, path,
+                    $"the tensor is also in {Quoted.Text(System.IO.Path.GetFileName(_byName[tensor.Name].File.Path))}.", tensor.Name);
             }
         }
     }
@@ -249,7 +252,8 @@ public sealed class CheckpointFolder : IDisposable
         if (snapshots is null || !RealPath.IsInside(real, System.IO.Path.Combine(System.IO.Path.GetDirectoryName(snapshots)!, "blobs")))
         {
             throw new CheckpointException(
-                CheckpointError.UnsafePath, path, "the file is a link to outside the checkpoint; copy the file, or open the folder that holds it.", name, $"a file inside {Quoted.Bare(root)}", Quoted.Bare(real));
+                CheckpointError.UnsafePath, path, "the file is a link to outside the checkpoint; copy the file, or open the folder that holds it.",
+                name, $"a file inside {Quoted.Bare(root)}", Quoted.Bare(real));
         }
     }
 
@@ -272,9 +276,11 @@ public sealed class CheckpointFolder : IDisposable
         bool pickled = Directory.EnumerateFiles(directory, "*.bin").Concat(Directory.EnumerateFiles(directory, "*.pt*")).Any();
         return pickled
             ? new CheckpointException(
-                CheckpointError.Unsupported, directory, "the weights are pickled, which can run code and is never opened; convert the checkpoint to safetensors.",
+                CheckpointError.Unsupported, directory,
+                "the weights are pickled, which can run code and is never opened; convert the checkpoint to safetensors.",
                 expected: $"{SingleFileName} or {IndexFileName}", actual: ".bin or .pt files")
             : new CheckpointException(
-                CheckpointError.Missing, directory, "the folder holds no weights.", expected: $"{SingleFileName} or {IndexFileName}", actual: "neither");
+                CheckpointError.Missing, directory, "the folder holds no weights.", expected: $"{SingleFileName} or {IndexFileName}",
+                actual: "neither");
     }
 }

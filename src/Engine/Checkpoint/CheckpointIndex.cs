@@ -91,7 +91,8 @@ internal sealed record CheckpointIndex(IReadOnlyDictionary<string, string> Shard
         reader.Read();
         if (shardOf is not { Count: > 0 })
         {
-            throw new CheckpointException(CheckpointError.Schema, path, "the index names no tensor.", "weight_map", "an object from tensor to file name", shardOf is null ? "nothing" : "{}");
+            throw new CheckpointException(CheckpointError.Schema, path, "the index names no tensor.", "weight_map",
+                "an object from tensor to file name", shardOf is null ? "nothing" : "{}");
         }
 
         return new CheckpointIndex(shardOf, [.. shards], totalSize);
@@ -130,7 +131,8 @@ internal sealed record CheckpointIndex(IReadOnlyDictionary<string, string> Shard
             if (shardOf.Count > MaxTensors || shards.Count > MaxShards)
             {
                 throw new CheckpointException(
-                    CheckpointError.LimitExceeded, path, "the index is too large.", "weight_map", $"at most {MaxTensors} tensors in {MaxShards} files", $"{shardOf.Count} in {shards.Count}");
+                    CheckpointError.LimitExceeded, path, "the index is too large.", "weight_map",
+                    $"at most {MaxTensors} tensors in {MaxShards} files", $"{shardOf.Count} in {shards.Count}");
             }
         }
 
@@ -167,12 +169,14 @@ internal sealed record CheckpointIndex(IReadOnlyDictionary<string, string> Shard
         if (plain && Array.Exists(PickleEndings, ending => shard.EndsWith(ending, StringComparison.OrdinalIgnoreCase)))
         {
             throw new CheckpointException(
-                CheckpointError.Unsupported, path, "only safetensors shards are read; pickled weights can run code and are never opened. Convert the checkpoint to safetensors.",
+                CheckpointError.Unsupported, path,
+                "only safetensors shards are read; pickled weights can run code and are never opened. Convert the checkpoint to safetensors.",
                 tensor, "a .safetensors file", Quoted.Text(shard));
         }
 
         throw new CheckpointException(
-            CheckpointError.UnsafePath, path, "a shard must be a plain file name beside the index.", tensor, "letters, digits, '.', '_', '-' and the ending .safetensors", Quoted.Text(shard));
+            CheckpointError.UnsafePath, path, "a shard must be a plain file name beside the index.", tensor,
+            "letters, digits, '.', '_', '-' and the ending .safetensors", Quoted.Text(shard));
     }
 
     // Windows opens a device for these names whatever ending follows.
@@ -180,7 +184,7 @@ internal sealed record CheckpointIndex(IReadOnlyDictionary<string, string> Shard
     {
         string stem = name[..name.IndexOf('.')].ToUpperInvariant();
         return stem is "CON" or "PRN" or "AUX" or "NUL"
-            || (stem.Length == 4 && (stem.StartsWith("COM", StringComparison.Ordinal) || stem.StartsWith("LPT", StringComparison.Ordinal)) && char.IsAsciiDigit(stem[3]));
+            || (stem.Length == 4 && stem[..3] is "COM" or "LPT" && char.IsAsciiDigit(stem[3]));
     }
 
     private static CheckpointException Schema(string path, string? item, string expected, JsonTokenType actual)

@@ -111,7 +111,7 @@ internal sealed class ConfigJson
             return missing;
         }
 
-        return value.ValueKind == JsonValueKind.Number && value.TryGetDouble(out double number) && number > 0 && number < limit && double.IsFinite(number)
+        return value.ValueKind == JsonValueKind.Number && value.TryGetDouble(out double number) && number > 0 && number < limit
             ? number
             : throw Fail(ConfigError.OutOfRange, key, double.IsFinite(limit) ? $"a number above 0 and below {limit}" : "a finite number above 0");
     }
@@ -189,13 +189,18 @@ internal sealed class ConfigJson
         }
 
         JsonElement value = _object.GetProperty(key);
-        return value.ValueKind == JsonValueKind.Object ? new ConfigJson(File, value, _prefix + key + ".") : throw Fail(ConfigError.Schema, key, "an object or null");
+        return value.ValueKind == JsonValueKind.Object
+            ? new ConfigJson(File, value, _prefix + key + ".")
+            : throw Fail(ConfigError.Schema, key, "an object or null");
     }
 
     public bool AnyObjects() => _object.EnumerateObject().Any(property => property.Value.ValueKind == JsonValueKind.Object);
 
     public ConfigException Fail(ConfigError error, string key, string expected, string hint = "")
-        => new(error, File, _prefix + key, _object.TryGetProperty(key, out JsonElement value) ? Quoted.Bare(value.GetRawText()) : null, expected, hint);
+    {
+        string? value = _object.TryGetProperty(key, out JsonElement element) ? Quoted.Bare(element.GetRawText()) : null;
+        return new ConfigException(error, File, _prefix + key, value, expected, hint);
+    }
 
     private string String(JsonElement value, string key)
     {

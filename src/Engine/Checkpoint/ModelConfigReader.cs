@@ -13,7 +13,8 @@ public static class ModelConfigReader
 
     private static readonly string[] RefusedKeys =
     [
-        "quantization_config", "compression_config", "vision_config", "text_config", "audio_config", "num_local_experts", "num_experts", "n_routed_experts",
+        "quantization_config", "compression_config", "vision_config", "text_config", "audio_config", "num_local_experts", "num_experts",
+        "n_routed_experts",
     ];
 
     /// <summary>Reads the configuration of a checkpoint folder.</summary>

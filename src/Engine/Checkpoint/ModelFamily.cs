@@ -108,7 +108,8 @@ internal sealed record ModelFamily
             Name = "gemma2", Architecture = "Gemma2ForCausalLM",
             V = 256000, D = 2304, F = 9216, L = 26, H = 8, G = 4, E = 256, MaxPositions = 8192, BosId = 2, EosId = 1, TiedHead = true,
             ActivationKey = "hidden_activation", Activation = "gelu_pytorch_tanh", QueryScalar = 256, SoftCaps = (50, 30),
-            NormAddsOne = true, PostNorms = true, ScalesEmbedding = true, Windows = WindowRule.Even, RefusedFlags = ["attention_bias", "use_bidirectional_attention"],
+            NormAddsOne = true, PostNorms = true, ScalesEmbedding = true, Windows = WindowRule.Even,
+            RefusedFlags = ["attention_bias", "use_bidirectional_attention"],
         },
     ];
 

@@ -60,7 +60,8 @@ internal static class RopeConfig
         }
 
         Require(section, "original_max_position_embeddings");
-        return new RopeScaling.Llama3(Factor(section, "factor", least: 1), low, high, section.Whole("original_max_position_embeddings", 1, int.MaxValue));
+        int original = section.Whole("original_max_position_embeddings", 1, int.MaxValue);
+        return new RopeScaling.Llama3(Factor(section, "factor", least: 1), low, high, original);
     }
 
     private static double Factor(ConfigJson section, string key, double least)

@@ -12,11 +12,13 @@ public sealed class SafetensorsFile : IDisposable
 {
     private readonly SafeFileHandle _handle;
     private readonly FileIdentity _identity;
+    private readonly string _fullPath;
     private readonly Dictionary<string, TensorInfo> _byName = new(StringComparer.Ordinal);
 
     private SafetensorsFile(string path, SafeFileHandle handle, FileIdentity identity, SafetensorsHeader header)
     {
         Path = path;
+        _fullPath = System.IO.Path.GetFullPath(path);
         Header = header;
         _handle = handle;
         _identity = identity;
@@ -81,7 +83,8 @@ public sealed class SafetensorsFile : IDisposable
     /// <exception cref="SafetensorsException">TensorNotFound.</exception>
     public TensorInfo Find(string name)
         => TryFind(name) ?? throw new SafetensorsException(
-            SafetensorsError.TensorNotFound, Path, $"there is no such tensor among the {Tensors.Count} of the file." + SimilarName.Hint(name, _byName.Keys), name);
+            SafetensorsError.TensorNotFound, Path,
+            $"there is no such tensor among the {Tensors.Count} of the file." + SimilarName.Hint(name, _byName.Keys), name);
 
     /// <summary>The tensor of that name, or null.</summary>
     public TensorInfo? TryFind(string name) => _byName.GetValueOrDefault(name);
@@ -187,7 +190,8 @@ public sealed class SafetensorsFile : IDisposable
 
         return done == length
             ? SafetensorsHeader.Parse(json, fileLength, path)
-            : throw new SafetensorsException(SafetensorsError.InputOutput, path, "the file was cut short while it was read.", offset: SafetensorsHeader.PrefixLength + done);
+            : throw new SafetensorsException(
+                SafetensorsError.InputOutput, path, "the file was cut short while it was read.", offset: SafetensorsHeader.PrefixLength + done);
     }
 
     private T[] ReadAs<T>(TensorInfo tensor)
@@ -198,7 +202,8 @@ public sealed class SafetensorsFile : IDisposable
         {
             throw new SafetensorsException(
                 SafetensorsError.LimitExceeded, Path, "the tensor is too large to be read at once.", tensor.Name,
-                expected: $"at most {Array.MaxLength} elements and {available} bytes", actual: $"{tensor.ElementCount} elements, {tensor.SizeInBytes} bytes");
+                expected: $"at most {Array.MaxLength} elements and {available} bytes",
+                actual: $"{tensor.ElementCount} elements, {tensor.SizeInBytes} bytes");
         }
 
         var values = new T[tensor.ElementCount];
@@ -221,12 +226,13 @@ public sealed class SafetensorsFile : IDisposable
     private void CheckUnchanged(string tensor)
     {
         FileIdentity opened = FileIdentity.Of(_handle);
-        FileIdentity named = FileIdentity.Of(Path);
+        FileIdentity named = FileIdentity.Of(_fullPath);
         if (opened != _identity || named != _identity)
         {
             throw new SafetensorsException(
                 SafetensorsError.InputOutput, Path, "the file was changed or replaced while it was read; load it again.", tensor,
-                expected: $"{_identity.Length} bytes, as opened", actual: $"{named.Length} bytes" + (named.Length == _identity.Length ? ", another time or inode" : ""));
+                expected: $"{_identity.Length} bytes, as opened",
+                actual: $"{named.Length} bytes" + (named.Length == _identity.Length ? ", another time or inode" : ""));
         }
     }
 

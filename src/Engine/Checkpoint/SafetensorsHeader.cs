@@ -51,20 +51,23 @@ public sealed class SafetensorsHeader
         if (start.Length < PrefixLength)
         {
             throw new SafetensorsException(
-                SafetensorsError.HeaderTooSmall, file, "the file is too short to be a safetensors file.", expected: "at least 8 bytes", actual: $"{start.Length}");
+                SafetensorsError.HeaderTooSmall, file, "the file is too short to be a safetensors file.", expected: "at least 8 bytes",
+                actual: $"{start.Length}");
         }
 
         ulong length = BinaryPrimitives.ReadUInt64LittleEndian(start);
         if (length > MaxLength)
         {
             throw new SafetensorsException(
-                SafetensorsError.HeaderTooLarge, file, "the header is too long." + Hint(start), offset: 0, expected: $"at most {MaxLength} bytes", actual: $"{length}");
+                SafetensorsError.HeaderTooLarge, file, "the header is too long." + Hint(start), offset: 0, expected: $"at most {MaxLength} bytes",
+                actual: $"{length}");
         }
 
         if ((long)length + PrefixLength > fileLength)
         {
             throw new SafetensorsException(
-                SafetensorsError.InvalidHeaderLength, file, "the header reaches past the end of the file: it is cut short, or not a safetensors file.",
+                SafetensorsError.InvalidHeaderLength, file,
+                "the header reaches past the end of the file: it is cut short, or not a safetensors file.",
                 offset: 0, expected: $"at least {length + PrefixLength} bytes", actual: $"{fileLength}");
         }
 
@@ -97,7 +100,8 @@ public sealed class SafetensorsHeader
         {
             // What Utf8JsonReader throws for an escaped lone surrogate.
             throw new SafetensorsException(
-                SafetensorsError.InvalidJson, file, "the header has an invalid escape in a string: " + e.Message, offset: PrefixLength + parser.Position, cause: e);
+                SafetensorsError.InvalidJson, file, "the header has an invalid escape in a string: " + e.Message,
+                offset: PrefixLength + parser.Position, cause: e);
         }
 
         var tensors = SafetensorsLayout.Check(parser.Entries, json.Length, fileLength, file);

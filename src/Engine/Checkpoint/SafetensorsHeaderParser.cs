@@ -207,7 +207,8 @@ internal ref struct SafetensorsHeaderParser
             }
         }
 
-        throw Fail(SafetensorsError.LimitExceeded, "a name is too long.", $"at most {SafetensorsHeader.MaxNameLength} bytes", $"{_reader.ValueSpan.Length}");
+        throw Fail(
+            SafetensorsError.LimitExceeded, "a name is too long.", $"at most {SafetensorsHeader.MaxNameLength} bytes", $"{_reader.ValueSpan.Length}");
     }
 
     private JsonTokenType Next() => _reader.Read() ? _reader.TokenType : throw new JsonException("The text ends too early.");

@@ -30,7 +30,8 @@ internal static class SafetensorsLayout
             }
 
             position = entry.End;
-            tensors[i] = new TensorInfo(entry.Name, entry.Type, [.. entry.Shape.Select(n => unchecked((long)n))], unchecked((long)entry.Begin), unchecked((long)entry.End));
+            long[] shape = [.. entry.Shape.Select(n => unchecked((long)n))];
+            tensors[i] = new TensorInfo(entry.Name, entry.Type, shape, unchecked((long)entry.Begin), unchecked((long)entry.End));
         }
 
         ulong header = (ulong)(SafetensorsHeader.PrefixLength + jsonLength);
@@ -43,7 +44,8 @@ internal static class SafetensorsLayout
         {
             string how = position + header > (ulong)fileLength ? "the file is cut short." : "bytes follow the last tensor.";
             throw new SafetensorsException(
-                SafetensorsError.IncompleteBuffer, file, how, sorted.Length > 0 ? sorted[^1].Name : null, expected: $"{position + header} bytes", actual: $"{fileLength}");
+                SafetensorsError.IncompleteBuffer, file, how, sorted.Length > 0 ? sorted[^1].Name : null, expected: $"{position + header} bytes",
+                actual: $"{fileLength}");
         }
 
         return tensors;

@@ -32,7 +32,7 @@ public static class SafetensorsWriter
     /// <summary>Writes a file as one step (see <see cref="AtomicFile"/>).</summary>
     /// <exception cref="SafetensorsException">
     /// DuplicateName, TensorInvalidInfo (data and shape disagree), LimitExceeded, HeaderTooLarge, InvalidUtf8 (a lone surrogate in a name);
-    /// InputOutput: the old file, if any, is intact.
+    /// InputOutput: the old file, if any, is intact (unless the message says that only the folder could not be synced).
     /// </exception>
     public static void Write(string path, IReadOnlyDictionary<string, string> metadata, IReadOnlyList<TensorData> tensors)
     {
@@ -44,7 +44,7 @@ public static class SafetensorsWriter
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new SafetensorsException(SafetensorsError.InputOutput, path, "cannot be written; the old file, if any, is intact. " + e.Message, cause: e);
+            throw new SafetensorsException(SafetensorsError.InputOutput, path, "cannot be written: " + e.Message, cause: e);
         }
     }
 
@@ -69,14 +69,16 @@ public static class SafetensorsWriter
         }
     }
 
-    private static byte[] Header(IReadOnlyDictionary<string, string> metadata, IReadOnlyList<TensorData> tensors, string file, out TensorData[] sorted)
+    private static byte[] Header(
+        IReadOnlyDictionary<string, string> metadata, IReadOnlyList<TensorData> tensors, string file, out TensorData[] sorted)
     {
         ArgumentNullException.ThrowIfNull(metadata);
         ArgumentNullException.ThrowIfNull(tensors);
         sorted = [.. tensors.OrderByDescending(t => t.Type).ThenBy(t => t.Name, StringComparer.Ordinal)];
         var names = new HashSet<string>(StringComparer.Ordinal) { "__metadata__" };
         var buffer = new ArrayBufferWriter<byte>();
-        using (var json = new Utf8JsonWriter(buffer, new JsonWriterOptions { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping, SkipValidation = true }))
+        var options = new JsonWriterOptions { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping, SkipValidation = true };
+        using (var json = new Utf8JsonWriter(buffer, options))
         {
             json.WriteStartObject();
             if (metadata.Count > 0)
@@ -131,7 +133,8 @@ public static class SafetensorsWriter
         if (length > SafetensorsHeader.MaxLength)
         {
             throw new SafetensorsException(
-                SafetensorsError.HeaderTooLarge, file, "the header would be too long; shorten the metadata.", expected: $"at most {SafetensorsHeader.MaxLength} bytes", actual: $"{length}");
+                SafetensorsError.HeaderTooLarge, file, "the header would be too long; shorten the metadata.",
+                expected: $"at most {SafetensorsHeader.MaxLength} bytes", actual: $"{length}");
         }
     }
 
@@ -140,17 +143,20 @@ public static class SafetensorsWriter
         CheckText(tensor.Name, tensor.Name, file);
         if (!names.Add(tensor.Name))
         {
-            throw new SafetensorsException(SafetensorsError.DuplicateName, file, "the name occurs twice, or is the reserved __metadata__.", tensor.Name);
+            throw new SafetensorsException(
+                SafetensorsError.DuplicateName, file, "the name occurs twice, or is the reserved __metadata__.", tensor.Name);
         }
 
         if (tensor.Shape.Length > SafetensorsHeader.MaxRank || Encoding.UTF8.GetByteCount(tensor.Name) > SafetensorsHeader.MaxNameLength)
         {
             throw new SafetensorsException(
                 SafetensorsError.LimitExceeded, file, "the name or shape is too long.", tensor.Name,
-                expected: $"at most {SafetensorsHeader.MaxNameLength} bytes and {SafetensorsHeader.MaxRank} dimensions", actual: $"{tensor.Shape.Length} dimensions");
+                expected: $"at most {SafetensorsHeader.MaxNameLength} bytes and {SafetensorsHeader.MaxRank} dimensions",
+                actual: $"{tensor.Shape.Length} dimensions");
         }
 
-        ulong size = SafetensorsLayout.SizeInBytes(new TensorEntry(tensor.Name, tensor.Type, [.. tensor.Shape.Select(n => unchecked((ulong)n))], 0, 0), file);
+        ulong[] shape = [.. tensor.Shape.Select(n => unchecked((ulong)n))];
+        ulong size = SafetensorsLayout.SizeInBytes(new TensorEntry(tensor.Name, tensor.Type, shape, 0, 0), file);
         if (size != (ulong)tensor.Data.Length)
         {
             throw new SafetensorsException(

@@ -22,7 +22,13 @@ internal static class SimilarName
         int best = Math.Max(1, wanted.Length / 3) + 1;
         foreach (string name in names.Take(MostNames))
         {
-            if (name.Length <= LongestName && Math.Abs(name.Length - wanted.Length) < best && Distance(wanted, name) is var distance && distance < best)
+            if (name.Length > LongestName || Math.Abs(name.Length - wanted.Length) >= best)
+            {
+                continue;
+            }
+
+            int distance = Distance(wanted, name);
+            if (distance < best)
             {
                 best = distance;
                 nearest = name;

@@ -1,0 +1,110 @@
+using Tiller.Checkpoint;
+
+namespace Tiller.Tests.Checkpoint;
+
+[TestFixture]
+internal sealed class AtomicFileTests
+{
+    private TemporaryFolder _folder = null!;
+
+    [SetUp]
+    public void SetUp() => _folder = new TemporaryFolder();
+
+    [TearDown]
+    public void TearDown() => _folder.Dispose();
+
+    [Test]
+    public void Creates_and_replaces()
+    {
+        string path = _folder["x"];
+
+        AtomicFile.Write(path, stream => stream.Write("one"u8));
+        AtomicFile.Write(path, stream => stream.Write("2"u8));
+
+        Assert.That(File.ReadAllText(path), Is.EqualTo("2"));
+        Assert.That(Directory.GetFileSystemEntries(_folder.Path), Is.EqualTo(new[] { path }));
+    }
+
+    [TestCase(0)]
+    [TestCase(1)]
+    [TestCase(100_000)]
+    public void Failure_after_some_bytes_keeps_the_old_file_and_leaves_nothing(int bytes)
+    {
+        string path = _folder.Write("x", "old");
+
+        Assert.That(
+            () => AtomicFile.Write(path, stream =>
+            {
+                stream.Write(new byte[bytes]);
+                throw new IOException("no space left");
+            }),
+            Throws.TypeOf<IOException>().With.Message.EqualTo("no space left"));
+
+        Assert.That(File.ReadAllText(path), Is.EqualTo("old"));
+        Assert.That(Directory.GetFileSystemEntries(_folder.Path), Is.EqualTo(new[] { path }));
+    }
+
+    [Test]
+    public void Failure_of_the_rename_leaves_nothing()
+    {
+        Directory.CreateDirectory(_folder["x", "full"]);
+
+        Assert.That(() => AtomicFile.Write(_folder["x"], stream => stream.Write("new"u8)), Throws.InstanceOf<IOException>().Or.InstanceOf<UnauthorizedAccessException>());
+
+        Assert.That(Directory.GetFileSystemEntries(_folder.Path), Is.EqualTo(new[] { _folder["x"] }));
+    }
+
+    [Test]
+    public void Missing_folder()
+        => Assert.That(() => AtomicFile.Write(_folder["no", "x"], stream => stream.Write("new"u8)), Throws.InstanceOf<IOException>());
+
+    [Test]
+    public void A_link_is_replaced_not_followed()
+    {
+        string outside = _folder.Write("outside", "kept");
+        File.CreateSymbolicLink(_folder["x"], outside);
+
+        AtomicFile.Write(_folder["x"], stream => stream.Write("new"u8));
+
+        Assert.That(File.ReadAllText(outside), Is.EqualTo("kept"));
+        Assert.That(File.ReadAllText(_folder["x"]), Is.EqualTo("new"));
+    }
+
+    [Test]
+    public void Readers_see_whole_files_only()
+    {
+        string path = _folder["x"];
+        byte[] Content(int i) => [.. Enumerable.Repeat((byte)i, 10_000 + i)];
+        AtomicFile.Write(path, stream => stream.Write(Content(0)));
+        using var stop = new CancellationTokenSource();
+        Task<int> reader = Task.Run(() =>
+        {
+            int reads = 0;
+            while (!stop.IsCancellationRequested)
+            {
+                byte[] seen = File.ReadAllBytes(path);
+                if (!seen.AsSpan().SequenceEqual(Content(seen[0])))
+                {
+                    return -1;
+                }
+
+                reads++;
+            }
+
+            return reads;
+        });
+
+        Task[] writers = [.. Enumerable.Range(0, 2).Select(w => Task.Run(() =>
+        {
+            for (int i = 1; i <= 50; i++)
+            {
+                AtomicFile.Write(path, stream => stream.Write(Content((2 * i) + w)));
+            }
+        }))];
+        Task.WaitAll(writers);
+        stop.Cancel();
+
+        Assert.That(reader.Result, Is.Positive);
+        Assert.That(Directory.GetFileSystemEntries(_folder.Path), Is.EqualTo(new[] { path }));
+    }
+}

@@ -1,0 +1,193 @@
+using System.Text;
+using Tiller.Checkpoint;
+
+namespace Tiller.Tests.Checkpoint;
+
+[TestFixture]
+internal sealed class ModelConfigReaderTests
+{
+    private static ModelConfig Llama2 => new()
+    {
+        Family = "llama", L = 12, D = 64, H = 4, G = 4, E = 16, F = 160, V = 704, MaxPositions = 512, NormEpsilon = 1e-5f, NormAddsOne = false, PostNorms = false,
+        QkvBias = false, QkNorm = false, Activation = Activation.Silu, RopeTheta = 10000, RopeScaling = null, AttentionScale = 0.25f, AttentionSoftCap = 0,
+        LogitSoftCap = 0, EmbeddingScale = 1, Windows = new int[12], TiedHead = false, BosId = 1, EosIds = [2],
+    };
+
+    [Test]
+    public void Golden_llama2() => AssertSame("llama2-f32", Llama2);
+
+    [Test]
+    public void Golden_llama3() => AssertSame("llama3-bf16", Llama2 with
+    {
+        L = 6, H = 8, G = 2, E = 8, F = 192, RopeTheta = 500000, RopeScaling = new RopeScaling.Llama3(8, 1, 4, 32), AttentionScale = (float)Math.Pow(8, -0.5),
+        Windows = new int[6], TiedHead = true, BosId = 699, EosIds = [700],
+    });
+
+    [Test]
+    public void Golden_mistral() => AssertSame("mistral-f16", Llama2 with { Family = "mistral", L = 5, G = 2, F = 128, Windows = [6, 6, 6, 6, 6] });
+
+    [Test]
+    public void Golden_qwen2() => AssertSame("qwen2-bf16", Llama2 with
+    {
+        Family = "qwen2", L = 5, G = 2, F = 192, NormEpsilon = 1e-6f, QkvBias = true, RopeTheta = 1e6, Windows = new int[5], TiedHead = true, BosId = null, EosIds = [703],
+    });
+
+    [Test]
+    public void Golden_qwen3() => AssertSame("qwen3-f32", Llama2 with
+    {
+        Family = "qwen3", L = 5, G = 2, E = 24, F = 128, NormEpsilon = 1e-6f, QkNorm = true, RopeTheta = 1e6, AttentionScale = (float)Math.Pow(24, -0.5),
+        Windows = new int[5], BosId = 703, EosIds = [703],
+    });
+
+    [Test]
+    public void Golden_gemma2() => AssertSame("gemma2-bf16", Llama2 with
+    {
+        Family = "gemma2", L = 6, G = 2, E = 20, F = 128, NormEpsilon = 1e-6f, NormAddsOne = true, PostNorms = true, Activation = Activation.GeluTanh,
+        AttentionScale = (float)Math.Pow(24, -0.5), AttentionSoftCap = 5, LogitSoftCap = 3, EmbeddingScale = 8, Windows = [5, 0, 5, 0, 5, 0], TiedHead = true,
+        BosId = 2, EosIds = [1],
+    });
+
+    [Test]
+    public void Demo_model()
+    {
+        ModelConfig demo = ModelConfigReader.Read(Repository.Path("models", "demo"));
+
+        Assert.That((demo.Family, demo.L, demo.D, demo.H, demo.G, demo.E, demo.V), Is.EqualTo(("llama", 10, 128, 4, 2, 32, 1024)));
+        Assert.That(demo.TiedHead);
+    }
+
+    // Values that transformers 4.57's configuration classes give to a config.json of the model_type alone.
+    [TestCase("llama", 32, 4096, 32, 32, 128, 11008, 32000, 2048, false, 0)]
+    [TestCase("mistral", 32, 4096, 32, 8, 128, 14336, 32000, 131072, false, 32)]
+    [TestCase("qwen2", 32, 4096, 32, 32, 128, 22016, 151936, 32768, false, 0)]
+    [TestCase("qwen3", 32, 4096, 32, 32, 128, 22016, 151936, 32768, false, 0)]
+    [TestCase("gemma2", 26, 2304, 8, 4, 256, 9216, 256000, 8192, true, 13)]
+    public void Missing_keys_have_the_values_of_transformers(string type, int L, int D, int H, int G, int E, int F, int V, int positions, bool tied, int windows)
+    {
+        ModelConfig config = Parse($$"""{"model_type":"{{type}}"}""");
+
+        Assert.That((config.L, config.D, config.H, config.G, config.E, config.F, config.V), Is.EqualTo((L, D, H, G, E, F, V)));
+        Assert.That((config.MaxPositions, config.TiedHead, config.NormEpsilon, config.RopeTheta), Is.EqualTo((positions, tied, 1e-6f, 10000.0)));
+        Assert.That(config.Windows.Count(w => w == 4096), Is.EqualTo(windows));
+        Assert.That(config.Windows.Count(w => w == 0), Is.EqualTo(L - windows));
+    }
+
+    [Test]
+    public void Gemma2_defaults()
+    {
+        ModelConfig config = Parse("""{"model_type":"gemma2"}""");
+
+        Assert.That((config.AttentionSoftCap, config.LogitSoftCap, config.AttentionScale, config.EmbeddingScale), Is.EqualTo((50f, 30f, 1 / 16f, 48f)));
+        Assert.That((config.BosId, config.EosIds[0], config.Windows[0], config.Windows[1]), Is.EqualTo(((int?)2, 1, 4096, 0)));
+        Assert.That(Parse("""{"model_type":"gemma2","hidden_size":2048}""").EmbeddingScale, Is.EqualTo(45.254833995939045f));
+    }
+
+    [Test]
+    public void Null_soft_caps_are_none()
+    {
+        ModelConfig config = Parse("""{"model_type":"gemma2","attn_logit_softcapping":null,"final_logit_softcapping":null}""");
+
+        Assert.That((config.AttentionSoftCap, config.LogitSoftCap), Is.EqualTo((0f, 0f)));
+    }
+
+    [TestCase("llama", "null")]
+    [TestCase("mistral", "null")]
+    [TestCase("qwen2", "null")]
+    [TestCase("qwen3", "null")]
+    public void Null_head_dim_and_key_value_heads_are_derived(string type, string value)
+    {
+        ModelConfig config = Parse($$"""{"model_type":"{{type}}","hidden_size":320,"num_attention_heads":10,"head_dim":{{value}},"num_key_value_heads":{{value}}}""");
+
+        Assert.That((config.E, config.G, config.AttentionScale), Is.EqualTo((32, 10, (float)Math.Pow(32, -0.5))));
+    }
+
+    [Test]
+    public void Family_is_known_by_architecture_when_there_is_no_model_type()
+        => Assert.That(Parse("""{"architectures":["Qwen3ForCausalLM"]}""").Family, Is.EqualTo("qwen3"));
+
+    [TestCase("""{"rope_type":"default"}""")]
+    [TestCase("""{"type":"default","factor":8}""")]
+    [TestCase("null")]
+    public void No_rope_scaling(string scaling)
+        => Assert.That(Parse($$"""{"model_type":"llama","rope_scaling":{{scaling}}}""").RopeScaling, Is.Null);
+
+    [TestCase("rope_type")]
+    [TestCase("type")]
+    public void Rope_scaling_by_new_and_old_key(string key)
+    {
+        Assert.That(Parse($$$"""{"model_type":"llama","rope_scaling":{"{{{key}}}":"linear","factor":2.5}}""").RopeScaling, Is.EqualTo(new RopeScaling.Linear(2.5)));
+        Assert.That(
+            Parse($$$"""{"model_type":"qwen2","rope_scaling":{"{{{key}}}":"llama3","factor":32,"low_freq_factor":1,"high_freq_factor":4,"original_max_position_embeddings":8192}}""").RopeScaling,
+            Is.EqualTo(new RopeScaling.Llama3(32, 1, 4, 8192)));
+    }
+
+    [Test]
+    public void Rope_parameters_of_newer_files()
+    {
+        ModelConfig plain = Parse("""{"model_type":"llama","rope_parameters":{"rope_theta":500000.0,"rope_type":"default"}}""");
+        ModelConfig scaled = Parse("""{"model_type":"llama","rope_parameters":{"rope_theta":5e5,"rope_type":"linear","factor":4}}""");
+
+        Assert.That((plain.RopeTheta, plain.RopeScaling), Is.EqualTo((500000.0, (RopeScaling?)null)));
+        Assert.That((scaled.RopeTheta, scaled.RopeScaling), Is.EqualTo((500000.0, (RopeScaling?)new RopeScaling.Linear(4))));
+    }
+
+    [TestCase("""{"model_type":"mistral","num_hidden_layers":2,"sliding_window":null}""", new[] { 0, 0 })]
+    [TestCase("""{"model_type":"mistral","num_hidden_layers":2,"sliding_window":7}""", new[] { 7, 7 })]
+    [TestCase("""{"model_type":"llama","num_hidden_layers":2,"sliding_window":7}""", new[] { 0, 0 })]
+    [TestCase("""{"model_type":"qwen2","num_hidden_layers":3,"sliding_window":7,"max_window_layers":1}""", new[] { 0, 0, 0 })]
+    [TestCase("""{"model_type":"qwen2","num_hidden_layers":3,"sliding_window":7,"max_window_layers":1,"use_sliding_window":true}""", new[] { 0, 7, 7 })]
+    [TestCase("""{"model_type":"qwen3","num_hidden_layers":2,"sliding_window":7,"max_window_layers":0,"use_sliding_window":true}""", new[] { 7, 7 })]
+    [TestCase("""{"model_type":"qwen3","num_hidden_layers":2,"sliding_window":null,"max_window_layers":0,"use_sliding_window":true}""", new[] { 0, 0 })]
+    [TestCase("""{"model_type":"qwen3","num_hidden_layers":2,"sliding_window":7,"use_sliding_window":true,"layer_types":["sliding_attention","full_attention"]}""", new[] { 7, 0 })]
+    [TestCase("""{"model_type":"gemma2","num_hidden_layers":3,"sliding_window":7}""", new[] { 7, 0, 7 })]
+    [TestCase("""{"model_type":"gemma2","num_hidden_layers":3,"sliding_window":7,"layer_types":["full_attention","sliding_attention","full_attention"]}""", new[] { 0, 7, 0 })]
+    public void Windows(string json, int[] expected) => Assert.That(Parse(json).Windows, Is.EqualTo(expected));
+
+    [TestCase("1", "", new[] { 1 })]
+    [TestCase("[1,2]", "", new[] { 1, 2 })]
+    [TestCase("null", "", new int[0])]
+    [TestCase("1", """{"eos_token_id":[3,1]}""", new[] { 1, 3 })]
+    [TestCase("null", """{"eos_token_id":5}""", new[] { 5 })]
+    [TestCase("1", """{"eos_token_id":null}""", new[] { 1 })]
+    [TestCase("1", "{}", new[] { 1 })]
+    public void Row25_end_tokens_are_the_union_of_both_files(string eos, string generation, int[] expected)
+        => Assert.That(Parse($$"""{"model_type":"llama","eos_token_id":{{eos}}}""", generation).EosIds, Is.EqualTo(expected));
+
+    [Test]
+    public void Null_bos_is_none_and_missing_bos_the_default()
+    {
+        Assert.That(Parse("""{"model_type":"llama","bos_token_id":null}""").BosId, Is.Null);
+        Assert.That(Parse("""{"model_type":"llama"}""").BosId, Is.EqualTo(1));
+        Assert.That(Parse("""{"model_type":"qwen2"}""").BosId, Is.Null);
+    }
+
+    [TestCase("llama", "true", true)]
+    [TestCase("llama", "false", false)]
+    [TestCase("gemma2", "true", true)]
+    [TestCase("gemma2", "false", false)]
+    [TestCase("gemma2", "null", false)]
+    public void Row24_tied_head(string type, string value, bool expected)
+        => Assert.That(Parse($$"""{"model_type":"{{type}}","tie_word_embeddings":{{value}}}""").TiedHead, Is.EqualTo(expected));
+
+    [TestCase("\"dtype\":\"bfloat16\"")]
+    [TestCase("\"torch_dtype\":\"float16\"")]
+    [TestCase("\"dtype\":null,\"torch_dtype\":\"float32\"")]
+    [TestCase("\"quantization_config\":null")]
+    [TestCase("\"attention_bias\":false,\"mlp_bias\":null")]
+    [TestCase("\"partial_rotary_factor\":1.0")]
+    [TestCase("\"auto_map\":{\"AutoModel\":\"http://x.invalid/y--z.Evil\"},\"trust_remote_code\":true,\"_name_or_path\":\"/dev/zero\"")]
+    public void Row17_harmless_keys_are_ignored(string keys)
+        => Assert.That(Parse($$"""{"model_type":"llama",{{keys}}}""").Family, Is.EqualTo("llama"));
+
+    private static ModelConfig Parse(string config, string generation = "")
+        => ModelConfigReader.Parse(Encoding.UTF8.GetBytes(config), Encoding.UTF8.GetBytes(generation));
+
+    private static void AssertSame(string golden, ModelConfig expected)
+    {
+        ModelConfig config = ModelConfigReader.Read(Repository.Path("tests", "goldens", golden, "checkpoint"));
+
+        Assert.That(config.Windows, Is.EqualTo(expected.Windows));
+        Assert.That(config.EosIds, Is.EqualTo(expected.EosIds));
+        Assert.That(config with { Windows = expected.Windows, EosIds = expected.EosIds }, Is.EqualTo(expected));
+    }
+}

@@ -1,0 +1,21 @@
+namespace Tiller.Tests.Checkpoint;
+
+/// <summary>A folder of its own for one test, gone afterwards.</summary>
+internal sealed class TemporaryFolder : IDisposable
+{
+    public string Path { get; } = Directory.CreateTempSubdirectory("tiller-checkpoint-").FullName;
+
+    public string this[params string[] parts] => System.IO.Path.Combine([Path, .. parts]);
+
+    public string Write(string name, byte[] bytes)
+    {
+        string path = this[name.Split('/')];
+        Directory.CreateDirectory(System.IO.Path.GetDirectoryName(path)!);
+        File.WriteAllBytes(path, bytes);
+        return path;
+    }
+
+    public string Write(string name, string text) => Write(name, System.Text.Encoding.UTF8.GetBytes(text));
+
+    public void Dispose() => Directory.Delete(Path, recursive: true);
+}
