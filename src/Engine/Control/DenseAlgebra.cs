@@ -11,7 +11,7 @@ namespace Tiller.Control;
 /// <summary>
 /// The two products and the Cholesky solve of a Riccati step in float64, on all cores: C += α A B by 6×8 register tiles over packed
 /// panels. Every entry of C is summed by one thread in one order, so the number of cores never changes a result. Measured against
-/// MathNet's managed provider on two cores at D = 512 and 1024: products 4 times, factor and solve 4 to 6 times as fast. The loops skip
+/// MathNet's managed provider on two cores at D = 512 and 1024: products 4 to 5 times, factor and solve 3 to 10 times as fast. The loops skip
 /// tiered compilation: a fit runs them for the first time when it matters.
 /// </summary>
 internal static class DenseAlgebra

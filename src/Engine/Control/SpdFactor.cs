@@ -46,7 +46,7 @@ internal sealed class SpdFactor
     /// <summary>M^{-1} B as a new matrix // (n, m).</summary>
     public Matrix<double> Solve(Matrix<double> b)
     {
-        var x = Matrix<double>.Build.DenseOfColumnMajor(b.RowCount, b.ColumnCount, b.ToColumnMajorArray());
+        var x = Matrix<double>.Build.Dense(b.RowCount, b.ColumnCount, b.ToColumnMajorArray());
         SolveInPlace(x);
         return x;
     }

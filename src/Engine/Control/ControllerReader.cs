@@ -1,0 +1,90 @@
+using System.Globalization;
+using Tiller.Checkpoint;
+
+namespace Tiller.Control;
+
+/// <summary>Takes the parts out of a controller file, each checked, each refusal naming the file and the part.</summary>
+internal sealed class ControllerReader(string path, SafetensorsFile file)
+{
+    public string Required(string key) => file.Metadata.GetValueOrDefault(key) ?? throw Schema($"lacks the metadata entry '{key}'");
+
+    public int Integer(string key) =>
+        int.TryParse(Required(key), NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out int value)
+            ? value
+            : throw Schema($"has {key} = '{Required(key)}', expected an integer");
+
+    public int Count(string key, int least)
+    {
+        int value = Integer(key);
+        return value >= least ? value : throw new ControllerException(ControllerFault.Range, $"{path} has {key} = {value}; it must be at least {least}.");
+    }
+
+    public double Number(string key)
+    {
+        if (!double.TryParse(Required(key), NumberStyles.Float, CultureInfo.InvariantCulture, out double value))
+        {
+            throw Schema($"has {key} = '{Required(key)}', expected a number");
+        }
+
+        return double.IsFinite(value) ? value : throw new ControllerException(ControllerFault.Range, $"{path} has {key} = {value}; it must be finite.");
+    }
+
+    public PromptSet Prompts(string key) => new(Required(key + ".sha256"), Count(key + ".count", 1));
+
+    public LayerRange Layers(int layers)
+    {
+        string[] parts = Required("layers").Split('-');
+        if (parts.Length != 2 || !int.TryParse(parts[0], CultureInfo.InvariantCulture, out int first) || !int.TryParse(parts[1], CultureInfo.InvariantCulture, out int last))
+        {
+            throw Schema($"has layers = '{Required("layers")}', expected first-last");
+        }
+
+        return first <= last && last < layers
+            ? new LayerRange(first, last)
+            : throw new ControllerException(ControllerFault.Range, $"{path} steers layers {first}-{last} of a model with layers 0-{layers - 1}.");
+    }
+
+    public int[] Ranks(double[] values)
+    {
+        int bad = Array.FindIndex(values, x => x < 1 || x > int.MaxValue || x != Math.Floor(x));
+        return bad < 0
+            ? Array.ConvertAll(values, x => (int)x)
+            : throw new ControllerException(ControllerFault.Range, $"{path} has rank {values[bad]} at layer {bad}; it must be a whole number, at least 1.") { Layer = bad };
+    }
+
+    public TensorInfo Find(string name) => file.TryFind(name) ?? throw Schema($"lacks the tensor '{name}'");
+
+    public float[] Float32(string name, int rowLength, params ReadOnlySpan<long> shape)
+    {
+        float[] values = file.ReadFloat32(Checked(name, TensorType.F32, shape));
+        int bad = values.AsSpan().IndexOfAnyExceptInRange(float.MinValue, float.MaxValue);
+        return bad < 0 ? values : throw NonFinite(name, bad / rowLength, bad % rowLength, values[bad]);
+    }
+
+    public double[] Float64(string name, params ReadOnlySpan<long> shape)
+    {
+        double[] values = file.ReadFloat64(Checked(name, TensorType.F64, shape));
+        int bad = values.AsSpan().IndexOfAnyExceptInRange(double.MinValue, double.MaxValue);
+        return bad < 0 ? values : throw NonFinite(name, bad, 0, values[bad]);
+    }
+
+    public ControllerException Schema(string problem) => new(ControllerFault.Schema, $"{path} {problem}.");
+
+    public ControllerException Shape(string name, string expected, string actual) =>
+        new(ControllerFault.Shape, $"{path}: the tensor '{name}' is {actual}, expected {expected}.");
+
+    private TensorInfo Checked(string name, TensorType type, ReadOnlySpan<long> shape)
+    {
+        var tensor = Find(name);
+        if (tensor.Type != type || !tensor.HasShape(shape))
+        {
+            throw Shape(name, $"{type} ({string.Join(", ", shape.ToArray())})", $"{tensor.Type} {tensor.ShapeText}");
+        }
+
+        return tensor;
+    }
+
+    private ControllerException NonFinite(string name, int layer, int index, double value) =>
+        new(ControllerFault.NonFinite, $"{path}: the tensor '{name}' holds {value} at layer {layer}, index {index}; every number must be finite. Fit it again.")
+        { Layer = layer, Index = index };
+}
