@@ -269,7 +269,8 @@ internal sealed class BpeModelReader(byte[] json)
             crosses |= Crosses(result);
             if (!merges.Add(a, b, rank, merged))
             {
-                warnings.Add($"$.model.merges[{rank}]: the pair of '{TokenizerException.Escape(Encoding.UTF8.GetString(result))}' stands there twice; the last rank counts.");
+                warnings.Add(
+                    $"$.model.merges[{rank}]: the pair of '{TokenizerException.Escape(Encoding.UTF8.GetString(result))}' stands there twice; the last rank counts.");
             }
         }
 
