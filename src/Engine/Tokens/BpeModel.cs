@@ -37,6 +37,9 @@ internal sealed class BpeModel
     /// <summary>Ids that user text never yields as a whole word.</summary>
     public required HashSet<int> Special { get; init; }
 
+    /// <summary>By id: an added token that is no token of the model. Empty if there is none.</summary>
+    public required bool[] AddedOnly { get; init; }
+
     /// <summary>Appends the ids of a word (UTF-8, not empty) to the scratch's output.</summary>
     public void Encode(ReadOnlySpan<byte> word, BpeScratch scratch)
     {
@@ -112,8 +115,10 @@ internal sealed class BpeModel
     private int WholeWord(ReadOnlySpan<byte> word)
     {
         int id = ByteLevel ? Tokens.IdOf(ByteAlphabet.Encode(word)) : Tokens.IdOf(word);
-        return id >= 0 && !Special.Contains(id) ? id : -1;
+        return InModel(id) && !Special.Contains(id) ? id : -1;
     }
+
+    private bool InModel(int id) => id >= 0 && (AddedOnly.Length == 0 || !AddedOnly[id]);
 
     private int BytesToSymbols(ReadOnlySpan<byte> word, int[] symbols)
     {
@@ -147,7 +152,7 @@ internal sealed class BpeModel
             ReadOnlySpan<byte> character = word.Slice(i, length);
             i += length;
             int id = Tokens.IdOf(character);
-            if (id >= 0)
+            if (InModel(id))
             {
                 Flush(symbols, ref count, ref pending);
                 symbols[count++] = id;

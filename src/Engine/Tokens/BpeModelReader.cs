@@ -8,6 +8,7 @@ internal sealed class BpeModelReader(byte[] json)
 {
     private readonly TokenTable tokens = new();
     private readonly List<string> warnings = [];
+    private readonly HashSet<int> addedOnly = []; // added tokens that the model itself does not know
     private int modelStart;
     private Dictionary<string, Range> slices = [];
 
@@ -72,6 +73,7 @@ internal sealed class BpeModelReader(byte[] json)
 
         CheckFree(text, id, path);
         tokens.Add(text, id);
+        addedOnly.Add(id);
     }
 
     /// <summary>Reads merges and options, and builds the model.</summary>
@@ -91,7 +93,7 @@ internal sealed class BpeModelReader(byte[] json)
         int unknownId = -1;
         if (unknown.TextOrNull() is { } name)
         {
-            unknownId = tokens.IdOf(name);
+            unknownId = InModel(tokens.IdOf(name));
             if (unknownId < 0)
             {
                 throw new TokenizerException(TokenizerError.UnknownToken, unknown.Path, name, "the unknown token is not in the vocabulary.");
@@ -108,8 +110,9 @@ internal sealed class BpeModelReader(byte[] json)
             UnknownId = unknownId,
             FuseUnknown = Node("fuse_unk").Flag(absent: false),
             IgnoreMerges = Node("ignore_merges").Flag(absent: false),
-            CutsBeforeMetaspace = !byteLevel && !crosses && tokens.IdOf("▁"u8) >= 0 && !Node("ignore_merges").Flag(absent: false),
+            CutsBeforeMetaspace = !byteLevel && !crosses && InModel(tokens.IdOf("▁"u8)) >= 0 && !Node("ignore_merges").Flag(absent: false),
             Special = special,
+            AddedOnly = addedOnly.Count == 0 ? [] : [.. Enumerable.Range(0, tokens.IdEnd).Select(addedOnly.Contains)],
         };
     }
 
@@ -182,7 +185,7 @@ internal sealed class BpeModelReader(byte[] json)
         for (int b = 0; b < ids.Length; b++)
         {
             string token = byteLevel ? ByteAlphabet.CharOf((byte)b).ToString() : ByteToken.Name(b);
-            ids[b] = tokens.IdOf(token);
+            ids[b] = InModel(tokens.IdOf(token));
             if (ids[b] < 0 && unknownId < 0 && !(byteLevel && IsNeverInUtf8(b)))
             {
                 throw new TokenizerException(TokenizerError.MissingByte, "$.model.vocab", token,
@@ -192,6 +195,8 @@ internal sealed class BpeModelReader(byte[] json)
 
         return ids;
     }
+
+    private int InModel(int id) => addedOnly.Contains(id) ? -1 : id;
 
     private static bool IsNeverInUtf8(int b) => b is 0xC0 or 0xC1 or >= 0xF5;
 
@@ -250,7 +255,7 @@ internal sealed class BpeModelReader(byte[] json)
             left.CopyTo(joined);
             right.CopyTo(joined.AsSpan(left.Length));
             ReadOnlySpan<byte> result = joined.AsSpan(0, size);
-            int merged = tokens.IdOf(result);
+            int merged = InModel(tokens.IdOf(result));
             if (merged < 0)
             {
                 throw Error(TokenizerError.MergeOutOfVocabulary, $"$.model.merges[{rank}]", result, "the result of this merge is not in the vocabulary.");
@@ -264,7 +269,8 @@ internal sealed class BpeModelReader(byte[] json)
             crosses |= Crosses(result);
             if (!merges.Add(a, b, rank, merged))
             {
-                warnings.Add($"$.model.merges[{rank}]: the pair of '{TokenizerException.Escape(Encoding.UTF8.GetString(result))}' stands there twice; the last rank counts.");
+                warnings.Add(
+                    $"$.model.merges[{rank}]: the pair of '{TokenizerException.Escape(Encoding.UTF8.GetString(result))}' stands there twice; the last rank counts.");
             }
         }
 
@@ -300,7 +306,7 @@ internal sealed class BpeModelReader(byte[] json)
             throw Error(TokenizerError.BadMerge, $"$.model.merges[{rank}]", part, "a part of this merge is empty.");
         }
 
-        int id = tokens.IdOf(part);
+        int id = InModel(tokens.IdOf(part));
         return id >= 0
             ? id
             : throw Error(TokenizerError.MergeTokenOutOfVocabulary, $"$.model.merges[{rank}]", part, "this part of the merge is not in the vocabulary.");

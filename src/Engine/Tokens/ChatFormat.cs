@@ -33,7 +33,8 @@ public sealed class ChatFormat
         {
             if (Special(need) is null)
             {
-                throw new ChatException(ChatError.MissingSpecialToken, $"The chat format {style.Name} needs the special token {need}, which the tokenizer lacks.");
+                throw new ChatException(ChatError.MissingSpecialToken,
+                    $"The chat format {style.Name} needs the special token {need}, which the tokenizer lacks.");
             }
         }
 
@@ -99,7 +100,8 @@ public sealed class ChatFormat
         if (string.IsNullOrWhiteSpace(template))
         {
             throw new ChatException(ChatError.NoTemplate,
-                $"'{directory}' has no chat template (chat_template.jinja, or chat_template in tokenizer_config.json): it is not a chat model. Prompt it with plain text.");
+                $"'{directory}' has no chat template (chat_template.jinja, or chat_template in tokenizer_config.json): it is not a chat model. "
+                + "Prompt it with plain text.");
         }
 
         string program = ChatProgram.Of(template);

@@ -33,7 +33,7 @@ internal sealed class ChatProgram
     public static string Of(string template)
     {
         var program = new ChatProgram(ChatTemplateLexer.Cut(template));
-        var line = new Line();
+        var line = new ChatLine();
         string end = program.Block(line);
         return end.Length == 0 ? line.ToString() : throw new ChatException(ChatError.Unrecognised, $"The chat template has a stray {end}.");
     }
@@ -57,7 +57,7 @@ internal sealed class ChatProgram
     }
 
     // Runs to the end of the template or to a statement that ends the block, and returns that statement's first word.
-    private string Block(Line line)
+    private string Block(ChatLine line)
     {
         while (next < pieces.Count)
         {
@@ -84,7 +84,7 @@ internal sealed class ChatProgram
         return "";
     }
 
-    private static void Output(IReadOnlyList<string> tokens, Line line)
+    private static void Output(IReadOnlyList<string> tokens, ChatLine line)
     {
         foreach (IReadOnlyList<string> part in Split(tokens, "+"))
         {
@@ -99,7 +99,7 @@ internal sealed class ChatProgram
         }
     }
 
-    private void Statement(IReadOnlyList<string> tokens, Line line)
+    private void Statement(IReadOnlyList<string> tokens, ChatLine line)
     {
         switch (tokens.Count > 0 ? tokens[0] : "")
         {
@@ -111,7 +111,7 @@ internal sealed class ChatProgram
 
                 break;
             case "for":
-                var body = new Line();
+                var body = new ChatLine();
                 Expect(Block(body), "endfor");
                 if (!body.IsEmpty)
                 {
@@ -127,9 +127,9 @@ internal sealed class ChatProgram
         }
     }
 
-    private void If(IReadOnlyList<string> tokens, Line line)
+    private void If(IReadOnlyList<string> tokens, ChatLine line)
     {
-        var branches = new List<(string Condition, Line Body)>();
+        var branches = new List<(string Condition, ChatLine Body)>();
         var taken = new HashSet<string>(StringComparer.Ordinal); // operands of earlier conditions
         bool decided = false; // a branch that is always taken came before
         string word = "if";
@@ -138,7 +138,7 @@ internal sealed class ChatProgram
             string condition = word == "else" ? "true" : Condition([.. tokens.Skip(1)]);
             condition = taken.Contains(condition) ? "false" : condition;
             taken.UnionWith(Split(tokens.Skip(1), "or").Select(Condition));
-            var body = new Line();
+            var body = new ChatLine();
             string end = Block(body);
             if (!decided && condition != "false")
             {
@@ -197,7 +197,9 @@ internal sealed class ChatProgram
             if (operands.Count > 1)
             {
                 string[] kept = [.. operands.Select(Condition).Where(x => x != neutral)];
-                return kept.Contains(dominant) ? dominant : kept.Length == 0 ? neutral : string.Join($" {word} ", kept.Select(x => kept.Length > 1 && x.Contains(' ') ? $"({x})" : x));
+                return kept.Contains(dominant) ? dominant
+                    : kept.Length == 0 ? neutral
+                    : string.Join($" {word} ", kept.Select(x => kept.Length > 1 && x.Contains(' ') ? $"({x})" : x));
             }
         }
 
@@ -272,75 +274,5 @@ internal sealed class ChatProgram
         }
 
         return text.ToString();
-    }
-
-    // Canonical text; neighbouring strings are joined.
-    private sealed class Line
-    {
-        private readonly StringBuilder text = new();
-        private bool afterLiteral;
-
-        public bool IsEmpty => text.Length == 0;
-
-        public void Literal(string quoted)
-        {
-            if (quoted.Length == 2)
-            {
-                return;
-            }
-
-            if (afterLiteral)
-            {
-                text.Length--;
-                text.Append(quoted, 1, quoted.Length - 1);
-            }
-            else
-            {
-                text.Append(quoted);
-            }
-
-            afterLiteral = true;
-        }
-
-        public void Code(string code)
-        {
-            text.Append(code);
-            afterLiteral = false;
-        }
-
-        public void Append(Line other)
-        {
-            string inner = other.ToString();
-            if (inner.Length == 0)
-            {
-                return;
-            }
-
-            // A leading string joins what stands before it.
-            int end = inner[0] == '"' ? EndOfQuote(inner) : 0;
-            if (end > 0)
-            {
-                Literal(inner[..end]);
-            }
-
-            if (end < inner.Length)
-            {
-                text.Append(inner, end, inner.Length - end);
-                afterLiteral = other.afterLiteral;
-            }
-        }
-
-        public override string ToString() => text.ToString();
-
-        private static int EndOfQuote(string inner)
-        {
-            int i = 1;
-            while (inner[i] != '"')
-            {
-                i += inner[i] == '\\' ? 2 : 1;
-            }
-
-            return i + 1;
-        }
     }
 }
