@@ -1,4 +1,5 @@
 using Tiller.Checkpoint;
+using Tiller.Model;
 
 namespace Tiller.Control;
 
@@ -110,6 +111,10 @@ public sealed class Controller
                 $"{modelName} (L {layers}, D {width}, fingerprint {Short(fingerprint)}). Fit it again on this model, or load the one it was fitted on.");
         }
     }
+
+    /// <summary>Refuses a model that this controller was not fitted on.</summary>
+    /// <exception cref="ControllerException">ModelMismatch.</exception>
+    public void CheckModel(LanguageModel model) => CheckModel(model.Name, model.Fingerprint, model.Config.L, model.Config.D);
 
     /// <summary>Writes the controller as one step: a reader sees the old file or the new one, whole.</summary>
     /// <param name="path">File to create or replace.</param>

@@ -103,7 +103,7 @@ public static class ControllerFit
             ];
             var source = new ControllerSource
             {
-                ModelName = Path.GetFileName(Path.TrimEndingDirectorySeparator(model.Directory)),
+                ModelName = model.Name,
                 ModelFingerprint = model.Fingerprint,
                 Positive = Describe(contrast.Positive),
                 Negative = Describe(contrast.Negative),
@@ -165,7 +165,7 @@ public static class ControllerFit
             using var linearization = new Linearization(model, calibration);
             var local = new Feature([.. feature.V.Skip(_range.First).Take(Horizon + 1)], [.. feature.Mu.Skip(_range.First).Take(Horizon + 1)]);
             float[][] w = [.. feature.V.Take(feature.L).Select(v => new float[v.Length])];
-            var report = Solve(linearization, local, (k, gain) => w[_range.First + k] = Array.ConvertAll(gain(local.V[k]), x => (float)x));
+            var report = Solve(linearization, local, (k, gain) => w[_range.First + k] = Array.ConvertAll(gain.Apply(local.V[k]), x => (float)x));
             double[] open = new double[feature.L];
             for (int k = 0; k < feature.L; k++)
             {
@@ -177,7 +177,7 @@ public static class ControllerFit
             return (method, report, ClosedLoop.Of(method, open));
         }
 
-        private RiccatiReport Solve(Linearization linearization, Feature local, Action<int, Func<float[], double[]>> onGain)
+        private RiccatiReport Solve(Linearization linearization, Feature local, Action<int, Gain> onGain)
         {
             QuadraticCost cost = options.Cost == FitCost.State ? new IsotropicCost(options.Weights) : FactoredCost.OfFeatures(options.Weights, local);
             if (options.Order is { } order)
@@ -199,14 +199,14 @@ public static class ControllerFit
                 Horizon,
                 k => Layer(k, () => linearization.Jacobian(_range.First + k, cancellationToken)),
                 cost,
-                (k, gain) => onGain(k, new DenseGain(gain).Apply),
+                (k, gain) => onGain(k, new DenseGain(gain)),
                 cancellationToken);
 
             void Apply(RiccatiSolution solution)
             {
                 for (int k = 0; k < Horizon; k++)
                 {
-                    onGain(k, solution.Gains[k].Apply);
+                    onGain(k, solution.Gains[k]);
                 }
             }
         }

@@ -33,6 +33,9 @@ public sealed class LanguageModel : IDisposable
     /// <summary>The checkpoint's folder.</summary>
     public string Directory { get; }
 
+    /// <summary>The folder's name, for messages and files.</summary>
+    public string Name => Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(Directory)));
+
     /// <summary>Shape and family.</summary>
     public ModelConfig Config { get; }
 
@@ -68,12 +71,7 @@ public sealed class LanguageModel : IDisposable
         using var folder = CheckpointFolder.Open(directory);
         var config = ModelConfigReader.Read(directory);
         var tokenizer = Tokenizer.Load(directory);
-        if (tokenizer.VocabularySize > config.V)
-        {
-            throw new ModelMismatchException(
-                $"{directory}: tokenizer.json has ids up to {tokenizer.VocabularySize - 1}, but the embedding has {config.V} rows. " +
-                "tokenizer.json and the weights are of different models.");
-        }
+        tokenizer.CheckEmbedding(config.V);
 
         var ops = new CpuOps(options.Threads);
         try
