@@ -87,7 +87,6 @@ internal sealed class HostileTokenizerTests
         yield return Row("byte order mark", TokenizerError.Json, "\ufeff" + Good);
         yield return Row("lone surrogate", TokenizerError.Json, Good.Replace("\"?\":3", "\"?\":3,\"\\ud800\":8", StringComparison.Ordinal));
         yield return new TestCaseData(Encoding.Latin1.GetBytes(Good.Replace("\"ab\"", "\"é\"", StringComparison.Ordinal)), TokenizerError.Json).SetArgDisplayNames("invalid UTF-8");
-        yield return With("merge makes a special token", TokenizerError.Unsupported, "added_tokens", "[{\"id\":2,\"content\":\"ab\",\"special\":true}]");
     }
 
     [TestCaseSource(nameof(Bad))]
@@ -117,6 +116,16 @@ internal sealed class HostileTokenizerTests
             .Replace("[[\"a\",\"b\"]]", "[[\"a\",\"b\"],[\"b\",\"b\"],[\"a\",\"b\"]]", StringComparison.Ordinal);
         Tokenizer tokenizer = Tokenizer.Parse(Encoding.UTF8.GetBytes(json));
         Assert.That(tokenizer.Encode("abb"), Is.EqualTo(new[] { 0, 9 }));
+        Assert.That(tokenizer.Warnings, Has.Count.EqualTo(1));
+    }
+
+    [Test]
+    public void A_merge_that_makes_a_special_token_is_left_out_and_reported()
+    {
+        string json = Good.Replace("{\"id\":4,\"content\":\"<s>\"", "{\"id\":2,\"content\":\"ab\"", StringComparison.Ordinal);
+        Tokenizer tokenizer = Tokenizer.Parse(Encoding.UTF8.GetBytes(json));
+        Assert.That(tokenizer.Encode("ab"), Is.EqualTo(new[] { 0, 1 }));
+        Assert.That(tokenizer.Encode("ab", parseSpecial: true), Is.EqualTo(new[] { 2 }));
         Assert.That(tokenizer.Warnings, Has.Count.EqualTo(1));
     }
 

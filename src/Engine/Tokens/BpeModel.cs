@@ -34,11 +34,11 @@ internal sealed class BpeModel
     /// <summary>No merge crosses from another character into U+2581, so a word may be cut before each run of it: the result is the same.</summary>
     public required bool CutsBeforeMetaspace { get; init; }
 
-    /// <summary>Ids that user text never yields as a whole word.</summary>
+    /// <summary>Ids of special tokens.</summary>
     public required HashSet<int> Special { get; init; }
 
-    /// <summary>By id: an added token that is no token of the model. Empty if there is none.</summary>
-    public required bool[] AddedOnly { get; init; }
+    /// <summary>By id: a token that plain text never becomes: special, or added without being a token of the model. Empty if there is none.</summary>
+    public required bool[] Hidden { get; init; }
 
     /// <summary>Appends the ids of a word (UTF-8, not empty) to the scratch's output.</summary>
     public void Encode(ReadOnlySpan<byte> word, BpeScratch scratch)
@@ -115,10 +115,10 @@ internal sealed class BpeModel
     private int WholeWord(ReadOnlySpan<byte> word)
     {
         int id = ByteLevel ? Tokens.IdOf(ByteAlphabet.Encode(word)) : Tokens.IdOf(word);
-        return InModel(id) && !Special.Contains(id) ? id : -1;
+        return Visible(id) ? id : -1;
     }
 
-    private bool InModel(int id) => id >= 0 && (AddedOnly.Length == 0 || !AddedOnly[id]);
+    private bool Visible(int id) => id >= 0 && (Hidden.Length == 0 || !Hidden[id]);
 
     private int BytesToSymbols(ReadOnlySpan<byte> word, int[] symbols)
     {
@@ -152,7 +152,7 @@ internal sealed class BpeModel
             ReadOnlySpan<byte> character = word.Slice(i, length);
             i += length;
             int id = Tokens.IdOf(character);
-            if (InModel(id))
+            if (Visible(id))
             {
                 Flush(symbols, ref count, ref pending);
                 symbols[count++] = id;

@@ -112,7 +112,7 @@ internal sealed class BpeModelReader(byte[] json)
             IgnoreMerges = Node("ignore_merges").Flag(absent: false),
             CutsBeforeMetaspace = !byteLevel && !crosses && InModel(tokens.IdOf("▁"u8)) >= 0 && !Node("ignore_merges").Flag(absent: false),
             Special = special,
-            AddedOnly = addedOnly.Count == 0 ? [] : [.. Enumerable.Range(0, tokens.IdEnd).Select(addedOnly.Contains)],
+            Hidden = addedOnly.Count + special.Count == 0 ? [] : [.. Enumerable.Range(0, tokens.IdEnd).Select(x => addedOnly.Contains(x) || special.Contains(x))],
         };
     }
 
@@ -263,7 +263,9 @@ internal sealed class BpeModelReader(byte[] json)
 
             if (special.Contains(merged))
             {
-                throw Error(TokenizerError.Unsupported, $"$.model.merges[{rank}]", result, "this merge makes a special token out of plain text.");
+                // Plain text must never become a special id.
+                warnings.Add($"$.model.merges[{rank}]: left out, it makes the special token '{TokenizerException.Escape(Encoding.UTF8.GetString(result))}'.");
+                continue;
             }
 
             crosses |= Crosses(result);

@@ -26,7 +26,7 @@ public sealed class Tokenizer
     /// <summary>Highest id + 1, added tokens included. An embedding may have more rows.</summary>
     public int VocabularySize => Tokens.IdEnd;
 
-    /// <summary>Oddities of the file that do not matter to the result, for example a merge given twice.</summary>
+    /// <summary>Oddities of the file that do not matter to the result, for example a merge given twice, or one that would make a special token.</summary>
     public IReadOnlyList<string> Warnings => file.Warnings;
 
     internal TokenTable Tokens => file.Model.Tokens;
