@@ -52,11 +52,8 @@ internal sealed class ModelWeights : IDisposable
     /// <param name="cancellationToken">Looked at between chunks.</param>
     public static ModelWeights Load(Ops ops, CheckpointFolder folder, ModelConfig c, IProgress<long>? progress, CancellationToken cancellationToken)
     {
-        var plan = new Plan(folder, c);
-        var rotary = RotaryFrequencies.Compute(c);
-        long rotaryAt = plan.Place(4L * rotary.Length);
-        var memory = ops.Allocate(plan.SizeInBytes);
-        try
+        var plan = new Plan(folder.Find, folder.Path, c);
+        return Fill(ops, plan, c, memory =>
         {
             byte[] staging = GC.AllocateUninitializedArray<byte>(ChunkInBytes);
             long done = 0;
@@ -67,20 +64,43 @@ internal sealed class ModelWeights : IDisposable
                     cancellationToken.ThrowIfCancellationRequested();
                     var chunk = staging.AsSpan(0, (int)Math.Min(ChunkInBytes, part.Tensor.SizeInBytes - at));
                     folder.Read(part.Tensor, at, chunk);
-                    if (part.IsVector)
-                    {
-                        var values = Widen(part.Tensor.Type, chunk, part.Increment);
-                        ops.Upload(MemoryMarshal.AsBytes<float>(values), memory.Address + (nint)(part.Offset + (at * 8 / part.Tensor.Type.BitsPerElement() * sizeof(float))));
-                    }
-                    else
-                    {
-                        ops.Upload(chunk, memory.Address + (nint)(part.Offset + at));
-                    }
-
+                    Put(ops, memory, part, at, chunk);
                     progress?.Report(done += chunk.Length);
                 }
             }
+        });
+    }
 
+    /// <summary>Weights drawn from a fixed seed, of a size that keeps activations finite.</summary>
+    public static ModelWeights Random(Ops ops, ModelConfig c, TensorType type)
+    {
+        var plan = new Plan((name, shape) => Plan.Describe(name, type, shape), "random", c);
+        return Fill(ops, plan, c, memory =>
+        {
+            byte[] staging = GC.AllocateUninitializedArray<byte>(ChunkInBytes);
+            ulong state = 1;
+            foreach (var part in plan.Parts)
+            {
+                for (long at = 0; at < part.Tensor.SizeInBytes; at += ChunkInBytes)
+                {
+                    var chunk = staging.AsSpan(0, (int)Math.Min(ChunkInBytes, part.Tensor.SizeInBytes - at));
+                    FillUniform(chunk, type, 2f / MathF.Sqrt(c.D), ref state);
+                    Put(ops, memory, part, at, chunk);
+                }
+            }
+        });
+    }
+
+    public void Dispose() => _memory.Dispose();
+
+    private static ModelWeights Fill(Ops ops, Plan plan, ModelConfig c, Action<DeviceBuffer> read)
+    {
+        float[] rotary = RotaryFrequencies.Compute(c);
+        long rotaryAt = plan.Place(4L * rotary.Length);
+        var memory = ops.Allocate(plan.SizeInBytes);
+        try
+        {
+            read(memory);
             ops.Upload(MemoryMarshal.AsBytes<float>(rotary), memory.Address + (nint)rotaryAt);
             return new ModelWeights(memory, plan, c, new Floats(memory.Address + (nint)rotaryAt, 1, rotary.Length));
         }
@@ -91,7 +111,44 @@ internal sealed class ModelWeights : IDisposable
         }
     }
 
-    public void Dispose() => _memory.Dispose();
+    private static void Put(Ops ops, DeviceBuffer memory, Part part, long at, ReadOnlySpan<byte> chunk)
+    {
+        if (part.IsVector)
+        {
+            float[] values = Widen(part.Tensor.Type, chunk, part.Increment);
+            ops.Upload(MemoryMarshal.AsBytes<float>(values), memory.Address + (nint)(part.Offset + (at * 8 / part.Tensor.Type.BitsPerElement() * sizeof(float))));
+        }
+        else
+        {
+            ops.Upload(chunk, memory.Address + (nint)(part.Offset + at));
+        }
+    }
+
+    // Uniform in ±scale by a linear congruential generator: the values do not matter, only that they are finite and not all alike.
+    private static void FillUniform(Span<byte> bytes, TensorType type, float scale, ref ulong state)
+    {
+        if (type == TensorType.F32)
+        {
+            foreach (ref float value in MemoryMarshal.Cast<byte, float>(bytes))
+            {
+                value = Next(ref state);
+            }
+
+            return;
+        }
+
+        foreach (ref ushort value in MemoryMarshal.Cast<byte, ushort>(bytes))
+        {
+            float x = Next(ref state);
+            value = type == TensorType.F16 ? BitConverter.HalfToUInt16Bits((Half)x) : (ushort)(BitConverter.SingleToUInt32Bits(x) >> 16);
+        }
+
+        float Next(ref ulong s)
+        {
+            s = (s * 6364136223846793005) + 1442695040888963407;
+            return scale * (((int)(s >> 40) / 8388608f) - 1);
+        }
+    }
 
     private static float[] Widen(TensorType type, ReadOnlySpan<byte> bytes, float increment)
     {
@@ -121,14 +178,15 @@ internal sealed class ModelWeights : IDisposable
     /// </summary>
     private sealed class Plan
     {
-        private readonly CheckpointFolder _folder;
+        private readonly FindTensor _find;
+        private readonly string _source;
         private readonly ModelConfig _c;
         private readonly Dictionary<string, Stack> _matrices = new(StringComparer.Ordinal);
         private readonly Dictionary<string, Stack> _vectors = new(StringComparer.Ordinal);
 
-        public Plan(CheckpointFolder folder, ModelConfig c)
+        public Plan(FindTensor find, string source, ModelConfig c)
         {
-            (_folder, _c) = (folder, c);
+            (_find, _source, _c) = (find, source, c);
             int heads = c.H * c.E;
             int groups = c.G * c.E;
             Embedding = AddMatrix("model.embed_tokens.weight", c.D, ("model.embed_tokens.weight", c.V));
@@ -164,6 +222,9 @@ internal sealed class ModelWeights : IDisposable
             }
         }
 
+        /// <summary>The stored tensor of a name and shape.</summary>
+        public delegate TensorInfo FindTensor(string name, ReadOnlySpan<long> shape);
+
         public List<Part> Parts { get; } = [];
 
         public long SizeInBytes { get; private set; }
@@ -173,6 +234,18 @@ internal sealed class ModelWeights : IDisposable
         public Stack Norm { get; }
 
         public Stack? Head { get; }
+
+        /// <summary>A tensor as a checkpoint would hold it.</summary>
+        public static TensorInfo Describe(string name, TensorType type, ReadOnlySpan<long> shape)
+        {
+            long elements = 1;
+            foreach (long n in shape)
+            {
+                elements *= n;
+            }
+
+            return new TensorInfo(name, type, shape.ToArray(), 0, elements * type.BitsPerElement() / 8);
+        }
 
         public long Place(long sizeInBytes)
         {
@@ -216,11 +289,11 @@ internal sealed class ModelWeights : IDisposable
             int rows = 0;
             foreach (var (tensorName, tensorRows) in tensors)
             {
-                var tensor = _folder.Find(tensorName, tensorRows, columns);
+                var tensor = _find(tensorName, [tensorRows, columns]);
                 if (type is { } first && tensor.Type != first)
                 {
                     throw new CheckpointException(
-                        CheckpointError.Unsupported, _folder.Path, "Tensors that form one matrix are stored in different types; convert the checkpoint to one.",
+                        CheckpointError.Unsupported, _source, "Tensors that form one matrix are stored in different types; convert the checkpoint to one.",
                         tensorName, first.SpecName(), tensor.Type.SpecName());
                 }
 
@@ -244,7 +317,7 @@ internal sealed class ModelWeights : IDisposable
             int total = 0;
             foreach (var (tensorName, size) in tensors)
             {
-                Parts.Add(new Part(_folder.Find(tensorName, size), offset + (4L * total), IsVector: true, increment));
+                Parts.Add(new Part(_find(tensorName, [size]), offset + (4L * total), IsVector: true, increment));
                 total += size;
             }
 
