@@ -1,0 +1,203 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+
+namespace Tiller.Interop;
+
+/// <summary>An array in device memory.</summary>
+/// <typeparam name="T">Its element.</typeparam>
+public sealed unsafe class CudaDeviceVariable<T> : CudaHandle
+    where T : unmanaged
+{
+    /// <summary>Allocates; the elements hold anything.</summary>
+    /// <param name="context">Its context.</param>
+    /// <param name="length">Elements, at least one.</param>
+    /// <param name="name">What errors call it, as a tensor's name.</param>
+    /// <exception cref="CudaOutOfMemoryException">There is not so much memory; carries need, free and total.</exception>
+    public CudaDeviceVariable(PrimaryContext context, long length, string? name = null)
+        : base(context)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(length, 1);
+        Length = length;
+        Name = name;
+        context.Enter();
+        nint pointer;
+        context.Check(DriverApi.cuMemAlloc_v2(&pointer, (nuint)SizeInBytes), nameof(DriverApi.cuMemAlloc_v2), name, SizeInBytes);
+        Own(pointer);
+    }
+
+    /// <summary>Elements.</summary>
+    public long Length { get; }
+
+    /// <summary>What errors call it.</summary>
+    public string? Name { get; }
+
+    /// <summary>Bytes.</summary>
+    public long SizeInBytes => checked(Length * Unsafe.SizeOf<T>());
+
+    /// <summary>CUdeviceptr of the first element.</summary>
+    public nint DevicePointer => Native;
+
+    /// <summary>CUdeviceptr of an element; <see cref="Length"/> gives the end.</summary>
+    public nint PointerTo(long index)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(index);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(index, Length);
+        return Native + (nint)(index * Unsafe.SizeOf<T>());
+    }
+
+    /// <summary>Copies host to device, from <paramref name="at"/> on, and waits.</summary>
+    public void CopyToDevice(ReadOnlySpan<T> source, long at = 0)
+    {
+        nint to = Range(at, source.Length);
+        fixed (T* p = source)
+        {
+            Context.Check(DriverApi.cuMemcpyHtoD_v2(to, p, Bytes(source.Length)),
+            nameof(DriverApi.cuMemcpyHtoD_v2), Name, (long)Bytes(source.Length));
+        }
+    }
+
+    /// <summary>Copies device to host, from <paramref name="at"/> on, and waits.</summary>
+    public void CopyToHost(Span<T> destination, long at = 0)
+    {
+        nint from = Range(at, destination.Length);
+        fixed (T* p = destination)
+        {
+            Context.Check(DriverApi.cuMemcpyDtoH_v2(p, from, Bytes(destination.Length)), nameof(DriverApi.cuMemcpyDtoH_v2), Name,
+                (long)Bytes(destination.Length));
+        }
+    }
+
+    /// <summary>Copies host to device in a stream. The pinned memory must not change until that is done.</summary>
+    public void CopyToDeviceAsync(CudaPinnedHostMemory<T> source, long sourceAt, long at, long count, CudaStream stream)
+    {
+        ArgumentNullException.ThrowIfNull(source);
+        ArgumentNullException.ThrowIfNull(stream);
+        T* from = source.PointerTo(sourceAt, count);
+        nint to = Range(at, count);
+        Context.Check(DriverApi.cuMemcpyHtoDAsync_v2(to, from, Bytes(count), stream.Native),
+            nameof(DriverApi.cuMemcpyHtoDAsync_v2), Name, (long)Bytes(count));
+    }
+
+    /// <summary>Copies device to host in a stream. The pinned memory holds the values once that is done.</summary>
+    public void CopyToHostAsync(CudaPinnedHostMemory<T> destination, long destinationAt, long at, long count, CudaStream stream)
+    {
+        ArgumentNullException.ThrowIfNull(destination);
+        ArgumentNullException.ThrowIfNull(stream);
+        T* to = destination.PointerTo(destinationAt, count);
+        nint from = Range(at, count);
+        Context.Check(DriverApi.cuMemcpyDtoHAsync_v2(to, from, Bytes(count), stream.Native),
+            nameof(DriverApi.cuMemcpyDtoHAsync_v2), Name, (long)Bytes(count));
+    }
+
+    /// <summary>Copies within the device in a stream.</summary>
+    public void CopyFromDeviceAsync(CudaDeviceVariable<T> source, long sourceAt, long at, long count, CudaStream stream)
+    {
+        ArgumentNullException.ThrowIfNull(source);
+        ArgumentNullException.ThrowIfNull(stream);
+        nint from = source.Range(sourceAt, count), to = Range(at, count);
+        Context.Check(DriverApi.cuMemcpyDtoDAsync_v2(to, from, Bytes(count), stream.Native),
+            nameof(DriverApi.cuMemcpyDtoDAsync_v2), Name, (long)Bytes(count));
+    }
+
+    /// <summary>Sets every byte to zero in a stream.</summary>
+    public void ClearAsync(CudaStream stream)
+    {
+        ArgumentNullException.ThrowIfNull(stream);
+        nint to = Range(0, Length);
+        Context.Check(DriverApi.cuMemsetD8Async(to, 0, (nuint)SizeInBytes, stream.Native), nameof(DriverApi.cuMemsetD8Async), Name,
+            SizeInBytes);
+    }
+
+    /// <summary>Sets every element, of four bytes, to one value in a stream.</summary>
+    /// <exception cref="NotSupportedException">The element is not four bytes long.</exception>
+    public void FillAsync(T value, CudaStream stream)
+    {
+        ArgumentNullException.ThrowIfNull(stream);
+        if (Unsafe.SizeOf<T>() != 4)
+        {
+            throw new NotSupportedException($"Only elements of four bytes can be filled; {typeof(T).Name} has {Unsafe.SizeOf<T>()}.");
+        }
+
+        nint to = Range(0, Length);
+        Context.Check(DriverApi.cuMemsetD32Async(to, Unsafe.BitCast<T, uint>(value), (nuint)Length, stream.Native),
+            nameof(DriverApi.cuMemsetD32Async), Name, SizeInBytes);
+    }
+
+    private protected override bool Release(nint native) => Context.Released(DriverApi.cuMemFree_v2(native), nameof(DriverApi.cuMemFree_v2));
+
+    private static nuint Bytes(long count) => (nuint)(count * Unsafe.SizeOf<T>());
+
+    private nint Range(long at, long count)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(at);
+        ArgumentOutOfRangeException.ThrowIfNegative(count);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(count, Length - at);
+        Context.Enter();
+        return Native + (nint)(at * Unsafe.SizeOf<T>());
+    }
+}
+
+/// <summary>
+/// Page-locked host memory, from and to which copies run beside kernels. If the system refuses to lock so much, the memory is pageable
+/// (<see cref="IsPinned"/> says so): copies work as before, but slower.
+/// </summary>
+/// <typeparam name="T">Its element.</typeparam>
+public sealed unsafe class CudaPinnedHostMemory<T> : CudaHandle
+    where T : unmanaged
+{
+    private const nuint PageInBytes = 4096;
+
+    /// <summary>Allocates; the elements hold anything.</summary>
+    public CudaPinnedHostMemory(PrimaryContext context, long length)
+        : base(context)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(length, 1);
+        Length = length;
+        context.Enter();
+        nint pointer;
+        var bytes = (nuint)checked(length * Unsafe.SizeOf<T>());
+        CUresult result = DriverApi.cuMemHostAlloc(&pointer, bytes, 0);
+        if (result == CUresult.CUDA_ERROR_OUT_OF_MEMORY)
+        {
+            pointer = (nint)NativeMemory.AlignedAlloc(bytes, PageInBytes);
+        }
+        else
+        {
+            context.Check(result, nameof(DriverApi.cuMemHostAlloc), "pinned host memory", (long)bytes);
+            IsPinned = true;
+        }
+
+        Own(pointer);
+    }
+
+    /// <summary>Elements.</summary>
+    public long Length { get; }
+
+    /// <summary>Whether the memory is page-locked.</summary>
+    public bool IsPinned { get; }
+
+    /// <summary>A view; valid until this is disposed.</summary>
+    public Span<T> Span(long at, int count) => new(PointerTo(at, count), count);
+
+    /// <summary>A view of all of it, if it has at most 2³¹ - 1 elements.</summary>
+    public Span<T> Span() => Span(0, checked((int)Length));
+
+    internal T* PointerTo(long at, long count)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(at);
+        ArgumentOutOfRangeException.ThrowIfNegative(count);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(count, Length - at);
+        return (T*)Native + at;
+    }
+
+    private protected override bool Release(nint native)
+    {
+        if (IsPinned)
+        {
+            return Context.Released(DriverApi.cuMemFreeHost(native), nameof(DriverApi.cuMemFreeHost));
+        }
+
+        NativeMemory.AlignedFree((void*)native);
+        return true;
+    }
+}

@@ -1,0 +1,81 @@
+namespace Tiller.Interop;
+
+/// <summary>Recorded work: what a stream captured. Made runnable by <see cref="Instantiate"/>.</summary>
+public sealed unsafe class CudaGraph : CudaHandle
+{
+    internal CudaGraph(PrimaryContext context, nint graph)
+        : base(context)
+    {
+        Own(graph);
+    }
+
+    /// <summary>Kernels, copies and fills in the graph.</summary>
+    public int NodeCount
+    {
+        get
+        {
+            Context.Enter();
+            nuint count = 0;
+            Context.Check(DriverApi.cuGraphGetNodes(Native, null, &count), nameof(DriverApi.cuGraphGetNodes));
+            return (int)count;
+        }
+    }
+
+    /// <summary>Makes a runnable copy.</summary>
+    public CudaGraphExec Instantiate()
+    {
+        Context.Enter();
+        nint exec;
+        Context.Check(DriverApi.cuGraphInstantiateWithFlags(&exec, Native, 0), nameof(DriverApi.cuGraphInstantiateWithFlags));
+        return new CudaGraphExec(Context, exec);
+    }
+
+    private protected override bool Release(nint native) => Context.Released(DriverApi.cuGraphDestroy(native), nameof(DriverApi.cuGraphDestroy));
+}
+
+/// <summary>A runnable graph: one launch for all its work.</summary>
+public sealed unsafe class CudaGraphExec : CudaHandle
+{
+    internal CudaGraphExec(PrimaryContext context, nint exec)
+        : base(context)
+    {
+        Own(exec);
+    }
+
+    /// <summary>Runs the graph in a stream. Allocates nothing.</summary>
+    public void Launch(CudaStream stream)
+    {
+        ArgumentNullException.ThrowIfNull(stream);
+        Context.Enter();
+        Context.Check(DriverApi.cuGraphLaunch(Native, stream.Native), nameof(DriverApi.cuGraphLaunch));
+    }
+
+    /// <summary>Moves the graph to the device ahead of its first launch.</summary>
+    public void Upload(CudaStream stream)
+    {
+        ArgumentNullException.ThrowIfNull(stream);
+        Context.Enter();
+        Context.Check(DriverApi.cuGraphUpload(Native, stream.Native), nameof(DriverApi.cuGraphUpload));
+    }
+
+    /// <summary>
+    /// Takes the parameters of a newly captured graph of the same shape. False if the shape differs, and then nothing changes: instantiate instead.
+    /// </summary>
+    public bool TryUpdate(CudaGraph graph)
+    {
+        ArgumentNullException.ThrowIfNull(graph);
+        Context.Enter();
+        CUgraphExecUpdateResultInfo info = default;
+        CUresult result = DriverApi.cuGraphExecUpdate_v2(Native, graph.Native, &info);
+        if (result == CUresult.CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE)
+        {
+            return false;
+        }
+
+        Context.Check(result, nameof(DriverApi.cuGraphExecUpdate_v2));
+        return true;
+    }
+
+    private protected override bool Release(nint native) =>
+        Context.Released(DriverApi.cuGraphExecDestroy(native), nameof(DriverApi.cuGraphExecDestroy));
+}

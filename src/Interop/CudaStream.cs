@@ -1,0 +1,151 @@
+namespace Tiller.Interop;
+
+/// <summary>A stream of work in order, not synchronised with the default stream.</summary>
+public sealed unsafe class CudaStream : CudaHandle
+{
+    private const uint NonBlocking = 1;
+    private const int CaptureModeThreadLocal = 1;
+
+    /// <summary>Creates a stream.</summary>
+    public CudaStream(PrimaryContext context)
+        : base(context)
+    {
+        context.Enter();
+        nint stream;
+        context.Check(DriverApi.cuStreamCreate(&stream, NonBlocking), nameof(DriverApi.cuStreamCreate));
+        Own(stream);
+    }
+
+    /// <summary>Waits until all work is done; errors of that work are thrown here.</summary>
+    public void Synchronize()
+    {
+        Context.Enter();
+        Context.Check(DriverApi.cuStreamSynchronize(Native), nameof(DriverApi.cuStreamSynchronize));
+    }
+
+    /// <summary>Whether all work is done.</summary>
+    public bool Query()
+    {
+        Context.Enter();
+        CUresult result = DriverApi.cuStreamQuery(Native);
+        if (result == CUresult.CUDA_ERROR_NOT_READY)
+        {
+            return false;
+        }
+
+        Context.Check(result, nameof(DriverApi.cuStreamQuery));
+        return true;
+    }
+
+    /// <summary>Makes later work of this stream wait for an event; while the event's stream is captured, this stream joins the capture.</summary>
+    public void WaitFor(CudaEvent recorded)
+    {
+        ArgumentNullException.ThrowIfNull(recorded);
+        Context.Enter();
+        Context.Check(DriverApi.cuStreamWaitEvent(Native, recorded.Native, 0), nameof(DriverApi.cuStreamWaitEvent));
+    }
+
+    /// <summary>Whether the stream is being captured.</summary>
+    public bool IsCapturing
+    {
+        get
+        {
+            Context.Enter();
+            int status;
+            Context.Check(DriverApi.cuStreamIsCapturing(Native, &status), nameof(DriverApi.cuStreamIsCapturing));
+            return status != 0;
+        }
+    }
+
+    /// <summary>
+    /// Starts to record the stream's work instead of running it. Until <see cref="EndCapture"/>, allocation and waiting are forbidden on this thread.
+    /// </summary>
+    public void BeginCapture()
+    {
+        Context.Enter();
+        Context.Check(DriverApi.cuStreamBeginCapture_v2(Native, CaptureModeThreadLocal), nameof(DriverApi.cuStreamBeginCapture_v2));
+    }
+
+    /// <summary>Ends the capture and gives back what was recorded.</summary>
+    /// <exception cref="CudaException">A forbidden call broke the capture; it is ended all the same.</exception>
+    public CudaGraph EndCapture()
+    {
+        Context.Enter();
+        nint graph = 0;
+        Context.Check(DriverApi.cuStreamEndCapture(Native, &graph), nameof(DriverApi.cuStreamEndCapture));
+        return new CudaGraph(Context, graph);
+    }
+
+    /// <summary>Records the work of <paramref name="work"/>; if that throws, the capture is ended and what it held is thrown away.</summary>
+    public CudaGraph Capture(Action work)
+    {
+        ArgumentNullException.ThrowIfNull(work);
+        BeginCapture();
+        try
+        {
+            work();
+        }
+        catch
+        {
+            nint graph = 0;
+            if (DriverApi.cuStreamEndCapture(Native, &graph) == CUresult.CUDA_SUCCESS && graph != 0)
+            {
+                DriverApi.cuGraphDestroy(graph);
+            }
+
+            throw;
+        }
+
+        return EndCapture();
+    }
+
+    private protected override bool Release(nint native) =>
+        Context.Released(DriverApi.cuStreamDestroy_v2(native), nameof(DriverApi.cuStreamDestroy_v2));
+}
+
+/// <summary>A mark in a stream: work waits for it, and two of them measure time.</summary>
+public sealed unsafe class CudaEvent : CudaHandle
+{
+    private const uint DisableTiming = 2;
+
+    /// <summary>Creates an event.</summary>
+    /// <param name="context">Its context.</param>
+    /// <param name="timing">Whether it can measure time; without, it is cheaper.</param>
+    public CudaEvent(PrimaryContext context, bool timing = true)
+        : base(context)
+    {
+        context.Enter();
+        nint created;
+        context.Check(DriverApi.cuEventCreate(&created, timing ? 0 : DisableTiming), nameof(DriverApi.cuEventCreate));
+        Own(created);
+    }
+
+    /// <summary>Marks the present end of a stream's work.</summary>
+    public void Record(CudaStream stream)
+    {
+        ArgumentNullException.ThrowIfNull(stream);
+        Context.Enter();
+        Context.Check(DriverApi.cuEventRecord(Native, stream.Native), nameof(DriverApi.cuEventRecord));
+    }
+
+    /// <summary>Waits until the work before the mark is done.</summary>
+    public void Synchronize()
+    {
+        Context.Enter();
+        Context.Check(DriverApi.cuEventSynchronize(Native), nameof(DriverApi.cuEventSynchronize));
+    }
+
+    /// <summary>Milliseconds on the device between two recorded and finished events.</summary>
+    public static float ElapsedMs(CudaEvent start, CudaEvent end)
+    {
+        ArgumentNullException.ThrowIfNull(start);
+        ArgumentNullException.ThrowIfNull(end);
+        start.Context.Enter();
+        float elapsedMs;
+        start.Context.Check(DriverApi.cuEventElapsedTime(&elapsedMs, start.Native, end.Native), nameof(DriverApi.cuEventElapsedTime));
+        return elapsedMs;
+    }
+
+    private protected override bool Release(nint native) =>
+        Context.Released(DriverApi.cuEventDestroy_v2(native), nameof(DriverApi.cuEventDestroy_v2));
+}

@@ -1,0 +1,202 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+
+namespace Tiller.Interop;
+
+/// <summary>Result of a driver call (cuda.h). Only the codes that Tiller tells apart have names here.</summary>
+internal enum CUresult
+{
+    CUDA_SUCCESS = 0,
+    CUDA_ERROR_INVALID_VALUE = 1,
+    CUDA_ERROR_OUT_OF_MEMORY = 2,
+    CUDA_ERROR_STUB_LIBRARY = 34,
+    CUDA_ERROR_INSUFFICIENT_DRIVER = 35,
+    CUDA_ERROR_CALL_REQUIRES_NEWER_DRIVER = 36,
+    CUDA_ERROR_DEVICE_UNAVAILABLE = 46,
+    CUDA_ERROR_NO_DEVICE = 100,
+    CUDA_ERROR_INVALID_DEVICE = 101,
+    CUDA_ERROR_INVALID_IMAGE = 200,
+    CUDA_ERROR_NO_BINARY_FOR_GPU = 209,
+    CUDA_ERROR_ECC_UNCORRECTABLE = 214,
+    CUDA_ERROR_INVALID_PTX = 218,
+    CUDA_ERROR_NVLINK_UNCORRECTABLE = 220,
+    CUDA_ERROR_JIT_COMPILER_NOT_FOUND = 221,
+    CUDA_ERROR_UNSUPPORTED_PTX_VERSION = 222,
+    CUDA_ERROR_NOT_READY = 600,
+    CUDA_ERROR_ILLEGAL_ADDRESS = 700,
+    CUDA_ERROR_LAUNCH_TIMEOUT = 702,
+    CUDA_ERROR_ASSERT = 710,
+    CUDA_ERROR_HARDWARE_STACK_ERROR = 714,
+    CUDA_ERROR_ILLEGAL_INSTRUCTION = 715,
+    CUDA_ERROR_MISALIGNED_ADDRESS = 716,
+    CUDA_ERROR_INVALID_ADDRESS_SPACE = 717,
+    CUDA_ERROR_INVALID_PC = 718,
+    CUDA_ERROR_LAUNCH_FAILED = 719,
+    CUDA_ERROR_SYSTEM_DRIVER_MISMATCH = 803,
+    CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE = 804,
+    CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE = 910,
+}
+
+/// <summary>Device properties asked with cuDeviceGetAttribute (cuda.h).</summary>
+public enum CUdevice_attribute
+{
+    /// <summary>Threads of one block at most.</summary>
+    MaxThreadsPerBlock = 1,
+
+    /// <summary>Threads of a warp.</summary>
+    WarpSize = 10,
+
+    /// <summary>Streaming multiprocessors.</summary>
+    MultiprocessorCount = 16,
+
+    /// <summary>Bytes of L2 cache.</summary>
+    L2CacheSize = 38,
+
+    /// <summary>Resident threads per multiprocessor at most.</summary>
+    MaxThreadsPerMultiprocessor = 39,
+
+    /// <summary>X of compute capability X.Y.</summary>
+    ComputeCapabilityMajor = 75,
+
+    /// <summary>Y of compute capability X.Y.</summary>
+    ComputeCapabilityMinor = 76,
+
+    /// <summary>Bytes of shared memory per multiprocessor.</summary>
+    MaxSharedMemoryPerMultiprocessor = 81,
+
+    /// <summary>Bytes of shared memory per block that a kernel may ask for.</summary>
+    MaxSharedMemoryPerBlockOptin = 97,
+}
+
+/// <summary>Kernel properties asked with cuFuncGetAttribute (cuda.h).</summary>
+public enum CUfunction_attribute
+{
+    /// <summary>Threads of one block at most, by the registers the kernel needs.</summary>
+    MaxThreadsPerBlock = 0,
+
+    /// <summary>Bytes of static shared memory.</summary>
+    SharedSizeBytes = 1,
+
+    /// <summary>Bytes of local memory per thread: spills and indexed arrays.</summary>
+    LocalSizeBytes = 3,
+
+    /// <summary>Registers per thread.</summary>
+    NumRegs = 4,
+
+    /// <summary>Bytes of dynamic shared memory that a launch may ask for; may be set.</summary>
+    MaxDynamicSharedSizeBytes = 8,
+}
+
+/// <summary>Element types of cuBLAS and cuSOLVER operands (library_types.h).</summary>
+public enum CudaDataType
+{
+    /// <summary>32-bit float.</summary>
+    R32F = 0,
+
+    /// <summary>64-bit float.</summary>
+    R64F = 1,
+
+    /// <summary>IEEE half.</summary>
+    R16F = 2,
+
+    /// <summary>bfloat16.</summary>
+    R16BF = 14,
+}
+
+/// <summary>cublasOperation_t.</summary>
+public enum CublasOperation
+{
+    /// <summary>The matrix as stored.</summary>
+    NonTranspose = 0,
+
+    /// <summary>Its transpose.</summary>
+    Transpose = 1,
+}
+
+/// <summary>cublasFillMode_t: the triangle that holds a symmetric matrix or a factor, column-major.</summary>
+public enum CublasFillMode
+{
+    /// <summary>Lower triangle.</summary>
+    Lower = 0,
+
+    /// <summary>Upper triangle.</summary>
+    Upper = 1,
+}
+
+/// <summary>cublasComputeType_t: the precision of products and sums.</summary>
+public enum CublasComputeType
+{
+    /// <summary>FP32 accumulation.</summary>
+    F32 = 68,
+
+    /// <summary>FP64 accumulation.</summary>
+    F64 = 70,
+}
+
+/// <summary>CUlaunchAttribute: an id and 64 bytes of value.</summary>
+[StructLayout(LayoutKind.Explicit, Size = 72)]
+internal struct CUlaunchAttribute
+{
+    public const uint ProgrammaticStreamSerialization = 6;
+
+    [FieldOffset(0)]
+    public uint id;
+
+    [FieldOffset(8)]
+    public int programmaticStreamSerializationAllowed;
+}
+
+/// <summary>CUlaunchConfig.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct CUlaunchConfig
+{
+    public uint gridDimX;
+    public uint gridDimY;
+    public uint gridDimZ;
+    public uint blockDimX;
+    public uint blockDimY;
+    public uint blockDimZ;
+    public uint sharedMemBytes;
+    public nint hStream;
+    public CUlaunchAttribute* attrs;
+    public uint numAttrs;
+}
+
+/// <summary>CUgraphExecUpdateResultInfo.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct CUgraphExecUpdateResultInfo
+{
+    public int result;
+    public nint errorNode;
+    public nint errorFromNode;
+}
+
+[InlineArray(8)]
+internal struct EightWords
+{
+    private ulong first;
+}
+
+[InlineArray(4)]
+internal struct FourInts
+{
+    private int first;
+}
+
+/// <summary>cublasLtMatmulAlgo_t: an opaque algorithm choice.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct cublasLtMatmulAlgo_t
+{
+    public EightWords data;
+}
+
+/// <summary>cublasLtMatmulHeuristicResult_t.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct cublasLtMatmulHeuristicResult_t
+{
+    public cublasLtMatmulAlgo_t algo;
+    public nuint workspaceSize;
+    public int state;
+    public float wavesCount;
+    public FourInts reserved;
+}

@@ -1,0 +1,311 @@
+// cuBLAS and cuBLASLt over OpenBLAS: column-major, alpha and beta on the host. bfloat16 operands are widened to float.
+#include "hostcuda.h"
+#include <cstring>
+
+using namespace tillerhost;
+
+extern "C" void sgemm_(const char*, const char*, const int*, const int*, const int*, const float*, const float*, const int*, const float*, const int*,
+                       const float*, float*, const int*);
+extern "C" void dgemm_(const char*, const char*, const int*, const int*, const int*, const double*, const double*, const int*, const double*, const int*,
+                       const double*, double*, const int*);
+
+namespace
+{
+enum : int { R32F = 0, R64F = 1, R16BF = 14 }; // cudaDataType
+enum : int { InvalidStatus = 7, NotSupported = 15 };
+
+struct Blas : Object
+{
+    Stream* stream = &state().defaultStream;
+};
+struct BlasLt : Object {};
+
+struct Operand
+{
+    std::uint64_t pointer;
+    int type, ld;
+};
+struct Gemm
+{
+    int transposeA, transposeB, m, n, k;
+    double alpha, beta;
+    Operand a, b, c, d;
+};
+
+std::size_t sizeOf(int type) { return type == R64F ? 8 : type == R32F ? 4 : 2; }
+bool known(int type) { return type == R64F || type == R32F || type == R16BF; }
+
+bool inside(const Operand& x, int rows, int columns)
+{
+    const std::size_t elements = rows && columns ? std::size_t(x.ld) * std::size_t(columns - 1) + std::size_t(rows) : 0;
+    return x.ld >= rows && (elements == 0 || insideAllocation(x.pointer, elements * sizeOf(x.type)));
+}
+
+// A packed float or double copy, column-major with ld = rows.
+template <class T> std::vector<T> widened(const Operand& x, int rows, int columns)
+{
+    std::vector<T> values(std::size_t(rows) * std::size_t(columns));
+    for (int j = 0; j < columns; j++)
+    {
+        for (int i = 0; i < rows; i++)
+        {
+            const std::size_t at = std::size_t(j) * std::size_t(x.ld) + std::size_t(i);
+            T value;
+            if (x.type == R64F) { value = T(reinterpret_cast<const double*>(x.pointer)[at]); }
+            else if (x.type == R32F) { value = T(reinterpret_cast<const float*>(x.pointer)[at]); }
+            else
+            {
+                const std::uint32_t bits = std::uint32_t(reinterpret_cast<const std::uint16_t*>(x.pointer)[at]) << 16;
+                float f;
+                std::memcpy(&f, &bits, 4);
+                value = T(f);
+            }
+            values[std::size_t(j) * std::size_t(rows) + std::size_t(i)] = value;
+        }
+    }
+    return values;
+}
+
+template <class T> void store(const Operand& x, int rows, int columns, const std::vector<T>& values)
+{
+    for (int j = 0; j < columns; j++)
+    {
+        for (int i = 0; i < rows; i++)
+        {
+            const std::size_t at = std::size_t(j) * std::size_t(x.ld) + std::size_t(i);
+            const T value = values[std::size_t(j) * std::size_t(rows) + std::size_t(i)];
+            if (x.type == R64F) { reinterpret_cast<double*>(x.pointer)[at] = double(value); }
+            else if (x.type == R32F) { reinterpret_cast<float*>(x.pointer)[at] = float(value); }
+            else
+            {
+                const float f = float(value);
+                std::uint32_t bits;
+                std::memcpy(&bits, &f, 4);
+                // Round to nearest, ties to even; NaN keeps its top bit.
+                const bool nan = (bits & 0x7fffffff) > 0x7f800000;
+                bits = nan ? bits | 0x400000 : bits + 0x7fff + (bits >> 16 & 1);
+                reinterpret_cast<std::uint16_t*>(x.pointer)[at] = std::uint16_t(bits >> 16);
+            }
+        }
+    }
+}
+
+void multiply(const char* ta, const char* tb, const Gemm& g, float alpha, const float* a, int lda, const float* b, int ldb, float beta, float* c)
+{
+    sgemm_(ta, tb, &g.m, &g.n, &g.k, &alpha, a, &lda, b, &ldb, &beta, c, &g.m);
+}
+void multiply(const char* ta, const char* tb, const Gemm& g, double alpha, const double* a, int lda, const double* b, int ldb, double beta, double* c)
+{
+    dgemm_(ta, tb, &g.m, &g.n, &g.k, &alpha, a, &lda, b, &ldb, &beta, c, &g.m);
+}
+
+template <class T> int compute(const Gemm& g)
+{
+    const int rowsA = g.transposeA ? g.k : g.m, rowsB = g.transposeB ? g.n : g.k;
+    const auto a = widened<T>(g.a, rowsA, g.transposeA ? g.m : g.k);
+    const auto b = widened<T>(g.b, rowsB, g.transposeB ? g.k : g.n);
+    auto c = g.beta == 0 ? std::vector<T>(std::size_t(g.m) * std::size_t(g.n)) : widened<T>(g.c, g.m, g.n);
+    multiply(g.transposeA ? "T" : "N", g.transposeB ? "T" : "N", g, T(g.alpha), a.data(), rowsA, b.data(), rowsB, T(g.beta), c.data());
+    store(g.d, g.m, g.n, c);
+    return Success;
+}
+
+int gemm(Stream& stream, const Gemm& g)
+{
+    if (!known(g.a.type) || g.a.type != g.b.type || !known(g.d.type) || g.c.type != g.d.type) { return NotSupported; }
+    if (g.m < 0 || g.n < 0 || g.k < 0 || (g.transposeA | g.transposeB) > 1) { return InvalidStatus; }
+    if (g.m == 0 || g.n == 0) { return 0; }
+    const auto run = [=]
+    {
+        const bool held = inside(g.a, g.transposeA ? g.k : g.m, g.transposeA ? g.m : g.k)
+                       && inside(g.b, g.transposeB ? g.n : g.k, g.transposeB ? g.k : g.n) && inside(g.c, g.m, g.n) && inside(g.d, g.m, g.n);
+        if (!held) { return raise(IllegalAddress); }
+        return g.d.type == R64F ? compute<double>(g) : compute<float>(g);
+    };
+    return blasStatus(runOrRecord(stream, {Node::Library, "gemm", run}));
+}
+
+template <class T> double scalar(const void* p) { return double(*static_cast<const T*>(p)); }
+
+struct Layout : Object
+{
+    int type;
+    std::uint64_t rows, columns;
+    std::int64_t ld;
+};
+struct Description : Object
+{
+    int compute, scale, transposeA = 0, transposeB = 0;
+};
+struct Preference : Object
+{
+    std::uint64_t workspaceBytes = 0;
+};
+struct Heuristic // cublasLtMatmulHeuristicResult_t
+{
+    std::uint64_t algorithm[8];
+    std::size_t workspaceBytes;
+    int state;
+    float waves;
+    int reserved[4];
+};
+
+template <class T> int release(void* handle)
+{
+    Call call(Need::Nothing);
+    return destroy<T>(handle) ? blasStatus(call.error) : InvalidStatus;
+}
+}
+
+HOST_CUDA int cublasCreate_v2(void** handle)
+{
+    Call call(Need::Context);
+    if (call.error) { return blasStatus(call.error); }
+    *handle = make<Blas>();
+    return 0;
+}
+HOST_CUDA int cublasDestroy_v2(void* handle) { return release<Blas>(handle); }
+HOST_CUDA int cublasGetVersion_v2(void*, int* version)
+{
+    Call call(Need::Nothing);
+    *version = 130000;
+    return blasStatus(call.error);
+}
+HOST_CUDA int cublasSetStream_v2(void* handle, void* stream)
+{
+    Call call(Need::Context);
+    if (call.error) { return blasStatus(call.error); }
+    Blas* blas = find<Blas>(handle);
+    Stream* on = findStream(stream);
+    if (!blas || !on) { return InvalidStatus; }
+    blas->stream = on;
+    return 0;
+}
+HOST_CUDA int cublasSetWorkspace_v2(void* handle, std::uint64_t workspace, std::size_t bytes)
+{
+    Call call(Need::Context);
+    if (call.error) { return blasStatus(call.error); }
+    return find<Blas>(handle) && insideAllocation(workspace, bytes) ? 0 : InvalidStatus;
+}
+HOST_CUDA int cublasGemmEx(void* handle, int transposeA, int transposeB, int m, int n, int k, const void* alpha, std::uint64_t a, int typeA, int lda,
+                           std::uint64_t b, int typeB, int ldb, const void* beta, std::uint64_t c, int typeC, int ldc, int computeType, int)
+{
+    Call call(Need::Context);
+    if (call.error) { return blasStatus(call.error); }
+    Blas* blas = find<Blas>(handle);
+    if (!blas) { return 1; }
+    const bool wide = computeType == 70; // CUBLAS_COMPUTE_64F
+    if (wide != (typeC == R64F)) { return NotSupported; }
+    const double scaleA = wide ? scalar<double>(alpha) : scalar<float>(alpha), scaleC = wide ? scalar<double>(beta) : scalar<float>(beta);
+    const Operand result{c, typeC, ldc};
+    return gemm(*blas->stream, {transposeA, transposeB, m, n, k, scaleA, scaleC, {a, typeA, lda}, {b, typeB, ldb}, result, result});
+}
+HOST_CUDA int cublasSgemm_v2(void* handle, int transposeA, int transposeB, int m, int n, int k, const float* alpha, std::uint64_t a, int lda,
+                             std::uint64_t b, int ldb, const float* beta, std::uint64_t c, int ldc)
+{
+    return cublasGemmEx(handle, transposeA, transposeB, m, n, k, alpha, a, R32F, lda, b, R32F, ldb, beta, c, R32F, ldc, 68, -1);
+}
+HOST_CUDA int cublasDgemm_v2(void* handle, int transposeA, int transposeB, int m, int n, int k, const double* alpha, std::uint64_t a, int lda,
+                             std::uint64_t b, int ldb, const double* beta, std::uint64_t c, int ldc)
+{
+    return cublasGemmEx(handle, transposeA, transposeB, m, n, k, alpha, a, R64F, lda, b, R64F, ldb, beta, c, R64F, ldc, 70, -1);
+}
+
+HOST_CUDA int cublasLtCreate(void** handle)
+{
+    Call call(Need::Context);
+    if (call.error) { return blasStatus(call.error); }
+    *handle = make<BlasLt>();
+    return 0;
+}
+HOST_CUDA int cublasLtDestroy(void* handle) { return release<BlasLt>(handle); }
+HOST_CUDA int cublasLtMatmulDescCreate(void** description, int computeType, int scaleType)
+{
+    Call call(Need::Nothing);
+    if (call.error) { return blasStatus(call.error); }
+    Description* d = make<Description>();
+    d->compute = computeType;
+    d->scale = scaleType;
+    *description = d;
+    return 0;
+}
+HOST_CUDA int cublasLtMatmulDescDestroy(void* description) { return release<Description>(description); }
+HOST_CUDA int cublasLtMatmulDescSetAttribute(void* description, int attribute, const void* value, std::size_t bytes)
+{
+    Call call(Need::Nothing);
+    if (call.error) { return blasStatus(call.error); }
+    Description* d = find<Description>(description);
+    if (!d || bytes != 4) { return InvalidStatus; }
+    switch (attribute) // cublasLtMatmulDescAttributes_t
+    {
+        case 3: std::memcpy(&d->transposeA, value, 4); return 0;
+        case 4: std::memcpy(&d->transposeB, value, 4); return 0;
+        default: return NotSupported;
+    }
+}
+HOST_CUDA int cublasLtMatrixLayoutCreate(void** layout, int type, std::uint64_t rows, std::uint64_t columns, std::int64_t ld)
+{
+    Call call(Need::Nothing);
+    if (call.error) { return blasStatus(call.error); }
+    Layout* l = make<Layout>();
+    l->type = type;
+    l->rows = rows;
+    l->columns = columns;
+    l->ld = ld;
+    *layout = l;
+    return 0;
+}
+HOST_CUDA int cublasLtMatrixLayoutDestroy(void* layout) { return release<Layout>(layout); }
+HOST_CUDA int cublasLtMatmulPreferenceCreate(void** preference)
+{
+    Call call(Need::Nothing);
+    if (call.error) { return blasStatus(call.error); }
+    *preference = make<Preference>();
+    return 0;
+}
+HOST_CUDA int cublasLtMatmulPreferenceDestroy(void* preference) { return release<Preference>(preference); }
+HOST_CUDA int cublasLtMatmulPreferenceSetAttribute(void* preference, int attribute, const void* value, std::size_t bytes)
+{
+    Call call(Need::Nothing);
+    if (call.error) { return blasStatus(call.error); }
+    Preference* p = find<Preference>(preference);
+    if (!p || attribute != 1 || bytes != 8) { return InvalidStatus; } // MAX_WORKSPACE_BYTES
+    std::memcpy(&p->workspaceBytes, value, 8);
+    return 0;
+}
+HOST_CUDA int cublasLtMatmulAlgoGetHeuristic(void* handle, void* description, void* a, void* b, void* c, void* d, void* preference, int asked,
+                                             Heuristic* results, int* found)
+{
+    Call call(Need::Nothing);
+    if (call.error) { return blasStatus(call.error); }
+    if (!find<BlasLt>(handle) || !find<Description>(description) || !find<Preference>(preference) || asked < 1) { return InvalidStatus; }
+    for (void* layout : {a, b, c, d})
+    {
+        if (!find<Layout>(layout)) { return InvalidStatus; }
+    }
+    results[0] = {};
+    *found = 1;
+    return 0;
+}
+HOST_CUDA int cublasLtMatmul(void* handle, void* description, const void* alpha, std::uint64_t a, void* layoutA, std::uint64_t b, void* layoutB,
+                             const void* beta, std::uint64_t c, void* layoutC, std::uint64_t d, void* layoutD, const void*, std::uint64_t workspace,
+                             std::size_t workspaceBytes, void* stream)
+{
+    Call call(Need::Context);
+    if (call.error) { return blasStatus(call.error); }
+    const Description* how = find<Description>(description);
+    const Layout *la = find<Layout>(layoutA), *lb = find<Layout>(layoutB), *lc = find<Layout>(layoutC), *ld = find<Layout>(layoutD);
+    Stream* on = findStream(stream);
+    if (!find<BlasLt>(handle) || !how || !la || !lb || !lc || !ld || !on) { return InvalidStatus; }
+    if (workspaceBytes && !insideAllocation(workspace, workspaceBytes)) { return InvalidStatus; }
+    const auto m = int(ld->rows), n = int(ld->columns), k = int(how->transposeA ? la->rows : la->columns);
+    if (int(how->transposeA ? la->columns : la->rows) != m || int(how->transposeB ? lb->rows : lb->columns) != n
+        || int(how->transposeB ? lb->columns : lb->rows) != k)
+    {
+        return InvalidStatus;
+    }
+    const bool wide = how->scale == R64F;
+    return gemm(*on, {how->transposeA, how->transposeB, m, n, k, wide ? scalar<double>(alpha) : scalar<float>(alpha),
+                      wide ? scalar<double>(beta) : scalar<float>(beta), {a, la->type, int(la->ld)}, {b, lb->type, int(lb->ld)},
+                      {c, lc->type, int(lc->ld)}, {d, ld->type, int(ld->ld)}});
+}

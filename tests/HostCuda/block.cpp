@@ -1,0 +1,316 @@
+// Runs a grid: blocks one after another, the threads of a block as fibers that give way at barriers and warp-wide operations.
+// A block in which every living thread waits for one that cannot come is reported, where a GPU would hang.
+#include "hostcuda.h"
+#include "host_device.h"
+#include <csetjmp>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <sys/mman.h>
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+#if !defined(__x86_64__)
+#include <ucontext.h>
+#endif
+
+namespace tillerhost
+{
+uint3 currentThread, currentBlock, blockSize, gridSize;
+
+namespace
+{
+constexpr std::size_t stackBytes = 256 << 10, stackGuard = 4096;
+
+struct Context
+{
+#if defined(__x86_64__)
+    void* stackPointer = nullptr;
+#else
+    ucontext_t context;
+#endif
+    void* shadow = nullptr; // AddressSanitizer's
+};
+
+enum class Wait : unsigned char { Ready, Barrier, Warp, Done };
+
+struct Thread
+{
+    Context context;
+    char* stack = nullptr;
+    uint3 index;
+    Wait wait;
+    unsigned mask;
+    WarpOperation operation;
+    Exchange exchange;
+};
+
+Context scheduler;
+std::vector<Thread> threads;
+Thread* running = nullptr;
+unsigned living, atBarrier, count;
+const KernelEntry* kernelRunning;
+void** parametersRunning;
+void* sharedRunning;
+const void* schedulerStack;
+std::size_t schedulerStackBytes;
+
+thread_local bool inKernel = false;
+thread_local sigjmp_buf faultReturn;
+void* faultAddress;
+struct sigaction previousSegv, previousBus;
+
+#if defined(__x86_64__)
+// Saves the callee-saved registers of System V's x86-64 ABI on the old stack and takes them from the new one.
+extern "C" void tillerHostSwitch(void** save, void* load);
+asm(R"(
+.text
+.globl tillerHostSwitch
+.hidden tillerHostSwitch
+.type tillerHostSwitch, @function
+tillerHostSwitch:
+    pushq %rbp
+    pushq %rbx
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, (%rdi)
+    movq %rsi, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    ret
+.size tillerHostSwitch, .-tillerHostSwitch
+)");
+#endif
+
+void switchContext(Context& from, Context& to, [[maybe_unused]] const void* bottom, [[maybe_unused]] std::size_t bytes, [[maybe_unused]] bool last)
+{
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_start_switch_fiber(last ? nullptr : &from.shadow, bottom, bytes);
+#endif
+#if defined(__x86_64__)
+    tillerHostSwitch(&from.stackPointer, to.stackPointer);
+#else
+    swapcontext(&from.context, &to.context);
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_finish_switch_fiber(from.shadow, nullptr, nullptr);
+#endif
+}
+
+void toScheduler(bool last) { switchContext(running->context, scheduler, schedulerStack, schedulerStackBytes, last); }
+
+void releaseBarrier()
+{
+    for (unsigned i = 0; i < count; i++)
+    {
+        if (threads[i].wait == Wait::Barrier) { threads[i].wait = Wait::Ready; }
+    }
+    atBarrier = 0;
+}
+
+void threadMain()
+{
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_finish_switch_fiber(nullptr, &schedulerStack, &schedulerStackBytes);
+#endif
+    kernelRunning->invoke(kernelRunning->function, parametersRunning);
+    running->wait = Wait::Done;
+    if (--living > 0 && atBarrier == living) { releaseBarrier(); }
+    toScheduler(true);
+    std::abort();
+}
+
+void prepare(Thread& thread)
+{
+    if (!thread.stack)
+    {
+        void* mapped = mmap(nullptr, stackBytes + stackGuard, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (mapped == MAP_FAILED) { fault(OutOfMemory, "no memory for the stack of a kernel thread"); }
+        mprotect(mapped, stackGuard, PROT_NONE);
+        thread.stack = static_cast<char*>(mapped) + stackGuard;
+    }
+    thread.wait = Wait::Ready;
+    thread.context.shadow = nullptr;
+#if defined(__x86_64__)
+    // Six zero registers, the address to return to, and a slot that makes rsp = 8 mod 16 on entry.
+    void** top = reinterpret_cast<void**>(thread.stack + stackBytes);
+    top[-1] = nullptr;
+    top[-2] = reinterpret_cast<void*>(&threadMain);
+    for (int i = 3; i <= 8; i++) { top[-i] = nullptr; }
+    thread.context.stackPointer = top - 8;
+#else
+    getcontext(&thread.context.context);
+    thread.context.context.uc_stack = {thread.stack, 0, stackBytes};
+    makecontext(&thread.context.context, &threadMain, 0);
+#endif
+}
+
+void runBlock(const unsigned block[3])
+{
+    count = living = block[0] * block[1] * block[2];
+    atBarrier = 0;
+    for (unsigned i = 0; i < count; i++)
+    {
+        prepare(threads[i]);
+        threads[i].index = {i % block[0], i / block[0] % block[1], i / (block[0] * block[1])};
+    }
+    while (living > 0)
+    {
+        bool moved = false;
+        for (unsigned i = 0; i < count; i++)
+        {
+            if (threads[i].wait != Wait::Ready) { continue; }
+            moved = true;
+            running = &threads[i];
+            currentThread = running->index;
+            switchContext(scheduler, running->context, running->stack, stackBytes, false);
+        }
+        if (!moved) { fault(LaunchFailed, "threads wait at a barrier or warp operation that the others never reach"); }
+    }
+}
+
+void onFault(int signal, siginfo_t* info, void* context)
+{
+    if (inKernel)
+    {
+        faultAddress = info->si_addr;
+        siglongjmp(faultReturn, IllegalAddress);
+    }
+    const struct sigaction& previous = signal == SIGBUS ? previousBus : previousSegv;
+    if (previous.sa_flags & SA_SIGINFO) { previous.sa_sigaction(signal, info, context); }
+    else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) { previous.sa_handler(signal); }
+    else
+    {
+        sigaction(signal, &previous, nullptr); // the access happens again and ends the process as it would have without this library
+    }
+}
+
+void catchFaults()
+{
+    static const bool once = []
+    {
+        struct sigaction action = {};
+        action.sa_sigaction = &onFault;
+        action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+        sigemptyset(&action.sa_mask);
+        sigaction(SIGSEGV, &action, &previousSegv);
+        sigaction(SIGBUS, &action, &previousBus);
+        return true;
+    }();
+    (void)once;
+}
+}
+
+void fault(int code, const char* what)
+{
+    std::fprintf(stderr, "tiller host CUDA: %s, block (%u, %u, %u): %s\n", kernelRunning->name, currentBlock.x, currentBlock.y, currentBlock.z, what);
+    siglongjmp(faultReturn, code);
+}
+
+void blockBarrier()
+{
+    if (++atBarrier == living)
+    {
+        running->wait = Wait::Barrier;
+        releaseBarrier();
+        return;
+    }
+    running->wait = Wait::Barrier;
+    toScheduler(false);
+}
+
+unsigned laneId() { return unsigned(running - threads.data()) % 32; }
+Exchange& exchange() { return running->exchange; }
+void* dynamicShared() { return sharedRunning; }
+
+void warpOperation(unsigned mask, WarpOperation operation)
+{
+    const unsigned self = unsigned(running - threads.data()), first = self & ~31u;
+    if (!(mask >> (self & 31) & 1)) { fault(LaunchFailed, "a thread calls a warp operation whose mask leaves it out"); }
+    running->mask = mask;
+    running->operation = operation;
+    running->wait = Wait::Warp;
+    Exchange* lanes[32] = {};
+    bool complete = true;
+    for (unsigned lane = 0; lane < 32; lane++)
+    {
+        if (!(mask >> lane & 1)) { continue; }
+        if (first + lane >= count || threads[first + lane].wait == Wait::Done)
+        {
+            fault(LaunchFailed, "a warp operation's mask names a lane that has ended or never was");
+        }
+        const Thread& other = threads[first + lane];
+        complete &= other.wait == Wait::Warp && other.mask == mask && other.operation == operation;
+        lanes[lane] = &threads[first + lane].exchange;
+    }
+    if (!complete)
+    {
+        toScheduler(false);
+        return;
+    }
+    operation(lanes, mask);
+    for (unsigned lane = 0; lane < 32; lane++)
+    {
+        if (mask >> lane & 1) { threads[first + lane].wait = Wait::Ready; }
+    }
+}
+
+int runGrid(const KernelEntry& kernel, void** parameters, const unsigned grid[3], const unsigned block[3], std::size_t sharedBytes)
+{
+    catchFaults();
+    if (threads.empty()) { threads.resize(1024); }
+    // NaN before each block; past its end a pattern that is checked, or bytes that AddressSanitizer guards.
+    std::unique_ptr<void, decltype(&std::free)> shared(std::aligned_alloc(128, (sharedBytes + 127) / 128 * 128 + 128), &std::free);
+    char* const sharedEnd = static_cast<char*>(shared.get()) + (sharedBytes + 127) / 128 * 128;
+    kernelRunning = &kernel;
+    parametersRunning = parameters;
+    sharedRunning = sharedEnd - (sharedBytes + 15) / 16 * 16;
+    blockSize = {block[0], block[1], block[2]};
+    gridSize = {grid[0], grid[1], grid[2]};
+    std::memset(sharedEnd, 0xA5, 128);
+#if defined(__SANITIZE_ADDRESS__)
+    __asan_poison_memory_region(sharedEnd, 128);
+#endif
+    const int faulted = sigsetjmp(faultReturn, 1);
+    if (faulted == 0)
+    {
+        inKernel = true;
+        for (unsigned z = 0; z < grid[2]; z++)
+        {
+            for (unsigned y = 0; y < grid[1]; y++)
+            {
+                for (unsigned x = 0; x < grid[0]; x++)
+                {
+                    std::memset(sharedRunning, 0xFF, sharedBytes);
+                    currentBlock = {x, y, z};
+                    runBlock(block);
+                }
+            }
+        }
+#if !defined(__SANITIZE_ADDRESS__)
+        for (int i = 0; i < 128; i++)
+        {
+            if (static_cast<unsigned char>(sharedEnd[i]) != 0xA5) { fault(IllegalAddress, "a write past the end of dynamic shared memory"); }
+        }
+#endif
+    }
+    inKernel = false;
+    if (faultAddress)
+    {
+        std::fprintf(stderr, "tiller host CUDA: %s, block (%u, %u, %u) thread (%u, %u, %u): illegal access to %p\n", kernel.name, currentBlock.x,
+                     currentBlock.y, currentBlock.z, currentThread.x, currentThread.y, currentThread.z, faultAddress);
+        faultAddress = nullptr;
+    }
+#if defined(__SANITIZE_ADDRESS__)
+    __asan_unpoison_memory_region(sharedEnd, 128);
+#endif
+    return raise(faulted == 0 ? checkGuards() : faulted);
+}
+}

@@ -1,0 +1,245 @@
+// The driver's start, devices, primary context and errors, and the switches that tests turn.
+#include "hostcuda.h"
+#include <cstring>
+
+using namespace tillerhost;
+
+namespace
+{
+// A non-null CUcontext; there is one device and so one primary context.
+char primary;
+thread_local void* current = nullptr;
+
+struct Named
+{
+    int code;
+    const char* name;
+    const char* meaning;
+};
+constexpr Named names[] = {
+    {0, "CUDA_SUCCESS", "no error"},
+    {1, "CUDA_ERROR_INVALID_VALUE", "invalid argument"},
+    {2, "CUDA_ERROR_OUT_OF_MEMORY", "out of memory"},
+    {3, "CUDA_ERROR_NOT_INITIALIZED", "initialization error"},
+    {46, "CUDA_ERROR_DEVICE_UNAVAILABLE", "CUDA-capable device(s) is/are busy or unavailable"},
+    {100, "CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected"},
+    {101, "CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal"},
+    {200, "CUDA_ERROR_INVALID_IMAGE", "device kernel image is invalid"},
+    {201, "CUDA_ERROR_INVALID_CONTEXT", "invalid device context"},
+    {209, "CUDA_ERROR_NO_BINARY_FOR_GPU", "no kernel image is available for execution on the device"},
+    {214, "CUDA_ERROR_ECC_UNCORRECTABLE", "uncorrectable ECC error encountered"},
+    {220, "CUDA_ERROR_NVLINK_UNCORRECTABLE", "uncorrectable NVLink error detected during the execution"},
+    {400, "CUDA_ERROR_INVALID_HANDLE", "invalid resource handle"},
+    {401, "CUDA_ERROR_ILLEGAL_STATE", "the operation cannot be performed in the present state"},
+    {500, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
+    {600, "CUDA_ERROR_NOT_READY", "device not ready"},
+    {700, "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered"},
+    {702, "CUDA_ERROR_LAUNCH_TIMEOUT", "the launch timed out and was terminated"},
+    {710, "CUDA_ERROR_ASSERT", "device-side assert triggered"},
+    {716, "CUDA_ERROR_MISALIGNED_ADDRESS", "misaligned address"},
+    {719, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
+    {900, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", "operation not permitted when stream is capturing"},
+    {901, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED", "operation failed due to a previous error during capture"},
+    {910, "CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE", "the graph update was not performed because it included changes which violated constraints"},
+};
+
+const Named* named(int code)
+{
+    for (const Named& n : names)
+    {
+        if (n.code == code) { return &n; }
+    }
+    return nullptr;
+}
+}
+
+namespace tillerhost
+{
+State& state()
+{
+    static State& only = *new State; // outlives every static destructor of the process
+    return only;
+}
+
+bool isSticky(int code)
+{
+    switch (code)
+    {
+        case 214: case 220: case 700: case 702: case 710: case 714: case 715: case 716: case 717: case 718: case 719: return true;
+        default: return false;
+    }
+}
+
+int raise(int code)
+{
+    if (isSticky(code) && !state().sticky) { state().sticky = code; }
+    return code;
+}
+
+Call::Call(Need need) : lock(state().lock), error(Success)
+{
+    State& s = state();
+    s.calls++;
+    if (s.failAt > 0 && --s.failAt == 0) { error = raise(s.failCode); }
+    else if (s.sticky && need != Need::Nothing) { error = s.sticky; }
+    else if (!s.initialized && need != Need::Nothing) { error = NotInitialized; }
+    else if (need == Need::Context && (!current || s.contexts == 0)) { error = InvalidContext; }
+}
+}
+
+HOST_CUDA int cuInit(unsigned)
+{
+    Call call(Need::Nothing);
+    if (call.error) { return call.error; }
+    if (state().devices == 0) { return NoDevice; }
+    state().initialized = true;
+    return Success;
+}
+HOST_CUDA int cuDriverGetVersion(int* version)
+{
+    Call call(Need::Nothing);
+    *version = state().driverVersion;
+    return call.error;
+}
+HOST_CUDA int cuDeviceGetCount(int* count)
+{
+    Call call(Need::Driver);
+    *count = state().devices;
+    return call.error;
+}
+HOST_CUDA int cuDeviceGet(int* device, int ordinal)
+{
+    Call call(Need::Driver);
+    if (call.error) { return call.error; }
+    if (ordinal < 0 || ordinal >= state().devices) { return InvalidDevice; }
+    *device = ordinal;
+    return Success;
+}
+HOST_CUDA int cuDeviceGetName(char* name, int bytes, int)
+{
+    Call call(Need::Driver);
+    if (call.error) { return call.error; }
+    if (bytes <= 0) { return InvalidValue; }
+    std::strncpy(name, "Tiller host CUDA (not a GPU)", std::size_t(bytes) - 1);
+    name[bytes - 1] = 0;
+    return Success;
+}
+HOST_CUDA int cuDeviceTotalMem_v2(std::size_t* bytes, int)
+{
+    Call call(Need::Driver);
+    *bytes = state().deviceBytesAllowed;
+    return call.error;
+}
+HOST_CUDA int cuDeviceGetAttribute(int* value, int attribute, int)
+{
+    Call call(Need::Driver);
+    if (call.error) { return call.error; }
+    switch (attribute) // CUdevice_attribute; the sizes are an sm_90's, two multiprocessors
+    {
+        case 1: *value = 1024; break;          // MAX_THREADS_PER_BLOCK
+        case 8: *value = 48 << 10; break;      // MAX_SHARED_MEMORY_PER_BLOCK
+        case 10: *value = 32; break;           // WARP_SIZE
+        case 16: *value = 2; break;            // MULTIPROCESSOR_COUNT
+        case 38: *value = 50 << 20; break;     // L2_CACHE_SIZE
+        case 39: *value = 2048; break;         // MAX_THREADS_PER_MULTIPROCESSOR
+        case 75: *value = 9; break;            // COMPUTE_CAPABILITY_MAJOR
+        case 76: *value = 0; break;            // COMPUTE_CAPABILITY_MINOR
+        case 81: *value = 228 << 10; break;    // MAX_SHARED_MEMORY_PER_MULTIPROCESSOR
+        case 97: *value = 227 << 10; break;    // MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
+        default: *value = 0; break;
+    }
+    return Success;
+}
+HOST_CUDA int cuDevicePrimaryCtxRetain(void** context, int device)
+{
+    Call call(Need::Driver);
+    if (call.error) { return call.error; }
+    if (device < 0 || device >= state().devices) { return InvalidDevice; }
+    state().contexts++;
+    *context = &primary;
+    return Success;
+}
+HOST_CUDA int cuDevicePrimaryCtxRelease_v2(int)
+{
+    Call call(Need::Release);
+    if (state().contexts == 0) { return InvalidContext; }
+    state().contexts--;
+    return call.error;
+}
+HOST_CUDA int cuCtxSetCurrent(void* context)
+{
+    Call call(Need::Driver);
+    if (call.error) { return call.error; }
+    if (context && (context != &primary || state().contexts == 0)) { return InvalidContext; }
+    current = context;
+    return Success;
+}
+HOST_CUDA int cuCtxGetCurrent(void** context)
+{
+    Call call(Need::Driver);
+    *context = current;
+    return call.error;
+}
+HOST_CUDA int cuCtxSynchronize()
+{
+    Call call(Need::Context);
+    return call.error ? call.error : forbiddenByCapture() ? CaptureUnsupported : Success;
+}
+HOST_CUDA int cuGetErrorName(int code, const char** text)
+{
+    const Named* n = named(code);
+    *text = n ? n->name : nullptr;
+    return n ? Success : InvalidValue;
+}
+HOST_CUDA int cuGetErrorString(int code, const char** text)
+{
+    const Named* n = named(code);
+    *text = n ? n->meaning : nullptr;
+    return n ? Success : InvalidValue;
+}
+
+// Memory, pinned memory, contexts, streams, events, modules, graphs and library handles that were made and not released.
+HOST_CUDA std::int64_t tillerHostCudaLiveAllocations()
+{
+    const std::lock_guard lock(state().lock);
+    return std::int64_t(liveMemory() + state().objects.size() + std::size_t(state().contexts));
+}
+HOST_CUDA std::int64_t tillerHostCudaCalls()
+{
+    const std::lock_guard lock(state().lock);
+    return state().calls;
+}
+// The n-th call from now (1 is the next) fails with this CUresult; 0 takes it back.
+HOST_CUDA void tillerHostCudaFailAt(std::int64_t n, int code)
+{
+    const std::lock_guard lock(state().lock);
+    state().failAt = n;
+    state().failCode = code;
+}
+HOST_CUDA void tillerHostCudaSetDriverVersion(int version)
+{
+    const std::lock_guard lock(state().lock);
+    state().driverVersion = version;
+}
+HOST_CUDA void tillerHostCudaSetDeviceCount(int count)
+{
+    const std::lock_guard lock(state().lock);
+    state().devices = count;
+}
+HOST_CUDA void tillerHostCudaSetMemory(std::int64_t bytes)
+{
+    const std::lock_guard lock(state().lock);
+    state().deviceBytesAllowed = std::size_t(bytes);
+}
+// What the end of the process does on a GPU: sticky errors, switches and counters go; what is alive stays alive.
+HOST_CUDA void tillerHostCudaReset()
+{
+    const std::lock_guard lock(state().lock);
+    State& s = state();
+    s.sticky = s.failCode = 0;
+    s.calls = s.failAt = 0;
+    s.initialized = false;
+    s.driverVersion = 13000;
+    s.devices = 1;
+    s.deviceBytesAllowed = std::size_t(8) << 30;
+}

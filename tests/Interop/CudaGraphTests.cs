@@ -1,0 +1,140 @@
+using Tiller.Interop;
+
+namespace Tiller.Tests.Interop;
+
+public class CudaGraphTests : HostCudaTest
+{
+    [Test]
+    public void AGraphRunsWhatWasCapturedEachTimeItIsLaunched()
+    {
+        using var job = new Job();
+        using CudaGraph graph = job.Stream.Capture(() => job.Add(1));
+        Assert.That(job.Read(), Is.All.Zero, "a capture runs nothing");
+        Assert.That(graph.NodeCount, Is.EqualTo(2));
+        using CudaGraphExec exec = graph.Instantiate();
+        exec.Upload(job.Stream);
+        for (int i = 0; i < 3; i++)
+        {
+            exec.Launch(job.Stream);
+        }
+
+        Assert.That(job.Read(), Is.All.EqualTo(6));
+    }
+
+    [Test]
+    public void AnUpdateTakesNewParametersAndRefusesAnotherShape()
+    {
+        using var job = new Job();
+        using CudaGraph first = job.Stream.Capture(() => job.Add(1)), second = job.Stream.Capture(() => job.Add(10));
+        using CudaGraph longer = job.Stream.Capture(() =>
+        {
+            job.Add(1);
+            job.Add(1);
+        });
+        using CudaGraphExec exec = first.Instantiate();
+        Assert.That(exec.TryUpdate(second), Is.True);
+        Assert.That(exec.TryUpdate(longer), Is.False);
+        exec.Launch(job.Stream);
+        Assert.That(job.Read(), Is.All.EqualTo(20));
+    }
+
+    [Test]
+    public void AForbiddenCallBreaksTheCaptureAndTheStreamWorksAfterwards()
+    {
+        using var job = new Job();
+        Assert.That(() => job.Stream.Capture(() => new CudaDeviceVariable<float>(job.Context, 1).Dispose()),
+            Throws.TypeOf<CudaException>().With.Property("Code").EqualTo(900));
+        job.Stream.BeginCapture();
+        Assert.That(job.Stream.IsCapturing, Is.True);
+        Assert.That(job.Stream.Synchronize, Throws.TypeOf<CudaException>().With.Property("Code").EqualTo(900));
+        Assert.That(job.Stream.EndCapture, Throws.TypeOf<CudaException>().With.Property("Code").EqualTo(901));
+        Assert.That(job.Stream.IsCapturing, Is.False);
+        job.Add(1);
+        Assert.That(job.Read(), Is.All.EqualTo(2));
+    }
+
+    [Test]
+    public void AnEventBringsASecondStreamIntoTheCapture()
+    {
+        using var job = new Job();
+        using var side = new CudaStream(job.Context);
+        using CudaEvent fork = new(job.Context, timing: false), join = new(job.Context, timing: false);
+        using CudaGraph graph = job.Stream.Capture(() =>
+        {
+            fork.Record(job.Stream);
+            side.WaitFor(fork);
+            job.Add(1, side);
+            join.Record(side);
+            job.Stream.WaitFor(join);
+            job.Add(1);
+        });
+        Assert.That(graph.NodeCount, Is.EqualTo(4));
+        using CudaGraphExec exec = graph.Instantiate();
+        exec.Launch(job.Stream);
+        Assert.That(job.Read(), Is.All.EqualTo(4));
+    }
+
+    [Test]
+    public void EventsMeasureTime()
+    {
+        using var job = new Job();
+        using CudaEvent start = new(job.Context), end = new(job.Context), untimed = new(job.Context, timing: false);
+        start.Record(job.Stream);
+        Thread.Sleep(20);
+        end.Record(job.Stream);
+        end.Synchronize();
+        Assert.That(CudaEvent.ElapsedMs(start, end), Is.GreaterThan(15).And.LessThan(60_000));
+        Assert.That(() => CudaEvent.ElapsedMs(start, untimed), Throws.TypeOf<CudaException>());
+        Assert.That(job.Stream.Query(), Is.True);
+    }
+
+    /// <summary>x += 2 · amount, as two kernels, over 100 elements that start at zero.</summary>
+    private sealed class Job : IDisposable
+    {
+        private const int N = 100;
+        private readonly CudaModule module;
+        private readonly CudaKernel kernel;
+        private readonly CudaDeviceVariable<float> x, ones;
+
+        public Job()
+        {
+            Context = new PrimaryContext();
+            Stream = new CudaStream(Context);
+            module = HostCuda.Load(Context, "vector_add.cu");
+            kernel = module.GetKernel("tillerTestVectorAdd");
+            x = new CudaDeviceVariable<float>(Context, N);
+            ones = new CudaDeviceVariable<float>(Context, N);
+            x.ClearAsync(Stream);
+            ones.FillAsync(1, Stream);
+        }
+
+        public PrimaryContext Context { get; }
+
+        public CudaStream Stream { get; }
+
+        public void Add(float amount, CudaStream? stream = null)
+        {
+            for (int i = 0; i < 2; i++)
+            {
+                CudaKernelTests.Add(kernel, stream ?? Stream, x.DevicePointer, x.DevicePointer, ones.DevicePointer, amount, N);
+            }
+        }
+
+        public float[] Read()
+        {
+            Stream.Synchronize();
+            float[] values = new float[N];
+            x.CopyToHost(values);
+            return values;
+        }
+
+        public void Dispose()
+        {
+            ones.Dispose();
+            x.Dispose();
+            module.Dispose();
+            Stream.Dispose();
+            Context.Dispose();
+        }
+    }
+}

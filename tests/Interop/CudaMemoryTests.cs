@@ -1,0 +1,105 @@
+using Tiller.Interop;
+
+namespace Tiller.Tests.Interop;
+
+public class CudaMemoryTests : HostCudaTest
+{
+    [TestCase(1)]
+    [TestCase(31)]
+    [TestCase(1023)]
+    [TestCase(4097)]
+    public void ValuesComeBack(int length)
+    {
+        using var context = new PrimaryContext();
+        using var stream = new CudaStream(context);
+        using var a = new CudaDeviceVariable<double>(context, length, "a");
+        using var b = new CudaDeviceVariable<double>(context, length, "b");
+        using var up = new CudaPinnedHostMemory<double>(context, length);
+        using var down = new CudaPinnedHostMemory<double>(context, length);
+        Assert.That(up.IsPinned, Is.True);
+        double[] values = [.. Enumerable.Range(0, length).Select(i => Math.Sqrt(i))];
+        values.CopyTo(up.Span());
+        a.CopyToDeviceAsync(up, 0, 0, length, stream);
+        b.CopyFromDeviceAsync(a, 0, 0, length, stream);
+        b.CopyToHostAsync(down, 0, 0, length, stream);
+        stream.Synchronize();
+        Assert.That(down.Span().ToArray(), Is.EqualTo(values));
+
+        b.ClearAsync(stream);
+        b.CopyToDevice([7], length - 1);
+        double[] result = new double[length];
+        b.CopyToHost(result);
+        Assert.That(result[..^1], Is.All.Zero);
+        Assert.That(result[^1], Is.EqualTo(7));
+    }
+
+    [Test]
+    public void AFillSetsEveryElement()
+    {
+        using var context = new PrimaryContext();
+        using var stream = new CudaStream(context);
+        using var x = new CudaDeviceVariable<float>(context, 33);
+        x.FillAsync(1.5f, stream);
+        float[] values = new float[33];
+        x.CopyToHost(values);
+        Assert.That(values, Is.All.EqualTo(1.5f));
+    }
+
+    [Test]
+    public void WhatWasNeverWrittenIsNaN()
+    {
+        using var context = new PrimaryContext();
+        using var x = new CudaDeviceVariable<float>(context, 5);
+        float[] values = new float[5];
+        x.CopyToHost(values);
+        Assert.That(values, Is.All.NaN);
+    }
+
+    [Test]
+    public void RangesOutsideAreRefusedBeforeTheDriver()
+    {
+        using var context = new PrimaryContext();
+        using var x = new CudaDeviceVariable<float>(context, 5);
+        using var pinned = new CudaPinnedHostMemory<float>(context, 4);
+        using var stream = new CudaStream(context);
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(() => x.CopyToDevice(new float[6]), Throws.TypeOf<ArgumentOutOfRangeException>());
+            Assert.That(() => x.CopyToHost(new float[3], 3), Throws.TypeOf<ArgumentOutOfRangeException>());
+            Assert.That(() => x.CopyToDeviceAsync(pinned, 0, 0, 5, stream), Throws.TypeOf<ArgumentOutOfRangeException>());
+            Assert.That(() => x.PointerTo(6), Throws.TypeOf<ArgumentOutOfRangeException>());
+            Assert.That(() => new CudaDeviceVariable<float>(context, 0), Throws.TypeOf<ArgumentOutOfRangeException>());
+        }
+    }
+
+    [Test]
+    public void OutOfMemorySaysNeedAndHaveAndLeavesTheDeviceUsable()
+    {
+        HostCuda.SetMemory(1 << 20);
+        using var context = new PrimaryContext();
+        using var kept = new CudaDeviceVariable<byte>(context, 1 << 19);
+        var e = Assert.Throws<CudaOutOfMemoryException>(() => new CudaDeviceVariable<byte>(context, (1 << 19) + 1, "model.layers.3"))!;
+        Assert.That(e.Fault, Is.EqualTo(
+            new CudaFault("cuMemAlloc_v2", 2, "CUDA_ERROR_OUT_OF_MEMORY", "model.layers.3", (1 << 19) + 1, 1 << 19, 1 << 20)));
+        Assert.That(e.Message, Does.Contain("model.layers.3"));
+        using var smaller = new CudaDeviceVariable<byte>(context, 1 << 19);
+        Assert.That(context.GetMemoryInfo(), Is.EqualTo((0L, 1L << 20)));
+    }
+
+    [Test]
+    public void PinnedMemoryThatIsRefusedBecomesPageable()
+    {
+        using var context = new PrimaryContext();
+        HostCuda.FailAt(2, 2);
+        using var memory = new CudaPinnedHostMemory<int>(context, 100);
+        Assert.That(memory.IsPinned, Is.False);
+        using var stream = new CudaStream(context);
+        using var device = new CudaDeviceVariable<int>(context, 100);
+        memory.Span().Fill(3);
+        device.CopyToDeviceAsync(memory, 0, 0, 100, stream);
+        stream.Synchronize();
+        int[] values = new int[100];
+        device.CopyToHost(values);
+        Assert.That(values, Is.All.EqualTo(3));
+    }
+}

@@ -1,0 +1,132 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+using Tiller.Interop;
+
+namespace Tiller.Tests.Interop;
+
+/// <summary>
+/// The host CUDA, built by cmake on first use and put before every other CUDA library of the process, with the switches that it has for tests.
+/// </summary>
+internal static unsafe class HostCuda
+{
+    private static readonly Lazy<string> Build = new(() => BuildInto("hostcuda"));
+    private static readonly Lazy<nint> Library = new(() => NativeLibrary.Load(Path.Combine(Build.Value, "lib", "libtillerhostcuda.so")));
+
+    /// <summary>The folder with libcuda.so.1 and the others.</summary>
+    public static string Folder => Path.Combine(Build.Value, "lib");
+
+    public static long LiveAllocations => ((delegate* unmanaged<long>)Export("tillerHostCudaLiveAllocations"))();
+
+    public static long Calls => ((delegate* unmanaged<long>)Export("tillerHostCudaCalls"))();
+
+    /// <summary>Builds the library, or skips the test with the reason; points the resolver at it.</summary>
+    public static void Require()
+    {
+        _ = Library.Value;
+        Environment.SetEnvironmentVariable(CudaLibraryResolver.FolderVariable, Folder);
+        Reset();
+    }
+
+    public static void FailAt(long n, int code) => ((delegate* unmanaged<long, int, void>)Export("tillerHostCudaFailAt"))(n, code);
+
+    public static void SetDriverVersion(int version) => ((delegate* unmanaged<int, void>)Export("tillerHostCudaSetDriverVersion"))(version);
+
+    public static void SetDeviceCount(int count) => ((delegate* unmanaged<int, void>)Export("tillerHostCudaSetDeviceCount"))(count);
+
+    public static void SetMemory(long bytes) => ((delegate* unmanaged<long, void>)Export("tillerHostCudaSetMemory"))(bytes);
+
+    public static void Reset() => ((delegate* unmanaged<void>)Export("tillerHostCudaReset"))();
+
+    /// <summary>Compiles and loads one of the test kernels' sources.</summary>
+    public static CudaModule Load(PrimaryContext context, string name)
+    {
+        string source = File.ReadAllText(Repository.Path("tests", "HostCuda", "kernels", name));
+        var headers = new Dictionary<string, string>(StringComparer.Ordinal)
+        {
+            ["platform.cuh"] = File.ReadAllText(Repository.Path("src", "Kernels", "platform.cuh")),
+        };
+        return new CudaModule(context, CudaRuntimeCompiler.Compile(name, source, headers, "sm_90").Image, name);
+    }
+
+    /// <summary>Configures and builds into artifacts/<paramref name="name"/>; gives back that folder.</summary>
+    public static string BuildInto(string name, params string[] definitions)
+    {
+        if (!OperatingSystem.IsLinux())
+        {
+            Assert.Ignore("The host CUDA is built on Linux only.");
+        }
+
+        foreach (string tool in (string[])["cmake", "g++"])
+        {
+            if (Run(tool, ["--version"]).ExitCode != 0)
+            {
+                Assert.Ignore($"The host CUDA needs {tool}, which is not installed: run tools/setup.sh.");
+            }
+        }
+
+        string folder = Repository.Path("artifacts", name);
+        Directory.CreateDirectory(folder);
+        using FileStream gate = Lock(folder + ".lock");
+        (int exitCode, string output) = Run("cmake", ["-S", Repository.Root, "-B", folder, .. definitions]);
+        if (exitCode != 0 && output.Contains("OPENBLAS", StringComparison.Ordinal))
+        {
+            Assert.Ignore("The host CUDA needs OpenBLAS, which is not installed: run tools/setup.sh.");
+        }
+
+        Assert.That(exitCode, Is.Zero, output);
+        (exitCode, output) = Run("cmake", ["--build", folder, "-j2"]);
+        Assert.That(exitCode, Is.Zero, output);
+        return folder;
+    }
+
+    public static (int ExitCode, string Output) Run(string program, string[] arguments)
+    {
+        var start = new ProcessStartInfo(program, arguments) { UseShellExecute = false, RedirectStandardOutput = true, RedirectStandardError = true };
+        try
+        {
+            using Process process = Process.Start(start)!;
+            Task<string> errors = process.StandardError.ReadToEndAsync();
+            string output = process.StandardOutput.ReadToEnd();
+            process.WaitForExit();
+            return (process.ExitCode, output + errors.GetAwaiter().GetResult());
+        }
+        catch (System.ComponentModel.Win32Exception e)
+        {
+            return (-1, e.Message);
+        }
+    }
+
+    private static nint Export(string name) => NativeLibrary.GetExport(Library.Value, name);
+
+    private static FileStream Lock(string file)
+    {
+        for (var waited = Stopwatch.StartNew(); ;)
+        {
+            try
+            {
+                return new FileStream(file, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+            }
+            catch (IOException) when (waited.Elapsed < TimeSpan.FromMinutes(10))
+            {
+                Thread.Sleep(200);
+            }
+        }
+    }
+}
+
+/// <summary>A test on the host CUDA: starts from a fresh device and leaves nothing alive on it.</summary>
+[NonParallelizable]
+public abstract class HostCudaTest
+{
+    [SetUp]
+    public void Start() => HostCuda.Require();
+
+    [TearDown]
+    public void NothingIsLeftAlive()
+    {
+        if (TestContext.CurrentContext.Result.Outcome.Status != NUnit.Framework.Interfaces.TestStatus.Skipped)
+        {
+            Assert.That(HostCuda.LiveAllocations, Is.Zero, "memory, streams, graphs, modules or contexts that nobody released");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+using System.Runtime.InteropServices;
+using System.Text.RegularExpressions;
+using Tiller.Interop;
+
+namespace Tiller.Tests.Interop;
+
+/// <summary>Every import resolves: in the host CUDA always, in NVIDIA's libraries where they are installed.</summary>
+[NonParallelizable]
+public partial class ImportTests
+{
+    private static IEnumerable<string> Libraries =>
+            [
+        CudaLibraryResolver.Driver, CudaLibraryResolver.Nvrtc, CudaLibraryResolver.Cublas, CudaLibraryResolver.CublasLt, CudaLibraryResolver.Cusolver,
+    ];
+
+    [TestCaseSource(nameof(Libraries))]
+    public void TheHostCudaHasEveryImport(string library)
+    {
+        HostCuda.Require();
+        Assert.That(Missing(CudaLibraryResolver.Find(library, HostCuda.Folder), library), Is.Empty);
+    }
+
+    [TestCaseSource(nameof(Libraries))]
+    public void NvidiasLibraryHasEveryImport(string library)
+    {
+        nint handle = 0;
+        try
+        {
+            handle = CudaLibraryResolver.Find(library, folder: null);
+        }
+        catch (CudaLibraryMissingException e)
+        {
+            Assert.Ignore($"Not on this machine: {e.Library}");
+        }
+
+        Assert.That(Missing(handle, library), Is.Empty);
+    }
+
+    private static string[] Missing(nint handle, string library)
+    {
+        string file = Repository.Path("src", "Interop", FileOf(library));
+        string[] imports = [.. Import().Matches(File.ReadAllText(file)).Select(m => m.Groups["name"].Value)];
+        Assert.That(imports, Has.Length.GreaterThan(7), $"the imports of {file}");
+        return [.. imports.Where(name => !NativeLibrary.TryGetExport(handle, name, out _))];
+    }
+
+    private static string FileOf(string library) => library switch
+    {
+        CudaLibraryResolver.Driver => "DriverApi.cs",
+        CudaLibraryResolver.Nvrtc => "NvrtcApi.cs",
+        CudaLibraryResolver.Cublas => "CublasApi.cs",
+        CudaLibraryResolver.CublasLt => "CublasLtApi.cs",
+        _ => "CusolverApi.cs",
+    };
+
+    [GeneratedRegex(@"static partial \w+ (?<name>\w+)\(", RegexOptions.ExplicitCapture, 5000)]
+    private static partial Regex Import();
+}
