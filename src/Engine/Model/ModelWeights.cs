@@ -1,3 +1,5 @@
+using System.Collections.Concurrent;
+using System.Runtime.ExceptionServices;
 using System.Runtime.InteropServices;
 using Tiller.Checkpoint;
 using Tiller.Tensors;
@@ -11,7 +13,8 @@ namespace Tiller.Model;
 internal sealed class ModelWeights : IDisposable
 {
     private const int AlignmentInBytes = 64;
-    private const int ChunkInBytes = 8 << 20;
+    private const int ChunkInBytes = 4 << 20;
+    private const int MaxReaders = 8;
 
     private readonly DeviceBuffer _memory;
 
@@ -55,19 +58,22 @@ internal sealed class ModelWeights : IDisposable
         var plan = new Plan(folder.Find, folder.Path, c);
         return Fill(ops, plan, c, memory =>
         {
-            byte[] staging = GC.AllocateUninitializedArray<byte>(ChunkInBytes);
             long done = 0;
-            foreach (var part in plan.Parts)
+            InParallel(plan, (part, at, size) =>
             {
-                for (long at = 0; at < part.Tensor.SizeInBytes; at += ChunkInBytes)
+                if (part.IsVector)
                 {
-                    cancellationToken.ThrowIfCancellationRequested();
-                    var chunk = staging.AsSpan(0, (int)Math.Min(ChunkInBytes, part.Tensor.SizeInBytes - at));
-                    folder.Read(part.Tensor, at, chunk);
-                    Put(ops, memory, part, at, chunk);
-                    progress?.Report(done += chunk.Length);
+                    byte[] bytes = new byte[size];
+                    folder.Read(part.Tensor, at, bytes);
+                    ops.Upload(MemoryMarshal.AsBytes<float>(Widen(part.Tensor.Type, bytes, part.Increment)), memory.Address + part.DestinationOf(at));
                 }
-            }
+                else
+                {
+                    ops.Fill(memory.Address + part.DestinationOf(at), size, bytes => folder.Read(part.Tensor, at, bytes));
+                }
+
+                progress?.Report(Interlocked.Add(ref done, size));
+            }, cancellationToken);
         });
     }
 
@@ -77,17 +83,19 @@ internal sealed class ModelWeights : IDisposable
         var plan = new Plan((name, shape) => Plan.Describe(name, type, shape), "random", c);
         return Fill(ops, plan, c, memory =>
         {
-            byte[] staging = GC.AllocateUninitializedArray<byte>(ChunkInBytes);
-            ulong state = 1;
-            foreach (var part in plan.Parts)
+            InParallel(plan, (part, at, size) =>
             {
-                for (long at = 0; at < part.Tensor.SizeInBytes; at += ChunkInBytes)
+                byte[] bytes = GC.AllocateUninitializedArray<byte>(size);
+                FillUniform(bytes, type, 2f / MathF.Sqrt(c.D), seed: (ulong)(part.Offset + at));
+                if (part.IsVector)
                 {
-                    var chunk = staging.AsSpan(0, (int)Math.Min(ChunkInBytes, part.Tensor.SizeInBytes - at));
-                    FillUniform(chunk, type, 2f / MathF.Sqrt(c.D), ref state);
-                    Put(ops, memory, part, at, chunk);
+                    ops.Upload(MemoryMarshal.AsBytes<float>(Widen(type, bytes, part.Increment)), memory.Address + part.DestinationOf(at));
                 }
-            }
+                else
+                {
+                    ops.Upload(bytes, memory.Address + part.DestinationOf(at));
+                }
+            }, CancellationToken.None);
         });
     }
 
@@ -111,22 +119,28 @@ internal sealed class ModelWeights : IDisposable
         }
     }
 
-    private static void Put(Ops ops, DeviceBuffer memory, Part part, long at, ReadOnlySpan<byte> chunk)
+    /// <summary>Every tensor in chunks, several at once: one thread cannot keep up with the page cache.</summary>
+    private static void InParallel(Plan plan, Action<Part, long, int> body, CancellationToken cancellationToken)
     {
-        if (part.IsVector)
+        var chunks = from part in plan.Parts
+                     from i in Enumerable.Range(0, (int)((part.Tensor.SizeInBytes + ChunkInBytes - 1) / ChunkInBytes))
+                     let at = (long)i * ChunkInBytes
+                     select (part, at, size: (int)Math.Min(ChunkInBytes, part.Tensor.SizeInBytes - at));
+        var options = new ParallelOptions { CancellationToken = cancellationToken, MaxDegreeOfParallelism = Math.Min(Environment.ProcessorCount, MaxReaders) };
+        try
         {
-            float[] values = Widen(part.Tensor.Type, chunk, part.Increment);
-            ops.Upload(MemoryMarshal.AsBytes<float>(values), memory.Address + (nint)(part.Offset + (at * 8 / part.Tensor.Type.BitsPerElement() * sizeof(float))));
+            Parallel.ForEach(Partitioner.Create(chunks, EnumerablePartitionerOptions.NoBuffering), options, chunk => body(chunk.part, chunk.at, chunk.size));
         }
-        else
+        catch (AggregateException e)
         {
-            ops.Upload(chunk, memory.Address + (nint)(part.Offset + at));
+            ExceptionDispatchInfo.Throw(e.InnerExceptions[0]);
         }
     }
 
     // Uniform in ±scale by a linear congruential generator: the values do not matter, only that they are finite and not all alike.
-    private static void FillUniform(Span<byte> bytes, TensorType type, float scale, ref ulong state)
+    private static void FillUniform(Span<byte> bytes, TensorType type, float scale, ulong seed)
     {
+        ulong state = (seed + 1) * 0x9E3779B97F4A7C15;
         if (type == TensorType.F32)
         {
             foreach (ref float value in MemoryMarshal.Cast<byte, float>(bytes))
@@ -167,7 +181,11 @@ internal sealed class ModelWeights : IDisposable
     }
 
     /// <summary>A stored tensor and the place it goes to.</summary>
-    private sealed record Part(TensorInfo Tensor, long Offset, bool IsVector, float Increment);
+    private sealed record Part(TensorInfo Tensor, long Offset, bool IsVector, float Increment)
+    {
+        /// <summary>Where byte <paramref name="at"/> of the tensor goes; vectors widen to float32.</summary>
+        public nint DestinationOf(long at) => (nint)(Offset + (IsVector ? at * 8 / Tensor.Type.BitsPerElement() * sizeof(float) : at));
+    }
 
     /// <summary>A matrix made of one or more stored tensors under each other.</summary>
     private sealed record Stack(long Offset, TensorType Type, int Rows, int Columns);
