@@ -15,7 +15,7 @@ internal sealed record DemoSetting(double Lambda, LayerRange? Layers)
     {
         DemoTask.Topic => new DemoSetting(1.75, null),
         DemoTask.Tone => new DemoSetting(3, null),
-        DemoTask.Honesty => new DemoSetting(1, null),
+        DemoTask.Honesty => new DemoSetting(1.25, null),
         DemoTask.Refusal => new DemoSetting(1, null),
         _ => throw new ArgumentOutOfRangeException(nameof(task), task, "Unknown task."),
     };
