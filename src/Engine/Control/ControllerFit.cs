@@ -111,11 +111,24 @@ public static class ControllerFit
                 Weights = options.Weights,
                 Cost = options.Cost == FitCost.State ? "state" : "feature",
                 Order = options.Order,
-                Residuals = [.. report.Steps.Select(s => s.Residual)],
-                Ranks = [.. report.Steps.Select(s => s.Rank)],
+                Residuals = PerLayer(s => s.Residual),
+                Ranks = PerLayer(s => s.Rank),
                 OpenLoop = [.. loop.Layers.Select(g => g.Open)],
             };
             return new FitResult(new Controller(method, source), report, loop, stages);
+
+            // Nothing is solved outside the horizon.
+            T[] PerLayer<T>(Func<RiccatiStep, T> value)
+                where T : struct
+            {
+                var all = new T[feature.L];
+                for (int i = 0; i < report.Steps.Count; i++)
+                {
+                    all[method.Layers.First + i] = value(report.Steps[i]);
+                }
+
+                return all;
+            }
         }
         finally
         {
