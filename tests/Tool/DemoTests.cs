@@ -9,7 +9,7 @@ namespace Tiller.Tests.Tool;
 /// </summary>
 public class DemoTests
 {
-    [TestCase("tone", 0.94, 1.25)]
+    [TestCase("tone", 0.94, 1.10)]
     [TestCase("honesty", 0.66, 1.10)]
     [TestCase("refusal", 0.89, 1.10)]
     public async Task Steering_reaches_the_prototype(string task, double score, double perplexityRatio)

@@ -53,7 +53,7 @@ public class FitTests
         await ExpectError([.. good[..^2], "--out", scratch["."]], ExitCode.BadInput, "is a folder");
         await ExpectError([.. good, "--layers", "4-10"], ExitCode.Usage, "0-9");
         await ExpectError([.. good, "--order", "129"], ExitCode.Usage, "128");
-        await ExpectError(["fit", "--model", scratch["."], .. good[3..]], ExitCode.BadInput, "config.json");
+        await ExpectError(["fit", "--model", scratch["."], .. good[3..]], ExitCode.BadInput, "model.safetensors");
         await ExpectError([.. good[..^4], "--negative", good[4], "--out", scratch["c.tiller"]], expected: null, "");
         Assert.That(scratch.Files, Has.None.Contain(".tiller"));
 
