@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Runtime.InteropServices;
 using Tiller.Checkpoint;
 using Tiller.Tensors;
@@ -43,6 +44,10 @@ internal sealed class ModelWeights : IDisposable
 
     /// <summary>Bytes on the device.</summary>
     public long SizeInBytes { get; }
+
+    /// <summary>Checks every tensor against <paramref name="c"/>; reads and allocates nothing.</summary>
+    /// <exception cref="CheckpointException">A tensor is missing, or of another shape or type.</exception>
+    public static void Check(CheckpointFolder folder, ModelConfig c) => _ = new Plan(folder, c);
 
     /// <summary>Checks every tensor against <paramref name="c"/>, then reads all of them.</summary>
     /// <param name="ops">Where to.</param>
@@ -129,6 +134,7 @@ internal sealed class ModelWeights : IDisposable
         public Plan(CheckpointFolder folder, ModelConfig c)
         {
             (_folder, _c) = (folder, c);
+            RequireNoMoreBlocks();
             int heads = c.H * c.E;
             int groups = c.G * c.E;
             Embedding = AddMatrix("model.embed_tokens.weight", c.D, ("model.embed_tokens.weight", c.V));
@@ -250,6 +256,24 @@ internal sealed class ModelWeights : IDisposable
 
             Place(4L * total);
             return _vectors[name] = new Stack(offset, TensorType.F32, 1, total);
+        }
+
+        /// <summary>Refuses tensors of blocks that config.json does not count: without them it would be another model.</summary>
+        private void RequireNoMoreBlocks()
+        {
+            const string Blocks = "model.layers.";
+            foreach (var tensor in _folder.Tensors)
+            {
+                var name = tensor.Name.AsSpan();
+                if (name.StartsWith(Blocks, StringComparison.Ordinal)
+                    && int.TryParse(name[Blocks.Length..][..Math.Max(0, name[Blocks.Length..].IndexOf('.'))], NumberStyles.None, CultureInfo.InvariantCulture, out int k)
+                    && k >= _c.L)
+                {
+                    throw new CheckpointException(
+                        CheckpointError.ShapeMismatch, _folder.FileOf(tensor), "the checkpoint has more blocks than num_hidden_layers of config.json says.",
+                        tensor.Name, $"blocks 0-{_c.L - 1}", $"block {k}");
+                }
+            }
         }
     }
 }
