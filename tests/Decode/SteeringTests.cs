@@ -74,7 +74,8 @@ public sealed class SteeringTests
         using var used = model.NewSteering(law);
         float[] expected = run.Through(0, model.Config.L - 1, run.Inputs(0), dx, [fresh]).Dy[0][0];
         run.Through(0, model.Config.L - 1, run.Inputs(0), [[Numbers.Unit(new Random(7), model.Config.D)]], [used]);
-        Assert.That(run.Through(0, model.Config.L - 1, run.Inputs(0), dx, [used]).Dy[0][0].Zip(expected, (a, b) => Math.Abs(a - b)).Max(), Is.LessThan(1e-4));
+        used.WriteErrors(new float[law.Sensors.Count]);
+        Assert.That(run.Through(0, model.Config.L - 1, run.Inputs(0), dx, [used]).Dy[0][0], Is.EqualTo(expected));
         states[0].Dispose();
     }
 
@@ -206,23 +207,25 @@ public sealed class SteeringTests
     {
         var model = TestModels.Load(family);
         int last = model.Config.L - 1;
+
+        // The demo's embeddings are so short against what its blocks add that float32 differences of x_L drown; begin where x has grown.
+        int first = family == "demo" ? 5 : 0;
         var prompts = TestModels.States(model, [.. TestModels.Prompts(family).Take(2)]);
         using var run = new BlockRun(model, prompts);
         var random = new Random(13);
         FeedbackLaw[] laws = [Laws.Random(model, 14, bound), Laws.Random(model, 15, bound)];
-        float[][] x = run.Inputs(0);
+        float[][] x = run.Inputs(first);
         float[][][] dx = [.. prompts.Select(_ => new[] { Numbers.Unit(random, model.Config.D), Numbers.Unit(random, model.Config.D) })];
         float[][][] none = [.. prompts.Select(_ => Array.Empty<float[]>())];
         var (_, dy) = Run(x, dx, checkBound: true);
         for (int j = 0; j < 2; j++)
         {
-            double[] step = [.. x.Select(row => 3e-3 * Numbers.Norm(row))];
-            var (above, _) = Run([.. x.Select((row, i) => Numbers.Add(row, step[i], dx[i][j]))], none);
-            var (below, _) = Run([.. x.Select((row, i) => Numbers.Add(row, -step[i], dx[i][j]))], none);
+            // Central differences, extrapolated from two steps: error O(h⁴).
+            float[][] wide = Difference(j, 6e-3), narrow = Difference(j, 3e-3);
             for (int i = 0; i < x.Length; i++)
             {
-                float[] difference = [.. above[i].Zip(below[i], (a, b) => (float)(((double)a - b) / (2 * step[i])))];
-                Assert.That(Numbers.Error(dy[i][j], difference), Is.LessThan(3e-3), $"prompt {i}, tangent {j}");
+                float[] difference = [.. narrow[i].Zip(wide[i], (a, b) => (float)(((4.0 * a) - b) / 3))];
+                Assert.That(Numbers.Error(dy[i][j], difference), Is.LessThan(1e-3), $"prompt {i}, tangent {j}");
             }
         }
 
@@ -231,17 +234,25 @@ public sealed class SteeringTests
             prompt.Dispose();
         }
 
+        float[][] Difference(int j, double size)
+        {
+            double[] step = [.. x.Select(row => size * Numbers.Norm(row))];
+            var (above, _) = Run([.. x.Select((row, i) => Numbers.Add(row, step[i], dx[i][j]))], none);
+            var (below, _) = Run([.. x.Select((row, i) => Numbers.Add(row, -step[i], dx[i][j]))], none);
+            return [.. above.Select((row, i) => row.Zip(below[i], (a, b) => (float)(((double)a - b) / (2 * step[i]))).ToArray())];
+        }
+
         (float[][] Y, float[][][] Dy) Run(float[][] values, float[][][] tangents, bool checkBound = false)
         {
             SteeringState[] steering = [.. laws.Select(model.NewSteering)];
-            var result = run.Through(0, last, values, tangents, steering);
+            var result = run.Through(first, last, values, tangents, steering);
             if (checkBound && float.IsFinite(bound))
             {
                 float[] inputs = new float[last + 1], states = new float[last + 1];
                 foreach (var state in steering)
                 {
                     state.ReadEffort(0, inputs, states);
-                    Assert.That(inputs, Is.All.GreaterThan(0.999999f * bound), "every layer is at its bound");
+                    Assert.That(inputs[first..], Is.All.GreaterThan(0.999999f * bound), "every layer is at its bound");
                 }
             }
 

@@ -72,6 +72,7 @@ public sealed class LanguageModel : IDisposable
         options ??= new LoadOptions();
         using var folder = CheckpointFolder.Open(directory);
         var config = ModelConfigReader.Read(directory);
+        ModelWeights.Check(folder, config);
         var tokenizer = Tokenizer.Load(directory);
         tokenizer.CheckEmbedding(config.V);
 

@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Globalization;
 using System.Runtime.ExceptionServices;
 using System.Runtime.InteropServices;
 using Tiller.Checkpoint;
@@ -47,6 +48,10 @@ internal sealed class ModelWeights : IDisposable
     /// <summary>Bytes on the device.</summary>
     public long SizeInBytes { get; }
 
+    /// <summary>Checks every tensor against <paramref name="c"/>; reads and allocates nothing.</summary>
+    /// <exception cref="CheckpointException">A tensor is missing, or of another shape or type.</exception>
+    public static void Check(CheckpointFolder folder, ModelConfig c) => _ = PlanFor(folder, c);
+
     /// <summary>Checks every tensor against <paramref name="c"/>, then reads all of them.</summary>
     /// <param name="ops">Where to.</param>
     /// <param name="folder">Where from.</param>
@@ -55,7 +60,7 @@ internal sealed class ModelWeights : IDisposable
     /// <param name="cancellationToken">Looked at between chunks.</param>
     public static ModelWeights Load(Ops ops, CheckpointFolder folder, ModelConfig c, IProgress<long>? progress, CancellationToken cancellationToken)
     {
-        var plan = new Plan(folder.Find, folder.Path, c);
+        var plan = PlanFor(folder, c);
         return Fill(ops, plan, c, memory =>
         {
             long done = 0;
@@ -100,6 +105,30 @@ internal sealed class ModelWeights : IDisposable
     }
 
     public void Dispose() => _memory.Dispose();
+
+    private static Plan PlanFor(CheckpointFolder folder, ModelConfig c)
+    {
+        RequireNoMoreBlocks(folder, c);
+        return new Plan(folder.Find, folder.Path, c);
+    }
+
+    /// <summary>A checkpoint with blocks beyond L is of another model than its config.json: reading the first L would give nonsense.</summary>
+    private static void RequireNoMoreBlocks(CheckpointFolder folder, ModelConfig c)
+    {
+        const string Prefix = "model.layers.";
+        foreach (var tensor in folder.Tensors)
+        {
+            var name = tensor.Name.AsSpan();
+            if (name.StartsWith(Prefix, StringComparison.Ordinal)
+                && int.TryParse(name[Prefix.Length..][..Math.Max(0, name[Prefix.Length..].IndexOf('.'))], NumberStyles.None, CultureInfo.InvariantCulture, out int k)
+                && k >= c.L)
+            {
+                throw new CheckpointException(
+                    CheckpointError.ShapeMismatch, folder.FileOf(tensor), "the checkpoint has more blocks than num_hidden_layers of config.json says.",
+                    tensor.Name, $"blocks 0-{c.L - 1}", $"block {k}");
+            }
+        }
+    }
 
     private static ModelWeights Fill(Ops ops, Plan plan, ModelConfig c, Action<DeviceBuffer> read)
     {
