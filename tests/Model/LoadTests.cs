@@ -204,7 +204,8 @@ public sealed class LoadTests
 
             Assert.That(
                 () => LanguageModel.Load(TestModels.Folder("demo"), new LoadOptions { Progress = told }, source.Token), Throws.InstanceOf<OperationCanceledException>());
-            Assert.That(told.Values, Has.Count.EqualTo(at));
+            // Readers that had begun a chunk finish it.
+            Assert.That(told.Values, Has.Count.InRange(at, at + Environment.ProcessorCount));
         }
     }
 

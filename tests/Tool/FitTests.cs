@@ -54,7 +54,7 @@ public class FitTests
         await ExpectError([.. good, "--layers", "4-10"], ExitCode.Usage, "0-9");
         await ExpectError([.. good, "--order", "129"], ExitCode.Usage, "128");
         await ExpectError(["fit", "--model", scratch["."], .. good[3..]], ExitCode.BadInput, "model.safetensors");
-        await ExpectError([.. good[..^4], "--negative", good[4], "--out", scratch["c.tiller"]], ExitCode.BadInput, "look alike");
+        await ExpectError([.. good[..^4], "--negative", good[4], "--out", scratch["c.tiller"]], ExitCode.BadInput, "give prompts that differ");
         Assert.That(scratch.Files, Has.None.Contain(".tiller"));
 
         async Task ExpectError(string[] args, int expected, string says)

@@ -11,7 +11,7 @@ public sealed record LoadOptions
     /// <summary>Threads that share one step on the CPU; 0 (default) takes one per processor.</summary>
     public int Threads { get; init; }
 
-    /// <summary>Told the bytes of weights read so far, from several threads.</summary>
+    /// <summary>Told the bytes of weights read so far, by one thread at a time.</summary>
     public IProgress<long>? Progress { get; init; }
 }
 

@@ -63,6 +63,7 @@ internal sealed class ModelWeights : IDisposable
         var plan = PlanFor(folder, c);
         return Fill(ops, plan, c, memory =>
         {
+            var gate = new Lock();
             long done = 0;
             InParallel(plan, (part, at, size) =>
             {
@@ -77,7 +78,10 @@ internal sealed class ModelWeights : IDisposable
                     ops.Fill(memory.Address + part.DestinationOf(at), size, bytes => folder.Read(part.Tensor, at, bytes));
                 }
 
-                progress?.Report(Interlocked.Add(ref done, size));
+                lock (gate)
+                {
+                    progress?.Report(done += size);
+                }
             }, cancellationToken);
         });
     }
