@@ -204,7 +204,9 @@ public sealed class LoadTests
 
             Assert.That(
                 () => LanguageModel.Load(TestModels.Folder("demo"), new LoadOptions { Progress = told }, source.Token), Throws.InstanceOf<OperationCanceledException>());
-            Assert.That(told.Values, Has.Count.EqualTo(at));
+
+            // Other readers may finish the chunk they are at.
+            Assert.That(told.Values, Has.Count.InRange(at, at == 0 ? 0 : at + 8));
         }
     }
 

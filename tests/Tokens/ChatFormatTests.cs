@@ -6,6 +6,12 @@ namespace Tiller.Tests.Tokens;
 /// <summary>Chat ids against the goldens, recognition of templates, and the safety of users' text.</summary>
 internal sealed class ChatFormatTests
 {
+    private const string PublishedGemma =
+        "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}{% for message in messages %}"
+        + "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}"
+        + "{% if (message['role'] == 'assistant') %}{% set role = 'model' %}{% else %}{% set role = message['role'] %}{% endif %}"
+        + "{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}{{'<start_of_turn>model\n'}}{% endif %}";
+
     private static IEnumerable<string> Chatting => Repository.Goldens.Select(static x => Path.GetFileName(x))
         .Where(static x => GoldenTokensTests.Read(x).GetProperty("chats").GetArrayLength() > 0);
 
@@ -61,16 +67,38 @@ internal sealed class ChatFormatTests
         Assert.That(Assert.Throws<ChatException>(() => format.Encode([new ChatMessage("user", null!)]))!.Code, Is.EqualTo(ChatError.Empty));
     }
 
-    [TestCase("llama2-f32", ChatError.Order, "user", "user")]
-    [TestCase("llama2-f32", ChatError.Order, "assistant")]
-    [TestCase("llama2-f32", ChatError.Order, "system")]
-    [TestCase("mistral-f16", ChatError.Order, "user", "assistant", "system")]
-    [TestCase("gemma2-bf16", ChatError.Role, "system", "user")]
-    [TestCase("gemma2-bf16", ChatError.Order, "user", "assistant", "assistant")]
-    public void Roles_that_must_alternate(string folder, ChatError code, params string[] roles)
+    [TestCase(PublishedGemma, ChatError.Role, "system", "user")]
+    [TestCase(PublishedGemma, ChatError.Order, "user", "assistant", "assistant")]
+    [TestCase(PublishedGemma, ChatError.Order, "assistant")]
+    public void A_template_that_raises_refuses_roles_out_of_turn(string template, ChatError code, params string[] roles)
     {
-        ChatFormat format = Load(folder, out _);
-        Assert.That(Assert.Throws<ChatException>(() => format.Encode([.. roles.Select(static x => new ChatMessage(x, "a"))]))!.Code, Is.EqualTo(code));
+        string directory = Directory.CreateTempSubdirectory("tiller-chat-").FullName;
+        try
+        {
+            foreach (string name in (string[])["tokenizer.json", "tokenizer_config.json"])
+            {
+                File.Copy(Repository.Path("tests", "goldens", "gemma2-bf16", "checkpoint", name), Path.Combine(directory, name));
+            }
+
+            File.WriteAllText(Path.Combine(directory, "chat_template.jinja"), template);
+            ChatFormat format = ChatFormat.Load(directory, Tokenizer.Load(directory));
+            Assert.That(Assert.Throws<ChatException>(() => format.Encode([.. roles.Select(static x => new ChatMessage(x, "a"))]))!.Code, Is.EqualTo(code));
+        }
+        finally
+        {
+            Directory.Delete(directory, recursive: true);
+        }
+    }
+
+    // The goldens' templates for these families do not raise: they write whatever comes, as the template itself would.
+    [TestCase("gemma2-bf16", "<bos><start_of_turn>system\na<end_of_turn>\n<start_of_turn>user\nb<end_of_turn>\n<start_of_turn>user\nc<end_of_turn>\n<start_of_turn>model\n", "system", "user", "user")]
+    [TestCase("llama2-f32", "<s>[INST] a [/INST]<s>[INST] <<SYS>>\nb\n<</SYS>>\n\nc [/INST]", "user", "system", "user")]
+    [TestCase("mistral-f16", " a </s><s>[INST] b [/INST]", "assistant", "user", "system")]
+    public void A_template_that_does_not_raise_writes_any_order(string folder, string text, params string[] roles)
+    {
+        ChatFormat format = Load(folder, out Tokenizer tokenizer);
+        int[] ids = format.Encode([.. roles.Select(static (role, i) => new ChatMessage(role, ((char)('a' + i)).ToString()))]);
+        Assert.That(ids, Is.EqualTo(tokenizer.Encode(text, addSpecial: false, parseSpecial: true)));
     }
 
     [Test]

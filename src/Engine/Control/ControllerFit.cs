@@ -121,11 +121,24 @@ public static class ControllerFit
                 Weights = options.Weights,
                 Cost = options.Cost == FitCost.State ? "state" : "feature",
                 Order = options.Order,
-                Residuals = OverAllBlocks(report.Steps.Select(s => s.Residual)),
-                Ranks = OverAllBlocks(report.Steps.Select(s => s.Rank)),
+                Residuals = PerLayer(s => s.Residual),
+                Ranks = PerLayer(s => s.Rank),
                 OpenLoop = [.. loop.Layers.Select(g => g.Open)],
             };
             return new FitResult(new Controller(method, source), report, loop, stages);
+
+            // Nothing is solved outside the horizon.
+            T[] PerLayer<T>(Func<RiccatiStep, T> value)
+                where T : struct
+            {
+                var all = new T[feature.L];
+                for (int i = 0; i < report.Steps.Count; i++)
+                {
+                    all[method.Layers.First + i] = value(report.Steps[i]);
+                }
+
+                return all;
+            }
         }
         finally
         {
@@ -133,14 +146,6 @@ public static class ControllerFit
             {
                 state.Dispose();
             }
-        }
-
-        // The report's layer 0 is the horizon's first block; outside the horizon nothing was solved.
-        T[] OverAllBlocks<T>(IEnumerable<T> ofHorizon)
-        {
-            var all = new T[model.Config.L];
-            ofHorizon.ToArray().CopyTo(all, options.Layers?.First ?? 0);
-            return all;
         }
 
         IReadOnlyList<PromptState> Collect(IReadOnlyList<string> prompts, bool keepCaches)

@@ -11,7 +11,7 @@ public sealed record LoadOptions
     /// <summary>Threads that share one step on the CPU; 0 (default) takes one per processor.</summary>
     public int Threads { get; init; }
 
-    /// <summary>Told the bytes of weights read so far.</summary>
+    /// <summary>Told the bytes of weights read so far, from several threads.</summary>
     public IProgress<long>? Progress { get; init; }
 }
 
@@ -22,12 +22,13 @@ public sealed record LoadOptions
 public sealed class LanguageModel : IDisposable
 {
     private readonly ModelWeights _weights;
+    private readonly Tokenizer? _tokenizer;
     private readonly Lazy<ChatFormat> _chat;
 
-    private LanguageModel(string directory, ModelConfig config, Tokenizer tokenizer, string fingerprint, Ops ops, ModelWeights weights, IReadOnlyList<string> warnings)
+    private LanguageModel(string directory, ModelConfig config, Tokenizer? tokenizer, string fingerprint, Ops ops, ModelWeights weights, IReadOnlyList<string> warnings)
     {
-        (Directory, Config, Tokenizer, Fingerprint, Ops, _weights, Warnings) = (directory, config, tokenizer, fingerprint, ops, weights, warnings);
-        _chat = new Lazy<ChatFormat>(() => ChatFormat.Load(directory, tokenizer));
+        (Directory, Config, _tokenizer, Fingerprint, Ops, _weights, Warnings) = (directory, config, tokenizer, fingerprint, ops, weights, warnings);
+        _chat = new Lazy<ChatFormat>(() => ChatFormat.Load(directory, Tokenizer));
     }
 
     /// <summary>The checkpoint's folder.</summary>
@@ -40,7 +41,8 @@ public sealed class LanguageModel : IDisposable
     public ModelConfig Config { get; }
 
     /// <summary>Text to ids and back.</summary>
-    public Tokenizer Tokenizer { get; }
+    /// <exception cref="InvalidOperationException">The model has random weights and no vocabulary.</exception>
+    public Tokenizer Tokenizer => _tokenizer ?? throw new InvalidOperationException("A model with random weights has no tokenizer; give it token ids.");
 
     /// <summary>How messages become ids.</summary>
     /// <exception cref="TillerException">The checkpoint has no chat template, or one Tiller does not know.</exception>
@@ -63,7 +65,7 @@ public sealed class LanguageModel : IDisposable
     /// <summary>Loads a Hugging Face checkpoint folder.</summary>
     /// <param name="directory">Holds config.json, tokenizer.json and model.safetensors or its shards.</param>
     /// <param name="options">Null for the defaults.</param>
-    /// <param name="cancellationToken">Looked at between chunks of 8 MiB.</param>
+    /// <param name="cancellationToken">Looked at between chunks of 4 MiB.</param>
     /// <exception cref="TillerException">A file is missing, malformed or of an unknown family; or memory is short.</exception>
     public static LanguageModel Load(string directory, LoadOptions? options = null, CancellationToken cancellationToken = default)
     {
@@ -85,6 +87,16 @@ public sealed class LanguageModel : IDisposable
             ops.Dispose();
             throw;
         }
+    }
+
+    /// <summary>A model of any shape for measurements: weights drawn from a seed, no tokenizer.</summary>
+    /// <param name="config">Its shape.</param>
+    /// <param name="type">F32, F16 or BF16.</param>
+    /// <param name="threads">As <see cref="LoadOptions.Threads"/>.</param>
+    internal static LanguageModel WithRandomWeights(ModelConfig config, TensorType type, int threads = 0)
+    {
+        var ops = new CpuOps(threads);
+        return new LanguageModel("random", config, null, "random", ops, ModelWeights.Random(ops, config, type), []);
     }
 
     /// <inheritdoc/>

@@ -1,4 +1,6 @@
+using System.Collections.Concurrent;
 using System.Globalization;
+using System.Runtime.ExceptionServices;
 using System.Runtime.InteropServices;
 using Tiller.Checkpoint;
 using Tiller.Tensors;
@@ -12,7 +14,8 @@ namespace Tiller.Model;
 internal sealed class ModelWeights : IDisposable
 {
     private const int AlignmentInBytes = 64;
-    private const int ChunkInBytes = 8 << 20;
+    private const int ChunkInBytes = 4 << 20;
+    private const int MaxReaders = 8;
 
     private readonly DeviceBuffer _memory;
 
@@ -47,7 +50,22 @@ internal sealed class ModelWeights : IDisposable
 
     /// <summary>Checks every tensor against <paramref name="c"/>; reads and allocates nothing.</summary>
     /// <exception cref="CheckpointException">A tensor is missing, or of another shape or type.</exception>
-    public static void Check(CheckpointFolder folder, ModelConfig c) => _ = new Plan(folder, c);
+    public static void Check(CheckpointFolder folder, ModelConfig c)
+    {
+        _ = new Plan(folder.Find, folder.Path, c);
+        const string Prefix = "model.layers.";
+        foreach (var tensor in folder.Tensors.Where(t => t.Name.StartsWith(Prefix, StringComparison.Ordinal)))
+        {
+            // Without the blocks that config.json does not count it would be another model.
+            string number = tensor.Name[Prefix.Length..].Split('.')[0];
+            if (int.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out int k) && k >= c.L)
+            {
+                throw new CheckpointException(
+                    CheckpointError.ShapeMismatch, folder.FileOf(tensor), "the checkpoint has more blocks than num_hidden_layers of config.json says.",
+                    tensor.Name, $"blocks 0-{c.L - 1}", $"block {k}");
+            }
+        }
+    }
 
     /// <summary>Checks every tensor against <paramref name="c"/>, then reads all of them.</summary>
     /// <param name="ops">Where to.</param>
@@ -57,35 +75,65 @@ internal sealed class ModelWeights : IDisposable
     /// <param name="cancellationToken">Looked at between chunks.</param>
     public static ModelWeights Load(Ops ops, CheckpointFolder folder, ModelConfig c, IProgress<long>? progress, CancellationToken cancellationToken)
     {
-        var plan = new Plan(folder, c);
-        var rotary = RotaryFrequencies.Compute(c);
+        var plan = new Plan(folder.Find, folder.Path, c);
+        var gate = new Lock();
+        return Fill(ops, plan, c, memory =>
+        {
+            long done = 0;
+            InParallel(plan, (part, at, size) =>
+            {
+                if (part.IsVector)
+                {
+                    byte[] bytes = new byte[size];
+                    folder.Read(part.Tensor, at, bytes);
+                    ops.Upload(MemoryMarshal.AsBytes<float>(Widen(part.Tensor.Type, bytes, part.Increment)), memory.Address + part.DestinationOf(at));
+                }
+                else
+                {
+                    ops.Fill(memory.Address + part.DestinationOf(at), size, bytes => folder.Read(part.Tensor, at, bytes));
+                }
+
+                // One report at a time, each larger than the one before.
+                lock (gate)
+                {
+                    progress?.Report(done += size);
+                }
+            }, cancellationToken);
+        });
+    }
+
+    /// <summary>Weights drawn from a fixed seed, of a size that keeps activations finite.</summary>
+    public static ModelWeights Random(Ops ops, ModelConfig c, TensorType type)
+    {
+        var plan = new Plan((name, shape) => Plan.Describe(name, type, shape), "random", c);
+        return Fill(ops, plan, c, memory =>
+        {
+            InParallel(plan, (part, at, size) =>
+            {
+                byte[] bytes = GC.AllocateUninitializedArray<byte>(size);
+                FillUniform(bytes, type, 2f / MathF.Sqrt(c.D), seed: (ulong)(part.Offset + at));
+                if (part.IsVector)
+                {
+                    ops.Upload(MemoryMarshal.AsBytes<float>(Widen(type, bytes, part.Increment)), memory.Address + part.DestinationOf(at));
+                }
+                else
+                {
+                    ops.Upload(bytes, memory.Address + part.DestinationOf(at));
+                }
+            }, CancellationToken.None);
+        });
+    }
+
+    public void Dispose() => _memory.Dispose();
+
+    private static ModelWeights Fill(Ops ops, Plan plan, ModelConfig c, Action<DeviceBuffer> read)
+    {
+        float[] rotary = RotaryFrequencies.Compute(c);
         long rotaryAt = plan.Place(4L * rotary.Length);
         var memory = ops.Allocate(plan.SizeInBytes);
         try
         {
-            byte[] staging = GC.AllocateUninitializedArray<byte>(ChunkInBytes);
-            long done = 0;
-            foreach (var part in plan.Parts)
-            {
-                for (long at = 0; at < part.Tensor.SizeInBytes; at += ChunkInBytes)
-                {
-                    cancellationToken.ThrowIfCancellationRequested();
-                    var chunk = staging.AsSpan(0, (int)Math.Min(ChunkInBytes, part.Tensor.SizeInBytes - at));
-                    folder.Read(part.Tensor, at, chunk);
-                    if (part.IsVector)
-                    {
-                        var values = Widen(part.Tensor.Type, chunk, part.Increment);
-                        ops.Upload(MemoryMarshal.AsBytes<float>(values), memory.Address + (nint)(part.Offset + (at * 8 / part.Tensor.Type.BitsPerElement() * sizeof(float))));
-                    }
-                    else
-                    {
-                        ops.Upload(chunk, memory.Address + (nint)(part.Offset + at));
-                    }
-
-                    progress?.Report(done += chunk.Length);
-                }
-            }
-
+            read(memory);
             ops.Upload(MemoryMarshal.AsBytes<float>(rotary), memory.Address + (nint)rotaryAt);
             return new ModelWeights(memory, plan, c, new Floats(memory.Address + (nint)rotaryAt, 1, rotary.Length));
         }
@@ -96,7 +144,50 @@ internal sealed class ModelWeights : IDisposable
         }
     }
 
-    public void Dispose() => _memory.Dispose();
+    /// <summary>Every tensor in chunks, several at once: one thread cannot keep up with the page cache.</summary>
+    private static void InParallel(Plan plan, Action<Part, long, int> body, CancellationToken cancellationToken)
+    {
+        var chunks = from part in plan.Parts
+                     from i in Enumerable.Range(0, (int)((part.Tensor.SizeInBytes + ChunkInBytes - 1) / ChunkInBytes))
+                     let at = (long)i * ChunkInBytes
+                     select (part, at, size: (int)Math.Min(ChunkInBytes, part.Tensor.SizeInBytes - at));
+        var options = new ParallelOptions { CancellationToken = cancellationToken, MaxDegreeOfParallelism = Math.Min(Environment.ProcessorCount, MaxReaders) };
+        try
+        {
+            Parallel.ForEach(Partitioner.Create(chunks, EnumerablePartitionerOptions.NoBuffering), options, chunk => body(chunk.part, chunk.at, chunk.size));
+        }
+        catch (AggregateException e)
+        {
+            ExceptionDispatchInfo.Throw(e.InnerExceptions[0]);
+        }
+    }
+
+    // Uniform in ±scale by a linear congruential generator: the values do not matter, only that they are finite and not all alike.
+    private static void FillUniform(Span<byte> bytes, TensorType type, float scale, ulong seed)
+    {
+        ulong state = (seed + 1) * 0x9E3779B97F4A7C15;
+        if (type == TensorType.F32)
+        {
+            foreach (ref float value in MemoryMarshal.Cast<byte, float>(bytes))
+            {
+                value = Next(ref state);
+            }
+
+            return;
+        }
+
+        foreach (ref ushort value in MemoryMarshal.Cast<byte, ushort>(bytes))
+        {
+            float x = Next(ref state);
+            value = type == TensorType.F16 ? BitConverter.HalfToUInt16Bits((Half)x) : (ushort)(BitConverter.SingleToUInt32Bits(x) >> 16);
+        }
+
+        float Next(ref ulong s)
+        {
+            s = (s * 6364136223846793005) + 1442695040888963407;
+            return scale * (((int)(s >> 40) / 8388608f) - 1);
+        }
+    }
 
     private static float[] Widen(TensorType type, ReadOnlySpan<byte> bytes, float increment)
     {
@@ -115,7 +206,11 @@ internal sealed class ModelWeights : IDisposable
     }
 
     /// <summary>A stored tensor and the place it goes to.</summary>
-    private sealed record Part(TensorInfo Tensor, long Offset, bool IsVector, float Increment);
+    private sealed record Part(TensorInfo Tensor, long Offset, bool IsVector, float Increment)
+    {
+        /// <summary>Where byte <paramref name="at"/> of the tensor goes; vectors widen to float32.</summary>
+        public nint DestinationOf(long at) => (nint)(Offset + (IsVector ? at * 8 / Tensor.Type.BitsPerElement() * sizeof(float) : at));
+    }
 
     /// <summary>A matrix made of one or more stored tensors under each other.</summary>
     private sealed record Stack(long Offset, TensorType Type, int Rows, int Columns);
@@ -126,15 +221,15 @@ internal sealed class ModelWeights : IDisposable
     /// </summary>
     private sealed class Plan
     {
-        private readonly CheckpointFolder _folder;
+        private readonly FindTensor _find;
+        private readonly string _source;
         private readonly ModelConfig _c;
         private readonly Dictionary<string, Stack> _matrices = new(StringComparer.Ordinal);
         private readonly Dictionary<string, Stack> _vectors = new(StringComparer.Ordinal);
 
-        public Plan(CheckpointFolder folder, ModelConfig c)
+        public Plan(FindTensor find, string source, ModelConfig c)
         {
-            (_folder, _c) = (folder, c);
-            RequireNoMoreBlocks();
+            (_find, _source, _c) = (find, source, c);
             int heads = c.H * c.E;
             int groups = c.G * c.E;
             Embedding = AddMatrix("model.embed_tokens.weight", c.D, ("model.embed_tokens.weight", c.V));
@@ -170,6 +265,9 @@ internal sealed class ModelWeights : IDisposable
             }
         }
 
+        /// <summary>The stored tensor of a name and shape.</summary>
+        public delegate TensorInfo FindTensor(string name, ReadOnlySpan<long> shape);
+
         public List<Part> Parts { get; } = [];
 
         public long SizeInBytes { get; private set; }
@@ -179,6 +277,18 @@ internal sealed class ModelWeights : IDisposable
         public Stack Norm { get; }
 
         public Stack? Head { get; }
+
+        /// <summary>A tensor as a checkpoint would hold it.</summary>
+        public static TensorInfo Describe(string name, TensorType type, ReadOnlySpan<long> shape)
+        {
+            long elements = 1;
+            foreach (long n in shape)
+            {
+                elements *= n;
+            }
+
+            return new TensorInfo(name, type, shape.ToArray(), 0, elements * type.BitsPerElement() / 8);
+        }
 
         public long Place(long sizeInBytes)
         {
@@ -222,11 +332,11 @@ internal sealed class ModelWeights : IDisposable
             int rows = 0;
             foreach (var (tensorName, tensorRows) in tensors)
             {
-                var tensor = _folder.Find(tensorName, tensorRows, columns);
+                var tensor = _find(tensorName, [tensorRows, columns]);
                 if (type is { } first && tensor.Type != first)
                 {
                     throw new CheckpointException(
-                        CheckpointError.Unsupported, _folder.Path, "Tensors that form one matrix are stored in different types; convert the checkpoint to one.",
+                        CheckpointError.Unsupported, _source, "Tensors that form one matrix are stored in different types; convert the checkpoint to one.",
                         tensorName, first.SpecName(), tensor.Type.SpecName());
                 }
 
@@ -250,30 +360,12 @@ internal sealed class ModelWeights : IDisposable
             int total = 0;
             foreach (var (tensorName, size) in tensors)
             {
-                Parts.Add(new Part(_folder.Find(tensorName, size), offset + (4L * total), IsVector: true, increment));
+                Parts.Add(new Part(_find(tensorName, [size]), offset + (4L * total), IsVector: true, increment));
                 total += size;
             }
 
             Place(4L * total);
             return _vectors[name] = new Stack(offset, TensorType.F32, 1, total);
-        }
-
-        /// <summary>Refuses tensors of blocks that config.json does not count: without them it would be another model.</summary>
-        private void RequireNoMoreBlocks()
-        {
-            const string Blocks = "model.layers.";
-            foreach (var tensor in _folder.Tensors)
-            {
-                var name = tensor.Name.AsSpan();
-                if (name.StartsWith(Blocks, StringComparison.Ordinal)
-                    && int.TryParse(name[Blocks.Length..][..Math.Max(0, name[Blocks.Length..].IndexOf('.'))], NumberStyles.None, CultureInfo.InvariantCulture, out int k)
-                    && k >= _c.L)
-                {
-                    throw new CheckpointException(
-                        CheckpointError.ShapeMismatch, _folder.FileOf(tensor), "the checkpoint has more blocks than num_hidden_layers of config.json says.",
-                        tensor.Name, $"blocks 0-{_c.L - 1}", $"block {k}");
-                }
-            }
         }
     }
 }

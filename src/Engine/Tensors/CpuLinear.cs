@@ -269,6 +269,12 @@ internal static unsafe class CpuLinear
                     Dots2x4<T>(ref job, n, end - 1, x, sums);
                 }
 
+                if (rows == 1 && end - n >= 8)
+                {
+                    job.PutEight(m, n, Vector256.Load(sums));
+                    continue;
+                }
+
                 int outputs = Math.Min(step, end - n);
                 for (int i = 0; i < outputs; i++)
                 {
@@ -315,14 +321,18 @@ internal static unsafe class CpuLinear
             s7 = Vector256.FusedMultiplyAdd(b, xb, Vector256.FusedMultiplyAdd(a, xa, s7));
         }
 
-        sums[0] = Vector256.Sum(s0) + Tail<T>(w0, x, k, inputs);
-        sums[1] = Vector256.Sum(s1) + Tail<T>(w1, x, k, inputs);
-        sums[2] = Vector256.Sum(s2) + Tail<T>(w2, x, k, inputs);
-        sums[3] = Vector256.Sum(s3) + Tail<T>(w3, x, k, inputs);
-        sums[4] = Vector256.Sum(s4) + Tail<T>(w4, x, k, inputs);
-        sums[5] = Vector256.Sum(s5) + Tail<T>(w5, x, k, inputs);
-        sums[6] = Vector256.Sum(s6) + Tail<T>(w6, x, k, inputs);
-        sums[7] = Vector256.Sum(s7) + Tail<T>(w7, x, k, inputs);
+        VectorMath.SumEach(s0, s1, s2, s3, s4, s5, s6, s7).Store(sums);
+        if (k < inputs)
+        {
+            sums[0] += Tail<T>(w0, x, k, inputs);
+            sums[1] += Tail<T>(w1, x, k, inputs);
+            sums[2] += Tail<T>(w2, x, k, inputs);
+            sums[3] += Tail<T>(w3, x, k, inputs);
+            sums[4] += Tail<T>(w4, x, k, inputs);
+            sums[5] += Tail<T>(w5, x, k, inputs);
+            sums[6] += Tail<T>(w6, x, k, inputs);
+            sums[7] += Tail<T>(w7, x, k, inputs);
+        }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -355,14 +365,18 @@ internal static unsafe class CpuLinear
             s7 = Vector256.FusedMultiplyAdd(b, yb, Vector256.FusedMultiplyAdd(a, ya, s7));
         }
 
-        sums[0] = Vector256.Sum(s0) + Tail<T>(w0, x, k, inputs);
-        sums[1] = Vector256.Sum(s1) + Tail<T>(w0, y, k, inputs);
-        sums[2] = Vector256.Sum(s2) + Tail<T>(w1, x, k, inputs);
-        sums[3] = Vector256.Sum(s3) + Tail<T>(w1, y, k, inputs);
-        sums[4] = Vector256.Sum(s4) + Tail<T>(w2, x, k, inputs);
-        sums[5] = Vector256.Sum(s5) + Tail<T>(w2, y, k, inputs);
-        sums[6] = Vector256.Sum(s6) + Tail<T>(w3, x, k, inputs);
-        sums[7] = Vector256.Sum(s7) + Tail<T>(w3, y, k, inputs);
+        VectorMath.SumEach(s0, s1, s2, s3, s4, s5, s6, s7).Store(sums);
+        if (k < inputs)
+        {
+            sums[0] += Tail<T>(w0, x, k, inputs);
+            sums[1] += Tail<T>(w0, y, k, inputs);
+            sums[2] += Tail<T>(w1, x, k, inputs);
+            sums[3] += Tail<T>(w1, y, k, inputs);
+            sums[4] += Tail<T>(w2, x, k, inputs);
+            sums[5] += Tail<T>(w2, y, k, inputs);
+            sums[6] += Tail<T>(w3, x, k, inputs);
+            sums[7] += Tail<T>(w3, y, k, inputs);
+        }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -397,14 +411,18 @@ internal static unsafe class CpuLinear
             s7 = Vector256.FusedMultiplyAdd(d, xb, Vector256.FusedMultiplyAdd(c, xa, s7));
         }
 
-        sums[0] = Vector256.Sum(s0) + Tail<T>(w0, x0, k, inputs);
-        sums[1] = Vector256.Sum(s1) + Tail<T>(w0, x1, k, inputs);
-        sums[2] = Vector256.Sum(s2) + Tail<T>(w0, x2, k, inputs);
-        sums[3] = Vector256.Sum(s3) + Tail<T>(w0, x3, k, inputs);
-        sums[4] = Vector256.Sum(s4) + Tail<T>(w1, x0, k, inputs);
-        sums[5] = Vector256.Sum(s5) + Tail<T>(w1, x1, k, inputs);
-        sums[6] = Vector256.Sum(s6) + Tail<T>(w1, x2, k, inputs);
-        sums[7] = Vector256.Sum(s7) + Tail<T>(w1, x3, k, inputs);
+        VectorMath.SumEach(s0, s1, s2, s3, s4, s5, s6, s7).Store(sums);
+        if (k < inputs)
+        {
+            sums[0] += Tail<T>(w0, x0, k, inputs);
+            sums[1] += Tail<T>(w0, x1, k, inputs);
+            sums[2] += Tail<T>(w0, x2, k, inputs);
+            sums[3] += Tail<T>(w0, x3, k, inputs);
+            sums[4] += Tail<T>(w1, x0, k, inputs);
+            sums[5] += Tail<T>(w1, x1, k, inputs);
+            sums[6] += Tail<T>(w1, x2, k, inputs);
+            sums[7] += Tail<T>(w1, x3, k, inputs);
+        }
     }
 
     private static float Tail<T>(byte* w, float* x, int k, int inputs)
@@ -434,6 +452,18 @@ internal static unsafe class CpuLinear
 
         public readonly byte* Row<T>(int n)
             where T : struct, IStoredWeight => W + ((nint)n * Inputs * T.SizeInBytes);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public readonly void PutEight(int m, int n, Vector256<float> sums)
+        {
+            if (m < BiasedRows)
+            {
+                sums += Vector256.Load(Bias + n);
+            }
+
+            nint at = ((nint)m * Outputs) + n;
+            (Residual is null ? sums : Vector256.Load(Residual + at) + sums).Store(Y + at);
+        }
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public readonly void Put(int m, int n, float sum)
@@ -468,13 +498,25 @@ internal static unsafe class CpuLinear
     private static void PackPanel(ref TileJob job, int panel)
     {
         float* to = job.Packed + ((nint)panel * TileColumns * job.Inputs);
+        float* from = job.X + ((nint)panel * TileColumns * job.Inputs);
         int rows = Math.Min(TileColumns, job.Rows - (panel * TileColumns));
-        for (int j = 0; j < TileColumns; j++)
+        for (int half = 0; half < TileColumns; half += 8)
         {
-            float* from = job.X + (((nint)panel * TileColumns + j) * job.Inputs);
-            for (int k = 0; k < job.Inputs; k++)
+            int k = 0;
+            if (rows - half >= 8)
             {
-                to[((nint)k * TileColumns) + j] = j < rows ? from[k] : 0;
+                for (; k <= job.Inputs - 8; k += 8)
+                {
+                    VectorMath.Transpose8x8(from + ((nint)half * job.Inputs) + k, job.Inputs, to + ((nint)k * TileColumns) + half, TileColumns);
+                }
+            }
+
+            for (; k < job.Inputs; k++)
+            {
+                for (int j = half; j < half + 8; j++)
+                {
+                    to[((nint)k * TileColumns) + j] = j < rows ? from[((nint)j * job.Inputs) + k] : 0;
+                }
             }
         }
     }
@@ -507,20 +549,40 @@ internal static unsafe class CpuLinear
             }
         }
 
-        for (int m = 0; m < job.Rows; m++)
+        for (int m = 0; m < job.Rows; m += 8)
         {
             float* tile = sums + ((nint)(m / TileColumns) * WeightBlock * TileColumns) + (m % TileColumns);
-            nint at = ((nint)m * job.Outputs) + begin;
-            bool biased = m < job.BiasedRows;
-            for (int n = 0; n < outputs; n++)
+            PutTile(ref job, m, begin, tile, outputs);
+        }
+    }
+
+    /// <summary>Rows m .. m+7 of y from sums lying on their side // (outputs, 16), with bias and residual.</summary>
+    private static void PutTile(ref TileJob job, int m, int begin, float* sums, int outputs)
+    {
+        float* block = stackalloc float[64];
+        int rows = Math.Min(8, job.Rows - m);
+        for (int n = 0; n < outputs; n += 8)
+        {
+            VectorMath.Transpose8x8(sums + ((nint)n * TileColumns), TileColumns, block, 8);
+            int columns = Math.Min(8, outputs - n);
+            for (int i = 0; i < rows; i++)
             {
-                float sum = tile[n * TileColumns];
-                if (biased)
+                nint at = ((nint)(m + i) * job.Outputs) + begin + n;
+                float* bias = m + i < job.BiasedRows ? job.Bias + begin + n : null;
+                if (columns == 8)
                 {
-                    sum += job.Bias[begin + n];
+                    var sum = Vector256.Load(block + (8 * i));
+                    sum = bias is null ? sum : sum + Vector256.Load(bias);
+                    (job.Residual is null ? sum : Vector256.Load(job.Residual + at) + sum).Store(job.Y + at);
+                    continue;
                 }
 
-                job.Y[at + n] = job.Residual is null ? sum : job.Residual[at + n] + sum;
+                for (int j = 0; j < columns; j++)
+                {
+                    float sum = block[(8 * i) + j];
+                    sum = bias is null ? sum : sum + bias[j];
+                    job.Y[at + j] = job.Residual is null ? sum : job.Residual[at + j] + sum;
+                }
             }
         }
     }

@@ -56,12 +56,7 @@ public sealed unsafe partial class CpuOps
             float* q = a.Qkv.Row(view.Row) + (h * c.E);
             float* o = a.Heads.Row(view.Row) + (h * c.E);
             Weights(c, view, q, p, tangents > 0 ? slopes : null);
-            new Span<float>(o, c.E).Clear();
-            for (int j = 0; j < view.Length; j++)
-            {
-                VectorMath.AddScaled(p[j], view.Values + ((nint)j * c.E), o, c.E);
-            }
-
+            VectorMath.WeightedSum(p, view.Values, view.Length, c.E, o);
             if (tangents == 0)
             {
                 continue;
@@ -162,11 +157,7 @@ public sealed unsafe partial class CpuOps
     {
         int n = view.Length;
         var z = new Span<float>(p, n);
-        for (int j = 0; j < n; j++)
-        {
-            p[j] = c.AttentionScale * VectorMath.Dot(q, view.Keys + ((nint)j * c.E), c.E);
-        }
-
+        VectorMath.ScaledDots(c.AttentionScale, q, view.Keys, n, c.E, p);
         if (c.AttentionSoftCap > 0)
         {
             SoftCap(z, c.AttentionSoftCap);

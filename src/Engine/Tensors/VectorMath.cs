@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace Tiller.Tensors;
 
@@ -58,5 +59,152 @@ internal static unsafe class VectorMath
         {
             z[i] = a * x[i] * y[i];
         }
+    }
+
+    /// <summary>The sum of each of eight vectors, in order.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<float> SumEach(
+        Vector256<float> a, Vector256<float> b, Vector256<float> c, Vector256<float> d, Vector256<float> e, Vector256<float> f, Vector256<float> g, Vector256<float> h)
+    {
+        if (!Avx.IsSupported)
+        {
+            return Vector256.Create(
+                Vector256.Sum(a), Vector256.Sum(b), Vector256.Sum(c), Vector256.Sum(d), Vector256.Sum(e), Vector256.Sum(f), Vector256.Sum(g), Vector256.Sum(h));
+        }
+
+        var abcd = Avx.HorizontalAdd(Avx.HorizontalAdd(a, b), Avx.HorizontalAdd(c, d));
+        var efgh = Avx.HorizontalAdd(Avx.HorizontalAdd(e, f), Avx.HorizontalAdd(g, h));
+        return Avx.Permute2x128(abcd, efgh, 0x20) + Avx.Permute2x128(abcd, efgh, 0x31);
+    }
+
+    /// <summary>z_j = scale q·k_j for n rows k_j // (n, size).</summary>
+    public static void ScaledDots(float scale, float* q, float* keys, int n, int size, float* z)
+    {
+        int j = 0;
+        if (size % 8 == 0)
+        {
+            for (; j <= n - 8; j += 8)
+            {
+                float* k = keys + ((nint)j * size);
+                Vector256<float> s0 = default, s1 = default, s2 = default, s3 = default, s4 = default, s5 = default, s6 = default, s7 = default;
+                for (int e = 0; e < size; e += 8, k += 8)
+                {
+                    var x = Vector256.Load(q + e);
+                    s0 = Vector256.FusedMultiplyAdd(x, Vector256.Load(k), s0);
+                    s1 = Vector256.FusedMultiplyAdd(x, Vector256.Load(k + size), s1);
+                    s2 = Vector256.FusedMultiplyAdd(x, Vector256.Load(k + (2 * size)), s2);
+                    s3 = Vector256.FusedMultiplyAdd(x, Vector256.Load(k + (3 * size)), s3);
+                    s4 = Vector256.FusedMultiplyAdd(x, Vector256.Load(k + (4 * size)), s4);
+                    s5 = Vector256.FusedMultiplyAdd(x, Vector256.Load(k + (5 * size)), s5);
+                    s6 = Vector256.FusedMultiplyAdd(x, Vector256.Load(k + (6 * size)), s6);
+                    s7 = Vector256.FusedMultiplyAdd(x, Vector256.Load(k + (7 * size)), s7);
+                }
+
+                (Vector256.Create(scale) * SumEach(s0, s1, s2, s3, s4, s5, s6, s7)).Store(z + j);
+            }
+        }
+
+        for (; j < n; j++)
+        {
+            z[j] = scale * Dot(q, keys + ((nint)j * size), size);
+        }
+    }
+
+    /// <summary>y = Σ_j p_j v_j for n rows v_j // (n, size).</summary>
+    public static void WeightedSum(float* p, float* values, int n, int size, float* y)
+    {
+        int e = 0;
+        for (; e <= size - 32; e += 32)
+        {
+            float* v = values + e;
+            Vector256<float> s0 = default, s1 = default, s2 = default, s3 = default;
+            for (int j = 0; j < n; j++, v += size)
+            {
+                var weight = Vector256.Create(p[j]);
+                s0 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(v), s0);
+                s1 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(v + 8), s1);
+                s2 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(v + 16), s2);
+                s3 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(v + 24), s3);
+            }
+
+            s0.Store(y + e);
+            s1.Store(y + e + 8);
+            s2.Store(y + e + 16);
+            s3.Store(y + e + 24);
+        }
+
+        for (; e <= size - 8; e += 8)
+        {
+            var s = Vector256<float>.Zero;
+            for (int j = 0; j < n; j++)
+            {
+                s = Vector256.FusedMultiplyAdd(Vector256.Create(p[j]), Vector256.Load(values + ((nint)j * size) + e), s);
+            }
+
+            s.Store(y + e);
+        }
+
+        for (; e < size; e++)
+        {
+            float s = 0;
+            for (int j = 0; j < n; j++)
+            {
+                s = MathF.FusedMultiplyAdd(p[j], values[((nint)j * size) + e], s);
+            }
+
+            y[e] = s;
+        }
+    }
+
+    /// <summary>to[j, i] = from[i, j] for an 8×8 block; rows are the given strides apart.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Transpose8x8(float* from, nint fromStride, float* to, nint toStride)
+    {
+        if (!Avx.IsSupported)
+        {
+            for (int i = 0; i < 8; i++)
+            {
+                for (int j = 0; j < 8; j++)
+                {
+                    to[(j * toStride) + i] = from[(i * fromStride) + j];
+                }
+            }
+
+            return;
+        }
+
+        // Pairs of rows, then fours, then halves.
+        var a = Avx.LoadVector256(from);
+        var b = Avx.LoadVector256(from + fromStride);
+        var c = Avx.LoadVector256(from + (2 * fromStride));
+        var d = Avx.LoadVector256(from + (3 * fromStride));
+        var e = Avx.LoadVector256(from + (4 * fromStride));
+        var f = Avx.LoadVector256(from + (5 * fromStride));
+        var g = Avx.LoadVector256(from + (6 * fromStride));
+        var h = Avx.LoadVector256(from + (7 * fromStride));
+        var ab0 = Avx.UnpackLow(a, b);
+        var ab1 = Avx.UnpackHigh(a, b);
+        var cd0 = Avx.UnpackLow(c, d);
+        var cd1 = Avx.UnpackHigh(c, d);
+        var ef0 = Avx.UnpackLow(e, f);
+        var ef1 = Avx.UnpackHigh(e, f);
+        var gh0 = Avx.UnpackLow(g, h);
+        var gh1 = Avx.UnpackHigh(g, h);
+        var abcd0 = Avx.Shuffle(ab0, cd0, 0x44);
+        var abcd1 = Avx.Shuffle(ab0, cd0, 0xEE);
+        var abcd2 = Avx.Shuffle(ab1, cd1, 0x44);
+        var abcd3 = Avx.Shuffle(ab1, cd1, 0xEE);
+        var efgh0 = Avx.Shuffle(ef0, gh0, 0x44);
+        var efgh1 = Avx.Shuffle(ef0, gh0, 0xEE);
+        var efgh2 = Avx.Shuffle(ef1, gh1, 0x44);
+        var efgh3 = Avx.Shuffle(ef1, gh1, 0xEE);
+        Avx.Permute2x128(abcd0, efgh0, 0x20).Store(to);
+        Avx.Permute2x128(abcd1, efgh1, 0x20).Store(to + toStride);
+        Avx.Permute2x128(abcd2, efgh2, 0x20).Store(to + (2 * toStride));
+        Avx.Permute2x128(abcd3, efgh3, 0x20).Store(to + (3 * toStride));
+        Avx.Permute2x128(abcd0, efgh0, 0x31).Store(to + (4 * toStride));
+        Avx.Permute2x128(abcd1, efgh1, 0x31).Store(to + (5 * toStride));
+        Avx.Permute2x128(abcd2, efgh2, 0x31).Store(to + (6 * toStride));
+        Avx.Permute2x128(abcd3, efgh3, 0x31).Store(to + (7 * toStride));
     }
 }

@@ -101,8 +101,9 @@ internal sealed record ChatMlStyle(string? DefaultSystem) : ChatStyle
     }
 }
 
-/// <summary>Gemma: &lt;start_of_turn&gt;role, newline, text, &lt;end_of_turn&gt;, newline; the assistant is "model"; no system message.</summary>
-internal sealed record TurnStyle : ChatStyle
+/// <summary>Gemma: &lt;start_of_turn&gt;role, newline, text, &lt;end_of_turn&gt;, newline; the assistant is "model".</summary>
+/// <param name="Alternates">The template refuses a system message and roles out of turn; otherwise it writes any.</param>
+internal sealed record TurnStyle(bool Alternates) : ChatStyle
 {
     public override string Name => "gemma";
 
@@ -110,7 +111,11 @@ internal sealed record TurnStyle : ChatStyle
 
     public override void Write(IReadOnlyList<ChatMessage> messages, bool prompt, string bos, string eos, ChatText text)
     {
-        RequireAlternation(messages, system: false);
+        if (Alternates)
+        {
+            RequireAlternation(messages, system: false);
+        }
+
         text.Template(bos);
         foreach (ChatMessage message in messages)
         {
@@ -151,8 +156,9 @@ internal enum SystemPlace
 /// <param name="BeforeEos">Between an answer and its end-of-text token.</param>
 /// <param name="AfterEos">After it.</param>
 /// <param name="Place">Where the system message goes.</param>
+/// <param name="Alternates">The template refuses roles out of turn; otherwise a system message anywhere goes to the user message after it.</param>
 internal sealed record InstStyle(
-    bool BosEachTurn, string Open, string Close, bool TrimUser, string AnswerOpen, bool TrimAnswer, string BeforeEos, string AfterEos, SystemPlace Place)
+    bool BosEachTurn, string Open, string Close, bool TrimUser, string AnswerOpen, bool TrimAnswer, string BeforeEos, string AfterEos, SystemPlace Place, bool Alternates = true)
     : ChatStyle
 {
     public override string Name => BosEachTurn ? "llama-2" : "mistral";
@@ -161,30 +167,37 @@ internal sealed record InstStyle(
 
     public override void Write(IReadOnlyList<ChatMessage> messages, bool prompt, string bos, string eos, ChatText text)
     {
-        RequireAlternation(messages, system: Place != SystemPlace.None);
-        int first = messages[0].Role == System ? 1 : 0;
+        if (Alternates)
+        {
+            RequireAlternation(messages, system: Place != SystemPlace.None);
+        }
+
         if (!BosEachTurn)
         {
             text.Template(bos);
         }
 
-        for (int i = first; i < messages.Count; i++)
+        string? system = null;
+        for (int i = 0; i < messages.Count; i++)
         {
             string content = messages[i].Content;
-            if (messages[i].Role == User)
+            switch (messages[i].Role)
             {
-                bool systemHere = first == 1 && (Place == SystemPlace.LastUser ? i == messages.Count - 1 : i == first);
-                if (systemHere)
-                {
-                    string system = messages[0].Content;
-                    content = Place == SystemPlace.Brackets ? $"<<SYS>>\n{system}\n<</SYS>>\n\n{content}" : $"{system}\n\n{content}";
-                }
+                case System:
+                    system = content;
+                    break;
+                case User:
+                    if (system is not null && (Place != SystemPlace.LastUser || i == messages.Count - 1))
+                    {
+                        content = Place == SystemPlace.Brackets ? $"<<SYS>>\n{system}\n<</SYS>>\n\n{content}" : $"{system}\n\n{content}";
+                        system = null;
+                    }
 
-                text.Template((BosEachTurn ? bos : "") + Open).Message(TrimUser ? ChatText.Trim(content) : content).Template(Close);
-            }
-            else
-            {
-                text.Template(AnswerOpen).Message(TrimAnswer ? ChatText.Trim(content) : content).Template(BeforeEos + eos + AfterEos);
+                    text.Template((BosEachTurn ? bos : "") + Open).Message(TrimUser ? ChatText.Trim(content) : content).Template(Close);
+                    break;
+                default:
+                    text.Template(AnswerOpen).Message(TrimAnswer ? ChatText.Trim(content) : content).Template(BeforeEos + eos + AfterEos);
+                    break;
             }
         }
     }

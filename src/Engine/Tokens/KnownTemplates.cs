@@ -77,13 +77,13 @@ internal static class KnownTemplates
         yield return ("if(" + FirstSystem + "){\"<|im_start|>system\\n\"{messages[0].content}\"<|im_end|>\\n\"}else{" + MlDefault + "}" + MlRoles + "}" + MlPrompt,
             static system => new ChatMlStyle(system));
 
-        yield return ("{bos_token}for(m in messages){set(role=\"model\" if m.role == \"assistant\" else m.role)" + Turn + "}" + TurnPrompt, static _ => new TurnStyle());
+        yield return ("{bos_token}for(m in messages){set(role=\"model\" if m.role == \"assistant\" else m.role)" + Turn + "}" + TurnPrompt, static _ => new TurnStyle(Alternates: false));
         yield return ("{bos_token}if(" + FirstSystem + "){raise}for(m in messages){" + Alternate
-            + "if(m.role == \"assistant\"){set(role=\"model\")}else{set(role=m.role)}" + Turn + "}" + TurnPrompt, static _ => new TurnStyle());
+            + "if(m.role == \"assistant\"){set(role=\"model\")}else{set(role=m.role)}" + Turn + "}" + TurnPrompt, static _ => new TurnStyle(Alternates: true));
 
         yield return ("set(ns=namespace(system=\"\"))for(m in messages){if(m.role == \"system\"){set(ns.system=" + SysOpen + "m.content" + SysClose
             + ")}elif(m.role == \"user\"){{bos_token}\"[INST] \"{(ns.system+m.content)|trim}\" [/INST]\"set(ns.system=\"\")}else{\" \"{m.content|trim}\" \"{eos_token}}}",
-            static _ => Llama2);
+            static _ => Llama2 with { Alternates = false });
         yield return (Llama2Head + "if(m.role == \"user\"){{bos_token}\"[INST] \"{content|trim}\" [/INST]\"}elif(m.role == \"assistant\"){\" \"{content|trim}\" \"{eos_token}}}",
             static _ => Llama2);
 
