@@ -9,7 +9,7 @@ namespace Tiller.Tests.Tool;
 /// </summary>
 public class DemoTests
 {
-    [TestCase("tone", 0.94, 1.25)]
+    [TestCase("tone", 0.94, 1.10)]
     [TestCase("honesty", 0.66, 1.10)]
     [TestCase("refusal", 0.89, 1.10)]
     public async Task Steering_reaches_the_prototype(string task, double score, double perplexityRatio)
@@ -28,6 +28,7 @@ public class DemoTests
         Assert.That(program.ExitCode, Is.Zero);
         using var json = JsonDocument.Parse(output);
         Check(json.RootElement, "topic", score: 0.64, perplexityRatio: 1.4);
+        Assert.That((await ToolRun.Of("demo", "--json")).Output, Is.EqualTo(output.ReplaceLineEndings("\n")), "the same texts, however threads are scheduled");
     }
 
     [Test]
@@ -35,7 +36,7 @@ public class DemoTests
     {
         var run = await ToolRun.Of("demo", "--task", "honesty", "--lambda", "0", "--layers", "3-6");
         Assert.That(run.Code, Is.Zero, run.Error);
-        Assert.That(run.Output, Does.Contain("steered: towards the truth").And.Contain("share of true answers").And.Contain("mean |u|/|x|"));
+        Assert.That(run.Output, Does.Contain("steered: towards the truth, λ 0").And.Contain("share of true answers").And.Contain("mean |u|/|x|"));
         Assert.That((await ToolRun.Of("demo", "--layers", "3-10")).Code, Is.EqualTo(ExitCode.Usage));
     }
 

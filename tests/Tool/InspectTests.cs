@@ -14,7 +14,7 @@ public class InspectTests
     }
 
     [TestCase("llama3-bf16", "llama", "llama-3")]
-    [TestCase("mistral-f16", "mistral", "mistral")]
+    [TestCase("llama2-f32", "llama", "llama-2")]
     [TestCase("qwen2-bf16", "qwen2", "chatml")]
     [TestCase("gemma2-bf16", "gemma2", "gemma")]
     public async Task Json_names_family_and_chat_format(string golden, string family, string chat)

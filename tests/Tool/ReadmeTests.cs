@@ -62,6 +62,16 @@ public partial class ReadmeTests
         }
     }
 
+    [Test]
+    public void The_exit_codes_are_those_of_help()
+    {
+        foreach (string line in Tiller.Tool.ExitCode.Help.ReplaceLineEndings("\n").Split('\n').Skip(1))
+        {
+            string[] parts = line.Trim().Split(' ', 2);
+            Assert.That(s_readme, Does.Contain($"| {parts[0]} | {parts[1].Trim()} |"));
+        }
+    }
+
     private static async Task Example()
     {
         #region README

@@ -84,7 +84,8 @@ public class VerifyTests
         Assert.That((await ToolRun.Of("verify", scratch["."])).Error, Does.Contain("nothing to verify"));
         await File.WriteAllTextAsync(scratch["golden.json"], "{}");
         var run = await ToolRun.Of("verify", scratch["."]);
-        Assert.That((run.Code, run.Error), Is.EqualTo((ExitCode.BadInput, run.Error)).And.Property("Item2").Contains("nothing was verified"));
+        Assert.That(run.Code, Is.EqualTo(ExitCode.BadInput));
+        Assert.That(run.Error, Does.Contain("nothing was verified"));
     }
 
     private static async Task ExpectFailure(string kind, Action<Scratch> damage)
@@ -117,7 +118,7 @@ public class VerifyTests
         File.WriteAllText(path, json.ToJsonString());
     }
 
-    // Changes the largest number of the tensor by half of itself, or to NaN: one number, by no more than it takes.
+    // Changes one number, the largest in the first half of the tensor, by half of itself or to NaN. (The last row of a feature has a kind of its own.)
     private static void Flip(string path, string tensor, bool toNaN = false)
     {
         byte[] bytes = File.ReadAllBytes(path);
@@ -126,7 +127,7 @@ public class VerifyTests
         int begin = 8 + header + info["data_offsets"]![0]!.GetValue<int>();
         int end = 8 + header + info["data_offsets"]![1]!.GetValue<int>();
         int size = info["dtype"]!.GetValue<string>() == "F64" ? 8 : 4;
-        int at = Enumerable.Range(0, (end - begin) / size).Select(i => begin + (i * size)).MaxBy(i => Math.Abs(Read(i)));
+        int at = Enumerable.Range(0, (end - begin) / size / 2).Select(i => begin + (i * size)).MaxBy(i => Math.Abs(Read(i)));
         double changed = toNaN ? double.NaN : Read(at) * 1.5;
         (size == 8 ? BitConverter.GetBytes(changed) : BitConverter.GetBytes((float)changed)).CopyTo(bytes, at);
         File.WriteAllBytes(path, bytes);

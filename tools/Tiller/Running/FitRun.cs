@@ -26,6 +26,11 @@ internal static class FitRun
             Calibration = calibration,
         };
         var result = Fit(terminal, model, contrast, options, cancellationToken);
+        if (result.Controller.Method.Feature.Mu.All(mu => mu == 0))
+        {
+            throw new ContrastSetException("The positive and the negative prompts look alike to the model at their last tokens: there is nothing to steer. Give prompts that differ there.");
+        }
+
         cancellationToken.ThrowIfCancellationRequested();
         result.Controller.Save(request.Out);
         if (request.Json)
