@@ -9,7 +9,8 @@ namespace Tiller.Tests.Decode;
 public sealed class AllocationTests
 {
     private const int WarmUp = 80;
-    private const int Measured = 40;
+    private const int Rounds = 3;
+    private const int StepsPerRound = 15;
 
     [TestCaseSource(typeof(TestModels), nameof(TestModels.Families))]
     public void A_plain_step_allocates_nothing(string family) => Measure(TestModels.Load(family), null);
@@ -45,7 +46,7 @@ public sealed class AllocationTests
     private static void Measure(LanguageModel model, FeedbackLaw? law)
     {
         using var session = new Session(model, law);
-        var trace = law is null ? null : new SteeringTrace(law, WarmUp + Measured + 1);
+        var trace = law is null ? null : new SteeringTrace(law, WarmUp + (Rounds * StepsPerRound));
         var summary = law is null ? null : new SteeringSummary(law);
         int[] ids = [7];
         session.Prefill([3, 4, 5]);
@@ -60,7 +61,8 @@ public sealed class AllocationTests
         }), Is.Zero);
     }
 
-    // The cache doubles at 64 positions, within the warm-up, and has room for the rest.
+    // The cache doubles at 64 positions, within the warm-up, and has room for the rest. A collection that happens to come counts what is
+    // left of the thread's allocation block as allocated; what a step allocates shows in every round.
     private static long BytesOf(Action step)
     {
         for (int i = 0; i < WarmUp; i++)
@@ -68,12 +70,18 @@ public sealed class AllocationTests
             step();
         }
 
-        long before = GC.GetAllocatedBytesForCurrentThread();
-        for (int i = 0; i < Measured; i++)
+        long least = long.MaxValue;
+        for (int round = 0; round < Rounds; round++)
         {
-            step();
+            long before = GC.GetAllocatedBytesForCurrentThread();
+            for (int i = 0; i < StepsPerRound; i++)
+            {
+                step();
+            }
+
+            least = Math.Min(least, GC.GetAllocatedBytesForCurrentThread() - before);
         }
 
-        return GC.GetAllocatedBytesForCurrentThread() - before;
+        return least;
     }
 }

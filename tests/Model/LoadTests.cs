@@ -204,8 +204,9 @@ public sealed class LoadTests
 
             Assert.That(
                 () => LanguageModel.Load(TestModels.Folder("demo"), new LoadOptions { Progress = told }, source.Token), Throws.InstanceOf<OperationCanceledException>());
-            // Readers that had begun a chunk finish it.
-            Assert.That(told.Values, Has.Count.InRange(at, at + Environment.ProcessorCount));
+
+            // Other readers may finish the chunk they are at.
+            Assert.That(told.Values, Has.Count.InRange(at, at == 0 ? 0 : at + 8));
         }
     }
 

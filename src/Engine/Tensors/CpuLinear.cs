@@ -206,8 +206,15 @@ internal static unsafe class CpuLinear
     {
         var job = new DotJob
         {
-            W = (byte*)w.Address, Inputs = w.Columns, Outputs = w.Rows, Rows = x.Rows, BiasedRows = bias.IsAbsent ? 0 : biasedRows,
-            Bias = (float*)bias.Address, Residual = (float*)residual.Address, Y = (float*)y.Address, X = (float*)x.Address,
+            W = (byte*)w.Address,
+            Inputs = w.Columns,
+            Outputs = w.Rows,
+            Rows = x.Rows,
+            BiasedRows = bias.IsAbsent ? 0 : biasedRows,
+            Bias = (float*)bias.Address,
+            Residual = (float*)residual.Address,
+            Y = (float*)y.Address,
+            X = (float*)x.Address,
         };
         if (T.SplitsEvenOdd)
         {
@@ -486,9 +493,17 @@ internal static unsafe class CpuLinear
         int panels = (x.Rows + TileColumns - 1) / TileColumns;
         var job = new TileJob
         {
-            W = (byte*)w.Address, Inputs = w.Columns, Outputs = w.Rows, Rows = x.Rows, Panels = panels,
-            BiasedRows = bias.IsAbsent ? 0 : biasedRows, Bias = (float*)bias.Address, Residual = (float*)residual.Address,
-            X = (float*)x.Address, Y = (float*)y.Address, Packed = HostScratch.ForCaller((long)panels * TileColumns * w.Columns),
+            W = (byte*)w.Address,
+            Inputs = w.Columns,
+            Outputs = w.Rows,
+            Rows = x.Rows,
+            Panels = panels,
+            BiasedRows = bias.IsAbsent ? 0 : biasedRows,
+            Bias = (float*)bias.Address,
+            Residual = (float*)residual.Address,
+            X = (float*)x.Address,
+            Y = (float*)y.Address,
+            Packed = HostScratch.ForCaller((long)panels * TileColumns * w.Columns),
         };
         pool.Run(panels, ref job, &PackPanel);
         pool.Run((w.Rows + WeightBlock - 1) / WeightBlock, ref job, &TilePart<T>);
@@ -592,7 +607,12 @@ internal static unsafe class CpuLinear
     {
         var job = new TileJob
         {
-            W = (byte*)w.Address, Inputs = w.Columns, Outputs = w.Rows, Rows = y.Rows, X = (float*)x.Address, Y = (float*)y.Address,
+            W = (byte*)w.Address,
+            Inputs = w.Columns,
+            Outputs = w.Rows,
+            Rows = y.Rows,
+            X = (float*)x.Address,
+            Y = (float*)y.Address,
         };
         pool.Run((w.Columns + StripeColumns - 1) / StripeColumns, ref job, &StripePart<T>);
     }
