@@ -3,7 +3,7 @@ using Tiller.Checkpoint;
 namespace Tiller.Bench;
 
 /// <summary>What is measured; lower-case names on the command line.</summary>
-internal enum BenchMode
+public enum BenchMode
 {
     Decode,
     Prefill,
@@ -40,6 +40,9 @@ internal sealed record BenchRequest
 
     /// <summary>Folder of the demo checkpoint with its contrast texts, which fit, load and tokenize read.</summary>
     public required string DemoFolder { get; init; }
+
+    /// <summary>Prompts on each side of the contrast that a fit is measured with.</summary>
+    public int FitPrompts { get; init; } = 50;
 
     /// <summary>Print a JSON array.</summary>
     public bool Json { get; init; }

@@ -17,8 +17,10 @@ internal sealed unsafe class Ceilings : IDisposable
 
     private const long MinBufferInBytes = 256L << 10;
     private const int PartsPerThread = 16;
-    private const long BytesPerRun = 16L << 20;
-    private const int FmaRounds = 20_000;
+
+    // A run takes some milliseconds, so that starting the threads does not matter.
+    private const long BytesPerRun = 256L << 20;
+    private const int FmaRounds = 100_000;
 
     private readonly WorkerPool _pool;
     private byte* _buffer;
@@ -39,23 +41,21 @@ internal sealed unsafe class Ceilings : IDisposable
     /// <summary>Bytes per second copied from one half of a buffer to the other, each byte counted once.</summary>
     public double Copy(long size) => Sweep(size, &CopyPart, bytesCounted: size / 2);
 
-    /// <summary>FLOP/s of fused multiply-adds on registers.</summary>
+    /// <summary>FLOP/s of fused multiply-adds on registers, of the widest vectors that the runtime uses.</summary>
     public double Peak(Precision precision)
     {
+        bool wide = Vector512.IsHardwareAccelerated;
+        int lanes = (wide ? 64 : 32) / (precision == Precision.Single ? sizeof(float) : sizeof(double));
         var job = default(Job);
         long begin = Stopwatch.GetTimestamp();
-        if (precision == Precision.Single)
+        _pool.Run(PartsPerThread * Threads, ref job, (precision, wide) switch
         {
-            _pool.Run(PartsPerThread * Threads, ref job, &SinglePart);
-        }
-        else
-        {
-            _pool.Run(PartsPerThread * Threads, ref job, &DoublePart);
-        }
-
-        double seconds = Stopwatch.GetElapsedTime(begin).TotalSeconds;
-        int lanes = 32 / (precision == Precision.Single ? sizeof(float) : sizeof(double));
-        return 2.0 * RegisterChains.Count * lanes * FmaRounds * PartsPerThread * Threads / seconds;
+            (Precision.Single, false) => &FmaPart<Single256, Vector256<float>>,
+            (Precision.Single, true) => &FmaPart<Single512, Vector512<float>>,
+            (_, false) => &FmaPart<Double256, Vector256<double>>,
+            (_, true) => &FmaPart<Double512, Vector512<double>>,
+        });
+        return 2.0 * RegisterChains.Count * lanes * FmaRounds * PartsPerThread * Threads / Stopwatch.GetElapsedTime(begin).TotalSeconds;
     }
 
     /// <summary>Gives the buffer back; the next measurement takes a new one.</summary>
@@ -76,7 +76,7 @@ internal sealed unsafe class Ceilings : IDisposable
     {
         Reserve(size);
 
-        // A buffer in cache is swept often enough to make starting the threads not matter, each thread keeping its own part.
+        // Of a buffer in cache every thread keeps its own part.
         int sweeps = (int)Math.Max(1, BytesPerRun / size);
         int parts = sweeps > 1 ? Threads : PartsPerThread * Threads;
         var job = new Job { Buffer = _buffer, Size = size, Parts = parts, Sweeps = sweeps };
@@ -116,9 +116,10 @@ internal sealed unsafe class Ceilings : IDisposable
         }
     }
 
-    private static void SinglePart(ref Job job, int part) => Sink.Take(RegisterChains.Single(FmaRounds, 0.5f + part));
-
-    private static void DoublePart(ref Job job, int part) => Sink.Take(RegisterChains.Double(FmaRounds, 0.5 + part));
+    private static void FmaPart<TFma, TVector>(ref Job job, int part)
+        where TFma : struct, IFma<TVector>
+        where TVector : struct =>
+        Sink.Take(RegisterChains.Run<TFma, TVector>(FmaRounds, 0.5 + part));
 
     // Four streams, as a linear map reads several rows of weights at once.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -154,67 +155,6 @@ internal sealed unsafe class Ceilings : IDisposable
             long each = size / Parts / 64 * 64;
             return ((nint)(part * each), each);
         }
-    }
-}
-
-/// <summary>Chains of multiply-adds that depend on nothing but themselves; enough of them to hide the latency.</summary>
-internal static class RegisterChains
-{
-    /// <summary>Chains side by side.</summary>
-    public const int Count = 12;
-
-    /// <summary>x ← x·m + b on twelve float32 vectors.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static float Single(int rounds, float start)
-    {
-        var m = Vector256.Create(0.999f);
-        var b = Vector256.Create(0.001f);
-        var x0 = Vector256.Create(start);
-        Vector256<float> x1 = x0, x2 = x0, x3 = x0, x4 = x0, x5 = x0, x6 = x0, x7 = x0, x8 = x0, x9 = x0, x10 = x0, x11 = x0;
-        for (int i = 0; i < rounds; i++)
-        {
-            x0 = Vector256.FusedMultiplyAdd(x0, m, b);
-            x1 = Vector256.FusedMultiplyAdd(x1, m, b);
-            x2 = Vector256.FusedMultiplyAdd(x2, m, b);
-            x3 = Vector256.FusedMultiplyAdd(x3, m, b);
-            x4 = Vector256.FusedMultiplyAdd(x4, m, b);
-            x5 = Vector256.FusedMultiplyAdd(x5, m, b);
-            x6 = Vector256.FusedMultiplyAdd(x6, m, b);
-            x7 = Vector256.FusedMultiplyAdd(x7, m, b);
-            x8 = Vector256.FusedMultiplyAdd(x8, m, b);
-            x9 = Vector256.FusedMultiplyAdd(x9, m, b);
-            x10 = Vector256.FusedMultiplyAdd(x10, m, b);
-            x11 = Vector256.FusedMultiplyAdd(x11, m, b);
-        }
-
-        return Vector256.Sum(x0 + x1 + x2 + x3 + x4 + x5 + x6 + x7 + x8 + x9 + x10 + x11);
-    }
-
-    /// <summary>x ← x·m + b on twelve float64 vectors.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static double Double(int rounds, double start)
-    {
-        var m = Vector256.Create(0.999);
-        var b = Vector256.Create(0.001);
-        var x0 = Vector256.Create(start);
-        Vector256<double> x1 = x0, x2 = x0, x3 = x0, x4 = x0, x5 = x0, x6 = x0, x7 = x0, x8 = x0, x9 = x0, x10 = x0, x11 = x0;
-        for (int i = 0; i < rounds; i++)
-        {
-            x0 = Vector256.FusedMultiplyAdd(x0, m, b);
-            x1 = Vector256.FusedMultiplyAdd(x1, m, b);
-            x2 = Vector256.FusedMultiplyAdd(x2, m, b);
-            x3 = Vector256.FusedMultiplyAdd(x3, m, b);
-            x4 = Vector256.FusedMultiplyAdd(x4, m, b);
-            x5 = Vector256.FusedMultiplyAdd(x5, m, b);
-            x6 = Vector256.FusedMultiplyAdd(x6, m, b);
-            x7 = Vector256.FusedMultiplyAdd(x7, m, b);
-            x8 = Vector256.FusedMultiplyAdd(x8, m, b);
-            x9 = Vector256.FusedMultiplyAdd(x9, m, b);
-            x10 = Vector256.FusedMultiplyAdd(x10, m, b);
-            x11 = Vector256.FusedMultiplyAdd(x11, m, b);
-        }
-
-        return Vector256.Sum(x0 + x1 + x2 + x3 + x4 + x5 + x6 + x7 + x8 + x9 + x10 + x11);
     }
 }
 

@@ -8,8 +8,6 @@ namespace Tiller.Bench;
 /// <summary>A whole fit of the demo model, the prompts' tokens included, and its stages.</summary>
 internal static class FitBench
 {
-    private const int Prompts = 50;
-
     /// <summary>Dense, then factored.</summary>
     public static IEnumerable<BenchRow> Run(BenchRequest request, Meter meter, CancellationToken cancellationToken)
     {
@@ -20,7 +18,7 @@ internal static class FitBench
 
         using var model = LanguageModel.Load(request.DemoFolder, new LoadOptions { Threads = request.ThreadCount }, cancellationToken);
         var contrast = ContrastSet.Read(File("positive"), File("negative"));
-        contrast = new ContrastSet([.. contrast.Positive.Take(Prompts)], [.. contrast.Negative.Take(Prompts)]);
+        contrast = new ContrastSet([.. contrast.Positive.Take(request.FitPrompts)], [.. contrast.Negative.Take(request.FitPrompts)]);
         var c = model.Config;
         var counts = new Counts(c, Checkpoint.TensorType.BF16);
         int prompts = contrast.Positive.Count + contrast.Negative.Count;
