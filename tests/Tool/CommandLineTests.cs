@@ -223,6 +223,7 @@ public class CommandLineTests
             Assert.That(ExitCode.Of(new TaskCanceledException()), Is.EqualTo(130));
             Assert.That(ExitCode.Of(Assert.Catch(() => new SamplingOptions { TopP = 0 }.Validate())!), Is.EqualTo(2));
             Assert.That(ExitCode.Of(Assert.Catch(() => new Sampler(new SamplingOptions(), 1).Next([float.NaN], []))!), Is.EqualTo(5));
+            Assert.That(ExitCode.Of(Assert.Catch(() => _ = new LqrWeights(q: 1, r: 0, qf: 1))!), Is.EqualTo(5));
             Assert.That(ExitCode.Of(Assert.Catch(() => PromptFile.Read("/no/such/file"))!), Is.EqualTo(4));
             Assert.That(ExitCode.Of(new UnauthorizedAccessException()), Is.EqualTo(4));
             Assert.That(ExitCode.Of(new InvalidCastException()), Is.Null);

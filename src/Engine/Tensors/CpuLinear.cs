@@ -498,13 +498,25 @@ internal static unsafe class CpuLinear
     private static void PackPanel(ref TileJob job, int panel)
     {
         float* to = job.Packed + ((nint)panel * TileColumns * job.Inputs);
+        float* from = job.X + ((nint)panel * TileColumns * job.Inputs);
         int rows = Math.Min(TileColumns, job.Rows - (panel * TileColumns));
-        for (int j = 0; j < TileColumns; j++)
+        for (int half = 0; half < TileColumns; half += 8)
         {
-            float* from = job.X + (((nint)panel * TileColumns + j) * job.Inputs);
-            for (int k = 0; k < job.Inputs; k++)
+            int k = 0;
+            if (rows - half >= 8)
             {
-                to[((nint)k * TileColumns) + j] = j < rows ? from[k] : 0;
+                for (; k <= job.Inputs - 8; k += 8)
+                {
+                    VectorMath.Transpose8x8(from + ((nint)half * job.Inputs) + k, job.Inputs, to + ((nint)k * TileColumns) + half, TileColumns);
+                }
+            }
+
+            for (; k < job.Inputs; k++)
+            {
+                for (int j = half; j < half + 8; j++)
+                {
+                    to[((nint)k * TileColumns) + j] = j < rows ? from[((nint)j * job.Inputs) + k] : 0;
+                }
             }
         }
     }
@@ -537,20 +549,40 @@ internal static unsafe class CpuLinear
             }
         }
 
-        for (int m = 0; m < job.Rows; m++)
+        for (int m = 0; m < job.Rows; m += 8)
         {
             float* tile = sums + ((nint)(m / TileColumns) * WeightBlock * TileColumns) + (m % TileColumns);
-            nint at = ((nint)m * job.Outputs) + begin;
-            bool biased = m < job.BiasedRows;
-            for (int n = 0; n < outputs; n++)
+            PutTile(ref job, m, begin, tile, outputs);
+        }
+    }
+
+    /// <summary>Rows m .. m+7 of y from sums lying on their side // (outputs, 16), with bias and residual.</summary>
+    private static void PutTile(ref TileJob job, int m, int begin, float* sums, int outputs)
+    {
+        float* block = stackalloc float[64];
+        int rows = Math.Min(8, job.Rows - m);
+        for (int n = 0; n < outputs; n += 8)
+        {
+            VectorMath.Transpose8x8(sums + ((nint)n * TileColumns), TileColumns, block, 8);
+            int columns = Math.Min(8, outputs - n);
+            for (int i = 0; i < rows; i++)
             {
-                float sum = tile[n * TileColumns];
-                if (biased)
+                nint at = ((nint)(m + i) * job.Outputs) + begin + n;
+                float* bias = m + i < job.BiasedRows ? job.Bias + begin + n : null;
+                if (columns == 8)
                 {
-                    sum += job.Bias[begin + n];
+                    var sum = Vector256.Load(block + (8 * i));
+                    sum = bias is null ? sum : sum + Vector256.Load(bias);
+                    (job.Residual is null ? sum : Vector256.Load(job.Residual + at) + sum).Store(job.Y + at);
+                    continue;
                 }
 
-                job.Y[at + n] = job.Residual is null ? sum : job.Residual[at + n] + sum;
+                for (int j = 0; j < columns; j++)
+                {
+                    float sum = block[(8 * i) + j];
+                    sum = bias is null ? sum : sum + bias[j];
+                    job.Y[at + j] = job.Residual is null ? sum : job.Residual[at + j] + sum;
+                }
             }
         }
     }

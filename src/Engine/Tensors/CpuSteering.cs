@@ -7,7 +7,9 @@ namespace Tiller.Tensors;
 internal sealed class CpuSteering : SteeringState
 {
     private readonly float[] _input;
+    private readonly float[] _inputTangent;
     private float[] _errors;
+    private float[] _freeNorms;
     private float[] _inputNorms;
     private float[] _stateNorms;
     private float[] _tangentErrors = [];
@@ -18,7 +20,9 @@ internal sealed class CpuSteering : SteeringState
         : base(law)
     {
         _input = new float[law.Width];
+        _inputTangent = new float[law.Width];
         _errors = new float[law.Sensors.Count];
+        _freeNorms = new float[law.Layers];
         _inputNorms = new float[law.Layers];
         _stateNorms = new float[law.Layers];
     }
@@ -37,6 +41,8 @@ internal sealed class CpuSteering : SteeringState
     }
 
     public override void ReadErrors(int slot, Span<float> errors) => Errors(slot).CopyTo(errors);
+
+    public override void WriteErrors(ReadOnlySpan<float> errors) => errors.CopyTo(Errors(_last));
 
     public override void ReadEffort(int slot, Span<float> inputNorms, Span<float> stateNorms)
     {
@@ -82,9 +88,11 @@ internal sealed class CpuSteering : SteeringState
         var u = _input.AsSpan();
         Input(k, slot, u);
         float norm = TensorPrimitives.Norm<float>(u);
+        _freeNorms[(slot * Law.Layers) + k] = norm;
         if (norm > Law.MaxEffort)
         {
-            norm = Bound(u, norm, Law.MaxEffort);
+            Normalise(u);
+            norm = Bound(u, Law.MaxEffort);
         }
 
         _inputNorms[(slot * Law.Layers) + k] = norm;
@@ -95,6 +103,12 @@ internal sealed class CpuSteering : SteeringState
     public void SenseTangent(int k, int tangent, ReadOnlySpan<float> dx)
     {
         var errors = TangentErrors(tangent);
+        if (k == 0)
+        {
+            // What a term may look back at is the token before, which this tangent does not move.
+            errors.Clear();
+        }
+
         foreach (int i in Law.SensorsOf(k))
         {
             errors[i] = -TensorPrimitives.Dot(Law.Sensors[i].V, dx);
@@ -111,31 +125,41 @@ internal sealed class CpuSteering : SteeringState
         }
 
         var errors = TangentErrors(tangent);
-        if (_inputNorms[(slot * Law.Layers) + k] < Law.MaxEffort)
+        if (_freeNorms[(slot * Law.Layers) + k] <= Law.MaxEffort)
         {
             AddSlope(terms, errors, dy);
             return;
         }
 
-        // u = U g/|g|: du = U/|g| (dg − ĝ (ĝ·dg))
-        float[] g = new float[Law.Width];
-        float[] dg = new float[Law.Width];
+        // u = U ĝ, ĝ = g/|g|: du = U/|g| (dg − ĝ (ĝ·dg))
+        var g = _input.AsSpan();
+        var dg = _inputTangent.AsSpan();
         Input(k, slot, g);
+        float norm = Normalise(g);
+        dg.Clear();
         AddSlope(terms, errors, dg);
-        float norm = TensorPrimitives.Norm<float>(g);
-        float along = TensorPrimitives.Dot<float>(g, dg) / (norm * norm);
-        TensorPrimitives.MultiplyAdd(g, -along, dg, dg);
+        TensorPrimitives.MultiplyAdd(g, -TensorPrimitives.Dot<float>(g, dg), dg, dg);
         TensorPrimitives.MultiplyAdd(dg, Law.MaxEffort / norm, dy, dy);
     }
 
-    // Rounding may leave the scaled vector a last bit above the bound; step down until it is not.
-    private static float Bound(Span<float> u, float norm, float bound)
+    /// <summary>u /= |u|; returns |u|. Scaled first, so that the squares neither overflow nor vanish.</summary>
+    private static float Normalise(Span<float> u)
     {
-        float scale = bound / norm;
+        float largest = MathF.Abs(TensorPrimitives.MaxMagnitude<float>(u));
+        TensorPrimitives.Divide(u, largest, u);
+        float norm = TensorPrimitives.Norm<float>(u);
+        TensorPrimitives.Divide(u, norm, u);
+        return largest * norm;
+    }
+
+    // u, of unit length, gets the length of the bound. Rounding may leave it a last bit above; step down until it is not.
+    private static float Bound(Span<float> u, float bound)
+    {
+        float scale = bound;
         while (true)
         {
             TensorPrimitives.Multiply(u, scale, u);
-            norm = TensorPrimitives.Norm<float>(u);
+            float norm = TensorPrimitives.Norm<float>(u);
             if (norm <= bound)
             {
                 return norm;
@@ -157,6 +181,7 @@ internal sealed class CpuSteering : SteeringState
         {
             _capacity = Math.Max(slot + 1, 2 * _capacity);
             Array.Resize(ref _errors, _capacity * sensors);
+            Array.Resize(ref _freeNorms, _capacity * Law.Layers);
             Array.Resize(ref _inputNorms, _capacity * Law.Layers);
             Array.Resize(ref _stateNorms, _capacity * Law.Layers);
         }

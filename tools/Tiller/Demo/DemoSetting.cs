@@ -14,8 +14,8 @@ internal sealed record DemoSetting(double Lambda, LayerRange? Layers)
     public static DemoSetting Of(DemoTask task) => task switch
     {
         DemoTask.Topic => new DemoSetting(1.75, null),
-        DemoTask.Tone => new DemoSetting(3, null),
-        DemoTask.Honesty => new DemoSetting(1, null),
+        DemoTask.Tone => new DemoSetting(2.75, null),
+        DemoTask.Honesty => new DemoSetting(1.25, null),
         DemoTask.Refusal => new DemoSetting(1, null),
         _ => throw new ArgumentOutOfRangeException(nameof(task), task, "Unknown task."),
     };

@@ -26,11 +26,11 @@ internal static class CheckpointOutput
         }
 
         terminal.Output.WriteLine();
-        terminal.Output.WriteLine($"{"tensor",-44}{"type",-6}{"shape",-18}{"count",6}{"size",12}");
+        terminal.Output.WriteLine($"{"tensor",-52} {"type",-6}{"shape",-18}{"count",6}{"size",12}");
         foreach (var kind in folder.Tensors.GroupBy(t => (Name: AnyLayer(t.Name), t.Type, t.ShapeText)))
         {
             terminal.Output.WriteLine(
-                $"{VisibleText.Of(kind.Key.Name),-44}{kind.Key.Type.SpecName(),-6}{kind.Key.ShapeText,-18}{kind.Count(),6}{Size(kind.Sum(t => t.SizeInBytes)),12}");
+                $"{VisibleText.Of(kind.Key.Name),-52} {kind.Key.Type.SpecName(),-6}{kind.Key.ShapeText,-18}{kind.Count(),6}{Size(kind.Sum(t => t.SizeInBytes)),12}");
         }
 
         void Row(string name, string value) => terminal.Output.WriteLine($"{name,-12}{VisibleText.Of(value)}");

@@ -12,9 +12,9 @@ internal static class DemoOutput
     /// <summary>Some texts side by side, then the scores of all.</summary>
     public static void WriteTable(Terminal terminal, DemoReport report)
     {
-        var (_, plain, steered) = report;
+        var (_, lambda, plain, steered) = report;
         var table = new Table().Border(TableBorder.Rounded).ShowRowSeparators().Expand();
-        table.AddColumn(new TableColumn("plain")).AddColumn(new TableColumn($"steered: {Aim(report.Task)}"));
+        table.AddColumn(new TableColumn("plain")).AddColumn(new TableColumn($"steered: {Aim(report.Task)}, λ {lambda}"));
         for (int i = 0; i < Math.Min(TextsShown, plain.Texts.Count); i++)
         {
             table.AddRow(Cell(plain.Texts[i]), Cell(steered.Texts[i]));

@@ -57,7 +57,7 @@ internal static class DemoRun
 
             var side = Side(task, prompts, steered);
             return new DemoReport(
-                task, Side(task, prompts, plain), new SteeredSide(side.Texts, side.Score, side.Perplexity, summary.TrackingError, summary.Effort));
+                task, setting.Lambda, Side(task, prompts, plain), new SteeredSide(side.Texts, side.Score, side.Perplexity, summary.TrackingError, summary.Effort));
         });
     }
 
