@@ -14,7 +14,7 @@ internal static class BenchOutput
             return;
         }
 
-        string hardware = Hardware.Describe(request.ThreadCount, Environment.CurrentDirectory);
+        string hardware = Hardware.Describe(request.ThreadCount, AppContext.BaseDirectory);
         string what = $"{request.Mode.ToString().ToLowerInvariant()}, shape {request.Shape.Name}, {request.Type.ToString().ToLowerInvariant()}";
         if (request.Markdown)
         {

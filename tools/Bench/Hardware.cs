@@ -27,12 +27,12 @@ internal static class Hardware
 {
     private const long UnknownCacheInBytes = 32L << 20;
 
-    /// <summary>CPU, threads, system, runtime, commit: one line.</summary>
-    public static string Describe(int threads, string folder)
+    /// <summary>CPU, threads, system, runtime, and the commit of the checkout that holds the program: one line.</summary>
+    public static string Describe(int threads, string programFolder)
     {
         string cpu = ProcFile.Text("/proc/cpuinfo", "model name") ?? RuntimeInformation.ProcessArchitecture.ToString();
         string vectors = Vector512.IsHardwareAccelerated ? "512" : Vector256.IsHardwareAccelerated ? "256" : "128";
-        string commit = Commit(folder) is { } hash ? $", commit {hash[..Math.Min(12, hash.Length)]}" : "";
+        string commit = Commit(programFolder) is { } hash ? $", commit {hash[..Math.Min(12, hash.Length)]}" : "";
         return $"{cpu}, {Environment.ProcessorCount} cores ({threads} used), {vectors}-bit vectors, {RuntimeInformation.OSDescription.Trim()}, " +
             $"{RuntimeInformation.FrameworkDescription}{commit}";
     }
@@ -60,7 +60,7 @@ internal static class Hardware
         return largest > 0 ? largest : UnknownCacheInBytes;
     }
 
-    /// <summary>Commit that is checked out where the program or its user stands; null outside a git checkout.</summary>
+    /// <summary>Commit that is checked out in or above a folder; null outside a git checkout.</summary>
     public static string? Commit(string folder)
     {
         for (var at = new DirectoryInfo(folder); at is not null; at = at.Parent)

@@ -4,7 +4,7 @@ namespace Tiller.Bench;
 
 /// <summary>
 /// Times works beside each other, one run of each in turn, so that whatever else the machine does hits all alike; measures the ceilings
-/// right before and right after.
+/// right before, now and then in between, and right after.
 /// </summary>
 internal sealed class Meter : IDisposable
 {
@@ -15,10 +15,11 @@ internal sealed class Meter : IDisposable
     private const int WarmUpRuns = 100;
     private const double WarmUpSeconds = 0.5;
     private const double CeilingSeconds = 0.15;
+    private const double SecondsBetweenCeilings = 0.3;
 
     private readonly double _seconds;
     private readonly CancellationToken _cancellationToken;
-    private readonly Dictionary<int, Ceilings> _ceilings = [];
+    private readonly Dictionary<int, Ceilings> _machines = [];
 
     /// <summary>Prepares measurements.</summary>
     /// <param name="threads">Threads of the ceilings.</param>
@@ -45,13 +46,20 @@ internal sealed class Meter : IDisposable
             WarmUp(works);
         }
 
-        var before = works.Select(Sample).ToArray();
+        var ceilings = new Dictionary<CeilingKey, List<double>>();
+        Sample(works, ceilings, CeilingSeconds);
         var times = works.Select(_ => new List<double>()).ToArray();
         double budget = _seconds * works.Count;
         var clock = Stopwatch.StartNew();
+        var sinceSample = Stopwatch.StartNew();
         for (int round = 0; round < MinSamples || (clock.Elapsed.TotalSeconds < budget && round < MaxSamples); round++)
         {
             _cancellationToken.ThrowIfCancellationRequested();
+            if (sinceSample.Elapsed.TotalSeconds > SecondsBetweenCeilings)
+            {
+                Sample(works, ceilings, enough: 0);
+                sinceSample.Restart();
+            }
 
             // There and back, so that no work always follows the same other.
             for (int i = 0; i < works.Count; i++)
@@ -61,12 +69,12 @@ internal sealed class Meter : IDisposable
             }
         }
 
-        var after = works.Select(Sample).ToArray();
+        Sample(works, ceilings, CeilingSeconds);
         var rows = new BenchRow[works.Count];
         double baseline = Quantile(times[0], 0.5);
         for (int i = 0; i < rows.Length; i++)
         {
-            rows[i] = Row(works[i], times[i], before[i], after[i], baseline, works[0].Name);
+            rows[i] = Row(works[i], times[i], ceilings, baseline, works[0].Name);
         }
 
         return rows;
@@ -75,14 +83,15 @@ internal sealed class Meter : IDisposable
     /// <summary>A row of times taken elsewhere, in seconds.</summary>
     public BenchRow Row(Work work, IReadOnlyList<double> times)
     {
-        var sample = Sample(work);
-        return Row(work, times, sample, Sample(work), Quantile(times, 0.5), work.Name);
+        var ceilings = new Dictionary<CeilingKey, List<double>>();
+        Sample([work], ceilings, CeilingSeconds);
+        return Row(work, times, ceilings, Quantile(times, 0.5), work.Name);
     }
 
     /// <summary>Gives the ceilings' memory back.</summary>
     public void Release()
     {
-        foreach (var ceilings in _ceilings.Values)
+        foreach (var ceilings in _machines.Values)
         {
             ceilings.Release();
         }
@@ -90,7 +99,7 @@ internal sealed class Meter : IDisposable
 
     public void Dispose()
     {
-        foreach (var ceilings in _ceilings.Values)
+        foreach (var ceilings in _machines.Values)
         {
             ceilings.Dispose();
         }
@@ -130,45 +139,68 @@ internal sealed class Meter : IDisposable
         }
     }
 
-    private CeilingSample Sample(Work work)
+    // Adds to the series of every ceiling that one of the works has, for as many seconds each; at least one sample.
+    private void Sample(IReadOnlyList<Work> works, Dictionary<CeilingKey, List<double>> series, double enough)
     {
-        int threads = work.Threads == 0 ? Threads : work.Threads;
-        if (!_ceilings.TryGetValue(threads, out var ceilings))
+        foreach (var key in works.SelectMany(Keys).Distinct())
         {
-            ceilings = new Ceilings(threads);
-            _ceilings.Add(threads, ceilings);
-        }
+            if (!series.TryGetValue(key, out var rates))
+            {
+                series.Add(key, rates = []);
+                Measure(key);
+            }
 
-        long size = Ceilings.BufferFor(work.WorkingSet);
-        double enough = Math.Min(CeilingSeconds, _seconds / 2);
-        var bandwidth = Repeat(() => work.Copies ? ceilings.Copy(size) : ceilings.Read(size), enough);
-        var peak = work.Flops > 0 ? Repeat(() => ceilings.Peak(work.Precision), enough) : [];
-        return new CeilingSample(bandwidth, peak);
+            var clock = Stopwatch.StartNew();
+            do
+            {
+                _cancellationToken.ThrowIfCancellationRequested();
+                rates.Add(Measure(key));
+            }
+            while (clock.Elapsed.TotalSeconds < Math.Min(enough, _seconds / 2));
+        }
     }
 
-    private List<double> Repeat(Func<double> measure, double enough)
+    private double Measure(CeilingKey key)
     {
-        measure();
-        var rates = new List<double>();
-        var clock = Stopwatch.StartNew();
-        while (rates.Count < MinSamples || clock.Elapsed.TotalSeconds < enough)
+        if (!_machines.TryGetValue(key.Threads, out var machine))
         {
-            _cancellationToken.ThrowIfCancellationRequested();
-            rates.Add(measure());
+            machine = new Ceilings(key.Threads);
+            _machines.Add(key.Threads, machine);
         }
 
-        return rates;
+        return key.Kind switch
+        {
+            CeilingKind.Read => machine.Read(key.SizeInBytes),
+            CeilingKind.Copy => machine.Copy(key.SizeInBytes),
+            CeilingKind.Fma32 => machine.Peak(Precision.Single),
+            _ => machine.Peak(Precision.Double),
+        };
     }
 
-    private BenchRow Row(Work work, IReadOnlyList<double> times, CeilingSample before, CeilingSample after, double baseline, string baselineName)
+    private IEnumerable<CeilingKey> Keys(Work work)
+    {
+        yield return MemoryKey(work);
+        if (work.Flops > 0)
+        {
+            yield return ArithmeticKey(work);
+        }
+    }
+
+    private CeilingKey MemoryKey(Work work) => new(work.Copies ? CeilingKind.Copy : CeilingKind.Read, ThreadsOf(work), Ceilings.BufferFor(work.WorkingSet));
+
+    private CeilingKey ArithmeticKey(Work work) => new(work.Precision == Precision.Single ? CeilingKind.Fma32 : CeilingKind.Fma64, ThreadsOf(work), 0);
+
+    private int ThreadsOf(Work work) => work.Threads == 0 ? Threads : work.Threads;
+
+    private BenchRow Row(Work work, IReadOnlyList<double> times, Dictionary<CeilingKey, List<double>> ceilings, double baseline, string baselineName)
     {
         double median = Quantile(times, 0.5);
-        double bandwidth = Quantile([.. before.Bandwidth, .. after.Bandwidth], 0.5);
+        double bandwidth = Quantile(ceilings[MemoryKey(work)], 0.5);
         double bytesTime = work.Bytes / bandwidth;
-        double peak = work.Flops > 0 ? Quantile([.. before.Peak, .. after.Peak], 0.5) : double.PositiveInfinity;
+        double peak = work.Flops > 0 ? Quantile(ceilings[ArithmeticKey(work)], 0.5) : double.PositiveInfinity;
         double flopsTime = work.Flops / peak;
         bool arithmetic = flopsTime > bytesTime;
-        int threads = work.Threads == 0 ? Threads : work.Threads;
+        int threads = ThreadsOf(work);
         long buffer = Ceilings.BufferFor(work.WorkingSet);
         string where = buffer <= Hardware.LargestCacheInBytes() ? " in cache" : "";
         string memory = $"{(work.Copies ? "copy" : "read")} {buffer / 1048576.0:0.#} MiB{where}";
@@ -195,5 +227,13 @@ internal sealed class Meter : IDisposable
         };
     }
 
-    private readonly record struct CeilingSample(List<double> Bandwidth, List<double> Peak);
+    private enum CeilingKind
+    {
+        Read,
+        Copy,
+        Fma32,
+        Fma64,
+    }
+
+    private readonly record struct CeilingKey(CeilingKind Kind, int Threads, long SizeInBytes);
 }
