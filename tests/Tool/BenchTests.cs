@@ -110,6 +110,15 @@ public class BenchTests
         Assert.That(() => Rows(request), Throws.TypeOf<BenchException>().With.Message.Contains("1024 positions"));
     }
 
+    [Test]
+    public void What_is_refused_prints_nothing()
+    {
+        using var output = new StringWriter();
+        var request = Request(BenchMode.Decode) with { Context = 1000, Json = false };
+        Assert.That(() => BenchOutput.Write(request, Suite.Run(request, CancellationToken.None), output), Throws.TypeOf<BenchException>());
+        Assert.That(output.ToString(), Is.Empty);
+    }
+
     [TestCase(BenchMode.Fit)]
     public void A_fit_needs_the_demo_model(BenchMode mode) =>
         Assert.That(
@@ -149,7 +158,10 @@ public class BenchTests
             Assert.That((taken.Shape.Config.L, taken.Shape.Config.F, taken.Shape.Config.V), Is.EqualTo((2, 128, 256)));
         }
 
+        Assert.That(await CommandLine.RunAsync([command], ["bench", "fit"], terminal, default), Is.Zero, error.ToString());
+        Assert.That((taken!.Type, taken.ContextLength, taken.Shape.Name, taken.Seconds), Is.EqualTo((TensorType.BF16, 128, "demo", 3)));
         Assert.That(await CommandLine.RunAsync([command], ["bench", "fit", "--json", "--markdown"], terminal, default), Is.EqualTo(2));
+        Assert.That(await CommandLine.RunAsync([command], ["bench", "fit", "--dtype", "f64"], terminal, default), Is.EqualTo(2));
     }
 
     [Test]

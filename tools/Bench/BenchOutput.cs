@@ -14,6 +14,23 @@ internal static class BenchOutput
             return;
         }
 
+        // The heading waits for the first row: what is refused prints nothing.
+        bool headed = false;
+        foreach (var row in rows)
+        {
+            if (!headed)
+            {
+                WriteHeading(request, output);
+                headed = true;
+            }
+
+            output.WriteLine(request.Markdown ? MarkdownLine(row) : TextLine(row));
+            output.Flush();
+        }
+    }
+
+    private static void WriteHeading(BenchRequest request, TextWriter output)
+    {
         string hardware = Hardware.Describe(request.ThreadCount, AppContext.BaseDirectory);
         string what = $"{request.Mode.ToString().ToLowerInvariant()}, shape {request.Shape.Name}, {request.Type.ToString().ToLowerInvariant()}";
         if (request.Markdown)
@@ -28,12 +45,6 @@ internal static class BenchOutput
             output.WriteLine($"# {what}");
             output.WriteLine($"# {hardware}");
             output.WriteLine($"{"row",-48}{"median",13}{"p10",11}{"p90",11}  {"rate",-20}{"bytes",9}{"FLOPs",9}{"%",7}  ceiling");
-        }
-
-        foreach (var row in rows)
-        {
-            output.WriteLine(request.Markdown ? MarkdownLine(row) : TextLine(row));
-            output.Flush();
         }
     }
 

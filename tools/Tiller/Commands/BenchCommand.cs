@@ -46,11 +46,10 @@ internal sealed class BenchCommand : TillerCommand
         },
     };
 
-    private readonly Option<TensorType> _type = new("--dtype")
+    private readonly Option<TensorType?> _type = new("--dtype")
     {
         Description = "Stored type of the weights. [default: bf16]",
         HelpName = "bf16|f16|f32",
-        DefaultValueFactory = _ => TensorType.BF16,
         CustomParser = result =>
         {
             switch (result.Tokens[^1].Value)
@@ -63,7 +62,7 @@ internal sealed class BenchCommand : TillerCommand
                     return TensorType.F32;
                 default:
                     result.AddError($"--dtype must be one of bf16, f16, f32, got '{result.Tokens[^1].Value}'.");
-                    return default;
+                    return null;
             }
         },
     };
@@ -97,7 +96,7 @@ internal sealed class BenchCommand : TillerCommand
             {
                 Mode = parse.GetRequiredValue(_mode),
                 Shape = parse.GetValue(_shape) ?? BenchShape.Parse("demo"),
-                Type = parse.GetValue(_type),
+                Type = parse.GetValue(_type) ?? TensorType.BF16,
                 Context = parse.GetValue(_context) is > 0 and int context ? context : null,
                 Threads = parse.GetValue(_threads),
                 Seconds = parse.GetValue(_seconds),
