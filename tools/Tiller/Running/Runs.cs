@@ -17,6 +17,7 @@ internal static class Runs
         new GenerateCommand((request, token) => GenerateRun.Run(terminal, request, token)),
         new InspectCommand((request, _) => Task.FromResult(InspectRun.Run(terminal, request))),
         new VerifyCommand((request, token) => Task.FromResult(VerifyRun.Run(terminal, request, token))),
+        new BenchCommand((request, token) => Task.FromResult(BenchRun.Run(terminal, request, token))),
     ];
 
     /// <summary>Loads a model with a bar for its bytes, and tells its oddities.</summary>
