@@ -506,7 +506,8 @@ internal static unsafe class CpuLinear
             Packed = HostScratch.ForCaller((long)panels * TileColumns * w.Columns),
         };
         pool.Run(panels, ref job, &PackPanel);
-        pool.Run((w.Rows + WeightBlock - 1) / WeightBlock, ref job, &TilePart<T>);
+        job.OutputsPerPart = w.Rows >= 8 * WeightBlock ? WeightBlock : WeightBlock / 2;
+        pool.Run((w.Rows + job.OutputsPerPart - 1) / job.OutputsPerPart, ref job, &TilePart<T>);
     }
 
     /// <summary>Sixteen rows of x turned on their side: packed // (K, 16), zero where there is no row.</summary>
@@ -539,8 +540,8 @@ internal static unsafe class CpuLinear
     private static void TilePart<T>(ref TileJob job, int part)
         where T : struct, IStoredWeight
     {
-        int begin = part * WeightBlock;
-        int outputs = Math.Min(WeightBlock, job.Outputs - begin);
+        int begin = part * job.OutputsPerPart;
+        int outputs = Math.Min(job.OutputsPerPart, job.Outputs - begin);
         int padded = (outputs + TileRows - 1) / TileRows * TileRows;
         float* weights = HostScratch.ForPart((WeightBlock * DepthBlock) + ((long)job.Panels * WeightBlock * TileColumns));
         float* sums = weights + (WeightBlock * DepthBlock);
@@ -763,6 +764,7 @@ internal static unsafe class CpuLinear
         public int Outputs;
         public int Rows;
         public int BiasedRows;
+        public int OutputsPerPart;
         public int Panels;
     }
 }
