@@ -8,9 +8,31 @@ internal sealed class ModelConfigReaderTests
 {
     private static ModelConfig Llama2 => new()
     {
-        Family = "llama", L = 12, D = 64, H = 4, G = 4, E = 16, F = 160, V = 704, MaxPositions = 512, NormEpsilon = 1e-5f, NormAddsOne = false, PostNorms = false,
-        QkvBias = false, QkNorm = false, Activation = Activation.Silu, RopeTheta = 10000, RopeScaling = null, AttentionScale = 0.25f, AttentionSoftCap = 0,
-        LogitSoftCap = 0, EmbeddingScale = 1, Windows = new int[12], TiedHead = false, BosId = 1, EosIds = [2],
+        Family = "llama",
+        L = 12,
+        D = 64,
+        H = 4,
+        G = 4,
+        E = 16,
+        F = 160,
+        V = 704,
+        MaxPositions = 512,
+        NormEpsilon = 1e-5f,
+        NormAddsOne = false,
+        PostNorms = false,
+        QkvBias = false,
+        QkNorm = false,
+        Activation = Activation.Silu,
+        RopeTheta = 10000,
+        RopeScaling = null,
+        AttentionScale = 0.25f,
+        AttentionSoftCap = 0,
+        LogitSoftCap = 0,
+        EmbeddingScale = 1,
+        Windows = new int[12],
+        TiedHead = false,
+        BosId = 1,
+        EosIds = [2],
     };
 
     [Test]
@@ -19,8 +41,18 @@ internal sealed class ModelConfigReaderTests
     [Test]
     public void Golden_llama3() => AssertSame("llama3-bf16", Llama2 with
     {
-        L = 6, H = 8, G = 2, E = 8, F = 192, RopeTheta = 500000, RopeScaling = new RopeScaling.Llama3(8, 1, 4, 32), AttentionScale = (float)Math.Pow(8, -0.5),
-        Windows = new int[6], TiedHead = true, BosId = 699, EosIds = [700],
+        L = 6,
+        H = 8,
+        G = 2,
+        E = 8,
+        F = 192,
+        RopeTheta = 500000,
+        RopeScaling = new RopeScaling.Llama3(8, 1, 4, 32),
+        AttentionScale = (float)Math.Pow(8, -0.5),
+        Windows = new int[6],
+        TiedHead = true,
+        BosId = 699,
+        EosIds = [700],
     });
 
     [Test]
@@ -29,22 +61,56 @@ internal sealed class ModelConfigReaderTests
     [Test]
     public void Golden_qwen2() => AssertSame("qwen2-bf16", Llama2 with
     {
-        Family = "qwen2", L = 5, G = 2, F = 192, NormEpsilon = 1e-6f, QkvBias = true, RopeTheta = 1e6, Windows = new int[5], TiedHead = true, BosId = null, EosIds = [703],
+        Family = "qwen2",
+        L = 5,
+        G = 2,
+        F = 192,
+        NormEpsilon = 1e-6f,
+        QkvBias = true,
+        RopeTheta = 1e6,
+        Windows = new int[5],
+        TiedHead = true,
+        BosId = null,
+        EosIds = [703],
     });
 
     [Test]
     public void Golden_qwen3() => AssertSame("qwen3-f32", Llama2 with
     {
-        Family = "qwen3", L = 5, G = 2, E = 24, F = 128, NormEpsilon = 1e-6f, QkNorm = true, RopeTheta = 1e6, AttentionScale = (float)Math.Pow(24, -0.5),
-        Windows = new int[5], BosId = 703, EosIds = [703],
+        Family = "qwen3",
+        L = 5,
+        G = 2,
+        E = 24,
+        F = 128,
+        NormEpsilon = 1e-6f,
+        QkNorm = true,
+        RopeTheta = 1e6,
+        AttentionScale = (float)Math.Pow(24, -0.5),
+        Windows = new int[5],
+        BosId = 703,
+        EosIds = [703],
     });
 
     [Test]
     public void Golden_gemma2() => AssertSame("gemma2-bf16", Llama2 with
     {
-        Family = "gemma2", L = 6, G = 2, E = 20, F = 128, NormEpsilon = 1e-6f, NormAddsOne = true, PostNorms = true, Activation = Activation.GeluTanh,
-        AttentionScale = (float)Math.Pow(24, -0.5), AttentionSoftCap = 5, LogitSoftCap = 3, EmbeddingScale = 8, Windows = [5, 0, 5, 0, 5, 0], TiedHead = true,
-        BosId = 2, EosIds = [1],
+        Family = "gemma2",
+        L = 6,
+        G = 2,
+        E = 20,
+        F = 128,
+        NormEpsilon = 1e-6f,
+        NormAddsOne = true,
+        PostNorms = true,
+        Activation = Activation.GeluTanh,
+        AttentionScale = (float)Math.Pow(24, -0.5),
+        AttentionSoftCap = 5,
+        LogitSoftCap = 3,
+        EmbeddingScale = 8,
+        Windows = [5, 0, 5, 0, 5, 0],
+        TiedHead = true,
+        BosId = 2,
+        EosIds = [1],
     });
 
     [Test]

@@ -1,5 +1,7 @@
 using System.Text;
 using System.Text.Json;
+using Tiller.Control;
+using Tiller.Decode;
 using Tiller.Features;
 using Tiller.Model;
 using Tiller.Tool;
@@ -26,7 +28,7 @@ public class CommandLineTests
             Negative = "n",
             Out = "o",
             Cost = FitCost.State,
-            Setpoint = FitSetpoint.Published,
+            Setpoint = Setpoint.Published,
             Q = 0.1,
             R = 1,
             Qf = 1,
@@ -45,7 +47,7 @@ public class CommandLineTests
             Out = "o",
             Cost = FitCost.Feature,
             Order = 16,
-            Setpoint = FitSetpoint.Affine,
+            Setpoint = Setpoint.Affine,
             Q = 0,
             R = 1e-3,
             Qf = 2.5,
@@ -135,7 +137,7 @@ public class CommandLineTests
         var request = (SteerRequest)(await Run([.. s_steer, .. options, .. more, "p"])).Request!;
         using (Assert.EnterMultipleScope())
         {
-            Assert.That((request.Tokens, request.Compare, request.Trace, request.MaxEffort, request.Json), Is.EqualTo((SteerTokens.All, true, "t", 3f, true)));
+            Assert.That((request.Tokens, request.Compare, request.Trace, request.MaxEffort, request.Json), Is.EqualTo((SteeredTokens.All, true, "t", 3f, true)));
             Assert.That(request.Prompt, Is.EqualTo(new PromptRequest("p", null, true, "s")));
             Assert.That(request.Decoding.MaxTokens, Is.EqualTo(7));
             Assert.That(request.Decoding.Sampling, Is.EqualTo(new SamplingOptions
@@ -221,6 +223,7 @@ public class CommandLineTests
             Assert.That(ExitCode.Of(new TaskCanceledException()), Is.EqualTo(130));
             Assert.That(ExitCode.Of(Assert.Catch(() => new SamplingOptions { TopP = 0 }.Validate())!), Is.EqualTo(2));
             Assert.That(ExitCode.Of(Assert.Catch(() => new Sampler(new SamplingOptions(), 1).Next([float.NaN], []))!), Is.EqualTo(5));
+            Assert.That(ExitCode.Of(Assert.Catch(() => _ = new LqrWeights(q: 1, r: 0, qf: 1))!), Is.EqualTo(5));
             Assert.That(ExitCode.Of(Assert.Catch(() => PromptFile.Read("/no/such/file"))!), Is.EqualTo(4));
             Assert.That(ExitCode.Of(new UnauthorizedAccessException()), Is.EqualTo(4));
             Assert.That(ExitCode.Of(new InvalidCastException()), Is.Null);
@@ -282,8 +285,8 @@ public class CommandLineTests
     {
         using (Assert.EnterMultipleScope())
         {
-            Assert.That((await Run(["demo"])).Request, Is.EqualTo(new DemoRequest(DemoTask.Topic, false)));
-            Assert.That((await Run(["demo", "--task", "refusal", "--json"])).Request, Is.EqualTo(new DemoRequest(DemoTask.Refusal, true)));
+            Assert.That((await Run(["demo"])).Request, Is.EqualTo(new DemoRequest(DemoTask.Topic, null, null, false)));
+            Assert.That((await Run(["demo", "--task", "refusal", "--json"])).Request, Is.EqualTo(new DemoRequest(DemoTask.Refusal, null, null, true)));
             Assert.That((await Run(["inspect", "--json", "x"])).Request, Is.EqualTo(new InspectRequest("x", true)));
             Assert.That(((VerifyRequest)(await Run(["verify", "a", "b"])).Request!).Folders, Is.EqualTo(["a", "b"]));
         }

@@ -8,6 +8,7 @@ public class OutputTests
 {
     private static readonly DemoReport s_report = new(
         DemoTask.Tone,
+        2.5,
         new DemoSide(["A [b] \u001b plain", "c"], -0.05, 2.94),
         new SteeredSide(["d é", "e"], 0.99, 2.87, 0.125, double.NaN));
 
@@ -32,7 +33,7 @@ public class OutputTests
     public void The_demo_shows_texts_and_scores_without_escape_codes_off_a_terminal()
     {
         string shown = Write(t => DemoOutput.WriteTable(t, s_report));
-        Assert.That(shown, Does.Contain("A [b]").And.Contain("steered: towards kindness").And.Contain("2.94").And.Contain("0.99").And.Contain("0.125"));
+        Assert.That(shown, Does.Contain("A [b]").And.Contain("steered: towards kindness, λ 2.5").And.Contain("2.94").And.Contain("0.99").And.Contain("0.125"));
         Assert.That(shown, Does.Not.Contain("\u001b["));
     }
 

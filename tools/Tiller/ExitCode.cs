@@ -1,5 +1,7 @@
+using Tiller.Control;
 using Tiller.Decode;
 using Tiller.Model;
+using Tiller.Tensors;
 
 namespace Tiller.Tool;
 
@@ -22,7 +24,7 @@ internal static class ExitCode
         Exit codes:
           0    done
           1    verify: a golden value was missed
-          2    the command line is wrong; nothing was read
+          2    the command line is wrong; nothing was run
           3    the device asked for is not available
           4    bad input: a file, checkpoint, tokenizer, controller or prompt
           5    numerical failure, or the device failed
@@ -34,7 +36,7 @@ internal static class ExitCode
     {
         OperationCanceledException => Cancelled,
         UsageException or SamplingOptionsException or StopStringsException => Usage,
-        NonFiniteLogitsException => Numerical,
+        NonFiniteLogitsException or RiccatiException or DeviceMemoryException => Numerical,
         TillerException or IOException or UnauthorizedAccessException => BadInput,
         _ => null,
     };

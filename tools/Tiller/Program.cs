@@ -1,1 +1,19 @@
-Console.WriteLine("tiller");
+using System.Runtime.InteropServices;
+using System.Text;
+using Tiller.Tool;
+using Tiller.Tool.Output;
+using Tiller.Tool.Running;
+
+Console.OutputEncoding = new UTF8Encoding(encoderShouldEmitUTF8Identifier: false);
+using var stop = new CancellationTokenSource();
+using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Cancel);
+using var terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Cancel);
+var terminal = Terminal.OfProcess();
+return await CommandLine.RunAsync(Runs.Commands(terminal), args, terminal, stop.Token);
+
+// The first signal ends the work in order; the second has its usual effect and ends the process.
+void Cancel(PosixSignalContext signal)
+{
+    signal.Cancel = !stop.IsCancellationRequested;
+    stop.Cancel();
+}

@@ -35,10 +35,10 @@ public sealed record ControllerSource
     /// <summary>Order p of a reduced solve; null for the others.</summary>
     public int? Order { get; init; }
 
-    /// <summary>Relative Riccati residual of every layer // (L), or null.</summary>
+    /// <summary>Relative Riccati residual of every layer, 0 outside the horizon // (L), or null.</summary>
     public IReadOnlyList<double>? Residuals { get; init; }
 
-    /// <summary>Rank of every layer's solve // (L), or null.</summary>
+    /// <summary>Rank of every layer's solve, 0 outside the horizon // (L), or null.</summary>
     public IReadOnlyList<int>? Ranks { get; init; }
 
     /// <summary>Open-loop gain v_{k+1}·A_k v_k of every layer // (L), or null; see <see cref="ClosedLoop"/>.</summary>

@@ -206,7 +206,7 @@ internal static class ControllerFile
             Cost = metadata.GetValueOrDefault("cost"),
             Order = metadata.ContainsKey("order") ? reader.Count("order", 1) : null,
             Residuals = Series("residual"),
-            Ranks = Series("rank") is { } ranks ? reader.Ranks(ranks) : null,
+            Ranks = Series("rank") is { } ranks ? reader.Ranks(ranks, reader.Layers(layers)) : null,
             OpenLoop = Series("open"),
             Settings = metadata.Where(x => x.Key.StartsWith(Setting, StringComparison.Ordinal))
                 .ToDictionary(x => x.Key[Setting.Length..], x => x.Value, StringComparer.Ordinal),

@@ -83,6 +83,11 @@ public static class ControllerFit
         LanguageModel model, ContrastSet contrast, FitOptions? options = null, IProgress<FitProgress>? progress = null, CancellationToken cancellationToken = default)
     {
         options ??= new FitOptions();
+        if (options.Calibration is { Count: 0 })
+        {
+            throw new ContrastSetException("The calibration prompts are empty; give at least one, or none at all to average over the contrast prompts.");
+        }
+
         var clock = Stopwatch.StartNew();
         int total = contrast.Positive.Count + contrast.Negative.Count + (options.Calibration?.Count ?? 0);
         bool own = options.Calibration is null;
@@ -93,6 +98,11 @@ public static class ControllerFit
             var negative = Collect(contrast.Negative, own);
             IReadOnlyList<PromptState> calibration = own ? [.. positive, .. negative] : Collect(options.Calibration!, true);
             var feature = FeatureMeasurement.FromStates(positive, negative);
+            if (feature.Mu.All(mu => mu == 0))
+            {
+                throw new ContrastSetException("The positive and the negative prompts leave the model in the same state at every layer; give prompts that differ.");
+            }
+
             double activationsMs = clock.Elapsed.TotalMilliseconds;
             var solver = new Solver(model, feature, calibration, options, progress, cancellationToken);
             var (method, report, loop) = solver.Run();
@@ -111,11 +121,24 @@ public static class ControllerFit
                 Weights = options.Weights,
                 Cost = options.Cost == FitCost.State ? "state" : "feature",
                 Order = options.Order,
-                Residuals = [.. report.Steps.Select(s => s.Residual)],
-                Ranks = [.. report.Steps.Select(s => s.Rank)],
+                Residuals = PerLayer(s => s.Residual),
+                Ranks = PerLayer(s => s.Rank),
                 OpenLoop = [.. loop.Layers.Select(g => g.Open)],
             };
             return new FitResult(new Controller(method, source), report, loop, stages);
+
+            // Nothing is solved outside the horizon.
+            T[] PerLayer<T>(Func<RiccatiStep, T> value)
+                where T : struct
+            {
+                var all = new T[feature.L];
+                for (int i = 0; i < report.Steps.Count; i++)
+                {
+                    all[method.Layers.First + i] = value(report.Steps[i]);
+                }
+
+                return all;
+            }
         }
         finally
         {
@@ -150,6 +173,7 @@ public static class ControllerFit
     {
         private readonly LayerRange _range = options.Layers ?? new LayerRange(0, feature.L - 1);
         private readonly Stopwatch _linearising = new();
+        private int _done;
 
         public double LinearisationMs => _linearising.Elapsed.TotalMilliseconds;
 
@@ -190,14 +214,14 @@ public static class ControllerFit
             if (cost is FactoredCost factored)
             {
                 var solution = FactoredRiccati.Solve(
-                    Horizon, (k, z) => Layer(k, () => linearization.Pull(_range.First + k, z, cancellationToken)), factored, options.MaxRank, cancellationToken: cancellationToken);
+                    Horizon, (k, z) => Layer(() => linearization.Pull(_range.First + k, z, cancellationToken)), factored, options.MaxRank, cancellationToken: cancellationToken);
                 Apply(solution);
                 return solution.Report;
             }
 
             return DenseRiccati.Stream(
                 Horizon,
-                k => Layer(k, () => linearization.Jacobian(_range.First + k, cancellationToken)),
+                k => Layer(() => linearization.Jacobian(_range.First + k, cancellationToken)),
                 cost,
                 (k, gain) => onGain(k, new DenseGain(gain)),
                 cancellationToken);
@@ -218,18 +242,19 @@ public static class ControllerFit
             var bases = ReducedBasis.Build(
                 order, features,
                 k => Matrix<double>.Build.Dense(model.Config.D, calibration.Count, (i, j) => calibration[j].X[_range.First + k][i]),
-                (k, basis) => pushed[k] = Layer(k, () => linearization.Push(_range.First + k, basis, cancellationToken)),
+                (k, basis) => pushed[k] = Layer(() => linearization.Push(_range.First + k, basis, cancellationToken)),
                 cancellationToken: cancellationToken);
 
             // A_k W_k was formed while the bases were; a basis that was full before its push has not been pushed yet.
             return ReducedRiccati.Solve(
-                bases, (k, basis) => pushed[k] ?? Layer(k, () => linearization.Push(_range.First + k, basis, cancellationToken)), cost, cancellationToken);
+                bases, (k, basis) => pushed[k] ?? Layer(() => linearization.Push(_range.First + k, basis, cancellationToken)), cost, cancellationToken);
         }
 
-        private Matrix<double> Layer(int k, Func<Matrix<double>> linearise)
+        // Every layer is linearised once; a reduced fit goes forward through them, the others backward.
+        private Matrix<double> Layer(Func<Matrix<double>> linearise)
         {
             var result = Timed(linearise);
-            progress?.Report(new FitProgress("riccati", Horizon - k, Horizon));
+            progress?.Report(new FitProgress("riccati", ++_done, Horizon));
             return result;
         }
 

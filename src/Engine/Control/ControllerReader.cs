@@ -44,12 +44,19 @@ internal sealed class ControllerReader(string path, SafetensorsFile file)
             : throw new ControllerException(ControllerFault.Range, $"{path} steers layers {first}-{last} of a model with layers 0-{layers - 1}.");
     }
 
-    public int[] Ranks(double[] values)
+    /// <summary>At least 1 where the layer was solved for, 0 or more elsewhere.</summary>
+    public int[] Ranks(double[] values, LayerRange solved)
     {
-        int bad = Array.FindIndex(values, x => x < 1 || x > int.MaxValue || x != Math.Floor(x));
-        return bad < 0
-            ? Array.ConvertAll(values, x => (int)x)
-            : throw new ControllerException(ControllerFault.Range, $"{path} has rank {values[bad]} at layer {bad}; it must be a whole number, at least 1.") { Layer = bad };
+        for (int k = 0; k < values.Length; k++)
+        {
+            int least = solved.Contains(k) ? 1 : 0;
+            if (!(values[k] >= least && values[k] <= int.MaxValue && values[k] == Math.Floor(values[k])))
+            {
+                throw new ControllerException(ControllerFault.Range, $"{path} has rank {values[k]} at layer {k}; it must be a whole number, at least {least}.") { Layer = k };
+            }
+        }
+
+        return Array.ConvertAll(values, x => (int)x);
     }
 
     public TensorInfo Find(string name) => file.TryFind(name) ?? throw Schema($"lacks the tensor '{name}'");

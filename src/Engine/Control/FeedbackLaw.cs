@@ -65,10 +65,12 @@ public sealed class FeedbackLaw
         LooksBack = terms.Any(t => t.Sensor >= 0 && sensors[t.Sensor].Layer > t.Layer);
         _sensorsOf = GroupByLayer(sensors.Select(s => s.Layer), layers);
         _termsOf = GroupByLayer(terms.Select(t => t.Layer), layers);
+        _packed = [.. Enumerable.Range(0, layers).Select(k => new PackedLaw(this, k))];
     }
 
     private readonly int[][] _sensorsOf;
     private readonly int[][] _termsOf;
+    private readonly PackedLaw[] _packed;
 
     /// <summary>L of the model this law is for.</summary>
     public int Layers { get; }
@@ -93,6 +95,9 @@ public sealed class FeedbackLaw
 
     /// <summary>Indices into <see cref="Terms"/> of those that move block <paramref name="k"/>'s output.</summary>
     public ReadOnlySpan<int> TermsOf(int k) => _termsOf[k];
+
+    /// <summary>What block <paramref name="k"/> does, as contiguous arrays.</summary>
+    internal PackedLaw Packed(int k) => _packed[k];
 
     /// <summary>The law that applies all of <paramref name="laws"/> at once: inputs add up, the tightest bound holds.</summary>
     /// <exception cref="ArgumentException">The laws are for models of different shape, or there is none.</exception>
@@ -160,4 +165,41 @@ public sealed class FeedbackLaw
             throw new ArgumentException($"Direction at layer {layer} is {direction[bad]} at {bad}; it must be finite.", what);
         }
     }
+}
+
+/// <summary>One block's part of a <see cref="FeedbackLaw"/> as a device reads it: directions under each other.</summary>
+internal sealed class PackedLaw
+{
+    public PackedLaw(FeedbackLaw law, int k)
+    {
+        Sensors = law.SensorsOf(k).ToArray();
+        var terms = law.TermsOf(k).ToArray();
+        V = [.. Sensors.SelectMany(i => law.Sensors[i].V)];
+        Beta = Array.ConvertAll(Sensors, i => law.Sensors[i].Beta);
+        W = [.. terms.SelectMany(i => law.Terms[i].W)];
+        C = Array.ConvertAll(terms, i => law.Terms[i].C);
+        S = Array.ConvertAll(terms, i => law.Terms[i].S);
+        TermSensor = Array.ConvertAll(terms, i => law.Terms[i].Sensor);
+    }
+
+    /// <summary>Indices of the m sensors of this block among all of the law's.</summary>
+    public int[] Sensors { get; }
+
+    /// <summary>Directions read // (m, D).</summary>
+    public float[] V { get; }
+
+    /// <summary>Setpoints // (m).</summary>
+    public float[] Beta { get; }
+
+    /// <summary>Directions moved along // (n, D).</summary>
+    public float[] W { get; }
+
+    /// <summary>Open-loop strengths // (n).</summary>
+    public float[] C { get; }
+
+    /// <summary>Gains // (n).</summary>
+    public float[] S { get; }
+
+    /// <summary>Sensor of each term among all of the law's, or -1 // (n).</summary>
+    public int[] TermSensor { get; }
 }

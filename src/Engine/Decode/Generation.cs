@@ -82,11 +82,17 @@ public sealed class Generation : IDisposable
             return false;
         }
 
-        var logits = _length == PromptLength
-            ? _session.Prefill(_history.AsSpan(0, PromptLength), cancellationToken)
-            : _session.Step(_history[_length - 1], cancellationToken);
-        Observe();
-        logits.CopyTo(_scores);
+        if (_length == PromptLength)
+        {
+            Prefill(cancellationToken);
+        }
+        else
+        {
+            _session.Step(_history[_length - 1], cancellationToken);
+            Observe(_session.Length);
+        }
+
+        _session.Logits.CopyTo(_scores);
         int id = _sampler.Next(_scores, _history.AsSpan(0, _length));
         _history[_length++] = id;
         Current = Classify(id);
@@ -121,7 +127,23 @@ public sealed class Generation : IDisposable
         return new GeneratedToken(id, text, reason);
     }
 
-    private void Observe()
+    private void Prefill(CancellationToken cancellationToken)
+    {
+        int traced = _options.Trace?.Count ?? 0;
+        try
+        {
+            _session.Prefill(_history.AsSpan(0, PromptLength), Observe, cancellationToken);
+        }
+        catch (OperationCanceledException)
+        {
+            _options.Trace?.Truncate(traced);
+            Steering?.Clear();
+            throw;
+        }
+    }
+
+    /// <summary>Takes down what the law did to the last pass's steered rows, which end before position <paramref name="end"/>.</summary>
+    private void Observe(int end)
     {
         if (_session.Steering is not { } steering)
         {
@@ -129,7 +151,7 @@ public sealed class Generation : IDisposable
         }
 
         Steering!.Add(steering);
-        _options.Trace?.Add(steering, _history.AsSpan(_session.Length - steering.Slots, steering.Slots), _session.Length - steering.Slots);
+        _options.Trace?.Add(steering, _history.AsSpan(end - steering.Slots, steering.Slots), end - steering.Slots);
     }
 
     private static ulong Hash(ReadOnlySpan<float> logits)

@@ -13,6 +13,7 @@ public static class Likelihood
     /// <param name="prompt">At least one id; not counted.</param>
     /// <param name="continuation">Ids scored; may be empty.</param>
     /// <param name="cancellationToken">Looked at between blocks.</param>
+    /// <exception cref="ArgumentException">The prompt is empty, or an id is outside the vocabulary.</exception>
     /// <exception cref="ContextLengthException">Both together do not fit the context.</exception>
     public static double LogProbability(LanguageModel model, ReadOnlySpan<int> prompt, ReadOnlySpan<int> continuation, CancellationToken cancellationToken = default)
     {
@@ -28,6 +29,12 @@ public static class Likelihood
         }
 
         int vocabulary = model.Config.V;
+        int bad = ids.AsSpan().IndexOfAnyExceptInRange(0, vocabulary - 1);
+        if (bad >= 0)
+        {
+            throw new ArgumentOutOfRangeException(bad < prompt.Length ? nameof(prompt) : nameof(continuation), ids[bad], $"A token id must be in 0..{vocabulary - 1}.");
+        }
+
         using var cache = model.NewCache();
         using var a = model.NewActivations();
         using var memory = model.Ops.Allocate(4L * ChunkRows * vocabulary);

@@ -31,6 +31,7 @@ public sealed class Session : IDisposable
     private readonly float[] _logits;
     private readonly SteeredTokens _steered;
     private SteeringState? _steering;
+    private float[] _errorsBefore = [];
 
     /// <summary>Starts an empty sequence.</summary>
     /// <param name="model">Stays alive longer than the session.</param>
@@ -87,7 +88,15 @@ public sealed class Session : IDisposable
     /// <param name="cancellationToken">Looked at between blocks; a cancelled call appends nothing.</param>
     /// <returns>Logits after the last of them // (V), valid until the next call.</returns>
     /// <exception cref="ContextLengthException">They do not fit.</exception>
-    public ReadOnlySpan<float> Prefill(ReadOnlySpan<int> ids, CancellationToken cancellationToken = default)
+    public ReadOnlySpan<float> Prefill(ReadOnlySpan<int> ids, CancellationToken cancellationToken = default) => Prefill(ids, null, cancellationToken);
+
+    /// <summary>Appends several tokens and reports what the law did to each.</summary>
+    /// <param name="ids">At least one.</param>
+    /// <param name="afterPass">
+    /// Called after every pass with steered rows, with the position after its last row: <see cref="Steering"/> then holds these rows.
+    /// </param>
+    /// <param name="cancellationToken">Looked at between blocks; a cancelled call appends nothing.</param>
+    internal ReadOnlySpan<float> Prefill(ReadOnlySpan<int> ids, Action<int>? afterPass, CancellationToken cancellationToken)
     {
         if (ids.IsEmpty)
         {
@@ -107,7 +116,11 @@ public sealed class Session : IDisposable
             }
 
             _activations.Reserve(_rows.Total);
-            _model.Run(_rows, _activations, cancellationToken);
+            Run(cancellationToken);
+            if (_rows.AnySteered)
+            {
+                afterPass?.Invoke(Length + begin + count);
+            }
         }
 
         return ReadLogits(ids.Length, _rows.Values - 1);
@@ -122,7 +135,7 @@ public sealed class Session : IDisposable
         _rows.Clear();
         _rows.Add(id, Length, _cache, _steering);
         _activations.Reserve(1);
-        _model.Run(_rows, _activations, cancellationToken);
+        Run(cancellationToken);
         return ReadLogits(1, 0);
     }
 
@@ -151,6 +164,24 @@ public sealed class Session : IDisposable
         }
 
         _cache.Reserve((int)needed, Length);
+        if (_steering is { Law.LooksBack: true } steering)
+        {
+            if (_errorsBefore.Length != steering.Law.Sensors.Count)
+            {
+                _errorsBefore = new float[steering.Law.Sensors.Count];
+            }
+
+            steering.ReadErrors(steering.Slots - 1, _errorsBefore);
+        }
+    }
+
+    /// <summary>Takes back what a step that was given up after <see cref="Prepare"/> has changed.</summary>
+    internal void GiveUp()
+    {
+        if (_steering is { Law.LooksBack: true } steering)
+        {
+            steering.WriteErrors(_errorsBefore);
+        }
     }
 
     /// <summary>Counts tokens that have been run and takes their logits from the device.</summary>
@@ -158,6 +189,19 @@ public sealed class Session : IDisposable
     {
         _model.Ops.DownloadRow(logits, row, _logits);
         Length += tokens;
+    }
+
+    private void Run(CancellationToken cancellationToken)
+    {
+        try
+        {
+            _model.Run(_rows, _activations, cancellationToken);
+        }
+        catch (OperationCanceledException)
+        {
+            GiveUp();
+            throw;
+        }
     }
 
     private ReadOnlySpan<float> ReadLogits(int tokens, int row)

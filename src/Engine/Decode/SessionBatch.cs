@@ -25,6 +25,7 @@ public sealed class SessionBatch : IDisposable
     /// <param name="sessions">Distinct sessions of the model.</param>
     /// <param name="ids">One token for each.</param>
     /// <param name="cancellationToken">Looked at between blocks.</param>
+    /// <exception cref="ArgumentException">A session is there twice, the ids are not as many, or one is outside the vocabulary.</exception>
     /// <exception cref="ContextLengthException">One of them is full; none was stepped.</exception>
     public void Step(IReadOnlyList<Session> sessions, ReadOnlySpan<int> ids, CancellationToken cancellationToken = default)
     {
@@ -41,6 +42,14 @@ public sealed class SessionBatch : IDisposable
                 throw new ModelMismatchException($"Session {i} belongs to another model than its batch.");
             }
 
+            for (int j = 0; j < i; j++)
+            {
+                if (sessions[j] == sessions[i])
+                {
+                    throw new ArgumentException($"Sessions {j} and {i} are the same; a step gives each session one token.", nameof(sessions));
+                }
+            }
+
             sessions[i].Prepare(ids.Slice(i, 1));
         }
 
@@ -51,7 +60,20 @@ public sealed class SessionBatch : IDisposable
         }
 
         _activations.Reserve(_rows.Values);
-        _model.Run(_rows, _activations, cancellationToken);
+        try
+        {
+            _model.Run(_rows, _activations, cancellationToken);
+        }
+        catch (OperationCanceledException)
+        {
+            for (int i = 0; i < sessions.Count; i++)
+            {
+                sessions[i].GiveUp();
+            }
+
+            throw;
+        }
+
         var logits = LogitRows(sessions.Count);
         _model.Head(_activations, 0, sessions.Count, logits);
         for (int i = 0; i < sessions.Count; i++)

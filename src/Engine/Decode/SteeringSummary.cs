@@ -59,6 +59,13 @@ public sealed class SteeringSummary
         }
     }
 
+    /// <summary>Forgets everything added.</summary>
+    internal void Clear()
+    {
+        (_error, _input, _relative) = (0, 0, 0);
+        (_errorCount, _inputCount) = (0, 0);
+    }
+
     /// <summary>Adds another text's means, each token of it counting as one here.</summary>
     public void Add(SteeringSummary other)
     {

@@ -113,6 +113,9 @@ public sealed class SteeringTrace
         }
     }
 
+    /// <summary>Keeps the first <paramref name="count"/> tokens.</summary>
+    internal void Truncate(int count) => Count = count;
+
     private static void WriteNumbers(Utf8JsonWriter json, string name, ReadOnlySpan<float> values)
     {
         json.WriteStartArray(name);

@@ -11,7 +11,7 @@ public sealed record LoadOptions
     /// <summary>Threads that share one step on the CPU; 0 (default) takes one per processor.</summary>
     public int Threads { get; init; }
 
-    /// <summary>Told the bytes of weights read so far.</summary>
+    /// <summary>Told the bytes of weights read so far, by one thread at a time.</summary>
     public IProgress<long>? Progress { get; init; }
 }
 
@@ -65,13 +65,14 @@ public sealed class LanguageModel : IDisposable
     /// <summary>Loads a Hugging Face checkpoint folder.</summary>
     /// <param name="directory">Holds config.json, tokenizer.json and model.safetensors or its shards.</param>
     /// <param name="options">Null for the defaults.</param>
-    /// <param name="cancellationToken">Looked at between chunks of 8 MiB.</param>
+    /// <param name="cancellationToken">Looked at between chunks of 4 MiB.</param>
     /// <exception cref="TillerException">A file is missing, malformed or of an unknown family; or memory is short.</exception>
     public static LanguageModel Load(string directory, LoadOptions? options = null, CancellationToken cancellationToken = default)
     {
         options ??= new LoadOptions();
         using var folder = CheckpointFolder.Open(directory);
         var config = ModelConfigReader.Read(directory);
+        ModelWeights.Check(folder, config);
         var tokenizer = Tokenizer.Load(directory);
         tokenizer.CheckEmbedding(config.V);
 

@@ -1,3 +1,6 @@
+using System.Collections.Concurrent;
+using System.Globalization;
+using System.Runtime.ExceptionServices;
 using System.Runtime.InteropServices;
 using Tiller.Checkpoint;
 using Tiller.Tensors;
@@ -11,7 +14,8 @@ namespace Tiller.Model;
 internal sealed class ModelWeights : IDisposable
 {
     private const int AlignmentInBytes = 64;
-    private const int ChunkInBytes = 8 << 20;
+    private const int ChunkInBytes = 4 << 20;
+    private const int MaxReaders = 8;
 
     private readonly DeviceBuffer _memory;
 
@@ -44,6 +48,10 @@ internal sealed class ModelWeights : IDisposable
     /// <summary>Bytes on the device.</summary>
     public long SizeInBytes { get; }
 
+    /// <summary>Checks every tensor against <paramref name="c"/>; reads and allocates nothing.</summary>
+    /// <exception cref="CheckpointException">A tensor is missing, or of another shape or type.</exception>
+    public static void Check(CheckpointFolder folder, ModelConfig c) => _ = PlanFor(folder, c);
+
     /// <summary>Checks every tensor against <paramref name="c"/>, then reads all of them.</summary>
     /// <param name="ops">Where to.</param>
     /// <param name="folder">Where from.</param>
@@ -52,22 +60,29 @@ internal sealed class ModelWeights : IDisposable
     /// <param name="cancellationToken">Looked at between chunks.</param>
     public static ModelWeights Load(Ops ops, CheckpointFolder folder, ModelConfig c, IProgress<long>? progress, CancellationToken cancellationToken)
     {
-        var plan = new Plan(folder.Find, folder.Path, c);
+        var plan = PlanFor(folder, c);
         return Fill(ops, plan, c, memory =>
         {
-            byte[] staging = GC.AllocateUninitializedArray<byte>(ChunkInBytes);
+            var gate = new Lock();
             long done = 0;
-            foreach (var part in plan.Parts)
+            InParallel(plan, (part, at, size) =>
             {
-                for (long at = 0; at < part.Tensor.SizeInBytes; at += ChunkInBytes)
+                if (part.IsVector)
                 {
-                    cancellationToken.ThrowIfCancellationRequested();
-                    var chunk = staging.AsSpan(0, (int)Math.Min(ChunkInBytes, part.Tensor.SizeInBytes - at));
-                    folder.Read(part.Tensor, at, chunk);
-                    Put(ops, memory, part, at, chunk);
-                    progress?.Report(done += chunk.Length);
+                    byte[] bytes = new byte[size];
+                    folder.Read(part.Tensor, at, bytes);
+                    ops.Upload(MemoryMarshal.AsBytes<float>(Widen(part.Tensor.Type, bytes, part.Increment)), memory.Address + part.DestinationOf(at));
                 }
-            }
+                else
+                {
+                    ops.Fill(memory.Address + part.DestinationOf(at), size, bytes => folder.Read(part.Tensor, at, bytes));
+                }
+
+                lock (gate)
+                {
+                    progress?.Report(done += size);
+                }
+            }, cancellationToken);
         });
     }
 
@@ -77,21 +92,47 @@ internal sealed class ModelWeights : IDisposable
         var plan = new Plan((name, shape) => Plan.Describe(name, type, shape), "random", c);
         return Fill(ops, plan, c, memory =>
         {
-            byte[] staging = GC.AllocateUninitializedArray<byte>(ChunkInBytes);
-            ulong state = 1;
-            foreach (var part in plan.Parts)
+            InParallel(plan, (part, at, size) =>
             {
-                for (long at = 0; at < part.Tensor.SizeInBytes; at += ChunkInBytes)
+                byte[] bytes = GC.AllocateUninitializedArray<byte>(size);
+                FillUniform(bytes, type, 2f / MathF.Sqrt(c.D), seed: (ulong)(part.Offset + at));
+                if (part.IsVector)
                 {
-                    var chunk = staging.AsSpan(0, (int)Math.Min(ChunkInBytes, part.Tensor.SizeInBytes - at));
-                    FillUniform(chunk, type, 2f / MathF.Sqrt(c.D), ref state);
-                    Put(ops, memory, part, at, chunk);
+                    ops.Upload(MemoryMarshal.AsBytes<float>(Widen(type, bytes, part.Increment)), memory.Address + part.DestinationOf(at));
                 }
-            }
+                else
+                {
+                    ops.Upload(bytes, memory.Address + part.DestinationOf(at));
+                }
+            }, CancellationToken.None);
         });
     }
 
     public void Dispose() => _memory.Dispose();
+
+    private static Plan PlanFor(CheckpointFolder folder, ModelConfig c)
+    {
+        RequireNoMoreBlocks(folder, c);
+        return new Plan(folder.Find, folder.Path, c);
+    }
+
+    /// <summary>A checkpoint with blocks beyond L is of another model than its config.json: reading the first L would give nonsense.</summary>
+    private static void RequireNoMoreBlocks(CheckpointFolder folder, ModelConfig c)
+    {
+        const string Prefix = "model.layers.";
+        foreach (var tensor in folder.Tensors)
+        {
+            var name = tensor.Name.AsSpan();
+            if (name.StartsWith(Prefix, StringComparison.Ordinal)
+                && int.TryParse(name[Prefix.Length..][..Math.Max(0, name[Prefix.Length..].IndexOf('.'))], NumberStyles.None, CultureInfo.InvariantCulture, out int k)
+                && k >= c.L)
+            {
+                throw new CheckpointException(
+                    CheckpointError.ShapeMismatch, folder.FileOf(tensor), "the checkpoint has more blocks than num_hidden_layers of config.json says.",
+                    tensor.Name, $"blocks 0-{c.L - 1}", $"block {k}");
+            }
+        }
+    }
 
     private static ModelWeights Fill(Ops ops, Plan plan, ModelConfig c, Action<DeviceBuffer> read)
     {
@@ -111,22 +152,28 @@ internal sealed class ModelWeights : IDisposable
         }
     }
 
-    private static void Put(Ops ops, DeviceBuffer memory, Part part, long at, ReadOnlySpan<byte> chunk)
+    /// <summary>Every tensor in chunks, several at once: one thread cannot keep up with the page cache.</summary>
+    private static void InParallel(Plan plan, Action<Part, long, int> body, CancellationToken cancellationToken)
     {
-        if (part.IsVector)
+        var chunks = from part in plan.Parts
+                     from i in Enumerable.Range(0, (int)((part.Tensor.SizeInBytes + ChunkInBytes - 1) / ChunkInBytes))
+                     let at = (long)i * ChunkInBytes
+                     select (part, at, size: (int)Math.Min(ChunkInBytes, part.Tensor.SizeInBytes - at));
+        var options = new ParallelOptions { CancellationToken = cancellationToken, MaxDegreeOfParallelism = Math.Min(Environment.ProcessorCount, MaxReaders) };
+        try
         {
-            float[] values = Widen(part.Tensor.Type, chunk, part.Increment);
-            ops.Upload(MemoryMarshal.AsBytes<float>(values), memory.Address + (nint)(part.Offset + (at * 8 / part.Tensor.Type.BitsPerElement() * sizeof(float))));
+            Parallel.ForEach(Partitioner.Create(chunks, EnumerablePartitionerOptions.NoBuffering), options, chunk => body(chunk.part, chunk.at, chunk.size));
         }
-        else
+        catch (AggregateException e)
         {
-            ops.Upload(chunk, memory.Address + (nint)(part.Offset + at));
+            ExceptionDispatchInfo.Throw(e.InnerExceptions[0]);
         }
     }
 
     // Uniform in ±scale by a linear congruential generator: the values do not matter, only that they are finite and not all alike.
-    private static void FillUniform(Span<byte> bytes, TensorType type, float scale, ref ulong state)
+    private static void FillUniform(Span<byte> bytes, TensorType type, float scale, ulong seed)
     {
+        ulong state = (seed + 1) * 0x9E3779B97F4A7C15;
         if (type == TensorType.F32)
         {
             foreach (ref float value in MemoryMarshal.Cast<byte, float>(bytes))
@@ -167,7 +214,11 @@ internal sealed class ModelWeights : IDisposable
     }
 
     /// <summary>A stored tensor and the place it goes to.</summary>
-    private sealed record Part(TensorInfo Tensor, long Offset, bool IsVector, float Increment);
+    private sealed record Part(TensorInfo Tensor, long Offset, bool IsVector, float Increment)
+    {
+        /// <summary>Where byte <paramref name="at"/> of the tensor goes; vectors widen to float32.</summary>
+        public nint DestinationOf(long at) => (nint)(Offset + (IsVector ? at * 8 / Tensor.Type.BitsPerElement() * sizeof(float) : at));
+    }
 
     /// <summary>A matrix made of one or more stored tensors under each other.</summary>
     private sealed record Stack(long Offset, TensorType Type, int Rows, int Columns);

@@ -206,8 +206,15 @@ internal static unsafe class CpuLinear
     {
         var job = new DotJob
         {
-            W = (byte*)w.Address, Inputs = w.Columns, Outputs = w.Rows, Rows = x.Rows, BiasedRows = bias.IsAbsent ? 0 : biasedRows,
-            Bias = (float*)bias.Address, Residual = (float*)residual.Address, Y = (float*)y.Address, X = (float*)x.Address,
+            W = (byte*)w.Address,
+            Inputs = w.Columns,
+            Outputs = w.Rows,
+            Rows = x.Rows,
+            BiasedRows = bias.IsAbsent ? 0 : biasedRows,
+            Bias = (float*)bias.Address,
+            Residual = (float*)residual.Address,
+            Y = (float*)y.Address,
+            X = (float*)x.Address,
         };
         if (T.SplitsEvenOdd)
         {
@@ -486,25 +493,46 @@ internal static unsafe class CpuLinear
         int panels = (x.Rows + TileColumns - 1) / TileColumns;
         var job = new TileJob
         {
-            W = (byte*)w.Address, Inputs = w.Columns, Outputs = w.Rows, Rows = x.Rows, Panels = panels,
-            BiasedRows = bias.IsAbsent ? 0 : biasedRows, Bias = (float*)bias.Address, Residual = (float*)residual.Address,
-            X = (float*)x.Address, Y = (float*)y.Address, Packed = HostScratch.ForCaller((long)panels * TileColumns * w.Columns),
+            W = (byte*)w.Address,
+            Inputs = w.Columns,
+            Outputs = w.Rows,
+            Rows = x.Rows,
+            Panels = panels,
+            BiasedRows = bias.IsAbsent ? 0 : biasedRows,
+            Bias = (float*)bias.Address,
+            Residual = (float*)residual.Address,
+            X = (float*)x.Address,
+            Y = (float*)y.Address,
+            Packed = HostScratch.ForCaller((long)panels * TileColumns * w.Columns),
         };
         pool.Run(panels, ref job, &PackPanel);
-        pool.Run((w.Rows + WeightBlock - 1) / WeightBlock, ref job, &TilePart<T>);
+        job.OutputsPerPart = w.Rows >= 8 * WeightBlock ? WeightBlock : WeightBlock / 2;
+        pool.Run((w.Rows + job.OutputsPerPart - 1) / job.OutputsPerPart, ref job, &TilePart<T>);
     }
 
     /// <summary>Sixteen rows of x turned on their side: packed // (K, 16), zero where there is no row.</summary>
     private static void PackPanel(ref TileJob job, int panel)
     {
         float* to = job.Packed + ((nint)panel * TileColumns * job.Inputs);
+        float* from = job.X + ((nint)panel * TileColumns * job.Inputs);
         int rows = Math.Min(TileColumns, job.Rows - (panel * TileColumns));
-        for (int j = 0; j < TileColumns; j++)
+        for (int half = 0; half < TileColumns; half += 8)
         {
-            float* from = job.X + (((nint)panel * TileColumns + j) * job.Inputs);
-            for (int k = 0; k < job.Inputs; k++)
+            int k = 0;
+            if (rows - half >= 8)
             {
-                to[((nint)k * TileColumns) + j] = j < rows ? from[k] : 0;
+                for (; k <= job.Inputs - 8; k += 8)
+                {
+                    VectorMath.Transpose8x8(from + ((nint)half * job.Inputs) + k, job.Inputs, to + ((nint)k * TileColumns) + half, TileColumns);
+                }
+            }
+
+            for (; k < job.Inputs; k++)
+            {
+                for (int j = half; j < half + 8; j++)
+                {
+                    to[((nint)k * TileColumns) + j] = j < rows ? from[((nint)j * job.Inputs) + k] : 0;
+                }
             }
         }
     }
@@ -512,8 +540,8 @@ internal static unsafe class CpuLinear
     private static void TilePart<T>(ref TileJob job, int part)
         where T : struct, IStoredWeight
     {
-        int begin = part * WeightBlock;
-        int outputs = Math.Min(WeightBlock, job.Outputs - begin);
+        int begin = part * job.OutputsPerPart;
+        int outputs = Math.Min(job.OutputsPerPart, job.Outputs - begin);
         int padded = (outputs + TileRows - 1) / TileRows * TileRows;
         float* weights = HostScratch.ForPart((WeightBlock * DepthBlock) + ((long)job.Panels * WeightBlock * TileColumns));
         float* sums = weights + (WeightBlock * DepthBlock);
@@ -537,20 +565,40 @@ internal static unsafe class CpuLinear
             }
         }
 
-        for (int m = 0; m < job.Rows; m++)
+        for (int m = 0; m < job.Rows; m += 8)
         {
             float* tile = sums + ((nint)(m / TileColumns) * WeightBlock * TileColumns) + (m % TileColumns);
-            nint at = ((nint)m * job.Outputs) + begin;
-            bool biased = m < job.BiasedRows;
-            for (int n = 0; n < outputs; n++)
+            PutTile(ref job, m, begin, tile, outputs);
+        }
+    }
+
+    /// <summary>Rows m .. m+7 of y from sums lying on their side // (outputs, 16), with bias and residual.</summary>
+    private static void PutTile(ref TileJob job, int m, int begin, float* sums, int outputs)
+    {
+        float* block = stackalloc float[64];
+        int rows = Math.Min(8, job.Rows - m);
+        for (int n = 0; n < outputs; n += 8)
+        {
+            VectorMath.Transpose8x8(sums + ((nint)n * TileColumns), TileColumns, block, 8);
+            int columns = Math.Min(8, outputs - n);
+            for (int i = 0; i < rows; i++)
             {
-                float sum = tile[n * TileColumns];
-                if (biased)
+                nint at = ((nint)(m + i) * job.Outputs) + begin + n;
+                float* bias = m + i < job.BiasedRows ? job.Bias + begin + n : null;
+                if (columns == 8)
                 {
-                    sum += job.Bias[begin + n];
+                    var sum = Vector256.Load(block + (8 * i));
+                    sum = bias is null ? sum : sum + Vector256.Load(bias);
+                    (job.Residual is null ? sum : Vector256.Load(job.Residual + at) + sum).Store(job.Y + at);
+                    continue;
                 }
 
-                job.Y[at + n] = job.Residual is null ? sum : job.Residual[at + n] + sum;
+                for (int j = 0; j < columns; j++)
+                {
+                    float sum = block[(8 * i) + j];
+                    sum = bias is null ? sum : sum + bias[j];
+                    job.Y[at + j] = job.Residual is null ? sum : job.Residual[at + j] + sum;
+                }
             }
         }
     }
@@ -560,7 +608,12 @@ internal static unsafe class CpuLinear
     {
         var job = new TileJob
         {
-            W = (byte*)w.Address, Inputs = w.Columns, Outputs = w.Rows, Rows = y.Rows, X = (float*)x.Address, Y = (float*)y.Address,
+            W = (byte*)w.Address,
+            Inputs = w.Columns,
+            Outputs = w.Rows,
+            Rows = y.Rows,
+            X = (float*)x.Address,
+            Y = (float*)y.Address,
         };
         pool.Run((w.Columns + StripeColumns - 1) / StripeColumns, ref job, &StripePart<T>);
     }
@@ -711,6 +764,7 @@ internal static unsafe class CpuLinear
         public int Outputs;
         public int Rows;
         public int BiasedRows;
+        public int OutputsPerPart;
         public int Panels;
     }
 }

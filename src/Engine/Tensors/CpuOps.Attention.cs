@@ -63,7 +63,7 @@ public sealed unsafe partial class CpuOps
             }
 
             bool dense = tangents >= c.E / 2;
-            Linearise(c, view, p, slopes, o, dense ? m : null, b);
+            Linearise(c, view, p, slopes, o, dense ? m : null, transposed: true, b);
             for (int t = job.Groups.Begin(view.Row); t < job.Groups.End(view.Row); t++)
             {
                 float* dqkv = a.Qkv.Row(job.Rows.Values + t);
@@ -73,10 +73,7 @@ public sealed unsafe partial class CpuOps
                 float* d = a.Heads.Row(job.Rows.Values + t) + (h * c.E);
                 if (dense)
                 {
-                    for (int e = 0; e < c.E; e++)
-                    {
-                        d[e] = VectorMath.Dot(m + (e * c.E), dq, c.E);
-                    }
+                    VectorMath.WeightedSum(dq, m, c.E, c.E, d);
                 }
                 else
                 {
@@ -120,7 +117,7 @@ public sealed unsafe partial class CpuOps
             float* q = a.Qkv.Row(view.Row) + (h * c.E);
             float* o = a.Heads.Row(view.Row) + (h * c.E);
             Weights(c, view, q, p, slopes);
-            Linearise(c, view, p, slopes, o, dense ? m : null, b);
+            Linearise(c, view, p, slopes, o, dense ? m : null, transposed: false, b);
             for (int t = begin; t < end; t++)
             {
                 float* bar = back.Heads.Row(t) + (h * c.E);
@@ -128,16 +125,13 @@ public sealed unsafe partial class CpuOps
                 float* qBar = qkv + (h * c.E);
                 float* kBar = qkv + ((c.H + view.Group) * c.E);
                 float* vBar = kBar + (c.G * c.E);
-                new Span<float>(qBar, c.E).Clear();
                 if (dense)
                 {
-                    for (int e = 0; e < c.E; e++)
-                    {
-                        VectorMath.AddScaled(bar[e], m + (e * c.E), qBar, c.E);
-                    }
+                    VectorMath.WeightedSum(bar, m, c.E, c.E, qBar);
                 }
                 else
                 {
+                    new Span<float>(qBar, c.E).Clear();
                     float along = VectorMath.Dot(o, bar, c.E);
                     for (int j = 0; j < view.Length; j++)
                     {
@@ -181,29 +175,35 @@ public sealed unsafe partial class CpuOps
         }
     }
 
-    /// <summary>b, and where asked M // (E, E) = Σ_j slope_j (v_j − o) k_j'.</summary>
-    private static void Linearise(ModelConfig c, in HeadView view, float* p, float* slopes, float* o, float* m, float* b)
+    /// <summary>b, and where asked M // (E, E) = Σ_j slope_j (v_j − o) k_j', or M', which applies to a row from the right.</summary>
+    private static void Linearise(ModelConfig c, in HeadView view, float* p, float* slopes, float* o, float* m, bool transposed, float* b)
     {
-        int last = view.Length - 1;
-        for (int e = 0; e < c.E; e++)
+        if (m is not null)
         {
-            b[e] = slopes[last] * (view.Values[((nint)last * c.E) + e] - o[e]);
-        }
-
-        if (m is null)
-        {
-            return;
-        }
-
-        new Span<float>(m, c.E * c.E).Clear();
-        for (int j = 0; j < view.Length; j++)
-        {
-            float* value = view.Values + ((nint)j * c.E);
-            float* key = view.Keys + ((nint)j * c.E);
-            for (int e = 0; e < c.E; e++)
+            new Span<float>(m, c.E * c.E).Clear();
+            for (int j = 0; j < view.Length; j++)
             {
-                VectorMath.AddScaled(slopes[j] * (value[e] - o[e]), key, m + (e * c.E), c.E);
+                float* key = view.Keys + ((nint)j * c.E);
+                Arm(view.Values + ((nint)j * c.E), o, slopes[j], b, c.E);
+                float* outer = transposed ? key : b;
+                float* inner = transposed ? b : key;
+                for (int e = 0; e < c.E; e++)
+                {
+                    VectorMath.AddScaled(outer[e], inner, m + (e * c.E), c.E);
+                }
             }
+        }
+
+        int last = view.Length - 1;
+        Arm(view.Values + ((nint)last * c.E), o, slopes[last], b, c.E);
+    }
+
+    /// <summary>b = slope (v − o).</summary>
+    private static void Arm(float* v, float* o, float slope, float* b, int size)
+    {
+        for (int e = 0; e < size; e++)
+        {
+            b[e] = slope * (v[e] - o[e]);
         }
     }
 

@@ -26,6 +26,9 @@ public sealed unsafe partial class CpuOps : Ops
     public override void Upload(ReadOnlySpan<byte> source, nint destination) => source.CopyTo(new Span<byte>((void*)destination, source.Length));
 
     /// <inheritdoc/>
+    public override void Fill(nint destination, int sizeInBytes, FillBytes fill) => fill(new Span<byte>((void*)destination, sizeInBytes));
+
+    /// <inheritdoc/>
     public override void Download(nint source, Span<byte> destination) => new ReadOnlySpan<byte>((void*)source, destination.Length).CopyTo(destination);
 
     /// <inheritdoc/>

@@ -4,10 +4,13 @@ using Tiller.Control;
 namespace Tiller.Tensors;
 
 /// <summary>A law at work on the CPU: plain arrays, one line per steered row of the batch (slot).</summary>
-internal sealed class CpuSteering : SteeringState
+internal sealed unsafe class CpuSteering : SteeringState
 {
     private readonly float[] _input;
+    private readonly float[] _inputTangent;
+    private float[] _strengths = [];
     private float[] _errors;
+    private float[] _freeNorms;
     private float[] _inputNorms;
     private float[] _stateNorms;
     private float[] _tangentErrors = [];
@@ -18,7 +21,9 @@ internal sealed class CpuSteering : SteeringState
         : base(law)
     {
         _input = new float[law.Width];
+        _inputTangent = new float[law.Width];
         _errors = new float[law.Sensors.Count];
+        _freeNorms = new float[law.Layers];
         _inputNorms = new float[law.Layers];
         _stateNorms = new float[law.Layers];
     }
@@ -37,6 +42,8 @@ internal sealed class CpuSteering : SteeringState
     }
 
     public override void ReadErrors(int slot, Span<float> errors) => Errors(slot).CopyTo(errors);
+
+    public override void WriteErrors(ReadOnlySpan<float> errors) => errors.CopyTo(Errors(_last));
 
     public override void ReadEffort(int slot, Span<float> inputNorms, Span<float> stateNorms)
     {
@@ -58,14 +65,15 @@ internal sealed class CpuSteering : SteeringState
             Enter(slot);
         }
 
+        var law = Law.Packed(k);
         var errors = Errors(slot);
-        foreach (int i in Law.SensorsOf(k))
+        var projections = Project(law, x);
+        for (int i = 0; i < law.Sensors.Length; i++)
         {
-            var sensor = Law.Sensors[i];
-            errors[i] = sensor.Beta - TensorPrimitives.Dot(sensor.V, x);
+            errors[law.Sensors[i]] = law.Beta[i] - projections[i];
         }
 
-        if (Law.TermsOf(k).Length > 0)
+        if (law.C.Length > 0)
         {
             _stateNorms[(slot * Law.Layers) + k] = TensorPrimitives.Norm(x);
         }
@@ -74,68 +82,86 @@ internal sealed class CpuSteering : SteeringState
     /// <summary>y += u_k = Σ (c + s α) w, held to the bound.</summary>
     public void Act(int k, int slot, Span<float> y)
     {
-        if (Law.TermsOf(k).Length == 0)
+        var law = Law.Packed(k);
+        if (law.C.Length == 0)
         {
             return;
         }
 
-        var u = _input.AsSpan();
-        Input(k, slot, u);
-        float norm = TensorPrimitives.Norm<float>(u);
+        Input(law, slot, _input);
+        float norm = TensorPrimitives.Norm<float>(_input);
+        _freeNorms[(slot * Law.Layers) + k] = norm;
         if (norm > Law.MaxEffort)
         {
-            norm = Bound(u, norm, Law.MaxEffort);
+            Normalise(_input);
+            norm = Bound(_input, Law.MaxEffort);
         }
 
         _inputNorms[(slot * Law.Layers) + k] = norm;
-        TensorPrimitives.Add(y, u, y);
+        TensorPrimitives.Add(y, _input, y);
     }
 
     /// <summary>dα = −v·dx for tangent row <paramref name="tangent"/> of this sequence.</summary>
     public void SenseTangent(int k, int tangent, ReadOnlySpan<float> dx)
     {
         var errors = TangentErrors(tangent);
-        foreach (int i in Law.SensorsOf(k))
+        if (k == 0)
         {
-            errors[i] = -TensorPrimitives.Dot(Law.Sensors[i].V, dx);
+            // What a term may look back at is the token before, which this tangent does not move.
+            errors.Clear();
+        }
+
+        var law = Law.Packed(k);
+        var projections = Project(law, dx);
+        for (int i = 0; i < law.Sensors.Length; i++)
+        {
+            errors[law.Sensors[i]] = -projections[i];
         }
     }
 
     /// <summary>dy += du_k = Σ s dα w; where u_k is at its bound, du keeps only what leaves |u| as it is.</summary>
     public void ActTangent(int k, int slot, int tangent, Span<float> dy)
     {
-        var terms = Law.TermsOf(k);
-        if (terms.Length == 0)
+        var law = Law.Packed(k);
+        if (law.C.Length == 0)
         {
             return;
         }
 
-        var errors = TangentErrors(tangent);
-        if (_inputNorms[(slot * Law.Layers) + k] < Law.MaxEffort)
+        var dg = _inputTangent.AsSpan();
+        InputTangent(law, TangentErrors(tangent), dg);
+        if (_freeNorms[(slot * Law.Layers) + k] <= Law.MaxEffort)
         {
-            AddSlope(terms, errors, dy);
+            TensorPrimitives.Add(dy, dg, dy);
             return;
         }
 
-        // u = U g/|g|: du = U/|g| (dg − ĝ (ĝ·dg))
-        float[] g = new float[Law.Width];
-        float[] dg = new float[Law.Width];
-        Input(k, slot, g);
-        AddSlope(terms, errors, dg);
-        float norm = TensorPrimitives.Norm<float>(g);
-        float along = TensorPrimitives.Dot<float>(g, dg) / (norm * norm);
-        TensorPrimitives.MultiplyAdd(g, -along, dg, dg);
+        // u = U ĝ, ĝ = g/|g|: du = U/|g| (dg − ĝ (ĝ·dg))
+        var g = _input.AsSpan();
+        Input(law, slot, g);
+        float norm = Normalise(g);
+        TensorPrimitives.MultiplyAdd(g, -TensorPrimitives.Dot<float>(g, dg), dg, dg);
         TensorPrimitives.MultiplyAdd(dg, Law.MaxEffort / norm, dy, dy);
     }
 
-    // Rounding may leave the scaled vector a last bit above the bound; step down until it is not.
-    private static float Bound(Span<float> u, float norm, float bound)
+    /// <summary>u /= |u|; returns |u|. Scaled first, so that the squares neither overflow nor vanish.</summary>
+    private static float Normalise(Span<float> u)
     {
-        float scale = bound / norm;
+        float largest = MathF.Abs(TensorPrimitives.MaxMagnitude<float>(u));
+        TensorPrimitives.Divide(u, largest, u);
+        float norm = TensorPrimitives.Norm<float>(u);
+        TensorPrimitives.Divide(u, norm, u);
+        return largest * norm;
+    }
+
+    // u, of unit length, gets the length of the bound. Rounding may leave it a last bit above; step down until it is not.
+    private static float Bound(Span<float> u, float bound)
+    {
+        float scale = bound;
         while (true)
         {
             TensorPrimitives.Multiply(u, scale, u);
-            norm = TensorPrimitives.Norm<float>(u);
+            float norm = TensorPrimitives.Norm<float>(u);
             if (norm <= bound)
             {
                 return norm;
@@ -157,6 +183,7 @@ internal sealed class CpuSteering : SteeringState
         {
             _capacity = Math.Max(slot + 1, 2 * _capacity);
             Array.Resize(ref _errors, _capacity * sensors);
+            Array.Resize(ref _freeNorms, _capacity * Law.Layers);
             Array.Resize(ref _inputNorms, _capacity * Law.Layers);
             Array.Resize(ref _stateNorms, _capacity * Law.Layers);
         }
@@ -164,29 +191,62 @@ internal sealed class CpuSteering : SteeringState
         _last = slot;
     }
 
+    /// <summary>v·x of every sensor of a block, valid until the next call.</summary>
+    private Span<float> Project(PackedLaw law, ReadOnlySpan<float> x)
+    {
+        int count = law.Sensors.Length;
+        var projections = Strengths(count);
+        fixed (float* at = x, v = law.V, z = projections)
+        {
+            VectorMath.ScaledDots(1, at, v, count, Law.Width, z);
+        }
+
+        return projections;
+    }
+
     /// <summary>u = Σ (c + s α) w, before the bound.</summary>
-    private void Input(int k, int slot, Span<float> u)
+    private void Input(PackedLaw law, int slot, Span<float> u)
     {
         var errors = Errors(slot);
-        u.Clear();
-        foreach (int i in Law.TermsOf(k))
+        var strengths = Strengths(law.C.Length);
+        for (int i = 0; i < strengths.Length; i++)
         {
-            var term = Law.Terms[i];
-            float strength = term.Sensor < 0 ? term.C : term.C + (term.S * errors[term.Sensor]);
-            TensorPrimitives.MultiplyAdd(term.W, strength, u, u);
+            int sensor = law.TermSensor[i];
+            strengths[i] = sensor < 0 ? law.C[i] : law.C[i] + (law.S[i] * errors[sensor]);
+        }
+
+        Combine(law, strengths, u);
+    }
+
+    /// <summary>du = Σ s dα w, before the bound.</summary>
+    private void InputTangent(PackedLaw law, ReadOnlySpan<float> errors, Span<float> du)
+    {
+        var strengths = Strengths(law.C.Length);
+        for (int i = 0; i < strengths.Length; i++)
+        {
+            int sensor = law.TermSensor[i];
+            strengths[i] = sensor < 0 ? 0 : law.S[i] * errors[sensor];
+        }
+
+        Combine(law, strengths, du);
+    }
+
+    private void Combine(PackedLaw law, ReadOnlySpan<float> strengths, Span<float> u)
+    {
+        fixed (float* w = law.W, p = strengths, sum = u)
+        {
+            VectorMath.WeightedSum(p, w, strengths.Length, Law.Width, sum);
         }
     }
 
-    private void AddSlope(ReadOnlySpan<int> terms, ReadOnlySpan<float> errors, Span<float> dy)
+    private Span<float> Strengths(int count)
     {
-        foreach (int i in terms)
+        if (_strengths.Length < count)
         {
-            var term = Law.Terms[i];
-            if (term.Sensor >= 0)
-            {
-                TensorPrimitives.MultiplyAdd(term.W, term.S * errors[term.Sensor], dy, dy);
-            }
+            _strengths = new float[count];
         }
+
+        return _strengths.AsSpan(0, count);
     }
 
     private Span<float> Errors(int slot) => _errors.AsSpan(slot * Law.Sensors.Count, Law.Sensors.Count);

@@ -39,27 +39,44 @@ internal sealed unsafe class HostBuffer : DeviceBuffer
 
     protected override bool ReleaseHandle()
     {
-        NativeMemory.AlignedFree((void*)handle);
+        if (IsMapped(SizeInBytes))
+        {
+            HostPages.Unmap(handle, SizeInBytes);
+        }
+        else
+        {
+            NativeMemory.AlignedFree((void*)handle);
+        }
+
         GC.RemoveMemoryPressure(Math.Max(1, SizeInBytes));
         return true;
     }
 
+    private static bool IsMapped(long sizeInBytes) => sizeInBytes >= HostPages.WorthMapping && HostPages.IsSupported;
+
     private static nint AllocateZeroed(long sizeInBytes)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(sizeInBytes);
-        void* memory;
+        if (IsMapped(sizeInBytes))
+        {
+            nint pages = HostPages.Map(sizeInBytes);
+            return pages != 0 ? pages : throw NoRoom(sizeInBytes, null);
+        }
+
         try
         {
-            memory = NativeMemory.AlignedAlloc((nuint)Math.Max(Alignment, sizeInBytes), Alignment);
+            void* memory = NativeMemory.AlignedAlloc((nuint)Math.Max(Alignment, sizeInBytes), Alignment);
+            NativeMemory.Clear(memory, (nuint)sizeInBytes);
+            return (nint)memory;
         }
         catch (OutOfMemoryException e)
         {
-            throw new DeviceMemoryException("cpu", sizeInBytes, GC.GetGCMemoryInfo().TotalAvailableMemoryBytes, e);
+            throw NoRoom(sizeInBytes, e);
         }
-
-        NativeMemory.Clear(memory, (nuint)sizeInBytes);
-        return (nint)memory;
     }
+
+    private static DeviceMemoryException NoRoom(long sizeInBytes, Exception? cause) =>
+        new("cpu", sizeInBytes, GC.GetGCMemoryInfo().TotalAvailableMemoryBytes, cause);
 }
 
 /// <summary>The device has no room for an allocation.</summary>

@@ -23,6 +23,9 @@ public abstract class Ops : IDisposable
     /// <summary>Copies from the host to the device.</summary>
     public abstract void Upload(ReadOnlySpan<byte> source, nint destination);
 
+    /// <summary>Lets <paramref name="fill"/> write <paramref name="sizeInBytes"/> bytes of device memory, in place where the host can. Thread-safe.</summary>
+    public abstract void Fill(nint destination, int sizeInBytes, FillBytes fill);
+
     /// <summary>Copies from the device to the host, after all stages called so far.</summary>
     public abstract void Download(nint source, Span<byte> destination);
 
@@ -93,6 +96,9 @@ public abstract class Ops : IDisposable
 
     /// <summary>Stage 1 backwards: adds to the stream what came through attention.</summary>
     public abstract void PullQkv(ModelConfig c, BlockWeights w, RowBatch rows, Activations a, RowGroups groups, Cotangents y);
+
+    /// <summary>Writes all of a span.</summary>
+    public delegate void FillBytes(Span<byte> destination);
 
     /// <inheritdoc/>
     public void Dispose()

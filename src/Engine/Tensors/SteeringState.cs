@@ -28,6 +28,10 @@ public abstract class SteeringState : IDisposable
     /// <param name="errors">Result // (sensors).</param>
     public abstract void ReadErrors(int slot, Span<float> errors);
 
+    /// <summary>Sets α of every sensor at the last steered row: undoes what a step that was given up has read.</summary>
+    /// <param name="errors">What <see cref="ReadErrors"/> gave for the last slot before that step // (sensors).</param>
+    public abstract void WriteErrors(ReadOnlySpan<float> errors);
+
     /// <summary>|u_k| and |x_k| at a steered row of the last step; 0 where the law has no term.</summary>
     /// <param name="slot">0 .. <see cref="Slots"/> − 1, oldest token first.</param>
     /// <param name="inputNorms">|u_k| // (L).</param>

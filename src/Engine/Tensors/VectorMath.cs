@@ -155,4 +155,56 @@ internal static unsafe class VectorMath
             y[e] = s;
         }
     }
+
+    /// <summary>to[j, i] = from[i, j] for an 8×8 block; rows are the given strides apart.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Transpose8x8(float* from, nint fromStride, float* to, nint toStride)
+    {
+        if (!Avx.IsSupported)
+        {
+            for (int i = 0; i < 8; i++)
+            {
+                for (int j = 0; j < 8; j++)
+                {
+                    to[(j * toStride) + i] = from[(i * fromStride) + j];
+                }
+            }
+
+            return;
+        }
+
+        // Pairs of rows, then fours, then halves.
+        var a = Avx.LoadVector256(from);
+        var b = Avx.LoadVector256(from + fromStride);
+        var c = Avx.LoadVector256(from + (2 * fromStride));
+        var d = Avx.LoadVector256(from + (3 * fromStride));
+        var e = Avx.LoadVector256(from + (4 * fromStride));
+        var f = Avx.LoadVector256(from + (5 * fromStride));
+        var g = Avx.LoadVector256(from + (6 * fromStride));
+        var h = Avx.LoadVector256(from + (7 * fromStride));
+        var ab0 = Avx.UnpackLow(a, b);
+        var ab1 = Avx.UnpackHigh(a, b);
+        var cd0 = Avx.UnpackLow(c, d);
+        var cd1 = Avx.UnpackHigh(c, d);
+        var ef0 = Avx.UnpackLow(e, f);
+        var ef1 = Avx.UnpackHigh(e, f);
+        var gh0 = Avx.UnpackLow(g, h);
+        var gh1 = Avx.UnpackHigh(g, h);
+        var abcd0 = Avx.Shuffle(ab0, cd0, 0x44);
+        var abcd1 = Avx.Shuffle(ab0, cd0, 0xEE);
+        var abcd2 = Avx.Shuffle(ab1, cd1, 0x44);
+        var abcd3 = Avx.Shuffle(ab1, cd1, 0xEE);
+        var efgh0 = Avx.Shuffle(ef0, gh0, 0x44);
+        var efgh1 = Avx.Shuffle(ef0, gh0, 0xEE);
+        var efgh2 = Avx.Shuffle(ef1, gh1, 0x44);
+        var efgh3 = Avx.Shuffle(ef1, gh1, 0xEE);
+        Avx.Permute2x128(abcd0, efgh0, 0x20).Store(to);
+        Avx.Permute2x128(abcd1, efgh1, 0x20).Store(to + toStride);
+        Avx.Permute2x128(abcd2, efgh2, 0x20).Store(to + (2 * toStride));
+        Avx.Permute2x128(abcd3, efgh3, 0x20).Store(to + (3 * toStride));
+        Avx.Permute2x128(abcd0, efgh0, 0x31).Store(to + (4 * toStride));
+        Avx.Permute2x128(abcd1, efgh1, 0x31).Store(to + (5 * toStride));
+        Avx.Permute2x128(abcd2, efgh2, 0x31).Store(to + (6 * toStride));
+        Avx.Permute2x128(abcd3, efgh3, 0x31).Store(to + (7 * toStride));
+    }
 }

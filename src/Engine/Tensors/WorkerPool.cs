@@ -80,13 +80,18 @@ public sealed unsafe class WorkerPool : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        if (_stopping)
+        // Under the gate, lest a loop that closes meanwhile resets the event and the threads sleep on.
+        lock (_gate)
         {
-            return;
+            if (_stopping)
+            {
+                return;
+            }
+
+            _stopping = true;
+            _work.Set();
         }
 
-        _stopping = true;
-        _work.Set();
         foreach (var thread in _threads)
         {
             thread.Join();

@@ -1,10 +1,15 @@
 using System.CommandLine;
+using Tiller.Control;
 using Tiller.Tool.Demo;
 
 namespace Tiller.Tool.Commands;
 
 /// <summary>What <c>tiller demo</c> was asked for.</summary>
-internal sealed record DemoRequest(DemoTask Task, bool Json);
+/// <param name="Task">What is steered.</param>
+/// <param name="Lambda">Strength; null for the task's own.</param>
+/// <param name="Layers">Blocks that are steered; null for the task's own.</param>
+/// <param name="Json">For machines.</param>
+internal sealed record DemoRequest(DemoTask Task, double? Lambda, LayerRange? Layers, bool Json);
 
 /// <summary><c>tiller demo</c>: fit and steer the model that comes with tiller.</summary>
 internal sealed class DemoCommand : TillerCommand
@@ -12,11 +17,17 @@ internal sealed class DemoCommand : TillerCommand
     private readonly Option<DemoTask> _task = OptionKinds.Choice<DemoTask>(
         "--task", "What to steer: the topic of stories, the tone of reviews, the honesty of quiz answers, or refusal of requests.");
 
+    private readonly Option<double?> _lambda = OptionKinds.Lambda("How far to steer [default: the task's own]");
+    private readonly Option<LayerRange?> _layers = OptionKinds.Layers("--layers", "Fit and steer these blocks only, counted from 0 [default: the task's own]");
+
     public DemoCommand(Func<DemoRequest, CancellationToken, Task<int>> run)
         : base("demo", "Fit a controller on the small model that comes with tiller, and show plain and steered text with exact scores.")
     {
         Add(_task);
-        SetAction((parse, cancellationToken) => run(new DemoRequest(parse.GetValue(_task), parse.GetValue(Json)), cancellationToken));
+        Add(_lambda);
+        Add(_layers);
+        SetAction((parse, cancellationToken) => run(
+            new DemoRequest(parse.GetValue(_task), parse.GetValue(_lambda), parse.GetValue(_layers), parse.GetValue(Json)), cancellationToken));
     }
 
     public override string Examples =>
@@ -25,5 +36,7 @@ internal sealed class DemoCommand : TillerCommand
           tiller demo
           # all 48 reviews and their scores, for machines
           tiller demo --task tone --json
+          # how a weaker controller does
+          tiller demo --task honesty --lambda 0.5
         """;
 }

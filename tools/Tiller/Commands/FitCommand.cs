@@ -1,26 +1,7 @@
 using System.CommandLine;
+using Tiller.Control;
 
 namespace Tiller.Tool.Commands;
-
-/// <summary>What the controller's cost counts.</summary>
-internal enum FitCost
-{
-    /// <summary>Q = q I, the paper's; dense, from full Jacobians.</summary>
-    State,
-
-    /// <summary>Q = q v v'; factored, no Jacobian is formed.</summary>
-    Feature,
-}
-
-/// <summary>Where λ is measured from.</summary>
-internal enum FitSetpoint
-{
-    /// <summary>β = λ μ.</summary>
-    Published,
-
-    /// <summary>β runs from the negative mean (λ = 0) to the positive mean (λ = 1).</summary>
-    Affine,
-}
 
 /// <summary>What <c>tiller fit</c> was asked for.</summary>
 internal sealed record FitRequest
@@ -38,7 +19,7 @@ internal sealed record FitRequest
     /// <summary>p of the reduced controller; null for a full one.</summary>
     public int? Order { get; init; }
 
-    public FitSetpoint Setpoint { get; init; }
+    public Setpoint Setpoint { get; init; }
 
     public double Q { get; init; }
 
@@ -85,7 +66,7 @@ internal sealed class FitCommand : TillerCommand
         },
     };
 
-    private readonly Option<FitSetpoint> _setpoint = OptionKinds.Choice<FitSetpoint>(
+    private readonly Option<Setpoint> _setpoint = OptionKinds.Choice<Setpoint>(
         "--setpoint", "What λ means: a multiple of the mean difference (published), or 0 = negative mean to 1 = positive mean (affine).");
 
     private readonly Option<double> _q = OptionKinds.Number("--q", "Cost of being off the setpoint, at every layer.", 0.1, IsCost, CostRange);

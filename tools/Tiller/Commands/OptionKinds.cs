@@ -1,11 +1,9 @@
 using System.CommandLine;
 using System.Globalization;
 using System.Numerics;
+using Tiller.Control;
 
 namespace Tiller.Tool.Commands;
-
-/// <summary>Blocks a to b, both included.</summary>
-internal readonly record struct LayerRange(int First, int Last);
 
 /// <summary>The kinds of option that more than one command has, each checked where it is parsed.</summary>
 internal static class OptionKinds
@@ -78,6 +76,27 @@ internal static class OptionKinds
             }
 
             result.AddError($"{name} must be two blocks a-b with a ≤ b, counted from 0, such as 4-9, got '{text}'.");
+            return null;
+        },
+    };
+
+    /// <summary>Largest |λ|.</summary>
+    public const float MaxLambda = 1e6f;
+
+    /// <summary>A strength; null if not given.</summary>
+    public static Option<double?> Lambda(string description) => new("--lambda")
+    {
+        Description = description,
+        HelpName = "number",
+        CustomParser = result =>
+        {
+            string text = result.Tokens[^1].Value;
+            if (double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out double value) && Math.Abs(value) <= MaxLambda)
+            {
+                return value;
+            }
+
+            result.AddError($"--lambda must be between -{MaxLambda} and {MaxLambda}, got '{text}'.");
             return null;
         },
     };

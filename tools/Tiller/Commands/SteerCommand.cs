@@ -1,16 +1,7 @@
 using System.CommandLine;
+using Tiller.Decode;
 
 namespace Tiller.Tool.Commands;
-
-/// <summary>Which tokens are steered.</summary>
-internal enum SteerTokens
-{
-    /// <summary>The prompt's last token and every new one.</summary>
-    Last,
-
-    /// <summary>Every token of the prompt too.</summary>
-    All,
-}
 
 /// <summary>A controller file and how hard it steers.</summary>
 internal sealed record Controlled(string Controller, float Lambda);
@@ -27,7 +18,7 @@ internal sealed record SteerRequest
 
     public required DecodingRequest Decoding { get; init; }
 
-    public SteerTokens Tokens { get; init; }
+    public SteeredTokens Tokens { get; init; }
 
     /// <summary>Bound on |u| at every layer; infinity for none.</summary>
     public float MaxEffort { get; init; }
@@ -44,8 +35,6 @@ internal sealed record SteerRequest
 /// <summary><c>tiller steer</c>: decode with controllers in the loop.</summary>
 internal sealed class SteerCommand : TillerCommand
 {
-    private const float MaxLambda = 1e6f;
-
     private readonly Option<string> _model = OptionKinds.Model();
 
     private readonly Option<string[]> _controllers = new("--controller")
@@ -63,7 +52,7 @@ internal sealed class SteerCommand : TillerCommand
 
     private readonly PromptArguments _prompt = new();
     private readonly DecodingArguments _decoding = new();
-    private readonly Option<SteerTokens> _tokens = OptionKinds.Choice<SteerTokens>(
+    private readonly Option<SteeredTokens> _tokens = OptionKinds.Choice<SteeredTokens>(
         "--tokens", "Steer from the prompt's last token on (last), or every token of the prompt too (all).");
 
     private readonly Option<float> _maxEffort = OptionKinds.Number(
@@ -120,9 +109,9 @@ internal sealed class SteerCommand : TillerCommand
 
         foreach (float lambda in lambdas)
         {
-            if (!(MathF.Abs(lambda) <= MaxLambda))
+            if (!(MathF.Abs(lambda) <= OptionKinds.MaxLambda))
             {
-                throw new UsageException($"--lambda must be between -{MaxLambda} and {MaxLambda}, got {lambda}.");
+                throw new UsageException($"--lambda must be between -{OptionKinds.MaxLambda} and {OptionKinds.MaxLambda}, got {lambda}.");
             }
         }
 

@@ -25,7 +25,7 @@ internal sealed class VerifyCommand : TillerCommand
     public override string Examples =>
         """
           # every family that comes with the sources
-          tiller verify tests/goldens/*
+          tiller verify tests/goldens/*/
           # one, for machines: an array of folder, kind, count, worst, bound, passed
           tiller verify --json tests/goldens/qwen3-f32
         """;

@@ -16,4 +16,8 @@ internal sealed record SteeredSide(IReadOnlyList<string> Texts, double Score, do
     : DemoSide(Texts, Score, Perplexity);
 
 /// <summary>Plain against steered on one task.</summary>
-internal sealed record DemoReport(DemoTask Task, DemoSide Plain, SteeredSide Steered);
+/// <param name="Task">What was steered.</param>
+/// <param name="Lambda">Strength λ.</param>
+/// <param name="Plain">Without the controller.</param>
+/// <param name="Steered">With it.</param>
+internal sealed record DemoReport(DemoTask Task, double Lambda, DemoSide Plain, SteeredSide Steered);

@@ -12,12 +12,12 @@ internal static class DemoOutput
     /// <summary>Some texts side by side, then the scores of all.</summary>
     public static void WriteTable(Terminal terminal, DemoReport report)
     {
-        var (_, plain, steered) = report;
+        var (_, lambda, plain, steered) = report;
         var table = new Table().Border(TableBorder.Rounded).ShowRowSeparators().Expand();
-        table.AddColumn(new TableColumn("plain")).AddColumn(new TableColumn($"steered: {Aim(report.Task)}"));
+        table.AddColumn(new TableColumn("plain")).AddColumn(new TableColumn($"steered: {Aim(report.Task)}, λ {lambda}"));
         for (int i = 0; i < Math.Min(TextsShown, plain.Texts.Count); i++)
         {
-            table.AddRow(Markup.Escape(plain.Texts[i]), Markup.Escape(steered.Texts[i]));
+            table.AddRow(Cell(plain.Texts[i]), Cell(steered.Texts[i]));
         }
 
         terminal.StyledOutput.Write(table);
@@ -59,6 +59,8 @@ internal static class DemoOutput
 
     private static void WriteRow(Terminal terminal, string name, string plain, string steered) =>
         terminal.Output.WriteLine($"  {name,-36}{plain,8}{steered,10}");
+
+    private static string Cell(string text) => Markup.Escape(VisibleText.Of(text));
 
     private static string Aim(DemoTask task) => task switch
     {

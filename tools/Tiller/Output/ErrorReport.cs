@@ -1,5 +1,3 @@
-using System.Text;
-
 namespace Tiller.Tool.Output;
 
 /// <summary>How an error is told: a line on stderr, and with <c>--json</c> an object on stdout.</summary>
@@ -10,7 +8,7 @@ internal static class ErrorReport
     public static int Write(Terminal terminal, Exception error, int code, bool json)
     {
         string message = error is OperationCanceledException ? "cancelled." : error.Message;
-        terminal.Error.WriteLine($"tiller: error: {Printable(message)}");
+        terminal.Error.WriteLine($"tiller: error: {VisibleText.Of(message)}");
         if (json)
         {
             Json.Write(terminal.Output, w =>
@@ -33,16 +31,4 @@ internal static class ErrorReport
         _ when error.GetType().Name.EndsWith("Exception", StringComparison.Ordinal) => error.GetType().Name[..^"Exception".Length],
         _ => error.GetType().Name,
     };
-
-    // Names in messages come from files: no control character of theirs reaches a terminal.
-    private static string Printable(string text)
-    {
-        var line = new StringBuilder(text.Length);
-        foreach (char c in text)
-        {
-            line.Append(char.IsControl(c) && c is not ('\n' or '\t') ? $"\\u{(int)c:X4}" : c.ToString());
-        }
-
-        return line.ToString();
-    }
 }

@@ -23,6 +23,7 @@ internal sealed class Terminal
         Error = error;
         OutputIsLive = outputIsLive;
         ErrorIsLive = errorIsLive;
+        OutputIsTerminal = outputIsLive;
         StyledOutput = Styled(output, outputIsLive);
         StyledError = Styled(error, errorIsLive);
     }
@@ -34,6 +35,9 @@ internal sealed class Terminal
     public TextWriter Output { get; }
 
     public bool OutputIsLive { get; }
+
+    /// <summary>Whether output goes to a terminal, coloured or not: control characters in texts must not reach it.</summary>
+    public bool OutputIsTerminal { get; init; }
 
     public TextWriter Error { get; }
 
@@ -55,7 +59,10 @@ internal sealed class Terminal
             Console.Out,
             colour && !Console.IsOutputRedirected,
             Console.Error,
-            colour && !Console.IsErrorRedirected);
+            colour && !Console.IsErrorRedirected)
+        {
+            OutputIsTerminal = !Console.IsOutputRedirected,
+        };
     }
 
     private static IAnsiConsole Styled(TextWriter writer, bool live) => AnsiConsole.Create(new AnsiConsoleSettings

@@ -1,0 +1,239 @@
+using MathNet.Numerics.LinearAlgebra;
+using Tiller.Control;
+using Tiller.Features;
+using Tiller.Model;
+using Tiller.Tests.Model;
+
+namespace Tiller.Tests.Control;
+
+/// <summary>Fits on real models: the three solvers against each other, the options, and what is refused.</summary>
+public sealed class ControllerFitTests
+{
+    private const string Family = "llama3-bf16";
+
+    private static readonly LqrWeights s_weights = new(0.3, 1, 2);
+
+    private static LanguageModel Tiny => TestModels.Load(Family);
+
+    // Short and long texts on both sides; unequal numbers of them.
+    private static readonly ContrastSet s_contrast = new(
+        [.. TestModels.Texts(Family, "positive"), string.Join(' ', TestModels.Texts(Family, "positive"))],
+        [.. TestModels.Texts(Family, "negative").Take(4), "A"]);
+
+    [TestCase("demo", null)]
+    [TestCase(Family, null)]
+    [TestCase(Family, "1-4")]
+    public void The_factored_fit_is_the_dense_one_with_the_same_cost(string family, string? layers)
+    {
+        var model = TestModels.Load(family);
+        var contrast = family == "demo"
+            ? new ContrastSet(TestModels.Texts("demo", "positive")[..2], TestModels.Texts("demo", "negative")[..2]) : s_contrast;
+        LayerRange? range = layers is null ? null : new LayerRange(1, 4);
+        var (first, last) = range is { } r ? (r.First, r.Last) : (0, model.Config.L - 1);
+        int horizon = last - first + 1;
+        var fit = ControllerFit.Run(model, contrast, new FitOptions { Cost = FitCost.Feature, Weights = s_weights, Layers = range });
+        var method = (LinearQuadratic)fit.Controller.Method;
+
+        // Q = q v v' written out, on the engine's own Jacobians.
+        var feature = method.Feature;
+        var q = Enumerable.Range(first, horizon + 1).Select(k =>
+        {
+            var v = Vector<double>.Build.DenseOfEnumerable(feature.V[k].Select(x => (double)x));
+            return v.OuterProduct(v) * (k == last + 1 ? s_weights.Qf : s_weights.Q);
+        });
+        var states = States(model, contrast);
+        using var linear = new Linearization(model, states);
+        var dense = DenseRiccati.Solve(horizon, k => linear.Jacobian(first + k, CancellationToken.None), new MatrixCost([.. q], s_weights.R));
+        for (int k = 0; k < model.Config.L; k++)
+        {
+            float[] expected = k < first || k > last
+                ? new float[model.Config.D]
+                : Array.ConvertAll(dense.Gains[k - first].Apply(feature.V[k]), x => (float)x);
+            Assert.That(Numbers.Error(method.W[k], expected), Is.LessThan(1e-4), $"layer {k}");
+        }
+
+        Assert.That(fit.Report.Residual, Is.LessThan(1e-9));
+        Assert.That(fit.Report.Rank, Is.AtMost(horizon + 1));
+        Free(states);
+    }
+
+    [TestCase(FitCost.State)]
+    [TestCase(FitCost.Feature)]
+    public void The_reduced_fit_of_full_order_is_the_full_fit(FitCost cost)
+    {
+        var options = new FitOptions { Cost = cost, Weights = s_weights };
+        var full = ControllerFit.Run(Tiny, s_contrast, options);
+        var reduced = ControllerFit.Run(Tiny, s_contrast, options with { Order = Tiny.Config.D });
+        var (expected, actual) = ((LinearQuadratic)full.Controller.Method, (LinearQuadratic)reduced.Controller.Method);
+        for (int k = 0; k < Tiny.Config.L; k++)
+        {
+            Assert.That(Numbers.Norm(expected.W[k]), Is.Positive);
+            Assert.That(Numbers.Error(actual.W[k], expected.W[k]), Is.LessThan(1e-4), $"layer {k}");
+        }
+
+        Assert.That(reduced.Report.Leakage, Is.LessThan(1e-9));
+        Assert.That(reduced.Controller.Source.Order, Is.EqualTo(Tiny.Config.D));
+        var small = ControllerFit.Run(Tiny, s_contrast, options with { Order = 7 });
+        Assert.That(small.Report.Rank, Is.EqualTo(7));
+    }
+
+    [Test]
+    public void The_horizon_steers_its_layers_and_no_others()
+    {
+        var fit = ControllerFit.Run(Tiny, s_contrast, new FitOptions { Layers = new LayerRange(2, 3), Weights = s_weights });
+        var method = (LinearQuadratic)fit.Controller.Method;
+        Assert.That(method.W.Select((w, k) => (k, Moves: Numbers.Norm(w) > 0)).Where(x => x.Moves).Select(x => x.k), Is.EqualTo(new[] { 2, 3 }));
+        Assert.That(fit.Controller.ToLaw(1).Terms.Select(t => t.Layer), Is.EqualTo(new[] { 2, 3 }));
+        Assert.That(fit.Loop.Layers, Has.Count.EqualTo(Tiny.Config.L));
+
+        // The terminal cost stands after its last block: at block 3, K = qf/(qf + r) A.
+        var states = States(Tiny, s_contrast);
+        using var linear = new Linearization(Tiny, states);
+        var v = Matrix<double>.Build.Dense(Tiny.Config.D, 1, (i, _) => method.Feature.V[3][i]);
+        var expected = linear.Push(3, v, CancellationToken.None) * (s_weights.Qf / (s_weights.Qf + s_weights.R));
+        Assert.That(Numbers.Error(method.W[3], Array.ConvertAll(expected.Column(0).ToArray(), x => (float)x)), Is.LessThan(1e-5));
+        Free(states);
+        foreach (var range in new[] { new LayerRange(-1, 2), new LayerRange(0, 6), new LayerRange(4, 3) })
+        {
+            Assert.That(() => ControllerFit.Run(Tiny, s_contrast, new FitOptions { Layers = range }), Throws.InstanceOf<TillerException>(), $"{range}");
+        }
+    }
+
+    [Test]
+    public void An_affine_setpoint_is_at_the_means()
+    {
+        // λ = 0 is the negative mean, λ = 1 the positive one: the mean error over that side's prompts is 0.
+        var fit = ControllerFit.Run(Tiny, s_contrast, new FitOptions { Setpoint = Setpoint.Affine, Cost = FitCost.Feature });
+        foreach (var (lambda, prompts) in new[] { (0, s_contrast.Negative), (1, s_contrast.Positive) })
+        {
+            var law = fit.Controller.ToLaw(lambda);
+            var states = TestModels.States(Tiny, [.. prompts.Select(p => Tiny.Tokenizer.Encode(p))]);
+            foreach (var sensor in law.Sensors)
+            {
+                double mean = states.Average(state => Numbers.Dot(sensor.V, state.X[sensor.Layer]));
+                Assert.That(sensor.Beta, Is.EqualTo(mean).Within(1e-4 * (1 + Math.Abs(mean))), $"λ {lambda}, layer {sensor.Layer}");
+            }
+
+            Free(states);
+        }
+    }
+
+    [Test]
+    public void The_feature_is_the_published_one()
+    {
+        var golden = new Golden(Repository.Path("tests", "goldens", Family));
+        var contrast = new ContrastSet(TestModels.Texts(Family, "positive"), TestModels.Texts(Family, "negative"));
+        var feature = FeatureMeasurement.Measure(Tiny, contrast);
+        float[][] expected = golden.Rows("feature");
+
+        // Row L as published is the difference of one prompt of each side (see the verification of goldens).
+        for (int k = 0; k < Tiny.Config.L; k++)
+        {
+            Assert.That(Numbers.Error(feature.Difference(k), expected[k]), Is.LessThan(1e-4), $"layer {k}");
+        }
+
+        var fitted = ControllerFit.Run(Tiny, contrast, new FitOptions { Cost = FitCost.Feature }).Controller.Method.Feature;
+        Assert.That(fitted.V, Is.EqualTo(feature.V));
+        Assert.That(fitted.Mu, Is.EqualTo(feature.Mu));
+    }
+
+    [Test]
+    public void Given_calibration_prompts_are_the_ones_that_are_averaged()
+    {
+        string[] calibration = TestModels.Texts(Family, "calibration")[..3];
+        var options = new FitOptions { Weights = s_weights, Calibration = calibration };
+        var fit = ControllerFit.Run(Tiny, s_contrast, options);
+        Assert.That(fit.Controller.Source.Calibration!.Count, Is.EqualTo(3));
+        Assert.That(ControllerFit.Run(Tiny, s_contrast, options with { Calibration = null }).Controller.Source.Calibration, Is.Null);
+        var states = TestModels.States(Tiny, [.. calibration.Select(p => Tiny.Tokenizer.Encode(p))]);
+        using var linear = new Linearization(Tiny, states);
+        var dense = DenseRiccati.Solve(Tiny.Config.L, k => linear.Jacobian(k, CancellationToken.None), new IsotropicCost(s_weights));
+        var method = (LinearQuadratic)fit.Controller.Method;
+        for (int k = 0; k < Tiny.Config.L; k++)
+        {
+            Assert.That(
+                Numbers.Error(method.W[k], Array.ConvertAll(dense.Gains[k].Apply(method.Feature.V[k]), x => (float)x)), Is.LessThan(1e-4), $"layer {k}");
+        }
+
+        Free(states);
+    }
+
+    [TestCase(FitCost.State, null)]
+    [TestCase(FitCost.Feature, null)]
+    [TestCase(FitCost.State, 16)]
+    public void Progress_goes_forward_to_the_end(FitCost cost, int? order)
+    {
+        var told = new Told<FitProgress>();
+        var fit = ControllerFit.Run(Tiny, s_contrast, new FitOptions { Cost = cost, Order = order, Calibration = ["One.", "Two."] }, told);
+        Assert.That(told.Values.Select(p => p.Stage).Distinct(), Is.EqualTo(new[] { "activations", "riccati" }));
+        foreach (var stage in told.Values.GroupBy(p => p.Stage, StringComparer.Ordinal))
+        {
+            Assert.That(stage.Select(p => p.Done), Is.Ordered, stage.Key);
+            Assert.That(stage.Select(p => p.Total).Distinct().Count(), Is.EqualTo(1));
+            Assert.That(stage.Last().Done, Is.EqualTo(stage.Last().Total), stage.Key);
+        }
+
+        Assert.That(fit.Stages.Select(s => s.Stage), Is.EqualTo(new[] { "activations", "linearisation", "riccati" }));
+        Assert.That(fit.Stages.Select(s => s.ElapsedMs), Is.All.GreaterThanOrEqualTo(0));
+        Assert.That(fit.Controller.Source.ModelFingerprint, Is.EqualTo(Tiny.Fingerprint));
+        Assert.That((fit.Controller.Source.Positive.Count, fit.Controller.Source.Negative.Count), Is.EqualTo((s_contrast.Positive.Count, s_contrast.Negative.Count)));
+        Assert.That(() => fit.Controller.CheckModel(Tiny), Throws.Nothing);
+        Assert.That(() => fit.Controller.CheckModel(TestModels.Demo), Throws.InstanceOf<ControllerException>());
+    }
+
+    [TestCase("activations")]
+    [TestCase("riccati")]
+    public void A_fit_can_be_cancelled_in_every_stage(string stage)
+    {
+        foreach (var options in new[] { new FitOptions(), new FitOptions { Cost = FitCost.Feature }, new FitOptions { Order = 8 } })
+        {
+            using var source = new CancellationTokenSource();
+            var told = new Told<FitProgress>(p =>
+            {
+                if (p.Stage == stage)
+                {
+                    source.Cancel();
+                }
+            });
+            Assert.That(() => ControllerFit.Run(Tiny, s_contrast, options, told, source.Token), Throws.InstanceOf<OperationCanceledException>());
+        }
+    }
+
+    [Test]
+    public void Prompts_that_give_no_controller_are_refused()
+    {
+        string[] some = ["One."];
+        string tooLong = string.Concat(Enumerable.Repeat("long ", 600));
+        Assert.That(() => new ContrastSet([], some), Throws.InstanceOf<ContrastSetException>().With.Message.Contains("positive"));
+        Assert.That(() => new ContrastSet(some, []), Throws.InstanceOf<ContrastSetException>().With.Message.Contains("negative"));
+        Assert.That(
+            () => ControllerFit.Run(Tiny, new ContrastSet(some, [tooLong])),
+            Throws.InstanceOf<ContextLengthException>().With.Property("Context").EqualTo(512));
+        Assert.That(
+            () => ControllerFit.Run(Tiny, new ContrastSet(some, ["Two."]), new FitOptions { Calibration = [] }), Throws.InstanceOf<ContrastSetException>());
+        Assert.That(
+            () => ControllerFit.Run(Tiny, new ContrastSet(some, ["Two."]), new FitOptions { Calibration = [tooLong] }), Throws.InstanceOf<ContextLengthException>());
+
+        // Without a template an empty text has no token at all.
+        var bare = TestModels.Load("qwen2-bf16");
+        Assert.That(() => ControllerFit.Run(bare, new ContrastSet(some, [""])), Throws.InstanceOf<ContrastSetException>());
+
+        // The same prompts on both sides differ in nothing.
+        Assert.That(() => ControllerFit.Run(Tiny, new ContrastSet(some, some)), Throws.InstanceOf<ContrastSetException>());
+        foreach (int order in new[] { 0, Tiny.Config.D + 1 })
+        {
+            Assert.That(() => ControllerFit.Run(Tiny, new ContrastSet(some, ["Two."]), new FitOptions { Order = order }), Throws.InstanceOf<TillerException>());
+        }
+    }
+
+    private static IReadOnlyList<PromptState> States(LanguageModel model, ContrastSet contrast) =>
+        TestModels.States(model, [.. contrast.Positive.Concat(contrast.Negative).Select(p => model.Tokenizer.Encode(p))]);
+
+    private static void Free(IReadOnlyList<PromptState> states)
+    {
+        foreach (var state in states)
+        {
+            state.Dispose();
+        }
+    }
+}

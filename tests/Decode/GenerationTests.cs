@@ -1,0 +1,268 @@
+using Tiller.Control;
+using Tiller.Decode;
+using Tiller.Model;
+using Tiller.Tests.Model;
+
+namespace Tiller.Tests.Decode;
+
+/// <summary>When and how a text ends, and that nothing but the prompt, the options and the seed decides what it says.</summary>
+public sealed class GenerationTests
+{
+    private static readonly int[] s_prompt = TestModels.Prompts("demo")[2];
+
+    private static LanguageModel Demo => TestModels.Demo;
+
+    [TestCaseSource(typeof(TestModels), nameof(TestModels.Families))]
+    public void Pieces_join_to_the_decoded_text(string family)
+    {
+        var model = TestModels.Load(family);
+        foreach (int[] prompt in TestModels.Prompts(family))
+        {
+            var options = new GenerationOptions { MaxNewTokens = 40, Sampling = new SamplingOptions { Temperature = 2, Seed = 3 }, StopIds = [] };
+            var (ids, text, reason) = Run(model, prompt, options);
+            Assert.That(text, Is.EqualTo(model.Tokenizer.Decode(ids, skipSpecial: true)));
+            Assert.That(ids, Has.Length.EqualTo(40));
+            Assert.That(reason, Is.EqualTo(StopReason.MaxTokens));
+        }
+    }
+
+    [Test]
+    public void A_stop_id_ends_the_text_and_is_not_part_of_it()
+    {
+        var free = Run(Demo, s_prompt, new GenerationOptions { MaxNewTokens = 12, StopIds = [] });
+        int stop = free.Ids[6];
+        int first = Array.IndexOf(free.Ids, stop);
+        var stopped = Run(Demo, s_prompt, new GenerationOptions { MaxNewTokens = 12, StopIds = [stop, 1] });
+        Assert.That(stopped.Reason, Is.EqualTo(StopReason.EndToken));
+        Assert.That(stopped.Ids, Is.EqualTo(free.Ids[..(first + 1)]));
+        Assert.That(stopped.Text, Is.EqualTo(Demo.Tokenizer.Decode(free.Ids.AsSpan(0, first), skipSpecial: true)));
+
+        // By default the checkpoint's own: id 1 ends a document of the demo's world.
+        var whole = Run(Demo, s_prompt, new GenerationOptions { MaxNewTokens = 200 });
+        Assert.That(whole.Reason, Is.EqualTo(StopReason.EndToken));
+        Assert.That(whole.Ids[^1], Is.EqualTo(1).And.EqualTo(Demo.Config.EosIds[0]));
+        Assert.That(whole.Ids[..^1], Has.None.EqualTo(1));
+    }
+
+    [Test]
+    public void A_stop_string_is_found_across_token_borders_and_is_never_shown()
+    {
+        string text = Run(Demo, s_prompt, new GenerationOptions { MaxNewTokens = 30, StopIds = [] }).Text;
+        for (int at = 1; at + 9 < text.Length; at += 3)
+        {
+            string stop = text.Substring(at, 9);
+            var (_, shown, reason) = Run(
+                Demo, s_prompt, new GenerationOptions { MaxNewTokens = 30, StopIds = [], StopStrings = new StopStrings([stop, "never in there"]) });
+            Assert.That(reason, Is.EqualTo(StopReason.StopString));
+            Assert.That(shown, Is.EqualTo(text[..text.IndexOf(stop, StringComparison.Ordinal)]), stop);
+        }
+
+        // A beginning of a stop string that stays one is shown in the end.
+        string tail = text[^3..] + "\u0001";
+        Assert.That(Run(Demo, s_prompt, new GenerationOptions { MaxNewTokens = 30, StopIds = [], StopStrings = new StopStrings([tail]) }).Text, Is.EqualTo(text));
+    }
+
+    [Test]
+    public void The_text_ends_where_the_context_does()
+    {
+        using var checkpoint = new EditableCheckpoint("llama2-f32");
+        checkpoint.Config["max_position_embeddings"] = 16;
+        using var model = LanguageModel.Load(checkpoint.Save());
+        int[] prompt = TestModels.LongPrompt("llama2-f32", 16);
+
+        // 16 positions hold 10 tokens of prompt and 6 new ones; the 7th is drawn but cannot be continued.
+        var (ids, _, reason) = Run(model, prompt[..10], new GenerationOptions { MaxNewTokens = 100, StopIds = [] });
+        Assert.That(ids, Has.Length.EqualTo(7));
+        Assert.That(reason, Is.EqualTo(StopReason.ContextFull));
+        Assert.That(Run(model, prompt[..10], new GenerationOptions { MaxNewTokens = 7, StopIds = [] }).Reason, Is.EqualTo(StopReason.MaxTokens));
+        Assert.That(Run(model, prompt[..10], new GenerationOptions { MaxNewTokens = 7, StopIds = [] }).Ids, Is.EqualTo(ids));
+
+        // A prompt of context − 1, context, context + 1 and 100 × context tokens.
+        Assert.That(Run(model, prompt[..15], new GenerationOptions { StopIds = [] }).Ids, Has.Length.EqualTo(2));
+        Assert.That(Run(model, prompt, new GenerationOptions { StopIds = [] }).Ids, Has.Length.EqualTo(1));
+        foreach (int length in new[] { 17, 1600 })
+        {
+            int[] tooLong = new int[length];
+            Assert.That(
+                () => new Generation(model, tooLong),
+                Throws.InstanceOf<ContextLengthException>().With.Property("Tokens").EqualTo(length).And.Property("Context").EqualTo(16)
+                    .And.Message.Contains($"{length}").And.Message.Contains("16"));
+            using var session = new Session(model);
+            Assert.That(() => session.Prefill(tooLong), Throws.InstanceOf<ContextLengthException>());
+            Assert.That(session.Length, Is.Zero);
+        }
+
+        using var full = new Session(model);
+        full.Prefill(prompt);
+        Assert.That(() => full.Step(3), Throws.InstanceOf<ContextLengthException>().With.Property("Tokens").EqualTo(17));
+    }
+
+    [Test]
+    public void Options_out_of_range_are_refused()
+    {
+        Assert.That(() => new Generation(Demo, []), Throws.ArgumentException);
+        Assert.That(() => new Generation(Demo, [3], new GenerationOptions { MaxNewTokens = 0 }), Throws.InstanceOf<ArgumentOutOfRangeException>());
+        Assert.That(() => new Generation(Demo, [3], new GenerationOptions { Trace = new SteeringTrace(Laws.Random(Demo, 1)) }), Throws.ArgumentException);
+        Assert.That(
+            () => new Generation(Demo, [3], new GenerationOptions { Law = new FeedbackLaw(1, 1, [], []) }), Throws.InstanceOf<ModelMismatchException>());
+    }
+
+    [Test]
+    public void The_seed_decides_the_text()
+    {
+        GenerationOptions Seeded(ulong seed) => new() { MaxNewTokens = 25, Sampling = new SamplingOptions { Temperature = 1, Seed = seed } };
+        var first = Run(Demo, s_prompt, Seeded(7));
+        Assert.That(Run(Demo, s_prompt, Seeded(7)).Ids, Is.EqualTo(first.Ids));
+        Assert.That(Enumerable.Range(8, 5).Select(seed => Run(Demo, s_prompt, Seeded((ulong)seed)).Text), Has.Some.Not.EqualTo(first.Text));
+    }
+
+    [Test]
+    public void Many_sessions_at_once_say_what_each_says_alone()
+    {
+        const int Sessions = 12;
+        string[] expected = [.. Enumerable.Range(0, Sessions).Select(i => Run(Demo, Prompt(i), Options(i)).Text)];
+        string[] actual = new string[Sessions];
+        Parallel.For(0, Sessions, new ParallelOptions { MaxDegreeOfParallelism = 6 }, i => actual[i] = Run(Demo, Prompt(i), Options(i)).Text);
+        Assert.That(actual, Is.EqualTo(expected));
+
+        static int[] Prompt(int i) => TestModels.Prompts("demo")[i % 6];
+
+        static GenerationOptions Options(int i) => new()
+        {
+            MaxNewTokens = 20,
+            Sampling = new SamplingOptions { Temperature = 1, Seed = (ulong)i },
+            Law = i % 3 == 0 ? null : i % 3 == 1 ? Laws.Random(Demo, i, 0.5f) : Laws.LooksBack(Demo, i, 0.5),
+            SteeredTokens = i % 2 == 0 ? SteeredTokens.Last : SteeredTokens.All,
+        };
+    }
+
+    [Test]
+    public async Task GenerateAsync_streams_the_same_text()
+    {
+        var options = new GenerationOptions { MaxNewTokens = 15, StopIds = [] };
+        var expected = Run(Demo, s_prompt, options);
+        var ids = new List<int>();
+        string text = "";
+        StopReason? last = null;
+        await foreach (var token in Demo.GenerateAsync(s_prompt, options))
+        {
+            Assert.That(last, Is.Null, "only the last token has a reason");
+            ids.Add(token.Id);
+            text += token.Text;
+            last = token.StopReason;
+        }
+
+        Assert.That(ids, Is.EqualTo(expected.Ids));
+        Assert.That(text, Is.EqualTo(expected.Text));
+        Assert.That(last, Is.EqualTo(StopReason.MaxTokens));
+    }
+
+    [Test]
+    public async Task GenerateAsync_ends_when_it_is_cancelled()
+    {
+        using var source = new CancellationTokenSource();
+        int count = 0;
+        try
+        {
+            await foreach (var token in Demo.GenerateAsync(s_prompt, new GenerationOptions { MaxNewTokens = 500, StopIds = [] }, source.Token))
+            {
+                if (++count == 5)
+                {
+                    await source.CancelAsync();
+                }
+            }
+
+            Assert.Fail("the stream went on");
+        }
+        catch (OperationCanceledException)
+        {
+            Assert.That(count, Is.EqualTo(5));
+        }
+
+        Assert.That(
+            async () =>
+            {
+                await foreach (var token in Demo.GenerateAsync(new int[2000]))
+                {
+                    Assert.Fail($"a token came: {token}");
+                }
+            },
+            Throws.InstanceOf<ContextLengthException>());
+    }
+
+    [TestCase(SteeredTokens.Last)]
+    [TestCase(SteeredTokens.All)]
+    public void A_cancelled_prefill_leaves_no_half_token(SteeredTokens tokens)
+    {
+        // With a law that looks back, what it remembers of the token before must survive too.
+        var law = Laws.LooksBack(Demo, 1);
+        int[] prompt = TestModels.LongPrompt("demo", 900);
+        using var expected = new Session(Demo, law, tokens);
+        using var cancelled = new Session(Demo, law, tokens);
+        expected.Prefill([3, 4, 5]);
+        cancelled.Prefill([3, 4, 5]);
+        using var source = new CancellationTokenSource();
+        if (tokens == SteeredTokens.Last)
+        {
+            // Long before 900 tokens are through; when exactly does not matter.
+            source.CancelAfter(TimeSpan.FromMilliseconds(2));
+        }
+
+        Assert.That(
+            () => cancelled.Prefill(prompt, end =>
+            {
+                if (end == 100)
+                {
+                    source.Cancel();
+                }
+            }, source.Token),
+            Throws.InstanceOf<OperationCanceledException>());
+        Assert.That(cancelled.Length, Is.EqualTo(3));
+        Assert.That(() => cancelled.Step(9, source.Token), Throws.InstanceOf<OperationCanceledException>());
+        Assert.That(cancelled.Length, Is.EqualTo(3));
+        Assert.That(cancelled.Step(9).ToArray(), Is.EqualTo(expected.Step(9).ToArray()));
+        Assert.That(cancelled.Prefill([10, 11]).ToArray(), Is.EqualTo(expected.Prefill([10, 11]).ToArray()));
+    }
+
+    [Test]
+    public void A_cancelled_generation_goes_on_as_if_it_had_not_been()
+    {
+        var law = Laws.LooksBack(Demo, 2);
+        int[] prompt = TestModels.LongPrompt("demo", 700);
+        GenerationOptions Options() => new()
+        {
+            Law = law,
+            SteeredTokens = SteeredTokens.All,
+            MaxNewTokens = 4,
+            StopIds = [],
+            Trace = new SteeringTrace(law),
+        };
+        var (plainOptions, options) = (Options(), Options());
+        using var expected = new Generation(Demo, prompt, plainOptions);
+        using var cancelled = new Generation(Demo, prompt, options);
+        using var source = new CancellationTokenSource(TimeSpan.FromMilliseconds(5));
+        Assert.That(() => cancelled.MoveNext(source.Token), Throws.InstanceOf<OperationCanceledException>());
+        Assert.That(cancelled.NewIds.Length, Is.Zero);
+        while (expected.MoveNext())
+        {
+            Assert.That(cancelled.MoveNext(), Is.True);
+            Assert.That(cancelled.Current, Is.EqualTo(expected.Current));
+        }
+
+        Assert.That(cancelled.LogitsHash, Is.EqualTo(expected.LogitsHash));
+        Assert.That(options.Trace!.Count, Is.EqualTo(plainOptions.Trace!.Count).And.EqualTo(703));
+        Assert.That(cancelled.Steering!.TrackingError, Is.EqualTo(expected.Steering!.TrackingError));
+    }
+
+    private static (int[] Ids, string Text, StopReason? Reason) Run(LanguageModel model, int[] prompt, GenerationOptions options)
+    {
+        using var generation = new Generation(model, prompt, options);
+        string text = "";
+        while (generation.MoveNext())
+        {
+            text += generation.Current.Text;
+        }
+
+        return (generation.NewIds.ToArray(), text, generation.Current.StopReason);
+    }
+}

@@ -1,0 +1,125 @@
+using Tiller.Features;
+using Tiller.Model;
+
+namespace Tiller.Tests.Model;
+
+/// <summary>Pushforward and pullback of every family's blocks: against each other and against central differences (MATH.md §9).</summary>
+[TestFixtureSource(typeof(TestModels), nameof(TestModels.Families))]
+public sealed class BlockTests(string family)
+{
+    private LanguageModel Model => TestModels.Load(family);
+    private IReadOnlyList<PromptState> _prompts = [];
+
+    private IEnumerable<int> Layers => new[] { 0, 1, Model.Config.L / 2, Model.Config.L - 1 }.Distinct();
+
+    [OneTimeSetUp]
+    public void RunPrompts() => _prompts = TestModels.States(Model, [.. TestModels.Prompts(family).Take(2), TestModels.LongPrompt(family, 41)]);
+
+    [OneTimeTearDown]
+    public void FreePrompts()
+    {
+        foreach (var prompt in _prompts)
+        {
+            prompt.Dispose();
+        }
+    }
+
+    [Test]
+    public void Pullback_is_the_adjoint_of_the_pushforward([Values] bool many)
+    {
+        // From E/2 tangents on, attention forms its E×E matrix; under that it streams over the keys.
+        int half = Model.Config.E / 2;
+        int[] counts = many ? [half, half + 3, Model.Config.E + 5] : [1, Math.Min(3, half - 1), 2];
+        var random = new Random(1);
+        using var run = new BlockRun(Model, _prompts);
+        foreach (int k in Layers)
+        {
+            float[][][] dx = Directions(random, counts);
+            float[][][] yBar = Directions(random, counts);
+            var (_, dy) = run.Forward(k, run.Inputs(k), dx);
+            float[][][] xBar = run.Pullback(k, run.Inputs(k), yBar);
+            double worst = 0;
+            for (int i = 0; i < counts.Length; i++)
+            {
+                foreach (var (down, up) in from j in Enumerable.Range(0, counts[i]) from l in Enumerable.Range(0, counts[i]) select (j, l))
+                {
+                    double pushed = Numbers.Dot(yBar[i][up], dy[i][down]);
+                    double pulled = Numbers.Dot(xBar[i][up], dx[i][down]);
+                    worst = Math.Max(worst, Math.Abs(pushed - pulled) / Math.Max(Numbers.Norm(dy[i][down]), Numbers.Norm(xBar[i][up])));
+                }
+            }
+
+            Assert.That(worst, Is.LessThan(1e-5), $"layer {k}");
+        }
+    }
+
+    [Test]
+    public void Pushforward_is_the_derivative([Values] bool many)
+    {
+        int half = Model.Config.E / 2;
+        int[] counts = many ? [half, half + 1, half + 2] : [1, 2, 1];
+        var random = new Random(2);
+        using var run = new BlockRun(Model, _prompts);
+        float[][][] none = [.. _prompts.Select(_ => Array.Empty<float[]>())];
+        foreach (int k in Layers)
+        {
+            float[][] x = run.Inputs(k);
+            float[][][] dx = Directions(random, counts);
+            var (_, dy) = run.Forward(k, x, dx);
+            for (int j = 0; j < counts.Min(); j++)
+            {
+                double[] step = [.. x.Select(row => 3e-3 * Numbers.Norm(row))];
+                var (above, _) = run.Forward(k, [.. x.Select((row, i) => Numbers.Add(row, step[i], dx[i][j]))], none);
+                var (below, _) = run.Forward(k, [.. x.Select((row, i) => Numbers.Add(row, -step[i], dx[i][j]))], none);
+                for (int i = 0; i < x.Length; i++)
+                {
+                    float[] difference = [.. above[i].Zip(below[i], (a, b) => (float)(((double)a - b) / (2 * step[i])))];
+                    Assert.That(Numbers.Error(dy[i][j], difference), Is.LessThan(1e-3), $"layer {k}, prompt {i}, tangent {j}");
+                }
+            }
+        }
+    }
+
+    [Test]
+    public void Rows_do_not_see_each_other()
+    {
+        int k = Model.Config.L / 2;
+        var random = new Random(3);
+        float[][][] dx = Directions(random, [1, 2, 2]);
+        float[][][] yBar = Directions(random, [2, 1, 3]);
+        using var together = new BlockRun(Model, _prompts);
+        var (y, dy) = together.Forward(k, together.Inputs(k), dx);
+        float[][][] xBar = together.Pullback(k, together.Inputs(k), yBar);
+        for (int i = 0; i < _prompts.Count; i++)
+        {
+            // At most eight rows in all, so even the bits must be the same.
+            using var alone = new BlockRun(Model, [_prompts[i]]);
+            var (yAlone, dyAlone) = alone.Forward(k, alone.Inputs(k), [dx[i]]);
+            Assert.That(yAlone[0], Is.EqualTo(y[i]), $"values of prompt {i}");
+            Assert.That(dyAlone[0], Is.EqualTo(dy[i]), $"tangents of prompt {i}");
+            Assert.That(alone.Pullback(k, alone.Inputs(k), [yBar[i]])[0], Is.EqualTo(xBar[i]), $"cotangents of prompt {i}");
+        }
+    }
+
+    [Test]
+    public void A_tangent_is_the_same_among_few_and_among_many()
+    {
+        int k = Model.Config.L - 1;
+        var random = new Random(4);
+        float[][][] many = Directions(random, [Model.Config.E, Model.Config.E, Model.Config.E]);
+        using var run = new BlockRun(Model, _prompts);
+        var (_, wide) = run.Forward(k, run.Inputs(k), many);
+        float[][][] wideBack = run.Pullback(k, run.Inputs(k), many);
+        float[][][] few = [.. many.Select(group => group[..1])];
+        var (_, narrow) = run.Forward(k, run.Inputs(k), few);
+        float[][][] narrowBack = run.Pullback(k, run.Inputs(k), few);
+        for (int i = 0; i < _prompts.Count; i++)
+        {
+            Assert.That(Numbers.Error(wide[i][0], narrow[i][0]), Is.LessThan(1e-5));
+            Assert.That(Numbers.Error(wideBack[i][0], narrowBack[i][0]), Is.LessThan(1e-5));
+        }
+    }
+
+    private float[][][] Directions(Random random, int[] counts) =>
+        [.. counts.Select(n => Enumerable.Range(0, n).Select(_ => Numbers.Unit(random, Model.Config.D)).ToArray())];
+}

@@ -1,0 +1,67 @@
+using System.Collections.Concurrent;
+using System.Text.Json;
+using Tiller.Features;
+using Tiller.Model;
+
+namespace Tiller.Tests.Model;
+
+/// <summary>The golden checkpoints, each loaded once for all tests, and their prompts.</summary>
+internal static class TestModels
+{
+    private static readonly ConcurrentDictionary<string, Lazy<LanguageModel>> s_loaded = new(StringComparer.Ordinal);
+
+    public static IEnumerable<string> Families => Repository.Goldens.Select(folder => Path.GetFileName(folder)!);
+
+    /// <summary>The small ones: width 64.</summary>
+    public static IEnumerable<string> Tiny => Families.Where(name => name != "demo");
+
+    public static LanguageModel Demo => Load("demo");
+
+    public static LanguageModel Load(string family) =>
+        s_loaded.GetOrAdd(family, name => new Lazy<LanguageModel>(() => LanguageModel.Load(Folder(name), new LoadOptions { Threads = 2 }))).Value;
+
+    public static string Folder(string family) => Repository.Path("tests", "goldens", family, "checkpoint");
+
+    /// <summary>Ids of the golden prompts, of different lengths.</summary>
+    public static int[][] Prompts(string family)
+    {
+        using var json = JsonDocument.Parse(File.ReadAllBytes(Repository.Path("tests", "goldens", family, "golden.json")));
+        return
+        [
+            .. json.RootElement.GetProperty("prompts").EnumerateArray()
+                .Select(p => p.GetProperty("ids").EnumerateArray().Select(id => id.GetInt32()).ToArray()),
+        ];
+    }
+
+    /// <summary>Texts of a contrast side of the golden.</summary>
+    public static string[] Texts(string family, string side)
+    {
+        using var json = JsonDocument.Parse(File.ReadAllBytes(Repository.Path("tests", "goldens", family, "golden.json")));
+        return [.. json.RootElement.GetProperty(side).EnumerateArray().Select(text => text.GetString()!)];
+    }
+
+    /// <summary>A golden prompt followed by seeded random ids, <paramref name="length"/> in all.</summary>
+    public static int[] LongPrompt(string family, int length)
+    {
+        var random = new Random(length);
+        int[] prompt = Prompts(family)[0];
+        int vocabulary = Load(family).Config.V;
+        return [.. prompt.Concat(Enumerable.Range(0, length).Select(_ => random.Next(3, vocabulary))).Take(length)];
+    }
+
+    /// <summary>Prompts run once with their caches kept.</summary>
+    public static IReadOnlyList<PromptState> States(LanguageModel model, params int[][] prompts) =>
+        PromptState.Collect(model, prompts, keepCaches: true, done: null, CancellationToken.None);
+}
+
+/// <summary>Told at once, on the reporting thread.</summary>
+internal sealed class Told<T>(Action<T>? also = null) : IProgress<T>
+{
+    public List<T> Values { get; } = [];
+
+    public void Report(T value)
+    {
+        Values.Add(value);
+        also?.Invoke(value);
+    }
+}

@@ -1,0 +1,216 @@
+using System.Text.Json;
+using Tiller.Bench;
+using Tiller.Checkpoint;
+using Tiller.Tensors;
+using Tiller.Tool;
+using Tiller.Tool.Commands;
+using Tiller.Tool.Output;
+using Tiller.Tool.Running;
+
+namespace Tiller.Tests.Tool;
+
+public class BenchTests
+{
+    [TestCase(BenchMode.Decode, "decode plain", "decode steered, 1 term", "decode steered, 16 terms", "decode with 31 tangents")]
+    [TestCase(BenchMode.Prefill, "prefill 512 tokens")]
+    [TestCase(BenchMode.Batch, "batch 8 plain", "batch 8, 8 different", "batch 64 plain")]
+    [TestCase(BenchMode.Jacobian, "jacobian, one layer", "jacobian, all 10 layers")]
+    [TestCase(BenchMode.Pullback, "pullback, 32 cotangents")]
+    [TestCase(BenchMode.Riccati, "riccati dense", "riccati factored")]
+    [TestCase(BenchMode.Fit, "fit dense, 8", "fit dense: activations", "fit dense: linearisation", "fit dense: riccati", "fit factored, 8")]
+    [TestCase(BenchMode.Load, "load demo")]
+    [TestCase(BenchMode.Tokenize, "tokenize prose", "tokenize one character")]
+    [TestCase(BenchMode.Kernels, "norm + qkv, 1 row", "attention, 256 rows", "qkv backwards", "linear 704x128, W x, 1 rows", "linear 704x128, W' y, 256 rows")]
+    public void Every_mode_prints_its_rows_with_finite_positive_numbers(BenchMode mode, params string[] expected)
+    {
+        var rows = Rows(Request(mode));
+        Assert.That(rows, Has.Count.GreaterThanOrEqualTo(expected.Length));
+        using (Assert.EnterMultipleScope())
+        {
+            foreach (string name in expected)
+            {
+                Assert.That(rows.Select(r => r.GetProperty("name").GetString()), Has.Some.StartsWith(name));
+            }
+
+            foreach (var row in rows)
+            {
+                string name = row.GetProperty("name").GetString()!;
+                foreach (string number in new[] { "median", "p10", "p90", "percentOfCeiling", "ceiling", "rate", "bytes", "samples" })
+                {
+                    Assert.That(row.GetProperty(number).GetDouble(), Is.Positive.And.Not.EqualTo(double.PositiveInfinity), $"{number} of {name}");
+                }
+
+                Assert.That(row.GetProperty("p10").GetDouble(), Is.LessThanOrEqualTo(row.GetProperty("median").GetDouble()), name);
+                Assert.That(row.GetProperty("p90").GetDouble(), Is.GreaterThanOrEqualTo(row.GetProperty("median").GetDouble()), name);
+                Assert.That(row.GetProperty("unit").GetString(), Is.EqualTo("ms").Or.EqualTo("MiB"), name);
+                Assert.That(row.GetProperty("ceilingName").GetString(), Is.Not.Empty, name);
+                var ratio = row.GetProperty("ratio");
+                Assert.That(ratio.ValueKind == JsonValueKind.Null || ratio.GetDouble() > 0, Is.True, name);
+            }
+        }
+    }
+
+    [TestCase(BenchMode.Decode, "decode plain, context", "decode steered", "decode with 31")]
+    [TestCase(BenchMode.Batch, "batch 8 plain", "batch 8, 8 different")]
+    public void Only_comparisons_have_a_ratio(BenchMode mode, string baseline, params string[] compared)
+    {
+        var rows = Rows(Request(mode));
+        JsonElement Ratio(string name) => rows.Single(r => r.GetProperty("name").GetString()!.StartsWith(name, StringComparison.Ordinal)).GetProperty("ratio");
+        Assert.That(Ratio(baseline).ValueKind, Is.EqualTo(JsonValueKind.Null));
+        foreach (var row in rows.Where(r => compared.Any(c => r.GetProperty("name").GetString()!.StartsWith(c, StringComparison.Ordinal))))
+        {
+            Assert.That(row.GetProperty("ratio").GetDouble(), Is.InRange(0.01, 100));
+        }
+    }
+
+    [TestCase("llama-3.2-1b", TensorType.BF16, 2.47e9, 1.236e9)]
+    [TestCase("gemma-2-2b", TensorType.BF16, 5.23e9, 2.614e9)]
+    [TestCase("qwen2.5-3b", TensorType.BF16, 6.17e9, 3.086e9)]
+    [TestCase("llama-3-8b", TensorType.F32, 30.0e9, 8.03e9)]
+    public void Named_shapes_have_the_sizes_of_their_models(string name, TensorType type, double bytesPerToken, double parameters)
+    {
+        var shape = BenchShape.Parse(name);
+        var counts = new Counts(shape.Config, type);
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(counts.DecodeBytes, Is.EqualTo(bytesPerToken).Within(0.3).Percent);
+            Assert.That(counts.AllBytes / counts.WeightInBytes, Is.EqualTo(parameters).Within(0.3).Percent);
+        }
+    }
+
+    [Test]
+    public void The_demo_shape_is_that_of_the_demo_model()
+    {
+        var shape = BenchShape.Parse("demo").Config;
+        var demo = ModelConfigReader.Read(Repository.Path("models", "demo"));
+        Assert.That(shape with { Windows = [], EosIds = [] }, Is.EqualTo(demo with { Windows = [], EosIds = [] }));
+    }
+
+    [TestCase(BenchMode.Decode)]
+    [TestCase(BenchMode.Kernels)]
+    [TestCase(BenchMode.Load)]
+    [TestCase(BenchMode.Jacobian)]
+    public void A_shape_that_does_not_fit_is_refused_before_anything_is_allocated(BenchMode mode)
+    {
+        var request = Request(mode) with { Shape = BenchShape.Parse("2000,16384,65536,128,8,128,256000") };
+        long before = GC.GetTotalAllocatedBytes();
+        var error = Assert.Throws<DeviceMemoryException>(() => Rows(request))!;
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(error.NeedInBytes, Is.GreaterThan(1L << 40));
+            Assert.That(error.HaveInBytes, Is.Positive.And.LessThan(error.NeedInBytes));
+            Assert.That(GC.GetTotalAllocatedBytes() - before, Is.LessThan(64 << 20));
+        }
+    }
+
+    [TestCase("demo", 1000)]
+    public void A_context_longer_than_the_model_has_positions_is_refused(string shape, int context)
+    {
+        var request = Request(BenchMode.Decode) with { Shape = BenchShape.Parse(shape), Context = context };
+        Assert.That(() => Rows(request), Throws.TypeOf<BenchException>().With.Message.Contains("1024 positions"));
+    }
+
+    [Test]
+    public void What_is_refused_prints_nothing()
+    {
+        using var output = new StringWriter();
+        var request = Request(BenchMode.Decode) with { Context = 1000, Json = false };
+        Assert.That(() => BenchOutput.Write(request, Suite.Run(request, CancellationToken.None), output), Throws.TypeOf<BenchException>());
+        Assert.That(output.ToString(), Is.Empty);
+    }
+
+    [TestCase(BenchMode.Fit)]
+    public void A_fit_needs_the_demo_model(BenchMode mode) =>
+        Assert.That(
+            () => Rows(Request(mode) with { Shape = BenchShape.Parse("2,64,128,4,2,16,256") }), Throws.TypeOf<BenchException>().With.Message.Contains("--shape demo"));
+
+    [TestCase("3,64", "seven positive numbers")]
+    [TestCase("llama-4", "seven positive numbers")]
+    [TestCase("0,64,128,4,2,16,256", "seven positive numbers")]
+    [TestCase("2,64,128,4,3,16,256", "num_key_value_heads")]
+    public async Task A_wrong_shape_is_a_usage_error(string shape, string says)
+    {
+        using var output = new StringWriter();
+        using var error = new StringWriter();
+        var terminal = new Terminal(Stream.Null, inputIsTerminal: false, output, outputIsLive: false, error, errorIsLive: false);
+        int code = await CommandLine.RunAsync(Runs.Commands(terminal), ["bench", "decode", "--shape", shape], terminal, default);
+        Assert.That((code, output.ToString()), Is.EqualTo((2, "")));
+        Assert.That(error.ToString(), Does.Contain(says));
+    }
+
+    [Test]
+    public async Task Bench_takes_every_option()
+    {
+        BenchRequest? taken = null;
+        using var output = new StringWriter();
+        using var error = new StringWriter();
+        var terminal = new Terminal(Stream.Null, inputIsTerminal: false, output, outputIsLive: false, error, errorIsLive: false);
+        var command = new BenchCommand((request, _) =>
+        {
+            taken = request;
+            return Task.FromResult(0);
+        });
+        string[] args = ["bench", "pullback", "--shape", "2,64,128,4,2,16,256", "--dtype", "f16", "--context", "33", "--threads", "3", "--seconds", "0.5", "--markdown"];
+        Assert.That(await CommandLine.RunAsync([command], args, terminal, default), Is.Zero, error.ToString());
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That((taken!.Mode, taken.Type, taken.Context, taken.Threads, taken.Seconds, taken.Markdown), Is.EqualTo((BenchMode.Pullback, TensorType.F16, 33, 3, 0.5, true)));
+            Assert.That((taken.Shape.Config.L, taken.Shape.Config.F, taken.Shape.Config.V), Is.EqualTo((2, 128, 256)));
+        }
+
+        Assert.That(await CommandLine.RunAsync([command], ["bench", "fit"], terminal, default), Is.Zero, error.ToString());
+        Assert.That((taken!.Type, taken.ContextLength, taken.Shape.Name, taken.Seconds), Is.EqualTo((TensorType.BF16, 128, "demo", 3)));
+        Assert.That(await CommandLine.RunAsync([command], ["bench", "fit", "--json", "--markdown"], terminal, default), Is.EqualTo(2));
+        Assert.That(await CommandLine.RunAsync([command], ["bench", "fit", "--dtype", "f64"], terminal, default), Is.EqualTo(2));
+    }
+
+    [Test]
+    public void Tables_have_a_line_for_every_row_and_name_the_hardware()
+    {
+        var request = Request(BenchMode.Pullback);
+        string text = Write(request with { Json = false });
+        string markdown = Write(request with { Json = false, Markdown = true });
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(text, Does.Contain("pullback, shape demo, bf16").And.Contains("pullback, 32 cotangents").And.Contains(".NET"));
+            Assert.That(markdown, Does.Contain("| pullback, 32 cotangents").And.Contains("|---|").And.Contains("cores"));
+        }
+    }
+
+    [Test]
+    public void A_read_counts_what_was_read_and_a_quantile_interpolates()
+    {
+        using var ceilings = new Ceilings(1);
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(ceilings.Read(Ceilings.BufferFor(1 << 20)), Is.InRange(1e8, 1e13));
+            Assert.That(ceilings.Copy(Ceilings.BufferFor(1 << 20)), Is.InRange(1e8, 1e13));
+            Assert.That(ceilings.Peak(Precision.Single), Is.GreaterThan(1.2 * ceilings.Peak(Precision.Double)));
+            Assert.That(Meter.Quantile([3, 1, 2], 0.5), Is.EqualTo(2));
+            Assert.That(Meter.Quantile([0, 10], 0.9), Is.EqualTo(9).Within(1e-12));
+        }
+    }
+
+    private static BenchRequest Request(BenchMode mode) => new()
+    {
+        Mode = mode,
+        Shape = BenchShape.Parse("demo"),
+        Seconds = mode == BenchMode.Kernels ? 0.005 : 0.05,
+        FitPrompts = 4,
+        DemoFolder = Repository.Path("models", "demo"),
+        Json = true,
+    };
+
+    private static List<JsonElement> Rows(BenchRequest request)
+    {
+        using var json = JsonDocument.Parse(Write(request));
+        return [.. json.RootElement.EnumerateArray().Select(e => e.Clone())];
+    }
+
+    private static string Write(BenchRequest request)
+    {
+        using var output = new StringWriter { NewLine = "\n" };
+        BenchOutput.Write(request, Suite.Run(request, CancellationToken.None), output);
+        return output.ToString();
+    }
+}

@@ -1,0 +1,77 @@
+using System.Diagnostics;
+using Tiller.Tool;
+using Tiller.Tool.Output;
+
+namespace Tiller.Tests.Tool;
+
+/// <summary>The program as a process of its own.</summary>
+internal static class Program
+{
+    public static Process Start(params string[] args)
+    {
+        var start = new ProcessStartInfo(Environment.ProcessPath is { } host && Path.GetFileNameWithoutExtension(host) == "dotnet" ? host : "dotnet")
+        {
+            UseShellExecute = false,
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
+        start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "tiller.dll"));
+        foreach (string arg in args)
+        {
+            start.ArgumentList.Add(arg);
+        }
+
+        return Process.Start(start)!;
+    }
+}
+
+public class ProgramTests
+{
+    [TestCase("INT")]
+    [TestCase("TERM")]
+    [Platform(Exclude = "Win", Reason = "Windows has no kill command")]
+    public async Task A_signal_cancels_and_leaves_nothing(string signal)
+    {
+        using var scratch = new Scratch();
+        using var program = Program.Start(
+            "fit", "--model", ToolRun.Model, "--positive", ToolRun.Contrast("topic.positive"), "--negative", ToolRun.Contrast("topic.negative"), "--out", scratch["c.tiller"]);
+        var error = program.StandardError.ReadToEndAsync();
+
+        // The program waits for signals once it runs; before that, one would end it unhandled.
+        await Task.Delay(TimeSpan.FromSeconds(1));
+        using var kill = Process.Start("kill", [$"-{signal}", $"{program.Id}"]);
+        await program.WaitForExitAsync().WaitAsync(TimeSpan.FromSeconds(20));
+        Assert.That((program.ExitCode, await error), Is.EqualTo((ExitCode.Cancelled, "tiller: error: cancelled.\n")));
+        Assert.That(scratch.Files, Is.Empty);
+    }
+
+    [Test]
+    [Platform(Exclude = "Win", Reason = "Windows has no kill command")]
+    public async Task Waiting_for_a_prompt_can_be_cancelled()
+    {
+        using var program = Program.Start("generate", "--model", ToolRun.Model);
+        await Task.Delay(TimeSpan.FromSeconds(1));
+        using var kill = Process.Start("kill", ["-INT", $"{program.Id}"]);
+        await program.WaitForExitAsync().WaitAsync(TimeSpan.FromSeconds(20));
+        Assert.That(program.ExitCode, Is.EqualTo(ExitCode.Cancelled));
+    }
+
+    [Test]
+    public async Task Text_arrives_while_it_is_made()
+    {
+        using var program = Program.Start("generate", "--model", ToolRun.Model, "--max-tokens", "900", "--temperature", "0.7", "Once upon a time");
+        char[] first = new char[1];
+        int read = await program.StandardOutput.ReadAsync(first);
+        bool still = !program.HasExited;
+        program.StandardInput.Close();
+        string rest = await program.StandardOutput.ReadToEndAsync();
+        await program.WaitForExitAsync();
+        Assert.That((read, still, program.ExitCode), Is.EqualTo((1, true, 0)));
+        Assert.That(rest, Does.EndWith("\n"));
+    }
+
+    [TestCase("a\u001b[2Jb\r\n\tc\u009b\u202ed", "a\\u001B[2Jb\\u000D\n\tc\\u009B\\u202Ed")]
+    [TestCase("plain é 日本 👩‍👩‍👧", "plain é 日本 👩‍👩‍👧")]
+    public void What_would_move_the_cursor_is_made_visible(string text, string shown) => Assert.That(VisibleText.Of(text), Is.EqualTo(shown));
+}

@@ -1,0 +1,154 @@
+using System.Text.Json;
+using Tiller.Tool;
+
+namespace Tiller.Tests.Tool;
+
+public class SteerTests
+{
+    private static readonly string[] s_short = ["--max-tokens", "16", "Once upon a time"];
+    private Scratch _scratch = null!;
+
+    private string Sea => _scratch["sea.tiller"];
+
+    private string Kind => _scratch["kind.tiller"];
+
+    [OneTimeSetUp]
+    public async Task FitControllers()
+    {
+        _scratch = new Scratch();
+        foreach (var (task, path) in new[] { ("topic", Sea), ("tone", Kind) })
+        {
+            var run = await ToolRun.Of(
+                "fit", "--model", ToolRun.Model, "--positive", _scratch.Few($"{task}.positive", 16), "--negative", _scratch.Few($"{task}.negative", 16), "--out", path, "--cost", "feature");
+            Assert.That(run.Code, Is.Zero, run.Error);
+        }
+    }
+
+    [OneTimeTearDown]
+    public void Clean() => _scratch.Dispose();
+
+    [Test]
+    public async Task Plain_text_and_one_summary_line()
+    {
+        var run = await ToolRun.Of("generate", "--model", ToolRun.Model, "Once upon a time", "--max-tokens", "12");
+        Assert.That((run.Code, run.Output), Is.EqualTo((0, ", Paula and Henry talked about the stadium. The\n")));
+        Assert.That(run.Error, Does.Match("^tiller: 12 tokens \\(most tokens\\), [0-9]+ tok/s, [0-9.]+ GB/s, prompt 5 tokens in [0-9]+ ms, logits [0-9a-f]{16}\n$"));
+    }
+
+    [Test]
+    public async Task Compare_shows_plain_and_steered()
+    {
+        var plain = await Steer("--controller", Sea, "--lambda", "2", "--compare");
+        var texts = plain.Output.Split("--- ");
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(texts, Has.Length.EqualTo(3));
+            Assert.That(texts[1], Does.StartWith("plain\n"));
+            Assert.That(texts[2], Does.StartWith("steered: sea.tiller λ 2\n"));
+            Assert.That(plain.Error.Split('\n')[1], Does.Contain("mean |β - v·x|").And.Contain("mean |u|"));
+        }
+    }
+
+    [Test]
+    public async Task Several_controllers_add_up_and_each_has_its_lambda()
+    {
+        var one = await Steer("--json", "--controller", Sea, "--lambda", "2");
+        var both = await Steer("--json", "--controller", Sea, "--controller", Kind, "--lambda", "2", "--lambda", "-3");
+        var all = await Steer("--json", "--controller", Sea, "--lambda", "2", "--tokens", "all");
+        var bounded = await Steer("--json", "--controller", Sea, "--lambda", "2", "--u-max", "0.25");
+        var again = await Steer("--json", "--controller", Sea, "--lambda", "2", "--compare");
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(both.Json.GetProperty("controllers")[1].GetProperty("lambda").GetDouble(), Is.EqualTo(-3));
+            Assert.That(new[] { Hash(both), Hash(all), Hash(bounded) }, Has.None.EqualTo(Hash(one)));
+            Assert.That(Hash(again), Is.EqualTo(Hash(one)), "the same run gives the same logits");
+            Assert.That(again.Json.GetProperty("plain").GetProperty("logitsHash").GetString(), Is.Not.EqualTo(Hash(one)));
+            Assert.That(bounded.Json.GetProperty("steered").GetProperty("inputNorm").GetDouble(), Is.Positive.And.LessThanOrEqualTo(0.2500001));
+            Assert.That(one.Json.GetProperty("steered").GetProperty("ids").GetArrayLength(), Is.EqualTo(16));
+        }
+
+        static string? Hash(ToolRun run) => run.Json.GetProperty("steered").GetProperty("logitsHash").GetString();
+    }
+
+    [Test]
+    public async Task The_trace_has_a_line_for_every_steered_token()
+    {
+        string trace = _scratch["t.jsonl"];
+        var run = await Steer("--controller", Sea, "--lambda", "1", "--trace", trace);
+        string[] lines = await File.ReadAllLinesAsync(trace);
+        Assert.That((run.Code, lines.Length), Is.EqualTo((0, 16)));
+        foreach (string line in lines)
+        {
+            using var json = JsonDocument.Parse(line);
+            Assert.That(json.RootElement.GetProperty("projection").GetArrayLength(), Is.EqualTo(10));
+            Assert.That(json.RootElement.GetProperty("effort").EnumerateArray().Sum(u => u.GetDouble()), Is.Positive);
+        }
+    }
+
+    [Test]
+    public async Task The_prompt_comes_from_a_file_or_standard_input_as_well()
+    {
+        string[] generate = ["generate", "--model", ToolRun.Model, "--max-tokens", "8"];
+        await File.WriteAllTextAsync(_scratch["prompt.txt"], "One day\n");
+        var argument = await ToolRun.Of([.. generate, "One day"]);
+        var file = await ToolRun.Of([.. generate, "--file", _scratch["prompt.txt"]]);
+        var input = await ToolRun.Of(generate, ToolRun.Bytes("One day\n"), default);
+        Assert.That(new[] { file.Output, input.Output }, Has.All.EqualTo(argument.Output));
+        Assert.That((await ToolRun.Of(generate, [0xFF], default)).Code, Is.EqualTo(ExitCode.BadInput));
+    }
+
+    [Test]
+    public async Task A_chat_is_put_in_the_checkpoints_format_or_refused()
+    {
+        string qwen = Repository.Path("tests", "goldens", "qwen2-bf16", "checkpoint");
+        var bare = await ToolRun.Of("generate", "--json", "--model", qwen, "--max-tokens", "2", "Hi");
+        var chat = await ToolRun.Of("generate", "--json", "--model", qwen, "--max-tokens", "2", "--chat", "Hi");
+        var told = await ToolRun.Of("generate", "--json", "--model", qwen, "--max-tokens", "2", "--chat", "--system", "Answer in a few words, and be kind to everyone. Always.", "Hi");
+        var none = await ToolRun.Of("generate", "--model", ToolRun.Model, "--chat", "Hi");
+        int[] lengths = [.. new[] { bare, chat, told }.Select(r => r.Json.GetProperty("plain").GetProperty("promptTokens").GetInt32())];
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(lengths[1], Is.GreaterThan(lengths[0]));
+            Assert.That(lengths[2], Is.Not.EqualTo(lengths[1]));
+            Assert.That((none.Code, none.Output), Is.EqualTo((ExitCode.BadInput, "")));
+            Assert.That(none.Error, Does.Contain("no chat template"));
+        }
+    }
+
+    [Test]
+    public async Task Another_model_is_refused_before_its_weights_are_read()
+    {
+        using var scratch = new Scratch();
+        foreach (string file in Directory.GetFiles(ToolRun.Model))
+        {
+            File.Copy(file, scratch[Path.GetFileName(file)]);
+        }
+
+        string config = await File.ReadAllTextAsync(scratch["config.json"]);
+        await File.WriteAllTextAsync(scratch["config.json"], config.Replace("\"rope_theta\": 10000.0", "\"rope_theta\": 20000.0", StringComparison.Ordinal));
+        var run = await ToolRun.Of("steer", "--model", scratch["."], "--controller", Sea, "One day");
+        Assert.That((run.Code, run.Output), Is.EqualTo((ExitCode.BadInput, "")));
+        Assert.That(run.Error, Does.Contain("was fitted on demo"));
+    }
+
+    [Test]
+    public async Task What_is_missing_or_too_long_is_told()
+    {
+        var noController = await ToolRun.Of("steer", "--model", ToolRun.Model, "--controller", _scratch["no.tiller"], "x");
+        var noModel = await ToolRun.Of("generate", "--model", _scratch["no"], "x");
+        var wrongFile = await ToolRun.Of("steer", "--model", ToolRun.Model, "--controller", Path.Combine(ToolRun.Model, "model.safetensors"), "x");
+        var tooLong = await ToolRun.Of("generate", "--json", "--model", ToolRun.Model, string.Concat(Enumerable.Repeat("sea ", 3000)));
+        var noFolder = await Steer("--controller", Sea, "--trace", _scratch["no/t.jsonl"]);
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(new[] { noController, noModel, wrongFile, tooLong, noFolder }.Select(r => r.Code), Has.All.EqualTo(ExitCode.BadInput));
+            Assert.That(noController.Error, Does.Contain("no.tiller"));
+            Assert.That(wrongFile.Error, Does.Contain("controller"));
+            Assert.That(tooLong.Error, Does.Match("[0-9]{4} tokens do not fit the model's context of 1024"));
+            Assert.That(tooLong.Json.GetProperty("error").GetProperty("type").GetString(), Is.EqualTo("ContextLength"));
+            Assert.That(noFolder.Output, Is.Empty);
+        }
+    }
+
+    private static Task<ToolRun> Steer(params string[] options) => ToolRun.Of(["steer", "--model", ToolRun.Model, .. options, .. s_short]);
+}

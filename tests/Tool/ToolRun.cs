@@ -1,0 +1,59 @@
+using System.Text;
+using System.Text.Json;
+using Tiller.Tool;
+using Tiller.Tool.Output;
+using Tiller.Tool.Running;
+
+namespace Tiller.Tests.Tool;
+
+/// <summary>One command line run in this process, with what it wrote.</summary>
+internal sealed record ToolRun(int Code, string Output, string Error)
+{
+    public static string Model { get; } = Repository.Path("models", "demo");
+
+    /// <summary>What --json wrote.</summary>
+    public JsonElement Json
+    {
+        get
+        {
+            using var document = JsonDocument.Parse(Output);
+            return document.RootElement.Clone();
+        }
+    }
+
+    public static Task<ToolRun> Of(params string[] args) => Of(args, [], default);
+
+    public static async Task<ToolRun> Of(string[] args, byte[] input, CancellationToken cancellationToken, bool outputIsTerminal = false)
+    {
+        await using var output = new StringWriter { NewLine = "\n" };
+        await using var error = new StringWriter { NewLine = "\n" };
+        var terminal = new Terminal(new MemoryStream(input), inputIsTerminal: false, output, outputIsLive: false, error, errorIsLive: false) { OutputIsTerminal = outputIsTerminal };
+        int code = await CommandLine.RunAsync(Runs.Commands(terminal), args, terminal, cancellationToken);
+        return new ToolRun(code, output.ToString(), error.ToString());
+    }
+
+    public static byte[] Bytes(string text) => Encoding.UTF8.GetBytes(text);
+
+    /// <summary>A file of the demo task's contrast sets.</summary>
+    public static string Contrast(string file) => Path.Combine(Model, "contrast", $"{file}.txt");
+}
+
+/// <summary>A folder that is there for one test.</summary>
+internal sealed class Scratch : IDisposable
+{
+    private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("tiller-");
+
+    public string this[string name] => Path.Combine(_folder.FullName, name);
+
+    public string[] Files => [.. _folder.GetFiles().Select(f => f.Name)];
+
+    public void Dispose() => _folder.Delete(recursive: true);
+
+    /// <summary>The first prompts of a demo contrast file: enough to fit in a moment.</summary>
+    public string Few(string file, int count = 6)
+    {
+        string path = this[$"{file}.few.txt"];
+        File.WriteAllLines(path, File.ReadLines(ToolRun.Contrast(file)).Take(count));
+        return path;
+    }
+}

@@ -1,0 +1,137 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Tiller.Model;
+using Tiller.Tool;
+using Tiller.Tool.Verify;
+
+namespace Tiller.Tests.Tool;
+
+public class VerifyTests
+{
+    [TestCaseSource(typeof(Repository), nameof(Repository.Goldens))]
+    public void The_engine_agrees_with_every_golden(string folder)
+    {
+        var rows = Verification.Run(folder, new LoadOptions(), CancellationToken.None).ToList();
+        foreach (var row in rows.Where(r => r.Note.Contains("near tie", StringComparison.Ordinal)))
+        {
+            TestContext.Out.WriteLine($"{row.Kind}: {row.Note}");
+        }
+
+        string[] kinds = ["ids with template", "loose decoding", "logits", "plain continuations", "mean jacobian", "gain, float64", "all projections", "s-pid continuations"];
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(rows.Where(r => !r.Passed), Is.Empty);
+            Assert.That(rows.Select(r => r.Kind), Is.SupersetOf(kinds));
+            Assert.That(rows, Has.All.Matches<VerificationRow>(r => r!.Count > 0));
+        }
+    }
+
+    [Test]
+    public async Task Json_is_an_array_of_rows()
+    {
+        var run = await ToolRun.Of("verify", "--json", Repository.Path("tests", "goldens", "qwen3-f32"));
+        Assert.That(run.Code, Is.Zero);
+        Assert.That(run.Json.GetArrayLength(), Is.GreaterThan(20));
+        foreach (var row in run.Json.EnumerateArray())
+        {
+            Assert.That(row.EnumerateObject().Select(p => p.Name).Take(6), Is.EqualTo(["folder", "kind", "count", "worst", "bound", "passed"]));
+            Assert.That(row.GetProperty("worst").GetDouble(), Is.LessThanOrEqualTo(row.GetProperty("bound").GetDouble()));
+        }
+    }
+
+    [Test]
+    public async Task One_changed_id_fails() => await ExpectFailure("ids with template", golden =>
+        Edit(golden["tokens.json"], json => json["strings"]![3]!["prompt"]![0] = json["strings"]![3]!["prompt"]![0]!.GetValue<int>() + 1));
+
+    [Test]
+    public async Task One_changed_id_of_a_continuation_fails() => await ExpectFailure("plain continuations", golden =>
+        Edit(golden["golden.json"], json => json["prompts"]![0]!["new_ids"]![0] = json["prompts"]![0]!["new_ids"]![0]!.GetValue<int>() ^ 1));
+
+    [TestCase("logits.0", "logits")]
+    [TestCase("states.1", "hidden states")]
+    [TestCase("jacobian.1", "jacobian of prompt 1")]
+    [TestCase("gain_exact", "gain, float64")]
+    [TestCase("feature", "feature")]
+    public async Task One_changed_number_fails(string tensor, string kind) => await ExpectFailure(kind, golden => Flip(golden["golden.safetensors"], tensor));
+
+    [Test]
+    public async Task An_infinite_error_is_null_in_json()
+    {
+        using var golden = Copy("qwen3-f32");
+        Flip(golden["golden.safetensors"], "logits.0", toNaN: true);
+        var run = await ToolRun.Of("verify", "--json", golden["."]);
+        var row = run.Json.EnumerateArray().Single(r => r.GetProperty("kind").GetString() == "logits");
+        Assert.That((run.Code, row.GetProperty("worst").ValueKind, row.GetProperty("passed").GetBoolean()), Is.EqualTo((ExitCode.VerificationFailed, JsonValueKind.Null, false)));
+    }
+
+    [Test]
+    public async Task A_folder_may_hold_tokens_only()
+    {
+        using var golden = Copy("qwen3-f32");
+        File.Delete(golden["golden.json"]);
+        File.Delete(golden["golden.safetensors"]);
+        var run = await ToolRun.Of("verify", golden["."]);
+        Assert.That((run.Code, run.Error), Is.EqualTo((0, "")));
+        Assert.That(run.Output, Does.Contain("literal ids").And.Not.Contain("logits").And.Contain("All 5 kinds pass."));
+    }
+
+    [Test]
+    public async Task Folders_with_nothing_to_verify_are_bad_input()
+    {
+        using var scratch = new Scratch();
+        Assert.That((await ToolRun.Of("verify", scratch["none"])).Code, Is.EqualTo(ExitCode.BadInput));
+        Directory.CreateDirectory(scratch["checkpoint"]);
+        Assert.That((await ToolRun.Of("verify", scratch["."])).Error, Does.Contain("nothing to verify"));
+        await File.WriteAllTextAsync(scratch["golden.json"], "{}");
+        var run = await ToolRun.Of("verify", scratch["."]);
+        Assert.That(run.Code, Is.EqualTo(ExitCode.BadInput));
+        Assert.That(run.Error, Does.Contain("nothing was verified"));
+    }
+
+    private static async Task ExpectFailure(string kind, Action<Scratch> damage)
+    {
+        using var golden = Copy("qwen3-f32");
+        damage(golden);
+        var run = await ToolRun.Of("verify", "--json", golden["."]);
+        Assert.That(run.Code, Is.EqualTo(ExitCode.VerificationFailed), run.Error);
+        Assert.That(run.Json.EnumerateArray().Where(r => !r.GetProperty("passed").GetBoolean()).Select(r => r.GetProperty("kind").GetString()), Does.Contain(kind));
+    }
+
+    private static Scratch Copy(string name)
+    {
+        string source = Repository.Path("tests", "goldens", name);
+        var copy = new Scratch();
+        foreach (string file in Directory.GetFiles(source, "*", SearchOption.AllDirectories))
+        {
+            string target = copy[Path.GetRelativePath(source, file)];
+            Directory.CreateDirectory(Path.GetDirectoryName(target)!);
+            File.Copy(file, target);
+        }
+
+        return copy;
+    }
+
+    private static void Edit(string path, Action<JsonNode> edit)
+    {
+        var json = JsonNode.Parse(File.ReadAllText(path))!;
+        edit(json);
+        File.WriteAllText(path, json.ToJsonString());
+    }
+
+    // Changes one number, the largest in the first half of the tensor, by half of itself or to NaN. (The last row of a feature has a kind of its own.)
+    private static void Flip(string path, string tensor, bool toNaN = false)
+    {
+        byte[] bytes = File.ReadAllBytes(path);
+        int header = (int)BitConverter.ToUInt64(bytes);
+        var info = JsonNode.Parse(bytes.AsSpan(8, header))![tensor]!;
+        int begin = 8 + header + info["data_offsets"]![0]!.GetValue<int>();
+        int end = 8 + header + info["data_offsets"]![1]!.GetValue<int>();
+        int size = info["dtype"]!.GetValue<string>() == "F64" ? 8 : 4;
+        int at = Enumerable.Range(0, (end - begin) / size / 2).Select(i => begin + (i * size)).MaxBy(i => Math.Abs(Read(i)));
+        double changed = toNaN ? double.NaN : Read(at) * 1.5;
+        (size == 8 ? BitConverter.GetBytes(changed) : BitConverter.GetBytes((float)changed)).CopyTo(bytes, at);
+        File.WriteAllBytes(path, bytes);
+
+        double Read(int i) => size == 8 ? BitConverter.ToDouble(bytes, i) : BitConverter.ToSingle(bytes, i);
+    }
+}

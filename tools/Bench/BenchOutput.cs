@@ -1,0 +1,118 @@
+using System.Text.Json;
+
+namespace Tiller.Bench;
+
+/// <summary>How rows are told: a table for people, a table for Markdown, an array for machines.</summary>
+internal static class BenchOutput
+{
+    /// <summary>Writes the rows as they come; JSON at the end.</summary>
+    public static void Write(BenchRequest request, IEnumerable<BenchRow> rows, TextWriter output)
+    {
+        if (request.Json)
+        {
+            WriteJson(rows, output);
+            return;
+        }
+
+        // The heading waits for the first row: what is refused prints nothing.
+        bool headed = false;
+        foreach (var row in rows)
+        {
+            if (!headed)
+            {
+                WriteHeading(request, output);
+                headed = true;
+            }
+
+            output.WriteLine(request.Markdown ? MarkdownLine(row) : TextLine(row));
+            output.Flush();
+        }
+    }
+
+    private static void WriteHeading(BenchRequest request, TextWriter output)
+    {
+        string hardware = Hardware.Describe(request.ThreadCount, AppContext.BaseDirectory);
+        string what = $"{request.Mode.ToString().ToLowerInvariant()}, shape {request.Shape.Name}, {request.Type.ToString().ToLowerInvariant()}";
+        if (request.Markdown)
+        {
+            output.WriteLine($"{what}; {hardware}");
+            output.WriteLine();
+            output.WriteLine("| row | median | p10 | p90 | rate | bytes | FLOPs | of ceiling | ceiling | ratio |");
+            output.WriteLine("|---|---|---|---|---|---|---|---|---|---|");
+        }
+        else
+        {
+            output.WriteLine($"# {what}");
+            output.WriteLine($"# {hardware}");
+            output.WriteLine($"{"row",-48}{"median",13}{"p10",11}{"p90",11}  {"rate",-20}{"bytes",9}{"FLOPs",9}{"%",7}  ceiling");
+        }
+    }
+
+    private static string MarkdownLine(BenchRow r) =>
+        $"| {r.Name} | {Time(r.Median)} {r.Unit} | {Time(r.P10)} | {Time(r.P90)} | {Scaled(r.Rate)} {r.RateUnit} | {Scaled(r.Bytes)} | {Scaled(r.Flops)} " +
+        $"| {r.PercentOfCeiling:0.0} % | {r.Ceiling:0.0} {r.CeilingUnit}, {r.CeilingName} | {(r.Ratio is { } ratio ? $"{ratio:0.000} ({r.RatioOf})" : "")} |";
+
+    private static string TextLine(BenchRow r) =>
+        $"{r.Name,-48}{$"{Time(r.Median)} {r.Unit}",13}{Time(r.P10),11}{Time(r.P90),11}  {$"{Scaled(r.Rate)} {r.RateUnit}",-20}{Scaled(r.Bytes),9}{Scaled(r.Flops),9}" +
+        $"{r.PercentOfCeiling,7:0.0}  {r.Ceiling:0.0} {r.CeilingUnit}, {r.CeilingName}{(r.Ratio is { } ratio ? $"; ratio {ratio:0.000} ({r.RatioOf})" : "")}";
+
+    private static void WriteJson(IEnumerable<BenchRow> rows, TextWriter output)
+    {
+        using var bytes = new MemoryStream();
+        using (var json = new Utf8JsonWriter(bytes, new JsonWriterOptions { Indented = true }))
+        {
+            json.WriteStartArray();
+            foreach (var row in rows)
+            {
+                WriteRow(json, row);
+            }
+
+            json.WriteEndArray();
+        }
+
+        output.WriteLine(System.Text.Encoding.UTF8.GetString(bytes.GetBuffer(), 0, (int)bytes.Length));
+        output.Flush();
+    }
+
+    private static void WriteRow(Utf8JsonWriter json, BenchRow r)
+    {
+        json.WriteStartObject();
+        json.WriteString("name", r.Name);
+        json.WriteNumber("median", r.Median);
+        json.WriteNumber("p10", r.P10);
+        json.WriteNumber("p90", r.P90);
+        json.WriteString("unit", r.Unit);
+        json.WriteNumber("samples", r.Samples);
+        json.WriteNumber("rate", r.Rate);
+        json.WriteString("rateUnit", r.RateUnit);
+        json.WriteNumber("bytes", r.Bytes);
+        json.WriteNumber("flops", r.Flops);
+        json.WriteNumber("percentOfCeiling", r.PercentOfCeiling);
+        json.WriteNumber("ceiling", r.Ceiling);
+        json.WriteString("ceilingUnit", r.CeilingUnit);
+        json.WriteString("ceilingName", r.CeilingName);
+        if (r.Ratio is { } ratio)
+        {
+            json.WriteNumber("ratio", ratio);
+        }
+        else
+        {
+            json.WriteNull("ratio");
+        }
+
+        json.WriteString("ratioOf", r.RatioOf);
+        json.WriteEndObject();
+    }
+
+    private static string Time(double value) => value >= 100 ? $"{value:0.0}" : value >= 1 ? $"{value:0.000}" : $"{value:0.00000}";
+
+    private static string Scaled(double value) => value switch
+    {
+        >= 1e12 => $"{value / 1e12:0.00}T",
+        >= 1e9 => $"{value / 1e9:0.00}G",
+        >= 1e6 => $"{value / 1e6:0.00}M",
+        >= 1e4 => $"{value / 1e3:0.00}k",
+        >= 10 => $"{value:0.0}",
+        _ => $"{value:0.000}",
+    };
+}

@@ -1,0 +1,61 @@
+using Tiller.Checkpoint;
+
+namespace Tiller.Bench;
+
+/// <summary>What is measured; lower-case names on the command line.</summary>
+public enum BenchMode
+{
+    Decode,
+    Prefill,
+    Batch,
+    Jacobian,
+    Pullback,
+    Riccati,
+    Fit,
+    Load,
+    Tokenize,
+    Kernels,
+}
+
+/// <summary>What <c>tiller bench</c> was asked for.</summary>
+internal sealed record BenchRequest
+{
+    /// <summary>What is measured.</summary>
+    public required BenchMode Mode { get; init; }
+
+    /// <summary>Shape of the model.</summary>
+    public required BenchShape Shape { get; init; }
+
+    /// <summary>Stored type of the weights: BF16, F16 or F32.</summary>
+    public TensorType Type { get; init; } = TensorType.BF16;
+
+    /// <summary>Tokens in the context, or of the prompt; null for 512 when prefilling and 128 otherwise.</summary>
+    public int? Context { get; init; }
+
+    /// <summary>Threads that share one step; 0 takes one per processor.</summary>
+    public int Threads { get; init; }
+
+    /// <summary>Time spent on one row, in seconds; a row takes at least <see cref="Meter.MinSamples"/> samples.</summary>
+    public double Seconds { get; init; } = 3;
+
+    /// <summary>Folder of the demo checkpoint with its contrast texts, which fit, load and tokenize read.</summary>
+    public required string DemoFolder { get; init; }
+
+    /// <summary>Prompts on each side of the contrast that a fit is measured with.</summary>
+    public int FitPrompts { get; init; } = 50;
+
+    /// <summary>Print a JSON array.</summary>
+    public bool Json { get; init; }
+
+    /// <summary>Print a Markdown table.</summary>
+    public bool Markdown { get; init; }
+
+    /// <summary><see cref="Context"/>, or its default.</summary>
+    public int ContextLength => Context ?? (Mode == BenchMode.Prefill ? 512 : 128);
+
+    /// <summary><see cref="Threads"/>, counted.</summary>
+    public int ThreadCount => Threads == 0 ? Environment.ProcessorCount : Threads;
+}
+
+/// <summary>A measurement that cannot be made as asked.</summary>
+internal sealed class BenchException(string message) : TillerException(message);

@@ -1,0 +1,143 @@
+using MathNet.Numerics.LinearAlgebra;
+using Tiller.Control;
+using Tiller.Features;
+using Tiller.Tensors;
+
+namespace Tiller.Bench;
+
+/// <summary>Jacobians, pullbacks and Riccati recursions.</summary>
+internal static class ControlBench
+{
+    private const int Cotangents = 32;
+
+    /// <summary>All Jacobians of one prompt, layer by layer.</summary>
+    public static IEnumerable<BenchRow> Jacobian(BenchRequest request, Meter meter, CancellationToken cancellationToken)
+    {
+        var c = request.Shape.Config;
+        var counts = new Counts(c, request.Type);
+        using var model = RandomParts.Model(request, Scratch(request) + (16.0 * c.D * c.D));
+        using var prompt = Prompt(request, model, cancellationToken);
+        using var linearization = new Linearization(model, [prompt]);
+
+        // ARCHITECTURE: a Jacobian is D tangents through the block, 2 FLOPs a weight each.
+        double flops = 2 * counts.BlockWeights * c.D;
+        int k = 0;
+        var layer = new Work
+        {
+            Name = "jacobian, one layer",
+            Bytes = counts.BlockBytes + (8.0 * c.D * c.D),
+            Flops = flops,
+            WorkingSet = c.L * counts.BlockBytes,
+            RateUnit = "layers/s",
+            Run = () => linearization.Jacobian(k++ % c.L, cancellationToken),
+        };
+        yield return meter.Measure(layer);
+        yield return meter.Measure(
+            layer with
+            {
+                Name = $"jacobian, all {c.L} layers",
+                Bytes = c.L * layer.Bytes,
+                Flops = c.L * flops,
+                RateUnit = "prompts/s",
+                Run = () =>
+                {
+                    for (int i = 0; i < c.L; i++)
+                    {
+                        linearization.Jacobian(i, cancellationToken);
+                    }
+                },
+            },
+            warmUp: false);
+    }
+
+    /// <summary>Cotangents of one prompt through one block at a time.</summary>
+    public static IEnumerable<BenchRow> Pullback(BenchRequest request, Meter meter, CancellationToken cancellationToken)
+    {
+        var c = request.Shape.Config;
+        var counts = new Counts(c, request.Type);
+        using var model = RandomParts.Model(request, Scratch(request));
+        using var prompt = Prompt(request, model, cancellationToken);
+        using var linearization = new Linearization(model, [prompt]);
+        var z = RandomMatrix(c.D, Cotangents, seed: 6);
+        int k = 0;
+        yield return meter.Measure(new Work
+        {
+            Name = $"pullback, {Cotangents} cotangents, one layer",
+
+            // The value forwards, then the cotangents backwards: the block's weights twice.
+            Bytes = 2 * counts.BlockBytes,
+            Flops = 2 * counts.BlockWeights * (1 + Cotangents),
+            WorkingSet = c.L * counts.BlockBytes,
+            RateUnit = "layers/s",
+            Run = () => linearization.Pull(k++ % c.L, z, cancellationToken),
+        });
+    }
+
+    /// <summary>The recursion alone, on matrices of the shape's width.</summary>
+    public static IEnumerable<BenchRow> Riccati(BenchRequest request, Meter meter, CancellationToken cancellationToken)
+    {
+        var c = request.Shape.Config;
+        double d = c.D;
+        MemoryCheck.Require(10 * 8 * d * d);
+
+        // A = I + N/10: a residual block.
+        var a = Matrix<double>.Build.DenseIdentity(c.D) + (0.1 * RandomMatrix(c.D, c.D, seed: 7));
+        var half = RandomMatrix(c.D, c.D, seed: 8);
+        var terminal = (half * half.Transpose()) + Matrix<double>.Build.DenseIdentity(c.D);
+        var cost = new MatrixCost([terminal, terminal], r: 1);
+        yield return meter.Measure(new Work
+        {
+            Name = $"riccati dense, one layer, D {c.D}",
+
+            // S A: 2; Cholesky: 1/3; two triangular solves: 2; A'K: 2.
+            Flops = (6 + (1.0 / 3)) * d * d * d,
+            Bytes = 5 * 8 * d * d,
+            WorkingSet = 5 * 8 * d * d,
+            Precision = Precision.Double,
+            RateUnit = "layers/s",
+            Run = () => DenseRiccati.Stream(1, _ => a, cost, static (_, _) => { }, cancellationToken),
+        });
+
+        var directions = Enumerable.Range(0, c.L + 1).Select(k => RandomMatrix(c.D, 1, seed: 20 + k)).ToArray();
+        var factored = new FactoredCost(directions, r: 1);
+        double squares = Enumerable.Range(1, c.L).Sum(p => (double)p * p);
+        yield return meter.Measure(new Work
+        {
+            Name = $"riccati factored, all {c.L} layers, D {c.D}",
+
+            // Z'Z: 2 D p²; W L^-T: D p²; p = 1..L.
+            Flops = 3 * d * squares,
+            Bytes = 8 * d * c.L * (c.L + 1),
+            WorkingSet = 8 * d * c.L,
+            Precision = Precision.Double,
+            RateUnit = "1/s",
+            Run = () => FactoredRiccati.Solve(c.L, static (_, z) => z * 0.9, factored, cancellationToken: cancellationToken),
+        });
+    }
+
+    private static double Scratch(BenchRequest request)
+    {
+        var c = request.Shape.Config;
+        return (2.0 * Linearization.RowsPerPass * Activations.RowSizeInBytes(c)) + new Counts(c, request.Type).CacheBytes(request.ContextLength);
+    }
+
+    private static PromptState Prompt(BenchRequest request, Model.LanguageModel model, CancellationToken cancellationToken)
+    {
+        if (request.ContextLength > model.Config.MaxPositions)
+        {
+            throw new BenchException(
+                $"A prompt of {request.ContextLength} tokens is longer than the {model.Config.MaxPositions} positions of this shape. Ask for a shorter --context.");
+        }
+
+        return PromptState.Collect(
+            model, [RandomParts.Tokens(model.Config.V, request.ContextLength, seed: 9)], keepCaches: true, done: null, cancellationToken)[0];
+    }
+
+    // Entries of variance 1/rows.
+    private static Matrix<double> RandomMatrix(int rows, int columns, int seed)
+    {
+        var random = new Random(seed);
+        double scale = Math.Sqrt(3.0 / rows);
+        return Matrix<double>.Build.Dense(rows, columns, (_, _) => scale * ((2 * random.NextDouble()) - 1));
+    }
+}

@@ -1,0 +1,68 @@
+using Tiller.Checkpoint;
+using Tiller.Tensors;
+
+namespace Tiller.Bench;
+
+/// <summary>Bytes and FLOPs of the engine's steps, counted from the shape. A multiply-add is two FLOPs; norms and activations are not counted.</summary>
+internal sealed class Counts(ModelConfig c, TensorType type)
+{
+    /// <summary>Bytes of one stored weight.</summary>
+    public int WeightInBytes { get; } = type == TensorType.F32 ? 4 : 2;
+
+    /// <summary>Weights of the linear maps of one block.</summary>
+    public double BlockWeights { get; } = ((double)(c.H + (2 * c.G)) * c.E * c.D) + ((double)c.H * c.E * c.D) + (3.0 * c.F * c.D);
+
+    /// <summary>Weights of the head.</summary>
+    public double HeadWeights { get; } = (double)c.V * c.D;
+
+    /// <summary>Bytes of one block: its matrices as stored.</summary>
+    public double BlockBytes => BlockWeights * WeightInBytes;
+
+    /// <summary>Bytes of all weights in memory, norms and biases as float32.</summary>
+    public double AllBytes =>
+        (((c.TiedHead ? 1 : 2) * HeadWeights) + (c.L * BlockWeights)) * WeightInBytes
+        + (4.0 * (((1 + (2 * c.L * (c.PostNorms ? 2 : 1))) * c.D) + (c.L * (c.H + (2 * c.G)) * c.E)));
+
+    /// <summary>Bytes of weights that one decoded token reads; the embedding is a single row.</summary>
+    public double DecodeBytes => (HeadWeights + (c.L * BlockWeights)) * WeightInBytes;
+
+    /// <summary>Bytes of keys and values of one sequence.</summary>
+    public double CacheBytes(int context) => 8.0 * c.L * c.G * c.E * context;
+
+    /// <summary>FLOPs of one row through all blocks, attention to <paramref name="context"/> positions included.</summary>
+    public double RowFlops(double context) => c.L * ((2 * BlockWeights) + AttentionFlops(context));
+
+    /// <summary>FLOPs of one row's attention at one layer: q·k and the weighted sum of values.</summary>
+    public double AttentionFlops(double context) => 4.0 * c.H * c.E * context;
+
+    /// <summary>FLOPs of one row of logits.</summary>
+    public double HeadFlops => 2 * HeadWeights;
+}
+
+/// <summary>Refuses what does not fit into memory before anything is allocated.</summary>
+internal static class MemoryCheck
+{
+    // The runtime, the buffers of the ceilings and what else is small.
+    private const double Reserve = 256.0 * 1024 * 1024;
+
+    /// <summary>Compares the bytes that a measurement needs with those the machine has to give.</summary>
+    /// <param name="needInBytes">Weights, caches and scratch.</param>
+    /// <exception cref="DeviceMemoryException">There is no room.</exception>
+    public static void Require(double needInBytes)
+    {
+        long have = AvailableInBytes();
+        double need = needInBytes + Reserve;
+        if (need > have)
+        {
+            throw new DeviceMemoryException("cpu", need >= long.MaxValue ? long.MaxValue : (long)need, have);
+        }
+    }
+
+    /// <summary>Memory that can be had without swapping; a container's limit counts.</summary>
+    public static long AvailableInBytes()
+    {
+        var gc = GC.GetGCMemoryInfo();
+        long available = gc.TotalAvailableMemoryBytes;
+        return ProcFile.Kilobytes("/proc/meminfo", "MemAvailable") is { } kilobytes ? Math.Min(available, kilobytes * 1024) : available;
+    }
+}

@@ -1,0 +1,202 @@
+using Tiller.Model;
+using Tiller.Tensors;
+
+namespace Tiller.Bench;
+
+/// <summary>Every stage of <see cref="Ops"/> alone, and the linear map at many row counts; layers take turns, as in a forward pass.</summary>
+internal static class KernelBench
+{
+    private const int ManyRows = 256;
+    private const int Cotangents = 32;
+
+    private static readonly int[] s_rowCounts = [1, 2, 4, 8, 16, 32, 64, 256];
+
+    /// <summary>Stages at one row and at many, stages backwards, the linear map both ways.</summary>
+    public static IEnumerable<BenchRow> Run(BenchRequest request, Meter meter)
+    {
+        var c = request.Shape.Config;
+        var counts = new Counts(c, request.Type);
+        int length = Math.Max(request.ContextLength + 1, ManyRows);
+        if (length > c.MaxPositions)
+        {
+            throw new BenchException($"The kernels run up to {length} positions; this shape has {c.MaxPositions}. Ask for a shorter --context.");
+        }
+
+        MemoryCheck.Require(
+            counts.AllBytes + (2.5 * ManyRows * Activations.RowSizeInBytes(c)) + counts.CacheBytes(length) + (4.0 * ManyRows * c.V));
+        using var ops = new CpuOps(request.ThreadCount);
+        using var weights = ModelWeights.Random(ops, c, request.Type);
+        using var stages = new StageBench(ops, weights, request, length);
+        foreach (int rows in new[] { 1, ManyRows })
+        {
+            stages.Place(rows);
+            foreach (var work in stages.Forward(rows))
+            {
+                yield return meter.Measure(work);
+            }
+        }
+
+        stages.Place(1);
+        foreach (var work in stages.Backward(Cotangents))
+        {
+            yield return meter.Measure(work);
+        }
+
+        using var pool = new WorkerPool(request.ThreadCount);
+        using var narrow = ops.Allocate(4L * ManyRows * c.D);
+        using var wide = ops.Allocate(8L * ManyRows * c.F);
+        foreach (int rows in s_rowCounts)
+        {
+            var x = new Floats(narrow.Address, rows, c.D);
+            var y = new Floats(wide.Address, rows, 2 * c.F);
+            yield return meter.Measure(Linear(rows, "W x", k => CpuLinear.Forward(pool, x, weights.Blocks[k].GateUp, default, 0, default, y)));
+            yield return meter.Measure(Linear(rows, "W' y", k => CpuLinear.Transposed(pool, y, weights.Blocks[k].GateUp, x)));
+        }
+
+        Work Linear(int rows, string what, Action<int> run)
+        {
+            var w = weights.Blocks[0].GateUp;
+            int k = 0;
+            return new Work
+            {
+                Name = $"linear {w.Rows}x{w.Columns}, {what}, {rows} rows",
+                Bytes = w.SizeInBytes + (4.0 * rows * (w.Rows + w.Columns)),
+                Flops = 2.0 * w.Rows * w.Columns * rows,
+                WorkingSet = (double)c.L * w.SizeInBytes,
+                RateUnit = "1/s",
+                Run = () => run(k++ % c.L),
+            };
+        }
+    }
+}
+
+/// <summary>One sequence whose rows stand ready for any stage.</summary>
+internal sealed class StageBench : IDisposable
+{
+    private readonly Ops _ops;
+    private readonly ModelWeights _weights;
+    private readonly Checkpoint.ModelConfig _c;
+    private readonly Counts _counts;
+    private readonly Activations _a;
+    private readonly Cotangents _y;
+    private readonly KvCache _cache;
+    private readonly RowBatch _rows = new();
+    private readonly RowGroups _groups = new();
+    private readonly DeviceBuffer _logits;
+    private readonly int _context;
+    private int _k;
+
+    public StageBench(Ops ops, ModelWeights weights, BenchRequest request, int length)
+    {
+        (_ops, _weights, _c, _context) = (ops, weights, request.Shape.Config, request.ContextLength);
+        _counts = new Counts(_c, request.Type);
+        _a = new Activations(ops, _c);
+        _y = new Cotangents(ops, _c);
+        _cache = new KvCache(ops, _c, length);
+        _logits = ops.Allocate(4L * 256 * _c.V);
+    }
+
+    /// <summary>One row at the context's end, or as many from the beginning of the sequence; every buffer of the block gets sensible numbers.</summary>
+    public void Place(int rows)
+    {
+        _rows.Clear();
+        int[] ids = RandomParts.Tokens(_c.V, rows, seed: 11);
+        for (int i = 0; i < rows; i++)
+        {
+            _rows.Add(ids[i], rows == 1 ? _context : i, _cache);
+        }
+
+        _a.Reserve(rows);
+        _ops.Begin(_c, _weights.Frequencies, _weights.Embedding, _rows, _a);
+        Block.Forward(_ops, _c, 0, _weights.Blocks[0], _rows, _a);
+    }
+
+    /// <summary>The stages of a forward pass.</summary>
+    public IEnumerable<Work> Forward(int rows)
+    {
+        double keys = rows == 1 ? _context + 1 : (rows + 1) / 2.0;
+        double width = (_c.H + (2.0 * _c.G)) * _c.E;
+        string at = rows == 1 ? "1 row" : $"{rows} rows";
+        yield return Matrix($"norm + qkv, {at}", rows, width * _c.D, k => _ops.NormQkv(_c, k, _weights.Blocks[k], _rows, _a));
+        yield return new Work
+        {
+            Name = $"attention, {at}",
+            Bytes = _counts.CacheBytes(rows == 1 ? _context + 1 : rows) / _c.L,
+            Flops = rows * _counts.AttentionFlops(keys),
+            WorkingSet = _counts.CacheBytes(rows == 1 ? _context + 1 : rows),
+            Run = Next(k => _ops.Attend(_c, k, _rows, _a)),
+        };
+        yield return Matrix($"output + residual, {at}", rows, (double)_c.H * _c.E * _c.D, k => _ops.ProjectOutput(_c, _weights.Blocks[k], _rows, _a));
+        yield return Matrix($"norm + gate/up + activation, {at}", rows, 2.0 * _c.F * _c.D, k => _ops.NormGateUp(_c, _weights.Blocks[k], _rows, _a));
+        yield return Matrix($"down + residual, {at}", rows, (double)_c.F * _c.D, k => _ops.ProjectDown(_c, k, _weights.Blocks[k], _rows, _a));
+        var logits = new Floats(_logits.Address, rows, _c.V);
+        yield return Matrix(
+            $"norm + head, {at}", rows, _counts.HeadWeights, _ => _ops.Head(_c, _weights.Norm, _weights.Head, _a, 0, rows, logits)) with
+        {
+            WorkingSet = _counts.HeadWeights * _counts.WeightInBytes,
+        };
+    }
+
+    /// <summary>The stages of a pullback of one value row.</summary>
+    public IEnumerable<Work> Backward(int cotangents)
+    {
+        _groups.Clear();
+        _groups.Add(cotangents);
+        _y.Reserve(cotangents);
+        var random = new Random(12);
+        for (int i = 0; i < cotangents; i++)
+        {
+            _ops.UploadRow(RandomParts.Unit(random, _c.D), _y.Stream, i);
+        }
+
+        double width = (_c.H + (2.0 * _c.G)) * _c.E;
+        string at = $"{cotangents} cotangents";
+        yield return Matrix($"down backwards, {at}", cotangents, (double)_c.F * _c.D, k => _ops.PullDown(_c, _weights.Blocks[k], _rows, _a, _groups, _y));
+        yield return Stream($"gate/up backwards, {at}", 2.0 * _c.F * _c.D, k => _ops.PullGateUp(_c, _weights.Blocks[k], _rows, _a, _groups, _y));
+        yield return Matrix($"output backwards, {at}", cotangents, (double)_c.H * _c.E * _c.D, k => _ops.PullOutput(_c, _weights.Blocks[k], _rows, _a, _groups, _y));
+        yield return new Work
+        {
+            Name = $"attention backwards, {at}",
+            Bytes = _counts.CacheBytes(_context + 1) / _c.L,
+            Flops = 2 * cotangents * _counts.AttentionFlops(_context + 1),
+            WorkingSet = _counts.CacheBytes(_context + 1),
+            Run = Next(k => _ops.PullAttend(_c, k, _rows, _a, _groups, _y)),
+        };
+        yield return Stream($"qkv backwards, {at}", width * _c.D, k => _ops.PullQkv(_c, _weights.Blocks[k], _rows, _a, _groups, _y));
+
+        // These add to the stream, which would grow without bound.
+        Work Stream(string name, double weights, Action<int> run)
+        {
+            float[] fresh = RandomParts.Unit(new Random(13), _c.D);
+            return Matrix(name, cotangents, weights, run) with
+            {
+                Prepare = () =>
+                {
+                    for (int i = 0; i < cotangents; i++)
+                    {
+                        _ops.UploadRow(fresh, _y.Stream, i);
+                    }
+                },
+            };
+        }
+    }
+
+    public void Dispose()
+    {
+        _a.Dispose();
+        _y.Dispose();
+        _cache.Dispose();
+        _logits.Dispose();
+    }
+
+    private Work Matrix(string name, int rows, double weights, Action<int> run) => new()
+    {
+        Name = name,
+        Bytes = weights * _counts.WeightInBytes,
+        Flops = 2 * weights * rows,
+        WorkingSet = _c.L * weights * _counts.WeightInBytes,
+        Run = Next(run),
+    };
+
+    private Action Next(Action<int> run) => () => run(_k++ % _c.L);
+}

@@ -1,0 +1,176 @@
+using System.Diagnostics;
+using Tiller.Checkpoint;
+using Tiller.Model;
+
+namespace Tiller.Bench;
+
+/// <summary>Loading a checkpoint of the shape from the page cache, and the memory it takes at its height.</summary>
+internal static class LoadBench
+{
+    /// <summary>Writes a random checkpoint to the temporary folder, loads it, deletes it.</summary>
+    public static IEnumerable<BenchRow> Run(BenchRequest request, Meter meter, CancellationToken cancellationToken)
+    {
+        var counts = new Counts(request.Shape.Config, request.Type);
+        MemoryCheck.Require(counts.AllBytes + (counts.HeadWeights * counts.WeightInBytes));
+        string folder = Directory.CreateTempSubdirectory("tiller-bench-").FullName;
+        try
+        {
+            long bytes = RandomCheckpoint.Write(folder, request);
+            GC.Collect();
+            var times = new List<double>();
+            long weights = Load(times);
+            times.Clear();
+
+            // From here on the peak counts anew.
+            meter.Release();
+            GC.Collect();
+            bool counted = ResetPeak();
+            while (times.Count < Meter.MinSamples || times.Sum() < request.Seconds)
+            {
+                Load(times);
+            }
+
+            double peak = counted ? 1024.0 * ProcFile.Kilobytes("/proc/self/status", "VmHWM")!.Value : 0;
+            yield return meter.Row(
+                new Work
+                {
+                    Name = $"load {request.Shape.Name}, {bytes / 1048576.0:0.#} MiB",
+                    Bytes = bytes,
+                    Flops = 0,
+                    WorkingSet = 2.0 * bytes,
+                    Copies = true,
+                    Amount = bytes / 1e9,
+                    RateUnit = "GB/s",
+                    Run = static () => { },
+                },
+                times);
+            if (counted)
+            {
+                yield return Memory(peak, weights);
+            }
+
+            long Load(List<double> into)
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+                long begin = Stopwatch.GetTimestamp();
+                using var model = LanguageModel.Load(folder, new LoadOptions { Threads = request.ThreadCount }, cancellationToken);
+                into.Add(Stopwatch.GetElapsedTime(begin).TotalSeconds);
+                return model.WeightsInBytes;
+            }
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    private static BenchRow Memory(double peak, double weights) => new()
+    {
+        Name = $"load: peak resident, {(peak - weights) / 1048576:0.#} MiB over the weights",
+        Median = peak / 1048576,
+        P10 = peak / 1048576,
+        P90 = peak / 1048576,
+        Unit = "MiB",
+        Samples = 1,
+        Rate = weights / 1048576,
+        RateUnit = "MiB of weights",
+        Bytes = peak,
+        Flops = 0,
+        PercentOfCeiling = 100 * weights / peak,
+        Ceiling = weights / 1048576,
+        CeilingUnit = "MiB",
+        CeilingName = "the weights",
+    };
+
+    // proc(5): writing 5 sets the peak to the present size. Only the process's owner may.
+    private static bool ResetPeak()
+    {
+        const string Path = "/proc/self/clear_refs";
+        if (!File.Exists(Path))
+        {
+            return false;
+        }
+
+        File.WriteAllText(Path, "5");
+        return true;
+    }
+}
+
+/// <summary>Checkpoints of any shape whose tensors all are views of one block of random numbers, so that writing takes little memory.</summary>
+internal static class RandomCheckpoint
+{
+    /// <summary>Writes config.json, model.safetensors and the demo's tokenizer, whose ids every vocabulary holds.</summary>
+    /// <returns>Bytes of the tensors.</returns>
+    public static long Write(string folder, BenchRequest request)
+    {
+        var c = request.Shape.Config;
+        int size = request.Type == TensorType.F32 ? 4 : 2;
+        var shapes = Shapes(c).ToList();
+        long largest = shapes.Max(s => s.Shape.Aggregate(1L, (a, b) => a * b)) * size;
+        if (largest > Array.MaxLength)
+        {
+            throw new BenchException($"The largest tensor of this shape has {largest:N0} bytes; the bench writes tensors of at most {Array.MaxLength:N0}. Use --dtype bf16.");
+        }
+
+        long total = shapes.Sum(s => s.Shape.Aggregate(1L, (a, b) => a * b) * size);
+        long free = new DriveInfo(folder).AvailableFreeSpace;
+        if (total > free)
+        {
+            throw new BenchException($"A checkpoint of this shape has {total:N0} bytes; {folder} has room for {free:N0}. Free some, or set TMPDIR to a larger disk.");
+        }
+
+        // 0x3C in the upper byte keeps every type finite and small.
+        byte[] block = GC.AllocateUninitializedArray<byte>((int)largest);
+        new Random(1).NextBytes(block);
+        for (int i = size - 1; i < block.Length; i += size)
+        {
+            block[i] = 0x3C;
+        }
+
+        File.WriteAllBytes(Path.Combine(folder, "config.json"), request.Shape.Json);
+        foreach (string name in new[] { "tokenizer.json", "tokenizer_config.json" })
+        {
+            File.Copy(Path.Combine(request.DemoFolder, name), Path.Combine(folder, name));
+        }
+
+        var tensors = shapes.Select(s => new TensorData(
+            s.Name, request.Type, s.Shape, block.AsMemory(0, (int)(s.Shape.Aggregate(1L, (a, b) => a * b) * size)))).ToList();
+        SafetensorsWriter.Write(Path.Combine(folder, "model.safetensors"), new Dictionary<string, string> { ["format"] = "pt" }, tensors);
+        return total;
+    }
+
+    private static IEnumerable<(string Name, long[] Shape)> Shapes(ModelConfig c)
+    {
+        yield return ("model.embed_tokens.weight", [c.V, c.D]);
+        yield return ("model.norm.weight", [c.D]);
+        if (!c.TiedHead)
+        {
+            yield return ("lm_head.weight", [c.V, c.D]);
+        }
+
+        for (int k = 0; k < c.L; k++)
+        {
+            string block = $"model.layers.{k}.";
+            foreach (var (name, outputs) in new[] { ("q", c.H * c.E), ("k", c.G * c.E), ("v", c.G * c.E) })
+            {
+                yield return ($"{block}self_attn.{name}_proj.weight", [outputs, c.D]);
+                if (c.QkvBias)
+                {
+                    yield return ($"{block}self_attn.{name}_proj.bias", [outputs]);
+                }
+            }
+
+            yield return (block + "self_attn.o_proj.weight", [c.D, c.H * c.E]);
+            yield return (block + "mlp.gate_proj.weight", [c.F, c.D]);
+            yield return (block + "mlp.up_proj.weight", [c.F, c.D]);
+            yield return (block + "mlp.down_proj.weight", [c.D, c.F]);
+            yield return (block + "input_layernorm.weight", [c.D]);
+            yield return (block + "post_attention_layernorm.weight", [c.D]);
+            if (c.PostNorms)
+            {
+                yield return (block + "pre_feedforward_layernorm.weight", [c.D]);
+                yield return (block + "post_feedforward_layernorm.weight", [c.D]);
+            }
+        }
+    }
+}

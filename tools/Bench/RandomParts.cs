@@ -1,0 +1,211 @@
+using Tiller.Checkpoint;
+using Tiller.Control;
+using Tiller.Decode;
+using Tiller.Model;
+using Tiller.Tensors;
+
+namespace Tiller.Bench;
+
+/// <summary>Models, laws and vectors drawn from fixed seeds.</summary>
+internal static class RandomParts
+{
+    /// <summary>The model of a request, after a look at the memory.</summary>
+    /// <param name="request">Shape, type, threads.</param>
+    /// <param name="extraInBytes">What the measurement needs beside the weights.</param>
+    /// <exception cref="DeviceMemoryException">There is no room.</exception>
+    public static LanguageModel Model(BenchRequest request, double extraInBytes)
+    {
+        MemoryCheck.Require(new Counts(request.Shape.Config, request.Type).AllBytes + extraInBytes);
+        return LanguageModel.WithRandomWeights(request.Shape.Config, request.Type, request.ThreadCount);
+    }
+
+    /// <summary>A feedback law with as many terms, each on its own sensor, at every layer; weak, so that activations stay of their size.</summary>
+    public static FeedbackLaw Law(ModelConfig c, int termsPerLayer, int seed)
+    {
+        var random = new Random(seed);
+        var sensors = new List<Sensor>();
+        var terms = new List<Term>();
+        for (int k = 0; k < c.L; k++)
+        {
+            for (int i = 0; i < termsPerLayer; i++)
+            {
+                terms.Add(new Term(k, Unit(random, c.D), 0, 0.01f, sensors.Count));
+                sensors.Add(new Sensor(k, Unit(random, c.D), 0.5f));
+            }
+        }
+
+        return new FeedbackLaw(c.L, c.D, sensors, terms);
+    }
+
+    /// <summary>A direction // (D).</summary>
+    public static float[] Unit(Random random, int d)
+    {
+        float[] v = new float[d];
+        double squares = 0;
+        for (int i = 0; i < d; i++)
+        {
+            v[i] = (float)((2 * random.NextDouble()) - 1);
+            squares += v[i] * v[i];
+        }
+
+        float scale = (float)(1 / Math.Sqrt(squares));
+        for (int i = 0; i < d; i++)
+        {
+            v[i] *= scale;
+        }
+
+        return v;
+    }
+
+    /// <summary>Token ids // (count).</summary>
+    public static int[] Tokens(int vocabulary, int count, int seed)
+    {
+        var random = new Random(seed);
+        int[] ids = new int[count];
+        for (int i = 0; i < count; i++)
+        {
+            ids[i] = random.Next(vocabulary);
+        }
+
+        return ids;
+    }
+}
+
+/// <summary>Sessions held around one length of context: when they have grown past it they are replaced, outside the time.</summary>
+internal sealed class DecodeLoop : IDisposable
+{
+    /// <summary>Tokens that the context is shorter at first, and longer at last, than its nominal length.</summary>
+    public const int Margin = 64;
+
+    private readonly LanguageModel _model;
+    private readonly IReadOnlyList<FeedbackLaw?> _laws;
+    private readonly SessionBatch? _batch;
+    private readonly int[] _ids;
+    private readonly int _first;
+    private readonly int _last;
+    private Session[] _sessions = [];
+
+    /// <summary>Prepares one session for each of <paramref name="laws"/>; several are stepped as a batch.</summary>
+    public DecodeLoop(LanguageModel model, int context, params IReadOnlyList<FeedbackLaw?> laws)
+    {
+        (_model, _laws) = (model, laws);
+        (_first, _last) = (Math.Max(1, context - Margin), LastLength(context));
+        if (_last > model.Config.MaxPositions)
+        {
+            throw new BenchException($"A context of {context} tokens is held up to {_last}; this shape has {model.Config.MaxPositions} positions. Ask for a shorter --context.");
+        }
+
+        _ids = RandomParts.Tokens(model.Config.V, laws.Count, seed: 3);
+        _batch = laws.Count > 1 ? new SessionBatch(model) : null;
+    }
+
+    /// <summary>Longest that a context of a nominal length gets.</summary>
+    public static int LastLength(int context) => context + Math.Min(context, Margin);
+
+    /// <summary>Makes sure that a step is possible.</summary>
+    public void Prepare()
+    {
+        if (_sessions.Length > 0 && _sessions[0].Length < _last)
+        {
+            return;
+        }
+
+        Release();
+        _sessions = [.. _laws.Select(law => new Session(_model, law))];
+        foreach (var session in _sessions)
+        {
+            Place(session);
+        }
+
+        // The first step takes the scratch.
+        Step();
+    }
+
+    /// <summary>One token for every session.</summary>
+    public void Step()
+    {
+        if (_batch is null)
+        {
+            _sessions[0].Step(_ids[0]);
+        }
+        else
+        {
+            _batch.Step(_sessions, _ids);
+        }
+    }
+
+    public void Dispose()
+    {
+        Release();
+        _batch?.Dispose();
+    }
+
+    // Keys and values of zero cost what others cost, and need no prompt to be run.
+    private void Place(Session session)
+    {
+        session.Cache.Reserve(_last, used: 0);
+        session.Prepare(new int[_first]);
+        using var logits = _model.Ops.Allocate(4L * _model.Config.V);
+        session.Advance(_first, new Floats(logits.Address, 1, _model.Config.V), 0);
+    }
+
+    private void Release()
+    {
+        foreach (var session in _sessions)
+        {
+            session.Dispose();
+        }
+
+        _sessions = [];
+    }
+}
+
+/// <summary>One token decoded at a fixed position together with tangents of its residual stream.</summary>
+internal sealed class TangentLoop : IDisposable
+{
+    private readonly LanguageModel _model;
+    private readonly Activations _activations;
+    private readonly KvCache _cache;
+    private readonly RowBatch _rows = new();
+    private readonly float[][] _tangents;
+    private readonly float[] _logits;
+    private readonly DeviceBuffer _logitsOnDevice;
+    private readonly int _position;
+
+    /// <summary>Prepares scratch.</summary>
+    public TangentLoop(LanguageModel model, int position, int tangents)
+    {
+        (_model, _position) = (model, position);
+        _activations = model.NewActivations();
+        _activations.Reserve(1 + tangents);
+        _cache = model.NewCache();
+        _cache.Reserve(position + 1, used: 0);
+        var random = new Random(5);
+        _tangents = [.. Enumerable.Range(0, tangents).Select(_ => RandomParts.Unit(random, model.Config.D))];
+        _logits = new float[model.Config.V];
+        _logitsOnDevice = model.Ops.Allocate(4L * model.Config.V);
+    }
+
+    /// <summary>The token, its tangents and its logits.</summary>
+    public void Step()
+    {
+        _rows.Clear();
+        _rows.Add(1, _position, _cache, steering: null, _tangents.Length);
+        for (int i = 0; i < _tangents.Length; i++)
+        {
+            _model.Ops.UploadRow(_tangents[i], _activations.X, 1 + i);
+        }
+
+        _model.Run(_rows, _activations, CancellationToken.None);
+        var logits = new Floats(_logitsOnDevice.Address, 1, _logits.Length);
+        _model.Head(_activations, 0, 1, logits);
+        _model.Ops.DownloadRow(logits, 0, _logits);
+    }
+
+    public void Dispose()
+    {
+        _cache.Dispose();
+        _activations.Dispose();
+        _logitsOnDevice.Dispose();
+    }
+}

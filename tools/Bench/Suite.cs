@@ -1,0 +1,30 @@
+namespace Tiller.Bench;
+
+/// <summary>From a request to its rows.</summary>
+internal static class Suite
+{
+    /// <summary>Measures row by row, while the rows are asked for.</summary>
+    /// <exception cref="TillerException">It cannot be measured as asked, or there is no room.</exception>
+    public static IEnumerable<BenchRow> Run(BenchRequest request, CancellationToken cancellationToken)
+    {
+        using var meter = new Meter(request.ThreadCount, request.Seconds, cancellationToken);
+        var rows = request.Mode switch
+        {
+            BenchMode.Decode => DecodeBench.Decode(request, meter),
+            BenchMode.Prefill => DecodeBench.Prefill(request, meter),
+            BenchMode.Batch => DecodeBench.Batch(request, meter),
+            BenchMode.Jacobian => ControlBench.Jacobian(request, meter, cancellationToken),
+            BenchMode.Pullback => ControlBench.Pullback(request, meter, cancellationToken),
+            BenchMode.Riccati => ControlBench.Riccati(request, meter, cancellationToken),
+            BenchMode.Fit => FitBench.Run(request, meter, cancellationToken),
+            BenchMode.Load => LoadBench.Run(request, meter, cancellationToken),
+            BenchMode.Tokenize => TokenizeBench.Run(request, meter),
+            BenchMode.Kernels => KernelBench.Run(request, meter),
+            _ => throw new ArgumentOutOfRangeException(nameof(request), request.Mode, "No such measurement."),
+        };
+        foreach (var row in rows)
+        {
+            yield return row;
+        }
+    }
+}

@@ -1,0 +1,119 @@
+using System.CommandLine;
+using Tiller.Bench;
+using Tiller.Checkpoint;
+using Tiller.Tool.Running;
+
+namespace Tiller.Tool.Commands;
+
+/// <summary><c>tiller bench</c>: the engine against what the machine can do at most.</summary>
+internal sealed class BenchCommand : TillerCommand
+{
+    private static readonly string[] s_modes = [.. Enum.GetNames<BenchMode>().Select(n => n.ToLowerInvariant())];
+
+    private readonly Argument<BenchMode> _mode = new("what")
+    {
+        Description = "What is measured.",
+        HelpName = string.Join('|', s_modes),
+        CustomParser = result =>
+        {
+            string text = result.Tokens[0].Value;
+            int index = Array.IndexOf(s_modes, text);
+            if (index >= 0)
+            {
+                return Enum.GetValues<BenchMode>()[index];
+            }
+
+            result.AddError($"bench measures one of {string.Join(", ", s_modes)}, got '{text}'.");
+            return default;
+        },
+    };
+
+    private readonly Option<BenchShape?> _shape = new("--shape")
+    {
+        Description = "Shape of a model with random weights. [default: demo]",
+        HelpName = $"{string.Join('|', BenchShape.Names)}|L,D,FF,H,KV,E,V",
+        CustomParser = result =>
+        {
+            try
+            {
+                return BenchShape.Parse(result.Tokens[^1].Value);
+            }
+            catch (TillerException e)
+            {
+                result.AddError(e.Message);
+                return null;
+            }
+        },
+    };
+
+    private readonly Option<TensorType?> _type = new("--dtype")
+    {
+        Description = "Stored type of the weights. [default: bf16]",
+        HelpName = "bf16|f16|f32",
+        CustomParser = result =>
+        {
+            switch (result.Tokens[^1].Value)
+            {
+                case "bf16":
+                    return TensorType.BF16;
+                case "f16":
+                    return TensorType.F16;
+                case "f32":
+                    return TensorType.F32;
+                default:
+                    result.AddError($"--dtype must be one of bf16, f16, f32, got '{result.Tokens[^1].Value}'.");
+                    return null;
+            }
+        },
+    };
+
+    private readonly Option<int> _context = OptionKinds.Number(
+        "--context", "Tokens before the one that is decoded, or of the prompt; 0 for 512 when prefilling and 128 otherwise.", 0, n => n >= 0, "a whole number, 0 or more");
+
+    private readonly Option<int> _threads = OptionKinds.Number("--threads", "Threads; 0 for one per processor.", 0, n => n is >= 0 and <= 1024, "a whole number, 0 to 1024");
+    private readonly Option<double> _seconds = OptionKinds.Number("--seconds", "Time for each row.", 3.0, s => s is > 0 and <= 3600, "above 0 and at most 3600");
+    private readonly Option<bool> _markdown = new("--markdown") { Description = "Print a Markdown table." };
+
+    public BenchCommand(Func<BenchRequest, CancellationToken, Task<int>> run)
+        : base("bench", "Time the engine, with random weights of any shape, against ceilings of the machine measured in the same run.")
+    {
+        Add(_mode);
+        Add(_shape);
+        Add(_type);
+        Add(_context);
+        Add(_threads);
+        Add(_seconds);
+        Add(_markdown);
+        Validators.Add(result =>
+        {
+            if (result.GetValue(_markdown) && result.GetValue(Json))
+            {
+                result.AddError("--json and --markdown exclude each other.");
+            }
+        });
+        SetAction((parse, cancellationToken) => run(
+            new BenchRequest
+            {
+                Mode = parse.GetRequiredValue(_mode),
+                Shape = parse.GetValue(_shape) ?? BenchShape.Parse("demo"),
+                Type = parse.GetValue(_type) ?? TensorType.BF16,
+                Context = parse.GetValue(_context) is > 0 and int context ? context : null,
+                Threads = parse.GetValue(_threads),
+                Seconds = parse.GetValue(_seconds),
+                DemoFolder = DemoRun.ModelFolder,
+                Json = parse.GetValue(Json),
+                Markdown = parse.GetValue(_markdown),
+            },
+            cancellationToken));
+    }
+
+    public override string Examples =>
+        """
+          # how close is decoding to the memory's bandwidth, and what does steering cost?
+          tiller bench decode --shape llama-3.2-1b
+          # every stage alone, for machines
+          tiller bench kernels --shape 16,2048,8192,32,8,64,128256 --json
+          # a table for a results file
+          tiller bench fit --markdown
+        """;
+}

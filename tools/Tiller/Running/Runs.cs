@@ -1,0 +1,63 @@
+using Tiller.Checkpoint;
+using Tiller.Model;
+using Tiller.Tool.Commands;
+using Tiller.Tool.Output;
+
+namespace Tiller.Tool.Running;
+
+/// <summary>The commands of tiller with what each runs.</summary>
+internal static class Runs
+{
+    /// <summary>Every command, reading and writing at <paramref name="terminal"/>.</summary>
+    public static IReadOnlyList<TillerCommand> Commands(Terminal terminal) =>
+    [
+        new DemoCommand((request, token) => Task.FromResult(DemoRun.Run(terminal, request, token))),
+        new FitCommand((request, token) => Task.FromResult(FitRun.Run(terminal, request, token))),
+        new SteerCommand((request, token) => SteerRun.Run(terminal, request, token)),
+        new GenerateCommand((request, token) => GenerateRun.Run(terminal, request, token)),
+        new InspectCommand((request, _) => Task.FromResult(InspectRun.Run(terminal, request))),
+        new VerifyCommand((request, token) => Task.FromResult(VerifyRun.Run(terminal, request, token))),
+        new BenchCommand((request, token) => Task.FromResult(BenchRun.Run(terminal, request, token))),
+    ];
+
+    /// <summary>Loads a model with a bar for its bytes, and tells its oddities.</summary>
+    public static LanguageModel Load(Terminal terminal, string directory, CancellationToken cancellationToken)
+    {
+        long total;
+        using (var folder = CheckpointFolder.Open(directory))
+        {
+            total = folder.SizeInBytes;
+        }
+
+        var model = StageBars.Run(terminal, progress => LanguageModel.Load(
+            directory, new LoadOptions { Progress = new Relay<long>(done => progress.Report(new StageProgress("weights", done, total))) }, cancellationToken));
+        foreach (string warning in model.Warnings.Concat(model.Tokenizer.Warnings))
+        {
+            terminal.Error.WriteLine($"tiller: warning: {VisibleText.Of(warning)}");
+        }
+
+        return model;
+    }
+
+    /// <summary>Refuses, before any work, a file that could not be written after it.</summary>
+    /// <exception cref="IOException">The path is a folder, or its folder does not exist.</exception>
+    public static void CheckWritable(string option, string path)
+    {
+        if (Directory.Exists(path))
+        {
+            throw new IOException($"{option} must name a file, but {path} is a folder.");
+        }
+
+        string? folder = Path.GetDirectoryName(Path.GetFullPath(path));
+        if (!Directory.Exists(folder))
+        {
+            throw new DirectoryNotFoundException($"{option} cannot be written: there is no folder {folder}. Create it, or name another.");
+        }
+    }
+}
+
+/// <summary>Calls back on the reporting thread; <see cref="Progress{T}"/> would post to the pool and arrive out of order.</summary>
+internal sealed class Relay<T>(Action<T> report) : IProgress<T>
+{
+    public void Report(T value) => report(value);
+}

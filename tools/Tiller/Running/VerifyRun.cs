@@ -1,0 +1,44 @@
+using Tiller.Model;
+using Tiller.Tool.Commands;
+using Tiller.Tool.Output;
+using Tiller.Tool.Verify;
+
+namespace Tiller.Tool.Running;
+
+/// <summary><c>tiller verify</c>: one row per folder and kind, told as it is known.</summary>
+internal static class VerifyRun
+{
+    public static int Run(Terminal terminal, VerifyRequest request, CancellationToken cancellationToken)
+    {
+        var all = new List<VerificationRow>();
+        foreach (string folder in request.Folders)
+        {
+            int before = all.Count;
+            foreach (var row in Verification.Run(folder, new LoadOptions(), cancellationToken))
+            {
+                if (!request.Json)
+                {
+                    VerifyOutput.WriteRow(terminal, row, first: all.Count == before);
+                }
+
+                all.Add(row);
+            }
+
+            if (all.Count == before)
+            {
+                throw new GoldenException(folder, "holds golden values, but not the part of a checkpoint that they are about: nothing was verified.");
+            }
+        }
+
+        if (request.Json)
+        {
+            VerifyOutput.WriteJson(terminal, all);
+        }
+        else
+        {
+            VerifyOutput.WriteTotal(terminal, all);
+        }
+
+        return all.TrueForAll(row => row.Passed) ? ExitCode.Ok : ExitCode.VerificationFailed;
+    }
+}
