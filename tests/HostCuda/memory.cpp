@@ -1,4 +1,5 @@
-// Device memory: each allocation in its own mapping, its end against 1 MiB that faults (as before it), NaN in every element until written.
+// Device memory: each allocation in its own mapping, its end against 1 MiB that faults (as before it), NaN in
+// every element (of the first 4 MiB) until written.
 // The few bytes before and after it hold a pattern that every launch checks. A freed mapping stays unreadable for a while.
 #include "hostcuda.h"
 #include <cstring>
@@ -9,7 +10,7 @@ using namespace tillerhost;
 
 namespace
 {
-constexpr std::size_t page = 4096, zone = 1 << 20, guardBytes = 64, quarantine = 512;
+constexpr std::size_t page = 4096, zone = 1 << 20, guardBytes = 64, quarantine = 512, poisonedBytes = 4 << 20;
 constexpr unsigned char guardPattern = 0xA5;
 
 struct Allocation
@@ -131,7 +132,7 @@ HOST_CUDA int cuMemAlloc_v2(std::uint64_t* pointer, std::size_t bytes)
     }
     char* const start = first + opened - body;
     std::memset(first, guardPattern, std::size_t(start - first));
-    std::memset(start, 0xFF, bytes);
+    std::memset(start, 0xFF, bytes < poisonedBytes ? bytes : poisonedBytes); // a larger one is a workspace, or weights that are uploaded
     std::memset(start + bytes, guardPattern, body - bytes);
     *pointer = reinterpret_cast<std::uint64_t>(start);
     allocations.emplace(*pointer, Allocation{static_cast<char*>(mapping), mappingBytes, bytes});
