@@ -1,3 +1,5 @@
+using System.Numerics.Tensors;
+
 namespace Tiller.Control;
 
 // Sign convention: α = β − v·x is what the state is short of, and u = K e = α K v is added to the block's output.
@@ -180,6 +182,7 @@ internal sealed class PackedLaw
         C = Array.ConvertAll(terms, i => law.Terms[i].C);
         S = Array.ConvertAll(terms, i => law.Terms[i].S);
         TermSensor = Array.ConvertAll(terms, i => law.Terms[i].Sensor);
+        Lengths = Array.ConvertAll(terms, i => TensorPrimitives.Norm<float>(law.Terms[i].W));
     }
 
     /// <summary>Indices of the m sensors of this block among all of the law's.</summary>
@@ -193,6 +196,9 @@ internal sealed class PackedLaw
 
     /// <summary>Directions moved along // (n, D).</summary>
     public float[] W { get; }
+
+    /// <summary>|w| of each term // (n).</summary>
+    public float[] Lengths { get; }
 
     /// <summary>Open-loop strengths // (n).</summary>
     public float[] C { get; }

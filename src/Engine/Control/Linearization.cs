@@ -162,12 +162,7 @@ internal sealed class Linearization : IDisposable
             for (int j = 0; j < p; j++)
             {
                 _model.Ops.DownloadRow(rows, first + (i * p) + j, _row);
-                double scale = scales[j] / _prompts.Count;
-                var column = result.AsSpan((columns.Start.Value + j) * d, d);
-                for (int e = 0; e < d; e++)
-                {
-                    column[e] += scale * _row[e];
-                }
+                VectorMath.AddScaledWidened(scales[j] / _prompts.Count, _row, result.AsSpan((columns.Start.Value + j) * d, d));
             }
         }
     }

@@ -231,6 +231,7 @@ internal static unsafe class CpuLinear
     }
 
     /// <summary>Each full group of 16: the even elements, then the odd ones.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void SplitEvenOdd(float* x, float* split, int n)
     {
         int i = 0;
@@ -249,6 +250,7 @@ internal static unsafe class CpuLinear
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void DotPart<T>(ref DotJob job, int part)
         where T : struct, IStoredWeight
     {
@@ -511,6 +513,7 @@ internal static unsafe class CpuLinear
     }
 
     /// <summary>Sixteen rows of x turned on their side: packed // (K, 16), zero where there is no row.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void PackPanel(ref TileJob job, int panel)
     {
         float* to = job.Packed + ((nint)panel * TileColumns * job.Inputs);
@@ -537,6 +540,7 @@ internal static unsafe class CpuLinear
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void TilePart<T>(ref TileJob job, int part)
         where T : struct, IStoredWeight
     {
@@ -573,6 +577,7 @@ internal static unsafe class CpuLinear
     }
 
     /// <summary>Rows m .. m+7 of y from sums lying on their side // (outputs, 16), with bias and residual.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void PutTile(ref TileJob job, int m, int begin, float* sums, int outputs)
     {
         float* block = stackalloc float[64];
@@ -618,6 +623,7 @@ internal static unsafe class CpuLinear
         pool.Run((w.Columns + StripeColumns - 1) / StripeColumns, ref job, &StripePart<T>);
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void StripePart<T>(ref TileJob job, int part)
         where T : struct, IStoredWeight
     {
@@ -664,6 +670,7 @@ internal static unsafe class CpuLinear
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Convert<T>(byte* from, float* to, int count)
         where T : struct, IStoredWeight
     {

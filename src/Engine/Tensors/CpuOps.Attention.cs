@@ -1,4 +1,5 @@
 using System.Numerics.Tensors;
+using System.Runtime.CompilerServices;
 using Tiller.Checkpoint;
 
 namespace Tiller.Tensors;
@@ -42,6 +43,7 @@ public sealed unsafe partial class CpuOps
         _pool.Run(parts, ref job, body);
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void AttendGroup(ref AttentionJob job, int part)
     {
         var (c, a) = (job.C, job.A);
@@ -96,6 +98,7 @@ public sealed unsafe partial class CpuOps
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void PullGroup(ref AttentionJob job, int part)
     {
         var (c, a, back) = (job.C, job.A, job.Back);
@@ -147,6 +150,7 @@ public sealed unsafe partial class CpuOps
     }
 
     /// <summary>P_j, and where asked a P_j c_j.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Weights(ModelConfig c, in HeadView view, float* q, float* p, float* slopes)
     {
         int n = view.Length;
@@ -176,6 +180,7 @@ public sealed unsafe partial class CpuOps
     }
 
     /// <summary>b, and where asked M // (E, E) = Σ_j slope_j (v_j − o) k_j', or M', which applies to a row from the right.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Linearise(ModelConfig c, in HeadView view, float* p, float* slopes, float* o, float* m, bool transposed, float* b)
     {
         if (m is not null)
@@ -199,6 +204,7 @@ public sealed unsafe partial class CpuOps
     }
 
     /// <summary>b = slope (v − o).</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Arm(float* v, float* o, float slope, float* b, int size)
     {
         for (int e = 0; e < size; e++)

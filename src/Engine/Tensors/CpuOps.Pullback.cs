@@ -1,4 +1,5 @@
 using System.Numerics.Tensors;
+using System.Runtime.CompilerServices;
 using Tiller.Checkpoint;
 
 namespace Tiller.Tensors;
@@ -62,6 +63,7 @@ public sealed unsafe partial class CpuOps
         PullNorm(job.X.Row(job.Groups.Owner(row)), job.Weight.Row(0), to, d, job.C.NormEpsilon);
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void PullNormAndAdd(ref RowJob job, int row)
     {
         int d = job.C.D;
@@ -71,6 +73,7 @@ public sealed unsafe partial class CpuOps
     }
 
     /// <summary>In place: x̄ = s (z − (z·h) h / n), z = g ∘ ȳ, h = s x.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void PullNorm(float* x, float* g, float* bar, int n, float epsilon)
     {
         float s = InverseRms(x, n, epsilon);
@@ -100,6 +103,7 @@ public sealed unsafe partial class CpuOps
         TensorPrimitives.Multiply(new Span<float>(slopes + f, f), bar, to[f..]);
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void PullRotation(ref RowJob job, int row)
     {
         var (c, a) = (job.C, job.A);

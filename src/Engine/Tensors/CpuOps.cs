@@ -1,4 +1,5 @@
 using System.Numerics.Tensors;
+using System.Runtime.CompilerServices;
 using Tiller.Checkpoint;
 using Tiller.Control;
 
@@ -207,9 +208,11 @@ public sealed unsafe partial class CpuOps : Ops
     private static float InverseRms(float* x, int n, float epsilon) => 1f / MathF.Sqrt((VectorMath.Dot(x, x, n) / n) + epsilon);
 
     /// <summary>y = g ∘ (s x).</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void NormRow(float* x, float* g, float* y, int n, float epsilon) => VectorMath.ScaledProduct(InverseRms(x, n, epsilon), x, g, y, n);
 
     /// <summary>dy = s g ∘ (dx − (dx·h) h / n), h = s x.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void NormTangent(float* x, float* dx, float* g, float* dy, int n, float epsilon)
     {
         float s = InverseRms(x, n, epsilon);
@@ -221,6 +224,7 @@ public sealed unsafe partial class CpuOps : Ops
 
     // ---- queries, keys, values -----------------------------------------------------------------------------------
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void FinishQkv(ref RowJob job, int row)
     {
         var (c, a) = (job.C, job.A);
@@ -251,6 +255,7 @@ public sealed unsafe partial class CpuOps : Ops
     }
 
     // Reads what FinishQkv left for the tangent's value row.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void FinishQkvTangent(ref RowJob job, int tangent)
     {
         var (c, a) = (job.C, job.A);
@@ -278,6 +283,7 @@ public sealed unsafe partial class CpuOps : Ops
     private static float* HeadNorm(ref RowJob job, int h) => (h < job.C.H ? job.W.QueryNorm : job.W.KeyNorm).Row(0);
 
     /// <summary>RoPE: turns each pair (x_e, x_{e+E/2}) by the row's angle, or back.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Rotate(float* x, float* rotation, int half, bool forward)
     {
         for (int e = 0; e < half; e++)
@@ -322,6 +328,7 @@ public sealed unsafe partial class CpuOps : Ops
     }
 
     /// <summary>silu(a) = a σ(a); gelu_tanh(a) = a (1 + t)/2, t = tanh(κ (a + 0.044715 a³)).</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Activate(Activation activation, ReadOnlySpan<float> a, Span<float> y)
     {
         if (activation == Activation.Silu)
@@ -340,6 +347,7 @@ public sealed unsafe partial class CpuOps : Ops
     }
 
     /// <summary>silu' = σ (1 + a (1 − σ)); gelu' = (1 + t)/2 + a (1 − t²) κ (1 + 0.134145 a²)/2.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Slopes(Activation activation, ReadOnlySpan<float> a, Span<float> slopes)
     {
         if (activation == Activation.Silu)
@@ -365,6 +373,7 @@ public sealed unsafe partial class CpuOps : Ops
     // κ = sqrt(2/π)
     private const float Kappa = 0.7978845608028654f;
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void GeluTanhArgument(ReadOnlySpan<float> a, Span<float> y)
     {
         for (int i = 0; i < y.Length; i++)

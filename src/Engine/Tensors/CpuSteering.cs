@@ -67,15 +67,25 @@ internal sealed unsafe class CpuSteering : SteeringState
 
         var law = Law.Packed(k);
         var errors = Errors(slot);
-        var projections = Project(law, x);
-        for (int i = 0; i < law.Sensors.Length; i++)
+        fixed (float* at = x, v = law.V)
         {
-            errors[law.Sensors[i]] = law.Beta[i] - projections[i];
-        }
+            if (law.Sensors.Length == 1)
+            {
+                errors[law.Sensors[0]] = law.Beta[0] - VectorMath.Dot(v, at, x.Length);
+            }
+            else
+            {
+                var projections = Project(law, x);
+                for (int i = 0; i < law.Sensors.Length; i++)
+                {
+                    errors[law.Sensors[i]] = law.Beta[i] - projections[i];
+                }
+            }
 
-        if (law.C.Length > 0)
-        {
-            _stateNorms[(slot * Law.Layers) + k] = TensorPrimitives.Norm(x);
+            if (law.C.Length > 0)
+            {
+                _stateNorms[(slot * Law.Layers) + k] = MathF.Sqrt(VectorMath.Dot(at, at, x.Length));
+            }
         }
     }
 
@@ -85,6 +95,21 @@ internal sealed unsafe class CpuSteering : SteeringState
         var law = Law.Packed(k);
         if (law.C.Length == 0)
         {
+            return;
+        }
+
+        if (law.C.Length == 1 && float.IsPositiveInfinity(Law.MaxEffort))
+        {
+            // u = (c + s α) w, |u| = |c + s α| |w|
+            float strength = Strength(law, 0, Errors(slot));
+            float length = MathF.Abs(strength) * law.Lengths[0];
+            _freeNorms[(slot * Law.Layers) + k] = length;
+            _inputNorms[(slot * Law.Layers) + k] = length;
+            fixed (float* w = law.W, to = y)
+            {
+                VectorMath.AddScaled(strength, w, to, y.Length);
+            }
+
             return;
         }
 
@@ -211,12 +236,15 @@ internal sealed unsafe class CpuSteering : SteeringState
         var strengths = Strengths(law.C.Length);
         for (int i = 0; i < strengths.Length; i++)
         {
-            int sensor = law.TermSensor[i];
-            strengths[i] = sensor < 0 ? law.C[i] : law.C[i] + (law.S[i] * errors[sensor]);
+            strengths[i] = Strength(law, i, errors);
         }
 
         Combine(law, strengths, u);
     }
+
+    /// <summary>c + s α of term i.</summary>
+    private static float Strength(PackedLaw law, int i, ReadOnlySpan<float> errors) =>
+        law.TermSensor[i] < 0 ? law.C[i] : law.C[i] + (law.S[i] * errors[law.TermSensor[i]]);
 
     /// <summary>du = Σ s dα w, before the bound.</summary>
     private void InputTangent(PackedLaw law, ReadOnlySpan<float> errors, Span<float> du)

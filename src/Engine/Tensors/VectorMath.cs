@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
@@ -44,6 +45,30 @@ internal static unsafe class VectorMath
         }
     }
 
+    /// <summary>y += a x, x widened to float64.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void AddScaledWidened(double a, ReadOnlySpan<float> x, Span<double> y)
+    {
+        Debug.Assert(x.Length == y.Length, "vectors of one length");
+        fixed (float* from = x)
+        fixed (double* to = y)
+        {
+            var scale = Vector256.Create(a);
+            int i = 0;
+            for (; i <= x.Length - 8; i += 8)
+            {
+                var (lower, upper) = Vector256.Widen(Vector256.Load(from + i));
+                (Vector256.Load(to + i) + (scale * lower)).Store(to + i);
+                (Vector256.Load(to + i + 4) + (scale * upper)).Store(to + i + 4);
+            }
+
+            for (; i < x.Length; i++)
+            {
+                to[i] += a * from[i];
+            }
+        }
+    }
+
     /// <summary>z = (a x) ∘ y.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void ScaledProduct(float a, float* x, float* y, float* z, int n)
@@ -78,6 +103,7 @@ internal static unsafe class VectorMath
     }
 
     /// <summary>z_j = scale q·k_j for n rows k_j // (n, size).</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void ScaledDots(float scale, float* q, float* keys, int n, int size, float* z)
     {
         int j = 0;
@@ -111,6 +137,7 @@ internal static unsafe class VectorMath
     }
 
     /// <summary>y = Σ_j p_j v_j for n rows v_j // (n, size).</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void WeightedSum(float* p, float* values, int n, int size, float* y)
     {
         int e = 0;
