@@ -1,5 +1,6 @@
 using Tiller.Control;
 using Tiller.Decode;
+using Tiller.Features;
 using Tiller.Model;
 using Tiller.Tensors;
 
@@ -36,7 +37,7 @@ internal static class ExitCode
     {
         OperationCanceledException => Cancelled,
         UsageException or SamplingOptionsException or StopStringsException => Usage,
-        NonFiniteLogitsException or RiccatiException or DeviceMemoryException => Numerical,
+        NonFiniteLogitsException or NonFiniteStateException or RiccatiException or DeviceMemoryException => Numerical,
         TillerException or IOException or UnauthorizedAccessException => BadInput,
         _ => null,
     };

@@ -29,6 +29,7 @@ internal sealed class PromptState : IDisposable
     /// <param name="keepCaches">Keep keys and values: 8 L G E bytes per token.</param>
     /// <param name="done">Told how many prompts have been run.</param>
     /// <param name="cancellationToken">Looked at between blocks.</param>
+    /// <exception cref="NonFiniteStateException">A state is NaN or infinite: the first layer of the first such prompt is named.</exception>
     public static IReadOnlyList<PromptState> Collect(
         LanguageModel model, IReadOnlyList<int[]> prompts, bool keepCaches, IProgress<int>? done, CancellationToken cancellationToken)
     {
@@ -109,6 +110,11 @@ internal sealed class PromptState : IDisposable
             {
                 states[prompt][k] = new float[model.Config.D];
                 model.Ops.DownloadRow(a.X, row, states[prompt][k]);
+                int bad = states[prompt][k].AsSpan().IndexOfAnyExceptInRange(float.MinValue, float.MaxValue);
+                if (bad >= 0)
+                {
+                    throw new NonFiniteStateException(prompt, k, bad, states[prompt][k][bad]);
+                }
             }
         }
     }
