@@ -78,7 +78,7 @@ public sealed class Session : IDisposable
         }
         else
         {
-            using var check = _model.NewSteering(law);
+            _model.CheckLaw(law);
             _steering.Use(law);
         }
     }

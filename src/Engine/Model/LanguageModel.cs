@@ -115,14 +115,21 @@ public sealed class LanguageModel : IDisposable
     /// <summary>An empty cache.</summary>
     internal KvCache NewCache() => new(Ops, Config);
 
-    /// <summary>Readies <paramref name="law"/> for one sequence of this model.</summary>
-    internal SteeringState NewSteering(FeedbackLaw law)
+    /// <summary>Refuses a law made for a model of another shape.</summary>
+    /// <exception cref="ModelMismatchException">L or D differ.</exception>
+    internal void CheckLaw(FeedbackLaw law)
     {
         if (law.Layers != Config.L || law.Width != Config.D)
         {
             throw new ModelMismatchException($"The feedback law is for {law.Layers} layers of width {law.Width}; the model has {Config.L} of width {Config.D}.");
         }
+    }
 
+    /// <summary>Readies <paramref name="law"/> for one sequence of this model.</summary>
+    /// <exception cref="ModelMismatchException">L or D differ.</exception>
+    internal SteeringState NewSteering(FeedbackLaw law)
+    {
+        CheckLaw(law);
         return Ops.NewSteering(law);
     }
 
