@@ -7,7 +7,13 @@ namespace Tiller.Tests.Tool;
 /// <summary>The program as a process of its own.</summary>
 internal static class Program
 {
-    public static Process Start(params string[] args)
+    /// <summary>Makes every kernel take the path of a processor without AVX2, and so slow enough to be watched.</summary>
+    public const string WithoutAvx2 = "DOTNET_EnableAVX2=0";
+
+    public static Process Start(params string[] args) => StartWith(null, args);
+
+    /// <summary>Starts with one more environment variable, NAME=value.</summary>
+    public static Process StartWith(string? variable, params string[] args)
     {
         var start = new ProcessStartInfo(Environment.ProcessPath is { } host && Path.GetFileNameWithoutExtension(host) == "dotnet" ? host : "dotnet")
         {
@@ -16,6 +22,11 @@ internal static class Program
             RedirectStandardOutput = true,
             RedirectStandardError = true,
         };
+        if (variable?.Split('=') is [var name, var value])
+        {
+            start.Environment[name] = value;
+        }
+
         start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "tiller.dll"));
         foreach (string arg in args)
         {
@@ -34,8 +45,8 @@ public class ProgramTests
     public async Task A_signal_cancels_and_leaves_nothing(string signal)
     {
         using var scratch = new Scratch();
-        using var program = Program.Start(
-            "fit", "--model", ToolRun.Model, "--positive", ToolRun.Contrast("topic.positive"), "--negative", ToolRun.Contrast("topic.negative"), "--out", scratch["c.tiller"]);
+        using var program = Program.StartWith(
+            Program.WithoutAvx2, "fit", "--model", ToolRun.Model, "--positive", ToolRun.Contrast("topic.positive"), "--negative", ToolRun.Contrast("topic.negative"), "--out", scratch["c.tiller"]);
         var error = program.StandardError.ReadToEndAsync();
 
         // The program waits for signals once it runs; before that, one would end it unhandled.
@@ -60,7 +71,8 @@ public class ProgramTests
     [Test]
     public async Task Text_arrives_while_it_is_made()
     {
-        using var program = Program.Start("generate", "--model", ToolRun.Model, "--max-tokens", "900", "--temperature", "0.7", "Once upon a time");
+        using var program = Program.StartWith(
+            Program.WithoutAvx2, "generate", "--model", ToolRun.Model, "--max-tokens", "900", "--temperature", "0.7", "Once upon a time");
         char[] first = new char[1];
         int read = await program.StandardOutput.ReadAsync(first);
         bool still = !program.HasExited;
@@ -69,6 +81,24 @@ public class ProgramTests
         await program.WaitForExitAsync();
         Assert.That((read, still, program.ExitCode), Is.EqualTo((1, true, 0)));
         Assert.That(rest, Does.EndWith("\n"));
+    }
+
+    // The 256-bit paths as they are, in halves, and in plain C#; X=1 changes nothing.
+    [TestCase("X=1")]
+    [TestCase(Program.WithoutAvx2)]
+    [TestCase("DOTNET_EnableAVX=0")]
+    [TestCase("DOTNET_EnableHWIntrinsic=0")]
+    public async Task Every_instruction_set_gives_the_golden_values(string variable)
+    {
+        using var program = Program.StartWith(variable, "verify", Repository.Path("tests", "goldens", "qwen2-bf16"), "--json");
+        using var rows = await System.Text.Json.JsonDocument.ParseAsync(program.StandardOutput.BaseStream);
+        await program.WaitForExitAsync();
+        Assert.That(program.ExitCode, Is.Zero);
+        Assert.That(rows.RootElement.GetArrayLength(), Is.GreaterThan(20));
+        foreach (var row in rows.RootElement.EnumerateArray().Where(r => r.GetProperty("kind").GetString() is "hidden states" or "logits"))
+        {
+            Assert.That(row.GetProperty("worst").GetDouble(), Is.LessThan(3e-6), row.ToString());
+        }
     }
 
     [TestCase("a\u001b[2Jb\r\n\tc\u009b\u202ed", "a\\u001B[2Jb\\u000D\n\tc\\u009B\\u202Ed")]
