@@ -51,12 +51,6 @@ internal sealed unsafe class CpuSteering : SteeringState
         _stateNorms.AsSpan(slot * Law.Layers, Law.Layers).CopyTo(stateNorms);
     }
 
-    public override void Reset()
-    {
-        Array.Clear(_errors);
-        Array.Clear(_tangentErrors);
-    }
-
     /// <summary>α = β − v·x for the sensors of block k.</summary>
     public void Sense(int k, int slot, ReadOnlySpan<float> x)
     {

@@ -28,9 +28,6 @@ public sealed class KvCache : IDisposable
     /// <summary>Positions there is room for.</summary>
     public int Capacity { get; private set; }
 
-    /// <summary>Bytes held.</summary>
-    public long SizeInBytes => _memory?.SizeInBytes ?? 0;
-
     /// <summary>Keys of key/value head <paramref name="g"/> at layer <paramref name="k"/> // (Capacity, E).</summary>
     public Floats Keys(int k, int g) => View(k, g);
 

@@ -38,9 +38,6 @@ public abstract class SteeringState : IDisposable
     /// <param name="stateNorms">|x_k| // (L).</param>
     public abstract void ReadEffort(int slot, Span<float> inputNorms, Span<float> stateNorms);
 
-    /// <summary>Forgets all errors, as before the first token.</summary>
-    public abstract void Reset();
-
     /// <inheritdoc/>
     public void Dispose()
     {
