@@ -135,8 +135,19 @@ public sealed class Session : IDisposable
         _rows.Clear();
         _rows.Add(id, Length, _cache, _steering);
         _activations.Reserve(1);
-        Run(cancellationToken);
-        return ReadLogits(1, 0);
+        var logits = new Floats(_logitsOnDevice.Address, 1, _logits.Length);
+        try
+        {
+            _model.Step(_rows, _activations, logits, cancellationToken);
+        }
+        catch (OperationCanceledException)
+        {
+            GiveUp();
+            throw;
+        }
+
+        Advance(1, logits, 0);
+        return _logits;
     }
 
     /// <inheritdoc/>

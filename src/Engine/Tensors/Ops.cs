@@ -26,6 +26,11 @@ public abstract class Ops : IDisposable
     /// <summary>Lets <paramref name="fill"/> write <paramref name="sizeInBytes"/> bytes of device memory, in place where the host can. Thread-safe.</summary>
     public abstract void Fill(nint destination, int sizeInBytes, FillBytes fill);
 
+    /// <summary>Waits until what <see cref="Fill"/> wrote is on the device, and frees what it used on the way.</summary>
+    public virtual void EndFill()
+    {
+    }
+
     /// <summary>Copies from the device to the host, after all stages called so far.</summary>
     public abstract void Download(nint source, Span<byte> destination);
 
@@ -48,6 +53,30 @@ public abstract class Ops : IDisposable
 
     /// <summary>Readies a law for one sequence.</summary>
     public abstract SteeringState NewSteering(FeedbackLaw law);
+
+    /// <summary>Tells the device which rows come: the first call of every pass, before <see cref="Begin"/>.</summary>
+    /// <param name="rows">The batch.</param>
+    /// <param name="a">Has room for its rows.</param>
+    public virtual void Place(RowBatch rows, Activations a)
+    {
+    }
+
+    /// <summary>
+    /// Opens a step that will come again with other tokens: all stages of all blocks and <see cref="Head"/>, on the same buffers. A device
+    /// that recorded it before runs the recording and answers false: nothing is left to do. On true the caller runs the stages and calls
+    /// <see cref="EndStep"/>. Comes after <see cref="Place"/>.
+    /// </summary>
+    /// <param name="rows">The batch.</param>
+    /// <param name="a">Its activations, X where the step starts.</param>
+    /// <param name="logits">Where the step's logits go.</param>
+    public virtual bool BeginStep(RowBatch rows, Activations a, Floats logits) => true;
+
+    /// <summary>Closes what <see cref="BeginStep"/> opened.</summary>
+    /// <param name="a">The activations.</param>
+    /// <param name="complete">Whether every stage was called; false throws the step away.</param>
+    public virtual void EndStep(Activations a, bool complete)
+    {
+    }
 
     /// <summary>Rows' rotations for RoPE, and, where <paramref name="embedding"/> is given, x = scale · embedding[id] for value rows.</summary>
     /// <param name="c">The model's shape.</param>
