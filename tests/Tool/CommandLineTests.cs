@@ -24,6 +24,7 @@ public class CommandLineTests
         Assert.That(run.Request, Is.EqualTo(new FitRequest
         {
             Model = "m",
+            Device = new DeviceRequest(null, 0),
             Positive = "p",
             Negative = "n",
             Out = "o",
@@ -38,10 +39,11 @@ public class CommandLineTests
     [Test]
     public async Task Fit_takes_every_option()
     {
-        string[] options = ["--cost", "feature", "--order", "16", "--setpoint", "affine", "--q", "0", "--r", "1e-3", "--qf", "2.5", "--layers", "3-9", "--calibration", "f", "--json"];
+        string[] options = ["--cost", "feature", "--order", "16", "--setpoint", "affine", "--q", "0", "--r", "1e-3", "--qf", "2.5", "--layers", "3-9", "--calibration", "f", "--device", "cuda:1", "--threads", "3", "--json"];
         Assert.That((await Run([.. s_fit, .. options])).Request, Is.EqualTo(new FitRequest
         {
             Model = "m",
+            Device = new DeviceRequest("cuda:1", 3),
             Positive = "p",
             Negative = "n",
             Out = "o",
@@ -133,11 +135,12 @@ public class CommandLineTests
     public async Task Steer_takes_every_option()
     {
         string[] options = ["--tokens", "all", "--compare", "--trace", "t", "--u-max", "3", "--chat", "--system", "s", "--max-tokens", "7", "--temperature", "0.5", "--top-k", "4"];
-        string[] more = ["--top-p", "0.9", "--min-p", "0.1", "--repetition-penalty", "1.2", "--seed", "18446744073709551615", "--stop", "a", "--stop", "b", "--json"];
+        string[] more = ["--top-p", "0.9", "--min-p", "0.1", "--repetition-penalty", "1.2", "--seed", "18446744073709551615", "--stop", "a", "--stop", "b", "--device", "cpu", "--json"];
         var request = (SteerRequest)(await Run([.. s_steer, .. options, .. more, "p"])).Request!;
         using (Assert.EnterMultipleScope())
         {
             Assert.That((request.Tokens, request.Compare, request.Trace, request.MaxEffort, request.Json), Is.EqualTo((SteeredTokens.All, true, "t", 3f, true)));
+            Assert.That(request.Device, Is.EqualTo(new DeviceRequest("cpu", 0)));
             Assert.That(request.Prompt, Is.EqualTo(new PromptRequest("p", null, true, "s")));
             Assert.That(request.Decoding.MaxTokens, Is.EqualTo(7));
             Assert.That(request.Decoding.Sampling, Is.EqualTo(new SamplingOptions
@@ -285,8 +288,8 @@ public class CommandLineTests
     {
         using (Assert.EnterMultipleScope())
         {
-            Assert.That((await Run(["demo"])).Request, Is.EqualTo(new DemoRequest(DemoTask.Topic, null, null, false)));
-            Assert.That((await Run(["demo", "--task", "refusal", "--json"])).Request, Is.EqualTo(new DemoRequest(DemoTask.Refusal, null, null, true)));
+            Assert.That((await Run(["demo"])).Request, Is.EqualTo(new DemoRequest(DemoTask.Topic, null, null, new DeviceRequest(null, 0), false)));
+            Assert.That((await Run(["demo", "--task", "refusal", "--json"])).Request, Is.EqualTo(new DemoRequest(DemoTask.Refusal, null, null, new DeviceRequest(null, 0), true)));
             Assert.That((await Run(["inspect", "--json", "x"])).Request, Is.EqualTo(new InspectRequest("x", true)));
             Assert.That(((VerifyRequest)(await Run(["verify", "a", "b"])).Request!).Folders, Is.EqualTo(["a", "b"]));
         }

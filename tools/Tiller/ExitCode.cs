@@ -1,6 +1,7 @@
 using Tiller.Control;
 using Tiller.Decode;
 using Tiller.Features;
+using Tiller.Interop;
 using Tiller.Model;
 using Tiller.Tensors;
 
@@ -36,8 +37,9 @@ internal static class ExitCode
     public static int? Of(Exception error) => error switch
     {
         OperationCanceledException => Cancelled,
-        UsageException or SamplingOptionsException or StopStringsException => Usage,
-        NonFiniteLogitsException or NonFiniteStateException or RiccatiException or DeviceMemoryException => Numerical,
+        DeviceUnavailableException => DeviceUnavailable,
+        UsageException or DeviceNameException or SamplingOptionsException or StopStringsException => Usage,
+        NonFiniteLogitsException or NonFiniteStateException or RiccatiException or DeviceMemoryException or CudaException => Numerical,
         TillerException or IOException or UnauthorizedAccessException => BadInput,
         _ => null,
     };

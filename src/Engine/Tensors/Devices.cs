@@ -60,11 +60,11 @@ internal static class Devices
         _ => throw new DeviceNameException(name),
     };
 
-    private static CudaOps OpenCuda(int ordinal, string name)
+    private static Ops OpenCuda(int ordinal, string name)
     {
         try
         {
-            return new CudaOps(ordinal);
+            throw new NotSupportedException();
         }
         catch (CudaException e) when (e is CudaLibraryMissingException or CudaNoDeviceException or CudaDeviceUnavailableException
             or CudaDriverTooOldException or CudaKernelImageException)

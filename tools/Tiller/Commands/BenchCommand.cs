@@ -70,7 +70,7 @@ internal sealed class BenchCommand : TillerCommand
     private readonly Option<int> _context = OptionKinds.Number(
         "--context", "Tokens before the one that is decoded, or of the prompt; 0 for 512 when prefilling and 128 otherwise.", 0, n => n >= 0, "a whole number, 0 or more");
 
-    private readonly Option<int> _threads = OptionKinds.Number("--threads", "Threads; 0 for one per processor.", 0, n => n is >= 0 and <= 1024, "a whole number, 0 to 1024");
+    private readonly Option<int> _threads = DeviceArguments.Threads();
     private readonly Option<double> _seconds = OptionKinds.Number("--seconds", "Time for each row.", 3.0, s => s is > 0 and <= 3600, "above 0 and at most 3600");
     private readonly Option<bool> _markdown = new("--markdown") { Description = "Print a Markdown table." };
 

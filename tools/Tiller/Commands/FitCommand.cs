@@ -8,6 +8,8 @@ internal sealed record FitRequest
 {
     public required string Model { get; init; }
 
+    public required DeviceRequest Device { get; init; }
+
     public required string Positive { get; init; }
 
     public required string Negative { get; init; }
@@ -42,6 +44,7 @@ internal sealed class FitCommand : TillerCommand
     private const string CostRange = "0 to 1e12";
 
     private readonly Option<string> _model = OptionKinds.Model();
+    private readonly DeviceArguments _device = new();
     private readonly Option<string> _positive = OptionKinds.RequiredPath("--positive", "Prompts that show the feature, one a line (text or JSONL).", "FILE");
     private readonly Option<string> _negative = OptionKinds.RequiredPath("--negative", "Prompts that lack it, otherwise alike.", "FILE");
     private readonly Option<string> _out = OptionKinds.RequiredPath("--out", "Controller file to write; replaced whole or not at all.", "FILE");
@@ -89,6 +92,7 @@ internal sealed class FitCommand : TillerCommand
             Add(option);
         }
 
+        _device.AddTo(this);
         SetAction((parse, cancellationToken) => run(Read(parse), cancellationToken));
     }
 
@@ -107,6 +111,7 @@ internal sealed class FitCommand : TillerCommand
     private FitRequest Read(ParseResult parse) => new()
     {
         Model = parse.GetRequiredValue(_model),
+        Device = _device.Read(parse),
         Positive = parse.GetRequiredValue(_positive),
         Negative = parse.GetRequiredValue(_negative),
         Out = parse.GetRequiredValue(_out),

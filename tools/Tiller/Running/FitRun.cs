@@ -14,7 +14,7 @@ internal static class FitRun
         Runs.CheckWritable("--out", request.Out);
         var contrast = ContrastSet.Read(request.Positive, request.Negative);
         var calibration = request.Calibration is null ? null : PromptFile.Read(request.Calibration, cancellationToken);
-        using var model = Runs.Load(terminal, request.Model, cancellationToken);
+        using var model = Runs.Load(terminal, request.Model, request.Device, cancellationToken);
         Check(request, model.Config.L, model.Config.D);
         var options = new FitOptions
         {

@@ -12,7 +12,7 @@ internal static class GenerateRun
     public static async Task<int> Run(Terminal terminal, GenerateRequest request, CancellationToken cancellationToken)
     {
         string prompt = await ReadPrompt(terminal, request.Prompt, cancellationToken);
-        using var model = Runs.Load(terminal, request.Model, cancellationToken);
+        using var model = Runs.Load(terminal, request.Model, request.Device, cancellationToken);
         var options = Options(model, request.Prompt, request.Decoding);
         var plain = Decode(terminal, model, Tokenize(model, request.Prompt, prompt), options, request.Json, cancellationToken);
         if (request.Json)

@@ -21,7 +21,7 @@ internal static class Runs
     ];
 
     /// <summary>Loads a model with a bar for its bytes, and tells its oddities.</summary>
-    public static LanguageModel Load(Terminal terminal, string directory, CancellationToken cancellationToken)
+    public static LanguageModel Load(Terminal terminal, string directory, DeviceRequest device, CancellationToken cancellationToken)
     {
         long total;
         using (var folder = CheckpointFolder.Open(directory))
@@ -30,7 +30,7 @@ internal static class Runs
         }
 
         var model = StageBars.Run(terminal, progress => LanguageModel.Load(
-            directory, new LoadOptions { Progress = new Relay<long>(done => progress.Report(new StageProgress("weights", done, total))) }, cancellationToken));
+            directory, device.ToLoadOptions() with { Progress = new Relay<long>(done => progress.Report(new StageProgress("weights", done, total))) }, cancellationToken));
         foreach (string warning in model.Warnings.Concat(model.Tokenizer.Warnings))
         {
             terminal.Error.WriteLine($"tiller: warning: {VisibleText.Of(warning)}");
