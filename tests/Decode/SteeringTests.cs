@@ -8,7 +8,7 @@ using Tiller.Tests.Model;
 namespace Tiller.Tests.Decode;
 
 /// <summary>What a feedback law does inside the forward pass, and what it must leave alone.</summary>
-public sealed class SteeringTests
+public sealed class SteeringTests(string device) : OnEveryDevice(device)
 {
     [TestCaseSource(typeof(TestModels), nameof(TestModels.Families))]
     public void A_law_without_terms_or_with_zero_directions_is_the_plain_model_bit_for_bit(string family)

@@ -15,6 +15,9 @@ internal static unsafe class HostCuda
     /// <summary>The folder with libcuda.so.1 and the others.</summary>
     public static string Folder => Path.Combine(Build.Value, "lib");
 
+    /// <summary>Whether <see cref="Require"/> has succeeded.</summary>
+    public static bool IsLoaded => Library.IsValueCreated;
+
     public static long LiveAllocations => ((delegate* unmanaged<long>)Export("tillerHostCudaLiveAllocations"))();
 
     public static long Calls => ((delegate* unmanaged<long>)Export("tillerHostCudaCalls"))();
