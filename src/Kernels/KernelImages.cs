@@ -106,12 +106,12 @@ internal sealed class KernelImages
     }
 
     /// <summary>An image of every source that runs on <paramref name="gpu"/>: a cubin before PTX, then the nearest architecture. Null if a source has none.</summary>
-    public IReadOnlyDictionary<string, KernelImage>? Pick(KernelSources sources, KernelArchitecture gpu)
+    public IReadOnlyDictionary<string, KernelImage>? Pick(KernelSources sources, KernelArchitecture gpu, bool ptx)
     {
         var picked = new Dictionary<string, KernelImage>(StringComparer.Ordinal);
         foreach (string source in sources.Files)
         {
-            KernelImage? best = Images.Where(image => image.Source == source && gpu.Runs(image))
+            KernelImage? best = Images.Where(image => image.Source == source && gpu.Runs(image) && (ptx || !image.IsPtx))
                 .OrderBy(image => image.IsPtx)
                 .ThenByDescending(image => (image.Architecture.Only, image.Architecture.Major, image.Architecture.Minor))
                 .FirstOrDefault();

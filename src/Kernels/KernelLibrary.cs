@@ -7,7 +7,7 @@ namespace Tiller.Kernels;
 /// <summary>Where a <see cref="KernelLibrary"/> looks for kernels.</summary>
 public sealed record KernelLibraryOptions
 {
-    /// <summary>Folder of images made ahead of time, which then must fit; "off" for none. Default: TILLER_KERNEL_IMAGES, else kernels/ beside the program, if it fits.</summary>
+    /// <summary>Folder of images made ahead of time, which then must fit; "off" for none; empty for kernels/ beside the program, if it fits. Default: TILLER_KERNEL_IMAGES.</summary>
     public string? ImageFolder { get; init; }
 
     /// <summary>Folder that keeps what NVRTC made; "off" for none. Default: TILLER_KERNEL_CACHE, else tiller/kernels in XDG_CACHE_HOME or ~/.cache.</summary>
@@ -22,7 +22,8 @@ public sealed record KernelLibraryOptions
 
     internal KernelImages? BuiltIn { get; init; } = KernelImages.BuiltIn;
 
-    internal Func<(int Major, int Minor)> CompilerVersion { get; init; } = () => CudaRuntimeCompiler.Version;
+    internal Func<(int Major, int Minor, int[] Architectures)> Compiler { get; init; } =
+        () => (CudaRuntimeCompiler.Version.Major, CudaRuntimeCompiler.Version.Minor, CudaRuntimeCompiler.Architectures);
 }
 
 /// <summary>
@@ -190,8 +191,7 @@ public sealed class KernelLibrary : IDisposable
         }
 
         string architecture = _choice.Architecture.ToString();
-        string version = string.Create(CultureInfo.InvariantCulture, $"{_choice.Compiler.Major}.{_choice.Compiler.Minor}");
-        string name = $"{Path.GetFileNameWithoutExtension(file)}.{architecture}.{_sources.KeyOf(file, [architecture, $"NVRTC {version}", .. s_compilerOptions])}";
+        string name = $"{Path.GetFileNameWithoutExtension(file)}.{architecture}.{_sources.KeyOf(file, [architecture, _choice.Compiler, .. s_compilerOptions])}";
         if (_cache!.Read(name) is { } kept)
         {
             Interlocked.Increment(ref _read);
