@@ -262,13 +262,13 @@ public class CommandLineTests
     public async Task Root_help_teaches_commands_and_exit_codes()
     {
         var run = await Run(["--help"]);
-        string[] taught = ["demo", "fit", "steer", "generate", "inspect", "verify", "Exit codes:", "130", "NO_COLOR", "tiller fit --model"];
+        string[] taught = ["demo", "fit", "steer", "generate", "inspect", "verify", "devices", "Exit codes:", "130", "NO_COLOR", "tiller fit --model"];
         Assert.That(run.Code, Is.Zero);
         Assert.That(taught, Has.All.Matches<string>(t => run.Output.Contains(t!, StringComparison.Ordinal)));
     }
 
     [Test]
-    public async Task The_examples_of_every_command_parse([Values("demo", "fit", "steer", "generate", "inspect", "verify")] string name)
+    public async Task The_examples_of_every_command_parse([Values("demo", "fit", "steer", "generate", "inspect", "verify", "devices")] string name)
     {
         var help = await Run([name, "--help"]);
         Assert.That((help.Code, help.Request), Is.EqualTo((0, (object?)null)));
@@ -320,7 +320,7 @@ public class CommandLineTests
         }
 
         TillerCommand[] commands =
-            [new DemoCommand(Take), new FitCommand(Take), new SteerCommand(Take), new GenerateCommand(Take), new InspectCommand(Take), new VerifyCommand(Take)];
+            [new DemoCommand(Take), new FitCommand(Take), new SteerCommand(Take), new GenerateCommand(Take), new InspectCommand(Take), new VerifyCommand(Take), new DevicesCommand(Take)];
         using var output = new StringWriter { NewLine = "\n" };
         using var error = new StringWriter { NewLine = "\n" };
         var terminal = new Terminal(new MemoryStream(Encoding.UTF8.GetBytes(input)), inputIsTerminal: false, output, outputIsLive: false, error, errorIsLive: false);

@@ -18,6 +18,7 @@ internal static class Runs
         new InspectCommand((request, _) => Task.FromResult(InspectRun.Run(terminal, request))),
         new VerifyCommand((request, token) => Task.FromResult(VerifyRun.Run(terminal, request, token))),
         new BenchCommand((request, token) => Task.FromResult(BenchRun.Run(terminal, request, token))),
+        new DevicesCommand((request, _) => Task.FromResult(DevicesRun.Run(terminal, request))),
     ];
 
     /// <summary>Loads a model with a bar for its bytes, and tells its oddities.</summary>
