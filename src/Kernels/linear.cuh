@@ -109,18 +109,24 @@ template <class W, int R> struct TillerDots
     // w // (outputs, columns). The block's outputs start at `first`; wide: rows of w start at multiples of 16 bytes.
     __device__ __forceinline__ void start(const void* w, int outputs, int columns, int first, int parts, bool wide)
     {
+        const int own = int(threadIdx.x) / 32 / parts * tillerDotOutputs;
+        // A row too many is computed again and never stored.
+        start(w, columns, parts, wide, first + own < outputs, [&](int j) { return tillerMin(first + j, outputs - 1); });
+    }
+
+    // The same for any choice of rows: output j of the block is row rowOf(j) of w. `live`: this warp has outputs.
+    template <class RowOf> __device__ __forceinline__ void start(const void* w, int columns, int parts, bool wide, bool live, RowOf rowOf)
+    {
         const int warp = int(threadIdx.x) / 32;
         this->columns = columns;
         this->parts = parts;
         this->wide = wide;
+        this->live = live;
         at = warp % parts * tillerDotStep;
-        const int own = first + warp / parts * tillerDotOutputs;
-        live = own < outputs;
         TILLER_UNROLL
         for (int o = 0; o < tillerDotOutputs; o++)
         {
-            const int row = tillerMin(own + o, outputs - 1); // a row too many is computed again and never stored
-            weights[o] = static_cast<const unsigned char*>(w) + (long long)row * columns * W::size;
+            weights[o] = static_cast<const unsigned char*>(w) + (long long)rowOf(warp / parts * tillerDotOutputs + o) * columns * W::size;
             TILLER_UNROLL
             for (int m = 0; m < R; m++) { sums[m][o] = 0; }
         }

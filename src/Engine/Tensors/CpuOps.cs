@@ -78,7 +78,7 @@ public sealed unsafe partial class CpuOps : Ops
         Project(c, a.Heads, w.Output, w.PostAttentionNorm, a.RawAttention, rows, a, a.X, a.R);
 
     /// <inheritdoc/>
-    public override void NormGateUp(ModelConfig c, BlockWeights w, RowBatch rows, Activations a)
+    public override void NormGateUp(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a)
     {
         Norm(c, rows, a.R, w.FeedForwardNorm, a.Normed);
         Linear(a.Normed, w.GateUp, default, rows, default, a.GateUp);

@@ -11,7 +11,7 @@ internal sealed partial class CudaOps
         // The first stage of a pullback: the groups are the same in those that follow.
         var placed = (CudaGroups)(y.OnDevice ??= new CudaGroups(this));
         placed.Place(groups);
-        Table(a).ReserveScratch(PullScratchInBytes(c, Table(a), groups));
+        Table(a).ReserveScratch(Math.Max(LinearScratchInBytes(c, groups.Total), AttentionKernels.PullScratchInBytes(Shape(c, 0), rows.Values, groups.Total, Most(groups), Table(a).Longest)));
         PullProject(c, w.Down, w.PostFeedForwardNorm, a.RawFeedForward, a, groups, y, y.Gated);
     }
 
@@ -20,7 +20,7 @@ internal sealed partial class CudaOps
     {
         lock (_launching)
         {
-            _gate.Pull(_stream, a.GateUp.Address, Groups(y).Owners, groups.Total, y.Gated.Address, y.GateUp.Address, c.F, (int)c.Activation);
+            _gate.Pull(_stream, a.GateUp.Address, Groups(y).Owners, groups.Total, y.Gated.Address, y.GateUp.Address, c.F, Activation(c));
             PullNormed(c, w.GateUp, y.GateUp, w.FeedForwardNorm, a.R, a, groups, y);
         }
     }

@@ -24,6 +24,7 @@ internal sealed partial class CudaOps : Ops
     private readonly SteerKernels _steer;
     private readonly HeadKernels _head;
     private readonly LinearKernels _linear;
+    private readonly DecodeKernels _decode;
     private readonly AttentionKernels _attention;
 
     // Held while launching: another thread's work must not fall into a stage's scratch, nor into a recording.
@@ -49,6 +50,7 @@ internal sealed partial class CudaOps : Ops
             _steer = new SteerKernels(_library.Get);
             _head = new HeadKernels(_library.Get);
             _linear = new LinearKernels(_library.Get, _blas);
+            _decode = new DecodeKernels(_library.Get);
             _attention = new AttentionKernels(_library.Get);
         }
         catch
@@ -59,7 +61,7 @@ internal sealed partial class CudaOps : Ops
     }
 
     /// <inheritdoc/>
-    public override string Device => $"cuda:{_context.Device.Ordinal} ({_context.Device.Name}, {_library.Origin})";
+    public override string Device => Name;
 
     /// <inheritdoc/>
     public override DeviceBuffer Allocate(long sizeInBytes)
@@ -163,6 +165,10 @@ internal sealed partial class CudaOps : Ops
         var table = (CudaRows)(a.OnDevice ??= new CudaRows(this));
         table.Place(rows);
         table.ReserveScratch(ScratchInBytes(a.Config, table));
+        if (rows.AnySteered && table.IsFew && !a.Config.PostNorms)
+        {
+            table.ReserveInputs(a.Config.D);
+        }
     }
 
     /// <inheritdoc/>
@@ -185,13 +191,26 @@ internal sealed partial class CudaOps : Ops
         var table = Table(a);
         lock (_launching)
         {
-            if (rows.AnySteered)
+            if (table.IsFew)
             {
-                _steer.Sense(_stream, table.Rows, table.Values, table.Owners, table.Tangents, a.X.Address, k, c.D);
+                _decode.NormQkv(_stream, table.Few(rows), a.X.Address, w.AttentionNorm.Address, c.NormEpsilon, Weights(w.Qkv), w.QkvBias.Address,
+                    c.QkNorm ? 0 : a.Rotation.Address, a.Qkv.Address, c.H, c.G, c.E, k);
+                if (!c.QkNorm)
+                {
+                    return;
+                }
+            }
+            else
+            {
+                if (rows.AnySteered)
+                {
+                    _steer.Sense(_stream, table.Rows, table.Values, table.Owners, table.Tangents, a.X.Address, k, c.D);
+                }
+
+                Norm(c, table, a.X, w.AttentionNorm, a.Normed);
+                Linear(table, a.Normed, w.Qkv, a.Qkv, bias: w.QkvBias);
             }
 
-            Norm(c, table, a.X, w.AttentionNorm, a.Normed);
-            Linear(table, a.Normed, w.Qkv, a.Qkv, bias: w.QkvBias);
             _qkv.Finish(_stream, table.Rows, table.Values, table.Owners, table.Tangents, a.Qkv.Address, a.RawQk.Address, a.Rotation.Address,
                 w.QueryNorm.Address, w.KeyNorm.Address, c.NormEpsilon, c.H, c.G, c.E, k);
         }
@@ -218,24 +237,41 @@ internal sealed partial class CudaOps : Ops
         Project(c, a, a.Heads, w.Output, w.PostAttentionNorm, a.RawAttention, a.X, a.R);
 
     /// <inheritdoc/>
-    public override void NormGateUp(ModelConfig c, BlockWeights w, RowBatch rows, Activations a)
+    public override void NormGateUp(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a)
     {
         var table = Table(a);
         lock (_launching)
         {
+            if (table.IsFew)
+            {
+                _decode.NormGateUp(_stream, table.Few(rows), a.R.Address, w.FeedForwardNorm.Address, c.NormEpsilon, Weights(w.GateUp), a.GateUp.Address,
+                    a.Gated.Address, table.Inputs, Activation(c), k);
+                return;
+            }
+
             Norm(c, table, a.R, w.FeedForwardNorm, a.Normed);
             Linear(table, a.Normed, w.GateUp, a.GateUp);
-            _gate.Forward(_stream, a.GateUp.Address, table.Values, table.Owners, table.Tangents, a.Gated.Address, c.F, (int)c.Activation);
+            _gate.Forward(_stream, a.GateUp.Address, table.Values, table.Owners, table.Tangents, a.Gated.Address, c.F, Activation(c));
         }
     }
 
     /// <inheritdoc/>
     public override void ProjectDown(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a)
     {
+        var table = Table(a);
+        if (rows.AnySteered && table.Inputs != 0)
+        {
+            lock (_launching)
+            {
+                _decode.ProjectDown(_stream, table.Few(rows), a.Gated.Address, Weights(w.Down), a.R.Address, table.Inputs, a.Y.Address);
+            }
+
+            return;
+        }
+
         Project(c, a, a.Gated, w.Down, w.PostFeedForwardNorm, a.RawFeedForward, a.R, a.Y);
         if (rows.AnySteered)
         {
-            var table = Table(a);
             lock (_launching)
             {
                 _steer.Act(_stream, table.Rows, table.Values, table.Owners, table.Tangents, a.Y.Address, k, c.D);
@@ -291,14 +327,22 @@ internal sealed partial class CudaOps : Ops
         _ => WeightType.BF16,
     }, w.Rows, w.Columns);
 
+    private static GateActivation Activation(ModelConfig c) => c.Activation == Checkpoint.Activation.Silu ? GateActivation.Silu : GateActivation.GeluTanh;
+
     private static AttentionShape Shape(ModelConfig c, int k) => new(k, c.H, c.G, c.E, c.AttentionScale, c.AttentionSoftCap, c.Windows[k]);
 
-    private static long ScratchInBytes(ModelConfig c, CudaRows rows)
+    private long ScratchInBytes(ModelConfig c, CudaRows rows) =>
+        Math.Max(LinearScratchInBytes(c, rows.Values + rows.Tangents), AttentionKernels.ScratchInBytes(Shape(c, 0), rows.Values, rows.Tangents, rows.MostTangents, rows.Longest));
+
+    private long LinearScratchInBytes(ModelConfig c, int rows)
     {
-        int total = rows.Values + rows.Tangents;
-        int widest = Math.Max(Math.Max((c.H + (2 * c.G)) * c.E, 2 * c.F), Math.Max(c.V, c.D));
-        long linear = LinearKernels.ScratchInBytes(total, Math.Max(Math.Max(c.D, c.F), c.H * c.E), widest);
-        return Math.Max(linear, AttentionKernels.ScratchInBytes(Shape(c, 0), rows.Values, rows.Tangents, rows.MostTangents, rows.Longest));
+        long most = 0;
+        foreach (var (outputs, inputs) in (ReadOnlySpan<(int, int)>)[((c.H + (2 * c.G)) * c.E, c.D), (c.D, c.H * c.E), (2 * c.F, c.D), (c.D, c.F), (c.V, c.D)])
+        {
+            most = Math.Max(most, _linear.ScratchInBytes(rows, new WeightMatrix(0, WeightType.BF16, outputs, inputs)));
+        }
+
+        return most;
     }
 
     private void Norm(ModelConfig c, CudaRows table, Floats x, Floats weight, Floats y) =>

@@ -16,6 +16,7 @@ internal sealed class CudaRows : IDisposable
     private byte[] _table = [];
     private DeviceBuffer? _onDevice;
     private DeviceBuffer? _scratch;
+    private DeviceBuffer? _inputs;
 
     public CudaRows(CudaOps ops) => _ops = ops;
 
@@ -39,6 +40,12 @@ internal sealed class CudaRows : IDisposable
 
     /// <summary>Whether the rows are consecutive tokens of one sequence.</summary>
     public bool OneSequence { get; private set; }
+
+    /// <summary>Whether the rows are few enough for the fused kernels of decoding.</summary>
+    public bool IsFew => Values + Tangents <= LinearKernels.FewRows;
+
+    /// <summary>u_k of steered rows on their way from stage 4 to stage 5 // (rows, D); 0 where stage 5 forms them.</summary>
+    public nint Inputs => IsFew && _inputs is not null ? _inputs.Address : 0;
 
     /// <summary>Scratch of a stage.</summary>
     public nint Scratch => _scratch!.Address;
@@ -92,6 +99,12 @@ internal sealed class CudaRows : IDisposable
         _ops.Upload(_table.AsSpan(0, sizeInBytes), _onDevice.Address);
     }
 
+    /// <summary>The rows as the fused kernels take them.</summary>
+    public DecodeRows Few(RowBatch rows) => new(Rows, Owners, Values, Tangents, rows.AnySteered);
+
+    /// <summary>Makes room for <see cref="Inputs"/>, once: it is as large for any few rows.</summary>
+    public void ReserveInputs(int width) => _inputs ??= _ops.Allocate(4L * LinearKernels.FewRows * width);
+
     /// <summary>Makes room for a stage's scratch; recorded steps are forgotten when it has to grow.</summary>
     public void ReserveScratch(long sizeInBytes)
     {
@@ -136,6 +149,7 @@ internal sealed class CudaRows : IDisposable
         Forget();
         _onDevice?.Dispose();
         _scratch?.Dispose();
+        _inputs?.Dispose();
     }
 
     private void Forget()

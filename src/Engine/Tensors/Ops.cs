@@ -95,8 +95,8 @@ public abstract class Ops : IDisposable
     /// <summary>Stage 3: output projection, post-norm where there is one, residual: R = X + ….</summary>
     public abstract void ProjectOutput(ModelConfig c, BlockWeights w, RowBatch rows, Activations a);
 
-    /// <summary>Stage 4: norm, gate and up, activation, into <see cref="Activations.Gated"/>.</summary>
-    public abstract void NormGateUp(ModelConfig c, BlockWeights w, RowBatch rows, Activations a);
+    /// <summary>Stage 4: norm, gate and up, activation, into <see cref="Activations.Gated"/>; a device may form the terms of block k here.</summary>
+    public abstract void NormGateUp(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a);
 
     /// <summary>Stage 5: down projection, post-norm where there is one, residual, terms of block k: Y = R + … + u_k.</summary>
     public abstract void ProjectDown(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a);
