@@ -5,5 +5,11 @@ namespace Tiller.Tests;
 public sealed class DefaultDevice
 {
     [OneTimeSetUp]
-    public void Choose() => Environment.SetEnvironmentVariable("TILLER_DEVICE", Environment.GetEnvironmentVariable("TILLER_DEVICE") ?? "cpu");
+    public void Choose()
+    {
+        Environment.SetEnvironmentVariable("TILLER_DEVICE", Environment.GetEnvironmentVariable("TILLER_DEVICE") ?? "cpu");
+
+        // The user's cache of kernels is not for tests.
+        Environment.SetEnvironmentVariable("TILLER_KERNEL_CACHE", Environment.GetEnvironmentVariable("TILLER_KERNEL_CACHE") ?? "off");
+    }
 }

@@ -42,7 +42,7 @@ internal sealed partial class CudaOps : Ops
             _stream = new CudaStream(_context);
             _library = new KernelLibrary(_context);
             _library.LoadAll();
-            _blas = CudaBlasLt.TryCreate(_context);
+            _blas = OpenBlas(_context);
             _embed = new EmbedKernels(_library.Get);
             _norm = new NormKernels(_library.Get);
             _qkv = new QkvKernels(_library.Get);
@@ -307,6 +307,19 @@ internal sealed partial class CudaOps : Ops
     }
 
     private string Name => $"cuda:{_context.Device.Ordinal} ({_context.Device.Name})";
+
+    // Without the library wide batches go through the kernels here.
+    private static CudaBlasLt? OpenBlas(PrimaryContext context)
+    {
+        try
+        {
+            return new CudaBlasLt(context);
+        }
+        catch (CudaLibraryMissingException)
+        {
+            return null;
+        }
+    }
 
     // Called by the constructor too, when only some of them are there.
     private void Release()
