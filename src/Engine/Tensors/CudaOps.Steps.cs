@@ -1,4 +1,4 @@
-using Tiller.Interop;
+using Tiller.Kernels;
 
 namespace Tiller.Tensors;
 
@@ -6,8 +6,8 @@ namespace Tiller.Tensors;
 // caches, laws) is in tables on the device; what a recording depends on is its CudaStepKey.
 internal sealed partial class CudaOps
 {
-    // More rows are a prefill, which does not come again.
-    private const int MostRows = 512;
+    // More rows are a prefill, which does not come again; and the library's first product of a shape may not be captured.
+    private const int MostRows = LinearKernels.LibraryRows - 1;
 
     private CudaStepKey _recording;
 
@@ -32,7 +32,6 @@ internal sealed partial class CudaOps
                 return false;
             }
 
-            _linear.Prepare(table.Values + table.Tangents);
             _stream.BeginCapture();
             _recording = key;
             return true;
