@@ -147,7 +147,7 @@ public class LinearTests : HostCudaTest
             identity[(i * K) + i] = 1;
         }
 
-        float[] x = new float[N * K], values = [float.MaxValue, -3.4e38f, 1.0039062f, -1e-30f, 1e-40f, 0, 7, 1 / 3f];
+        float[] x = new float[N * K], values = [3.4e38f, -3.4e38f, 1.0039062f, -1e-30f, 1e-40f, 0, 7, 1 / 3f];
         values.CopyTo(x, 0);
         float[] y = job.Run(x, N, identity, WeightType.BF16, K, K, transposed: false);
         for (int i = 0; i < K; i++)
