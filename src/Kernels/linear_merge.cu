@@ -1,7 +1,7 @@
 // What is left of a linear map once its products are summed in parts: y = Σ_s partial_s (+ bias) (+ residual), parts in turn, and
 // what a library's product is added to: y = residual + bias.
 //
-// Grid: (chunks of 256 columns, rows), 256 threads, a number each. No shared memory. Bytes: 4 (parts + 1) for each number.
+// Grid: (rows, chunks of 256 columns), 256 threads, a number each. No shared memory. Bytes: 4 (parts + 1) for each number.
 #include "platform.cuh"
 
 struct TillerLinearMerge
@@ -16,7 +16,7 @@ struct TillerLinearMerge
 
 extern "C" __global__ void __launch_bounds__(256) tillerLinearMerge(const TillerLinearMerge p)
 {
-    const int column = int(blockIdx.x * 256 + threadIdx.x), row = int(blockIdx.y);
+    const int column = int(blockIdx.y * 256 + threadIdx.x), row = int(blockIdx.x);
     const bool own = column < p.columns;
     const bool biased = own && p.bias && row < p.biasedRows;
     float sum = 0;

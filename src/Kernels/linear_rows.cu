@@ -1,5 +1,5 @@
-// y = x W' and x = y W for 9 to 128 rows on the tensor cores: W // (N, K) bf16, the activations as high + low bf16 panels
-// (linear_split.cu), FP32 sums. Below "outputs" are the rows of W (its columns when transposed), "depth" is what is summed over.
+// y = x W' and x = y W for 9 to 128 rows on the tensor cores: W // (N, K) bf16, K % 8 == 0, the activations as high + low bf16
+// panels (linear_split.cu), FP32 sums. Below "outputs" are the rows of W (its columns when transposed), "depth" is what is summed over.
 //
 // Grid: (tiles of 256 outputs, parts of the depth), 256 threads. A warp owns 32 outputs, two mma tiles of 16, and all M rows: W is
 // read once, straight into registers, four blocks of 32 depths ahead (two for more than 64 rows): 64 KiB on their way in a block.
@@ -24,7 +24,6 @@ struct TillerLinearRows
     int tiles;             // of eight rows, an even number
     int chunk;             // blocks of 32 depths staged at a time, a multiple of those in flight
     int biasedRows;
-    int wide;              // W's rows start at multiples of 16 bytes (transposed: 8)
 };
 
 // What a lane holds of W in a block of 32 depths: 16 words.
@@ -32,15 +31,14 @@ struct TillerForward
 {
     uint4 row[4];     // depths 8 c .. 8 c + 7 of the outputs 4 g .. 4 g + 3
 
-    __device__ __forceinline__ void load(const unsigned short* w, int output, int outputs, int at, int depth, bool wide, bool wanted)
+    __device__ __forceinline__ void load(const unsigned short* w, int output, int outputs, int at, int depth, bool wanted)
     {
-        const int k = at + int(threadIdx.x) % 4 * 8, left = wanted ? depth - k : 0;
+        const int k = at + int(threadIdx.x) % 4 * 8;
         TILLER_UNROLL
         for (int i = 0; i < 4; i++)
         {
-            const unsigned short* p = w + (long long)tillerMin(output + i, outputs - 1) * depth + k;
-            if (wide) { row[i] = tillerLoad16(p, left > 0); }
-            else { row[i] = {tillerPair16(p, left), tillerPair16(p + 2, left - 2), tillerPair16(p + 4, left - 4), tillerPair16(p + 6, left - 6)}; }
+            // an output too many is computed again and never stored
+            row[i] = tillerLoad16(w + (long long)tillerMin(output + i, outputs - 1) * depth + k, wanted && k < depth);
         }
     }
     // The fragment of mma tile i (outputs 4 g + 2 i and + 1 as its rows g and g + 8) at half j of the block.
@@ -56,16 +54,13 @@ struct TillerTransposed
 {
     uint2 row[8];     // outputs 4 g .. 4 g + 3 at the depths 8 c .. 8 c + 7
 
-    __device__ __forceinline__ void load(const unsigned short* w, int output, int outputs, int at, int depth, bool wide, bool wanted)
+    __device__ __forceinline__ void load(const unsigned short* w, int output, int outputs, int at, int depth, bool wanted)
     {
         const int n = at + int(threadIdx.x) % 4 * 8;
         TILLER_UNROLL
         for (int i = 0; i < 8; i++)
         {
-            const unsigned short* p = w + (long long)(n + i) * outputs + output;
-            const int left = wanted && n + i < depth ? outputs - output : 0;
-            if (wide) { row[i] = tillerLoad8(p, left > 0); }
-            else { row[i] = {tillerPair16(p, left), tillerPair16(p + 2, left - 2)}; }
+            row[i] = tillerLoad8(w + (long long)(n + i) * outputs + output, wanted && n + i < depth && output < outputs);
         }
     }
     __device__ __forceinline__ void fragment(int i, int j, unsigned (&a)[4]) const
@@ -80,7 +75,8 @@ struct TillerTransposed
 };
 
 // Pair: two mma tiles of rows, so that four sums are on their way at a time. panel: of the first, at this lane.
-template <class Weights> static __device__ __forceinline__ void tillerLinearPair(const Weights& w, const uint4* panel, float (&s0)[4], float (&s1)[4], float (&t0)[4], float (&t1)[4])
+template <class Weights> static __device__ __forceinline__ void tillerLinearPair(
+    const Weights& w, const uint4* panel, float (&s0)[4], float (&s1)[4], float (&t0)[4], float (&t1)[4])
 {
     const uint4 x[2] = {panel[0], panel[32]}, z[2] = {panel[64], panel[96]};
     TILLER_UNROLL
@@ -114,7 +110,7 @@ template <class Weights, int tiles, int ahead> static __device__ __forceinline__
 
     Weights next[ahead];
     TILLER_UNROLL
-    for (int i = 0; i < ahead; i++) { next[i].load(w, output, p.outputs, (begin + i) * 32, p.depth, p.wide != 0, live && begin + i < end); }
+    for (int i = 0; i < ahead; i++) { next[i].load(w, output, p.outputs, (begin + i) * 32, p.depth, live && begin + i < end); }
     float sums[2][tiles][4];
     TILLER_UNROLL
     for (int i = 0; i < 8 * tiles; i++) { sums[i / (4 * tiles)][i / 4 % tiles][i % 4] = 0; }
@@ -151,7 +147,7 @@ template <class Weights, int tiles, int ahead> static __device__ __forceinline__
                 const int b = first + i;
                 if (b >= stop) { continue; }
                 const Weights now = next[i];
-                next[i].load(w, output, p.outputs, (b + ahead) * 32, p.depth, p.wide != 0, b + ahead < end);
+                next[i].load(w, output, p.outputs, (b + ahead) * 32, p.depth, b + ahead < end);
                 const uint4* panel = staged + buffer * chunk + (b - at) * block + lane;
                 TILLER_UNROLL
                 for (int t = 0; t < tiles; t += 2)
@@ -200,14 +196,21 @@ template <class Weights, int tiles, int ahead> static __device__ __forceinline__
 }
 
 #define TILLER_LINEAR_ROWS(name, Weights, tiles, ahead)                                                                              \
-    extern "C" __global__ void __launch_bounds__(256, 1) name(const TillerLinearRows p) { tillerLinearRows<Weights, tiles, ahead>(p); } \
-    TILLER_KERNEL(name)
+    extern "C" __global__ void __launch_bounds__(256, 1) name(const TillerLinearRows p) { tillerLinearRows<Weights, tiles, ahead>(p); }
 
 TILLER_LINEAR_ROWS(tillerLinearRows16, TillerForward, 2, 4)
+TILLER_KERNEL(tillerLinearRows16)
 TILLER_LINEAR_ROWS(tillerLinearRows32, TillerForward, 4, 4)
+TILLER_KERNEL(tillerLinearRows32)
 TILLER_LINEAR_ROWS(tillerLinearRows64, TillerForward, 8, 4)
+TILLER_KERNEL(tillerLinearRows64)
 TILLER_LINEAR_ROWS(tillerLinearRows128, TillerForward, 16, 2)
+TILLER_KERNEL(tillerLinearRows128)
 TILLER_LINEAR_ROWS(tillerLinearRowsTransposed16, TillerTransposed, 2, 4)
+TILLER_KERNEL(tillerLinearRowsTransposed16)
 TILLER_LINEAR_ROWS(tillerLinearRowsTransposed32, TillerTransposed, 4, 4)
+TILLER_KERNEL(tillerLinearRowsTransposed32)
 TILLER_LINEAR_ROWS(tillerLinearRowsTransposed64, TillerTransposed, 8, 4)
+TILLER_KERNEL(tillerLinearRowsTransposed64)
 TILLER_LINEAR_ROWS(tillerLinearRowsTransposed128, TillerTransposed, 16, 2)
+TILLER_KERNEL(tillerLinearRowsTransposed128)
