@@ -1,4 +1,4 @@
-using System.Runtime.InteropServices;
+using System.Numerics;
 using Tiller.Interop;
 
 namespace Tiller.Kernels;
@@ -39,11 +39,7 @@ public sealed class AttentionKernels
     /// <summary>Largest H/G.</summary>
     public const int MaxHeadsPerGroup = 16;
 
-    private const int MaxChunks = 32;          // and the least positions of one: attention.cuh
-    private const int Counters = 4096;         // of a module
-    private const int TangentsPerLaunch = 128; // streamed ones; bounds the scratch
     private const int FewestTiledRows = 16;
-    private const long PartialInBytes = 64L << 20;
     private const int MaxGridZ = 65535;
 
     private readonly CudaKernel[] _attend;
@@ -98,7 +94,7 @@ public sealed class AttentionKernels
         }
 
         AttentionShape whole = shape with { Window = 0 };
-        return Math.Max(ForwardPlan(whole, values, longest).End, TangentPlan(whole, values, tangents, mostTangents, longest).End);
+        return Math.Max(AttentionPlan.Forward(whole, values, longest).End, AttentionPlan.Tangents(whole, values, tangents, mostTangents, longest).End);
     }
 
     /// <summary>o = Σ_j P_j v_j for every value row and head.</summary>
@@ -113,8 +109,8 @@ public sealed class AttentionKernels
     /// <param name="scratch"><see cref="ScratchInBytes"/>.</param>
     public void Forward(CudaStream stream, in AttentionShape shape, nint rows, int values, int longest, bool oneSequence, nint qkv, nint heads, nint scratch)
     {
-        Plan plan = ForwardPlan(shape, values, longest);
-        AttentionParameters p = Parameters(shape, plan, rows, values, qkv, heads, scratch);
+        AttentionPlan plan = AttentionPlan.Forward(shape, values, longest);
+        var p = new AttentionParameters(shape, plan, rows, values, qkv, heads, scratch);
         if (oneSequence && values >= FewestTiledRows)
         {
             int tile = shape.E > 128 ? 32 : 64;
@@ -123,7 +119,7 @@ public sealed class AttentionKernels
         }
 
         int perGroup = shape.H / shape.G, most = shape.E % 4 != 0 || perGroup > 4 ? 8 : perGroup == 3 ? 4 : perGroup;
-        CudaKernel kernel = shape.E % 4 != 0 ? _attendAny : _attend[System.Numerics.BitOperations.Log2((uint)most)];
+        CudaKernel kernel = shape.E % 4 != 0 ? _attendAny : _attend[BitOperations.Log2((uint)most)];
         int groups = shape.G * ((perGroup + most - 1) / most);
         for (p.First = 0; p.First < values; p.First += plan.RowsPerLaunch)
         {
@@ -147,8 +143,8 @@ public sealed class AttentionKernels
         CudaStream stream, in AttentionShape shape, nint rows, int values, nint owners, int tangents, int mostTangents, int longest, nint qkv, nint heads,
         nint scratch)
     {
-        Plan plan = TangentPlan(shape, values, tangents, mostTangents, longest);
-        AttentionParameters p = Parameters(shape, plan, rows, values, qkv, heads, scratch);
+        AttentionPlan plan = AttentionPlan.Tangents(shape, values, tangents, mostTangents, longest);
+        var p = new AttentionParameters(shape, plan, rows, values, qkv, heads, scratch);
         (p.Owners, p.Tangents) = (owners, tangents);
         Linearise(stream, shape, plan, p, mostTangents, _push, _pushDense);
     }
@@ -172,8 +168,8 @@ public sealed class AttentionKernels
         CudaStream stream, in AttentionShape shape, nint rows, int values, nint groupBegin, nint owners, int count, int mostRows, int longest, nint qkv,
         nint heads, nint headsBar, nint qkvBar, nint scratch)
     {
-        Plan plan = TangentPlan(shape, values, count, mostRows, longest);
-        AttentionParameters p = Parameters(shape, plan, rows, values, qkv, heads, scratch);
+        AttentionPlan plan = AttentionPlan.Tangents(shape, values, count, mostRows, longest);
+        var p = new AttentionParameters(shape, plan, rows, values, qkv, heads, scratch);
         (p.Owners, p.Tangents, p.GroupBegin, p.HeadsBar, p.QkvBar, p.Pull) = (owners, count, groupBegin, headsBar, qkvBar, 1);
         Linearise(stream, shape, plan, p, mostRows, _pull, _pullDense);
         if (count > 0)
@@ -183,9 +179,9 @@ public sealed class AttentionKernels
     }
 
     // Scores, then M and its rows for value rows with E/2 tangents or more, and streamed keys and values for the others.
-    private void Linearise(CudaStream stream, in AttentionShape shape, in Plan plan, AttentionParameters p, int most, CudaKernel[] few, CudaKernel many)
+    private void Linearise(CudaStream stream, in AttentionShape shape, AttentionPlan plan, AttentionParameters p, int most, CudaKernel[] few, CudaKernel many)
     {
-        int tangents = p.Tangents, dense = DenseFrom(shape);
+        int tangents = p.Tangents, dense = AttentionPlan.DenseFrom(shape);
         if (tangents == 0)
         {
             return;
@@ -216,8 +212,6 @@ public sealed class AttentionKernels
         }
     }
 
-    private static int DenseFrom(in AttentionShape shape) => Math.Max(1, shape.E / 2);
-
     private static int Bucket(int headSize) => headSize <= 64 ? 0 : headSize <= 128 ? 1 : 2;
 
     // float4s from one line of a tile to the next.
@@ -233,115 +227,5 @@ public sealed class AttentionKernels
     {
         int rows = headSize > 128 ? 16 : 32;
         return (16 * (rows + 64) * TileStride(headSize)) + (4 * rows * 36);
-    }
-
-    private static int Visible(in AttentionShape shape, int longest) => shape.Window > 0 ? Math.Min(longest, shape.Window) : longest;
-
-    // No row has more chunks: c >= 32 positions each, and c >= n/32.
-    private static int ChunksOf(int visible) => Math.Min(MaxChunks, (visible + 31) / 32);
-
-    private static Plan ForwardPlan(in AttentionShape shape, int values, int longest)
-    {
-        int visible = Visible(shape, longest), chunks = ChunksOf(visible), groups = shape.G * (((shape.H / shape.G) + 7) / 8);
-        long perRow = 4L * shape.H * chunks * (shape.E + 2), allowed = Math.Max(perRow, PartialInBytes);
-        int rows = (int)Math.Clamp(allowed / perRow, 1, Math.Max(1, Math.Min(values, Counters / groups)));
-        var plan = new Plan { Visible = visible, Chunks = chunks, RowsPerLaunch = rows };
-        plan.Stats = plan.Add(8L * rows * shape.H * chunks);
-        plan.Partial = plan.Add(4L * rows * shape.H * chunks * shape.E);
-        plan.End = Math.Min(perRow * values, allowed) + 512; // a bound that grows with rows and lengths
-        return plan;
-    }
-
-    private static Plan TangentPlan(in AttentionShape shape, int values, int tangents, int most, int longest)
-    {
-        int visible = Visible(shape, longest), chunks = ChunksOf(visible), dense = DenseFrom(shape);
-        int rows = Math.Max(1, Math.Min(TangentsPerLaunch, Counters / shape.G));
-        var plan = new Plan { Visible = visible, Chunks = chunks, RowsPerLaunch = rows, ZStride = (visible + 3) / 4 * 4 };
-        long lines = (long)Math.Min(values, tangents) * shape.H;
-        plan.Stats = plan.Add(8 * lines * chunks);
-        plan.Z = plan.Add(4 * lines * plan.ZStride);
-        plan.M = plan.Add(most >= dense ? 4L * (tangents / dense) * shape.H * shape.E * shape.E : 0);
-        // The last tangent of a launch may stand for as many as a tile holds.
-        long streamed = (long)(Math.Min(rows, tangents) + 32) * shape.H * chunks;
-        plan.Partial = plan.Add(16 * streamed * ((shape.E + 3) / 4));
-        plan.PartialTotals = plan.Add(4 * streamed);
-        return plan;
-    }
-
-    private static AttentionParameters Parameters(in AttentionShape shape, in Plan plan, nint rows, int values, nint qkv, nint heads, nint scratch) => new()
-    {
-        Rows = rows,
-        Qkv = qkv,
-        Heads = heads,
-        Partial = scratch + (nint)plan.Partial,
-        PartialTotals = scratch + (nint)plan.PartialTotals,
-        Stats = scratch + (nint)plan.Stats,
-        Z = scratch + (nint)plan.Z,
-        M = scratch + (nint)plan.M,
-        Layer = shape.Layer,
-        H = shape.H,
-        G = shape.G,
-        E = shape.E,
-        Scale = shape.Scale,
-        SoftCap = shape.SoftCap,
-        Window = shape.Window,
-        Values = values,
-        Bound = plan.Visible,
-        ChunkBound = plan.Chunks,
-        ZStride = plan.ZStride,
-    };
-
-    /// <summary>Offsets of a stage's scratch, in bytes, and how its launches are cut.</summary>
-    private struct Plan
-    {
-        public int Visible;
-        public int Chunks;
-        public int RowsPerLaunch;
-        public int ZStride;
-        public long Stats;
-        public long Z;
-        public long M;
-        public long Partial;
-        public long PartialTotals;
-        public long End;
-
-        public long Add(long sizeInBytes)
-        {
-            long at = End;
-            End += (sizeInBytes + 255) / 256 * 256;
-            return at;
-        }
-    }
-
-    /// <summary>TillerAttention of attention.cuh.</summary>
-    [StructLayout(LayoutKind.Sequential)]
-    private struct AttentionParameters
-    {
-        public nint Rows;
-        public nint Owners;
-        public nint GroupBegin;
-        public nint Qkv;
-        public nint Heads;
-        public nint HeadsBar;
-        public nint QkvBar;
-        public nint Partial;
-        public nint PartialTotals;
-        public nint Stats;
-        public nint Z;
-        public nint M;
-        public int Layer;
-        public int H;
-        public int G;
-        public int E;
-        public float Scale;
-        public float SoftCap;
-        public int Window;
-        public int Values;
-        public int Tangents;
-        public int First;
-        public int Bound;
-        public int ChunkBound;
-        public int ZStride;
-        public int Pull;
     }
 }

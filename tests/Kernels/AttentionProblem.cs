@@ -3,7 +3,7 @@ using Tiller.Kernels;
 namespace Tiller.Tests.Kernels;
 
 /// <summary>A row of a problem: it stands at position Length - 1 and has so many tangents.</summary>
-internal readonly record struct AttentionRow(int Length, int Tangents = 0);
+public readonly record struct AttentionRow(int Length, int Tangents = 0);
 
 /// <summary>
 /// Random rows, caches and cotangents, and what attention makes of them, in float64 and written from MATH.md §9. The pushforward is not
