@@ -161,7 +161,7 @@ public sealed unsafe class HeadKernels
         }
     }
 
-    private void Pick(CudaStream stream, in HeadParameters p, int rows)
+    private void Pick(CudaStream stream, HeadParameters p, int rows)
     {
         _scan.Launch(new CudaLaunch(checked(rows * p.Chunks), 1, 1, 256, Programmatic: true), stream, p);
         _pick.Launch(new CudaLaunch(rows, 1, 1, 256, Programmatic: true), stream, p);

@@ -169,10 +169,10 @@ public sealed class LinearKernels
         return parts > 1 ? parts * Bytes(rows, outputs) : 0;
     }
 
-    private static bool IsWide(in WeightMatrix w) => (long)w.Columns * (w.Type == WeightType.F32 ? 4 : 2) % 16 == 0 && w.Address % 16 == 0;
+    internal static bool IsWide(in WeightMatrix w) => (long)w.Columns * (w.Type == WeightType.F32 ? 4 : 2) % 16 == 0 && w.Address % 16 == 0;
 
     // The instance with room for so many rows, of 1, 2, 4 and 8.
-    private static int Instance(WeightType type, int rows) => (4 * (int)type) + (rows <= 1 ? 0 : rows <= 2 ? 1 : rows <= 4 ? 2 : 3);
+    internal static int Instance(WeightType type, int rows) => (4 * (int)type) + (rows <= 1 ? 0 : rows <= 2 ? 1 : rows <= 4 ? 2 : 3);
 
     private void Few(CudaStream stream, nint x, int rows, in WeightMatrix w, in Ending end)
     {

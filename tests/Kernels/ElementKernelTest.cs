@@ -32,12 +32,13 @@ public abstract unsafe class ElementKernelTest : HostCudaTest
         Context?.Dispose();
     }
 
-    /// <summary>A launcher over the kernels of one source.</summary>
-    protected T Load<T>(string source, Func<Func<string, CudaKernel>, T> launcher)
+    /// <summary>A launcher over the kernels of some sources.</summary>
+    protected T Load<T>(Func<Func<string, CudaKernel>, T> launcher, params string[] sources)
     {
-        CudaModule module = HostCuda.LoadKernels(Context, source);
-        _owned.Add(module);
-        return launcher(module.GetKernel);
+        (string Text, CudaModule Module)[] modules =
+            [.. sources.Select(name => (File.ReadAllText(Repository.Path("src", "Kernels", name)), HostCuda.LoadKernels(Context, name)))];
+        _owned.AddRange(modules.Select(m => m.Module));
+        return launcher(name => modules.First(m => m.Text.Contains($" {name}(", StringComparison.Ordinal)).Module.GetKernel(name));
     }
 
     protected nint Send<T>(params T[] values)

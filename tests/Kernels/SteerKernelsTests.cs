@@ -25,7 +25,7 @@ public class SteerKernelsTests : ElementKernelTest
         FeedbackLaw[] laws = [NewLaw(D, D, [1, 0, 9], [1, 0, 3], bound), NewLaw(D + 50, D, [5, 2, 1], [2, 1, 7], float.PositiveInfinity)];
         CpuSteering[] cpu = [.. laws.Select(law => new CpuSteering(law))];
         OnDevice[] device = [.. laws.Select(law => Ready(law, slots: 2, Owners.Length))];
-        var kernels = Load("steer.cu", k => new SteerKernels(k));
+        var kernels = Load(k => new SteerKernels(k), "steer.cu");
         nint rows = Rows(device), owners = Send(Owners);
         int values = LawOf.Length, total = values + Owners.Length;
         for (int k = 0; k < L; k++)
@@ -83,7 +83,7 @@ public class SteerKernelsTests : ElementKernelTest
     [TestCase(1e30f, 4097)]
     public void TheBoundHoldsToTheLastBit(float bound, int D)
     {
-        var kernels = Load("steer.cu", k => new SteerKernels(k));
+        var kernels = Load(k => new SteerKernels(k), "steer.cu");
         for (int seed = 0; seed < 8; seed++)
         {
             // A strength that makes u from far below to far above the bound.
@@ -111,7 +111,7 @@ public class SteerKernelsTests : ElementKernelTest
         var law = NewLaw(5, D, [3, 2, 1], [Terms, 1, 1], 11f);
         var cpu = new CpuSteering(law);
         var device = Ready(law, 1, 1);
-        var kernels = Load("steer.cu", k => new SteerKernels(k));
+        var kernels = Load(k => new SteerKernels(k), "steer.cu");
         float[] x = Normal(6, 2 * D), y = Normal(7, 2 * D);
         nint rows = Send(new DeviceRow { Steering = device.Address, EndTangent = 1 }), owners = Send(0), output = Send(y);
         kernels.Sense(Stream, rows, 1, owners, 1, Send(x), 0, D);
@@ -130,7 +130,7 @@ public class SteerKernelsTests : ElementKernelTest
     {
         const int D = 260;
         var law = NewLaw(9, D, [5, 1, 1], [3, 1, 1], 4f);
-        var kernels = Load("steer.cu", k => new SteerKernels(k));
+        var kernels = Load(k => new SteerKernels(k), "steer.cu");
         float[] x = Normal(8, 2 * D), y = Normal(9, 2 * D);
         float[] Run(int before)
         {

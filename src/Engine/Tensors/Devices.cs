@@ -60,11 +60,11 @@ internal static class Devices
         _ => throw new DeviceNameException(name),
     };
 
-    private static Ops OpenCuda(int ordinal, string name)
+    private static CudaOps OpenCuda(int ordinal, string name)
     {
         try
         {
-            throw new NotSupportedException();
+            return new CudaOps(ordinal);
         }
         catch (CudaException e) when (e is CudaLibraryMissingException or CudaNoDeviceException or CudaDeviceUnavailableException
             or CudaDriverTooOldException or CudaKernelImageException)
