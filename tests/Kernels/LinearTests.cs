@@ -45,8 +45,9 @@ public class LinearTests : HostCudaTest
         using var job = new LinearJob();
         foreach ((int n, int k) in s_splitSizes)
         {
+            // A number alone is split to within 2^-17; a sum of many comes nearer.
             job.CheckForward(rows, n, k, WeightType.BF16, BySplit);
-            job.CheckTransposed(rows, n, k, WeightType.BF16, BySplit);
+            job.CheckTransposed(rows, n, k, WeightType.BF16, n == 1 ? 1 / 131072.0 : BySplit);
         }
     }
 
