@@ -6,7 +6,7 @@ namespace Tiller.Tests.Kernels;
 /// <summary>Linear maps on the host CUDA against sums in double.</summary>
 public class LinearTests : HostCudaTest
 {
-    private const double ByFma = 2e-6, BySplit = 5e-6; // relative to the norm of a row
+    private const double ByFma = 2e-6, BySplit = 5e-6; // relative to the norm of the result; a row may have twice that
 
     private static readonly int[] s_fewRows = [1, 2, 3, 5, 8], s_manyRows = [9, 31, 32, 33, 64, 127, 128, 129, 300];
 
@@ -45,9 +45,8 @@ public class LinearTests : HostCudaTest
         using var job = new LinearJob();
         foreach ((int n, int k) in s_splitSizes)
         {
-            // A number alone is split to within 2^-17; a sum of many comes nearer.
             job.CheckForward(rows, n, k, WeightType.BF16, BySplit);
-            job.CheckTransposed(rows, n, k, WeightType.BF16, n == 1 ? 1 / 131072.0 : BySplit);
+            job.CheckTransposed(rows, n, k, WeightType.BF16, BySplit);
         }
     }
 
