@@ -23,6 +23,8 @@ internal sealed class LinearJob : IDisposable
 
     public int Plans => blas!.PlanCount;
 
+    public long ScratchInBytes(int rows, WeightMatrix w) => kernels.ScratchInBytes(rows, w);
+
     public static float[] Numbers(int count, int seed)
     {
         var random = new Random(seed);

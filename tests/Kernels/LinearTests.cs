@@ -160,6 +160,35 @@ public class LinearTests : HostCudaTest
         Assert.That(job.Run(x, N, [1, 0, 0, 0, 0, 0, 0, 0], WeightType.BF16, 1, K, transposed: false)[1], Is.EqualTo(float.PositiveInfinity));
     }
 
+    [TestCase(WeightType.BF16, 2048, 8192)]
+    [TestCase(WeightType.BF16, 31, 33)]
+    [TestCase(WeightType.F16, 1030, 40)]
+    public void ScratchForManyRowsServesFewer(WeightType type, int n, int k)
+    {
+        using var job = new LinearJob(library: true);
+        int[] rows = [0, 1, 2, 8, 9, 16, 17, 64, 65, 128, 129, 255, 256, 1000];
+        long[] bytes = [.. rows.Select(count => job.ScratchInBytes(count, new WeightMatrix(0, type, n, k)))];
+        Assert.That(bytes, Is.Ordered);
+        Assert.That(bytes[^1], Is.GreaterThan(0));
+    }
+
+    // Shapes of Llama-3.2-1B and Llama-3-8B: what a part costs in idle multiprocessors and in sums written and read again.
+    [TestCase(2048, 2048)]
+    [TestCase(8192, 2048)]
+    [TestCase(2048, 8192)]
+    [TestCase(4096, 4096)]
+    [TestCase(14336, 4096)]
+    [TestCase(4096, 14336)]
+    [TestCase(128256, 2048)]
+    public void PartsKeepMostMultiprocessorsBusy(int outputs, int depth)
+    {
+        int blocks = LinearShape.RowsParts(outputs, depth) * LinearShape.Divide(outputs, LinearShape.RowsTile);
+        int rounds = LinearShape.Divide(blocks, LinearShape.Multiprocessors);
+        Assert.That((double)blocks / (rounds * LinearShape.Multiprocessors), Is.GreaterThan(0.9));
+        int fewBlocks = LinearShape.Divide(outputs, 32 / LinearShape.FewParts(outputs, depth));
+        Assert.That(fewBlocks, Is.GreaterThanOrEqualTo(1.9 * LinearShape.Multiprocessors));
+    }
+
     [TestCase(3, false)]
     [TestCase(33, false)]
     [TestCase(256, true)]
