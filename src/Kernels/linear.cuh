@@ -210,7 +210,8 @@ template <class W, int R> struct TillerDots
 static __device__ __forceinline__ float4 tillerFour(const float* row, int k, int columns)
 {
     if (columns % 4 == 0) { return k < columns ? *reinterpret_cast<const float4*>(row + k) : float4{0, 0, 0, 0}; }
-    return {k < columns ? row[k] : 0.0f, k + 1 < columns ? row[k + 1] : 0.0f, k + 2 < columns ? row[k + 2] : 0.0f, k + 3 < columns ? row[k + 3] : 0.0f};
+    return {k < columns ? row[k] : 0.0f, k + 1 < columns ? row[k + 1] : 0.0f, k + 2 < columns ? row[k + 2] : 0.0f,
+            k + 3 < columns ? row[k + 3] : 0.0f};
 }
 
 // Fills the columns [begin, end) of R rows of a chunk from four(m, k), which gives zero beyond the rows' end. Eight loads on their way.
