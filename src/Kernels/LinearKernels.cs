@@ -266,7 +266,8 @@ public sealed class LinearKernels
         {
             // Column-major: Y' (N, M) = W (N, K) X' (K, M).
             blas!.Matmul(CublasOperation.Transpose, CublasOperation.NonTranspose, w.Rows, rows, w.Columns, 1, w.Address, w.Columns,
-                scratch + (low * (Bytes(rows, w.Columns) / 2)), w.Columns, CudaDataType.R16BF, low > 0 || prepared ? 1 : 0, end.Y, w.Rows, CudaDataType.R32F, stream);
+                scratch + (low * (Bytes(rows, w.Columns) / 2)), w.Columns, CudaDataType.R16BF, low > 0 || prepared ? 1 : 0, end.Y, w.Rows,
+                CudaDataType.R32F, stream);
         }
     }
 

@@ -6,7 +6,7 @@
 // Order of a sum: a lane's weights as they come, the lanes in a fixed tree, the parts in turn. It depends on the shape of W alone,
 // hence a row's bits are the same whatever the other rows are and however many there are.
 //
-// A kernel does, in this order (tillerDotRows below; a fused one brings its own `stage` and `epilogue`):
+// A kernel does, in this order (tillerDotRows below; a fused one brings its own `stage`, `ready` and `epilogue`):
 //   TillerDots d; d.start(...)      first weights on their way; W does not depend on the kernel before
 //   tillerWaitForPredecessor()
 //   for each chunk of columns: stage x into shared memory, barrier, d.accumulate, barrier
@@ -216,32 +216,47 @@ template <class W, int R> struct TillerDots
 static __device__ __forceinline__ float4 tillerFour(const float* row, int k, int columns)
 {
     if (columns % 4 == 0) { return k < columns ? *reinterpret_cast<const float4*>(row + k) : float4{0, 0, 0, 0}; }
-    return {k < columns ? row[k] : 0.0f, k + 1 < columns ? row[k + 1] : 0.0f, k + 2 < columns ? row[k + 2] : 0.0f, k + 3 < columns ? row[k + 3] : 0.0f};
+    return {k < columns ? row[k] : 0.0f, k + 1 < columns ? row[k + 1] : 0.0f, k + 2 < columns ? row[k + 2] : 0.0f,
+            k + 3 < columns ? row[k + 3] : 0.0f};
 }
 
-// Fills the columns [begin, end) of R rows of a chunk from four(m, k), which gives zero beyond the rows' end.
+// Fills the columns [begin, end) of R rows of a chunk from four(m, k), which gives zero beyond the rows' end. Eight loads on their way.
 template <class W, int R, class Four> static __device__ __forceinline__ void tillerStage(float* x, int chunk, int begin, int end, Four four)
 {
-    TILLER_UNROLL
-    for (int m = 0; m < R; m++)
+    constexpr int batch = 8 / R;
+    for (int k = begin + 4 * int(threadIdx.x); k < end; k += batch * 4 * tillerDotThreads)
     {
-        for (int k = begin + 4 * int(threadIdx.x); k < end; k += 4 * tillerDotThreads)
+        float4 v[batch][R];
+        TILLER_UNROLL
+        for (int i = 0; i < batch * R; i++)
         {
-            *reinterpret_cast<float4*>(x + m * chunk + W::slot(k - begin)) = four(m, k);
+            const int at = k + i / R * 4 * tillerDotThreads;
+            v[i / R][i % R] = at < end ? four(i % R, at) : float4{0, 0, 0, 0};
+        }
+        TILLER_UNROLL
+        for (int i = 0; i < batch * R; i++)
+        {
+            const int at = k + i / R * 4 * tillerDotThreads;
+            if (at < end) { *reinterpret_cast<float4*>(x + i % R * chunk + W::slot(at - begin)) = v[i / R][i % R]; }
         }
     }
 }
 
-// One block of y = x W'. stage(x, chunk, begin, end) fills a chunk; epilogue(m, n, sum) gets each row and output in one thread.
-template <class W, int R, class Stage, class Epilogue>
-static __device__ __forceinline__ void tillerDotRows(const void* w, int outputs, int columns, int parts, bool wide, int tile, Stage stage, Epilogue epilogue)
+// One block of y = x W'. Row m and output n end in one thread: ready(m, n) is called in it before the sums, to fetch what it will add,
+// epilogue(m, n, sum) after. stage(x, chunk, begin, end) fills a chunk, with all threads.
+template <class W, int R, class Stage, class Ready, class Epilogue>
+static __device__ __forceinline__ void tillerDotRows(
+    const void* w, int outputs, int columns, int parts, bool wide, int tile, Stage stage, Ready ready, Epilogue epilogue)
 {
     TILLER_DYNAMIC_SHARED(float, x);
     __shared__ float scratch[32 * R];
     const int block = 32 / parts, first = tile * block, chunk = tillerDotChunk(R, columns);
+    const int m = int(threadIdx.x) / block, n = first + int(threadIdx.x) % block; // R * block <= 256
+    const bool own = m < R && n < outputs;
     TillerDots<W, R> dots;
     dots.start(w, outputs, columns, first, parts, wide);
     tillerWaitForPredecessor();
+    if (own) { ready(m, n); }
     for (int begin = 0; begin < columns; begin += chunk)
     {
         const int end = tillerMin(begin + chunk, (columns + tillerDotStep - 1) / tillerDotStep * tillerDotStep);
@@ -252,8 +267,5 @@ static __device__ __forceinline__ void tillerDotRows(const void* w, int outputs,
         dots.accumulate(x, chunk, begin, end);
     }
     dots.finish(scratch);
-    for (int i = int(threadIdx.x); i < R * block; i += tillerDotThreads)
-    {
-        if (first + i % block < outputs) { epilogue(i / block, first + i % block, dots.sumOf(scratch, i / block, i % block)); }
-    }
+    if (own) { epilogue(m, n, dots.sumOf(scratch, m, n - first)); }
 }

@@ -27,14 +27,17 @@ template <class W, int R> static __device__ __forceinline__ void tillerLinearFew
         return m < rows ? tillerFour(p.x + (long long)(group + m) * p.columns, k, p.columns) : float4{0, 0, 0, 0};
     };
     const auto stage = [&](float* x, int chunk, int begin, int end) { tillerStage<W, R>(x, chunk, begin, end, four); };
+    float bias = 0, residual = 0;
+    const auto ready = [&](int m, int n)
+    {
+        if (p.bias && group + m < p.biasedRows) { bias = p.bias[n]; }
+        if (p.residual && m < rows) { residual = p.residual[(long long)(group + m) * p.outputs + n]; }
+    };
     const auto store = [&](int m, int n, float sum)
     {
-        if (m >= rows) { return; }
-        const long long at = (long long)(group + m) * p.outputs + n;
-        if (p.bias && group + m < p.biasedRows) { sum += p.bias[n]; }
-        p.y[at] = p.residual ? p.residual[at] + sum : sum;
+        if (m < rows) { p.y[(long long)(group + m) * p.outputs + n] = residual + (sum + bias); }
     };
-    tillerDotRows<W, R>(p.w, p.outputs, p.columns, p.parts, p.wide != 0, int(blockIdx.y), stage, store);
+    tillerDotRows<W, R>(p.w, p.outputs, p.columns, p.parts, p.wide != 0, int(blockIdx.y), stage, ready, store);
 }
 
 // `blocks` on a multiprocessor: 128 registers for two, which eight rows of f32 exceed.

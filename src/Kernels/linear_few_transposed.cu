@@ -38,10 +38,22 @@ template <class W, int R> static __device__ __forceinline__ void tillerLinearFew
         next[i] = tillerLoadEight<W>(weights + n * stride, column, n < count ? p.columns : 0, p.wide != 0);
     }
     tillerWaitForPredecessor();
-    for (int i = int(threadIdx.x); i < count * R; i += tillerDotThreads)
+    constexpr int batch = 8 / R; // eight loads on their way
+    for (int begin = int(threadIdx.x); begin < count; begin += batch * tillerDotThreads)
     {
-        const int m = i / count, n = i % count;
-        y[n * R + m] = m < p.rows ? p.y[(long long)m * p.outputs + first + n] : 0.0f;
+        float v[batch][R];
+        TILLER_UNROLL
+        for (int i = 0; i < batch * R; i++)
+        {
+            const int n = begin + i / R * tillerDotThreads, m = i % R;
+            v[i / R][m] = n < count && m < p.rows ? p.y[(long long)m * p.outputs + first + n] : 0.0f;
+        }
+        TILLER_UNROLL
+        for (int i = 0; i < batch * R; i++)
+        {
+            const int n = begin + i / R * tillerDotThreads;
+            if (n < count) { y[n * R + i % R] = v[i / R][i % R]; }
+        }
     }
     __syncthreads();
     tillerReleaseSuccessor();

@@ -6,7 +6,7 @@ namespace Tiller.Tests.Kernels;
 /// <summary>Linear maps on the host CUDA against sums in double.</summary>
 public class LinearTests : HostCudaTest
 {
-    private const double ByFma = 2e-6, BySplit = 5e-6; // relative to the norm of a row
+    private const double ByFma = 2e-6, BySplit = 5e-6; // relative to the norm of the result; a row may have twice that
 
     private static readonly int[] s_fewRows = [1, 2, 3, 5, 8], s_manyRows = [9, 31, 32, 33, 64, 127, 128, 129, 300];
 
@@ -160,6 +160,35 @@ public class LinearTests : HostCudaTest
         Assert.That(job.Run(x, N, [1, 0, 0, 0, 0, 0, 0, 0], WeightType.BF16, 1, K, transposed: false)[1], Is.EqualTo(float.PositiveInfinity));
     }
 
+    [TestCase(WeightType.BF16, 2048, 8192)]
+    [TestCase(WeightType.BF16, 31, 40)]
+    [TestCase(WeightType.F16, 1030, 40)]
+    public void ScratchForManyRowsServesFewer(WeightType type, int n, int k)
+    {
+        using var job = new LinearJob(library: true);
+        int[] rows = [0, 1, 2, 8, 9, 16, 17, 64, 65, 128, 129, 255, 256, 1000];
+        long[] bytes = [.. rows.Select(count => job.ScratchInBytes(count, new WeightMatrix(0, type, n, k)))];
+        Assert.That(bytes, Is.Ordered);
+        Assert.That(bytes[^1], Is.GreaterThan(0));
+    }
+
+    // Shapes of Llama-3.2-1B and Llama-3-8B: what a part costs in idle multiprocessors and in sums written and read again.
+    [TestCase(2048, 2048)]
+    [TestCase(8192, 2048)]
+    [TestCase(2048, 8192)]
+    [TestCase(4096, 4096)]
+    [TestCase(14336, 4096)]
+    [TestCase(4096, 14336)]
+    [TestCase(128256, 2048)]
+    public void PartsKeepMostMultiprocessorsBusy(int outputs, int depth)
+    {
+        int blocks = LinearShape.RowsParts(outputs, depth) * LinearShape.Divide(outputs, LinearShape.RowsTile);
+        int rounds = LinearShape.Divide(blocks, LinearShape.Multiprocessors);
+        Assert.That((double)blocks / (rounds * LinearShape.Multiprocessors), Is.GreaterThan(0.9));
+        int fewBlocks = LinearShape.Divide(outputs, 32 / LinearShape.FewParts(outputs, depth));
+        Assert.That(fewBlocks, Is.GreaterThanOrEqualTo(1.9 * LinearShape.Multiprocessors));
+    }
+
     [TestCase(3, false)]
     [TestCase(33, false)]
     [TestCase(256, true)]
@@ -168,7 +197,8 @@ public class LinearTests : HostCudaTest
         const int N = 40, K = 1032;
         using var job = new LinearJob(library);
         float[] weights = LinearJob.Weights(WeightType.BF16, N, K), x = LinearJob.Numbers(rows * K, 5), y = LinearJob.Numbers(rows * N, 6);
-        float[] forward = job.Run(x, rows, weights, WeightType.BF16, N, K, transposed: false), transposed = job.Run(y, rows, weights, WeightType.BF16, N, K, transposed: true);
+        float[] forward = job.Run(x, rows, weights, WeightType.BF16, N, K, transposed: false);
+        float[] transposed = job.Run(y, rows, weights, WeightType.BF16, N, K, transposed: true);
         Assert.That(job.RunCaptured(x, y, rows, weights, N, K), Is.EqualTo((forward, transposed)));
     }
 }
