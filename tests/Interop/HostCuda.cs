@@ -112,6 +112,15 @@ internal static unsafe class HostCuda
             }
         }
     }
+
+    /// <summary>Compiles and loads one of the engine's kernel sources.</summary>
+    public static CudaModule LoadKernels(PrimaryContext context, string name)
+    {
+        string source = File.ReadAllText(Repository.Path("src", "Kernels", name));
+        var headers = Directory.EnumerateFiles(Repository.Path("src", "Kernels"), "*.cuh")
+            .ToDictionary(file => Path.GetFileName(file), File.ReadAllText, StringComparer.Ordinal);
+        return new CudaModule(context, CudaRuntimeCompiler.Compile(name, source, headers, "sm_90").Image, name);
+    }
 }
 
 /// <summary>A test on the host CUDA: starts from a fresh device and leaves nothing alive on it.</summary>
