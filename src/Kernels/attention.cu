@@ -7,7 +7,7 @@
 //   at the end         key lanes add up through shared memory; max, Σ and o of the chunk go to scratch, and the block that arrives last
 //                      adds the chunks in order: the counter orders nobody's sums. A row of one chunk is written directly.
 //
-// Bytes 8 n E per group and row (+ 8 E H per chunk), FLOPs 4 n E H. Shared memory 42 KiB for 8 heads, 22 for 4.
+// Bytes 8 n E per group and row (+ 8 E H per chunk), FLOPs 4 n E H. Shared memory 42 KiB for 8 heads, 21 for 4.
 // Example, 32/8 heads of 128: n = 128 has 32 blocks of 32 KiB each, n = 4096 has 256 blocks of 128 KiB each.
 #include "attention_scores.cuh"
 

@@ -9,7 +9,7 @@
 // not multiplied by zero, so that a number that is not finite stays in the rows that see it. Rows need neither be consecutive nor in
 // order; one whose cache is not the first row's gets NaN.
 //
-// FLOPs 4 E Σ_rows n per head; shared memory 4 (2 R (4 (⌈E/4⌉ | 1)) + R (R + 4)) bytes: 52 KiB at E = 64, 85 at 128, 71 at 256.
+// FLOPs 4 E Σ_rows n per head; shared memory 4 (2 R (4 (⌈E/4⌉ | 1)) + R (R + 4)) bytes: 51 KiB at E = 64, 83 at 128, 70 at 256.
 // From L2 8 E n bytes per tile and head.
 #include "attention.cuh"
 

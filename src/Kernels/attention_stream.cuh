@@ -8,7 +8,7 @@
 // once per T tangents; the blocks of the other tangents leave at once.
 //   per 32 positions   S = X A' by thread in R/8 × 2, times the slopes, to shared memory; Y += S B by thread in R/8 lines × columns tx + 16 c
 //   at the end         Y and Σ s of the chunk go to scratch; the block that arrives last adds the chunks in order.
-// FLOPs 4 n E per tangent and head. Shared memory: three tiles, 34 KiB at E = 64, 60 at 128, 93 at 256.
+// FLOPs 4 n E per tangent and head. Shared memory: three tiles, 30 KiB at E = 64, 54 at 128, 84 at 256.
 #pragma once
 #include "attention.cuh"
 
