@@ -18,7 +18,7 @@ internal sealed class NonFiniteStateTests
         checkpoint.Tensors[Name] = tensor with { Data = data };
         using var model = LanguageModel.Load(checkpoint.Save());
         var error = Assert.Throws<NonFiniteStateException>(() => FeatureMeasurement.Measure(model, new ContrastSet(["The sea"], ["A dog"])))!;
-        Assert.That((error.Prompt, error.Layer), Is.EqualTo((0, 4)));
+        Assert.That((error.Prompt, error.Position, error.Layer), Is.EqualTo(((int?)0, 0, 4)));
         Assert.That(error.Message, Does.Contain("leaving block 3"));
         Assert.That(Tiller.Tool.ExitCode.Of(error), Is.EqualTo(Tiller.Tool.ExitCode.Numerical));
     }

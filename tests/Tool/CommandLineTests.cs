@@ -103,7 +103,7 @@ public class CommandLineTests
     [TestCase("--seed", "-1")]
     [TestCase("--stop", "", "stop string")]
     [TestCase("--lambda", "NaN")]
-    [TestCase("--lambda", "1e30")]
+    [TestCase("--lambda", "1e39")]
     [TestCase("--lambda", "much")]
     [TestCase("--u-max", "0")]
     [TestCase("--u-max", "NaN")]
@@ -287,7 +287,7 @@ public class CommandLineTests
         {
             Assert.That((await Run(["demo"])).Request, Is.EqualTo(new DemoRequest(DemoTask.Topic, null, null, false)));
             Assert.That((await Run(["demo", "--task", "refusal", "--json"])).Request, Is.EqualTo(new DemoRequest(DemoTask.Refusal, null, null, true)));
-            Assert.That((await Run(["inspect", "--json", "x"])).Request, Is.EqualTo(new InspectRequest("x", true)));
+            Assert.That((await Run(["inspect", "--json", "x"])).Request, Is.EqualTo(new InspectRequest("x", false, true)));
             Assert.That(((VerifyRequest)(await Run(["verify", "a", "b"])).Request!).Folders, Is.EqualTo(["a", "b"]));
         }
     }

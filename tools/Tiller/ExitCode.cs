@@ -1,6 +1,5 @@
 using Tiller.Control;
 using Tiller.Decode;
-using Tiller.Features;
 using Tiller.Model;
 using Tiller.Tensors;
 
@@ -37,7 +36,7 @@ internal static class ExitCode
     {
         OperationCanceledException => Cancelled,
         UsageException or SamplingOptionsException or StopStringsException => Usage,
-        NonFiniteLogitsException or NonFiniteStateException or RiccatiException or DeviceMemoryException => Numerical,
+        NonFiniteLogitsException or NonFiniteStateException or SteeringOverflowException or RiccatiException or DeviceMemoryException => Numerical,
         TillerException or IOException or UnauthorizedAccessException => BadInput,
         _ => null,
     };

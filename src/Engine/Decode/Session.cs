@@ -104,26 +104,41 @@ public sealed class Session : IDisposable
         }
 
         Prepare(ids);
-        int chunk = _steered == SteeredTokens.All && _steering is { Law.LooksBack: true } ? 1 : PrefillChunk;
-        for (int begin = 0; begin < ids.Length; begin += chunk)
+        for (int begin = 0; begin < ids.Length; begin += _rows.Values)
         {
-            int count = Math.Min(chunk, ids.Length - begin);
-            _rows.Clear();
-            for (int i = begin; i < begin + count; i++)
-            {
-                bool steered = _steered == SteeredTokens.All || i == ids.Length - 1;
-                _rows.Add(ids[i], Length + i, _cache, steered ? _steering : null);
-            }
-
-            _activations.Reserve(_rows.Total);
+            Place(ids, begin, Length);
             Run(cancellationToken);
             if (_rows.AnySteered)
             {
-                afterPass?.Invoke(Length + begin + count);
+                afterPass?.Invoke(Length + begin + _rows.Values);
             }
         }
 
         return ReadLogits(ids.Length, _rows.Values - 1);
+    }
+
+    /// <summary>
+    /// After logits that are not finite: runs the call that gave them again and says where its states first are not. The session is then
+    /// of no further use.
+    /// </summary>
+    /// <param name="ids">The tokens of that call, the last ones of the sequence.</param>
+    /// <param name="cause">Inner exception of the result.</param>
+    /// <param name="cancellationToken">Looked at between blocks.</param>
+    /// <returns>Null if all states are finite, so that the final norm or the head is not.</returns>
+    public NonFiniteStateException? FindNonFinite(ReadOnlySpan<int> ids, Exception? cause = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(ids.Length, Length);
+        GiveUp();
+        for (int begin = 0; begin < ids.Length; begin += _rows.Values)
+        {
+            Place(ids, begin, Length - ids.Length);
+            if (NonFiniteSearch.Run(_model, _rows, _activations, prompt: null, cause, cancellationToken) is { } found)
+            {
+                return found;
+            }
+        }
+
+        return null;
     }
 
     /// <summary>Appends one token.</summary>
@@ -189,6 +204,20 @@ public sealed class Session : IDisposable
     {
         _model.Ops.DownloadRow(logits, row, _logits);
         Length += tokens;
+    }
+
+    /// <summary>Rows of one pass: <paramref name="ids"/> from <paramref name="begin"/> on, the first of them all standing at <paramref name="position"/>.</summary>
+    private void Place(ReadOnlySpan<int> ids, int begin, int position)
+    {
+        int chunk = _steered == SteeredTokens.All && _steering is { Law.LooksBack: true } ? 1 : PrefillChunk;
+        _rows.Clear();
+        for (int i = begin; i < Math.Min(begin + chunk, ids.Length); i++)
+        {
+            bool steered = _steered == SteeredTokens.All || i == ids.Length - 1;
+            _rows.Add(ids[i], position + i, _cache, steered ? _steering : null);
+        }
+
+        _activations.Reserve(_rows.Total);
     }
 
     private void Run(CancellationToken cancellationToken)

@@ -11,8 +11,8 @@ public static class FeatureMeasurement
     /// <param name="cancellationToken">Looked at between blocks.</param>
     public static Feature Measure(LanguageModel model, ContrastSet contrast, CancellationToken cancellationToken = default)
     {
-        var positive = PromptState.Collect(model, Tokenize(model, contrast.Positive), keepCaches: false, done: null, cancellationToken);
-        var negative = PromptState.Collect(model, Tokenize(model, contrast.Negative), keepCaches: false, done: null, cancellationToken);
+        var positive = PromptState.Collect(model, Tokenize(model, contrast.Positive, cancellationToken), keepCaches: false, done: null, cancellationToken);
+        var negative = PromptState.Collect(model, Tokenize(model, contrast.Negative, cancellationToken), keepCaches: false, done: null, cancellationToken);
         return FromStates(positive, negative);
     }
 
@@ -29,9 +29,9 @@ public static class FeatureMeasurement
     /// <summary>Ids of every prompt, with the tokenizer's template; special tokens in the text are plain text.</summary>
     /// <exception cref="ContrastSetException">A prompt has no token.</exception>
     /// <exception cref="ContextLengthException">A prompt does not fit the context.</exception>
-    internal static IReadOnlyList<int[]> Tokenize(LanguageModel model, IReadOnlyList<string> prompts)
+    internal static IReadOnlyList<int[]> Tokenize(LanguageModel model, IReadOnlyList<string> prompts, CancellationToken cancellationToken)
     {
-        int[][] ids = [.. prompts.Select(p => model.Tokenizer.Encode(p))];
+        int[][] ids = [.. prompts.Select(p => model.Tokenizer.Encode(p, cancellationToken: cancellationToken))];
         for (int i = 0; i < ids.Length; i++)
         {
             if (ids[i].Length == 0)

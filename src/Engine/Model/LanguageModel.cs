@@ -65,7 +65,7 @@ public sealed class LanguageModel : IDisposable
     /// <summary>Loads a Hugging Face checkpoint folder.</summary>
     /// <param name="directory">Holds config.json, tokenizer.json and model.safetensors or its shards.</param>
     /// <param name="options">Null for the defaults.</param>
-    /// <param name="cancellationToken">Looked at between chunks of 4 MiB.</param>
+    /// <param name="cancellationToken">Looked at between files, and between chunks of 4 MiB.</param>
     /// <exception cref="TillerException">A file is missing, malformed or of an unknown family; or memory is short.</exception>
     public static LanguageModel Load(string directory, LoadOptions? options = null, CancellationToken cancellationToken = default)
     {
@@ -73,8 +73,10 @@ public sealed class LanguageModel : IDisposable
         using var folder = CheckpointFolder.Open(directory);
         var config = ModelConfigReader.Read(directory);
         ModelWeights.Check(folder, config);
+        cancellationToken.ThrowIfCancellationRequested();
         var tokenizer = Tokenizer.Load(directory);
         tokenizer.CheckEmbedding(config.V);
+        cancellationToken.ThrowIfCancellationRequested();
 
         var ops = new CpuOps(options.Threads);
         try
@@ -149,6 +151,7 @@ public sealed class LanguageModel : IDisposable
     /// <summary>All blocks; the result is in <see cref="Activations.X"/>.</summary>
     internal void Run(RowBatch rows, Activations a, CancellationToken cancellationToken)
     {
+        rows.Cancellation = cancellationToken;
         Embed(rows, a);
         for (int k = 0; k < Config.L; k++)
         {
@@ -156,6 +159,8 @@ public sealed class LanguageModel : IDisposable
             Forward(k, rows, a);
             a.Advance();
         }
+
+        cancellationToken.ThrowIfCancellationRequested();
     }
 
     /// <summary>Logits of value rows [row, row + count) of what left the last block.</summary>

@@ -12,6 +12,20 @@ public sealed class NonFiniteLogitsException : TillerException
         Logit = logit;
     }
 
+    /// <summary>The error of logits of which <see cref="LogitVector.ArgMax"/> or a softmax cannot be taken.</summary>
+    internal static NonFiniteLogitsException Of(ReadOnlySpan<float> logits)
+    {
+        for (int i = 0; i < logits.Length; i++)
+        {
+            if (!(logits[i] < float.PositiveInfinity))
+            {
+                return new NonFiniteLogitsException(i, logits[i]);
+            }
+        }
+
+        return new NonFiniteLogitsException(0, float.NegativeInfinity);
+    }
+
     /// <summary>First token id with such a logit.</summary>
     public int Token { get; }
 
