@@ -95,15 +95,15 @@ public sealed class CancellationTests
     }
 
     // SentencePiece-style text is one word for the merges; the other splits first.
-    [TestCase("llama2-f32", "ab ", 24)]
-    [TestCase("llama3-bf16", "ab ", 80)]
-    [TestCase("llama3-bf16", "a", 80)]
-    [TestCase("qwen2-bf16", "é中", 24)]
-    public void Encoding_a_large_text_ends(string family, string piece, int millions)
+    [TestCase("llama2-f32", "ab ")]
+    [TestCase("llama3-bf16", "ab ")]
+    [TestCase("llama3-bf16", "a")]
+    [TestCase("qwen2-bf16", "é中")]
+    public void Encoding_a_large_text_ends(string family, string piece)
     {
         var tokenizer = Tokenizer.Load(TestModels.Folder(family));
-        string text = string.Concat(Enumerable.Repeat(piece, millions * 1_000_000 / piece.Length));
-        Check(cancelled => tokenizer.Encode(text, cancellationToken: cancelled));
+        string text = string.Concat(Enumerable.Repeat(piece, 24_000_000 / piece.Length));
+        Check([20, 60, 120], cancelled => tokenizer.Encode(text, cancellationToken: cancelled));
         Assert.That(tokenizer.Encode("a b"), Is.EqualTo(Tokenizer.Load(TestModels.Folder(family)).Encode("a b")), "as if nothing had been");
     }
 
@@ -171,9 +171,11 @@ public sealed class CancellationTests
     /// Cancels <paramref name="work"/> at several moments, and measures from the cancellation to the exception. A moment has three tries, as other
     /// processes may hold the cores; work that does not look is late at every one.
     /// </summary>
-    private static void Check(Action<CancellationToken> work)
+    private static void Check(Action<CancellationToken> work) => Check([20, 90, 170, 260, 370], work);
+
+    private static void Check(int[] moments, Action<CancellationToken> work)
     {
-        foreach (int moment in new[] { 20, 90, 170, 260, 370 })
+        foreach (int moment in moments)
         {
             double best = double.PositiveInfinity;
             for (int attempt = 0; attempt < 3 && best > MostMs; attempt++)

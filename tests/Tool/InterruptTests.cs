@@ -11,7 +11,7 @@ namespace Tiller.Tests.Tool;
 public sealed class InterruptTests
 {
     // From the signal to the end of the process, on a machine that others may be using; how soon the engine itself stops is CancellationTests'.
-    private const double MostMs = 3000;
+    private const double MostMs = 2000;
 
     // Two blocks as wide as an 8B model's: every phase is long enough to be met.
     private const string Shape = "2,4096,14336,32,8,128,1024";

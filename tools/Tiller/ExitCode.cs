@@ -23,7 +23,7 @@ internal static class ExitCode
         """
         Exit codes:
           0    done
-          1    verify: a golden value was missed
+          1    verify: a golden value was missed; bench stress: an output differed, memory leaked or a session hung
           2    the command line is wrong; nothing was run
           3    the device asked for is not available
           4    bad input: a file, checkpoint, tokenizer, controller or prompt

@@ -174,7 +174,8 @@ public sealed class Generation : IDisposable
         _options.Trace?.Add(steering, _history.AsSpan(end - steering.Slots, steering.Slots), end - steering.Slots);
     }
 
-    private static ulong Hash(ReadOnlySpan<float> logits)
+    /// <summary>FNV-1a over the bits.</summary>
+    internal static ulong Hash(ReadOnlySpan<float> logits)
     {
         ulong hash = 14695981039346656037;
         foreach (float logit in logits)

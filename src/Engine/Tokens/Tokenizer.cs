@@ -178,7 +178,7 @@ public sealed class Tokenizer
         }
 
         state.Begin(text);
-        state.Scratch.Cancellation = cancellationToken;
+        state.SetCancellation(cancellationToken);
         encode(state);
         int[] ids = state.Scratch.Output.ToArray();
         state.End();
@@ -255,6 +255,9 @@ public sealed class Tokenizer
             }
         }
 
+        public void SetCancellation(CancellationToken cancellationToken) =>
+            First.Cancellation = Second.Cancellation = Third.Cancellation = Scratch.Cancellation = cancellationToken;
+
         public void End()
         {
             if (Text.Length > Keep)
@@ -265,7 +268,7 @@ public sealed class Tokenizer
             Text.Length = 0;
             Parts.Clear();
             Scratch.Clear();
-            Scratch.Cancellation = default;
+            SetCancellation(default);
         }
     }
 }
