@@ -17,10 +17,20 @@ public static class FeatureMeasurement
     }
 
     /// <summary>The feature between two groups of prompts already run.</summary>
+    /// <exception cref="ContrastSetException">The means differ by more than float32 holds.</exception>
     internal static Feature FromStates(IReadOnlyList<PromptState> positive, IReadOnlyList<PromptState> negative)
     {
         double[][] above = Mean(positive);
         double[][] below = Mean(negative);
+        for (int k = 0; k < above.Length; k++)
+        {
+            if (System.Numerics.Tensors.TensorPrimitives.Distance<double>(above[k], below[k]) > float.MaxValue)
+            {
+                throw new ContrastSetException(
+                    $"The means of the two prompt sets at layer {k} are further apart than float32 can tell: the model's activations are about to overflow. Inspect its weights.");
+            }
+        }
+
         return Feature.FromDifference(
             [.. above.Zip(below, (p, n) => p.Zip(n, (x, y) => (float)(x - y)).ToArray())],
             [.. below.Select(row => Array.ConvertAll(row, x => (float)x))]);
