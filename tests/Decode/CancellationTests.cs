@@ -108,6 +108,10 @@ public sealed class CancellationTests
     }
 
     [Test]
+    public void Reading_a_tokenizer_ends() =>
+        Assert.That(() => Tokenizer.Load(TestModels.Folder("demo"), new CancellationToken(canceled: true)), Throws.InstanceOf<OperationCanceledException>());
+
+    [Test]
     public void A_session_given_up_frees_its_keys_and_values()
     {
         int[] ids = [.. Enumerable.Range(0, 600).Select(i => i % 1000)];

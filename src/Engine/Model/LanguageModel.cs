@@ -73,8 +73,7 @@ public sealed class LanguageModel : IDisposable
         using var folder = CheckpointFolder.Open(directory);
         var config = ModelConfigReader.Read(directory);
         ModelWeights.Check(folder, config);
-        cancellationToken.ThrowIfCancellationRequested();
-        var tokenizer = Tokenizer.Load(directory);
+        var tokenizer = Tokenizer.Load(directory, cancellationToken);
         tokenizer.CheckEmbedding(config.V);
         cancellationToken.ThrowIfCancellationRequested();
 

@@ -37,14 +37,15 @@ public sealed class Tokenizer
 
     /// <summary>Loads the tokenizer of a checkpoint.</summary>
     /// <param name="directory">Folder with tokenizer.json (at most 128 MiB).</param>
+    /// <param name="cancellationToken">Looked at between tokens and merges.</param>
     /// <exception cref="TokenizerException">The file is missing, malformed, or of a kind that is not implemented.</exception>
-    public static Tokenizer Load(string directory)
+    public static Tokenizer Load(string directory, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(directory);
-        return new Tokenizer(TokenizerFile.Load(Path.Combine(directory, FileName)));
+        return new Tokenizer(TokenizerFile.Load(Path.Combine(directory, FileName), cancellationToken));
     }
 
-    internal static Tokenizer Parse(byte[] json) => new(TokenizerFile.Parse(json));
+    internal static Tokenizer Parse(byte[] json, CancellationToken cancellationToken = default) => new(TokenizerFile.Parse(json, cancellationToken));
 
     /// <summary>Encodes a text.</summary>
     /// <param name="text">Any text; unpaired surrogates are refused.</param>

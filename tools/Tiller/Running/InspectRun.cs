@@ -24,7 +24,7 @@ internal static class InspectRun
         if (Directory.Exists(request.Path))
         {
             using var folder = CheckpointFolder.Open(request.Path);
-            var inspection = Inspect(folder, request.Path);
+            var inspection = Inspect(folder, request.Path, cancellationToken);
             if (request.Check)
             {
                 inspection = inspection with { NonFinite = [.. folder.Tensors.Select(t => NonFiniteValues.Count(folder, t, cancellationToken))] };
@@ -60,10 +60,10 @@ internal static class InspectRun
         return ExitCode.Ok;
     }
 
-    private static CheckpointInspection Inspect(CheckpointFolder folder, string directory)
+    private static CheckpointInspection Inspect(CheckpointFolder folder, string directory, CancellationToken cancellationToken)
     {
         var config = ModelConfigReader.Read(directory);
-        var tokenizer = Tokenizer.Load(directory);
+        var tokenizer = Tokenizer.Load(directory, cancellationToken);
         tokenizer.CheckEmbedding(config.V);
         try
         {
