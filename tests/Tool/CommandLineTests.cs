@@ -105,7 +105,7 @@ public class CommandLineTests
     [TestCase("--seed", "-1")]
     [TestCase("--stop", "", "stop string")]
     [TestCase("--lambda", "NaN")]
-    [TestCase("--lambda", "1e30")]
+    [TestCase("--lambda", "1e39")]
     [TestCase("--lambda", "much")]
     [TestCase("--u-max", "0")]
     [TestCase("--u-max", "NaN")]
@@ -290,7 +290,7 @@ public class CommandLineTests
         {
             Assert.That((await Run(["demo"])).Request, Is.EqualTo(new DemoRequest(DemoTask.Topic, null, null, new DeviceRequest(null, 0), false)));
             Assert.That((await Run(["demo", "--task", "refusal", "--json"])).Request, Is.EqualTo(new DemoRequest(DemoTask.Refusal, null, null, new DeviceRequest(null, 0), true)));
-            Assert.That((await Run(["inspect", "--json", "x"])).Request, Is.EqualTo(new InspectRequest("x", true)));
+            Assert.That((await Run(["inspect", "--json", "x"])).Request, Is.EqualTo(new InspectRequest("x", false, true)));
             Assert.That(((VerifyRequest)(await Run(["verify", "a", "b"])).Request!).Folders, Is.EqualTo(["a", "b"]));
         }
     }

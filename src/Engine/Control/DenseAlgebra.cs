@@ -25,13 +25,16 @@ internal static class DenseAlgebra
     private const long ParallelFlops = 1L << 20;
 
     /// <summary>A B // (m, n).</summary>
-    public static Matrix<double> Multiply(Matrix<double> a, Matrix<double> b) => Multiply(MatrixView.Of(a), MatrixView.Of(b));
+    public static Matrix<double> Multiply(Matrix<double> a, Matrix<double> b, CancellationToken cancellationToken = default) =>
+        Multiply(MatrixView.Of(a), MatrixView.Of(b), cancellationToken);
 
     /// <summary>A' B // (m, n).</summary>
-    public static Matrix<double> TransposeMultiply(Matrix<double> a, Matrix<double> b) => Multiply(MatrixView.Of(a).T, MatrixView.Of(b));
+    public static Matrix<double> TransposeMultiply(Matrix<double> a, Matrix<double> b, CancellationToken cancellationToken = default) =>
+        Multiply(MatrixView.Of(a).T, MatrixView.Of(b), cancellationToken);
 
     /// <summary>C += α A B; C's rows or columns are contiguous.</summary>
-    public static void MultiplyAdd(MatrixView c, double alpha, MatrixView a, MatrixView b)
+    /// <exception cref="OperationCanceledException">Cancelled between two panels; C is then of no use.</exception>
+    public static void MultiplyAdd(MatrixView c, double alpha, MatrixView a, MatrixView b, CancellationToken cancellationToken = default)
     {
         if (c.ColumnStride != 1)
         {
@@ -48,6 +51,7 @@ internal static class DenseAlgebra
                 int n = Math.Min(ColumnBlock, b.Columns - j);
                 for (int d = 0; d < a.Columns; d += DepthBlock)
                 {
+                    cancellationToken.ThrowIfCancellationRequested();
                     int depth = Math.Min(DepthBlock, a.Columns - d);
                     Pack(panel, b.Block(d, j, depth, n).T, TileColumns);
                     MultiplyPanel(c.Block(0, j, c.Rows, n), alpha, a.Block(0, d, a.Rows, depth), panel);
@@ -62,7 +66,8 @@ internal static class DenseAlgebra
 
     /// <summary>M = L L' in place: the lower triangle of M (rows contiguous) becomes L.</summary>
     /// <returns>-1, or the first pivot that is not positive, whose value then stands on the diagonal.</returns>
-    public static int Cholesky(MatrixView m)
+    /// <exception cref="OperationCanceledException">Cancelled between two blocks; M is then of no use.</exception>
+    public static int Cholesky(MatrixView m, CancellationToken cancellationToken = default)
     {
         Debug.Assert(m.ColumnStride == 1 && m.Rows == m.Columns, "Cholesky takes a square, row-contiguous matrix.");
         int n = m.Rows;
@@ -82,7 +87,7 @@ internal static class DenseAlgebra
             for (int i = below; i < n; i += DepthBlock)
             {
                 int rows = Math.Min(DepthBlock, n - i);
-                MultiplyAdd(m.Block(i, below, rows, i + rows - below), -1, m.Block(i, k, rows, width), m.Block(below, k, i + rows - below, width).T);
+                MultiplyAdd(m.Block(i, below, rows, i + rows - below), -1, m.Block(i, k, rows, width), m.Block(below, k, i + rows - below, width).T, cancellationToken);
             }
         }
 
@@ -90,7 +95,8 @@ internal static class DenseAlgebra
     }
 
     /// <summary>X = (L L')^{-1} X in place, X's columns contiguous // (n, m).</summary>
-    public static void CholeskySolve(MatrixView l, MatrixView x)
+    /// <exception cref="OperationCanceledException">Cancelled between two blocks; X is then of no use.</exception>
+    public static void CholeskySolve(MatrixView l, MatrixView x, CancellationToken cancellationToken = default)
     {
         Debug.Assert(x.RowStride == 1 && l.ColumnStride == 1 && l.Rows == x.Rows, "The right-hand side is column-contiguous.");
         int n = l.Rows;
@@ -102,7 +108,7 @@ internal static class DenseAlgebra
             For(0, x.Columns, (long)(to - from) * (to - from), j => Forward(l, x, j, from, to));
             if (to < n)
             {
-                MultiplyAdd(x.Block(to, 0, n - to, x.Columns), -1, l.Block(to, from, n - to, to - from), x.Block(from, 0, to - from, x.Columns));
+                MultiplyAdd(x.Block(to, 0, n - to, x.Columns), -1, l.Block(to, from, n - to, to - from), x.Block(from, 0, to - from, x.Columns), cancellationToken);
             }
         }
 
@@ -113,7 +119,7 @@ internal static class DenseAlgebra
             // X1 −= L21' X2; L11' X1 = X1
             if (to < n)
             {
-                MultiplyAdd(x.Block(from, 0, to - from, x.Columns), -1, l.Block(to, from, n - to, to - from).T, x.Block(to, 0, n - to, x.Columns));
+                MultiplyAdd(x.Block(from, 0, to - from, x.Columns), -1, l.Block(to, from, n - to, to - from).T, x.Block(to, 0, n - to, x.Columns), cancellationToken);
             }
 
             For(0, x.Columns, (long)(to - from) * (to - from), j => Backward(l, x, j, from, to));
@@ -149,10 +155,10 @@ internal static class DenseAlgebra
         return norm == 0 ? 0 : Math.Sqrt(skew) / norm;
     }
 
-    private static Matrix<double> Multiply(MatrixView a, MatrixView b)
+    private static Matrix<double> Multiply(MatrixView a, MatrixView b, CancellationToken cancellationToken)
     {
         var c = Matrix<double>.Build.Dense(a.Rows, b.Columns);
-        MultiplyAdd(MatrixView.Of(c), 1, a, b);
+        MultiplyAdd(MatrixView.Of(c), 1, a, b, cancellationToken);
         return c;
     }
 

@@ -22,7 +22,7 @@ public static class DenseRiccati
     /// <param name="layers">L, at least 0.</param>
     /// <param name="jacobian">A_k for k = L-1 down to 0, asked for once each // (D, D).</param>
     /// <param name="cost">Q_k, Q_L and r.</param>
-    /// <param name="cancellationToken">Checked at every layer.</param>
+    /// <param name="cancellationToken">Looked at between blocks of a product or factorisation.</param>
     /// <returns>Gains of <see cref="DenseGain"/>, and the report.</returns>
     /// <exception cref="RiccatiException">Shapes disagree, a number is not finite, or S + rI has no Cholesky factor.</exception>
     public static RiccatiSolution Solve(int layers, Func<int, Matrix<double>> jacobian, QuadraticCost cost, CancellationToken cancellationToken = default)
@@ -37,7 +37,7 @@ public static class DenseRiccati
     /// <param name="jacobian">A_k for k = L-1 down to 0, asked for once each // (D, D).</param>
     /// <param name="cost">Q_k, Q_L and r.</param>
     /// <param name="onGain">Takes (k, K_k // (D, D)), which it may keep.</param>
-    /// <param name="cancellationToken">Checked at every layer.</param>
+    /// <param name="cancellationToken">Looked at between blocks of a product or factorisation.</param>
     /// <returns>The report, k = 0..L-1.</returns>
     /// <exception cref="RiccatiException">Shapes disagree, a number is not finite, or S + rI has no Cholesky factor.</exception>
     public static RiccatiReport Stream(
@@ -61,13 +61,13 @@ public static class DenseRiccati
             Finite.Check(a, "The Jacobian A", k);
 
             // K_k = (S_{k+1} + r I)^{-1} S_{k+1} A_k
-            var factor = SpdFactor.OfShifted(s, cost.R, k);
-            var gain = DenseAlgebra.Multiply(s, a);
-            factor.SolveInPlace(gain);
+            var factor = SpdFactor.OfShifted(s, cost.R, k, cancellationToken);
+            var gain = DenseAlgebra.Multiply(s, a, cancellationToken);
+            factor.SolveInPlace(gain, cancellationToken);
 
             // S_k = Q_k + r A_k' K_k
             var next = Matrix<double>.Build.Dense(a.ColumnCount, a.ColumnCount);
-            DenseAlgebra.MultiplyAdd(MatrixView.Of(next), cost.R, MatrixView.Of(a).T, MatrixView.Of(gain));
+            DenseAlgebra.MultiplyAdd(MatrixView.Of(next), cost.R, MatrixView.Of(a).T, MatrixView.Of(gain), cancellationToken);
             cost.AddTo(k, terminal: false, next);
             double symmetryError = DenseAlgebra.Symmetrise(next);
 

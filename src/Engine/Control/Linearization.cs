@@ -67,7 +67,7 @@ internal sealed class Linearization : IDisposable
             cancellationToken.ThrowIfCancellationRequested();
             int p = columns.End.Value - columns.Start.Value;
             _groups.Clear();
-            Place(k, prompts, 0);
+            Place(k, prompts, 0, cancellationToken);
             _y.Reserve(_rows.Values * p);
             double[] scales = new double[p];
             for (int i = 0; i < _rows.Values; i++)
@@ -82,6 +82,7 @@ internal sealed class Linearization : IDisposable
 
             _model.Forward(k, _rows, _a);
             _model.Pullback(k, _rows, _a, _groups, _y);
+            cancellationToken.ThrowIfCancellationRequested();
             Accumulate(_y.Stream, 0, scales, columns, result);
         });
         return Matrix<double>.Build.Dense(z.RowCount, z.ColumnCount, result);
@@ -102,7 +103,7 @@ internal sealed class Linearization : IDisposable
         {
             cancellationToken.ThrowIfCancellationRequested();
             int p = columns.End.Value - columns.Start.Value;
-            Place(k, prompts, p);
+            Place(k, prompts, p, cancellationToken);
             double[] scales = new double[p];
             for (int i = 0; i < _rows.Values; i++)
             {
@@ -114,6 +115,7 @@ internal sealed class Linearization : IDisposable
             }
 
             _model.Forward(k, _rows, _a);
+            cancellationToken.ThrowIfCancellationRequested();
             Accumulate(_a.Y, _rows.Values, scales, columns, result);
         });
     }
@@ -134,7 +136,7 @@ internal sealed class Linearization : IDisposable
     }
 
     /// <summary>Value rows: the prompts' last tokens as they enter block k, each with room for <paramref name="tangents"/> tangents.</summary>
-    private void Place(int k, Range prompts, int tangents)
+    private void Place(int k, Range prompts, int tangents, CancellationToken cancellationToken)
     {
         var (begin, count) = prompts.GetOffsetAndLength(_prompts.Count);
         _rows.Clear();
@@ -143,6 +145,7 @@ internal sealed class Linearization : IDisposable
             _rows.Add(0, _prompts[i].Position, _prompts[i].Cache!, steering: null, tangents);
         }
 
+        _rows.Cancellation = cancellationToken;
         _a.Reserve(_rows.Total);
         for (int i = 0; i < count; i++)
         {

@@ -21,10 +21,11 @@ internal sealed class SpdFactor
 
     /// <summary>Factors S + rI; S is left as it is.</summary>
     /// <exception cref="RiccatiException">A pivot is not positive.</exception>
-    public static SpdFactor OfShifted(Matrix<double> s, double r, int layer)
+    /// <exception cref="OperationCanceledException">Cancelled between two blocks.</exception>
+    public static SpdFactor OfShifted(Matrix<double> s, double r, int layer, CancellationToken cancellationToken = default)
     {
         var (l, largest) = Shift(s, r);
-        int pivot = DenseAlgebra.Cholesky(l);
+        int pivot = DenseAlgebra.Cholesky(l, cancellationToken);
         if (pivot >= 0)
         {
             throw RiccatiException.FailedPivot(layer, pivot, l.Data[l.Index(pivot, pivot)], r, largest);
@@ -52,7 +53,9 @@ internal sealed class SpdFactor
     }
 
     /// <summary>X = M^{-1} X.</summary>
-    public void SolveInPlace(Matrix<double> x) => DenseAlgebra.CholeskySolve(_l, MatrixView.Of(x));
+    /// <exception cref="OperationCanceledException">Cancelled between two blocks; X is then of no use.</exception>
+    public void SolveInPlace(Matrix<double> x, CancellationToken cancellationToken = default) =>
+        DenseAlgebra.CholeskySolve(_l, MatrixView.Of(x), cancellationToken);
 
     private static (MatrixView M, double Largest) Shift(Matrix<double> s, double r)
     {

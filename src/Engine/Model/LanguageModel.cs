@@ -71,7 +71,7 @@ public sealed class LanguageModel : IDisposable
     /// <summary>Loads a Hugging Face checkpoint folder.</summary>
     /// <param name="directory">Holds config.json, tokenizer.json and model.safetensors or its shards.</param>
     /// <param name="options">Null for the defaults.</param>
-    /// <param name="cancellationToken">Looked at between chunks of 4 MiB.</param>
+    /// <param name="cancellationToken">Looked at between files, and between chunks of 4 MiB.</param>
     /// <exception cref="DeviceUnavailableException">The device asked for is not there.</exception>
     /// <exception cref="TillerException">A file is missing, malformed or of an unknown family; or memory is short.</exception>
     public static LanguageModel Load(string directory, LoadOptions? options = null, CancellationToken cancellationToken = default)
@@ -80,8 +80,9 @@ public sealed class LanguageModel : IDisposable
         using var folder = CheckpointFolder.Open(directory);
         var config = ModelConfigReader.Read(directory);
         ModelWeights.Check(folder, config);
-        var tokenizer = Tokenizer.Load(directory);
+        var tokenizer = Tokenizer.Load(directory, cancellationToken);
         tokenizer.CheckEmbedding(config.V);
+        cancellationToken.ThrowIfCancellationRequested();
 
         var ops = Devices.Open(options.Device, options.Threads);
         try
@@ -172,6 +173,7 @@ public sealed class LanguageModel : IDisposable
     /// <summary>All blocks; the result is in <see cref="Activations.X"/>.</summary>
     internal void Run(RowBatch rows, Activations a, CancellationToken cancellationToken)
     {
+        rows.Cancellation = cancellationToken;
         Embed(rows, a);
         RunBlocks(rows, a, cancellationToken);
     }
@@ -216,6 +218,8 @@ public sealed class LanguageModel : IDisposable
             Forward(k, rows, a);
             a.Advance();
         }
+
+        cancellationToken.ThrowIfCancellationRequested();
     }
 }
 

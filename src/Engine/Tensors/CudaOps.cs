@@ -325,6 +325,7 @@ internal sealed partial class CudaOps : Ops
     private void Release()
     {
         _staging?.Dispose();
+        _draw?.Dispose();
         _blas?.Dispose();
         _library?.Dispose();
         _stream?.Dispose();

@@ -111,6 +111,12 @@ public abstract class Ops : IDisposable
     /// <param name="logits">Result // (count, V).</param>
     public abstract void Head(ModelConfig c, Floats norm, Matrix head, Activations a, int row, int count, Floats logits);
 
+    /// <summary>Draws a token from one row of logits without taking them to the host.</summary>
+    /// <param name="logits">(1, V); may be overwritten.</param>
+    /// <param name="settings">How.</param>
+    /// <returns>Null if the host has to do it, as on the CPU, or because a logit is not finite.</returns>
+    public virtual int? Draw(Floats logits, in DrawSettings settings) => null;
+
     /// <summary>Stage 5 backwards: cotangents of <see cref="Activations.Gated"/> from those of the stream.</summary>
     public abstract void PullDown(ModelConfig c, BlockWeights w, RowBatch rows, Activations a, RowGroups groups, Cotangents y);
 

@@ -14,10 +14,10 @@ internal sealed class TokenizerFile
     private readonly byte[] json;
     private readonly BpeModelReader model;
 
-    private TokenizerFile(byte[] json)
+    private TokenizerFile(byte[] json, CancellationToken cancellationToken)
     {
         this.json = json;
-        model = new BpeModelReader(json);
+        model = new BpeModelReader(json, cancellationToken);
     }
 
     public BpeModel Model { get; private set; } = null!;
@@ -34,7 +34,7 @@ internal sealed class TokenizerFile
 
     public IReadOnlyList<string> Warnings => model.Warnings;
 
-    public static TokenizerFile Load(string path)
+    public static TokenizerFile Load(string path, CancellationToken cancellationToken)
     {
         byte[] bytes;
         try
@@ -53,10 +53,10 @@ internal sealed class TokenizerFile
                 $"expected a readable tokenizer.json: {e.Message} Give the folder of a Hugging Face checkpoint.", e);
         }
 
-        return Parse(bytes);
+        return Parse(bytes, cancellationToken);
     }
 
-    public static TokenizerFile Parse(byte[] bytes)
+    public static TokenizerFile Parse(byte[] bytes, CancellationToken cancellationToken)
     {
         if (!Utf8.IsValid(bytes))
         {
@@ -65,7 +65,7 @@ internal sealed class TokenizerFile
 
         try
         {
-            var file = new TokenizerFile(bytes);
+            var file = new TokenizerFile(bytes, cancellationToken);
             file.Read();
             return file;
         }

@@ -114,9 +114,9 @@ internal sealed class SteerCommand : TillerCommand
 
         foreach (float lambda in lambdas)
         {
-            if (!(MathF.Abs(lambda) <= OptionKinds.MaxLambda))
+            if (!float.IsFinite(lambda))
             {
-                throw new UsageException($"--lambda must be between -{OptionKinds.MaxLambda} and {OptionKinds.MaxLambda}, got {lambda}.");
+                throw new UsageException($"--lambda must be {OptionKinds.LambdaRange}, got {lambda}.");
             }
         }
 

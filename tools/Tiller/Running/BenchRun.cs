@@ -8,6 +8,13 @@ internal static class BenchRun
 {
     public static int Run(Terminal terminal, BenchRequest request, CancellationToken cancellationToken)
     {
+        if (request.Mode == BenchMode.Stress)
+        {
+            var report = StressBench.Run(request, cancellationToken);
+            StressOutput.Write(request, report, terminal.Output);
+            return report.Failures.Count == 0 ? ExitCode.Ok : ExitCode.VerificationFailed;
+        }
+
         BenchOutput.Write(request, Suite.Run(request, cancellationToken), terminal.Output);
         return ExitCode.Ok;
     }

@@ -105,7 +105,7 @@ internal static class DemoRun
 
     private static Completion Complete(LanguageModel model, string prompt, FeedbackLaw? law, ulong seed, CancellationToken cancellationToken)
     {
-        int[] ids = model.Tokenizer.Encode(prompt);
+        int[] ids = model.Tokenizer.Encode(prompt, cancellationToken: cancellationToken);
         var options = new GenerationOptions
         {
             MaxNewTokens = NewTokens,
