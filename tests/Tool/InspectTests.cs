@@ -29,6 +29,27 @@ public class InspectTests
         }
     }
 
+    // Hostile §2 row 56.
+    [Test]
+    public async Task Check_counts_what_is_not_finite()
+    {
+        using var checkpoint = new Model.EditableCheckpoint("llama2-f32");
+        string path = checkpoint.Save();
+        var sound = await ToolRun.Of("inspect", "--check", path);
+        Assert.That((sound.Code, sound.Output.Contains("every weight is finite", StringComparison.Ordinal)), Is.EqualTo((ExitCode.Ok, true)), sound.Error);
+        var norm = checkpoint.Tensors["model.norm.weight"];
+        float[] values = System.Runtime.InteropServices.MemoryMarshal.Cast<byte, float>(norm.Data.Span).ToArray();
+        (values[3], values[5], values[63]) = (float.NaN, float.NegativeInfinity, float.MaxValue);
+        checkpoint.Tensors[norm.Name] = Tiller.Checkpoint.TensorData.FromFloat32(norm.Name, norm.Shape, values);
+        checkpoint.Save();
+        var run = await ToolRun.Of("inspect", "--check", path);
+        Assert.That(run.Code, Is.EqualTo(ExitCode.BadInput));
+        Assert.That(run.Output, Does.Contain("model.norm.weight: 2 numbers, the first at 3"));
+        var json = await ToolRun.Of("inspect", "--check", "--json", path);
+        Assert.That(json.Json.GetProperty("nonFinite").EnumerateObject().Select(p => (p.Name, p.Value.GetInt32())), Is.EqualTo(new[] { ("model.norm.weight", 2) }));
+        Assert.That((await ToolRun.Of("inspect", "--check", Path.Combine(path, "config.json"))).Code, Is.EqualTo(ExitCode.Usage));
+    }
+
     [Test]
     public async Task A_controller_is_told_layer_by_layer()
     {

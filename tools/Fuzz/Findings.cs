@@ -38,6 +38,7 @@ internal sealed class Findings(string folder)
         if (finding.File.Length > 0)
         {
             System.IO.File.Delete(finding.File);
+            System.IO.File.Delete(Path.ChangeExtension(finding.File, ".txt"));
         }
 
         finding.Input = input;

@@ -11,7 +11,7 @@ namespace Tiller.Fuzz;
 /// </summary>
 internal sealed class FuzzChild(IReadOnlyList<FuzzTarget> targets, Mailbox mailbox, TextWriter output)
 {
-    private const int Made = 48;
+    private const int Made = 400;
     private const int Kept = 32;
 
     // What a reader may allocate for an input of n bytes: tables by id reach 2 million entries whatever the text's length.
@@ -48,7 +48,7 @@ internal sealed class FuzzChild(IReadOnlyList<FuzzTarget> targets, Mailbox mailb
     {
         var random = new System.Random(seed);
         var mutation = new ByteMutation(target.Words, random);
-        byte[][] made = [.. target.Structure.Sample(random.Next(5, 30), new Rnd((ulong)seed), Math.Min(Made, Math.Max(1, count / 8)))];
+        byte[][] made = [.. target.Structure.Sample(random.Next(5, 30), new Rnd((ulong)seed), Math.Min(Made, Math.Max(1, count / 6)))];
         var pool = new List<byte[]>(target.Seeds);
         int seeds = pool.Count;
         long accepted = 0, bytes = 0, slowest = 0;

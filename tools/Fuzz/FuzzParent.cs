@@ -153,13 +153,8 @@ internal sealed class FuzzParent(FuzzOptions options, TextWriter log) : IDisposa
 
     private Process Start()
     {
-        var start = new ProcessStartInfo(Environment.ProcessPath ?? "dotnet") { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
-        if (Path.GetFileNameWithoutExtension(start.FileName) == "dotnet")
-        {
-            start.ArgumentList.Add(typeof(FuzzParent).Assembly.Location);
-        }
-
-        foreach (string argument in (string[])["child", "--corpus", options.Corpus, "--mailbox", _mailboxPath])
+        var start = new ProcessStartInfo("dotnet") { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
+        foreach (string argument in (string[])[typeof(FuzzParent).Assembly.Location, "child", "--corpus", options.Corpus, "--mailbox", _mailboxPath])
         {
             start.ArgumentList.Add(argument);
         }

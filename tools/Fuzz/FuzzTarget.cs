@@ -27,7 +27,7 @@ internal abstract class FuzzTarget
     /// <summary>Reads an input, and checks what must hold of one that is accepted.</summary>
     public abstract void Read(byte[] input);
 
-    /// <summary>Every target.</summary>
+    /// <summary>Every target, and those that fail on purpose.</summary>
     /// <param name="corpus">The goldens: a folder of folders, each with a checkpoint.</param>
     public static IReadOnlyList<FuzzTarget> All(string corpus)
     {
@@ -36,6 +36,7 @@ internal abstract class FuzzTarget
         [
             new SafetensorsTarget(goldens), new IndexTarget(goldens), new ConfigTarget(goldens), new TokenizerTarget(goldens),
             new ControllerTarget(), new TextTarget(goldens), new PromptsTarget(), new TemplateTarget(goldens),
+            .. FaultyTarget.Kinds.Select(kind => new FaultyTarget(kind)),
         ];
     }
 

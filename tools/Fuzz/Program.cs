@@ -29,9 +29,10 @@ child.SetAction(parse =>
     new FuzzChild(FuzzTarget.All(parse.GetValue(corpus)!), shared, answers).Serve(Console.In);
 });
 
-var save = new Command("save") { folder };
+var only = new Option<string?>("--only");
+var save = new Command("save") { folder, only };
 save.Hidden = true;
-save.SetAction(parse => SaveLoop.Run(parse.GetValue(folder)!, Console.Out));
+save.SetAction(parse => parse.GetValue(only) is { } kind ? SaveLoop.SaveOnce(parse.GetValue(folder)!, kind, Console.Error) : SaveLoop.Run(parse.GetValue(folder)!, Console.Out));
 
 root.Add(kill);
 root.Add(child);

@@ -18,7 +18,7 @@ internal static class SaveLoop
 
     public static IReadOnlyList<string> Files { get; } = [ControllerFile, TraceFile];
 
-    public static void Run(string folder, TextWriter output)
+    public static int Run(string folder, TextWriter output)
     {
         for (int version = 0; ; version ^= 1)
         {
@@ -28,6 +28,29 @@ internal static class SaveLoop
                 output.WriteLine(Ready);
                 output = TextWriter.Null;
             }
+        }
+    }
+
+    /// <summary>Saves one of the two once; an error is told by its type.</summary>
+    public static int SaveOnce(string folder, string kind, TextWriter error)
+    {
+        try
+        {
+            if (kind == "controller")
+            {
+                MakeController(0).Save(Path.Combine(folder, ControllerFile));
+            }
+            else
+            {
+                MakeTrace(0).Write(Path.Combine(folder, TraceFile));
+            }
+
+            return 0;
+        }
+        catch (TillerException e)
+        {
+            error.WriteLine($"{e.GetType().Name}: {e.Message}");
+            return 1;
         }
     }
 

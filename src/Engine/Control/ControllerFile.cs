@@ -21,6 +21,9 @@ internal static class ControllerFile
     public const string Format = "tiller.controller";
     public const int Version = 1;
 
+    /// <summary>Most bytes read: 30 times those of 128 layers of width 16,384.</summary>
+    public const long MaxLength = 512L << 20;
+
     private const string Setting = "setting.";
 
     /// <summary>Writes a controller.</summary>
@@ -116,6 +119,11 @@ internal static class ControllerFile
         if (version < 1)
         {
             throw reader.Schema($"has format version {version}; versions start at 1");
+        }
+
+        if (file.LengthInBytes > MaxLength)
+        {
+            throw new ControllerException(ControllerFault.LimitExceeded, $"{path} has {file.LengthInBytes} bytes; a controller has at most {MaxLength}.");
         }
 
         CheckChecksum(path, file, reader);

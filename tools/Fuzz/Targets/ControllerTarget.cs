@@ -117,15 +117,15 @@ internal sealed class ControllerTarget : FuzzTarget
 
     private static Gen<byte[]> Controllers()
     {
-        Gen<string> number = Gen.Frequency((8, Gen.Elements("0.1", "1", "2.5", "0")), (1, Gen.Elements("-1", "NaN", "Infinity", "-Infinity", "1e999", "1e-320", "", " 1", "1,5", "x", "99999999999")));
-        Gen<string> Text(params string[] right) => Gen.Frequency((14, Gen.Elements(right)), (1, number), (1, HostileText()));
+        Gen<string> number = Gen.Frequency((40, Gen.Elements("0.1", "1", "2.5")), (1, Gen.Elements("-1", "NaN", "Infinity", "-Infinity", "1e999", "1e-320", "", " 1", "1,5", "x", "99999999999", "0")));
+        Gen<string> Text(params string[] right) => Gen.Frequency((80, Gen.Elements(right)), (1, number), (1, HostileText()));
         (string Key, Gen<string> Value)[] entries =
         [
             ("format", Text("tiller.controller")), ("version", Text("1")), ("method", Text("a-lqr", "addition", "proportional", "ablation", "s-pid")), ("setpoint", Text("published", "affine")),
-            ("layers", Text("0-1", "1-1", "0-0", "0-2", "-1-1")), ("model", Text("demo")), ("fingerprint", Text("00")), ("positive.sha256", Text("11")), ("positive.count", Text("8")),
+            ("layers", Text("0-1", "0-1", "0-1", "1-1", "0-0", "0-2")), ("model", Text("demo")), ("fingerprint", Text("00")), ("positive.sha256", Text("11")), ("positive.count", Text("8")),
             ("negative.sha256", Text("22")), ("negative.count", Text("9")), ("q", number), ("r", number), ("qf", number), ("order", Text("2")), ("kp", number), ("ki", number), ("kd", number),
         ];
-        var metadata = Gen.CollectToArray(entries, e => e.Value.Zip(Gen.Choose(0, 19), (v, drop) => (e.Key, Value: drop == 0 ? null : v)));
+        var metadata = Gen.CollectToArray(entries, e => e.Value.Zip(Gen.Choose(0, 99), (v, drop) => (e.Key, Value: drop == 0 ? null : v)));
         return metadata.Zip(Tensors(), (m, t) => Write(m.Where(e => e.Value is not null).ToDictionary(e => e.Key, e => e.Value!, StringComparer.Ordinal), [.. t]));
     }
 
@@ -133,9 +133,9 @@ internal sealed class ControllerTarget : FuzzTarget
 
     private static Gen<TensorData[]> Tensors()
     {
-        Gen<float> value = Gen.Frequency((200, Gen.Choose(-99, 99).Select(n => n / 100f)), (1, Gen.Elements(float.NaN, float.PositiveInfinity, float.MaxValue, float.Epsilon, -0f)));
+        Gen<float> value = Gen.Frequency((3000, Gen.Choose(-99, 99).Select(n => n / 100f)), (1, Gen.Elements(float.NaN, float.PositiveInfinity, float.MaxValue, float.Epsilon, -0f)));
         Gen<TensorData> Tensor(string name, params int[] shape) =>
-            from edit in Gen.Choose(0, 39)
+            from edit in Gen.Choose(0, 199)
             from real in Gen.Constant(edit == 0 ? Array.ConvertAll(shape, n => n - 1) : edit == 1 ? [.. shape, 1] : edit == 2 ? [shape.Aggregate(1, (a, b) => a * b)] : shape)
             from values in Gen.ArrayOf(value, real.Aggregate(1, (a, b) => a * b))
             select edit == 3 || name is "residual" or "rank" or "open"
@@ -143,7 +143,7 @@ internal sealed class ControllerTarget : FuzzTarget
                 : TensorData.FromFloat32(name, Array.ConvertAll(real, n => (long)n), name == "v" ? Unit(values, shape[^1]) : values);
         return Gen.CollectToArray(
             new[] { Tensor("v", 3, 3), Tensor("mu", 3).Select(Positive), Tensor("origin", 3), Tensor("w", 2, 3), Tensor("residual", 2), Tensor("rank", 2), Tensor("open", 2) },
-            t => t.Zip(Gen.Choose(0, 19), (tensor, drop) => (tensor, drop))).Select(all => all.Where(x => x.drop > 0).Select(x => x.tensor).ToArray());
+            t => t.Zip(Gen.Choose(0, 99), (tensor, drop) => (tensor, drop))).Select(all => all.Where(x => x.drop > 0).Select(x => x.tensor).ToArray());
     }
 
     private static TensorData Positive(TensorData mu) =>

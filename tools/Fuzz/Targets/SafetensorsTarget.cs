@@ -37,8 +37,9 @@ internal sealed class SafetensorsTarget(Corpus corpus) : FuzzTarget
 
     public override void Read(byte[] input)
     {
-        long length = input.Length + Claimed(input);
-        SafetensorsHeader header = SafetensorsFile.ParseHeader(input, length);
+        bool whole = input.Length >= SafetensorsHeader.PrefixLength && BinaryPrimitives.ReadUInt64LittleEndian(input) <= (ulong)(input.Length - SafetensorsHeader.PrefixLength);
+        long length = whole ? SafetensorsHeader.PrefixLength + (long)BinaryPrimitives.ReadUInt64LittleEndian(input) + Claimed(input) : input.Length;
+        SafetensorsHeader header = SafetensorsFile.ParseHeader(input.AsSpan(0, (int)Math.Min(input.Length, length)), length);
         long position = 0;
         foreach (TensorInfo tensor in header.Tensors)
         {

@@ -9,7 +9,7 @@ internal static class CheckpointOutput
 {
     public static void WriteText(Terminal terminal, CheckpointInspection inspection)
     {
-        var (folder, c, tokenizer, chat, noChat) = inspection;
+        var (folder, c, tokenizer, chat, noChat, nonFinite) = inspection;
         Row("folder", folder.Path);
         Row("family", c.Family);
         Row("shape", $"L {c.L} layers, D {c.D} wide, H {c.H} heads, G {c.G} key/value heads, E {c.E} head size, F {c.F} feed-forward, V {c.V} vocabulary");
@@ -25,6 +25,16 @@ internal static class CheckpointOutput
             Row("warning", warning);
         }
 
+        if (nonFinite is not null)
+        {
+            foreach (var tensor in nonFinite)
+            {
+                Row("not finite", $"{tensor.Name}: {tensor.Count:N0} numbers, the first at {tensor.First}");
+            }
+
+            Row("check", nonFinite.Count == 0 ? "every weight is finite" : $"{nonFinite.Count} tensors hold NaN or infinities");
+        }
+
         terminal.Output.WriteLine();
         terminal.Output.WriteLine($"{"tensor",-52} {"type",-6}{"shape",-18}{"count",6}{"size",12}");
         foreach (var kind in folder.Tensors.GroupBy(t => (Name: AnyLayer(t.Name), t.Type, t.ShapeText)))
@@ -38,7 +48,7 @@ internal static class CheckpointOutput
 
     public static void WriteJson(Terminal terminal, CheckpointInspection inspection) => Json.Write(terminal.Output, json =>
     {
-        var (folder, c, tokenizer, chat, noChat) = inspection;
+        var (folder, c, tokenizer, chat, noChat, nonFinite) = inspection;
         json.WriteStartObject();
         json.WriteString("kind", "checkpoint");
         json.WriteString("folder", folder.Path);
@@ -63,6 +73,17 @@ internal static class CheckpointOutput
         }
 
         json.WriteEndArray();
+        if (nonFinite is not null)
+        {
+            json.WriteStartObject("nonFinite");
+            foreach (var tensor in nonFinite)
+            {
+                json.WriteNumber(tensor.Name, tensor.Count);
+            }
+
+            json.WriteEndObject();
+        }
+
         WriteTensors(json, folder);
         json.WriteEndObject();
     });

@@ -12,17 +12,24 @@ namespace Tiller.Tool.Running;
 /// <param name="Tokenizer">Text to ids.</param>
 /// <param name="Chat">Name of the chat format, or null.</param>
 /// <param name="NoChat">Why there is no chat format, or null.</param>
-internal sealed record CheckpointInspection(CheckpointFolder Folder, ModelConfig Config, Tokenizer Tokenizer, string? Chat, string? NoChat);
+/// <param name="NonFinite">Tensors that hold NaN or infinities; null if they were not looked for.</param>
+internal sealed record CheckpointInspection(
+    CheckpointFolder Folder, ModelConfig Config, Tokenizer Tokenizer, string? Chat, string? NoChat, IReadOnlyList<NonFiniteTensor>? NonFinite = null);
 
 /// <summary><c>tiller inspect</c>.</summary>
 internal static class InspectRun
 {
-    public static int Run(Terminal terminal, InspectRequest request)
+    public static int Run(Terminal terminal, InspectRequest request, CancellationToken cancellationToken)
     {
         if (Directory.Exists(request.Path))
         {
             using var folder = CheckpointFolder.Open(request.Path);
             var inspection = Inspect(folder, request.Path);
+            if (request.Check)
+            {
+                inspection = inspection with { NonFinite = WeightCheck.Run(folder, cancellationToken) };
+            }
+
             if (request.Json)
             {
                 CheckpointOutput.WriteJson(terminal, inspection);
@@ -32,7 +39,12 @@ internal static class InspectRun
                 CheckpointOutput.WriteText(terminal, inspection);
             }
 
-            return ExitCode.Ok;
+            return inspection.NonFinite is { Count: > 0 } ? ExitCode.BadInput : ExitCode.Ok;
+        }
+
+        if (request.Check)
+        {
+            throw new UsageException("--check looks at the weights of a checkpoint: name its folder.");
         }
 
         if (!File.Exists(request.Path))

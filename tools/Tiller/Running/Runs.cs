@@ -15,7 +15,7 @@ internal static class Runs
         new FitCommand((request, token) => Task.FromResult(FitRun.Run(terminal, request, token))),
         new SteerCommand((request, token) => SteerRun.Run(terminal, request, token)),
         new GenerateCommand((request, token) => GenerateRun.Run(terminal, request, token)),
-        new InspectCommand((request, _) => Task.FromResult(InspectRun.Run(terminal, request))),
+        new InspectCommand((request, token) => Task.FromResult(InspectRun.Run(terminal, request, token))),
         new VerifyCommand((request, token) => Task.FromResult(VerifyRun.Run(terminal, request, token))),
         new BenchCommand((request, token) => Task.FromResult(BenchRun.Run(terminal, request, token))),
     ];
