@@ -325,8 +325,7 @@ public sealed class ControllerTests
     [Test]
     public void TenThousandFlippedBitsAreAllSeen()
     {
-        var controller = Tiller.Fuzz.SaveLoop.MakeController(0);
-        controller.Save(File);
+        Lqr().Save(File);
         byte[] bytes = System.IO.File.ReadAllBytes(File);
         int data = 8 + (int)BinaryPrimitives.ReadUInt64LittleEndian(bytes);
         var random = new Random(56);

@@ -51,7 +51,7 @@ public sealed class RiccatiRandomTests
     }
 
     private static RiccatiSolution Factored(Problem problem) =>
-        FactoredRiccati.Solve(problem.L, (k, z) => problem.A[k].TransposeThisAndMultiply(z), (FactoredCost)problem.Cost, Math.Max(1, problem.L == 0 ? 1 : problem.D));
+        FactoredRiccati.Solve(problem.L, (k, z) => problem.A[k].TransposeThisAndMultiply(z), (FactoredCost)problem.Cost);
 
     // n 1..32 and T 0..40, small ones more often; q, r log-uniform in 1e-8..1e8; |A| 0..2; Q singular three times in ten.
     private static Problem Make(Random random, out bool singular, out string what)
@@ -70,32 +70,29 @@ public sealed class RiccatiRandomTests
         };
     }
 
-    // Of x_{k+1} = A_k x_k + u_k, 2Q x_k − y_k + A_k'y_{k+1} = 0, 2r u_k + y_{k+1} = 0 the first two hold by construction; what is left
-    // of the third, relative to |M||(x, u, y)| with M the matrix of the system (the normwise backward error).
+    // With y_{k+1} = −2r u_k and x_{k+1} = A_k x_k + u_k two of the three conditions hold by construction; what is left of
+    // 2Q x_k − y_k + A_k'y_{k+1} = 0, relative to |M||(x, u, y)| with M the matrix of the system (the normwise backward error).
     private static double KktResidual(Problem problem, Vector<double>[] u, Vector<double> x0)
     {
-        int layers = problem.L;
-        var x = new Vector<double>[layers + 1];
-        x[0] = x0;
-        for (int k = 0; k < layers; k++)
+        double r = problem.Cost.R;
+        double worst = 0, matrix = Math.Max(1, 2 * r), unknowns = 0;
+        Vector<double> x = x0;
+        for (int k = 0; k < problem.L; k++)
         {
-            x[k + 1] = (problem.A[k] * x[k]) + u[k];
-        }
+            Vector<double> y = -2 * r * u[k];
+            x = (problem.A[k] * x) + u[k];
+            Matrix<double> q = problem.Q(k + 1);
+            Vector<double> left = (2 * q * x) - y;
+            if (k + 1 < problem.L)
+            {
+                left -= 2 * r * problem.A[k + 1].TransposeThisAndMultiply(u[k + 1]);
+            }
 
-        Matrix<double> q = problem.Q(layers);
-        Vector<double> y = 2 * q * x[layers];
-        double matrix = Math.Max(1, Math.Max(2 * problem.Cost.R, 2 * q.FrobeniusNorm()));
-        double unknowns = x.Max(v => v.L2Norm());
-        double worst = 0;
-        for (int k = layers - 1; k >= 0; k--)
-        {
-            worst = Math.Max(worst, ((2 * problem.Cost.R * u[k]) + y).L2Norm());
-            q = problem.Q(k);
+            worst = Math.Max(worst, left.L2Norm());
             matrix = Math.Max(matrix, Math.Max(2 * q.FrobeniusNorm(), problem.A[k].FrobeniusNorm()));
-            unknowns = Math.Max(unknowns, Math.Max(u[k].L2Norm(), y.L2Norm()));
-            y = (2 * q * x[k]) + problem.A[k].TransposeThisAndMultiply(y);
+            unknowns = Math.Max(unknowns, Math.Max(x.L2Norm(), Math.Max(u[k].L2Norm(), y.L2Norm())));
         }
 
-        return worst / (matrix * unknowns);
+        return worst / (matrix * Math.Max(unknowns, x0.L2Norm()));
     }
 }

@@ -17,7 +17,7 @@ public sealed class FuzzParentTests
     public void A_failing_reader_is_found_with_its_input(string kind, string found)
     {
         using var folder = new TemporaryFolder();
-        using var run = Run(folder, 1, 1000, "faulty-" + kind);
+        using var run = Run(folder, 1, 100_000, "faulty-" + kind);
         Assert.That(run.Findings.All, Is.Not.Empty);
         foreach (Finding finding in run.Findings.All)
         {
@@ -64,7 +64,7 @@ public sealed class FuzzParentTests
 
     private static FuzzParent Run(TemporaryFolder folder, int seed, long count, params string[] targets)
     {
-        var run = new FuzzParent(new FuzzOptions { Targets = targets, Corpus = s_corpus, Out = folder.Path, Seed = seed, Count = count, Duration = TimeSpan.FromSeconds(60) }, TextWriter.Null);
+        var run = new FuzzParent(new FuzzOptions { Targets = targets, Corpus = s_corpus, Out = folder.Path, Seed = seed, Count = count, Duration = TimeSpan.FromSeconds(60), StopAtFinding = true }, TextWriter.Null);
         run.Run(CancellationToken.None);
         return run;
     }

@@ -19,4 +19,7 @@ internal sealed record FuzzOptions
 
     /// <summary>after so many inputs.</summary>
     public long Count { get; init; } = long.MaxValue;
+
+    /// <summary>The first finding ends the run.</summary>
+    public bool StopAtFinding { get; init; }
 }

@@ -52,7 +52,7 @@ internal sealed class FuzzParent(FuzzOptions options, TextWriter log) : IDisposa
         var random = new Random(options.Seed);
         long done = 0;
         double told = 0;
-        while (!cancellationToken.IsCancellationRequested && clock.Elapsed < options.Duration && done < options.Count)
+        while (!cancellationToken.IsCancellationRequested && clock.Elapsed < options.Duration && done < options.Count && !(options.StopAtFinding && Findings.All.Count > 0))
         {
             string target = options.Targets.MinBy(t => Tallies[t].Seconds)!;
             Tally tally = Tallies[target];

@@ -51,6 +51,12 @@ public static partial class AtomicFile
                 File.Move(temporary, target, overwrite: true);
             }
         }
+        catch (ArgumentOutOfRangeException e) when (e.ParamName == "value")
+        {
+            // What .NET makes of EFBIG.
+            Remove(temporary);
+            throw new IOException($"The file would be larger than the file system or the process's limit allows: {e.Message}", e);
+        }
         catch
         {
             Remove(temporary);

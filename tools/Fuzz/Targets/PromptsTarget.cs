@@ -22,20 +22,20 @@ internal sealed class PromptsTarget : FuzzTarget
 
     public override void Read(byte[] input)
     {
-        foreach (string name in (string[])["p.txt", "p.jsonl"])
+        try
         {
-            IReadOnlyList<string> prompts;
-            try
-            {
-                prompts = PromptFile.Parse(name, PromptFile.ReadText(new MemoryStream(input), name));
-            }
-            catch (PromptFileException) when (name == "p.txt")
-            {
-                continue;
-            }
-
-            Promise(prompts.Count > 0 && prompts.All(p => p.Length > 0), "there is a prompt, and none is empty");
-            Promise(prompts.All(p => Encoding.UTF8.GetString(Encoding.UTF8.GetBytes(p)) == p), "prompts are whole characters");
+            Read("p.jsonl", input);
         }
+        catch (PromptFileException)
+        {
+            Read("p.txt", input);
+        }
+    }
+
+    private static void Read(string name, byte[] input)
+    {
+        IReadOnlyList<string> prompts = PromptFile.Parse(name, PromptFile.ReadText(new MemoryStream(input), name));
+        Promise(prompts.Count > 0 && prompts.All(p => p.Length > 0), "there is a prompt, and none is empty");
+        Promise(prompts.All(p => Encoding.UTF8.GetString(Encoding.UTF8.GetBytes(p)) == p), "prompts are whole characters");
     }
 }
