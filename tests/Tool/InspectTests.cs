@@ -14,6 +14,7 @@ public class InspectTests
         Assert.That(told, Has.All.Matches<string>(t => run.Output.Contains(t!, StringComparison.Ordinal)), run.Output);
     }
 
+    // Hostile §2 row 56.
     [Test]
     public async Task Check_counts_what_is_not_finite_in_each_tensor()
     {
@@ -40,6 +41,7 @@ public class InspectTests
                 Assert.That(row.GetProperty("nonFinite").GetInt64(), Is.EqualTo(row.GetProperty("name").GetString() == Name ? 2 : 0));
             }
 
+            Assert.That((await ToolRun.Of("inspect", "--check", Path.Combine(folder, "config.json"))).Code, Is.EqualTo(ExitCode.Usage));
             Assert.That(unread.Json.GetProperty("tensors")[0].TryGetProperty("nonFinite", out _), Is.False);
         }
     }

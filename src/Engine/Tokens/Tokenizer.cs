@@ -31,6 +31,9 @@ public sealed class Tokenizer
 
     internal TokenTable Tokens => file.Model.Tokens;
 
+    /// <summary>Id of the unknown token, or -1; it may be special and still stand for plain text.</summary>
+    internal int UnknownId => file.Model.UnknownId;
+
     internal TokenDecoder Decoder => file.Decoder;
 
     internal IReadOnlyList<AddedToken> Added => file.Added;

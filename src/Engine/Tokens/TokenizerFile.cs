@@ -1,13 +1,15 @@
 using System.Text;
 using System.Text.Json;
 using System.Text.Unicode;
+using Tiller.Checkpoint;
 
 namespace Tiller.Tokens;
 
 /// <summary>Reads tokenizer.json: the large parts in one pass over the bytes, the small ones as JSON documents.</summary>
 internal sealed class TokenizerFile
 {
-    private const long LargestFile = 128L << 20;
+    private const int LargestFile = 128 << 20;
+    private const int LongestAdded = 1024;
     private const int Depth = 64;
     private const int LargestFixedLength = int.MaxValue;
 
@@ -39,13 +41,8 @@ internal sealed class TokenizerFile
         byte[] bytes;
         try
         {
-            long size = new FileInfo(path).Length;
-            if (size > LargestFile)
-            {
-                throw new TokenizerException(TokenizerError.Limit, "", path, $"the file has {size} bytes; at most {LargestFile} are read.");
-            }
-
-            bytes = File.ReadAllBytes(path);
+            bytes = BoundedFile.Read(path, LargestFile, size =>
+                new TokenizerException(TokenizerError.Limit, "", path, $"the file has {size} bytes; at most {LargestFile} are read."));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -161,6 +158,11 @@ internal sealed class TokenizerFile
             if (content.Length == 0)
             {
                 continue;
+            }
+
+            if (content.Length > LongestAdded)
+            {
+                throw new TokenizerException(TokenizerError.Limit, item.Path, Encoding.UTF8.GetString(content), $"an added token has at most {LongestAdded} bytes.");
             }
 
             int id = item["id"].Integer(0, TokenTable.IdLimit - 1);

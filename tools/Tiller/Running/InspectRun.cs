@@ -42,6 +42,11 @@ internal static class InspectRun
             return inspection.NonFinite?.Sum() > 0 ? ExitCode.BadInput : ExitCode.Ok;
         }
 
+        if (request.Check)
+        {
+            throw new UsageException("--check looks at the weights of a checkpoint: name its folder.");
+        }
+
         if (!File.Exists(request.Path))
         {
             throw new FileNotFoundException($"{request.Path}: no such folder or file. Expected the folder of a checkpoint, or a controller file.");
