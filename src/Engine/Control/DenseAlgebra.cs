@@ -1,3 +1,4 @@
+using System.Numerics.Tensors;
 using MathNet.Numerics.LinearAlgebra;
 using MathNet.Numerics.LinearAlgebra.Storage;
 using Tiller.Tensors;
@@ -20,6 +21,9 @@ internal static unsafe class DenseAlgebra
     /// <summary>The matrix's own numbers, columns one after another, where it is dense; a copy where it is not.</summary>
     public static double[] Numbers(Matrix<double> m) =>
         m.Storage is DenseColumnMajorMatrixStorage<double> dense ? dense.Data : m.ToColumnMajorArray();
+
+    /// <summary>|M|, Frobenius; MathNet's own forms M M'.</summary>
+    public static double Norm(Matrix<double> m) => TensorPrimitives.Norm<double>(Numbers(m));
 
     /// <summary>M = L L' in place: the lower triangle becomes L; the strict upper one is undefined afterwards.</summary>
     public static Pivots Cholesky(Matrix<double> m)

@@ -9,6 +9,7 @@
 //
 // It is the textbook recursion S = Q + A'SA − A'S (S + rI)^{-1} SA with  S − S (S + rI)^{-1} S = r (S + rI)^{-1} S  put in: no two
 // like quantities are subtracted, so a small r costs no digits. (MATH.md §3; Skifstad, Yang, Chou, arXiv:2604.19018.)
+using System.Numerics.Tensors;
 using MathNet.Numerics.LinearAlgebra;
 using Tiller.Tensors;
 
@@ -200,8 +201,8 @@ public static class DenseRiccati
     /// <summary>|a − b| / max(|a|, |b|), 0 for 0 against 0.</summary>
     internal static double Relative(Matrix<double> a, Matrix<double> b)
     {
-        double scale = Math.Max(a.FrobeniusNorm(), b.FrobeniusNorm());
-        return scale == 0 ? 0 : (a - b).FrobeniusNorm() / scale;
+        double scale = Math.Max(DenseAlgebra.Norm(a), DenseAlgebra.Norm(b));
+        return scale == 0 ? 0 : TensorPrimitives.Distance<double>(DenseAlgebra.Numbers(a), DenseAlgebra.Numbers(b)) / scale;
     }
 
     /// <summary>A_k, K_k, S_{k+1}, its factor or S_k // four of (D, D), and the probes of the residual.</summary>

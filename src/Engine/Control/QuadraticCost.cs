@@ -97,7 +97,7 @@ public sealed class MatrixCost : QuadraticCost
         }
 
         // λ_min ≥ −1e-10 |Q|  ⇐  Q + 1e-10 |Q| I has a Cholesky factor
-        int pivot = largest == 0 ? -1 : SpdFactor.FirstBadPivot(q, Tolerance * q.FrobeniusNorm());
+        int pivot = largest == 0 ? -1 : SpdFactor.FirstBadPivot(q, Tolerance * DenseAlgebra.Norm(q));
         if (pivot >= 0)
         {
             throw RiccatiException.IndefiniteCost(layer, pivot);

@@ -16,6 +16,9 @@ internal static unsafe class CpuCholesky
     private const int PanelsPerPart = 2;
     private const int SquareLeaf = 96;
 
+    // Below, one thread is done before another has begun.
+    private const long ParallelFlops = 1L << 19;
+
     /// <summary>M = L L' in place, M's lower triangle becoming L; the strict upper one is undefined afterwards // (n, n).</summary>
     /// <returns>-1, or the first pivot that is not positive, whose value then stands on the diagonal.</returns>
     public static int Factor(WorkerPool pool, Strided m)
@@ -153,7 +156,16 @@ internal static unsafe class CpuCholesky
     {
         var job = new LeafJob { L = l, X = x, Transposed = transposed };
         int parts = (x.Columns + (Panel * PanelsPerPart) - 1) / (Panel * PanelsPerPart);
-        pool.Run(parts, ref job, &LeafPart);
+        if ((long)l.Rows * l.Rows * x.Columns >= ParallelFlops)
+        {
+            pool.Run(parts, ref job, &LeafPart);
+            return;
+        }
+
+        for (int i = 0; i < parts; i++)
+        {
+            LeafPart(ref job, i);
+        }
     }
 
     // L' backwards is a lower triangle too: both solves run down a copy T // (n, n), rows contiguous, on panels of sixteen columns.
