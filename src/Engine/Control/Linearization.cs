@@ -36,6 +36,9 @@ internal sealed class Linearization : IDisposable
         _y = model.NewCotangents();
     }
 
+    /// <summary>Rows that the activations have grown to.</summary>
+    public int Capacity => _a.Capacity;
+
     private Ops Ops => _model.Ops;
 
     private int D => _model.Config.D;

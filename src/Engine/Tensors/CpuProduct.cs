@@ -55,6 +55,9 @@ internal static unsafe class CpuProduct
         }
     }
 
+    /// <summary>Numbers that are packed of one factor at once, where the product is <paramref name="width"/> wide.</summary>
+    public static long PackedInNumbers(int width) => (long)Math.Min(width, PackedBlock) * Math.Min(width, DepthBlock);
+
     private static void Add(WorkerPool pool, double alpha, Strided a, Strided b, double beta, Strided c)
     {
         int rowStrips = Strips(c.Rows, TileRows), columnStrips = Strips(c.Columns, TileColumns);

@@ -72,6 +72,11 @@ internal sealed class BenchCommand : TillerCommand
 
     private readonly Option<int> _threads = OptionKinds.Number("--threads", "Threads; 0 for one per processor.", 0, n => n is >= 0 and <= 1024, "a whole number, 0 to 1024");
     private readonly Option<double> _seconds = OptionKinds.Number("--seconds", "Time for each row.", 3.0, s => s is > 0 and <= 3600, "above 0 and at most 3600");
+    private readonly Option<bool> _plan = new("--plan")
+    {
+        Description = "With fit: tell memory, FLOPs and time of dense, factored and reduced fits of the shape from 100 prompts of --context tokens, and measure nothing.",
+    };
+
     private readonly Option<bool> _markdown = new("--markdown") { Description = "Print a Markdown table." };
 
     public BenchCommand(Func<BenchRequest, CancellationToken, Task<int>> run)
@@ -83,12 +88,18 @@ internal sealed class BenchCommand : TillerCommand
         Add(_context);
         Add(_threads);
         Add(_seconds);
+        Add(_plan);
         Add(_markdown);
         Validators.Add(result =>
         {
             if (result.GetValue(_markdown) && result.GetValue(Json))
             {
                 result.AddError("--json and --markdown exclude each other.");
+            }
+
+            if (result.GetValue(_plan) && (result.GetValue(_mode) != BenchMode.Fit || result.GetValue(_markdown)))
+            {
+                result.AddError("--plan goes with bench fit, as text or --json.");
             }
         });
         SetAction((parse, cancellationToken) => run(
@@ -101,6 +112,7 @@ internal sealed class BenchCommand : TillerCommand
                 Threads = parse.GetValue(_threads),
                 Seconds = parse.GetValue(_seconds),
                 DemoFolder = DemoRun.ModelFolder,
+                Plan = parse.GetValue(_plan),
                 Json = parse.GetValue(Json),
                 Markdown = parse.GetValue(_markdown),
             },
@@ -115,5 +127,7 @@ internal sealed class BenchCommand : TillerCommand
           tiller bench kernels --shape 16,2048,8192,32,8,64,128256 --json
           # a table for a results file
           tiller bench fit --markdown
+          # would a fit of this shape fit into this machine?
+          tiller bench fit --plan --shape llama-3-8b --context 32
         """;
 }
