@@ -39,16 +39,4 @@ public sealed class DenseAlgebraTests
         Assert.That((e!.Fault, e.Layer, e.Row), Is.EqualTo((RiccatiFault.NotPositiveDefinite, (int?)4, (int?)pivot)));
         Assert.That(e.Message, Does.Contain("Likely causes"));
     }
-
-    [Test]
-    public void SymmetriseReportsTheSkewPart()
-    {
-        var random = new Random(3);
-        var s = Problem.Gaussian(random, 70, 70);
-        var expected = 0.5 * (s + s.Transpose());
-        double skew = (s - s.Transpose()).FrobeniusNorm();
-        double error = DenseAlgebra.Symmetrise(s);
-        Assert.That(Problem.Difference(s, expected), Is.LessThan(1e-15));
-        Assert.That(error, Is.EqualTo(skew / expected.FrobeniusNorm()).Within(1e-12));
-    }
 }

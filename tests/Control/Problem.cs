@@ -1,5 +1,6 @@
 using MathNet.Numerics.LinearAlgebra;
 using Tiller.Control;
+using Tiller.Tensors;
 
 namespace Tiller.Tests.Control;
 
@@ -46,9 +47,9 @@ internal sealed class Problem
 
     public Matrix<double> Q(int k)
     {
-        var q = Matrix<double>.Build.Dense(D, D);
-        Cost.AddTo(k, k == L, q);
-        return q;
+        double[] q = new double[D * D];
+        CpuOps.Shared.WithHost(q, D, view => Cost.AddTo(k, k == L, CpuOps.Shared, view));
+        return Matrix<double>.Build.Dense(D, D, q);
     }
 
     /// <summary>J of the inputs u from x0.</summary>

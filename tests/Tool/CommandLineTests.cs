@@ -59,9 +59,16 @@ public class CommandLineTests
         }));
     }
 
+    [Test]
+    public async Task A_plan_needs_no_file_to_write() =>
+        Assert.That(((FitRequest)(await Run([.. s_fit[..^2], "--plan"])).Request!) is { Plan: true, Out: null }, Is.True);
+
     [TestCase(new string[0], "Required command")]
     [TestCase(new[] { "fitt" }, "'fitt'")]
     [TestCase(new[] { "fit" }, "--positive")]
+    [TestCase(new[] { "fit", "--model", "m", "--positive", "p", "--negative", "n" }, "--out")]
+    [TestCase(new[] { "bench", "decode", "--plan" }, "bench fit")]
+    [TestCase(new[] { "bench", "fit", "--plan", "--markdown" }, "--json")]
     [TestCase(new[] { "demo", "--task", "Topic" }, "topic, tone, honesty, refusal")]
     [TestCase(new[] { "demo", "--task", "0" }, "topic, tone, honesty, refusal")]
     [TestCase(new[] { "demo", "extra" }, "extra")]

@@ -78,6 +78,44 @@ public class FitTests
         Assert.That(scratch.Files, Has.Length.EqualTo(1));
     }
 
+    [Test]
+    public async Task A_plan_tells_memory_and_time_and_writes_nothing()
+    {
+        using var scratch = new Scratch();
+        string[] args = ["fit", "--model", ToolRun.Model, "--positive", scratch.Few("topic.positive", 3), "--negative", scratch.Few("topic.negative", 3), "--plan"];
+        int before = scratch.Files.Length;
+        var run = await ToolRun.Of([.. args, "--order", "4"]);
+        Assert.That(run.Code, Is.Zero, run.Error);
+        string[] told = ["L 10, D 128", "weights as stored", "averaged over 6", "reduced, order 4", "GiB", "fits into", "linearisation", "seconds", "GFLOP/s float64"];
+        Assert.That(told, Has.All.Matches<string>(t => run.Output.Contains(t!, StringComparison.Ordinal)), run.Output);
+        Assert.That(scratch.Files, Has.Length.EqualTo(before));
+
+        var json = await ToolRun.Of([.. args, "--json"]);
+        Assert.That(json.Json.GetProperty("solve").GetString(), Is.EqualTo("dense"));
+        Assert.That(json.Json.GetProperty("sizeInBytes").EnumerateObject().Sum(m => m.Value.GetInt64()), Is.EqualTo(json.Json.GetProperty("peakInBytes").GetInt64()));
+        Assert.That(json.Json.GetProperty("stages").EnumerateArray().Select(s => s.GetProperty("seconds").GetDouble()), Is.All.Positive);
+    }
+
+    [Test]
+    public async Task A_plan_needs_no_more_of_a_checkpoint_than_its_config()
+    {
+        using var scratch = new Scratch();
+        string folder = Directory.CreateDirectory(scratch["shape"]).FullName;
+        File.Copy(Path.Combine(ToolRun.Model, "config.json"), Path.Combine(folder, "config.json"));
+        var run = await ToolRun.Of(["fit", "--model", folder, "--positive", scratch.Few("topic.positive", 3), "--negative", scratch.Few("topic.negative", 3), "--plan"]);
+        Assert.That(run.Code, Is.Zero, run.Error);
+        Assert.That(run.Output, Does.Contain("if stored as bf16").And.Contain("about"));
+    }
+
+    [Test]
+    public async Task A_plan_of_a_named_shape_compares_the_ways_to_solve()
+    {
+        var run = await ToolRun.Of(["bench", "fit", "--plan", "--shape", "llama-3-8b", "--context", "32", "--json"]);
+        Assert.That(run.Code, Is.Zero, run.Error);
+        Assert.That(run.Json.EnumerateArray().Select(p => p.GetProperty("solve").GetString()), Is.EqualTo(new[] { "dense", "factored", "reduced, order 64" }));
+        Assert.That(run.Json.EnumerateArray().Select(p => p.GetProperty("peakInBytes").GetInt64()), Is.All.LessThan(24L << 30).And.All.GreaterThan(16_000_000_000));
+    }
+
     private static string[] Fit(Scratch scratch, int count) =>
         ["fit", "--model", ToolRun.Model, "--positive", scratch.Few("topic.positive", count), "--negative", scratch.Few("topic.negative", count), "--out", scratch["c.tiller"]];
 }

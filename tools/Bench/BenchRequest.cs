@@ -51,6 +51,9 @@ internal sealed record BenchRequest
     /// <summary>Prompts on each side of the contrast that a fit is measured with.</summary>
     public int FitPrompts { get; init; } = 50;
 
+    /// <summary>Do not measure a fit but tell what it takes.</summary>
+    public bool Plan { get; init; }
+
     /// <summary>Print a JSON array.</summary>
     public bool Json { get; init; }
 

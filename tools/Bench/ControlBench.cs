@@ -18,6 +18,7 @@ internal static class ControlBench
         using var model = RandomParts.Model(request, Scratch(request) + (16.0 * c.D * c.D));
         using var prompt = Prompt(request, model, cancellationToken);
         using var linearization = new Linearization(model, [prompt]);
+        using var memory = model.Ops.Allocate(c.D, c.D, out var a);
 
         // ARCHITECTURE: a Jacobian is D tangents through the block, 2 FLOPs a weight each.
         double flops = 2 * counts.BlockWeights * c.D;
@@ -29,7 +30,7 @@ internal static class ControlBench
             Flops = flops,
             WorkingSet = c.L * counts.BlockBytes,
             RateUnit = "layers/s",
-            Run = () => linearization.Jacobian(k++ % c.L, cancellationToken),
+            Run = () => linearization.Jacobian(k++ % c.L, a, cancellationToken),
         };
         yield return meter.Measure(layer);
         yield return meter.Measure(
@@ -43,7 +44,7 @@ internal static class ControlBench
                 {
                     for (int i = 0; i < c.L; i++)
                     {
-                        linearization.Jacobian(i, cancellationToken);
+                        linearization.Jacobian(i, a, cancellationToken);
                     }
                 },
             },
@@ -78,13 +79,13 @@ internal static class ControlBench
     {
         var c = request.Shape.Config;
         double d = c.D;
-        MemoryCheck.Require(10 * 8 * d * d);
+        MemoryCheck.Require((3 * 8 * d * d) + DenseRiccati.SizeInBytes(c.D));
 
         // A = I + N/10: a residual block.
-        var a = Matrix<double>.Build.DenseIdentity(c.D) + (0.1 * RandomMatrix(c.D, c.D, seed: 7));
-        var half = RandomMatrix(c.D, c.D, seed: 8);
-        var terminal = (half * half.Transpose()) + Matrix<double>.Build.DenseIdentity(c.D);
-        var cost = new MatrixCost([terminal, terminal], r: 1);
+        using var ops = new CpuOps(request.ThreadCount);
+        using var memory = ops.Allocate(c.D, c.D, out var a);
+        ops.Upload((Matrix<double>.Build.DenseIdentity(c.D) + (0.1 * RandomMatrix(c.D, c.D, seed: 7))).ToColumnMajorArray(), a);
+        var cost = new IsotropicCost(new LqrWeights(0.1, 1, 1));
         yield return meter.Measure(new Work
         {
             Name = $"riccati dense, one layer, D {c.D}",
@@ -95,7 +96,7 @@ internal static class ControlBench
             WorkingSet = 5 * 8 * d * d,
             Precision = Precision.Double,
             RateUnit = "layers/s",
-            Run = () => DenseRiccati.Stream(1, _ => a, cost, static (_, _) => { }, cancellationToken),
+            Run = () => DenseRiccati.Solve(ops, 1, c.D, (_, to) => ops.Copy(a, to), cost, static (_, _) => { }, cancellationToken),
         });
 
         var directions = Enumerable.Range(0, c.L + 1).Select(k => RandomMatrix(c.D, 1, seed: 20 + k)).ToArray();

@@ -1,4 +1,5 @@
 using Tiller.Checkpoint;
+using Tiller.Control;
 using Tiller.Tensors;
 
 namespace Tiller.Bench;
@@ -10,7 +11,7 @@ internal sealed class Counts(ModelConfig c, TensorType type)
     public int WeightInBytes { get; } = type == TensorType.F32 ? 4 : 2;
 
     /// <summary>Weights of the linear maps of one block.</summary>
-    public double BlockWeights { get; } = ((double)(c.H + (2 * c.G)) * c.E * c.D) + ((double)c.H * c.E * c.D) + (3.0 * c.F * c.D);
+    public double BlockWeights { get; } = FitPlan.BlockWeights(c);
 
     /// <summary>Weights of the head.</summary>
     public double HeadWeights { get; } = (double)c.V * c.D;

@@ -189,19 +189,22 @@ public static class ControllerFit
             using var linearization = new Linearization(model, calibration);
             var local = new Feature([.. feature.V.Skip(_range.First).Take(Horizon + 1)], [.. feature.Mu.Skip(_range.First).Take(Horizon + 1)]);
             float[][] w = [.. feature.V.Take(feature.L).Select(v => new float[v.Length])];
-            var report = Solve(linearization, local, (k, gain) => w[_range.First + k] = Array.ConvertAll(gain.Apply(local.V[k]), x => (float)x));
+            var report = Solve(linearization, local, (k, wk) => w[_range.First + k] = Array.ConvertAll(wk, x => (float)x));
             double[] open = new double[feature.L];
             for (int k = 0; k < feature.L; k++)
             {
-                var v = Column(feature.V[k]);
-                open[k] = Timed(() => linearization.Push(k, v, cancellationToken)).Column(0).DotProduct(Column(feature.V[k + 1]).Column(0));
+                Matrix<double> pushed = Column(feature.V[k]), next = Column(feature.V[k + 1]);
+                int layer = k;
+                Timed(() => pushed = linearization.Push(layer, pushed, cancellationToken));
+                open[k] = pushed.Column(0).DotProduct(next.Column(0));
             }
 
             var method = new LinearQuadratic(feature, w, options.Setpoint, options.Layers);
             return (method, report, ClosedLoop.Of(method, open));
         }
 
-        private RiccatiReport Solve(Linearization linearization, Feature local, Action<int, Gain> onGain)
+        // Hands w_k = K_k v_k on.
+        private RiccatiReport Solve(Linearization linearization, Feature local, Action<int, double[]> onW)
         {
             QuadraticCost cost = options.Cost == FitCost.State ? new IsotropicCost(options.Weights) : FactoredCost.OfFeatures(options.Weights, local);
             if (options.Order is { } order)
@@ -219,18 +222,30 @@ public static class ControllerFit
                 return solution.Report;
             }
 
-            return DenseRiccati.Stream(
+            var ops = model.Ops;
+            using var memory = ops.Allocate(model.Config.D, 2, out var vectors);
+            var (v, w) = (vectors.Slice(0, 1), vectors.Slice(1, 1));
+            return DenseRiccati.Solve(
+                ops,
                 Horizon,
-                k => Layer(() => linearization.Jacobian(_range.First + k, cancellationToken)),
+                model.Config.D,
+                (k, a) => Linearise(() => linearization.Jacobian(_range.First + k, a, cancellationToken)),
                 cost,
-                (k, gain) => onGain(k, new DenseGain(gain)),
+                (k, gain) =>
+                {
+                    double[] wk = Array.ConvertAll(local.V[k], x => (double)x);
+                    ops.Upload(wk, v);
+                    ops.Multiply(1, gain, v, 0, w);
+                    ops.Download(w, wk);
+                    onW(k, wk);
+                },
                 cancellationToken);
 
             void Apply(RiccatiSolution solution)
             {
                 for (int k = 0; k < Horizon; k++)
                 {
-                    onGain(k, solution.Gains[k]);
+                    onW(k, solution.Gains[k].Apply(local.V[k]));
                 }
             }
         }
@@ -250,25 +265,25 @@ public static class ControllerFit
                 bases, (k, basis) => pushed[k] ?? Layer(() => linearization.Push(_range.First + k, basis, cancellationToken)), cost, cancellationToken);
         }
 
-        // Every layer is linearised once; a reduced fit goes forward through them, the others backward.
         private Matrix<double> Layer(Func<Matrix<double>> linearise)
         {
-            var result = Timed(linearise);
-            progress?.Report(new FitProgress("riccati", ++_done, Horizon));
-            return result;
+            Matrix<double>? result = null;
+            Linearise(() => result = linearise());
+            return result!;
         }
 
-        private T Timed<T>(Func<T> run)
+        // Every layer is linearised once; a reduced fit goes forward through them, the others backward.
+        private void Linearise(Action layer)
+        {
+            Timed(layer);
+            progress?.Report(new FitProgress("riccati", ++_done, Horizon));
+        }
+
+        private void Timed(Action run)
         {
             _linearising.Start();
-            try
-            {
-                return run();
-            }
-            finally
-            {
-                _linearising.Stop();
-            }
+            run();
+            _linearising.Stop();
         }
 
         private static Matrix<double> Column(float[] v) => Matrix<double>.Build.Dense(v.Length, 1, (i, _) => v[i]);

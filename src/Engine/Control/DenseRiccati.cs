@@ -9,11 +9,16 @@
 //
 // It is the textbook recursion S = Q + A'SA − A'S (S + rI)^{-1} SA with  S − S (S + rI)^{-1} S = r (S + rI)^{-1} S  put in: no two
 // like quantities are subtracted, so a small r costs no digits. (MATH.md §3; Skifstad, Yang, Chou, arXiv:2604.19018.)
+using System.Numerics.Tensors;
 using MathNet.Numerics.LinearAlgebra;
+using Tiller.Tensors;
 
 namespace Tiller.Control;
 
-/// <summary>LQR gains by the Riccati recursion with full matrices, in float64 (MATH.md §3).</summary>
+/// <summary>
+/// LQR gains by the Riccati recursion with full matrices, in float64 (MATH.md §3). Written once over <see cref="Ops"/>: A_k, S_k and K_k stay
+/// on the device, and only a few vectors come back.
+/// </summary>
 public static class DenseRiccati
 {
     private const int Probes = 4;
@@ -22,7 +27,7 @@ public static class DenseRiccati
     /// <param name="layers">L, at least 0.</param>
     /// <param name="jacobian">A_k for k = L-1 down to 0, asked for once each // (D, D).</param>
     /// <param name="cost">Q_k, Q_L and r.</param>
-    /// <param name="cancellationToken">Looked at between blocks of a product or factorisation.</param>
+    /// <param name="cancellationToken">Looked at between blocks of every product.</param>
     /// <returns>Gains of <see cref="DenseGain"/>, and the report.</returns>
     /// <exception cref="RiccatiException">Shapes disagree, a number is not finite, or S + rI has no Cholesky factor.</exception>
     public static RiccatiSolution Solve(int layers, Func<int, Matrix<double>> jacobian, QuadraticCost cost, CancellationToken cancellationToken = default)
@@ -32,73 +37,158 @@ public static class DenseRiccati
         return new RiccatiSolution(gains, report);
     }
 
-    /// <summary>Solves and hands every gain on as it is found, last layer first: six D×D matrices are alive at most.</summary>
+    /// <summary>Solves on the CPU and hands every gain on as it is found, last layer first: six D×D matrices are alive at most.</summary>
     /// <param name="layers">L, at least 0.</param>
     /// <param name="jacobian">A_k for k = L-1 down to 0, asked for once each // (D, D).</param>
     /// <param name="cost">Q_k, Q_L and r.</param>
     /// <param name="onGain">Takes (k, K_k // (D, D)), which it may keep.</param>
-    /// <param name="cancellationToken">Looked at between blocks of a product or factorisation.</param>
+    /// <param name="cancellationToken">Looked at between blocks of every product.</param>
     /// <returns>The report, k = 0..L-1.</returns>
     /// <exception cref="RiccatiException">Shapes disagree, a number is not finite, or S + rI has no Cholesky factor.</exception>
     public static RiccatiReport Stream(
         int layers, Func<int, Matrix<double>> jacobian, QuadraticCost cost, Action<int, Matrix<double>> onGain, CancellationToken cancellationToken = default)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(layers);
+        cancellationToken.ThrowIfCancellationRequested();
+        if (layers == 0)
+        {
+            return new RiccatiReport([]);
+        }
+
+        // The last Jacobian tells D.
+        Ops ops = CpuOps.Shared;
+        var last = jacobian(layers - 1);
+        int width = last.RowCount;
+        return Solve(
+            ops, layers, width,
+            (k, a) =>
+            {
+                var given = k == layers - 1 ? last : jacobian(k);
+                if (given.RowCount != width || given.ColumnCount != width)
+                {
+                    throw RiccatiException.Shape("The Jacobian A", k, $"{width}×{width}", $"{given.RowCount}×{given.ColumnCount}");
+                }
+
+                ops.Upload(DenseAlgebra.Numbers(given), a);
+            },
+            cost,
+            (k, gain) =>
+            {
+                double[] numbers = new double[gain.Length];
+                ops.Download(gain, numbers);
+                onGain(k, Matrix<double>.Build.Dense(width, width, numbers));
+            },
+            cancellationToken);
+    }
+
+    /// <summary>Bytes that <see cref="Solve(Ops, int, int, Action{int, Doubles}, QuadraticCost, Action{int, Doubles}, CancellationToken)"/> holds on the device.</summary>
+    internal static long SizeInBytes(int width) => sizeof(double) * (long)width * ((Workspace.Matrices * (long)width) + (Workspace.ProbePanels * Probes));
+
+    /// <summary>Solves on a device.</summary>
+    /// <param name="ops">The device.</param>
+    /// <param name="layers">L, at least 0.</param>
+    /// <param name="width">D.</param>
+    /// <param name="linearise">Writes A_k // (D, D), for k = L-1 down to 0.</param>
+    /// <param name="cost">Q_k, Q_L and r.</param>
+    /// <param name="onGain">Takes (k, K_k // (D, D)), which is gone when it returns.</param>
+    /// <param name="cancellationToken">Looked at between blocks of every product.</param>
+    internal static RiccatiReport Solve(
+        Ops ops, int layers, int width, Action<int, Doubles> linearise, QuadraticCost cost, Action<int, Doubles> onGain, CancellationToken cancellationToken)
+    {
+        using var w = new Workspace(ops, width);
+        var (a, s, l, gain) = (w.A, w.S, w.L, w.K);
         var steps = new RiccatiStep[layers];
-        Matrix<double>? s = null;
+
+        // S_L = Q_L
+        cost.AddTo(layers, terminal: true, ops, s);
         for (int k = layers - 1; k >= 0; k--)
         {
             cancellationToken.ThrowIfCancellationRequested();
-            var a = jacobian(k);
+            linearise(k, a);
+            CheckFinite(ops, a, k);
 
-            // S_L = Q_L
-            s ??= Terminal(layers, a.RowCount, cost);
-            if (a.RowCount != s.RowCount)
+            // L L' = S_{k+1} + r I
+            ops.Copy(s, l);
+            ops.AddToDiagonal(cost.R, l);
+            var pivots = ops.Cholesky(l, cancellationToken);
+            if (pivots.Failed >= 0)
             {
-                throw RiccatiException.Shape("The Jacobian A", k, $"{s.RowCount} rows", $"{a.RowCount}×{a.ColumnCount}");
+                throw RiccatiException.FailedPivot(k, pivots.Failed, pivots.Value, cost.R, LargestDiagonal(ops, s) + cost.R);
             }
 
-            Finite.Check(a, "The Jacobian A", k);
-
             // K_k = (S_{k+1} + r I)^{-1} S_{k+1} A_k
-            var factor = SpdFactor.OfShifted(s, cost.R, k, cancellationToken);
-            var gain = DenseAlgebra.Multiply(s, a, cancellationToken);
-            factor.SolveInPlace(gain, cancellationToken);
+            ops.Multiply(1, s, a, 0, gain, cancellationToken);
+            ops.CholeskySolve(l, gain, cancellationToken);
 
-            // S_k = Q_k + r A_k' K_k
-            var next = Matrix<double>.Build.Dense(a.ColumnCount, a.ColumnCount);
-            DenseAlgebra.MultiplyAdd(MatrixView.Of(next), cost.R, MatrixView.Of(a).T, MatrixView.Of(gain), cancellationToken);
-            cost.AddTo(k, terminal: false, next);
-            double symmetryError = DenseAlgebra.Symmetrise(next);
+            // S_k = Q_k + r A_k' K_k, where L was
+            var next = l;
+            ops.Multiply(cost.R, a.T, gain, 0, next, cancellationToken);
+            cost.AddTo(k, terminal: false, ops, next);
+            double symmetryError = ops.Symmetrise(next);
 
-            steps[k] = new RiccatiStep(k, Residual(k, s, a, gain, next, cost), symmetryError, factor.Condition, s.RowCount, 0, 0);
+            steps[k] = new RiccatiStep(k, Residual(ops, w, k, s, next, cost), symmetryError, pivots.Condition, width, 0, 0);
             onGain(k, gain);
-            s = next;
+            (s, l) = (next, s);
         }
 
         return new RiccatiReport(steps);
     }
 
-    private static Matrix<double> Terminal(int layers, int width, QuadraticCost cost)
+    private static double Residual(Ops ops, Workspace w, int k, Doubles s, Doubles next, QuadraticCost cost)
     {
-        var s = Matrix<double>.Build.Dense(width, width);
-        cost.AddTo(layers, terminal: true, s);
-        return s;
-    }
-
-    private static double Residual(int k, Matrix<double> s, Matrix<double> a, Matrix<double> gain, Matrix<double> next, QuadraticCost cost)
-    {
-        var z = Probe(a.ColumnCount, Probes, k);
-        var az = DenseAlgebra.Multiply(a, z);
-        var kz = DenseAlgebra.Multiply(gain, z);
+        var z = Probe(s.Rows, Probes, k);
+        ops.Upload(DenseAlgebra.Numbers(z), w.Probe(0));
+        var (az, kz, closed) = (w.Probe(1), w.Probe(2), w.Probe(3));
+        var (saz, skz, rest) = (w.Probe(4), w.Probe(5), w.Probe(6));
+        var (value, nextz) = (w.Probe(7), w.Probe(8));
+        ops.Multiply(1, w.A, w.Probe(0), 0, az);
+        ops.Multiply(1, w.K, w.Probe(0), 0, kz);
+        ops.Copy(az, closed);
+        ops.Add(-1, kz, closed);
+        ops.Multiply(1, s, w.ProbesFrom(1, 3), 0, w.ProbesFrom(4, 3));
 
         // (S_{k+1} + rI) K_k z = S_{k+1} A_k z
-        double gainError = Relative(DenseAlgebra.Multiply(s, kz) + (cost.R * kz), DenseAlgebra.Multiply(s, az));
+        ops.Add(cost.R, kz, skz);
+        double gainError = Relative(Host(ops, skz), Host(ops, saz));
 
         // S_k z = Q_k z + r K'K z + (A − K)' S_{k+1} (A − K) z   (Joseph's form: all terms positive)
-        var rest = DenseAlgebra.Multiply(s, az - kz);
-        var value = cost.Multiply(k, terminal: false, z) + DenseAlgebra.TransposeMultiply(gain, (cost.R * kz) - rest) + DenseAlgebra.TransposeMultiply(a, rest);
-        return Math.Max(gainError, Relative(value, DenseAlgebra.Multiply(next, z)));
+        //       = Q_k z + r K'(K z − rest/r) + A' rest,  rest = S_{k+1} (A − K) z
+        ops.Add(-1 / cost.R, rest, kz);
+        ops.Multiply(cost.R, w.K.T, kz, 0, value);
+        ops.Multiply(1, w.A.T, rest, 1, value);
+        ops.Multiply(1, next, w.Probe(0), 0, nextz);
+        return Math.Max(gainError, Relative(cost.Multiply(k, terminal: false, z) + Host(ops, value), Host(ops, nextz)));
+    }
+
+    private static Matrix<double> Host(Ops ops, Doubles m)
+    {
+        double[] numbers = new double[m.Length];
+        ops.Download(m, numbers);
+        return Matrix<double>.Build.Dense(m.Rows, m.Columns, numbers);
+    }
+
+    private static void CheckFinite(Ops ops, Doubles a, int k)
+    {
+        long bad = ops.FirstNonFinite(a);
+        if (bad >= 0)
+        {
+            double[] value = new double[1];
+            ops.Download(new Doubles(a.Address + (nint)(sizeof(double) * bad), 1, 1), value);
+            throw RiccatiException.NonFinite("The Jacobian A", k, (int)(bad % a.Rows), (int)(bad / a.Rows), value[0]);
+        }
+    }
+
+    private static double LargestDiagonal(Ops ops, Doubles s)
+    {
+        double largest = double.NegativeInfinity;
+        double[] value = new double[1];
+        for (int i = 0; i < s.Rows; i++)
+        {
+            ops.Download(new Doubles(s.Address + (nint)(sizeof(double) * (long)i * (s.Rows + 1)), 1, 1), value);
+            largest = Math.Max(largest, value[0]);
+        }
+
+        return largest;
     }
 
     /// <summary>Random signs from a fixed seed: |M z|² is |M|² (Frobenius) in the mean.</summary>
@@ -111,7 +201,40 @@ public static class DenseRiccati
     /// <summary>|a − b| / max(|a|, |b|), 0 for 0 against 0.</summary>
     internal static double Relative(Matrix<double> a, Matrix<double> b)
     {
-        double scale = Math.Max(a.FrobeniusNorm(), b.FrobeniusNorm());
-        return scale == 0 ? 0 : (a - b).FrobeniusNorm() / scale;
+        double scale = Math.Max(DenseAlgebra.Norm(a), DenseAlgebra.Norm(b));
+        return scale == 0 ? 0 : TensorPrimitives.Distance<double>(DenseAlgebra.Numbers(a), DenseAlgebra.Numbers(b)) / scale;
+    }
+
+    /// <summary>A_k, K_k, S_{k+1}, its factor or S_k // four of (D, D), and the probes of the residual.</summary>
+    private sealed class Workspace : IDisposable
+    {
+        public const int Matrices = 4;
+        public const int ProbePanels = 9;
+
+        private readonly DeviceBuffer _memory;
+        private readonly Doubles _probes;
+
+        public Workspace(Ops ops, int width)
+        {
+            _memory = ops.Allocate(width, (Matrices * width) + (ProbePanels * Probes), out var all);
+            (A, S, L, K) = (all.Slice(0, width), all.Slice(width, width), all.Slice(2 * width, width), all.Slice(3 * width, width));
+            _probes = all.Slice(Matrices * width, ProbePanels * Probes);
+        }
+
+        public Doubles A { get; }
+
+        public Doubles S { get; }
+
+        public Doubles L { get; }
+
+        public Doubles K { get; }
+
+        /// <summary>Panel i // (D, probes).</summary>
+        public Doubles Probe(int i) => ProbesFrom(i, 1);
+
+        /// <summary>Panels i .. i + count − 1, side by side.</summary>
+        public Doubles ProbesFrom(int i, int count) => _probes.Slice(i * Probes, count * Probes);
+
+        public void Dispose() => _memory.Dispose();
     }
 }

@@ -69,7 +69,7 @@ public static class FactoredRiccati
             gains[k] = new FactoredGain(z, inner, w);
 
             // Z_k = [ W L^{-T} , C_k ] with L L' = I + Z'Z/r, that is sqrt(r) times the factor of rI + Z'Z
-            var scaled = inner.Lower.Solve(w.Transpose()).Transpose() * Math.Sqrt(cost.R);
+            var scaled = inner.SolveRight(w) * Math.Sqrt(cost.R);
             var (next, dropped) = Compress(scaled.Append(c), maxRank, tolerance);
 
             steps[k] = new RiccatiStep(k, Residual(k, z, w, inner, next, c, cost.R), 0, inner.Condition, z.ColumnCount, dropped, 0);

@@ -1,3 +1,5 @@
+using System.Numerics.Tensors;
+using System.Runtime.InteropServices;
 using MathNet.Numerics.LinearAlgebra;
 using Tiller.Features;
 using Tiller.Model;
@@ -7,8 +9,9 @@ namespace Tiller.Control;
 
 /// <summary>
 /// The blocks linearised at the last token of calibration prompts, averaged over the prompts in float64: A_k = mean ∂f_k/∂x_k
-/// (MATH.md §1, §9). A_k is formed only by <see cref="Jacobian"/>; <see cref="Push"/> and <see cref="Pull"/> apply it and its transpose.
-/// Products run in float32 on directions of unit length. Scratch is bounded by <see cref="RowsPerPass"/> rows.
+/// (MATH.md §1, §9). A_k is formed only by <see cref="Jacobian(int, Doubles, CancellationToken)"/>, and stays on the device;
+/// <see cref="Push"/> and <see cref="Pull"/> apply it and its transpose. Products run in float32 on directions of unit length. Scratch
+/// is bounded by <see cref="RowsPerPass"/> rows.
 /// </summary>
 internal sealed class Linearization : IDisposable
 {
@@ -21,7 +24,7 @@ internal sealed class Linearization : IDisposable
     private readonly Cotangents _y;
     private readonly RowBatch _rows = new();
     private readonly RowGroups _groups = new();
-    private readonly float[] _row;
+    private float[] _host = [];
 
     /// <summary>Prepares scratch.</summary>
     /// <param name="model">The plain model.</param>
@@ -31,62 +34,67 @@ internal sealed class Linearization : IDisposable
         (_model, _prompts) = (model, prompts);
         _a = model.NewActivations();
         _y = model.NewCotangents();
-        _row = new float[model.Config.D];
     }
+
+    /// <summary>Rows that the activations have grown to.</summary>
+    public int Capacity => _a.Capacity;
+
+    private Ops Ops => _model.Ops;
+
+    private int D => _model.Config.D;
 
     /// <summary>A_k // (D, D), by pushing the identity forward.</summary>
-    public Matrix<double> Jacobian(int k, CancellationToken cancellationToken)
-    {
-        int d = _model.Config.D;
-        double[] columns = new double[(long)d * d];
-        PushColumns(k, d, (j, row) =>
-        {
-            row.Clear();
-            row[j] = 1;
-            return 1;
-        }, columns, cancellationToken);
-        return Matrix<double>.Build.Dense(d, d, columns);
-    }
-
-    /// <summary>A_k X, for X // (D, p).</summary>
-    public Matrix<double> Push(int k, Matrix<double> x, CancellationToken cancellationToken)
-    {
-        double[] source = x.ToColumnMajorArray();
-        double[] result = new double[source.Length];
-        PushColumns(k, x.ColumnCount, (j, row) => ToUnit(source, j, row), result, cancellationToken);
-        return Matrix<double>.Build.Dense(x.RowCount, x.ColumnCount, result);
-    }
-
-    /// <summary>A_k' Z, for Z // (D, p).</summary>
-    public Matrix<double> Pull(int k, Matrix<double> z, CancellationToken cancellationToken)
-    {
-        double[] source = z.ToColumnMajorArray();
-        double[] result = new double[source.Length];
-        ForPasses(z.ColumnCount, (prompts, columns) =>
+    /// <param name="k">The block.</param>
+    /// <param name="result">Gets A_k, on the model's device.</param>
+    /// <param name="cancellationToken">Looked at before every pass.</param>
+    public void Jacobian(int k, Doubles result, CancellationToken cancellationToken) =>
+        ForPasses(D, (prompts, column, p) =>
         {
             cancellationToken.ThrowIfCancellationRequested();
-            int p = columns.End.Value - columns.Start.Value;
-            _groups.Clear();
+            Place(k, prompts, p, cancellationToken);
+            var tangents = _a.X.Slice(_rows.Values, _rows.Tangents);
+            Ops.IdentityRows(column, tangents.Slice(0, p));
+            Ops.RepeatPanel(tangents, p);
+            _model.Forward(k, _rows, _a);
+            cancellationToken.ThrowIfCancellationRequested();
+            Gather(_a.Y.Slice(_rows.Values, _rows.Tangents), Enumerable.Repeat(1.0, p).ToArray(), prompts, result.Slice(column, p));
+        });
+
+    /// <summary>A_k // (D, D) in host memory.</summary>
+    public Matrix<double> Jacobian(int k, CancellationToken cancellationToken) => OnHost(D, result => Jacobian(k, result, cancellationToken));
+
+    /// <summary>A_k X, for X // (D, p).</summary>
+    public Matrix<double> Push(int k, Matrix<double> x, CancellationToken cancellationToken) => OnHost(x.ColumnCount, result =>
+        ForPasses(x.ColumnCount, (prompts, column, p) =>
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            Place(k, prompts, p, cancellationToken);
+            var tangents = _a.X.Slice(_rows.Values, _rows.Tangents);
+            double[] scales = UploadUnits(x, column, p, tangents);
+            _model.Forward(k, _rows, _a);
+            cancellationToken.ThrowIfCancellationRequested();
+            Gather(_a.Y.Slice(_rows.Values, _rows.Tangents), scales, prompts, result.Slice(column, p));
+        }));
+
+    /// <summary>A_k' Z, for Z // (D, p).</summary>
+    public Matrix<double> Pull(int k, Matrix<double> z, CancellationToken cancellationToken) => OnHost(z.ColumnCount, result =>
+        ForPasses(z.ColumnCount, (prompts, column, p) =>
+        {
+            cancellationToken.ThrowIfCancellationRequested();
             Place(k, prompts, 0, cancellationToken);
-            _y.Reserve(_rows.Values * p);
-            double[] scales = new double[p];
+            _groups.Clear();
             for (int i = 0; i < _rows.Values; i++)
             {
                 _groups.Add(p);
-                for (int j = 0; j < p; j++)
-                {
-                    scales[j] = ToUnit(source, columns.Start.Value + j, _row);
-                    _model.Ops.UploadRow(_row, _y.Stream, (i * p) + j);
-                }
             }
 
+            _y.Reserve(_groups.Total);
+            double[] scales = UploadUnits(z, column, p, _y.Stream.Slice(0, _groups.Total));
             _model.Forward(k, _rows, _a);
             _model.Pullback(k, _rows, _a, _groups, _y);
             cancellationToken.ThrowIfCancellationRequested();
-            Accumulate(_y.Stream, 0, scales, columns, result);
-        });
-        return Matrix<double>.Build.Dense(z.RowCount, z.ColumnCount, result);
-    }
+            Gather(_y.Stream.Slice(0, _groups.Total), scales, prompts, result.Slice(column, p));
+        }));
 
     /// <inheritdoc/>
     public void Dispose()
@@ -95,44 +103,38 @@ internal sealed class Linearization : IDisposable
         _y.Dispose();
     }
 
-    private delegate double Fill(int column, Span<float> row);
-
-    private void PushColumns(int k, int count, Fill fill, double[] result, CancellationToken cancellationToken)
+    private Matrix<double> OnHost(int columns, Action<Doubles> compute)
     {
-        ForPasses(count, (prompts, columns) =>
+        double[] numbers = new double[(long)D * columns];
+        using (var memory = Ops.Allocate(D, columns, out var result))
         {
-            cancellationToken.ThrowIfCancellationRequested();
-            int p = columns.End.Value - columns.Start.Value;
-            Place(k, prompts, p, cancellationToken);
-            double[] scales = new double[p];
-            for (int i = 0; i < _rows.Values; i++)
-            {
-                for (int j = 0; j < p; j++)
-                {
-                    scales[j] = fill(columns.Start.Value + j, _row);
-                    _model.Ops.UploadRow(_row, _a.X, _rows.Values + (i * p) + j);
-                }
-            }
+            compute(result);
+            Ops.Download(result, numbers);
+        }
 
-            _model.Forward(k, _rows, _a);
-            cancellationToken.ThrowIfCancellationRequested();
-            Accumulate(_a.Y, _rows.Values, scales, columns, result);
-        });
+        return Matrix<double>.Build.Dense(D, columns, numbers);
     }
 
-    /// <summary>Cuts prompts × columns into passes of bounded size: all prompts at once where the columns are few.</summary>
-    private void ForPasses(int columns, Action<Range, Range> pass)
+    /// <summary>Cuts columns × prompts into passes (prompts, first column, p) of bounded size: all prompts at once where the columns are few.</summary>
+    private void ForPasses(int columns, Action<Range, int, int> pass)
     {
-        int columnsPerPass = Math.Min(columns, RowsPerPass - 1);
+        int columnsPerPass = Pass(columns).Columns;
         for (int c = 0; c < columns; c += columnsPerPass)
         {
             int p = Math.Min(columnsPerPass, columns - c);
-            int promptsPerPass = Math.Max(1, RowsPerPass / (p + 1));
+            int promptsPerPass = Pass(p).Prompts;
             for (int i = 0; i < _prompts.Count; i += promptsPerPass)
             {
-                pass(i..Math.Min(i + promptsPerPass, _prompts.Count), c..(c + p));
+                pass(i..Math.Min(i + promptsPerPass, _prompts.Count), c, p);
             }
         }
+    }
+
+    /// <summary>Columns and prompts that go through a block together.</summary>
+    internal static (int Columns, int Prompts) Pass(int columns)
+    {
+        int p = Math.Min(columns, RowsPerPass - 1);
+        return (p, Math.Max(1, RowsPerPass / (p + 1)));
     }
 
     /// <summary>Value rows: the prompts' last tokens as they enter block k, each with room for <paramref name="tangents"/> tangents.</summary>
@@ -140,50 +142,65 @@ internal sealed class Linearization : IDisposable
     {
         var (begin, count) = prompts.GetOffsetAndLength(_prompts.Count);
         _rows.Clear();
-        for (int i = begin; i < begin + count; i++)
+        var values = Host(count);
+        for (int i = 0; i < count; i++)
         {
-            _rows.Add(0, _prompts[i].Position, _prompts[i].Cache!, steering: null, tangents);
+            var prompt = _prompts[begin + i];
+            _rows.Add(0, prompt.Position, prompt.Cache!, steering: null, tangents);
+            prompt.X[k].CopyTo(values.Slice(i * D, D));
         }
 
         _rows.Cancellation = cancellationToken;
         _a.Reserve(_rows.Total);
-        for (int i = 0; i < count; i++)
-        {
-            _model.Ops.UploadRow(_prompts[begin + i].X[k], _a.X, i);
-        }
-
+        Ops.Upload(MemoryMarshal.AsBytes(values), _a.X.Address);
         _model.Begin(_rows, _a);
     }
 
-    /// <summary>result[:, column] += scale · row / prompts, for the rows of every prompt of the pass.</summary>
-    private void Accumulate(Floats rows, int first, double[] scales, Range columns, double[] result)
+    /// <summary>Columns column .. column + p − 1 as float32 rows of unit length, in every panel of <paramref name="rows"/>; returns the lengths taken out.</summary>
+    private double[] UploadUnits(Matrix<double> x, int column, int p, Floats rows)
     {
-        int d = _model.Config.D;
-        int p = scales.Length;
-        for (int i = 0; i < _rows.Values; i++)
+        double[] scales = new double[p], numbers = DenseAlgebra.Numbers(x);
+        var units = Host(p);
+        for (int j = 0; j < p; j++)
         {
-            for (int j = 0; j < p; j++)
-            {
-                _model.Ops.DownloadRow(rows, first + (i * p) + j, _row);
-                VectorMath.AddScaledWidened(scales[j] / _prompts.Count, _row, result.AsSpan((columns.Start.Value + j) * d, d));
-            }
+            scales[j] = ToUnit(numbers.AsSpan((column + j) * D, D), units.Slice(j * D, D));
         }
+
+        Ops.Upload(MemoryMarshal.AsBytes(units), rows.Address);
+        Ops.RepeatPanel(rows, p);
+        return scales;
     }
 
-    /// <summary>Column j as a float32 vector of unit length; returns the length taken out.</summary>
-    private static double ToUnit(double[] columns, int j, Span<float> row)
+    /// <summary>result[:, j] = Σ_i scales[j] · row / prompts, over the prompts of all passes in order.</summary>
+    private void Gather(Floats rows, double[] scales, Range prompts, Doubles result)
     {
-        var column = columns.AsSpan(j * row.Length, row.Length);
-        double length = Math.Sqrt(System.Numerics.Tensors.TensorPrimitives.SumOfSquares<double>(column));
+        TensorPrimitives.Divide(scales, _prompts.Count, scales);
+        Ops.SumPanels(rows, scales, add: prompts.Start.Value > 0, result);
+    }
+
+    private Span<float> Host(int rows)
+    {
+        if (_host.Length < rows * D)
+        {
+            _host = new float[rows * D];
+        }
+
+        return _host.AsSpan(0, rows * D);
+    }
+
+    /// <summary>x as a float32 vector of unit length; returns the length taken out.</summary>
+    private static double ToUnit(ReadOnlySpan<double> x, Span<float> unit)
+    {
+        double length = Math.Sqrt(TensorPrimitives.SumOfSquares(x));
         if (length == 0)
         {
-            row.Clear();
+            unit.Clear();
             return 0;
         }
 
-        for (int e = 0; e < row.Length; e++)
+        for (int e = 0; e < unit.Length; e++)
         {
-            row[e] = (float)(column[e] / length);
+            unit[e] = (float)(x[e] / length);
         }
 
         return length;

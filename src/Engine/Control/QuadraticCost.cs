@@ -1,5 +1,6 @@
 using MathNet.Numerics.LinearAlgebra;
 using Tiller.Features;
+using Tiller.Tensors;
 
 namespace Tiller.Control;
 
@@ -17,8 +18,8 @@ public abstract class QuadraticCost
     /// <summary>Price of effort, R = rI.</summary>
     public double R { get; }
 
-    /// <summary>S += Q_k in place.</summary>
-    internal abstract void AddTo(int layer, bool terminal, Matrix<double> s);
+    /// <summary>S += Q_k in place, on the device // (D, D).</summary>
+    internal abstract void AddTo(int layer, bool terminal, Ops ops, Doubles s);
 
     /// <summary>Q_k X // (D, p).</summary>
     internal abstract Matrix<double> Multiply(int layer, bool terminal, Matrix<double> x);
@@ -38,14 +39,7 @@ public sealed class IsotropicCost : QuadraticCost
     /// <summary>q, r, qf.</summary>
     public LqrWeights Weights { get; }
 
-    internal override void AddTo(int layer, bool terminal, Matrix<double> s)
-    {
-        double q = terminal ? Weights.Qf : Weights.Q;
-        for (int i = 0; i < s.RowCount; i++)
-        {
-            s[i, i] += q;
-        }
-    }
+    internal override void AddTo(int layer, bool terminal, Ops ops, Doubles s) => ops.AddToDiagonal(terminal ? Weights.Qf : Weights.Q, s);
 
     internal override Matrix<double> Multiply(int layer, bool terminal, Matrix<double> x) => x * (terminal ? Weights.Qf : Weights.Q);
 }
@@ -76,7 +70,8 @@ public sealed class MatrixCost : QuadraticCost
     /// <summary>Q_0..Q_L // L+1 of (D, D).</summary>
     public IReadOnlyList<Matrix<double>> Q { get; }
 
-    internal override void AddTo(int layer, bool terminal, Matrix<double> s) => s.Add(At(layer, s.RowCount), s);
+    internal override void AddTo(int layer, bool terminal, Ops ops, Doubles s) =>
+        ops.WithHost(DenseAlgebra.Numbers(At(layer, s.Rows)), s.Rows, q => ops.Add(1, q, s));
 
     internal override Matrix<double> Multiply(int layer, bool terminal, Matrix<double> x) => DenseAlgebra.Multiply(At(layer, x.RowCount), x);
 
@@ -102,7 +97,7 @@ public sealed class MatrixCost : QuadraticCost
         }
 
         // λ_min ≥ −1e-10 |Q|  ⇐  Q + 1e-10 |Q| I has a Cholesky factor
-        int pivot = largest == 0 ? -1 : SpdFactor.FirstBadPivot(q, Tolerance * q.FrobeniusNorm());
+        int pivot = largest == 0 ? -1 : SpdFactor.FirstBadPivot(q, Tolerance * DenseAlgebra.Norm(q));
         if (pivot >= 0)
         {
             throw RiccatiException.IndefiniteCost(layer, pivot);
@@ -175,11 +170,8 @@ public sealed class FactoredCost : QuadraticCost
         return C[layer];
     }
 
-    internal override void AddTo(int layer, bool terminal, Matrix<double> s)
-    {
-        var c = MatrixView.Of(At(layer, s.RowCount));
-        DenseAlgebra.MultiplyAdd(MatrixView.Of(s), 1, c, c.T);
-    }
+    internal override void AddTo(int layer, bool terminal, Ops ops, Doubles s) =>
+        ops.WithHost(DenseAlgebra.Numbers(At(layer, s.Rows)), s.Rows, c => ops.Multiply(1, c, c.T, 1, s));
 
     internal override Matrix<double> Multiply(int layer, bool terminal, Matrix<double> x)
     {
@@ -193,11 +185,11 @@ internal static class Finite
 {
     public static void Check(Matrix<double> m, string what, int layer)
     {
-        var view = MatrixView.Of(m);
-        int bad = view.Data.AsSpan().IndexOfAnyExceptInRange(double.MinValue, double.MaxValue);
+        double[] numbers = DenseAlgebra.Numbers(m);
+        int bad = numbers.AsSpan().IndexOfAnyExceptInRange(double.MinValue, double.MaxValue);
         if (bad >= 0)
         {
-            throw RiccatiException.NonFinite(what, layer, bad % view.Rows, bad / view.Rows, view.Data[bad]);
+            throw RiccatiException.NonFinite(what, layer, bad % m.RowCount, bad / m.RowCount, numbers[bad]);
         }
     }
 }

@@ -76,7 +76,7 @@ public static class ReducedBasis
         Finite.Check(x, "The activation sample", layer);
         var mean = x.RowSums() / x.ColumnCount;
         var centred = Matrix<double>.Build.Dense(x.RowCount, x.ColumnCount, (i, j) => x[i, j] - mean[i]);
-        if (centred.FrobeniusNorm() == 0)
+        if (DenseAlgebra.Norm(centred) == 0)
         {
             return null;
         }

@@ -9,6 +9,7 @@
 //
 // p = D is a change of coordinates, so it equals the dense gain. (MATH.md §5; arXiv:2606.04775, arXiv:2607.14943.)
 using MathNet.Numerics.LinearAlgebra;
+using Tiller.Tensors;
 
 namespace Tiller.Control;
 
@@ -57,8 +58,11 @@ public static class ReducedRiccati
     /// <summary>Q̃_k = W_k' Q_k W_k.</summary>
     private sealed class ProjectedCost(QuadraticCost full, IReadOnlyList<Matrix<double>> bases) : QuadraticCost(full.R)
     {
-        internal override void AddTo(int layer, bool terminal, Matrix<double> s) =>
-            s.Add(DenseAlgebra.TransposeMultiply(bases[layer], full.Multiply(layer, terminal, bases[layer])), s);
+        internal override void AddTo(int layer, bool terminal, Ops ops, Doubles s)
+        {
+            var reduced = DenseAlgebra.TransposeMultiply(bases[layer], full.Multiply(layer, terminal, bases[layer]));
+            ops.WithHost(DenseAlgebra.Numbers(reduced), s.Rows, q => ops.Add(1, q, s));
+        }
 
         internal override Matrix<double> Multiply(int layer, bool terminal, Matrix<double> x) =>
             DenseAlgebra.TransposeMultiply(bases[layer], full.Multiply(layer, terminal, DenseAlgebra.Multiply(bases[layer], x)));

@@ -72,7 +72,7 @@ public sealed class Activations : IDisposable
             return;
         }
 
-        int capacity = Math.Max(rows, Math.Min(2 * Capacity, Capacity + 256));
+        int capacity = CapacityFor(rows, Capacity);
         var c = _config;
         int[] columns =
         [
@@ -86,6 +86,9 @@ public sealed class Activations : IDisposable
         (X, R, Y, Normed, Qkv, RawQk) = (_all[0], _all[1], _all[2], _all[3], _all[4], _all[5]);
         (Heads, RawAttention, GateUp, Gated, RawFeedForward, Rotation) = (_all[6], _all[7], _all[8], _all[9], _all[10], _all[11]);
     }
+
+    /// <summary>Rows there is room for once <paramref name="rows"/> have been asked for where there was room for <paramref name="capacity"/>.</summary>
+    internal static int CapacityFor(int rows, int capacity) => rows <= capacity ? capacity : Math.Max(rows, Math.Min(2 * capacity, capacity + 256));
 
     /// <summary>The output of this block becomes the input of the next; no number moves.</summary>
     public void Advance() => (X, Y) = (Y, X);
@@ -178,6 +181,9 @@ public sealed class Cotangents : IDisposable
         Capacity = rows;
         (Stream, Normed, Gated, GateUp, Heads, Qkv) = (all[0], all[1], all[2], all[3], all[4], all[5]);
     }
+
+    /// <summary>Bytes that one row takes.</summary>
+    public static long RowSizeInBytes(ModelConfig c) => 4L * ((2 * c.D) + (3 * c.F) + (c.H * c.E) + ((c.H + (2 * c.G)) * c.E));
 
     /// <inheritdoc/>
     public void Dispose()

@@ -42,7 +42,7 @@ public sealed class KvCache : IDisposable
             return;
         }
 
-        int capacity = Math.Max(positions, Math.Min(Math.Max(16, 2 * Capacity), _limit));
+        int capacity = CapacityFor(positions, _limit, Capacity);
         var old = _memory;
         var memory = _ops.Allocate(4L * _layers * 2 * _heads * capacity * _headSize);
         if (old is not null && used > 0)
@@ -59,6 +59,10 @@ public sealed class KvCache : IDisposable
         _memory = memory;
         Capacity = capacity;
     }
+
+    /// <summary>Positions there is room for once <paramref name="positions"/> have been asked for.</summary>
+    internal static int CapacityFor(int positions, int limit, int capacity = 0) =>
+        positions <= capacity ? capacity : Math.Max(positions, Math.Min(Math.Max(16, 2 * capacity), limit));
 
     /// <inheritdoc/>
     public void Dispose() => _memory?.Dispose();

@@ -11,7 +11,7 @@ namespace Tiller.Tensors;
 /// both alike; the <c>Pull…</c> stages run the same block backwards on cotangents (MATH.md §9). Stages of one caller run in order;
 /// different callers may run side by side on different <see cref="Activations"/>.
 /// </summary>
-public abstract class Ops : IDisposable
+public abstract partial class Ops : IDisposable
 {
     /// <summary>What runs the arithmetic, such as "cpu (2 threads)".</summary>
     public abstract string Device { get; }

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
@@ -42,30 +41,6 @@ internal static unsafe class VectorMath
         for (; i < n; i++)
         {
             y[i] = MathF.FusedMultiplyAdd(a, x[i], y[i]);
-        }
-    }
-
-    /// <summary>y += a x, x widened to float64.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void AddScaledWidened(double a, ReadOnlySpan<float> x, Span<double> y)
-    {
-        Debug.Assert(x.Length == y.Length, "vectors of one length");
-        fixed (float* from = x)
-        fixed (double* to = y)
-        {
-            var scale = Vector256.Create(a);
-            int i = 0;
-            for (; i <= x.Length - 8; i += 8)
-            {
-                var (lower, upper) = Vector256.Widen(Vector256.Load(from + i));
-                (Vector256.Load(to + i) + (scale * lower)).Store(to + i);
-                (Vector256.Load(to + i + 4) + (scale * upper)).Store(to + i + 4);
-            }
-
-            for (; i < x.Length; i++)
-            {
-                to[i] += a * from[i];
-            }
         }
     }
 

@@ -74,6 +74,11 @@ internal sealed class BenchCommand : TillerCommand
     private readonly Option<double> _seconds = OptionKinds.Number("--seconds", "Time for each row.", 3.0, s => s is > 0 and <= 3600, "above 0 and at most 3600");
     private readonly Option<double> _minutes = OptionKinds.Number("--minutes", "Length of a stress run.", 5.0, m => m is > 0 and <= 1440, "above 0 and at most 1440");
     private readonly Option<int> _sessions = OptionKinds.Number("--sessions", "Sessions of a stress run that decode at once.", 64, n => n is > 0 and <= 4096, "a whole number, 1 to 4096");
+    private readonly Option<bool> _plan = new("--plan")
+    {
+        Description = "With fit: tell memory, FLOPs and time of dense, factored and reduced fits of the shape from 100 prompts of --context tokens, and measure nothing.",
+    };
+
     private readonly Option<bool> _markdown = new("--markdown") { Description = "Print a Markdown table." };
 
     public BenchCommand(Func<BenchRequest, CancellationToken, Task<int>> run)
@@ -87,12 +92,18 @@ internal sealed class BenchCommand : TillerCommand
         Add(_seconds);
         Add(_minutes);
         Add(_sessions);
+        Add(_plan);
         Add(_markdown);
         Validators.Add(result =>
         {
             if (result.GetValue(_markdown) && result.GetValue(Json))
             {
                 result.AddError("--json and --markdown exclude each other.");
+            }
+
+            if (result.GetValue(_plan) && (result.GetValue(_mode) != BenchMode.Fit || result.GetValue(_markdown)))
+            {
+                result.AddError("--plan goes with bench fit, as text or --json.");
             }
         });
         SetAction((parse, cancellationToken) => run(
@@ -107,6 +118,7 @@ internal sealed class BenchCommand : TillerCommand
                 Minutes = parse.GetValue(_minutes),
                 Sessions = parse.GetValue(_sessions),
                 DemoFolder = DemoRun.ModelFolder,
+                Plan = parse.GetValue(_plan),
                 Json = parse.GetValue(Json),
                 Markdown = parse.GetValue(_markdown),
             },
@@ -123,5 +135,7 @@ internal sealed class BenchCommand : TillerCommand
           tiller bench stress --minutes 5 --sessions 64
           # a table for a results file
           tiller bench fit --markdown
+          # would a fit of this shape fit into this machine?
+          tiller bench fit --plan --shape llama-3-8b --context 32
         """;
 }

@@ -14,7 +14,11 @@ internal sealed record FitRequest
 
     public required string Negative { get; init; }
 
-    public required string Out { get; init; }
+    /// <summary>Where the controller goes; null only for a plan.</summary>
+    public required string? Out { get; init; }
+
+    /// <summary>Tell what the fit takes, and stop.</summary>
+    public bool Plan { get; init; }
 
     public FitCost Cost { get; init; }
 
@@ -47,7 +51,12 @@ internal sealed class FitCommand : TillerCommand
     private readonly DeviceArguments _device = new();
     private readonly Option<string> _positive = OptionKinds.RequiredPath("--positive", "Prompts that show the feature, one a line (text or JSONL).", "FILE");
     private readonly Option<string> _negative = OptionKinds.RequiredPath("--negative", "Prompts that lack it, otherwise alike.", "FILE");
-    private readonly Option<string> _out = OptionKinds.RequiredPath("--out", "Controller file to write; replaced whole or not at all.", "FILE");
+    private readonly Option<string?> _out = new("--out") { Description = "Controller file to write; replaced whole or not at all. (REQUIRED without --plan)", HelpName = "FILE" };
+
+    private readonly Option<bool> _plan = new("--plan")
+    {
+        Description = "Tell memory, FLOPs and time before anything starts, and stop; weights are not loaded, config.json is enough.",
+    };
 
     private readonly Option<FitCost> _cost = OptionKinds.Choice<FitCost>(
         "--cost", "What may not stray: the whole state (dense, as published), or the feature only (factored; much faster, no Jacobian).");
@@ -86,13 +95,21 @@ internal sealed class FitCommand : TillerCommand
     public FitCommand(Func<FitRequest, CancellationToken, Task<int>> run)
         : base("fit", "Fit a controller from two lists of prompts: the feature is their mean difference, the gains are optimal (LQR).")
     {
-        Option[] options = [_model, _positive, _negative, _out, _cost, _order, _setpoint, _q, _r, _qf, _layers, _calibration];
+        Option[] options = [_model, _positive, _negative, _out, _cost, _order, _setpoint, _q, _r, _qf, _layers, _calibration, _plan];
         foreach (var option in options)
         {
             Add(option);
         }
 
         _device.AddTo(this);
+        Validators.Add(result =>
+        {
+            if (result.GetValue(_out) is null && !result.GetValue(_plan))
+            {
+                result.AddError("Option '--out' is required.");
+            }
+        });
+
         SetAction((parse, cancellationToken) => run(Read(parse), cancellationToken));
     }
 
@@ -102,6 +119,8 @@ internal sealed class FitCommand : TillerCommand
           tiller fit --model models/demo --positive sea.txt --negative other.txt --out sea.tiller --q 0.03
           # without any Jacobian: seconds instead of minutes on a large model
           tiller fit --model DIR --positive kind.txt --negative rude.txt --out kind.tiller --cost feature
+          # memory, FLOPs and time of that, before anything is loaded
+          tiller fit --model DIR --positive kind.txt --negative rude.txt --cost feature --plan
           # 16 tangents a layer, steering blocks 4 to 20 only
           tiller fit --model DIR --positive a.jsonl --negative b.jsonl --out a.tiller --order 16 --layers 4-20
         """;
@@ -114,7 +133,8 @@ internal sealed class FitCommand : TillerCommand
         Device = _device.Read(parse),
         Positive = parse.GetRequiredValue(_positive),
         Negative = parse.GetRequiredValue(_negative),
-        Out = parse.GetRequiredValue(_out),
+        Out = parse.GetValue(_out),
+        Plan = parse.GetValue(_plan),
         Cost = parse.GetValue(_cost),
         Order = parse.GetValue(_order),
         Setpoint = parse.GetValue(_setpoint),

@@ -8,6 +8,12 @@ internal static class BenchRun
 {
     public static int Run(Terminal terminal, BenchRequest request, CancellationToken cancellationToken)
     {
+        if (request.Plan)
+        {
+            PlanOutput.Write(terminal, request.Json, PlanRun.OfShape(request, cancellationToken));
+            return ExitCode.Ok;
+        }
+
         if (request.Mode == BenchMode.Stress)
         {
             var report = StressBench.Run(request, cancellationToken);

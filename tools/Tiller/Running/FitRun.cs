@@ -1,3 +1,4 @@
+using Tiller.Checkpoint;
 using Tiller.Control;
 using Tiller.Features;
 using Tiller.Model;
@@ -11,21 +12,17 @@ internal static class FitRun
 {
     public static int Run(Terminal terminal, FitRequest request, CancellationToken cancellationToken)
     {
+        if (request.Out is null || request.Plan)
+        {
+            PlanOutput.Write(terminal, request.Json, [PlanRun.OfCheckpoint(request, cancellationToken)]);
+            return ExitCode.Ok;
+        }
+
         Runs.CheckWritable("--out", request.Out);
         var contrast = ContrastSet.Read(request.Positive, request.Negative);
         var calibration = request.Calibration is null ? null : PromptFile.Read(request.Calibration, cancellationToken);
         using var model = Runs.Load(terminal, request.Model, request.Device, cancellationToken);
-        Check(request, model.Config.L, model.Config.D);
-        var options = new FitOptions
-        {
-            Weights = new LqrWeights(request.Q, request.R, request.Qf),
-            Cost = request.Cost,
-            Order = request.Order,
-            Setpoint = request.Setpoint,
-            Layers = request.Layers,
-            Calibration = calibration,
-        };
-        var result = Fit(terminal, model, contrast, options, cancellationToken);
+        var result = Fit(terminal, model, contrast, Options(request, model.Config, calibration), cancellationToken);
         cancellationToken.ThrowIfCancellationRequested();
         result.Controller.Save(request.Out);
         if (request.Json)
@@ -45,16 +42,28 @@ internal static class FitRun
         StageBars.Run(terminal, progress => ControllerFit.Run(
             model, contrast, options, new Relay<FitProgress>(p => progress.Report(new StageProgress(p.Stage, p.Done, p.Total))), cancellationToken));
 
-    private static void Check(FitRequest request, int layers, int width)
+    /// <summary>What was asked for, checked against the model's shape.</summary>
+    /// <exception cref="UsageException">A block or an order that the model does not have.</exception>
+    public static FitOptions Options(FitRequest request, ModelConfig c, IReadOnlyList<string>? calibration)
     {
-        if (request.Layers is { } range && range.Last >= layers)
+        if (request.Layers is { } range && range.Last >= c.L)
         {
-            throw new UsageException($"--layers must be within 0-{layers - 1}, the blocks of this model, got {range}.");
+            throw new UsageException($"--layers must be within 0-{c.L - 1}, the blocks of this model, got {range}.");
         }
 
-        if (request.Order > width)
+        if (request.Order > c.D)
         {
-            throw new UsageException($"--order must be at most {width}, the width of this model, got {request.Order}.");
+            throw new UsageException($"--order must be at most {c.D}, the width of this model, got {request.Order}.");
         }
+
+        return new FitOptions
+        {
+            Weights = new LqrWeights(request.Q, request.R, request.Qf),
+            Cost = request.Cost,
+            Order = request.Order,
+            Setpoint = request.Setpoint,
+            Layers = request.Layers,
+            Calibration = calibration,
+        };
     }
 }

@@ -1,0 +1,138 @@
+using Tiller.Checkpoint;
+using Tiller.Tensors;
+
+namespace Tiller.Control;
+
+/// <summary>Memory of one kind that a fit holds while it solves.</summary>
+/// <param name="Name">weights, caches, states, activations, panels, cotangents, scratch, riccati or gains.</param>
+/// <param name="SizeInBytes">At most.</param>
+public readonly record struct PlannedMemory(string Name, long SizeInBytes);
+
+/// <summary>Arithmetic of one stage of a fit; a multiply-add is two FLOPs.</summary>
+/// <param name="Name">As <see cref="FitStage.Stage"/>: activations, linearisation or riccati.</param>
+/// <param name="SingleFlops">In float32, on weights: norms, activations and the attention of tangents are not counted.</param>
+/// <param name="DoubleFlops">In float64.</param>
+public readonly record struct PlannedStage(string Name, double SingleFlops, double DoubleFlops);
+
+/// <summary>
+/// What a fit will take, from the shape of the model and the lengths of the prompts alone. Layers are streamed: one Jacobian is alive at
+/// a time, whatever L.
+/// </summary>
+/// <param name="Memory">Held together at the fit's peak.</param>
+/// <param name="Stages">In order.</param>
+/// <param name="AllJacobiansInBytes">What the float64 Jacobians of all steered layers would take if they were kept; 0 where none is formed.</param>
+public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<PlannedStage> Stages, long AllJacobiansInBytes)
+{
+    /// <summary>Bytes at the peak.</summary>
+    public long PeakInBytes => Memory.Sum(m => m.SizeInBytes);
+
+    /// <summary>Seconds of a stage at these rates.</summary>
+    /// <param name="stage">One of <see cref="Stages"/>.</param>
+    /// <param name="singleRate">FLOP/s in float32.</param>
+    /// <param name="doubleRate">FLOP/s in float64.</param>
+    public static double Seconds(PlannedStage stage, double singleRate, double doubleRate) =>
+        (stage.SingleFlops / singleRate) + (stage.DoubleFlops / doubleRate);
+
+    /// <summary>Plans a fit.</summary>
+    /// <param name="c">Shape of the model.</param>
+    /// <param name="weightsInBytes">Its weights in memory.</param>
+    /// <param name="contrast">Tokens of every contrast prompt.</param>
+    /// <param name="calibration">Tokens of every calibration prompt; null to average over the contrast prompts.</param>
+    /// <param name="options">Cost, order and layers; null for the defaults.</param>
+    public static FitPlan Of(ModelConfig c, long weightsInBytes, IReadOnlyList<int> contrast, IReadOnlyList<int>? calibration, FitOptions? options = null)
+    {
+        options ??= new FitOptions();
+        var kept = calibration ?? contrast;
+        int prompts = kept.Count;
+        int horizon = options.Layers is { } range ? range.Last - range.First + 1 : c.L;
+        double block = 2 * BlockWeights(c);
+
+        // x_0..x_L of every prompt; keys and values of those that are linearised, and of those in the pass that runs the others.
+        long all = contrast.Count + (calibration?.Count ?? 0);
+        long positions = kept.Sum(n => (long)KvCache.CapacityFor(n, c.MaxPositions)) + (calibration is null ? 0 : contrast.OrderDescending().Take(2).Sum());
+        var memory = new List<PlannedMemory>
+        {
+            new("weights", weightsInBytes),
+            new("caches", 8L * c.L * c.G * c.E * positions),
+            new("states", 4L * (c.L + 1) * c.D * all),
+        };
+
+        // Every prompt and token once: linear maps, and attention to what came before.
+        double activations = contrast.Concat(calibration ?? []).Sum(n => c.L * ((n * block) + (2.0 * c.H * c.E * n * (n + 1))));
+
+        // v' A v of every layer at the end: one tangent each.
+        double single = c.L * prompts * 2 * block;
+        double solve;
+        if (options.Order is { } order)
+        {
+            AddPass(memory, c, order, prompts, pulled: false, fromHost: true);
+            memory.Add(new PlannedMemory("riccati", DenseRiccati.SizeInBytes(order)));
+            memory.Add(new PlannedMemory("gains", 8L * c.D * order * ((2 * horizon) + 1)));
+            single += horizon * Rows(order, prompts) * block;
+
+            // Basis: sketch, two power passes, projection; Ã and Q̃: W'(AW), W'(QW); residual of Ã.
+            solve = horizon * ((c.D * (double)order * ((6.0 * prompts) + (8.0 * order))) + DenseFlops(order));
+        }
+        else if (options.Cost == FitCost.Feature)
+        {
+            int p = Math.Min(horizon, options.MaxRank);
+            AddPass(memory, c, p, prompts, pulled: true, fromHost: true);
+            memory.Add(new PlannedMemory("gains", 2 * 8L * c.D * Enumerable.Range(1, horizon).Sum(k => (long)Math.Min(k, p))));
+            solve = 0;
+            for (int k = 1; k <= horizon; k++)
+            {
+                int rank = Math.Min(k, p);
+                single += Rows(rank, prompts) * block;
+
+                // Z'Z, W L^{-T}, and the residual's eight thin products.
+                solve += c.D * rank * ((3.0 * rank) + 64);
+            }
+        }
+        else
+        {
+            AddPass(memory, c, c.D, prompts, pulled: false, fromHost: false);
+            memory.Add(new PlannedMemory("riccati", DenseRiccati.SizeInBytes(c.D)));
+            single += horizon * Rows(c.D, prompts) * block;
+            solve = horizon * DenseFlops(c.D);
+        }
+
+        PlannedStage[] stages = [new("activations", activations, 0), new("linearisation", single, 0), new("riccati", 0, solve)];
+        return new FitPlan(memory, stages, options.Order is null && options.Cost == FitCost.State ? 8L * horizon * c.D * c.D : 0);
+    }
+
+    /// <summary>Weights of the linear maps of one block.</summary>
+    public static double BlockWeights(ModelConfig c) => ((double)(c.H + (2 * c.G)) * c.E * c.D) + ((double)c.H * c.E * c.D) + (3.0 * c.F * c.D);
+
+    /// <summary>Buffers of the largest pass: value rows, tangents or cotangents, and what is packed of them.</summary>
+    private static void AddPass(List<PlannedMemory> memory, ModelConfig c, int columns, int prompts, bool pulled, bool fromHost)
+    {
+        var (p, perPass) = Linearization.Pass(columns);
+        int values = Math.Min(prompts, perPass);
+
+        // The last passes push one column for as many prompts as fit.
+        int rows = Activations.CapacityFor(2 * Math.Min(prompts, Linearization.Pass(1).Prompts), pulled ? values : values * (p + 1));
+        long row = Activations.RowSizeInBytes(c);
+        memory.Add(new PlannedMemory("activations", values * row));
+
+        // Directions that come from the host are staged there in float32; what is gathered of them is float64.
+        memory.Add(new PlannedMemory("panels", ((rows - values) * row) + (fromHost ? c.D * ((4L * Math.Max(p, values)) + (8L * columns)) : 0)));
+        if (pulled)
+        {
+            memory.Add(new PlannedMemory("cotangents", values * (long)p * Cotangents.RowSizeInBytes(c)));
+        }
+
+        // On the CPU: the rows of one linear map, or both factors of a product, packed.
+        long widest = Math.Max(c.D, Math.Max(c.F, c.H * c.E));
+        memory.Add(new PlannedMemory("scratch", Math.Max(4 * widest * Math.Max(rows, values * p), 2 * 8L * CpuProduct.PackedInNumbers(c.D))));
+    }
+
+    /// <summary>Rows through a block for that many columns of every prompt: the columns, and the prompt's own row in each pass.</summary>
+    private static double Rows(int columns, int prompts)
+    {
+        int passes = (columns + Linearization.Pass(columns).Columns - 1) / Linearization.Pass(columns).Columns;
+        return (double)prompts * (columns + passes);
+    }
+
+    // S A: 2; Cholesky: 1/3; two triangular solves: 2; A'K: 2; eight products with four probes.
+    private static double DenseFlops(double d) => ((6 + (1.0 / 3)) * d * d * d) + (8 * 2 * 4 * d * d);
+}

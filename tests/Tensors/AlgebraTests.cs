@@ -1,0 +1,244 @@
+using System.Numerics.Tensors;
+using MathNet.Numerics.LinearAlgebra;
+using Tiller.Tensors;
+using Tiller.Tests.Control;
+
+namespace Tiller.Tests.Tensors;
+
+/// <summary>The float64 algebra and the panels of a device, against MathNet and plain loops; one source for every device.</summary>
+public abstract class AlgebraTests
+{
+    private static readonly int[] s_sizes = [1, 5, 31, 33, 64, 127, 300];
+
+    private protected abstract Ops Device { get; }
+
+    /// <summary>Largest size that is quick enough on this device.</summary>
+    private protected virtual int LargestSize => int.MaxValue;
+
+    [Test]
+    public void A_product_adds_to_what_was_there([ValueSource(nameof(s_sizes))] int m, [Values(1, 7, 65, 270)] int n, [Values(1, 33, 259)] int depth)
+    {
+        Assume.That(Math.Max(m, Math.Max(n, depth)), Is.LessThanOrEqualTo(LargestSize));
+        var random = new Random(m + (n * 1000) + depth);
+        var a = Problem.Gaussian(random, m, depth);
+        var b = Problem.Gaussian(random, depth, n);
+        var c = Problem.Gaussian(random, m, n);
+        using var left = new DeviceMatrix(Device, a);
+        using var turnedLeft = new DeviceMatrix(Device, a.Transpose());
+        using var right = new DeviceMatrix(Device, b);
+        using var turnedRight = new DeviceMatrix(Device, b.Transpose());
+        foreach (var (x, y) in new (Factor, Factor)[]
+        {
+            (left.View, right.View), (turnedLeft.View.T, right.View), (left.View, turnedRight.View.T), (turnedLeft.View.T, turnedRight.View.T),
+        })
+        {
+            foreach (var (alpha, beta) in new[] { (1.0, 0.0), (-0.5, 1.0), (2.0, 0.25) })
+            {
+                // What β = 0 overwrites may be anything.
+                using var result = new DeviceMatrix(Device, beta == 0 ? c * double.NaN : c);
+                Device.Multiply(alpha, x, y, beta, result.View);
+                Assert.That(Problem.Difference(result.Read(), (alpha * a * b) + (beta * c)), Is.LessThan(1e-13), $"{x.Transposed}, {y.Transposed}, α {alpha}, β {beta}");
+            }
+        }
+    }
+
+    [Test]
+    public void A_factor_solves_and_names_its_extremes([ValueSource(nameof(s_sizes))] int n)
+    {
+        Assume.That(n, Is.LessThanOrEqualTo(LargestSize));
+        var random = new Random(n);
+        var g = Problem.Gaussian(random, n, n);
+        var m = (g * g.Transpose()) + Matrix<double>.Build.DenseIdentity(n);
+        foreach (int columns in new[] { 1, 9, 33 })
+        {
+            var x = Problem.Gaussian(random, n, columns);
+            using var l = new DeviceMatrix(Device, m);
+            using var y = new DeviceMatrix(Device, m * x);
+            var pivots = Device.Cholesky(l.View);
+            Device.CholeskySolve(l.View, y.View);
+            var lower = l.Read().LowerTriangle();
+            Assert.That(Problem.Difference(lower * lower.Transpose(), m), Is.LessThan(1e-13));
+            Assert.That(Problem.Difference(y.Read(), x), Is.LessThan(1e-9));
+            Assert.That(pivots.Failed, Is.EqualTo(-1));
+            Assert.That((pivots.Smallest, pivots.Largest), Is.EqualTo((lower.Diagonal().Minimum(), lower.Diagonal().Maximum())));
+        }
+    }
+
+    [TestCase(0)]
+    [TestCase(3)]
+    [TestCase(70)]
+    public void An_indefinite_matrix_names_its_pivot(int pivot)
+    {
+        var m = Matrix<double>.Build.DenseIdentity(100);
+        m[pivot, pivot] = -3;
+        using var l = new DeviceMatrix(Device, m);
+        Assert.That(Device.Cholesky(l.View).Failed, Is.EqualTo(pivot));
+        m[pivot, pivot] = double.NaN;
+        using var unknown = new DeviceMatrix(Device, m);
+        Assert.That(Device.Cholesky(unknown.View).Failed, Is.GreaterThanOrEqualTo(0));
+    }
+
+    [TestCase(1)]
+    [TestCase(33)]
+    [TestCase(70)]
+    public void Symmetrise_tells_the_skew_part(int n)
+    {
+        var s = Problem.Gaussian(new Random(3), n, n);
+        var expected = 0.5 * (s + s.Transpose());
+        using var m = new DeviceMatrix(Device, s);
+        double error = Device.Symmetrise(m.View);
+        Assert.That(Problem.Difference(m.Read(), expected), Is.LessThan(1e-15));
+        Assert.That(error, Is.EqualTo((s - s.Transpose()).FrobeniusNorm() / expected.FrobeniusNorm()).Within(1e-12));
+        using var zero = new DeviceMatrix(Device, s * 0);
+        Assert.That(Device.Symmetrise(zero.View), Is.Zero);
+    }
+
+    [TestCase(1, 1)]
+    [TestCase(33, 7)]
+    [TestCase(130, 127)]
+    public void Sums_and_diagonals(int rows, int columns)
+    {
+        var random = new Random(rows);
+        var (x, y) = (Problem.Gaussian(random, rows, columns), Problem.Gaussian(random, rows, columns));
+        using var a = new DeviceMatrix(Device, x);
+        using var b = new DeviceMatrix(Device, y);
+        Device.Add(-0.5, a.View, b.View);
+        Assert.That(Problem.Difference(b.Read(), y - (0.5 * x)), Is.LessThan(1e-15));
+        Device.AddToDiagonal(3, a.View);
+        Assert.That(a.Read(), Is.EqualTo(x + Matrix<double>.Build.Dense(rows, columns, (i, j) => i == j ? 3 : 0)));
+    }
+
+    [Test]
+    public void The_first_number_that_is_none_is_found([Values(0, 1, 4096, 70 * 70 - 1)] int at, [Values(double.NaN, double.PositiveInfinity, double.NegativeInfinity)] double value)
+    {
+        double[] numbers = new double[70 * 70];
+        using var finite = new DeviceMatrix(Device, Matrix<double>.Build.Dense(70, 70, numbers));
+        Assert.That(Device.FirstNonFinite(finite.View), Is.EqualTo(-1));
+        numbers[at] = numbers[^1] = value;
+        using var m = new DeviceMatrix(Device, Matrix<double>.Build.Dense(70, 70, numbers));
+        Assert.That(Device.FirstNonFinite(m.View), Is.EqualTo(at));
+    }
+
+    [TestCase(1, 1, 1)]
+    [TestCase(3, 5, 33)]
+    [TestCase(31, 2, 128)]
+    [TestCase(7, 11, 127)]
+    public void Panels_are_repeated_and_summed_on_their_side(int p, int panels, int width)
+    {
+        using var memory = Device.Allocate(4L * p * panels * width);
+        var rows = new Floats(memory.Address, p * panels, width);
+        float[] host = new float[p * panels * width];
+        var random = new Random(p);
+        for (int i = 0; i < host.Length; i++)
+        {
+            host[i] = (float)Problem.Normal(random);
+        }
+
+        Device.Upload(System.Runtime.InteropServices.MemoryMarshal.AsBytes(host.AsSpan()), memory.Address);
+        double[] scales = [.. Enumerable.Range(1, p).Select(j => 1.0 / j)];
+        var expected = Matrix<double>.Build.Dense(width, p);
+        for (int i = 0; i < panels * p; i++)
+        {
+            for (int e = 0; e < width; e++)
+            {
+                expected[e, i % p] += scales[i % p] * host[(i * width) + e];
+            }
+        }
+
+        using var sum = new DeviceMatrix(Device, Matrix<double>.Build.Dense(width, p, double.NaN));
+        Device.SumPanels(rows, scales, add: false, sum.View);
+        Assert.That(Problem.Difference(sum.Read(), expected), Is.LessThan(1e-15));
+        Device.SumPanels(rows, scales, add: true, sum.View);
+        Assert.That(Problem.Difference(sum.Read(), 2 * expected), Is.LessThan(1e-15));
+
+        Device.RepeatPanel(rows, p);
+        float[] row = new float[width];
+        for (int i = 0; i < p * panels; i++)
+        {
+            Device.DownloadRow(rows, i, row);
+            Assert.That(row, Is.EqualTo(host.AsSpan(i % p * width, width).ToArray()), $"row {i}");
+        }
+    }
+
+    [Test]
+    public void Rows_of_the_identity()
+    {
+        const int Width = 70, Column = 33, P = 31;
+        using var memory = Device.Allocate(4L * P * Width);
+        var rows = new Floats(memory.Address, P, Width);
+        float[] row = new float[Width];
+        Array.Fill(row, 5);
+        for (int j = 0; j < P; j++)
+        {
+            Device.UploadRow(row, rows, j);
+        }
+
+        Device.IdentityRows(Column, rows);
+        for (int j = 0; j < P; j++)
+        {
+            Device.DownloadRow(rows, j, row);
+            Assert.That((row[Column + j], TensorPrimitives.SumOfMagnitudes<float>(row)), Is.EqualTo((1f, 1f)), $"row {j}");
+        }
+    }
+}
+
+/// <summary>On the CPU, where the number of threads must not show.</summary>
+public sealed class CpuAlgebraTests : AlgebraTests
+{
+    private readonly CpuOps _ops = new(2);
+
+    private protected override Ops Device => _ops;
+
+    [OneTimeTearDown]
+    public void Close() => _ops.Dispose();
+
+    [TestCase(127)]
+    [TestCase(500)]
+    public void The_number_of_threads_changes_no_bit(int n)
+    {
+        var random = new Random(n);
+        var a = Problem.Gaussian(random, n, n);
+        var m = (a * a.Transpose()) + Matrix<double>.Build.DenseIdentity(n);
+        double[][] expected = [];
+        foreach (int threads in new[] { 1, 2, 3, 5 })
+        {
+            using var ops = new CpuOps(threads);
+            using var x = new DeviceMatrix(ops, a);
+            using var l = new DeviceMatrix(ops, m);
+            using var product = new DeviceMatrix(ops, m);
+            ops.Multiply(0.3, l.View.T, x.View, 1, product.View);
+            ops.Cholesky(l.View);
+            ops.CholeskySolve(l.View, x.View);
+            double skew = ops.Symmetrise(product.View);
+            double[][] got = [product.Read().ToColumnMajorArray(), l.Read().LowerTriangle().ToColumnMajorArray(), x.Read().ToColumnMajorArray(), [skew]];
+            expected = expected.Length == 0 ? got : expected;
+            Assert.That(got, Is.EqualTo(expected), $"{threads} threads");
+        }
+    }
+}
+
+/// <summary>A matrix on a device, for as long as a test needs it.</summary>
+internal sealed class DeviceMatrix : IDisposable
+{
+    private readonly Ops _ops;
+    private readonly DeviceBuffer _memory;
+
+    public DeviceMatrix(Ops ops, Matrix<double> numbers)
+    {
+        _ops = ops;
+        _memory = ops.Allocate(numbers.RowCount, numbers.ColumnCount, out var view);
+        View = view;
+        ops.Upload(numbers.ToColumnMajorArray(), view);
+    }
+
+    public Doubles View { get; }
+
+    public Matrix<double> Read()
+    {
+        double[] numbers = new double[View.Length];
+        _ops.Download(View, numbers);
+        return Matrix<double>.Build.Dense(View.Rows, View.Columns, numbers);
+    }
+
+    public void Dispose() => _memory.Dispose();
+}

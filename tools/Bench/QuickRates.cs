@@ -1,0 +1,62 @@
+using System.Diagnostics;
+using Tiller.Checkpoint;
+using Tiller.Control;
+using Tiller.Features;
+using Tiller.Model;
+using Tiller.Tensors;
+
+namespace Tiller.Bench;
+
+/// <summary>What a fit reaches on this machine, measured in well under a second on one small block of a shape's proportions.</summary>
+/// <param name="Single">FLOP/s of a Jacobian in float32.</param>
+/// <param name="Double">FLOP/s of a product in float64.</param>
+internal sealed record QuickRates(double Single, double Double)
+{
+    private const int Width = 512;
+    private const int Runs = 3;
+    private const int PromptTokens = 16;
+
+    /// <summary>Measures both.</summary>
+    /// <param name="c">Shape that stands for the block's proportions.</param>
+    /// <param name="type">Stored type of the weights.</param>
+    /// <param name="threads">Threads; 0 takes one per processor.</param>
+    /// <param name="cancellationToken">Looked at between runs.</param>
+    public static QuickRates Measure(ModelConfig c, TensorType type, int threads, CancellationToken cancellationToken)
+    {
+        int d = Math.Min(c.D, Width);
+        var small = c with
+        {
+            L = 1,
+            D = d,
+            H = Math.Max(1, c.H * d / c.D / c.G) * c.G,
+            F = Math.Max(1, (int)((long)c.F * d / c.D)),
+            V = 64,
+            MaxPositions = 2 * PromptTokens,
+            Windows = [0],
+        };
+        using var model = LanguageModel.WithRandomWeights(small, type, threads);
+        var prompts = PromptState.Collect(model, [RandomParts.Tokens(small.V, PromptTokens, seed: 1)], keepCaches: true, done: null, cancellationToken);
+        using var prompt = prompts[0];
+        using var linearization = new Linearization(model, prompts);
+        using var memory = model.Ops.Allocate(d, 3 * d, out var all);
+        Doubles a = all.Slice(0, d), b = all.Slice(d, d), product = all.Slice(2 * d, d);
+        double single = Fastest(() => linearization.Jacobian(0, a, cancellationToken));
+        model.Ops.Copy(a, b);
+        double both = Fastest(() => model.Ops.Multiply(1, a, b, 0, product));
+        return new QuickRates(2 * FitPlan.BlockWeights(small) * d / single, 2.0 * d * d * d / both);
+
+        double Fastest(Action run)
+        {
+            double best = double.PositiveInfinity;
+            for (int i = 0; i <= Runs; i++)
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+                long begin = Stopwatch.GetTimestamp();
+                run();
+                best = Math.Min(best, Stopwatch.GetElapsedTime(begin).TotalSeconds);
+            }
+
+            return best;
+        }
+    }
+}

@@ -1,0 +1,84 @@
+using System.Text;
+using Tiller.Bench;
+using Tiller.Checkpoint;
+using Tiller.Control;
+using Tiller.Features;
+using Tiller.Tokens;
+using Tiller.Tool.Commands;
+
+namespace Tiller.Tool.Running;
+
+/// <summary>A plan with what it was made from.</summary>
+/// <param name="Model">Name of the checkpoint or shape.</param>
+/// <param name="Config">Its shape.</param>
+/// <param name="Weights">How the size of the weights is known.</param>
+/// <param name="Prompts">Contrast prompts.</param>
+/// <param name="Calibration">Prompts that Jacobians are averaged over.</param>
+/// <param name="Tokens">Tokens of all prompts.</param>
+/// <param name="CountedTokens">Whether a tokenizer counted them.</param>
+/// <param name="Solve">dense, factored, or reduced and its order.</param>
+/// <param name="Plan">Memory and FLOPs.</param>
+/// <param name="Rates">What this machine does a second.</param>
+internal sealed record PlannedFit(
+    string Model, ModelConfig Config, string Weights, int Prompts, int Calibration, long Tokens, bool CountedTokens, string Solve, FitPlan Plan, QuickRates Rates);
+
+/// <summary><c>tiller fit --plan</c> and <c>tiller bench fit --plan</c>: what a fit takes, told before anything of its size is allocated.</summary>
+internal static class PlanRun
+{
+    private const int ReducedOrder = 64;
+
+    // Where there is no tokenizer: English runs at four bytes a token or a little more.
+    private const int BytesPerToken = 4;
+
+    /// <summary>The fit that was asked for, from config.json, the sizes of the weights and, where it is there, the tokenizer.</summary>
+    public static PlannedFit OfCheckpoint(FitRequest request, CancellationToken cancellationToken)
+    {
+        var contrast = ContrastSet.Read(request.Positive, request.Negative);
+        var calibration = request.Calibration is null ? null : PromptFile.Read(request.Calibration, cancellationToken);
+        var c = ModelConfigReader.Read(request.Model);
+        var options = FitRun.Options(request, c, calibration);
+        bool counted = File.Exists(Path.Combine(request.Model, "tokenizer.json"));
+        var tokenizer = counted ? Tokenizer.Load(request.Model) : null;
+        int[] lengths = [.. contrast.Positive.Concat(contrast.Negative).Select(Count)];
+        int[]? kept = calibration is null ? null : [.. calibration.Select(Count)];
+
+        long weights;
+        string known;
+        if (File.Exists(Path.Combine(request.Model, CheckpointFolder.SingleFileName)) || File.Exists(Path.Combine(request.Model, CheckpointFolder.IndexFileName)))
+        {
+            using var folder = CheckpointFolder.Open(request.Model);
+            (weights, known) = (folder.SizeInBytes, "as stored");
+        }
+        else
+        {
+            (weights, known) = ((long)new Counts(c, TensorType.BF16).AllBytes, "if stored as bf16; there is no weight file");
+        }
+
+        var plan = FitPlan.Of(c, weights, lengths, kept, options);
+        string name = Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(request.Model)));
+        var rates = QuickRates.Measure(c, TensorType.BF16, threads: 0, cancellationToken);
+        return new PlannedFit(name, c, known, lengths.Length, (kept ?? lengths).Length, lengths.Concat(kept ?? []).Sum(n => (long)n), counted, Solve(options), plan, rates);
+
+        int Count(string text) => Math.Min(c.MaxPositions, tokenizer is null ? 1 + (Encoding.UTF8.GetByteCount(text) / BytesPerToken) : tokenizer.Encode(text).Length);
+    }
+
+    /// <summary>Dense, factored and reduced fits of a named shape.</summary>
+    public static IReadOnlyList<PlannedFit> OfShape(BenchRequest request, CancellationToken cancellationToken)
+    {
+        var c = request.Shape.Config;
+        int prompts = 2 * request.FitPrompts;
+        int[] lengths = [.. Enumerable.Repeat(Math.Min(request.ContextLength, c.MaxPositions), prompts)];
+        long weights = (long)new Counts(c, request.Type).AllBytes;
+        var rates = QuickRates.Measure(c, request.Type, request.Threads, cancellationToken);
+        FitOptions[] all = [new(), new() { Cost = FitCost.Feature }, new() { Order = Math.Min(ReducedOrder, c.D) }];
+        return
+        [
+            .. all.Select(options => new PlannedFit(
+                request.Shape.Name, c, $"as {request.Type.SpecName()}", prompts, prompts, lengths.Sum(n => (long)n), CountedTokens: true, Solve(options),
+                FitPlan.Of(c, weights, lengths, calibration: null, options), rates)),
+        ];
+    }
+
+    private static string Solve(FitOptions options) =>
+        options.Order is { } order ? $"reduced, order {order}" : options.Cost == FitCost.Feature ? "factored" : "dense";
+}
