@@ -58,7 +58,14 @@ public sealed class CholeskyKernels
 
         var parameters = new SolveParameters
         {
-            L = l, Failed = failed, B = b, RowStride = rowStride, ColumnStride = columnStride, P = p, Ld = leadingDimension, N = n,
+            L = l,
+            Failed = failed,
+            B = b,
+            RowStride = rowStride,
+            ColumnStride = columnStride,
+            P = p,
+            Ld = leadingDimension,
+            N = n,
             Transposed = transposed ? 1 : 0,
         };
         var shape = new CudaLaunch(RowLaunch.Blocks(n, 32), 1, 1, 256, SharedInBytes: PackedSizeInBytes(p), Programmatic: true);

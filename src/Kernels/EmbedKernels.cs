@@ -53,7 +53,13 @@ public sealed class EmbedKernels
         int blocks = RowLaunch.Blocks(table.Columns, 512);
         var p = new EmbedParameters
         {
-            Rows = rows, Table = table.Address, X = x, D = table.Columns, Type = (int)table.Type, BlocksPerRow = blocks, Scale = scale,
+            Rows = rows,
+            Table = table.Address,
+            X = x,
+            D = table.Columns,
+            Type = (int)table.Type,
+            BlocksPerRow = blocks,
+            Scale = scale,
         };
         _embed.Launch(new CudaLaunch(checked(blocks * values), 1, 1, 128, Programmatic: true), stream, p);
     }

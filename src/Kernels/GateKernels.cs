@@ -51,7 +51,14 @@ public sealed class GateKernels
         int blocks = RowLaunch.Blocks(F, ColumnsPerBlock);
         var p = new GateParameters
         {
-            GateUp = gateUp, Owners = owners, Gated = gated, Values = values, Tangents = tangents, F = F, Activation = (int)activation, BlocksPerLine = blocks,
+            GateUp = gateUp,
+            Owners = owners,
+            Gated = gated,
+            Values = values,
+            Tangents = tangents,
+            F = F,
+            Activation = (int)activation,
+            BlocksPerLine = blocks,
         };
         _gate.Launch(new CudaLaunch(checked(blocks * lines), 1, 1, 128, Programmatic: true), stream, p);
     }
@@ -75,7 +82,14 @@ public sealed class GateKernels
         int blocks = RowLaunch.Blocks(F, ColumnsPerBlock);
         var p = new PullParameters
         {
-            GateUp = gateUp, Owners = owners, GatedBar = gatedBar, GateUpBar = gateUpBar, Rows = rows, F = F, Activation = (int)activation, BlocksPerLine = blocks,
+            GateUp = gateUp,
+            Owners = owners,
+            GatedBar = gatedBar,
+            GateUpBar = gateUpBar,
+            Rows = rows,
+            F = F,
+            Activation = (int)activation,
+            BlocksPerLine = blocks,
         };
         _pull.Launch(new CudaLaunch(checked(blocks * RowLaunch.Blocks(rows, TangentsPerThread)), 1, 1, 128, Programmatic: true), stream, p);
     }

@@ -143,7 +143,16 @@ public sealed unsafe class HeadKernels
             return;
         }
 
-        var p = new AdvanceParameters { Rows = table, Sampling = sampling, Ids = ids, Ring = ring, Count = count, RowCount = rows, Capacity = capacity };
+        var p = new AdvanceParameters
+        {
+            Rows = table,
+            Sampling = sampling,
+            Ids = ids,
+            Ring = ring,
+            Count = count,
+            RowCount = rows,
+            Capacity = capacity,
+        };
         _advance.Launch(new CudaLaunch(1, 1, 1, 256, Programmatic: true), stream, p);
     }
 

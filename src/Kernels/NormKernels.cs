@@ -42,7 +42,8 @@ public sealed class NormKernels
     /// <param name="output">Result // (values + tangents, D); may be <paramref name="residual"/>, must not overlap <paramref name="raw"/>.</param>
     /// <param name="d">D.</param>
     /// <param name="eps">ε.</param>
-    public void AddNormed(CudaStream stream, nint residual, nint raw, int values, nint owners, int tangents, nint weight, nint output, int d, float eps)
+    public void AddNormed(
+        CudaStream stream, nint residual, nint raw, int values, nint owners, int tangents, nint weight, nint output, int d, float eps)
     {
         if (values + tangents == 0)
         {
@@ -73,22 +74,16 @@ public sealed class NormKernels
 
         var p = new PullParameters
         {
-            Bar = bar, At = at, Owners = owners, Weight = weight, Output = output, D = d, Eps = eps, Accumulate = accumulate ? 1 : 0,
+            Bar = bar,
+            At = at,
+            Owners = owners,
+            Weight = weight,
+            Output = output,
+            D = d,
+            Eps = eps,
+            Accumulate = accumulate ? 1 : 0,
         };
         _pull.Launch(new CudaLaunch(rows, 1, 1, RowLaunch.ThreadsPerRow(d), Programmatic: true), stream, p);
-    }
-
-    [StructLayout(LayoutKind.Sequential)]
-    private struct NormParameters
-    {
-        public nint X;
-        public nint Residual;
-        public nint Weight;
-        public nint Y;
-        public nint Owners;
-        public int Values;
-        public int D;
-        public float Eps;
     }
 
     [StructLayout(LayoutKind.Sequential)]
@@ -103,4 +98,18 @@ public sealed class NormKernels
         public float Eps;
         public int Accumulate;
     }
+}
+
+/// <summary><c>TillerNormParameters</c> of norm.cuh.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct NormParameters
+{
+    public nint X;
+    public nint Residual;
+    public nint Weight;
+    public nint Y;
+    public nint Owners;
+    public int Values;
+    public int D;
+    public float Eps;
 }

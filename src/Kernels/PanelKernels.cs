@@ -3,7 +3,9 @@ using Tiller.Interop;
 
 namespace Tiller.Kernels;
 
-/// <summary>Between the float32 rows of the model and the float64 matrices of the syntheses, which are row-major here. Kernels in panels.cu.</summary>
+/// <summary>
+/// Between the float32 rows of the model and the float64 matrices of the syntheses, which are row-major here. Kernels in panels.cu.
+/// </summary>
 public sealed unsafe class PanelKernels
 {
     private const int Tile = 32;
@@ -51,7 +53,10 @@ public sealed unsafe class PanelKernels
         _identity.Launch(new CudaLaunch(RowLaunch.Blocks(count, 1024), 1, 1, 256, Programmatic: true), stream, p);
     }
 
-    /// <summary>A[:, first + t] += scale · row_{i · width + t}, prompts i in order: with the rows of pushed <see cref="Identity"/>, a sum of Jacobians.</summary>
+    /// <summary>
+    /// A[:, first + t] += scale · row_{i · width + t}, prompts i in order: with the rows of pushed <see cref="Identity"/>, a sum of
+    /// Jacobians.
+    /// </summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="rows">float32 // (prompts · width, D).</param>
     /// <param name="prompts">Terms of the sum.</param>
@@ -68,7 +73,17 @@ public sealed unsafe class PanelKernels
             return;
         }
 
-        var p = new AccumulateParameters { Rows = rows, A = a, Scale = scale, Prompts = prompts, Width = width, D = D, Ld = leadingDimension, First = first };
+        var p = new AccumulateParameters
+        {
+            Rows = rows,
+            A = a,
+            Scale = scale,
+            Prompts = prompts,
+            Width = width,
+            D = D,
+            Ld = leadingDimension,
+            First = first,
+        };
         _accumulate.Launch(new CudaLaunch(RowLaunch.Blocks(D, Tile), RowLaunch.Blocks(width, Tile), 1, 256, Programmatic: true), stream, p);
     }
 

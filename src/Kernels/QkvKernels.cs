@@ -20,7 +20,10 @@ public sealed class QkvKernels
         _pull = kernel("tillerQkvPull");
     }
 
-    /// <summary>Queries and keys normed where the model does so and turned by their position, in place; keys and values of value rows to the cache.</summary>
+    /// <summary>
+    /// Queries and keys normed where the model does so and turned by their position, in place; keys and values of value rows to the
+    /// cache.
+    /// </summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="rows"><see cref="DeviceRow"/> // (values), on the device.</param>
     /// <param name="values">Value rows.</param>
@@ -42,8 +45,19 @@ public sealed class QkvKernels
     {
         var p = new FinishParameters
         {
-            Rows = rows, Owners = owners, Qkv = qkv, RawQk = rawQk, Rotation = rotation, QueryNorm = queryNorm, KeyNorm = keyNorm,
-            Values = values, Queries = H, Groups = G, E = E, Layer = layer, Eps = eps,
+            Rows = rows,
+            Owners = owners,
+            Qkv = qkv,
+            RawQk = rawQk,
+            Rotation = rotation,
+            QueryNorm = queryNorm,
+            KeyNorm = keyNorm,
+            Values = values,
+            Queries = H,
+            Groups = G,
+            E = E,
+            Layer = layer,
+            Eps = eps,
         };
 
         // With norms, tangents read what the value rows leave in rawQk.
@@ -64,7 +78,9 @@ public sealed class QkvKernels
         _finish.Launch(new CudaLaunch(RowLaunch.Blocks(heads, HeadsPerBlock), 1, 1, 32 * HeadsPerBlock, Programmatic: true), stream, p);
     }
 
-    /// <summary>Cotangents of the projection's queries and keys from those of the turned and normed ones, in place; those of values stay.</summary>
+    /// <summary>
+    /// Cotangents of the projection's queries and keys from those of the turned and normed ones, in place; those of values stay.
+    /// </summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="owners">Value row of each cotangent, int // (rows).</param>
     /// <param name="rows">Cotangent rows; 0 launches nothing.</param>
@@ -78,7 +94,8 @@ public sealed class QkvKernels
     /// <param name="G">Key/value heads.</param>
     /// <param name="E">Head size.</param>
     public void Pull(
-        CudaStream stream, nint owners, int rows, nint qkvBar, nint rawQk, nint rotation, nint queryNorm, nint keyNorm, float eps, int H, int G, int E)
+        CudaStream stream, nint owners, int rows, nint qkvBar, nint rawQk, nint rotation, nint queryNorm, nint keyNorm, float eps, int H, int G,
+        int E)
     {
         if (rows == 0)
         {
@@ -87,8 +104,17 @@ public sealed class QkvKernels
 
         var p = new PullParameters
         {
-            Owners = owners, Qkv = qkvBar, RawQk = rawQk, Rotation = rotation, QueryNorm = queryNorm, KeyNorm = keyNorm,
-            Rows = rows, Queries = H, Groups = G, E = E, Eps = eps,
+            Owners = owners,
+            Qkv = qkvBar,
+            RawQk = rawQk,
+            Rotation = rotation,
+            QueryNorm = queryNorm,
+            KeyNorm = keyNorm,
+            Rows = rows,
+            Queries = H,
+            Groups = G,
+            E = E,
+            Eps = eps,
         };
         int blocks = RowLaunch.Blocks((long)rows * (H + G), HeadsPerBlock);
         _pull.Launch(new CudaLaunch(blocks, 1, 1, 32 * HeadsPerBlock, Programmatic: true), stream, p);

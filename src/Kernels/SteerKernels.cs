@@ -10,6 +10,7 @@ namespace Tiller.Kernels;
 public sealed class SteerKernels
 {
     private readonly CudaKernel _sense;
+    private readonly CudaKernel _senseNorm;
     private readonly CudaKernel _act;
 
     /// <summary>Takes the kernels.</summary>
@@ -18,12 +19,14 @@ public sealed class SteerKernels
     {
         ArgumentNullException.ThrowIfNull(kernel);
         _sense = kernel("tillerSteerSense");
+        _senseNorm = kernel("tillerSteerSenseNorm");
         _act = kernel("tillerSteerAct");
     }
 
     /// <summary>
     /// α = β − v·x of the block's sensors into <see cref="DeviceSteering.Errors"/>, −v·dx of tangents into
-    /// <see cref="DeviceSteering.TangentErrors"/> (cleared first at layer 0), and |x| where the law has terms.
+    /// <see cref="DeviceSteering.TangentErrors"/> (cleared first at layer 0); |x|, and |u| before and after the bound, where the law has
+    /// terms.
     /// </summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="rows"><see cref="DeviceRow"/> // (values), on the device.</param>
@@ -36,7 +39,32 @@ public sealed class SteerKernels
     public void Sense(CudaStream stream, nint rows, int values, nint owners, int tangents, nint x, int layer, int D) =>
         Launch(_sense, stream, rows, values, owners, tangents, x, layer, D);
 
-    /// <summary>y += u_k with |u_k| at most the law's bound, and |u_k| before and after the bound; dy += du_k of tangents.</summary>
+    /// <summary><see cref="Sense"/> and <see cref="NormKernels.Forward"/> of the same rows in one launch, with the same bits.</summary>
+    /// <param name="stream">Where it runs.</param>
+    /// <param name="rows"><see cref="DeviceRow"/> // (values), on the device.</param>
+    /// <param name="values">Value rows.</param>
+    /// <param name="owners">Value row of each tangent, int // (tangents); not read without tangents.</param>
+    /// <param name="tangents">Tangent rows.</param>
+    /// <param name="x">What enters the block // (values + tangents, D).</param>
+    /// <param name="layer">Block k.</param>
+    /// <param name="weight">g of the norm // (D).</param>
+    /// <param name="y">x normed // (values + tangents, D); must not overlap <paramref name="x"/>.</param>
+    /// <param name="D">Width.</param>
+    /// <param name="eps">ε of the norm.</param>
+    public void SenseNorm(
+        CudaStream stream, nint rows, int values, nint owners, int tangents, nint x, int layer, nint weight, nint y, int D, float eps)
+    {
+        if (values == 0)
+        {
+            return;
+        }
+
+        var norm = new NormParameters { X = x, Weight = weight, Y = y, Owners = owners, Values = values, D = D, Eps = eps };
+        var p = new SenseNormParameters { Rows = rows, Norm = norm, Layer = layer };
+        _senseNorm.Launch(new CudaLaunch(values + tangents, 1, 1, RowLaunch.ThreadsPerRow(D), Programmatic: true), stream, p);
+    }
+
+    /// <summary>y += u_k with |u_k| at most the law's bound, after <see cref="Sense"/> of the same block; dy += du_k of tangents.</summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="rows"><see cref="DeviceRow"/> // (values), on the device.</param>
     /// <param name="values">Value rows.</param>
@@ -68,5 +96,13 @@ public sealed class SteerKernels
         public int Values;
         public int Layer;
         public int D;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct SenseNormParameters
+    {
+        public nint Rows;
+        public NormParameters Norm;
+        public int Layer;
     }
 }

@@ -41,3 +41,15 @@ static __device__ __forceinline__ float tillerTruncate(double x)
     __builtin_memcpy(&result, &bits, 4);
     return result;
 }
+
+// x ≥ 0 as a float, away from zero: never smaller.
+static __device__ __forceinline__ float tillerRoundUp(double x)
+{
+    const float nearest = float(x);
+    unsigned bits;
+    __builtin_memcpy(&bits, &nearest, 4);
+    bits += double(nearest) < x ? 1u : 0u;
+    float result;
+    __builtin_memcpy(&result, &bits, 4);
+    return result;
+}

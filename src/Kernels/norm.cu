@@ -5,56 +5,14 @@
 // One block per row, min(1024, ⌈D/4⌉ up to whole warps) threads, four columns a thread and turn; the first turn stays in registers,
 // the others are read again from L1. Shared memory 256 bytes. Per value row 8 D bytes from memory and g from L2, 4 D FLOPs.
 // y must not overlap x: a tangent reads its value row's x while that row is normed by another block.
-#include "math.cuh"
-#include "quads.cuh"
-
-struct TillerNormParameters
-{
-    const float* x;        // (values + tangents, D)
-    const float* residual; // (values + tangents, D), or null
-    const float* weight;   // (D) g
-    float* y;              // (values + tangents, D)
-    const int* owners;     // (tangents)
-    int values;
-    int d;
-    float eps;
-};
+#include "norm.cuh"
 
 extern "C" __global__ void __launch_bounds__(1024) tillerNorm(const TillerNormParameters p)
 {
     __shared__ float scratch[64];
-    const int row = int(blockIdx.x), first = 4 * int(threadIdx.x), step = 4 * int(blockDim.x);
-    const bool wide = p.d % 4 == 0, tangent = row >= p.values;
-    const float4 g0 = tillerLoad4(p.weight, first, p.d, wide);
+    const float4 g0 = tillerLoad4(p.weight, 4 * int(threadIdx.x), p.d, p.d % 4 == 0);
     tillerWaitForPredecessor();
-    const long long line = (long long)row * p.d;
-    const float* dx = p.x + line;
-    const float* x = tangent ? p.x + (long long)p.owners[row - p.values] * p.d : dx;
-    const float4 x0 = tillerLoad4(x, first, p.d, wide), dx0 = tillerLoad4(dx, first, p.d, wide);
-    float sums[2] = {tillerDot4(x0, x0), tillerDot4(dx0, x0)}; // Σ x², Σ dx x
-    for (int c = first + step; c < p.d; c += step)
-    {
-        const float4 xc = tillerLoad4(x, c, p.d, wide), dxc = tillerLoad4(dx, c, p.d, wide);
-        sums[0] += tillerDot4(xc, xc);
-        sums[1] += tillerDot4(dxc, xc);
-    }
-    tillerReleaseSuccessor();
-    tillerBlockSums(sums, scratch);
-    const float s = 1.0f / tillerSqrt(sums[0] / float(p.d) + p.eps);
-    const float along = tangent ? -s * s * sums[1] / float(p.d) : 0.0f;
-    for (int c = first; c < p.d; c += step)
-    {
-        const float4 xc = c == first ? x0 : tillerLoad4(x, c, p.d, wide), g = c == first ? g0 : tillerLoad4(p.weight, c, p.d, wide);
-        float4 v = c == first ? dx0 : tillerLoad4(dx, c, p.d, wide);
-        if (tangent) { v = tillerAddScaled4(v, along, xc); }
-        v = {s * v.x * g.x, s * v.y * g.y, s * v.z * g.z, s * v.w * g.w};
-        if (p.residual)
-        {
-            const float4 r = tillerLoad4(p.residual + line, c, p.d, wide);
-            v = {r.x + v.x, r.y + v.y, r.z + v.z, r.w + v.w};
-        }
-        tillerStore4(p.y + line, c, p.d, wide, v);
-    }
+    tillerNormRow(p, int(blockIdx.x), g0, scratch);
 }
 TILLER_KERNEL(tillerNorm)
 

@@ -127,7 +127,8 @@ static __device__ __forceinline__ int tillerFirstAbove(WeightAt weightAt, int n,
 }
 
 // Top-p over a list in order of id, whose weights are 0 where top-k dropped them; drops more.
-static __device__ __forceinline__ void tillerKeepNucleus(TillerCandidate* list, int n, double total, const TillerSampling& s, int v, TillerDrawShared& shared)
+static __device__ __forceinline__ void tillerKeepNucleus(
+    TillerCandidate* list, int n, double total, const TillerSampling& s, int v, TillerDrawShared& shared)
 {
     // V tokens of weight ≤ (1 − p) · total / V hold at most 1 − p of the sum, so they are outside whatever their order.
     const float tail = float((1.0 - double(s.topP)) * total / v);
@@ -141,7 +142,8 @@ static __device__ __forceinline__ void tillerKeepNucleus(TillerCandidate* list, 
     for (int shift = 29; shift >= 0; shift--)
     {
         reached[0] = 0;
-        for (int i = int(threadIdx.x); i < n; i += threads) { reached[0] += tillerBits(list[i].value) >= (edge | 1u << shift) ? list[i].value : 0.0f; }
+        const unsigned least = edge | 1u << shift;
+        for (int i = int(threadIdx.x); i < n; i += threads) { reached[0] += tillerBits(list[i].value) >= least ? list[i].value : 0.0f; }
         tillerBlockSums(reached, shared.sums);
         edge |= reached[0] >= mass ? 1u << shift : 0u;
         __syncthreads();

@@ -17,7 +17,48 @@ struct TillerSteeringScratch
     double squares[2 * 32];
 };
 
-// α_i = β_i − v_i·x of a value row, dα_i = −v_i·dx of a tangent, of this layer's sensors; |x| of a value row that will be moved.
+// p_j = c_j + s_j α_j, or s_j dα_j, of terms begin .. begin + tillerTermsAtOnce.
+static __device__ __forceinline__ void tillerStrengths(const TillerLayerLaw& law, int begin, const float* errors, bool tangent, float* strengths)
+{
+    for (int j = begin + int(threadIdx.x); j < tillerMin(law.terms, begin + tillerTermsAtOnce); j += int(blockDim.x))
+    {
+        const int sensor = law.termSensor[j];
+        const float fed = sensor < 0 ? 0.0f : law.s[j] * errors[sensor];
+        strengths[j - begin] = tangent ? fed : law.c[j] + fed;
+    }
+}
+
+// g = Σ_j p_j w_j at four columns, terms in order; all threads of the block call it together. `loaded` says that the strengths of a
+// layer with few terms lie in shared memory already.
+static __device__ __forceinline__ float4 tillerInput4(
+    const TillerLayerLaw& law, const float* errors, bool tangent, int column, int d, bool wide, float* strengths, bool loaded)
+{
+    float4 g = {0.0f, 0.0f, 0.0f, 0.0f};
+    for (int begin = 0; begin < law.terms; begin += tillerTermsAtOnce)
+    {
+        if (!loaded || law.terms > tillerTermsAtOnce)
+        {
+            __syncthreads();
+            tillerStrengths(law, begin, errors, tangent, strengths);
+            __syncthreads();
+        }
+        const int count = tillerMin(law.terms - begin, tillerTermsAtOnce);
+        const float* w = law.w + (long long)begin * d;
+        for (int j = 0; j < count; j++) { g = tillerAddScaled4(g, strengths[j], tillerLoad4(w + (long long)j * d, column, d, wide)); }
+    }
+    return g;
+}
+
+// The bound U as it is kept: numbers are cut towards zero after scaling g to (1 − 2^-34) U, so that the norm of what is added,
+// computed in float64 in whatever order, is at most U. The scale is taken from |g| rounded up to a float.
+static __device__ __forceinline__ double tillerEffortLimit(float maxEffort) { return double(maxEffort) * (1.0 - 1.0 / double(1LL << 34)); }
+static __device__ __forceinline__ bool tillerIsHeld(float maxEffort, float freeNorm)
+{
+    return maxEffort < tillerFromBits(0x7f800000u) && double(freeNorm) > tillerEffortLimit(maxEffort);
+}
+
+// α_i = β_i − v_i·x of a value row, dα_i = −v_i·dx of a tangent, of this layer's sensors; |x| and |u| of a value row that the layer
+// moves, so that what is added can be computed at any column alone.
 static __device__ __forceinline__ void tillerSense(
     const TillerSteering& steering, int layer, const float* x, int d, bool tangent, int line, TillerSteeringScratch& scratch)
 {
@@ -59,42 +100,33 @@ static __device__ __forceinline__ void tillerSense(
         }
         __syncthreads();
     }
-}
-
-// p_j = c_j + s_j α_j, or s_j dα_j, of terms begin .. begin + tillerTermsAtOnce.
-static __device__ __forceinline__ void tillerStrengths(const TillerLayerLaw& law, int begin, const float* errors, bool tangent, float* strengths)
-{
-    for (int j = begin + int(threadIdx.x); j < tillerMin(law.terms, begin + tillerTermsAtOnce); j += int(blockDim.x))
+    if (!keepsNorm) { return; }
+    double squares[1] = {0.0};
+    for (int base = 0; base < d; base += 4 * int(blockDim.x))
     {
-        const int sensor = law.termSensor[j];
-        const float fed = sensor < 0 ? 0.0f : law.s[j] * errors[sensor];
-        strengths[j - begin] = tangent ? fed : law.c[j] + fed;
+        const float4 g = tillerInput4(law, errors, false, base + 4 * int(threadIdx.x), d, wide, scratch.strengths, base > 0);
+        squares[0] += double(g.x) * g.x + double(g.y) * g.y + double(g.z) * g.z + double(g.w) * g.w;
     }
-}
-
-// Σ_j p_j w_j at four columns, terms in order; all threads of the block call it together. `loaded` says that the strengths of a
-// layer with few terms lie in shared memory already.
-static __device__ __forceinline__ float4 tillerInput4(
-    const TillerLayerLaw& law, const float* errors, bool tangent, int column, int d, bool wide, float* strengths, bool loaded)
-{
-    float4 u = {0.0f, 0.0f, 0.0f, 0.0f};
-    for (int begin = 0; begin < law.terms; begin += tillerTermsAtOnce)
+    tillerBlockSums(squares, scratch.squares);
+    if (threadIdx.x == 0)
     {
-        if (!loaded || law.terms > tillerTermsAtOnce)
-        {
-            __syncthreads();
-            tillerStrengths(law, begin, errors, tangent, strengths);
-            __syncthreads();
-        }
-        const int count = tillerMin(law.terms - begin, tillerTermsAtOnce);
-        const float* w = law.w + (long long)begin * d;
-        for (int j = 0; j < count; j++) { u = tillerAddScaled4(u, strengths[j], tillerLoad4(w + (long long)j * d, column, d, wide)); }
+        const long long at = (long long)line * steering.layerCount + layer;
+        const float norm = tillerRoundUp(tillerSqrt(squares[0]));
+        steering.freeNorms[at] = norm;
+        steering.inputNorms[at] = tillerIsHeld(steering.maxEffort, norm) ? steering.maxEffort : norm;
     }
-    return u;
+    __syncthreads();
 }
 
-// y += u_k, |u_k| ≤ U. Numbers are cut towards zero after scaling to (1 − 2^-34) U, so that the norm of what was added, computed in
-// float64 in whatever order, is at most U. Tangents: dy += du_k, and at the bound, with ĝ = g/|g|, du = U/|g| (dg − ĝ (ĝ·dg)).
+// g as it is added, held to the bound. A norm beyond float's range under a bound gives NaN: the direction is lost.
+static __device__ __forceinline__ float tillerHeld(float g, float maxEffort, float freeNorm)
+{
+    if (!tillerIsHeld(maxEffort, freeNorm)) { return g; }
+    if (freeNorm == tillerFromBits(0x7f800000u)) { return tillerFromBits(0x7fc00000u); }
+    return tillerTruncate(tillerEffortLimit(maxEffort) / freeNorm * double(g));
+}
+
+// y += u_k. Tangents: dy += du_k, and where u is held, with ĝ = g/|g|, du = U/|g| (dg − ĝ (ĝ·dg)). After tillerSense of the layer.
 static __device__ __forceinline__ void tillerAct(
     const TillerSteering& steering, int layer, float* y, int d, int slot, bool tangent, int tangentLine, TillerSteeringScratch& scratch)
 {
@@ -102,56 +134,38 @@ static __device__ __forceinline__ void tillerAct(
     if (law.terms == 0) { return; }
     const float* errors = steering.errors + (long long)slot * steering.sensors;
     const float* tangentErrors = steering.tangentErrors + (long long)tangentLine * steering.sensors;
-    const bool wide = d % 4 == 0, bounded = steering.maxEffort < tillerFromBits(0x7f800000u);
+    const float freeNorm = steering.freeNorms[(long long)slot * steering.layerCount + layer];
+    const bool wide = d % 4 == 0, held = tillerIsHeld(steering.maxEffort, freeNorm), projects = tangent && held;
     const int first = 4 * int(threadIdx.x), step = 4 * int(blockDim.x);
-    const double limit = double(steering.maxEffort) * (1.0 - 1.0 / (1LL << 34));
     double sums[2] = {0.0, 0.0}; // |g|², g·dg
-    if (!tangent || bounded)
+    if (projects)
     {
         for (int base = 0; base < d; base += step)
         {
-            const int c = base + first;
-            const float4 g = tillerInput4(law, errors, false, c, d, wide, scratch.strengths, base > 0);
+            const float4 g = tillerInput4(law, errors, false, base + first, d, wide, scratch.strengths, base > 0);
+            const float4 dg = tillerInput4(law, tangentErrors, true, base + first, d, wide, scratch.tangentStrengths, base > 0);
             sums[0] += double(g.x) * g.x + double(g.y) * g.y + double(g.z) * g.z + double(g.w) * g.w;
-            if (tangent)
-            {
-                const float4 dg = tillerInput4(law, tangentErrors, true, c, d, wide, scratch.tangentStrengths, base > 0);
-                sums[1] += double(g.x) * dg.x + double(g.y) * dg.y + double(g.z) * dg.z + double(g.w) * dg.w;
-            }
-            else if (!bounded && c < d)
-            {
-                const float4 at = tillerLoad4(y, c, d, wide);
-                tillerStore4(y, c, d, wide, {at.x + g.x, at.y + g.y, at.z + g.z, at.w + g.w});
-            }
+            sums[1] += double(g.x) * dg.x + double(g.y) * dg.y + double(g.z) * dg.z + double(g.w) * dg.w;
         }
         tillerBlockSums(sums, scratch.squares);
     }
-    const double norm = tillerSqrt(sums[0]);
-    const bool atBound = bounded && norm > limit;
-    if (!tangent && threadIdx.x == 0)
-    {
-        const long long at = (long long)slot * steering.layerCount + layer;
-        steering.freeNorms[at] = float(norm);
-        steering.inputNorms[at] = atBound ? steering.maxEffort : float(norm);
-    }
-    if (!tangent && !bounded) { return; }
-    const double scale = limit / norm, along = sums[1] / sums[0];
-    const bool loaded = bounded; // by the pass above
+    const double scale = double(steering.maxEffort) / freeNorm, along = projects ? sums[1] / sums[0] : 0.0;
     for (int base = 0; base < d; base += step)
     {
         const int c = base + first;
         float4 u = {0.0f, 0.0f, 0.0f, 0.0f};
-        if (!tangent || atBound) { u = tillerInput4(law, errors, false, c, d, wide, scratch.strengths, true); }
+        if (!tangent || held) { u = tillerInput4(law, errors, false, c, d, wide, scratch.strengths, projects || base > 0); }
         if (tangent)
         {
-            const float4 du = tillerInput4(law, tangentErrors, true, c, d, wide, scratch.tangentStrengths, loaded || base > 0);
-            u = !atBound ? du
-                         : float4{float(scale * (du.x - along * u.x)), float(scale * (du.y - along * u.y)), float(scale * (du.z - along * u.z)),
-                                  float(scale * (du.w - along * u.w))};
+            const float4 dg = tillerInput4(law, tangentErrors, true, c, d, wide, scratch.tangentStrengths, projects || base > 0);
+            u = !held ? dg
+                      : float4{float(scale * (dg.x - along * u.x)), float(scale * (dg.y - along * u.y)), float(scale * (dg.z - along * u.z)),
+                               float(scale * (dg.w - along * u.w))};
         }
-        else if (atBound)
+        else
         {
-            u = {tillerTruncate(scale * u.x), tillerTruncate(scale * u.y), tillerTruncate(scale * u.z), tillerTruncate(scale * u.w)};
+            u = {tillerHeld(u.x, steering.maxEffort, freeNorm), tillerHeld(u.y, steering.maxEffort, freeNorm),
+                 tillerHeld(u.z, steering.maxEffort, freeNorm), tillerHeld(u.w, steering.maxEffort, freeNorm)};
         }
         const float4 at = tillerLoad4(y, c, d, wide);
         tillerStore4(y, c, d, wide, {at.x + u.x, at.y + u.y, at.z + u.z, at.w + u.w});

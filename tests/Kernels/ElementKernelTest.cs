@@ -83,8 +83,12 @@ public abstract unsafe class ElementKernelTest : HostCudaTest
 
     protected static float[] Row(float[] rows, int columns, int row) => rows.AsSpan(row * columns, columns).ToArray();
 
-    /// <summary>|actual − expected| ≤ tolerance |expected| + cancelled, as one row; `cancelled` where what was subtracted is larger than the result.</summary>
-    protected static void Close(IReadOnlyList<float> actual, IReadOnlyList<double> expected, string what, double tolerance = Tolerance, double cancelled = 0)
+    /// <summary>
+    /// |actual − expected| ≤ tolerance |expected| + cancelled, as one row; <paramref name="cancelled"/> where what was subtracted is
+    /// larger than the result.
+    /// </summary>
+    protected static void Close(
+        IReadOnlyList<float> actual, IReadOnlyList<double> expected, string what, double tolerance = Tolerance, double cancelled = 0)
     {
         Assert.That(actual, Has.Count.EqualTo(expected.Count), what);
         double error = 0, norm = 0;

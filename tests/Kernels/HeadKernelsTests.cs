@@ -79,6 +79,40 @@ public class HeadKernelsTests : ElementKernelTest
         Assert.That(Receive<byte>(seen, V), Is.EqualTo(new byte[] { 1, 0, 0, 1, 0, 1, 0, 1, 1, 1 }));
     }
 
+    [Test]
+    public void AGraphGoesOnWithoutTheHost()
+    {
+        // Logits that prefer the token after the last, read as an embedding of ids: x = table[id] is the next step's logits.
+        const int V = 37, Steps = 6;
+        var head = NewHead();
+        var embed = Load(k => new EmbedKernels(k), "embed.cu");
+        float[] table = [.. Enumerable.Range(0, V * V).Select(i => i % V == (i / V * 5 + 3) % V ? 1f : 0f)];
+        nint rows = Send(new DeviceRow { Id = 2 }, new DeviceRow { Id = 30, Position = 9 }), logits = Poisoned<float>(2 * V), ids = Poisoned<int>(2);
+        nint ring = Poisoned<int>(Steps * 2), count = Send(0), weights = Send(table);
+        nint scratch = Poisoned<byte>((int)HeadKernels.ScratchSizeInBytes(2, V, draws: false));
+        using var graph = Stream.Capture(() =>
+        {
+            embed.Embed(Stream, rows, 2, new WeightMatrix(weights, WeightType.F32, V, V), 1, logits);
+            head.ArgMax(Stream, logits, 2, V, ids, scratch);
+            head.Advance(Stream, rows, 2, 0, ids, ring, Steps, count);
+        });
+        using var step = graph.Instantiate();
+        for (int i = 0; i < Steps; i++)
+        {
+            step.Launch(Stream);
+        }
+
+        int[] expected = new int[Steps * 2];
+        for (int i = 0, first = 2, second = 30; i < Steps; i++)
+        {
+            (first, second) = ((first * 5 + 3) % V, (second * 5 + 3) % V);
+            (expected[2 * i], expected[(2 * i) + 1]) = (first, second);
+        }
+
+        Assert.That(Receive<int>(ring, Steps * 2), Is.EqualTo(expected));
+        Assert.That(Receive<DeviceRow>(rows, 2).Select(r => r.Position), Is.EqualTo(new[] { Steps, 9 + Steps }));
+    }
+
     private HeadKernels NewHead() => Load(k => new HeadKernels(k), "head.cu", "sample.cu");
 
     private int[] ArgMax(float[] logits, int rows, int V)

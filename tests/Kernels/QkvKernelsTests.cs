@@ -68,7 +68,8 @@ public class QkvKernelsTests : ElementKernelTest
             for (int head = 0; head < 2 * G; head++)
             {
                 int first = ((((Layer * 2 * G) + head) * Capacity) + Positions[row]) * E;
-                Assert.That(Bits(cache[first..(first + E)]), Is.EqualTo(Bits(Row(actual, E, (row * heads) + H + head))), $"row {row} cached head {head}");
+                float[] written = Row(actual, E, (row * heads) + H + head);
+                Assert.That(Bits(cache[first..(first + E)]), Is.EqualTo(Bits(written)), $"row {row} cached head {head}");
             }
 
             Assert.That(cache.Count(float.IsNaN), Is.EqualTo(cache.Length - (2 * G * E)), "nothing else of the cache is written");
@@ -92,7 +93,8 @@ public class QkvKernelsTests : ElementKernelTest
         DeviceRow NewRow() => new() { Capacity = 1, Cache = Poisoned<float>(2 * G * E) };
         nint norm = norms ? Send(g) : 0;
         nint many = Send(qkv), alone = Send([.. Row(qkv, Line, 1), .. Row(qkv, Line, 3)]);
-        kernels.Finish(Stream, Send(NewRow(), NewRow()), 2, Send(0, 1), 2, many, Poisoned<float>(2 * Line), Send(rotation), norm, norm, Eps, H, G, E, 0);
+        nint raw = Poisoned<float>(2 * Line);
+        kernels.Finish(Stream, Send(NewRow(), NewRow()), 2, Send(0, 1), 2, many, raw, Send(rotation), norm, norm, Eps, H, G, E, 0);
         kernels.Finish(Stream, Send(NewRow()), 1, Send(0), 1, alone, Poisoned<float>(Line), Send(rotation[E..]), norm, norm, Eps, H, G, E, 0);
         float[] all = Receive<float>(many, 4 * Line);
         Assert.That(Bits(Receive<float>(alone, 2 * Line)), Is.EqualTo(Bits([.. Row(all, Line, 1), .. Row(all, Line, 3)])));

@@ -108,7 +108,13 @@ public class SampleKernelsTests : ElementKernelTest
 
     private static DeviceSampling Device(SamplingOptions o, nint seen) => new()
     {
-        Random = o.Seed, Seen = seen, Temperature = o.Temperature, TopP = o.TopP, MinP = o.MinP, Penalty = o.RepetitionPenalty, TopK = o.TopK,
+        Random = o.Seed,
+        Seen = seen,
+        Temperature = o.Temperature,
+        TopP = o.TopP,
+        MinP = o.MinP,
+        Penalty = o.RepetitionPenalty,
+        TopK = o.TopK,
     };
 
     private HeadKernels NewHead() => Load(k => new HeadKernels(k), "head.cu", "sample.cu");

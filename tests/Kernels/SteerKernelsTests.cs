@@ -91,7 +91,9 @@ public class SteerKernelsTests : ElementKernelTest
             var law = new FeedbackLaw(1, D, [], [new Term(0, Normal(seed, D), strength, 0, -1)], bound);
             var device = Ready(law, 1, 0);
             nint y = Send(new float[D]);
-            kernels.Act(Stream, Send(new DeviceRow { Steering = device.Address }), 1, 0, 0, y, 0, D);
+            nint rows = Send(new DeviceRow { Steering = device.Address });
+            kernels.Sense(Stream, rows, 1, 0, 0, y, 0, D);
+            kernels.Act(Stream, rows, 1, 0, 0, y, 0, D);
             float[] u = Receive<float>(y, D);
             double norm = Math.Sqrt(u.Sum(v => (double)v * v)), free = Math.Sqrt(law.Terms[0].W.Sum(w => (double)(w * strength) * (w * strength)));
             Assert.That(norm, Is.LessThanOrEqualTo(bound), $"seed {seed}");
@@ -102,6 +104,18 @@ public class SteerKernelsTests : ElementKernelTest
             Assert.That(kept, Is.EqualTo(norm).Within(slack));
             Assert.That((double)Receive<float>(device.FreeNorms, 1)[0], Is.EqualTo(free).Within(slack + (1e-6 * free)));
         }
+    }
+
+    [Test]
+    public void AnInputWhoseNormOverflowsIsNoNumber()
+    {
+        const int D = 33;
+        var law = new FeedbackLaw(1, D, [], [new Term(0, [.. Enumerable.Repeat(1f, D)], 3e38f, 0, -1)], 1f);
+        var kernels = Load(k => new SteerKernels(k), "steer.cu");
+        nint rows = Send(new DeviceRow { Steering = Ready(law, 1, 0).Address }), y = Send(new float[D]);
+        kernels.Sense(Stream, rows, 1, 0, 0, y, 0, D);
+        kernels.Act(Stream, rows, 1, 0, 0, y, 0, D);
+        Assert.That(Receive<float>(y, D), Is.All.NaN);
     }
 
     [Test]
@@ -125,6 +139,36 @@ public class SteerKernelsTests : ElementKernelTest
         Close(Row(actual, D, 1), [.. Row(y, D, 1).Select(v => (double)v)], "tangent");
     }
 
+    [TestCase(33, 2f)]
+    [TestCase(516, float.PositiveInfinity)]
+    public void SensingRidesOnTheNorm(int D, float bound)
+    {
+        var law = NewLaw(D, D, [5, 1, 0], [2, 0, 1], bound);
+        OnDevice[] apart = [Ready(law, 2, Owners.Length), Ready(law, 2, Owners.Length)];
+        OnDevice[] together = [Ready(law, 2, Owners.Length), Ready(law, 2, Owners.Length)];
+        var kernels = Load(k => new SteerKernels(k), "steer.cu");
+        var norm = Load(k => new NormKernels(k), "norm.cu");
+        int values = LawOf.Length, total = values + Owners.Length;
+        nint owners = Send(Owners), g = Send(Normal(D + 1, D)), expected = Poisoned<float>(total * D), actual = Poisoned<float>(total * D);
+        nint rowsApart = Rows(apart), rowsTogether = Rows(together);
+        for (int k = 0; k < L; k++)
+        {
+            nint x = Send(Normal((D * 10) + k, total * D));
+            kernels.Sense(Stream, rowsApart, values, owners, Owners.Length, x, k, D);
+            norm.Forward(Stream, x, values, owners, Owners.Length, g, expected, D, 1e-5f);
+            kernels.SenseNorm(Stream, rowsTogether, values, owners, Owners.Length, x, k, g, actual, D, 1e-5f);
+            Assert.That(Bits(Receive<float>(actual, total * D)), Is.EqualTo(Bits(Receive<float>(expected, total * D))), $"layer {k}");
+        }
+
+        for (int j = 0; j < apart.Length; j++)
+        {
+            float[] All(OnDevice d) => [.. Receive<float>(d.Errors, 2 * law.Sensors.Count), .. Receive<float>(d.InputNorms, 2 * L),
+                .. Receive<float>(d.StateNorms, 2 * L), .. Receive<float>(d.FreeNorms, 2 * L)];
+            Assert.That(Bits(All(together[j])), Is.EqualTo(Bits(All(apart[j]))));
+            Assert.That(All(together[j]).Count(v => v != 0), Is.GreaterThan(L));
+        }
+    }
+
     [Test]
     public void ARowsBitsDependNeitherOnItsNeighboursNorOnTheRun()
     {
@@ -135,7 +179,7 @@ public class SteerKernelsTests : ElementKernelTest
         float[] Run(int before)
         {
             var device = Ready(law, 1, before + 1);
-            DeviceRow[] rows = [.. new DeviceRow[before], new DeviceRow { Steering = device.Address, FirstTangent = before, EndTangent = before + 1 }];
+            DeviceRow[] rows = [.. new DeviceRow[before], new DeviceRow { Steering = device.Address }];
             float[] noise = [.. Enumerable.Repeat(float.NaN, before * D)];
             int[] owners = [.. Enumerable.Range(0, before + 1)];
             nint state = Send([.. noise, .. x[..D], .. noise, .. x[D..]]), output = Send([.. noise, .. y[..D], .. noise, .. y[D..]]);
@@ -155,7 +199,8 @@ public class SteerKernelsTests : ElementKernelTest
     {
         var random = new Random(seed);
         float[] Direction() => Normal(random.Next(), D, 1 / Math.Sqrt(D));
-        Sensor[] read = [.. Enumerable.Range(0, L).SelectMany(k => Enumerable.Range(0, sensors[k]).Select(_ => new Sensor(k, Direction(), (float)random.NextDouble())))];
+        Sensor NewSensor(int k) => new(k, Direction(), (float)random.NextDouble());
+        Sensor[] read = [.. Enumerable.Range(0, L).SelectMany(k => Enumerable.Range(0, sensors[k]).Select(_ => NewSensor(k)))];
         Term[] moved = [.. Enumerable.Range(0, L).SelectMany(k => Enumerable.Range(0, terms[k]).Select(j =>
         {
             int sensor = j % 4 == 3 ? -1 : random.Next(read.Length);
@@ -188,19 +233,32 @@ public class SteerKernelsTests : ElementKernelTest
             Term[] terms = [.. law.TermsOf(k).ToArray().Select(i => law.Terms[i])];
             return new DeviceLayerLaw
             {
-                V = Send<float>([.. sensors.SelectMany(s => s.V)]), Beta = Send<float>([.. sensors.Select(s => s.Beta)]), Sensor = Send(law.SensorsOf(k).ToArray()),
-                W = Send<float>([.. terms.SelectMany(t => t.W)]), C = Send<float>([.. terms.Select(t => t.C)]), S = Send<float>([.. terms.Select(t => t.S)]),
-                TermSensor = Send<int>([.. terms.Select(t => t.Sensor)]), Sensors = sensors.Length, Terms = terms.Length,
+                V = Send<float>([.. sensors.SelectMany(s => s.V)]),
+                Beta = Send<float>([.. sensors.Select(s => s.Beta)]),
+                Sensor = Send(law.SensorsOf(k).ToArray()),
+                W = Send<float>([.. terms.SelectMany(t => t.W)]),
+                C = Send<float>([.. terms.Select(t => t.C)]),
+                S = Send<float>([.. terms.Select(t => t.S)]),
+                TermSensor = Send<int>([.. terms.Select(t => t.Sensor)]),
+                Sensors = sensors.Length,
+                Terms = terms.Length,
             };
         }
 
-        nint errors = Send(new float[slots * law.Sensors.Count]), inputs = Send(new float[slots * law.Layers]), states = Send(new float[slots * law.Layers]);
-        nint free = Send(new float[slots * law.Layers]);
+        int norms = slots * law.Layers;
+        nint errors = Send(new float[slots * law.Sensors.Count]), inputs = Send(new float[norms]), states = Send(new float[norms]);
+        nint free = Send(new float[norms]);
         var steering = new DeviceSteering
         {
-            Layers = Send<DeviceLayerLaw>([.. Enumerable.Range(0, law.Layers).Select(Layer)]), Errors = errors,
-            TangentErrors = Poisoned<float>(tangents * law.Sensors.Count), InputNorms = inputs, StateNorms = states, FreeNorms = free,
-            Sensors = law.Sensors.Count, LayerCount = law.Layers, MaxEffort = law.MaxEffort,
+            Layers = Send<DeviceLayerLaw>([.. Enumerable.Range(0, law.Layers).Select(Layer)]),
+            Errors = errors,
+            TangentErrors = Poisoned<float>(tangents * law.Sensors.Count),
+            InputNorms = inputs,
+            StateNorms = states,
+            FreeNorms = free,
+            Sensors = law.Sensors.Count,
+            LayerCount = law.Layers,
+            MaxEffort = law.MaxEffort,
         };
         return new OnDevice(Send(steering), errors, inputs, states, free);
     }
