@@ -26,6 +26,8 @@ internal sealed partial class CudaOps : Ops
     private readonly LinearKernels _linear;
     private readonly DecodeKernels _decode;
     private readonly AttentionKernels _attention;
+    private readonly AlgebraKernels _algebraKernels;
+    private readonly CholeskyKernels _cholesky;
 
     // Held while launching: another thread's work must not fall into a stage's scratch, nor into a recording.
     private readonly Lock _launching = new();
@@ -52,6 +54,8 @@ internal sealed partial class CudaOps : Ops
             _linear = new LinearKernels(_library.Get, _blas);
             _decode = new DecodeKernels(_library.Get);
             _attention = new AttentionKernels(_library.Get);
+            _algebraKernels = new AlgebraKernels(_library.Get);
+            _cholesky = new CholeskyKernels(_library.Get);
         }
         catch
         {
@@ -326,6 +330,9 @@ internal sealed partial class CudaOps : Ops
     {
         _staging?.Dispose();
         _draw?.Dispose();
+        _algebra?.Dispose();
+        _solver?.Dispose();
+        _blas64?.Dispose();
         _blas?.Dispose();
         _library?.Dispose();
         _stream?.Dispose();
