@@ -24,14 +24,23 @@ template <class W, int R> static __device__ __forceinline__ void tillerDecodeDow
     const int rows = p.values + p.tangents;
     const auto four = [&](int m, int k) { return m < rows ? tillerFour(p.x + (long long)m * p.columns, k, p.columns) : float4{0, 0, 0, 0}; };
     const auto stage = [&](float* x, int chunk, int begin, int end) { tillerStage<W, R>(x, chunk, begin, end, four); };
-    const auto store = [&](int m, int n, float sum)
+    float residual = 0, input = 0;
+    bool steered = false;
+    const auto ready = [&](int m, int n)
     {
         if (m >= rows) { return; }
         const long long at = (long long)m * p.outputs + n;
-        const float y = p.residual[at] + sum;
-        p.y[at] = p.rows[m < p.values ? m : p.owners[m - p.values]].steering ? y + p.inputs[at] : y;
+        residual = p.residual[at];
+        steered = p.rows[m < p.values ? m : p.owners[m - p.values]].steering != nullptr;
+        if (steered) { input = p.inputs[at]; }
     };
-    tillerDotRows<W, R>(p.w, p.outputs, p.columns, p.parts, p.wide != 0, int(blockIdx.x), stage, store);
+    const auto store = [&](int m, int n, float sum)
+    {
+        if (m >= rows) { return; }
+        const float y = residual + sum;
+        p.y[(long long)m * p.outputs + n] = steered ? y + input : y;
+    };
+    tillerDotRows<W, R>(p.w, p.outputs, p.columns, p.parts, p.wide != 0, int(blockIdx.x), stage, ready, store);
 }
 
 #define TILLER_DECODE_DOWN(name, W, R, blocks)                                                                         \

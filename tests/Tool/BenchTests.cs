@@ -162,6 +162,8 @@ public class BenchTests
         Assert.That((taken!.Type, taken.ContextLength, taken.Shape.Name, taken.Seconds), Is.EqualTo((TensorType.BF16, 128, "demo", 3)));
         Assert.That(await CommandLine.RunAsync([command], ["bench", "fit", "--json", "--markdown"], terminal, default), Is.EqualTo(2));
         Assert.That(await CommandLine.RunAsync([command], ["bench", "fit", "--dtype", "f64"], terminal, default), Is.EqualTo(2));
+        Assert.That(await CommandLine.RunAsync([command], ["bench", "fit", "--plan", "--markdown"], terminal, default), Is.EqualTo(2));
+        Assert.That(await CommandLine.RunAsync([command], ["bench", "decode", "--plan"], terminal, default), Is.EqualTo(2));
     }
 
     [Test]

@@ -67,8 +67,6 @@ public class CommandLineTests
     [TestCase(new[] { "fitt" }, "'fitt'")]
     [TestCase(new[] { "fit" }, "--positive")]
     [TestCase(new[] { "fit", "--model", "m", "--positive", "p", "--negative", "n" }, "--out")]
-    [TestCase(new[] { "bench", "decode", "--plan" }, "bench fit")]
-    [TestCase(new[] { "bench", "fit", "--plan", "--markdown" }, "--json")]
     [TestCase(new[] { "demo", "--task", "Topic" }, "topic, tone, honesty, refusal")]
     [TestCase(new[] { "demo", "--task", "0" }, "topic, tone, honesty, refusal")]
     [TestCase(new[] { "demo", "extra" }, "extra")]

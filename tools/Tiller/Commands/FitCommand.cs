@@ -104,7 +104,8 @@ internal sealed class FitCommand : TillerCommand
         _device.AddTo(this);
         Validators.Add(result =>
         {
-            if (result.GetValue(_out) is null && !result.GetValue(_plan))
+            bool others = result.GetResult(_model) is not null && result.GetResult(_positive) is not null && result.GetResult(_negative) is not null;
+            if (others && result.GetResult(_out) is null && !result.GetValue(_plan))
             {
                 result.AddError("Option '--out' is required.");
             }

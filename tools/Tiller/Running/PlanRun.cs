@@ -74,7 +74,7 @@ internal static class PlanRun
         return
         [
             .. all.Select(options => new PlannedFit(
-                request.Shape.Name, c, $"as {request.Type.SpecName()}", prompts, prompts, lengths.Sum(n => (long)n), CountedTokens: true, Solve(options),
+                request.Shape.Name, c, $"as {request.Type.SpecName().ToLowerInvariant()}", prompts, prompts, lengths.Sum(n => (long)n), CountedTokens: true, Solve(options),
                 FitPlan.Of(c, weights, lengths, calibration: null, options), rates)),
         ];
     }
