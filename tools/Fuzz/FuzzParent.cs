@@ -29,7 +29,7 @@ internal sealed class FuzzParent(FuzzOptions options, TextWriter log) : IDisposa
 
     // CPU time of the child, which other load on the machine does not lengthen; the wall bound is for a reader that waits.
     private static readonly TimeSpan s_cpuPerMegabyte = TimeSpan.FromSeconds(1);
-    private static readonly TimeSpan s_wall = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan s_wall = TimeSpan.FromMinutes(10);
 
     private readonly string _mailboxPath = Path.Combine(Path.GetTempPath(), $"tiller-fuzz-{Environment.ProcessId}.mailbox");
     private Mailbox? _mailbox;
