@@ -29,7 +29,7 @@ public sealed partial class ArchitectureTests
     private static readonly Dictionary<(string From, string To), string[]> s_types = new()
     {
         [("Tensors", "Checkpoint")] = ["Activation", "ModelConfig", "TensorType", "TensorTypes"],
-        [("Tensors", "Control")] = ["FeedbackLaw", "PackedLaw"],
+        [("Tensors", "Control")] = ["FeedbackLaw", "PackedLaw", "Sensor", "Term"],
         [("Model", "Control")] = ["FeedbackLaw"],
         [("Decode", "Checkpoint")] = ["AtomicFile"],
     };

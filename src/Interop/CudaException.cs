@@ -122,8 +122,16 @@ public sealed class CudaOutOfMemoryException : CudaException
 public sealed class CudaKernelImageException : CudaException
 {
     internal CudaKernelImageException(CudaFault fault, string architecture)
-        : base($"No kernel image for this GPU, which is {architecture}: {fault} Build the kernels for {architecture}, install NVRTC, or update "
-            + "the driver.", fault)
+        : this(architecture, fault.ToString(), fault)
+    {
+    }
+
+    /// <summary>Tells that no image was found for a GPU.</summary>
+    /// <param name="architecture">The GPU's architecture, as sm_90.</param>
+    /// <param name="problem">What there is instead: one or more sentences.</param>
+    /// <param name="fault">The call that failed; null if none was made.</param>
+    public CudaKernelImageException(string architecture, string problem, CudaFault? fault = null)
+        : base($"No kernel image for this GPU, which is {architecture}: {problem} Build the kernels for {architecture} (cmake), install NVRTC, or update the driver.", fault)
     {
         Architecture = architecture;
     }

@@ -24,6 +24,25 @@ public static unsafe class CudaRuntimeCompiler
         }
     }
 
+    /// <summary>Architectures it can compile for, as 90 for sm_90.</summary>
+    /// <exception cref="CudaLibraryMissingException">There is no NVRTC.</exception>
+    public static int[] Architectures
+    {
+        get
+        {
+            CudaLibraryResolver.Load(CudaLibraryResolver.Nvrtc);
+            int count;
+            Check(NvrtcApi.nvrtcGetNumSupportedArchs(&count), nameof(NvrtcApi.nvrtcGetNumSupportedArchs), null);
+            int[] architectures = new int[count];
+            fixed (int* p = architectures)
+            {
+                Check(NvrtcApi.nvrtcGetSupportedArchs(p), nameof(NvrtcApi.nvrtcGetSupportedArchs), null);
+            }
+
+            return architectures;
+        }
+    }
+
     /// <summary>Compiles one source.</summary>
     /// <param name="name">Its file name; messages and line information name it.</param>
     /// <param name="source">CUDA C++.</param>

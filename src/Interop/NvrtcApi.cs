@@ -13,6 +13,12 @@ internal static unsafe partial class NvrtcApi
     public static partial int nvrtcVersion(int* major, int* minor);
 
     [LibraryImport(Library)]
+    public static partial int nvrtcGetNumSupportedArchs(int* count);
+
+    [LibraryImport(Library)]
+    public static partial int nvrtcGetSupportedArchs(int* architectures);
+
+    [LibraryImport(Library)]
     public static partial int nvrtcCreateProgram(nint* program, byte* source, byte* name, int headerCount, byte** headers, byte** includeNames);
 
     [LibraryImport(Library)]

@@ -190,6 +190,11 @@ internal sealed class ModelConfigHostileTests
             yield return Row(22, ConfigError.OutOfRange, "rms_norm_eps", value);
         }
 
+        // Numbers that are 0 or infinite as float32.
+        yield return Row(22, ConfigError.OutOfRange, "rms_norm_eps", "1e-128");
+        yield return Row(22, ConfigError.OutOfRange, "rope_theta", "1e39");
+        yield return Row(22, ConfigError.OutOfRange, "query_pre_attn_scalar", "1e-300", "gemma2");
+        yield return Row(22, ConfigError.OutOfRange, "attn_logit_softcapping", "1e300", "gemma2");
         foreach (string value in new[] { "0", "-1", "null" })
         {
             yield return Row(22, ConfigError.OutOfRange, "rope_theta", value);
@@ -215,6 +220,8 @@ internal sealed class ModelConfigHostileTests
         }
 
         yield return Row(25, ConfigError.OutOfRange, "bos_token_id", "100");
+        yield return Text("25: the family's bos_token_id in a vocabulary of 1", """{"model_type":"llama","vocab_size":1}""", ConfigError.OutOfRange, "bos_token_id");
+        yield return Text("25: the family's eos_token_id in a vocabulary of 2", """{"model_type":"llama","vocab_size":2}""", ConfigError.OutOfRange, "eos_token_id");
         yield return Row(25, ConfigError.Schema, "bos_token_id", "[1,2]");
         yield return Row(26, ConfigError.OutOfRange, "layer_types", """["full_attention"]""", "gemma2");
         yield return Row(26, ConfigError.OutOfRange, "layer_types", """["full_attention","full_attention","full_attention"]""", "qwen2");

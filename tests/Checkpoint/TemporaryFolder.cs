@@ -1,9 +1,11 @@
 namespace Tiller.Tests.Checkpoint;
 
 /// <summary>A folder of its own for one test, gone afterwards.</summary>
-internal sealed class TemporaryFolder : IDisposable
+internal sealed class TemporaryFolder(string? parent = null) : IDisposable
 {
-    public string Path { get; } = Directory.CreateTempSubdirectory("tiller-checkpoint-").FullName;
+    public string Path { get; } = parent is null
+        ? Directory.CreateTempSubdirectory("tiller-checkpoint-").FullName
+        : Directory.CreateDirectory(System.IO.Path.Combine(parent, $"tiller-checkpoint-{Guid.NewGuid():N}")).FullName;
 
     public string this[params string[] parts] => System.IO.Path.Combine([Path, .. parts]);
 

@@ -7,7 +7,7 @@ using Tiller.Tests.Model;
 namespace Tiller.Tests.Control;
 
 /// <summary>Fits on real models: the three solvers against each other, the options, and what is refused.</summary>
-public sealed class ControllerFitTests
+public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
 {
     private const string Family = "llama3-bf16";
 

@@ -321,6 +321,42 @@ public sealed class ControllerTests
         Assert.That(refused, Is.GreaterThan(data * 8 / 11 * 9 / 10));
     }
 
+    // Hostile §3d row 56.
+    [Test]
+    public void TenThousandFlippedBitsAreAllSeen()
+    {
+        Lqr().Save(File);
+        byte[] bytes = System.IO.File.ReadAllBytes(File);
+        int data = 8 + (int)BinaryPrimitives.ReadUInt64LittleEndian(bytes);
+        var random = new Random(56);
+        for (int i = 0; i < 10_000; i++)
+        {
+            int bit = random.Next(data * 8, bytes.Length * 8);
+            bytes[bit / 8] ^= (byte)(1 << (bit % 8));
+            System.IO.File.WriteAllBytes(File, bytes);
+            Assert.That(Refused().Fault, Is.EqualTo(ControllerFault.Checksum), $"bit {bit}");
+            bytes[bit / 8] ^= (byte)(1 << (bit % 8));
+        }
+    }
+
+    [Test]
+    public void AFileLargerThanAnyControllerIsRefusedUnread()
+    {
+        const long Size = 1L << 40;
+        byte[] json = System.Text.Encoding.UTF8.GetBytes(
+            $$$"""{"__metadata__":{"format":"tiller.controller","version":"1","sha256":"00"},"v":{"dtype":"F32","shape":[2,{{{Size / 8}}}],"data_offsets":[0,{{{Size}}}]}}""");
+        using (var file = System.IO.File.Create(File))
+        {
+            file.Write(BitConverter.GetBytes((ulong)json.Length));
+            file.Write(json);
+            file.SetLength(8 + json.Length + Size);
+        }
+
+        var clock = System.Diagnostics.Stopwatch.StartNew();
+        Assert.That(Refused().Fault, Is.EqualTo(ControllerFault.LimitExceeded));
+        Assert.That(clock.Elapsed, Is.LessThan(TimeSpan.FromSeconds(2)));
+    }
+
     [Test]
     public void AnUnreadablePathIsASafetensorsError()
     {

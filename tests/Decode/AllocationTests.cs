@@ -6,7 +6,7 @@ using Tiller.Tests.Model;
 namespace Tiller.Tests.Decode;
 
 /// <summary>A decoded token costs no managed memory.</summary>
-public sealed class AllocationTests
+public sealed class AllocationTests(string device) : OnEveryDevice(device)
 {
     private const int WarmUp = 80;
     private const int Rounds = 3;

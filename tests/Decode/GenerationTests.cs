@@ -6,7 +6,7 @@ using Tiller.Tests.Model;
 namespace Tiller.Tests.Decode;
 
 /// <summary>When and how a text ends, and that nothing but the prompt, the options and the seed decides what it says.</summary>
-public sealed class GenerationTests
+public sealed class GenerationTests(string device) : OnEveryDevice(device)
 {
     private static readonly int[] s_prompt = TestModels.Prompts("demo")[2];
 

@@ -1,4 +1,3 @@
-using System.Numerics.Tensors;
 using Tiller.Control;
 using Tiller.Decode;
 using Tiller.Model;
@@ -8,7 +7,7 @@ using Tiller.Tests.Model;
 namespace Tiller.Tests.Decode;
 
 /// <summary>What a feedback law does inside the forward pass, and what it must leave alone.</summary>
-public sealed class SteeringTests
+public sealed class SteeringTests(string device) : OnEveryDevice(device)
 {
     [TestCaseSource(typeof(TestModels), nameof(TestModels.Families))]
     public void A_law_without_terms_or_with_zero_directions_is_the_plain_model_bit_for_bit(string family)
@@ -124,7 +123,8 @@ public sealed class SteeringTests
             steering.Sense(0, 0, Numbers.Gaussian(random, width));
             steering.Act(0, 0, u);
             steering.ReadEffort(0, norm, state);
-            Assert.That(norm[0], Is.EqualTo(TensorPrimitives.Norm<float>(u)).And.LessThanOrEqualTo(bound), $"trial {trial}");
+            Assert.That(norm[0], Is.EqualTo((float)Numbers.Norm(u)), $"trial {trial}");
+            Assert.That(Numbers.Norm(u), Is.LessThanOrEqualTo(bound).And.GreaterThan(Math.Min(bound * (1 - 1e-5), norm[0] * 0.999)), $"trial {trial}");
         }
     }
 
@@ -138,7 +138,49 @@ public sealed class SteeringTests
         steering.Act(0, 0, u);
         Assert.That(u[0], Is.EqualTo(3).Within(1e-5));
         Assert.That(u[1], Is.EqualTo(4).Within(1e-5));
-        Assert.That(TensorPrimitives.Norm<float>(u), Is.LessThanOrEqualTo(5));
+        Assert.That(Numbers.Norm(u), Is.LessThanOrEqualTo(5));
+    }
+
+    [TestCaseSource(typeof(TestModels), nameof(TestModels.Families))]
+    public void A_bound_holds_at_every_layer_and_token_to_the_last_bit(string family)
+    {
+        var model = TestModels.Load(family);
+        float[] effort = new float[model.Config.L], states = new float[model.Config.L];
+        int bound = 0;
+        foreach (float most in new[] { 0.1f, 0.7f, 1 / 3f, 3e-3f, 1e-20f, 1e-41f })
+        {
+            var law = Laws.Random(model, 11, most);
+            using var session = new Session(model, law, SteeredTokens.All);
+            session.Prefill([3, 4, 5, 6]);
+            for (int step = 0; step < 6; step++)
+            {
+                for (int slot = 0; slot < session.Steering!.Slots; slot++)
+                {
+                    session.Steering.ReadEffort(slot, effort, states);
+                    Assert.That(effort, Has.All.LessThanOrEqualTo(most));
+                    bound += effort.Count(u => u > most * 0.9999f);
+                }
+
+                session.Step(7 + step);
+            }
+        }
+
+        Assert.That(bound, Is.GreaterThan(20), "the bound was reached");
+    }
+
+    // Numbers that no longer halve: the smallest bounds leave only zero, or one denormal, below them.
+    [Test]
+    public void A_bound_among_the_denormal_numbers_holds([Values(1e-45f, 3e-45f, 1e-44f, 1e-40f, 1.2e-38f)] float most)
+    {
+        for (int width = 1; width < 20; width++)
+        {
+            var law = new FeedbackLaw(1, width, [], [new Term(0, [.. Enumerable.Repeat(1f, width)], 1, 0, -1)], most);
+            var steering = new CpuSteering(law);
+            float[] u = new float[width];
+            steering.Sense(0, 0, u);
+            steering.Act(0, 0, u);
+            Assert.That(Numbers.Norm(u), Is.LessThanOrEqualTo(most), $"width {width}");
+        }
     }
 
     [Test]

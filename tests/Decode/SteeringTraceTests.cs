@@ -9,7 +9,7 @@ using Tiller.Tests.Model;
 namespace Tiller.Tests.Decode;
 
 /// <summary>The trace holds what the law read and did, for every steered token.</summary>
-public sealed class SteeringTraceTests
+public sealed class SteeringTraceTests(string device) : OnEveryDevice(device)
 {
     [TestCaseSource(typeof(TestModels), nameof(TestModels.Families))]
     public void Projections_are_those_of_the_steered_state(string family)
@@ -101,6 +101,33 @@ public sealed class SteeringTraceTests
                 Assert.That(trace.InputNorms(i)[k], Is.Zero);
             }
         }
+    }
+
+    // Hostile §4 row 13: the state is where the setpoint wants it, so nothing is done, to the last bit.
+    [Test]
+    public void A_law_at_its_setpoint_moves_nothing()
+    {
+        var model = TestModels.Load("llama2-f32");
+        var random = new Random(13);
+        float[] v = Numbers.Unit(random, model.Config.D), w = Numbers.Unit(random, model.Config.D);
+        (SteeringTrace Trace, float[] Logits) Run(float beta)
+        {
+            var law = new FeedbackLaw(model.Config.L, model.Config.D, [new Sensor(2, v, beta)], [new Term(2, w, 0, 1.7f, 0)]);
+            var trace = new SteeringTrace(law);
+            using var session = new Session(model, law);
+            session.Prefill([5, 6, 7]);
+            trace.Add(session.Steering!, [7], 2);
+            return (trace, session.Logits.ToArray());
+        }
+
+        // β = 0 gives α = −v·x, exactly.
+        float projection = -Run(0).Trace.Errors(0)[0];
+        var (still, logits) = Run(projection);
+        using var plain = new Session(model);
+        Assert.That(projection, Is.Not.Zero);
+        Assert.That((still.Errors(0)[0], still.InputNorms(0)[2]), Is.EqualTo((0f, 0f)));
+        Assert.That(logits, Is.EqualTo(plain.Prefill([5, 6, 7]).ToArray()));
+        Assert.That(Run(-projection).Trace.InputNorms(0)[2], Is.EqualTo(1.7f * 2 * Math.Abs(projection)).Within(1e-5 * Math.Abs(projection)));
     }
 
     [Test]

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Tiller.Features;
 using Tiller.Model;
 using Tiller.Tests.Model;
@@ -6,6 +7,37 @@ namespace Tiller.Tests.Features;
 
 internal sealed class NonFiniteStateTests
 {
+    // The last block's output is large but finite, and the difference of two such states is not.
+    [Test]
+    public void Means_that_differ_by_more_than_float32_holds_are_refused_by_layer()
+    {
+        using var checkpoint = new EditableCheckpoint("llama2-f32");
+        int last = TestModels.Load("llama2-f32").Config.L - 1;
+        string[] texts = ["The sea", "A dog"];
+        double largest = texts.Max(t => LastBlock(TestModels.Load("llama2-f32"), t).Max(Math.Abs));
+        Scale(checkpoint, $"model.layers.{last}.mlp.down_proj.weight", 2e38 / largest);
+        using var model = LanguageModel.Load(checkpoint.Save());
+        var error = Assert.Throws<ContrastSetException>(() => FeatureMeasurement.Measure(model, new ContrastSet([texts[0]], [texts[1]])))!;
+        Assert.That(error.Message, Does.Contain($"at layer {last + 1}"));
+    }
+
+    // W_down · gated: what the last block's feed-forward adds to a prompt's last token, with attention's share within the noise of the scale.
+    private static double[] LastBlock(LanguageModel model, string text)
+    {
+        var c = model.Config;
+        int[] ids = model.Tokenizer.Encode(text);
+        double[] states = Probe.Run(model, ids, CancellationToken.None).States;
+        int at = (ids.Length - 1) * c.D;
+        return [.. Enumerable.Range(0, c.D).Select(i => states[(c.L * ids.Length * c.D) + at + i] - states[((c.L - 1) * ids.Length * c.D) + at + i])];
+    }
+
+    private static void Scale(EditableCheckpoint checkpoint, string name, double scale)
+    {
+        var tensor = checkpoint.Tensors[name];
+        float[] values = MemoryMarshal.Cast<byte, float>(tensor.Data.Span).ToArray();
+        checkpoint.Tensors[name] = tensor with { Data = MemoryMarshal.AsBytes(Array.ConvertAll(values, x => (float)(x * scale)).AsSpan()).ToArray() };
+    }
+
     [TestCase(float.NaN)]
     [TestCase(float.PositiveInfinity)]
     public void A_weight_that_is_not_finite_is_found_at_its_block(float value)
@@ -18,7 +50,7 @@ internal sealed class NonFiniteStateTests
         checkpoint.Tensors[Name] = tensor with { Data = data };
         using var model = LanguageModel.Load(checkpoint.Save());
         var error = Assert.Throws<NonFiniteStateException>(() => FeatureMeasurement.Measure(model, new ContrastSet(["The sea"], ["A dog"])))!;
-        Assert.That((error.Prompt, error.Layer), Is.EqualTo((0, 4)));
+        Assert.That((error.Prompt, error.Position, error.Layer), Is.EqualTo(((int?)0, 0, 4)));
         Assert.That(error.Message, Does.Contain("leaving block 3"));
         Assert.That(Tiller.Tool.ExitCode.Of(error), Is.EqualTo(Tiller.Tool.ExitCode.Numerical));
     }

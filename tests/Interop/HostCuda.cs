@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
 using Tiller.Interop;
+using Tiller.Kernels;
 
 namespace Tiller.Tests.Interop;
 
@@ -9,11 +10,17 @@ namespace Tiller.Tests.Interop;
 /// </summary>
 internal static unsafe class HostCuda
 {
-    private static readonly Lazy<string> Build = new(() => BuildInto("hostcuda"));
+    // .ci/run runs the tests of the kernels once more on a host CUDA with AddressSanitizer, whose library must then be in the process from its start.
+    private static readonly Lazy<string> Build = new(() =>
+        Environment.GetEnvironmentVariable("TILLER_HOST_CUDA_SANITIZED") == "1" ? BuildInto("hostcuda-asan", "-DTILLER_SANITIZE=ON") : BuildInto("hostcuda"));
+
     private static readonly Lazy<nint> Library = new(() => NativeLibrary.Load(Path.Combine(Build.Value, "lib", "libtillerhostcuda.so")));
 
     /// <summary>The folder with libcuda.so.1 and the others.</summary>
     public static string Folder => Path.Combine(Build.Value, "lib");
+
+    /// <summary>Whether <see cref="Require"/> has succeeded.</summary>
+    public static bool IsLoaded => Library.IsValueCreated;
 
     public static long LiveAllocations => ((delegate* unmanaged<long>)Export("tillerHostCudaLiveAllocations"))();
 
@@ -24,6 +31,8 @@ internal static unsafe class HostCuda
     {
         _ = Library.Value;
         Environment.SetEnvironmentVariable(CudaLibraryResolver.FolderVariable, Folder);
+        Environment.SetEnvironmentVariable(KernelLibrary.ImageFolderVariable, "off"); // it cannot run images from nvcc
+        Environment.SetEnvironmentVariable("TILLER_KERNEL_CACHE", "off");
         Reset();
     }
 
@@ -67,7 +76,7 @@ internal static unsafe class HostCuda
         string folder = Repository.Path("artifacts", name);
         Directory.CreateDirectory(folder);
         using FileStream gate = Lock(folder + ".lock");
-        (int exitCode, string output) = Run("cmake", ["-S", Repository.Root, "-B", folder, .. definitions]);
+        (int exitCode, string output) = Run("cmake", ["-S", Repository.Root, "-B", folder, "-DTILLER_KERNEL_IMAGES=OFF", .. definitions]);
         if (exitCode != 0 && output.Contains("OPENBLAS", StringComparison.Ordinal))
         {
             Assert.Ignore("The host CUDA needs OpenBLAS, which is not installed: run tools/setup.sh.");
@@ -111,6 +120,15 @@ internal static unsafe class HostCuda
                 Thread.Sleep(200);
             }
         }
+    }
+
+    /// <summary>Compiles and loads one of the engine's kernel sources.</summary>
+    public static CudaModule LoadKernels(PrimaryContext context, string name)
+    {
+        string source = File.ReadAllText(Repository.Path("src", "Kernels", name));
+        var headers = Directory.EnumerateFiles(Repository.Path("src", "Kernels"), "*.cuh")
+            .ToDictionary(file => Path.GetFileName(file), File.ReadAllText, StringComparer.Ordinal);
+        return new CudaModule(context, CudaRuntimeCompiler.Compile(name, source, headers, "sm_90").Image, name);
     }
 }
 

@@ -4,38 +4,34 @@ using Tiller.Model;
 namespace Tiller.Tests.Model;
 
 /// <summary>Pushforward and pullback of every family's blocks: against each other and against central differences (MATH.md §9).</summary>
-[TestFixtureSource(typeof(TestModels), nameof(TestModels.Families))]
-public sealed class BlockTests(string family)
+public sealed class BlockTests(string device) : OnEveryDevice(device)
 {
-    private LanguageModel Model => TestModels.Load(family);
-    private IReadOnlyList<PromptState> _prompts = [];
+    private readonly Dictionary<string, IReadOnlyList<PromptState>> _prompts = new(StringComparer.Ordinal);
 
-    private IEnumerable<int> Layers => new[] { 0, 1, Model.Config.L / 2, Model.Config.L - 1 }.Distinct();
-
-    [OneTimeSetUp]
-    public void RunPrompts() => _prompts = TestModels.States(Model, [.. TestModels.Prompts(family).Take(2), TestModels.LongPrompt(family, 41)]);
+    private static IEnumerable<TestCaseData> FamiliesFewAndMany => TestModels.Families.SelectMany(family => new[] { new TestCaseData(family, false), new TestCaseData(family, true) });
 
     [OneTimeTearDown]
     public void FreePrompts()
     {
-        foreach (var prompt in _prompts)
+        foreach (var prompt in _prompts.Values.SelectMany(states => states))
         {
             prompt.Dispose();
         }
     }
 
-    [Test]
-    public void Pullback_is_the_adjoint_of_the_pushforward([Values] bool many)
+    [TestCaseSource(nameof(FamiliesFewAndMany))]
+    public void Pullback_is_the_adjoint_of_the_pushforward(string family, bool many)
     {
+        var model = TestModels.Load(family);
         // From E/2 tangents on, attention forms its E×E matrix; under that it streams over the keys.
-        int half = Model.Config.E / 2;
-        int[] counts = many ? [half, half + 3, Model.Config.E + 5] : [1, Math.Min(3, half - 1), 2];
+        int half = model.Config.E / 2;
+        int[] counts = many ? [half, half + 3, model.Config.E + 5] : [1, Math.Min(3, half - 1), 2];
         var random = new Random(1);
-        using var run = new BlockRun(Model, _prompts);
-        foreach (int k in Layers)
+        using var run = new BlockRun(model, Prompts(family));
+        foreach (int k in Layers(model))
         {
-            float[][][] dx = Directions(random, counts);
-            float[][][] yBar = Directions(random, counts);
+            float[][][] dx = Directions(model, random, counts);
+            float[][][] yBar = Directions(model, random, counts);
             var (_, dy) = run.Forward(k, run.Inputs(k), dx);
             float[][][] xBar = run.Pullback(k, run.Inputs(k), yBar);
             double worst = 0;
@@ -53,18 +49,19 @@ public sealed class BlockTests(string family)
         }
     }
 
-    [Test]
-    public void Pushforward_is_the_derivative([Values] bool many)
+    [TestCaseSource(nameof(FamiliesFewAndMany))]
+    public void Pushforward_is_the_derivative(string family, bool many)
     {
-        int half = Model.Config.E / 2;
+        var model = TestModels.Load(family);
+        int half = model.Config.E / 2;
         int[] counts = many ? [half, half + 1, half + 2] : [1, 2, 1];
         var random = new Random(2);
-        using var run = new BlockRun(Model, _prompts);
-        float[][][] none = [.. _prompts.Select(_ => Array.Empty<float[]>())];
-        foreach (int k in Layers)
+        using var run = new BlockRun(model, Prompts(family));
+        float[][][] none = [.. Prompts(family).Select(_ => Array.Empty<float[]>())];
+        foreach (int k in Layers(model))
         {
             float[][] x = run.Inputs(k);
-            float[][][] dx = Directions(random, counts);
+            float[][][] dx = Directions(model, random, counts);
             var (_, dy) = run.Forward(k, x, dx);
             for (int j = 0; j < counts.Min(); j++)
             {
@@ -80,20 +77,21 @@ public sealed class BlockTests(string family)
         }
     }
 
-    [Test]
-    public void Rows_do_not_see_each_other()
+    [TestCaseSource(typeof(TestModels), nameof(TestModels.Families))]
+    public void Rows_do_not_see_each_other(string family)
     {
-        int k = Model.Config.L / 2;
+        var model = TestModels.Load(family);
+        int k = model.Config.L / 2;
         var random = new Random(3);
-        float[][][] dx = Directions(random, [1, 2, 2]);
-        float[][][] yBar = Directions(random, [2, 1, 3]);
-        using var together = new BlockRun(Model, _prompts);
+        float[][][] dx = Directions(model, random, [1, 2, 2]);
+        float[][][] yBar = Directions(model, random, [2, 1, 3]);
+        using var together = new BlockRun(model, Prompts(family));
         var (y, dy) = together.Forward(k, together.Inputs(k), dx);
         float[][][] xBar = together.Pullback(k, together.Inputs(k), yBar);
-        for (int i = 0; i < _prompts.Count; i++)
+        for (int i = 0; i < Prompts(family).Count; i++)
         {
             // At most eight rows in all, so even the bits must be the same.
-            using var alone = new BlockRun(Model, [_prompts[i]]);
+            using var alone = new BlockRun(model, [Prompts(family)[i]]);
             var (yAlone, dyAlone) = alone.Forward(k, alone.Inputs(k), [dx[i]]);
             Assert.That(yAlone[0], Is.EqualTo(y[i]), $"values of prompt {i}");
             Assert.That(dyAlone[0], Is.EqualTo(dy[i]), $"tangents of prompt {i}");
@@ -101,25 +99,39 @@ public sealed class BlockTests(string family)
         }
     }
 
-    [Test]
-    public void A_tangent_is_the_same_among_few_and_among_many()
+    [TestCaseSource(typeof(TestModels), nameof(TestModels.Families))]
+    public void A_tangent_is_the_same_among_few_and_among_many(string family)
     {
-        int k = Model.Config.L - 1;
+        var model = TestModels.Load(family);
+        int k = model.Config.L - 1;
         var random = new Random(4);
-        float[][][] many = Directions(random, [Model.Config.E, Model.Config.E, Model.Config.E]);
-        using var run = new BlockRun(Model, _prompts);
+        float[][][] many = Directions(model, random, [model.Config.E, model.Config.E, model.Config.E]);
+        using var run = new BlockRun(model, Prompts(family));
         var (_, wide) = run.Forward(k, run.Inputs(k), many);
         float[][][] wideBack = run.Pullback(k, run.Inputs(k), many);
         float[][][] few = [.. many.Select(group => group[..1])];
         var (_, narrow) = run.Forward(k, run.Inputs(k), few);
         float[][][] narrowBack = run.Pullback(k, run.Inputs(k), few);
-        for (int i = 0; i < _prompts.Count; i++)
+        for (int i = 0; i < Prompts(family).Count; i++)
         {
             Assert.That(Numbers.Error(wide[i][0], narrow[i][0]), Is.LessThan(1e-5));
             Assert.That(Numbers.Error(wideBack[i][0], narrowBack[i][0]), Is.LessThan(1e-5));
         }
     }
 
-    private float[][][] Directions(Random random, int[] counts) =>
-        [.. counts.Select(n => Enumerable.Range(0, n).Select(_ => Numbers.Unit(random, Model.Config.D)).ToArray())];
+    private static IEnumerable<int> Layers(LanguageModel model) => new[] { 0, 1, model.Config.L / 2, model.Config.L - 1 }.Distinct();
+
+    private IReadOnlyList<PromptState> Prompts(string family)
+    {
+        if (!_prompts.TryGetValue(family, out var states))
+        {
+            states = TestModels.States(TestModels.Load(family), [.. TestModels.Prompts(family).Take(2), TestModels.LongPrompt(family, 41)]);
+            _prompts.Add(family, states);
+        }
+
+        return states;
+    }
+
+    private static float[][][] Directions(LanguageModel model, Random random, int[] counts) =>
+        [.. counts.Select(n => Enumerable.Range(0, n).Select(_ => Numbers.Unit(random, model.Config.D)).ToArray())];
 }

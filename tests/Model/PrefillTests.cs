@@ -5,7 +5,7 @@ using Tiller.Model;
 namespace Tiller.Tests.Model;
 
 /// <summary>The same numbers however a text is cut into passes: whole, token by token, in chunks, beside other texts.</summary>
-public sealed class PrefillTests
+public sealed class PrefillTests(string device) : OnEveryDevice(device)
 {
     private const double Tolerance = 1e-5;
 

@@ -9,6 +9,7 @@ namespace Tiller.Tests.Model;
 internal static class TestModels
 {
     private static readonly ConcurrentDictionary<string, Lazy<LanguageModel>> s_loaded = new(StringComparer.Ordinal);
+    private static string? s_device;
 
     public static IEnumerable<string> Families => Repository.Goldens.Select(folder => Path.GetFileName(folder)!);
 
@@ -18,7 +19,23 @@ internal static class TestModels
     public static LanguageModel Demo => Load("demo");
 
     public static LanguageModel Load(string family) =>
-        s_loaded.GetOrAdd(family, name => new Lazy<LanguageModel>(() => LanguageModel.Load(Folder(name), new LoadOptions { Threads = 2 }))).Value;
+        s_loaded.GetOrAdd(
+            s_device + family, _ => new Lazy<LanguageModel>(() => LanguageModel.Load(Folder(family), new LoadOptions { Device = s_device, Threads = 2 }))).Value;
+
+    /// <summary>Where models are from now on; null is the tests' default.</summary>
+    public static void Use(string? device) => s_device = device;
+
+    /// <summary>Disposes the models of a device.</summary>
+    public static void Unload(string device)
+    {
+        foreach (string key in s_loaded.Keys.Where(key => key.StartsWith(device, StringComparison.Ordinal)))
+        {
+            if (s_loaded.TryRemove(key, out var model))
+            {
+                model.Value.Dispose();
+            }
+        }
+    }
 
     public static string Folder(string family) => Repository.Path("tests", "goldens", family, "checkpoint");
 

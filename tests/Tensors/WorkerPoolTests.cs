@@ -132,6 +132,40 @@ public sealed unsafe class WorkerPoolTests
         });
     }
 
+    [TestCase(1)]
+    [TestCase(4)]
+    public void A_cancelled_loop_begins_no_further_part_and_the_next_runs_whole(int threads)
+    {
+        const int Parts = 100_000;
+        using var pool = new WorkerPool(threads);
+        int[] counts = new int[Parts];
+        for (int round = 0; round < 50; round++)
+        {
+            using var source = new CancellationTokenSource();
+            Array.Clear(counts);
+            fixed (int* p = counts)
+            {
+                var job = new Job { Counts = p, Source = source };
+                pool.Run(Parts, ref job, &CancelAtTen, source.Token);
+            }
+
+            Assert.That(counts, Is.All.LessThanOrEqualTo(1));
+            Assert.That(counts.Sum(), Is.InRange(10, Parts - 1));
+            Array.Clear(counts);
+            Count(pool, 500, counts);
+            Assert.That(counts.Sum(), Is.EqualTo(500));
+        }
+
+        Array.Clear(counts);
+        fixed (int* p = counts)
+        {
+            var job = new Job { Counts = p };
+            pool.Run(Parts, ref job, &CountOne, new CancellationToken(canceled: true));
+        }
+
+        Assert.That(counts.Sum(), Is.Zero, "cancelled before it began");
+    }
+
     [Test]
     public void A_negative_number_of_threads_is_refused() => Assert.That(() => new WorkerPool(-1), Throws.InstanceOf<ArgumentOutOfRangeException>());
 
@@ -145,6 +179,15 @@ public sealed unsafe class WorkerPoolTests
     }
 
     private static void CountOne(ref Job job, int part) => Interlocked.Increment(ref job.Counts[part]);
+
+    private static void CancelAtTen(ref Job job, int part)
+    {
+        CountOne(ref job, part);
+        if (part == 10)
+        {
+            job.Source!.Cancel();
+        }
+    }
 
     private static void Meet(ref Job job, int part)
     {
@@ -194,6 +237,7 @@ public sealed unsafe class WorkerPoolTests
     {
         public int* Counts;
         public WorkerPool? Pool;
+        public CancellationTokenSource? Source;
         public CountdownEvent? Gate;
         public int[]? Entered;
     }

@@ -62,6 +62,27 @@ internal sealed class ChatTemplateTests
     public void Default_system_message_is_the_templates_own() =>
         Assert.That(Find(Spaced), Is.EqualTo(new ChatMlStyle("Be \"kind\".")));
 
+    // An empty tag whose sign both sides could claim; found by the fuzzer.
+    [TestCase("{%-%}")]
+    [TestCase("{{-}}")]
+    [TestCase("{%+%}")]
+    [TestCase("{#-#}")]
+    [TestCase("{{")]
+    public void A_template_of_an_empty_tag_is_read_or_refused(string template)
+    {
+        string program = "";
+        try
+        {
+            program = ChatProgram.Of(template);
+        }
+        catch (ChatException)
+        {
+            return;
+        }
+
+        Assert.That(KnownTemplates.Find(program, TimeProvider.System), Is.Null);
+    }
+
     [Test]
     public void A_date_is_the_templates_or_the_clocks()
     {

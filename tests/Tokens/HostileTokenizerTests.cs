@@ -72,6 +72,20 @@ internal sealed class HostileTokenizerTests
         yield return With("47 growth", TokenizerError.Limit, "normalizer", "{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"aaaaaaaaa\"}");
         yield return With("47 prepend", TokenizerError.Limit, "normalizer", $"{{\"type\":\"Prepend\",\"prepend\":\"{new string('a', 100)}\"}}");
         yield return With("47 precompiled", TokenizerError.Unsupported, "normalizer", "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"!\"}");
+        string replacing = "{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"aaa\"}";
+        string steps = string.Join(',', Enumerable.Repeat("{\"type\":\"NFC\"}", 65));
+        yield return With("47 many steps", TokenizerError.Limit, "normalizer", $"{{\"type\":\"Sequence\",\"normalizers\":[{steps}]}}");
+        yield return With("47 growth of the decoder", TokenizerError.Limit, "decoder", $"{{\"type\":\"Sequence\",\"decoders\":[{replacing},{replacing}]}}");
+        yield return With("47 many steps of the decoder", TokenizerError.Limit, "decoder",
+            $"{{\"type\":\"Sequence\",\"decoders\":[{string.Join(',', Enumerable.Repeat("{\"type\":\"Fuse\"}", 65))}]}}");
+        yield return With("41 strip nothing", TokenizerError.Schema, "decoder", "{\"type\":\"Strip\",\"content\":\"\",\"start\":2147483647,\"stop\":0}");
+        yield return With("41 empty mark", TokenizerError.Schema, "decoder", "{\"type\":\"Metaspace\",\"replacement\":\"\"}");
+        yield return With("41 two marks", TokenizerError.Schema, "decoder", "{\"type\":\"Metaspace\",\"replacement\":\"ab\"}");
+        yield return With("43 long content", TokenizerError.Limit, "added_tokens", $"[{{\"id\":50,\"content\":\"{new string('x', 1025)}\"}}]");
+        yield return With("48 many ids", TokenizerError.Limit, "post_processor",
+            $"{{\"type\":\"TemplateProcessing\",\"single\":[{string.Join(',', Enumerable.Repeat("{\"SpecialToken\":{\"id\":\"<s>\",\"type_id\":0}}", 70))},{{\"Sequence\":{{\"id\":\"A\",\"type_id\":0}}}}],"
+            + $"\"special_tokens\":{{\"<s>\":{{\"ids\":[{string.Join(',', Enumerable.Repeat("4", 70))}]}}}}}}");
+        yield return With("46 invalid expression", TokenizerError.Unsupported, "pre_tokenizer", "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"([\"},\"behavior\":\"Isolated\"}");
         yield return With("48 template", TokenizerError.MissingSpecialToken, "post_processor",
             "{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<x>\",\"type_id\":0}},{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}],\"special_tokens\":{}}");
         yield return With("49 truncation 0", TokenizerError.Range, "truncation", "{\"max_length\":0}");
@@ -108,6 +122,32 @@ internal sealed class HostileTokenizerTests
     [Test]
     public void Missing_file_is_an_io_error() =>
         Assert.That(Assert.Throws<TokenizerException>(() => Tokenizer.Load(Repository.Path("no", "such", "folder")))!.Code, Is.EqualTo(TokenizerError.Io));
+
+    [Test]
+    [Platform(Exclude = "Win", Reason = "there are no named pipes in folders")]
+    public void A_folder_or_pipe_is_an_io_error_at_once()
+    {
+        using var folder = new Checkpoint.TemporaryFolder();
+        string path = folder["tokenizer.json"];
+        Directory.CreateDirectory(path);
+        Assert.That(Assert.Throws<TokenizerException>(() => Tokenizer.Load(folder.Path))!.Code, Is.EqualTo(TokenizerError.Io));
+        Directory.Delete(path);
+        using (var fifo = System.Diagnostics.Process.Start("mkfifo", [path]))
+        {
+            fifo.WaitForExit();
+        }
+
+        Task<TokenizerException?> load = Task.Run(() => Assert.Throws<TokenizerException>(() => Tokenizer.Load(folder.Path)));
+        Assert.That(load.Wait(TimeSpan.FromSeconds(10)), "a pipe is not waited for");
+        Assert.That(load.Result!.Code, Is.EqualTo(TokenizerError.Io));
+        File.Delete(path);
+        using (FileStream large = File.Create(path))
+        {
+            large.SetLength((128 << 20) + 1);
+        }
+
+        Assert.That(Assert.Throws<TokenizerException>(() => Tokenizer.Load(folder.Path))!.Code, Is.EqualTo(TokenizerError.Limit));
+    }
 
     [Test]
     public void Last_rank_of_a_repeated_merge_counts_and_is_reported()

@@ -123,6 +123,23 @@ internal sealed class TokenizerPropertyTests
         }
     }
 
+    // Hostile §3e row 61.
+    [TestCaseSource(nameof(All))]
+    public void Empty_texts_and_white_space_are_texts(string folder)
+    {
+        Tokenizer tokenizer = Load(folder);
+        Assert.That(tokenizer.Encode("", addSpecial: false), Is.Empty);
+        Assert.That(tokenizer.Encode("").All(tokenizer.IsSpecial));
+        Assert.That(tokenizer.Decode([]), Is.Empty);
+        Assert.That(tokenizer.Decode(tokenizer.Encode(""), skipSpecial: true), Is.Empty);
+        foreach (string text in new[] { " ", "\n", "\t \r\n", "\u3000", new string(' ', 100) })
+        {
+            int[] ids = tokenizer.Encode(text, addSpecial: false);
+            Assert.That(ids, Is.Not.Empty.And.All.InRange(0, tokenizer.VocabularySize - 1));
+            Assert.That(string.IsNullOrWhiteSpace(tokenizer.Decode(ids)), $"{ids.Length} ids");
+        }
+    }
+
     [Test]
     public void Many_threads_agree()
     {

@@ -24,6 +24,7 @@ public class CommandLineTests
         Assert.That(run.Request, Is.EqualTo(new FitRequest
         {
             Model = "m",
+            Device = new DeviceRequest(null, 0),
             Positive = "p",
             Negative = "n",
             Out = "o",
@@ -38,10 +39,11 @@ public class CommandLineTests
     [Test]
     public async Task Fit_takes_every_option()
     {
-        string[] options = ["--cost", "feature", "--order", "16", "--setpoint", "affine", "--q", "0", "--r", "1e-3", "--qf", "2.5", "--layers", "3-9", "--calibration", "f", "--json"];
+        string[] options = ["--cost", "feature", "--order", "16", "--setpoint", "affine", "--q", "0", "--r", "1e-3", "--qf", "2.5", "--layers", "3-9", "--calibration", "f", "--device", "cuda:1", "--threads", "3", "--json"];
         Assert.That((await Run([.. s_fit, .. options])).Request, Is.EqualTo(new FitRequest
         {
             Model = "m",
+            Device = new DeviceRequest("cuda:1", 3),
             Positive = "p",
             Negative = "n",
             Out = "o",
@@ -108,7 +110,7 @@ public class CommandLineTests
     [TestCase("--seed", "-1")]
     [TestCase("--stop", "", "stop string")]
     [TestCase("--lambda", "NaN")]
-    [TestCase("--lambda", "1e30")]
+    [TestCase("--lambda", "1e39")]
     [TestCase("--lambda", "much")]
     [TestCase("--u-max", "0")]
     [TestCase("--u-max", "NaN")]
@@ -138,11 +140,12 @@ public class CommandLineTests
     public async Task Steer_takes_every_option()
     {
         string[] options = ["--tokens", "all", "--compare", "--trace", "t", "--u-max", "3", "--chat", "--system", "s", "--max-tokens", "7", "--temperature", "0.5", "--top-k", "4"];
-        string[] more = ["--top-p", "0.9", "--min-p", "0.1", "--repetition-penalty", "1.2", "--seed", "18446744073709551615", "--stop", "a", "--stop", "b", "--json"];
+        string[] more = ["--top-p", "0.9", "--min-p", "0.1", "--repetition-penalty", "1.2", "--seed", "18446744073709551615", "--stop", "a", "--stop", "b", "--device", "cpu", "--json"];
         var request = (SteerRequest)(await Run([.. s_steer, .. options, .. more, "p"])).Request!;
         using (Assert.EnterMultipleScope())
         {
             Assert.That((request.Tokens, request.Compare, request.Trace, request.MaxEffort, request.Json), Is.EqualTo((SteeredTokens.All, true, "t", 3f, true)));
+            Assert.That(request.Device, Is.EqualTo(new DeviceRequest("cpu", 0)));
             Assert.That(request.Prompt, Is.EqualTo(new PromptRequest("p", null, true, "s")));
             Assert.That(request.Decoding.MaxTokens, Is.EqualTo(7));
             Assert.That(request.Decoding.Sampling, Is.EqualTo(new SamplingOptions
@@ -264,13 +267,13 @@ public class CommandLineTests
     public async Task Root_help_teaches_commands_and_exit_codes()
     {
         var run = await Run(["--help"]);
-        string[] taught = ["demo", "fit", "steer", "generate", "inspect", "verify", "Exit codes:", "130", "NO_COLOR", "tiller fit --model"];
+        string[] taught = ["demo", "fit", "steer", "generate", "inspect", "verify", "devices", "Exit codes:", "130", "NO_COLOR", "tiller fit --model"];
         Assert.That(run.Code, Is.Zero);
         Assert.That(taught, Has.All.Matches<string>(t => run.Output.Contains(t!, StringComparison.Ordinal)));
     }
 
     [Test]
-    public async Task The_examples_of_every_command_parse([Values("demo", "fit", "steer", "generate", "inspect", "verify")] string name)
+    public async Task The_examples_of_every_command_parse([Values("demo", "fit", "steer", "generate", "inspect", "verify", "devices")] string name)
     {
         var help = await Run([name, "--help"]);
         Assert.That((help.Code, help.Request), Is.EqualTo((0, (object?)null)));
@@ -290,9 +293,9 @@ public class CommandLineTests
     {
         using (Assert.EnterMultipleScope())
         {
-            Assert.That((await Run(["demo"])).Request, Is.EqualTo(new DemoRequest(DemoTask.Topic, null, null, false)));
-            Assert.That((await Run(["demo", "--task", "refusal", "--json"])).Request, Is.EqualTo(new DemoRequest(DemoTask.Refusal, null, null, true)));
-            Assert.That((await Run(["inspect", "--json", "x"])).Request, Is.EqualTo(new InspectRequest("x", true)));
+            Assert.That((await Run(["demo"])).Request, Is.EqualTo(new DemoRequest(DemoTask.Topic, null, null, new DeviceRequest(null, 0), false)));
+            Assert.That((await Run(["demo", "--task", "refusal", "--json"])).Request, Is.EqualTo(new DemoRequest(DemoTask.Refusal, null, null, new DeviceRequest(null, 0), true)));
+            Assert.That((await Run(["inspect", "--json", "x"])).Request, Is.EqualTo(new InspectRequest("x", false, true)));
             Assert.That(((VerifyRequest)(await Run(["verify", "a", "b"])).Request!).Folders, Is.EqualTo(["a", "b"]));
         }
     }
@@ -322,7 +325,7 @@ public class CommandLineTests
         }
 
         TillerCommand[] commands =
-            [new DemoCommand(Take), new FitCommand(Take), new SteerCommand(Take), new GenerateCommand(Take), new InspectCommand(Take), new VerifyCommand(Take)];
+            [new DemoCommand(Take), new FitCommand(Take), new SteerCommand(Take), new GenerateCommand(Take), new InspectCommand(Take), new VerifyCommand(Take), new DevicesCommand(Take)];
         using var output = new StringWriter { NewLine = "\n" };
         using var error = new StringWriter { NewLine = "\n" };
         var terminal = new Terminal(new MemoryStream(Encoding.UTF8.GetBytes(input)), inputIsTerminal: false, output, outputIsLive: false, error, errorIsLive: false);

@@ -1,3 +1,4 @@
+using Tiller.Tests.Model;
 using Tiller.Tool;
 
 namespace Tiller.Tests.Tool;
@@ -11,6 +12,38 @@ public class InspectTests
         string[] told = ["llama", "L 10 layers, D 128 wide", "1024 tokens", "1,976,960 parameters, 4.0 MB in 1 file", "tied", "none: ", "model.layers.*.mlp.up_proj.weight", "(352, 128)", "BF16"];
         Assert.That(run.Code, Is.Zero, run.Error);
         Assert.That(told, Has.All.Matches<string>(t => run.Output.Contains(t!, StringComparison.Ordinal)), run.Output);
+    }
+
+    // Hostile §2 row 56.
+    [Test]
+    public async Task Check_counts_what_is_not_finite_in_each_tensor()
+    {
+        using var checkpoint = new EditableCheckpoint("qwen2-bf16");
+        var clean = await ToolRun.Of("inspect", "--check", checkpoint.Save());
+        Assert.That(clean.Code, Is.Zero);
+        Assert.That(clean.Output, Does.Match("\nvalues +all [0-9,]+ are finite\n"));
+
+        const string Name = "model.layers.1.self_attn.q_proj.bias";
+        var tensor = checkpoint.Tensors[Name];
+        byte[] data = tensor.Data.ToArray();
+        (data[0], data[1], data[6], data[7]) = (0x80, 0x7F, 0x81, 0xFF);
+        checkpoint.Tensors[Name] = tensor with { Data = data };
+        string folder = checkpoint.Save();
+        var text = await ToolRun.Of("inspect", folder, "--check");
+        var json = await ToolRun.Of("inspect", folder, "--check", "--json");
+        var unread = await ToolRun.Of("inspect", folder, "--json");
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That((text.Code, json.Code, unread.Code), Is.EqualTo((ExitCode.BadInput, ExitCode.BadInput, 0)));
+            Assert.That(text.Output, Does.Match($"\nvalues +2 of [0-9,]+ are NaN or infinite:\n +2 of {data.Length / 2} in {Name}\n"));
+            foreach (var row in json.Json.GetProperty("tensors").EnumerateArray())
+            {
+                Assert.That(row.GetProperty("nonFinite").GetInt64(), Is.EqualTo(row.GetProperty("name").GetString() == Name ? 2 : 0));
+            }
+
+            Assert.That((await ToolRun.Of("inspect", "--check", Path.Combine(folder, "config.json"))).Code, Is.EqualTo(ExitCode.Usage));
+            Assert.That(unread.Json.GetProperty("tensors")[0].TryGetProperty("nonFinite", out _), Is.False);
+        }
     }
 
     [TestCase("llama3-bf16", "llama", "llama-3")]

@@ -49,6 +49,23 @@ public class SteerTests
         }
     }
 
+    [TestCase("1e30", "NonFiniteState", "leaving block 1 is NaN")]
+    [TestCase("-1e30", "NonFiniteState", "leaving block 1 is NaN")]
+    [TestCase("3e38", "SteeringOverflow", "overflows float32")]
+    public async Task A_strength_that_overflows_is_a_numerical_failure_without_text(string lambda, string type, string says)
+    {
+        var text = await Steer("--controller", Sea, "--lambda", lambda);
+        var json = await Steer("--json", "--controller", Sea, "--lambda", lambda);
+        var error = json.Json.GetProperty("error");
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That((text.Code, json.Code), Is.EqualTo((ExitCode.Numerical, ExitCode.Numerical)));
+            Assert.That(text.Output, Is.Empty);
+            Assert.That(text.Error, Does.StartWith("tiller: error: ").And.Contain(says).And.Contain("lower λ"));
+            Assert.That(error.GetProperty("type").GetString(), Is.EqualTo(type));
+        }
+    }
+
     [Test]
     public async Task Several_controllers_add_up_and_each_has_its_lambda()
     {

@@ -16,7 +16,7 @@ internal static class RandomParts
     public static LanguageModel Model(BenchRequest request, double extraInBytes)
     {
         MemoryCheck.Require(new Counts(request.Shape.Config, request.Type).AllBytes + extraInBytes);
-        return LanguageModel.WithRandomWeights(request.Shape.Config, request.Type, request.ThreadCount);
+        return LanguageModel.WithRandomWeights(request.Shape.Config, request.Type, new LoadOptions { Device = "cpu", Threads = request.ThreadCount });
     }
 
     /// <summary>A feedback law with as many terms, each on its own sensor, at every layer; weak, so that activations stay of their size.</summary>

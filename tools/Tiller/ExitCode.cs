@@ -1,6 +1,6 @@
 using Tiller.Control;
 using Tiller.Decode;
-using Tiller.Features;
+using Tiller.Interop;
 using Tiller.Model;
 using Tiller.Tensors;
 
@@ -24,7 +24,7 @@ internal static class ExitCode
         """
         Exit codes:
           0    done
-          1    verify: a golden value was missed
+          1    verify: a golden value was missed; bench stress: an output differed, memory leaked or a session hung
           2    the command line is wrong; nothing was run
           3    the device asked for is not available
           4    bad input: a file, checkpoint, tokenizer, controller or prompt
@@ -36,8 +36,9 @@ internal static class ExitCode
     public static int? Of(Exception error) => error switch
     {
         OperationCanceledException => Cancelled,
-        UsageException or SamplingOptionsException or StopStringsException => Usage,
-        NonFiniteLogitsException or NonFiniteStateException or RiccatiException or DeviceMemoryException => Numerical,
+        DeviceUnavailableException => DeviceUnavailable,
+        UsageException or DeviceNameException or SamplingOptionsException or StopStringsException => Usage,
+        NonFiniteLogitsException or NonFiniteStateException or SteeringOverflowException or RiccatiException or DeviceMemoryException or CudaException => Numerical,
         TillerException or IOException or UnauthorizedAccessException => BadInput,
         _ => null,
     };

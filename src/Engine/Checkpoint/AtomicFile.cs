@@ -1,14 +1,21 @@
 using System.Globalization;
 using System.Runtime.InteropServices;
+using Microsoft.Win32.SafeHandles;
 
 namespace Tiller.Checkpoint;
 
 /// <summary>Replaces a file as one step: a reader, or a machine that loses power, sees the old file or the new one, whole.</summary>
 public static partial class AtomicFile
 {
+    private const string Ending = ".tmp";
+    private const int UniqueLength = 12;
+    private const int Shared = 1;       // LOCK_SH
+    private const int Exclusive = 2;    // LOCK_EX
+
     /// <summary>
     /// Writes to a temporary file in the same folder, syncs it, renames it over <paramref name="path"/>, and syncs the folder.
-    /// On any failure the temporary file is removed and the old file is as it was.
+    /// On any failure the temporary file is removed and the old file is as it was. What a writer that was killed has left of an
+    /// earlier attempt at the same path is removed first (not on Windows).
     /// </summary>
     /// <param name="path">The file to create or replace; its folder must exist.</param>
     /// <param name="write">Writes the content.</param>
@@ -20,17 +27,35 @@ public static partial class AtomicFile
         ArgumentNullException.ThrowIfNull(write);
         string target = Path.GetFullPath(path);
         string folder = Path.GetDirectoryName(target) ?? throw new IOException($"{target} is a folder.");
-        string unique = Environment.ProcessId.ToString(CultureInfo.InvariantCulture) + "-" + Guid.NewGuid().ToString("N")[..12];
-        string temporary = Path.Combine(folder, $".{Path.GetFileName(target)}.{unique}.tmp");
+        if (Directory.Exists(target))
+        {
+            throw new IOException($"{target} is a folder; name a file.");
+        }
+
+        RemoveAbandoned(folder, Path.GetFileName(target));
+        string temporary = "";
         try
         {
-            using (var stream = new FileStream(temporary, FileMode.CreateNew, FileAccess.Write, FileShare.None, bufferSize: 1 << 16))
+            using (FileStream stream = Create(folder, Path.GetFileName(target), out temporary))
             {
                 write(stream);
                 stream.Flush(flushToDisk: true);
+                if (!OperatingSystem.IsWindows())
+                {
+                    File.Move(temporary, target, overwrite: true); // still open, and so still locked
+                }
             }
 
-            File.Move(temporary, target, overwrite: true);
+            if (OperatingSystem.IsWindows())
+            {
+                File.Move(temporary, target, overwrite: true);
+            }
+        }
+        catch (ArgumentOutOfRangeException e) when (e.ParamName == "value")
+        {
+            // What .NET makes of EFBIG.
+            Remove(temporary);
+            throw new IOException($"The file would be larger than the file system or the process's limit allows: {e.Message}", e);
         }
         catch
         {
@@ -41,15 +66,130 @@ public static partial class AtomicFile
         SyncFolder(folder);
     }
 
+    // A writer holds a shared flock on its temporary file until the file bears the target's name; readers share it. The kernel drops
+    // the lock when the writer dies, however it dies: a temporary file that can be locked exclusively is abandoned, one that cannot has
+    // a living writer. A process id in its name could not tell: ids come again, and another container sharing the folder has its own.
+    // Between creating the file and locking it a cleaner may come first; the writer then finds its file gone and takes another.
+    private static FileStream Create(string folder, string name, out string temporary)
+    {
+        while (true)
+        {
+            string unique = Environment.ProcessId.ToString(CultureInfo.InvariantCulture) + "-" + Guid.NewGuid().ToString("N")[..UniqueLength];
+            temporary = Path.Combine(folder, $".{name}.{unique}{Ending}");
+            var stream = new FileStream(temporary, FileMode.CreateNew, FileAccess.Write, FileShare.ReadWrite | FileShare.Delete, bufferSize: 1 << 16);
+            if (OperatingSystem.IsWindows() || (Lock(stream.SafeFileHandle, Shared) is not LockResult.Taken && IsNamed(stream.SafeFileHandle, temporary)))
+            {
+                return stream;
+            }
+
+            stream.Dispose();
+            Remove(temporary);
+        }
+    }
+
+    private static bool IsNamed(SafeFileHandle handle, string path)
+    {
+        try
+        {
+            FileIdentity opened = FileIdentity.Of(handle), named = FileIdentity.Of(path);
+            return (opened.Device, opened.Inode) == (named.Device, named.Inode);
+        }
+        catch (FileNotFoundException)
+        {
+            return false;
+        }
+    }
+
+    private static void RemoveAbandoned(string folder, string name)
+    {
+        if (OperatingSystem.IsWindows() || !Directory.Exists(folder))
+        {
+            return;
+        }
+
+        string[] found;
+        try
+        {
+            found = [.. Directory.EnumerateFiles(folder).Where(path => IsTemporaryOf(name, Path.GetFileName(path)))];
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return; // a folder may be writable without being readable
+        }
+
+        foreach (string path in found)
+        {
+            try
+            {
+                using SafeFileHandle handle = FileIdentity.OpenRegular(path);
+                if (Lock(handle, Exclusive) is LockResult.Held)
+                {
+                    File.Delete(path);
+                }
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                // Gone already, another user's, or locked: not ours to remove.
+            }
+        }
+    }
+
+    // .NAME.PID-UNIQUE.tmp
+    private static bool IsTemporaryOf(string name, string file)
+    {
+        string start = $".{name}.";
+        if (file.Length <= start.Length + Ending.Length || !file.StartsWith(start, StringComparison.Ordinal) || !file.EndsWith(Ending, StringComparison.Ordinal))
+        {
+            return false;
+        }
+
+        string[] parts = file[start.Length..^Ending.Length].Split('-');
+        return parts.Length == 2 && parts[0].Length > 0 && parts[0].All(char.IsAsciiDigit) && parts[1].Length == UniqueLength && parts[1].All(char.IsAsciiHexDigitLower);
+    }
+
     private static void Remove(string temporary)
     {
         try
         {
-            File.Delete(temporary);
+            if (temporary.Length > 0)
+            {
+                File.Delete(temporary);
+            }
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             // The first failure is the one to report; it is on its way.
+        }
+    }
+
+    private enum LockResult
+    {
+        Held,
+        Taken,
+        Unknown, // a file system without locks
+    }
+
+    private static LockResult Lock(SafeFileHandle handle, int kind)
+    {
+        const int WithoutWaiting = 4; // LOCK_NB
+        bool added = false;
+        try
+        {
+            handle.DangerousAddRef(ref added);
+            if (Flock((int)handle.DangerousGetHandle(), kind | WithoutWaiting) == 0)
+            {
+                return LockResult.Held;
+            }
+
+            int wouldBlock = OperatingSystem.IsLinux() ? 11 : 35; // EWOULDBLOCK
+            return Marshal.GetLastPInvokeError() == wouldBlock ? LockResult.Taken : LockResult.Unknown;
+        }
+        finally
+        {
+            if (added)
+            {
+                handle.DangerousRelease();
+            }
         }
     }
 
@@ -89,6 +229,10 @@ public static partial class AtomicFile
     [LibraryImport("libc", EntryPoint = "fsync", SetLastError = true)]
     [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
     private static partial int Sync(int descriptor);
+
+    [LibraryImport("libc", EntryPoint = "flock", SetLastError = true)]
+    [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
+    private static partial int Flock(int descriptor, int operation);
 
     [LibraryImport("libc", EntryPoint = "close", SetLastError = true)]
     [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]

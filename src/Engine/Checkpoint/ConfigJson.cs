@@ -8,6 +8,9 @@ internal sealed class ConfigJson
 {
     public const int MaxLength = 1 << 20;
 
+    // 2^-126: below it float32 loses digits, and then is 0.
+    private const double LeastNormal = 1.17549435082228751e-38;
+
     private readonly JsonElement _object;
     private readonly string _prefix;
 
@@ -103,7 +106,7 @@ internal sealed class ConfigJson
             : (int)number;
     }
 
-    /// <summary>A finite number above 0 and below <paramref name="limit"/>.</summary>
+    /// <summary>A number above 0 and below <paramref name="limit"/> that float32 holds to its full precision.</summary>
     public double Positive(string key, double missing, double limit = double.PositiveInfinity)
     {
         if (!_object.TryGetProperty(key, out JsonElement value))
@@ -111,9 +114,9 @@ internal sealed class ConfigJson
             return missing;
         }
 
-        return value.ValueKind == JsonValueKind.Number && value.TryGetDouble(out double number) && number > 0 && number < limit
+        return value.ValueKind == JsonValueKind.Number && value.TryGetDouble(out double number) && number >= LeastNormal && number <= float.MaxValue && number < limit
             ? number
-            : throw Fail(ConfigError.OutOfRange, key, double.IsFinite(limit) ? $"a number above 0 and below {limit}" : "a finite number above 0");
+            : throw Fail(ConfigError.OutOfRange, key, double.IsFinite(limit) ? $"a number above 0 and below {limit}" : "a finite number above 0 (as float32)");
     }
 
     /// <summary>True or false; null is false, as Python has it.</summary>

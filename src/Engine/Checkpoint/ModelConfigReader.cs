@@ -191,17 +191,21 @@ public static class ModelConfigReader
     {
         if (!config.Has("bos_token_id"))
         {
-            return family.BosId;
+            return Default(config, "bos_token_id", family.BosId, V);
         }
 
         int[] ids = config.Ids("bos_token_id", V);
         return ids.Length > 1 ? throw config.Fail(ConfigError.Schema, "bos_token_id", "one token id or null") : ids.Length == 0 ? null : ids[0];
     }
 
+    // The family's id for a missing key, which a small vocabulary may not have.
+    private static int? Default(ConfigJson config, string key, int? id, int V)
+        => id < V || id is null ? id : throw config.Fail(ConfigError.OutOfRange, key, $"a value, as the family's id {id} is not in the vocabulary of {V}");
+
     private static int[] ReadEos(ConfigJson config, ConfigJson? generation, ModelFamily family, int V)
     {
         const string Key = "eos_token_id";
-        IEnumerable<int> ids = config.Has(Key) ? config.Ids(Key, V) : family.EosId is { } id ? [id] : [];
+        IEnumerable<int> ids = config.Has(Key) ? config.Ids(Key, V) : Default(config, Key, family.EosId, V) is { } id ? [id] : [];
         return [.. ids.Concat(generation?.Ids(Key, V) ?? []).Distinct()];
     }
 }

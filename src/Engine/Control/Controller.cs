@@ -93,6 +93,7 @@ public sealed class Controller
     /// <param name="lambda">Strength; 1 is the distance between the two means.</param>
     /// <param name="maxEffort">Bound on |u_k|, positive infinity for none.</param>
     /// <exception cref="ArgumentException">λ is not finite or the bound is not positive.</exception>
+    /// <exception cref="SteeringOverflowException">A setpoint or a gain at this λ is too large for float32.</exception>
     public FeedbackLaw ToLaw(double lambda, float maxEffort = float.PositiveInfinity) => Method.Compile(lambda, maxEffort);
 
     /// <summary>Refuses a model that this controller was not fitted on.</summary>

@@ -21,6 +21,9 @@ public enum ControllerFault
     /// <summary>A number in the metadata is out of its range.</summary>
     Range,
 
+    /// <summary>The file is larger than any controller.</summary>
+    LimitExceeded,
+
     /// <summary>It was fitted on another model.</summary>
     ModelMismatch,
 }

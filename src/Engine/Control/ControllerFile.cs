@@ -21,6 +21,9 @@ internal static class ControllerFile
     public const string Format = "tiller.controller";
     public const int Version = 1;
 
+    /// <summary>Most bytes read: 30 times those of 128 layers of width 16,384.</summary>
+    public const long MaxLength = 512L << 20;
+
     private const string Setting = "setting.";
 
     /// <summary>Writes a controller.</summary>
@@ -85,8 +88,15 @@ internal static class ControllerFile
     /// <summary>Adds the checksum and writes the file.</summary>
     public static void Write(string path, Dictionary<string, string> metadata, IReadOnlyList<TensorData> tensors)
     {
-        metadata["sha256"] = Checksum(metadata, tensors.Select(t => (t.Name, (IReadOnlyList<long>)t.Shape, t.Data)));
+        metadata["sha256"] = Checksum(metadata, tensors);
         SafetensorsWriter.Write(path, metadata, tensors);
+    }
+
+    /// <summary>Adds the checksum and writes to a stream.</summary>
+    public static void Write(Stream stream, Dictionary<string, string> metadata, IReadOnlyList<TensorData> tensors)
+    {
+        metadata["sha256"] = Checksum(metadata, tensors);
+        SafetensorsWriter.Write(stream, metadata, tensors);
     }
 
     /// <summary>Reads and checks a controller.</summary>
@@ -111,6 +121,11 @@ internal static class ControllerFile
             throw reader.Schema($"has format version {version}; versions start at 1");
         }
 
+        if (file.LengthInBytes > MaxLength)
+        {
+            throw new ControllerException(ControllerFault.LimitExceeded, $"{path} has {file.LengthInBytes} bytes; a controller has at most {MaxLength}.");
+        }
+
         CheckChecksum(path, file, reader);
         var feature = ReadFeature(file, reader);
         try
@@ -130,12 +145,18 @@ internal static class ControllerFile
     private static void CheckChecksum(string path, SafetensorsFile file, ControllerReader reader)
     {
         string expected = reader.Required("sha256");
-        string actual = Checksum(file.Metadata, file.Tensors.Select(t =>
+        byte[] block = new byte[1 << 16];
+        string actual = Checksum(file.Metadata, file.Tensors.OrderBy(t => t.Name, StringComparer.Ordinal).Select(t => (t.Name, t.Shape, Data: Blocks(t))));
+        IEnumerable<ReadOnlyMemory<byte>> Blocks(TensorInfo tensor)
         {
-            byte[] data = new byte[t.SizeInBytes];
-            file.Read(t, 0, data);
-            return (t.Name, t.Shape, (ReadOnlyMemory<byte>)data);
-        }));
+            for (long done = 0; done < tensor.SizeInBytes; done += block.Length)
+            {
+                var part = block.AsMemory(0, (int)Math.Min(block.Length, tensor.SizeInBytes - done));
+                file.Read(tensor, done, part.Span);
+                yield return part;
+            }
+        }
+
         if (!string.Equals(expected, actual, StringComparison.Ordinal))
         {
             throw new ControllerException(
@@ -213,7 +234,13 @@ internal static class ControllerFile
         };
     }
 
-    private static string Checksum(IReadOnlyDictionary<string, string> metadata, IEnumerable<(string Name, IReadOnlyList<long> Shape, ReadOnlyMemory<byte> Data)> tensors)
+    private static string Checksum(IReadOnlyDictionary<string, string> metadata, IReadOnlyList<TensorData> tensors) => Checksum(
+        metadata,
+        tensors.OrderBy(t => t.Name, StringComparer.Ordinal).Select(t => (t.Name, (IReadOnlyList<long>)t.Shape, (IEnumerable<ReadOnlyMemory<byte>>)[t.Data])));
+
+    // Tensors by name; the blocks of one follow one another.
+    private static string Checksum(
+        IReadOnlyDictionary<string, string> metadata, IEnumerable<(string Name, IReadOnlyList<long> Shape, IEnumerable<ReadOnlyMemory<byte>> Data)> tensors)
     {
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         foreach (var (key, value) in metadata.Where(x => x.Key != "sha256").OrderBy(x => x.Key, StringComparer.Ordinal))
@@ -222,11 +249,14 @@ internal static class ControllerFile
             AppendText(hash, value);
         }
 
-        foreach (var (name, shape, data) in tensors.OrderBy(x => x.Name, StringComparer.Ordinal))
+        foreach (var (name, shape, data) in tensors)
         {
             AppendText(hash, name);
             AppendText(hash, string.Join(',', shape.Select(n => n.ToString(CultureInfo.InvariantCulture))));
-            hash.AppendData(data.Span);
+            foreach (var block in data)
+            {
+                hash.AppendData(block.Span);
+            }
         }
 
         return Convert.ToHexStringLower(hash.GetHashAndReset());

@@ -152,7 +152,7 @@ public static class ControllerFit
         {
             int before = states.Count;
             var done = new Relay<int>(n => progress?.Report(new FitProgress("activations", before + n, total)));
-            var collected = PromptState.Collect(model, FeatureMeasurement.Tokenize(model, prompts), keepCaches, done, cancellationToken);
+            var collected = PromptState.Collect(model, FeatureMeasurement.Tokenize(model, prompts, cancellationToken), keepCaches, done, cancellationToken);
             states.AddRange(collected);
             return collected;
         }

@@ -13,10 +13,12 @@ internal static unsafe class DenseAlgebra
     private static CpuOps Host => CpuOps.Shared;
 
     /// <summary>A B // (m, n).</summary>
-    public static Matrix<double> Multiply(Matrix<double> a, Matrix<double> b) => Product(a, transposed: false, b);
+    public static Matrix<double> Multiply(Matrix<double> a, Matrix<double> b, CancellationToken cancellationToken = default) =>
+        Product(a, transposed: false, b, cancellationToken);
 
     /// <summary>A' B // (m, n).</summary>
-    public static Matrix<double> TransposeMultiply(Matrix<double> a, Matrix<double> b) => Product(a, transposed: true, b);
+    public static Matrix<double> TransposeMultiply(Matrix<double> a, Matrix<double> b, CancellationToken cancellationToken = default) =>
+        Product(a, transposed: true, b, cancellationToken);
 
     /// <summary>The matrix's own numbers, columns one after another, where it is dense; a copy where it is not.</summary>
     public static double[] Numbers(Matrix<double> m) =>
@@ -26,11 +28,11 @@ internal static unsafe class DenseAlgebra
     public static double Norm(Matrix<double> m) => TensorPrimitives.Norm<double>(Numbers(m));
 
     /// <summary>M = L L' in place: the lower triangle becomes L; the strict upper one is undefined afterwards.</summary>
-    public static Pivots Cholesky(Matrix<double> m)
+    public static Pivots Cholesky(Matrix<double> m, CancellationToken cancellationToken = default)
     {
         fixed (double* numbers = Numbers(m))
         {
-            return Host.Cholesky(View(numbers, m));
+            return Host.Cholesky(View(numbers, m), cancellationToken);
         }
     }
 
@@ -52,12 +54,12 @@ internal static unsafe class DenseAlgebra
         }
     }
 
-    private static Matrix<double> Product(Matrix<double> a, bool transposed, Matrix<double> b)
+    private static Matrix<double> Product(Matrix<double> a, bool transposed, Matrix<double> b, CancellationToken cancellationToken)
     {
         var c = Matrix<double>.Build.Dense(transposed ? a.ColumnCount : a.RowCount, b.ColumnCount);
         fixed (double* x = Numbers(a), y = Numbers(b), z = Numbers(c))
         {
-            Host.Multiply(1, new Factor(View(x, a), transposed), View(y, b), 0, View(z, c));
+            Host.Multiply(1, new Factor(View(x, a), transposed), View(y, b), 0, View(z, c), cancellationToken);
         }
 
         return c;

@@ -27,7 +27,7 @@ public static class DenseRiccati
     /// <param name="layers">L, at least 0.</param>
     /// <param name="jacobian">A_k for k = L-1 down to 0, asked for once each // (D, D).</param>
     /// <param name="cost">Q_k, Q_L and r.</param>
-    /// <param name="cancellationToken">Checked at every layer.</param>
+    /// <param name="cancellationToken">Looked at between blocks of every product.</param>
     /// <returns>Gains of <see cref="DenseGain"/>, and the report.</returns>
     /// <exception cref="RiccatiException">Shapes disagree, a number is not finite, or S + rI has no Cholesky factor.</exception>
     public static RiccatiSolution Solve(int layers, Func<int, Matrix<double>> jacobian, QuadraticCost cost, CancellationToken cancellationToken = default)
@@ -42,7 +42,7 @@ public static class DenseRiccati
     /// <param name="jacobian">A_k for k = L-1 down to 0, asked for once each // (D, D).</param>
     /// <param name="cost">Q_k, Q_L and r.</param>
     /// <param name="onGain">Takes (k, K_k // (D, D)), which it may keep.</param>
-    /// <param name="cancellationToken">Checked at every layer.</param>
+    /// <param name="cancellationToken">Looked at between blocks of every product.</param>
     /// <returns>The report, k = 0..L-1.</returns>
     /// <exception cref="RiccatiException">Shapes disagree, a number is not finite, or S + rI has no Cholesky factor.</exception>
     public static RiccatiReport Stream(
@@ -91,7 +91,7 @@ public static class DenseRiccati
     /// <param name="linearise">Writes A_k // (D, D), for k = L-1 down to 0.</param>
     /// <param name="cost">Q_k, Q_L and r.</param>
     /// <param name="onGain">Takes (k, K_k // (D, D)), which is gone when it returns.</param>
-    /// <param name="cancellationToken">Checked at every layer.</param>
+    /// <param name="cancellationToken">Looked at between blocks of every product.</param>
     internal static RiccatiReport Solve(
         Ops ops, int layers, int width, Action<int, Doubles> linearise, QuadraticCost cost, Action<int, Doubles> onGain, CancellationToken cancellationToken)
     {
@@ -110,19 +110,19 @@ public static class DenseRiccati
             // L L' = S_{k+1} + r I
             ops.Copy(s, l);
             ops.AddToDiagonal(cost.R, l);
-            var pivots = ops.Cholesky(l);
+            var pivots = ops.Cholesky(l, cancellationToken);
             if (pivots.Failed >= 0)
             {
                 throw RiccatiException.FailedPivot(k, pivots.Failed, pivots.Value, cost.R, LargestDiagonal(ops, s) + cost.R);
             }
 
             // K_k = (S_{k+1} + r I)^{-1} S_{k+1} A_k
-            ops.Multiply(1, s, a, 0, gain);
-            ops.CholeskySolve(l, gain);
+            ops.Multiply(1, s, a, 0, gain, cancellationToken);
+            ops.CholeskySolve(l, gain, cancellationToken);
 
             // S_k = Q_k + r A_k' K_k, where L was
             var next = l;
-            ops.Multiply(cost.R, a.T, gain, 0, next);
+            ops.Multiply(cost.R, a.T, gain, 0, next, cancellationToken);
             cost.AddTo(k, terminal: false, ops, next);
             double symmetryError = ops.Symmetrise(next);
 

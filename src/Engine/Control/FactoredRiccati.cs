@@ -65,7 +65,7 @@ public static class FactoredRiccati
             Finite.Check(w, "The pullback A'Z", k);
 
             // K_k = Z (r I + Z'Z)^{-1} W'
-            var inner = SpdFactor.OfShifted(DenseAlgebra.TransposeMultiply(z, z), cost.R, k);
+            var inner = SpdFactor.OfShifted(DenseAlgebra.TransposeMultiply(z, z, cancellationToken), cost.R, k, cancellationToken);
             gains[k] = new FactoredGain(z, inner, w);
 
             // Z_k = [ W L^{-T} , C_k ] with L L' = I + Z'Z/r, that is sqrt(r) times the factor of rI + Z'Z

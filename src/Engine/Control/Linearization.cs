@@ -51,11 +51,12 @@ internal sealed class Linearization : IDisposable
         ForPasses(D, (prompts, column, p) =>
         {
             cancellationToken.ThrowIfCancellationRequested();
-            Place(k, prompts, p);
+            Place(k, prompts, p, cancellationToken);
             var tangents = _a.X.Slice(_rows.Values, _rows.Tangents);
             Ops.IdentityRows(column, tangents.Slice(0, p));
             Ops.RepeatPanel(tangents, p);
             _model.Forward(k, _rows, _a);
+            cancellationToken.ThrowIfCancellationRequested();
             Gather(_a.Y.Slice(_rows.Values, _rows.Tangents), Enumerable.Repeat(1.0, p).ToArray(), prompts, result.Slice(column, p));
         });
 
@@ -67,10 +68,11 @@ internal sealed class Linearization : IDisposable
         ForPasses(x.ColumnCount, (prompts, column, p) =>
         {
             cancellationToken.ThrowIfCancellationRequested();
-            Place(k, prompts, p);
+            Place(k, prompts, p, cancellationToken);
             var tangents = _a.X.Slice(_rows.Values, _rows.Tangents);
             double[] scales = UploadUnits(x, column, p, tangents);
             _model.Forward(k, _rows, _a);
+            cancellationToken.ThrowIfCancellationRequested();
             Gather(_a.Y.Slice(_rows.Values, _rows.Tangents), scales, prompts, result.Slice(column, p));
         }));
 
@@ -79,7 +81,7 @@ internal sealed class Linearization : IDisposable
         ForPasses(z.ColumnCount, (prompts, column, p) =>
         {
             cancellationToken.ThrowIfCancellationRequested();
-            Place(k, prompts, 0);
+            Place(k, prompts, 0, cancellationToken);
             _groups.Clear();
             for (int i = 0; i < _rows.Values; i++)
             {
@@ -90,6 +92,7 @@ internal sealed class Linearization : IDisposable
             double[] scales = UploadUnits(z, column, p, _y.Stream.Slice(0, _groups.Total));
             _model.Forward(k, _rows, _a);
             _model.Pullback(k, _rows, _a, _groups, _y);
+            cancellationToken.ThrowIfCancellationRequested();
             Gather(_y.Stream.Slice(0, _groups.Total), scales, prompts, result.Slice(column, p));
         }));
 
@@ -135,7 +138,7 @@ internal sealed class Linearization : IDisposable
     }
 
     /// <summary>Value rows: the prompts' last tokens as they enter block k, each with room for <paramref name="tangents"/> tangents.</summary>
-    private void Place(int k, Range prompts, int tangents)
+    private void Place(int k, Range prompts, int tangents, CancellationToken cancellationToken)
     {
         var (begin, count) = prompts.GetOffsetAndLength(_prompts.Count);
         _rows.Clear();
@@ -147,6 +150,7 @@ internal sealed class Linearization : IDisposable
             prompt.X[k].CopyTo(values.Slice(i * D, D));
         }
 
+        _rows.Cancellation = cancellationToken;
         _a.Reserve(_rows.Total);
         Ops.Upload(MemoryMarshal.AsBytes(values), _a.X.Address);
         _model.Begin(_rows, _a);

@@ -46,22 +46,22 @@ public static class ReducedBasis
 
             var random = new Random(HashCode(seed, k));
             var basis = new OrthonormalColumns(width, order);
-            basis.Add(features[k], k);
+            basis.Add(features[k], k, cancellationToken);
             var x = activations(k);
             if (x.RowCount != width)
             {
                 throw RiccatiException.Shape("The activation sample", k, $"{width}×N", $"{x.RowCount}×{x.ColumnCount}");
             }
 
-            basis.Add(Leading(x, order, random, k), k);
+            basis.Add(Leading(x, order, random, k), k, cancellationToken);
             if (k > 0 && !basis.Full && pushforward is not null)
             {
-                basis.Add(pushforward(k - 1, bases[k - 1]), k);
+                basis.Add(pushforward(k - 1, bases[k - 1]), k, cancellationToken);
             }
 
             while (!basis.Full)
             {
-                basis.Add(Gaussian(width, 1, random), k);
+                basis.Add(Gaussian(width, 1, random), k, cancellationToken);
             }
 
             bases[k] = basis.ToMatrix();
@@ -126,7 +126,7 @@ public static class ReducedBasis
 
         public bool Full => _columns.Count == order;
 
-        public void Add(Matrix<double>? candidates, int layer)
+        public void Add(Matrix<double>? candidates, int layer, CancellationToken cancellationToken)
         {
             if (candidates is null)
             {
@@ -141,6 +141,7 @@ public static class ReducedBasis
             Finite.Check(candidates, "A candidate for the reduced basis", layer);
             for (int j = 0; j < candidates.ColumnCount && !Full; j++)
             {
+                cancellationToken.ThrowIfCancellationRequested();
                 var x = candidates.Column(j);
                 double before = x.L2Norm();
                 for (int pass = 0; pass < 2; pass++)

@@ -45,8 +45,8 @@ public static class ReducedRiccati
             Finite.Check(pushed, "The pushforward A W", k);
 
             // Ã_k = W_{k+1}' (A_k W_k)
-            var reduced = DenseAlgebra.TransposeMultiply(bases[k + 1], pushed);
-            leakage[k] = DenseRiccati.Relative(pushed, DenseAlgebra.Multiply(bases[k + 1], reduced));
+            var reduced = DenseAlgebra.TransposeMultiply(bases[k + 1], pushed, cancellationToken);
+            leakage[k] = DenseRiccati.Relative(pushed, DenseAlgebra.Multiply(bases[k + 1], reduced, cancellationToken));
             return reduced;
         }
 

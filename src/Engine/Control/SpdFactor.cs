@@ -21,11 +21,11 @@ internal sealed class SpdFactor
 
     /// <summary>Factors S + rI; S is left as it is.</summary>
     /// <exception cref="RiccatiException">A pivot is not positive.</exception>
-    public static SpdFactor OfShifted(Matrix<double> s, double r, int layer)
+    public static SpdFactor OfShifted(Matrix<double> s, double r, int layer, CancellationToken cancellationToken = default)
     {
         var l = Shift(s, r);
         double largest = l.RowCount == 0 ? 0 : l.Diagonal().Maximum();
-        var pivots = DenseAlgebra.Cholesky(l);
+        var pivots = DenseAlgebra.Cholesky(l, cancellationToken);
         return pivots.Failed < 0
             ? new SpdFactor(l, pivots.Condition)
             : throw RiccatiException.FailedPivot(layer, pivots.Failed, pivots.Value, r, largest);

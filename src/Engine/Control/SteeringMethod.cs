@@ -55,6 +55,7 @@ public abstract class SteeringMethod
     /// <param name="lambda">Strength; its meaning is the method's. Finite.</param>
     /// <param name="maxEffort">Bound on |u_k|, positive infinity for none.</param>
     /// <exception cref="ArgumentException">λ is not finite or too large for float32, or the bound is not positive.</exception>
+    /// <exception cref="SteeringOverflowException">A setpoint or a gain at this λ is too large for float32.</exception>
     public FeedbackLaw Compile(double lambda, float maxEffort = float.PositiveInfinity)
     {
         if (!float.IsFinite((float)lambda))
@@ -65,6 +66,16 @@ public abstract class SteeringMethod
         var sensors = new List<Sensor>();
         var terms = new List<Term>();
         Compile(lambda, sensors, terms);
+        if (sensors.Find(s => !float.IsFinite(s.Beta)) is { } sensor)
+        {
+            throw new SteeringOverflowException(Name, lambda, "β", sensor.Layer);
+        }
+
+        if (terms.Find(t => !float.IsFinite(t.C) || !float.IsFinite(t.S)) is { } term)
+        {
+            throw new SteeringOverflowException(Name, lambda, "A gain", term.Layer);
+        }
+
         return new FeedbackLaw(Feature.L, Feature.D, sensors, terms, maxEffort);
     }
 
@@ -91,4 +102,17 @@ public abstract class SteeringMethod
             sensors.Add(new Sensor(k, Feature.V[k], (float)beta(k)));
         }
     }
+}
+
+/// <summary>A setpoint or a gain does not fit in float32.</summary>
+public sealed class SteeringOverflowException : TillerException
+{
+    internal SteeringOverflowException(string method, double lambda, string what, int layer)
+        : base($"{what} of {method} at layer {layer} overflows float32 with λ = {lambda}: lower λ.")
+    {
+        Layer = layer;
+    }
+
+    /// <summary>First layer whose number does not fit.</summary>
+    public int Layer { get; }
 }

@@ -75,6 +75,8 @@ public sealed class Generation : IDisposable
     /// <summary>Draws the next token.</summary>
     /// <param name="cancellationToken">Looked at between blocks.</param>
     /// <returns>False once the text has ended.</returns>
+    /// <exception cref="NonFiniteStateException">The state is NaN or infinite: λ is too large, or the weights are not finite. Says where first.</exception>
+    /// <exception cref="NonFiniteLogitsException">The states are finite, the logits are not.</exception>
     public bool MoveNext(CancellationToken cancellationToken = default)
     {
         if (Current.StopReason is not null)
@@ -88,12 +90,11 @@ public sealed class Generation : IDisposable
         }
         else
         {
-            _session.Step(_history[_length - 1], cancellationToken);
+            _session.Append(_history[_length - 1], cancellationToken);
             Observe(_session.Length);
         }
 
-        _session.Logits.CopyTo(_scores);
-        int id = _sampler.Next(_scores, _history.AsSpan(0, _length));
+        int id = Draw(cancellationToken);
         _history[_length++] = id;
         Current = Classify(id);
         if (Current.StopReason is not null)
@@ -106,6 +107,24 @@ public sealed class Generation : IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => _session.Dispose();
+
+    private int Draw(CancellationToken cancellationToken)
+    {
+        try
+        {
+            return _session.Draw(_sampler, _history.AsSpan(0, _length), _scores);
+        }
+        catch (NonFiniteLogitsException e)
+        {
+            int last = _length == PromptLength ? PromptLength : 1;
+            if (_session.FindNonFinite(_history.AsSpan(_length - last, last), e, cancellationToken) is { } found)
+            {
+                throw found;
+            }
+
+            throw;
+        }
+    }
 
     private GeneratedToken Classify(int id)
     {
@@ -154,7 +173,8 @@ public sealed class Generation : IDisposable
         _options.Trace?.Add(steering, _history.AsSpan(end - steering.Slots, steering.Slots), end - steering.Slots);
     }
 
-    private static ulong Hash(ReadOnlySpan<float> logits)
+    /// <summary>FNV-1a over the bits.</summary>
+    internal static ulong Hash(ReadOnlySpan<float> logits)
     {
         ulong hash = 14695981039346656037;
         foreach (float logit in logits)
@@ -178,7 +198,7 @@ public static class Generating
     /// <exception cref="TillerException">The prompt does not fit the context, or the law is for another model.</exception>
     public static IAsyncEnumerable<GeneratedToken> GenerateAsync(
         this LanguageModel model, string prompt, GenerationOptions? options = null, CancellationToken cancellationToken = default) =>
-        model.GenerateAsync(model.Tokenizer.Encode(prompt), options, cancellationToken);
+        model.GenerateAsync(model.Tokenizer.Encode(prompt, cancellationToken: cancellationToken), options, cancellationToken);
 
     /// <summary>Answers a chat.</summary>
     /// <param name="model">The model; its checkpoint must have a chat template that Tiller knows.</param>
@@ -191,7 +211,8 @@ public static class Generating
         this LanguageModel model, IReadOnlyList<ChatMessage> messages, GenerationOptions? options = null, CancellationToken cancellationToken = default)
     {
         options ??= new GenerationOptions();
-        return model.GenerateAsync(model.Chat.Encode(messages), options with { StopIds = options.StopIds ?? model.Chat.StopIds }, cancellationToken);
+        int[] prompt = model.Chat.Encode(messages, cancellationToken: cancellationToken);
+        return model.GenerateAsync(prompt, options with { StopIds = options.StopIds ?? model.Chat.StopIds }, cancellationToken);
     }
 
     /// <summary>Continues token ids.</summary>

@@ -8,6 +8,9 @@ public static class Likelihood
 {
     private const int ChunkRows = 64;
 
+    // One product with the head of a large vocabulary is long enough to be cancelled between such groups.
+    private const int HeadRows = 8;
+
     /// <summary>Σ log p(token | everything before it), natural logarithm, over the continuation.</summary>
     /// <param name="model">The plain model.</param>
     /// <param name="prompt">At least one id; not counted.</param>
@@ -15,6 +18,8 @@ public static class Likelihood
     /// <param name="cancellationToken">Looked at between blocks.</param>
     /// <exception cref="ArgumentException">The prompt is empty, or an id is outside the vocabulary.</exception>
     /// <exception cref="ContextLengthException">Both together do not fit the context.</exception>
+    /// <exception cref="NonFiniteStateException">The model's state is NaN or infinite; the error says where first.</exception>
+    /// <exception cref="NonFiniteLogitsException">The states are finite, the logits are not.</exception>
     public static double LogProbability(LanguageModel model, ReadOnlySpan<int> prompt, ReadOnlySpan<int> continuation, CancellationToken cancellationToken = default)
     {
         if (prompt.IsEmpty)
@@ -37,7 +42,7 @@ public static class Likelihood
 
         using var cache = model.NewCache();
         using var a = model.NewActivations();
-        using var memory = model.Ops.Allocate(4L * ChunkRows * vocabulary);
+        using var memory = model.Ops.Allocate(4L * HeadRows * vocabulary);
         float[] logits = new float[vocabulary];
         var rows = new RowBatch();
         cache.Reserve(ids.Length, used: 0);
@@ -53,18 +58,23 @@ public static class Likelihood
 
             a.Reserve(count);
             model.Run(rows, a, cancellationToken);
-            int first = Math.Max(0, prompt.Length - 1 - begin);
-            if (first >= count)
+            for (int first = Math.Max(0, prompt.Length - 1 - begin); first < count; first += HeadRows)
             {
-                continue;
-            }
+                cancellationToken.ThrowIfCancellationRequested();
+                var scored = new Floats(memory.Address, Math.Min(HeadRows, count - first), vocabulary);
+                model.Head(a, first, scored.Rows, scored);
+                for (int row = 0; row < scored.Rows; row++)
+                {
+                    model.Ops.DownloadRow(scored, row, logits);
+                    double logProbability = LogSoftmax(logits, ids[begin + first + row + 1]);
+                    if (double.IsNaN(logProbability))
+                    {
+                        throw NonFiniteSearch.RunPrompt(model, ids.AsSpan(0, begin + first + row + 1), prompt: null, cancellationToken)
+                            ?? (TillerException)NonFiniteLogitsException.Of(logits);
+                    }
 
-            var scored = new Floats(memory.Address, count - first, vocabulary);
-            model.Head(a, first, count - first, scored);
-            for (int row = 0; row < scored.Rows; row++)
-            {
-                model.Ops.DownloadRow(scored, row, logits);
-                sum += LogSoftmax(logits, ids[begin + first + row + 1]);
+                    sum += logProbability;
+                }
             }
         }
 

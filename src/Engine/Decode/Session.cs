@@ -32,6 +32,7 @@ public sealed class Session : IDisposable
     private readonly SteeredTokens _steered;
     private SteeringState? _steering;
     private float[] _errorsBefore = [];
+    private bool _logitsAreHere = true;
 
     /// <summary>Starts an empty sequence.</summary>
     /// <param name="model">Stays alive longer than the session.</param>
@@ -59,7 +60,21 @@ public sealed class Session : IDisposable
     public SteeringState? Steering => _steering;
 
     /// <summary>Logits after the last token // (V).</summary>
-    public ReadOnlySpan<float> Logits => _logits;
+    public ReadOnlySpan<float> Logits
+    {
+        get
+        {
+            if (!_logitsAreHere)
+            {
+                _model.Ops.DownloadRow(LogitsOnDevice, 0, _logits);
+                _logitsAreHere = true;
+            }
+
+            return _logits;
+        }
+    }
+
+    private Floats LogitsOnDevice => new(_logitsOnDevice.Address, 1, _logits.Length);
 
     internal KvCache Cache => _cache;
 
@@ -88,15 +103,19 @@ public sealed class Session : IDisposable
     /// <param name="cancellationToken">Looked at between blocks; a cancelled call appends nothing.</param>
     /// <returns>Logits after the last of them // (V), valid until the next call.</returns>
     /// <exception cref="ContextLengthException">They do not fit.</exception>
-    public ReadOnlySpan<float> Prefill(ReadOnlySpan<int> ids, CancellationToken cancellationToken = default) => Prefill(ids, null, cancellationToken);
+    public ReadOnlySpan<float> Prefill(ReadOnlySpan<int> ids, CancellationToken cancellationToken = default)
+    {
+        Prefill(ids, null, cancellationToken);
+        return Logits;
+    }
 
-    /// <summary>Appends several tokens and reports what the law did to each.</summary>
+    /// <summary>Appends several tokens, reports what the law did to each, and leaves the logits where they are.</summary>
     /// <param name="ids">At least one.</param>
     /// <param name="afterPass">
     /// Called after every pass with steered rows, with the position after its last row: <see cref="Steering"/> then holds these rows.
     /// </param>
     /// <param name="cancellationToken">Looked at between blocks; a cancelled call appends nothing.</param>
-    internal ReadOnlySpan<float> Prefill(ReadOnlySpan<int> ids, Action<int>? afterPass, CancellationToken cancellationToken)
+    internal void Prefill(ReadOnlySpan<int> ids, Action<int>? afterPass, CancellationToken cancellationToken)
     {
         if (ids.IsEmpty)
         {
@@ -104,26 +123,43 @@ public sealed class Session : IDisposable
         }
 
         Prepare(ids);
-        int chunk = _steered == SteeredTokens.All && _steering is { Law.LooksBack: true } ? 1 : PrefillChunk;
-        for (int begin = 0; begin < ids.Length; begin += chunk)
+        for (int begin = 0; begin < ids.Length; begin += _rows.Values)
         {
-            int count = Math.Min(chunk, ids.Length - begin);
-            _rows.Clear();
-            for (int i = begin; i < begin + count; i++)
-            {
-                bool steered = _steered == SteeredTokens.All || i == ids.Length - 1;
-                _rows.Add(ids[i], Length + i, _cache, steered ? _steering : null);
-            }
-
-            _activations.Reserve(_rows.Total);
+            Place(ids, begin, Length);
             Run(cancellationToken);
             if (_rows.AnySteered)
             {
-                afterPass?.Invoke(Length + begin + count);
+                afterPass?.Invoke(Length + begin + _rows.Values);
             }
         }
 
-        return ReadLogits(ids.Length, _rows.Values - 1);
+        _model.Head(_activations, _rows.Values - 1, 1, LogitsOnDevice);
+        _logitsAreHere = false;
+        Length += ids.Length;
+    }
+
+    /// <summary>
+    /// After logits that are not finite: runs the call that gave them again and says where its states first are not. The session is then
+    /// of no further use.
+    /// </summary>
+    /// <param name="ids">The tokens of that call, the last ones of the sequence.</param>
+    /// <param name="cause">Inner exception of the result.</param>
+    /// <param name="cancellationToken">Looked at between blocks.</param>
+    /// <returns>Null if all states are finite, so that the final norm or the head is not.</returns>
+    public NonFiniteStateException? FindNonFinite(ReadOnlySpan<int> ids, Exception? cause = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(ids.Length, Length);
+        GiveUp();
+        for (int begin = 0; begin < ids.Length; begin += _rows.Values)
+        {
+            Place(ids, begin, Length - ids.Length);
+            if (NonFiniteSearch.Run(_model, _rows, _activations, prompt: null, cause, cancellationToken) is { } found)
+            {
+                return found;
+            }
+        }
+
+        return null;
     }
 
     /// <summary>Appends one token.</summary>
@@ -131,12 +167,30 @@ public sealed class Session : IDisposable
     /// <exception cref="ContextLengthException">The context is full.</exception>
     public ReadOnlySpan<float> Step(int id, CancellationToken cancellationToken = default)
     {
+        Append(id, cancellationToken);
+        return Logits;
+    }
+
+    /// <summary>Appends one token and leaves its logits where they are.</summary>
+    /// <exception cref="ContextLengthException">The context is full.</exception>
+    internal void Append(int id, CancellationToken cancellationToken)
+    {
         Prepare([id]);
         _rows.Clear();
         _rows.Add(id, Length, _cache, _steering);
         _activations.Reserve(1);
-        Run(cancellationToken);
-        return ReadLogits(1, 0);
+        try
+        {
+            _model.Step(_rows, _activations, LogitsOnDevice, cancellationToken);
+        }
+        catch (OperationCanceledException)
+        {
+            GiveUp();
+            throw;
+        }
+
+        _logitsAreHere = false;
+        Length++;
     }
 
     /// <inheritdoc/>
@@ -188,7 +242,38 @@ public sealed class Session : IDisposable
     internal void Advance(int tokens, Floats logits, int row)
     {
         _model.Ops.DownloadRow(logits, row, _logits);
+        _logitsAreHere = true;
         Length += tokens;
+    }
+
+    /// <summary>Draws the next token where the logits are; takes them from the device only if it cannot.</summary>
+    /// <param name="sampler">Draws.</param>
+    /// <param name="history">Ids of the prompt and of the tokens so far.</param>
+    /// <param name="scores">Scratch // (V).</param>
+    /// <exception cref="NonFiniteLogitsException">A logit is NaN or +∞, or all are -∞.</exception>
+    internal int Draw(Sampler sampler, ReadOnlySpan<int> history, Span<float> scores)
+    {
+        if (!_logitsAreHere && sampler.NextOn(_model.Ops, LogitsOnDevice) is { } id)
+        {
+            return id;
+        }
+
+        Logits.CopyTo(scores);
+        return sampler.Next(scores, history);
+    }
+
+    /// <summary>Rows of one pass: <paramref name="ids"/> from <paramref name="begin"/> on, the first of them all standing at <paramref name="position"/>.</summary>
+    private void Place(ReadOnlySpan<int> ids, int begin, int position)
+    {
+        int chunk = _steered == SteeredTokens.All && _steering is { Law.LooksBack: true } ? 1 : PrefillChunk;
+        _rows.Clear();
+        for (int i = begin; i < Math.Min(begin + chunk, ids.Length); i++)
+        {
+            bool steered = _steered == SteeredTokens.All || i == ids.Length - 1;
+            _rows.Add(ids[i], position + i, _cache, steered ? _steering : null);
+        }
+
+        _activations.Reserve(_rows.Total);
     }
 
     private void Run(CancellationToken cancellationToken)
@@ -202,13 +287,5 @@ public sealed class Session : IDisposable
             GiveUp();
             throw;
         }
-    }
-
-    private ReadOnlySpan<float> ReadLogits(int tokens, int row)
-    {
-        var logits = new Floats(_logitsOnDevice.Address, 1, _logits.Length);
-        _model.Head(_activations, row, 1, logits);
-        Advance(tokens, logits, 0);
-        return _logits;
     }
 }

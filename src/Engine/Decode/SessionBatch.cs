@@ -60,9 +60,10 @@ public sealed class SessionBatch : IDisposable
         }
 
         _activations.Reserve(_rows.Values);
+        var logits = LogitRows(sessions.Count);
         try
         {
-            _model.Run(_rows, _activations, cancellationToken);
+            _model.Step(_rows, _activations, logits, cancellationToken);
         }
         catch (OperationCanceledException)
         {
@@ -74,8 +75,6 @@ public sealed class SessionBatch : IDisposable
             throw;
         }
 
-        var logits = LogitRows(sessions.Count);
-        _model.Head(_activations, 0, sessions.Count, logits);
         for (int i = 0; i < sessions.Count; i++)
         {
             sessions[i].Advance(1, logits, i);

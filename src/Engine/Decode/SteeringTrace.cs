@@ -5,6 +5,19 @@ using Tiller.Tensors;
 
 namespace Tiller.Decode;
 
+/// <summary>A trace cannot be written to its file.</summary>
+public sealed class SteeringTraceException : TillerException
+{
+    internal SteeringTraceException(string path, Exception cause)
+        : base($"{path}: the trace cannot be written: {cause.Message} Name a file in a folder with room that may be written in.", cause)
+    {
+        File = path;
+    }
+
+    /// <summary>The file.</summary>
+    public string File { get; }
+}
+
 /// <summary>
 /// Per steered token: v·x and α of every sensor, |u| of every layer. A buffer that doubles, so recording allocates nothing per token
 /// once it is as large as the text.
@@ -77,8 +90,18 @@ public sealed class SteeringTrace
     /// <c>projection</c> (v·x) and <c>error</c> (α) per sensor, <c>effort</c> (|u|) per layer. The file appears whole or not at all.
     /// </summary>
     /// <param name="path">File to write; replaced.</param>
-    /// <exception cref="IOException">The file cannot be written.</exception>
-    public void Write(string path) => AtomicFile.Write(path, Write);
+    /// <exception cref="SteeringTraceException">The file cannot be written; the old one, if any, is intact.</exception>
+    public void Write(string path)
+    {
+        try
+        {
+            AtomicFile.Write(path, Write);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new SteeringTraceException(path, e);
+        }
+    }
 
     /// <summary>Writes the lines to a stream.</summary>
     public void Write(Stream stream)

@@ -11,16 +11,26 @@ public static class FeatureMeasurement
     /// <param name="cancellationToken">Looked at between blocks.</param>
     public static Feature Measure(LanguageModel model, ContrastSet contrast, CancellationToken cancellationToken = default)
     {
-        var positive = PromptState.Collect(model, Tokenize(model, contrast.Positive), keepCaches: false, done: null, cancellationToken);
-        var negative = PromptState.Collect(model, Tokenize(model, contrast.Negative), keepCaches: false, done: null, cancellationToken);
+        var positive = PromptState.Collect(model, Tokenize(model, contrast.Positive, cancellationToken), keepCaches: false, done: null, cancellationToken);
+        var negative = PromptState.Collect(model, Tokenize(model, contrast.Negative, cancellationToken), keepCaches: false, done: null, cancellationToken);
         return FromStates(positive, negative);
     }
 
     /// <summary>The feature between two groups of prompts already run.</summary>
+    /// <exception cref="ContrastSetException">The means differ by more than float32 holds.</exception>
     internal static Feature FromStates(IReadOnlyList<PromptState> positive, IReadOnlyList<PromptState> negative)
     {
         double[][] above = Mean(positive);
         double[][] below = Mean(negative);
+        for (int k = 0; k < above.Length; k++)
+        {
+            if (System.Numerics.Tensors.TensorPrimitives.Distance<double>(above[k], below[k]) > float.MaxValue)
+            {
+                throw new ContrastSetException(
+                    $"The means of the two prompt sets at layer {k} are further apart than float32 can tell: the model's activations are about to overflow. Inspect its weights.");
+            }
+        }
+
         return Feature.FromDifference(
             [.. above.Zip(below, (p, n) => p.Zip(n, (x, y) => (float)(x - y)).ToArray())],
             [.. below.Select(row => Array.ConvertAll(row, x => (float)x))]);
@@ -29,9 +39,9 @@ public static class FeatureMeasurement
     /// <summary>Ids of every prompt, with the tokenizer's template; special tokens in the text are plain text.</summary>
     /// <exception cref="ContrastSetException">A prompt has no token.</exception>
     /// <exception cref="ContextLengthException">A prompt does not fit the context.</exception>
-    internal static IReadOnlyList<int[]> Tokenize(LanguageModel model, IReadOnlyList<string> prompts)
+    internal static IReadOnlyList<int[]> Tokenize(LanguageModel model, IReadOnlyList<string> prompts, CancellationToken cancellationToken)
     {
-        int[][] ids = [.. prompts.Select(p => model.Tokenizer.Encode(p))];
+        int[][] ids = [.. prompts.Select(p => model.Tokenizer.Encode(p, cancellationToken: cancellationToken))];
         for (int i = 0; i < ids.Length; i++)
         {
             if (ids[i].Length == 0)

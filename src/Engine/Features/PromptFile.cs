@@ -40,7 +40,15 @@ public static class PromptFile
     /// <exception cref="PromptFileException">The file cannot be read, is malformed, or holds no prompt.</exception>
     public static IReadOnlyList<string> Read(string path, CancellationToken cancellationToken = default)
     {
-        string text = ReadText(path, cancellationToken);
+        return Parse(path, ReadText(path, cancellationToken));
+    }
+
+    /// <summary>The prompts in a file's text.</summary>
+    /// <param name="path">Name of the file: its ending decides, and errors call it that.</param>
+    /// <param name="text">Content of the file.</param>
+    /// <exception cref="PromptFileException">The text is malformed or holds no prompt.</exception>
+    internal static IReadOnlyList<string> Parse(string path, string text)
+    {
         var prompts = IsJsonLines(path, text) ? ParseJsonLines(path, text) : [.. Lines(text).Where(l => !string.IsNullOrWhiteSpace(l))];
         return prompts.Count > 0
             ? prompts

@@ -29,7 +29,7 @@ internal sealed class PromptState : IDisposable
     /// <param name="keepCaches">Keep keys and values: 8 L G E bytes per token.</param>
     /// <param name="done">Told how many prompts have been run.</param>
     /// <param name="cancellationToken">Looked at between blocks.</param>
-    /// <exception cref="NonFiniteStateException">A state is NaN or infinite: the first layer of the first such prompt is named.</exception>
+    /// <exception cref="NonFiniteStateException">A state is NaN or infinite: the prompt is named, and the token and layer where it begins.</exception>
     public static IReadOnlyList<PromptState> Collect(
         LanguageModel model, IReadOnlyList<int[]> prompts, bool keepCaches, IProgress<int>? done, CancellationToken cancellationToken)
     {
@@ -81,12 +81,13 @@ internal sealed class PromptState : IDisposable
                 states[prompt] = new float[model.Config.L + 1][];
             }
 
+            rows.Cancellation = cancellationToken;
             model.Embed(rows, a);
             Capture(0);
             for (int k = 0; k < model.Config.L; k++)
             {
-                cancellationToken.ThrowIfCancellationRequested();
                 model.Forward(k, rows, a);
+                cancellationToken.ThrowIfCancellationRequested();
                 a.Advance();
                 Capture(k + 1);
             }
@@ -113,7 +114,9 @@ internal sealed class PromptState : IDisposable
                 int bad = states[prompt][k].AsSpan().IndexOfAnyExceptInRange(float.MinValue, float.MaxValue);
                 if (bad >= 0)
                 {
-                    throw new NonFiniteStateException(prompt, k, bad, states[prompt][k][bad]);
+                    // An earlier token may have brought it in.
+                    throw NonFiniteSearch.RunPrompt(model, prompts[prompt], prompt, cancellationToken)
+                        ?? new NonFiniteStateException(prompt, prompts[prompt].Length - 1, k, bad, states[prompt][k][bad]);
                 }
             }
         }

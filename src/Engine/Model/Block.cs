@@ -19,7 +19,7 @@ internal static class Block
         ops.NormQkv(c, k, w, rows, a);
         ops.Attend(c, k, rows, a);
         ops.ProjectOutput(c, w, rows, a);
-        ops.NormGateUp(c, w, rows, a);
+        ops.NormGateUp(c, k, w, rows, a);
         ops.ProjectDown(c, k, w, rows, a);
     }
 

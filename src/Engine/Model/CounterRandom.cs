@@ -9,6 +9,9 @@ internal struct CounterRandom(ulong seed)
     private const ulong Gamma = 0x9E3779B97F4A7C15;
     private ulong _state = seed;
 
+    /// <summary>Where the sequence is; a new one with this seed goes on from here.</summary>
+    public readonly ulong State => _state;
+
     public ulong NextBits()
     {
         unchecked

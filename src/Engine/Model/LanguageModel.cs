@@ -11,6 +11,12 @@ public sealed record LoadOptions
     /// <summary>Threads that share one step on the CPU; 0 (default) takes one per processor.</summary>
     public int Threads { get; init; }
 
+    /// <summary>
+    /// What runs the arithmetic: "cpu", "cuda" or "cuda:N"; "auto" takes the first CUDA device and, where there is none, the CPU. Null (default)
+    /// is the environment's TILLER_DEVICE, else "auto".
+    /// </summary>
+    public string? Device { get; init; }
+
     /// <summary>Told the bytes of weights read so far, by one thread at a time.</summary>
     public IProgress<long>? Progress { get; init; }
 }
@@ -65,7 +71,8 @@ public sealed class LanguageModel : IDisposable
     /// <summary>Loads a Hugging Face checkpoint folder.</summary>
     /// <param name="directory">Holds config.json, tokenizer.json and model.safetensors or its shards.</param>
     /// <param name="options">Null for the defaults.</param>
-    /// <param name="cancellationToken">Looked at between chunks of 4 MiB.</param>
+    /// <param name="cancellationToken">Looked at between files, and between chunks of 4 MiB.</param>
+    /// <exception cref="DeviceUnavailableException">The device asked for is not there.</exception>
     /// <exception cref="TillerException">A file is missing, malformed or of an unknown family; or memory is short.</exception>
     public static LanguageModel Load(string directory, LoadOptions? options = null, CancellationToken cancellationToken = default)
     {
@@ -73,10 +80,11 @@ public sealed class LanguageModel : IDisposable
         using var folder = CheckpointFolder.Open(directory);
         var config = ModelConfigReader.Read(directory);
         ModelWeights.Check(folder, config);
-        var tokenizer = Tokenizer.Load(directory);
+        var tokenizer = Tokenizer.Load(directory, cancellationToken);
         tokenizer.CheckEmbedding(config.V);
+        cancellationToken.ThrowIfCancellationRequested();
 
-        var ops = new CpuOps(options.Threads);
+        var ops = Devices.Open(options.Device, options.Threads);
         try
         {
             var weights = ModelWeights.Load(ops, folder, config, options.Progress, cancellationToken);
@@ -92,11 +100,19 @@ public sealed class LanguageModel : IDisposable
     /// <summary>A model of any shape for measurements: weights drawn from a seed, no tokenizer.</summary>
     /// <param name="config">Its shape.</param>
     /// <param name="type">F32, F16 or BF16.</param>
-    /// <param name="threads">As <see cref="LoadOptions.Threads"/>.</param>
-    internal static LanguageModel WithRandomWeights(ModelConfig config, TensorType type, int threads = 0)
+    /// <param name="options">Threads and device.</param>
+    internal static LanguageModel WithRandomWeights(ModelConfig config, TensorType type, LoadOptions? options = null)
     {
-        var ops = new CpuOps(threads);
-        return new LanguageModel("random", config, null, "random", ops, ModelWeights.Random(ops, config, type), []);
+        var ops = Devices.Open(options?.Device, options?.Threads ?? 0);
+        try
+        {
+            return new LanguageModel("random", config, null, "random", ops, ModelWeights.Random(ops, config, type), []);
+        }
+        catch
+        {
+            ops.Dispose();
+            throw;
+        }
     }
 
     /// <inheritdoc/>
@@ -134,10 +150,18 @@ public sealed class LanguageModel : IDisposable
     }
 
     /// <summary>Positions and embeddings of a batch: what enters block 0.</summary>
-    internal void Embed(RowBatch rows, Activations a) => Ops.Begin(Config, _weights.Frequencies, _weights.Embedding, rows, a);
+    internal void Embed(RowBatch rows, Activations a)
+    {
+        Ops.Place(rows, a);
+        Ops.Begin(Config, _weights.Frequencies, _weights.Embedding, rows, a);
+    }
 
     /// <summary>Positions of a batch whose residual stream the caller has set.</summary>
-    internal void Begin(RowBatch rows, Activations a) => Ops.Begin(Config, _weights.Frequencies, null, rows, a);
+    internal void Begin(RowBatch rows, Activations a)
+    {
+        Ops.Place(rows, a);
+        Ops.Begin(Config, _weights.Frequencies, null, rows, a);
+    }
 
     /// <summary>Block k, from <see cref="Activations.X"/> to <see cref="Activations.Y"/>.</summary>
     internal void Forward(int k, RowBatch rows, Activations a) => Block.Forward(Ops, Config, k, _weights.Blocks[k], rows, a);
@@ -149,17 +173,54 @@ public sealed class LanguageModel : IDisposable
     /// <summary>All blocks; the result is in <see cref="Activations.X"/>.</summary>
     internal void Run(RowBatch rows, Activations a, CancellationToken cancellationToken)
     {
+        rows.Cancellation = cancellationToken;
         Embed(rows, a);
+        RunBlocks(rows, a, cancellationToken);
+    }
+
+    /// <summary>All blocks and the head of every value row: a step that comes again with other tokens, which a device may record.</summary>
+    internal void Step(RowBatch rows, Activations a, Floats logits, CancellationToken cancellationToken)
+    {
+        cancellationToken.ThrowIfCancellationRequested();
+        Ops.Place(rows, a);
+        if (!Ops.BeginStep(rows, a, logits))
+        {
+            if (Config.L % 2 == 1)
+            {
+                a.Advance();
+            }
+
+            return;
+        }
+
+        bool complete = false;
+        try
+        {
+            Ops.Begin(Config, _weights.Frequencies, _weights.Embedding, rows, a);
+            RunBlocks(rows, a, cancellationToken);
+            Head(a, 0, rows.Values, logits);
+            complete = true;
+        }
+        finally
+        {
+            Ops.EndStep(a, complete);
+        }
+    }
+
+    /// <summary>Logits of value rows [row, row + count) of what left the last block.</summary>
+    internal void Head(Activations a, int row, int count, Floats logits) => Ops.Head(Config, _weights.Norm, _weights.Head, a, row, count, logits);
+
+    private void RunBlocks(RowBatch rows, Activations a, CancellationToken cancellationToken)
+    {
         for (int k = 0; k < Config.L; k++)
         {
             cancellationToken.ThrowIfCancellationRequested();
             Forward(k, rows, a);
             a.Advance();
         }
-    }
 
-    /// <summary>Logits of value rows [row, row + count) of what left the last block.</summary>
-    internal void Head(Activations a, int row, int count, Floats logits) => Ops.Head(Config, _weights.Norm, _weights.Head, a, row, count, logits);
+        cancellationToken.ThrowIfCancellationRequested();
+    }
 }
 
 /// <summary>Two things that belong to different models were put together.</summary>

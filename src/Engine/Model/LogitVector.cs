@@ -38,7 +38,7 @@ internal static class LogitVector
 
         if (fails || max == float.NegativeInfinity)
         {
-            ThrowNonFinite(logits);
+            throw NonFiniteLogitsException.Of(logits);
         }
 
         return logits.IndexOf(max);
@@ -91,18 +91,5 @@ internal static class LogitVector
         sum = (sum * r) + Vector256.Create(1f);
         var power = ((Vector256.ConvertToInt32(n) + Vector256.Create(127)) << 23).AsSingle();
         return Vector256.ConditionalSelect(inRange, sum * power, Vector256<float>.Zero);
-    }
-
-    private static void ThrowNonFinite(ReadOnlySpan<float> logits)
-    {
-        for (int i = 0; i < logits.Length; i++)
-        {
-            if (!(logits[i] < float.PositiveInfinity))
-            {
-                throw new NonFiniteLogitsException(i, logits[i]);
-            }
-        }
-
-        throw new NonFiniteLogitsException(0, float.NegativeInfinity);
     }
 }

@@ -142,6 +142,7 @@ internal sealed class ModelWeights : IDisposable
         try
         {
             read(memory);
+            ops.EndFill();
             ops.Upload(MemoryMarshal.AsBytes<float>(rotary), memory.Address + (nint)rotaryAt);
             return new ModelWeights(memory, plan, c, new Floats(memory.Address + (nint)rotaryAt, 1, rotary.Length));
         }

@@ -1,3 +1,5 @@
+using Tiller.Tensors;
+
 namespace Tiller.Model;
 
 /// <summary>The logits of a step cannot be sampled from: one is NaN or +∞, or all are -∞.</summary>
@@ -10,6 +12,20 @@ public sealed class NonFiniteLogitsException : TillerException
     {
         Token = token;
         Logit = logit;
+    }
+
+    /// <summary>The error of logits of which <see cref="LogitVector.ArgMax"/> or a softmax cannot be taken.</summary>
+    internal static NonFiniteLogitsException Of(ReadOnlySpan<float> logits)
+    {
+        for (int i = 0; i < logits.Length; i++)
+        {
+            if (!(logits[i] < float.PositiveInfinity))
+            {
+                return new NonFiniteLogitsException(i, logits[i]);
+            }
+        }
+
+        return new NonFiniteLogitsException(0, float.NegativeInfinity);
     }
 
     /// <summary>First token id with such a logit.</summary>
@@ -87,6 +103,25 @@ public sealed class Sampler
 
         // Weights are relative to the most probable token's, which is 1.
         return Draw(logits, _options.MinP, top);
+    }
+
+    /// <summary>Draws one token on the device that holds the logits. The same as <see cref="Next"/> up to rounding.</summary>
+    /// <returns>Null if the host has to do it: the device cannot, a penalty needs the history, or a logit is not finite.</returns>
+    internal int? NextOn(Ops ops, Floats logits)
+    {
+        if (_options.RepetitionPenalty != 1)
+        {
+            return null;
+        }
+
+        var settings = new DrawSettings(_options.Temperature, _options.TopK, _options.TopP, _options.MinP, _random.State);
+        int? id = ops.Draw(logits, settings);
+        if (id is not null && _options.Temperature > 0)
+        {
+            _random.NextBits();
+        }
+
+        return id;
     }
 
     // logit of every seen id, once: l < 0 ? l * penalty : l / penalty

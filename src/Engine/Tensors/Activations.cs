@@ -58,6 +58,12 @@ public sealed class Activations : IDisposable
     /// <summary>Rotation of each value row: E/2 cosines, then E/2 sines // (rows, E).</summary>
     public Floats Rotation { get; private set; }
 
+    /// <summary>Shape of the model.</summary>
+    internal ModelConfig Config => _config;
+
+    /// <summary>What the device keeps for the batches that go through here, such as their rows' table; null where it needs nothing.</summary>
+    internal IDisposable? OnDevice { get; set; }
+
     /// <summary>Makes room for <paramref name="rows"/> rows; contents are lost when it has to grow.</summary>
     public void Reserve(int rows)
     {
@@ -74,6 +80,7 @@ public sealed class Activations : IDisposable
             c.PostNorms ? c.D : 0, 2 * c.F, c.F, c.PostNorms ? c.D : 0, c.E,
         ];
         _memory?.Dispose();
+        (_memory, Capacity) = (null, 0);
         _all = Carve(_ops, capacity, columns, out _memory);
         Capacity = capacity;
         (X, R, Y, Normed, Qkv, RawQk) = (_all[0], _all[1], _all[2], _all[3], _all[4], _all[5]);
@@ -91,7 +98,11 @@ public sealed class Activations : IDisposable
         4L * ((4 * c.D) + ((c.H + (2 * c.G)) * c.E) + (c.QkNorm ? (c.H + c.G) * c.E : 0) + (c.H * c.E) + (c.PostNorms ? 2 * c.D : 0) + (3 * c.F) + c.E);
 
     /// <inheritdoc/>
-    public void Dispose() => _memory?.Dispose();
+    public void Dispose()
+    {
+        OnDevice?.Dispose();
+        _memory?.Dispose();
+    }
 
     /// <summary>One allocation cut into views // (rows, columns[i]), each aligned to a cache line; zero columns give an absent view.</summary>
     internal static Floats[] Carve(Ops ops, int rows, ReadOnlySpan<int> columns, out DeviceBuffer memory)
@@ -152,6 +163,9 @@ public sealed class Cotangents : IDisposable
     /// <summary>Cotangents of queries, own key and own value // (rows, (H + 2G) E).</summary>
     public Floats Qkv { get; private set; }
 
+    /// <summary>What the device keeps for the groups that go through here; null where it needs nothing.</summary>
+    internal IDisposable? OnDevice { get; set; }
+
     /// <summary>Makes room for <paramref name="rows"/> rows; contents are lost when it has to grow.</summary>
     public void Reserve(int rows)
     {
@@ -162,6 +176,7 @@ public sealed class Cotangents : IDisposable
 
         var c = _config;
         _memory?.Dispose();
+        (_memory, Capacity) = (null, 0);
         var all = Activations.Carve(_ops, rows, [c.D, c.D, c.F, 2 * c.F, c.H * c.E, (c.H + (2 * c.G)) * c.E], out _memory);
         Capacity = rows;
         (Stream, Normed, Gated, GateUp, Heads, Qkv) = (all[0], all[1], all[2], all[3], all[4], all[5]);
@@ -171,5 +186,9 @@ public sealed class Cotangents : IDisposable
     public static long RowSizeInBytes(ModelConfig c) => 4L * ((2 * c.D) + (3 * c.F) + (c.H * c.E) + ((c.H + (2 * c.G)) * c.E));
 
     /// <inheritdoc/>
-    public void Dispose() => _memory?.Dispose();
+    public void Dispose()
+    {
+        OnDevice?.Dispose();
+        _memory?.Dispose();
+    }
 }

@@ -21,7 +21,7 @@ internal static unsafe class CpuCholesky
 
     /// <summary>M = L L' in place, M's lower triangle becoming L; the strict upper one is undefined afterwards // (n, n).</summary>
     /// <returns>-1, or the first pivot that is not positive, whose value then stands on the diagonal.</returns>
-    public static int Factor(WorkerPool pool, Strided m)
+    public static int Factor(WorkerPool pool, Strided m, CancellationToken cancellationToken)
     {
         Debug.Assert(m.Rows == m.Columns, "Cholesky takes a square matrix.");
         int n = m.Rows;
@@ -31,7 +31,7 @@ internal static unsafe class CpuCholesky
         }
 
         int h = Half(n);
-        int bad = Factor(pool, m.Block(0, 0, h, h));
+        int bad = Factor(pool, m.Block(0, 0, h, h), cancellationToken);
         if (bad >= 0)
         {
             return bad;
@@ -39,14 +39,14 @@ internal static unsafe class CpuCholesky
 
         // L21 = M21 L11^{-T}, that is L11 L21' = M21'; M22 −= L21 L21'
         var below = m.Block(h, 0, n - h, h);
-        SolveLower(pool, m.Block(0, 0, h, h), below.T);
-        SubtractSquare(pool, below, m.Block(h, h, n - h, n - h));
-        bad = Factor(pool, m.Block(h, h, n - h, n - h));
+        SolveLower(pool, m.Block(0, 0, h, h), below.T, cancellationToken);
+        SubtractSquare(pool, below, m.Block(h, h, n - h, n - h), cancellationToken);
+        bad = Factor(pool, m.Block(h, h, n - h, n - h), cancellationToken);
         return bad < 0 ? bad : h + bad;
     }
 
     /// <summary>X = L^{-1} X in place // (n, n), (n, columns).</summary>
-    public static void SolveLower(WorkerPool pool, Strided l, Strided x)
+    public static void SolveLower(WorkerPool pool, Strided l, Strided x, CancellationToken cancellationToken)
     {
         int n = l.Rows;
         if (n <= Leaf)
@@ -57,13 +57,13 @@ internal static unsafe class CpuCholesky
 
         // L11 Y1 = X1; L22 Y2 = X2 − L21 Y1
         int h = Half(n);
-        SolveLower(pool, l.Block(0, 0, h, h), x.Block(0, 0, h, x.Columns));
-        CpuProduct.Multiply(pool, -1, l.Block(h, 0, n - h, h), x.Block(0, 0, h, x.Columns), 1, x.Block(h, 0, n - h, x.Columns));
-        SolveLower(pool, l.Block(h, h, n - h, n - h), x.Block(h, 0, n - h, x.Columns));
+        SolveLower(pool, l.Block(0, 0, h, h), x.Block(0, 0, h, x.Columns), cancellationToken);
+        CpuProduct.Multiply(pool, -1, l.Block(h, 0, n - h, h), x.Block(0, 0, h, x.Columns), 1, x.Block(h, 0, n - h, x.Columns), cancellationToken);
+        SolveLower(pool, l.Block(h, h, n - h, n - h), x.Block(h, 0, n - h, x.Columns), cancellationToken);
     }
 
     /// <summary>X = L^{-T} X in place // (n, n), (n, columns).</summary>
-    public static void SolveLowerTransposed(WorkerPool pool, Strided l, Strided x)
+    public static void SolveLowerTransposed(WorkerPool pool, Strided l, Strided x, CancellationToken cancellationToken)
     {
         int n = l.Rows;
         if (n <= Leaf)
@@ -74,29 +74,29 @@ internal static unsafe class CpuCholesky
 
         // L22' Y2 = X2; L11' Y1 = X1 − L21' Y2
         int h = Half(n);
-        SolveLowerTransposed(pool, l.Block(h, h, n - h, n - h), x.Block(h, 0, n - h, x.Columns));
-        CpuProduct.Multiply(pool, -1, l.Block(h, 0, n - h, h).T, x.Block(h, 0, n - h, x.Columns), 1, x.Block(0, 0, h, x.Columns));
-        SolveLowerTransposed(pool, l.Block(0, 0, h, h), x.Block(0, 0, h, x.Columns));
+        SolveLowerTransposed(pool, l.Block(h, h, n - h, n - h), x.Block(h, 0, n - h, x.Columns), cancellationToken);
+        CpuProduct.Multiply(pool, -1, l.Block(h, 0, n - h, h).T, x.Block(h, 0, n - h, x.Columns), 1, x.Block(0, 0, h, x.Columns), cancellationToken);
+        SolveLowerTransposed(pool, l.Block(0, 0, h, h), x.Block(0, 0, h, x.Columns), cancellationToken);
     }
 
     // Leaves stay whole.
     private static int Half(int n) => ((n / 2) + Leaf - 1) / Leaf * Leaf;
 
     /// <summary>The lower triangle of C −= A A'; above the diagonal, squares of 96 may be touched.</summary>
-    private static void SubtractSquare(WorkerPool pool, Strided a, Strided c)
+    private static void SubtractSquare(WorkerPool pool, Strided a, Strided c, CancellationToken cancellationToken)
     {
         int n = c.Rows;
         if (n <= SquareLeaf)
         {
-            CpuProduct.Multiply(pool, -1, a, a.T, 1, c);
+            CpuProduct.Multiply(pool, -1, a, a.T, 1, c, cancellationToken);
             return;
         }
 
         int h = Half(n);
         var (upper, lower) = (a.Block(0, 0, h, a.Columns), a.Block(h, 0, n - h, a.Columns));
-        SubtractSquare(pool, upper, c.Block(0, 0, h, h));
-        CpuProduct.Multiply(pool, -1, lower, upper.T, 1, c.Block(h, 0, n - h, h));
-        SubtractSquare(pool, lower, c.Block(h, h, n - h, n - h));
+        SubtractSquare(pool, upper, c.Block(0, 0, h, h), cancellationToken);
+        CpuProduct.Multiply(pool, -1, lower, upper.T, 1, c.Block(h, 0, n - h, h), cancellationToken);
+        SubtractSquare(pool, lower, c.Block(h, h, n - h, n - h), cancellationToken);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]

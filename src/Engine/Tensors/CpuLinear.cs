@@ -131,37 +131,39 @@ internal static unsafe class CpuLinear
     /// <param name="biasedRows">Value rows.</param>
     /// <param name="residual">(M, N), or absent.</param>
     /// <param name="y">Result // (M, N).</param>
-    public static void Forward(WorkerPool pool, Floats x, Matrix w, Floats bias, int biasedRows, Floats residual, Floats y)
+    /// <param name="cancellation">See <see cref="RowBatch.Cancellation"/>.</param>
+    public static void Forward(
+        WorkerPool pool, Floats x, Matrix w, Floats bias, int biasedRows, Floats residual, Floats y, CancellationToken cancellation = default)
     {
         Debug.Assert(x.Columns == w.Columns && y.Columns == w.Rows && x.Rows == y.Rows, "shapes of a linear map");
         switch (w.Type)
         {
             case TensorType.BF16:
-                Forward<Bf16Weight>(pool, x, w, bias, biasedRows, residual, y);
+                Forward<Bf16Weight>(pool, x, w, bias, biasedRows, residual, y, cancellation);
                 break;
             case TensorType.F16:
-                Forward<F16Weight>(pool, x, w, bias, biasedRows, residual, y);
+                Forward<F16Weight>(pool, x, w, bias, biasedRows, residual, y, cancellation);
                 break;
             default:
-                Forward<F32Weight>(pool, x, w, bias, biasedRows, residual, y);
+                Forward<F32Weight>(pool, x, w, bias, biasedRows, residual, y, cancellation);
                 break;
         }
     }
 
     /// <summary>x̄ = ȳ W, for each row.</summary>
-    public static void Transposed(WorkerPool pool, Floats y, Matrix w, Floats x)
+    public static void Transposed(WorkerPool pool, Floats y, Matrix w, Floats x, CancellationToken cancellation = default)
     {
         Debug.Assert(x.Columns == w.Columns && y.Columns == w.Rows && x.Rows == y.Rows, "shapes of a linear map");
         switch (w.Type)
         {
             case TensorType.BF16:
-                Transposed<Bf16Weight>(pool, y, w, x);
+                Transposed<Bf16Weight>(pool, y, w, x, cancellation);
                 break;
             case TensorType.F16:
-                Transposed<F16Weight>(pool, y, w, x);
+                Transposed<F16Weight>(pool, y, w, x, cancellation);
                 break;
             default:
-                Transposed<F32Weight>(pool, y, w, x);
+                Transposed<F32Weight>(pool, y, w, x, cancellation);
                 break;
         }
     }
@@ -181,12 +183,13 @@ internal static unsafe class CpuLinear
         }
     }
 
-    private static void Forward<T>(WorkerPool pool, Floats x, Matrix w, Floats bias, int biasedRows, Floats residual, Floats y)
+    private static void Forward<T>(
+        WorkerPool pool, Floats x, Matrix w, Floats bias, int biasedRows, Floats residual, Floats y, CancellationToken cancellation)
         where T : struct, IStoredWeight
     {
         if (x.Rows <= DotRows)
         {
-            ForwardByDots<T>(pool, x, w, bias, biasedRows, residual, y);
+            ForwardByDots<T>(pool, x, w, bias, biasedRows, residual, y, cancellation);
             return;
         }
 
@@ -195,13 +198,14 @@ internal static unsafe class CpuLinear
             int count = Math.Min(RowChunk, x.Rows - begin);
             ForwardByTiles<T>(
                 pool, x.Slice(begin, count), w, bias, Math.Clamp(biasedRows - begin, 0, count),
-                residual.IsAbsent ? default : residual.Slice(begin, count), y.Slice(begin, count));
+                residual.IsAbsent ? default : residual.Slice(begin, count), y.Slice(begin, count), cancellation);
         }
     }
 
     // ---- few rows: dot products ---------------------------------------------------------------------------------
 
-    private static void ForwardByDots<T>(WorkerPool pool, Floats x, Matrix w, Floats bias, int biasedRows, Floats residual, Floats y)
+    private static void ForwardByDots<T>(
+        WorkerPool pool, Floats x, Matrix w, Floats bias, int biasedRows, Floats residual, Floats y, CancellationToken cancellation)
         where T : struct, IStoredWeight
     {
         var job = new DotJob
@@ -227,7 +231,7 @@ internal static unsafe class CpuLinear
 
         long perOutput = Math.Max(1, (long)w.Columns * x.Rows);
         job.OutputsPerPart = (int)Math.Clamp((MultipliesPerPart / perOutput + 7) / 8 * 8, 8, Math.Max(8, w.Rows));
-        pool.Run((w.Rows + job.OutputsPerPart - 1) / job.OutputsPerPart, ref job, &DotPart<T>);
+        pool.Run((w.Rows + job.OutputsPerPart - 1) / job.OutputsPerPart, ref job, &DotPart<T>, cancellation);
     }
 
     /// <summary>Each full group of 16: the even elements, then the odd ones.</summary>
@@ -489,7 +493,8 @@ internal static unsafe class CpuLinear
 
     // ---- many rows: blocked product -----------------------------------------------------------------------------
 
-    private static void ForwardByTiles<T>(WorkerPool pool, Floats x, Matrix w, Floats bias, int biasedRows, Floats residual, Floats y)
+    private static void ForwardByTiles<T>(
+        WorkerPool pool, Floats x, Matrix w, Floats bias, int biasedRows, Floats residual, Floats y, CancellationToken cancellation)
         where T : struct, IStoredWeight
     {
         int panels = (x.Rows + TileColumns - 1) / TileColumns;
@@ -507,9 +512,9 @@ internal static unsafe class CpuLinear
             Y = (float*)y.Address,
             Packed = HostScratch.ForCaller((long)panels * TileColumns * w.Columns),
         };
-        pool.Run(panels, ref job, &PackPanel);
+        pool.Run(panels, ref job, &PackPanel, cancellation);
         job.OutputsPerPart = w.Rows >= 8 * WeightBlock ? WeightBlock : WeightBlock / 2;
-        pool.Run((w.Rows + job.OutputsPerPart - 1) / job.OutputsPerPart, ref job, &TilePart<T>);
+        pool.Run((w.Rows + job.OutputsPerPart - 1) / job.OutputsPerPart, ref job, &TilePart<T>, cancellation);
     }
 
     /// <summary>Sixteen rows of x turned on their side: packed // (K, 16), zero where there is no row.</summary>
@@ -608,7 +613,7 @@ internal static unsafe class CpuLinear
         }
     }
 
-    private static void Transposed<T>(WorkerPool pool, Floats y, Matrix w, Floats x)
+    private static void Transposed<T>(WorkerPool pool, Floats y, Matrix w, Floats x, CancellationToken cancellation)
         where T : struct, IStoredWeight
     {
         var job = new TileJob
@@ -620,7 +625,7 @@ internal static unsafe class CpuLinear
             X = (float*)x.Address,
             Y = (float*)y.Address,
         };
-        pool.Run((w.Columns + StripeColumns - 1) / StripeColumns, ref job, &StripePart<T>);
+        pool.Run((w.Columns + StripeColumns - 1) / StripeColumns, ref job, &StripePart<T>, cancellation);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]

@@ -26,10 +26,10 @@ public sealed unsafe partial class CpuOps
     }
 
     /// <inheritdoc/>
-    public override void Multiply(double alpha, Factor a, Factor b, double beta, Doubles c)
+    public override void Multiply(double alpha, Factor a, Factor b, double beta, Doubles c, CancellationToken cancellationToken = default)
     {
         Debug.Assert(a.Columns == b.Rows && a.Rows == c.Rows && b.Columns == c.Columns, "C = A B needs matching shapes.");
-        CpuProduct.Multiply(_pool, alpha, Strided.Of(a), Strided.Of(b), beta, Strided.Of(c));
+        CpuProduct.Multiply(_pool, alpha, Strided.Of(a), Strided.Of(b), beta, Strided.Of(c), cancellationToken);
     }
 
     /// <inheritdoc/>
@@ -69,10 +69,10 @@ public sealed unsafe partial class CpuOps
     }
 
     /// <inheritdoc/>
-    public override Pivots Cholesky(Doubles m)
+    public override Pivots Cholesky(Doubles m, CancellationToken cancellationToken = default)
     {
         var view = Strided.Of(m);
-        int failed = CpuCholesky.Factor(_pool, view);
+        int failed = CpuCholesky.Factor(_pool, view, cancellationToken);
         if (failed >= 0)
         {
             return new Pivots(failed, *view.At(failed, failed), 0, 0);
@@ -89,15 +89,15 @@ public sealed unsafe partial class CpuOps
     }
 
     /// <inheritdoc/>
-    public override void CholeskySolve(Doubles l, Doubles x)
+    public override void CholeskySolve(Doubles l, Doubles x, CancellationToken cancellationToken = default)
     {
         Debug.Assert(l.Rows == l.Columns && l.Rows == x.Rows, "as many rows as the factor");
-        CpuCholesky.SolveLower(_pool, Strided.Of(l), Strided.Of(x));
-        CpuCholesky.SolveLowerTransposed(_pool, Strided.Of(l), Strided.Of(x));
+        CpuCholesky.SolveLower(_pool, Strided.Of(l), Strided.Of(x), cancellationToken);
+        CpuCholesky.SolveLowerTransposed(_pool, Strided.Of(l), Strided.Of(x), cancellationToken);
     }
 
     /// <summary>X = X L^{-T} in place // (n, n), (rows, n).</summary>
-    internal void SolveRight(Doubles x, Doubles l) => CpuCholesky.SolveLower(_pool, Strided.Of(l), Strided.Of(x.T));
+    internal void SolveRight(Doubles x, Doubles l) => CpuCholesky.SolveLower(_pool, Strided.Of(l), Strided.Of(x.T), CancellationToken.None);
 
     /// <inheritdoc/>
     public override long FirstNonFinite(Doubles m)

@@ -40,7 +40,7 @@ public sealed unsafe partial class CpuOps
             return;
         }
 
-        _pool.Run(parts, ref job, body);
+        _pool.Run(parts, ref job, body, rows.Cancellation);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]

@@ -10,7 +10,7 @@ public sealed unsafe partial class CpuOps
 {
     /// <inheritdoc/>
     public override void PullDown(ModelConfig c, BlockWeights w, RowBatch rows, Activations a, RowGroups groups, Cotangents y) =>
-        PullProject(c, w.Down, w.PostFeedForwardNorm, a.RawFeedForward, groups, y, y.Gated);
+        PullProject(c, w.Down, w.PostFeedForwardNorm, a.RawFeedForward, rows, groups, y, y.Gated);
 
     /// <inheritdoc/>
     public override void PullGateUp(ModelConfig c, BlockWeights w, RowBatch rows, Activations a, RowGroups groups, Cotangents y)
@@ -18,23 +18,23 @@ public sealed unsafe partial class CpuOps
         var job = new RowJob { C = c, Rows = rows, A = a, Groups = groups, Back = y, Slopes = HostScratch.ForCaller(2L * rows.Values * c.F) };
         ForRows(rows.Values, ref job, &GateSlopes);
         ForRows(groups.Total, ref job, &PullGate);
-        PullNormed(c, w.GateUp, y.GateUp, w.FeedForwardNorm, a.R, groups, y);
+        PullNormed(c, w.GateUp, y.GateUp, w.FeedForwardNorm, a.R, rows, groups, y);
     }
 
     /// <inheritdoc/>
     public override void PullOutput(ModelConfig c, BlockWeights w, RowBatch rows, Activations a, RowGroups groups, Cotangents y) =>
-        PullProject(c, w.Output, w.PostAttentionNorm, a.RawAttention, groups, y, y.Heads);
+        PullProject(c, w.Output, w.PostAttentionNorm, a.RawAttention, rows, groups, y, y.Heads);
 
     /// <inheritdoc/>
     public override void PullQkv(ModelConfig c, BlockWeights w, RowBatch rows, Activations a, RowGroups groups, Cotangents y)
     {
         var job = new RowJob { C = c, W = w, Rows = rows, A = a, Groups = groups, Back = y };
         ForRows(groups.Total, ref job, &PullRotation);
-        PullNormed(c, w.Qkv, y.Qkv, w.AttentionNorm, a.X, groups, y);
+        PullNormed(c, w.Qkv, y.Qkv, w.AttentionNorm, a.X, rows, groups, y);
     }
 
     // x̄ = W' [norm'] ȳ
-    private void PullProject(ModelConfig c, Matrix w, Floats postNorm, Floats raw, RowGroups groups, Cotangents y, Floats x)
+    private void PullProject(ModelConfig c, Matrix w, Floats postNorm, Floats raw, RowBatch rows, RowGroups groups, Cotangents y, Floats x)
     {
         var stream = y.Stream;
         if (!postNorm.IsAbsent)
@@ -44,13 +44,13 @@ public sealed unsafe partial class CpuOps
             stream = y.Normed;
         }
 
-        CpuLinear.Transposed(_pool, stream.Slice(0, groups.Total), w, x.Slice(0, groups.Total));
+        CpuLinear.Transposed(_pool, stream.Slice(0, groups.Total), w, x.Slice(0, groups.Total), rows.Cancellation);
     }
 
     // stream += norm' W' ȳ
-    private void PullNormed(ModelConfig c, Matrix w, Floats outputs, Floats norm, Floats at, RowGroups groups, Cotangents y)
+    private void PullNormed(ModelConfig c, Matrix w, Floats outputs, Floats norm, Floats at, RowBatch rows, RowGroups groups, Cotangents y)
     {
-        CpuLinear.Transposed(_pool, outputs.Slice(0, groups.Total), w, y.Normed.Slice(0, groups.Total));
+        CpuLinear.Transposed(_pool, outputs.Slice(0, groups.Total), w, y.Normed.Slice(0, groups.Total), rows.Cancellation);
         var job = new RowJob { C = c, Groups = groups, X = at, Weight = norm, Back = y };
         ForRows(groups.Total, ref job, &PullNormAndAdd);
     }

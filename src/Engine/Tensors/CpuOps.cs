@@ -78,7 +78,7 @@ public sealed unsafe partial class CpuOps : Ops
         Project(c, a.Heads, w.Output, w.PostAttentionNorm, a.RawAttention, rows, a, a.X, a.R);
 
     /// <inheritdoc/>
-    public override void NormGateUp(ModelConfig c, BlockWeights w, RowBatch rows, Activations a)
+    public override void NormGateUp(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a)
     {
         Norm(c, rows, a.R, w.FeedForwardNorm, a.Normed);
         Linear(a.Normed, w.GateUp, default, rows, default, a.GateUp);
@@ -180,7 +180,7 @@ public sealed unsafe partial class CpuOps : Ops
 
     private void Linear(Floats x, Matrix w, Floats bias, RowBatch rows, Floats residual, Floats y) =>
         CpuLinear.Forward(
-            _pool, x.Slice(0, rows.Total), w, bias, rows.Values, residual.IsAbsent ? default : residual.Slice(0, rows.Total), y.Slice(0, rows.Total));
+            _pool, x.Slice(0, rows.Total), w, bias, rows.Values, residual.IsAbsent ? default : residual.Slice(0, rows.Total), y.Slice(0, rows.Total), rows.Cancellation);
 
     // ---- RMSNorm --------------------------------------------------------------------------------------------------
 
@@ -204,8 +204,12 @@ public sealed unsafe partial class CpuOps : Ops
         }
     }
 
-    /// <summary>s = (mean x² + ε)^-1/2.</summary>
-    private static float InverseRms(float* x, int n, float epsilon) => 1f / MathF.Sqrt((VectorMath.Dot(x, x, n) / n) + epsilon);
+    /// <summary>s = (mean x² + ε)^-1/2. NaN where the squares overflow float32: s = 0 would turn such a state into a text that looks like any other.</summary>
+    private static float InverseRms(float* x, int n, float epsilon)
+    {
+        float mean = (VectorMath.Dot(x, x, n) / n) + epsilon;
+        return mean < float.PositiveInfinity ? 1f / MathF.Sqrt(mean) : float.NaN;
+    }
 
     /// <summary>y = g ∘ (s x).</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]

@@ -25,7 +25,8 @@ internal static unsafe class CpuProduct
     private const long ParallelFlops = 1L << 19;
 
     /// <summary>C = α A B + β C; with β = 0, C is not read.</summary>
-    public static void Multiply(WorkerPool pool, double alpha, Strided a, Strided b, double beta, Strided c)
+    /// <exception cref="OperationCanceledException">Cancelled between two blocks; C is then of no use.</exception>
+    public static void Multiply(WorkerPool pool, double alpha, Strided a, Strided b, double beta, Strided c, CancellationToken cancellationToken)
     {
         if (c.RowStride != 1)
         {
@@ -48,6 +49,7 @@ internal static unsafe class CpuProduct
                 int rows = Math.Min(PackedBlock, c.Rows - i);
                 for (int d = 0; d < a.Columns; d += DepthBlock)
                 {
+                    cancellationToken.ThrowIfCancellationRequested();
                     int depth = Math.Min(DepthBlock, a.Columns - d);
                     Add(pool, alpha, a.Block(i, d, rows, depth), b.Block(d, j, depth, columns), d == 0 ? beta : 1, c.Block(i, j, rows, columns));
                 }

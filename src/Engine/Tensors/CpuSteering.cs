@@ -108,15 +108,15 @@ internal sealed unsafe class CpuSteering : SteeringState
         }
 
         Input(law, slot, _input);
-        float norm = TensorPrimitives.Norm<float>(_input);
-        _freeNorms[(slot * Law.Layers) + k] = norm;
+        double norm = VectorMath.NormWidened(_input);
+        _freeNorms[(slot * Law.Layers) + k] = (float)norm;
         if (norm > Law.MaxEffort)
         {
             Normalise(_input);
             norm = Bound(_input, Law.MaxEffort);
         }
 
-        _inputNorms[(slot * Law.Layers) + k] = norm;
+        _inputNorms[(slot * Law.Layers) + k] = (float)norm;
         TensorPrimitives.Add(y, _input, y);
     }
 
@@ -173,20 +173,21 @@ internal sealed unsafe class CpuSteering : SteeringState
         return largest * norm;
     }
 
-    // u, of unit length, gets the length of the bound. Rounding may leave it a last bit above; step down until it is not.
-    private static float Bound(Span<float> u, float bound)
+    // u, of unit length, gets the length of the bound. Rounding may leave it a last bit above; step down until it is not, in growing steps,
+    // since denormal numbers do not move by a small one.
+    private static double Bound(Span<float> u, float bound)
     {
         float scale = bound;
-        while (true)
+        for (float step = 1f / (1 << 24); ; step *= 2)
         {
             TensorPrimitives.Multiply(u, scale, u);
-            float norm = TensorPrimitives.Norm<float>(u);
+            double norm = VectorMath.NormWidened(u);
             if (norm <= bound)
             {
                 return norm;
             }
 
-            scale = MathF.BitDecrement(1);
+            scale = 1 - step;
         }
     }
 

@@ -31,11 +31,17 @@ internal sealed unsafe class HostBuffer : DeviceBuffer
 {
     private const int Alignment = 64;
 
+    private static long s_liveInBytes;
+
     public HostBuffer(long sizeInBytes)
         : base(AllocateZeroed(sizeInBytes), sizeInBytes)
     {
         GC.AddMemoryPressure(Math.Max(1, sizeInBytes));
+        Interlocked.Add(ref s_liveInBytes, sizeInBytes);
     }
+
+    /// <summary>Bytes of all buffers that have not been freed, for tests of leaks.</summary>
+    public static long LiveInBytes => Interlocked.Read(ref s_liveInBytes);
 
     protected override bool ReleaseHandle()
     {
@@ -49,6 +55,7 @@ internal sealed unsafe class HostBuffer : DeviceBuffer
         }
 
         GC.RemoveMemoryPressure(Math.Max(1, SizeInBytes));
+        Interlocked.Add(ref s_liveInBytes, -SizeInBytes);
         return true;
     }
 

@@ -59,7 +59,8 @@ public abstract partial class Ops
     /// <param name="b">B // (depth, n).</param>
     /// <param name="beta">β.</param>
     /// <param name="c">C // (m, n); overlaps neither factor.</param>
-    public abstract void Multiply(double alpha, Factor a, Factor b, double beta, Doubles c);
+    /// <param name="cancellationToken">Looked at between parts on the CPU; C is of no use once cancelled.</param>
+    public abstract void Multiply(double alpha, Factor a, Factor b, double beta, Doubles c, CancellationToken cancellationToken = default);
 
     /// <summary>Y += α X.</summary>
     public abstract void Add(double alpha, Doubles x, Doubles y);
@@ -72,10 +73,10 @@ public abstract partial class Ops
     public abstract double Symmetrise(Doubles s);
 
     /// <summary>M = L L' in place, M symmetric // (n, n): L is the lower triangle; what the strict upper one holds is undefined.</summary>
-    public abstract Pivots Cholesky(Doubles m);
+    public abstract Pivots Cholesky(Doubles m, CancellationToken cancellationToken = default);
 
     /// <summary>X = (L L')^{-1} X in place, from what <see cref="Cholesky"/> left // (n, n), (n, columns).</summary>
-    public abstract void CholeskySolve(Doubles l, Doubles x);
+    public abstract void CholeskySolve(Doubles l, Doubles x, CancellationToken cancellationToken = default);
 
     /// <summary>Position of the first entry that is NaN or infinite, counted down the columns, or -1.</summary>
     public abstract long FirstNonFinite(Doubles m);

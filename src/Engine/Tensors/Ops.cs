@@ -26,6 +26,11 @@ public abstract partial class Ops : IDisposable
     /// <summary>Lets <paramref name="fill"/> write <paramref name="sizeInBytes"/> bytes of device memory, in place where the host can. Thread-safe.</summary>
     public abstract void Fill(nint destination, int sizeInBytes, FillBytes fill);
 
+    /// <summary>Waits until what <see cref="Fill"/> wrote is on the device, and frees what it used on the way.</summary>
+    public virtual void EndFill()
+    {
+    }
+
     /// <summary>Copies from the device to the host, after all stages called so far.</summary>
     public abstract void Download(nint source, Span<byte> destination);
 
@@ -49,6 +54,30 @@ public abstract partial class Ops : IDisposable
     /// <summary>Readies a law for one sequence.</summary>
     public abstract SteeringState NewSteering(FeedbackLaw law);
 
+    /// <summary>Tells the device which rows come: the first call of every pass, before <see cref="Begin"/>.</summary>
+    /// <param name="rows">The batch.</param>
+    /// <param name="a">Has room for its rows.</param>
+    public virtual void Place(RowBatch rows, Activations a)
+    {
+    }
+
+    /// <summary>
+    /// Opens a step that will come again with other tokens: all stages of all blocks and <see cref="Head"/>, on the same buffers. A device
+    /// that recorded it before runs the recording and answers false: nothing is left to do. On true the caller runs the stages and calls
+    /// <see cref="EndStep"/>. Comes after <see cref="Place"/>.
+    /// </summary>
+    /// <param name="rows">The batch.</param>
+    /// <param name="a">Its activations, X where the step starts.</param>
+    /// <param name="logits">Where the step's logits go.</param>
+    public virtual bool BeginStep(RowBatch rows, Activations a, Floats logits) => true;
+
+    /// <summary>Closes what <see cref="BeginStep"/> opened.</summary>
+    /// <param name="a">The activations.</param>
+    /// <param name="complete">Whether every stage was called; false throws the step away.</param>
+    public virtual void EndStep(Activations a, bool complete)
+    {
+    }
+
     /// <summary>Rows' rotations for RoPE, and, where <paramref name="embedding"/> is given, x = scale · embedding[id] for value rows.</summary>
     /// <param name="c">The model's shape.</param>
     /// <param name="frequencies">Rotary frequencies // (1, E/2), radians per position.</param>
@@ -66,8 +95,8 @@ public abstract partial class Ops : IDisposable
     /// <summary>Stage 3: output projection, post-norm where there is one, residual: R = X + ….</summary>
     public abstract void ProjectOutput(ModelConfig c, BlockWeights w, RowBatch rows, Activations a);
 
-    /// <summary>Stage 4: norm, gate and up, activation, into <see cref="Activations.Gated"/>.</summary>
-    public abstract void NormGateUp(ModelConfig c, BlockWeights w, RowBatch rows, Activations a);
+    /// <summary>Stage 4: norm, gate and up, activation, into <see cref="Activations.Gated"/>; a device may form the terms of block k here.</summary>
+    public abstract void NormGateUp(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a);
 
     /// <summary>Stage 5: down projection, post-norm where there is one, residual, terms of block k: Y = R + … + u_k.</summary>
     public abstract void ProjectDown(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a);
@@ -81,6 +110,12 @@ public abstract partial class Ops : IDisposable
     /// <param name="count">Value rows.</param>
     /// <param name="logits">Result // (count, V).</param>
     public abstract void Head(ModelConfig c, Floats norm, Matrix head, Activations a, int row, int count, Floats logits);
+
+    /// <summary>Draws a token from one row of logits without taking them to the host.</summary>
+    /// <param name="logits">(1, V); may be overwritten.</param>
+    /// <param name="settings">How.</param>
+    /// <returns>Null if the host has to do it, as on the CPU, or because a logit is not finite.</returns>
+    public virtual int? Draw(Floats logits, in DrawSettings settings) => null;
 
     /// <summary>Stage 5 backwards: cotangents of <see cref="Activations.Gated"/> from those of the stream.</summary>
     public abstract void PullDown(ModelConfig c, BlockWeights w, RowBatch rows, Activations a, RowGroups groups, Cotangents y);

@@ -27,6 +27,12 @@ public sealed class RowBatch
     /// <summary>Whether any row is steered.</summary>
     public bool AnySteered { get; private set; }
 
+    /// <summary>
+    /// Ends a pass early: stages leave out what they have not begun, what they wrote means nothing, and whoever runs the pass throws. Set
+    /// after the rows; default never.
+    /// </summary>
+    public CancellationToken Cancellation { get; set; }
+
     /// <summary>The value row <paramref name="i"/>.</summary>
     public ref readonly Row this[int i] => ref _rows[i];
 
@@ -36,6 +42,7 @@ public sealed class RowBatch
         Values = 0;
         TangentGroups.Clear();
         AnySteered = false;
+        Cancellation = default;
     }
 
     /// <summary>Adds a token as the next value row.</summary>

@@ -44,6 +44,30 @@ internal static unsafe class VectorMath
         }
     }
 
+    /// <summary>|x|, summed in float64: it neither overflows nor loses the last bit of a float32.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static double NormWidened(ReadOnlySpan<float> x)
+    {
+        fixed (float* from = x)
+        {
+            var sum = Vector256<double>.Zero;
+            int i = 0;
+            for (; i <= x.Length - 8; i += 8)
+            {
+                var (lower, upper) = Vector256.Widen(Vector256.Load(from + i));
+                sum += (lower * lower) + (upper * upper);
+            }
+
+            double rest = 0;
+            for (; i < x.Length; i++)
+            {
+                rest += (double)from[i] * from[i];
+            }
+
+            return Math.Sqrt(Vector256.Sum(sum) + rest);
+        }
+    }
+
     /// <summary>z = (a x) ∘ y.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void ScaledProduct(float a, float* x, float* y, float* z, int n)

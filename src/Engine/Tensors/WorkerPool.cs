@@ -48,24 +48,15 @@ public sealed unsafe class WorkerPool : IDisposable
     /// <param name="parts">Number of parts; 1 runs on the caller alone.</param>
     /// <param name="context">Read by every part; a local of the caller.</param>
     /// <param name="body">Must not throw.</param>
-    internal void Run<T>(int parts, ref T context, delegate*<ref T, int, void> body)
+    /// <param name="cancellation">Once cancelled, no further part is begun, and it returns without an error.</param>
+    internal void Run<T>(int parts, ref T context, delegate*<ref T, int, void> body, CancellationToken cancellation = default)
         where T : struct
     {
-        if (parts <= 1 || _threads.Length == 0)
-        {
-            for (int i = 0; i < parts; i++)
-            {
-                body(ref context, i);
-            }
-
-            return;
-        }
-
         // The context is on this caller's stack, which neither moves nor goes away before the loop is over.
-        var loop = Open(parts, Unsafe.AsPointer(ref context), (delegate*<void*, int, void>)body);
+        var loop = parts <= 1 || _threads.Length == 0 ? null : Open(parts, Unsafe.AsPointer(ref context), (delegate*<void*, int, void>)body, cancellation);
         if (loop is null)
         {
-            for (int i = 0; i < parts; i++)
+            for (int i = 0; i < parts && !cancellation.IsCancellationRequested; i++)
             {
                 body(ref context, i);
             }
@@ -100,13 +91,13 @@ public sealed unsafe class WorkerPool : IDisposable
         _work.Dispose();
     }
 
-    private Loop? Open(int parts, void* context, delegate*<void*, int, void> body)
+    private Loop? Open(int parts, void* context, delegate*<void*, int, void> body, CancellationToken cancellation)
     {
         lock (_gate)
         {
             foreach (var loop in _loops)
             {
-                if (loop.TryOpen(parts, context, body))
+                if (loop.TryOpen(parts, context, body, cancellation))
                 {
                     if (_openCount++ == 0)
                     {
@@ -168,6 +159,7 @@ public sealed unsafe class WorkerPool : IDisposable
 
         private delegate*<void*, int, void> _body;
         private void* _context;
+        private CancellationToken _cancellation;
         private int _parts;
         private int _next;
         private bool _inUse;
@@ -175,7 +167,7 @@ public sealed unsafe class WorkerPool : IDisposable
         // Helpers inside the loop, plus ClosedBit while nobody may join.
         private int _helpers = ClosedBit;
 
-        public bool TryOpen(int parts, void* context, delegate*<void*, int, void> body)
+        public bool TryOpen(int parts, void* context, delegate*<void*, int, void> body, CancellationToken cancellation)
         {
             if (_inUse)
             {
@@ -185,6 +177,7 @@ public sealed unsafe class WorkerPool : IDisposable
             _inUse = true;
             _body = body;
             _context = context;
+            _cancellation = cancellation;
             _parts = parts;
             Volatile.Write(ref _next, 0);
             Interlocked.And(ref _helpers, ~ClosedBit);
@@ -194,7 +187,7 @@ public sealed unsafe class WorkerPool : IDisposable
         public void TakeParts()
         {
             int part;
-            while ((part = Interlocked.Increment(ref _next) - 1) < _parts)
+            while (!_cancellation.IsCancellationRequested && (part = Interlocked.Increment(ref _next) - 1) < _parts)
             {
                 _body(_context, part);
             }
@@ -231,6 +224,7 @@ public sealed unsafe class WorkerPool : IDisposable
                 spinner.SpinOnce(sleep1Threshold: -1);
             }
 
+            _cancellation = default;
             _inUse = false;
         }
     }

@@ -72,6 +72,7 @@ internal sealed class BpeModel
 
     private void EncodeCached(ReadOnlySpan<byte> word, BpeScratch scratch)
     {
+        scratch.Cancellation.ThrowIfCancellationRequested();
         if (word.Length > WordCache.LongestWord)
         {
             EncodeWord(word, scratch);
@@ -100,7 +101,7 @@ internal sealed class BpeModel
         }
 
         scratch.ReserveSymbols(word.Length);
-        int count = ByteLevel ? BytesToSymbols(word, scratch.Symbols) : CharactersToSymbols(word, scratch.Symbols);
+        int count = ByteLevel ? BytesToSymbols(word, scratch.Symbols) : CharactersToSymbols(word, scratch);
         if (count <= ShortWord)
         {
             count = MergeShort(scratch.Symbols.AsSpan(0, count));
@@ -142,15 +143,18 @@ internal sealed class BpeModel
         return count;
     }
 
-    private int CharactersToSymbols(ReadOnlySpan<byte> word, int[] symbols)
+    private int CharactersToSymbols(ReadOnlySpan<byte> word, BpeScratch scratch)
     {
+        int[] symbols = scratch.Symbols;
         int count = 0;
+        int characters = 0;
         bool pending = false;
         for (int i = 0; i < word.Length;)
         {
             int code = CharClasses.CodeAt(word, i, out int length);
             ReadOnlySpan<byte> character = word.Slice(i, length);
             i += length;
+            scratch.CheckCancelled(++characters);
             int id = Tokens.IdOf(character);
             if (Visible(id))
             {
@@ -274,11 +278,13 @@ internal sealed class BpeModel
 
         for (int i = 0; i + 1 < count; i++)
         {
+            scratch.CheckCancelled(i);
             heap.PushRank(Merges.Rank(symbols[i], symbols[i + 1], out _), i);
         }
 
-        while (heap.TryPop(out int rank, out int at))
+        for (int step = 0; heap.TryPop(out int rank, out int at); step++)
         {
+            scratch.CheckCancelled(step);
             int right = next[at];
             if (symbols[at] < 0 || right < 0 || Merges.Rank(symbols[at], symbols[right], out int merged) != rank)
             {

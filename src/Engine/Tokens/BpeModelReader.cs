@@ -4,7 +4,7 @@ using System.Text.Json;
 namespace Tiller.Tokens;
 
 /// <summary>Reads the model of tokenizer.json: vocabulary and merges straight from the bytes, no string per token.</summary>
-internal sealed class BpeModelReader(byte[] json)
+internal sealed class BpeModelReader(byte[] json, CancellationToken cancellationToken)
 {
     private readonly TokenTable tokens = new();
     private readonly List<string> warnings = [];
@@ -35,6 +35,7 @@ internal sealed class BpeModelReader(byte[] json)
         var scratch = new byte[256];
         while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
         {
+            cancellationToken.ThrowIfCancellationRequested();
             ReadOnlySpan<byte> text = TextOf(ref reader, ref scratch);
             reader.Read();
             if (reader.TokenType != JsonTokenType.Number)
@@ -210,6 +211,7 @@ internal sealed class BpeModelReader(byte[] json)
         crosses = false;
         for (int rank = 0; reader.Read() && reader.TokenType != JsonTokenType.EndArray; rank++)
         {
+            cancellationToken.ThrowIfCancellationRequested();
             ReadOnlySpan<byte> left;
             ReadOnlySpan<byte> right;
             if (reader.TokenType == JsonTokenType.String)

@@ -3,9 +3,14 @@ namespace Tiller.Tokens;
 /// <summary>Buffers of one encoding call, rented from the tokenizer so that calls on several threads share nothing.</summary>
 internal sealed class BpeScratch
 {
+    private const int Stride = 1 << 14;
+
     private int[] output = new int[1024];
 
     public int Count { get; private set; }
+
+    /// <summary>Ends the call; looked at before every word and every <see cref="Stride"/> symbols of a long one.</summary>
+    public CancellationToken Cancellation { get; set; }
 
     public ReadOnlySpan<int> Output => output.AsSpan(0, Count);
 
@@ -34,6 +39,15 @@ internal sealed class BpeScratch
         if (output.Length > Keep)
         {
             output = new int[1024];
+        }
+    }
+
+    /// <summary>Throws when the call is cancelled, if <paramref name="step"/> is one at which that is looked at.</summary>
+    public void CheckCancelled(int step)
+    {
+        if (step % Stride == 0)
+        {
+            Cancellation.ThrowIfCancellationRequested();
         }
     }
 

@@ -8,6 +8,9 @@ internal sealed class ByteBuffer
     /// <summary>Bytes in use; may be lowered.</summary>
     public int Length { get; set; }
 
+    /// <summary>Ends the call that fills the buffer; looked at before every piece of text.</summary>
+    public CancellationToken Cancellation { get; set; }
+
     public ReadOnlySpan<byte> Span => bytes.AsSpan(0, Length);
 
     public void Append(byte value)
@@ -20,7 +23,11 @@ internal sealed class ByteBuffer
         bytes[Length++] = value;
     }
 
-    public void Append(ReadOnlySpan<byte> values) => values.CopyTo(Grow(values.Length));
+    public void Append(ReadOnlySpan<byte> values)
+    {
+        Cancellation.ThrowIfCancellationRequested();
+        values.CopyTo(Grow(values.Length));
+    }
 
     /// <summary>Makes room for, and returns, the next bytes.</summary>
     public Span<byte> Grow(int count)

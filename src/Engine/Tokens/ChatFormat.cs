@@ -113,9 +113,10 @@ public sealed class ChatFormat
     /// <param name="messages">At least one. Llama-2, Mistral and Gemma alternate user and assistant, user first, after an optional system message
     /// (Gemma and early Mistral have none).</param>
     /// <param name="addGenerationPrompt">The opening of the assistant's next message is added (Llama-2 and Mistral need none).</param>
+    /// <param name="cancellationToken">Looked at between words, and within long ones.</param>
     /// <exception cref="ChatException">No messages, an unknown role, or roles in the wrong order.</exception>
     /// <exception cref="TokenizerException">A content is not valid UTF-16.</exception>
-    public int[] Encode(IReadOnlyList<ChatMessage> messages, bool addGenerationPrompt = true)
+    public int[] Encode(IReadOnlyList<ChatMessage> messages, bool addGenerationPrompt = true, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(messages);
         if (messages.Count == 0)
@@ -139,7 +140,7 @@ public sealed class ChatFormat
 
         var text = new ChatText(tokenizer, special);
         style.Write(messages, addGenerationPrompt, bos, eos, text);
-        return text.Encode();
+        return text.Encode(cancellationToken);
     }
 
     private static ChatException Unrecognised(string program)

@@ -59,9 +59,10 @@ internal static class ChatTemplateLexer
 
             Add(pieces, text);
             int close = Close(template, start, kind);
-            trimNext = template[close - 1] == '-';
-            newlineNext = kind != '{' && template[close - 1] != '+';
-            string inner = template[start..(template[close - 1] is '-' or '+' ? close - 1 : close)];
+            char last = close > start ? template[close - 1] : ' '; // of {%-%} the sign is the opening's
+            trimNext = last == '-';
+            newlineNext = kind != '{' && last != '+';
+            string inner = template[start..(last is '-' or '+' ? close - 1 : close)];
             if (kind != '#')
             {
                 pieces.Add(new TemplatePiece(kind, "", Rewrite(Tokens(inner))));

@@ -37,7 +37,7 @@ internal sealed class ChatText(Tokenizer tokenizer, AddedTokens special)
         return this;
     }
 
-    public int[] Encode() => tokenizer.EncodeMarked(text.ToString(), marks);
+    public int[] Encode(CancellationToken cancellationToken) => tokenizer.EncodeMarked(text.ToString(), marks, cancellationToken);
 
     /// <summary>Without white space at both ends, as Python's strip() has it.</summary>
     public static string Trim(string value)

@@ -3,6 +3,8 @@ namespace Tiller.Tokens;
 /// <summary>The post_processor of tokenizer.json, compiled to the ids it puts before and after a text.</summary>
 internal sealed class PostProcessor
 {
+    private const int MostIds = 4096;
+
     private PostProcessor(int[] prefix, int[] suffix)
     {
         Prefix = prefix;
@@ -71,6 +73,10 @@ internal sealed class PostProcessor
                 }
 
                 (seen ? after : before).AddRange(ids);
+                if (before.Count + after.Count + prefix.Count + suffix.Count > MostIds)
+                {
+                    throw new TokenizerException(TokenizerError.Limit, node.Path, null, $"a template adds at most {MostIds} ids.");
+                }
             }
             else
             {

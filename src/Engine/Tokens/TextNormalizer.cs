@@ -3,7 +3,10 @@ namespace Tiller.Tokens;
 /// <summary>The normalizer of tokenizer.json: what happens to text before it is split. Stages run in order.</summary>
 internal sealed class TextNormalizer
 {
-    private const int MostGrowth = 8;
+    /// <summary>Most times as long as it was that replacing may make a text.</summary>
+    internal const int MostGrowth = 8;
+
+    private const int MostStages = 64;
     private const int LongestPrepend = 64;
 
     private readonly Stage[] stages;
@@ -28,6 +31,11 @@ internal sealed class TextNormalizer
     {
         var read = new List<Stage>();
         Read(node, read);
+        if (read.Count > MostStages)
+        {
+            throw new TokenizerException(TokenizerError.Limit, node.Path, null, $"a normalizer has at most {MostStages} steps, found {read.Count}.");
+        }
+
         long growth = 1;
         foreach (Stage stage in read.Where(static x => x.Step == Step.Replace))
         {

@@ -6,7 +6,10 @@ namespace Tiller.Tokens;
 /// <summary>The decoder of tokenizer.json: tokens → text. A description; <see cref="NewState"/> runs it.</summary>
 internal sealed class TokenDecoder
 {
+    private const int MostStages = 64;
+
     private readonly List<Func<DecoderStage>> stages = [];
+    private double growth = 1;
 
     private TokenDecoder()
     {
@@ -43,6 +46,11 @@ internal sealed class TokenDecoder
     private void Add(TokenizerNode node, ref bool fused)
     {
         string kind = node.Kind();
+        if (stages.Count >= MostStages)
+        {
+            throw new TokenizerException(TokenizerError.Limit, node.Path, null, $"a decoder has at most {MostStages} steps.");
+        }
+
         switch (kind)
         {
             case "Sequence":
@@ -71,10 +79,11 @@ internal sealed class TokenDecoder
                     throw node.Unsupported(node["pattern"]["String"].Text(), "one character as the pattern of a Replace after Fuse");
                 }
 
+                CheckGrowth(node, pattern, content);
                 stages.Add(() => new ReplaceStage(pattern, content));
                 break;
             case "Strip":
-                byte[] strip = node["content"].Utf8();
+                byte[] strip = Character(node["content"]);
                 int start = node["start"].Integer(0, int.MaxValue);
                 if (node["stop"].Integer(0, int.MaxValue) != 0)
                 {
@@ -84,12 +93,25 @@ internal sealed class TokenDecoder
                 stages.Add(() => new StripStage(strip, start));
                 break;
             case "Metaspace":
-                byte[] mark = node["replacement"].Utf8();
+                byte[] mark = Character(node["replacement"]);
                 string scheme = node["prepend_scheme"].TextOrNull() ?? (node["add_prefix_space"].Flag(absent: true) ? "always" : "never");
                 stages.Add(() => new MetaspaceStage(mark, scheme != "never"));
                 break;
             default:
                 throw node.Unsupported(kind, "Sequence, ByteLevel, ByteFallback, Fuse, Replace, Strip, Metaspace");
+        }
+    }
+
+    // One character: of an empty text there is no next occurrence.
+    private static byte[] Character(TokenizerNode node) => node.Text().EnumerateRunes().Count() == 1 ? node.Utf8() : throw node.Wrong("one character");
+
+    private void CheckGrowth(TokenizerNode node, byte[] pattern, byte[] content)
+    {
+        growth *= Math.Max(1, (double)content.Length / pattern.Length);
+        if (growth > TextNormalizer.MostGrowth)
+        {
+            throw new TokenizerException(TokenizerError.Limit, node.Path, null,
+                $"the decoder can make text more than {TextNormalizer.MostGrowth} times as long; use a shorter replacement.");
         }
     }
 

@@ -31,28 +31,33 @@ public sealed class Tokenizer
 
     internal TokenTable Tokens => file.Model.Tokens;
 
+    /// <summary>Id of the unknown token, or -1; it may be special and still stand for plain text.</summary>
+    internal int UnknownId => file.Model.UnknownId;
+
     internal TokenDecoder Decoder => file.Decoder;
 
     internal IReadOnlyList<AddedToken> Added => file.Added;
 
     /// <summary>Loads the tokenizer of a checkpoint.</summary>
     /// <param name="directory">Folder with tokenizer.json (at most 128 MiB).</param>
+    /// <param name="cancellationToken">Looked at between tokens and merges.</param>
     /// <exception cref="TokenizerException">The file is missing, malformed, or of a kind that is not implemented.</exception>
-    public static Tokenizer Load(string directory)
+    public static Tokenizer Load(string directory, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(directory);
-        return new Tokenizer(TokenizerFile.Load(Path.Combine(directory, FileName)));
+        return new Tokenizer(TokenizerFile.Load(Path.Combine(directory, FileName), cancellationToken));
     }
 
-    internal static Tokenizer Parse(byte[] json) => new(TokenizerFile.Parse(json));
+    internal static Tokenizer Parse(byte[] json, CancellationToken cancellationToken = default) => new(TokenizerFile.Parse(json, cancellationToken));
 
     /// <summary>Encodes a text.</summary>
     /// <param name="text">Any text; unpaired surrogates are refused.</param>
     /// <param name="addSpecial">Ids of the post-processor's template (for example the beginning-of-text id) are added.</param>
     /// <param name="parseSpecial">Special tokens written in the text become their ids; by default they are plain text, as users' text must be.</param>
+    /// <param name="cancellationToken">Looked at between words, and within long ones.</param>
     /// <returns>Ids, below <see cref="VocabularySize"/>.</returns>
     /// <exception cref="TokenizerException">The text is not valid UTF-16, or the vocabulary cannot express it.</exception>
-    public int[] Encode(string text, bool addSpecial = true, bool parseSpecial = false)
+    public int[] Encode(string text, bool addSpecial = true, bool parseSpecial = false, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(text);
         return Run(text, state =>
@@ -68,7 +73,7 @@ public sealed class Tokenizer
             {
                 state.Scratch.Append(file.PostProcessor.Suffix);
             }
-        });
+        }, cancellationToken);
     }
 
     /// <summary>Text of ids.</summary>
@@ -121,7 +126,8 @@ public sealed class Tokenizer
     /// <summary>Encodes text in which only the marked places are special tokens; everything else is plain text.</summary>
     /// <param name="text">The whole text, the special tokens' own text included.</param>
     /// <param name="marks">Places of special tokens, ascending: start (UTF-16), token.</param>
-    internal int[] EncodeMarked(string text, IReadOnlyList<(int Start, AddedToken Token)> marks) => Run(text, state =>
+    /// <param name="cancellationToken">As for <see cref="Encode"/>.</param>
+    internal int[] EncodeMarked(string text, IReadOnlyList<(int Start, AddedToken Token)> marks, CancellationToken cancellationToken) => Run(text, state =>
     {
         ReadOnlySpan<byte> utf8 = state.Text.Span;
         int from = 0;
@@ -140,7 +146,7 @@ public sealed class Tokenizer
 
         raw.Split(utf8, from, utf8.Length, special: false, state.Parts);
         EncodeParts(state, parseSpecial: false);
-    });
+    }, cancellationToken);
 
     /// <summary>Whether normalising changes a text, so that the text cannot be marked as a token in <see cref="EncodeMarked"/>.</summary>
     internal bool NormalizerChanges(byte[] text) => !file.Normalizer.Apply(text, new ByteBuffer(), new ByteBuffer()).SequenceEqual(text);
@@ -168,7 +174,7 @@ public sealed class Tokenizer
         return result;
     }
 
-    private int[] Run(string text, Action<EncodeState> encode)
+    private int[] Run(string text, Action<EncodeState> encode, CancellationToken cancellationToken)
     {
         if (!states.TryTake(out EncodeState? state))
         {
@@ -176,6 +182,7 @@ public sealed class Tokenizer
         }
 
         state.Begin(text);
+        state.SetCancellation(cancellationToken);
         encode(state);
         int[] ids = state.Scratch.Output.ToArray();
         state.End();
@@ -252,6 +259,9 @@ public sealed class Tokenizer
             }
         }
 
+        public void SetCancellation(CancellationToken cancellationToken) =>
+            First.Cancellation = Second.Cancellation = Third.Cancellation = Scratch.Cancellation = cancellationToken;
+
         public void End()
         {
             if (Text.Length > Keep)
@@ -262,6 +272,7 @@ public sealed class Tokenizer
             Text.Length = 0;
             Parts.Clear();
             Scratch.Clear();
+            SetCancellation(default);
         }
     }
 }

@@ -1,23 +1,25 @@
 using System.Text;
 using System.Text.Json;
 using System.Text.Unicode;
+using Tiller.Checkpoint;
 
 namespace Tiller.Tokens;
 
 /// <summary>Reads tokenizer.json: the large parts in one pass over the bytes, the small ones as JSON documents.</summary>
 internal sealed class TokenizerFile
 {
-    private const long LargestFile = 128L << 20;
+    private const int LargestFile = 128 << 20;
+    private const int LongestAdded = 1024;
     private const int Depth = 64;
     private const int LargestFixedLength = int.MaxValue;
 
     private readonly byte[] json;
     private readonly BpeModelReader model;
 
-    private TokenizerFile(byte[] json)
+    private TokenizerFile(byte[] json, CancellationToken cancellationToken)
     {
         this.json = json;
-        model = new BpeModelReader(json);
+        model = new BpeModelReader(json, cancellationToken);
     }
 
     public BpeModel Model { get; private set; } = null!;
@@ -34,18 +36,13 @@ internal sealed class TokenizerFile
 
     public IReadOnlyList<string> Warnings => model.Warnings;
 
-    public static TokenizerFile Load(string path)
+    public static TokenizerFile Load(string path, CancellationToken cancellationToken)
     {
         byte[] bytes;
         try
         {
-            long size = new FileInfo(path).Length;
-            if (size > LargestFile)
-            {
-                throw new TokenizerException(TokenizerError.Limit, "", path, $"the file has {size} bytes; at most {LargestFile} are read.");
-            }
-
-            bytes = File.ReadAllBytes(path);
+            bytes = BoundedFile.Read(path, LargestFile, size =>
+                new TokenizerException(TokenizerError.Limit, "", path, $"the file has {size} bytes; at most {LargestFile} are read."));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -53,10 +50,10 @@ internal sealed class TokenizerFile
                 $"expected a readable tokenizer.json: {e.Message} Give the folder of a Hugging Face checkpoint.", e);
         }
 
-        return Parse(bytes);
+        return Parse(bytes, cancellationToken);
     }
 
-    public static TokenizerFile Parse(byte[] bytes)
+    public static TokenizerFile Parse(byte[] bytes, CancellationToken cancellationToken)
     {
         if (!Utf8.IsValid(bytes))
         {
@@ -65,7 +62,7 @@ internal sealed class TokenizerFile
 
         try
         {
-            var file = new TokenizerFile(bytes);
+            var file = new TokenizerFile(bytes, cancellationToken);
             file.Read();
             return file;
         }
@@ -161,6 +158,11 @@ internal sealed class TokenizerFile
             if (content.Length == 0)
             {
                 continue;
+            }
+
+            if (content.Length > LongestAdded)
+            {
+                throw new TokenizerException(TokenizerError.Limit, item.Path, Encoding.UTF8.GetString(content), $"an added token has at most {LongestAdded} bytes.");
             }
 
             int id = item["id"].Integer(0, TokenTable.IdLimit - 1);

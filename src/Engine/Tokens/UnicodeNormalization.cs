@@ -133,11 +133,12 @@ internal sealed class UnicodeNormalization
         {
             int code = CharClasses.CodeAt(text, i, out int length);
             i += length;
+            output.Cancellation.ThrowIfCancellationRequested();
             Decompose(code, compat, ref codes, ref order, ref count);
         }
 
-        Reorder(codes, order, count);
-        count = Compose(codes, order, count);
+        Reorder(codes, order, count, output.Cancellation);
+        count = Compose(codes, order, count, output.Cancellation);
         Span<byte> bytes = stackalloc byte[4];
         for (int i = 0; i < count; i++)
         {
@@ -181,10 +182,11 @@ internal sealed class UnicodeNormalization
     private byte ClassOf(int code) => code >= 0x300 && classes.TryGetValue(code, out byte value) ? value : (byte)0;
 
     // Stable sort of every run of non-starters by combining class.
-    private static void Reorder(int[] codes, byte[] order, int count)
+    private static void Reorder(int[] codes, byte[] order, int count, CancellationToken cancellationToken)
     {
         for (int i = 0; i < count;)
         {
+            cancellationToken.ThrowIfCancellationRequested();
             int end = i;
             bool sorted = true;
             while (end < count && order[end] != 0)
@@ -213,13 +215,14 @@ internal sealed class UnicodeNormalization
     }
 
     // A mark composes with the last starter unless a mark between them has a class that is not lower (blocks it).
-    private int Compose(int[] codes, byte[] order, int count)
+    private int Compose(int[] codes, byte[] order, int count, CancellationToken cancellationToken)
     {
         int starter = -1;
         int last = 0; // class of the previous kept code after the starter; 0 if none
         int kept = 0;
         for (int i = 0; i < count; i++)
         {
+            cancellationToken.ThrowIfCancellationRequested();
             int code = codes[i];
             byte value = order[i];
             bool adjacent = starter >= 0 && kept == starter + 1;

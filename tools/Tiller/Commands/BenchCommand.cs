@@ -70,8 +70,10 @@ internal sealed class BenchCommand : TillerCommand
     private readonly Option<int> _context = OptionKinds.Number(
         "--context", "Tokens before the one that is decoded, or of the prompt; 0 for 512 when prefilling and 128 otherwise.", 0, n => n >= 0, "a whole number, 0 or more");
 
-    private readonly Option<int> _threads = OptionKinds.Number("--threads", "Threads; 0 for one per processor.", 0, n => n is >= 0 and <= 1024, "a whole number, 0 to 1024");
+    private readonly Option<int> _threads = DeviceArguments.Threads();
     private readonly Option<double> _seconds = OptionKinds.Number("--seconds", "Time for each row.", 3.0, s => s is > 0 and <= 3600, "above 0 and at most 3600");
+    private readonly Option<double> _minutes = OptionKinds.Number("--minutes", "Length of a stress run.", 5.0, m => m is > 0 and <= 1440, "above 0 and at most 1440");
+    private readonly Option<int> _sessions = OptionKinds.Number("--sessions", "Sessions of a stress run that decode at once.", 64, n => n is > 0 and <= 4096, "a whole number, 1 to 4096");
     private readonly Option<bool> _plan = new("--plan")
     {
         Description = "With fit: tell memory, FLOPs and time of dense, factored and reduced fits of the shape from 100 prompts of --context tokens, and measure nothing.",
@@ -88,6 +90,8 @@ internal sealed class BenchCommand : TillerCommand
         Add(_context);
         Add(_threads);
         Add(_seconds);
+        Add(_minutes);
+        Add(_sessions);
         Add(_plan);
         Add(_markdown);
         Validators.Add(result =>
@@ -111,6 +115,8 @@ internal sealed class BenchCommand : TillerCommand
                 Context = parse.GetValue(_context) is > 0 and int context ? context : null,
                 Threads = parse.GetValue(_threads),
                 Seconds = parse.GetValue(_seconds),
+                Minutes = parse.GetValue(_minutes),
+                Sessions = parse.GetValue(_sessions),
                 DemoFolder = DemoRun.ModelFolder,
                 Plan = parse.GetValue(_plan),
                 Json = parse.GetValue(Json),
@@ -125,6 +131,8 @@ internal sealed class BenchCommand : TillerCommand
           tiller bench decode --shape llama-3.2-1b
           # every stage alone, for machines
           tiller bench kernels --shape 16,2048,8192,32,8,64,128256 --json
+          # 64 sessions at once, cancelled at random: does each still give what it gives alone?
+          tiller bench stress --minutes 5 --sessions 64
           # a table for a results file
           tiller bench fit --markdown
           # would a fit of this shape fit into this machine?

@@ -8,8 +8,9 @@ namespace Tiller.Tool.Commands;
 /// <param name="Task">What is steered.</param>
 /// <param name="Lambda">Strength; null for the task's own.</param>
 /// <param name="Layers">Blocks that are steered; null for the task's own.</param>
+/// <param name="Device">What runs the model.</param>
 /// <param name="Json">For machines.</param>
-internal sealed record DemoRequest(DemoTask Task, double? Lambda, LayerRange? Layers, bool Json);
+internal sealed record DemoRequest(DemoTask Task, double? Lambda, LayerRange? Layers, DeviceRequest Device, bool Json);
 
 /// <summary><c>tiller demo</c>: fit and steer the model that comes with tiller.</summary>
 internal sealed class DemoCommand : TillerCommand
@@ -20,14 +21,17 @@ internal sealed class DemoCommand : TillerCommand
     private readonly Option<double?> _lambda = OptionKinds.Lambda("How far to steer [default: the task's own]");
     private readonly Option<LayerRange?> _layers = OptionKinds.Layers("--layers", "Fit and steer these blocks only, counted from 0 [default: the task's own]");
 
+    private readonly DeviceArguments _device = new();
+
     public DemoCommand(Func<DemoRequest, CancellationToken, Task<int>> run)
         : base("demo", "Fit a controller on the small model that comes with tiller, and show plain and steered text with exact scores.")
     {
         Add(_task);
         Add(_lambda);
         Add(_layers);
+        _device.AddTo(this);
         SetAction((parse, cancellationToken) => run(
-            new DemoRequest(parse.GetValue(_task), parse.GetValue(_lambda), parse.GetValue(_layers), parse.GetValue(Json)), cancellationToken));
+            new DemoRequest(parse.GetValue(_task), parse.GetValue(_lambda), parse.GetValue(_layers), _device.Read(parse), parse.GetValue(Json)), cancellationToken));
     }
 
     public override string Examples =>

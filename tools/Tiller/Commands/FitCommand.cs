@@ -8,6 +8,8 @@ internal sealed record FitRequest
 {
     public required string Model { get; init; }
 
+    public required DeviceRequest Device { get; init; }
+
     public required string Positive { get; init; }
 
     public required string Negative { get; init; }
@@ -46,6 +48,7 @@ internal sealed class FitCommand : TillerCommand
     private const string CostRange = "0 to 1e12";
 
     private readonly Option<string> _model = OptionKinds.Model();
+    private readonly DeviceArguments _device = new();
     private readonly Option<string> _positive = OptionKinds.RequiredPath("--positive", "Prompts that show the feature, one a line (text or JSONL).", "FILE");
     private readonly Option<string> _negative = OptionKinds.RequiredPath("--negative", "Prompts that lack it, otherwise alike.", "FILE");
     private readonly Option<string?> _out = new("--out") { Description = "Controller file to write; replaced whole or not at all. (REQUIRED without --plan)", HelpName = "FILE" };
@@ -98,6 +101,7 @@ internal sealed class FitCommand : TillerCommand
             Add(option);
         }
 
+        _device.AddTo(this);
         Validators.Add(result =>
         {
             bool others = result.GetResult(_model) is not null && result.GetResult(_positive) is not null && result.GetResult(_negative) is not null;
@@ -127,6 +131,7 @@ internal sealed class FitCommand : TillerCommand
     private FitRequest Read(ParseResult parse) => new()
     {
         Model = parse.GetRequiredValue(_model),
+        Device = _device.Read(parse),
         Positive = parse.GetRequiredValue(_positive),
         Negative = parse.GetRequiredValue(_negative),
         Out = parse.GetValue(_out),

@@ -3,12 +3,13 @@ using System.CommandLine;
 namespace Tiller.Tool.Commands;
 
 /// <summary>What <c>tiller generate</c> was asked for.</summary>
-internal sealed record GenerateRequest(string Model, PromptRequest Prompt, DecodingRequest Decoding, bool Json);
+internal sealed record GenerateRequest(string Model, DeviceRequest Device, PromptRequest Prompt, DecodingRequest Decoding, bool Json);
 
 /// <summary><c>tiller generate</c>: the plain model.</summary>
 internal sealed class GenerateCommand : TillerCommand
 {
     private readonly Option<string> _model = OptionKinds.Model();
+    private readonly DeviceArguments _device = new();
     private readonly PromptArguments _prompt = new();
     private readonly DecodingArguments _decoding = new();
 
@@ -17,6 +18,7 @@ internal sealed class GenerateCommand : TillerCommand
     {
         _prompt.AddTo(this);
         Add(_model);
+        _device.AddTo(this);
         _decoding.AddTo(this);
         SetAction((parse, cancellationToken) => run(Read(parse), cancellationToken));
     }
@@ -31,5 +33,6 @@ internal sealed class GenerateCommand : TillerCommand
           tiller generate --model DIR --file prompt.txt --stop $'\n\n' --max-tokens 400
         """;
 
-    private GenerateRequest Read(ParseResult parse) => new(parse.GetRequiredValue(_model), _prompt.Read(parse), _decoding.Read(parse), parse.GetValue(Json));
+    private GenerateRequest Read(ParseResult parse) =>
+        new(parse.GetRequiredValue(_model), _device.Read(parse), _prompt.Read(parse), _decoding.Read(parse), parse.GetValue(Json));
 }

@@ -80,8 +80,8 @@ internal static class OptionKinds
         },
     };
 
-    /// <summary>Largest |λ|.</summary>
-    public const float MaxLambda = 1e6f;
+    /// <summary>What λ must be: a strength too large for the model's state is found when that overflows, and is a numerical failure.</summary>
+    public const string LambdaRange = "a number that fits in float32";
 
     /// <summary>A strength; null if not given.</summary>
     public static Option<double?> Lambda(string description) => new("--lambda")
@@ -91,12 +91,12 @@ internal static class OptionKinds
         CustomParser = result =>
         {
             string text = result.Tokens[^1].Value;
-            if (double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out double value) && Math.Abs(value) <= MaxLambda)
+            if (double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out double value) && float.IsFinite((float)value))
             {
                 return value;
             }
 
-            result.AddError($"--lambda must be between -{MaxLambda} and {MaxLambda}, got '{text}'.");
+            result.AddError($"--lambda must be {LambdaRange}, got '{text}'.");
             return null;
         },
     };

@@ -11,6 +11,8 @@ internal sealed record SteerRequest
 {
     public required string Model { get; init; }
 
+    public required DeviceRequest Device { get; init; }
+
     /// <summary>At least one; their inputs add up.</summary>
     public required IReadOnlyList<Controlled> Controllers { get; init; }
 
@@ -36,6 +38,7 @@ internal sealed record SteerRequest
 internal sealed class SteerCommand : TillerCommand
 {
     private readonly Option<string> _model = OptionKinds.Model();
+    private readonly DeviceArguments _device = new();
 
     private readonly Option<string[]> _controllers = new("--controller")
     {
@@ -71,6 +74,7 @@ internal sealed class SteerCommand : TillerCommand
             Add(option);
         }
 
+        _device.AddTo(this);
         _decoding.AddTo(this);
         SetAction((parse, cancellationToken) => run(Read(parse), cancellationToken));
     }
@@ -90,6 +94,7 @@ internal sealed class SteerCommand : TillerCommand
     private SteerRequest Read(ParseResult parse) => new()
     {
         Model = parse.GetRequiredValue(_model),
+        Device = _device.Read(parse),
         Controllers = Pair(parse.GetRequiredValue(_controllers), parse.GetValue(_lambdas) ?? []),
         Prompt = _prompt.Read(parse),
         Decoding = _decoding.Read(parse),
@@ -109,9 +114,9 @@ internal sealed class SteerCommand : TillerCommand
 
         foreach (float lambda in lambdas)
         {
-            if (!(MathF.Abs(lambda) <= OptionKinds.MaxLambda))
+            if (!float.IsFinite(lambda))
             {
-                throw new UsageException($"--lambda must be between -{OptionKinds.MaxLambda} and {OptionKinds.MaxLambda}, got {lambda}.");
+                throw new UsageException($"--lambda must be {OptionKinds.LambdaRange}, got {lambda}.");
             }
         }
 

@@ -3,7 +3,7 @@ using System.CommandLine;
 namespace Tiller.Tool.Commands;
 
 /// <summary>What <c>tiller verify</c> was asked for.</summary>
-internal sealed record VerifyRequest(IReadOnlyList<string> Folders, bool Json);
+internal sealed record VerifyRequest(IReadOnlyList<string> Folders, DeviceRequest Device, bool Json);
 
 /// <summary><c>tiller verify</c>: the engine against golden values.</summary>
 internal sealed class VerifyCommand : TillerCommand
@@ -15,11 +15,14 @@ internal sealed class VerifyCommand : TillerCommand
         Arity = ArgumentArity.OneOrMore,
     };
 
+    private readonly DeviceArguments _device = new();
+
     public VerifyCommand(Func<VerifyRequest, CancellationToken, Task<int>> run)
         : base("verify", "Check the engine against golden values: count, worst error, bound, pass or fail for each kind. Exit code 1 if any fails.")
     {
         Add(_folders);
-        SetAction((parse, cancellationToken) => run(new VerifyRequest(parse.GetRequiredValue(_folders), parse.GetValue(Json)), cancellationToken));
+        _device.AddTo(this);
+        SetAction((parse, cancellationToken) => run(new VerifyRequest(parse.GetRequiredValue(_folders), _device.Read(parse), parse.GetValue(Json)), cancellationToken));
     }
 
     public override string Examples =>

@@ -9,7 +9,7 @@ internal static class CheckpointOutput
 {
     public static void WriteText(Terminal terminal, CheckpointInspection inspection)
     {
-        var (folder, c, tokenizer, chat, noChat) = inspection;
+        var (folder, c, tokenizer, chat, noChat, nonFinite) = inspection;
         Row("folder", folder.Path);
         Row("family", c.Family);
         Row("shape", $"L {c.L} layers, D {c.D} wide, H {c.H} heads, G {c.G} key/value heads, E {c.E} head size, F {c.F} feed-forward, V {c.V} vocabulary");
@@ -33,12 +33,22 @@ internal static class CheckpointOutput
                 $"{VisibleText.Of(kind.Key.Name),-52} {kind.Key.Type.SpecName(),-6}{kind.Key.ShapeText,-18}{kind.Count(),6}{Size(kind.Sum(t => t.SizeInBytes)),12}");
         }
 
+        if (nonFinite is not null)
+        {
+            terminal.Output.WriteLine();
+            Row("values", nonFinite.Sum() == 0 ? $"all {Parameters(folder):N0} are finite" : $"{nonFinite.Sum():N0} of {Parameters(folder):N0} are NaN or infinite:");
+            foreach (var (tensor, count) in folder.Tensors.Zip(nonFinite).Where(pair => pair.Second > 0))
+            {
+                Row("", $"{count:N0} of {tensor.ElementCount:N0} in {tensor.Name}");
+            }
+        }
+
         void Row(string name, string value) => terminal.Output.WriteLine($"{name,-12}{VisibleText.Of(value)}");
     }
 
     public static void WriteJson(Terminal terminal, CheckpointInspection inspection) => Json.Write(terminal.Output, json =>
     {
-        var (folder, c, tokenizer, chat, noChat) = inspection;
+        var (folder, c, tokenizer, chat, noChat, nonFinite) = inspection;
         json.WriteStartObject();
         json.WriteString("kind", "checkpoint");
         json.WriteString("folder", folder.Path);
@@ -63,15 +73,16 @@ internal static class CheckpointOutput
         }
 
         json.WriteEndArray();
-        WriteTensors(json, folder);
+        WriteTensors(json, folder, nonFinite);
         json.WriteEndObject();
     });
 
-    private static void WriteTensors(Utf8JsonWriter json, CheckpointFolder folder)
+    private static void WriteTensors(Utf8JsonWriter json, CheckpointFolder folder, IReadOnlyList<long>? nonFinite)
     {
         json.WriteStartArray("tensors");
-        foreach (var tensor in folder.Tensors)
+        for (int i = 0; i < folder.Tensors.Count; i++)
         {
+            var tensor = folder.Tensors[i];
             json.WriteStartObject();
             json.WriteString("name", tensor.Name);
             json.WriteString("type", tensor.Type.SpecName());
@@ -83,6 +94,11 @@ internal static class CheckpointOutput
 
             json.WriteEndArray();
             json.WriteNumber("sizeInBytes", tensor.SizeInBytes);
+            if (nonFinite is not null)
+            {
+                json.WriteNumber("nonFinite", nonFinite[i]);
+            }
+
             json.WriteEndObject();
         }
 

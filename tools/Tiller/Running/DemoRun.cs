@@ -22,7 +22,7 @@ internal static class DemoRun
     {
         var setting = DemoSetting.Of(request.Task);
         var report = Measure(
-            terminal, request.Task, new DemoSetting(request.Lambda ?? setting.Lambda, request.Layers ?? setting.Layers), cancellationToken);
+            terminal, request, new DemoSetting(request.Lambda ?? setting.Lambda, request.Layers ?? setting.Layers), cancellationToken);
         if (request.Json)
         {
             DemoOutput.WriteJson(terminal, report);
@@ -35,15 +35,16 @@ internal static class DemoRun
         return ExitCode.Ok;
     }
 
-    private static DemoReport Measure(Terminal terminal, DemoTask task, DemoSetting setting, CancellationToken cancellationToken)
+    private static DemoReport Measure(Terminal terminal, DemoRequest request, DemoSetting setting, CancellationToken cancellationToken)
     {
+        var task = request.Task;
         string File(string kind) => Path.Combine(ModelFolder, "contrast", $"{task.ToString().ToLowerInvariant()}.{kind}.txt");
         var contrast = ContrastSet.Read(File("positive"), File("negative"));
         var prompts = PromptFile.Read(File("prompts"), cancellationToken);
-        var controller = Fit(terminal, contrast, setting.Layers, cancellationToken);
+        var controller = Fit(terminal, contrast, setting.Layers, request.Device, cancellationToken);
 
         // Many short texts at once: a step of so small a model is not worth sharing between threads, whole texts are.
-        using var model = LanguageModel.Load(ModelFolder, new LoadOptions { Threads = 1 }, cancellationToken);
+        using var model = LanguageModel.Load(ModelFolder, request.Device.ToLoadOptions() with { Threads = 1 }, cancellationToken);
         var law = controller.ToLaw(setting.Lambda);
         return StageBars.Run(terminal, progress =>
         {
@@ -61,9 +62,9 @@ internal static class DemoRun
         });
     }
 
-    private static Controller Fit(Terminal terminal, ContrastSet contrast, LayerRange? layers, CancellationToken cancellationToken)
+    private static Controller Fit(Terminal terminal, ContrastSet contrast, LayerRange? layers, DeviceRequest device, CancellationToken cancellationToken)
     {
-        using var model = LanguageModel.Load(ModelFolder, options: null, cancellationToken);
+        using var model = LanguageModel.Load(ModelFolder, device.ToLoadOptions(), cancellationToken);
         if (layers is { } range && range.Last >= model.Config.L)
         {
             throw new UsageException($"--layers must be within 0-{model.Config.L - 1}, the blocks of the demo model, got {range}.");
@@ -104,7 +105,7 @@ internal static class DemoRun
 
     private static Completion Complete(LanguageModel model, string prompt, FeedbackLaw? law, ulong seed, CancellationToken cancellationToken)
     {
-        int[] ids = model.Tokenizer.Encode(prompt);
+        int[] ids = model.Tokenizer.Encode(prompt, cancellationToken: cancellationToken);
         var options = new GenerationOptions
         {
             MaxNewTokens = NewTokens,

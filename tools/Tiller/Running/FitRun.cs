@@ -21,7 +21,7 @@ internal static class FitRun
         Runs.CheckWritable("--out", request.Out);
         var contrast = ContrastSet.Read(request.Positive, request.Negative);
         var calibration = request.Calibration is null ? null : PromptFile.Read(request.Calibration, cancellationToken);
-        using var model = Runs.Load(terminal, request.Model, cancellationToken);
+        using var model = Runs.Load(terminal, request.Model, request.Device, cancellationToken);
         var result = Fit(terminal, model, contrast, Options(request, model.Config, calibration), cancellationToken);
         cancellationToken.ThrowIfCancellationRequested();
         result.Controller.Save(request.Out);

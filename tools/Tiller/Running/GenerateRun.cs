@@ -12,9 +12,9 @@ internal static class GenerateRun
     public static async Task<int> Run(Terminal terminal, GenerateRequest request, CancellationToken cancellationToken)
     {
         string prompt = await ReadPrompt(terminal, request.Prompt, cancellationToken);
-        using var model = Runs.Load(terminal, request.Model, cancellationToken);
+        using var model = Runs.Load(terminal, request.Model, request.Device, cancellationToken);
         var options = Options(model, request.Prompt, request.Decoding);
-        var plain = Decode(terminal, model, Tokenize(model, request.Prompt, prompt), options, request.Json, cancellationToken);
+        var plain = Decode(terminal, model, Tokenize(model, request.Prompt, prompt, cancellationToken), options, request.Json, cancellationToken);
         if (request.Json)
         {
             DecodedOutput.WriteJson(terminal, model.Name, [("plain", plain)], []);
@@ -29,11 +29,11 @@ internal static class GenerateRun
 
     /// <summary>Ids of the prompt, by the tokenizer's template or the checkpoint's chat format.</summary>
     /// <exception cref="UsageException">The prompt is empty and the template adds nothing.</exception>
-    public static int[] Tokenize(LanguageModel model, PromptRequest request, string prompt)
+    public static int[] Tokenize(LanguageModel model, PromptRequest request, string prompt, CancellationToken cancellationToken)
     {
         int[] ids = request.Chat
-            ? model.Chat.Encode([.. request.System is null ? [] : new[] { new ChatMessage("system", request.System) }, new ChatMessage("user", prompt)])
-            : model.Tokenizer.Encode(prompt);
+            ? model.Chat.Encode([.. request.System is null ? [] : new[] { new ChatMessage("system", request.System) }, new ChatMessage("user", prompt)], cancellationToken: cancellationToken)
+            : model.Tokenizer.Encode(prompt, cancellationToken: cancellationToken);
         return ids.Length > 0 ? ids : throw new UsageException("The prompt has no token, and this tokenizer adds none: give it some text.");
     }
 

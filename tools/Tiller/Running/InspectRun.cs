@@ -6,23 +6,30 @@ using Tiller.Tool.Output;
 
 namespace Tiller.Tool.Running;
 
-/// <summary>What a checkpoint holds, read without its weights.</summary>
+/// <summary>What a checkpoint holds.</summary>
 /// <param name="Folder">Tensors and files; owned by the caller.</param>
 /// <param name="Config">Shape and family.</param>
 /// <param name="Tokenizer">Text to ids.</param>
 /// <param name="Chat">Name of the chat format, or null.</param>
 /// <param name="NoChat">Why there is no chat format, or null.</param>
-internal sealed record CheckpointInspection(CheckpointFolder Folder, ModelConfig Config, Tokenizer Tokenizer, string? Chat, string? NoChat);
+/// <param name="NonFinite">How many values of each tensor are NaN or infinite; null if the weights were not read.</param>
+internal sealed record CheckpointInspection(
+    CheckpointFolder Folder, ModelConfig Config, Tokenizer Tokenizer, string? Chat, string? NoChat, IReadOnlyList<long>? NonFinite);
 
 /// <summary><c>tiller inspect</c>.</summary>
 internal static class InspectRun
 {
-    public static int Run(Terminal terminal, InspectRequest request)
+    public static int Run(Terminal terminal, InspectRequest request, CancellationToken cancellationToken)
     {
         if (Directory.Exists(request.Path))
         {
             using var folder = CheckpointFolder.Open(request.Path);
-            var inspection = Inspect(folder, request.Path);
+            var inspection = Inspect(folder, request.Path, cancellationToken);
+            if (request.Check)
+            {
+                inspection = inspection with { NonFinite = [.. folder.Tensors.Select(t => NonFiniteValues.Count(folder, t, cancellationToken))] };
+            }
+
             if (request.Json)
             {
                 CheckpointOutput.WriteJson(terminal, inspection);
@@ -32,7 +39,12 @@ internal static class InspectRun
                 CheckpointOutput.WriteText(terminal, inspection);
             }
 
-            return ExitCode.Ok;
+            return inspection.NonFinite?.Sum() > 0 ? ExitCode.BadInput : ExitCode.Ok;
+        }
+
+        if (request.Check)
+        {
+            throw new UsageException("--check looks at the weights of a checkpoint: name its folder.");
         }
 
         if (!File.Exists(request.Path))
@@ -53,18 +65,18 @@ internal static class InspectRun
         return ExitCode.Ok;
     }
 
-    private static CheckpointInspection Inspect(CheckpointFolder folder, string directory)
+    private static CheckpointInspection Inspect(CheckpointFolder folder, string directory, CancellationToken cancellationToken)
     {
         var config = ModelConfigReader.Read(directory);
-        var tokenizer = Tokenizer.Load(directory);
+        var tokenizer = Tokenizer.Load(directory, cancellationToken);
         tokenizer.CheckEmbedding(config.V);
         try
         {
-            return new CheckpointInspection(folder, config, tokenizer, ChatFormat.Load(directory, tokenizer).Name, null);
+            return new CheckpointInspection(folder, config, tokenizer, ChatFormat.Load(directory, tokenizer).Name, null, null);
         }
         catch (ChatException e)
         {
-            return new CheckpointInspection(folder, config, tokenizer, null, e.Message);
+            return new CheckpointInspection(folder, config, tokenizer, null, e.Message, null);
         }
     }
 }

@@ -15,13 +15,14 @@ internal static class Runs
         new FitCommand((request, token) => Task.FromResult(FitRun.Run(terminal, request, token))),
         new SteerCommand((request, token) => SteerRun.Run(terminal, request, token)),
         new GenerateCommand((request, token) => GenerateRun.Run(terminal, request, token)),
-        new InspectCommand((request, _) => Task.FromResult(InspectRun.Run(terminal, request))),
+        new InspectCommand((request, token) => Task.FromResult(InspectRun.Run(terminal, request, token))),
         new VerifyCommand((request, token) => Task.FromResult(VerifyRun.Run(terminal, request, token))),
         new BenchCommand((request, token) => Task.FromResult(BenchRun.Run(terminal, request, token))),
+        new DevicesCommand((request, _) => Task.FromResult(DevicesRun.Run(terminal, request))),
     ];
 
     /// <summary>Loads a model with a bar for its bytes, and tells its oddities.</summary>
-    public static LanguageModel Load(Terminal terminal, string directory, CancellationToken cancellationToken)
+    public static LanguageModel Load(Terminal terminal, string directory, DeviceRequest device, CancellationToken cancellationToken)
     {
         long total;
         using (var folder = CheckpointFolder.Open(directory))
@@ -30,7 +31,7 @@ internal static class Runs
         }
 
         var model = StageBars.Run(terminal, progress => LanguageModel.Load(
-            directory, new LoadOptions { Progress = new Relay<long>(done => progress.Report(new StageProgress("weights", done, total))) }, cancellationToken));
+            directory, device.ToLoadOptions() with { Progress = new Relay<long>(done => progress.Report(new StageProgress("weights", done, total))) }, cancellationToken));
         foreach (string warning in model.Warnings.Concat(model.Tokenizer.Warnings))
         {
             terminal.Error.WriteLine($"tiller: warning: {VisibleText.Of(warning)}");

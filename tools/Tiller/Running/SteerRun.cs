@@ -18,8 +18,8 @@ internal static class SteerRun
 
         var law = Law(request);
         string prompt = await GenerateRun.ReadPrompt(terminal, request.Prompt, cancellationToken);
-        using var model = Runs.Load(terminal, request.Model, cancellationToken);
-        int[] ids = GenerateRun.Tokenize(model, request.Prompt, prompt);
+        using var model = Runs.Load(terminal, request.Model, request.Device, cancellationToken);
+        int[] ids = GenerateRun.Tokenize(model, request.Prompt, prompt, cancellationToken);
         var options = GenerateRun.Options(model, request.Prompt, request.Decoding);
         var texts = new List<(string, DecodedText)>();
         if (request.Compare)

@@ -1,4 +1,3 @@
-using Tiller.Model;
 using Tiller.Tool.Commands;
 using Tiller.Tool.Output;
 using Tiller.Tool.Verify;
@@ -14,7 +13,7 @@ internal static class VerifyRun
         foreach (string folder in request.Folders)
         {
             int before = all.Count;
-            foreach (var row in Verification.Run(folder, new LoadOptions(), cancellationToken))
+            foreach (var row in Verification.Run(folder, request.Device.ToLoadOptions(), cancellationToken))
             {
                 if (!request.Json)
                 {

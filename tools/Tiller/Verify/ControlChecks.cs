@@ -30,7 +30,7 @@ internal static class ControlChecks
 
         var sides = s_sides.ToDictionary(
             name => name,
-            name => PromptState.Collect(model, FeatureMeasurement.Tokenize(model, Texts(golden, name)), keepCaches: false, done: null, cancellationToken),
+            name => PromptState.Collect(model, FeatureMeasurement.Tokenize(model, Texts(golden, name), cancellationToken), keepCaches: false, done: null, cancellationToken),
             StringComparer.Ordinal);
         var feature = FeatureMeasurement.FromStates(sides["positive"], sides["negative"]);
         var alternative = FeatureMeasurement.FromStates(sides["alternative"], sides["negative"]);
@@ -49,7 +49,7 @@ internal static class ControlChecks
             }
         }
 
-        IReadOnlyList<int[]> calibration = FeatureMeasurement.Tokenize(model, Texts(golden, "calibration"));
+        IReadOnlyList<int[]> calibration = FeatureMeasurement.Tokenize(model, Texts(golden, "calibration"), cancellationToken);
         if ((folder.Tensor("A_exact") ?? folder.Tensor("A")) is { } meanJacobian)
         {
             yield return new VerificationRow(folder.Path, "mean jacobian", c.L, WorstJacobian(model, calibration, meanJacobian, cancellationToken), 1e-4);

@@ -27,7 +27,7 @@ internal static class Verification
         using var folder = new GoldenFolder(path);
         if (folder.Tokens is { } tokens)
         {
-            var tokenizer = Tokenizer.Load(folder.Checkpoint);
+            var tokenizer = Tokenizer.Load(folder.Checkpoint, cancellationToken);
             foreach (var row in Guard(folder, "tokens.json", TokenChecks.Run(folder, tokens, tokenizer)))
             {
                 yield return row;

@@ -1,0 +1,222 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using Tiller.Interop;
+using Tiller.Kernels;
+
+namespace Tiller.Tensors;
+
+/// <summary>
+/// The rows of a batch on the device: a <see cref="DeviceRow"/> for each value row, then the owner of each tangent row; scratch of the
+/// stages; and the steps recorded on these buffers. Belongs to one <see cref="Activations"/>.
+/// </summary>
+internal sealed class CudaRows : IDisposable
+{
+    private readonly CudaOps _ops;
+    private readonly List<CudaRecording> _recordings = [];
+    private byte[] _table = [];
+    private DeviceBuffer? _onDevice;
+    private DeviceBuffer? _scratch;
+    private DeviceBuffer? _inputs;
+
+    public CudaRows(CudaOps ops) => _ops = ops;
+
+    /// <summary><see cref="DeviceRow"/> // (Values).</summary>
+    public nint Rows => _onDevice!.Address;
+
+    /// <summary>Value row of each tangent row // (Tangents), int.</summary>
+    public nint Owners => _onDevice!.Address + (Values * Unsafe.SizeOf<DeviceRow>());
+
+    /// <summary>Value rows.</summary>
+    public int Values { get; private set; }
+
+    /// <summary>Tangent rows.</summary>
+    public int Tangents { get; private set; }
+
+    /// <summary>Tangents of the value row that has most of them.</summary>
+    public int MostTangents { get; private set; }
+
+    /// <summary>No sequence of the batch is longer; a power of two, so that a recorded step still fits when it comes again.</summary>
+    public int Longest { get; private set; }
+
+    /// <summary>Whether the rows are consecutive tokens of one sequence.</summary>
+    public bool OneSequence { get; private set; }
+
+    /// <summary>Whether the rows are few enough for the fused kernels of decoding.</summary>
+    public bool IsFew => Values + Tangents <= LinearKernels.FewRows;
+
+    /// <summary>u_k of steered rows on their way from stage 4 to stage 5 // (rows, D); 0 where stage 5 forms them.</summary>
+    public nint Inputs => IsFew && _inputs is not null ? _inputs.Address : 0;
+
+    /// <summary>Scratch of a stage.</summary>
+    public nint Scratch => _scratch!.Address;
+
+    /// <summary>Puts a batch on the device.</summary>
+    public void Place(RowBatch rows)
+    {
+        const int Shortest = 32;
+        (Values, Tangents, MostTangents) = (rows.Values, rows.Tangents, 0);
+        int rowsInBytes = Values * Unsafe.SizeOf<DeviceRow>();
+        int sizeInBytes = rowsInBytes + (Tangents * sizeof(int));
+        if (_table.Length < sizeInBytes)
+        {
+            _table = new byte[Math.Max(sizeInBytes, 2 * _table.Length)];
+        }
+
+        var table = MemoryMarshal.Cast<byte, DeviceRow>(_table.AsSpan(0, rowsInBytes));
+        var owners = MemoryMarshal.Cast<byte, int>(_table.AsSpan(rowsInBytes, Tangents * sizeof(int)));
+        int longest = Shortest;
+        OneSequence = true;
+        for (int i = 0; i < Values; i++)
+        {
+            ref readonly var row = ref rows[i];
+            var (begin, end) = (rows.TangentGroups.Begin(i), rows.TangentGroups.End(i));
+            table[i] = new DeviceRow
+            {
+                Id = row.Id,
+                Position = row.Position,
+                Capacity = row.Cache.Capacity,
+                Slot = row.Slot,
+                FirstTangent = begin,
+                EndTangent = end,
+                Cache = row.Cache.Keys(0, 0).Address,
+                Steering = row.Steering is CudaSteering steering ? steering.Enter(row.Slot, end) : 0,
+            };
+            owners[begin..end].Fill(i);
+            MostTangents = Math.Max(MostTangents, end - begin);
+            longest = Math.Max(longest, row.Position + 1);
+            OneSequence &= i == 0 || (ReferenceEquals(rows[i - 1].Cache, row.Cache) && rows[i - 1].Position + 1 == row.Position);
+        }
+
+        Longest = (int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)longest);
+        if (_onDevice is null || _onDevice.SizeInBytes < sizeInBytes)
+        {
+            Forget();
+            _onDevice?.Dispose();
+            _onDevice = null;
+            _onDevice = _ops.Allocate(_table.Length);
+        }
+
+        _ops.Upload(_table.AsSpan(0, sizeInBytes), _onDevice.Address);
+    }
+
+    /// <summary>The rows as the fused kernels take them.</summary>
+    public DecodeRows Few(RowBatch rows) => new(Rows, Owners, Values, Tangents, rows.AnySteered);
+
+    /// <summary>Makes room for <see cref="Inputs"/>, once: it is as large for any few rows.</summary>
+    public void ReserveInputs(int width) => _inputs ??= _ops.Allocate(4L * LinearKernels.FewRows * width);
+
+    /// <summary>Makes room for a stage's scratch; recorded steps are forgotten when it has to grow.</summary>
+    public void ReserveScratch(long sizeInBytes)
+    {
+        if (_scratch is null || _scratch.SizeInBytes < sizeInBytes)
+        {
+            Forget();
+            _scratch?.Dispose();
+            _scratch = null;
+            _scratch = _ops.Allocate(Math.Max(sizeInBytes, 64));
+        }
+    }
+
+    /// <summary>The step recorded under a key, or null.</summary>
+    public CudaGraphExec? Find(in CudaStepKey key)
+    {
+        foreach (var recording in _recordings)
+        {
+            if (recording.Key == key)
+            {
+                return recording.Graph;
+            }
+        }
+
+        return null;
+    }
+
+    /// <summary>Keeps a recorded step, at the expense of the oldest where there are many.</summary>
+    public void Keep(in CudaStepKey key, CudaGraphExec graph)
+    {
+        const int Most = 16;
+        if (_recordings.Count == Most)
+        {
+            _recordings[0].Graph.Dispose();
+            _recordings.RemoveAt(0);
+        }
+
+        _recordings.Add(new CudaRecording(key, graph));
+    }
+
+    public void Dispose()
+    {
+        Forget();
+        _onDevice?.Dispose();
+        _scratch?.Dispose();
+        _inputs?.Dispose();
+    }
+
+    private void Forget()
+    {
+        foreach (var recording in _recordings)
+        {
+            recording.Graph.Dispose();
+        }
+
+        _recordings.Clear();
+    }
+
+    private sealed record CudaRecording(CudaStepKey Key, CudaGraphExec Graph);
+}
+
+/// <summary>What must agree for a recorded step to be run again; all else is in tables on the device.</summary>
+/// <param name="X">Where the step starts.</param>
+/// <param name="Logits">Where its logits go.</param>
+/// <param name="Values">Value rows.</param>
+/// <param name="Tangents">Tangent rows.</param>
+/// <param name="MostTangents">Tangents of the value row that has most of them.</param>
+/// <param name="Longest">Bound on the sequences' lengths.</param>
+/// <param name="Steered">Whether any row is steered.</param>
+/// <param name="OneSequence">Whether the rows are consecutive tokens of one sequence.</param>
+internal readonly record struct CudaStepKey(nint X, nint Logits, int Values, int Tangents, int MostTangents, int Longest, bool Steered, bool OneSequence);
+
+/// <summary>Groups of cotangent rows on the device: where each value row's begin, and the owner of each row. Belongs to one <see cref="Cotangents"/>.</summary>
+internal sealed class CudaGroups : IDisposable
+{
+    private readonly CudaOps _ops;
+    private int[] _table = [];
+    private DeviceBuffer? _onDevice;
+
+    public CudaGroups(CudaOps ops) => _ops = ops;
+
+    /// <summary>First row of each group, and the count of all // (groups + 1), int.</summary>
+    public nint Begin => _onDevice!.Address;
+
+    /// <summary>Group of each row // (rows), int.</summary>
+    public nint Owners { get; private set; }
+
+    /// <summary>Puts the groups on the device.</summary>
+    public void Place(RowGroups groups)
+    {
+        int size = groups.Count + 1 + groups.Total;
+        if (_table.Length < size)
+        {
+            _table = new int[Math.Max(size, 2 * _table.Length)];
+        }
+
+        for (int i = 0; i < groups.Count; i++)
+        {
+            _table[i] = groups.Begin(i);
+            _table.AsSpan(groups.Count + 1 + groups.Begin(i), groups.End(i) - groups.Begin(i)).Fill(i);
+        }
+
+        _table[groups.Count] = groups.Total;
+        if (_onDevice is null || _onDevice.SizeInBytes < sizeof(int) * size)
+        {
+            _onDevice?.Dispose();
+            _onDevice = null;
+            _onDevice = _ops.Allocate(sizeof(int) * _table.Length);
+        }
+
+        Owners = _onDevice.Address + (sizeof(int) * (groups.Count + 1));
+        _ops.Upload(MemoryMarshal.AsBytes(_table.AsSpan(0, size)), _onDevice.Address);
+    }
+
+    public void Dispose() => _onDevice?.Dispose();
+}

@@ -1,0 +1,88 @@
+using System.Runtime.InteropServices;
+using Tiller.Interop;
+
+namespace Tiller.Kernels;
+
+/// <summary>What a step begins with: rotations for RoPE and the rows of the embedding. Kernels in embed.cu.</summary>
+public sealed class EmbedKernels
+{
+    private readonly CudaKernel _rotate;
+    private readonly CudaKernel _embed;
+
+    /// <summary>Takes the kernels.</summary>
+    /// <param name="kernel">Finds a kernel by name.</param>
+    public EmbedKernels(Func<string, CudaKernel> kernel)
+    {
+        ArgumentNullException.ThrowIfNull(kernel);
+        _rotate = kernel("tillerRotate");
+        _embed = kernel("tillerEmbed");
+    }
+
+    /// <summary>cos(t ω_e), e &lt; E/2, then sin(t ω_e), t the row's position.</summary>
+    /// <param name="stream">Where it runs.</param>
+    /// <param name="rows"><see cref="DeviceRow"/> // (values), on the device.</param>
+    /// <param name="values">Value rows; 0 launches nothing.</param>
+    /// <param name="frequencies">ω, radians per position // (E/2).</param>
+    /// <param name="E">Head size, even.</param>
+    /// <param name="rotation">Result // (values, E).</param>
+    public void Rotate(CudaStream stream, nint rows, int values, nint frequencies, int E, nint rotation)
+    {
+        if (values == 0)
+        {
+            return;
+        }
+
+        var p = new RotateParameters { Rows = rows, Frequencies = frequencies, Rotation = rotation, Values = values, Half = E / 2 };
+        _rotate.Launch(new CudaLaunch(RowLaunch.Blocks((long)values * p.Half, 256), 1, 1, 256, Programmatic: true), stream, p);
+    }
+
+    /// <summary>x = scale · table[id] of every value row.</summary>
+    /// <param name="stream">Where it runs.</param>
+    /// <param name="rows"><see cref="DeviceRow"/> // (values), on the device; ids below V.</param>
+    /// <param name="values">Value rows; 0 launches nothing.</param>
+    /// <param name="table">Embedding // (V, D).</param>
+    /// <param name="scale">Factor; 1 for none.</param>
+    /// <param name="x">Result // (values, D).</param>
+    public void Embed(CudaStream stream, nint rows, int values, WeightMatrix table, float scale, nint x)
+    {
+        if (values == 0)
+        {
+            return;
+        }
+
+        int blocks = RowLaunch.Blocks(table.Columns, 512);
+        var p = new EmbedParameters
+        {
+            Rows = rows,
+            Table = table.Address,
+            X = x,
+            D = table.Columns,
+            Type = (int)table.Type,
+            BlocksPerRow = blocks,
+            Scale = scale,
+        };
+        _embed.Launch(new CudaLaunch(checked(blocks * values), 1, 1, 128, Programmatic: true), stream, p);
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct RotateParameters
+    {
+        public nint Rows;
+        public nint Frequencies;
+        public nint Rotation;
+        public int Values;
+        public int Half;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct EmbedParameters
+    {
+        public nint Rows;
+        public nint Table;
+        public nint X;
+        public int D;
+        public int Type;
+        public int BlocksPerRow;
+        public float Scale;
+    }
+}

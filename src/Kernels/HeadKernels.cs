@@ -1,0 +1,259 @@
+using System.Runtime.InteropServices;
+using Tiller.Interop;
+
+namespace Tiller.Kernels;
+
+/// <summary>How one row's next token is drawn, as the kernels read it: <c>TillerSampling</c> of sampling.cuh.</summary>
+[StructLayout(LayoutKind.Sequential)]
+public struct DeviceSampling
+{
+    /// <summary>State of the random sequence: the seed at first; every draw moves it on.</summary>
+    public ulong Random;
+
+    /// <summary>One byte per token, 1 where it is in the prompt or the text so far // (V); 0 without a penalty.</summary>
+    public nint Seen;
+
+    /// <summary>Divides the logits; 0 takes the largest.</summary>
+    public float Temperature;
+
+    /// <summary>Keeps the most probable tokens that reach this probability; 1 keeps all.</summary>
+    public float TopP;
+
+    /// <summary>Keeps tokens at least this many times as probable as the most probable; 0 keeps all.</summary>
+    public float MinP;
+
+    /// <summary>Divides the positive and multiplies the negative logits of seen tokens; 1 changes nothing.</summary>
+    public float Penalty;
+
+    /// <summary>Keeps the K largest logits and those equal to the K-th; 0 keeps all.</summary>
+    public int TopK;
+
+    /// <summary>Padding.</summary>
+    public int Reserved;
+}
+
+/// <summary>From logits to the next token, and from the token to the next row, without the host. Kernels in head.cu and sample.cu.</summary>
+public sealed unsafe class HeadKernels
+{
+    /// <summary>The largest vocabulary that can be sampled from.</summary>
+    public const int MaxVocabulary = 1 << 20;
+
+    private const int Chunk = 2048;
+    private const int GroupsPerChunk = 16;
+
+    private readonly CudaKernel _softCap;
+    private readonly CudaKernel _scan;
+    private readonly CudaKernel _pick;
+    private readonly CudaKernel _filter;
+    private readonly CudaKernel _draw;
+    private readonly CudaKernel _advance;
+    private readonly CudaKernel _mark;
+
+    /// <summary>Takes the kernels.</summary>
+    /// <param name="kernel">Finds a kernel by name.</param>
+    public HeadKernels(Func<string, CudaKernel> kernel)
+    {
+        ArgumentNullException.ThrowIfNull(kernel);
+        _softCap = kernel("tillerSoftCap");
+        _scan = kernel("tillerHeadScan");
+        _pick = kernel("tillerHeadPick");
+        _filter = kernel("tillerSampleFilter");
+        _draw = kernel("tillerSampleDraw");
+        _advance = kernel("tillerAdvance");
+        _mark = kernel("tillerMarkSeen");
+    }
+
+    /// <summary>Scratch memory that <see cref="ArgMax"/> or <see cref="Sample"/> needs, 16-byte aligned.</summary>
+    /// <param name="rows">Rows of logits.</param>
+    /// <param name="V">Vocabulary.</param>
+    /// <param name="draws">Whether tokens are sampled, not only the largest logits taken.</param>
+    public static long ScratchSizeInBytes(int rows, int V, bool draws) => Carve(0, rows, V, draws, out _);
+
+    /// <summary>z = cap tanh(z / cap), in place.</summary>
+    /// <param name="stream">Where it runs.</param>
+    /// <param name="logits">Logits // (count).</param>
+    /// <param name="count">Numbers.</param>
+    /// <param name="cap">Bound of the logits.</param>
+    public void SoftCap(CudaStream stream, nint logits, long count, float cap)
+    {
+        if (count == 0)
+        {
+            return;
+        }
+
+        var p = new SoftCapParameters { Z = logits, Count = count, Cap = cap };
+        _softCap.Launch(new CudaLaunch(RowLaunch.Blocks(count, 1024), 1, 1, 256, Programmatic: true), stream, p);
+    }
+
+    /// <summary>The lowest id of each row's largest logit; or, where a logit is NaN or +∞, ~id of the first; or ~0 where all are -∞.</summary>
+    /// <param name="stream">Where it runs.</param>
+    /// <param name="logits">Logits // (rows, V).</param>
+    /// <param name="rows">Rows; 0 launches nothing.</param>
+    /// <param name="V">Vocabulary, at most <see cref="MaxVocabulary"/>.</param>
+    /// <param name="ids">Result, int // (rows).</param>
+    /// <param name="scratch"><see cref="ScratchSizeInBytes"/>.</param>
+    public void ArgMax(CudaStream stream, nint logits, int rows, int V, nint ids, nint scratch)
+    {
+        if (rows > 0)
+        {
+            Pick(stream, Parameters(logits, rows, V, 0, ids, scratch), rows);
+        }
+    }
+
+    /// <summary>
+    /// Draws each row's next token as the engine's sampler does: the same filters, tie rules and random sequence. Ids of failed rows
+    /// are as in <see cref="ArgMax"/>. Logits are overwritten where a penalty applies.
+    /// </summary>
+    /// <param name="stream">Where it runs.</param>
+    /// <param name="logits">Logits // (rows, V).</param>
+    /// <param name="rows">Rows; 0 launches nothing.</param>
+    /// <param name="V">Vocabulary, at most <see cref="MaxVocabulary"/>.</param>
+    /// <param name="sampling"><see cref="DeviceSampling"/> // (rows), on the device; its random states move on.</param>
+    /// <param name="ids">Result, int // (rows).</param>
+    /// <param name="scratch"><see cref="ScratchSizeInBytes"/>.</param>
+    public void Sample(CudaStream stream, nint logits, int rows, int V, nint sampling, nint ids, nint scratch)
+    {
+        if (rows == 0)
+        {
+            return;
+        }
+
+        var p = Parameters(logits, rows, V, sampling, ids, scratch);
+        Pick(stream, p, rows);
+        _filter.Launch(new CudaLaunch(checked(rows * p.Chunks), 1, 1, 256, Programmatic: true), stream, p);
+        _draw.Launch(new CudaLaunch(rows, 1, 1, 512, Programmatic: true), stream, p);
+    }
+
+    /// <summary>
+    /// Makes the drawn tokens the next step's rows: id, position + 1, seen; and writes the ids to line <c>count % capacity</c> of the
+    /// ring, whose count goes up by one. A row whose id is negative stays where it is; the ring shows it.
+    /// </summary>
+    /// <param name="stream">Where it runs.</param>
+    /// <param name="table"><see cref="DeviceRow"/> // (rows), on the device.</param>
+    /// <param name="rows">Rows; 0 launches nothing.</param>
+    /// <param name="sampling"><see cref="DeviceSampling"/> // (rows); 0 where nothing is penalised.</param>
+    /// <param name="ids">What <see cref="ArgMax"/> or <see cref="Sample"/> gave, int // (rows).</param>
+    /// <param name="ring">Ids by step, int // (capacity, rows).</param>
+    /// <param name="capacity">Steps that the ring holds.</param>
+    /// <param name="count">Steps so far, one int.</param>
+    public void Advance(CudaStream stream, nint table, int rows, nint sampling, nint ids, nint ring, int capacity, nint count)
+    {
+        if (rows == 0)
+        {
+            return;
+        }
+
+        var p = new AdvanceParameters
+        {
+            Rows = table,
+            Sampling = sampling,
+            Ids = ids,
+            Ring = ring,
+            Count = count,
+            RowCount = rows,
+            Capacity = capacity,
+        };
+        _advance.Launch(new CudaLaunch(1, 1, 1, 256, Programmatic: true), stream, p);
+    }
+
+    /// <summary>seen[id] = 1 for the ids of a prompt.</summary>
+    /// <param name="stream">Where it runs.</param>
+    /// <param name="seen"><see cref="DeviceSampling.Seen"/> // (V).</param>
+    /// <param name="ids">Ids below V, int // (count).</param>
+    /// <param name="count">How many; 0 launches nothing.</param>
+    public void MarkSeen(CudaStream stream, nint seen, nint ids, int count)
+    {
+        if (count > 0)
+        {
+            void** parameters = stackalloc void*[] { &seen, &ids, &count };
+            _mark.Launch(new CudaLaunch(RowLaunch.Blocks(count, 256), 1, 1, 256, Programmatic: true), stream, parameters);
+        }
+    }
+
+    private void Pick(CudaStream stream, HeadParameters p, int rows)
+    {
+        _scan.Launch(new CudaLaunch(checked(rows * p.Chunks), 1, 1, 256, Programmatic: true), stream, p);
+        _pick.Launch(new CudaLaunch(rows, 1, 1, 256, Programmatic: true), stream, p);
+    }
+
+    private static HeadParameters Parameters(nint logits, int rows, int v, nint sampling, nint ids, nint scratch)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(v, MaxVocabulary);
+        _ = Carve(scratch, rows, v, sampling != 0, out var carved);
+        return new HeadParameters { Logits = logits, Sampling = sampling, Ids = ids, Scratch = carved, V = v, Chunks = RowLaunch.Blocks(v, Chunk) };
+    }
+
+    private static long Carve(nint scratch, int rows, int v, bool draws, out HeadScratch s)
+    {
+        long chunks = (long)rows * RowLaunch.Blocks(v, Chunk), size = 0;
+        nint Take(long count, int elementSizeInBytes)
+        {
+            nint at = scratch + (nint)size;
+            size += (count * elementSizeInBytes + 15) / 16 * 16;
+            return at;
+        }
+
+        s = new HeadScratch
+        {
+            ChunkMax = Take(chunks, 4),
+            ChunkTop = Take(chunks, 4),
+            ChunkBad = Take(chunks, 4),
+            GroupMax = Take(chunks * GroupsPerChunk, 4),
+            ChunkSum = Take(chunks, 8),
+            ChunkCount = Take(chunks, 4),
+            Max = Take(rows, 4),
+            Top = Take(rows, 4),
+            Floor = Take(rows, 4),
+            Candidates = Take(draws ? chunks * Chunk : 0, 8),
+            Dense = Take(draws ? chunks * Chunk : 0, 8),
+        };
+        return size;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct SoftCapParameters
+    {
+        public nint Z;
+        public long Count;
+        public float Cap;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct HeadScratch
+    {
+        public nint ChunkMax;
+        public nint ChunkTop;
+        public nint ChunkBad;
+        public nint GroupMax;
+        public nint ChunkSum;
+        public nint ChunkCount;
+        public nint Candidates;
+        public nint Dense;
+        public nint Max;
+        public nint Top;
+        public nint Floor;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct HeadParameters
+    {
+        public nint Logits;
+        public nint Sampling;
+        public nint Ids;
+        public HeadScratch Scratch;
+        public int V;
+        public int Chunks;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct AdvanceParameters
+    {
+        public nint Rows;
+        public nint Sampling;
+        public nint Ids;
+        public nint Ring;
+        public nint Count;
+        public int RowCount;
+        public int Capacity;
+    }
+}

@@ -1,0 +1,144 @@
+using System.Globalization;
+using Tiller.Interop;
+
+namespace Tiller.Kernels;
+
+/// <summary>
+/// Where the kernels of one GPU come from, by what is at hand: (1) a folder of images made for it ahead of time, (2) NVRTC, which compiles the sources for
+/// it, (3) the PTX in this assembly, which the driver compiles.
+/// </summary>
+internal sealed class KernelChoice
+{
+    private const int FirstMajor = 8; // bf16 mma, cp.async
+
+    private KernelChoice(string origin, KernelArchitecture architecture)
+    {
+        Origin = origin;
+        Architecture = architecture;
+    }
+
+    /// <summary>What was taken, and why nothing better.</summary>
+    public string Origin { get; }
+
+    /// <summary>What the kernels are for.</summary>
+    public KernelArchitecture Architecture { get; }
+
+    /// <summary>Ahead-of-time images, and the one taken of every source; null for NVRTC.</summary>
+    public (KernelImages From, IReadOnlyDictionary<string, KernelImage> Of)? Images { get; private init; }
+
+    /// <summary>NVRTC with its version, where <see cref="Images"/> is null.</summary>
+    public string Compiler { get; private init; } = "";
+
+    /// <summary>Chooses for a GPU.</summary>
+    /// <exception cref="CudaKernelImageException">There is nothing that it can run.</exception>
+    /// <exception cref="KernelImagesException">A folder of images is damaged.</exception>
+    public static KernelChoice For(CudaDeviceInfo device, int driverVersion, KernelLibraryOptions options)
+    {
+        var gpu = new KernelArchitecture(device.ComputeCapabilityMajor, device.ComputeCapabilityMinor);
+        var passed = new List<string>();
+        return FromFolder(gpu, options, passed)
+            ?? FromCompiler(gpu, driverVersion, options, passed)
+            ?? FromAssembly(gpu, options, passed)
+            ?? throw new CudaKernelImageException(gpu.ToString(), $"{string.Join("; ", passed)}.");
+    }
+
+    private static KernelChoice? FromFolder(KernelArchitecture gpu, KernelLibraryOptions options, List<string> passed)
+    {
+        string? named = options.ImageFolder ?? Environment.GetEnvironmentVariable(KernelLibrary.ImageFolderVariable);
+        if (named == "off")
+        {
+            return null;
+        }
+
+        if (string.IsNullOrEmpty(named))
+        {
+            // PTX that merely lies there is no better than what NVRTC makes for this GPU.
+            return KernelImages.Open(Path.Combine(options.ProgramFolder, "kernels")) is { } beside ? Take(beside, $"from {beside.Place}", gpu, false, options, passed) : null;
+        }
+
+        string folder = Path.GetFullPath(named);
+        KernelImages images = KernelImages.Open(folder)
+            ?? throw new CudaKernelImageException(gpu.ToString(), $"{folder}, asked for by name, has no {KernelImages.Manifest}.");
+        return Take(images, $"from {folder}", gpu, true, options, passed)
+            ?? throw new CudaKernelImageException(gpu.ToString(), $"{passed[^1]}, and was asked for by name.");
+    }
+
+    private static KernelChoice? FromCompiler(KernelArchitecture gpu, int driverVersion, KernelLibraryOptions options, List<string> passed)
+    {
+        if (NoCompiler(gpu, driverVersion, options, out string compiler) is { } why)
+        {
+            passed.Add(why);
+            return null;
+        }
+
+        return new KernelChoice(Told($"{compiler} for {gpu.Native}", passed), gpu.Native) { Compiler = compiler };
+    }
+
+    private static KernelChoice? FromAssembly(KernelArchitecture gpu, KernelLibraryOptions options, List<string> passed)
+    {
+        if (options.BuiltIn is { } builtIn)
+        {
+            return Take(builtIn, "built in", gpu, true, options, passed);
+        }
+
+        passed.Add("no PTX was built into this Tiller");
+        return null;
+    }
+
+    private static KernelChoice? Take(KernelImages images, string where, KernelArchitecture gpu, bool ptx, KernelLibraryOptions options, List<string> passed)
+    {
+        if (images.SourcesHash != options.Sources.Hash)
+        {
+            passed.Add($"{images.Place} was built from other sources");
+            return null;
+        }
+
+        if (images.Pick(options.Sources, gpu, ptx) is not { Count: > 0 } picked)
+        {
+            passed.Add($"{images.Place} has nothing for {gpu}, only {images.Describe()}");
+            return null;
+        }
+
+        // The least of what was picked: PTX if any file is only there as PTX.
+        KernelImage least = picked.Values.OrderByDescending(image => image.IsPtx)
+            .ThenBy(image => (image.Architecture.Only, image.Architecture.Major, image.Architecture.Minor)).First();
+        string origin = least.IsPtx
+            ? $"PTX for {least.Architecture} {where}, made by {least.Compiler}, compiled by the driver"
+            : $"image for {least.Architecture} {where}, made by {least.Compiler}";
+        return new KernelChoice(Told(origin, passed), least.Architecture) { Images = (images, picked) };
+    }
+
+    private static string Told(string origin, List<string> passed) => passed.Count > 0 ? $"{origin} ({string.Join("; ", passed)})" : origin;
+
+    // Null if NVRTC can compile for this GPU and driver.
+    private static string? NoCompiler(KernelArchitecture gpu, int driverVersion, KernelLibraryOptions options, out string compiler)
+    {
+        compiler = "";
+        if (!options.UseRuntimeCompiler)
+        {
+            return "run-time compilation is off";
+        }
+
+        int major, minor;
+        int[] architectures;
+        try
+        {
+            (major, minor, architectures) = options.Compiler();
+        }
+        catch (CudaLibraryMissingException)
+        {
+            return "no NVRTC";
+        }
+        catch (CudaException e)
+        {
+            return $"NVRTC does not start: {e.Message}";
+        }
+
+        compiler = string.Create(CultureInfo.InvariantCulture, $"NVRTC {major}.{minor}");
+        return gpu.Major < FirstMajor ? string.Create(CultureInfo.InvariantCulture, $"the kernels need sm_{FirstMajor}0 or later")
+            : major < CudaDriverTooOldException.Minimum / 1000 ? $"{compiler} is older than 12.0"
+            : major > driverVersion / 1000 ? string.Create(CultureInfo.InvariantCulture, $"{compiler} is newer than the driver, which takes images of CUDA {driverVersion / 1000}")
+            : !architectures.Contains(10 * gpu.Major + gpu.Minor) ? $"{compiler} does not know {gpu}"
+            : null;
+    }
+}

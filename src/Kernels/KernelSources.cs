@@ -1,0 +1,119 @@
+using System.Reflection;
+using System.Security.Cryptography;
+using System.Text;
+using System.Text.RegularExpressions;
+
+namespace Tiller.Kernels;
+
+/// <summary>
+/// The kernels' sources, CUDA C++: files (*.cu) that become a module each, and headers (*.cuh) that they include. Which kernel lives in which file is read
+/// from the <c>TILLER_KERNEL(name)</c> lines.
+/// </summary>
+internal sealed partial class KernelSources
+{
+    private static readonly Lazy<KernelSources> s_builtIn = new(() => new KernelSources(ReadResources()));
+
+    private readonly SortedDictionary<string, byte[]> _files;
+    private readonly Dictionary<string, string> _fileOfKernel = new(StringComparer.Ordinal);
+
+    /// <summary>Takes sources by file name.</summary>
+    /// <exception cref="ArgumentException">Two files have a kernel of one name.</exception>
+    public KernelSources(IEnumerable<KeyValuePair<string, byte[]>> files)
+    {
+        _files = new SortedDictionary<string, byte[]>(files.ToDictionary(StringComparer.Ordinal), StringComparer.Ordinal);
+        Files = [.. _files.Keys.Where(IsSource)];
+        Headers = _files.Where(f => !IsSource(f.Key)).ToDictionary(f => f.Key, f => Encoding.UTF8.GetString(f.Value), StringComparer.Ordinal);
+        foreach (string file in Files)
+        {
+            foreach (Match kernel in KernelLine().Matches(Text(file)))
+            {
+                string name = kernel.Groups["name"].Value;
+                if (!_fileOfKernel.TryAdd(name, file))
+                {
+                    throw new ArgumentException($"Kernel {name} is in {_fileOfKernel[name]} and in {file}; kernels are found by name, so names must differ.", nameof(files));
+                }
+            }
+        }
+
+        Hash = HashOf(_files);
+    }
+
+    /// <summary>The sources embedded in this assembly.</summary>
+    public static KernelSources BuiltIn => s_builtIn.Value;
+
+    /// <summary>Names of the *.cu files, sorted.</summary>
+    public IReadOnlyList<string> Files { get; }
+
+    /// <summary>Texts of the *.cuh files by name.</summary>
+    public IReadOnlyDictionary<string, string> Headers { get; }
+
+    /// <summary>Every kernel, with the file it is in.</summary>
+    public IReadOnlyDictionary<string, string> Kernels => _fileOfKernel;
+
+    /// <summary>SHA-256 of all files, as manifest.cmake makes it: images are of these sources if the hash agrees.</summary>
+    public string Hash { get; }
+
+    /// <summary>The text of a *.cu file.</summary>
+    public string Text(string file) => Encoding.UTF8.GetString(_files[file]);
+
+    /// <summary>SHA-256 of all that one image depends on: the file, the headers, and <paramref name="settings"/>; lower-case hexadecimal.</summary>
+    public string KeyOf(string file, IEnumerable<string> settings)
+    {
+        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        foreach (string name in _files.Keys.Where(name => name == file || !IsSource(name)))
+        {
+            Add(Encoding.UTF8.GetBytes(name));
+            Add(_files[name]);
+        }
+
+        foreach (string setting in settings)
+        {
+            Add(Encoding.UTF8.GetBytes(setting));
+        }
+
+        return Convert.ToHexStringLower(hash.GetHashAndReset());
+
+        // With its length, so that no two lists of parts read alike.
+        void Add(byte[] part)
+        {
+            hash.AppendData(BitConverter.GetBytes(part.LongLength));
+            hash.AppendData(part);
+        }
+    }
+
+    // One line for each file, "SHA-256, two spaces, name", by name.
+    private static string HashOf(SortedDictionary<string, byte[]> files)
+    {
+        var lines = new StringBuilder();
+        foreach ((string name, byte[] content) in files)
+        {
+            lines.Append(Convert.ToHexStringLower(SHA256.HashData(content))).Append("  ").Append(name).Append('\n');
+        }
+
+        return Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(lines.ToString())));
+    }
+
+    private static Dictionary<string, byte[]> ReadResources() =>
+        KernelResources.Names.Where(name => IsSource(name) || name.EndsWith(".cuh", StringComparison.Ordinal)).ToDictionary(name => name, KernelResources.Read, StringComparer.Ordinal);
+
+    private static bool IsSource(string name) => name.EndsWith(".cu", StringComparison.Ordinal);
+
+    [GeneratedRegex(@"^[ \t]*TILLER_KERNEL\((?<name>\w+)\)", RegexOptions.Multiline | RegexOptions.ExplicitCapture, 5000)]
+    private static partial Regex KernelLine();
+}
+
+/// <summary>Files embedded in this assembly.</summary>
+internal static class KernelResources
+{
+    private static readonly Assembly s_assembly = typeof(KernelResources).Assembly;
+
+    public static string[] Names { get; } = s_assembly.GetManifestResourceNames();
+
+    public static byte[] Read(string name)
+    {
+        using Stream resource = s_assembly.GetManifestResourceStream(name) ?? throw new FileNotFoundException($"{s_assembly.GetName().Name} holds no {name}.");
+        byte[] content = new byte[resource.Length];
+        resource.ReadExactly(content);
+        return content;
+    }
+}

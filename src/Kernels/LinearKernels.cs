@@ -1,0 +1,298 @@
+using System.Runtime.InteropServices;
+using Tiller.Interop;
+
+namespace Tiller.Kernels;
+
+/// <summary>
+/// Linear maps of float32 rows through a stored weight matrix, forward and transposed. Three classes by the number of rows M:
+/// <list type="bullet">
+/// <item>1–8, any stored type: float32 products, W read once (linear_few.cu, linear_few_transposed.cu).</item>
+/// <item>from 9, bf16: tensor cores on activations split in two bf16 numbers (MATH.md §10), W read once for each 128 rows (linear_rows.cu).</item>
+/// <item>from <see cref="LibraryRows"/>, bf16, where a <see cref="CudaBlasLt"/> was given: two products by cuBLASLt on the split activations.</item>
+/// </list>
+/// f16 and f32 weights, and bf16 matrices whose columns are no multiple of 8, go through the first class eight rows at a time whatever M is: correct,
+/// but W is read ⌈M/8⌉ times. Inside a class a row's result depends, bit for bit, on that row and W alone (the library's also on M, by which it
+/// chooses its algorithm). Nothing is allocated: launches can be
+/// captured (the library's after one outside a capture for each shape, which chooses its algorithm). Addresses are on the device; matrices start at
+/// multiples of 64 bytes.
+/// </summary>
+public sealed class LinearKernels
+{
+    /// <summary>Most rows of the first class.</summary>
+    public const int FewRows = 8;
+
+    /// <summary>Rows that one pass over W on the tensor cores serves.</summary>
+    public const int GroupRows = 128;
+
+    /// <summary>
+    /// Rows from which the library takes over: two groups would read W twice and are limited by arithmetic, where its kernels, made for square tiles,
+    /// are ahead.
+    /// </summary>
+    public const int LibraryRows = 256;
+
+    private const int Threads = 256;
+    private const int StagedInBytes = 64 << 10;
+    private static readonly string[] s_types = ["F32", "F16", "BF16"];
+    private static readonly int[] s_groups = [16, 32, 64, GroupRows];
+
+    private readonly CudaBlasLt? blas;
+    private readonly CudaKernel[] few = new CudaKernel[3 * 4], fewTransposed = new CudaKernel[3 * 4]; // [type, log2 rows]
+    private readonly CudaKernel[] rowsForward = new CudaKernel[4], rowsTransposed = new CudaKernel[4];
+    private readonly CudaKernel splitPanels, splitMatrices, merge;
+
+    /// <summary>Finds the kernels.</summary>
+    /// <param name="kernel">A kernel by its name.</param>
+    /// <param name="blas">cuBLASLt for many rows; without it (the default) they go through the kernels here, <see cref="GroupRows"/> at a time.</param>
+    public LinearKernels(Func<string, CudaKernel> kernel, CudaBlasLt? blas = null)
+    {
+        ArgumentNullException.ThrowIfNull(kernel);
+        this.blas = blas;
+        for (int i = 0; i < few.Length; i++)
+        {
+            string instance = $"{s_types[i / 4]}x{1 << i % 4}";
+            few[i] = kernel("tillerLinearFew" + instance);
+            few[i].MaxDynamicSharedInBytes = StagedInBytes;
+            fewTransposed[i] = kernel("tillerLinearFewTransposed" + instance);
+        }
+
+        for (int i = 0; i < s_groups.Length; i++)
+        {
+            rowsForward[i] = kernel($"tillerLinearRows{s_groups[i]}");
+            rowsTransposed[i] = kernel($"tillerLinearRowsTransposed{s_groups[i]}");
+            rowsForward[i].MaxDynamicSharedInBytes = rowsTransposed[i].MaxDynamicSharedInBytes = StagedInBytes;
+        }
+
+        splitPanels = kernel("tillerLinearSplitPanels");
+        splitMatrices = kernel("tillerLinearSplitMatrices");
+        merge = kernel("tillerLinearMerge");
+    }
+
+    /// <summary>
+    /// Bytes of scratch that suffice for <see cref="Forward"/> and <see cref="Transposed"/> with up to <paramref name="rows"/> rows. One scratch, as
+    /// large as the largest, serves all maps of a stream: it holds nothing between calls.
+    /// </summary>
+    public long ScratchInBytes(int rows, in WeightMatrix w)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(rows);
+        int segments = LinearShape.Divide(w.Rows, LinearShape.SegmentRows(w.Rows, w.Columns));
+        long bytes = segments > 1 ? 4L * segments * Math.Min(rows, FewRows) * w.Columns : 0;
+        if (rows > FewRows && OnTensorCores(w))
+        {
+            int group = Math.Min(rows, GroupRows);
+            bytes = Math.Max(bytes, LinearShape.PanelsInBytes(group, w.Columns) + PartialInBytes(group, w.Rows, w.Columns));
+            bytes = Math.Max(bytes, LinearShape.PanelsInBytes(group, w.Rows) + PartialInBytes(group, w.Columns, w.Rows));
+        }
+
+        return ByLibrary(rows, w) ? Math.Max(bytes, 4L * rows * Math.Max(w.Rows, w.Columns)) : bytes;
+    }
+
+    /// <summary>y = x W' (+ bias) (+ residual), for each row.</summary>
+    /// <param name="stream">Where it runs.</param>
+    /// <param name="x">Rows // (M, w.Columns).</param>
+    /// <param name="rows">M.</param>
+    /// <param name="w">Weights // (N, K).</param>
+    /// <param name="y">Result // (M, w.Rows).</param>
+    /// <param name="scratch"><see cref="ScratchInBytes"/> bytes at a multiple of 64.</param>
+    /// <param name="bias">(w.Rows), or 0.</param>
+    /// <param name="biasedRows">Rows from the first on that take the bias; tangents have none.</param>
+    /// <param name="residual">(M, w.Rows), or 0; may be <paramref name="y"/>.</param>
+    public void Forward(CudaStream stream, nint x, int rows, in WeightMatrix w, nint y, nint scratch, nint bias = 0, int biasedRows = 0, nint residual = 0)
+    {
+        var end = new Ending(y, bias, biasedRows, residual);
+        if (rows <= FewRows || !OnTensorCores(w))
+        {
+            Few(stream, x, rows, w, end);
+        }
+        else if (ByLibrary(rows, w))
+        {
+            ByLibrary(stream, x, rows, w, end, scratch);
+        }
+        else
+        {
+            for (int begin = 0; begin < rows; begin += GroupRows)
+            {
+                int count = Math.Min(GroupRows, rows - begin);
+                Rows(stream, rowsForward, x + Bytes(begin, w.Columns), count, w.Address, w.Rows, w.Columns, end.From(begin, w.Rows), scratch);
+            }
+        }
+    }
+
+    /// <summary>x = y W, for each row.</summary>
+    /// <param name="stream">Where it runs.</param>
+    /// <param name="y">Rows // (M, w.Rows).</param>
+    /// <param name="rows">M.</param>
+    /// <param name="w">Weights // (N, K).</param>
+    /// <param name="x">Result // (M, w.Columns).</param>
+    /// <param name="scratch"><see cref="ScratchInBytes"/> bytes at a multiple of 64.</param>
+    public void Transposed(CudaStream stream, nint y, int rows, in WeightMatrix w, nint x, nint scratch)
+    {
+        if (rows > FewRows && ByLibrary(rows, w))
+        {
+            Split(stream, y, rows, w.Rows, scratch);
+            for (int low = 0; low < 2; low++)
+            {
+                // Column-major: X' (K, M) = W' (K, N) Y' (N, M).
+                blas!.Matmul(CublasOperation.NonTranspose, CublasOperation.NonTranspose, w.Columns, rows, w.Rows, 1, w.Address, w.Columns,
+                    scratch + (low * (Bytes(rows, w.Rows) / 2)), w.Rows, CudaDataType.R16BF, low, x, w.Columns, CudaDataType.R32F, stream);
+            }
+
+            return;
+        }
+
+        bool onTensorCores = rows > FewRows && OnTensorCores(w);
+        int most = onTensorCores ? GroupRows : FewRows;
+        for (int begin = 0; begin < rows; begin += most)
+        {
+            int count = Math.Min(most, rows - begin);
+            nint from = y + Bytes(begin, w.Rows), to = x + Bytes(begin, w.Columns);
+            if (onTensorCores)
+            {
+                Rows(stream, rowsTransposed, from, count, w.Address, w.Columns, w.Rows, new Ending(to), scratch);
+            }
+            else
+            {
+                FewTransposed(stream, from, count, w, to, scratch);
+            }
+        }
+    }
+
+    private static bool OnTensorCores(in WeightMatrix w) => w.Type == WeightType.BF16 && w.Columns % 8 == 0 && w.Address % 16 == 0;
+
+    // Tensor-core kernels of the library want every leading dimension to be a multiple of 16 bytes.
+    private bool ByLibrary(int rows, in WeightMatrix w) => blas is not null && rows >= LibraryRows && OnTensorCores(w) && w.Rows % 8 == 0;
+
+    private static nint Bytes(int rows, int columns) => 4 * (nint)rows * columns;
+
+    private static long PartialInBytes(int rows, int outputs, int depth)
+    {
+        int parts = LinearShape.RowsParts(outputs, depth);
+        return parts > 1 ? parts * Bytes(rows, outputs) : 0;
+    }
+
+    internal static bool IsWide(in WeightMatrix w) => (long)w.Columns * (w.Type == WeightType.F32 ? 4 : 2) % 16 == 0 && w.Address % 16 == 0;
+
+    // The instance with room for so many rows, of 1, 2, 4 and 8.
+    internal static int Instance(WeightType type, int rows) => (4 * (int)type) + (rows <= 1 ? 0 : rows <= 2 ? 1 : rows <= 4 ? 2 : 3);
+
+    private void Few(CudaStream stream, nint x, int rows, in WeightMatrix w, in Ending end)
+    {
+        if (rows == 0)
+        {
+            return;
+        }
+
+        int instance = Instance(w.Type, rows), group = 1 << instance % 4, parts = LinearShape.FewParts(w.Rows, w.Columns);
+        var shape = new CudaLaunch(LinearShape.Divide(rows, group), LinearShape.Divide(w.Rows, 32 / parts), 1, Threads,
+            SharedInBytes: 4 * group * LinearShape.FewChunk(group, w.Columns), Programmatic: true);
+        few[instance].Launch(shape, stream, new LinearFewParameters
+        {
+            X = x,
+            W = w.Address,
+            Bias = end.Bias,
+            Residual = end.Residual,
+            Y = end.Y,
+            Rows = rows,
+            Columns = w.Columns,
+            Outputs = w.Rows,
+            BiasedRows = end.BiasedRows,
+            Parts = parts,
+            Wide = IsWide(w) ? 1 : 0,
+        });
+    }
+
+    private void FewTransposed(CudaStream stream, nint y, int rows, in WeightMatrix w, nint x, nint scratch)
+    {
+        int instance = Instance(w.Type, rows), segment = LinearShape.SegmentRows(w.Rows, w.Columns), segments = LinearShape.Divide(w.Rows, segment);
+        var shape = new CudaLaunch(LinearShape.Divide(w.Columns, LinearShape.FewStep), segments, 1, Threads,
+            SharedInBytes: 4 * segment << instance % 4, Programmatic: true);
+        fewTransposed[instance].Launch(shape, stream, new LinearFewTransposedParameters
+        {
+            Y = y,
+            W = w.Address,
+            X = segments > 1 ? scratch : x,
+            Rows = rows,
+            Columns = w.Columns,
+            Outputs = w.Rows,
+            Segment = segment,
+            Wide = IsWide(w) ? 1 : 0,
+        });
+        if (segments > 1)
+        {
+            Merge(stream, scratch, segments, rows, w.Columns, new Ending(x));
+        }
+    }
+
+    private void Rows(CudaStream stream, CudaKernel[] kernels, nint x, int rows, nint w, int outputs, int depth, in Ending end, nint scratch)
+    {
+        int tiles = LinearShape.PanelTiles(rows), parts = LinearShape.RowsParts(outputs, depth), chunk = LinearShape.PanelChunk(rows);
+        int panels = LinearShape.Divide(depth, LinearShape.PanelDepth) * tiles;
+        splitPanels.Launch(new CudaLaunch(LinearShape.Divide(panels, 8), 1, 1, Threads, Programmatic: true), stream,
+            new LinearSplitParameters { X = x, Split = scratch, Rows = rows, Columns = depth, Tiles = tiles });
+        nint partial = scratch + (nint)LinearShape.PanelsInBytes(rows, depth);
+        bool direct = parts == 1;
+        CudaKernel kernel = kernels[rows <= 16 ? 0 : rows <= 32 ? 1 : rows <= 64 ? 2 : 3];
+        var shape = new CudaLaunch(LinearShape.Divide(outputs, LinearShape.RowsTile), parts, 1, Threads,
+            SharedInBytes: 2 * chunk * tiles * 1024, Programmatic: true);
+        kernel.Launch(shape, stream, new LinearRowsParameters
+        {
+            Panels = scratch,
+            W = w,
+            Bias = direct ? end.Bias : 0,
+            Residual = direct ? end.Residual : 0,
+            Y = direct ? end.Y : partial,
+            Rows = rows,
+            Depth = depth,
+            Outputs = outputs,
+            Tiles = tiles,
+            Chunk = chunk,
+            BiasedRows = end.BiasedRows,
+        });
+        if (!direct)
+        {
+            Merge(stream, partial, parts, rows, outputs, end);
+        }
+    }
+
+    private void ByLibrary(CudaStream stream, nint x, int rows, in WeightMatrix w, in Ending end, nint scratch)
+    {
+        bool prepared = end.Bias != 0 || end.Residual != 0;
+        if (end.Bias != 0 || (end.Residual != 0 && end.Residual != end.Y))
+        {
+            Merge(stream, partial: 0, parts: 0, rows, w.Rows, end);
+        }
+
+        Split(stream, x, rows, w.Columns, scratch);
+        for (int low = 0; low < 2; low++)
+        {
+            // Column-major: Y' (N, M) = W (N, K) X' (K, M).
+            blas!.Matmul(CublasOperation.Transpose, CublasOperation.NonTranspose, w.Rows, rows, w.Columns, 1, w.Address, w.Columns,
+                scratch + (low * (Bytes(rows, w.Columns) / 2)), w.Columns, CudaDataType.R16BF, low > 0 || prepared ? 1 : 0, end.Y, w.Rows,
+                CudaDataType.R32F, stream);
+        }
+    }
+
+    private void Split(CudaStream stream, nint x, int rows, int columns, nint scratch) =>
+        splitMatrices.Launch(new CudaLaunch((int)((((long)rows * columns / 8) + Threads - 1) / Threads), 1, 1, Threads, Programmatic: true), stream,
+            new LinearSplitParameters { X = x, Split = scratch, Rows = rows, Columns = columns });
+
+    private void Merge(CudaStream stream, nint partial, int parts, int rows, int columns, in Ending end) =>
+        merge.Launch(new CudaLaunch(rows, LinearShape.Divide(columns, Threads), 1, Threads, Programmatic: true), stream, new LinearMergeParameters
+        {
+            Partial = partial,
+            Bias = end.Bias,
+            Residual = end.Residual,
+            Y = end.Y,
+            Rows = rows,
+            Columns = columns,
+            Parts = parts,
+            BiasedRows = end.BiasedRows,
+        });
+
+    /// <summary>What becomes of the sums.</summary>
+    [StructLayout(LayoutKind.Auto)]
+    private readonly record struct Ending(nint Y, nint Bias = 0, int BiasedRows = 0, nint Residual = 0)
+    {
+        public Ending From(int row, int columns) =>
+            new(Y + Bytes(row, columns), Bias, Math.Max(0, BiasedRows - row), Residual == 0 ? 0 : Residual + Bytes(row, columns));
+    }
+}

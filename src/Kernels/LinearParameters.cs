@@ -1,0 +1,43 @@
+using System.Runtime.InteropServices;
+
+namespace Tiller.Kernels;
+
+/// <summary><c>TillerLinearFew</c> of linear_few.cu, where the fields are explained.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct LinearFewParameters
+{
+    public nint X, W, Bias, Residual, Y;
+    public int Rows, Columns, Outputs, BiasedRows, Parts, Wide;
+}
+
+/// <summary><c>TillerLinearFewTransposed</c> of linear_few_transposed.cu, where the fields are explained.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct LinearFewTransposedParameters
+{
+    public nint Y, W, X;
+    public int Rows, Columns, Outputs, Segment, Wide;
+}
+
+/// <summary><c>TillerLinearRows</c> of linear_rows.cu, where the fields are explained.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct LinearRowsParameters
+{
+    public nint Panels, W, Bias, Residual, Y;
+    public int Rows, Depth, Outputs, Tiles, Chunk, BiasedRows;
+}
+
+/// <summary><c>TillerLinearSplit</c> of linear_split.cu, where the fields are explained.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct LinearSplitParameters
+{
+    public nint X, Split;
+    public int Rows, Columns, Tiles;
+}
+
+/// <summary><c>TillerLinearMerge</c> of linear_merge.cu, where the fields are explained.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct LinearMergeParameters
+{
+    public nint Partial, Bias, Residual, Y;
+    public int Rows, Columns, Parts, BiasedRows;
+}

@@ -1,0 +1,17 @@
+// Pushforward of attention at each tangent's own value row (MATH.md §9):
+//   do = M dq + b (q·dk) + P_t dv,   M = Σ_j a P_j c_j (v_j − o) k_j',   b = a P_t c_t (v_t − o)
+// Tangent rows follow the value rows in qkv and heads; the value rows of heads are there already. Fewer than E/2 tangents of a row are
+// streamed (attention_stream.cuh: grid, shared memory, FLOPs), more go through M (attention_dense.cuh). Both follow
+// tillerAttentionScores, the second also tillerAttentionJacobian (attention_weights.cu).
+#include "attention_stream.cuh"
+#include "attention_dense.cuh"
+
+// E up to 64, 128, 256.
+extern "C" __global__ void __launch_bounds__(128, 4) tillerPushAttention64(const TillerAttention p) { tillerStream<1, 4, false>(p); }
+TILLER_KERNEL(tillerPushAttention64)
+extern "C" __global__ void __launch_bounds__(128, 3) tillerPushAttention128(const TillerAttention p) { tillerStream<2, 4, false>(p); }
+TILLER_KERNEL(tillerPushAttention128)
+extern "C" __global__ void __launch_bounds__(128, 2) tillerPushAttention256(const TillerAttention p) { tillerStream<4, 2, false>(p); }
+TILLER_KERNEL(tillerPushAttention256)
+extern "C" __global__ void __launch_bounds__(256, 2) tillerPushAttentionDense(const TillerAttention p) { tillerDenseRows<false>(p); }
+TILLER_KERNEL(tillerPushAttentionDense)

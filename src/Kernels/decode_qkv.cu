@@ -1,0 +1,102 @@
+// Stage 1 of decoding for up to eight rows, in one kernel: norm, queries, keys and values with bias, RoPE, keys and values of value
+// rows to their caches; and, beside it, the sensors of steered rows.
+//
+// Grid: `steered` blocks first, one per row, which read its sensors (steering.cuh); then ⌈(H + 2G) E/2 / (16 / parts)⌉ blocks of 256
+// threads that compute pairs (e, e + E/2) of a head (decode.cuh, linear.cuh). Shared memory: 4 R min(D, 16384 / R) bytes, at most
+// 64 KiB, 384 R bytes of sums, 5.3 KiB for the sensors. Bytes: W once, (H + 2G) E D sizeof(w); x and g a block from the second-level
+// cache. FLOPs: 2 R (H + 2G) E D.
+#include "decode.cuh"
+#include "rows.cuh"
+#include "steering.cuh"
+
+struct TillerDecodeQkv
+{
+    TillerNormedRows in;
+    const TillerRow* rows;   // (values)
+    const void* w;           // ((H + 2G) E, D)
+    const float* bias;       // ((H + 2G) E), or null
+    const float* rotation;   // (values, E) cosines, sines; null where norms of the heads come between: no RoPE and no cache then
+    float* qkv;              // (rows, (H + 2G) E)
+    int queries, groups, e;  // H, G, E
+    int layer;
+    int parts, wide;
+    int steered;             // rows whose steering is looked at: all, or none
+};
+
+template <class W, int R> static __device__ __forceinline__ void tillerDecodeQkv(const TillerDecodeQkv& p)
+{
+    const int block = int(blockIdx.x);
+    if (block < p.steered)
+    {
+        __shared__ TillerSteeringScratch scratch;
+        const bool tangent = block >= p.in.values;
+        const TillerRow& r = p.rows[tangent ? p.in.owners[block - p.in.values] : block];
+        tillerWaitForPredecessor();
+        tillerReleaseSuccessor();
+        if (r.steering)
+        {
+            tillerSense(*r.steering, p.layer, p.in.x + (long long)block * p.in.columns, p.in.columns, tangent,
+                        tangent ? block - p.in.values : r.slot, scratch);
+        }
+        return;
+    }
+    const int half = p.e / 2, heads = p.queries + 2 * p.groups, outputs = heads * p.e;
+    const auto rowOf = [&](int pair, int second) { return pair / half * p.e + pair % half + second * half; };
+    const auto store = [&](int m, int pair, float a, float b)
+    {
+        const int head = pair / half, e = pair % half, n = head * p.e + e;
+        const bool value = m < p.in.values;
+        const int owner = value ? m : p.in.owners[m - p.in.values];
+        if (p.bias && value)
+        {
+            a += p.bias[n];
+            b += p.bias[n + half];
+        }
+        if (p.rotation && head < p.queries + p.groups)
+        {
+            const float cosine = p.rotation[(long long)owner * p.e + e], sine = p.rotation[(long long)owner * p.e + half + e];
+            const float turned = a * cosine - b * sine;
+            b = b * cosine + a * sine;
+            a = turned;
+        }
+        float* to = p.qkv + (long long)m * outputs + n;
+        to[0] = a;
+        to[half] = b;
+        if (p.rotation && value && head >= p.queries)
+        {
+            const TillerRow& r = p.rows[m];
+            float* stored = r.cache + ((2LL * p.layer * p.groups + (head - p.queries)) * r.capacity + r.position) * p.e + e;
+            stored[0] = a;
+            stored[half] = b;
+        }
+    };
+    tillerNormedPairs<W, R>(p.in, p.w, heads * half, p.parts, p.wide != 0, block - p.steered, rowOf, store);
+}
+
+#define TILLER_DECODE_QKV(name, W, R, blocks)                                                                          \
+    extern "C" __global__ void __launch_bounds__(256, blocks) name(const TillerDecodeQkv p) { tillerDecodeQkv<W, R>(p); }
+
+TILLER_DECODE_QKV(tillerDecodeQkvBF16x1, TillerBF16, 1, 2)
+TILLER_KERNEL(tillerDecodeQkvBF16x1)
+TILLER_DECODE_QKV(tillerDecodeQkvBF16x2, TillerBF16, 2, 2)
+TILLER_KERNEL(tillerDecodeQkvBF16x2)
+TILLER_DECODE_QKV(tillerDecodeQkvBF16x4, TillerBF16, 4, 2)
+TILLER_KERNEL(tillerDecodeQkvBF16x4)
+TILLER_DECODE_QKV(tillerDecodeQkvBF16x8, TillerBF16, 8, 1)
+TILLER_KERNEL(tillerDecodeQkvBF16x8)
+TILLER_DECODE_QKV(tillerDecodeQkvF16x1, TillerF16, 1, 2)
+TILLER_KERNEL(tillerDecodeQkvF16x1)
+TILLER_DECODE_QKV(tillerDecodeQkvF16x2, TillerF16, 2, 2)
+TILLER_KERNEL(tillerDecodeQkvF16x2)
+TILLER_DECODE_QKV(tillerDecodeQkvF16x4, TillerF16, 4, 2)
+TILLER_KERNEL(tillerDecodeQkvF16x4)
+TILLER_DECODE_QKV(tillerDecodeQkvF16x8, TillerF16, 8, 1)
+TILLER_KERNEL(tillerDecodeQkvF16x8)
+TILLER_DECODE_QKV(tillerDecodeQkvF32x1, TillerF32, 1, 2)
+TILLER_KERNEL(tillerDecodeQkvF32x1)
+TILLER_DECODE_QKV(tillerDecodeQkvF32x2, TillerF32, 2, 2)
+TILLER_KERNEL(tillerDecodeQkvF32x2)
+TILLER_DECODE_QKV(tillerDecodeQkvF32x4, TillerF32, 4, 2)
+TILLER_KERNEL(tillerDecodeQkvF32x4)
+TILLER_DECODE_QKV(tillerDecodeQkvF32x8, TillerF32, 8, 1)
+TILLER_KERNEL(tillerDecodeQkvF32x8)

@@ -1,0 +1,55 @@
+// Arithmetic whose rounding is prescribed, for every compiler: products and sums that are never contracted into a fused one, and
+// float64 square roots.
+#pragma once
+#include "platform.cuh"
+
+#if defined(TILLER_HOST_CUDA)
+
+static __device__ __forceinline__ float tillerProduct(float a, float b) { return a * b; } // x86-64 without -mfma fuses nothing
+static __device__ __forceinline__ float tillerSum(float a, float b) { return a + b; }
+static __device__ __forceinline__ float tillerQuotient(float a, float b) { return a / b; }
+static __device__ __forceinline__ double tillerSqrt(double x) { return __builtin_sqrt(x); }
+static __device__ __forceinline__ int tillerPopCount(unsigned x) { return __builtin_popcount(x); }
+
+#elif defined(__clang__)
+
+static __device__ __forceinline__ float tillerProduct(float a, float b) { return __nvvm_mul_rn_f(a, b); }
+static __device__ __forceinline__ float tillerSum(float a, float b) { return __nvvm_add_rn_f(a, b); }
+static __device__ __forceinline__ float tillerQuotient(float a, float b) { return __nvvm_div_rn_f(a, b); }
+static __device__ __forceinline__ double tillerSqrt(double x) { return __nvvm_sqrt_rn_d(x); }
+static __device__ __forceinline__ int tillerPopCount(unsigned x) { return __builtin_popcount(x); }
+
+#else
+
+static __device__ __forceinline__ float tillerProduct(float a, float b) { return __fmul_rn(a, b); }
+static __device__ __forceinline__ float tillerSum(float a, float b) { return __fadd_rn(a, b); }
+static __device__ __forceinline__ float tillerQuotient(float a, float b) { return __fdiv_rn(a, b); }
+static __device__ __forceinline__ double tillerSqrt(double x) { return __dsqrt_rn(x); }
+static __device__ __forceinline__ int tillerPopCount(unsigned x) { return __popc(x); }
+
+#endif
+
+// x as a float, towards zero: never larger in magnitude.
+static __device__ __forceinline__ float tillerTruncate(double x)
+{
+    const float nearest = float(x);
+    unsigned bits;
+    __builtin_memcpy(&bits, &nearest, 4);
+    const double exact = x < 0 ? -x : x, rounded = nearest < 0 ? -double(nearest) : double(nearest);
+    bits -= rounded > exact ? 1u : 0u;
+    float result;
+    __builtin_memcpy(&result, &bits, 4);
+    return result;
+}
+
+// x ≥ 0 as a float, away from zero: never smaller.
+static __device__ __forceinline__ float tillerRoundUp(double x)
+{
+    const float nearest = float(x);
+    unsigned bits;
+    __builtin_memcpy(&bits, &nearest, 4);
+    bits += double(nearest) < x ? 1u : 0u;
+    float result;
+    __builtin_memcpy(&result, &bits, 4);
+    return result;
+}

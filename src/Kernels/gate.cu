@@ -1,0 +1,128 @@
+// The gated unit on the rows of a dual batch, gateUp // (rows, 2F): gates a, then ups u (MATH.md §9).
+//   value    f  = act(a) ∘ u                    tangent  df = act'(a) ∘ u ∘ da + act(a) ∘ du
+//   pull     ā = act'(a) ∘ u ∘ f̄,  ū = act(a) ∘ f̄
+// A thread has four columns of one value row, or of four consecutive tangents (cotangents), for which it activates once per value
+// row; 128 threads a block, ⌈F/512⌉ blocks a line. No shared memory. Bytes per row: 12 F, a tangent's 12 F and a quarter of its
+// value row's 8 F at most.
+#include "math.cuh"
+#include "quads.cuh"
+
+static constexpr int tillerGateRows = 4; // tangents of a thread
+
+struct TillerGateParameters
+{
+    const float* gateUp; // (values + tangents, 2F)
+    const int* owners;   // (tangents)
+    float* gated;        // (values + tangents, F)
+    int values;
+    int tangents;
+    int f;
+    int activation;      // TillerActivation
+    int blocksPerLine;
+};
+
+// act(a) and act'(a) u of four columns.
+static __device__ __forceinline__ void tillerGateAt(int activation, float4 a, float4 u, float4& value, float4& slope)
+{
+    tillerActivate(activation, a.x, value.x, slope.x);
+    tillerActivate(activation, a.y, value.y, slope.y);
+    tillerActivate(activation, a.z, value.z, slope.z);
+    tillerActivate(activation, a.w, value.w, slope.w);
+    slope = {slope.x * u.x, slope.y * u.y, slope.z * u.z, slope.w * u.w};
+}
+
+static __device__ __forceinline__ float4 tillerTimes4(float4 a, float4 b) { return {a.x * b.x, a.y * b.y, a.z * b.z, a.w * b.w}; }
+
+extern "C" __global__ void __launch_bounds__(128) tillerGate(const TillerGateParameters p)
+{
+    const int line = int(blockIdx.x) / p.blocksPerLine, c = (int(blockIdx.x) % p.blocksPerLine * 128 + int(threadIdx.x)) * 4;
+    const bool wide = p.f % 4 == 0;
+    tillerWaitForPredecessor();
+    if (c >= p.f) { return; }
+    float4 value, slope;
+    if (line < p.values)
+    {
+        const float* from = p.gateUp + 2LL * line * p.f;
+        const float4 a = tillerLoad4(from, c, p.f, wide), u = tillerLoad4(from + p.f, c, p.f, wide);
+        tillerReleaseSuccessor();
+        tillerGateAt(p.activation, a, u, value, slope);
+        tillerStore4(p.gated + (long long)line * p.f, c, p.f, wide, tillerTimes4(value, u));
+        return;
+    }
+    const int first = (line - p.values) * tillerGateRows;
+    float4 da[tillerGateRows], du[tillerGateRows];
+    TILLER_UNROLL_LOOP
+    for (int i = 0; i < tillerGateRows; i++)
+    {
+        if (first + i >= p.tangents) { break; }
+        const float* from = p.gateUp + 2LL * (p.values + first + i) * p.f;
+        da[i] = tillerLoad4(from, c, p.f, wide);
+        du[i] = tillerLoad4(from + p.f, c, p.f, wide);
+    }
+    tillerReleaseSuccessor();
+    int at = -1;
+    TILLER_UNROLL_LOOP
+    for (int i = 0; i < tillerGateRows; i++)
+    {
+        if (first + i >= p.tangents) { break; }
+        const int owner = p.owners[first + i];
+        if (owner != at)
+        {
+            const float* from = p.gateUp + 2LL * owner * p.f;
+            tillerGateAt(p.activation, tillerLoad4(from, c, p.f, wide), tillerLoad4(from + p.f, c, p.f, wide), value, slope);
+            at = owner;
+        }
+        const float4 v = tillerTimes4(slope, da[i]);
+        tillerStore4(p.gated + (long long)(p.values + first + i) * p.f, c, p.f, wide,
+                     {tillerFma(value.x, du[i].x, v.x), tillerFma(value.y, du[i].y, v.y), tillerFma(value.z, du[i].z, v.z),
+                      tillerFma(value.w, du[i].w, v.w)});
+    }
+}
+TILLER_KERNEL(tillerGate)
+
+struct TillerGatePullParameters
+{
+    const float* gateUp;   // (value rows, 2F)
+    const int* owners;     // (rows)
+    const float* gatedBar; // (rows, F)
+    float* gateUpBar;      // (rows, 2F)
+    int rows;
+    int f;
+    int activation;        // TillerActivation
+    int blocksPerLine;
+};
+
+extern "C" __global__ void __launch_bounds__(128) tillerGatePull(const TillerGatePullParameters p)
+{
+    const int first = int(blockIdx.x) / p.blocksPerLine * tillerGateRows;
+    const int c = (int(blockIdx.x) % p.blocksPerLine * 128 + int(threadIdx.x)) * 4;
+    const bool wide = p.f % 4 == 0;
+    tillerWaitForPredecessor();
+    if (c >= p.f) { return; }
+    float4 bar[tillerGateRows];
+    TILLER_UNROLL_LOOP
+    for (int i = 0; i < tillerGateRows; i++)
+    {
+        if (first + i >= p.rows) { break; }
+        bar[i] = tillerLoad4(p.gatedBar + (long long)(first + i) * p.f, c, p.f, wide);
+    }
+    tillerReleaseSuccessor();
+    float4 value, slope;
+    int at = -1;
+    TILLER_UNROLL_LOOP
+    for (int i = 0; i < tillerGateRows; i++)
+    {
+        if (first + i >= p.rows) { break; }
+        const int owner = p.owners[first + i];
+        if (owner != at)
+        {
+            const float* from = p.gateUp + 2LL * owner * p.f;
+            tillerGateAt(p.activation, tillerLoad4(from, c, p.f, wide), tillerLoad4(from + p.f, c, p.f, wide), value, slope);
+            at = owner;
+        }
+        float* to = p.gateUpBar + 2LL * (first + i) * p.f;
+        tillerStore4(to, c, p.f, wide, tillerTimes4(slope, bar[i]));
+        tillerStore4(to + p.f, c, p.f, wide, tillerTimes4(value, bar[i]));
+    }
+}
+TILLER_KERNEL(tillerGatePull)

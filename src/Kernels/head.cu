@@ -1,0 +1,198 @@
+// After the head: soft cap, the largest logit, and what turns a token into the next step's row.
+//   cap       z ← cap tanh(z / cap), 256 threads of four logits a block
+//   scan      repetition penalty in place; of every chunk of 2048 logits the largest, its lowest id and the lowest id that is NaN or
+//             +∞, and the largest of every 128; one block of 256 threads a chunk: 63 blocks for 128,256 logits
+//   pick      merges the chunks, one block a row; a greedy row is done, for another the smallest logit that top-k can keep
+//             is bounded from below by the K-th largest of the groups of 128
+//   advance   row.id ← id, row.position += 1, the id to a ring; one block, so that the ring's count has one writer
+//   mark      seen[id] ← 1
+// Bytes: scan 4 V a row (8 V with a penalty). Greater-than comparisons only, so ties go to the lowest id whatever the layout.
+#include "rows.cuh"
+#include "sampling.cuh"
+
+struct TillerSoftCapParameters
+{
+    float* z;        // (count)
+    long long count;
+    float cap;
+};
+
+extern "C" __global__ void __launch_bounds__(256) tillerSoftCap(const TillerSoftCapParameters p)
+{
+    const long long first = (long long)blockIdx.x * 1024 + threadIdx.x;
+    tillerWaitForPredecessor();
+    tillerReleaseSuccessor();
+    TILLER_UNROLL_LOOP
+    for (int turn = 0; turn < 4; turn++)
+    {
+        const long long i = first + 256 * turn;
+        if (i < p.count) { p.z[i] = p.cap * tillerTanh(p.z[i] / p.cap); }
+    }
+}
+TILLER_KERNEL(tillerSoftCap)
+
+// The larger logit, the lower id among equals; the lowest bad id.
+static __device__ __forceinline__ void tillerMergeTop(float& max, int& top, int& bad, float otherMax, int otherTop, int otherBad)
+{
+    if (otherMax > max || (otherMax == max && otherTop < top))
+    {
+        max = otherMax;
+        top = otherTop;
+    }
+    bad = tillerMin(bad, otherBad);
+}
+
+static __device__ __forceinline__ void tillerBlockTop(float& max, int& top, int& bad, float* maxima, int* tops, int* bads)
+{
+    const int lane = int(threadIdx.x) % 32, warps = int(blockDim.x) / 32;
+    for (int lanes = 16; lanes > 0; lanes >>= 1)
+    {
+        tillerMergeTop(max, top, bad, __shfl_xor_sync(0xffffffffu, max, lanes), __shfl_xor_sync(0xffffffffu, top, lanes),
+                       __shfl_xor_sync(0xffffffffu, bad, lanes));
+    }
+    if (lane == 0)
+    {
+        maxima[threadIdx.x / 32] = max;
+        tops[threadIdx.x / 32] = top;
+        bads[threadIdx.x / 32] = bad;
+    }
+    __syncthreads();
+    for (int i = 0; i < warps; i++) { tillerMergeTop(max, top, bad, maxima[i], tops[i], bads[i]); }
+}
+
+static __device__ __forceinline__ void tillerLook(float logit, int id, float& max, int& top, int& bad)
+{
+    if (!(logit < tillerFromBits(0x7f800000u))) { bad = tillerMin(bad, id); }
+    if (logit > max)
+    {
+        max = logit;
+        top = id;
+    }
+}
+
+static __device__ __forceinline__ float tillerPenalise(float logit, bool seen, float penalty)
+{
+    return !seen ? logit : logit < 0 ? logit * penalty : logit / penalty;
+}
+
+extern "C" __global__ void __launch_bounds__(tillerScanThreads) tillerHeadScan(const TillerHeadParameters p)
+{
+    __shared__ float maxima[32];
+    __shared__ int tops[32], bads[32];
+    const int row = int(blockIdx.x) / p.chunks, chunk = int(blockIdx.x) % p.chunks, groups = p.chunks * (tillerChunk / tillerGroup);
+    const bool wide = p.v % 4 == 0;
+    tillerWaitForPredecessor();
+    tillerReleaseSuccessor();
+    float* logits = p.logits + (long long)row * p.v;
+    const unsigned char* seen = p.sampling && p.sampling[row].penalty != 1.0f ? p.sampling[row].seen : nullptr;
+    const float penalty = seen ? p.sampling[row].penalty : 1.0f;
+    float max = tillerNegativeInfinity();
+    int top = 0x7fffffff, bad = 0x7fffffff;
+    TILLER_UNROLL_LOOP
+    for (int turn = 0; turn < tillerChunk / (4 * tillerScanThreads); turn++)
+    {
+        const int c = chunk * tillerChunk + (turn * tillerScanThreads + int(threadIdx.x)) * 4;
+        float4 l = tillerLoad4(logits, c, p.v, wide);
+        if (seen)
+        {
+            l.x = tillerPenalise(l.x, c < p.v && seen[c], penalty);
+            l.y = tillerPenalise(l.y, c + 1 < p.v && seen[c + 1], penalty);
+            l.z = tillerPenalise(l.z, c + 2 < p.v && seen[c + 2], penalty);
+            l.w = tillerPenalise(l.w, c + 3 < p.v && seen[c + 3], penalty);
+            tillerStore4(logits, c, p.v, wide, l);
+        }
+        float most = tillerNegativeInfinity();
+        int at = 0x7fffffff;
+        if (c < p.v) { tillerLook(l.x, c, most, at, bad); }
+        if (c + 1 < p.v) { tillerLook(l.y, c + 1, most, at, bad); }
+        if (c + 2 < p.v) { tillerLook(l.z, c + 2, most, at, bad); }
+        if (c + 3 < p.v) { tillerLook(l.w, c + 3, most, at, bad); }
+        tillerMergeTop(max, top, bad, most, at, bad);
+        const float group = tillerWarpMax(most);
+        if (threadIdx.x % 32 == 0)
+        {
+            const int perTurn = 4 * tillerScanThreads / tillerGroup;
+            p.scratch.groupMax[(long long)row * groups + chunk * (tillerChunk / tillerGroup) + turn * perTurn + int(threadIdx.x) / 32] = group;
+        }
+    }
+    tillerBlockTop(max, top, bad, maxima, tops, bads);
+    if (threadIdx.x == 0)
+    {
+        const long long to = (long long)row * p.chunks + chunk;
+        p.scratch.chunkMax[to] = max;
+        p.scratch.chunkTop[to] = top;
+        p.scratch.chunkBad[to] = bad;
+    }
+}
+TILLER_KERNEL(tillerHeadScan)
+
+extern "C" __global__ void __launch_bounds__(256) tillerHeadPick(const TillerHeadParameters p)
+{
+    __shared__ float maxima[32];
+    __shared__ int tops[32], bads[32], counts[96];
+    const int row = int(blockIdx.x), groups = p.chunks * (tillerChunk / tillerGroup);
+    tillerWaitForPredecessor();
+    tillerReleaseSuccessor();
+    float max = tillerNegativeInfinity();
+    int top = 0x7fffffff, bad = 0x7fffffff;
+    for (int i = int(threadIdx.x); i < p.chunks; i += 256)
+    {
+        const long long from = (long long)row * p.chunks + i;
+        tillerMergeTop(max, top, bad, p.scratch.chunkMax[from], p.scratch.chunkTop[from], p.scratch.chunkBad[from]);
+    }
+    tillerBlockTop(max, top, bad, maxima, tops, bads);
+    const bool fails = bad != 0x7fffffff || max == tillerNegativeInfinity(), draws = p.sampling && p.sampling[row].temperature > 0;
+    float floor = tillerNegativeInfinity();
+    if (!fails && draws && tillerKeepsLargest(p.sampling[row], p.v) && p.sampling[row].topK <= groups)
+    {
+        const float* from = p.scratch.groupMax + (long long)row * groups;
+        floor = tillerFromOrdered(tillerKthLargest([from](int i) { return tillerOrdered(from[i]); }, groups, p.sampling[row].topK, counts));
+    }
+    if (threadIdx.x == 0)
+    {
+        p.ids[row] = bad != 0x7fffffff ? ~bad : fails ? ~0 : top;
+        p.scratch.max[row] = max;
+        p.scratch.top[row] = fails || !draws ? -1 : top;
+        p.scratch.floor[row] = floor;
+    }
+}
+TILLER_KERNEL(tillerHeadPick)
+
+struct TillerAdvanceParameters
+{
+    TillerRow* rows;                // (rows)
+    const TillerSampling* sampling; // (rows), or null
+    const int* ids;                 // (rows)
+    int* ring;                      // (capacity, rows)
+    int* count;                     // (1) steps in the ring so far
+    int rowCount;
+    int capacity;
+};
+
+extern "C" __global__ void __launch_bounds__(256) tillerAdvance(const TillerAdvanceParameters p)
+{
+    tillerWaitForPredecessor();
+    tillerReleaseSuccessor();
+    const int step = *p.count;
+    __syncthreads();
+    for (int row = int(threadIdx.x); row < p.rowCount; row += 256)
+    {
+        const int id = p.ids[row];
+        p.ring[(long long)(step % p.capacity) * p.rowCount + row] = id;
+        if (id < 0) { continue; } // the host reads what happened off the ring
+        p.rows[row].id = id;
+        p.rows[row].position++;
+        if (p.sampling && p.sampling[row].seen) { p.sampling[row].seen[id] = 1; }
+    }
+    if (threadIdx.x == 0) { *p.count = step + 1; }
+}
+TILLER_KERNEL(tillerAdvance)
+
+extern "C" __global__ void __launch_bounds__(256) tillerMarkSeen(unsigned char* seen, const int* ids, int count)
+{
+    const int i = int(blockIdx.x * 256 + threadIdx.x);
+    tillerWaitForPredecessor();
+    tillerReleaseSuccessor();
+    if (i < count) { seen[ids[i]] = 1; }
+}
+TILLER_KERNEL(tillerMarkSeen)

@@ -1,0 +1,271 @@
+// y_m = W x_m for 1 to 8 rows m at once, W read once, FP32 products and sums: the loop that the fused kernels of decoding share.
+//
+// A block of 256 threads computes 32 / parts outputs; `parts` (1, 2 or 4) warps share an output, each summing every parts-th step of
+// 256 weights. A warp has four outputs, so that a number of x fetched from shared memory meets four weights. A lane takes eight
+// weights of a step and holds 128 bytes in flight: two steps of four outputs, one of f32.
+// Order of a sum: a lane's weights as they come, the lanes in a fixed tree, the parts in turn. It depends on the shape of W alone,
+// hence a row's bits are the same whatever the other rows are and however many there are.
+//
+// A kernel does, in this order (tillerDotRows below; a fused one brings its own `stage`, `ready` and `epilogue`):
+//   TillerDots d; d.start(...)      first weights on their way; W does not depend on the kernel before
+//   tillerWaitForPredecessor()
+//   for each chunk of columns: stage x into shared memory, barrier, d.accumulate, barrier
+//   d.finish                        sums of all rows and outputs of the block in shared memory, barrier, epilogue
+#pragma once
+#include "memory.cuh"
+#include "numbers.cuh"
+
+constexpr int tillerDotThreads = 256;
+constexpr int tillerDotStep = 256;      // columns of a step: 32 lanes of eight weights
+constexpr int tillerDotOutputs = 4;     // of a warp
+constexpr int tillerDotChunkUnit = 2048; // chunks are multiples: up to four parts do whole groups of up to two steps
+
+// Columns staged at a time, 64 KiB of shared memory at most. Launchers compute the same number.
+static __device__ __forceinline__ int tillerDotChunk(int rows, int columns)
+{
+    const int most = 16384 / rows / tillerDotChunkUnit * tillerDotChunkUnit;
+    return tillerMin(most, (columns + tillerDotStep - 1) / tillerDotStep * tillerDotStep);
+}
+
+// A lane's eight weights of the step at column `at`; zero beyond the row's end.
+template <class W> static __device__ __forceinline__ typename W::Eight tillerLoadEight(const unsigned char* row, int at, int columns, bool wide);
+template <class W> static __device__ __forceinline__ TillerEight16 tillerLoadEight16(const unsigned char* row, int at, int columns, bool wide)
+{
+    const int k = at + W::first(int(threadIdx.x) % 32, 0), left = columns - k;
+    TillerEight16 e;
+    if (wide)
+    {
+        e.q = tillerLoad16(row + 2 * (long long)k, left > 0);
+        return e;
+    }
+    const unsigned short* p = reinterpret_cast<const unsigned short*>(row) + k;
+    e.q = {tillerPair16(p, left), tillerPair16(p + 2, left - 2), tillerPair16(p + 4, left - 4), tillerPair16(p + 6, left - 6)};
+    return e;
+}
+template <> __device__ __forceinline__ TillerEight16 tillerLoadEight<TillerBF16>(const unsigned char* row, int at, int columns, bool wide)
+{
+    return tillerLoadEight16<TillerBF16>(row, at, columns, wide);
+}
+template <> __device__ __forceinline__ TillerEight16 tillerLoadEight<TillerF16>(const unsigned char* row, int at, int columns, bool wide)
+{
+    return tillerLoadEight16<TillerF16>(row, at, columns, wide);
+}
+static __device__ __forceinline__ unsigned tillerWordOrZero(const unsigned* p, bool wanted) { return wanted ? *p : 0u; }
+template <> __device__ __forceinline__ TillerEight32 tillerLoadEight<TillerF32>(const unsigned char* row, int at, int columns, bool wide)
+{
+    const int k = at + TillerF32::first(int(threadIdx.x) % 32, 0), left = columns - k;
+    TillerEight32 e;
+    const unsigned* p = reinterpret_cast<const unsigned*>(row) + k;
+    if (wide)
+    {
+        e.q0 = tillerLoad16(p, left > 0);
+        e.q1 = tillerLoad16(p + 128, left > 128);
+        return e;
+    }
+    e.q0 = {tillerWordOrZero(p, left > 0), tillerWordOrZero(p + 1, left > 1), tillerWordOrZero(p + 2, left > 2), tillerWordOrZero(p + 3, left > 3)};
+    e.q1 = {tillerWordOrZero(p + 128, left > 128), tillerWordOrZero(p + 129, left > 129), tillerWordOrZero(p + 130, left > 130),
+            tillerWordOrZero(p + 131, left > 131)};
+    return e;
+}
+
+// Sums over a warp of n = 4, 8, 16 or 32 numbers at once: lane l gets the sum of number l / (32 / n). Each is added up in one and
+// the same tree, lanes 16 apart first, so that its bits do not depend on n.
+template <int n> static __device__ __forceinline__ float tillerWarpSums(float (&v)[n])
+{
+    const int lane = int(threadIdx.x) % 32;
+    int live = n;
+    TILLER_UNROLL
+    for (int apart = 16; apart > 0; apart >>= 1)
+    {
+        const bool upper = (lane & apart) != 0;
+        const int half = live / 2;
+        if (live > 1)
+        {
+            TILLER_UNROLL
+            for (int i = 0; i < n / 2; i++)
+            {
+                if (i < half)
+                {
+                    const float a = v[i], b = v[i + half];
+                    v[i] = (upper ? b : a) + __shfl_xor_sync(0xffffffffu, upper ? a : b, apart);
+                }
+            }
+            live = half;
+        }
+        else { v[0] += __shfl_xor_sync(0xffffffffu, v[0], apart); }
+    }
+    return v[0];
+}
+
+template <class W, int R> struct TillerDots
+{
+    static constexpr int steps = 32 / int(sizeof(typename W::Eight)); // in flight
+    const unsigned char* weights[tillerDotOutputs];
+    typename W::Eight ahead[steps][tillerDotOutputs];
+    float sums[R][tillerDotOutputs];
+    int columns, parts, at; // `at`: first column of the next step of this warp
+    bool wide, live;
+
+    // w // (outputs, columns). The block's outputs start at `first`; wide: rows of w start at multiples of 16 bytes.
+    __device__ __forceinline__ void start(const void* w, int outputs, int columns, int first, int parts, bool wide)
+    {
+        const int own = int(threadIdx.x) / 32 / parts * tillerDotOutputs;
+        // A row too many is computed again and never stored.
+        start(w, columns, parts, wide, first + own < outputs, [&](int j) { return tillerMin(first + j, outputs - 1); });
+    }
+
+    // The same for any choice of rows: output j of the block is row rowOf(j) of w. `live`: this warp has outputs.
+    template <class RowOf> __device__ __forceinline__ void start(const void* w, int columns, int parts, bool wide, bool live, RowOf rowOf)
+    {
+        const int warp = int(threadIdx.x) / 32;
+        this->columns = columns;
+        this->parts = parts;
+        this->wide = wide;
+        this->live = live;
+        at = warp % parts * tillerDotStep;
+        TILLER_UNROLL
+        for (int o = 0; o < tillerDotOutputs; o++)
+        {
+            weights[o] = static_cast<const unsigned char*>(w) + (long long)rowOf(warp / parts * tillerDotOutputs + o) * columns * W::size;
+            TILLER_UNROLL
+            for (int m = 0; m < R; m++) { sums[m][o] = 0; }
+        }
+        if (!live) { return; }
+        TILLER_UNROLL
+        for (int u = 0; u < steps; u++)
+        {
+            TILLER_UNROLL
+            for (int o = 0; o < tillerDotOutputs; o++)
+            {
+                ahead[u][o] = tillerLoadEight<W>(weights[o], at + u * parts * tillerDotStep, columns, wide);
+            }
+        }
+    }
+
+    // Adds the columns [begin, end). x // (R, chunk) in shared memory: column k of row m at m * chunk + W::slot(k - begin), zero from
+    // `columns` to the next multiple of a step. begin is a multiple of tillerDotChunkUnit.
+    __device__ __forceinline__ void accumulate(const float* x, int chunk, int begin, int end)
+    {
+        const int lane = int(threadIdx.x) % 32;
+        while (live && at < end)
+        {
+            TILLER_UNROLL
+            for (int u = 0; u < steps; u++)
+            {
+                const int step = at + u * parts * tillerDotStep;
+                if (step >= columns) { continue; }
+                const float* from = x + (step - begin) + 4 * lane;
+                typename W::Eight now[tillerDotOutputs];
+                TILLER_UNROLL
+                for (int o = 0; o < tillerDotOutputs; o++)
+                {
+                    now[o] = ahead[u][o];
+                    ahead[u][o] = tillerLoadEight<W>(weights[o], step + steps * parts * tillerDotStep, columns, wide);
+                }
+                TILLER_UNROLL
+                for (int h = 0; h < 2; h++)
+                {
+                    float w[tillerDotOutputs][4];
+                    TILLER_UNROLL
+                    for (int o = 0; o < tillerDotOutputs; o++) { W::quad(now[o], h, w[o]); }
+                    TILLER_UNROLL
+                    for (int m = 0; m < R; m++)
+                    {
+                        const float4 v = *reinterpret_cast<const float4*>(from + m * chunk + 128 * h);
+                        TILLER_UNROLL
+                        for (int o = 0; o < tillerDotOutputs; o++)
+                        {
+                            sums[m][o] = tillerFma(w[o][0], v.x, sums[m][o]);
+                            sums[m][o] = tillerFma(w[o][1], v.y, sums[m][o]);
+                            sums[m][o] = tillerFma(w[o][2], v.z, sums[m][o]);
+                            sums[m][o] = tillerFma(w[o][3], v.w, sums[m][o]);
+                        }
+                    }
+                }
+            }
+            at += steps * parts * tillerDotStep;
+        }
+    }
+
+    // The block's sums: those of row m and output `first + j` are added up by sumOf(scratch, m, j). scratch // 32 R floats, shared.
+    __device__ __forceinline__ void finish(float* scratch)
+    {
+        const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32, tile = 32 / parts;
+        float v[R * tillerDotOutputs];
+        TILLER_UNROLL
+        for (int i = 0; i < R * tillerDotOutputs; i++) { v[i] = sums[i / tillerDotOutputs][i % tillerDotOutputs]; }
+        const float sum = tillerWarpSums<R * tillerDotOutputs>(v);
+        constexpr int lanes = 32 / (R * tillerDotOutputs);
+        const int i = lane / lanes;
+        if (lane % lanes == 0)
+        {
+            scratch[(warp % parts * R + i / tillerDotOutputs) * tile + warp / parts * tillerDotOutputs + i % tillerDotOutputs] = sum;
+        }
+        __syncthreads();
+    }
+    __device__ __forceinline__ float sumOf(const float* scratch, int m, int j) const
+    {
+        const int tile = 32 / parts;
+        float sum = scratch[m * tile + j];
+        for (int part = 1; part < parts; part++) { sum += scratch[(part * R + m) * tile + j]; }
+        return sum;
+    }
+};
+
+// Four numbers of a row of x from column k, a multiple of four, zero beyond the end.
+static __device__ __forceinline__ float4 tillerFour(const float* row, int k, int columns)
+{
+    if (columns % 4 == 0) { return k < columns ? *reinterpret_cast<const float4*>(row + k) : float4{0, 0, 0, 0}; }
+    return {k < columns ? row[k] : 0.0f, k + 1 < columns ? row[k + 1] : 0.0f, k + 2 < columns ? row[k + 2] : 0.0f,
+            k + 3 < columns ? row[k + 3] : 0.0f};
+}
+
+// Fills the columns [begin, end) of R rows of a chunk from four(m, k), which gives zero beyond the rows' end. Eight loads on their way.
+template <class W, int R, class Four> static __device__ __forceinline__ void tillerStage(float* x, int chunk, int begin, int end, Four four)
+{
+    constexpr int batch = 8 / R;
+    for (int k = begin + 4 * int(threadIdx.x); k < end; k += batch * 4 * tillerDotThreads)
+    {
+        float4 v[batch][R];
+        TILLER_UNROLL
+        for (int i = 0; i < batch * R; i++)
+        {
+            const int at = k + i / R * 4 * tillerDotThreads;
+            v[i / R][i % R] = at < end ? four(i % R, at) : float4{0, 0, 0, 0};
+        }
+        TILLER_UNROLL
+        for (int i = 0; i < batch * R; i++)
+        {
+            const int at = k + i / R * 4 * tillerDotThreads;
+            if (at < end) { *reinterpret_cast<float4*>(x + i % R * chunk + W::slot(at - begin)) = v[i / R][i % R]; }
+        }
+    }
+}
+
+// One block of y = x W'. Row m and output n end in one thread: ready(m, n) is called in it before the sums, to fetch what it will add,
+// epilogue(m, n, sum) after. stage(x, chunk, begin, end) fills a chunk, with all threads.
+template <class W, int R, class Stage, class Ready, class Epilogue>
+static __device__ __forceinline__ void tillerDotRows(
+    const void* w, int outputs, int columns, int parts, bool wide, int tile, Stage stage, Ready ready, Epilogue epilogue)
+{
+    TILLER_DYNAMIC_SHARED(float, x);
+    __shared__ float scratch[32 * R];
+    const int block = 32 / parts, first = tile * block, chunk = tillerDotChunk(R, columns);
+    const int m = int(threadIdx.x) / block, n = first + int(threadIdx.x) % block; // R * block <= 256
+    const bool own = m < R && n < outputs;
+    TillerDots<W, R> dots;
+    dots.start(w, outputs, columns, first, parts, wide);
+    tillerWaitForPredecessor();
+    if (own) { ready(m, n); }
+    for (int begin = 0; begin < columns; begin += chunk)
+    {
+        const int end = tillerMin(begin + chunk, (columns + tillerDotStep - 1) / tillerDotStep * tillerDotStep);
+        if (begin > 0) { __syncthreads(); }
+        stage(x, chunk, begin, end);
+        __syncthreads();
+        if (begin + chunk >= columns) { tillerReleaseSuccessor(); }
+        dots.accumulate(x, chunk, begin, end);
+    }
+    dots.finish(scratch);
+    if (own) { epilogue(m, n, dots.sumOf(scratch, m, n - first)); }
+}

@@ -1,0 +1,216 @@
+// y = x W' and x = y W for 9 to 128 rows on the tensor cores: W // (N, K) bf16, K % 8 == 0, the activations as high + low bf16
+// panels (linear_split.cu), FP32 sums. Below "outputs" are the rows of W (its columns when transposed), "depth" is what is summed over.
+//
+// Grid: (tiles of 256 outputs, parts of the depth), 256 threads. A warp owns 32 outputs, two mma tiles of 16, and all M rows: W is
+// read once, straight into registers, four blocks of 32 depths ahead (two for more than 64 rows): 64 KiB on their way in a block.
+// The order of depths inside a block of 32 is free as long as both factors agree, and so is the order of outputs: lane 4 g + c takes
+// the depths 8 c .. 8 c + 7, 16 bytes of a row of W at a time, and the outputs 4 g .. 4 g + 3, one float4 of a row of y.
+// Transposed, it takes four columns of eight rows of W and pairs two rows' halves of words, which is what W' as a factor means.
+// Panels go through shared memory in chunks of 32 KiB, two of them, the next copied while one is used.
+// With several parts the sums go to partial // (parts, M, outputs), and linear_merge.cu adds them up. Parts and order depend on the
+// shape of W alone: a row's bits are the same whatever the other rows are and however many.
+// Bytes: 2 N K; panels 4 M K for each tile of outputs, from the second-level cache. FLOPs: 4 M N K.
+#include "memory.cuh"
+#include "numbers.cuh"
+
+struct TillerLinearRows
+{
+    const uint4* panels;   // (depth / 32, tiles, 2, 32)
+    const void* w;         // (N, K)
+    const float* bias;     // (outputs), or null; one part only, as residual
+    const float* residual; // (rows, outputs), or null; may be y
+    float* y;              // (rows, outputs), or partial // (parts, rows, outputs)
+    int rows, depth, outputs;
+    int tiles;             // of eight rows, an even number
+    int chunk;             // blocks of 32 depths staged at a time, a multiple of those in flight
+    int biasedRows;
+};
+
+// What a lane holds of W in a block of 32 depths: 16 words.
+struct TillerForward
+{
+    uint4 row[4];     // depths 8 c .. 8 c + 7 of the outputs 4 g .. 4 g + 3
+
+    __device__ __forceinline__ void load(const unsigned short* w, int output, int outputs, int at, int depth, bool wanted)
+    {
+        const int k = at + int(threadIdx.x) % 4 * 8;
+        TILLER_UNROLL
+        for (int i = 0; i < 4; i++)
+        {
+            // an output too many is computed again and never stored
+            row[i] = tillerLoad16(w + (long long)tillerMin(output + i, outputs - 1) * depth + k, wanted && k < depth);
+        }
+    }
+    // The fragment of mma tile i (outputs 4 g + 2 i and + 1 as its rows g and g + 8) at half j of the block.
+    __device__ __forceinline__ void fragment(int i, int j, unsigned (&a)[4]) const
+    {
+        a[0] = j ? row[2 * i].z : row[2 * i].x;
+        a[1] = j ? row[2 * i + 1].z : row[2 * i + 1].x;
+        a[2] = j ? row[2 * i].w : row[2 * i].y;
+        a[3] = j ? row[2 * i + 1].w : row[2 * i + 1].y;
+    }
+};
+struct TillerTransposed
+{
+    uint2 row[8];     // outputs 4 g .. 4 g + 3 at the depths 8 c .. 8 c + 7
+
+    __device__ __forceinline__ void load(const unsigned short* w, int output, int outputs, int at, int depth, bool wanted)
+    {
+        const int n = at + int(threadIdx.x) % 4 * 8;
+        TILLER_UNROLL
+        for (int i = 0; i < 8; i++)
+        {
+            row[i] = tillerLoad8(w + (long long)(n + i) * outputs + output, wanted && n + i < depth && output < outputs);
+        }
+    }
+    __device__ __forceinline__ void fragment(int i, int j, unsigned (&a)[4]) const
+    {
+        const unsigned r0 = i ? row[4 * j].y : row[4 * j].x, r1 = i ? row[4 * j + 1].y : row[4 * j + 1].x;
+        const unsigned r2 = i ? row[4 * j + 2].y : row[4 * j + 2].x, r3 = i ? row[4 * j + 3].y : row[4 * j + 3].x;
+        a[0] = (r0 & 0xffffu) | r1 << 16;
+        a[1] = r0 >> 16 | (r1 & 0xffff0000u);
+        a[2] = (r2 & 0xffffu) | r3 << 16;
+        a[3] = r2 >> 16 | (r3 & 0xffff0000u);
+    }
+};
+
+// Pair: two mma tiles of rows, so that four sums are on their way at a time. panel: of the first, at this lane.
+template <class Weights> static __device__ __forceinline__ void tillerLinearPair(
+    const Weights& w, const uint4* panel, float (&s0)[4], float (&s1)[4], float (&t0)[4], float (&t1)[4])
+{
+    const uint4 x[2] = {panel[0], panel[32]}, z[2] = {panel[64], panel[96]};
+    TILLER_UNROLL
+    for (int j = 0; j < 2; j++)
+    {
+        unsigned a[4], b[4];
+        w.fragment(0, j, a);
+        w.fragment(1, j, b);
+        TILLER_UNROLL
+        for (int low = 0; low < 2; low++)
+        {
+            const unsigned x0 = j ? x[low].z : x[low].x, x1 = j ? x[low].w : x[low].y, z0 = j ? z[low].z : z[low].x, z1 = j ? z[low].w : z[low].y;
+            tillerMma(s0, a[0], a[1], a[2], a[3], x0, x1);
+            tillerMma(s1, b[0], b[1], b[2], b[3], x0, x1);
+            tillerMma(t0, a[0], a[1], a[2], a[3], z0, z1);
+            tillerMma(t1, b[0], b[1], b[2], b[3], z0, z1);
+        }
+    }
+}
+
+template <class Weights, int tiles, int ahead> static __device__ __forceinline__ void tillerLinearRows(const TillerLinearRows& p)
+{
+    TILLER_DYNAMIC_SHARED(uint4, staged); // (2, chunk, tiles, 64)
+    const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
+    const int blocks = (p.depth + 31) / 32, parts = int(gridDim.y), part = int(blockIdx.y);
+    const int begin = int((long long)blocks * part / parts), end = int((long long)blocks * (part + 1) / parts);
+    const int block = p.tiles * 64, chunk = p.chunk * block; // in units of 16 bytes
+    const int output = int(blockIdx.x) * 256 + warp * 32 + lane / 4 * 4;
+    const bool live = int(blockIdx.x) * 256 + warp * 32 < p.outputs;
+    const unsigned short* const w = static_cast<const unsigned short*>(p.w);
+
+    Weights next[ahead];
+    TILLER_UNROLL
+    for (int i = 0; i < ahead; i++) { next[i].load(w, output, p.outputs, (begin + i) * 32, p.depth, live && begin + i < end); }
+    float sums[2][tiles][4];
+    TILLER_UNROLL
+    for (int i = 0; i < 8 * tiles; i++) { sums[i / (4 * tiles)][i / 4 % tiles][i % 4] = 0; }
+
+    const auto stage = [&](int at, int buffer)
+    {
+        const int count = (tillerMin(at + p.chunk, end) - at) * block;
+        const uint4* from = p.panels + (long long)at * block;
+        for (int i = int(threadIdx.x); i < count; i += 256) { tillerCopyAsync(staged + buffer * chunk + i, from + i); }
+        tillerCommitCopies();
+    };
+    tillerWaitForPredecessor();
+    stage(begin, 0);
+    int buffer = 0;
+    for (int at = begin; at < end; at += p.chunk)
+    {
+        const int stop = tillerMin(at + p.chunk, end);
+        if (stop < end)
+        {
+            stage(stop, buffer ^ 1);
+            tillerWaitForCopies<1>();
+        }
+        else
+        {
+            tillerReleaseSuccessor();
+            tillerWaitForCopies<0>();
+        }
+        __syncthreads();
+        for (int first = at; live && first < stop; first += ahead)
+        {
+            TILLER_UNROLL
+            for (int i = 0; i < ahead; i++)
+            {
+                const int b = first + i;
+                if (b >= stop) { continue; }
+                const Weights now = next[i];
+                next[i].load(w, output, p.outputs, (b + ahead) * 32, p.depth, b + ahead < end);
+                const uint4* panel = staged + buffer * chunk + (b - at) * block + lane;
+                TILLER_UNROLL
+                for (int t = 0; t < tiles; t += 2)
+                {
+                    if (t < p.tiles) { tillerLinearPair(now, panel + t * 64, sums[0][t], sums[1][t], sums[0][t + 1], sums[1][t + 1]); }
+                }
+            }
+        }
+        __syncthreads();
+        buffer ^= 1;
+    }
+
+    // Lane 4 g + c holds of tile t the rows 2 c and 2 c + 1: of mma tile i element e the output 4 g + 2 i, element 2 + e the one after it.
+    const bool direct = parts == 1;
+    TILLER_UNROLL
+    for (int t = 0; t < tiles; t++)
+    {
+        TILLER_UNROLL
+        for (int e = 0; e < 2; e++)
+        {
+            const int row = 8 * t + lane % 4 * 2 + e;
+            if (row >= p.rows || output >= p.outputs) { continue; }
+            float v[4] = {sums[0][t][e], sums[0][t][2 + e], sums[1][t][e], sums[1][t][2 + e]};
+            const long long at = ((long long)part * p.rows + row) * p.outputs + output;
+            const bool biased = direct && p.bias && row < p.biasedRows;
+            TILLER_UNROLL
+            for (int i = 0; i < 4; i++)
+            {
+                if (output + i < p.outputs)
+                {
+                    if (biased) { v[i] += p.bias[output + i]; }
+                    if (direct && p.residual) { v[i] = p.residual[at + i] + v[i]; }
+                }
+            }
+            if (p.outputs % 4 == 0) { *reinterpret_cast<float4*>(p.y + at) = {v[0], v[1], v[2], v[3]}; }
+            else
+            {
+                TILLER_UNROLL
+                for (int i = 0; i < 4; i++)
+                {
+                    if (output + i < p.outputs) { p.y[at + i] = v[i]; }
+                }
+            }
+        }
+    }
+}
+
+#define TILLER_LINEAR_ROWS(name, Weights, tiles, ahead)                                                                              \
+    extern "C" __global__ void __launch_bounds__(256, 1) name(const TillerLinearRows p) { tillerLinearRows<Weights, tiles, ahead>(p); }
+
+TILLER_LINEAR_ROWS(tillerLinearRows16, TillerForward, 2, 4)
+TILLER_KERNEL(tillerLinearRows16)
+TILLER_LINEAR_ROWS(tillerLinearRows32, TillerForward, 4, 4)
+TILLER_KERNEL(tillerLinearRows32)
+TILLER_LINEAR_ROWS(tillerLinearRows64, TillerForward, 8, 4)
+TILLER_KERNEL(tillerLinearRows64)
+TILLER_LINEAR_ROWS(tillerLinearRows128, TillerForward, 16, 2)
+TILLER_KERNEL(tillerLinearRows128)
+TILLER_LINEAR_ROWS(tillerLinearRowsTransposed16, TillerTransposed, 2, 4)
+TILLER_KERNEL(tillerLinearRowsTransposed16)
+TILLER_LINEAR_ROWS(tillerLinearRowsTransposed32, TillerTransposed, 4, 4)
+TILLER_KERNEL(tillerLinearRowsTransposed32)
+TILLER_LINEAR_ROWS(tillerLinearRowsTransposed64, TillerTransposed, 8, 4)
+TILLER_KERNEL(tillerLinearRowsTransposed64)
+TILLER_LINEAR_ROWS(tillerLinearRowsTransposed128, TillerTransposed, 16, 2)
+TILLER_KERNEL(tillerLinearRowsTransposed128)

@@ -1,0 +1,65 @@
+// Loads of weights, which are read once and leave no trace in the first-level cache, and copies to shared memory that run beside
+// the arithmetic. Addresses of the wide forms are multiples of the width.
+#pragma once
+#include "platform.cuh"
+
+// The words at p, or zero where `wanted` is false: nothing is read then.
+static __device__ __forceinline__ uint4 tillerLoad16(const void* p, bool wanted)
+{
+#if defined(TILLER_HOST_CUDA)
+    return wanted ? *static_cast<const uint4*>(p) : uint4{0, 0, 0, 0};
+#else
+    uint4 v;
+    asm volatile("{ .reg .pred wanted; setp.ne.u32 wanted, %5, 0;\n"
+                 "  mov.b32 %0, 0; mov.b32 %1, 0; mov.b32 %2, 0; mov.b32 %3, 0;\n"
+                 "  @wanted ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4]; }"
+        : "=&r"(v.x), "=&r"(v.y), "=&r"(v.z), "=&r"(v.w)
+        : "l"(p), "r"(unsigned(wanted)));
+    return v;
+#endif
+}
+static __device__ __forceinline__ uint2 tillerLoad8(const void* p, bool wanted)
+{
+#if defined(TILLER_HOST_CUDA)
+    return wanted ? *static_cast<const uint2*>(p) : uint2{0, 0};
+#else
+    uint2 v;
+    asm volatile("{ .reg .pred wanted; setp.ne.u32 wanted, %3, 0;\n"
+                 "  mov.b32 %0, 0; mov.b32 %1, 0;\n"
+                 "  @wanted ld.global.nc.L1::no_allocate.v2.u32 {%0, %1}, [%2]; }"
+        : "=&r"(v.x), "=&r"(v.y)
+        : "l"(p), "r"(unsigned(wanted)));
+    return v;
+#endif
+}
+
+// Two neighbouring 16-bit numbers of a row at any even address as one word, zero from `count` on.
+static __device__ __forceinline__ unsigned tillerPair16(const unsigned short* p, int count)
+{
+    return (count > 0 ? unsigned(p[0]) : 0u) | (count > 1 ? unsigned(p[1]) << 16 : 0u);
+}
+
+// 16 bytes from global to shared memory, not waited for.
+static __device__ __forceinline__ void tillerCopyAsync(void* shared, const void* global)
+{
+#if defined(TILLER_HOST_CUDA)
+    *static_cast<uint4*>(shared) = *static_cast<const uint4*>(global);
+#else
+    asm volatile("{ .reg .u64 generic; .reg .u32 at;\n"
+                 "  cvta.to.shared.u64 generic, %0; cvt.u32.u64 at, generic;\n"
+                 "  cp.async.cg.shared.global [at], [%1], 16; }" ::"l"(shared), "l"(global) : "memory");
+#endif
+}
+// Closes a group of this thread's copies; then waits until all but the latest `pending` groups of this thread have arrived.
+static __device__ __forceinline__ void tillerCommitCopies()
+{
+#if !defined(TILLER_HOST_CUDA)
+    asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+template <int pending> static __device__ __forceinline__ void tillerWaitForCopies()
+{
+#if !defined(TILLER_HOST_CUDA)
+    asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+#endif
+}

@@ -1,0 +1,173 @@
+// Reading and moving one row of the residual stream by a law: functions of a whole block, threads along x, four columns a thread and
+// turn. Laws and the rows' choice of them are constants of a run: they may be read before the predecessor's writes are waited for.
+#pragma once
+#include "exact.cuh"
+#include "math.cuh"
+#include "quads.cuh"
+#include "rows.cuh"
+
+static constexpr int tillerSensorsAtOnce = 4, tillerTermsAtOnce = 256;
+
+// Shared memory of tillerSense and tillerAct.
+struct TillerSteeringScratch
+{
+    float sums[32 * (tillerSensorsAtOnce + 1)];
+    float strengths[tillerTermsAtOnce];
+    float tangentStrengths[tillerTermsAtOnce];
+    double squares[2 * 32];
+};
+
+// p_j = c_j + s_j α_j, or s_j dα_j, of terms begin .. begin + tillerTermsAtOnce.
+static __device__ __forceinline__ void tillerStrengths(const TillerLayerLaw& law, int begin, const float* errors, bool tangent, float* strengths)
+{
+    for (int j = begin + int(threadIdx.x); j < tillerMin(law.terms, begin + tillerTermsAtOnce); j += int(blockDim.x))
+    {
+        const int sensor = law.termSensor[j];
+        const float fed = sensor < 0 ? 0.0f : law.s[j] * errors[sensor];
+        strengths[j - begin] = tangent ? fed : law.c[j] + fed;
+    }
+}
+
+// g = Σ_j p_j w_j at four columns, terms in order; all threads of the block call it together. `loaded` says that the strengths of a
+// layer with few terms lie in shared memory already.
+static __device__ __forceinline__ float4 tillerInput4(
+    const TillerLayerLaw& law, const float* errors, bool tangent, int column, int d, bool wide, float* strengths, bool loaded)
+{
+    float4 g = {0.0f, 0.0f, 0.0f, 0.0f};
+    for (int begin = 0; begin < law.terms; begin += tillerTermsAtOnce)
+    {
+        if (!loaded || law.terms > tillerTermsAtOnce)
+        {
+            __syncthreads();
+            tillerStrengths(law, begin, errors, tangent, strengths);
+            __syncthreads();
+        }
+        const int count = tillerMin(law.terms - begin, tillerTermsAtOnce);
+        const float* w = law.w + (long long)begin * d;
+        for (int j = 0; j < count; j++) { g = tillerAddScaled4(g, strengths[j], tillerLoad4(w + (long long)j * d, column, d, wide)); }
+    }
+    return g;
+}
+
+// The bound U as it is kept: numbers are cut towards zero after scaling g to (1 − 2^-34) U, so that the norm of what is added,
+// computed in float64 in whatever order, is at most U. The scale is taken from |g| rounded up to a float.
+static __device__ __forceinline__ double tillerEffortLimit(float maxEffort) { return double(maxEffort) * (1.0 - 1.0 / double(1LL << 34)); }
+static __device__ __forceinline__ bool tillerIsHeld(float maxEffort, float freeNorm)
+{
+    return maxEffort < tillerFromBits(0x7f800000u) && double(freeNorm) > tillerEffortLimit(maxEffort);
+}
+
+// α_i = β_i − v_i·x of a value row, dα_i = −v_i·dx of a tangent, of this layer's sensors; |x| and |u| of a value row that the layer
+// moves, so that what is added can be computed at any column alone.
+static __device__ __forceinline__ void tillerSense(
+    const TillerSteering& steering, int layer, const float* x, int d, bool tangent, int line, TillerSteeringScratch& scratch)
+{
+    const TillerLayerLaw law = steering.layers[layer];
+    float* errors = (tangent ? steering.tangentErrors : steering.errors) + (long long)line * steering.sensors;
+    const bool wide = d % 4 == 0, keepsNorm = !tangent && law.terms > 0;
+    if (tangent && layer == 0)
+    {
+        // What a term may look back at is the token before, which this tangent does not move.
+        for (int i = int(threadIdx.x); i < steering.sensors; i += int(blockDim.x)) { errors[i] = 0.0f; }
+        __syncthreads();
+    }
+    for (int first = 0; first < law.sensors || (first == 0 && keepsNorm); first += tillerSensorsAtOnce)
+    {
+        float sums[tillerSensorsAtOnce + 1] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
+        const float* v = law.v + (long long)first * d;
+        for (int c = 4 * int(threadIdx.x); c < d; c += 4 * int(blockDim.x))
+        {
+            const float4 xc = tillerLoad4(x, c, d, wide);
+            TILLER_UNROLL_LOOP
+            for (int i = 0; i < tillerSensorsAtOnce; i++)
+            {
+                if (first + i < law.sensors) { sums[i] += tillerDot4(tillerLoad4(v + (long long)i * d, c, d, wide), xc); }
+            }
+            sums[tillerSensorsAtOnce] += tillerDot4(xc, xc);
+        }
+        tillerBlockSums(sums, scratch.sums);
+        if (threadIdx.x == 0)
+        {
+            TILLER_UNROLL_LOOP
+            for (int i = 0; i < tillerSensorsAtOnce; i++)
+            {
+                if (first + i < law.sensors) { errors[law.sensor[first + i]] = (tangent ? 0.0f : law.beta[first + i]) - sums[i]; }
+            }
+            if (first == 0 && keepsNorm)
+            {
+                steering.stateNorms[(long long)line * steering.layerCount + layer] = tillerSqrt(sums[tillerSensorsAtOnce]);
+            }
+        }
+        __syncthreads();
+    }
+    if (!keepsNorm) { return; }
+    double squares[1] = {0.0};
+    for (int base = 0; base < d; base += 4 * int(blockDim.x))
+    {
+        const float4 g = tillerInput4(law, errors, false, base + 4 * int(threadIdx.x), d, wide, scratch.strengths, base > 0);
+        squares[0] += double(g.x) * g.x + double(g.y) * g.y + double(g.z) * g.z + double(g.w) * g.w;
+    }
+    tillerBlockSums(squares, scratch.squares);
+    if (threadIdx.x == 0)
+    {
+        const long long at = (long long)line * steering.layerCount + layer;
+        const float norm = tillerRoundUp(tillerSqrt(squares[0]));
+        steering.freeNorms[at] = norm;
+        steering.inputNorms[at] = tillerIsHeld(steering.maxEffort, norm) ? steering.maxEffort : norm;
+    }
+    __syncthreads();
+}
+
+// g as it is added, held to the bound. A norm beyond float's range under a bound gives NaN: the direction is lost.
+static __device__ __forceinline__ float tillerHeld(float g, float maxEffort, float freeNorm)
+{
+    if (!tillerIsHeld(maxEffort, freeNorm)) { return g; }
+    if (freeNorm == tillerFromBits(0x7f800000u)) { return tillerFromBits(0x7fc00000u); }
+    return tillerTruncate(tillerEffortLimit(maxEffort) / freeNorm * double(g));
+}
+
+// y += u_k. Tangents: dy += du_k, and where u is held, with ĝ = g/|g|, du = U/|g| (dg − ĝ (ĝ·dg)). After tillerSense of the layer.
+static __device__ __forceinline__ void tillerAct(
+    const TillerSteering& steering, int layer, float* y, int d, int slot, bool tangent, int tangentLine, TillerSteeringScratch& scratch)
+{
+    const TillerLayerLaw law = steering.layers[layer];
+    if (law.terms == 0) { return; }
+    const float* errors = steering.errors + (long long)slot * steering.sensors;
+    const float* tangentErrors = steering.tangentErrors + (long long)tangentLine * steering.sensors;
+    const float freeNorm = steering.freeNorms[(long long)slot * steering.layerCount + layer];
+    const bool wide = d % 4 == 0, held = tillerIsHeld(steering.maxEffort, freeNorm), projects = tangent && held;
+    const int first = 4 * int(threadIdx.x), step = 4 * int(blockDim.x);
+    double sums[2] = {0.0, 0.0}; // |g|², g·dg
+    if (projects)
+    {
+        for (int base = 0; base < d; base += step)
+        {
+            const float4 g = tillerInput4(law, errors, false, base + first, d, wide, scratch.strengths, base > 0);
+            const float4 dg = tillerInput4(law, tangentErrors, true, base + first, d, wide, scratch.tangentStrengths, base > 0);
+            sums[0] += double(g.x) * g.x + double(g.y) * g.y + double(g.z) * g.z + double(g.w) * g.w;
+            sums[1] += double(g.x) * dg.x + double(g.y) * dg.y + double(g.z) * dg.z + double(g.w) * dg.w;
+        }
+        tillerBlockSums(sums, scratch.squares);
+    }
+    const double scale = double(steering.maxEffort) / freeNorm, along = projects ? sums[1] / sums[0] : 0.0;
+    for (int base = 0; base < d; base += step)
+    {
+        const int c = base + first;
+        float4 u = {0.0f, 0.0f, 0.0f, 0.0f};
+        if (!tangent || held) { u = tillerInput4(law, errors, false, c, d, wide, scratch.strengths, projects || base > 0); }
+        if (tangent)
+        {
+            const float4 dg = tillerInput4(law, tangentErrors, true, c, d, wide, scratch.tangentStrengths, projects || base > 0);
+            u = !held ? dg
+                      : float4{float(scale * (dg.x - along * u.x)), float(scale * (dg.y - along * u.y)), float(scale * (dg.z - along * u.z)),
+                               float(scale * (dg.w - along * u.w))};
+        }
+        else
+        {
+            u = {tillerHeld(u.x, steering.maxEffort, freeNorm), tillerHeld(u.y, steering.maxEffort, freeNorm),
+                 tillerHeld(u.z, steering.maxEffort, freeNorm), tillerHeld(u.w, steering.maxEffort, freeNorm)};
+        }
+        const float4 at = tillerLoad4(y, c, d, wide);
+        tillerStore4(y, c, d, wide, {at.x + u.x, at.y + u.y, at.z + u.z, at.w + u.w});
+    }
+}

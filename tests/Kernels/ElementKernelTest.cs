@@ -1,0 +1,105 @@
+using System.Runtime.InteropServices;
+using Tiller.Interop;
+using Tiller.Tests.Interop;
+
+namespace Tiller.Tests.Kernels;
+
+/// <summary>A kernel test on the host CUDA: arrays that live until the test ends, kernels by name, and comparison with a reference.</summary>
+public abstract unsafe class ElementKernelTest : HostCudaTest
+{
+    // 2e-5 relative to the norm of the row.
+    protected const double Tolerance = 2e-5;
+
+    private readonly List<IDisposable> _owned = [];
+
+    protected PrimaryContext Context { get; private set; } = null!;
+
+    protected CudaStream Stream { get; private set; } = null!;
+
+    [SetUp]
+    public void OpenDevice()
+    {
+        Context = new PrimaryContext();
+        Stream = new CudaStream(Context);
+    }
+
+    [TearDown]
+    public void CloseDevice()
+    {
+        _owned.ForEach(o => o.Dispose());
+        _owned.Clear();
+        Stream?.Dispose();
+        Context?.Dispose();
+    }
+
+    /// <summary>A launcher over the kernels of some sources.</summary>
+    protected T Load<T>(Func<Func<string, CudaKernel>, T> launcher, params string[] sources)
+    {
+        (string Text, CudaModule Module)[] modules =
+            [.. sources.Select(name => (File.ReadAllText(Repository.Path("src", "Kernels", name)), HostCuda.LoadKernels(Context, name)))];
+        _owned.AddRange(modules.Select(m => m.Module));
+        return launcher(name => modules.First(m => m.Text.Contains($" {name}(", StringComparison.Ordinal)).Module.GetKernel(name));
+    }
+
+    protected nint Send<T>(params T[] values)
+        where T : unmanaged
+    {
+        var memory = new CudaDeviceVariable<T>(Context, Math.Max(1, values.Length));
+        _owned.Add(memory);
+        memory.CopyToDevice(values);
+        return memory.DevicePointer;
+    }
+
+    /// <summary>Room for a result, full of NaN (or of -1 in integers).</summary>
+    protected nint Poisoned<T>(int count)
+        where T : unmanaged
+    {
+        var values = new T[Math.Max(1, count)];
+        MemoryMarshal.AsBytes(values.AsSpan()).Fill(0xFF);
+        return Send(values);
+    }
+
+    protected T[] Receive<T>(nint address, int count)
+        where T : unmanaged
+    {
+        var values = new T[count];
+        Stream.CopyToHost(address, MemoryMarshal.AsBytes(values.AsSpan()));
+        Stream.Synchronize();
+        return values;
+    }
+
+    /// <summary>Standard normal numbers, the same for the same seed.</summary>
+    protected static float[] Normal(int seed, int count, double scale = 1)
+    {
+        var random = new Random(seed);
+        var values = new float[count];
+        for (int i = 0; i < count; i++)
+        {
+            values[i] = (float)(scale * Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(Math.Tau * random.NextDouble()));
+        }
+
+        return values;
+    }
+
+    protected static float[] Row(float[] rows, int columns, int row) => rows.AsSpan(row * columns, columns).ToArray();
+
+    /// <summary>
+    /// |actual − expected| ≤ tolerance |expected| + cancelled, as one row; <paramref name="cancelled"/> where what was subtracted is
+    /// larger than the result.
+    /// </summary>
+    protected static void Close(
+        IReadOnlyList<float> actual, IReadOnlyList<double> expected, string what, double tolerance = Tolerance, double cancelled = 0)
+    {
+        Assert.That(actual, Has.Count.EqualTo(expected.Count), what);
+        double error = 0, norm = 0;
+        for (int i = 0; i < actual.Count; i++)
+        {
+            error += (actual[i] - expected[i]) * (actual[i] - expected[i]);
+            norm += expected[i] * expected[i];
+        }
+
+        Assert.That(Math.Sqrt(error), Is.LessThanOrEqualTo((tolerance * Math.Sqrt(norm)) + cancelled), what);
+    }
+
+    protected static uint[] Bits(float[] values) => [.. values.Select(BitConverter.SingleToUInt32Bits)];
+}

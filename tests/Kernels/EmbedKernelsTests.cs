@@ -1,0 +1,74 @@
+using Tiller.Kernels;
+
+namespace Tiller.Tests.Kernels;
+
+public class EmbedKernelsTests : ElementKernelTest
+{
+    private static readonly int[] Positions = [0, 1, 31, 127, 4097, 131071, 1048575];
+
+    [TestCase(2)]
+    [TestCase(20)]
+    [TestCase(128)]
+    public void RotationsAreCosinesAndSinesOfPositionTimesFrequency(int E)
+    {
+        var kernels = Load(k => new EmbedKernels(k), "embed.cu");
+        float[] frequencies = [.. Enumerable.Range(0, E / 2).Select(e => (float)Math.Pow(500000, -2.0 * e / E))];
+        DeviceRow[] rows = [.. Positions.Select(position => new DeviceRow { Position = position })];
+        nint rotation = Poisoned<float>((rows.Length * E) + 1);
+        kernels.Rotate(Stream, Send(rows), rows.Length, Send(frequencies), E, rotation);
+        float[] actual = Receive<float>(rotation, (rows.Length * E) + 1);
+        for (int i = 0; i < rows.Length; i++)
+        {
+            double[] angles = [.. frequencies.Select(f => (double)(f * Positions[i]))];
+            double[] expected = [.. angles.Select(Math.Cos), .. angles.Select(Math.Sin)];
+            Assert.That(Row(actual, E, i), Is.EqualTo(expected.Select(v => (float)v)).Within(2e-7f), $"position {Positions[i]}");
+        }
+
+        Assert.That(actual[^1], Is.NaN, "nothing is written past the end");
+    }
+
+    [TestCase(1, WeightType.F32)]
+    [TestCase(31, WeightType.F16)]
+    [TestCase(33, WeightType.BF16)]
+    [TestCase(127, WeightType.F32)]
+    [TestCase(64, WeightType.F16)]
+    [TestCase(516, WeightType.F32)]
+    [TestCase(1028, WeightType.BF16)]
+    public void RowsOfTheTableAreGatheredAndScaled(int D, WeightType type)
+    {
+        const int V = 9;
+        const float Scale = 45.25f;
+        var kernels = Load(k => new EmbedKernels(k), "embed.cu");
+        var random = new Random(D);
+        ushort[] stored = [.. Enumerable.Range(0, V * D).Select(_ => (ushort)random.Next(65536))];
+        stored[0] = 1; // the smallest subnormal number
+        float[] wide = Normal(D, V * D);
+        float Weight(int i) => type switch
+        {
+            WeightType.F32 => wide[i],
+            WeightType.F16 => (float)BitConverter.UInt16BitsToHalf(stored[i]),
+            _ => BitConverter.UInt32BitsToSingle((uint)stored[i] << 16),
+        };
+        int[] ids = [8, 0, 3, 3];
+        DeviceRow[] rows = [.. ids.Select(id => new DeviceRow { Id = id })];
+        nint x = Poisoned<float>((ids.Length * D) + 4);
+        var table = new WeightMatrix(type == WeightType.F32 ? Send(wide) : Send(stored), type, V, D);
+        kernels.Embed(Stream, Send(rows), rows.Length, table, Scale, x);
+        float[] actual = Receive<float>(x, (ids.Length * D) + 4);
+        float[] expected = [.. ids.SelectMany(id => Enumerable.Range(0, D).Select(c => Scale * Weight((id * D) + c)))];
+        Assert.That(actual[..expected.Length], Is.EqualTo(expected));
+        Assert.That(actual[expected.Length..], Is.All.NaN, "nothing is written past the end");
+    }
+
+    [Test]
+    public void NoRowsAreNoLaunch()
+    {
+        var kernels = Load(k => new EmbedKernels(k), "embed.cu");
+        Assert.That(() =>
+        {
+            kernels.Rotate(Stream, 0, 0, 0, 4, 0);
+            kernels.Embed(Stream, 0, 0, default, 1, 0);
+            Stream.Synchronize();
+        }, Throws.Nothing);
+    }
+}

@@ -1,0 +1,84 @@
+using Tiller.Kernels;
+using Tiller.Tests.Interop;
+
+namespace Tiller.Tests.Kernels;
+
+/// <summary>The scripts that CMake runs when it makes kernel images.</summary>
+public class KernelBuildTests
+{
+    private const string Source = "// y = x\n#include \"platform.cuh\"\nextern \"C\" __global__ void k(float* y) {}\nTILLER_KERNEL(k)\n";
+    private const string Ptx = ".version 8.0\n.target sm_80\n.extern .shared .align 16 .b8 tile[];\n.visible .entry k(\n\t.param .u64 k_param_0\n)\n{\n\tret;\n}\n";
+
+    [Test]
+    public void PtxOfTheSourcesKernelsPasses() => Assert.That(Check(Source, Ptx), Is.Empty);
+
+    [TestCase("\t.local .align 4 .b8 \t__local_depot0[64];\n")]
+    [TestCase("\tst.local.u32 \t[%rd4], %r9;\n")]
+    [TestCase("\tld.local.v4.f32 \t{%f1, %f2, %f3, %f4}, [%rd4];\n")]
+    public void LocalMemoryMustBeAnnounced(string line)
+    {
+        string ptx = Ptx.Replace("\tret;", line + "\tret;", StringComparison.Ordinal);
+        Assert.That(Check(Source, ptx), Does.Contain("local memory"));
+        Assert.That(Check("// local memory: 64 bytes, the rare path\n" + Source, ptx), Is.Empty);
+        Assert.That(Check("// local memory: \n" + Source, ptx), Does.Contain("local memory"));
+    }
+
+    [Test]
+    public void AFunctionThatNothingDefinesIsRefused() =>
+        Assert.That(Check(Source, ".extern .func  (.param .b32 func_retval0) nowhere\n(\n\t.param .b32 nowhere_param_0\n)\n;\n" + Ptx), Does.Contain("nowhere"));
+
+    [Test]
+    public void AKernelThatNoLineNamesIsRefused() =>
+        Assert.That(Check(Source, Ptx + ".visible .entry hidden(\n)\n{\n}\n"), Does.Contain("hidden"));
+
+    [Test]
+    public void AKernelThatIsMissingIsRefused() =>
+        Assert.That(Check(Source + "TILLER_KERNEL(gone)\n", Ptx), Does.Contain("gone"));
+
+    [Test]
+    public void TheManifestIsOfTheEmbeddedSourcesAndListsWhatIsThere()
+    {
+        using var folder = new ImageFolder();
+        File.WriteAllText(folder["a.sm_80.ptx"], Ptx);
+        File.WriteAllText(folder["a.sm_90a.cubin"], "cubin");
+        File.WriteAllText(folder["old.sm_80.ptx"], Ptx);
+        File.WriteAllText(folder["images.txt"], "a.sm_80.ptx\na.sm_90a.cubin\n");
+        Run("manifest.cmake", $"-DFOLDER={folder.Path}", $"-DSOURCES={Repository.Path("src", "Kernels")}", $"-DIMAGES={folder["images.txt"]}",
+            "-DPTX_COMPILER=clang-19.1.7", "-DCUBIN_COMPILER=nvcc-13.0");
+        KernelImages images = folder.Open();
+        Assert.That(images.SourcesHash, Is.EqualTo(KernelSources.BuiltIn.Hash));
+        Assert.That(images.Images.Select(i => (i.File, i.Compiler)), Is.EqualTo([("a.sm_80.ptx", "clang-19.1.7"), ("a.sm_90a.cubin", "nvcc-13.0")]));
+        Assert.That(images.Images.Select(i => images.Read(i).Length), Is.EqualTo([Ptx.Length, 5]));
+        Assert.That(folder.Entries, Does.Not.Contain("old.sm_80.ptx"));
+    }
+
+    // What check-ptx.cmake says of them; nothing if it passes, and then the image stays.
+    private static string Check(string source, string ptx)
+    {
+        using var folder = new ImageFolder();
+        File.WriteAllText(folder["a.cu"], source);
+        File.WriteAllText(folder["a.sm_80.ptx"], ptx);
+        (int exitCode, string output) = HostCuda.Run("cmake", [$"-DIMAGE={folder["a.sm_80.ptx"]}", $"-DSOURCE={folder["a.cu"]}", "-P", Script("check-ptx.cmake")]);
+        Skip(exitCode);
+        Assert.That(File.Exists(folder["a.sm_80.ptx"]), Is.EqualTo(exitCode == 0));
+        Assert.That(output.Length == 0, Is.EqualTo(exitCode == 0));
+        return output;
+    }
+
+    private static void Run(string script, params string[] definitions)
+    {
+        (int exitCode, string output) = HostCuda.Run("cmake", [.. definitions, "-P", Script(script)]);
+        Skip(exitCode);
+        Assert.That(exitCode, Is.Zero, output);
+    }
+
+    private static void Skip(int exitCode)
+    {
+        if (exitCode == -1)
+        {
+            Assert.Ignore("cmake is not installed: run tools/setup.sh.");
+        }
+    }
+
+    private static string Script(string name) => Repository.Path("src", "Kernels", name);
+}

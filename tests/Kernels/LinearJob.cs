@@ -1,0 +1,215 @@
+using System.Runtime.InteropServices;
+using Tiller.Interop;
+using Tiller.Kernels;
+using Tiller.Tests.Interop;
+
+namespace Tiller.Tests.Kernels;
+
+/// <summary>The kernels of linear maps on the host CUDA; each map runs in memory of its own, exactly as large as it must be and NaN before.</summary>
+internal sealed class LinearJob : IDisposable
+{
+    private readonly PrimaryContext context = new();
+    private readonly CudaStream stream;
+    private readonly CudaBlasLt? blas;
+    private readonly Dictionary<string, CudaModule> modules = new(StringComparer.Ordinal);
+    private readonly LinearKernels kernels;
+
+    public LinearJob(bool library = false)
+    {
+        stream = new CudaStream(context);
+        blas = library ? new CudaBlasLt(context) : null;
+        kernels = new LinearKernels(Find, blas);
+    }
+
+    public int Plans => blas!.PlanCount;
+
+    public long ScratchInBytes(int rows, WeightMatrix w) => kernels.ScratchInBytes(rows, w);
+
+    public static float[] Numbers(int count, int seed)
+    {
+        var random = new Random(seed);
+        return [.. Enumerable.Range(0, count).Select(_ => (2 * random.NextSingle()) - 1)];
+    }
+
+    /// <summary>Random weights that the type holds exactly // (n, k).</summary>
+    public static float[] Weights(WeightType type, int n, int k) => [.. Numbers(n * k, 1).Select(v => Round(v, type))];
+
+    public void CheckForward(int rows, int n, int k, WeightType type, double tolerance, int biasedRows = -1, Residual where = Residual.None)
+    {
+        float[] w = Weights(type, n, k), x = Numbers(rows * k, 2), bias = Numbers(n, 3), residual = Numbers(rows * n, 4);
+        float[] y = Run(x, rows, w, type, n, k, transposed: false, biasedRows >= 0 ? bias : null, biasedRows, where == Residual.None ? null : residual, where);
+        double[] expected = new double[rows * n];
+        for (int i = 0; i < expected.Length; i++)
+        {
+            int m = i / n, j = i % n;
+            double sum = (m < biasedRows ? bias[j] : 0) + (where == Residual.None ? 0 : residual[i]);
+            for (int l = 0; l < k; l++)
+            {
+                sum += (double)x[(m * k) + l] * w[(j * k) + l];
+            }
+
+            expected[i] = sum;
+        }
+
+        Compare(y, expected, rows, tolerance, $"{rows} rows, W ({n}, {k}) {type}, {biasedRows} biased, residual {where}");
+    }
+
+    public void CheckTransposed(int rows, int n, int k, WeightType type, double tolerance)
+    {
+        float[] w = Weights(type, n, k), y = Numbers(rows * n, 2);
+        double[] expected = new double[rows * k];
+        for (int m = 0; m < rows; m++)
+        {
+            for (int j = 0; j < n; j++)
+            {
+                for (int l = 0; l < k; l++)
+                {
+                    expected[(m * k) + l] += (double)y[(m * n) + j] * w[(j * k) + l];
+                }
+            }
+        }
+
+        Compare(Run(y, rows, w, type, n, k, transposed: true), expected, rows, tolerance, $"{rows} rows through the transpose of W ({n}, {k}) {type}");
+    }
+
+    public float[] Run(
+        float[] input, int rows, float[] weights, WeightType type, int n, int k, bool transposed, float[]? bias = null, int biasedRows = 0,
+        float[]? residual = null, Residual where = Residual.None)
+    {
+        float[] output = new float[rows * (transposed ? k : n)];
+        using CudaDeviceVariable<byte> w = Upload(Stored(weights, type));
+        using CudaDeviceVariable<byte> from = Upload(MemoryMarshal.AsBytes(input.AsSpan())), to = new(context, 4L * output.Length);
+        using CudaDeviceVariable<byte>? added = bias is null ? null : Upload(MemoryMarshal.AsBytes(bias.AsSpan()));
+        using CudaDeviceVariable<byte>? kept = where != Residual.Apart ? null : Upload(MemoryMarshal.AsBytes(residual.AsSpan()));
+        var matrix = new WeightMatrix(w.DevicePointer, type, n, k);
+        using var scratch = new CudaDeviceVariable<byte>(context, Math.Max(1, kernels.ScratchInBytes(rows, matrix)));
+        if (where == Residual.InPlace)
+        {
+            to.CopyToDevice(MemoryMarshal.AsBytes(residual.AsSpan()));
+        }
+
+        if (transposed)
+        {
+            kernels.Transposed(stream, from.DevicePointer, rows, matrix, to.DevicePointer, scratch.DevicePointer);
+        }
+        else
+        {
+            nint other = where switch
+            {
+                Residual.Apart => kept!.DevicePointer,
+                Residual.InPlace => to.DevicePointer,
+                _ => 0,
+            };
+            kernels.Forward(stream, from.DevicePointer, rows, matrix, to.DevicePointer, scratch.DevicePointer, added?.DevicePointer ?? 0, biasedRows, other);
+        }
+
+        stream.Synchronize();
+        to.CopyToHost(MemoryMarshal.AsBytes(output.AsSpan()));
+        return output;
+    }
+
+    /// <summary>Forward of x and transposed of y, captured in one graph with one scratch, run twice, without managed memory while captured.</summary>
+    public (float[] Forward, float[] Transposed) RunCaptured(float[] x, float[] y, int rows, float[] weights, int n, int k)
+    {
+        float[] forward = new float[rows * n], back = new float[rows * k];
+        using CudaDeviceVariable<byte> w = Upload(Stored(weights, WeightType.BF16));
+        using CudaDeviceVariable<byte> from = Upload(MemoryMarshal.AsBytes(x.AsSpan())), to = new(context, 4L * forward.Length);
+        using CudaDeviceVariable<byte> fromBack = Upload(MemoryMarshal.AsBytes(y.AsSpan())), toBack = new(context, 4L * back.Length);
+        var matrix = new WeightMatrix(w.DevicePointer, WeightType.BF16, n, k);
+        using var scratch = new CudaDeviceVariable<byte>(context, Math.Max(1, kernels.ScratchInBytes(rows, matrix)));
+        long allocated = 0;
+        using CudaGraph graph = stream.Capture(() =>
+        {
+            long before = GC.GetAllocatedBytesForCurrentThread();
+            kernels.Forward(stream, from.DevicePointer, rows, matrix, to.DevicePointer, scratch.DevicePointer);
+            kernels.Transposed(stream, fromBack.DevicePointer, rows, matrix, toBack.DevicePointer, scratch.DevicePointer);
+            allocated = GC.GetAllocatedBytesForCurrentThread() - before;
+        });
+        Assert.That(allocated, Is.Zero);
+        using CudaGraphExec exec = graph.Instantiate();
+        exec.Launch(stream);
+        exec.Launch(stream);
+        stream.Synchronize();
+        to.CopyToHost(MemoryMarshal.AsBytes(forward.AsSpan()));
+        toBack.CopyToHost(MemoryMarshal.AsBytes(back.AsSpan()));
+        return (forward, back);
+    }
+
+    public void Dispose()
+    {
+        blas?.Dispose();
+        foreach (CudaModule module in modules.Values)
+        {
+            module.Dispose();
+        }
+
+        stream.Dispose();
+        context.Dispose();
+    }
+
+    private static float Round(float value, WeightType type) => type switch
+    {
+        WeightType.F16 => (float)(Half)value,
+        WeightType.BF16 => BitConverter.UInt32BitsToSingle(BitConverter.SingleToUInt32Bits(value) & 0xFFFF0000),
+        _ => value,
+    };
+
+    private static byte[] Stored(float[] weights, WeightType type) => type switch
+    {
+        WeightType.F16 => MemoryMarshal.AsBytes(weights.Select(v => (Half)v).ToArray().AsSpan()).ToArray(),
+        WeightType.BF16 => MemoryMarshal.AsBytes(weights.Select(v => (ushort)(BitConverter.SingleToUInt32Bits(v) >> 16)).ToArray().AsSpan()).ToArray(),
+        _ => MemoryMarshal.AsBytes(weights.AsSpan()).ToArray(),
+    };
+
+    // |y − y'| against |y'|, of all rows and, twice the tolerance, of each; a row of few numbers may cancel by chance and is not looked at alone.
+    private static void Compare(float[] actual, double[] expected, int rows, double tolerance, string what)
+    {
+        Assert.That(Array.TrueForAll(actual, float.IsFinite), Is.True, $"all numbers are written: {what}"); // NaN passes for less than anything
+        int columns = expected.Length / rows;
+        double allErrors = 0, all = 0;
+        for (int m = 0; m < rows; m++)
+        {
+            double error = 0, norm = 0;
+            for (int i = m * columns; i < (m + 1) * columns; i++)
+            {
+                error += Math.Pow(actual[i] - expected[i], 2);
+                norm += expected[i] * expected[i];
+            }
+
+            if (columns >= 8)
+            {
+                Assert.That(Math.Sqrt(error), Is.LessThanOrEqualTo(2 * tolerance * Math.Sqrt(norm)), $"row {m} of {what}");
+            }
+
+            allErrors += error;
+            all += norm;
+        }
+
+        Assert.That(Math.Sqrt(allErrors), Is.LessThanOrEqualTo(tolerance * Math.Sqrt(all)), what);
+    }
+
+    private CudaDeviceVariable<byte> Upload(ReadOnlySpan<byte> bytes)
+    {
+        var device = new CudaDeviceVariable<byte>(context, bytes.Length);
+        device.CopyToDevice(bytes);
+        return device;
+    }
+
+    private CudaKernel Find(string name)
+    {
+        string file = name switch
+        {
+            "tillerLinearMerge" => "linear_merge.cu",
+            _ when name.StartsWith("tillerLinearSplit", StringComparison.Ordinal) => "linear_split.cu",
+            _ when name.StartsWith("tillerLinearRows", StringComparison.Ordinal) => "linear_rows.cu",
+            _ when name.StartsWith("tillerLinearFewTransposed", StringComparison.Ordinal) => "linear_few_transposed.cu",
+            _ => "linear_few.cu",
+        };
+        if (!modules.TryGetValue(file, out CudaModule? module))
+        {
+            modules.Add(file, module = HostCuda.LoadKernels(context, file));
+        }
+
+        return module.GetKernel(name);
+    }
+}

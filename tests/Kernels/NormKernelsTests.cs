@@ -1,0 +1,99 @@
+using Tiller.Kernels;
+
+namespace Tiller.Tests.Kernels;
+
+public class NormKernelsTests : ElementKernelTest
+{
+    private const float Eps = 1e-5f;
+    private static readonly int[] Owners = [0, 0, 2];
+
+    [TestCase(1)]
+    [TestCase(31)]
+    [TestCase(33)]
+    [TestCase(127)]
+    [TestCase(516)]
+    [TestCase(4097)]
+    [TestCase(4352)]
+    public void ValuesAndTangents(int D)
+    {
+        const int Values = 3, Rows = 6;
+        var kernels = Load(k => new NormKernels(k), "norm.cu");
+        float[] x = Normal(D, Rows * D), g = Normal(D + 1, D), residual = Normal(D + 2, Rows * D);
+        nint y = Poisoned<float>((Rows * D) + 4), sum = Poisoned<float>(Rows * D), again = Poisoned<float>(Rows * D);
+        nint at = Send(x), owners = Send(Owners), weight = Send(g);
+        kernels.Forward(Stream, at, Values, owners, Owners.Length, weight, y, D, Eps);
+        kernels.AddNormed(Stream, Send(residual), at, Values, owners, Owners.Length, weight, sum, D, Eps);
+        kernels.Forward(Stream, at, Values, owners, Owners.Length, weight, again, D, Eps);
+        float[] actual = Receive<float>(y, (Rows * D) + 4), added = Receive<float>(sum, Rows * D);
+        for (int row = 0; row < Rows; row++)
+        {
+            float[] r = Row(residual, D, row);
+            double[] expected = row < Values ? Norm(Row(x, D, row), g) : Tangent(Row(x, D, Owners[row - Values]), Row(x, D, row), g);
+            Close(Row(actual, D, row), expected, $"row {row}", cancelled: Cancelled(D));
+            Close(Row(added, D, row), [.. expected.Zip(r, (a, b) => a + b)], $"row {row} with its residual");
+        }
+
+        Assert.That(actual[(Rows * D)..], Is.All.NaN, "nothing is written past the end");
+        Assert.That(Bits(Receive<float>(again, Rows * D)), Is.EqualTo(Bits(actual[..(Rows * D)])), "two runs");
+    }
+
+    [Test]
+    public void ARowsBitsDoNotDependOnItsNeighbours()
+    {
+        const int D = 260;
+        var kernels = Load(k => new NormKernels(k), "norm.cu");
+        float[] x = Normal(1, 5 * D), g = Normal(2, D);
+        x.AsSpan(0, D).Fill(float.NaN);
+        nint y = Poisoned<float>(5 * D), alone = Poisoned<float>(2 * D);
+        kernels.Forward(Stream, Send(x), 4, Send(3), 1, Send(g), y, D, Eps);
+        kernels.Forward(Stream, Send(x[(3 * D)..]), 1, Send(0), 1, Send(g), alone, D, Eps);
+        Assert.That(Bits(Receive<float>(alone, 2 * D)), Is.EqualTo(Bits(Receive<float>(y, 5 * D)[(3 * D)..])));
+    }
+
+    [TestCase(1, false)]
+    [TestCase(33, true)]
+    [TestCase(132, true)]
+    [TestCase(4097, false)]
+    public void PullIsTheTransposeOfTheTangent(int D, bool accumulate)
+    {
+        var kernels = Load(k => new NormKernels(k), "norm.cu");
+        float[] x = Normal(D, 3 * D), bar = Normal(D + 1, 3 * D), g = Normal(D + 2, D), before = Normal(D + 3, 3 * D);
+        nint output = accumulate ? Send(before) : Send(bar);
+        kernels.Pull(Stream, accumulate ? Send(bar) : output, Send(x), Send(Owners), 3, Send(g), output, D, Eps, accumulate);
+        float[] actual = Receive<float>(output, 3 * D);
+        for (int row = 0; row < 3; row++)
+        {
+            double[] expected = Pull(Row(x, D, Owners[row]), Row(bar, D, row), g);
+            Close(Row(actual, D, row), accumulate ? [.. expected.Zip(Row(before, D, row), (a, b) => a + b)] : expected, $"row {row}",
+                cancelled: Cancelled(D));
+
+            // ⟨ȳ, J ẋ⟩ = ⟨J' ȳ, ẋ⟩
+            float[] dx = Normal(D + 4, D);
+            double forward = Tangent(Row(x, D, Owners[row]), dx, g).Zip(Row(bar, D, row), (a, b) => a * b).Sum();
+            Assert.That(expected.Zip(dx, (a, b) => a * b).Sum(), Is.EqualTo(forward).Within(1e-9 * D), "the reference");
+        }
+    }
+
+    // One column: h h'/D is 1 but for ε, and the derivative nearly nothing.
+    private static double Cancelled(int D) => D == 1 ? 1e-6 : 0;
+
+    private static double InverseRms(float[] x) => 1 / Math.Sqrt((x.Sum(v => (double)v * v) / x.Length) + Eps);
+
+    private static double[] Norm(float[] x, float[] g)
+    {
+        double s = InverseRms(x);
+        return [.. x.Zip(g, (v, w) => s * v * w)];
+    }
+
+    private static double[] Tangent(float[] x, float[] dx, float[] g)
+    {
+        double s = InverseRms(x), along = s * s * x.Zip(dx, (a, b) => (double)a * b).Sum() / x.Length;
+        return [.. Enumerable.Range(0, x.Length).Select(i => s * g[i] * (dx[i] - (along * x[i])))];
+    }
+
+    private static double[] Pull(float[] x, float[] bar, float[] g)
+    {
+        double s = InverseRms(x), along = s * s * Enumerable.Range(0, x.Length).Sum(i => (double)g[i] * bar[i] * x[i]) / x.Length;
+        return [.. Enumerable.Range(0, x.Length).Select(i => s * (((double)g[i] * bar[i]) - (along * x[i])))];
+    }
+}

@@ -1,0 +1,131 @@
+using Tiller.Kernels;
+
+namespace Tiller.Tests.Kernels;
+
+public class QkvKernelsTests : ElementKernelTest
+{
+    private const float Eps = 1e-6f;
+    private const int Values = 3, L = 2, Layer = 1, Capacity = 7;
+    private static readonly int[] Owners = [0, 0, 2, 2, 2];
+    private static readonly int[] Positions = [6, 0, 3];
+
+    [TestCase(1, 1, 2, false)]
+    [TestCase(8, 2, 20, false)]
+    [TestCase(3, 1, 62, false)]
+    [TestCase(4, 2, 128, false)]
+    [TestCase(2, 1, 24, true)]
+    [TestCase(1, 1, 66, true)]
+    [TestCase(4, 2, 128, true)]
+    public void ValuesTangentsCacheAndCotangents(int H, int G, int E, bool norms)
+    {
+        int rows = Values + Owners.Length, heads = H + (2 * G), turned = H + G;
+        var kernels = Load(k => new QkvKernels(k), "qkv.cu");
+        float[] qkv = Normal(E, rows * heads * E), rotation = Normal(E + 1, Values * E), bar = Normal(E + 4, Owners.Length * heads * E);
+        float[] queryNorm = Normal(E + 2, E), keyNorm = Normal(E + 3, E);
+        nint[] caches = [.. Positions.Select(_ => Poisoned<float>(L * 2 * G * Capacity * E))];
+        DeviceRow[] table = [.. Positions.Select((p, i) => new DeviceRow { Position = p, Capacity = Capacity, Cache = caches[i] })];
+        nint at = Send(qkv), raw = norms ? Poisoned<float>(Values * turned * E) : 0, back = Send(bar), angles = Send(rotation), owners = Send(Owners);
+        nint queries = norms ? Send(queryNorm) : 0, keys = norms ? Send(keyNorm) : 0;
+        kernels.Finish(Stream, Send(table), Values, owners, Owners.Length, at, raw, angles, queries, keys, Eps, H, G, E, Layer);
+        kernels.Pull(Stream, owners, Owners.Length, back, raw, angles, queries, keys, Eps, H, G, E);
+
+        float[] actual = Receive<float>(at, qkv.Length), pulled = Receive<float>(back, bar.Length);
+        float[]? g(int head) => !norms ? null : head < H ? queryNorm : keyNorm;
+        for (int row = 0; row < rows; row++)
+        {
+            int owner = row < Values ? row : Owners[row - Values];
+            for (int head = 0; head < heads; head++)
+            {
+                float[] x = Row(qkv, E, (row * heads) + head), ownersX = Row(qkv, E, (owner * heads) + head);
+                double[] expected = [.. x.Select(v => (double)v)];
+                if (head < turned)
+                {
+                    expected = Rotate(row < Values ? Norm(x, g(head)) : Tangent(ownersX, x, g(head)), Row(rotation, E, owner), 1);
+                }
+
+                Close(Row(actual, E, (row * heads) + head), expected, $"row {row} head {head}");
+            }
+        }
+
+        for (int t = 0; t < Owners.Length; t++)
+        {
+            for (int head = 0; head < heads; head++)
+            {
+                float[] z = Row(bar, E, (t * heads) + head), ownersX = Row(qkv, E, (Owners[t] * heads) + head);
+                double[] expected = [.. z.Select(v => (double)v)];
+                if (head < turned)
+                {
+                    expected = PullNorm(ownersX, Rotate(expected, Row(rotation, E, Owners[t]), -1), g(head));
+                }
+
+                Close(Row(pulled, E, (t * heads) + head), expected, $"cotangent {t} head {head}");
+            }
+        }
+
+        for (int row = 0; row < Values; row++)
+        {
+            float[] cache = Receive<float>(caches[row], L * 2 * G * Capacity * E);
+            for (int head = 0; head < 2 * G; head++)
+            {
+                int first = ((((Layer * 2 * G) + head) * Capacity) + Positions[row]) * E;
+                float[] written = Row(actual, E, (row * heads) + H + head);
+                Assert.That(Bits(cache[first..(first + E)]), Is.EqualTo(Bits(written)), $"row {row} cached head {head}");
+            }
+
+            Assert.That(cache.Count(float.IsNaN), Is.EqualTo(cache.Length - (2 * G * E)), "nothing else of the cache is written");
+        }
+
+        if (norms)
+        {
+            float[] kept = Receive<float>(raw, Values * turned * E);
+            Assert.That(kept, Is.EqualTo(Enumerable.Range(0, Values).SelectMany(row => qkv.Skip(row * heads * E).Take(turned * E))));
+        }
+    }
+
+    [TestCase(false)]
+    [TestCase(true)]
+    public void ARowsBitsDoNotDependOnItsNeighbours(bool norms)
+    {
+        const int H = 3, G = 1, E = 40, Line = (H + (2 * G)) * E;
+        var kernels = Load(k => new QkvKernels(k), "qkv.cu");
+        float[] qkv = Normal(1, 4 * Line), rotation = Normal(2, 2 * E), g = Normal(3, E);
+        qkv.AsSpan(0, Line).Fill(float.NaN);
+        DeviceRow NewRow() => new() { Capacity = 1, Cache = Poisoned<float>(2 * G * E) };
+        nint norm = norms ? Send(g) : 0;
+        nint many = Send(qkv), alone = Send([.. Row(qkv, Line, 1), .. Row(qkv, Line, 3)]);
+        nint raw = Poisoned<float>(2 * Line);
+        kernels.Finish(Stream, Send(NewRow(), NewRow()), 2, Send(0, 1), 2, many, raw, Send(rotation), norm, norm, Eps, H, G, E, 0);
+        kernels.Finish(Stream, Send(NewRow()), 1, Send(0), 1, alone, Poisoned<float>(Line), Send(rotation[E..]), norm, norm, Eps, H, G, E, 0);
+        float[] all = Receive<float>(many, 4 * Line);
+        Assert.That(Bits(Receive<float>(alone, 2 * Line)), Is.EqualTo(Bits([.. Row(all, Line, 1), .. Row(all, Line, 3)])));
+    }
+
+    private static double[] Rotate(double[] x, float[] rotation, int sign)
+    {
+        int half = x.Length / 2;
+        return [.. Enumerable.Range(0, x.Length).Select(e => e < half
+            ? (x[e] * rotation[e]) - (sign * x[half + e] * rotation[half + e])
+            : (x[e] * rotation[e - half]) + (sign * x[e - half] * rotation[e]))];
+    }
+
+    private static double InverseRms(float[] x) => 1 / Math.Sqrt((x.Sum(v => (double)v * v) / x.Length) + Eps);
+
+    private static double[] Norm(float[] x, float[]? g) => [.. x.Select((v, i) => g is null ? v : InverseRms(x) * v * g[i])];
+
+    private static double[] Tangent(float[] x, float[] dx, float[]? g)
+    {
+        double s = InverseRms(x), along = s * s * x.Zip(dx, (a, b) => (double)a * b).Sum() / x.Length;
+        return [.. dx.Select((v, i) => g is null ? v : s * g[i] * (v - (along * x[i])))];
+    }
+
+    private static double[] PullNorm(float[] x, double[] bar, float[]? g)
+    {
+        if (g is null)
+        {
+            return bar;
+        }
+
+        double s = InverseRms(x), along = s * s * Enumerable.Range(0, x.Length).Sum(i => g[i] * bar[i] * x[i]) / x.Length;
+        return [.. bar.Select((v, i) => s * ((g[i] * v) - (along * x[i])))];
+    }
+}

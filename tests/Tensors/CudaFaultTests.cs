@@ -1,0 +1,130 @@
+using Tiller.Control;
+using Tiller.Decode;
+using Tiller.Features;
+using Tiller.Interop;
+using Tiller.Model;
+using Tiller.Tests.Checkpoint;
+using Tiller.Tests.Decode;
+using Tiller.Tests.Interop;
+using Tiller.Tests.Model;
+
+namespace Tiller.Tests.Tensors;
+
+/// <summary>
+/// A CUDA call fails, once each, anywhere between opening the device and saving a controller: a typed error, nothing left on the device,
+/// the file that was there still there, and a smaller job works afterwards.
+/// </summary>
+public sealed class CudaFaultTests : HostCudaTest
+{
+    private const int OutOfMemory = 2;
+    private const int IllegalAddress = 700;
+
+    // A prime, so that calls of every kind are met; 1 fails every call in turn (about twenty minutes).
+    private static int Stride => int.TryParse(Environment.GetEnvironmentVariable("TILLER_FAULT_STRIDE"), out int stride) ? stride : 97;
+
+    private static LoadOptions OnCuda => new() { Device = "cuda" };
+
+    [TestCase(OutOfMemory)]
+    [TestCase(IllegalAddress)]
+    public void Every_call_may_fail(int code)
+    {
+        using var folder = new TemporaryFolder();
+        string file = folder["law.tiller"];
+        Job(file);
+        byte[] saved = File.ReadAllBytes(file);
+        HostCuda.Reset();
+        Job(file);
+        long calls = HostCuda.Calls;
+        int threw = 0;
+        for (long n = 1; n <= calls; n += n < 200 && Stride > 7 ? 7 : Stride)
+        {
+            HostCuda.Reset();
+            HostCuda.FailAt(n, code);
+            try
+            {
+                Job(file);
+            }
+            catch (TillerException e)
+            {
+                threw++;
+                Assert.That(e, Is.InstanceOf<CudaException>().Or.InstanceOf<Tiller.Tensors.DeviceMemoryException>()
+                    .Or.InstanceOf<Tiller.Tensors.DeviceUnavailableException>(), $"call {n} of {calls}");
+                Assert.That(e.Message, Is.Not.Empty);
+            }
+
+            Assert.That(HostCuda.LiveAllocations, Is.Zero, $"call {n} of {calls} leaks");
+            Assert.That(File.ReadAllBytes(file), Is.EqualTo(saved), $"call {n} of {calls}: the controller is whole");
+            Assert.That(Directory.GetFiles(folder.Path), Has.Length.EqualTo(1));
+            HostCuda.Reset();
+            Smaller();
+        }
+
+        Assert.That(threw, Is.Positive);
+    }
+
+    [Test]
+    public void A_sticky_error_ends_the_device_and_no_answer_follows_it()
+    {
+        using var model = LanguageModel.Load(TestModels.Folder("llama3-bf16"), OnCuda);
+        using var session = new Session(model);
+        session.Prefill([3, 4, 5]);
+        HostCuda.FailAt(HostCuda.Calls + 10, IllegalAddress);
+        Assert.That(() => Decode(session, 40), Throws.TypeOf<CudaDeviceLostException>());
+        Assert.That(() => session.Step(6), Throws.TypeOf<CudaDeviceLostException>());
+        Assert.That(() => new Session(model), Throws.TypeOf<CudaDeviceLostException>());
+    }
+
+    [Test]
+    public void Weights_that_do_not_fit_are_refused_with_need_and_have()
+    {
+        HostCuda.SetMemory(300_000);
+        var e = Assert.Throws<Tiller.Tensors.DeviceMemoryException>(() => LanguageModel.Load(TestModels.Folder("llama3-bf16"), OnCuda))!;
+        Assert.That(e.NeedInBytes, Is.GreaterThan(e.HaveInBytes).And.GreaterThan(300_000));
+        Assert.That(e.Message, Does.Contain("cuda:0"));
+        HostCuda.SetMemory(64 << 20);
+        Smaller();
+    }
+
+    [Test]
+    public void A_context_that_outgrows_the_memory_stops_one_session_and_not_the_others()
+    {
+        using var model = LanguageModel.Load(TestModels.Folder("llama3-bf16"), OnCuda);
+        using var small = new Session(model);
+        small.Prefill([3, 4]);
+        float[] expected = small.Step(5).ToArray();
+        using var again = new Session(model);
+        again.Prefill([3, 4]);
+        using var large = new Session(model);
+        large.Prefill([3]);
+        HostCuda.SetMemory(1);
+        Assert.That(() => Decode(large, 400), Throws.TypeOf<Tiller.Tensors.DeviceMemoryException>());
+        Assert.That(again.Step(5).ToArray(), Is.EqualTo(expected));
+        HostCuda.SetMemory(1L << 30);
+    }
+
+    private static void Job(string file)
+    {
+        using var model = LanguageModel.Load(TestModels.Folder("llama3-bf16"), OnCuda);
+        var contrast = new ContrastSet([.. TestModels.Texts("llama3-bf16", "positive").Take(1)], [.. TestModels.Texts("llama3-bf16", "negative").Take(1)]);
+        var fit = ControllerFit.Run(model, contrast, new FitOptions { Cost = FitCost.Feature });
+        using var session = new Session(model, fit.Controller.ToLaw(1));
+        session.Prefill([3, 4, 5]);
+        Decode(session, 3);
+        fit.Controller.Save(file);
+    }
+
+    private static void Smaller()
+    {
+        using var model = LanguageModel.Load(TestModels.Folder("llama3-bf16"), OnCuda);
+        using var session = new Session(model, Laws.Random(model, 1));
+        Assert.That(session.Prefill([3]).ToArray(), Is.All.Matches<float>(float.IsFinite));
+    }
+
+    private static void Decode(Session session, int tokens)
+    {
+        for (int i = 0; i < tokens; i++)
+        {
+            session.Step(7);
+        }
+    }
+}

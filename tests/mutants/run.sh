@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Does the suite notice defects? Applies each patch of this folder by itself to a scratch copy of the commit that is checked out, builds the
+# engine and runs tests: first those that the patch's header names, then, if these pass, all. Writes README.md: what was caught by what.
+# It is an error if no test fails, or if a patch does not apply or does not compile.
+#
+#   tests/mutants/run.sh               all patches
+#   tests/mutants/run.sh 03 17         patches whose names begin so; README.md is then left alone
+set -uo pipefail
+export DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(git -C "$here" rev-parse --show-toplevel)
+scratch=$(mktemp -d)/checkout
+log=$(dirname "$scratch")/log
+table=$(dirname "$scratch")/table
+finish() {
+    git -C "$root" worktree remove --force "$scratch" 2>/dev/null
+    rm -rf "$(dirname "$scratch")"
+}
+trap finish EXIT
+
+git -C "$root" worktree add --quiet --detach "$scratch" HEAD || exit 2
+cd "$scratch" || exit 2
+echo "building $(git rev-parse --short HEAD)"
+dotnet build -c Release tests/Tiller.Tests.csproj >"$log" 2>&1 || { tail "$log"; exit 2; }
+
+# Replaces the engine under the tests by that of the patched sources. Nothing else depends on more than its signatures.
+rebuild() {
+    dotnet build -c Release src/Engine/Tiller.Engine.csproj -p:RunAnalyzers=false -p:EnforceCodeStyleInBuild=false -p:TreatWarningsAsErrors=false >"$log" 2>&1 &&
+        cp artifacts/bin/Tiller.Engine/release/Tiller.Engine.dll artifacts/bin/Tiller.Tests/release/
+}
+
+# Runs tests; succeeds if one fails. That each patch applies is itself a test, which a patched tree cannot pass.
+caught() {
+    timeout 1800 dotnet test -c Release --no-build tests/Tiller.Tests.csproj --filter "($1)&FullyQualifiedName!~MutantTests" >"$log" 2>&1
+    local code=$?
+    [ $code -eq 124 ] && echo "  Failed (no end after half an hour) [" >>"$log"
+    grep -q 'Test Run Aborted\|test run was aborted' "$log" && echo "  Failed (the test process died) [" >>"$log"
+    grep -qE '^ +Failed ' "$log"
+}
+
+survived=0
+broken=0
+for patch in "$here"/*.patch; do
+    name=$(basename "$patch" .patch)
+    if [ $# -gt 0 ]; then
+        for wanted in "$@"; do [[ $name == "$wanted"* ]] && break; done
+        [[ $name == "$wanted"* ]] || continue
+    fi
+    defect=$(sed -n 's/^Defect: //p' "$patch")
+    first=$(sed -n 's/^First: //p' "$patch")
+    file=$(sed -n 's,^+++ b/,,p' "$patch")
+    filter=$(sed -E 's/(^|\|)/\1FullyQualifiedName~Tiller.Tests./g' <<<"$first")
+    if ! git apply "$patch" || ! rebuild; then
+        echo "$name: does not apply or does not compile"
+        tail -n 3 "$log"
+        broken=$((broken + 1))
+    elif caught "$filter" || { echo "$name: not by $first; running all"; caught "FullyQualifiedName~Tiller.Tests"; }; then
+        names=$(sed -nE 's/^ +Failed (.*) \[.*$/\1/p' "$log" | sort -u)
+        count=$(wc -l <<<"$names")
+        shown=$(sed -E 's/\(.*//' <<<"$names" | sort -u | head -n 3 | sed 's/.*/`&`/' | paste -sd, - | sed 's/,/, /g')
+        echo "$name: caught by $count: $shown"
+        echo "| ${name%%-*} | $defect | $(sed 's,^src/Engine/,,' <<<"$file") | $count | $shown |" >>"$table"
+    else
+        echo "$name: SURVIVED"
+        echo "| ${name%%-*} | $defect | $(sed 's,^src/Engine/,,' <<<"$file") | 0 | **nothing** |" >>"$table"
+        survived=$((survived + 1))
+    fi
+    git checkout --quiet -- .
+done
+
+if [ $# -eq 0 ]; then
+    {
+        echo "# Checks of the checks"
+        echo
+        echo "Each patch in this folder is a defect that a careless change could bring. \`tests/mutants/run.sh\` applies one at a time, builds and tests; the suite must fail."
+        echo "Last run on commit $(git rev-parse --short=12 HEAD). Tests that fail, counted with their cases, among those run first (the patch's header names them);"
+        echo "where these pass, among all."
+        echo
+        echo "| | defect | file | failing | among them |"
+        echo "|---|---|---|---|---|"
+        cat "$table"
+    } >"$here/README.md"
+fi
+echo "$survived survived, $broken broken"
+[ $survived -eq 0 ] && [ $broken -eq 0 ]

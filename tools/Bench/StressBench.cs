@@ -1,0 +1,393 @@
+using System.Diagnostics;
+using Tiller.Decode;
+using Tiller.Model;
+using Tiller.Tensors;
+
+namespace Tiller.Bench;
+
+/// <summary>What a stress run did and found.</summary>
+internal sealed record StressReport
+{
+    public required int Sessions { get; init; }
+
+    public required double Seconds { get; init; }
+
+    /// <summary>Texts decoded to their end.</summary>
+    public required long Texts { get; init; }
+
+    /// <summary>Calls whose logits were compared: prompts and steps, alone or in batches.</summary>
+    public required long Calls { get; init; }
+
+    /// <summary>Of these, steps made together with those of other sessions.</summary>
+    public required long BatchedCalls { get; init; }
+
+    /// <summary>Calls that were cancelled before their end.</summary>
+    public required long Cancelled { get; init; }
+
+    /// <summary>Of these, calls that were made again; the others' sessions were given up.</summary>
+    public required long Resumed { get; init; }
+
+    /// <summary>Resident set after a quarter of the time.</summary>
+    public required long ResidentEarlyInBytes { get; init; }
+
+    /// <summary>Resident set at the end.</summary>
+    public required long ResidentLateInBytes { get; init; }
+
+    /// <summary>Buffers of the engine that are held after the run, less those before it.</summary>
+    public required long HeldInBytes { get; init; }
+
+    /// <summary>Whether a session never came back.</summary>
+    public required bool Hung { get; init; }
+
+    /// <summary>What was wrong, in words; nothing if all went well.</summary>
+    public required IReadOnlyList<string> Failures { get; init; }
+}
+
+/// <summary>
+/// Many sessions at once on one model, cancelled and restarted at random: every logit must be the one that a session alone gave, bit for bit;
+/// nothing may leak or hang.
+/// </summary>
+internal sealed class StressBench
+{
+    // Scratch of the pool's threads may still grow, and the heap of the runtime breathes.
+    private const long MostHeldInBytes = 32L << 20;
+    private const long MostGrowthInBytes = 96L << 20;
+
+    private const int MostFailures = 20;
+
+    // One worker in so many steps several sessions as a batch; up to so many rows a batch's bits are those of its sessions alone.
+    private const int BatchEvery = 8;
+    private const int MostInBatch = 8;
+
+    private readonly LanguageModel _model;
+    private readonly IReadOnlyList<StressText> _texts;
+    private readonly double _textMs;
+    private readonly Worker[] _workers;
+    private readonly List<string> _failures = [];
+    private volatile bool _stop;
+
+    private StressBench(LanguageModel model, IReadOnlyList<StressText> texts, double textMs, int sessions)
+    {
+        (_model, _texts, _textMs) = (model, texts, textMs);
+        _workers = [.. Enumerable.Range(0, sessions).Select(i => new Worker(i))];
+    }
+
+    /// <summary>Draws a model and runs.</summary>
+    /// <exception cref="DeviceMemoryException">There is no room.</exception>
+    public static StressReport Run(BenchRequest request, CancellationToken cancellationToken)
+    {
+        var c = request.Shape.Config;
+        var model = RandomParts.Model(request, request.Sessions * ((2.0 * new Counts(c, request.Type).CacheBytes(400)) + (300.0 * Activations.RowSizeInBytes(c))));
+        var texts = StressTexts.Build(model, out double textMs, cancellationToken);
+        var report = Run(model, texts, textMs * request.Sessions / request.ThreadCount, request, cancellationToken);
+        if (!report.Hung)
+        {
+            // A thread that hangs still reads the weights.
+            model.Dispose();
+        }
+
+        return report;
+    }
+
+    /// <summary>Runs given texts.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="texts">Already run alone.</param>
+    /// <param name="textMs">About how long a text takes among the others; cancellations are drawn from it.</param>
+    /// <param name="request">Sessions and minutes.</param>
+    /// <param name="cancellationToken">Ends the run.</param>
+    public static StressReport Run(LanguageModel model, IReadOnlyList<StressText> texts, double textMs, BenchRequest request, CancellationToken cancellationToken)
+    {
+        var bench = new StressBench(model, texts, textMs, request.Sessions);
+        long held = Held();
+        var clock = Stopwatch.StartNew();
+        var (early, late) = bench.Storm(TimeSpan.FromMinutes(request.Minutes), clock, cancellationToken);
+        double seconds = clock.Elapsed.TotalSeconds;
+        held = Held() - held;
+        bool hung = bench._workers.Any(w => w.Thread!.IsAlive);
+        foreach (var worker in bench._workers.Where(w => !w.Thread!.IsAlive))
+        {
+            worker.Dispose();
+        }
+
+        long Total(Func<Worker, long> count) => bench._workers.Sum(count);
+        return new StressReport
+        {
+            Sessions = request.Sessions,
+            Seconds = seconds,
+            Texts = Total(w => w.Texts),
+            Calls = Total(w => w.Calls),
+            BatchedCalls = Total(w => w.BatchedCalls),
+            Cancelled = Total(w => w.Cancelled),
+            Resumed = Total(w => w.Resumed),
+            ResidentEarlyInBytes = early,
+            ResidentLateInBytes = late,
+            HeldInBytes = held,
+            Hung = hung,
+            Failures = bench.Verdict(late - early, held),
+        };
+    }
+
+    private List<string> Verdict(long growth, long held)
+    {
+        lock (_failures)
+        {
+            if (growth > MostGrowthInBytes)
+            {
+                _failures.Add($"the resident set grew by {growth >> 20} MiB between a quarter and the end of the time");
+            }
+
+            if (held > MostHeldInBytes)
+            {
+                _failures.Add($"{held >> 20} MiB of buffers are still held after all sessions were disposed");
+            }
+
+            return [.. _failures];
+        }
+    }
+
+    // Threads that ended leave their scratch to the finalizer.
+    private static long Held()
+    {
+        GC.Collect();
+        GC.WaitForPendingFinalizers();
+        GC.Collect();
+        return HostBuffer.LiveInBytes;
+    }
+
+    private (long Early, long Late) Storm(TimeSpan duration, Stopwatch clock, CancellationToken cancellationToken)
+    {
+        foreach (var worker in _workers)
+        {
+            worker.Thread = new Thread(() => Work(worker)) { IsBackground = true, Name = $"stress-{worker.Number}" };
+            worker.Thread.Start();
+        }
+
+        long early = 0;
+        while (clock.Elapsed < duration && !cancellationToken.IsCancellationRequested && !Stuck())
+        {
+            Thread.Sleep(20);
+            if (early == 0 && clock.Elapsed > duration / 4)
+            {
+                early = Environment.WorkingSet;
+            }
+        }
+
+        long late = Environment.WorkingSet;
+        _stop = true;
+        while (_workers.Any(w => w.Thread!.IsAlive) && !Stuck())
+        {
+            Thread.Sleep(20);
+        }
+
+        cancellationToken.ThrowIfCancellationRequested();
+        return (early == 0 ? late : early, late);
+    }
+
+    /// <summary>The watchdog: whether a worker that is alive has come back from no call for far longer than a text takes.</summary>
+    private bool Stuck()
+    {
+        var limit = TimeSpan.FromMilliseconds(Math.Max(60_000, 20 * _textMs));
+        foreach (var worker in _workers.Where(w => w.Thread!.IsAlive && Stopwatch.GetElapsedTime(Interlocked.Read(ref w.At)) > limit))
+        {
+            Fail($"worker {worker.Number} hangs: no call came back for {limit.TotalSeconds:F0} s");
+            return true;
+        }
+
+        return false;
+    }
+
+    private void Fail(string what)
+    {
+        lock (_failures)
+        {
+            if (_failures.Count < MostFailures)
+            {
+                _failures.Add(what);
+            }
+        }
+    }
+
+    private void Work(Worker worker)
+    {
+        try
+        {
+            while (!_stop)
+            {
+                if (worker.Number % BatchEvery == BatchEvery - 1)
+                {
+                    DecodeTogether(worker);
+                }
+                else
+                {
+                    Decode(worker);
+                }
+            }
+        }
+        catch (Exception e)
+        {
+            Fail($"worker {worker.Number}: {e.GetType().Name}: {e.Message}");
+        }
+    }
+
+    private void Decode(Worker worker)
+    {
+        worker.Plan(_textMs);
+        using var text = new Running(_model, _texts, worker.Random);
+        for (int i = 0; i < text.Length && !_stop; i++)
+        {
+            if (!worker.Call(_textMs, token => text.Expected.Advance(text.Session, i, token)))
+            {
+                return;
+            }
+
+            Compare(worker, text, i);
+        }
+
+        worker.Texts += _stop ? 0 : 1;
+    }
+
+    private void DecodeTogether(Worker worker)
+    {
+        worker.Plan(_textMs);
+        var texts = new List<Running>();
+        try
+        {
+            for (int n = 2 + worker.Random.Next(MostInBatch - 1); n > 0; n--)
+            {
+                texts.Add(new Running(_model, _texts, worker.Random));
+                if (_stop || !worker.Call(_textMs, token => texts[^1].Expected.Advance(texts[^1].Session, 0, token)))
+                {
+                    return;
+                }
+
+                Compare(worker, texts[^1], 0);
+            }
+
+            using var batch = new SessionBatch(_model);
+            Session[] sessions = [.. texts.Select(t => t.Session)];
+            for (int i = 1; i < texts[0].Length && !_stop; i++)
+            {
+                texts.ForEach(t => t.Expected.SwitchLaw(t.Session, i));
+                int[] ids = [.. texts.Select(t => t.Expected.Ids[i - 1])];
+                if (!worker.Call(_textMs, token => batch.Step(sessions, ids, token)))
+                {
+                    return;
+                }
+
+                texts.ForEach(t => Compare(worker, t, i));
+                worker.BatchedCalls += texts.Count;
+            }
+
+            worker.Texts += _stop ? 0 : texts.Count;
+        }
+        finally
+        {
+            texts.ForEach(t => t.Dispose());
+        }
+    }
+
+    private void Compare(Worker worker, Running text, int i)
+    {
+        worker.Calls++;
+        if (Generation.Hash(text.Session.Logits) != text.Expected.Hashes[i])
+        {
+            Fail($"text {text.Number}, new token {i + 1}: the logits are not those of a session alone");
+        }
+        else if (text.Draw.Next(text.Session.Logits) != text.Expected.Ids[i])
+        {
+            Fail($"text {text.Number}, new token {i + 1}: another token was drawn than by a session alone");
+        }
+    }
+
+    /// <summary>A text being decoded.</summary>
+    private sealed class Running : IDisposable
+    {
+        public Running(LanguageModel model, IReadOnlyList<StressText> texts, Random random)
+        {
+            Number = random.Next(texts.Count);
+            Expected = texts[Number];
+            Session = new Session(model, Expected.Law, Expected.Tokens);
+            Draw = new StressDraw(Expected, model.Config.V);
+        }
+
+        public int Number { get; }
+
+        public StressText Expected { get; }
+
+        public int Length => Expected.Ids.Length;
+
+        public Session Session { get; }
+
+        public StressDraw Draw { get; }
+
+        public void Dispose() => Session.Dispose();
+    }
+
+    /// <summary>One thread with its counts.</summary>
+    private sealed class Worker(int number) : IDisposable
+    {
+        /// <summary>When it last came back from a call.</summary>
+        public long At = Stopwatch.GetTimestamp();
+
+        private CancellationTokenSource _source = new();
+
+        public int Number => number;
+
+        public Random Random { get; } = new(number);
+
+        public Thread? Thread { get; set; }
+
+        public long Texts { get; set; }
+
+        public long Calls { get; set; }
+
+        public long BatchedCalls { get; set; }
+
+        public long Cancelled { get; set; }
+
+        public long Resumed { get; set; }
+
+        /// <summary>Cancels what comes at a random moment, or, one time in three, not at all.</summary>
+        public void Plan(double textMs)
+        {
+            _source.Dispose();
+            _source = new CancellationTokenSource();
+            if (Random.Next(3) > 0)
+            {
+                _source.CancelAfter(TimeSpan.FromMilliseconds(textMs * Random.NextDouble()));
+            }
+        }
+
+        /// <summary>Makes a call; one that is cancelled is made again or given up.</summary>
+        /// <returns>False if it was given up.</returns>
+        public bool Call(double textMs, Action<CancellationToken> call)
+        {
+            bool done = false;
+            while (!done)
+            {
+                try
+                {
+                    call(_source.Token);
+                    done = true;
+                }
+                catch (OperationCanceledException)
+                {
+                    Cancelled++;
+                    if (Random.Next(2) == 0)
+                    {
+                        return false;
+                    }
+
+                    Resumed++;
+                    Plan(textMs);
+                }
+
+                Interlocked.Exchange(ref At, Stopwatch.GetTimestamp());
+            }
+
+            return true;
+        }
+
+        public void Dispose() => _source.Dispose();
+    }
+}

@@ -1,0 +1,72 @@
+using System.Text;
+using System.Text.Json;
+
+namespace Tiller.Bench;
+
+/// <summary>How a stress run is told: lines for people, a table for Markdown, an object for machines.</summary>
+internal static class StressOutput
+{
+    public static void Write(BenchRequest request, StressReport report, TextWriter output)
+    {
+        if (request.Json)
+        {
+            WriteJson(report, output);
+            return;
+        }
+
+        string what = $"stress, shape {request.Shape.Name}, {request.Type.ToString().ToLowerInvariant()}";
+        string hardware = Hardware.Describe(request.ThreadCount, AppContext.BaseDirectory);
+        output.WriteLine(request.Markdown ? $"{what}; {hardware}\n\n| | |\n|---|---|" : $"# {what}\n# {hardware}");
+        foreach (var (name, value) in Rows(report))
+        {
+            output.WriteLine(request.Markdown ? $"| {name} | {value} |" : $"{name,-56}{value}");
+        }
+
+        foreach (string failure in report.Failures)
+        {
+            output.WriteLine(request.Markdown ? $"| **wrong** | {failure} |" : $"wrong: {failure}");
+        }
+    }
+
+    private static IEnumerable<(string Name, string Value)> Rows(StressReport r) =>
+    [
+        ("sessions at once", $"{r.Sessions}"),
+        ("time", $"{r.Seconds:F1} s"),
+        ("texts decoded to their end", $"{r.Texts:N0}"),
+        ("calls whose logits were compared, bit for bit", $"{r.Calls:N0}, of which {r.BatchedCalls:N0} in batches"),
+        ("calls cancelled", $"{r.Cancelled:N0}, of which {r.Resumed:N0} were made again"),
+        ("resident after a quarter of the time, and at the end", $"{r.ResidentEarlyInBytes >> 20} MiB, {r.ResidentLateInBytes >> 20} MiB"),
+        ("buffers held after the run, less those before it", $"{r.HeldInBytes / 1048576.0:F1} MiB"),
+        ("failures", $"{r.Failures.Count}"),
+    ];
+
+    private static void WriteJson(StressReport r, TextWriter output)
+    {
+        using var bytes = new MemoryStream();
+        using (var json = new Utf8JsonWriter(bytes, new JsonWriterOptions { Indented = true }))
+        {
+            json.WriteStartObject();
+            json.WriteNumber("sessions", r.Sessions);
+            json.WriteNumber("seconds", r.Seconds);
+            json.WriteNumber("texts", r.Texts);
+            json.WriteNumber("calls", r.Calls);
+            json.WriteNumber("batchedCalls", r.BatchedCalls);
+            json.WriteNumber("cancelled", r.Cancelled);
+            json.WriteNumber("resumed", r.Resumed);
+            json.WriteNumber("residentEarlyInBytes", r.ResidentEarlyInBytes);
+            json.WriteNumber("residentLateInBytes", r.ResidentLateInBytes);
+            json.WriteNumber("heldInBytes", r.HeldInBytes);
+            json.WriteBoolean("hung", r.Hung);
+            json.WriteStartArray("failures");
+            foreach (string failure in r.Failures)
+            {
+                json.WriteStringValue(failure);
+            }
+
+            json.WriteEndArray();
+            json.WriteEndObject();
+        }
+
+        output.WriteLine(Encoding.UTF8.GetString(bytes.GetBuffer(), 0, (int)bytes.Length));
+    }
+}

@@ -1,0 +1,125 @@
+using Tiller.Control;
+using Tiller.Decode;
+using Tiller.Features;
+using Tiller.Tensors;
+
+namespace Tiller.Fuzz;
+
+/// <summary>Saves a controller and a trace, in two versions by turns, until it is killed.</summary>
+internal static class SaveLoop
+{
+    /// <summary>What it says once both files are saved.</summary>
+    public const string Ready = "ready";
+
+    private const int Layers = 6;
+    private const int Width = 512;
+    private const string ControllerFile = "c.tiller";
+    private const string TraceFile = "t.jsonl";
+
+    public static IReadOnlyList<string> Files { get; } = [ControllerFile, TraceFile];
+
+    public static int Run(string folder, TextWriter output)
+    {
+        for (int version = 0; ; version ^= 1)
+        {
+            SaveBoth(folder, version);
+            if (version == 0)
+            {
+                output.WriteLine(Ready);
+                output = TextWriter.Null;
+            }
+        }
+    }
+
+    /// <summary>Saves one of the two once; an error is told by its type.</summary>
+    public static int SaveOnce(string folder, string kind, TextWriter error)
+    {
+        try
+        {
+            if (kind == "controller")
+            {
+                MakeController(0).Save(Path.Combine(folder, ControllerFile));
+            }
+            else
+            {
+                MakeTrace(0).Write(Path.Combine(folder, TraceFile));
+            }
+
+            return 0;
+        }
+        catch (TillerException e)
+        {
+            error.WriteLine($"{e.GetType().Name}: {e.Message}");
+            return 1;
+        }
+    }
+
+    public static void SaveBoth(string folder, int version)
+    {
+        MakeController(version).Save(Path.Combine(folder, ControllerFile));
+        MakeTrace(version).Write(Path.Combine(folder, TraceFile));
+    }
+
+    /// <summary>The bytes of a file's two versions, as they are without any interruption.</summary>
+    public static byte[][] Versions(string file)
+    {
+        DirectoryInfo folder = Directory.CreateTempSubdirectory("tiller-versions-");
+        try
+        {
+            return [.. Enumerable.Range(0, 2).Select(version =>
+            {
+                SaveBoth(folder.FullName, version);
+                return System.IO.File.ReadAllBytes(Path.Combine(folder.FullName, file));
+            })];
+        }
+        finally
+        {
+            folder.Delete(recursive: true);
+        }
+    }
+
+    public static Controller MakeController(int version)
+    {
+        var random = new Random(version);
+        float[][] Rows(int count) => [.. Enumerable.Range(0, count).Select(_ => Enumerable.Range(0, Width + version).Select(_ => random.NextSingle() - 0.5f).ToArray())];
+        var feature = Feature.FromDifference(Rows(Layers + 1));
+        return new Controller(new LinearQuadratic(feature, Rows(Layers)), new ControllerSource
+        {
+            ModelName = $"version {version}",
+            ModelFingerprint = "0",
+            Positive = new PromptSet("1", 1),
+            Negative = new PromptSet("2", 1),
+        });
+    }
+
+    public static SteeringTrace MakeTrace(int version)
+    {
+        FeedbackLaw law = MakeController(version).ToLaw(1);
+        var trace = new SteeringTrace(law);
+        using var state = new Still(law, version);
+        for (int i = 0; i < 200 + version; i++)
+        {
+            trace.Add(state, [i], i);
+        }
+
+        return trace;
+    }
+
+    // A law at work whose readings are made up.
+    private sealed class Still(FeedbackLaw law, int version) : SteeringState(law)
+    {
+        public override int Slots => 1;
+
+        public override void ReadErrors(int slot, Span<float> errors) => errors.Fill(1.5f + version);
+
+        public override void WriteErrors(ReadOnlySpan<float> errors)
+        {
+        }
+
+        public override void ReadEffort(int slot, Span<float> inputNorms, Span<float> stateNorms)
+        {
+            inputNorms.Fill(0.25f + version);
+            stateNorms.Fill(1);
+        }
+    }
+}
