@@ -19,9 +19,9 @@ internal sealed record QuickRates(double Single, double Double)
     /// <summary>Measures both.</summary>
     /// <param name="c">Shape that stands for the block's proportions.</param>
     /// <param name="type">Stored type of the weights.</param>
-    /// <param name="threads">Threads; 0 takes one per processor.</param>
+    /// <param name="options">Device and threads.</param>
     /// <param name="cancellationToken">Looked at between runs.</param>
-    public static QuickRates Measure(ModelConfig c, TensorType type, int threads, CancellationToken cancellationToken)
+    public static QuickRates Measure(ModelConfig c, TensorType type, LoadOptions options, CancellationToken cancellationToken)
     {
         int d = Math.Min(c.D, Width);
         var small = c with
@@ -34,12 +34,13 @@ internal sealed record QuickRates(double Single, double Double)
             MaxPositions = 2 * PromptTokens,
             Windows = [0],
         };
-        using var model = LanguageModel.WithRandomWeights(small, type, threads);
+        using var model = LanguageModel.WithRandomWeights(small, type, options);
         var prompts = PromptState.Collect(model, [RandomParts.Tokens(small.V, PromptTokens, seed: 1)], keepCaches: true, done: null, cancellationToken);
         using var prompt = prompts[0];
         using var linearization = new Linearization(model, prompts);
         using var memory = model.Ops.Allocate(d, 3 * d, out var all);
         Doubles a = all.Slice(0, d), b = all.Slice(d, d), product = all.Slice(2 * d, d);
+        double[] first = new double[1];
         double single = Fastest(() => linearization.Jacobian(0, a, cancellationToken));
         model.Ops.Copy(a, b);
         double both = Fastest(() => model.Ops.Multiply(1, a, b, 0, product));
@@ -53,6 +54,7 @@ internal sealed record QuickRates(double Single, double Double)
                 cancellationToken.ThrowIfCancellationRequested();
                 long begin = Stopwatch.GetTimestamp();
                 run();
+                model.Ops.Download(new Doubles(memory.Address, 1, 1), first); // waits for a device
                 best = Math.Min(best, Stopwatch.GetElapsedTime(begin).TotalSeconds);
             }
 
