@@ -25,6 +25,7 @@ public sealed class AllocationTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
+    [OnGpuOnly]
     public void A_step_of_a_batch_allocates_nothing()
     {
         var model = TestModels.Demo;

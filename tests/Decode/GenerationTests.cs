@@ -27,6 +27,7 @@ public sealed class GenerationTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
+    [OnGpuOnly]
     public void A_stop_id_ends_the_text_and_is_not_part_of_it()
     {
         var free = Run(Demo, s_prompt, new GenerationOptions { MaxNewTokens = 12, StopIds = [] });
@@ -45,6 +46,7 @@ public sealed class GenerationTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
+    [OnGpuOnly]
     public void A_stop_string_is_found_across_token_borders_and_is_never_shown()
     {
         string text = Run(Demo, s_prompt, new GenerationOptions { MaxNewTokens = 30, StopIds = [] }).Text;
@@ -98,6 +100,7 @@ public sealed class GenerationTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
+    [OnGpuOnly]
     public void Options_out_of_range_are_refused()
     {
         Assert.That(() => new Generation(Demo, []), Throws.ArgumentException);
@@ -108,6 +111,7 @@ public sealed class GenerationTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
+    [OnGpuOnly]
     public void The_seed_decides_the_text()
     {
         GenerationOptions Seeded(ulong seed) => new() { MaxNewTokens = 25, Sampling = new SamplingOptions { Temperature = 1, Seed = seed } };
@@ -117,6 +121,7 @@ public sealed class GenerationTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
+    [OnGpuOnly]
     public void Many_sessions_at_once_say_what_each_says_alone()
     {
         const int Sessions = 12;
@@ -137,6 +142,7 @@ public sealed class GenerationTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
+    [OnGpuOnly]
     public async Task GenerateAsync_streams_the_same_text()
     {
         var options = new GenerationOptions { MaxNewTokens = 15, StopIds = [] };
@@ -158,6 +164,7 @@ public sealed class GenerationTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
+    [OnGpuOnly]
     public async Task GenerateAsync_ends_when_it_is_cancelled()
     {
         using var source = new CancellationTokenSource();
@@ -192,6 +199,7 @@ public sealed class GenerationTests(string device) : OnEveryDevice(device)
 
     [TestCase(SteeredTokens.Last)]
     [TestCase(SteeredTokens.All)]
+    [OnGpuOnly]
     public void A_cancelled_prefill_leaves_no_half_token(SteeredTokens tokens)
     {
         // With a law that looks back, what it remembers of the token before must survive too.
@@ -225,6 +233,7 @@ public sealed class GenerationTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
+    [OnGpuOnly]
     public void A_cancelled_generation_goes_on_as_if_it_had_not_been()
     {
         var law = Laws.LooksBack(Demo, 2);

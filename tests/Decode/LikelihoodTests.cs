@@ -31,6 +31,7 @@ public sealed class LikelihoodTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
+    [OnGpuOnly]
     public void What_has_no_likelihood_is_refused()
     {
         var model = TestModels.Demo;

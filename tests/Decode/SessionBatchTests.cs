@@ -22,6 +22,7 @@ public sealed class SessionBatchTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
+    [OnGpuOnly]
     public void More_rows_agree_up_to_rounding()
     {
         var model = TestModels.Demo;
@@ -30,6 +31,7 @@ public sealed class SessionBatchTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
+    [OnGpuOnly]
     public void One_full_session_stops_none_of_the_others()
     {
         var model = TestModels.Demo;
@@ -47,6 +49,7 @@ public sealed class SessionBatchTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
+    [OnGpuOnly]
     public void A_batch_takes_distinct_sessions_of_its_model_and_one_id_for_each()
     {
         var model = TestModels.Demo;

@@ -79,6 +79,7 @@ public sealed class SteeringTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
+    [OnGpuOnly]
     public void The_bound_holds_at_every_layer_and_token_and_is_reached()
     {
         var model = TestModels.Demo;
@@ -184,6 +185,7 @@ public sealed class SteeringTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
+    [OnGpuOnly]
     public void Use_changes_the_strength_in_the_middle_of_a_text()
     {
         var model = TestModels.Demo;
@@ -238,6 +240,7 @@ public sealed class SteeringTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
+    [OnGpuOnly]
     public void A_law_of_another_shape_is_refused()
     {
         var model = TestModels.Demo;

@@ -43,6 +43,7 @@ public sealed class SteeringTraceTests(string device) : OnEveryDevice(device)
     [TestCase(SteeredTokens.All, false)]
     [TestCase(SteeredTokens.Last, true)]
     [TestCase(SteeredTokens.All, true)]
+    [OnGpuOnly]
     public void Every_steered_token_is_recorded_once_in_order(SteeredTokens tokens, bool looksBack)
     {
         // 300 tokens are more than one pass.

@@ -11,6 +11,9 @@ namespace Tiller.Tests.Model;
 [NonParallelizable]
 public abstract class OnEveryDevice(string device)
 {
+    // Between them: post-norms, windows, soft caps, bf16; head norms, f32; biases.
+    private static readonly string[] s_onHostCuda = ["gemma2-bf16", "qwen2-bf16", "qwen3-f32"];
+
     private static bool OnGpu => Environment.GetEnvironmentVariable("TILLER_DEVICE")!.StartsWith("cuda", StringComparison.Ordinal);
 
     protected bool IsCuda => device == "cuda";
@@ -26,6 +29,19 @@ public abstract class OnEveryDevice(string device)
         TestModels.Use(device);
     }
 
+    /// <summary>The host CUDA is some hundred times slower than the CPU: it runs three families, and leaves the long texts of the demo model to a GPU.</summary>
+    [SetUp]
+    public void LeaveToTheGpu()
+    {
+        var test = TestContext.CurrentContext.Test;
+        bool left = test.Properties["Category"].Contains(OnGpuOnlyAttribute.Category)
+            || test.Arguments.OfType<string>().Any(argument => TestModels.Families.Contains(argument) && !s_onHostCuda.Contains(argument));
+        if (IsCuda && !OnGpu && left)
+        {
+            Assert.Ignore("Too long for the host CUDA: set TILLER_DEVICE=cuda on a machine with a GPU.");
+        }
+    }
+
     [OneTimeTearDown]
     public void Close()
     {
@@ -39,4 +55,12 @@ public abstract class OnEveryDevice(string device)
             }
         }
     }
+}
+
+/// <summary>Marks a test that is too long for the host CUDA; it runs on the CPU and on a GPU.</summary>
+[AttributeUsage(AttributeTargets.Method)]
+public sealed class OnGpuOnlyAttribute() : CategoryAttribute(Category)
+{
+    /// <summary>The category's name.</summary>
+    public const string Category = "not on the host CUDA";
 }

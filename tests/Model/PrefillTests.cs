@@ -52,6 +52,7 @@ public sealed class PrefillTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
+    [OnGpuOnly]
     public void Prompts_that_straddle_passes_are_whole()
     {
         // 150 + 150 + 400 tokens: every pass of 256 rows ends inside a prompt.
@@ -79,6 +80,7 @@ public sealed class PrefillTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
+    [OnGpuOnly]
     public void A_chunked_prefill_continues_like_one_pass()
     {
         var model = TestModels.Demo;
@@ -93,6 +95,7 @@ public sealed class PrefillTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
+    [OnGpuOnly]
     public void One_thread_and_many_give_the_same_bits()
     {
         int[] ids = TestModels.LongPrompt("demo", 300);
@@ -105,6 +108,7 @@ public sealed class PrefillTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
+    [OnGpuOnly]
     public void Ids_outside_the_vocabulary_and_empty_prompts_are_refused_and_leave_the_session_usable()
     {
         var model = TestModels.Demo;
