@@ -8,6 +8,8 @@ namespace Tiller.Tests.Decode;
 /// <summary>A decoded token costs no managed memory.</summary>
 public sealed class AllocationTests(string device) : OnEveryDevice(device)
 {
+    protected override IReadOnlyList<string> OnHostCuda => ["qwen2-bf16"];
+
     private const int WarmUp = 80;
     private const int Rounds = 3;
     private const int StepsPerRound = 15;
@@ -15,6 +17,7 @@ public sealed class AllocationTests(string device) : OnEveryDevice(device)
     [TestCaseSource(typeof(TestModels), nameof(TestModels.Families))]
     public void A_plain_step_allocates_nothing(string family) => Measure(TestModels.Load(family), null);
 
+    [OnGpuOnly]
     [TestCaseSource(typeof(TestModels), nameof(TestModels.Families))]
     public void A_steered_and_traced_step_allocates_nothing(string family)
     {

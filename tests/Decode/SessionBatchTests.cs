@@ -8,6 +8,8 @@ namespace Tiller.Tests.Decode;
 /// <summary>Sessions stepped together, each under its own law, are as if alone.</summary>
 public sealed class SessionBatchTests(string device) : OnEveryDevice(device)
 {
+    protected override IReadOnlyList<string> OnHostCuda => ["qwen2-bf16"];
+
     [TestCaseSource(typeof(TestModels), nameof(TestModels.Families))]
     public void Up_to_eight_rows_are_bit_for_bit_as_alone(string family)
     {
