@@ -10,7 +10,9 @@ namespace Tiller.Bench;
 /// <summary>What a fit reaches on this machine, measured in well under a second on one small block of a shape's proportions.</summary>
 /// <param name="Single">FLOP/s of a Jacobian in float32.</param>
 /// <param name="Double">FLOP/s of a product in float64.</param>
-internal sealed record QuickRates(double Single, double Double)
+/// <param name="Device">Where they were measured.</param>
+/// <param name="FreeInBytes">Memory that is free there.</param>
+internal sealed record QuickRates(double Single, double Double, string Device, long FreeInBytes)
 {
     private const int Width = 512;
     private const int Runs = 3;
@@ -19,9 +21,9 @@ internal sealed record QuickRates(double Single, double Double)
     /// <summary>Measures both.</summary>
     /// <param name="c">Shape that stands for the block's proportions.</param>
     /// <param name="type">Stored type of the weights.</param>
-    /// <param name="threads">Threads; 0 takes one per processor.</param>
+    /// <param name="options">Device and threads.</param>
     /// <param name="cancellationToken">Looked at between runs.</param>
-    public static QuickRates Measure(ModelConfig c, TensorType type, int threads, CancellationToken cancellationToken)
+    public static QuickRates Measure(ModelConfig c, TensorType type, LoadOptions options, CancellationToken cancellationToken)
     {
         int d = Math.Min(c.D, Width);
         var small = c with
@@ -34,7 +36,7 @@ internal sealed record QuickRates(double Single, double Double)
             MaxPositions = 2 * PromptTokens,
             Windows = [0],
         };
-        using var model = LanguageModel.WithRandomWeights(small, type, threads);
+        using var model = LanguageModel.WithRandomWeights(small, type, options);
         var prompts = PromptState.Collect(model, [RandomParts.Tokens(small.V, PromptTokens, seed: 1)], keepCaches: true, done: null, cancellationToken);
         using var prompt = prompts[0];
         using var linearization = new Linearization(model, prompts);
@@ -43,16 +45,21 @@ internal sealed record QuickRates(double Single, double Double)
         double single = Fastest(() => linearization.Jacobian(0, a, cancellationToken));
         model.Ops.Copy(a, b);
         double both = Fastest(() => model.Ops.Multiply(1, a, b, 0, product));
-        return new QuickRates(2 * FitPlan.BlockWeights(small) * d / single, 2.0 * d * d * d / both);
+        long free = model.Ops.FreeInBytes ?? MemoryCheck.AvailableInBytes();
+        return new QuickRates(2 * FitPlan.BlockWeights(small) * d / single, 2.0 * d * d * d / both, model.Device, free);
 
         double Fastest(Action run)
         {
             double best = double.PositiveInfinity;
+            double[] one = new double[1];
             for (int i = 0; i <= Runs; i++)
             {
                 cancellationToken.ThrowIfCancellationRequested();
                 long begin = Stopwatch.GetTimestamp();
                 run();
+
+                // A device may be behind; reading waits for it.
+                model.Ops.Download(all with { Rows = 1, Columns = 1 }, one);
                 best = Math.Min(best, Stopwatch.GetElapsedTime(begin).TotalSeconds);
             }
 

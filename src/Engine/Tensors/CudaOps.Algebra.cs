@@ -25,6 +25,9 @@ internal sealed partial class CudaOps
     private DeviceBuffer? _algebra;
 
     /// <inheritdoc/>
+    public override long? FreeInBytes => _context.GetMemoryInfo().FreeInBytes;
+
+    /// <inheritdoc/>
     public override void Multiply(double alpha, Factor a, Factor b, double beta, Doubles c, CancellationToken cancellationToken = default)
     {
         Debug.Assert(a.Columns == b.Rows && a.Rows == c.Rows && b.Columns == c.Columns, "C = A B needs matching shapes.");

@@ -3,6 +3,7 @@ using Tiller.Bench;
 using Tiller.Checkpoint;
 using Tiller.Control;
 using Tiller.Features;
+using Tiller.Model;
 using Tiller.Tokens;
 using Tiller.Tool.Commands;
 
@@ -38,7 +39,7 @@ internal static class PlanRun
         var c = ModelConfigReader.Read(request.Model);
         var options = FitRun.Options(request, c, calibration);
         bool counted = File.Exists(Path.Combine(request.Model, "tokenizer.json"));
-        var tokenizer = counted ? Tokenizer.Load(request.Model) : null;
+        var tokenizer = counted ? Tokenizer.Load(request.Model, cancellationToken) : null;
         int[] lengths = [.. contrast.Positive.Concat(contrast.Negative).Select(Count)];
         int[]? kept = calibration is null ? null : [.. calibration.Select(Count)];
 
@@ -56,10 +57,10 @@ internal static class PlanRun
 
         var plan = FitPlan.Of(c, weights, lengths, kept, options);
         string name = Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(request.Model)));
-        var rates = QuickRates.Measure(c, TensorType.BF16, threads: 0, cancellationToken);
+        var rates = QuickRates.Measure(c, TensorType.BF16, request.Device.ToLoadOptions(), cancellationToken);
         return new PlannedFit(name, c, known, lengths.Length, (kept ?? lengths).Length, lengths.Concat(kept ?? []).Sum(n => (long)n), counted, Solve(options), plan, rates);
 
-        int Count(string text) => Math.Min(c.MaxPositions, tokenizer is null ? 1 + (Encoding.UTF8.GetByteCount(text) / BytesPerToken) : tokenizer.Encode(text).Length);
+        int Count(string text) => Math.Min(c.MaxPositions, tokenizer is null ? 1 + (Encoding.UTF8.GetByteCount(text) / BytesPerToken) : tokenizer.Encode(text, cancellationToken: cancellationToken).Length);
     }
 
     /// <summary>Dense, factored and reduced fits of a named shape.</summary>
@@ -69,7 +70,7 @@ internal static class PlanRun
         int prompts = 2 * request.FitPrompts;
         int[] lengths = [.. Enumerable.Repeat(Math.Min(request.ContextLength, c.MaxPositions), prompts)];
         long weights = (long)new Counts(c, request.Type).AllBytes;
-        var rates = QuickRates.Measure(c, request.Type, request.Threads, cancellationToken);
+        var rates = QuickRates.Measure(c, request.Type, new LoadOptions { Device = "cpu", Threads = request.ThreadCount }, cancellationToken);
         FitOptions[] all = [new(), new() { Cost = FitCost.Feature }, new() { Order = Math.Min(ReducedOrder, c.D) }];
         return
         [
