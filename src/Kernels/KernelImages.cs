@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.IO.Compression;
 using System.Security.Cryptography;
 using System.Text;
 
@@ -59,9 +60,11 @@ internal sealed class KernelImages
     /// <summary>The manifest's name, in a folder and as a resource.</summary>
     public const string Manifest = "kernels.manifest";
 
+    private const string Packed = "ptx.zip";
+
     private static readonly Lazy<KernelImages?> s_builtIn = new(() =>
         KernelResources.Names.Contains(Manifest, StringComparer.Ordinal)
-            ? new KernelImages("this assembly", KernelResources.Read(Manifest), KernelResources.Read, file => KernelResources.Names.Contains(file, StringComparer.Ordinal))
+            ? new KernelImages("this assembly", KernelResources.Read(Manifest), ReadPacked, file => file.EndsWith(".ptx", StringComparison.Ordinal))
             : null);
 
     private readonly Func<string, byte[]> _read;
@@ -151,6 +154,16 @@ internal sealed class KernelImages
         string[] kinds = [.. Images.GroupBy(image => image.IsPtx).OrderBy(kind => kind.Key).Select(kind =>
             $"{(kind.Key ? "PTX" : "cubin")} for {string.Join(", ", kind.Select(image => image.Architecture.ToString()).Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal))}")];
         return kinds.Length > 0 ? string.Join("; ", kinds) : "nothing";
+    }
+
+    // A zip for each reader: an archive is not to be read from two threads.
+    private static byte[] ReadPacked(string file)
+    {
+        using var zip = new ZipArchive(new MemoryStream(KernelResources.Read(Packed)));
+        using Stream entry = (zip.GetEntry(file) ?? throw new FileNotFoundException($"{Packed} has no {file}.")).Open();
+        using var content = new MemoryStream();
+        entry.CopyTo(content);
+        return content.ToArray();
     }
 
     private KernelImage Parse(string line) =>

@@ -7,7 +7,7 @@ namespace Tiller.Kernels;
 
 /// <summary>
 /// The kernels' sources, CUDA C++: files (*.cu) that become a module each, and headers (*.cuh) that they include. Which kernel lives in which file is read
-/// from the <c>TILLER_KERNEL(name)</c> lines.
+/// from the lines <c>TILLER_KERNEL(name)</c>, or <c>MACRO(name, …)</c> where the file defines a macro that ends in TILLER_KERNEL of its first parameter.
 /// </summary>
 internal sealed partial class KernelSources
 {
@@ -25,9 +25,8 @@ internal sealed partial class KernelSources
         Headers = _files.Where(f => !IsSource(f.Key)).ToDictionary(f => f.Key, f => Encoding.UTF8.GetString(f.Value), StringComparer.Ordinal);
         foreach (string file in Files)
         {
-            foreach (Match kernel in KernelLine().Matches(Text(file)))
+            foreach (string name in KernelsOf(Text(file)))
             {
-                string name = kernel.Groups["name"].Value;
                 if (!_fileOfKernel.TryAdd(name, file))
                 {
                     throw new ArgumentException($"Kernel {name} is in {_fileOfKernel[name]} and in {file}; kernels are found by name, so names must differ.", nameof(files));
@@ -81,6 +80,13 @@ internal sealed partial class KernelSources
         }
     }
 
+    private static IEnumerable<string> KernelsOf(string text)
+    {
+        string[] macros = [.. Macro().Matches(text).Where(m => m.Groups["body"].Value.Contains($"TILLER_KERNEL({m.Groups["name"].Value})", StringComparison.Ordinal))
+            .Select(m => m.Groups["macro"].Value), "TILLER_KERNEL"];
+        return Line().Matches(Macro().Replace(text, "")).Where(m => macros.Contains(m.Groups["macro"].Value, StringComparer.Ordinal)).Select(m => m.Groups["name"].Value);
+    }
+
     // One line for each file, "SHA-256, two spaces, name", by name.
     private static string HashOf(SortedDictionary<string, byte[]> files)
     {
@@ -98,8 +104,12 @@ internal sealed partial class KernelSources
 
     private static bool IsSource(string name) => name.EndsWith(".cu", StringComparison.Ordinal);
 
-    [GeneratedRegex(@"^[ \t]*TILLER_KERNEL\((?<name>\w+)\)", RegexOptions.Multiline | RegexOptions.ExplicitCapture, 5000)]
-    private static partial Regex KernelLine();
+    [GeneratedRegex(@"^[ \t]*(?<macro>\w+)\((?<name>\w+)", RegexOptions.Multiline | RegexOptions.ExplicitCapture, 5000)]
+    private static partial Regex Line();
+
+    // #define MACRO(name, …) body, with the lines that it goes on to after a backslash.
+    [GeneratedRegex(@"^[ \t]*#[ \t]*define[ \t]+(?<macro>\w+)\((?<name>\w+)[^)\n]*\)(?<body>([^\n]*\\\n)*[^\n]*)$", RegexOptions.Multiline | RegexOptions.ExplicitCapture, 5000)]
+    private static partial Regex Macro();
 }
 
 /// <summary>Files embedded in this assembly.</summary>

@@ -1,5 +1,5 @@
-# Refuses PTX that could not run as its source means: local memory that the source's head does not announce ("// local memory: why"),
-# functions that nothing defines, or kernels other than those that the source names in TILLER_KERNEL lines.
+# Refuses PTX that could not run as its source means: local memory that the source does not announce ("// local memory: why" at a
+# line's beginning), or functions that nothing defines.
 #   cmake -DIMAGE=x.sm_80.ptx -DSOURCE=x.cu -P check-ptx.cmake          (a cubin has nothing to read and passes)
 cmake_minimum_required(VERSION 3.21)
 if(NOT IMAGE MATCHES "\\.ptx$")
@@ -17,26 +17,6 @@ endif()
 file(STRINGS ${IMAGE} undefined REGEX "\\.extern[ \t]+\\.func")
 if(undefined)
     string(APPEND problems "\n  it calls functions that are not defined: ${undefined}")
-endif()
-
-file(STRINGS ${IMAGE} entry_lines REGEX "\\.entry[ \t]")
-set(entries "")
-foreach(line ${entry_lines})
-    if(line MATCHES "\\.entry[ \t]+([A-Za-z0-9_]+)")
-        list(APPEND entries ${CMAKE_MATCH_1})
-    endif()
-endforeach()
-file(STRINGS ${SOURCE} kernel_lines REGEX "^[ \t]*TILLER_KERNEL\\(")
-set(kernels "")
-foreach(line ${kernel_lines})
-    if(line MATCHES "TILLER_KERNEL\\(([A-Za-z0-9_]+)\\)")
-        list(APPEND kernels ${CMAKE_MATCH_1})
-    endif()
-endforeach()
-list(SORT entries COMPARE STRING)
-list(SORT kernels COMPARE STRING)
-if(NOT entries STREQUAL kernels)
-    string(APPEND problems "\n  its kernels are '${entries}', the source's TILLER_KERNEL lines name '${kernels}'")
 endif()
 
 if(problems)

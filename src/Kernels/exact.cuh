@@ -1,7 +1,7 @@
 // Arithmetic whose rounding is prescribed, for every compiler: products and sums that are never contracted into a fused one, and
 // float64 square roots.
 #pragma once
-#include "platform.cuh"
+#include "math.cuh"
 
 #if defined(TILLER_HOST_CUDA)
 
@@ -33,23 +33,17 @@ static __device__ __forceinline__ int tillerPopCount(unsigned x) { return __popc
 static __device__ __forceinline__ float tillerTruncate(double x)
 {
     const float nearest = float(x);
-    unsigned bits;
-    __builtin_memcpy(&bits, &nearest, 4);
+    unsigned bits = tillerBits(nearest);
     const double exact = x < 0 ? -x : x, rounded = nearest < 0 ? -double(nearest) : double(nearest);
     bits -= rounded > exact ? 1u : 0u;
-    float result;
-    __builtin_memcpy(&result, &bits, 4);
-    return result;
+    return tillerFromBits(bits);
 }
 
 // x ≥ 0 as a float, away from zero: never smaller.
 static __device__ __forceinline__ float tillerRoundUp(double x)
 {
     const float nearest = float(x);
-    unsigned bits;
-    __builtin_memcpy(&bits, &nearest, 4);
+    unsigned bits = tillerBits(nearest);
     bits += double(nearest) < x ? 1u : 0u;
-    float result;
-    __builtin_memcpy(&result, &bits, 4);
-    return result;
+    return tillerFromBits(bits);
 }

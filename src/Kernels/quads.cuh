@@ -1,7 +1,7 @@
 // Rows taken four columns at a time, and sums over a block. A row is read by 16 bytes where all rows are 16-byte aligned (`wide`:
 // columns % 4 == 0), else number by number; columns past the end read as 0 and are never written.
 #pragma once
-#include "platform.cuh"
+#include "math.cuh"
 
 #if defined(TILLER_HOST_CUDA)
 #define TILLER_UNROLL_LOOP
@@ -39,13 +39,13 @@ static __device__ __forceinline__ void tillerStore4(float* row, int column, int 
 
 static __device__ __forceinline__ float tillerDot4(float4 a, float4 b)
 {
-    return __builtin_fmaf(a.x, b.x, a.y * b.y) + __builtin_fmaf(a.z, b.z, a.w * b.w);
+    return tillerFma(a.x, b.x, a.y * b.y) + tillerFma(a.z, b.z, a.w * b.w);
 }
 
 // a + s b
 static __device__ __forceinline__ float4 tillerAddScaled4(float4 a, float s, float4 b)
 {
-    return {__builtin_fmaf(s, b.x, a.x), __builtin_fmaf(s, b.y, a.y), __builtin_fmaf(s, b.z, a.z), __builtin_fmaf(s, b.w, a.w)};
+    return {tillerFma(s, b.x, a.x), tillerFma(s, b.y, a.y), tillerFma(s, b.z, a.z), tillerFma(s, b.w, a.w)};
 }
 
 // N sums over a block of whole warps along x, in every thread, in an order that depends on the number of threads alone.

@@ -65,7 +65,7 @@ static __device__ __forceinline__ float tillerWeight(float logit, float max, flo
 {
     const float x = tillerQuotient(logit - max, temperature);
     if (!(x > -87.3f)) { return 0.0f; }
-    const float n = __builtin_floorf(tillerSum(tillerProduct(x, 1.44269504f), 0.5f));
+    const float n = tillerFloor(tillerSum(tillerProduct(x, 1.44269504f), 0.5f));
     const float r = tillerSum(tillerSum(x, -tillerProduct(n, 0.693359375f)), -tillerProduct(n, -2.12194440e-4f));
     float sum = 1.0f / 5040;
     sum = tillerSum(tillerProduct(sum, r), 1.0f / 720);

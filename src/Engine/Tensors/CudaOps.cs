@@ -208,10 +208,13 @@ internal sealed partial class CudaOps : Ops
             {
                 if (rows.AnySteered)
                 {
-                    _steer.Sense(_stream, table.Rows, table.Values, table.Owners, table.Tangents, a.X.Address, k, c.D);
+                    _steer.SenseNorm(_stream, table.Rows, table.Values, table.Owners, table.Tangents, a.X.Address, k, w.AttentionNorm.Address, a.Normed.Address, c.D, c.NormEpsilon);
+                }
+                else
+                {
+                    Norm(c, table, a.X, w.AttentionNorm, a.Normed);
                 }
 
-                Norm(c, table, a.X, w.AttentionNorm, a.Normed);
                 Linear(table, a.Normed, w.Qkv, a.Qkv, bias: w.QkvBias);
             }
 
