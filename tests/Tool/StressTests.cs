@@ -27,7 +27,7 @@ public sealed class StressTests
     public void A_logit_that_differs_is_found_and_named()
     {
         var request = Request(seconds: 3, sessions: 8);
-        using var model = LanguageModel.WithRandomWeights(request.Shape.Config, TensorType.BF16, new LoadOptions { Threads = request.Threads });
+        using var model = LanguageModel.WithRandomWeights(request.Shape.Config, TensorType.BF16, new LoadOptions { Device = "cpu", Threads = request.Threads });
         var texts = StressTexts.Build(model, out double textMs, CancellationToken.None);
         texts[5].Hashes[2]++;
         texts[6].Ids[23]++;

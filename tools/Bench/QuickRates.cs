@@ -42,6 +42,7 @@ internal sealed record QuickRates(double Single, double Double, string Device, l
         using var linearization = new Linearization(model, prompts);
         using var memory = model.Ops.Allocate(d, 3 * d, out var all);
         Doubles a = all.Slice(0, d), b = all.Slice(d, d), product = all.Slice(2 * d, d);
+        double[] first = new double[1];
         double single = Fastest(() => linearization.Jacobian(0, a, cancellationToken));
         model.Ops.Copy(a, b);
         double both = Fastest(() => model.Ops.Multiply(1, a, b, 0, product));
@@ -51,15 +52,12 @@ internal sealed record QuickRates(double Single, double Double, string Device, l
         double Fastest(Action run)
         {
             double best = double.PositiveInfinity;
-            double[] one = new double[1];
             for (int i = 0; i <= Runs; i++)
             {
                 cancellationToken.ThrowIfCancellationRequested();
                 long begin = Stopwatch.GetTimestamp();
                 run();
-
-                // A device may be behind; reading waits for it.
-                model.Ops.Download(all with { Rows = 1, Columns = 1 }, one);
+                model.Ops.Download(new Doubles(memory.Address, 1, 1), first); // waits for a device
                 best = Math.Min(best, Stopwatch.GetElapsedTime(begin).TotalSeconds);
             }
 
