@@ -93,7 +93,7 @@ public sealed unsafe class AlgebraKernels
         _pairs.Launch(new CudaLaunch(1, 1, 1, Threads, Programmatic: true), stream, pairs);
     }
 
-    /// <summary>Smallest and largest m_ii.</summary>
+    /// <summary>Smallest and largest m_ii; NaN where any is.</summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="m">float64 // (n, n), n at least 1.</param>
     /// <param name="n">Order.</param>

@@ -109,7 +109,7 @@ extern "C" __global__ void __launch_bounds__(256) tillerSumPairs64(const double*
 }
 TILLER_KERNEL(tillerSumPairs64)
 
-// result[0], result[1] = the smallest and the largest m_ii. One block.
+// result[0], result[1] = the smallest and the largest m_ii; NaN where any is. One block.
 extern "C" __global__ void __launch_bounds__(256) tillerDiagonalExtremes64(const double* m, int n, double* result)
 {
     __shared__ double low[256], high[256];
@@ -119,8 +119,8 @@ extern "C" __global__ void __launch_bounds__(256) tillerDiagonalExtremes64(const
     for (int i = int(threadIdx.x); i < n; i += 256)
     {
         const double v = m[(long long)i * (n + 1)];
-        smallest = v < smallest ? v : smallest;
-        largest = v > largest ? v : largest;
+        smallest = v < smallest || v != v ? v : smallest;
+        largest = v > largest || v != v ? v : largest;
     }
     low[threadIdx.x] = smallest;
     high[threadIdx.x] = largest;
@@ -128,8 +128,8 @@ extern "C" __global__ void __launch_bounds__(256) tillerDiagonalExtremes64(const
     if (threadIdx.x != 0) { return; }
     for (int i = 1; i < 256; i++)
     {
-        smallest = low[i] < smallest ? low[i] : smallest;
-        largest = high[i] > largest ? high[i] : largest;
+        smallest = low[i] < smallest || low[i] != low[i] ? low[i] : smallest;
+        largest = high[i] > largest || high[i] != high[i] ? high[i] : largest;
     }
     result[0] = smallest;
     result[1] = largest;

@@ -1,7 +1,9 @@
 using System.Numerics.Tensors;
 using MathNet.Numerics.LinearAlgebra;
+using Tiller.Control;
 using Tiller.Tensors;
 using Tiller.Tests.Control;
+using Tiller.Tests.Interop;
 
 namespace Tiller.Tests.Tensors;
 
@@ -214,6 +216,92 @@ public sealed class CpuAlgebraTests : AlgebraTests
             expected = expected.Length == 0 ? got : expected;
             Assert.That(got, Is.EqualTo(expected), $"{threads} threads");
         }
+    }
+}
+
+/// <summary>On CUDA: a GPU if TILLER_DEVICE names one, else the host CUDA.</summary>
+[NonParallelizable]
+public sealed class CudaAlgebraTests : AlgebraTests
+{
+    private static readonly bool s_onGpu = Environment.GetEnvironmentVariable("TILLER_DEVICE")!.StartsWith("cuda", StringComparison.Ordinal);
+    private Ops? _ops;
+
+    private protected override Ops Device => _ops!;
+
+    [OneTimeSetUp]
+    public void Open()
+    {
+        if (!s_onGpu)
+        {
+            HostCuda.Require();
+        }
+
+        _ops = Devices.Open("cuda", threads: 0);
+    }
+
+    [OneTimeTearDown]
+    public void Close()
+    {
+        _ops?.Dispose();
+        if (!s_onGpu && HostCuda.IsLoaded)
+        {
+            Assert.That(HostCuda.LiveAllocations, Is.Zero);
+        }
+    }
+
+    [TestCase(1, 3)]
+    [TestCase(33, 4)]
+    [TestCase(130, 2)]
+    public void The_dense_recursion_is_the_CPUs(int width, int layers)
+    {
+        var random = new Random(width);
+        var a = Problem.Plant(random, layers, width);
+        var c = Enumerable.Range(0, layers + 1).Select(_ => Problem.Gaussian(random, width, 2)).ToArray();
+        foreach (QuadraticCost cost in new QuadraticCost[]
+        {
+            new IsotropicCost(new LqrWeights(0.3, 0.7, 2)), new FactoredCost(c, 0.7), new MatrixCost([.. c.Select(x => x * x.Transpose())], 0.7),
+        })
+        {
+            var expected = DenseRiccati.Solve(layers, k => a[k], cost);
+            var gains = new Matrix<double>[layers];
+            var report = DenseRiccati.Solve(
+                Device, layers, width,
+                (k, to) => Device.Upload(a[k].ToColumnMajorArray(), to),
+                cost,
+                (k, gain) =>
+                {
+                    double[] numbers = new double[gain.Length];
+                    Device.Download(gain, numbers);
+                    gains[k] = Matrix<double>.Build.Dense(width, width, numbers);
+                },
+                CancellationToken.None);
+            for (int k = 0; k < layers; k++)
+            {
+                Assert.That(Problem.Difference(gains[k], ((DenseGain)expected.Gains[k]).K), Is.LessThan(1e-10), $"layer {k}");
+                Assert.That(report.Steps[k].Condition, Is.EqualTo(expected.Report.Steps[k].Condition).Within(1e-8).Percent);
+            }
+
+            Assert.That(report.Residual, Is.LessThan(1e-12));
+            Assert.That(report.SymmetryError, Is.LessThan(1e-13));
+        }
+    }
+
+    [Test]
+    public void What_has_no_solution_is_named_as_on_the_CPU()
+    {
+        var cost = new IsotropicCost(new LqrWeights(1, 1e-3, 1));
+        double[] numbers = new double[33 * 33];
+        numbers[(33 * 7) + 5] = double.NaN;
+        var e = Assert.Throws<RiccatiException>(() => DenseRiccati.Solve(Device, 2, 33, (_, to) => Device.Upload(numbers, to), cost, (_, _) => { }, CancellationToken.None));
+        Assert.That((e!.Fault, e.Layer, e.Row, e.Column), Is.EqualTo((RiccatiFault.NonFinite, (int?)1, (int?)5, (int?)7)));
+
+        // S = 1e30 uu' − rounding: r is lost.
+        var c = Matrix<double>.Build.Dense(33, 3, (i, j) => 1e12 * Math.Sin((i * 3) + j));
+        var lost = new FactoredCost([c, c], 1e-8);
+        double[] one = Matrix<double>.Build.DenseIdentity(33).ToColumnMajorArray();
+        e = Assert.Throws<RiccatiException>(() => DenseRiccati.Solve(Device, 1, 33, (_, to) => Device.Upload(one, to), lost, (_, _) => { }, CancellationToken.None));
+        Assert.That((e!.Fault, e.Layer), Is.EqualTo((RiccatiFault.NotPositiveDefinite, (int?)0)));
+        Assert.That(e.Message, Does.Contain("largest diagonal entry"));
     }
 }
 

@@ -10,7 +10,9 @@ namespace Tiller.Bench;
 /// <summary>What a fit reaches on this machine, measured in well under a second on one small block of a shape's proportions.</summary>
 /// <param name="Single">FLOP/s of a Jacobian in float32.</param>
 /// <param name="Double">FLOP/s of a product in float64.</param>
-internal sealed record QuickRates(double Single, double Double)
+/// <param name="Device">Where they were measured.</param>
+/// <param name="FreeInBytes">Memory that is free there.</param>
+internal sealed record QuickRates(double Single, double Double, string Device, long FreeInBytes)
 {
     private const int Width = 512;
     private const int Runs = 3;
@@ -44,7 +46,8 @@ internal sealed record QuickRates(double Single, double Double)
         double single = Fastest(() => linearization.Jacobian(0, a, cancellationToken));
         model.Ops.Copy(a, b);
         double both = Fastest(() => model.Ops.Multiply(1, a, b, 0, product));
-        return new QuickRates(2 * FitPlan.BlockWeights(small) * d / single, 2.0 * d * d * d / both);
+        long free = model.Ops.FreeInBytes ?? MemoryCheck.AvailableInBytes();
+        return new QuickRates(2 * FitPlan.BlockWeights(small) * d / single, 2.0 * d * d * d / both, model.Device, free);
 
         double Fastest(Action run)
         {

@@ -25,6 +25,9 @@ internal sealed partial class CudaOps
     private DeviceBuffer? _algebra;
 
     /// <inheritdoc/>
+    public override long? FreeInBytes => _context.GetMemoryInfo().FreeInBytes;
+
+    /// <inheritdoc/>
     public override void Multiply(double alpha, Factor a, Factor b, double beta, Doubles c, CancellationToken cancellationToken = default)
     {
         Debug.Assert(a.Columns == b.Rows && a.Rows == c.Rows && b.Columns == c.Columns, "C = A B needs matching shapes.");
@@ -106,9 +109,10 @@ internal sealed partial class CudaOps
 
             _algebraKernels.DiagonalExtremes(_stream, m.Address, m.Rows, scratch);
             _stream.CopyToHost(scratch, MemoryMarshal.AsBytes(ends));
-        }
 
-        return new Pivots(-1, double.NaN, ends[0], ends[1]);
+            // LAPACK's factorisations compare with zero, which NaN passes.
+            return double.IsNaN(ends[0]) ? new Pivots(FirstNaN(m), double.NaN, 0, 0) : new Pivots(-1, double.NaN, ends[0], ends[1]);
+        }
     }
 
     /// <inheritdoc/>
@@ -177,6 +181,21 @@ internal sealed partial class CudaOps
             _stream.CopyToDevice(onDevice, MemoryMarshal.AsBytes(scales));
             _algebraKernels.SumPanels(_stream, rows.Address, rows.Rows / scales.Length, scales.Length, rows.Columns, onDevice, add, result.Address);
         }
+    }
+
+    private int FirstNaN(Doubles l)
+    {
+        double pivot = 0;
+        for (int i = 0; i < l.Rows; i++)
+        {
+            _stream.CopyToHost(l.Address + (nint)(sizeof(double) * (long)i * (l.Rows + 1)), MemoryMarshal.AsBytes(new Span<double>(ref pivot)));
+            if (double.IsNaN(pivot))
+            {
+                return i;
+            }
+        }
+
+        throw new System.Diagnostics.UnreachableException("one of the pivots is NaN");
     }
 
     private static CublasOperation Operation(Factor f) => f.Transposed ? CublasOperation.Transpose : CublasOperation.NonTranspose;

@@ -9,6 +9,9 @@ namespace Tiller.Tensors;
 /// </content>
 public abstract partial class Ops
 {
+    /// <summary>Memory of the device's own that is free; null where it is the host's.</summary>
+    public virtual long? FreeInBytes => null;
+
     /// <summary>A zeroed matrix on the device.</summary>
     /// <param name="rows">Rows.</param>
     /// <param name="columns">Columns.</param>

@@ -1,5 +1,4 @@
 using System.Text.Json;
-using Tiller.Bench;
 using Tiller.Control;
 using Tiller.Tool.Running;
 
@@ -13,21 +12,20 @@ internal static class PlanOutput
     /// <summary>Writes plans of one model: as text one after another, as JSON one object or an array of them.</summary>
     public static void Write(Terminal terminal, bool json, IReadOnlyList<PlannedFit> plans)
     {
-        long available = MemoryCheck.AvailableInBytes();
         if (json)
         {
             Json.Write(terminal.Output, writer =>
             {
                 if (plans.Count == 1)
                 {
-                    WriteJson(writer, plans[0], available);
+                    WriteJson(writer, plans[0]);
                     return;
                 }
 
                 writer.WriteStartArray();
                 foreach (var plan in plans)
                 {
-                    WriteJson(writer, plan, available);
+                    WriteJson(writer, plan);
                 }
 
                 writer.WriteEndArray();
@@ -38,7 +36,7 @@ internal static class PlanOutput
         WriteModel(terminal, plans[0]);
         foreach (var plan in plans)
         {
-            WriteText(terminal, plan, available);
+            WriteText(terminal, plan);
         }
     }
 
@@ -47,12 +45,12 @@ internal static class PlanOutput
         var c = fit.Config;
         Row("model", $"{VisibleText.Of(fit.Model)}, {c.Family}, L {c.L}, D {c.D}, F {c.F}; weights {fit.Weights}");
         Row("prompts", $"{fit.Prompts:N0}, {(fit.CountedTokens ? "" : "about ")}{fit.Tokens:N0} tokens in all; Jacobians averaged over {fit.Calibration:N0}");
-        Row("rates", $"{Rate(fit.Rates.Single)} float32, {Rate(fit.Rates.Double)} float64, measured on a small block");
+        Row("rates", $"{Rate(fit.Rates.Single)} float32, {Rate(fit.Rates.Double)} float64, measured on a small block by {fit.Rates.Device}");
 
         void Row(string name, string value) => terminal.Output.WriteLine($"{name,-12}{value}");
     }
 
-    private static void WriteText(Terminal terminal, PlannedFit fit, long available)
+    private static void WriteText(Terminal terminal, PlannedFit fit)
     {
         var plan = fit.Plan;
         terminal.Output.WriteLine();
@@ -62,8 +60,8 @@ internal static class PlanOutput
             Memory(part.Name, part.SizeInBytes);
         }
 
-        string verdict = plan.PeakInBytes > available ? "does not fit into" : "fits into";
-        Memory("in all", plan.PeakInBytes, $"{verdict} the {available / Gibibyte:F1} GiB that are free here");
+        string verdict = plan.PeakInBytes > fit.Rates.FreeInBytes ? "does not fit into" : "fits into";
+        Memory("in all", plan.PeakInBytes, $"{verdict} the {fit.Rates.FreeInBytes / Gibibyte:F1} GiB that are free on {fit.Rates.Device}");
         if (plan.AllJacobiansInBytes > 0)
         {
             Memory("(not needed:", plan.AllJacobiansInBytes, "for the Jacobians of all layers at once; one layer's is alive at a time)");
@@ -82,7 +80,7 @@ internal static class PlanOutput
         void Work(string name, double flops, double seconds) => terminal.Output.WriteLine($"  {name,-18}{flops / 1e9,10:N1}{seconds,12:N2}");
     }
 
-    private static void WriteJson(Utf8JsonWriter json, PlannedFit fit, long available)
+    private static void WriteJson(Utf8JsonWriter json, PlannedFit fit)
     {
         json.WriteStartObject();
         json.WriteString("model", fit.Model);
@@ -100,7 +98,8 @@ internal static class PlanOutput
 
         json.WriteEndObject();
         json.WriteNumber("peakInBytes", fit.Plan.PeakInBytes);
-        json.WriteNumber("availableInBytes", available);
+        json.WriteString("device", fit.Rates.Device);
+        json.WriteNumber("availableInBytes", fit.Rates.FreeInBytes);
         json.WriteNumber("allJacobiansInBytes", fit.Plan.AllJacobiansInBytes);
         json.WriteStartArray("stages");
         foreach (var stage in fit.Plan.Stages)
