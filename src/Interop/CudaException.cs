@@ -6,7 +6,7 @@ namespace Tiller.Interop;
 /// A CUDA call failed. The message names the call, the error, what the call was for, the bytes asked for, and the device's free and total
 /// memory.
 /// </summary>
-public class CudaException : Exception
+public class CudaException : TillerException
 {
     internal CudaException(string message, CudaFault? fault = null, Exception? cause = null)
         : base(message, cause)

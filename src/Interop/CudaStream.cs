@@ -45,6 +45,51 @@ public sealed unsafe class CudaStream : CudaHandle
         Context.Check(DriverApi.cuStreamWaitEvent(Native, recorded.Native, 0), nameof(DriverApi.cuStreamWaitEvent));
     }
 
+    /// <summary>Copies host memory to an address of the device; the source may change as soon as this returns.</summary>
+    public void CopyToDevice(nint destination, ReadOnlySpan<byte> source)
+    {
+        Context.Enter();
+        fixed (byte* from = source)
+        {
+            // The driver stages pageable memory before it returns (CUDA driver API, "API synchronization behavior").
+            Context.Check(DriverApi.cuMemcpyHtoDAsync_v2(destination, from, (nuint)source.Length, Native), nameof(DriverApi.cuMemcpyHtoDAsync_v2), null, source.Length);
+        }
+    }
+
+    /// <summary>Copies pinned host memory to an address of the device; the source must not change until that is done.</summary>
+    public void CopyToDevice(nint destination, CudaPinnedHostMemory<byte> source, long at, int count)
+    {
+        ArgumentNullException.ThrowIfNull(source);
+        byte* from = source.PointerTo(at, count);
+        Context.Enter();
+        Context.Check(DriverApi.cuMemcpyHtoDAsync_v2(destination, from, (nuint)count, Native), nameof(DriverApi.cuMemcpyHtoDAsync_v2), null, count);
+    }
+
+    /// <summary>Copies from an address of the device to host memory, after all work so far, and waits.</summary>
+    public void CopyToHost(nint source, Span<byte> destination)
+    {
+        Context.Enter();
+        fixed (byte* to = destination)
+        {
+            Context.Check(DriverApi.cuMemcpyDtoHAsync_v2(to, source, (nuint)destination.Length, Native), nameof(DriverApi.cuMemcpyDtoHAsync_v2), null, destination.Length);
+            Synchronize();
+        }
+    }
+
+    /// <summary>Copies within the device.</summary>
+    public void CopyWithinDevice(nint source, nint destination, long sizeInBytes)
+    {
+        Context.Enter();
+        Context.Check(DriverApi.cuMemcpyDtoDAsync_v2(destination, source, (nuint)sizeInBytes, Native), nameof(DriverApi.cuMemcpyDtoDAsync_v2), null, sizeInBytes);
+    }
+
+    /// <summary>Sets bytes at an address of the device to zero.</summary>
+    public void Clear(nint destination, long sizeInBytes)
+    {
+        Context.Enter();
+        Context.Check(DriverApi.cuMemsetD8Async(destination, 0, (nuint)sizeInBytes, Native), nameof(DriverApi.cuMemsetD8Async), null, sizeInBytes);
+    }
+
     /// <summary>Whether the stream is being captured.</summary>
     public bool IsCapturing
     {
