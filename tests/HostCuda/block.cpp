@@ -310,6 +310,14 @@ int runGrid(const KernelEntry& kernel, void** parameters, const unsigned grid[3]
     }
 #if defined(__SANITIZE_ADDRESS__)
     __asan_unpoison_memory_region(sharedEnd, 128);
+    if (faulted != 0)
+    {
+        // The threads left their stacks without returning: the frames' red zones are still marked.
+        for (const Thread& thread : threads)
+        {
+            if (thread.stack) { __asan_unpoison_memory_region(thread.stack, stackBytes); }
+        }
+    }
 #endif
     return raise(faulted == 0 ? checkGuards() : faulted);
 }
