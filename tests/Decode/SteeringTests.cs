@@ -303,6 +303,11 @@ public sealed class SteeringTests(string device) : OnEveryDevice(device)
                 }
             }
 
+            foreach (var state in steering)
+            {
+                state.Dispose();
+            }
+
             return result;
         }
     }
