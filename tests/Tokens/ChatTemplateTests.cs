@@ -122,6 +122,27 @@ internal sealed class ChatTemplateTests
         Assert.That(error.Code, Is.EqualTo(ChatError.Unrecognised));
     }
 
+    [Test]
+    public void Deep_nesting_is_refused([Values("(", "[", "{% if x %}", "{% for m in messages %}")] string open)
+    {
+        string many = string.Concat(Enumerable.Repeat(open, 100_000));
+        ChatException error = Assert.Throws<ChatException>(() => ChatProgram.Of(open.Length == 1 ? $"{{% if {many} %}}{{% endif %}}" : many))!;
+        Assert.That(error.Code, Is.EqualTo(ChatError.Unrecognised));
+        Assert.That(error.Message, Does.Contain("nests more than 64"));
+    }
+
+    [TestCase(100_000, ExpectedResult = "")]
+    [TestCase(100_001, ExpectedResult = "\"a\"")]
+    public string Long_rows_of_operators_take_no_stack(int nots) =>
+        ChatProgram.Of($"{{% if {string.Concat(Enumerable.Repeat("not ", nots))}tools %}}a{{% endif %}}");
+
+    [Test]
+    public void Long_rows_of_subscripts_take_one_pass()
+    {
+        string row = string.Concat(Enumerable.Repeat("['a']", 200_000));
+        Assert.That(ChatProgram.Of($"{{{{ x{row} }}}}"), Has.Length.EqualTo(3 + (2 * 200_000)));
+    }
+
     private static ChatStyle? Find(string template) => KnownTemplates.Find(ChatProgram.Of(template), TimeProvider.System);
 
     // The decoded ids of a chat under a golden's tokenizer and the given template.

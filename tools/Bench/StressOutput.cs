@@ -35,7 +35,7 @@ internal static class StressOutput
         ("texts decoded to their end", $"{r.Texts:N0}"),
         ("calls whose logits were compared, bit for bit", $"{r.Calls:N0}, of which {r.BatchedCalls:N0} in batches"),
         ("calls cancelled", $"{r.Cancelled:N0}, of which {r.Resumed:N0} were made again"),
-        ("resident after a quarter of the time, and at the end", $"{r.ResidentEarlyInBytes >> 20} MiB, {r.ResidentLateInBytes >> 20} MiB"),
+        ("memory in use after a quarter of the time, and at the end", $"{r.UsedEarlyInBytes >> 20} MiB, {r.UsedLateInBytes >> 20} MiB"),
         ("buffers held after the run, less those before it", $"{r.HeldInBytes / 1048576.0:F1} MiB"),
         ("failures", $"{r.Failures.Count}"),
     ];
@@ -53,8 +53,8 @@ internal static class StressOutput
             json.WriteNumber("batchedCalls", r.BatchedCalls);
             json.WriteNumber("cancelled", r.Cancelled);
             json.WriteNumber("resumed", r.Resumed);
-            json.WriteNumber("residentEarlyInBytes", r.ResidentEarlyInBytes);
-            json.WriteNumber("residentLateInBytes", r.ResidentLateInBytes);
+            json.WriteNumber("usedEarlyInBytes", r.UsedEarlyInBytes);
+            json.WriteNumber("usedLateInBytes", r.UsedLateInBytes);
             json.WriteNumber("heldInBytes", r.HeldInBytes);
             json.WriteBoolean("hung", r.Hung);
             json.WriteStartArray("failures");

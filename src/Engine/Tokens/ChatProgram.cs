@@ -20,8 +20,12 @@ internal sealed class ChatProgram
     // Assigned for the sake of tools only.
     private static readonly HashSet<string> Ignored = new(StringComparer.Ordinal) { "tools", "tools_in_user_message", "builtin_tools", "user_messages" };
 
+    // Blocks in blocks, and brackets in brackets: published templates stay under ten.
+    private const int MaxNesting = 64;
+
     private readonly List<TemplatePiece> pieces;
     private int next;
+    private int nesting;
 
     private ChatProgram(List<TemplatePiece> pieces)
     {
@@ -59,7 +63,9 @@ internal sealed class ChatProgram
     // Runs to the end of the template or to a statement that ends the block, and returns that statement's first word.
     private string Block(ChatLine line)
     {
-        while (next < pieces.Count)
+        CheckNesting(++nesting);
+        string end = "";
+        while (end.Length == 0 && next < pieces.Count)
         {
             TemplatePiece piece = pieces[next++];
             if (piece.Kind == 't')
@@ -70,10 +76,10 @@ internal sealed class ChatProgram
             {
                 Output(piece.Tokens, line);
             }
-            else if (piece.Tokens.Count > 0 && piece.Tokens[0] is "endif" or "else" or "elif" or "endfor")
+            else if (piece.Tokens.Length > 0 && piece.Tokens[0] is "endif" or "else" or "elif" or "endfor")
             {
                 next--;
-                return piece.Tokens[0];
+                end = piece.Tokens[0];
             }
             else
             {
@@ -81,14 +87,16 @@ internal sealed class ChatProgram
             }
         }
 
-        return "";
+        nesting--;
+        return end;
     }
 
-    private static void Output(IReadOnlyList<string> tokens, ChatLine line)
+    private static void Output(ReadOnlySpan<string> tokens, ChatLine line)
     {
-        foreach (IReadOnlyList<string> part in Split(tokens, "+"))
+        foreach (Range range in Split(tokens, "+"))
         {
-            if (part.Count == 1 && part[0][0] == '"')
+            ReadOnlySpan<string> part = tokens[range];
+            if (part.Length == 1 && part[0][0] == '"')
             {
                 line.Literal(part[0]);
             }
@@ -99,14 +107,14 @@ internal sealed class ChatProgram
         }
     }
 
-    private void Statement(IReadOnlyList<string> tokens, ChatLine line)
+    private void Statement(string[] tokens, ChatLine line)
     {
-        switch (tokens.Count > 0 ? tokens[0] : "")
+        switch (tokens.Length > 0 ? tokens[0] : "")
         {
-            case "set" when tokens.Count > 3:
+            case "set" when tokens.Length > 3:
                 if (!Ignored.Contains(tokens[1]))
                 {
-                    line.Code($"set({Print(tokens.Skip(1))})");
+                    line.Code($"set({Print(tokens.AsSpan(1))})");
                 }
 
                 break;
@@ -115,7 +123,7 @@ internal sealed class ChatProgram
                 Expect(Block(body), "endfor");
                 if (!body.IsEmpty)
                 {
-                    line.Code($"for({Print(tokens.Skip(1))}){{{body}}}");
+                    line.Code($"for({Print(tokens.AsSpan(1))}){{{body}}}");
                 }
 
                 break;
@@ -127,7 +135,7 @@ internal sealed class ChatProgram
         }
     }
 
-    private void If(IReadOnlyList<string> tokens, ChatLine line)
+    private void If(string[] tokens, ChatLine line)
     {
         var branches = new List<(string Condition, ChatLine Body)>();
         var taken = new HashSet<string>(StringComparer.Ordinal); // operands of earlier conditions
@@ -135,9 +143,15 @@ internal sealed class ChatProgram
         string word = "if";
         while (word != "endif")
         {
-            string condition = word == "else" ? "true" : Condition([.. tokens.Skip(1)]);
+            ReadOnlySpan<string> test = tokens.AsSpan(1);
+            CheckNesting(Depth(test));
+            string condition = word == "else" ? "true" : Condition(test);
             condition = taken.Contains(condition) ? "false" : condition;
-            taken.UnionWith(Split(tokens.Skip(1), "or").Select(Condition));
+            foreach (Range operand in Split(test, "or"))
+            {
+                taken.Add(Condition(test[operand]));
+            }
+
             var body = new ChatLine();
             string end = Block(body);
             if (!decided && condition != "false")
@@ -184,76 +198,113 @@ internal sealed class ChatProgram
     }
 
     // "true", "false", or the condition without the operands that are known.
-    private static string Condition(IReadOnlyList<string> tokens)
+    private static string Condition(ReadOnlySpan<string> tokens)
     {
-        while (tokens.Count > 2 && tokens[0] == "(" && Closes(tokens))
+        while (tokens.Length > 2 && tokens[0] == "(" && Closes(tokens))
         {
-            tokens = [.. tokens.Skip(1).SkipLast(1)];
+            tokens = tokens[1..^1];
         }
 
         foreach ((string word, string dominant, string neutral) in (ReadOnlySpan<(string, string, string)>)[("or", "true", "false"), ("and", "false", "true")])
         {
-            List<IReadOnlyList<string>> operands = [.. Split(tokens, word)];
+            List<Range> operands = Split(tokens, word);
             if (operands.Count > 1)
             {
-                string[] kept = [.. operands.Select(Condition).Where(x => x != neutral)];
+                var kept = new List<string>();
+                foreach (Range operand in operands)
+                {
+                    string condition = Condition(tokens[operand]);
+                    if (condition != neutral)
+                    {
+                        kept.Add(condition);
+                    }
+                }
+
                 return kept.Contains(dominant) ? dominant
-                    : kept.Length == 0 ? neutral
-                    : string.Join($" {word} ", kept.Select(x => kept.Length > 1 && x.Contains(' ') ? $"({x})" : x));
+                    : kept.Count == 0 ? neutral
+                    : string.Join($" {word} ", kept.Select(x => kept.Count > 1 && x.Contains(' ') ? $"({x})" : x));
             }
         }
 
-        if (tokens.Count > 1 && tokens[0] == "not")
+        int nots = 0;
+        while (nots < tokens.Length - 1 && tokens[nots] == "not")
         {
-            string inner = Condition([.. tokens.Skip(1)]);
-            return inner switch { "true" => "false", "false" => "true", _ => $"not {inner}" };
+            nots++;
+        }
+
+        if (nots > 0)
+        {
+            string inner = Condition(tokens[nots..]);
+            return inner is not ("true" or "false") ? string.Concat(Enumerable.Repeat("not ", nots)) + inner
+                : (inner == "true") == (nots % 2 == 0) ? "true" : "false";
         }
 
         string atom = Print(tokens);
         return True.Contains(atom) ? "true" : False.Contains(atom) ? "false" : atom;
     }
 
+    private static void CheckNesting(int depth)
+    {
+        if (depth > MaxNesting)
+        {
+            throw new ChatException(ChatError.Unrecognised, $"The chat template nests more than {MaxNesting} blocks or brackets; no known one does.");
+        }
+    }
+
     // The first parenthesis closes at the end.
-    private static bool Closes(IReadOnlyList<string> tokens)
+    private static bool Closes(ReadOnlySpan<string> tokens)
     {
         int depth = 0;
-        for (int i = 0; i < tokens.Count; i++)
+        for (int i = 0; i < tokens.Length; i++)
         {
             depth += tokens[i] switch { "(" => 1, ")" => -1, _ => 0 };
             if (depth == 0)
             {
-                return i == tokens.Count - 1;
+                return i == tokens.Length - 1;
             }
         }
 
         return false;
     }
 
-    private static IEnumerable<IReadOnlyList<string>> Split(IEnumerable<string> tokens, string separator)
+    private static int Step(string token) => token switch { "(" or "[" or "{" => 1, ")" or "]" or "}" => -1, _ => 0 };
+
+    private static int Depth(ReadOnlySpan<string> tokens)
     {
-        var part = new List<string>();
-        int depth = 0;
+        int depth = 0, most = 0;
         foreach (string token in tokens)
         {
-            depth += token switch { "(" or "[" or "{" => 1, ")" or "]" or "}" => -1, _ => 0 };
-            if (depth == 0 && token == separator && part.Count > 0)
-            {
-                yield return part;
-                part = [];
-            }
-            else
-            {
-                part.Add(token);
-            }
+            depth += Step(token);
+            most = Math.Max(most, depth);
         }
 
-        if (part.Count > 0)
-        {
-            yield return part;
-        }
+        return most;
     }
 
-    private static string Print(IEnumerable<string> tokens)
+    // Operands between separators that stand in no brackets; a separator in front belongs to its operand.
+    private static List<Range> Split(ReadOnlySpan<string> tokens, string separator)
+    {
+        var parts = new List<Range>();
+        int depth = 0, begin = 0;
+        for (int i = 0; i < tokens.Length; i++)
+        {
+            depth += Step(tokens[i]);
+            if (depth == 0 && tokens[i] == separator && i > begin)
+            {
+                parts.Add(begin..i);
+                begin = i + 1;
+            }
+        }
+
+        if (begin < tokens.Length)
+        {
+            parts.Add(begin..tokens.Length);
+        }
+
+        return parts;
+    }
+
+    private static string Print(ReadOnlySpan<string> tokens)
     {
         var text = new StringBuilder();
         foreach (string token in tokens)

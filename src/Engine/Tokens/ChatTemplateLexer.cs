@@ -3,7 +3,7 @@ using System.Text;
 namespace Tiller.Tokens;
 
 /// <summary>A piece of a Jinja template: text, an output <c>{{ }}</c> or a statement <c>{% %}</c>.</summary>
-internal readonly record struct TemplatePiece(char Kind, string Text, IReadOnlyList<string> Tokens);
+internal readonly record struct TemplatePiece(char Kind, string Text, string[] Tokens);
 
 /// <summary>
 /// Cuts a chat template into pieces, with white space treated as transformers has Jinja treat it (trim_blocks, lstrip_blocks), and
@@ -212,29 +212,32 @@ internal static class ChatTemplateLexer
         return result.ToString();
     }
 
-    private static List<string> Rewrite(List<string> tokens)
+    private static string[] Rewrite(List<string> tokens)
     {
+        var result = new List<string>(tokens.Count);
         for (int i = 0; i < tokens.Count; i++)
         {
-            if (tokens[i] == "message" && (i == 0 || tokens[i - 1] != "."))
+            if (tokens[i] == "message" && (result.Count == 0 || result[^1] != "."))
             {
-                tokens[i] = "m";
+                result.Add("m");
             }
             else if (i > 0 && i + 2 < tokens.Count && tokens[i] == "[" && tokens[i + 2] == "]" && Identifier(tokens[i + 1]) is { } name)
             {
-                tokens[i] = ".";
-                tokens[i + 1] = name;
-                tokens.RemoveAt(i + 2);
+                result.AddRange(".", name);
+                i += 2;
             }
             else if (i + 3 < tokens.Count && tokens[i] == "." && tokens[i + 1] == "strip" && tokens[i + 2] == "(" && tokens[i + 3] == ")")
             {
-                tokens[i] = "|";
-                tokens[i + 1] = "trim";
-                tokens.RemoveRange(i + 2, 2);
+                result.AddRange("|", "trim");
+                i += 3;
+            }
+            else
+            {
+                result.Add(tokens[i]);
             }
         }
 
-        return tokens;
+        return [.. result];
     }
 
     private static string? Identifier(string token) =>
