@@ -32,7 +32,7 @@ public sealed class CpuLinearTests
             using var y = Rows.Random(rows, outputs, seed: rows + 1);
             using var forward = new Rows(rows, outputs);
             using var back = new Rows(rows, inputs);
-            CpuLinear.Forward(pool, x.View, w.View, default, 0, default, forward.View);
+            CpuLinear.Forward(pool, x.View, 0, w.View, default, default, forward.View);
             CpuLinear.Transposed(pool, y.View, w.View, back.View);
             double worst = 0;
             for (int m = 0; m < rows; m++)
@@ -67,13 +67,13 @@ public sealed class CpuLinearTests
         using var residual = Rows.Random(rows, Outputs, seed: 4);
         using var plain = new Rows(rows, Outputs);
         using var y = new Rows(rows, Outputs);
-        CpuLinear.Forward(pool, x.View, w.View, default, 0, default, plain.View);
+        CpuLinear.Forward(pool, x.View, 0, w.View, default, default, plain.View);
         foreach (int biased in new[] { 0, 1, rows / 2, rows })
         {
-            CpuLinear.Forward(pool, x.View, w.View, bias.View, biased, default, y.View);
+            CpuLinear.Forward(pool, x.View, biased, w.View, bias.View, default, y.View);
             CheckEach((m, n) => plain.Line(m)[n] + (m < biased ? bias.Line(0)[n] : 0));
 
-            CpuLinear.Forward(pool, x.View, w.View, bias.View, biased, residual.View, y.View);
+            CpuLinear.Forward(pool, x.View, biased, w.View, bias.View, residual.View, y.View);
             CheckEach((m, n) => residual.Line(m)[n] + (plain.Line(m)[n] + (m < biased ? bias.Line(0)[n] : 0)));
         }
 
@@ -107,7 +107,7 @@ public sealed class CpuLinearTests
                 using var x = Rows.Random(rows, Inputs, seed: (31 * rows) + at);
                 probe.Line(0).CopyTo(x.Line(at));
                 using var y = new Rows(rows, Outputs);
-                CpuLinear.Forward(pool, x.View, w.View, default, 0, default, y.View);
+                CpuLinear.Forward(pool, x.View, 0, w.View, default, default, y.View);
                 float[] got = y.Line(at).ToArray();
                 if (!forward.TryAdd(rows <= CpuLinear.DotRows, got))
                 {
@@ -139,7 +139,7 @@ public sealed class CpuLinearTests
                 using var pool = new WorkerPool(threads);
                 using var forward = new Rows(rows, Outputs);
                 using var back = new Rows(rows, Inputs);
-                CpuLinear.Forward(pool, x.View, w.View, default, 0, default, forward.View);
+                CpuLinear.Forward(pool, x.View, 0, w.View, default, default, forward.View);
                 CpuLinear.Transposed(pool, y.View, w.View, back.View);
                 float[][] got = [forward.All(), back.All()];
                 first ??= got;
@@ -183,7 +183,7 @@ public sealed class CpuLinearTests
                         unit.Line(m)[k] = 1;
                     }
 
-                    CpuLinear.Forward(pool, unit.View, w.View, default, 0, default, y.View);
+                    CpuLinear.Forward(pool, unit.View, 0, w.View, default, default, y.View);
                     for (int n = 0; n < 4096; n++)
                     {
                         // 0 times an infinity or NaN elsewhere in the row is NaN; only rows of finite numbers are told apart.
@@ -217,7 +217,7 @@ public sealed class CpuLinearTests
                         x.Line(m).Fill(0.5f);
                     }
 
-                    CpuLinear.Forward(pool, x.View, w.View, default, 0, default, y.View);
+                    CpuLinear.Forward(pool, x.View, 0, w.View, default, default, y.View);
                     Assert.That(y.Line(rows - 1)[1], float.IsNaN(odd) ? Is.NaN : Is.EqualTo(odd), $"column {at}, {rows} rows");
                     Assert.That(float.IsFinite(y.Line(rows - 1)[0]) && float.IsFinite(y.Line(rows - 1)[2]), $"column {at}, {rows} rows");
                 }

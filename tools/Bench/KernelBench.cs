@@ -49,7 +49,7 @@ internal static class KernelBench
         {
             var x = new Floats(narrow.Address, rows, c.D);
             var y = new Floats(wide.Address, rows, 2 * c.F);
-            yield return meter.Measure(Linear(rows, "W x", k => CpuLinear.Forward(pool, x, weights.Blocks[k].GateUp, default, 0, default, y)));
+            yield return meter.Measure(Linear(rows, "W x", k => CpuLinear.Forward(pool, x, 0, weights.Blocks[k].GateUp, default, default, y)));
             yield return meter.Measure(Linear(rows, "W' y", k => CpuLinear.Transposed(pool, y, weights.Blocks[k].GateUp, x)));
         }
 

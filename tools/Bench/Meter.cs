@@ -3,8 +3,8 @@ using System.Diagnostics;
 namespace Tiller.Bench;
 
 /// <summary>
-/// Times works beside each other, one run of each in turn, so that whatever else the machine does hits all alike; measures the ceilings
-/// right before, now and then in between, and right after.
+/// Times works beside each other, in turn, so that whatever else the machine does hits all alike; a sample is the mean of as many runs as
+/// fill a millisecond, as a user's loop runs them. Measures the ceilings right before, now and then in between, and right after.
 /// </summary>
 internal sealed class Meter : IDisposable
 {
@@ -14,6 +14,8 @@ internal sealed class Meter : IDisposable
     private const int MaxSamples = 200_000;
     private const int WarmUpRuns = 100;
     private const double WarmUpSeconds = 0.5;
+    private const double SampleSeconds = 1e-3;
+    private const int MaxRunsPerSample = 64;
     private const double CeilingSeconds = 0.15;
     private const double SecondsBetweenCeilings = 0.3;
 
@@ -49,6 +51,7 @@ internal sealed class Meter : IDisposable
         var ceilings = new Dictionary<CeilingKey, List<double>>();
         Sample(works, ceilings, CeilingSeconds);
         var times = works.Select(_ => new List<double>()).ToArray();
+        int[] runs = [.. works.Select(work => Math.Clamp((int)(SampleSeconds / Time(work, 1)), 1, MaxRunsPerSample))];
         double budget = _seconds * works.Count;
         var clock = Stopwatch.StartNew();
         var sinceSample = Stopwatch.StartNew();
@@ -65,7 +68,7 @@ internal sealed class Meter : IDisposable
             for (int i = 0; i < works.Count; i++)
             {
                 int which = round % 2 == 0 ? i : works.Count - 1 - i;
-                times[which].Add(Time(works[which]));
+                times[which].Add(Time(works[which], runs[which]));
             }
         }
 
@@ -115,12 +118,18 @@ internal sealed class Meter : IDisposable
         return sorted[below] + ((at - below) * (sorted[above] - sorted[below]));
     }
 
-    private static double Time(Work work)
+    private static double Time(Work work, int runs)
     {
-        work.Prepare?.Invoke();
-        long begin = Stopwatch.GetTimestamp();
-        work.Run();
-        return Stopwatch.GetElapsedTime(begin).TotalSeconds;
+        long ticks = 0;
+        for (int i = 0; i < runs; i++)
+        {
+            work.Prepare?.Invoke();
+            long begin = Stopwatch.GetTimestamp();
+            work.Run();
+            ticks += Stopwatch.GetTimestamp() - begin;
+        }
+
+        return (double)ticks / Stopwatch.Frequency / runs;
     }
 
     // Tiered compilation needs calls and time; a run longer than the warm-up is warm after one.

@@ -1,4 +1,5 @@
 using System.Numerics.Tensors;
+using System.Runtime.InteropServices;
 
 namespace Tiller.Control;
 
@@ -169,43 +170,74 @@ public sealed class FeedbackLaw
     }
 }
 
-/// <summary>One block's part of a <see cref="FeedbackLaw"/> as a device reads it: directions under each other.</summary>
+/// <summary>
+/// One block's part of a <see cref="FeedbackLaw"/> as a device reads it: all numbers in one array, the short ones first, then the directions
+/// under each other. Between two blocks the weights pass through the cache, so that every further array would be one more miss.
+/// </summary>
 internal sealed class PackedLaw
 {
+    private const int LineInFloats = 16;
+
+    private readonly float[] _numbers;
+    private readonly int _directions;
+    private readonly int _width;
+
     public PackedLaw(FeedbackLaw law, int k)
     {
-        Sensors = law.SensorsOf(k).ToArray();
-        var terms = law.TermsOf(k).ToArray();
-        V = [.. Sensors.SelectMany(i => law.Sensors[i].V)];
-        Beta = Array.ConvertAll(Sensors, i => law.Sensors[i].Beta);
-        W = [.. terms.SelectMany(i => law.Terms[i].W)];
-        C = Array.ConvertAll(terms, i => law.Terms[i].C);
-        S = Array.ConvertAll(terms, i => law.Terms[i].S);
-        TermSensor = Array.ConvertAll(terms, i => law.Terms[i].Sensor);
-        Lengths = Array.ConvertAll(terms, i => TensorPrimitives.Norm<float>(law.Terms[i].W));
+        var sensors = law.SensorsOf(k);
+        var terms = law.TermsOf(k);
+        (SensorCount, TermCount, _width) = (sensors.Length, terms.Length, law.Width);
+        _directions = ((2 * SensorCount) + (4 * TermCount) + LineInFloats - 1) / LineInFloats * LineInFloats;
+        _numbers = new float[_directions + ((SensorCount + TermCount) * _width)];
+        for (int i = 0; i < SensorCount; i++)
+        {
+            var sensor = law.Sensors[sensors[i]];
+            _numbers[i] = BitConverter.Int32BitsToSingle(sensors[i]);
+            _numbers[SensorCount + i] = sensor.Beta;
+            sensor.V.CopyTo(_numbers.AsSpan(_directions + (i * _width)));
+        }
+
+        for (int i = 0; i < TermCount; i++)
+        {
+            var term = law.Terms[terms[i]];
+            var at = _numbers.AsSpan((2 * SensorCount) + i);
+            at[0] = BitConverter.Int32BitsToSingle(term.Sensor);
+            at[TermCount] = term.C;
+            at[2 * TermCount] = term.S;
+            at[3 * TermCount] = TensorPrimitives.Norm<float>(term.W);
+            term.W.CopyTo(_numbers.AsSpan(_directions + ((SensorCount + i) * _width)));
+        }
     }
 
-    /// <summary>Indices of the m sensors of this block among all of the law's.</summary>
-    public int[] Sensors { get; }
+    /// <summary>m, sensors of this block.</summary>
+    public int SensorCount { get; }
 
-    /// <summary>Directions read // (m, D).</summary>
-    public float[] V { get; }
+    /// <summary>n, terms of this block.</summary>
+    public int TermCount { get; }
+
+    /// <summary>Indices of the sensors of this block among all of the law's // (m).</summary>
+    public ReadOnlySpan<int> Sensors => MemoryMarshal.Cast<float, int>(_numbers.AsSpan(0, SensorCount));
 
     /// <summary>Setpoints // (m).</summary>
-    public float[] Beta { get; }
-
-    /// <summary>Directions moved along // (n, D).</summary>
-    public float[] W { get; }
-
-    /// <summary>|w| of each term // (n).</summary>
-    public float[] Lengths { get; }
-
-    /// <summary>Open-loop strengths // (n).</summary>
-    public float[] C { get; }
-
-    /// <summary>Gains // (n).</summary>
-    public float[] S { get; }
+    public ReadOnlySpan<float> Beta => _numbers.AsSpan(SensorCount, SensorCount);
 
     /// <summary>Sensor of each term among all of the law's, or -1 // (n).</summary>
-    public int[] TermSensor { get; }
+    public ReadOnlySpan<int> TermSensor => MemoryMarshal.Cast<float, int>(Term(0));
+
+    /// <summary>Open-loop strengths // (n).</summary>
+    public ReadOnlySpan<float> C => Term(1);
+
+    /// <summary>Gains // (n).</summary>
+    public ReadOnlySpan<float> S => Term(2);
+
+    /// <summary>|w| of each term // (n).</summary>
+    public ReadOnlySpan<float> Lengths => Term(3);
+
+    /// <summary>Directions read // (m, D).</summary>
+    public ReadOnlySpan<float> V => _numbers.AsSpan(_directions, SensorCount * _width);
+
+    /// <summary>Directions moved along // (n, D).</summary>
+    public ReadOnlySpan<float> W => _numbers.AsSpan(_directions + (SensorCount * _width), TermCount * _width);
+
+    private Span<float> Term(int field) => _numbers.AsSpan((2 * SensorCount) + (field * TermCount), TermCount);
 }

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 using Tiller.Checkpoint;
 
 namespace Tiller.Tensors;
@@ -106,9 +107,9 @@ internal readonly unsafe struct F32Weight : IStoredWeight
 }
 
 /// <summary>
-/// Y = X W' + b and X̄ = Ȳ W on the CPU, weights read in their stored type. Up to <see cref="DotRows"/> rows take dot products, one
-/// pass over W, limited by memory; more rows take a blocked product on converted panels, limited by arithmetic. Either way a row's
-/// result depends on nothing but that row and W.
+/// Y = X W' + b and X̄ = Ȳ W on the CPU, weights read in their stored type. Up to <see cref="DotRows"/> value rows, and as many tangents,
+/// take dot products, one pass over W, limited by memory; more rows take a blocked product on converted panels, limited by arithmetic.
+/// Either way a row's result depends on nothing but that row and W; and a value row's not on the tangents beside it.
 /// </summary>
 internal static unsafe class CpuLinear
 {
@@ -127,25 +128,25 @@ internal static unsafe class CpuLinear
     /// <param name="pool">Shares the work.</param>
     /// <param name="x">Rows // (M, W.Columns).</param>
     /// <param name="w">Weights // (N, K).</param>
-    /// <param name="bias">(1, N), or absent; added to the first <paramref name="biasedRows"/> rows only: tangents have no bias.</param>
-    /// <param name="biasedRows">Value rows.</param>
+    /// <param name="values">Value rows; those after them are tangents.</param>
+    /// <param name="bias">(1, N), or absent; added to value rows only.</param>
     /// <param name="residual">(M, N), or absent.</param>
     /// <param name="y">Result // (M, N).</param>
     /// <param name="cancellation">See <see cref="RowBatch.Cancellation"/>.</param>
     public static void Forward(
-        WorkerPool pool, Floats x, Matrix w, Floats bias, int biasedRows, Floats residual, Floats y, CancellationToken cancellation = default)
+        WorkerPool pool, Floats x, int values, Matrix w, Floats bias, Floats residual, Floats y, CancellationToken cancellation = default)
     {
         Debug.Assert(x.Columns == w.Columns && y.Columns == w.Rows && x.Rows == y.Rows, "shapes of a linear map");
         switch (w.Type)
         {
             case TensorType.BF16:
-                Forward<Bf16Weight>(pool, x, w, bias, biasedRows, residual, y, cancellation);
+                Forward<Bf16Weight>(pool, x, values, w, bias, residual, y, cancellation);
                 break;
             case TensorType.F16:
-                Forward<F16Weight>(pool, x, w, bias, biasedRows, residual, y, cancellation);
+                Forward<F16Weight>(pool, x, values, w, bias, residual, y, cancellation);
                 break;
             default:
-                Forward<F32Weight>(pool, x, w, bias, biasedRows, residual, y, cancellation);
+                Forward<F32Weight>(pool, x, values, w, bias, residual, y, cancellation);
                 break;
         }
     }
@@ -184,54 +185,67 @@ internal static unsafe class CpuLinear
     }
 
     private static void Forward<T>(
-        WorkerPool pool, Floats x, Matrix w, Floats bias, int biasedRows, Floats residual, Floats y, CancellationToken cancellation)
+        WorkerPool pool, Floats x, int values, Matrix w, Floats bias, Floats residual, Floats y, CancellationToken cancellation)
         where T : struct, IStoredWeight
     {
-        if (x.Rows <= DotRows)
+        int byDots = values <= DotRows ? values : 0;
+        if (x.Rows - byDots <= DotRows)
         {
-            ForwardByDots<T>(pool, x, w, bias, biasedRows, residual, y, cancellation);
+            byDots = x.Rows;
+        }
+
+        var job = new LinearJob
+        {
+            W = (byte*)w.Address,
+            Inputs = w.Columns,
+            Outputs = w.Rows,
+            BiasedRows = bias.IsAbsent ? 0 : values,
+            Bias = (float*)bias.Address,
+            Residual = (float*)residual.Address,
+            X = (float*)x.Address,
+            Y = (float*)y.Address,
+        };
+        if (byDots == x.Rows)
+        {
+            job.Dots = Split<T>(x, HostScratch.ForCaller((long)x.Rows * x.Columns));
+            job.RowsByDots = byDots;
+            long perOutput = Math.Max(1, (long)w.Columns * x.Rows);
+            job.OutputsPerPart = (int)Math.Clamp((MultipliesPerPart / perOutput + 7) / 8 * 8, 8, Math.Max(8, w.Rows));
+            pool.Run((w.Rows + job.OutputsPerPart - 1) / job.OutputsPerPart, ref job, &DotPart<T>, cancellation);
             return;
         }
 
-        for (int begin = 0; begin < x.Rows; begin += RowChunk)
+        job.OutputsPerPart = w.Rows >= 8 * WeightBlock ? WeightBlock : WeightBlock / 2;
+        for (job.Begin = byDots; job.Begin < x.Rows; job.Begin = job.End)
         {
-            int count = Math.Min(RowChunk, x.Rows - begin);
-            ForwardByTiles<T>(
-                pool, x.Slice(begin, count), w, bias, Math.Clamp(biasedRows - begin, 0, count),
-                residual.IsAbsent ? default : residual.Slice(begin, count), y.Slice(begin, count), cancellation);
+            // The rows of dot products go along with the first chunk, while the weights are in cache.
+            job.End = Math.Min(job.Begin + RowChunk, x.Rows);
+            job.RowsByDots = job.Begin == byDots ? byDots : 0;
+            int panels = job.Panels;
+            job.Packed = HostScratch.ForCaller(((long)panels * TileColumns * w.Columns) + ((long)job.RowsByDots * w.Columns));
+            job.Dots = Split<T>(x.Slice(0, job.RowsByDots), job.Packed + ((nint)panels * TileColumns * w.Columns));
+            pool.Run(panels, ref job, &PackPanel, cancellation);
+            pool.Run((w.Rows + job.OutputsPerPart - 1) / job.OutputsPerPart, ref job, &TilePart<T>, cancellation);
         }
     }
 
     // ---- few rows: dot products ---------------------------------------------------------------------------------
 
-    private static void ForwardByDots<T>(
-        WorkerPool pool, Floats x, Matrix w, Floats bias, int biasedRows, Floats residual, Floats y, CancellationToken cancellation)
+    /// <summary>Rows as <see cref="IStoredWeight.Load"/> wants them: themselves, or split into <paramref name="scratch"/>.</summary>
+    private static float* Split<T>(Floats x, float* scratch)
         where T : struct, IStoredWeight
     {
-        var job = new DotJob
+        if (!T.SplitsEvenOdd)
         {
-            W = (byte*)w.Address,
-            Inputs = w.Columns,
-            Outputs = w.Rows,
-            Rows = x.Rows,
-            BiasedRows = bias.IsAbsent ? 0 : biasedRows,
-            Bias = (float*)bias.Address,
-            Residual = (float*)residual.Address,
-            Y = (float*)y.Address,
-            X = (float*)x.Address,
-        };
-        if (T.SplitsEvenOdd)
-        {
-            job.X = HostScratch.ForCaller((long)x.Rows * x.Columns);
-            for (int m = 0; m < x.Rows; m++)
-            {
-                SplitEvenOdd(x.Row(m), job.X + ((nint)m * x.Columns), x.Columns);
-            }
+            return (float*)x.Address;
         }
 
-        long perOutput = Math.Max(1, (long)w.Columns * x.Rows);
-        job.OutputsPerPart = (int)Math.Clamp((MultipliesPerPart / perOutput + 7) / 8 * 8, 8, Math.Max(8, w.Rows));
-        pool.Run((w.Rows + job.OutputsPerPart - 1) / job.OutputsPerPart, ref job, &DotPart<T>, cancellation);
+        for (int m = 0; m < x.Rows; m++)
+        {
+            SplitEvenOdd(x.Row(m), scratch + ((nint)m * x.Columns), x.Columns);
+        }
+
+        return scratch;
     }
 
     /// <summary>Each full group of 16: the even elements, then the odd ones.</summary>
@@ -255,18 +269,25 @@ internal static unsafe class CpuLinear
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void DotPart<T>(ref DotJob job, int part)
+    private static void DotPart<T>(ref LinearJob job, int part)
         where T : struct, IStoredWeight
     {
         int begin = part * job.OutputsPerPart;
-        int end = Math.Min(begin + job.OutputsPerPart, job.Outputs);
+        Dots<T>(ref job, begin, Math.Min(begin + job.OutputsPerPart, job.Outputs));
+    }
+
+    /// <summary>Outputs begin .. end − 1 of the rows of dot products.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Dots<T>(ref LinearJob job, int begin, int end)
+        where T : struct, IStoredWeight
+    {
         float* sums = stackalloc float[8];
         int m = 0;
-        while (m < job.Rows)
+        while (m < job.RowsByDots)
         {
-            int rows = job.Rows - m >= 4 ? 4 : job.Rows - m >= 2 ? 2 : 1;
+            int rows = job.RowsByDots - m >= 4 ? 4 : job.RowsByDots - m >= 2 ? 2 : 1;
             int step = 8 / rows;
-            float* x = job.X + ((nint)m * job.Inputs);
+            float* x = job.Dots + ((nint)m * job.Inputs);
             for (int n = begin; n < end; n += step)
             {
                 if (rows == 1)
@@ -303,7 +324,7 @@ internal static unsafe class CpuLinear
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Dots8x1<T>(ref DotJob job, int n, int last, float* x, float* sums)
+    private static void Dots8x1<T>(ref LinearJob job, int n, int last, float* x, float* sums)
         where T : struct, IStoredWeight
     {
         int inputs = job.Inputs;
@@ -349,7 +370,7 @@ internal static unsafe class CpuLinear
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Dots4x2<T>(ref DotJob job, int n, int last, float* x, float* sums)
+    private static void Dots4x2<T>(ref LinearJob job, int n, int last, float* x, float* sums)
         where T : struct, IStoredWeight
     {
         int inputs = job.Inputs;
@@ -393,7 +414,7 @@ internal static unsafe class CpuLinear
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Dots2x4<T>(ref DotJob job, int n, int last, float* x0, float* sums)
+    private static void Dots2x4<T>(ref LinearJob job, int n, int last, float* x0, float* sums)
         where T : struct, IStoredWeight
     {
         int inputs = job.Inputs;
@@ -450,80 +471,16 @@ internal static unsafe class CpuLinear
         return sum;
     }
 
-    private struct DotJob
-    {
-        public byte* W;
-        public float* X;
-        public float* Y;
-        public float* Bias;
-        public float* Residual;
-        public int Inputs;
-        public int Outputs;
-        public int Rows;
-        public int BiasedRows;
-        public int OutputsPerPart;
-
-        public readonly byte* Row<T>(int n)
-            where T : struct, IStoredWeight => W + ((nint)n * Inputs * T.SizeInBytes);
-
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        public readonly void PutEight(int m, int n, Vector256<float> sums)
-        {
-            if (m < BiasedRows)
-            {
-                sums += Vector256.Load(Bias + n);
-            }
-
-            nint at = ((nint)m * Outputs) + n;
-            (Residual is null ? sums : Vector256.Load(Residual + at) + sums).Store(Y + at);
-        }
-
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        public readonly void Put(int m, int n, float sum)
-        {
-            if (m < BiasedRows)
-            {
-                sum += Bias[n];
-            }
-
-            nint at = ((nint)m * Outputs) + n;
-            Y[at] = Residual is null ? sum : Residual[at] + sum;
-        }
-    }
-
     // ---- many rows: blocked product -----------------------------------------------------------------------------
-
-    private static void ForwardByTiles<T>(
-        WorkerPool pool, Floats x, Matrix w, Floats bias, int biasedRows, Floats residual, Floats y, CancellationToken cancellation)
-        where T : struct, IStoredWeight
-    {
-        int panels = (x.Rows + TileColumns - 1) / TileColumns;
-        var job = new TileJob
-        {
-            W = (byte*)w.Address,
-            Inputs = w.Columns,
-            Outputs = w.Rows,
-            Rows = x.Rows,
-            Panels = panels,
-            BiasedRows = bias.IsAbsent ? 0 : biasedRows,
-            Bias = (float*)bias.Address,
-            Residual = (float*)residual.Address,
-            X = (float*)x.Address,
-            Y = (float*)y.Address,
-            Packed = HostScratch.ForCaller((long)panels * TileColumns * w.Columns),
-        };
-        pool.Run(panels, ref job, &PackPanel, cancellation);
-        job.OutputsPerPart = w.Rows >= 8 * WeightBlock ? WeightBlock : WeightBlock / 2;
-        pool.Run((w.Rows + job.OutputsPerPart - 1) / job.OutputsPerPart, ref job, &TilePart<T>, cancellation);
-    }
 
     /// <summary>Sixteen rows of x turned on their side: packed // (K, 16), zero where there is no row.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void PackPanel(ref TileJob job, int panel)
+    private static void PackPanel(ref LinearJob job, int panel)
     {
+        int first = job.Begin + (panel * TileColumns);
         float* to = job.Packed + ((nint)panel * TileColumns * job.Inputs);
-        float* from = job.X + ((nint)panel * TileColumns * job.Inputs);
-        int rows = Math.Min(TileColumns, job.Rows - (panel * TileColumns));
+        float* from = job.X + ((nint)first * job.Inputs);
+        int rows = Math.Min(TileColumns, job.End - first);
         for (int half = 0; half < TileColumns; half += 8)
         {
             int k = 0;
@@ -546,27 +503,28 @@ internal static unsafe class CpuLinear
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void TilePart<T>(ref TileJob job, int part)
+    private static void TilePart<T>(ref LinearJob job, int part)
         where T : struct, IStoredWeight
     {
         int begin = part * job.OutputsPerPart;
         int outputs = Math.Min(job.OutputsPerPart, job.Outputs - begin);
         int padded = (outputs + TileRows - 1) / TileRows * TileRows;
-        float* weights = HostScratch.ForPart((WeightBlock * DepthBlock) + ((long)job.Panels * WeightBlock * TileColumns));
+        int panels = job.Panels;
+        float* weights = HostScratch.ForPart((WeightBlock * DepthBlock) + ((long)panels * WeightBlock * TileColumns));
         float* sums = weights + (WeightBlock * DepthBlock);
         for (int k = 0; k < job.Inputs; k += DepthBlock)
         {
             int depth = Math.Min(DepthBlock, job.Inputs - k);
             for (int n = 0; n < padded; n++)
             {
-                byte* row = job.W + (((nint)(begin + Math.Min(n, outputs - 1)) * job.Inputs) + k) * T.SizeInBytes;
-                Convert<T>(row, weights + ((nint)n * depth), depth);
+                Convert<T>(job.Row<T>(begin + Math.Min(n, outputs - 1), k), weights + ((nint)n * depth), depth);
             }
 
-            for (int panel = 0; panel < job.Panels; panel++)
+            for (int panel = 0; panel < panels; panel++)
             {
                 float* x = job.Packed + (((nint)panel * job.Inputs) + k) * TileColumns;
                 float* tile = sums + ((nint)panel * WeightBlock * TileColumns);
+                Prefetch<T>(ref job, begin, k + DepthBlock, outputs * panel / panels, outputs * (panel + 1) / panels);
                 for (int n = 0; n < padded; n += TileRows)
                 {
                     Tile6x16(weights + ((nint)n * depth), depth, x, depth, tile + ((nint)n * TileColumns), TileColumns, add: k > 0);
@@ -574,26 +532,59 @@ internal static unsafe class CpuLinear
             }
         }
 
-        for (int m = 0; m < job.Rows; m += 8)
+        for (int m = job.Begin; m < job.End; m += 8)
         {
-            float* tile = sums + ((nint)(m / TileColumns) * WeightBlock * TileColumns) + (m % TileColumns);
+            int at = m - job.Begin;
+            float* tile = sums + ((nint)(at / TileColumns) * WeightBlock * TileColumns) + (at % TileColumns);
             PutTile(ref job, m, begin, tile, outputs);
+        }
+
+        Dots<T>(ref job, begin, begin + outputs);
+    }
+
+    /// <summary>Asks for the stored weights of outputs begin + first .. begin + last − 1 from input k on, which come next, while there is other work.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Prefetch<T>(ref LinearJob job, int begin, int k, int first, int last)
+        where T : struct, IStoredWeight
+    {
+        const int LineInBytes = 64;
+        if (!Sse.IsSupported || k >= job.Inputs)
+        {
+            return;
+        }
+
+        int bytes = Math.Min(DepthBlock, job.Inputs - k) * T.SizeInBytes;
+        for (int n = first; n < last; n++)
+        {
+            byte* row = job.Row<T>(begin + n, k);
+            for (int i = 0; i < bytes; i += LineInBytes)
+            {
+                Sse.Prefetch1(row + i);
+            }
         }
     }
 
     /// <summary>Rows m .. m+7 of y from sums lying on their side // (outputs, 16), with bias and residual.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void PutTile(ref TileJob job, int m, int begin, float* sums, int outputs)
+    private static void PutTile(ref LinearJob job, int m, int begin, float* sums, int outputs)
     {
         float* block = stackalloc float[64];
-        int rows = Math.Min(8, job.Rows - m);
+        int rows = Math.Min(8, job.End - m);
+        bool plain = rows == 8 && m >= job.BiasedRows && job.Residual is null;
         for (int n = 0; n < outputs; n += 8)
         {
-            VectorMath.Transpose8x8(sums + ((nint)n * TileColumns), TileColumns, block, 8);
             int columns = Math.Min(8, outputs - n);
+            nint first = ((nint)m * job.Outputs) + begin + n;
+            if (plain && columns == 8)
+            {
+                VectorMath.Transpose8x8(sums + ((nint)n * TileColumns), TileColumns, job.Y + first, job.Outputs);
+                continue;
+            }
+
+            VectorMath.Transpose8x8(sums + ((nint)n * TileColumns), TileColumns, block, 8);
             for (int i = 0; i < rows; i++)
             {
-                nint at = ((nint)(m + i) * job.Outputs) + begin + n;
+                nint at = first + ((nint)i * job.Outputs);
                 float* bias = m + i < job.BiasedRows ? job.Bias + begin + n : null;
                 if (columns == 8)
                 {
@@ -616,12 +607,12 @@ internal static unsafe class CpuLinear
     private static void Transposed<T>(WorkerPool pool, Floats y, Matrix w, Floats x, CancellationToken cancellation)
         where T : struct, IStoredWeight
     {
-        var job = new TileJob
+        var job = new LinearJob
         {
             W = (byte*)w.Address,
             Inputs = w.Columns,
             Outputs = w.Rows,
-            Rows = y.Rows,
+            End = y.Rows,
             X = (float*)x.Address,
             Y = (float*)y.Address,
         };
@@ -629,14 +620,14 @@ internal static unsafe class CpuLinear
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void StripePart<T>(ref TileJob job, int part)
+    private static void StripePart<T>(ref LinearJob job, int part)
         where T : struct, IStoredWeight
     {
         const int PanelFloats = DepthBlock * TileColumns;
         int begin = part * StripeColumns;
         int columns = Math.Min(StripeColumns, job.Inputs - begin);
         int panels = (columns + TileColumns - 1) / TileColumns;
-        int rowTiles = (job.Rows + TileRows - 1) / TileRows;
+        int rowTiles = (job.End + TileRows - 1) / TileRows;
         float* weights = HostScratch.ForPart((StripeColumns * DepthBlock) + ((long)rowTiles * TileRows * StripeColumns) + (TileRows * DepthBlock));
         float* sums = weights + (StripeColumns * DepthBlock);
         float* rows = sums + ((nint)rowTiles * TileRows * StripeColumns);
@@ -657,7 +648,7 @@ internal static unsafe class CpuLinear
             {
                 for (int i = 0; i < TileRows; i++)
                 {
-                    float* from = job.Y + ((nint)Math.Min((tile * TileRows) + i, job.Rows - 1) * job.Outputs) + n;
+                    float* from = job.Y + ((nint)Math.Min((tile * TileRows) + i, job.End - 1) * job.Outputs) + n;
                     Buffer.MemoryCopy(from, rows + ((nint)i * depth), 4L * depth, 4L * depth);
                 }
 
@@ -669,7 +660,7 @@ internal static unsafe class CpuLinear
             }
         }
 
-        for (int m = 0; m < job.Rows; m++)
+        for (int m = 0; m < job.End; m++)
         {
             Buffer.MemoryCopy(sums + ((nint)m * StripeColumns), job.X + ((nint)m * job.Inputs) + begin, 4L * columns, 4L * columns);
         }
@@ -764,19 +755,56 @@ internal static unsafe class CpuLinear
         upper.Store(c + 8);
     }
 
-    private struct TileJob
+    private struct LinearJob
     {
         public byte* W;
         public float* X;
         public float* Y;
         public float* Bias;
         public float* Residual;
-        public float* Packed;
         public int Inputs;
         public int Outputs;
-        public int Rows;
-        public int BiasedRows;
         public int OutputsPerPart;
-        public int Panels;
+
+        /// <summary>Rows before this one have a bias.</summary>
+        public int BiasedRows;
+
+        /// <summary>The first rows of X, by dot products, as <see cref="Split"/> left them.</summary>
+        public float* Dots;
+        public int RowsByDots;
+
+        /// <summary>Rows Begin .. End − 1 of X, by tiles, packed.</summary>
+        public float* Packed;
+        public int Begin;
+        public int End;
+
+        public readonly int Panels => (End - Begin + TileColumns - 1) / TileColumns;
+
+        public readonly byte* Row<T>(int n, int k = 0)
+            where T : struct, IStoredWeight => W + ((((nint)n * Inputs) + k) * T.SizeInBytes);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public readonly void PutEight(int m, int n, Vector256<float> sums)
+        {
+            if (m < BiasedRows)
+            {
+                sums += Vector256.Load(Bias + n);
+            }
+
+            nint at = ((nint)m * Outputs) + n;
+            (Residual is null ? sums : Vector256.Load(Residual + at) + sums).Store(Y + at);
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public readonly void Put(int m, int n, float sum)
+        {
+            if (m < BiasedRows)
+            {
+                sum += Bias[n];
+            }
+
+            nint at = ((nint)m * Outputs) + n;
+            Y[at] = Residual is null ? sum : Residual[at] + sum;
+        }
     }
 }

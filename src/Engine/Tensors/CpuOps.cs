@@ -110,7 +110,7 @@ public sealed unsafe partial class CpuOps : Ops
             NormRow(a.X.Row(row + i), norm.Row(0), a.Normed.Row(row + i), c.D, c.NormEpsilon);
         }
 
-        CpuLinear.Forward(_pool, a.Normed.Slice(row, count), head, default, 0, default, logits);
+        CpuLinear.Forward(_pool, a.Normed.Slice(row, count), count, head, default, default, logits);
         if (c.LogitSoftCap > 0)
         {
             for (int i = 0; i < count; i++)
@@ -180,28 +180,26 @@ public sealed unsafe partial class CpuOps : Ops
 
     private void Linear(Floats x, Matrix w, Floats bias, RowBatch rows, Floats residual, Floats y) =>
         CpuLinear.Forward(
-            _pool, x.Slice(0, rows.Total), w, bias, rows.Values, residual.IsAbsent ? default : residual.Slice(0, rows.Total), y.Slice(0, rows.Total), rows.Cancellation);
+            _pool, x.Slice(0, rows.Total), rows.Values, w, bias, residual.IsAbsent ? default : residual.Slice(0, rows.Total), y.Slice(0, rows.Total), rows.Cancellation);
 
     // ---- RMSNorm --------------------------------------------------------------------------------------------------
 
     private void Norm(ModelConfig c, RowBatch rows, Floats x, Floats weight, Floats y)
     {
-        var job = new RowJob { C = c, Rows = rows, X = x, Weight = weight, Y = y };
-        ForRows(rows.Total, ref job, &NormPart);
+        var job = new RowJob { C = c, Rows = rows, X = x, Weight = weight, Y = y, InverseRms = HostScratch.ForCaller(rows.Values) };
+        ForRows(rows.Values, ref job, &NormValue);
+        ForRows(rows.Tangents, ref job, &NormTangent);
     }
 
-    private static void NormPart(ref RowJob job, int row)
+    private static void NormValue(ref RowJob job, int row) =>
+        job.InverseRms[row] = NormRow(job.X.Row(row), job.Weight.Row(0), job.Y.Row(row), job.X.Columns, job.C.NormEpsilon);
+
+    // Reads what NormValue left for the tangent's value row.
+    private static void NormTangent(ref RowJob job, int tangent)
     {
-        int d = job.X.Columns;
-        if (row < job.Rows.Values)
-        {
-            NormRow(job.X.Row(row), job.Weight.Row(0), job.Y.Row(row), d, job.C.NormEpsilon);
-        }
-        else
-        {
-            float* at = job.X.Row(job.Rows.TangentGroups.Owner(row - job.Rows.Values));
-            NormTangent(at, job.X.Row(row), job.Weight.Row(0), job.Y.Row(row), d, job.C.NormEpsilon);
-        }
+        int owner = job.Rows.TangentGroups.Owner(tangent);
+        int row = job.Rows.Values + tangent;
+        NormTangent(job.InverseRms[owner], job.X.Row(owner), job.X.Row(row), job.Weight.Row(0), job.Y.Row(row), job.X.Columns);
     }
 
     /// <summary>s = (mean x² + ε)^-1/2. NaN where the squares overflow float32: s = 0 would turn such a state into a text that looks like any other.</summary>
@@ -211,19 +209,21 @@ public sealed unsafe partial class CpuOps : Ops
         return mean < float.PositiveInfinity ? 1f / MathF.Sqrt(mean) : float.NaN;
     }
 
-    /// <summary>y = g ∘ (s x).</summary>
+    /// <summary>y = g ∘ (s x); returns s.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void NormRow(float* x, float* g, float* y, int n, float epsilon) => VectorMath.ScaledProduct(InverseRms(x, n, epsilon), x, g, y, n);
+    private static float NormRow(float* x, float* g, float* y, int n, float epsilon)
+    {
+        float s = InverseRms(x, n, epsilon);
+        VectorMath.ScaledProduct(s, x, g, y, n);
+        return s;
+    }
 
     /// <summary>dy = s g ∘ (dx − (dx·h) h / n), h = s x.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void NormTangent(float* x, float* dx, float* g, float* dy, int n, float epsilon)
+    private static void NormTangent(float s, float* x, float* dx, float* g, float* dy, int n)
     {
-        float s = InverseRms(x, n, epsilon);
         float along = s * s * VectorMath.Dot(dx, x, n) / n;
-        new ReadOnlySpan<float>(dx, n).CopyTo(new Span<float>(dy, n));
-        VectorMath.AddScaled(-along, x, dy, n);
-        VectorMath.ScaledProduct(s, dy, g, dy, n);
+        VectorMath.ScaledSumProduct(-along, x, dx, s, g, dy, n);
     }
 
     // ---- queries, keys, values -----------------------------------------------------------------------------------
@@ -277,7 +277,8 @@ public sealed unsafe partial class CpuOps : Ops
             float* head = qkv + (h * c.E);
             if (c.QkNorm)
             {
-                NormTangent(a.RawQk.Row(at) + (h * c.E), a.RawQk.Row(row) + (h * c.E), HeadNorm(ref job, h), head, c.E, c.NormEpsilon);
+                float* x = a.RawQk.Row(at) + (h * c.E);
+                NormTangent(InverseRms(x, c.E, c.NormEpsilon), x, a.RawQk.Row(row) + (h * c.E), HeadNorm(ref job, h), head, c.E);
             }
 
             Rotate(head, a.Rotation.Row(at), c.E / 2, forward: true);
@@ -288,15 +289,7 @@ public sealed unsafe partial class CpuOps : Ops
 
     /// <summary>RoPE: turns each pair (x_e, x_{e+E/2}) by the row's angle, or back.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Rotate(float* x, float* rotation, int half, bool forward)
-    {
-        for (int e = 0; e < half; e++)
-        {
-            float cos = rotation[e];
-            float sin = forward ? rotation[half + e] : -rotation[half + e];
-            (x[e], x[half + e]) = ((x[e] * cos) - (x[half + e] * sin), (x[half + e] * cos) + (x[e] * sin));
-        }
-    }
+    private static void Rotate(float* x, float* rotation, int half, bool forward) => VectorMath.Turn(x, x + half, rotation, rotation + half, forward, half);
 
     // ---- gated unit ------------------------------------------------------------------------------------------------
 
@@ -422,6 +415,7 @@ public sealed unsafe partial class CpuOps : Ops
         public Floats X;
         public Floats Weight;
         public Floats Y;
+        public float* InverseRms;
         public float* Slopes;
         public RowGroups Groups;
         public Cotangents Back;

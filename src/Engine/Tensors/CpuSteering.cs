@@ -61,25 +61,24 @@ internal sealed unsafe class CpuSteering : SteeringState
 
         var law = Law.Packed(k);
         var errors = Errors(slot);
+        int state = (slot * Law.Layers) + k;
         fixed (float* at = x, v = law.V)
         {
-            if (law.Sensors.Length == 1)
+            if (law.SensorCount == 1)
             {
-                errors[law.Sensors[0]] = law.Beta[0] - VectorMath.Dot(v, at, x.Length);
-            }
-            else
-            {
-                var projections = Project(law, x);
-                for (int i = 0; i < law.Sensors.Length; i++)
-                {
-                    errors[law.Sensors[i]] = law.Beta[i] - projections[i];
-                }
+                var (projection, square) = VectorMath.DotAndSquare(at, v, x.Length);
+                errors[law.Sensors[0]] = law.Beta[0] - projection;
+                _stateNorms[state] = law.TermCount > 0 ? MathF.Sqrt(square) : 0;
+                return;
             }
 
-            if (law.C.Length > 0)
+            var projections = Project(law, x);
+            for (int i = 0; i < law.SensorCount; i++)
             {
-                _stateNorms[(slot * Law.Layers) + k] = MathF.Sqrt(VectorMath.Dot(at, at, x.Length));
+                errors[law.Sensors[i]] = law.Beta[i] - projections[i];
             }
+
+            _stateNorms[state] = law.TermCount > 0 ? MathF.Sqrt(VectorMath.Dot(at, at, x.Length)) : 0;
         }
     }
 
@@ -87,12 +86,12 @@ internal sealed unsafe class CpuSteering : SteeringState
     public void Act(int k, int slot, Span<float> y)
     {
         var law = Law.Packed(k);
-        if (law.C.Length == 0)
+        if (law.TermCount == 0)
         {
             return;
         }
 
-        if (law.C.Length == 1 && float.IsPositiveInfinity(Law.MaxEffort))
+        if (law.TermCount == 1 && float.IsPositiveInfinity(Law.MaxEffort))
         {
             // u = (c + s α) w, |u| = |c + s α| |w|
             float strength = Strength(law, 0, Errors(slot));
@@ -108,7 +107,20 @@ internal sealed unsafe class CpuSteering : SteeringState
         }
 
         Input(law, slot, _input);
-        double norm = VectorMath.NormWidened(_input);
+        double norm;
+        if (float.IsPositiveInfinity(Law.MaxEffort))
+        {
+            fixed (float* u = _input, to = y)
+            {
+                norm = VectorMath.AddWithNorm(u, to, y.Length);
+            }
+
+            _freeNorms[(slot * Law.Layers) + k] = (float)norm;
+            _inputNorms[(slot * Law.Layers) + k] = (float)norm;
+            return;
+        }
+
+        norm = VectorMath.NormWidened(_input);
         _freeNorms[(slot * Law.Layers) + k] = (float)norm;
         if (norm > Law.MaxEffort)
         {
@@ -132,7 +144,7 @@ internal sealed unsafe class CpuSteering : SteeringState
 
         var law = Law.Packed(k);
         var projections = Project(law, dx);
-        for (int i = 0; i < law.Sensors.Length; i++)
+        for (int i = 0; i < law.SensorCount; i++)
         {
             errors[law.Sensors[i]] = -projections[i];
         }
@@ -142,7 +154,7 @@ internal sealed unsafe class CpuSteering : SteeringState
     public void ActTangent(int k, int slot, int tangent, Span<float> dy)
     {
         var law = Law.Packed(k);
-        if (law.C.Length == 0)
+        if (law.TermCount == 0)
         {
             return;
         }
@@ -214,7 +226,7 @@ internal sealed unsafe class CpuSteering : SteeringState
     /// <summary>v·x of every sensor of a block, valid until the next call.</summary>
     private Span<float> Project(PackedLaw law, ReadOnlySpan<float> x)
     {
-        int count = law.Sensors.Length;
+        int count = law.SensorCount;
         var projections = Strengths(count);
         fixed (float* at = x, v = law.V, z = projections)
         {
@@ -228,7 +240,7 @@ internal sealed unsafe class CpuSteering : SteeringState
     private void Input(PackedLaw law, int slot, Span<float> u)
     {
         var errors = Errors(slot);
-        var strengths = Strengths(law.C.Length);
+        var strengths = Strengths(law.TermCount);
         for (int i = 0; i < strengths.Length; i++)
         {
             strengths[i] = Strength(law, i, errors);
@@ -244,7 +256,7 @@ internal sealed unsafe class CpuSteering : SteeringState
     /// <summary>du = Σ s dα w, before the bound.</summary>
     private void InputTangent(PackedLaw law, ReadOnlySpan<float> errors, Span<float> du)
     {
-        var strengths = Strengths(law.C.Length);
+        var strengths = Strengths(law.TermCount);
         for (int i = 0; i < strengths.Length; i++)
         {
             int sensor = law.TermSensor[i];

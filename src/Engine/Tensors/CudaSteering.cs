@@ -200,7 +200,7 @@ internal sealed class CudaSteering : SteeringState
             for (int k = 0; k < law.Layers; k++)
             {
                 var part = law.Packed(k);
-                numbers += (2 * part.Sensors.Length) + (3 * part.C.Length);
+                numbers += (2 * part.SensorCount) + (3 * part.TermCount);
                 directions += part.V.Length + part.W.Length;
             }
 
@@ -252,15 +252,15 @@ internal sealed class CudaSteering : SteeringState
                 var part = _law.Packed(k);
                 layers[k] = new DeviceLayerLaw
                 {
-                    Beta = Near(MemoryMarshal.AsBytes<float>(part.Beta)),
-                    Sensor = Near(MemoryMarshal.AsBytes<int>(part.Sensors)),
-                    C = Near(MemoryMarshal.AsBytes<float>(part.C)),
-                    S = Near(MemoryMarshal.AsBytes<float>(part.S)),
-                    TermSensor = Near(MemoryMarshal.AsBytes<int>(part.TermSensor)),
+                    Beta = Near(MemoryMarshal.AsBytes(part.Beta)),
+                    Sensor = Near(MemoryMarshal.AsBytes(part.Sensors)),
+                    C = Near(MemoryMarshal.AsBytes(part.C)),
+                    S = Near(MemoryMarshal.AsBytes(part.S)),
+                    TermSensor = Near(MemoryMarshal.AsBytes(part.TermSensor)),
                     V = Far(part.V),
                     W = Far(part.W),
-                    Sensors = part.Sensors.Length,
-                    Terms = part.C.Length,
+                    Sensors = part.SensorCount,
+                    Terms = part.TermCount,
                 };
             }
 
@@ -273,11 +273,11 @@ internal sealed class CudaSteering : SteeringState
                 return address + at - values.Length;
             }
 
-            nint Far(float[] values)
+            nint Far(ReadOnlySpan<float> values)
             {
                 if (directions)
                 {
-                    MemoryMarshal.AsBytes<float>(values).CopyTo(bytes.AsSpan((int)far));
+                    MemoryMarshal.AsBytes(values).CopyTo(bytes.AsSpan((int)far));
                 }
 
                 far += 4L * values.Length;

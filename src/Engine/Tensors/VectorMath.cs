@@ -27,6 +27,30 @@ internal static unsafe class VectorMath
         return Vector256.Sum(sum) + rest;
     }
 
+    /// <summary>x · y and x · x, each as <see cref="Dot"/> gives it.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static (float Xy, float Xx) DotAndSquare(float* x, float* y, int n)
+    {
+        var product = Vector256<float>.Zero;
+        var square = Vector256<float>.Zero;
+        int i = 0;
+        for (; i <= n - 8; i += 8)
+        {
+            var v = Vector256.Load(x + i);
+            product = Vector256.FusedMultiplyAdd(v, Vector256.Load(y + i), product);
+            square = Vector256.FusedMultiplyAdd(v, v, square);
+        }
+
+        float productRest = 0, squareRest = 0;
+        for (; i < n; i++)
+        {
+            productRest += x[i] * y[i];
+            squareRest += x[i] * x[i];
+        }
+
+        return (Vector256.Sum(product) + productRest, Vector256.Sum(square) + squareRest);
+    }
+
     /// <summary>y += a x.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void AddScaled(float a, float* x, float* y, int n)
@@ -41,6 +65,44 @@ internal static unsafe class VectorMath
         for (; i < n; i++)
         {
             y[i] = MathF.FusedMultiplyAdd(a, x[i], y[i]);
+        }
+    }
+
+    /// <summary>z = b (y + a x) ∘ w.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void ScaledSumProduct(float a, float* x, float* y, float b, float* w, float* z, int n)
+    {
+        var (along, scale) = (Vector256.Create(a), Vector256.Create(b));
+        int i = 0;
+        for (; i <= n - 8; i += 8)
+        {
+            var sum = Vector256.FusedMultiplyAdd(along, Vector256.Load(x + i), Vector256.Load(y + i));
+            (scale * sum * Vector256.Load(w + i)).Store(z + i);
+        }
+
+        for (; i < n; i++)
+        {
+            z[i] = b * MathF.FusedMultiplyAdd(a, x[i], y[i]) * w[i];
+        }
+    }
+
+    /// <summary>Turns each pair (x_i, y_i) by an angle whose cosine and sine are given; n pairs.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Turn(float* x, float* y, float* cos, float* sin, bool forward, int n)
+    {
+        int i = 0;
+        for (; i <= n - 8; i += 8)
+        {
+            var (c, s) = (Vector256.Load(cos + i), forward ? Vector256.Load(sin + i) : -Vector256.Load(sin + i));
+            var (a, b) = (Vector256.Load(x + i), Vector256.Load(y + i));
+            ((a * c) - (b * s)).Store(x + i);
+            ((b * c) + (a * s)).Store(y + i);
+        }
+
+        for (; i < n; i++)
+        {
+            float s = forward ? sin[i] : -sin[i];
+            (x[i], y[i]) = ((x[i] * cos[i]) - (y[i] * s), (y[i] * cos[i]) + (x[i] * s));
         }
     }
 
@@ -66,6 +128,31 @@ internal static unsafe class VectorMath
 
             return Math.Sqrt(Vector256.Sum(sum) + rest);
         }
+    }
+
+    /// <summary>y += u; returns |u|, summed in float64.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static double AddWithNorm(float* u, float* y, int n)
+    {
+        var (even, odd) = (Vector256<double>.Zero, Vector256<double>.Zero);
+        int i = 0;
+        for (; i <= n - 8; i += 8)
+        {
+            var v = Vector256.Load(u + i);
+            (Vector256.Load(y + i) + v).Store(y + i);
+            var (lower, upper) = Vector256.Widen(v);
+            even = Vector256.FusedMultiplyAdd(lower, lower, even);
+            odd = Vector256.FusedMultiplyAdd(upper, upper, odd);
+        }
+
+        double rest = 0;
+        for (; i < n; i++)
+        {
+            y[i] += u[i];
+            rest += (double)u[i] * u[i];
+        }
+
+        return Math.Sqrt(Vector256.Sum(even + odd) + rest);
     }
 
     /// <summary>z = (a x) ∘ y.</summary>
