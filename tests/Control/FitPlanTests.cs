@@ -27,9 +27,9 @@ public sealed class FitPlanTests
             Assert.That(parts["weights"], Is.EqualTo((2L * ((2 * 128256 * 4096L) + (32 * 218_103_808L))) + (4 * ((65 * 4096) + (32 * 48 * 128)))));
             Assert.That(parts["caches"], Is.EqualTo(100 * 32 * 2 * 4L * 32 * 8 * 128));
             Assert.That(parts["states"], Is.EqualTo(100 * 33 * 4096 * 4L));
-            Assert.That(parts["activations"] + parts["panels"], Is.EqualTo(512 * Row));
+            Assert.That(parts["activations"] + parts["panels"], Is.EqualTo(465 * Row)); // panels of 464 directions, and a prompt's own row
             Assert.That(parts["riccati"], Is.EqualTo((4 * 4096L * 4096 * 8) + (9 * 4 * 4096 * 8)));
-            Assert.That(parts["scratch"], Is.EqualTo(4L * 512 * 14336));
+            Assert.That(parts["scratch"], Is.EqualTo(4L * 465 * 14336));
             Assert.That(plan.PeakInBytes, Is.EqualTo(parts.Values.Sum()).And.LessThan(24L << 30));
             Assert.That(plan.AllJacobiansInBytes, Is.EqualTo(32 * 4096L * 4096 * 8));
         }
@@ -101,7 +101,7 @@ public sealed class FitPlanTests
         }
 
         linear.Push(0, Problem.Gaussian(random, c.D, 1), CancellationToken.None);
-        var plan = FitPlan.Of(c, 0, [.. ids.Select(i => i.Length)], calibration: null, new FitOptions { Cost = cost, Order = order });
+        var plan = FitPlan.Of(c, 0, [.. ids.Select(i => i.Length)], calibration: null, new FitOptions { Cost = cost, Order = order }, model.Ops.Callers);
         var parts = plan.Memory.ToDictionary(m => m.Name, m => m.SizeInBytes, StringComparer.Ordinal);
         long rows = linear.Capacity * Activations.RowSizeInBytes(c);
         int columns = order ?? c.L;

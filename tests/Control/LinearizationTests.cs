@@ -1,4 +1,6 @@
 using MathNet.Numerics.LinearAlgebra;
+using Tiller.Bench;
+using Tiller.Checkpoint;
 using Tiller.Control;
 using Tiller.Features;
 using Tiller.Model;
@@ -36,8 +38,8 @@ public sealed class LinearizationTests(string device) : OnEveryDevice(device)
         var model = TestModels.Load("llama3-bf16");
         using var calibration = new Calibration(model, [.. TestModels.Prompts("llama3-bf16").Take(2)]);
         int d = model.Config.D;
-        var x = Problem.Gaussian(new Random(2), d, (2 * Linearization.RowsPerPass) + 3);
-        foreach (int zero in new[] { 0, Linearization.RowsPerPass - 1, x.ColumnCount - 1 })
+        var x = Problem.Gaussian(new Random(2), d, (2 * PassPlan.Rows) + 3);
+        foreach (int zero in new[] { 0, PassPlan.Rows - 1, x.ColumnCount - 1 })
         {
             x.SetColumn(zero, new double[d]);
         }
@@ -72,6 +74,35 @@ public sealed class LinearizationTests(string device) : OnEveryDevice(device)
         }
 
         Assert.That(Problem.Difference(all.Linear.Jacobian(2, CancellationToken.None), mean), Is.LessThan(1e-5));
+    }
+
+    // Lanes, panels and prompts of a pass follow the number of threads; no bit does. Widths whose last panel is odd; heads with and without M.
+    [TestCase("2,72,64,3,3,24,60")]
+    [TestCase("2,200,96,4,2,64,60")]
+    [TestCase("1,1056,64,4,2,16,60")]
+    public void The_number_of_threads_changes_no_bit(string shape)
+    {
+        if (IsCuda)
+        {
+            Assert.Ignore("Threads are the CPU's.");
+        }
+
+        var c = BenchShape.Parse(shape).Config;
+        double[][]? first = null;
+        foreach (int threads in new[] { 1, 2, 3, 7 })
+        {
+            using var model = LanguageModel.WithRandomWeights(c, TensorType.BF16, new LoadOptions { Device = "cpu", Threads = threads });
+            using var calibration = new Calibration(model, [.. Enumerable.Range(0, 11).Select(i => new[] { 3 + i, 5, 7 })]);
+            var x = Problem.Gaussian(new Random(4), c.D, 100);
+            double[][] got =
+            [
+                calibration.Linear.Jacobian(0, CancellationToken.None).ToColumnMajorArray(),
+                calibration.Linear.Push(0, x, CancellationToken.None).ToColumnMajorArray(),
+                calibration.Linear.Pull(0, x, CancellationToken.None).ToColumnMajorArray(),
+            ];
+            first ??= got;
+            Assert.That(got, Is.EqualTo(first), $"{threads} threads");
+        }
     }
 
     [Test]

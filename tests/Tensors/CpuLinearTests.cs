@@ -125,6 +125,24 @@ public sealed class CpuLinearTests
     }
 
     [TestCaseSource(nameof(s_types))]
+    public void A_value_rows_bits_do_not_depend_on_many_tangents_beside_it(TensorType type)
+    {
+        const int Inputs = 1030, Outputs = 49, Values = 3;
+        using var pool = new WorkerPool(2);
+        using var w = new Weights(type, Outputs, Inputs, seed: 9);
+        using var all = Rows.Random(Values + 300, Inputs, seed: 10);
+        float[][]? alone = null;
+        foreach (int tangents in new[] { 0, CpuLinear.TangentsAlone, 47, 300 })
+        {
+            using var y = new Rows(Values + tangents, Outputs);
+            CpuLinear.Forward(pool, all.View.Slice(0, Values + tangents), Values, w.View, default, default, y.View);
+            float[][] got = [.. Enumerable.Range(0, Values).Select(m => y.Line(m).ToArray())];
+            alone ??= got;
+            Assert.That(got, Is.EqualTo(alone), $"{tangents} tangents");
+        }
+    }
+
+    [TestCaseSource(nameof(s_types))]
     public void The_number_of_threads_changes_no_bit(TensorType type)
     {
         const int Inputs = 513, Outputs = 700;

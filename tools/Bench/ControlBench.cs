@@ -119,7 +119,7 @@ internal static class ControlBench
     private static double Scratch(BenchRequest request)
     {
         var c = request.Shape.Config;
-        return (2.0 * Linearization.RowsPerPass * Activations.RowSizeInBytes(c)) + new Counts(c, request.Type).CacheBytes(request.ContextLength);
+        return (2.0 * PassPlan.Rows * Activations.RowSizeInBytes(c)) + new Counts(c, request.Type).CacheBytes(request.ContextLength);
     }
 
     private static PromptState Prompt(BenchRequest request, Model.LanguageModel model, CancellationToken cancellationToken)

@@ -11,8 +11,9 @@ namespace Tiller.Bench;
 /// <param name="Single">FLOP/s of a Jacobian in float32.</param>
 /// <param name="Double">FLOP/s of a product in float64.</param>
 /// <param name="Device">Where they were measured.</param>
+/// <param name="Callers">Passes that it serves at once.</param>
 /// <param name="FreeInBytes">Memory that is free there.</param>
-internal sealed record QuickRates(double Single, double Double, string Device, long FreeInBytes)
+internal sealed record QuickRates(double Single, double Double, string Device, int Callers, long FreeInBytes)
 {
     private const int Width = 512;
     private const int Runs = 3;
@@ -47,7 +48,7 @@ internal sealed record QuickRates(double Single, double Double, string Device, l
         model.Ops.Copy(a, b);
         double both = Fastest(() => model.Ops.Multiply(1, a, b, 0, product));
         long free = model.Ops.FreeInBytes ?? MemoryCheck.AvailableInBytes();
-        return new QuickRates(2 * FitPlan.BlockWeights(small) * d / single, 2.0 * d * d * d / both, model.Device, free);
+        return new QuickRates(2 * FitPlan.BlockWeights(small) * d / single, 2.0 * d * d * d / both, model.Device, model.Ops.Callers, free);
 
         double Fastest(Action run)
         {

@@ -39,7 +39,9 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
     /// <param name="contrast">Tokens of every contrast prompt.</param>
     /// <param name="calibration">Tokens of every calibration prompt; null to average over the contrast prompts.</param>
     /// <param name="options">Cost, order and layers; null for the defaults.</param>
-    public static FitPlan Of(ModelConfig c, long weightsInBytes, IReadOnlyList<int> contrast, IReadOnlyList<int>? calibration, FitOptions? options = null)
+    /// <param name="callers">Passes that the device serves at once (<see cref="Ops.Callers"/>): threads on the CPU.</param>
+    public static FitPlan Of(
+        ModelConfig c, long weightsInBytes, IReadOnlyList<int> contrast, IReadOnlyList<int>? calibration, FitOptions? options = null, int callers = 1)
     {
         options ??= new FitOptions();
         var kept = calibration ?? contrast;
@@ -65,10 +67,10 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
         double solve;
         if (options.Order is { } order)
         {
-            AddPass(memory, c, order, prompts, pulled: false, fromHost: true);
+            AddPass(memory, c, PassPlan.Of(c, order, callers), prompts, pulled: false, fromHost: true);
             memory.Add(new PlannedMemory("riccati", DenseRiccati.SizeInBytes(order)));
             memory.Add(new PlannedMemory("gains", 8L * c.D * order * ((2 * horizon) + 1)));
-            single += horizon * Rows(order, prompts) * block;
+            single += horizon * Rows(PassPlan.Of(c, order, callers), prompts) * block;
 
             // Basis: sketch, two power passes, projection; Ã and Q̃: W'(AW), W'(QW); residual of Ã.
             solve = horizon * ((c.D * (double)order * ((6.0 * prompts) + (8.0 * order))) + DenseFlops(order));
@@ -76,13 +78,13 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
         else if (options.Cost == FitCost.Feature)
         {
             int p = Math.Min(horizon, options.MaxRank);
-            AddPass(memory, c, p, prompts, pulled: true, fromHost: true);
+            AddPass(memory, c, PassPlan.Of(c, p, callers), prompts, pulled: true, fromHost: true);
             memory.Add(new PlannedMemory("gains", 2 * 8L * c.D * Enumerable.Range(1, horizon).Sum(k => (long)Math.Min(k, p))));
             solve = 0;
             for (int k = 1; k <= horizon; k++)
             {
                 int rank = Math.Min(k, p);
-                single += Rows(rank, prompts) * block;
+                single += Rows(PassPlan.Of(c, rank, callers), prompts) * block;
 
                 // Z'Z, W L^{-T}, and the residual's eight thin products.
                 solve += c.D * rank * ((3.0 * rank) + 64);
@@ -90,9 +92,9 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
         }
         else
         {
-            AddPass(memory, c, c.D, prompts, pulled: false, fromHost: false);
+            AddPass(memory, c, PassPlan.Of(c, c.D, callers), prompts, pulled: false, fromHost: false);
             memory.Add(new PlannedMemory("riccati", DenseRiccati.SizeInBytes(c.D)));
-            single += horizon * Rows(c.D, prompts) * block;
+            single += horizon * Rows(PassPlan.Of(c, c.D, callers), prompts) * block;
             solve = horizon * DenseFlops(c.D);
         }
 
@@ -103,35 +105,40 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
     /// <summary>Weights of the linear maps of one block.</summary>
     public static double BlockWeights(ModelConfig c) => ((double)(c.H + (2 * c.G)) * c.E * c.D) + ((double)c.H * c.E * c.D) + (3.0 * c.F * c.D);
 
-    /// <summary>Buffers of the largest pass: value rows, tangents or cotangents, and what is packed of them.</summary>
-    private static void AddPass(List<PlannedMemory> memory, ModelConfig c, int columns, int prompts, bool pulled, bool fromHost)
+    /// <summary>Buffers of the largest pass of every lane: value rows, tangents or cotangents, and what is packed of them.</summary>
+    private static void AddPass(List<PlannedMemory> memory, ModelConfig c, PassPlan plan, int prompts, bool pulled, bool fromHost)
     {
-        var (p, perPass) = Linearization.Pass(columns);
-        int values = Math.Min(prompts, perPass);
+        int values = Math.Min(prompts, plan.Prompts);
+        long rows = 0, cotangents = 0, staged = 0, packed = 0;
+        long widest = Math.Max(c.D, Math.Max(c.F, c.H * c.E));
+        for (int lane = 0; lane < plan.Lanes; lane++)
+        {
+            int p = plan.Largest(lane);
+            int taken = pulled ? values : values * (p + 1);
 
-        // The last passes push one column for as many prompts as fit.
-        int rows = Activations.CapacityFor(2 * Math.Min(prompts, Linearization.Pass(1).Prompts), pulled ? values : values * (p + 1));
+            // The last passes push one column for as many prompts as fit.
+            rows += lane > 0 ? taken : Activations.CapacityFor(2 * Math.Min(prompts, PassPlan.Of(c, 1, callers: 1).Prompts), taken);
+            cotangents += pulled ? values * (long)p : 0;
+            staged += fromHost ? Math.Max(p, values) : 0;
+            packed += 4 * widest * Math.Max(taken, values * p);
+        }
+
         long row = Activations.RowSizeInBytes(c);
-        memory.Add(new PlannedMemory("activations", values * row));
+        memory.Add(new PlannedMemory("activations", plan.Lanes * values * row));
 
         // Directions that come from the host are staged there in float32; what is gathered of them is float64.
-        memory.Add(new PlannedMemory("panels", ((rows - values) * row) + (fromHost ? c.D * ((4L * Math.Max(p, values)) + (8L * columns)) : 0)));
+        memory.Add(new PlannedMemory("panels", ((rows - (plan.Lanes * values)) * row) + (fromHost ? c.D * ((4 * staged) + (8L * plan.Directions)) : 0)));
         if (pulled)
         {
-            memory.Add(new PlannedMemory("cotangents", values * (long)p * Cotangents.RowSizeInBytes(c)));
+            memory.Add(new PlannedMemory("cotangents", cotangents * Cotangents.RowSizeInBytes(c)));
         }
 
         // On the CPU: the rows of one linear map, or both factors of a product, packed.
-        long widest = Math.Max(c.D, Math.Max(c.F, c.H * c.E));
-        memory.Add(new PlannedMemory("scratch", Math.Max(4 * widest * Math.Max(rows, values * p), 2 * 8L * CpuProduct.PackedInNumbers(c.D))));
+        memory.Add(new PlannedMemory("scratch", Math.Max(packed, 2 * 8L * CpuProduct.PackedInNumbers(c.D))));
     }
 
-    /// <summary>Rows through a block for that many columns of every prompt: the columns, and the prompt's own row in each pass.</summary>
-    private static double Rows(int columns, int prompts)
-    {
-        int passes = (columns + Linearization.Pass(columns).Columns - 1) / Linearization.Pass(columns).Columns;
-        return (double)prompts * (columns + passes);
-    }
+    /// <summary>Rows through a block for the directions of every prompt, and the prompt's own row in each pass.</summary>
+    private static double Rows(PassPlan plan, int prompts) => (double)prompts * (plan.Directions + plan.Panels);
 
     // S A: 2; Cholesky: 1/3; two triangular solves: 2; A'K: 2; eight products with four probes.
     private static double DenseFlops(double d) => ((6 + (1.0 / 3)) * d * d * d) + (8 * 2 * 4 * d * d);

@@ -11,20 +11,13 @@ namespace Tiller.Control;
 /// The blocks linearised at the last token of calibration prompts, averaged over the prompts in float64: A_k = mean ∂f_k/∂x_k
 /// (MATH.md §1, §9). A_k is formed only by <see cref="Jacobian(int, Doubles, CancellationToken)"/>, and stays on the device;
 /// <see cref="Push"/> and <see cref="Pull"/> apply it and its transpose. Products run in float32 on directions of unit length. Scratch
-/// is bounded by <see cref="RowsPerPass"/> rows.
+/// is bounded by <see cref="PassPlan"/>.
 /// </summary>
 internal sealed class Linearization : IDisposable
 {
-    /// <summary>Rows in one pass through a block.</summary>
-    public const int RowsPerPass = 512;
-
     private readonly LanguageModel _model;
     private readonly IReadOnlyList<PromptState> _prompts;
-    private readonly Activations _a;
-    private readonly Cotangents _y;
-    private readonly RowBatch _rows = new();
-    private readonly RowGroups _groups = new();
-    private float[] _host = [];
+    private readonly List<Lane> _lanes = [];
 
     /// <summary>Prepares scratch.</summary>
     /// <param name="model">The plain model.</param>
@@ -32,12 +25,10 @@ internal sealed class Linearization : IDisposable
     public Linearization(LanguageModel model, IReadOnlyList<PromptState> prompts)
     {
         (_model, _prompts) = (model, prompts);
-        _a = model.NewActivations();
-        _y = model.NewCotangents();
     }
 
-    /// <summary>Rows that the activations have grown to.</summary>
-    public int Capacity => _a.Capacity;
+    /// <summary>Rows that the activations of all lanes have grown to.</summary>
+    public int Capacity => _lanes.Sum(lane => lane.A.Capacity);
 
     private Ops Ops => _model.Ops;
 
@@ -48,16 +39,15 @@ internal sealed class Linearization : IDisposable
     /// <param name="result">Gets A_k, on the model's device.</param>
     /// <param name="cancellationToken">Looked at before every pass.</param>
     public void Jacobian(int k, Doubles result, CancellationToken cancellationToken) =>
-        ForPasses(D, (prompts, column, p) =>
+        ForPasses(D, (lane, prompts, column, p) =>
         {
             cancellationToken.ThrowIfCancellationRequested();
-            Place(k, prompts, p, cancellationToken);
-            var tangents = _a.X.Slice(_rows.Values, _rows.Tangents);
-            Ops.IdentityRows(column, tangents.Slice(0, p));
-            Ops.RepeatPanel(tangents, p);
-            _model.Forward(k, _rows, _a);
+            Place(lane, k, prompts, p, cancellationToken);
+            Ops.IdentityRows(column, lane.Tangents.Slice(0, p));
+            Ops.RepeatPanel(lane.Tangents, p);
+            _model.Forward(k, lane.Rows, lane.A);
             cancellationToken.ThrowIfCancellationRequested();
-            Gather(_a.Y.Slice(_rows.Values, _rows.Tangents), Enumerable.Repeat(1.0, p).ToArray(), prompts, result.Slice(column, p));
+            Gather(lane.PushedTangents, Enumerable.Repeat(1.0, p).ToArray(), prompts, result.Slice(column, p));
         });
 
     /// <summary>A_k // (D, D) in host memory.</summary>
@@ -65,42 +55,43 @@ internal sealed class Linearization : IDisposable
 
     /// <summary>A_k X, for X // (D, p).</summary>
     public Matrix<double> Push(int k, Matrix<double> x, CancellationToken cancellationToken) => OnHost(x.ColumnCount, result =>
-        ForPasses(x.ColumnCount, (prompts, column, p) =>
+        ForPasses(x.ColumnCount, (lane, prompts, column, p) =>
         {
             cancellationToken.ThrowIfCancellationRequested();
-            Place(k, prompts, p, cancellationToken);
-            var tangents = _a.X.Slice(_rows.Values, _rows.Tangents);
-            double[] scales = UploadUnits(x, column, p, tangents);
-            _model.Forward(k, _rows, _a);
+            Place(lane, k, prompts, p, cancellationToken);
+            double[] scales = UploadUnits(lane, x, column, p, lane.Tangents);
+            _model.Forward(k, lane.Rows, lane.A);
             cancellationToken.ThrowIfCancellationRequested();
-            Gather(_a.Y.Slice(_rows.Values, _rows.Tangents), scales, prompts, result.Slice(column, p));
+            Gather(lane.PushedTangents, scales, prompts, result.Slice(column, p));
         }));
 
     /// <summary>A_k' Z, for Z // (D, p).</summary>
     public Matrix<double> Pull(int k, Matrix<double> z, CancellationToken cancellationToken) => OnHost(z.ColumnCount, result =>
-        ForPasses(z.ColumnCount, (prompts, column, p) =>
+        ForPasses(z.ColumnCount, (lane, prompts, column, p) =>
         {
             cancellationToken.ThrowIfCancellationRequested();
-            Place(k, prompts, 0, cancellationToken);
-            _groups.Clear();
-            for (int i = 0; i < _rows.Values; i++)
+            Place(lane, k, prompts, 0, cancellationToken);
+            lane.Groups.Clear();
+            for (int i = 0; i < lane.Rows.Values; i++)
             {
-                _groups.Add(p);
+                lane.Groups.Add(p);
             }
 
-            _y.Reserve(_groups.Total);
-            double[] scales = UploadUnits(z, column, p, _y.Stream.Slice(0, _groups.Total));
-            _model.Forward(k, _rows, _a);
-            _model.Pullback(k, _rows, _a, _groups, _y);
+            lane.Y.Reserve(lane.Groups.Total);
+            double[] scales = UploadUnits(lane, z, column, p, lane.Cotangents);
+            _model.Forward(k, lane.Rows, lane.A);
+            _model.Pullback(k, lane.Rows, lane.A, lane.Groups, lane.Y);
             cancellationToken.ThrowIfCancellationRequested();
-            Gather(_y.Stream.Slice(0, _groups.Total), scales, prompts, result.Slice(column, p));
+            Gather(lane.Cotangents, scales, prompts, result.Slice(column, p));
         }));
 
     /// <inheritdoc/>
     public void Dispose()
     {
-        _a.Dispose();
-        _y.Dispose();
+        foreach (var lane in _lanes)
+        {
+            lane.Dispose();
+        }
     }
 
     private Matrix<double> OnHost(int columns, Action<Doubles> compute)
@@ -115,52 +106,52 @@ internal sealed class Linearization : IDisposable
         return Matrix<double>.Build.Dense(D, columns, numbers);
     }
 
-    /// <summary>Cuts columns × prompts into passes (prompts, first column, p) of bounded size: all prompts at once where the columns are few.</summary>
-    private void ForPasses(int columns, Action<Range, int, int> pass)
+    /// <summary>Runs passes (lane, prompts, first column, columns) as <see cref="PassPlan"/> cuts them; the prompts of one column in order.</summary>
+    private void ForPasses(int columns, Action<Lane, Range, int, int> pass)
     {
-        int columnsPerPass = Pass(columns).Columns;
-        for (int c = 0; c < columns; c += columnsPerPass)
+        var plan = PassPlan.Of(_model.Config, columns, Ops.Callers);
+        while (_lanes.Count < plan.Lanes)
         {
-            int p = Math.Min(columnsPerPass, columns - c);
-            int promptsPerPass = Pass(p).Prompts;
-            for (int i = 0; i < _prompts.Count; i += promptsPerPass)
-            {
-                pass(i..Math.Min(i + promptsPerPass, _prompts.Count), c, p);
-            }
+            _lanes.Add(new Lane(_model));
         }
-    }
 
-    /// <summary>Columns and prompts that go through a block together.</summary>
-    internal static (int Columns, int Prompts) Pass(int columns)
-    {
-        int p = Math.Min(columns, RowsPerPass - 1);
-        return (p, Math.Max(1, RowsPerPass / (p + 1)));
+        Ops.ForEach(plan.Lanes, lane =>
+        {
+            for (int panel = lane; panel < plan.Panels; panel += plan.Lanes)
+            {
+                var (first, p) = plan.Panel(panel);
+                for (int i = 0; i < _prompts.Count; i += plan.Prompts)
+                {
+                    pass(_lanes[lane], i..Math.Min(i + plan.Prompts, _prompts.Count), first, p);
+                }
+            }
+        });
     }
 
     /// <summary>Value rows: the prompts' last tokens as they enter block k, each with room for <paramref name="tangents"/> tangents.</summary>
-    private void Place(int k, Range prompts, int tangents, CancellationToken cancellationToken)
+    private void Place(Lane lane, int k, Range prompts, int tangents, CancellationToken cancellationToken)
     {
         var (begin, count) = prompts.GetOffsetAndLength(_prompts.Count);
-        _rows.Clear();
-        var values = Host(count);
+        lane.Rows.Clear();
+        var values = lane.Host(count * D);
         for (int i = 0; i < count; i++)
         {
             var prompt = _prompts[begin + i];
-            _rows.Add(0, prompt.Position, prompt.Cache!, steering: null, tangents);
+            lane.Rows.Add(0, prompt.Position, prompt.Cache!, steering: null, tangents);
             prompt.X[k].CopyTo(values.Slice(i * D, D));
         }
 
-        _rows.Cancellation = cancellationToken;
-        _a.Reserve(_rows.Total);
-        Ops.Upload(MemoryMarshal.AsBytes(values), _a.X.Address);
-        _model.Begin(_rows, _a);
+        lane.Rows.Cancellation = cancellationToken;
+        lane.A.Reserve(lane.Rows.Total);
+        Ops.Upload(MemoryMarshal.AsBytes(values), lane.A.X.Address);
+        _model.Begin(lane.Rows, lane.A);
     }
 
     /// <summary>Columns column .. column + p − 1 as float32 rows of unit length, in every panel of <paramref name="rows"/>; returns the lengths taken out.</summary>
-    private double[] UploadUnits(Matrix<double> x, int column, int p, Floats rows)
+    private double[] UploadUnits(Lane lane, Matrix<double> x, int column, int p, Floats rows)
     {
         double[] scales = new double[p], numbers = DenseAlgebra.Numbers(x);
-        var units = Host(p);
+        var units = lane.Host(p * D);
         for (int j = 0; j < p; j++)
         {
             scales[j] = ToUnit(numbers.AsSpan((column + j) * D, D), units.Slice(j * D, D));
@@ -176,16 +167,6 @@ internal sealed class Linearization : IDisposable
     {
         TensorPrimitives.Divide(scales, _prompts.Count, scales);
         Ops.SumPanels(rows, scales, add: prompts.Start.Value > 0, result);
-    }
-
-    private Span<float> Host(int rows)
-    {
-        if (_host.Length < rows * D)
-        {
-            _host = new float[rows * D];
-        }
-
-        return _host.AsSpan(0, rows * D);
     }
 
     /// <summary>x as a float32 vector of unit length; returns the length taken out.</summary>
@@ -204,5 +185,41 @@ internal sealed class Linearization : IDisposable
         }
 
         return length;
+    }
+
+    /// <summary>What one pass at a time works on.</summary>
+    private sealed class Lane(LanguageModel model) : IDisposable
+    {
+        private float[] _host = [];
+
+        public Activations A { get; } = model.NewActivations();
+
+        public Cotangents Y { get; } = model.NewCotangents();
+
+        public RowBatch Rows { get; } = new();
+
+        public RowGroups Groups { get; } = new();
+
+        public Floats Tangents => A.X.Slice(Rows.Values, Rows.Tangents);
+
+        public Floats PushedTangents => A.Y.Slice(Rows.Values, Rows.Tangents);
+
+        public Floats Cotangents => Y.Stream.Slice(0, Groups.Total);
+
+        public Span<float> Host(int count)
+        {
+            if (_host.Length < count)
+            {
+                _host = new float[count];
+            }
+
+            return _host.AsSpan(0, count);
+        }
+
+        public void Dispose()
+        {
+            A.Dispose();
+            Y.Dispose();
+        }
     }
 }

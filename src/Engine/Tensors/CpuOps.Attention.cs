@@ -23,6 +23,8 @@ public sealed unsafe partial class CpuOps
         RunHeads(ref job, &PullGroup);
     }
 
+    private const int KeysPerBlock = 64;
+
     // One part is one key/value head of one value row. A short decode step is not worth a second thread.
     private void RunHeads(ref AttentionJob job, delegate*<ref AttentionJob, int, void> body)
     {
@@ -49,10 +51,11 @@ public sealed unsafe partial class CpuOps
         var (c, a) = (job.C, job.A);
         var view = new HeadView(ref job, part);
         int tangents = job.Groups.End(view.Row) - job.Groups.Begin(view.Row);
-        float* p = HostScratch.ForPart((2L * view.Length) + (c.E * c.E) + c.E);
+        float* p = HostScratch.ForPart((2L * view.Length) + (c.E * (c.E + 1 + KeysPerBlock)));
         float* slopes = p + view.Length;
         float* m = slopes + view.Length;
         float* b = m + (c.E * c.E);
+        float* arms = b + c.E;
         for (int h = view.FirstHead; h < view.FirstHead + view.Heads; h++)
         {
             float* q = a.Qkv.Row(view.Row) + (h * c.E);
@@ -65,7 +68,7 @@ public sealed unsafe partial class CpuOps
             }
 
             bool dense = tangents >= c.E / 2;
-            Linearise(c, view, p, slopes, o, dense ? m : null, transposed: true, b);
+            Linearise(c, view, slopes, o, dense ? m : null, transposed: true, b, arms);
             for (int t = job.Groups.Begin(view.Row); t < job.Groups.End(view.Row); t++)
             {
                 float* dqkv = a.Qkv.Row(job.Rows.Values + t);
@@ -104,10 +107,11 @@ public sealed unsafe partial class CpuOps
         var (c, a, back) = (job.C, job.A, job.Back);
         var view = new HeadView(ref job, part);
         var (begin, end) = (job.Groups.Begin(view.Row), job.Groups.End(view.Row));
-        float* p = HostScratch.ForPart((2L * view.Length) + (c.E * c.E) + c.E);
+        float* p = HostScratch.ForPart((2L * view.Length) + (c.E * (c.E + 1 + KeysPerBlock)));
         float* slopes = p + view.Length;
         float* m = slopes + view.Length;
         float* b = m + (c.E * c.E);
+        float* arms = b + c.E;
         bool dense = end - begin >= c.E / 2;
         for (int t = begin; t < end; t++)
         {
@@ -120,7 +124,7 @@ public sealed unsafe partial class CpuOps
             float* q = a.Qkv.Row(view.Row) + (h * c.E);
             float* o = a.Heads.Row(view.Row) + (h * c.E);
             Weights(c, view, q, p, slopes);
-            Linearise(c, view, p, slopes, o, dense ? m : null, transposed: false, b);
+            Linearise(c, view, slopes, o, dense ? m : null, transposed: false, b, arms);
             for (int t = begin; t < end; t++)
             {
                 float* bar = back.Heads.Row(t) + (h * c.E);
@@ -179,23 +183,26 @@ public sealed unsafe partial class CpuOps
         }
     }
 
-    /// <summary>b, and where asked M // (E, E) = Σ_j slope_j (v_j − o) k_j', or M', which applies to a row from the right.</summary>
+    /// <summary>
+    /// b, and where asked M // (E, E) = Σ_j slope_j (v_j − o) k_j', or M', which applies to a row from the right. Takes scratch
+    /// <paramref name="arms"/> // (<see cref="KeysPerBlock"/>, E).
+    /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Linearise(ModelConfig c, in HeadView view, float* p, float* slopes, float* o, float* m, bool transposed, float* b)
+    private static void Linearise(ModelConfig c, in HeadView view, float* slopes, float* o, float* m, bool transposed, float* b, float* arms)
     {
         if (m is not null)
         {
             new Span<float>(m, c.E * c.E).Clear();
-            for (int j = 0; j < view.Length; j++)
+            for (int first = 0; first < view.Length; first += KeysPerBlock)
             {
-                float* key = view.Keys + ((nint)j * c.E);
-                Arm(view.Values + ((nint)j * c.E), o, slopes[j], b, c.E);
-                float* outer = transposed ? key : b;
-                float* inner = transposed ? b : key;
-                for (int e = 0; e < c.E; e++)
+                int count = Math.Min(KeysPerBlock, view.Length - first);
+                for (int j = 0; j < count; j++)
                 {
-                    VectorMath.AddScaled(outer[e], inner, m + (e * c.E), c.E);
+                    Arm(view.Values + ((nint)(first + j) * c.E), o, slopes[first + j], arms + (j * c.E), c.E);
                 }
+
+                float* keys = view.Keys + ((nint)first * c.E);
+                VectorMath.AddOuterProducts(transposed ? keys : arms, transposed ? arms : keys, count, c.E, m);
             }
         }
 
@@ -207,10 +214,8 @@ public sealed unsafe partial class CpuOps
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Arm(float* v, float* o, float slope, float* b, int size)
     {
-        for (int e = 0; e < size; e++)
-        {
-            b[e] = slope * (v[e] - o[e]);
-        }
+        TensorPrimitives.Subtract(new ReadOnlySpan<float>(v, size), new ReadOnlySpan<float>(o, size), new Span<float>(b, size));
+        TensorPrimitives.Multiply(new ReadOnlySpan<float>(b, size), slope, new Span<float>(b, size));
     }
 
     private struct AttentionJob

@@ -1,5 +1,6 @@
 using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
+using System.Runtime.ExceptionServices;
 using Tiller.Checkpoint;
 using Tiller.Control;
 
@@ -19,6 +20,20 @@ public sealed unsafe partial class CpuOps : Ops
 
     /// <inheritdoc/>
     public override string Device => $"cpu ({_pool.Threads} threads)";
+
+    /// <inheritdoc/>
+    public override int Callers => _pool.Threads;
+
+    /// <inheritdoc/>
+    public override void ForEach(int parts, Action<int> body)
+    {
+        var job = new CallJob { Body = body, Errors = new ExceptionDispatchInfo?[parts] };
+        _pool.Run(parts, ref job, &Call);
+        foreach (var error in job.Errors)
+        {
+            error?.Throw();
+        }
+    }
 
     /// <inheritdoc/>
     public override DeviceBuffer Allocate(long sizeInBytes) => new HostBuffer(sizeInBytes);
@@ -129,6 +144,19 @@ public sealed unsafe partial class CpuOps : Ops
         }
 
         base.Dispose(disposing);
+    }
+
+    // The pool's threads must see no exception.
+    private static void Call(ref CallJob job, int part)
+    {
+        try
+        {
+            job.Body(part);
+        }
+        catch (Exception e)
+        {
+            job.Errors[part] = ExceptionDispatchInfo.Capture(e);
+        }
     }
 
     private static void Sense(int k, RowBatch rows, Floats x)
@@ -403,6 +431,12 @@ public sealed unsafe partial class CpuOps : Ops
         {
             job.Body(ref job, row);
         }
+    }
+
+    private struct CallJob
+    {
+        public Action<int> Body;
+        public ExceptionDispatchInfo?[] Errors;
     }
 
     private struct RowJob

@@ -16,6 +16,19 @@ public abstract partial class Ops : IDisposable
     /// <summary>What runs the arithmetic, such as "cpu (2 threads)".</summary>
     public abstract string Device { get; }
 
+    /// <summary>Passes that the device serves at once without one waiting for another.</summary>
+    public virtual int Callers => 1;
+
+    /// <summary>Calls <paramref name="body"/>(i) for every i in [0, parts), up to <see cref="Callers"/> at once: passes on activations of their own.</summary>
+    /// <remarks>The first error, by i, is thrown again once all have ended.</remarks>
+    public virtual void ForEach(int parts, Action<int> body)
+    {
+        for (int i = 0; i < parts; i++)
+        {
+            body(i);
+        }
+    }
+
     /// <summary>Zeroed memory on the device.</summary>
     /// <exception cref="DeviceMemoryException">There is no room.</exception>
     public abstract DeviceBuffer Allocate(long sizeInBytes);

@@ -269,9 +269,64 @@ internal static unsafe class VectorMath
         }
     }
 
-    /// <summary>to[j, i] = from[i, j] for an 8×8 block; rows are the given strides apart.</summary>
+    /// <summary>M += Σ_j x_j' y_j for n rows x_j, y_j // (n, size) and M // (size, size); every entry sums in the order of j.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void AddOuterProducts(float* x, float* y, int n, int size, float* m)
+    {
+        // Two rows of M and 32 of its columns stay in registers.
+        const int Columns = 32;
+        int even = size % 2 == 0 ? size : 0;
+        int wide = even == 0 ? 0 : size / Columns * Columns;
+        for (int row = 0; row < even; row += 2)
+        {
+            for (int column = 0; column < wide; column += Columns)
+            {
+                float* upper = m + ((nint)row * size) + column;
+                float* lower = upper + size;
+                var (a0, a1, a2, a3) = (Vector256.Load(upper), Vector256.Load(upper + 8), Vector256.Load(upper + 16), Vector256.Load(upper + 24));
+                var (b0, b1, b2, b3) = (Vector256.Load(lower), Vector256.Load(lower + 8), Vector256.Load(lower + 16), Vector256.Load(lower + 24));
+                float* s = x + row;
+                float* v = y + column;
+                for (int j = 0; j < n; j++, s += size, v += size)
+                {
+                    var (c, d) = (Vector256.Create(s[0]), Vector256.Create(s[1]));
+                    var w = Vector256.Load(v);
+                    a0 = Vector256.FusedMultiplyAdd(c, w, a0);
+                    b0 = Vector256.FusedMultiplyAdd(d, w, b0);
+                    w = Vector256.Load(v + 8);
+                    a1 = Vector256.FusedMultiplyAdd(c, w, a1);
+                    b1 = Vector256.FusedMultiplyAdd(d, w, b1);
+                    w = Vector256.Load(v + 16);
+                    a2 = Vector256.FusedMultiplyAdd(c, w, a2);
+                    b2 = Vector256.FusedMultiplyAdd(d, w, b2);
+                    w = Vector256.Load(v + 24);
+                    a3 = Vector256.FusedMultiplyAdd(c, w, a3);
+                    b3 = Vector256.FusedMultiplyAdd(d, w, b3);
+                }
+
+                a0.Store(upper);
+                a1.Store(upper + 8);
+                a2.Store(upper + 16);
+                a3.Store(upper + 24);
+                b0.Store(lower);
+                b1.Store(lower + 8);
+                b2.Store(lower + 16);
+                b3.Store(lower + 24);
+            }
+        }
+
+        for (int j = 0; wide < size && j < n; j++)
+        {
+            for (int row = 0; row < size; row++)
+            {
+                AddScaled(x[(j * size) + row], y + (j * size) + wide, m + (row * size) + wide, size - wide);
+            }
+        }
+    }
+
+    /// <summary>to[j, i] = from[i, j] (+ addend[j, i]) for an 8×8 block; rows are the given strides apart, the addend's as those of <paramref name="to"/>.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void Transpose8x8(float* from, nint fromStride, float* to, nint toStride)
+    public static void Transpose8x8(float* from, nint fromStride, float* to, nint toStride, float* addend = null)
     {
         if (!Avx.IsSupported)
         {
@@ -279,7 +334,8 @@ internal static unsafe class VectorMath
             {
                 for (int j = 0; j < 8; j++)
                 {
-                    to[(j * toStride) + i] = from[(i * fromStride) + j];
+                    nint at = (j * toStride) + i;
+                    to[at] = addend is null ? from[(i * fromStride) + j] : addend[at] + from[(i * fromStride) + j];
                 }
             }
 
@@ -311,13 +367,17 @@ internal static unsafe class VectorMath
         var efgh1 = Avx.Shuffle(ef0, gh0, 0xEE);
         var efgh2 = Avx.Shuffle(ef1, gh1, 0x44);
         var efgh3 = Avx.Shuffle(ef1, gh1, 0xEE);
-        Avx.Permute2x128(abcd0, efgh0, 0x20).Store(to);
-        Avx.Permute2x128(abcd1, efgh1, 0x20).Store(to + toStride);
-        Avx.Permute2x128(abcd2, efgh2, 0x20).Store(to + (2 * toStride));
-        Avx.Permute2x128(abcd3, efgh3, 0x20).Store(to + (3 * toStride));
-        Avx.Permute2x128(abcd0, efgh0, 0x31).Store(to + (4 * toStride));
-        Avx.Permute2x128(abcd1, efgh1, 0x31).Store(to + (5 * toStride));
-        Avx.Permute2x128(abcd2, efgh2, 0x31).Store(to + (6 * toStride));
-        Avx.Permute2x128(abcd3, efgh3, 0x31).Store(to + (7 * toStride));
+        Put(Avx.Permute2x128(abcd0, efgh0, 0x20), to, addend, 0);
+        Put(Avx.Permute2x128(abcd1, efgh1, 0x20), to, addend, toStride);
+        Put(Avx.Permute2x128(abcd2, efgh2, 0x20), to, addend, 2 * toStride);
+        Put(Avx.Permute2x128(abcd3, efgh3, 0x20), to, addend, 3 * toStride);
+        Put(Avx.Permute2x128(abcd0, efgh0, 0x31), to, addend, 4 * toStride);
+        Put(Avx.Permute2x128(abcd1, efgh1, 0x31), to, addend, 5 * toStride);
+        Put(Avx.Permute2x128(abcd2, efgh2, 0x31), to, addend, 6 * toStride);
+        Put(Avx.Permute2x128(abcd3, efgh3, 0x31), to, addend, 7 * toStride);
     }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Put(Vector256<float> row, float* to, float* addend, nint at) =>
+        (addend is null ? row : Vector256.Load(addend + at) + row).Store(to + at);
 }

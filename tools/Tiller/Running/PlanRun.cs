@@ -55,9 +55,9 @@ internal static class PlanRun
             (weights, known) = ((long)new Counts(c, TensorType.BF16).AllBytes, "if stored as bf16; there is no weight file");
         }
 
-        var plan = FitPlan.Of(c, weights, lengths, kept, options);
         string name = Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(request.Model)));
         var rates = QuickRates.Measure(c, TensorType.BF16, request.Device.ToLoadOptions(), cancellationToken);
+        var plan = FitPlan.Of(c, weights, lengths, kept, options, rates.Callers);
         return new PlannedFit(name, c, known, lengths.Length, (kept ?? lengths).Length, lengths.Concat(kept ?? []).Sum(n => (long)n), counted, Solve(options), plan, rates);
 
         int Count(string text) => Math.Min(c.MaxPositions, tokenizer is null ? 1 + (Encoding.UTF8.GetByteCount(text) / BytesPerToken) : tokenizer.Encode(text, cancellationToken: cancellationToken).Length);
@@ -76,7 +76,7 @@ internal static class PlanRun
         [
             .. all.Select(options => new PlannedFit(
                 request.Shape.Name, c, $"as {request.Type.SpecName().ToLowerInvariant()}", prompts, prompts, lengths.Sum(n => (long)n), CountedTokens: true, Solve(options),
-                FitPlan.Of(c, weights, lengths, calibration: null, options), rates)),
+                FitPlan.Of(c, weights, lengths, calibration: null, options, rates.Callers), rates)),
         ];
     }
 
