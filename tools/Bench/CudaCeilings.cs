@@ -10,9 +10,6 @@ namespace Tiller.Bench;
 /// </summary>
 internal sealed class CudaCeilings : IDisposable
 {
-    /// <summary>bf16 products that stand for one of float32 rows (MATH.md §10).</summary>
-    public const int Passes = 2;
-
     /// <summary>Bytes of one upload.</summary>
     public const long UploadInBytes = 64L << 20;
 

@@ -68,7 +68,7 @@ internal sealed class CudaMachine : Machine
         {
             (Precision.Double, true) => CeilingKind.Gemm64,
             (Precision.Double, false) => CeilingKind.Fma64,
-            (_, true) when _bf16 && work.Rows > LinearKernels.FewRows => CeilingKind.Gemm16,
+            (_, true) when _bf16 && work.Rows > LinearKernels.FewRows => CeilingKind.Gemm16Twice,
             _ => CeilingKind.Fma32,
         };
         return new Ceiling(kind, 1, 0);
@@ -81,7 +81,8 @@ internal sealed class CudaMachine : Machine
         CeilingKind.Upload => _ceilings.Upload(),
         CeilingKind.Fma32 => _ceilings.Multiply(Precision.Single),
         CeilingKind.Fma64 => _ceilings.Multiply(Precision.Double),
-        CeilingKind.Gemm16 => _ceilings.Gemm16() / CudaCeilings.Passes,
+        CeilingKind.Gemm16 => _ceilings.Gemm16(),
+        CeilingKind.Gemm16Twice => _ceilings.Gemm16() / 2,
         _ => _ceilings.Gemm64(),
     };
 
@@ -95,7 +96,8 @@ internal sealed class CudaMachine : Machine
             CeilingKind.Upload => $"upload {size}, pinned",
             CeilingKind.Fma32 => "FMA float32",
             CeilingKind.Fma64 => "FMA float64",
-            CeilingKind.Gemm16 => $"bf16 GEMM {_ceilings.Gemm16Size}³ in {CudaCeilings.Passes} passes",
+            CeilingKind.Gemm16 => $"bf16 GEMM {_ceilings.Gemm16Size}³",
+            CeilingKind.Gemm16Twice => $"bf16 GEMM {_ceilings.Gemm16Size}³ twice",
             _ => $"float64 GEMM {_ceilings.Gemm64Size}³",
         };
         return $"{what}, {_context.Device.Name}";

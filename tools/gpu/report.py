@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Writes what the phases of run.sh left as one results file, and compares token ids.
 
-    report.py write WORK OUT [OTHER-ROWS.json]   WORK: environment.txt, steps.tsv, rows/*.json; OUT gets gpu-<device>.md and rows.json. With the rows of an
-                                                 earlier run, medians are compared with those of the same name and shape.
-    report.py same A.json B.json                 whether two outputs of `tiller generate --json` hold the same ids
+    report.py write OUT SOURCE... [--before rows.json]
+        OUT gets gpu-<device>.md and rows.json. A source is run.sh's WORK (environment.txt, steps.tsv, rows/*.json) or a rows.json that came back from it: phases
+        that ran at different times are put together, and of two rows of one name the later source's counts. Medians of an earlier run stand beside.
+    report.py same A.json B.json
+        whether two outputs of `tiller generate --json` hold the same ids
 """
 import json
 import os
@@ -24,9 +26,27 @@ def ids_of(value):
 
 
 def same(paths):
-    first, second = (ids_of(json.load(open(path, encoding="utf-8"))) for path in paths)
+    first, second = (ids_of(load(path)) for path in paths)
     print(f"{len(first)} ids, the same" if first == second else f"the ids differ: {first} and {second}")
     return 0 if first and first == second else 1
+
+
+def load(path):
+    with open(path, encoding="utf-8") as f:
+        return json.load(f)
+
+
+def lines_of(path):
+    with open(path, encoding="utf-8") as f:
+        return f.read().strip("\n").split("\n")
+
+
+def source(path):
+    """Environment, steps and rows."""
+    if not os.path.isdir(path):
+        return load(path)
+    steps = [line.split("\t") for line in lines_of(os.path.join(path, "steps.tsv"))]
+    return {"environment": lines_of(os.path.join(path, "environment.txt")), "steps": steps, "rows": rows_of(path)}
 
 
 def rows_of(work):
@@ -34,7 +54,7 @@ def rows_of(work):
     folder = os.path.join(work, "rows")
     rows = []
     for name in sorted((n for n in os.listdir(folder) if n.endswith(".json")), key=lambda n: os.stat(os.path.join(folder, n)).st_mtime_ns):
-        for row in json.load(open(os.path.join(folder, name), encoding="utf-8")):
+        for row in load(os.path.join(folder, name)):
             rows.append({"file": name[:-len(".json")], **row})
     return rows
 
@@ -59,13 +79,12 @@ def table(rows, earlier):
     return lines
 
 
-def write(work, out, earlier_path=None):
-    environment = open(os.path.join(work, "environment.txt"), encoding="utf-8").read().strip().split("\n")
-    steps = [line.rstrip("\n").split("\t") for line in open(os.path.join(work, "steps.tsv"), encoding="utf-8")]
-    rows = rows_of(work)
-    earlier = {}
-    if earlier_path:
-        earlier = {(r["file"], r["name"]): r["median"] for r in json.load(open(earlier_path, encoding="utf-8"))["rows"] if "median" in r}
+def write(out, paths, before):
+    sources = [source(path) for path in paths]
+    environment = sources[0]["environment"]
+    steps = list({(step[0], step[1]): step for s in sources for step in s["steps"]}.values())
+    rows = list({(row["file"], row["name"]): row for s in sources for row in s["rows"]}.values())
+    earlier = {(r["file"], r["name"]): r["median"] for r in load(before)["rows"] if "median" in r} if before else {}
     own = [r["device"] for r in rows if r["device"].startswith("cuda:")]
     device = re.sub(r"^cuda:\d+ \((.*)\)$", r"\1", own[0]) if own else "unknown"
     lines = [f"# {device}", ""]
@@ -91,8 +110,12 @@ def write(work, out, earlier_path=None):
 def main(arguments):
     if len(arguments) == 3 and arguments[0] == "same":
         return same(arguments[1:])
-    if len(arguments) in (3, 4) and arguments[0] == "write":
-        return write(*arguments[1:])
+    before = None
+    if "--before" in arguments[:-1]:
+        at = arguments.index("--before")
+        before, arguments = arguments[at + 1], arguments[:at] + arguments[at + 2:]
+    if len(arguments) > 2 and arguments[0] == "write":
+        return write(arguments[1], arguments[2:], before)
     print(__doc__, file=sys.stderr)
     return 2
 

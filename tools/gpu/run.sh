@@ -9,7 +9,7 @@
 #   build     unpacks; compiles the kernels with nvcc for the GPU at hand; tiller devices
 #   tests     the suite's CUDA tests, a process for each group of fixtures
 #   verify    tiller verify on every golden; greedy ids against the CPU's
-#   sanitize  compute-sanitizer's four tools over the kernels' tests
+#   sanitize  compute-sanitizer's four tools over the kernels' tests, or those of SANITIZE_FILTER
 #   bench     tiller bench: ceilings, decode, batch, synthesis, load, kernels
 #   peers     the same work by PyTorch and transformers (peers.py)
 #   report    gpu-<device>.md and rows.json from what the others left (report.py)
@@ -93,7 +93,8 @@ environment() {
     nvidia-smi --query-gpu=name,driver_version,memory.total,compute_cap,clocks.sm,clocks.mem,clocks.max.sm --format=csv 2> /dev/null
     nvcc --version 2> /dev/null | tail -n 2
     lscpu | grep -E 'Model name|^CPU\(s\)'
-    "$work/tiller/tiller" devices
+    # Without the paths of this machine's folders.
+    "$work/tiller/tiller" devices | sed "s#$work/##g; s#$root/##g"
 }
 
 phase_build() {
@@ -116,7 +117,8 @@ phase_build() {
 groups=(
     Interop.CudaMemory Interop.CudaGraph Interop.CudaKernel Interop.CudaBlas Interop.ImportTests
     Kernels.Norm Kernels.Gate Kernels.Embed Kernels.Qkv Kernels.Steer Kernels.Linear Kernels.Attention Kernels.Head Kernels.Sample Kernels.Cholesky Kernels.Ceiling
-    Tensors Model Decode Control Features Tool.CudaBench Tool.VerifyTests
+    Tensors.CudaAlgebra Tensors.CudaEngine Tool.CudaBench 'Model&FullyQualifiedName~cuda' 'Decode&FullyQualifiedName~cuda' 'Control&FullyQualifiedName~cuda'
+    Model Decode Control Features
 )
 
 run_tests() { # group
@@ -155,7 +157,10 @@ phase_verify() {
 }
 
 phase_sanitize() {
-    local tool share filter='FullyQualifiedName~Tiller.Tests.Kernels'
+    local tool share class filter=${SANITIZE_FILTER:-}
+    for class in Norm Gate Embed Qkv Steer Linear Attention Head Sample Cholesky Ceiling; do
+        [ -n "${SANITIZE_FILTER:-}" ] || filter+="${filter:+|}FullyQualifiedName~Tiller.Tests.Kernels.$class"
+    done
     for tool in memcheck racecheck initcheck synccheck; do
         command -v compute-sanitizer > /dev/null || { skip sanitize "$tool" "no compute-sanitizer here"; continue; }
         # Each of the four gets an equal part of what is left.
@@ -226,7 +231,7 @@ phase_peers() {
     step peers "$(left)" "qwen2.5-14b" peer peers-qwen2.5-14b --shape qwen2.5-14b --what eager,hooks
 }
 
-phase_report() { step report 60 report python3 tools/gpu/report.py write "$work" "$out"; }
+phase_report() { step report 60 report python3 tools/gpu/report.py write "$out" "$work"; }
 
 device() {
     local phases=() phase limit
@@ -245,8 +250,8 @@ device() {
     mkdir -p "$out" || die "cannot write $out"
     unpack
     libraries
-    declare -A limits=([build]=${LIMIT_BUILD:-120} [tests]=${LIMIT_TESTS:-240} [verify]=${LIMIT_VERIFY:-90} [sanitize]=${LIMIT_SANITIZE:-240} [bench]=${LIMIT_BENCH:-420}
-        [peers]=${LIMIT_PEERS:-420} [report]=60)
+    declare -A limits=([build]=${LIMIT_BUILD:-80} [tests]=${LIMIT_TESTS:-150} [verify]=${LIMIT_VERIFY:-40} [sanitize]=${LIMIT_SANITIZE:-180} [bench]=${LIMIT_BENCH:-400}
+        [peers]=${LIMIT_PEERS:-300} [report]=30)
     for phase in "${all[@]}"; do
         [[ " ${phases[*]} " == *" $phase "* ]] || continue
         deadline=$(($(date +%s) + ${limits[$phase]}))
