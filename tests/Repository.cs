@@ -5,6 +5,9 @@ namespace Tiller.Tests;
 /// <summary>Finds the files of the checkout that the tests read.</summary>
 internal static class Repository
 {
+    /// <summary>The environment variable that names the checkout, where the tests run on another machine than they were built on.</summary>
+    private const string Variable = "TILLER_REPOSITORY";
+
     public static string Root { get; } = Find();
 
     /// <summary>Folders of golden values, one per family; each holds a checkpoint, golden.json, golden.safetensors, tokens.json.</summary>
@@ -14,14 +17,19 @@ internal static class Repository
 
     private static string Find([CallerFilePath] string here = "")
     {
-        for (var folder = new DirectoryInfo(System.IO.Path.GetDirectoryName(here)!); folder is not null; folder = folder.Parent)
+        string built = System.IO.Path.GetDirectoryName(here)!, current = Directory.GetCurrentDirectory();
+        string[] starts = Environment.GetEnvironmentVariable(Variable) is { Length: > 0 } named ? [named] : [built, current];
+        foreach (string start in starts)
         {
-            if (File.Exists(System.IO.Path.Combine(folder.FullName, "Engine.sln")))
+            for (var folder = new DirectoryInfo(start); folder is not null; folder = folder.Parent)
             {
-                return folder.FullName;
+                if (File.Exists(System.IO.Path.Combine(folder.FullName, "Engine.sln")))
+                {
+                    return folder.FullName;
+                }
             }
         }
 
-        throw new DirectoryNotFoundException($"No Engine.sln above {here}.");
+        throw new DirectoryNotFoundException($"No Engine.sln in or above {string.Join(" or ", starts)}; name the checkout in {Variable}.");
     }
 }

@@ -54,6 +54,10 @@ public sealed unsafe class CudaDeviceVariable<T> : CudaHandle
             Context.Check(DriverApi.cuMemcpyHtoD_v2(to, p, Bytes(source.Length)),
             nameof(DriverApi.cuMemcpyHtoD_v2), Name, (long)Bytes(source.Length));
         }
+
+        // From pageable memory it returns once the source has been read, and our streams do not wait for the default one (CUDA driver API, "API
+        // synchronization behavior").
+        Context.Check(DriverApi.cuStreamSynchronize(0), nameof(DriverApi.cuStreamSynchronize), Name);
     }
 
     /// <summary>Copies device to host, from <paramref name="at"/> on, and waits.</summary>

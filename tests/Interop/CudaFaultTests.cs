@@ -48,7 +48,7 @@ public class CudaFaultTests : HostCudaTest
         const CublasOperation AsStored = CublasOperation.NonTranspose;
         using var context = new PrimaryContext();
         using var stream = new CudaStream(context);
-        using CudaModule module = HostCuda.Load(context, "vector_add.cu");
+        using CudaModule module = TestKernels.Load(context, "vector_add.cu");
         using var pinned = new CudaPinnedHostMemory<float>(context, N);
         using var x = new CudaDeviceVariable<float>(context, N);
         using var done = new CudaEvent(context);

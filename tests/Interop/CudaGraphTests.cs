@@ -2,7 +2,7 @@ using Tiller.Interop;
 
 namespace Tiller.Tests.Interop;
 
-public class CudaGraphTests : HostCudaTest
+public class CudaGraphTests : CudaTest
 {
     [Test]
     public void AGraphRunsWhatWasCapturedEachTimeItIsLaunched()
@@ -100,7 +100,7 @@ public class CudaGraphTests : HostCudaTest
         {
             Context = new PrimaryContext();
             Stream = new CudaStream(Context);
-            module = HostCuda.Load(Context, "vector_add.cu");
+            module = TestKernels.Load(Context, "vector_add.cu");
             kernel = module.GetKernel("tillerTestVectorAdd");
             x = new CudaDeviceVariable<float>(Context, N);
             ones = new CudaDeviceVariable<float>(Context, N);

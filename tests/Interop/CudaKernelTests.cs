@@ -2,7 +2,7 @@ using Tiller.Interop;
 
 namespace Tiller.Tests.Interop;
 
-public unsafe class CudaKernelTests : HostCudaTest
+public unsafe class CudaKernelTests : CudaTest
 {
     private struct BlockSumParameters
     {
@@ -19,7 +19,7 @@ public unsafe class CudaKernelTests : HostCudaTest
     {
         using var context = new PrimaryContext();
         using var stream = new CudaStream(context);
-        using CudaModule module = HostCuda.Load(context, "vector_add.cu");
+        using CudaModule module = TestKernels.Load(context, "vector_add.cu");
         float[] a = [.. Enumerable.Range(0, n).Select(i => (float)i)], b = [.. a.Select(v => 2 * v + 1)], c = new float[n];
         using var deviceA = new CudaDeviceVariable<float>(context, n);
         using var deviceB = new CudaDeviceVariable<float>(context, n);
@@ -40,7 +40,7 @@ public unsafe class CudaKernelTests : HostCudaTest
         const int Rows = 5;
         using var context = new PrimaryContext();
         using var stream = new CudaStream(context);
-        using CudaModule module = HostCuda.Load(context, "block_sum.cu");
+        using CudaModule module = TestKernels.Load(context, "block_sum.cu");
         float[] x = [.. Enumerable.Range(0, Rows * n).Select(i => i % 17 - 8f)], sums = new float[Rows]; // exact in float
         using var deviceX = new CudaDeviceVariable<float>(context, x.Length);
         using var deviceSums = new CudaDeviceVariable<float>(context, Rows);
@@ -59,7 +59,7 @@ public unsafe class CudaKernelTests : HostCudaTest
     {
         using var context = new PrimaryContext();
         using var stream = new CudaStream(context);
-        using CudaModule module = HostCuda.Load(context, "transpose.cu");
+        using CudaModule module = TestKernels.Load(context, "transpose.cu");
         float[] x = [.. Enumerable.Range(0, rows * columns).Select(i => (float)i)], y = new float[x.Length];
         using var deviceX = new CudaDeviceVariable<float>(context, x.Length);
         using var deviceY = new CudaDeviceVariable<float>(context, x.Length);
@@ -83,7 +83,7 @@ public unsafe class CudaKernelTests : HostCudaTest
     {
         using var context = new PrimaryContext();
         using var stream = new CudaStream(context);
-        using CudaModule module = HostCuda.Load(context, "block_sum.cu");
+        using CudaModule module = TestKernels.Load(context, "block_sum.cu");
         using var device = new CudaDeviceVariable<int>(context, 160);
         nint to = device.DevicePointer;
         int number = argument, segment = width;
@@ -110,7 +110,7 @@ public unsafe class CudaKernelTests : HostCudaTest
     {
         using var context = new PrimaryContext();
         using var stream = new CudaStream(context);
-        using CudaModule module = HostCuda.Load(context, "vector_add.cu");
+        using CudaModule module = TestKernels.Load(context, "vector_add.cu");
         using var x = new CudaDeviceVariable<float>(context, 8);
         x.ClearAsync(stream);
         CudaKernel kernel = module.GetKernel("tillerTestVectorAdd");
@@ -130,8 +130,9 @@ public unsafe class CudaKernelTests : HostCudaTest
     [TestCase(32, ExpectedResult = null)]
     public Type? AStoreOutsideAnArrayEndsTheDevice(long index)
     {
+        HostCuda.Require();
         using var context = new PrimaryContext();
-        using CudaModule module = HostCuda.Load(context, "vector_add.cu");
+        using CudaModule module = TestKernels.Load(context, "vector_add.cu");
         using var stream = new CudaStream(context);
         using var x = new CudaDeviceVariable<float>(context, 33);
         return Store(module, stream, x.DevicePointer, index);
@@ -140,8 +141,9 @@ public unsafe class CudaKernelTests : HostCudaTest
     [Test]
     public void AStoreIntoFreedMemoryEndsTheDevice()
     {
+        HostCuda.Require();
         using var context = new PrimaryContext();
-        using CudaModule module = HostCuda.Load(context, "vector_add.cu");
+        using CudaModule module = TestKernels.Load(context, "vector_add.cu");
         using var stream = new CudaStream(context);
         var x = new CudaDeviceVariable<float>(context, 33);
         nint pointer = x.DevicePointer;
@@ -152,8 +154,9 @@ public unsafe class CudaKernelTests : HostCudaTest
     [Test]
     public void SynchronizeAfterLaunchNamesTheKernel()
     {
+        HostCuda.Require();
         using var context = new PrimaryContext { SynchronizeAfterLaunch = true };
-        using CudaModule module = HostCuda.Load(context, "vector_add.cu");
+        using CudaModule module = TestKernels.Load(context, "vector_add.cu");
         using var stream = new CudaStream(context);
         nint nowhere = 0;
         long index = 0;
@@ -173,8 +176,9 @@ public unsafe class CudaKernelTests : HostCudaTest
     [Test]
     public void ThreadsThatWaitForEachOtherEndTheLaunch()
     {
+        HostCuda.Require();
         using var context = new PrimaryContext();
-        using CudaModule module = HostCuda.Load(context, "vector_add.cu");
+        using CudaModule module = TestKernels.Load(context, "vector_add.cu");
         using var stream = new CudaStream(context);
         using var x = new CudaDeviceVariable<float>(context, 32);
         nint to = x.DevicePointer;
@@ -185,8 +189,9 @@ public unsafe class CudaKernelTests : HostCudaTest
     [Test]
     public void AnImpossibleLaunchNamesKernelAndShape()
     {
+        HostCuda.Require();
         using var context = new PrimaryContext();
-        using CudaModule module = HostCuda.Load(context, "vector_add.cu");
+        using CudaModule module = TestKernels.Load(context, "vector_add.cu");
         using var stream = new CudaStream(context);
         CudaKernel kernel = module.GetKernel("tillerTestDeadlock");
         Assert.That(() => kernel.Launch(new CudaLaunch(1, 1025), stream, (nint)0),

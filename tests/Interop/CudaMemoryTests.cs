@@ -2,7 +2,7 @@ using Tiller.Interop;
 
 namespace Tiller.Tests.Interop;
 
-public class CudaMemoryTests : HostCudaTest
+public class CudaMemoryTests : CudaTest
 {
     [TestCase(1)]
     [TestCase(31)]
@@ -26,6 +26,7 @@ public class CudaMemoryTests : HostCudaTest
         Assert.That(down.Span().ToArray(), Is.EqualTo(values));
 
         b.ClearAsync(stream);
+        stream.Synchronize();
         b.CopyToDevice([7], length - 1);
         double[] result = new double[length];
         b.CopyToHost(result);
@@ -40,6 +41,7 @@ public class CudaMemoryTests : HostCudaTest
         using var stream = new CudaStream(context);
         using var x = new CudaDeviceVariable<float>(context, 33);
         x.FillAsync(1.5f, stream);
+        stream.Synchronize();
         float[] values = new float[33];
         x.CopyToHost(values);
         Assert.That(values, Is.All.EqualTo(1.5f));
@@ -48,6 +50,7 @@ public class CudaMemoryTests : HostCudaTest
     [Test]
     public void WhatWasNeverWrittenIsNaN()
     {
+        HostCuda.Require();
         using var context = new PrimaryContext();
         using var x = new CudaDeviceVariable<float>(context, 5);
         float[] values = new float[5];
@@ -75,6 +78,7 @@ public class CudaMemoryTests : HostCudaTest
     [Test]
     public void OutOfMemorySaysNeedAndHaveAndLeavesTheDeviceUsable()
     {
+        HostCuda.Require();
         HostCuda.SetMemory(1 << 20);
         using var context = new PrimaryContext();
         using var kept = new CudaDeviceVariable<byte>(context, 1 << 19);
@@ -89,6 +93,7 @@ public class CudaMemoryTests : HostCudaTest
     [Test]
     public void PinnedMemoryThatIsRefusedBecomesPageable()
     {
+        HostCuda.Require();
         using var context = new PrimaryContext();
         HostCuda.FailAt(2, 2);
         using var memory = new CudaPinnedHostMemory<int>(context, 100);

@@ -28,8 +28,8 @@ internal sealed class AttentionDevice : IDisposable
         Owners = Send(problem.Owners);
         Begin = Send(problem.Begin);
         HeadsBar = Send(problem.HeadsBar);
-        _heads = new CudaDeviceVariable<float>(context, (problem.Rows.Length + tangents) * width);
-        _qkvBar = new CudaDeviceVariable<float>(context, Math.Max(1, tangents * problem.Width));
+        _heads = Unwritten((problem.Rows.Length + tangents) * width);
+        _qkvBar = Unwritten(Math.Max(1, tangents * problem.Width));
         _owned.AddRange([_heads, _qkvBar]);
         if (heads is not null)
         {
@@ -62,6 +62,15 @@ internal sealed class AttentionDevice : IDisposable
         var values = new float[from.Length];
         from.CopyToHost(values);
         return values;
+    }
+
+    private CudaDeviceVariable<float> Unwritten(int length)
+    {
+        var memory = new CudaDeviceVariable<float>(_context, length);
+        float[] values = new float[length];
+        Array.Fill(values, float.NaN);
+        memory.CopyToDevice(values);
+        return memory;
     }
 
     private nint Send<T>(T[] values)

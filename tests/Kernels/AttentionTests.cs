@@ -5,7 +5,7 @@ using Tiller.Tests.Interop;
 
 namespace Tiller.Tests.Kernels;
 
-public sealed class AttentionTests : HostCudaTest
+public sealed class AttentionTests : CudaTest
 {
     private const double Tolerance = 5e-6; // of a row's norm
 
@@ -28,7 +28,7 @@ public sealed class AttentionTests : HostCudaTest
     {
         _context = new PrimaryContext();
         _stream = new CudaStream(_context);
-        var modules = s_sources.ToDictionary(name => File.ReadAllText(Repository.Path("src", "Kernels", name)), name => HostCuda.LoadKernels(_context, name));
+        var modules = s_sources.ToDictionary(name => File.ReadAllText(Repository.Path("src", "Kernels", name)), name => TestKernels.LoadEngines(_context, name));
         _owned.AddRange(modules.Values);
         _kernels = new AttentionKernels(name => modules.Single(pair => pair.Key.Contains($" {name}(", StringComparison.Ordinal)).Value.GetKernel(name));
     }
@@ -318,6 +318,9 @@ public sealed class AttentionTests : HostCudaTest
     {
         long size = AttentionKernels.ScratchInBytes(problem.Shape, problem.Rows.Length, problem.Owners.Length, problem.Rows.Max(row => row.Tangents), longest);
         memory = new CudaDeviceVariable<byte>(_context, size);
+        byte[] ones = new byte[size];
+        Array.Fill(ones, (byte)0xFF);
+        memory.CopyToDevice(ones);
         return memory.DevicePointer;
     }
 

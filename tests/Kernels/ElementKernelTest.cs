@@ -4,8 +4,8 @@ using Tiller.Tests.Interop;
 
 namespace Tiller.Tests.Kernels;
 
-/// <summary>A kernel test on the host CUDA: arrays that live until the test ends, kernels by name, and comparison with a reference.</summary>
-public abstract unsafe class ElementKernelTest : HostCudaTest
+/// <summary>A kernel test: arrays that live until the test ends, kernels by name, and comparison with a reference.</summary>
+public abstract unsafe class ElementKernelTest : CudaTest
 {
     // 2e-5 relative to the norm of the row.
     protected const double Tolerance = 2e-5;
@@ -36,7 +36,7 @@ public abstract unsafe class ElementKernelTest : HostCudaTest
     protected T Load<T>(Func<Func<string, CudaKernel>, T> launcher, params string[] sources)
     {
         (string Text, CudaModule Module)[] modules =
-            [.. sources.Select(name => (File.ReadAllText(Repository.Path("src", "Kernels", name)), HostCuda.LoadKernels(Context, name)))];
+            [.. sources.Select(name => (File.ReadAllText(Repository.Path("src", "Kernels", name)), TestKernels.LoadEngines(Context, name)))];
         _owned.AddRange(modules.Select(m => m.Module));
         return launcher(name => modules.First(m => m.Text.Contains($" {name}(", StringComparison.Ordinal)).Module.GetKernel(name));
     }

@@ -5,7 +5,7 @@ using Tiller.Tests.Interop;
 
 namespace Tiller.Tests.Kernels;
 
-/// <summary>The kernels of linear maps on the host CUDA; each map runs in memory of its own, exactly as large as it must be and NaN before.</summary>
+/// <summary>The kernels of linear maps; each map runs in memory of its own, exactly as large as it must be and NaN before.</summary>
 internal sealed class LinearJob : IDisposable
 {
     private readonly PrimaryContext context = new();
@@ -78,11 +78,11 @@ internal sealed class LinearJob : IDisposable
     {
         float[] output = new float[rows * (transposed ? k : n)];
         using CudaDeviceVariable<byte> w = Upload(Stored(weights, type));
-        using CudaDeviceVariable<byte> from = Upload(MemoryMarshal.AsBytes(input.AsSpan())), to = new(context, 4L * output.Length);
+        using CudaDeviceVariable<byte> from = Upload(MemoryMarshal.AsBytes(input.AsSpan())), to = Unwritten(4L * output.Length);
         using CudaDeviceVariable<byte>? added = bias is null ? null : Upload(MemoryMarshal.AsBytes(bias.AsSpan()));
         using CudaDeviceVariable<byte>? kept = where != Residual.Apart ? null : Upload(MemoryMarshal.AsBytes(residual.AsSpan()));
         var matrix = new WeightMatrix(w.DevicePointer, type, n, k);
-        using var scratch = new CudaDeviceVariable<byte>(context, Math.Max(1, kernels.ScratchInBytes(rows, matrix)));
+        using var scratch = Unwritten(Math.Max(1, kernels.ScratchInBytes(rows, matrix)));
         if (where == Residual.InPlace)
         {
             to.CopyToDevice(MemoryMarshal.AsBytes(residual.AsSpan()));
@@ -113,10 +113,10 @@ internal sealed class LinearJob : IDisposable
     {
         float[] forward = new float[rows * n], back = new float[rows * k];
         using CudaDeviceVariable<byte> w = Upload(Stored(weights, WeightType.BF16));
-        using CudaDeviceVariable<byte> from = Upload(MemoryMarshal.AsBytes(x.AsSpan())), to = new(context, 4L * forward.Length);
-        using CudaDeviceVariable<byte> fromBack = Upload(MemoryMarshal.AsBytes(y.AsSpan())), toBack = new(context, 4L * back.Length);
+        using CudaDeviceVariable<byte> from = Upload(MemoryMarshal.AsBytes(x.AsSpan())), to = Unwritten(4L * forward.Length);
+        using CudaDeviceVariable<byte> fromBack = Upload(MemoryMarshal.AsBytes(y.AsSpan())), toBack = Unwritten(4L * back.Length);
         var matrix = new WeightMatrix(w.DevicePointer, WeightType.BF16, n, k);
-        using var scratch = new CudaDeviceVariable<byte>(context, Math.Max(1, kernels.ScratchInBytes(rows, matrix)));
+        using var scratch = Unwritten(Math.Max(1, kernels.ScratchInBytes(rows, matrix)));
         long allocated = 0;
         using CudaGraph graph = stream.Capture(() =>
         {
@@ -188,6 +188,14 @@ internal sealed class LinearJob : IDisposable
         Assert.That(Math.Sqrt(allErrors), Is.LessThanOrEqualTo(tolerance * Math.Sqrt(all)), what);
     }
 
+    // NaN.
+    private CudaDeviceVariable<byte> Unwritten(long sizeInBytes)
+    {
+        byte[] ones = new byte[sizeInBytes];
+        Array.Fill(ones, (byte)0xFF);
+        return Upload(ones);
+    }
+
     private CudaDeviceVariable<byte> Upload(ReadOnlySpan<byte> bytes)
     {
         var device = new CudaDeviceVariable<byte>(context, bytes.Length);
@@ -207,7 +215,7 @@ internal sealed class LinearJob : IDisposable
         };
         if (!modules.TryGetValue(file, out CudaModule? module))
         {
-            modules.Add(file, module = HostCuda.LoadKernels(context, file));
+            modules.Add(file, module = TestKernels.LoadEngines(context, file));
         }
 
         return module.GetKernel(name);

@@ -4,7 +4,7 @@ using Tiller.Tests.Interop;
 namespace Tiller.Tests.Kernels;
 
 /// <summary>Linear maps on the host CUDA against sums in double.</summary>
-public class LinearTests : HostCudaTest
+public class LinearTests : CudaTest
 {
     private const double ByFma = 2e-6, BySplit = 5e-6; // relative to the norm of the result; a row may have twice that
 

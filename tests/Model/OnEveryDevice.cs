@@ -11,8 +11,6 @@ namespace Tiller.Tests.Model;
 [NonParallelizable]
 public abstract class OnEveryDevice(string device)
 {
-    private static bool OnGpu => Environment.GetEnvironmentVariable("TILLER_DEVICE")!.StartsWith("cuda", StringComparison.Ordinal);
-
     /// <summary>Families that the host CUDA runs; none leaves the whole fixture to a GPU.</summary>
     protected virtual IReadOnlyList<string> OnHostCuda => [];
 
@@ -21,7 +19,7 @@ public abstract class OnEveryDevice(string device)
     [OneTimeSetUp]
     public void Open()
     {
-        if (IsCuda && !OnGpu)
+        if (IsCuda && !CudaTest.OnGpu)
         {
             HostCuda.Require();
         }
@@ -36,7 +34,7 @@ public abstract class OnEveryDevice(string device)
         var test = TestContext.CurrentContext.Test;
         bool left = OnHostCuda.Count == 0 || test.Properties["Category"].Contains(OnGpuOnlyAttribute.Category)
             || test.Arguments.OfType<string>().Any(argument => TestModels.Families.Contains(argument) && !OnHostCuda.Contains(argument, StringComparer.Ordinal));
-        if (IsCuda && !OnGpu && left)
+        if (IsCuda && !CudaTest.OnGpu && left)
         {
             Assert.Ignore("Too long for the host CUDA: set TILLER_DEVICE=cuda on a machine with a GPU.");
         }
@@ -49,7 +47,7 @@ public abstract class OnEveryDevice(string device)
         if (IsCuda)
         {
             TestModels.Unload(device);
-            if (!OnGpu && HostCuda.IsLoaded)
+            if (!CudaTest.OnGpu && HostCuda.IsLoaded)
             {
                 Assert.That(HostCuda.LiveAllocations, Is.Zero, "memory, streams, graphs, modules or contexts that nobody released");
             }

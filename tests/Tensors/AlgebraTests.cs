@@ -223,7 +223,6 @@ public sealed class CpuAlgebraTests : AlgebraTests
 [NonParallelizable]
 public sealed class CudaAlgebraTests : AlgebraTests
 {
-    private static readonly bool s_onGpu = Environment.GetEnvironmentVariable("TILLER_DEVICE")!.StartsWith("cuda", StringComparison.Ordinal);
     private Ops? _ops;
 
     private protected override Ops Device => _ops!;
@@ -231,7 +230,7 @@ public sealed class CudaAlgebraTests : AlgebraTests
     [OneTimeSetUp]
     public void Open()
     {
-        if (!s_onGpu)
+        if (!CudaTest.OnGpu)
         {
             HostCuda.Require();
         }
@@ -243,7 +242,7 @@ public sealed class CudaAlgebraTests : AlgebraTests
     public void Close()
     {
         _ops?.Dispose();
-        if (!s_onGpu && HostCuda.IsLoaded)
+        if (!CudaTest.OnGpu && HostCuda.IsLoaded)
         {
             Assert.That(HostCuda.LiveAllocations, Is.Zero);
         }

@@ -9,8 +9,14 @@ using Tiller.Tests.Model;
 namespace Tiller.Tests.Tensors;
 
 /// <summary>The engine on CUDA against the engine on the CPU: the same ids, states and gains.</summary>
-public sealed class CudaEngineTests : HostCudaTest
+public sealed class CudaEngineTests : CudaTest
 {
+    [OneTimeSetUp]
+    public void CompareWithTheCpu() => TestModels.Use("cpu");
+
+    [OneTimeTearDown]
+    public void BackToTheDefault() => TestModels.Use(null);
+
     [TestCase("gemma2-bf16")]
     [TestCase("llama3-bf16")]
     [TestCase("qwen3-f32")]
@@ -72,6 +78,7 @@ public sealed class CudaEngineTests : HostCudaTest
     [Test]
     public void A_step_is_recorded_once_and_runs_again()
     {
+        HostCuda.Require();
         using var model = Open("llama3-bf16");
         using var session = new Session(model);
         session.Prefill([3, 4, 5]);

@@ -17,7 +17,7 @@ public class BenchTests
     [TestCase(BenchMode.Jacobian, "jacobian, one layer", "jacobian, all 10 layers")]
     [TestCase(BenchMode.Pullback, "pullback, 32 cotangents")]
     [TestCase(BenchMode.Riccati, "riccati dense", "riccati factored")]
-    [TestCase(BenchMode.Fit, "fit dense, 8", "fit dense: activations", "fit dense: linearisation", "fit dense: riccati", "fit factored, 8")]
+    [TestCase(BenchMode.Fit, "fit dense, 8", "fit dense: activations", "fit dense: linearisation", "fit dense: riccati", "fit factored, 8", "fit reduced to 16, 8")]
     [TestCase(BenchMode.Load, "load demo")]
     [TestCase(BenchMode.Tokenize, "tokenize prose", "tokenize one character")]
     [TestCase(BenchMode.Kernels, "norm + qkv, 1 row", "attention, 256 rows", "qkv backwards", "linear 704x128, W x, 1 rows", "linear 704x128, W' y, 256 rows")]
@@ -67,6 +67,7 @@ public class BenchTests
     [TestCase("gemma-2-2b", TensorType.BF16, 5.23e9, 2.614e9)]
     [TestCase("qwen2.5-3b", TensorType.BF16, 6.17e9, 3.086e9)]
     [TestCase("llama-3-8b", TensorType.F32, 30.0e9, 8.03e9)]
+    [TestCase("qwen2.5-14b", TensorType.BF16, 28.0e9, 14.77e9)]
     public void Named_shapes_have_the_sizes_of_their_models(string name, TensorType type, double bytesPerToken, double parameters)
     {
         var shape = BenchShape.Parse(name);
@@ -139,6 +140,15 @@ public class BenchTests
     }
 
     [Test]
+    public void Ceilings_are_rows_of_their_own()
+    {
+        var rows = Rows(Request(BenchMode.Ceilings));
+        Assert.That(rows.Select(r => r.GetProperty("unit").GetString()), Is.EqualTo(new[] { "GB/s", "GB/s", "GFLOP/s", "GFLOP/s" }));
+        Assert.That(rows.Select(r => r.GetProperty("median").GetDouble()), Is.All.Positive);
+        Assert.That(rows.Select(r => r.GetProperty("device").GetString()), Is.All.StartsWith("cpu ("));
+    }
+
+    [Test]
     public async Task Bench_takes_every_option()
     {
         BenchRequest? taken = null;
@@ -156,6 +166,20 @@ public class BenchTests
         {
             Assert.That((taken!.Mode, taken.Type, taken.Context, taken.Threads, taken.Seconds, taken.Markdown), Is.EqualTo((BenchMode.Pullback, TensorType.F16, 33, 3, 0.5, true)));
             Assert.That((taken.Shape.Config.L, taken.Shape.Config.F, taken.Shape.Config.V), Is.EqualTo((2, 128, 256)));
+        }
+
+        string[] lists = ["bench", "decode", "--device", "cuda:1", "--terms", "1,4", "--tangents", "8", "--batch", "2,3", "--rows", "9", "--fits", "dense,reduced", "--prompts", "7"];
+        Assert.That(await CommandLine.RunAsync([command], lists, terminal, default), Is.Zero, error.ToString());
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(taken!.Device, Is.EqualTo("cuda:1"));
+            Assert.That((taken.Terms, taken.Tangents, taken.Batches, taken.Rows), Is.EqualTo((new[] { 1, 4 }, new[] { 8 }, new[] { 2, 3 }, new[] { 9 })));
+            Assert.That((taken.Fits, taken.FitPrompts), Is.EqualTo((new[] { "dense", "reduced" }, 7)));
+        }
+
+        foreach (string[] wrong in new string[][] { ["--terms", "1,x"], ["--batch", "0"], ["--fits", "sparse"], ["--device", "gpu"] })
+        {
+            Assert.That(await CommandLine.RunAsync([command], ["bench", "decode", .. wrong], terminal, default), Is.EqualTo(2), wrong[0]);
         }
 
         Assert.That(await CommandLine.RunAsync([command], ["bench", "fit"], terminal, default), Is.Zero, error.ToString());
@@ -196,6 +220,7 @@ public class BenchTests
     private static BenchRequest Request(BenchMode mode) => new()
     {
         Mode = mode,
+        Device = mode == BenchMode.Tokenize ? null : "cpu",
         Shape = BenchShape.Parse("demo"),
         Seconds = mode == BenchMode.Kernels ? 0.005 : 0.05,
         FitPrompts = 4,

@@ -64,6 +64,7 @@ public sealed class StressTests
 
     private static BenchRequest Request(double seconds, int sessions) => new()
     {
+        Device = "cpu",
         Mode = BenchMode.Stress,
         Shape = BenchShape.Parse("demo"),
         Minutes = seconds / 60,

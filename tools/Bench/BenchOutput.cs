@@ -31,7 +31,7 @@ internal static class BenchOutput
 
     private static void WriteHeading(BenchRequest request, TextWriter output)
     {
-        string hardware = Hardware.Describe(request.ThreadCount, AppContext.BaseDirectory);
+        string hardware = Hardware.Describe(request, AppContext.BaseDirectory);
         string what = $"{request.Mode.ToString().ToLowerInvariant()}, shape {request.Shape.Name}, {request.Type.ToString().ToLowerInvariant()}";
         if (request.Markdown)
         {
@@ -78,6 +78,7 @@ internal static class BenchOutput
     {
         json.WriteStartObject();
         json.WriteString("name", r.Name);
+        json.WriteString("device", r.Device);
         json.WriteNumber("median", r.Median);
         json.WriteNumber("p10", r.P10);
         json.WriteNumber("p90", r.P90);

@@ -1,4 +1,5 @@
 using Tiller.Checkpoint;
+using Tiller.Model;
 
 namespace Tiller.Bench;
 
@@ -15,6 +16,7 @@ public enum BenchMode
     Load,
     Tokenize,
     Kernels,
+    Ceilings,
     Stress,
 }
 
@@ -33,7 +35,10 @@ internal sealed record BenchRequest
     /// <summary>Tokens in the context, or of the prompt; null for 512 when prefilling and 128 otherwise.</summary>
     public int? Context { get; init; }
 
-    /// <summary>Threads that share one step; 0 takes one per processor.</summary>
+    /// <summary>cpu, cuda, cuda:N or auto; null is the environment's TILLER_DEVICE, else auto.</summary>
+    public string? Device { get; init; }
+
+    /// <summary>Threads that share one step on the CPU; 0 takes one per processor.</summary>
     public int Threads { get; init; }
 
     /// <summary>Time spent on one row, in seconds; a row takes at least <see cref="Meter.MinSamples"/> samples.</summary>
@@ -48,8 +53,23 @@ internal sealed record BenchRequest
     /// <summary>Folder of the demo checkpoint with its contrast texts, which fit, load and tokenize read.</summary>
     public required string DemoFolder { get; init; }
 
-    /// <summary>Prompts on each side of the contrast that a fit is measured with.</summary>
+    /// <summary>Prompts on each side of the contrast that a fit is measured with, at most as many as the demo's texts.</summary>
     public int FitPrompts { get; init; } = 50;
+
+    /// <summary>Fits measured: dense, factored, reduced; null for all.</summary>
+    public IReadOnlyList<string>? Fits { get; init; }
+
+    /// <summary>Terms a layer of the laws that decoding is steered with; null for 1 and 16, on a device 1, 4 and 16.</summary>
+    public IReadOnlyList<int>? Terms { get; init; }
+
+    /// <summary>Tangents that a token is decoded with; null for 31, on a device 8, 31 and 63.</summary>
+    public IReadOnlyList<int>? Tangents { get; init; }
+
+    /// <summary>Sessions stepped at once, plain and each with its own controller; null for 8 and, plain alone, 64; on a device 1, 8 and 64.</summary>
+    public IReadOnlyList<int>? Batches { get; init; }
+
+    /// <summary>Rows that the linear map is measured with, the most of them the stages too; null for 1 to 256.</summary>
+    public IReadOnlyList<int>? Rows { get; init; }
 
     /// <summary>Do not measure a fit but tell what it takes.</summary>
     public bool Plan { get; init; }
@@ -59,6 +79,9 @@ internal sealed record BenchRequest
 
     /// <summary>Print a Markdown table.</summary>
     public bool Markdown { get; init; }
+
+    /// <summary>How a model is opened.</summary>
+    public LoadOptions LoadOptions => new() { Device = Device, Threads = ThreadCount };
 
     /// <summary><see cref="Context"/>, or its default.</summary>
     public int ContextLength => Context ?? (Mode == BenchMode.Prefill ? 512 : 128);

@@ -38,7 +38,10 @@ internal sealed record Work
     /// <summary>Format of the arithmetic.</summary>
     public Precision Precision { get; init; }
 
-    /// <summary>Whether the bytes are copied rather than read.</summary>
+    /// <summary>Rows that one pass over the weights serves: from nine on a GPU computes on its matrix units.</summary>
+    public double Rows { get; init; } = 1;
+
+    /// <summary>Whether the bytes are copied (to a device: uploaded) rather than read.</summary>
     public bool Copies { get; init; }
 
     /// <summary>Threads of the ceilings; 0 for all that the bench was given.</summary>
@@ -53,6 +56,9 @@ internal sealed record Work
     /// <summary>Comparison with the first work of the group.</summary>
     public Comparison Comparison { get; init; }
 
+    /// <summary>Seconds of one run by a device's own clock; null for wall time until the device is done.</summary>
+    public Func<Work, double>? Clock { get; init; }
+
     /// <summary>Done before every run, outside the time; null for nothing.</summary>
     public Action? Prepare { get; init; }
 
@@ -63,6 +69,9 @@ internal sealed record Work
 /// <summary>One measured figure.</summary>
 internal sealed record BenchRow
 {
+    /// <summary>What it was measured on, such as "cpu (2 threads)".</summary>
+    public required string Device { get; init; }
+
     public required string Name { get; init; }
 
     /// <summary>Median of the samples, in <see cref="Unit"/>.</summary>

@@ -59,7 +59,7 @@ internal sealed class BenchShape
     public ModelConfig Config { get; }
 
     /// <summary>Names that <see cref="Parse"/> knows.</summary>
-    public static IReadOnlyList<string> Names { get; } = ["demo", "llama-3.2-1b", "gemma-2-2b", "qwen2.5-3b", "llama-3-8b"];
+    public static IReadOnlyList<string> Names { get; } = ["demo", "llama-3.2-1b", "gemma-2-2b", "qwen2.5-3b", "llama-3-8b", "qwen2.5-14b"];
 
     /// <summary>A named shape, or L,D,FF,H,KV,E,V of a Llama with tied head. Numbers: config.json of the models of that name.</summary>
     /// <exception cref="BenchException">Neither.</exception>
@@ -78,6 +78,8 @@ internal sealed class BenchShape
                 return new(text, Qwen2, [36, 2048, 11008, 16, 2, 128, 151936], 32768, tied: true);
             case "llama-3-8b":
                 return new(text, Llama with { RopeTheta = 500000 }, [32, 4096, 14336, 32, 8, 128, 128256], 8192, tied: false);
+            case "qwen2.5-14b":
+                return new(text, Qwen2 with { Epsilon = 1e-5 }, [48, 5120, 13824, 40, 8, 128, 152064], 131072, tied: false);
         }
 
         int[] numbers = [.. text.Split(',').Select(part => int.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out int n) && n > 0 ? n : 0)];

@@ -1,4 +1,5 @@
 using MathNet.Numerics.LinearAlgebra;
+using MathNet.Numerics.LinearAlgebra.Factorization;
 using Tiller.Control;
 using Tiller.Features;
 using Tiller.Tensors;
@@ -9,13 +10,14 @@ namespace Tiller.Bench;
 internal static class ControlBench
 {
     private const int Cotangents = 32;
+    private const int Order = 16;
 
     /// <summary>All Jacobians of one prompt, layer by layer.</summary>
     public static IEnumerable<BenchRow> Jacobian(BenchRequest request, Meter meter, CancellationToken cancellationToken)
     {
         var c = request.Shape.Config;
         var counts = new Counts(c, request.Type);
-        using var model = RandomParts.Model(request, Scratch(request) + (16.0 * c.D * c.D));
+        using var model = RandomParts.Model(request, meter.Machine, Scratch(request) + (16.0 * c.D * c.D));
         using var prompt = Prompt(request, model, cancellationToken);
         using var linearization = new Linearization(model, [prompt]);
         using var memory = model.Ops.Allocate(c.D, c.D, out var a);
@@ -29,6 +31,7 @@ internal static class ControlBench
             Bytes = counts.BlockBytes + (8.0 * c.D * c.D),
             Flops = flops,
             WorkingSet = c.L * counts.BlockBytes,
+            Rows = Math.Min(c.D, PassPlan.Rows),
             RateUnit = "layers/s",
             Run = () => linearization.Jacobian(k++ % c.L, a, cancellationToken),
         };
@@ -56,7 +59,7 @@ internal static class ControlBench
     {
         var c = request.Shape.Config;
         var counts = new Counts(c, request.Type);
-        using var model = RandomParts.Model(request, Scratch(request));
+        using var model = RandomParts.Model(request, meter.Machine, Scratch(request));
         using var prompt = Prompt(request, model, cancellationToken);
         using var linearization = new Linearization(model, [prompt]);
         var z = RandomMatrix(c.D, Cotangents, seed: 6);
@@ -69,6 +72,7 @@ internal static class ControlBench
             Bytes = 2 * counts.BlockBytes,
             Flops = 2 * counts.BlockWeights * (1 + Cotangents),
             WorkingSet = c.L * counts.BlockBytes,
+            Rows = Cotangents,
             RateUnit = "layers/s",
             Run = () => linearization.Pull(k++ % c.L, z, cancellationToken),
         });
@@ -79,10 +83,10 @@ internal static class ControlBench
     {
         var c = request.Shape.Config;
         double d = c.D;
-        MemoryCheck.Require((3 * 8 * d * d) + DenseRiccati.SizeInBytes(c.D));
+        meter.Machine.Require((3 * 8 * d * d) + DenseRiccati.SizeInBytes(c.D));
 
         // A = I + N/10: a residual block.
-        using var ops = new CpuOps(request.ThreadCount);
+        using var ops = Devices.Open(request.Device, request.ThreadCount);
         using var memory = ops.Allocate(c.D, c.D, out var a);
         ops.Upload((Matrix<double>.Build.DenseIdentity(c.D) + (0.1 * RandomMatrix(c.D, c.D, seed: 7))).ToColumnMajorArray(), a);
         var cost = new IsotropicCost(new LqrWeights(0.1, 1, 1));
@@ -97,6 +101,20 @@ internal static class ControlBench
             Precision = Precision.Double,
             RateUnit = "layers/s",
             Run = () => DenseRiccati.Solve(ops, 1, c.D, (_, to) => ops.Copy(a, to), cost, static (_, _) => { }, cancellationToken),
+        });
+
+        var reduced = Enumerable.Range(0, c.L + 1).Select(k => RandomMatrix(c.D, Math.Min(Order, c.D), seed: 40 + k).QR(QRMethod.Thin).Q).ToArray();
+        yield return meter.Measure(new Work
+        {
+            Name = $"riccati reduced, all {c.L} layers, D {c.D}, order {reduced[0].ColumnCount}",
+
+            // W'(A W) and W'QW: 2 D p² each; W K̃: 2 D p².
+            Flops = 6 * d * reduced[0].ColumnCount * reduced[0].ColumnCount * c.L,
+            Bytes = 8 * d * reduced[0].ColumnCount * (c.L + 1),
+            WorkingSet = 8 * d * reduced[0].ColumnCount * (c.L + 1),
+            Precision = Precision.Double,
+            RateUnit = "1/s",
+            Run = () => ReducedRiccati.Solve(reduced, static (_, w) => w * 0.9, cost, cancellationToken),
         });
 
         var directions = Enumerable.Range(0, c.L + 1).Select(k => RandomMatrix(c.D, 1, seed: 20 + k)).ToArray();

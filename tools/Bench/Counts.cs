@@ -1,6 +1,5 @@
 using Tiller.Checkpoint;
 using Tiller.Control;
-using Tiller.Tensors;
 
 namespace Tiller.Bench;
 
@@ -38,32 +37,4 @@ internal sealed class Counts(ModelConfig c, TensorType type)
 
     /// <summary>FLOPs of one row of logits.</summary>
     public double HeadFlops => 2 * HeadWeights;
-}
-
-/// <summary>Refuses what does not fit into memory before anything is allocated.</summary>
-internal static class MemoryCheck
-{
-    // The runtime, the buffers of the ceilings and what else is small.
-    private const double Reserve = 256.0 * 1024 * 1024;
-
-    /// <summary>Compares the bytes that a measurement needs with those the machine has to give.</summary>
-    /// <param name="needInBytes">Weights, caches and scratch.</param>
-    /// <exception cref="DeviceMemoryException">There is no room.</exception>
-    public static void Require(double needInBytes)
-    {
-        long have = AvailableInBytes();
-        double need = needInBytes + Reserve;
-        if (need > have)
-        {
-            throw new DeviceMemoryException("cpu", need >= long.MaxValue ? long.MaxValue : (long)need, have);
-        }
-    }
-
-    /// <summary>Memory that can be had without swapping; a container's limit counts.</summary>
-    public static long AvailableInBytes()
-    {
-        var gc = GC.GetGCMemoryInfo();
-        long available = gc.TotalAvailableMemoryBytes;
-        return ProcFile.Kilobytes("/proc/meminfo", "MemAvailable") is { } kilobytes ? Math.Min(available, kilobytes * 1024) : available;
-    }
 }

@@ -1,3 +1,4 @@
+using Tiller.Control;
 using Tiller.Decode;
 using Tiller.Tensors;
 
@@ -6,20 +7,21 @@ namespace Tiller.Bench;
 /// <summary>Steps of one token, prompts, and steps of many sessions at once.</summary>
 internal static class DecodeBench
 {
-    private const int Tangents = 31;
-
     /// <summary>One session: plain, steered, with tangents.</summary>
     public static IEnumerable<BenchRow> Decode(BenchRequest request, Meter meter)
     {
         var c = request.Shape.Config;
         var counts = new Counts(c, request.Type);
         int context = request.ContextLength;
-        double extra = (4 * counts.CacheBytes(DecodeLoop.LastLength(context))) + ((3.0 + 1 + Tangents) * (Activations.RowSizeInBytes(c) + (4.0 * c.V)));
-        using var model = RandomParts.Model(request, extra);
-        using var plain = new DecodeLoop(model, context, null as Control.FeedbackLaw);
-        using var one = new DecodeLoop(model, context, RandomParts.Law(c, 1, seed: 1));
-        using var sixteen = new DecodeLoop(model, context, RandomParts.Law(c, 16, seed: 2));
-        using var tangents = new TangentLoop(model, context, Tangents);
+        bool onDevice = meter.Machine is CudaMachine;
+        IReadOnlyList<int> terms = request.Terms ?? (onDevice ? [1, 4, 16] : [1, 16]), tangents = request.Tangents ?? (onDevice ? [8, 31, 63] : [31]);
+        int loops = 1 + terms.Count + tangents.Count;
+        double rows = 1 + terms.Count + tangents.Sum(p => 1.0 + p);
+        double laws = 8.0 * c.L * c.D * terms.Sum();
+        using var model = RandomParts.Model(
+            request, meter.Machine, (loops * counts.CacheBytes(DecodeLoop.LastLength(context))) + (rows * Activations.RowSizeInBytes(c)) + (loops * 4.0 * c.V) + laws);
+        using var plain = new DecodeLoop(model, context, null as FeedbackLaw);
+        using var owned = new Owned();
         var step = new Work
         {
             Name = $"decode plain, context {context}",
@@ -30,29 +32,31 @@ internal static class DecodeBench
             Prepare = plain.Prepare,
             Run = plain.Step,
         };
-        foreach (var row in meter.Measure([step, Steered("1 term", one), Steered("16 terms", sixteen)]))
+        foreach (var row in meter.Measure([step, .. terms.Select(Steered)]))
         {
             yield return row;
         }
 
-        foreach (var row in meter.Measure(
-        [
-            step with { Name = "decode plain, beside tangents" },
-            step with
-            {
-                Name = $"decode with {Tangents} tangents",
-                Flops = ((1 + Tangents) * counts.RowFlops(context)) + counts.HeadFlops,
-                Comparison = Comparison.Time,
-                Prepare = null,
-                Run = tangents.Step,
-            },
-        ]))
+        foreach (var row in meter.Measure([step with { Name = "decode plain, beside tangents" }, .. tangents.Select(Pushed)]))
         {
             yield return row;
         }
 
-        Work Steered(string terms, DecodeLoop loop) =>
-            step with { Name = $"decode steered, {terms} a layer", Comparison = Comparison.Speed, Prepare = loop.Prepare, Run = loop.Step };
+        Work Steered(int terms)
+        {
+            var loop = owned.Add(new DecodeLoop(model, context, RandomParts.Law(c, terms, seed: terms)));
+            return step with { Name = $"decode steered, {terms} term{(terms == 1 ? "" : "s")} a layer", Comparison = Comparison.Speed, Prepare = loop.Prepare, Run = loop.Step };
+        }
+
+        Work Pushed(int tangents) => step with
+        {
+            Name = $"decode with {tangents} tangents",
+            Flops = ((1 + tangents) * counts.RowFlops(context)) + counts.HeadFlops,
+            Rows = 1 + tangents,
+            Comparison = Comparison.Time,
+            Prepare = null,
+            Run = owned.Add(new TangentLoop(model, context, tangents)).Step,
+        };
     }
 
     /// <summary>One prompt from an empty session.</summary>
@@ -67,7 +71,7 @@ internal static class DecodeBench
             throw new BenchException($"A prompt of {tokens} tokens is longer than the {c.MaxPositions} positions of this shape. Ask for a shorter --context.");
         }
 
-        using var model = RandomParts.Model(request, counts.CacheBytes(tokens) + ((double)Chunk * Activations.RowSizeInBytes(c)));
+        using var model = RandomParts.Model(request, meter.Machine, counts.CacheBytes(tokens) + ((double)Chunk * Activations.RowSizeInBytes(c)));
         int[] ids = RandomParts.Tokens(c.V, tokens, seed: 4);
         Session? session = null;
         yield return meter.Measure(new Work
@@ -76,6 +80,7 @@ internal static class DecodeBench
             Bytes = counts.DecodeBytes,
             Flops = (tokens * counts.RowFlops((tokens + 1) / 2.0)) + counts.HeadFlops,
             WorkingSet = counts.DecodeBytes,
+            Rows = Math.Min(tokens, Chunk),
             Amount = tokens,
             RateUnit = "tok/s",
             Prepare = () =>
@@ -91,36 +96,64 @@ internal static class DecodeBench
     /// <summary>Several sessions: plain, each with its own law.</summary>
     public static IEnumerable<BenchRow> Batch(BenchRequest request, Meter meter)
     {
-        const int Few = 8, Many = 64;
         var c = request.Shape.Config;
         var counts = new Counts(c, request.Type);
         int context = request.ContextLength;
-        double perSession = counts.CacheBytes(DecodeLoop.LastLength(context)) + (2.0 * Activations.RowSizeInBytes(c)) + (12.0 * c.V);
-        using var model = RandomParts.Model(request, ((2 * Few) + Many) * perSession);
-        using var plain = new DecodeLoop(model, context, new Control.FeedbackLaw?[Few]);
-        using var steered = new DecodeLoop(model, context, [.. Enumerable.Range(0, Few).Select(i => RandomParts.Law(c, 1, seed: 10 + i))]);
-        foreach (var row in meter.Measure(
-        [
-            Step($"batch {Few} plain", Few, plain),
-            Step($"batch {Few}, {Few} different controllers", Few, steered) with { Comparison = Comparison.Speed },
-        ]))
+
+        // How many sessions, and whether they are steered too.
+        (int Sessions, bool Steered)[] all = request.Batches is { } asked ? [.. asked.Select(n => (n, true))]
+            : meter.Machine is CudaMachine ? [(1, true), (8, true), (64, true)] : [(8, true), (64, false)];
+        double perSession = counts.CacheBytes(DecodeLoop.LastLength(context)) + (2.0 * Activations.RowSizeInBytes(c)) + (12.0 * c.V) + (8.0 * c.L * c.D);
+        using var model = RandomParts.Model(request, meter.Machine, all.Max(n => (n.Steered ? 2 : 1) * n.Sessions) * perSession);
+        foreach (var (sessions, steered) in all)
         {
-            yield return row;
+            using var owned = new Owned();
+            var plain = Step($"batch {sessions} plain", sessions, new FeedbackLaw?[sessions]);
+            Work[] works = !steered ? [plain] :
+            [
+                plain,
+                Step(
+                    $"batch {sessions}, {sessions} different controller{(sessions == 1 ? "" : "s")}",
+                    sessions,
+                    [.. Enumerable.Range(0, sessions).Select(i => RandomParts.Law(c, 1, seed: 10 + i))]) with { Comparison = Comparison.Speed },
+            ];
+            foreach (var row in meter.Measure(works))
+            {
+                yield return row;
+            }
+
+            Work Step(string name, int sessions, FeedbackLaw?[] laws)
+            {
+                var loop = owned.Add(new DecodeLoop(model, context, laws));
+                return new Work
+                {
+                    Name = $"{name}, context {context}",
+                    Bytes = counts.DecodeBytes + (sessions * counts.CacheBytes(context)),
+                    Flops = sessions * (counts.RowFlops(context) + counts.HeadFlops),
+                    WorkingSet = counts.DecodeBytes,
+                    Rows = sessions,
+                    Amount = sessions,
+                    RateUnit = "tok/s",
+                    Prepare = loop.Prepare,
+                    Run = loop.Step,
+                };
+            }
         }
-
-        using var many = new DecodeLoop(model, context, new Control.FeedbackLaw?[Many]);
-        yield return meter.Measure(Step($"batch {Many} plain", Many, many));
-
-        Work Step(string name, int sessions, DecodeLoop loop) => new()
-        {
-            Name = $"{name}, context {context}",
-            Bytes = counts.DecodeBytes + (sessions * counts.CacheBytes(context)),
-            Flops = sessions * (counts.RowFlops(context) + counts.HeadFlops),
-            WorkingSet = counts.DecodeBytes,
-            Amount = sessions,
-            RateUnit = "tok/s",
-            Prepare = loop.Prepare,
-            Run = loop.Step,
-        };
     }
+}
+
+/// <summary>Things that end together.</summary>
+internal sealed class Owned : IDisposable
+{
+    private readonly List<IDisposable> _all = [];
+
+    /// <summary>Takes one over.</summary>
+    public T Add<T>(T one)
+        where T : IDisposable
+    {
+        _all.Add(one);
+        return one;
+    }
+
+    public void Dispose() => _all.ForEach(one => one.Dispose());
 }

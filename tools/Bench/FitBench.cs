@@ -1,26 +1,30 @@
 using System.Diagnostics;
+using Tiller.Checkpoint;
 using Tiller.Control;
 using Tiller.Features;
 using Tiller.Model;
+using Tiller.Tensors;
+using Tiller.Tokens;
 
 namespace Tiller.Bench;
 
 /// <summary>A whole fit of the demo model, the prompts' tokens included, and its stages.</summary>
 internal static class FitBench
 {
-    /// <summary>Dense, then factored.</summary>
+    // p of the reduced fit.
+    private const int Order = 16;
+
+    // Tokens of the demo's contrast texts at most.
+    private const int Longest = 64;
+
+    /// <summary>Dense, factored, reduced.</summary>
     public static IEnumerable<BenchRow> Run(BenchRequest request, Meter meter, CancellationToken cancellationToken)
     {
-        if (request.Shape.Name != "demo")
-        {
-            throw new BenchException("A fit needs texts and a tokenizer, so it is measured on the demo model alone: --shape demo. For other shapes see jacobian, pullback and riccati.");
-        }
-
-        using var model = LanguageModel.Load(request.DemoFolder, new LoadOptions { Threads = request.ThreadCount }, cancellationToken);
+        using var model = Model(request, meter.Machine, cancellationToken);
         var contrast = ContrastSet.Read(File("positive"), File("negative"));
         contrast = new ContrastSet([.. contrast.Positive.Take(request.FitPrompts)], [.. contrast.Negative.Take(request.FitPrompts)]);
         var c = model.Config;
-        var counts = new Counts(c, Checkpoint.TensorType.BF16);
+        var counts = new Counts(c, request.Shape.Name == "demo" ? TensorType.BF16 : request.Type);
         int prompts = contrast.Positive.Count + contrast.Negative.Count;
         double tokens = contrast.Positive.Concat(contrast.Negative).Sum(p => model.Tokenizer.Encode(p).Length);
         double activations = tokens * 2 * counts.BlockWeights * c.L;
@@ -28,9 +32,16 @@ internal static class FitBench
         // Dense: D tangents a prompt and layer. Factored: one value, and p = 1..L cotangents as the recursion goes back.
         double push = 2 * counts.BlockWeights * prompts * c.L * c.D;
         double pull = 2 * counts.BlockWeights * prompts * (c.L + (c.L * (c.L + 1) / 2.0));
-        foreach (var (name, cost, linearisation) in new[] { ("dense", FitCost.State, push), ("factored", FitCost.Feature, pull) })
+        int order = Math.Min(Order, c.D);
+        (string Name, FitOptions Options, double Linearisation, double Riccati)[] all =
+        [
+            ("dense", new FitOptions(), push, c.L * (6 + (1.0 / 3)) * c.D * c.D * c.D),
+            ("factored", new FitOptions { Cost = FitCost.Feature }, pull, 3.0 * c.D * Enumerable.Range(1, c.L).Sum(p => (double)p * p)),
+            ($"reduced to {order}", new FitOptions { Order = order }, push * order / c.D, 6.0 * c.D * order * order * c.L),
+        ];
+        foreach (var (name, options, linearisation, riccati) in all.Where(fit => request.Fits?.Contains(fit.Name.Split(' ')[0], StringComparer.Ordinal) ?? true))
         {
-            foreach (var row in Measure(name, cost, linearisation))
+            foreach (var row in Measure(name, options, linearisation, riccati))
             {
                 yield return row;
             }
@@ -38,9 +49,8 @@ internal static class FitBench
 
         string File(string side) => Path.Combine(request.DemoFolder, "contrast", $"topic.{side}.txt");
 
-        IEnumerable<BenchRow> Measure(string name, FitCost cost, double linearisation)
+        IEnumerable<BenchRow> Measure(string name, FitOptions options, double linearisation, double riccati)
         {
-            var options = new FitOptions { Cost = cost };
             ControllerFit.Run(model, contrast, options, cancellationToken: cancellationToken);
             var total = new List<double>();
             var stages = new Dictionary<string, List<double>>(StringComparer.Ordinal);
@@ -67,6 +77,7 @@ internal static class FitBench
                 Bytes = c.L * counts.BlockBytes,
                 Flops = activations + linearisation,
                 WorkingSet = c.L * counts.BlockBytes,
+                Rows = PassPlan.Rows,
                 RateUnit = "fits/s",
                 Run = static () => { },
             };
@@ -77,12 +88,32 @@ internal static class FitBench
                 {
                     "activations" => meter.Row(work with { Name = $"fit {name}: {stage}", Flops = activations }, times),
                     "linearisation" => meter.Row(work with { Name = $"fit {name}: {stage}", Flops = linearisation }, times),
-                    _ => meter.Row(work with { Name = $"fit {name}: {stage}", Flops = RiccatiFlops(c.D, c.L, cost), Precision = Precision.Double }, times),
+                    _ => meter.Row(work with { Name = $"fit {name}: {stage}", Flops = riccati, Precision = Precision.Double }, times),
                 };
             }
         }
     }
 
-    private static double RiccatiFlops(double d, int layers, FitCost cost) =>
-        cost == FitCost.State ? layers * (6 + (1.0 / 3)) * d * d * d : 3 * d * Enumerable.Range(1, layers).Sum(p => (double)p * p);
+    // The demo model, or random weights that are given the demo's texts as its tokenizer has them.
+    private static LanguageModel Model(BenchRequest request, Machine machine, CancellationToken cancellationToken)
+    {
+        if (request.Shape.Name == "demo")
+        {
+            return LanguageModel.Load(request.DemoFolder, request.LoadOptions, cancellationToken);
+        }
+
+        var c = request.Shape.Config;
+        int vocabulary = ModelConfigReader.Read(request.DemoFolder).V;
+        if (c.V < vocabulary || c.MaxPositions < Longest)
+        {
+            throw new BenchException(
+                $"A fit takes the demo model's texts, of up to {Longest} tokens of {vocabulary} kinds; this shape has {c.MaxPositions} positions and {c.V} kinds of tokens. "
+                + "Ask for a larger one, or for --shape demo.");
+        }
+
+        var counts = new Counts(c, request.Type);
+        double states = 2.0 * request.FitPrompts * (counts.CacheBytes(Longest) + (4.0 * (c.L + 1) * c.D));
+        double scratch = (2.0 * PassPlan.Rows * Activations.RowSizeInBytes(c)) + (5 * 8.0 * c.D * c.D);
+        return RandomParts.Model(request, machine, states + scratch, Tokenizer.Load(request.DemoFolder, cancellationToken));
+    }
 }

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
+using Tiller.Interop;
 
 namespace Tiller.Bench;
 
@@ -27,14 +28,29 @@ internal static class Hardware
 {
     private const long UnknownCacheInBytes = 32L << 20;
 
-    /// <summary>CPU, threads, system, runtime, and the commit of the checkout that holds the program: one line.</summary>
-    public static string Describe(int threads, string programFolder)
+    /// <summary>CUDA device if one is measured, CPU, threads, system, runtime, and the commit of the checkout that holds the program: one line.</summary>
+    public static string Describe(BenchRequest request, string programFolder)
     {
+        int threads = request.ThreadCount;
         string cpu = ProcFile.Text("/proc/cpuinfo", "model name") ?? RuntimeInformation.ProcessArchitecture.ToString();
         string vectors = Vector512.IsHardwareAccelerated ? "512" : Vector256.IsHardwareAccelerated ? "256" : "128";
         string commit = Commit(programFolder) is { } hash ? $", commit {hash[..Math.Min(12, hash.Length)]}" : "";
-        return $"{cpu}, {Environment.ProcessorCount} cores ({threads} used), {vectors}-bit vectors, {RuntimeInformation.OSDescription.Trim()}, " +
+        return $"{Cuda(request)}{cpu}, {Environment.ProcessorCount} cores ({threads} used), {vectors}-bit vectors, {RuntimeInformation.OSDescription.Trim()}, " +
             $"{RuntimeInformation.FrameworkDescription}{commit}";
+    }
+
+    private static string Cuda(BenchRequest request)
+    {
+        if (Machine.OrdinalOf(request) is not { } ordinal)
+        {
+            return "";
+        }
+
+        var list = CudaDevices.List();
+        var device = list.Devices[ordinal];
+        return string.Create(
+            CultureInfo.InvariantCulture,
+            $"{device.Name}, sm_{device.ComputeCapabilityMajor}{device.ComputeCapabilityMinor}, {device.MultiprocessorCount} multiprocessors, {device.TotalInBytes / 1073741824.0:0.0} GiB, driver for CUDA {list.DriverVersion / 1000}.{list.DriverVersion % 1000 / 10}; ");
     }
 
     /// <summary>Size of the largest cache.</summary>

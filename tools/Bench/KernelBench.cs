@@ -6,7 +6,6 @@ namespace Tiller.Bench;
 /// <summary>Every stage of <see cref="Ops"/> alone, and the linear map at many row counts; layers take turns, as in a forward pass.</summary>
 internal static class KernelBench
 {
-    private const int ManyRows = 256;
     private const int Cotangents = 32;
 
     private static readonly int[] s_rowCounts = [1, 2, 4, 8, 16, 32, 64, 256];
@@ -16,18 +15,21 @@ internal static class KernelBench
     {
         var c = request.Shape.Config;
         var counts = new Counts(c, request.Type);
-        int length = Math.Max(request.ContextLength + 1, ManyRows);
+        IReadOnlyList<int> rowCounts = request.Rows ?? s_rowCounts;
+        int manyRows = rowCounts.Max();
+        int length = Math.Max(request.ContextLength + 1, manyRows);
         if (length > c.MaxPositions)
         {
             throw new BenchException($"The kernels run up to {length} positions; this shape has {c.MaxPositions}. Ask for a shorter --context.");
         }
 
-        MemoryCheck.Require(
-            counts.AllBytes + (2.5 * ManyRows * Activations.RowSizeInBytes(c)) + counts.CacheBytes(length) + (4.0 * ManyRows * c.V));
-        using var ops = new CpuOps(request.ThreadCount);
+        meter.Machine.Require(
+            counts.AllBytes + (2.5 * manyRows * Activations.RowSizeInBytes(c)) + counts.CacheBytes(length) + (4.0 * manyRows * c.V) + (12.0 * manyRows * (c.D + (2.0 * c.F))));
+        using var ops = Devices.Open(request.Device, request.ThreadCount);
+        using var clock = ops is CudaOps device ? new DeviceClock(device, c.L) : null;
         using var weights = ModelWeights.Random(ops, c, request.Type);
-        using var stages = new StageBench(ops, weights, request, length);
-        foreach (int rows in new[] { 1, ManyRows })
+        using var stages = new StageBench(ops, weights, request, length, manyRows, clock);
+        foreach (int rows in new[] { 1, manyRows })
         {
             stages.Place(rows);
             foreach (var work in stages.Forward(rows))
@@ -42,15 +44,11 @@ internal static class KernelBench
             yield return meter.Measure(work);
         }
 
-        using var pool = new WorkerPool(request.ThreadCount);
-        using var narrow = ops.Allocate(4L * ManyRows * c.D);
-        using var wide = ops.Allocate(8L * ManyRows * c.F);
-        foreach (int rows in s_rowCounts)
+        using var linears = new LinearBench(ops, manyRows, request.ThreadCount, weights.Blocks[0].GateUp);
+        foreach (int rows in rowCounts)
         {
-            var x = new Floats(narrow.Address, rows, c.D);
-            var y = new Floats(wide.Address, rows, 2 * c.F);
-            yield return meter.Measure(Linear(rows, "W x", k => CpuLinear.Forward(pool, x, 0, weights.Blocks[k].GateUp, default, default, y)));
-            yield return meter.Measure(Linear(rows, "W' y", k => CpuLinear.Transposed(pool, y, weights.Blocks[k].GateUp, x)));
+            yield return meter.Measure(Linear(rows, "W x", k => linears.Forward(rows, weights.Blocks[k].GateUp)));
+            yield return meter.Measure(Linear(rows, "W' y", k => linears.Transposed(rows, weights.Blocks[k].GateUp)));
         }
 
         Work Linear(int rows, string what, Action<int> run)
@@ -63,10 +61,72 @@ internal static class KernelBench
                 Bytes = w.SizeInBytes + (4.0 * rows * (w.Rows + w.Columns)),
                 Flops = 2.0 * w.Rows * w.Columns * rows,
                 WorkingSet = (double)c.L * w.SizeInBytes,
+                Rows = rows,
+                Clock = clock is null ? null : clock.Time,
                 RateUnit = "1/s",
                 Run = () => run(k++ % c.L),
             };
         }
+    }
+}
+
+/// <summary>The linear map alone, as the device's other stages call it, on buffers of its own.</summary>
+internal sealed class LinearBench : IDisposable
+{
+    private readonly CudaOps? _device;
+    private readonly WorkerPool? _pool;
+    private readonly DeviceBuffer _x;
+    private readonly DeviceBuffer _y;
+    private readonly DeviceBuffer? _scratch;
+
+    /// <summary>Buffers for up to as many rows of one shape of matrix, full of numbers.</summary>
+    public LinearBench(Ops ops, int rows, int threads, Matrix w)
+    {
+        _device = ops as CudaOps;
+        _pool = _device is null ? new WorkerPool(threads) : null;
+        _x = ops.Allocate(4L * rows * w.Columns);
+        _y = ops.Allocate(4L * rows * w.Rows);
+        _scratch = _device is null ? null : ops.Allocate(_device.Linears.ScratchInBytes(rows, CudaOps.Weights(w)));
+        var random = new Random(14);
+        for (int i = 0; i < rows; i++)
+        {
+            ops.UploadRow(RandomParts.Unit(random, w.Columns), new Floats(_x.Address, rows, w.Columns), i);
+            ops.UploadRow(RandomParts.Unit(random, w.Rows), new Floats(_y.Address, rows, w.Rows), i);
+        }
+    }
+
+    /// <summary>y = x W'.</summary>
+    public void Forward(int rows, Matrix w)
+    {
+        if (_device is not null)
+        {
+            _device.Linears.Forward(_device.Stream, _x.Address, rows, CudaOps.Weights(w), _y.Address, _scratch!.Address);
+        }
+        else
+        {
+            CpuLinear.Forward(_pool!, new Floats(_x.Address, rows, w.Columns), 0, w, default, default, new Floats(_y.Address, rows, w.Rows));
+        }
+    }
+
+    /// <summary>x = y W.</summary>
+    public void Transposed(int rows, Matrix w)
+    {
+        if (_device is not null)
+        {
+            _device.Linears.Transposed(_device.Stream, _y.Address, rows, CudaOps.Weights(w), _x.Address, _scratch!.Address);
+        }
+        else
+        {
+            CpuLinear.Transposed(_pool!, new Floats(_y.Address, rows, w.Rows), w, new Floats(_x.Address, rows, w.Columns));
+        }
+    }
+
+    public void Dispose()
+    {
+        _pool?.Dispose();
+        _x.Dispose();
+        _y.Dispose();
+        _scratch?.Dispose();
     }
 }
 
@@ -84,16 +144,18 @@ internal sealed class StageBench : IDisposable
     private readonly RowGroups _groups = new();
     private readonly DeviceBuffer _logits;
     private readonly int _context;
+    private readonly DeviceClock? _clock;
     private int _k;
 
-    public StageBench(Ops ops, ModelWeights weights, BenchRequest request, int length)
+    public StageBench(Ops ops, ModelWeights weights, BenchRequest request, int length, int rows, DeviceClock? clock)
     {
+        _clock = clock;
         (_ops, _weights, _c, _context) = (ops, weights, request.Shape.Config, request.ContextLength);
         _counts = new Counts(_c, request.Type);
         _a = new Activations(ops, _c);
         _y = new Cotangents(ops, _c);
         _cache = new KvCache(ops, _c, length);
-        _logits = ops.Allocate(4L * 256 * _c.V);
+        _logits = ops.Allocate(4L * rows * _c.V);
     }
 
     /// <summary>One row at the context's end, or as many from the beginning of the sequence; every buffer of the block gets sensible numbers.</summary>
@@ -107,6 +169,7 @@ internal sealed class StageBench : IDisposable
         }
 
         _a.Reserve(rows);
+        _ops.Place(_rows, _a);
         _ops.Begin(_c, _weights.Frequencies, _weights.Embedding, _rows, _a);
         Block.Forward(_ops, _c, 0, _weights.Blocks[0], _rows, _a);
     }
@@ -124,6 +187,7 @@ internal sealed class StageBench : IDisposable
             Bytes = _counts.CacheBytes(rows == 1 ? _context + 1 : rows) / _c.L,
             Flops = rows * _counts.AttentionFlops(keys),
             WorkingSet = _counts.CacheBytes(rows == 1 ? _context + 1 : rows),
+            Clock = Clock,
             Run = Next(k => _ops.Attend(_c, k, _rows, _a)),
         };
         yield return Matrix($"output + residual, {at}", rows, (double)_c.H * _c.E * _c.D, k => _ops.ProjectOutput(_c, _weights.Blocks[k], _rows, _a));
@@ -151,7 +215,9 @@ internal sealed class StageBench : IDisposable
 
         double width = (_c.H + (2.0 * _c.G)) * _c.E;
         string at = $"{cotangents} cotangents";
-        yield return Matrix($"down backwards, {at}", cotangents, (double)_c.F * _c.D, k => _ops.PullDown(_c, _weights.Blocks[k], _rows, _a, _groups, _y));
+
+        // The first stage of a pullback tells a device which rows come, and so is not recorded.
+        yield return Matrix($"down backwards, {at}", cotangents, (double)_c.F * _c.D, k => _ops.PullDown(_c, _weights.Blocks[k], _rows, _a, _groups, _y)) with { Clock = null };
         yield return Stream($"gate/up backwards, {at}", 2.0 * _c.F * _c.D, k => _ops.PullGateUp(_c, _weights.Blocks[k], _rows, _a, _groups, _y));
         yield return Matrix($"output backwards, {at}", cotangents, (double)_c.H * _c.E * _c.D, k => _ops.PullOutput(_c, _weights.Blocks[k], _rows, _a, _groups, _y));
         yield return new Work
@@ -160,6 +226,7 @@ internal sealed class StageBench : IDisposable
             Bytes = _counts.CacheBytes(_context + 1) / _c.L,
             Flops = 2 * cotangents * _counts.AttentionFlops(_context + 1),
             WorkingSet = _counts.CacheBytes(_context + 1),
+            Clock = Clock,
             Run = Next(k => _ops.PullAttend(_c, k, _rows, _a, _groups, _y)),
         };
         yield return Stream($"qkv backwards, {at}", width * _c.D, k => _ops.PullQkv(_c, _weights.Blocks[k], _rows, _a, _groups, _y));
@@ -195,8 +262,12 @@ internal sealed class StageBench : IDisposable
         Bytes = weights * _counts.WeightInBytes,
         Flops = 2 * weights * rows,
         WorkingSet = _c.L * weights * _counts.WeightInBytes,
+        Rows = rows,
+        Clock = Clock,
         Run = Next(run),
     };
+
+    private Func<Work, double>? Clock => _clock is null ? null : _clock.Time;
 
     private Action Next(Action<int> run) => () => run(_k++ % _c.L);
 }

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using Tiller.Checkpoint;
+using Tiller.Decode;
 using Tiller.Model;
 
 namespace Tiller.Bench;
@@ -11,7 +12,7 @@ internal static class LoadBench
     public static IEnumerable<BenchRow> Run(BenchRequest request, Meter meter, CancellationToken cancellationToken)
     {
         var counts = new Counts(request.Shape.Config, request.Type);
-        MemoryCheck.Require(counts.AllBytes + (counts.HeadWeights * counts.WeightInBytes));
+        meter.Machine.Require(counts.AllBytes + (counts.HeadWeights * counts.WeightInBytes));
         string folder = Directory.CreateTempSubdirectory("tiller-bench-").FullName;
         try
         {
@@ -46,16 +47,52 @@ internal static class LoadBench
                 times);
             if (counted)
             {
-                yield return Memory(peak, weights);
+                yield return Memory(peak, weights, meter.Machine.Name);
+            }
+
+            if (meter.Machine is CudaMachine)
+            {
+                yield return FirstToken();
             }
 
             long Load(List<double> into)
             {
                 cancellationToken.ThrowIfCancellationRequested();
                 long begin = Stopwatch.GetTimestamp();
-                using var model = LanguageModel.Load(folder, new LoadOptions { Threads = request.ThreadCount }, cancellationToken);
+                using var model = LanguageModel.Load(folder, request.LoadOptions, cancellationToken);
                 into.Add(Stopwatch.GetElapsedTime(begin).TotalSeconds);
                 return model.WeightsInBytes;
+            }
+
+            // Load, a prompt of a few tokens, and the first drawn one.
+            BenchRow FirstToken()
+            {
+                const int Prompt = 16;
+                var first = new List<double>();
+                int[] ids = RandomParts.Tokens(request.Shape.Config.V, Prompt, seed: 15);
+                for (int i = 0; i < Meter.MinSamples; i++)
+                {
+                    cancellationToken.ThrowIfCancellationRequested();
+                    long begin = Stopwatch.GetTimestamp();
+                    using var model = LanguageModel.Load(folder, request.LoadOptions, cancellationToken);
+                    using var generation = new Generation(model, ids, new GenerationOptions { MaxNewTokens = 1 });
+                    generation.MoveNext(cancellationToken);
+                    first.Add(Stopwatch.GetElapsedTime(begin).TotalSeconds);
+                }
+
+                return meter.Row(
+                    new Work
+                    {
+                        Name = $"load {request.Shape.Name} to the first token, prompt of {Prompt}",
+                        Bytes = bytes,
+                        Flops = 0,
+                        WorkingSet = 2.0 * bytes,
+                        Copies = true,
+                        Amount = bytes / 1e9,
+                        RateUnit = "GB/s",
+                        Run = static () => { },
+                    },
+                    first);
             }
         }
         finally
@@ -64,8 +101,9 @@ internal static class LoadBench
         }
     }
 
-    private static BenchRow Memory(double peak, double weights) => new()
+    private static BenchRow Memory(double peak, double weights, string device) => new()
     {
+        Device = device,
         Name = $"load: peak resident, {(peak - weights) / 1048576:0.#} MiB over the weights",
         Median = peak / 1048576,
         P10 = peak / 1048576,

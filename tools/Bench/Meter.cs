@@ -21,19 +21,16 @@ internal sealed class Meter : IDisposable
 
     private readonly double _seconds;
     private readonly CancellationToken _cancellationToken;
-    private readonly Dictionary<int, Ceilings> _machines = [];
 
     /// <summary>Prepares measurements.</summary>
-    /// <param name="threads">Threads of the ceilings.</param>
+    /// <param name="machine">Disposed with this.</param>
     /// <param name="seconds">Time per row.</param>
     /// <param name="cancellationToken">Looked at between runs.</param>
-    public Meter(int threads, double seconds, CancellationToken cancellationToken)
-    {
-        (Threads, _seconds, _cancellationToken) = (threads, seconds, cancellationToken);
-    }
+    public Meter(Machine machine, double seconds, CancellationToken cancellationToken) =>
+        (Machine, _seconds, _cancellationToken) = (machine, seconds, cancellationToken);
 
-    /// <summary>Threads of the ceilings.</summary>
-    public int Threads { get; }
+    /// <summary>What is measured.</summary>
+    public Machine Machine { get; }
 
     /// <summary>One row.</summary>
     /// <param name="work">What is timed.</param>
@@ -48,7 +45,7 @@ internal sealed class Meter : IDisposable
             WarmUp(works);
         }
 
-        var ceilings = new Dictionary<CeilingKey, List<double>>();
+        var ceilings = new Dictionary<Ceiling, List<double>>();
         Sample(works, ceilings, CeilingSeconds);
         var times = works.Select(_ => new List<double>()).ToArray();
         int[] runs = [.. works.Select(work => Math.Clamp((int)(SampleSeconds / Time(work, 1)), 1, MaxRunsPerSample))];
@@ -86,27 +83,55 @@ internal sealed class Meter : IDisposable
     /// <summary>A row of times taken elsewhere, in seconds.</summary>
     public BenchRow Row(Work work, IReadOnlyList<double> times)
     {
-        var ceilings = new Dictionary<CeilingKey, List<double>>();
+        var ceilings = new Dictionary<Ceiling, List<double>>();
         Sample([work], ceilings, CeilingSeconds);
         return Row(work, times, ceilings, Quantile(times, 0.5), work.Name);
     }
 
-    /// <summary>Gives the ceilings' memory back.</summary>
-    public void Release()
+    /// <summary>A ceiling alone, in billions a second.</summary>
+    public BenchRow Measure(Ceiling ceiling)
     {
-        foreach (var ceilings in _machines.Values)
-        {
-            ceilings.Release();
-        }
+        Machine.Measure(ceiling);
+        string name = Machine.NameOf(ceiling);
+        return Figures(name, ceiling.SizeInBytes > 0 ? "GB/s" : "GFLOP/s", () => Machine.Measure(ceiling) / 1e9);
     }
 
-    public void Dispose()
+    /// <summary>A row of figures that are their own ceiling.</summary>
+    public BenchRow Figures(string name, string unit, Func<double> figure)
     {
-        foreach (var ceilings in _machines.Values)
+        var samples = new List<double>();
+        var clock = Stopwatch.StartNew();
+        while (samples.Count < MinSamples || (clock.Elapsed.TotalSeconds < _seconds && samples.Count < MaxSamples))
         {
-            ceilings.Dispose();
+            _cancellationToken.ThrowIfCancellationRequested();
+            samples.Add(figure());
         }
+
+        double median = Quantile(samples, 0.5);
+        return new BenchRow
+        {
+            Device = Machine.Name,
+            Name = name,
+            Median = median,
+            P10 = Quantile(samples, 0.1),
+            P90 = Quantile(samples, 0.9),
+            Unit = unit,
+            Samples = samples.Count,
+            Rate = median,
+            RateUnit = unit,
+            Bytes = 0,
+            Flops = 0,
+            PercentOfCeiling = 100,
+            Ceiling = median,
+            CeilingUnit = unit,
+            CeilingName = "itself",
+        };
     }
+
+    /// <summary>Gives the ceilings' memory back; the next measurement takes it anew.</summary>
+    public void Release() => Machine.Release();
+
+    public void Dispose() => Machine.Dispose();
 
     /// <summary>The value below which a share <paramref name="q"/> of the samples lies, interpolated.</summary>
     internal static double Quantile(IReadOnlyList<double> samples, double q)
@@ -118,18 +143,15 @@ internal sealed class Meter : IDisposable
         return sorted[below] + ((at - below) * (sorted[above] - sorted[below]));
     }
 
-    private static double Time(Work work, int runs)
+    private double Time(Work work, int runs)
     {
-        long ticks = 0;
+        double seconds = 0;
         for (int i = 0; i < runs; i++)
         {
-            work.Prepare?.Invoke();
-            long begin = Stopwatch.GetTimestamp();
-            work.Run();
-            ticks += Stopwatch.GetTimestamp() - begin;
+            seconds += Machine.Time(work);
         }
 
-        return (double)ticks / Stopwatch.Frequency / runs;
+        return seconds / runs;
     }
 
     // Tiered compilation needs calls and time; a run longer than the warm-up is warm after one.
@@ -144,79 +166,53 @@ internal sealed class Meter : IDisposable
                 _cancellationToken.ThrowIfCancellationRequested();
                 work.Prepare?.Invoke();
                 work.Run();
+                Machine.Wait();
             }
         }
     }
 
     // Adds to the series of every ceiling that one of the works has, for as many seconds each; at least one sample.
-    private void Sample(IReadOnlyList<Work> works, Dictionary<CeilingKey, List<double>> series, double enough)
+    private void Sample(IReadOnlyList<Work> works, Dictionary<Ceiling, List<double>> series, double enough)
     {
         foreach (var key in works.SelectMany(Keys).Distinct())
         {
             if (!series.TryGetValue(key, out var rates))
             {
                 series.Add(key, rates = []);
-                Measure(key);
+                Machine.Measure(key);
             }
 
             var clock = Stopwatch.StartNew();
             do
             {
                 _cancellationToken.ThrowIfCancellationRequested();
-                rates.Add(Measure(key));
+                rates.Add(Machine.Measure(key));
             }
             while (clock.Elapsed.TotalSeconds < Math.Min(enough, _seconds / 2));
         }
     }
 
-    private double Measure(CeilingKey key)
+    private IEnumerable<Ceiling> Keys(Work work)
     {
-        if (!_machines.TryGetValue(key.Threads, out var machine))
-        {
-            machine = new Ceilings(key.Threads);
-            _machines.Add(key.Threads, machine);
-        }
-
-        return key.Kind switch
-        {
-            CeilingKind.Read => machine.Read(key.SizeInBytes),
-            CeilingKind.Copy => machine.Copy(key.SizeInBytes),
-            CeilingKind.Fma32 => machine.Peak(Precision.Single),
-            _ => machine.Peak(Precision.Double),
-        };
-    }
-
-    private IEnumerable<CeilingKey> Keys(Work work)
-    {
-        yield return MemoryKey(work);
+        yield return Machine.MemoryOf(work);
         if (work.Flops > 0)
         {
-            yield return ArithmeticKey(work);
+            yield return Machine.ArithmeticOf(work);
         }
     }
 
-    private CeilingKey MemoryKey(Work work) => new(work.Copies ? CeilingKind.Copy : CeilingKind.Read, ThreadsOf(work), Ceilings.BufferFor(work.WorkingSet));
-
-    private CeilingKey ArithmeticKey(Work work) => new(work.Precision == Precision.Single ? CeilingKind.Fma32 : CeilingKind.Fma64, ThreadsOf(work), 0);
-
-    private int ThreadsOf(Work work) => work.Threads == 0 ? Threads : work.Threads;
-
-    private BenchRow Row(Work work, IReadOnlyList<double> times, Dictionary<CeilingKey, List<double>> ceilings, double baseline, string baselineName)
+    private BenchRow Row(Work work, IReadOnlyList<double> times, Dictionary<Ceiling, List<double>> ceilings, double baseline, string baselineName)
     {
         double median = Quantile(times, 0.5);
-        double bandwidth = Quantile(ceilings[MemoryKey(work)], 0.5);
+        double bandwidth = Quantile(ceilings[Machine.MemoryOf(work)], 0.5);
         double bytesTime = work.Bytes / bandwidth;
-        double peak = work.Flops > 0 ? Quantile(ceilings[ArithmeticKey(work)], 0.5) : double.PositiveInfinity;
+        double peak = work.Flops > 0 ? Quantile(ceilings[Machine.ArithmeticOf(work)], 0.5) : double.PositiveInfinity;
         double flopsTime = work.Flops / peak;
         bool arithmetic = flopsTime > bytesTime;
-        int threads = ThreadsOf(work);
-        long buffer = Ceilings.BufferFor(work.WorkingSet);
-        string where = buffer <= Hardware.LargestCacheInBytes() ? " in cache" : "";
-        string memory = $"{(work.Copies ? "copy" : "read")} {buffer / 1048576.0:0.#} MiB{where}";
-        string name = arithmetic ? $"FMA float{(work.Precision == Precision.Single ? 32 : 64)}" : memory;
         bool compared = work.Comparison != Comparison.None;
         return new BenchRow
         {
+            Device = Machine.Name,
             Name = work.Name,
             Median = 1000 * median,
             P10 = 1000 * Quantile(times, 0.1),
@@ -230,19 +226,9 @@ internal sealed class Meter : IDisposable
             PercentOfCeiling = 100 * Math.Max(bytesTime, flopsTime) / median,
             Ceiling = (arithmetic ? peak : bandwidth) / 1e9,
             CeilingUnit = arithmetic ? "GFLOP/s" : "GB/s",
-            CeilingName = $"{name}, {threads} thread{(threads == 1 ? "" : "s")}",
+            CeilingName = Machine.NameOf(arithmetic ? Machine.ArithmeticOf(work) : Machine.MemoryOf(work)),
             Ratio = !compared ? null : work.Comparison == Comparison.Speed ? baseline / median : median / baseline,
             RatioOf = !compared ? null : $"{(work.Comparison == Comparison.Speed ? "speed" : "time")} / {baselineName}",
         };
     }
-
-    private enum CeilingKind
-    {
-        Read,
-        Copy,
-        Fma32,
-        Fma64,
-    }
-
-    private readonly record struct CeilingKey(CeilingKind Kind, int Threads, long SizeInBytes);
 }

@@ -19,6 +19,12 @@ internal sealed record QuickRates(double Single, double Double, string Device, i
     private const int Runs = 3;
     private const int PromptTokens = 16;
 
+    private static long HostMemory()
+    {
+        using var cpu = new CpuMachine(1);
+        return cpu.AvailableInBytes();
+    }
+
     /// <summary>Measures both.</summary>
     /// <param name="c">Shape that stands for the block's proportions.</param>
     /// <param name="type">Stored type of the weights.</param>
@@ -47,7 +53,7 @@ internal sealed record QuickRates(double Single, double Double, string Device, i
         double single = Fastest(() => linearization.Jacobian(0, a, cancellationToken));
         model.Ops.Copy(a, b);
         double both = Fastest(() => model.Ops.Multiply(1, a, b, 0, product));
-        long free = model.Ops.FreeInBytes ?? MemoryCheck.AvailableInBytes();
+        long free = model.Ops.FreeInBytes ?? HostMemory();
         return new QuickRates(2 * FitPlan.BlockWeights(small) * d / single, 2.0 * d * d * d / both, model.Device, model.Ops.Callers, free);
 
         double Fastest(Action run)

@@ -3,6 +3,7 @@ using Tiller.Control;
 using Tiller.Decode;
 using Tiller.Model;
 using Tiller.Tensors;
+using Tiller.Tokens;
 
 namespace Tiller.Bench;
 
@@ -10,13 +11,15 @@ namespace Tiller.Bench;
 internal static class RandomParts
 {
     /// <summary>The model of a request, after a look at the memory.</summary>
-    /// <param name="request">Shape, type, threads.</param>
+    /// <param name="request">Shape, type, device, threads.</param>
+    /// <param name="machine">Where it will be.</param>
     /// <param name="extraInBytes">What the measurement needs beside the weights.</param>
+    /// <param name="tokenizer">Another model's; null for none.</param>
     /// <exception cref="DeviceMemoryException">There is no room.</exception>
-    public static LanguageModel Model(BenchRequest request, double extraInBytes)
+    public static LanguageModel Model(BenchRequest request, Machine machine, double extraInBytes, Tokenizer? tokenizer = null)
     {
-        MemoryCheck.Require(new Counts(request.Shape.Config, request.Type).AllBytes + extraInBytes);
-        return LanguageModel.WithRandomWeights(request.Shape.Config, request.Type, new LoadOptions { Device = "cpu", Threads = request.ThreadCount });
+        machine.Require(new Counts(request.Shape.Config, request.Type).AllBytes + extraInBytes);
+        return LanguageModel.WithRandomWeights(request.Shape.Config, request.Type, request.LoadOptions, tokenizer);
     }
 
     /// <summary>A feedback law with as many terms, each on its own sensor, at every layer; weak, so that activations stay of their size.</summary>
@@ -83,6 +86,8 @@ internal sealed class DecodeLoop : IDisposable
     private readonly int[] _ids;
     private readonly int _first;
     private readonly int _last;
+    private readonly Sampler? _sampler;
+    private readonly float[] _scores;
     private Session[] _sessions = [];
 
     /// <summary>Prepares one session for each of <paramref name="laws"/>; several are stepped as a batch.</summary>
@@ -97,6 +102,8 @@ internal sealed class DecodeLoop : IDisposable
 
         _ids = RandomParts.Tokens(model.Config.V, laws.Count, seed: 3);
         _batch = laws.Count > 1 ? new SessionBatch(model) : null;
+        _sampler = model.Ops is CudaOps ? new Sampler(new SamplingOptions(), model.Config.V) : null;
+        _scores = new float[_sampler is null ? 0 : model.Config.V];
     }
 
     /// <summary>Longest that a context of a nominal length gets.</summary>
@@ -121,16 +128,21 @@ internal sealed class DecodeLoop : IDisposable
         Step();
     }
 
-    /// <summary>One token for every session.</summary>
+    /// <summary>One token for every session; of one session what its user waits for: the logits, or the next token where a device draws it.</summary>
     public void Step()
     {
-        if (_batch is null)
+        if (_batch is not null)
+        {
+            _batch.Step(_sessions, _ids);
+        }
+        else if (_sampler is null)
         {
             _sessions[0].Step(_ids[0]);
         }
         else
         {
-            _batch.Step(_sessions, _ids);
+            _sessions[0].Append(_ids[0], CancellationToken.None);
+            _sessions[0].Draw(_sampler, _ids, _scores);
         }
     }
 
@@ -167,10 +179,13 @@ internal sealed class TangentLoop : IDisposable
     private readonly Activations _activations;
     private readonly KvCache _cache;
     private readonly RowBatch _rows = new();
-    private readonly float[][] _tangents;
+    private readonly DeviceBuffer _tangents; // (tangents, D)
+    private readonly int _count;
     private readonly float[] _logits;
     private readonly DeviceBuffer _logitsOnDevice;
     private readonly int _position;
+
+    private static readonly DrawSettings s_greedy = new(Temperature: 0, TopK: 0, TopP: 1, MinP: 0, Random: 0);
 
     /// <summary>Prepares scratch.</summary>
     public TangentLoop(LanguageModel model, int position, int tangents)
@@ -181,7 +196,13 @@ internal sealed class TangentLoop : IDisposable
         _cache = model.NewCache();
         _cache.Reserve(position + 1, used: 0);
         var random = new Random(5);
-        _tangents = [.. Enumerable.Range(0, tangents).Select(_ => RandomParts.Unit(random, model.Config.D))];
+        _count = tangents;
+        _tangents = model.Ops.Allocate(4L * tangents * model.Config.D);
+        for (int i = 0; i < tangents; i++)
+        {
+            model.Ops.UploadRow(RandomParts.Unit(random, model.Config.D), new Floats(_tangents.Address, tangents, model.Config.D), i);
+        }
+
         _logits = new float[model.Config.V];
         _logitsOnDevice = model.Ops.Allocate(4L * model.Config.V);
     }
@@ -190,22 +211,21 @@ internal sealed class TangentLoop : IDisposable
     public void Step()
     {
         _rows.Clear();
-        _rows.Add(1, _position, _cache, steering: null, _tangents.Length);
-        for (int i = 0; i < _tangents.Length; i++)
-        {
-            _model.Ops.UploadRow(_tangents[i], _activations.X, 1 + i);
-        }
-
-        _model.Run(_rows, _activations, CancellationToken.None);
+        _rows.Add(1, _position, _cache, steering: null, _count);
+        _model.Ops.Copy(_tangents.Address, _activations.X.Slice(1, _count).Address, _tangents.SizeInBytes);
         var logits = new Floats(_logitsOnDevice.Address, 1, _logits.Length);
-        _model.Head(_activations, 0, 1, logits);
-        _model.Ops.DownloadRow(logits, 0, _logits);
+        _model.Step(_rows, _activations, logits, CancellationToken.None);
+        if (_model.Ops.Draw(logits, s_greedy) is null)
+        {
+            _model.Ops.DownloadRow(logits, 0, _logits);
+        }
     }
 
     public void Dispose()
     {
         _cache.Dispose();
         _activations.Dispose();
+        _tangents.Dispose();
         _logitsOnDevice.Dispose();
     }
 }

@@ -77,7 +77,9 @@ internal sealed class StressBench
     public static StressReport Run(BenchRequest request, CancellationToken cancellationToken)
     {
         var c = request.Shape.Config;
-        var model = RandomParts.Model(request, request.Sessions * ((2.0 * new Counts(c, request.Type).CacheBytes(400)) + (300.0 * Activations.RowSizeInBytes(c))));
+        using var machine = Machine.Open(request);
+        request = request with { Device = machine.Device };
+        var model = RandomParts.Model(request, machine, request.Sessions * ((2.0 * new Counts(c, request.Type).CacheBytes(400)) + (300.0 * Activations.RowSizeInBytes(c))));
         var texts = StressTexts.Build(model, out double textMs, cancellationToken);
         var report = Run(model, texts, textMs * request.Sessions / request.ThreadCount, request, cancellationToken);
         if (!report.Hung)

@@ -15,7 +15,7 @@ internal static class StressOutput
         }
 
         string what = $"stress, shape {request.Shape.Name}, {request.Type.ToString().ToLowerInvariant()}";
-        string hardware = Hardware.Describe(request.ThreadCount, AppContext.BaseDirectory);
+        string hardware = Hardware.Describe(request, AppContext.BaseDirectory);
         output.WriteLine(request.Markdown ? $"{what}; {hardware}\n\n| | |\n|---|---|" : $"# {what}\n# {hardware}");
         foreach (var (name, value) in Rows(report))
         {

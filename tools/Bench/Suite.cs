@@ -7,7 +7,10 @@ internal static class Suite
     /// <exception cref="TillerException">It cannot be measured as asked, or there is no room.</exception>
     public static IEnumerable<BenchRow> Run(BenchRequest request, CancellationToken cancellationToken)
     {
-        using var meter = new Meter(request.ThreadCount, request.Seconds, cancellationToken);
+        using var meter = new Meter(Machine.Open(request), request.Seconds, cancellationToken);
+
+        // What auto chose holds for the models too.
+        request = request with { Device = meter.Machine.Device };
         var rows = request.Mode switch
         {
             BenchMode.Decode => DecodeBench.Decode(request, meter),
@@ -20,6 +23,7 @@ internal static class Suite
             BenchMode.Load => LoadBench.Run(request, meter, cancellationToken),
             BenchMode.Tokenize => TokenizeBench.Run(request, meter),
             BenchMode.Kernels => KernelBench.Run(request, meter),
+            BenchMode.Ceilings => CeilingBench.Run(meter),
             _ => throw new ArgumentOutOfRangeException(nameof(request), request.Mode, "No such measurement."),
         };
         foreach (var row in rows)

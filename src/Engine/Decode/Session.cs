@@ -238,11 +238,11 @@ public sealed class Session : IDisposable
         }
     }
 
-    /// <summary>Counts tokens that have been run and takes their logits from the device.</summary>
+    /// <summary>Counts tokens that have been run and takes their logits over, on the device: the host may never ask for them.</summary>
     internal void Advance(int tokens, Floats logits, int row)
     {
-        _model.Ops.DownloadRow(logits, row, _logits);
-        _logitsAreHere = true;
+        _model.Ops.Copy(logits.Slice(row, 1).Address, _logitsOnDevice.Address, 4L * _logits.Length);
+        _logitsAreHere = false;
         Length += tokens;
     }
 

@@ -97,16 +97,17 @@ public sealed class LanguageModel : IDisposable
         }
     }
 
-    /// <summary>A model of any shape for measurements: weights drawn from a seed, no tokenizer.</summary>
+    /// <summary>A model of any shape for measurements: weights drawn from a seed.</summary>
     /// <param name="config">Its shape.</param>
     /// <param name="type">F32, F16 or BF16.</param>
     /// <param name="options">Threads and device.</param>
-    internal static LanguageModel WithRandomWeights(ModelConfig config, TensorType type, LoadOptions? options = null)
+    /// <param name="tokenizer">Another model's, with at most as many ids; null for none.</param>
+    internal static LanguageModel WithRandomWeights(ModelConfig config, TensorType type, LoadOptions? options = null, Tokenizer? tokenizer = null)
     {
         var ops = Devices.Open(options?.Device, options?.Threads ?? 0);
         try
         {
-            return new LanguageModel("random", config, null, "random", ops, ModelWeights.Random(ops, config, type), []);
+            return new LanguageModel("random", config, tokenizer, "random", ops, ModelWeights.Random(ops, config, type), []);
         }
         catch
         {

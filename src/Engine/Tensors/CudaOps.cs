@@ -67,6 +67,12 @@ internal sealed partial class CudaOps : Ops
     /// <inheritdoc/>
     public override string Device => Name;
 
+    /// <summary>Where all its work runs.</summary>
+    internal CudaStream Stream => _stream;
+
+    /// <summary>Its linear maps.</summary>
+    internal LinearKernels Linears => _linear;
+
     /// <inheritdoc/>
     public override DeviceBuffer Allocate(long sizeInBytes)
     {
@@ -344,7 +350,8 @@ internal sealed partial class CudaOps : Ops
 
     private static CudaRows Table(Activations a) => (CudaRows)a.OnDevice!;
 
-    private static WeightMatrix Weights(Matrix w) => new(w.Address, w.Type switch
+    /// <summary>A matrix as the kernels take it.</summary>
+    internal static WeightMatrix Weights(Matrix w) => new(w.Address, w.Type switch
     {
         TensorType.F32 => WeightType.F32,
         TensorType.F16 => WeightType.F16,

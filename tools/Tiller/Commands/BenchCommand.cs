@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Globalization;
 using Tiller.Bench;
 using Tiller.Checkpoint;
 using Tiller.Tool.Running;
@@ -70,7 +71,29 @@ internal sealed class BenchCommand : TillerCommand
     private readonly Option<int> _context = OptionKinds.Number(
         "--context", "Tokens before the one that is decoded, or of the prompt; 0 for 512 when prefilling and 128 otherwise.", 0, n => n >= 0, "a whole number, 0 or more");
 
-    private readonly Option<int> _threads = DeviceArguments.Threads();
+    private readonly DeviceArguments _device = new();
+    private readonly Option<IReadOnlyList<int>?> _terms = Numbers("--terms", "With decode: terms a layer of the laws that steer. [default: 1,16; on CUDA 1,4,16]");
+    private readonly Option<IReadOnlyList<int>?> _tangents = Numbers("--tangents", "With decode: tangents of a token. [default: 31; on CUDA 8,31,63]");
+    private readonly Option<IReadOnlyList<int>?> _batches = Numbers("--batch", "With batch: sessions stepped at once, plain and steered. [default: 8,64; on CUDA 1,8,64]");
+    private readonly Option<IReadOnlyList<int>?> _rows = Numbers("--rows", "With kernels: rows of the linear map; the stages take 1 and the most of them. [default: 1,2,4,8,16,32,64,256]");
+    private readonly Option<IReadOnlyList<string>?> _fits = new("--fits")
+    {
+        Description = "With fit: which. [default: dense,factored,reduced]",
+        HelpName = "dense,factored,reduced",
+        CustomParser = result =>
+        {
+            string[] names = result.Tokens[^1].Value.Split(',');
+            if (Array.TrueForAll(names, name => name is "dense" or "factored" or "reduced"))
+            {
+                return names;
+            }
+
+            result.AddError($"--fits takes dense, factored, reduced or a list of them with commas, got '{result.Tokens[^1].Value}'.");
+            return null;
+        },
+    };
+
+    private readonly Option<int> _prompts = OptionKinds.Number("--prompts", "With fit: prompts on each side of the contrast.", 50, n => n > 0, "a whole number, 1 or more");
     private readonly Option<double> _seconds = OptionKinds.Number("--seconds", "Time for each row.", 3.0, s => s is > 0 and <= 3600, "above 0 and at most 3600");
     private readonly Option<double> _minutes = OptionKinds.Number("--minutes", "Length of a stress run.", 5.0, m => m is > 0 and <= 1440, "above 0 and at most 1440");
     private readonly Option<int> _sessions = OptionKinds.Number("--sessions", "Sessions of a stress run that decode at once.", 64, n => n is > 0 and <= 4096, "a whole number, 1 to 4096");
@@ -88,7 +111,13 @@ internal sealed class BenchCommand : TillerCommand
         Add(_shape);
         Add(_type);
         Add(_context);
-        Add(_threads);
+        _device.AddTo(this);
+        Add(_terms);
+        Add(_tangents);
+        Add(_batches);
+        Add(_rows);
+        Add(_fits);
+        Add(_prompts);
         Add(_seconds);
         Add(_minutes);
         Add(_sessions);
@@ -113,7 +142,14 @@ internal sealed class BenchCommand : TillerCommand
                 Shape = parse.GetValue(_shape) ?? BenchShape.Parse("demo"),
                 Type = parse.GetValue(_type) ?? TensorType.BF16,
                 Context = parse.GetValue(_context) is > 0 and int context ? context : null,
-                Threads = parse.GetValue(_threads),
+                Device = _device.Read(parse).Device,
+                Threads = _device.Read(parse).Threads,
+                Terms = parse.GetValue(_terms),
+                Tangents = parse.GetValue(_tangents),
+                Batches = parse.GetValue(_batches),
+                Rows = parse.GetValue(_rows),
+                Fits = parse.GetValue(_fits),
+                FitPrompts = parse.GetValue(_prompts),
                 Seconds = parse.GetValue(_seconds),
                 Minutes = parse.GetValue(_minutes),
                 Sessions = parse.GetValue(_sessions),
@@ -125,10 +161,33 @@ internal sealed class BenchCommand : TillerCommand
             cancellationToken));
     }
 
+    private static Option<IReadOnlyList<int>?> Numbers(string name, string description) => new(name)
+    {
+        Description = description,
+        HelpName = "N,N,...",
+        CustomParser = result =>
+        {
+            string text = result.Tokens[^1].Value;
+            int[] numbers = [.. text.Split(',').Select(part => int.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out int n) && n <= 4096 ? n : 0)];
+            if (numbers.Contains(0))
+            {
+                result.AddError($"{name} takes whole numbers from 1 to 4096 with commas between them, got '{text}'.");
+                return null;
+            }
+
+            return numbers;
+        },
+    };
+
     public override string Examples =>
         """
           # how close is decoding to the memory's bandwidth, and what does steering cost?
           tiller bench decode --shape llama-3.2-1b
+          # the same on a GPU, and what it costs to decode 1, 8 and 64 sequences under controllers of their own
+          tiller bench decode --device cuda --shape llama-3-8b --terms 1,16 --tangents 31
+          tiller bench batch --device cuda --shape llama-3-8b --batch 1,8,64
+          # what this machine can do at most
+          tiller bench ceilings
           # every stage alone, for machines
           tiller bench kernels --shape 16,2048,8192,32,8,64,128256 --json
           # 64 sessions at once, cancelled at random: does each still give what it gives alone?

@@ -70,7 +70,7 @@ internal static class PlanRun
         int prompts = 2 * request.FitPrompts;
         int[] lengths = [.. Enumerable.Repeat(Math.Min(request.ContextLength, c.MaxPositions), prompts)];
         long weights = (long)new Counts(c, request.Type).AllBytes;
-        var rates = QuickRates.Measure(c, request.Type, new LoadOptions { Device = "cpu", Threads = request.Threads }, cancellationToken);
+        var rates = QuickRates.Measure(c, request.Type, new LoadOptions { Device = request.Device, Threads = request.Threads }, cancellationToken);
         FitOptions[] all = [new(), new() { Cost = FitCost.Feature }, new() { Order = Math.Min(ReducedOrder, c.D) }];
         return
         [

@@ -1,0 +1,92 @@
+// What a GPU can do at most, measured with nothing in the way: the ceilings that benchmarks are told against.
+//   read       sums[block] = Σ of the 32-bit words of the buffer that the block reads, modulo 2³², `passes` times over. Tiles of 2048 16-byte
+//              words, eight loads of a thread in flight; blocks take tiles in turn. Bytes: passes × buffer, and 4 a block written.
+//   multiply   eight chains a thread, each `rounds` times x ← a x + b in registers: 16 rounds FLOPs a thread, 4 or 8 bytes a thread written.
+//   nothing    starts and ends: the time from one node of a graph to the next.
+// 256 threads a block, as many blocks as are resident (one a multiprocessor in nothing). Shared memory 32 bytes in read, none in the others.
+#include "math.cuh"
+#include "memory.cuh"
+
+#if defined(TILLER_HOST_CUDA)
+#define TILLER_CEILING_UNROLL(n)
+#else
+#define TILLER_CEILING_UNROLL(n) _Pragma(n)
+#endif
+
+struct TillerReadParameters
+{
+    const uint4* buffer; // (words)
+    unsigned* sums;      // (blocks)
+    long long words;     // of 16 bytes
+    int passes;
+};
+
+extern "C" __global__ void __launch_bounds__(256) tillerRead(const TillerReadParameters p)
+{
+    __shared__ unsigned warps[8];
+    constexpr int loads = 8, tile = 256 * loads;
+    tillerWaitForPredecessor();
+    unsigned sum = 0;
+    for (int pass = 0; pass < p.passes; pass++)
+    {
+        for (long long first = (long long)blockIdx.x * tile + threadIdx.x; first < p.words; first += (long long)gridDim.x * tile)
+        {
+            uint4 v[loads];
+            TILLER_CEILING_UNROLL("unroll") for (int i = 0; i < loads; i++) { v[i] = tillerLoad16(p.buffer + first + 256 * i, first + 256 * i < p.words); }
+            TILLER_CEILING_UNROLL("unroll") for (int i = 0; i < loads; i++) { sum += v[i].x + v[i].y + v[i].z + v[i].w; }
+        }
+    }
+    tillerReleaseSuccessor();
+    for (int lane = 16; lane > 0; lane /= 2) { sum += __shfl_xor_sync(0xffffffffu, sum, unsigned(lane)); }
+    if (threadIdx.x % 32 == 0) { warps[threadIdx.x / 32] = sum; }
+    __syncthreads();
+    if (threadIdx.x == 0)
+    {
+        for (int i = 1; i < 8; i++) { sum += warps[i]; }
+        p.sums[blockIdx.x] = sum;
+    }
+}
+TILLER_KERNEL(tillerRead)
+
+struct TillerMultiplyParameters
+{
+    void* results; // (blocks · 256), float or double
+    double a;
+    double b;
+    int rounds;
+};
+
+static __device__ __forceinline__ float tillerMultiplyAdd(float x, float a, float b) { return tillerFma(x, a, b); }
+static __device__ __forceinline__ double tillerMultiplyAdd(double x, double a, double b) { return TILLER_MATH(fma)(x, a, b); }
+
+template <class T> static __device__ __forceinline__ void tillerMultiply(const TillerMultiplyParameters& p)
+{
+    constexpr int chains = 8;
+    const long long thread = (long long)blockIdx.x * 256 + threadIdx.x;
+    const T a = T(p.a), b = T(p.b);
+    T x[chains];
+    TILLER_CEILING_UNROLL("unroll") for (int i = 0; i < chains; i++) { x[i] = T(i) + T(int(threadIdx.x)); }
+    TILLER_CEILING_UNROLL("unroll 16")
+    for (int round = 0; round < p.rounds; round++)
+    {
+        TILLER_CEILING_UNROLL("unroll") for (int i = 0; i < chains; i++) { x[i] = tillerMultiplyAdd(x[i], a, b); }
+    }
+    tillerWaitForPredecessor();
+    tillerReleaseSuccessor();
+    T sum = x[0];
+    TILLER_CEILING_UNROLL("unroll") for (int i = 1; i < chains; i++) { sum += x[i]; }
+    static_cast<T*>(p.results)[thread] = sum;
+}
+
+extern "C" __global__ void __launch_bounds__(256) tillerMultiply32(const TillerMultiplyParameters p) { tillerMultiply<float>(p); }
+TILLER_KERNEL(tillerMultiply32)
+
+extern "C" __global__ void __launch_bounds__(256) tillerMultiply64(const TillerMultiplyParameters p) { tillerMultiply<double>(p); }
+TILLER_KERNEL(tillerMultiply64)
+
+extern "C" __global__ void __launch_bounds__(256) tillerNothing(const int)
+{
+    tillerReleaseSuccessor();
+    tillerWaitForPredecessor();
+}
+TILLER_KERNEL(tillerNothing)

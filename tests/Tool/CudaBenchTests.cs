@@ -1,0 +1,102 @@
+using Tiller.Bench;
+using Tiller.Interop;
+using Tiller.Tensors;
+using Tiller.Tests.Interop;
+
+namespace Tiller.Tests.Tool;
+
+/// <summary>The bench on CUDA: that every measurement runs there and says where it ran. What its figures are is a matter for a GPU.</summary>
+public class CudaBenchTests : CudaTest
+{
+    private const string Shape = "2,64,96,4,2,16,128";
+
+    [TestCase(BenchMode.Decode, "decode plain, context 8", "decode steered, 1 term a layer", "decode steered, 3 terms a layer", "decode plain, beside tangents", "decode with 9 tangents")]
+    [TestCase(BenchMode.Prefill, "prefill 8 tokens")]
+    [TestCase(BenchMode.Batch, "batch 1 plain", "batch 1, 1 different controller,", "batch 9 plain", "batch 9, 9 different controllers,")]
+    [TestCase(BenchMode.Jacobian, "jacobian, one layer", "jacobian, all 2 layers")]
+    [TestCase(BenchMode.Pullback, "pullback, 32 cotangents")]
+    [TestCase(BenchMode.Riccati, "riccati dense, one layer, D 32", "riccati reduced", "riccati factored")]
+    [TestCase(BenchMode.Load, "load 2,64,96,4,2,16,1024,", "load: peak", "load 2,64,96,4,2,16,1024 to the first token")]
+    [TestCase(
+        BenchMode.Kernels, "norm + qkv, 1 row", "attention, 9 rows", "norm + head, 9 rows", "down backwards", "qkv backwards", "linear 192x64, W x, 1 rows", "linear 192x64, W' y, 9 rows")]
+    [TestCase(
+        BenchMode.Ceilings, "read ", "copy ", "upload 64 MiB", "FMA float32", "FMA float64", "bf16 GEMM", "float64 GEMM", "graph, node to node, plain",
+        "graph, node to node, programmatic")]
+    public void EveryModeRunsAndItsRowsNameTheDevice(BenchMode mode, params string[] expected)
+    {
+        var rows = Rows(Request(mode));
+        string device = CudaDevices.List().Devices[0].Name;
+        Assert.That(CudaTest.OnGpu || device == "Tiller host CUDA (not a GPU)", Is.True, device);
+        Assert.That(rows.Select(r => r.Name), Has.Exactly(mode == BenchMode.Kernels ? 21 : expected.Length).Items);
+        using (Assert.EnterMultipleScope())
+        {
+            foreach (string name in expected)
+            {
+                Assert.That(rows.Select(r => r.Name), Has.Some.StartsWith(name));
+            }
+
+            foreach (var row in rows)
+            {
+                Assert.That(row.Device, Is.EqualTo($"cuda:0 ({device})"), row.Name);
+                Assert.That(row.CeilingName, Does.EndWith(device).Or.EqualTo("itself").Or.EqualTo("the weights"), row.Name);
+                Assert.That(new[] { row.Median, row.PercentOfCeiling, row.Ceiling }, Is.All.Positive.And.All.LessThan(double.PositiveInfinity), row.Name);
+            }
+        }
+    }
+
+    [Test]
+    public void AFitOfRandomWeightsTakesTheDemosTexts()
+    {
+        var rows = Rows(Request(BenchMode.Fit) with { Shape = BenchShape.Parse("2,64,96,4,2,16,1024"), FitPrompts = 1, Fits = ["reduced"] });
+        Assert.That(rows.Select(r => r.Name), Is.EqualTo(new[]
+        {
+            "fit reduced to 16, 2 prompts", "fit reduced to 16: activations", "fit reduced to 16: linearisation", "fit reduced to 16: riccati",
+        }));
+    }
+
+    [Test]
+    public void TokenizingIsTheCpusAlone() =>
+        Assert.That(() => Rows(Request(BenchMode.Tokenize)), Throws.TypeOf<BenchException>().With.Message.Contains("runs on the CPU").And.Message.Contains("cuda"));
+
+    [Test]
+    public void TheDevicesFreeMemoryIsWhatCounts()
+    {
+        HostCuda.Require();
+        HostCuda.SetMemory(1L << 30);
+        Assert.That(
+            () => Rows(Request(BenchMode.Decode) with { Shape = BenchShape.Parse("llama-3.2-1b"), Context = null }),
+            Throws.TypeOf<DeviceMemoryException>().With.Property("HaveInBytes").InRange(1L << 29, 1L << 30).And.Message.Contains("cuda:0"));
+        Assert.That(HostCuda.LiveAllocations, Is.Zero);
+    }
+
+    [Test]
+    public void TheHeadingNamesTheDevice()
+    {
+        HostCuda.Require();
+        using var output = new StringWriter();
+        var request = Request(BenchMode.Pullback) with { Markdown = true };
+        BenchOutput.Write(request, Suite.Run(request, CancellationToken.None), output);
+        Assert.That(output.ToString(), Does.Contain("Tiller host CUDA (not a GPU), sm_90, 2 multiprocessors").And.Contains("driver for CUDA 13.0"));
+    }
+
+    private static BenchRequest Request(BenchMode mode) => new()
+    {
+        Mode = mode,
+        Device = "cuda",
+        Shape = BenchShape.Parse(mode switch
+        {
+            BenchMode.Load => "2,64,96,4,2,16,1024",
+            BenchMode.Riccati => "2,32,48,2,1,16,64",
+            _ => Shape,
+        }),
+        Context = 8,
+        Seconds = 0.001,
+        Terms = [1, 3],
+        Tangents = [9],
+        Batches = [1, 9],
+        Rows = [1, 9],
+        DemoFolder = Repository.Path("models", "demo"),
+    };
+
+    private static List<BenchRow> Rows(BenchRequest request) => [.. Suite.Run(request, CancellationToken.None)];
+}

@@ -1,0 +1,23 @@
+namespace Tiller.Bench;
+
+/// <summary>The ceilings themselves; of a CUDA device also the time from one node of a graph to the next.</summary>
+internal static class CeilingBench
+{
+    /// <summary>A row for each, in billions of bytes or FLOPs a second.</summary>
+    public static IEnumerable<BenchRow> Run(Meter meter)
+    {
+        foreach (var ceiling in meter.Machine.Ceilings)
+        {
+            yield return meter.Measure(ceiling);
+        }
+
+        if (meter.Machine is CudaMachine cuda)
+        {
+            foreach (bool programmatic in new[] { false, true })
+            {
+                string name = $"graph, node to node, {(programmatic ? "programmatic" : "plain")} launches, empty kernels";
+                yield return meter.Figures(name, "us", () => cuda.NodeUs(programmatic));
+            }
+        }
+    }
+}

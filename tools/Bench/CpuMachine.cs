@@ -1,0 +1,98 @@
+using System.Diagnostics;
+using System.Globalization;
+
+namespace Tiller.Bench;
+
+/// <summary>The CPU: wall time, and ceilings measured by the engine's own threads.</summary>
+internal sealed class CpuMachine(int threads) : Machine
+{
+    private readonly Dictionary<int, Ceilings> _ceilings = [];
+
+    public override string Device => "cpu";
+
+    public override string Name => string.Create(CultureInfo.InvariantCulture, $"cpu ({threads} thread{(threads == 1 ? "" : "s")})");
+
+    protected override double ReserveInBytes => 256.0 * 1024 * 1024;
+
+    public override IReadOnlyList<Ceiling> Ceilings =>
+    [
+        new(CeilingKind.Read, threads, Bench.Ceilings.MaxBufferInBytes), new(CeilingKind.Copy, threads, Bench.Ceilings.MaxBufferInBytes),
+        new(CeilingKind.Fma32, threads, 0), new(CeilingKind.Fma64, threads, 0),
+    ];
+
+    public override Ceiling MemoryOf(Work work) =>
+        new(work.Copies ? CeilingKind.Copy : CeilingKind.Read, ThreadsOf(work), Bench.Ceilings.BufferFor(work.WorkingSet));
+
+    public override Ceiling ArithmeticOf(Work work) => new(work.Precision == Precision.Single ? CeilingKind.Fma32 : CeilingKind.Fma64, ThreadsOf(work), 0);
+
+    public override double Measure(Ceiling ceiling)
+    {
+        if (!_ceilings.TryGetValue(ceiling.Threads, out var machine))
+        {
+            machine = new Ceilings(ceiling.Threads);
+            _ceilings.Add(ceiling.Threads, machine);
+        }
+
+        return ceiling.Kind switch
+        {
+            CeilingKind.Read => machine.Read(ceiling.SizeInBytes),
+            CeilingKind.Copy => machine.Copy(ceiling.SizeInBytes),
+            CeilingKind.Fma32 => machine.Peak(Precision.Single),
+            CeilingKind.Fma64 => machine.Peak(Precision.Double),
+            _ => throw new ArgumentOutOfRangeException(nameof(ceiling), ceiling, "Not a ceiling of the CPU."),
+        };
+    }
+
+    public override string NameOf(Ceiling ceiling)
+    {
+        string what = ceiling.Kind switch
+        {
+            CeilingKind.Read => $"read {Size(ceiling.SizeInBytes, Hardware.LargestCacheInBytes())}",
+            CeilingKind.Copy => $"copy {Size(ceiling.SizeInBytes, Hardware.LargestCacheInBytes())}",
+            CeilingKind.Fma32 => "FMA float32",
+            _ => "FMA float64",
+        };
+        return string.Create(CultureInfo.InvariantCulture, $"{what}, {ceiling.Threads} thread{(ceiling.Threads == 1 ? "" : "s")}");
+    }
+
+    public override double Time(Work work)
+    {
+        work.Prepare?.Invoke();
+        long begin = Stopwatch.GetTimestamp();
+        work.Run();
+        return Stopwatch.GetElapsedTime(begin).TotalSeconds;
+    }
+
+    public override void Wait()
+    {
+    }
+
+    /// <summary>Memory that can be had without swapping; a container's limit counts.</summary>
+    public override long AvailableInBytes()
+    {
+        var gc = GC.GetGCMemoryInfo();
+        long available = gc.TotalAvailableMemoryBytes;
+        return ProcFile.Kilobytes("/proc/meminfo", "MemAvailable") is { } kilobytes ? Math.Min(available, kilobytes * 1024) : available;
+    }
+
+    public override void Release()
+    {
+        foreach (var ceilings in _ceilings.Values)
+        {
+            ceilings.Release();
+        }
+    }
+
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            foreach (var ceilings in _ceilings.Values)
+            {
+                ceilings.Dispose();
+            }
+        }
+    }
+
+    private int ThreadsOf(Work work) => work.Threads == 0 ? threads : work.Threads;
+}

@@ -1,0 +1,334 @@
+using System.Runtime.InteropServices;
+using Tiller.Interop;
+using Tiller.Kernels;
+
+namespace Tiller.Bench;
+
+/// <summary>
+/// What a CUDA device can do at most, by the device's own clock: reading, copying, uploading, multiply-adds on registers, products by the
+/// library, and the time from node to node of a graph. Runs grow, once, until one takes a millisecond.
+/// </summary>
+internal sealed class CudaCeilings : IDisposable
+{
+    /// <summary>Bytes of one upload.</summary>
+    public const long UploadInBytes = 64L << 20;
+
+    private const long MinBufferInBytes = 256L << 10;
+    private const long MaxBufferInBytes = 4L << 30;
+    private const int MostPasses = 1 << 14;
+    private const int MostRounds = 1 << 18;
+    private const int Nodes = 256;
+    private const double EnoughMs = 1;
+
+    private readonly PrimaryContext _context;
+    private readonly CudaStream _stream;
+    private readonly CudaEvent _begin;
+    private readonly CudaEvent _end;
+    private readonly KernelLibrary _library;
+    private readonly CeilingKernels _kernels;
+    private readonly CudaBlas? _blas;
+    private readonly CudaBlasLt? _blasLt;
+    private readonly Dictionary<CeilingKey, int> _counts = [];
+    private readonly Dictionary<bool, CudaGraphExec> _graphs = [];
+    private CudaDeviceVariable<byte>? _buffer;
+    private CudaDeviceVariable<byte>? _results;
+    private CudaPinnedHostMemory<byte>? _pinned;
+    private CeilingKey _content; // matrices that the buffer holds
+
+    /// <summary>Readies the kernels.</summary>
+    public CudaCeilings(PrimaryContext context)
+    {
+        _context = context;
+        try
+        {
+            _stream = new CudaStream(context);
+            _begin = new CudaEvent(context);
+            _end = new CudaEvent(context);
+            _library = new KernelLibrary(context);
+            _kernels = new CeilingKernels(_library.Get, context.Device.MultiprocessorCount);
+            try
+            {
+                _blas = new CudaBlas(context, _stream);
+                _blasLt = new CudaBlasLt(context);
+            }
+            catch (CudaLibraryMissingException)
+            {
+                _blas?.Dispose();
+                _blas = null;
+            }
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Whether there is cuBLAS.</summary>
+    public bool HasLibrary => _blasLt is not null;
+
+    /// <summary>Rows of the bf16 matrices; known once measured.</summary>
+    public int Gemm16Size => _counts.GetValueOrDefault(new(CeilingKind.Gemm16, 0));
+
+    /// <summary>Rows of the float64 matrices; known once measured.</summary>
+    public int Gemm64Size => _counts.GetValueOrDefault(new(CeilingKind.Gemm64, 0));
+
+    /// <summary>The size of buffer that stands for a working set.</summary>
+    /// <param name="workingSet">Bytes.</param>
+    /// <param name="free">Bytes of memory that are free, of which an eighth may be taken.</param>
+    public static long BufferFor(double workingSet, long free) =>
+        (long)Math.Clamp(workingSet, MinBufferInBytes, Math.Max(MinBufferInBytes, Math.Min(MaxBufferInBytes, PowerOf2Below(free / 8)))) / 4096 * 4096;
+
+    /// <summary>Bytes per second read from a buffer of <paramref name="size"/> bytes.</summary>
+    public double Read(long size)
+    {
+        Reserve(size);
+        nint sums = Results(4L * _kernels.ReadBlocks);
+        int passes = Calibrate(new(CeilingKind.Read, size), 1, MostPasses, n => Ms(() => _kernels.Read(_stream, _buffer!.DevicePointer, size, n, sums)));
+        return 1000.0 * size * passes / Ms(() => _kernels.Read(_stream, _buffer!.DevicePointer, size, passes, sums));
+    }
+
+    /// <summary>Bytes per second read and written by a copy from one half of a buffer to the other.</summary>
+    public double Copy(long size)
+    {
+        Reserve(size);
+        _content = default;
+        long half = size / 2;
+        int times = Calibrate(new(CeilingKind.Copy, size), 1, MostPasses, Several);
+        return 1000.0 * 2 * half * times / Several(times);
+
+        double Several(int n) => Ms(() =>
+        {
+            for (int i = 0; i < n; i++)
+            {
+                _stream.CopyWithinDevice(_buffer!.DevicePointer, _buffer.DevicePointer + (nint)half, half);
+            }
+        });
+    }
+
+    /// <summary>Bytes per second from page-locked host memory.</summary>
+    public double Upload()
+    {
+        Reserve(UploadInBytes);
+        _content = default;
+        if (_pinned is null)
+        {
+            _pinned = new CudaPinnedHostMemory<byte>(_context, UploadInBytes);
+            new Random(1).NextBytes(_pinned.Span());
+        }
+
+        return 1000.0 * UploadInBytes / Ms(() => _stream.CopyToDevice(_buffer!.DevicePointer, _pinned, 0, (int)UploadInBytes));
+    }
+
+    /// <summary>FLOP/s of multiply-adds on registers.</summary>
+    public double Multiply(Precision precision)
+    {
+        const double A = 0.999, B = 0.001;
+        bool single = precision == Precision.Single;
+        long threads = (long)CeilingKernels.Threads * (single ? _kernels.SingleBlocks : _kernels.DoubleBlocks);
+        nint results = Results((single ? 4 : 8) * threads);
+        int rounds = Calibrate(new(single ? CeilingKind.Fma32 : CeilingKind.Fma64, 0), 16, MostRounds, Run);
+        return 1000.0 * 2 * CeilingKernels.Chains * rounds * threads / Run(rounds);
+
+        double Run(int n) => Ms(() =>
+        {
+            if (single)
+            {
+                _kernels.MultiplySingle(_stream, A, B, n, results);
+            }
+            else
+            {
+                _kernels.MultiplyDouble(_stream, A, B, n, results);
+            }
+        });
+    }
+
+    /// <summary>FLOP/s of a product of bf16 matrices of random numbers, float32 sums and result, by cuBLASLt.</summary>
+    public double Gemm16()
+    {
+        int n = Calibrate(new(CeilingKind.Gemm16, 0), 64, 8192, Run);
+        return 2000.0 * n * n * n / Run(n);
+
+        double Run(int n)
+        {
+            long square = (long)n * n;
+            Reserve(8 * square);
+            nint a = _buffer!.DevicePointer, b = a + (nint)(2 * square), c = b + (nint)(2 * square);
+
+            // Between 1 and 2 in magnitude; sign and mantissa drawn.
+            Matrices(new(CeilingKind.Gemm16, n), 4 * square, Product, static bytes =>
+            {
+                foreach (ref ushort value in MemoryMarshal.Cast<byte, ushort>(bytes))
+                {
+                    value = (ushort)(0x3F80 | (value & 0x807F));
+                }
+            });
+            return Ms(Product);
+
+            void Product() => _blasLt!.Matmul(
+                CublasOperation.Transpose, CublasOperation.NonTranspose, n, n, n, 1, a, n, b, n, CudaDataType.R16BF, 0, c, n, CudaDataType.R32F, _stream);
+        }
+    }
+
+    /// <summary>FLOP/s of a product of float64 matrices of random numbers by cuBLAS.</summary>
+    public double Gemm64()
+    {
+        int n = Calibrate(new(CeilingKind.Gemm64, 0), 64, 4096, Run);
+        return 2000.0 * n * n * n / Run(n);
+
+        double Run(int n)
+        {
+            long square = (long)n * n;
+            Reserve(24 * square);
+            nint a = _buffer!.DevicePointer, b = a + (nint)(8 * square), c = b + (nint)(8 * square);
+            Matrices(new(CeilingKind.Gemm64, n), 16 * square, Product, static bytes =>
+            {
+                foreach (ref ulong value in MemoryMarshal.Cast<byte, ulong>(bytes))
+                {
+                    value = 0x3FF0000000000000 | (value & 0x800FFFFFFFFFFFFF);
+                }
+            });
+            return Ms(Product);
+
+            void Product() => _blas!.Dgemm(CublasOperation.NonTranspose, CublasOperation.NonTranspose, n, n, n, 1, a, n, b, n, 0, c, n);
+        }
+    }
+
+    /// <summary>Microseconds from one node of a graph to the next, of kernels that do nothing.</summary>
+    public double NodeUs(bool programmatic)
+    {
+        if (!_graphs.TryGetValue(programmatic, out var graph))
+        {
+            using var recorded = _stream.Capture(() =>
+            {
+                for (int i = 0; i < Nodes; i++)
+                {
+                    _kernels.Nothing(_stream, programmatic);
+                }
+            });
+            graph = recorded.Instantiate();
+            _graphs.Add(programmatic, graph);
+            graph.Launch(_stream);
+        }
+
+        return 1000.0 * Ms(() => graph.Launch(_stream)) / Nodes;
+    }
+
+    /// <summary>Gives the memory back; the next measurement takes it anew.</summary>
+    public void Release()
+    {
+        _buffer?.Dispose();
+        _buffer = null;
+        _results?.Dispose();
+        _results = null;
+        _pinned?.Dispose();
+        _pinned = null;
+    }
+
+    public void Dispose()
+    {
+        Release();
+        foreach (var graph in _graphs.Values)
+        {
+            graph.Dispose();
+        }
+
+        _graphs.Clear();
+        _blasLt?.Dispose();
+        _blas?.Dispose();
+        _library?.Dispose();
+        _end?.Dispose();
+        _begin?.Dispose();
+        _stream?.Dispose();
+    }
+
+    private static long PowerOf2Below(long n) => n < 1 ? 0 : 1L << System.Numerics.BitOperations.Log2((ulong)n);
+
+    // Doubles a count until a run takes long enough.
+    private int Calibrate(CeilingKey key, int least, int most, Func<int, double> runMs)
+    {
+        if (!_counts.TryGetValue(key, out int count))
+        {
+            count = least;
+            runMs(count); // the first run of a kernel loads it
+            while (runMs(count) < EnoughMs && count < most && Fits(key.Kind, 2L * count))
+            {
+                count *= 2;
+            }
+
+            _counts.Add(key, count);
+        }
+
+        return count;
+    }
+
+    private bool Fits(CeilingKind kind, long n) => kind switch
+    {
+        CeilingKind.Gemm16 => 8 * n * n < _context.GetMemoryInfo().FreeInBytes / 4,
+        CeilingKind.Gemm64 => 24 * n * n < _context.GetMemoryInfo().FreeInBytes / 4,
+        _ => true,
+    };
+
+    private double Ms(Action run)
+    {
+        _begin.Record(_stream);
+        run();
+        _end.Record(_stream);
+        _end.Synchronize();
+        return CudaEvent.ElapsedMs(_begin, _end);
+    }
+
+    private void Reserve(long size)
+    {
+        if (_buffer is null || _buffer.Length < size)
+        {
+            _buffer?.Dispose();
+            _buffer = null;
+            _buffer = new CudaDeviceVariable<byte>(_context, size, "buffer of the ceilings");
+            Fill(_buffer.DevicePointer, size, static _ => { });
+        }
+    }
+
+    private nint Results(long size)
+    {
+        if (_results is null || _results.Length < size)
+        {
+            _results?.Dispose();
+            _results = null;
+            _results = new CudaDeviceVariable<byte>(_context, size, "results of the ceilings");
+        }
+
+        return _results.DevicePointer;
+    }
+
+    // Writes the factors and chooses the library's algorithm, where the buffer does not hold them already.
+    private void Matrices(CeilingKey content, long size, Action product, BytesEdit edit)
+    {
+        if (_content != content)
+        {
+            Fill(_buffer!.DevicePointer, size, edit);
+            _content = content;
+            product();
+        }
+    }
+
+    // One block of random bytes over and over: data on a chip's wires as they are in use, not zeros.
+    private void Fill(nint to, long size, BytesEdit edit)
+    {
+        byte[] block = new byte[Math.Min(size, 1 << 20) / 8 * 8];
+        new Random(1).NextBytes(block);
+        edit(block);
+        _stream.CopyToDevice(to, block);
+        for (long done = block.Length; done < size; done *= 2)
+        {
+            _stream.CopyWithinDevice(to, to + (nint)done, Math.Min(done, size - done));
+        }
+
+        _stream.Synchronize();
+        _content = default;
+    }
+
+    private delegate void BytesEdit(Span<byte> bytes);
+
+    private readonly record struct CeilingKey(CeilingKind Kind, long SizeInBytes);
+}

@@ -1,0 +1,135 @@
+using System.Diagnostics;
+using Tiller.Checkpoint;
+using Tiller.Interop;
+using Tiller.Kernels;
+
+namespace Tiller.Bench;
+
+/// <summary>A CUDA device: wall time until it is done, or its own clock where a work brings one.</summary>
+internal sealed class CudaMachine : Machine
+{
+    private readonly PrimaryContext _context;
+    private readonly CudaCeilings _ceilings;
+    private readonly bool _bf16;
+    private readonly long _mostInBytes; // of a buffer of the ceilings
+
+    /// <summary>Opens a device.</summary>
+    /// <param name="ordinal">Its number.</param>
+    /// <param name="type">Stored type of the weights: bf16 ones can go through the matrix units.</param>
+    /// <exception cref="CudaException">It is not there, or no kernel image fits it.</exception>
+    public CudaMachine(int ordinal, TensorType type)
+    {
+        _bf16 = type == TensorType.BF16;
+        _context = new PrimaryContext(ordinal);
+        try
+        {
+            _ceilings = new CudaCeilings(_context);
+            _mostInBytes = CudaCeilings.BufferFor(double.PositiveInfinity, AvailableInBytes());
+        }
+        catch
+        {
+            _context.Dispose();
+            throw;
+        }
+    }
+
+    public override string Device => $"cuda:{_context.Device.Ordinal}";
+
+    public override string Name => $"{Device} ({_context.Device.Name})";
+
+    protected override double ReserveInBytes => _mostInBytes + (1L << 30);
+
+    public override IReadOnlyList<Ceiling> Ceilings
+    {
+        get
+        {
+            Ceiling[] own =
+            [
+                new(CeilingKind.Read, 1, _mostInBytes), new(CeilingKind.Copy, 1, _mostInBytes), new(CeilingKind.Upload, 1, CudaCeilings.UploadInBytes), new(CeilingKind.Fma32, 1, 0),
+                new(CeilingKind.Fma64, 1, 0),
+            ];
+            return _ceilings.HasLibrary ? [.. own, new(CeilingKind.Gemm16, 1, 0), new(CeilingKind.Gemm64, 1, 0)] : own;
+        }
+    }
+
+    /// <summary>Its context.</summary>
+    public PrimaryContext Context => _context;
+
+    /// <summary>Microseconds from one node of a graph to the next, of kernels that do nothing.</summary>
+    public double NodeUs(bool programmatic) => _ceilings.NodeUs(programmatic);
+
+    public override Ceiling MemoryOf(Work work) => work.Copies
+        ? new(CeilingKind.Upload, 1, CudaCeilings.UploadInBytes)
+        : new(CeilingKind.Read, 1, Math.Min(_mostInBytes, CudaCeilings.BufferFor(work.WorkingSet, long.MaxValue)));
+
+    public override Ceiling ArithmeticOf(Work work)
+    {
+        var kind = (work.Precision, _ceilings.HasLibrary) switch
+        {
+            (Precision.Double, true) => CeilingKind.Gemm64,
+            (Precision.Double, false) => CeilingKind.Fma64,
+            (_, true) when _bf16 && work.Rows > LinearKernels.FewRows => CeilingKind.Gemm16Twice,
+            _ => CeilingKind.Fma32,
+        };
+        return new Ceiling(kind, 1, 0);
+    }
+
+    public override double Measure(Ceiling ceiling) => ceiling.Kind switch
+    {
+        CeilingKind.Read => _ceilings.Read(ceiling.SizeInBytes),
+        CeilingKind.Copy => _ceilings.Copy(ceiling.SizeInBytes),
+        CeilingKind.Upload => _ceilings.Upload(),
+        CeilingKind.Fma32 => _ceilings.Multiply(Precision.Single),
+        CeilingKind.Fma64 => _ceilings.Multiply(Precision.Double),
+        CeilingKind.Gemm16 => _ceilings.Gemm16(),
+        CeilingKind.Gemm16Twice => _ceilings.Gemm16() / 2,
+        _ => _ceilings.Gemm64(),
+    };
+
+    public override string NameOf(Ceiling ceiling)
+    {
+        string size = Size(ceiling.SizeInBytes, _context.Device.L2CacheInBytes);
+        string what = ceiling.Kind switch
+        {
+            CeilingKind.Read => $"read {size}",
+            CeilingKind.Copy => $"copy {size}, read and written",
+            CeilingKind.Upload => $"upload {size}, pinned",
+            CeilingKind.Fma32 => "FMA float32",
+            CeilingKind.Fma64 => "FMA float64",
+            CeilingKind.Gemm16 => $"bf16 GEMM {_ceilings.Gemm16Size}³",
+            CeilingKind.Gemm16Twice => $"bf16 GEMM {_ceilings.Gemm16Size}³ twice",
+            _ => $"float64 GEMM {_ceilings.Gemm64Size}³",
+        };
+        return $"{what}, {_context.Device.Name}";
+    }
+
+    public override double Time(Work work)
+    {
+        work.Prepare?.Invoke();
+        if (work.Clock is { } clock)
+        {
+            return clock(work);
+        }
+
+        Wait();
+        long begin = Stopwatch.GetTimestamp();
+        work.Run();
+        Wait();
+        return Stopwatch.GetElapsedTime(begin).TotalSeconds;
+    }
+
+    public override void Wait() => _context.Synchronize();
+
+    public override long AvailableInBytes() => _context.GetMemoryInfo().FreeInBytes;
+
+    public override void Release() => _ceilings.Release();
+
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            _ceilings.Dispose();
+            _context.Dispose();
+        }
+    }
+}

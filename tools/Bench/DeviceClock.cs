@@ -1,0 +1,81 @@
+using Tiller.Interop;
+using Tiller.Tensors;
+
+namespace Tiller.Bench;
+
+/// <summary>
+/// Times a stage as it runs inside a step: many runs recorded as one graph, programmatic launches and all, between two events of the device. One work at a time.
+/// </summary>
+internal sealed class DeviceClock : IDisposable
+{
+    // A graph takes about a millisecond, so that starting it does not matter, but is not of thousands of nodes.
+    private const double EnoughMs = 1;
+    private const int MostRuns = 64;
+
+    private readonly CudaStream _stream;
+    private readonly int _turns;
+    private int _runs;
+    private readonly CudaEvent _begin;
+    private readonly CudaEvent _end;
+    private Work? _recorded;
+    private CudaGraphExec? _graph;
+
+    /// <summary>Prepares.</summary>
+    /// <param name="ops">Whose stream the works use.</param>
+    /// <param name="turns">Layers that take turns: each replay of a graph goes through all of them.</param>
+    public DeviceClock(CudaOps ops, int turns)
+    {
+        (_stream, _turns) = (ops.Stream, turns);
+        _begin = new CudaEvent(_stream.Context);
+        _end = new CudaEvent(_stream.Context);
+    }
+
+    /// <summary>Seconds of one run, the mean of a graph's.</summary>
+    /// <param name="work">Was run before: what a first run allocates or chooses may not be recorded.</param>
+    public double Time(Work work)
+    {
+        if (!ReferenceEquals(_recorded, work))
+        {
+            Forget();
+            _begin.Record(_stream);
+            Run(_turns);
+            _end.Record(_stream);
+            _end.Synchronize();
+            double rounds = Math.Ceiling(EnoughMs / CudaEvent.ElapsedMs(_begin, _end));
+            _runs = _turns * (int)Math.Clamp(rounds, 1, Math.Max(1, MostRuns / _turns));
+            using var graph = _stream.Capture(() => Run(_runs));
+            _graph = graph.Instantiate();
+            _recorded = work;
+            _graph.Launch(_stream);
+            work.Prepare?.Invoke();
+        }
+
+        _begin.Record(_stream);
+        _graph!.Launch(_stream);
+        _end.Record(_stream);
+        _end.Synchronize();
+        return CudaEvent.ElapsedMs(_begin, _end) / 1000.0 / _runs;
+
+        void Run(int runs)
+        {
+            for (int i = 0; i < runs; i++)
+            {
+                work.Run();
+            }
+        }
+    }
+
+    public void Dispose()
+    {
+        Forget();
+        _begin.Dispose();
+        _end.Dispose();
+    }
+
+    private void Forget()
+    {
+        _graph?.Dispose();
+        _graph = null;
+        _recorded = null;
+    }
+}

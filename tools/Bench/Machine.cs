@@ -1,0 +1,130 @@
+using System.Globalization;
+using Tiller.Interop;
+using Tiller.Tensors;
+
+namespace Tiller.Bench;
+
+/// <summary>What bounds a step.</summary>
+internal enum CeilingKind
+{
+    /// <summary>Reading memory.</summary>
+    Read,
+
+    /// <summary>Copying memory.</summary>
+    Copy,
+
+    /// <summary>From page-locked memory of the host to a device.</summary>
+    Upload,
+
+    /// <summary>Multiply-adds in float32.</summary>
+    Fma32,
+
+    /// <summary>Multiply-adds in float64.</summary>
+    Fma64,
+
+    /// <summary>Products of bf16 matrices by the library, float32 sums.</summary>
+    Gemm16,
+
+    /// <summary>The same twice: float32 rows, split into two bf16 numbers each, through bf16 weights (MATH.md §10).</summary>
+    Gemm16Twice,
+
+    /// <summary>Products of float64 matrices by the library.</summary>
+    Gemm64,
+}
+
+/// <summary>One ceiling, to be measured.</summary>
+/// <param name="Kind">Of what.</param>
+/// <param name="Threads">Threads that share it; 1 on a device.</param>
+/// <param name="SizeInBytes">Buffer gone through; 0 for arithmetic.</param>
+internal readonly record struct Ceiling(CeilingKind Kind, int Threads, long SizeInBytes);
+
+/// <summary>What runs a bench: its ceilings, its memory, and how a step on it is timed.</summary>
+internal abstract class Machine : IDisposable
+{
+    /// <summary>Its name for <c>--device</c>: cpu or cuda:N.</summary>
+    public abstract string Device { get; }
+
+    /// <summary>What it is, as rows and errors call it.</summary>
+    public abstract string Name { get; }
+
+    /// <summary>Ceilings that <c>bench ceilings</c> prints.</summary>
+    public abstract IReadOnlyList<Ceiling> Ceilings { get; }
+
+    /// <summary>Bytes that are kept for the runtime, the buffers of the ceilings and what else is small.</summary>
+    protected abstract double ReserveInBytes { get; }
+
+    /// <summary>Opens what a request names.</summary>
+    /// <exception cref="TillerException">It is not there.</exception>
+    public static Machine Open(BenchRequest request) => OrdinalOf(request) switch
+    {
+        { } ordinal => new CudaMachine(ordinal, request.Type),
+        null => new CpuMachine(request.ThreadCount),
+    };
+
+    /// <summary>Number of the CUDA device that a request names, null for the CPU.</summary>
+    /// <exception cref="BenchException">The measurement is the CPU's alone, and a CUDA device was asked for.</exception>
+    public static int? OrdinalOf(BenchRequest request)
+    {
+        bool onCpuAlone = request.Mode is BenchMode.Tokenize;
+        string name = request.Device is { } asked ? asked
+            : Environment.GetEnvironmentVariable(Devices.Variable) is { Length: > 0 } chosen && !onCpuAlone ? chosen : "auto";
+        int? ordinal = Devices.Ordinal(name);
+        if (onCpuAlone)
+        {
+            return ordinal is null or -1 ? null : throw new BenchException(
+                $"{request.Mode.ToString().ToLowerInvariant()} runs on the CPU whatever runs the model, and {name} was asked for. Leave --device out.");
+        }
+
+        return ordinal is not -1 ? ordinal : CudaDevices.List().Devices.Count > 0 ? 0 : null;
+    }
+
+    /// <summary>What bounds the bytes of a work.</summary>
+    public abstract Ceiling MemoryOf(Work work);
+
+    /// <summary>What bounds the FLOPs of a work.</summary>
+    public abstract Ceiling ArithmeticOf(Work work);
+
+    /// <summary>Bytes or FLOPs per second, measured once; FLOPs are those of the work, however many passes the machine makes for them.</summary>
+    public abstract double Measure(Ceiling ceiling);
+
+    /// <summary>How rows call a ceiling.</summary>
+    public abstract string NameOf(Ceiling ceiling);
+
+    /// <summary>Seconds of one run, <see cref="Work.Prepare"/> not counted.</summary>
+    public abstract double Time(Work work);
+
+    /// <summary>Waits until all that was started is done.</summary>
+    public abstract void Wait();
+
+    /// <summary>Bytes that there is room for.</summary>
+    public abstract long AvailableInBytes();
+
+    /// <summary>Gives the ceilings' memory back; the next measurement takes it anew.</summary>
+    public abstract void Release();
+
+    /// <summary>Compares the bytes that a measurement needs with those the machine has to give, before anything is allocated.</summary>
+    /// <param name="needInBytes">Weights, caches and scratch.</param>
+    /// <exception cref="DeviceMemoryException">There is no room.</exception>
+    public void Require(double needInBytes)
+    {
+        long have = AvailableInBytes();
+        double need = needInBytes + ReserveInBytes;
+        if (need > have)
+        {
+            throw new DeviceMemoryException(Device, need >= long.MaxValue ? long.MaxValue : (long)need, have);
+        }
+    }
+
+    public void Dispose()
+    {
+        Dispose(disposing: true);
+        GC.SuppressFinalize(this);
+    }
+
+    /// <summary>Ends it.</summary>
+    protected abstract void Dispose(bool disposing);
+
+    /// <summary>A buffer's size as rows call it.</summary>
+    protected static string Size(long sizeInBytes, long cacheInBytes) =>
+        string.Create(CultureInfo.InvariantCulture, $"{sizeInBytes / 1048576.0:0.#} MiB{(sizeInBytes <= cacheInBytes ? " in cache" : "")}");
+}
