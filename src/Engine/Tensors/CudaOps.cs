@@ -56,6 +56,7 @@ internal sealed partial class CudaOps : Ops
             _attention = new AttentionKernels(_library.Get);
             _algebraKernels = new AlgebraKernels(_library.Get);
             _cholesky = new CholeskyKernels(_library.Get);
+            RunsAhead = true;
         }
         catch
         {
@@ -168,6 +169,11 @@ internal sealed partial class CudaOps : Ops
     {
         var table = (CudaRows)(a.OnDevice ??= new CudaRows(this));
         table.Place(rows);
+        Reserve(rows, a, table);
+    }
+
+    private void Reserve(RowBatch rows, Activations a, CudaRows table)
+    {
         table.ReserveScratch(ScratchInBytes(a.Config, table));
         if (rows.AnySteered && table.IsFew && !a.Config.PostNorms)
         {
