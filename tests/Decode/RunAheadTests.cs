@@ -49,23 +49,22 @@ public sealed class RunAheadTests : HostCudaTest
         Compare(Run(model, cut), expected);
     }
 
-    [TestCase(SteeredTokens.All)]
-    [TestCase(SteeredTokens.Last)]
-    public void A_steered_prompt_of_many_rows_is_followed(SteeredTokens tokens)
+    [Test]
+    public void A_steered_prompt_of_many_rows_is_followed()
     {
         using var model = Open();
         foreach (var law in Laws().Skip(2))
         {
-            var options = new GenerationOptions { MaxNewTokens = 4, StopIds = [], Law = law(model), SteeredTokens = tokens };
+            var options = new GenerationOptions { MaxNewTokens = 3, StopIds = [], Law = law(model), SteeredTokens = SteeredTokens.All };
             Compare(Run(model, options), Waiting(model, options));
         }
     }
 
     [Test]
-    public void A_cancelled_text_goes_on_where_it_was([Values(0, 3)] int law)
+    public void A_cancelled_text_goes_on_where_it_was()
     {
         using var model = Open();
-        var options = new GenerationOptions { MaxNewTokens = 9, StopIds = [], Law = Laws().ElementAt(law)(model), Sampling = s_sampled };
+        var options = new GenerationOptions { MaxNewTokens = 6, StopIds = [], Law = Decode.Laws.LooksBack(model, 5), Sampling = s_sampled };
         Compare(Run(model, options, cancelAt: 4), Waiting(model, options));
     }
 
@@ -140,7 +139,7 @@ public sealed class RunAheadTests : HostCudaTest
     }
 
     [Test]
-    public void A_generated_token_that_is_not_finite_is_named_by_position_and_block([Values(0, 3)] int law)
+    public void A_generated_token_that_is_not_finite_is_named_by_position_and_block()
     {
         // The head of this family is not its embedding.
         const string Family = "llama2-f32";
@@ -148,7 +147,7 @@ public sealed class RunAheadTests : HostCudaTest
         int[] ids;
         using (var model = LanguageModel.Load(TestModels.Folder(Family), new LoadOptions { Device = "cuda" }))
         {
-            options = new GenerationOptions { MaxNewTokens = 6, StopIds = [], Law = Laws().ElementAt(law)(model), Sampling = s_sampled };
+            options = new GenerationOptions { MaxNewTokens = 4, StopIds = [], Law = Decode.Laws.LooksBack(model, 5), Sampling = s_sampled };
             ids = Run(model, options).Ids;
         }
 
@@ -199,6 +198,7 @@ public sealed class RunAheadTests : HostCudaTest
     {
         using var checkpoint = new EditableCheckpoint("qwen2-bf16");
         checkpoint.Config["num_hidden_layers"] = 3;
+        checkpoint.Config.Remove("layer_types");
         foreach (string name in checkpoint.Tensors.Keys.Where(name => name.StartsWith("model.layers.3", StringComparison.Ordinal) || name.StartsWith("model.layers.4", StringComparison.Ordinal)).ToArray())
         {
             checkpoint.Tensors.Remove(name);

@@ -215,9 +215,9 @@ public sealed class Session : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
+        _activations.Dispose(); // first: it waits for a step that may be running
         _steering?.Dispose();
         _cache.Dispose();
-        _activations.Dispose();
         _logitsOnDevice.Dispose();
         _nextLogits?.Dispose();
     }

@@ -14,6 +14,7 @@ internal sealed class CudaAhead : IDisposable
     private const int SamplingAt = 64, SizeInBytes = 128;
 
     private readonly PrimaryContext _context;
+    private readonly CudaOps _ops;
     private readonly DeviceBuffer _memory;
     private readonly CudaEvent _drawn;
     private CudaPinnedHostMemory<int>? _line;
@@ -22,7 +23,7 @@ internal sealed class CudaAhead : IDisposable
 
     public CudaAhead(PrimaryContext context, CudaOps ops)
     {
-        _context = context;
+        (_context, _ops) = (context, ops);
         _memory = ops.Allocate(SizeInBytes);
         try
         {
@@ -54,7 +55,7 @@ internal sealed class CudaAhead : IDisposable
         _steering = steering;
         if (_line is null || _line.Length < Width)
         {
-            Wait();
+            _ops.Settle(); // a step given up by an error may have left the line to be written
             _line?.Dispose();
             _line = null;
             _line = new CudaPinnedHostMemory<int>(_context, Width);
@@ -93,20 +94,9 @@ internal sealed class CudaAhead : IDisposable
 
     public void Dispose()
     {
-        try
-        {
-            Wait();
-        }
-        catch (CudaException)
-        {
-            // The device is lost: nothing writes the line any more.
-        }
-
+        _ops.Settle();
         _drawn.Dispose();
         _line?.Dispose();
         _memory.Dispose();
     }
-
-    // A step given up by an error may have left the line to be written.
-    private void Wait() => _drawn.Synchronize();
 }

@@ -42,9 +42,9 @@ internal sealed partial class CudaOps
             }
 
             nint id = Launch(logits, settings, ahead.Sampling);
+            table.Advance(); // first: should the launch fail, the row is sent again
             _head.Advance(_stream, table.Rows, rows: 1, sampling: 0, id, ahead.Line, ahead.Width, capacity: 1, ahead.Count);
             ahead.Mark(_stream);
-            table.Advance();
         }
     }
 

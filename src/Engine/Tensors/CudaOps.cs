@@ -161,6 +161,22 @@ internal sealed partial class CudaOps : Ops
         }
     }
 
+    /// <summary>Waits for all work, so that what it uses may go. An error of that work is left to the next call, which meets it again.</summary>
+    public void Settle()
+    {
+        lock (_launching)
+        {
+            try
+            {
+                _stream.Synchronize();
+            }
+            catch (CudaException)
+            {
+                // A device that is lost runs nothing.
+            }
+        }
+    }
+
     /// <inheritdoc/>
     public override SteeringState NewSteering(FeedbackLaw law) => new CudaSteering(this, law);
 

@@ -14,6 +14,7 @@ internal sealed class CudaRows : IDisposable
     private readonly CudaOps _ops;
     private readonly List<CudaRecording> _recordings = [];
     private byte[] _table = []; // as on the device, but for ids that the device has drawn
+    private bool _isThere;
     private nint _nextSteering;
     private DeviceBuffer? _onDevice;
     private DeviceBuffer? _scratch;
@@ -57,6 +58,7 @@ internal sealed class CudaRows : IDisposable
     /// <summary>Puts a batch on the device.</summary>
     public void Place(RowBatch rows)
     {
+        _isThere = false;
         (Values, Tangents, MostTangents) = (rows.Values, rows.Tangents, 0);
         int rowsInBytes = Values * Unsafe.SizeOf<DeviceRow>();
         int sizeInBytes = rowsInBytes + (Tangents * sizeof(int));
@@ -122,14 +124,14 @@ internal sealed class CudaRows : IDisposable
             Cache = row.Cache.Keys(0, 0).Address,
             Steering = steering.Last,
         };
-        if (_onDevice is null || !MemoryMarshal.AsBytes(new ReadOnlySpan<DeviceRow>(in before)).SequenceEqual(_table.AsSpan(0, rowInBytes)))
+        if (!_isThere || !MemoryMarshal.AsBytes(new ReadOnlySpan<DeviceRow>(in before)).SequenceEqual(_table.AsSpan(0, rowInBytes)))
         {
-            there = before;
+            (there, _isThere) = (before, false);
             Send(rowInBytes);
         }
     }
 
-    /// <summary>Takes down that the device has made the new row of <see cref="PlaceNext"/>.</summary>
+    /// <summary>Takes down that the device makes the new row of <see cref="PlaceNext"/>.</summary>
     public void Advance()
     {
         ref var row = ref MemoryMarshal.AsRef<DeviceRow>(_table.AsSpan());
@@ -178,6 +180,7 @@ internal sealed class CudaRows : IDisposable
         const int Most = 16;
         if (_recordings.Count == Most)
         {
+            _ops.Settle();
             _recordings[0].Graph.Dispose();
             _recordings.RemoveAt(0);
         }
@@ -211,10 +214,16 @@ internal sealed class CudaRows : IDisposable
         }
 
         _ops.Upload(_table.AsSpan(0, sizeInBytes), _onDevice.Address);
+        _isThere = true;
     }
 
     private void Forget()
     {
+        if (_recordings.Count > 0)
+        {
+            _ops.Settle(); // one of them may be running
+        }
+
         foreach (var recording in _recordings)
         {
             recording.Graph.Dispose();

@@ -17,6 +17,7 @@ internal sealed class CudaSteering : SteeringState
     private CudaLaw? _packed;
     private CudaSteeringRecord _now;
     private CudaSteeringRecord? _next;
+    private bool _headersAreThere;
     private float[] _fetched = [];
     private int _fetchedLines;
     private bool _isFetched;
@@ -30,7 +31,6 @@ internal sealed class CudaSteering : SteeringState
         {
             Send(law);
             _now.Grow(law, 1, keep: false);
-            SendHeaders();
         }
         catch
         {
@@ -49,9 +49,9 @@ internal sealed class CudaSteering : SteeringState
     public override void Use(FeedbackLaw law)
     {
         bool carries = law.Sensors.Count == Sensors;
+        _headersAreThere = _isFetched = false;
         Send(law);
         base.Use(law);
-        _isFetched = false;
         if (carries)
         {
             _now.ClearNorms(law);
@@ -62,8 +62,6 @@ internal sealed class CudaSteering : SteeringState
             _now.Grow(law, _now.Capacity, keep: false);
             _next?.Grow(law, 1, keep: false);
         }
-
-        SendHeaders();
     }
 
     public override void ReadErrors(int slot, Span<float> errors) => Fetched(0, slot, Sensors).CopyTo(errors);
@@ -93,19 +91,20 @@ internal sealed class CudaSteering : SteeringState
         }
         else if (slot >= _now.Capacity)
         {
+            _headersAreThere = false;
             _now.Grow(Law, Math.Max(slot + 1, 2 * _now.Capacity), keep: true);
-            SendHeaders();
         }
 
         _now.Last = slot;
         if (tangents > 0 && Sensors > 0 && (_tangents is null || _tangents.SizeInBytes < 4L * tangents * Sensors))
         {
+            _headersAreThere = false;
             _tangents?.Dispose();
             _tangents = null;
             _tangents = _ops.Allocate(8L * tangents * Sensors);
-            SendHeaders();
         }
 
+        SendHeaders();
         return _now.Address;
     }
 
@@ -127,9 +126,10 @@ internal sealed class CudaSteering : SteeringState
             }
 
             _next = next;
-            SendHeaders();
+            _headersAreThere = false;
         }
 
+        SendHeaders();
         return (_now.Address, _now.Last, _next.Address);
     }
 
@@ -139,6 +139,7 @@ internal sealed class CudaSteering : SteeringState
     {
         if (!_isFetched && _now.Last == 0)
         {
+            MakeRoom(HandedOut);
             numbers[..HandedOut].CopyTo(_fetched);
             (_fetchedLines, _isFetched) = (1, true);
         }
@@ -169,6 +170,7 @@ internal sealed class CudaSteering : SteeringState
     {
         if (!_isFetched)
         {
+            MakeRoom(_now.Capacity * CudaSteeringRecord.LineLength(Law));
             _now.Read(Law, _fetched);
             (_fetchedLines, _isFetched) = (_now.Capacity, true);
         }
@@ -193,12 +195,19 @@ internal sealed class CudaSteering : SteeringState
 
     private void SendHeaders()
     {
-        _now.SendHeader(Law, _law!.Address, _tangents?.Address ?? 0, _next?.Address ?? 0);
-        _next?.SendHeader(Law, _law.Address, _tangents?.Address ?? 0, _now.Address);
-        int numbers = CudaSteeringRecord.LineLength(Law) * Math.Max(_now.Capacity, _next?.Capacity ?? 0);
+        if (!_headersAreThere)
+        {
+            _now.SendHeader(Law, _law!.Address, _tangents?.Address ?? 0, _next?.Address ?? 0);
+            _next?.SendHeader(Law, _law.Address, _tangents?.Address ?? 0, _now.Address);
+            _headersAreThere = true;
+        }
+    }
+
+    private void MakeRoom(int numbers)
+    {
         if (_fetched.Length < numbers)
         {
-            (_fetched, _isFetched) = (new float[numbers], false);
+            _fetched = new float[numbers];
         }
     }
 }
