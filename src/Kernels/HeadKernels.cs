@@ -125,18 +125,23 @@ public sealed unsafe class HeadKernels
     }
 
     /// <summary>
-    /// Makes the drawn tokens the next step's rows: id, position + 1, seen; and writes the ids to line <c>count % capacity</c> of the
-    /// ring, whose count goes up by one. A row whose id is negative stays where it is; the ring shows it.
+    /// Makes the drawn tokens the next step's rows: id, position + 1, seen, and the next state of the row's law
+    /// (<see cref="DeviceSteering.Next"/>), where its errors are those of this one. Writes the ids and what the laws read and did to line
+    /// <c>count % capacity</c> of the ring, whose count goes up by one. A row whose id is negative goes on as token 0; the ring shows it.
     /// </summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="table"><see cref="DeviceRow"/> // (rows), on the device.</param>
     /// <param name="rows">Rows; 0 launches nothing.</param>
     /// <param name="sampling"><see cref="DeviceSampling"/> // (rows); 0 where nothing is penalised.</param>
     /// <param name="ids">What <see cref="ArgMax"/> or <see cref="Sample"/> gave, int // (rows).</param>
-    /// <param name="ring">Ids by step, int // (capacity, rows).</param>
+    /// <param name="ring">
+    /// By step and row the id (int), then α // (sensors), |u_k| // (L), |x_k| // (L) of a row with a law // (capacity, rows, width). On the
+    /// device, or pinned memory of the host.
+    /// </param>
+    /// <param name="width">Four-byte words of a row: 1 for ids alone, else as many as the row with most of them needs.</param>
     /// <param name="capacity">Steps that the ring holds.</param>
     /// <param name="count">Steps so far, one int.</param>
-    public void Advance(CudaStream stream, nint table, int rows, nint sampling, nint ids, nint ring, int capacity, nint count)
+    public void Advance(CudaStream stream, nint table, int rows, nint sampling, nint ids, nint ring, int width, int capacity, nint count)
     {
         if (rows == 0)
         {
@@ -151,6 +156,7 @@ public sealed unsafe class HeadKernels
             Ring = ring,
             Count = count,
             RowCount = rows,
+            Width = width,
             Capacity = capacity,
         };
         _advance.Launch(new CudaLaunch(1, 1, 1, 256, Programmatic: true), stream, p);
@@ -254,6 +260,7 @@ public sealed unsafe class HeadKernels
         public nint Ring;
         public nint Count;
         public int RowCount;
+        public int Width;
         public int Capacity;
     }
 }

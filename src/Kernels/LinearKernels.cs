@@ -7,9 +7,10 @@ namespace Tiller.Kernels;
 /// Linear maps of float32 rows through a stored weight matrix, forward and transposed. Three classes by the number of rows M:
 /// <list type="bullet">
 /// <item>1–8, any stored type: float32 products, W read once (linear_few.cu, linear_few_transposed.cu).</item>
-/// <item>from 9, bf16: tensor cores on activations split in two bf16 numbers (MATH.md §10), W read once for each 128 rows (linear_rows.cu).</item>
-/// <item>from <see cref="LibraryRows"/>, bf16, where a <see cref="CudaBlasLt"/> was given: two products by cuBLASLt on the split activations.</item>
+/// <item>from 9, bf16: tensor cores on rows split in bf16 pieces (MATH.md §10), W read once for each 128 rows (linear_rows.cu).</item>
+/// <item>from <see cref="LibraryRows"/>, bf16, where a <see cref="CudaBlasLt"/> was given: a product by cuBLASLt for each piece.</item>
 /// </list>
+/// A value row has three pieces, which hold float32 exactly; a tangent or cotangent two, 16 bits: two thirds of the work, and a product is off by 2.6e-6 in the mean.
 /// f16 and f32 weights, and bf16 matrices whose columns are no multiple of 8, go through the first class eight rows at a time whatever M is: correct,
 /// but W is read ⌈M/8⌉ times. Inside a class a row's result depends, bit for bit, on that row and W alone (the library's also on M, by which it
 /// chooses its algorithm). Nothing is allocated: launches can be
@@ -31,7 +32,7 @@ public sealed class LinearKernels
     public const int LibraryRows = 256;
 
     private const int Threads = 256;
-    private const int StagedInBytes = 64 << 10;
+    private const int StagedInBytes = 64 << 10, PanelsInBytes = 96 << 10;
     private static readonly string[] s_types = ["F32", "F16", "BF16"];
     private static readonly int[] s_groups = [16, 32, 64, GroupRows];
 
@@ -59,7 +60,7 @@ public sealed class LinearKernels
         {
             rowsForward[i] = kernel($"tillerLinearRows{s_groups[i]}");
             rowsTransposed[i] = kernel($"tillerLinearRowsTransposed{s_groups[i]}");
-            rowsForward[i].MaxDynamicSharedInBytes = rowsTransposed[i].MaxDynamicSharedInBytes = StagedInBytes;
+            rowsForward[i].MaxDynamicSharedInBytes = rowsTransposed[i].MaxDynamicSharedInBytes = PanelsInBytes;
         }
 
         splitPanels = kernel("tillerLinearSplitPanels");
@@ -68,37 +69,39 @@ public sealed class LinearKernels
     }
 
     /// <summary>
-    /// Bytes of scratch that suffice for <see cref="Forward"/> and <see cref="Transposed"/> with up to <paramref name="rows"/> rows. One scratch, as
-    /// large as the largest, serves all maps of a stream: it holds nothing between calls.
+    /// Bytes of scratch that suffice for <see cref="Forward"/> with up to so many rows, and for <see cref="Transposed"/> with as many in all. One
+    /// scratch, as large as the largest, serves all maps of a stream: it holds nothing between calls.
     /// </summary>
-    public long ScratchInBytes(int rows, in WeightMatrix w)
+    public long ScratchInBytes(int values, int tangents, in WeightMatrix w)
     {
-        ArgumentOutOfRangeException.ThrowIfNegative(rows);
-        int segments = LinearShape.Divide(w.Rows, LinearShape.SegmentRows(w.Rows, w.Columns));
+        ArgumentOutOfRangeException.ThrowIfNegative(values);
+        ArgumentOutOfRangeException.ThrowIfNegative(tangents);
+        int rows = values + tangents, segments = LinearShape.Divide(w.Rows, LinearShape.SegmentRows(w.Rows, w.Columns));
         long bytes = segments > 1 ? 4L * segments * Math.Min(rows, FewRows) * w.Columns : 0;
         if (rows > FewRows && OnTensorCores(w))
         {
             int group = Math.Min(rows, GroupRows);
-            bytes = Math.Max(bytes, LinearShape.PanelsInBytes(group, w.Columns) + PartialInBytes(group, w.Rows, w.Columns));
-            bytes = Math.Max(bytes, LinearShape.PanelsInBytes(group, w.Rows) + PartialInBytes(group, w.Columns, w.Rows));
+            bytes = Math.Max(bytes, LinearShape.PanelsInBytes(group, Math.Min(values, group), w.Columns) + PartialInBytes(group, w.Rows, w.Columns));
+            bytes = Math.Max(bytes, LinearShape.PanelsInBytes(group, 0, w.Rows) + PartialInBytes(group, w.Columns, w.Rows));
         }
 
-        return ByLibrary(rows, w) ? Math.Max(bytes, 4L * rows * Math.Max(w.Rows, w.Columns)) : bytes;
+        return ByLibrary(rows, w) ? Math.Max(bytes, Math.Max(4L * rows * w.Rows, ((4L * rows) + (2L * values)) * w.Columns)) : bytes;
     }
 
     /// <summary>y = x W' (+ bias) (+ residual), for each row.</summary>
     /// <param name="stream">Where it runs.</param>
-    /// <param name="x">Rows // (M, w.Columns).</param>
-    /// <param name="rows">M.</param>
+    /// <param name="x">Rows, values first // (values + tangents, w.Columns).</param>
+    /// <param name="values">Value rows.</param>
+    /// <param name="tangents">Tangent rows.</param>
     /// <param name="w">Weights // (N, K).</param>
-    /// <param name="y">Result // (M, w.Rows).</param>
+    /// <param name="y">Result // (values + tangents, w.Rows).</param>
     /// <param name="scratch"><see cref="ScratchInBytes"/> bytes at a multiple of 64.</param>
-    /// <param name="bias">(w.Rows), or 0.</param>
-    /// <param name="biasedRows">Rows from the first on that take the bias; tangents have none.</param>
-    /// <param name="residual">(M, w.Rows), or 0; may be <paramref name="y"/>.</param>
-    public void Forward(CudaStream stream, nint x, int rows, in WeightMatrix w, nint y, nint scratch, nint bias = 0, int biasedRows = 0, nint residual = 0)
+    /// <param name="bias">Of value rows // (w.Rows), or 0.</param>
+    /// <param name="residual">(values + tangents, w.Rows), or 0; may be <paramref name="y"/>.</param>
+    public void Forward(CudaStream stream, nint x, int values, int tangents, in WeightMatrix w, nint y, nint scratch, nint bias = 0, nint residual = 0)
     {
-        var end = new Ending(y, bias, biasedRows, residual);
+        int rows = values + tangents;
+        var end = new Ending(y, values, bias, residual);
         if (rows <= FewRows || !OnTensorCores(w))
         {
             Few(stream, x, rows, w, end);
@@ -117,7 +120,7 @@ public sealed class LinearKernels
         }
     }
 
-    /// <summary>x = y W, for each row.</summary>
+    /// <summary>x = y W, for each row, a cotangent.</summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="y">Rows // (M, w.Rows).</param>
     /// <param name="rows">M.</param>
@@ -128,12 +131,12 @@ public sealed class LinearKernels
     {
         if (rows > FewRows && ByLibrary(rows, w))
         {
-            Split(stream, y, rows, w.Rows, scratch);
-            for (int low = 0; low < 2; low++)
+            Split(stream, y, rows, values: 0, w.Rows, scratch);
+            for (int piece = 0; piece < 2; piece++)
             {
                 // Column-major: X' (K, M) = W' (K, N) Y' (N, M).
                 blas!.Matmul(CublasOperation.NonTranspose, CublasOperation.NonTranspose, w.Columns, rows, w.Rows, 1, w.Address, w.Columns,
-                    scratch + (low * (Bytes(rows, w.Rows) / 2)), w.Rows, CudaDataType.R16BF, low, x, w.Columns, CudaDataType.R32F, stream);
+                    scratch + (piece * (Bytes(rows, w.Rows) / 2)), w.Rows, CudaDataType.R16BF, piece, x, w.Columns, CudaDataType.R32F, stream);
             }
 
             return;
@@ -194,7 +197,7 @@ public sealed class LinearKernels
             Rows = rows,
             Columns = w.Columns,
             Outputs = w.Rows,
-            BiasedRows = end.BiasedRows,
+            Values = end.Values,
             Parts = parts,
             Wide = IsWide(w) ? 1 : 0,
         });
@@ -224,15 +227,16 @@ public sealed class LinearKernels
 
     private void Rows(CudaStream stream, CudaKernel[] kernels, nint x, int rows, nint w, int outputs, int depth, in Ending end, nint scratch)
     {
-        int tiles = LinearShape.PanelTiles(rows), parts = LinearShape.RowsParts(outputs, depth), chunk = LinearShape.PanelChunk(rows);
+        int values = Math.Min(rows, end.Values), tiles = LinearShape.PanelTiles(rows), exact = LinearShape.PanelTiles(values);
+        int parts = LinearShape.RowsParts(outputs, depth), chunk = LinearShape.PanelChunk(rows, values);
         int panels = LinearShape.Divide(depth, LinearShape.PanelDepth) * tiles;
         splitPanels.Launch(new CudaLaunch(LinearShape.Divide(panels, 8), 1, 1, Threads, Programmatic: true), stream,
-            new LinearSplitParameters { X = x, Split = scratch, Rows = rows, Columns = depth, Tiles = tiles });
-        nint partial = scratch + (nint)LinearShape.PanelsInBytes(rows, depth);
+            new LinearSplitParameters { X = x, Split = scratch, Rows = rows, Columns = depth, Values = values, Tiles = tiles, Exact = exact });
+        nint partial = scratch + (nint)LinearShape.PanelsInBytes(rows, values, depth);
         bool direct = parts == 1;
         CudaKernel kernel = kernels[rows <= 16 ? 0 : rows <= 32 ? 1 : rows <= 64 ? 2 : 3];
         var shape = new CudaLaunch(LinearShape.Divide(outputs, LinearShape.RowsTile), parts, 1, Threads,
-            SharedInBytes: 2 * chunk * tiles * 1024, Programmatic: true);
+            SharedInBytes: 2 * chunk * LinearShape.PanelBlockInBytes(rows, values), Programmatic: true);
         kernel.Launch(shape, stream, new LinearRowsParameters
         {
             Panels = scratch,
@@ -244,8 +248,9 @@ public sealed class LinearKernels
             Depth = depth,
             Outputs = outputs,
             Tiles = tiles,
+            Exact = exact,
             Chunk = chunk,
-            BiasedRows = end.BiasedRows,
+            Values = end.Values,
         });
         if (!direct)
         {
@@ -261,19 +266,19 @@ public sealed class LinearKernels
             Merge(stream, partial: 0, parts: 0, rows, w.Rows, end);
         }
 
-        Split(stream, x, rows, w.Columns, scratch);
-        for (int low = 0; low < 2; low++)
+        Split(stream, x, rows, end.Values, w.Columns, scratch);
+        for (int piece = 0; piece < (end.Values > 0 ? 3 : 2); piece++)
         {
             // Column-major: Y' (N, M) = W (N, K) X' (K, M).
-            blas!.Matmul(CublasOperation.Transpose, CublasOperation.NonTranspose, w.Rows, rows, w.Columns, 1, w.Address, w.Columns,
-                scratch + (low * (Bytes(rows, w.Columns) / 2)), w.Columns, CudaDataType.R16BF, low > 0 || prepared ? 1 : 0, end.Y, w.Rows,
+            blas!.Matmul(CublasOperation.Transpose, CublasOperation.NonTranspose, w.Rows, piece < 2 ? rows : end.Values, w.Columns, 1, w.Address,
+                w.Columns, scratch + (piece * (Bytes(rows, w.Columns) / 2)), w.Columns, CudaDataType.R16BF, piece > 0 || prepared ? 1 : 0, end.Y, w.Rows,
                 CudaDataType.R32F, stream);
         }
     }
 
-    private void Split(CudaStream stream, nint x, int rows, int columns, nint scratch) =>
+    private void Split(CudaStream stream, nint x, int rows, int values, int columns, nint scratch) =>
         splitMatrices.Launch(new CudaLaunch((int)((((long)rows * columns / 8) + Threads - 1) / Threads), 1, 1, Threads, Programmatic: true), stream,
-            new LinearSplitParameters { X = x, Split = scratch, Rows = rows, Columns = columns });
+            new LinearSplitParameters { X = x, Split = scratch, Rows = rows, Columns = columns, Values = values });
 
     private void Merge(CudaStream stream, nint partial, int parts, int rows, int columns, in Ending end) =>
         merge.Launch(new CudaLaunch(rows, LinearShape.Divide(columns, Threads), 1, Threads, Programmatic: true), stream, new LinearMergeParameters
@@ -285,14 +290,14 @@ public sealed class LinearKernels
             Rows = rows,
             Columns = columns,
             Parts = parts,
-            BiasedRows = end.BiasedRows,
+            Values = end.Values,
         });
 
     /// <summary>What becomes of the sums.</summary>
     [StructLayout(LayoutKind.Auto)]
-    private readonly record struct Ending(nint Y, nint Bias = 0, int BiasedRows = 0, nint Residual = 0)
+    private readonly record struct Ending(nint Y, int Values = 0, nint Bias = 0, nint Residual = 0)
     {
         public Ending From(int row, int columns) =>
-            new(Y + Bytes(row, columns), Bias, Math.Max(0, BiasedRows - row), Residual == 0 ? 0 : Residual + Bytes(row, columns));
+            new(Y + Bytes(row, columns), Math.Max(0, Values - row), Bias, Residual == 0 ? 0 : Residual + Bytes(row, columns));
     }
 }

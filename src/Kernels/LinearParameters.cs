@@ -7,7 +7,7 @@ namespace Tiller.Kernels;
 internal struct LinearFewParameters
 {
     public nint X, W, Bias, Residual, Y;
-    public int Rows, Columns, Outputs, BiasedRows, Parts, Wide;
+    public int Rows, Columns, Outputs, Values, Parts, Wide;
 }
 
 /// <summary><c>TillerLinearFewTransposed</c> of linear_few_transposed.cu, where the fields are explained.</summary>
@@ -23,7 +23,7 @@ internal struct LinearFewTransposedParameters
 internal struct LinearRowsParameters
 {
     public nint Panels, W, Bias, Residual, Y;
-    public int Rows, Depth, Outputs, Tiles, Chunk, BiasedRows;
+    public int Rows, Depth, Outputs, Tiles, Exact, Chunk, Values;
 }
 
 /// <summary><c>TillerLinearSplit</c> of linear_split.cu, where the fields are explained.</summary>
@@ -31,7 +31,7 @@ internal struct LinearRowsParameters
 internal struct LinearSplitParameters
 {
     public nint X, Split;
-    public int Rows, Columns, Tiles;
+    public int Rows, Columns, Values, Tiles, Exact;
 }
 
 /// <summary><c>TillerLinearMerge</c> of linear_merge.cu, where the fields are explained.</summary>
@@ -39,5 +39,5 @@ internal struct LinearSplitParameters
 internal struct LinearMergeParameters
 {
     public nint Partial, Bias, Residual, Y;
-    public int Rows, Columns, Parts, BiasedRows;
+    public int Rows, Columns, Parts, Values;
 }

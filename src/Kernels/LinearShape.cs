@@ -72,14 +72,17 @@ internal static class LinearShape
     /// <summary>Tiles of eight rows in a panel; an even number, for the kernel takes two at a time.</summary>
     public static int PanelTiles(int rows) => 2 * Divide(rows, 16);
 
-    /// <summary>Bytes of panels for <paramref name="rows"/> rows of <paramref name="depth"/> numbers.</summary>
-    public static long PanelsInBytes(int rows, int depth) => (long)Divide(depth, PanelDepth) * PanelTiles(rows) * 1024;
+    /// <summary>Bytes of a block of panels: of <paramref name="rows"/> rows the tiles that the first <paramref name="values"/> lie in have three pieces, the others two.</summary>
+    public static int PanelBlockInBytes(int rows, int values) => 512 * ((2 * PanelTiles(rows)) + PanelTiles(values));
 
-    /// <summary>Panels' blocks staged at a time: 32 KiB at most, a multiple of the blocks in flight.</summary>
-    public static int PanelChunk(int rows)
+    /// <summary>Bytes of panels for rows of <paramref name="depth"/> numbers.</summary>
+    public static long PanelsInBytes(int rows, int values, int depth) => (long)Divide(depth, PanelDepth) * PanelBlockInBytes(rows, values);
+
+    /// <summary>Panels' blocks staged at a time: 48 KiB at most, a multiple of the blocks in flight.</summary>
+    public static int PanelChunk(int rows, int values)
     {
         int ahead = rows <= 64 ? 4 : 2;
-        return Math.Max(ahead, 32 / PanelTiles(rows) / ahead * ahead);
+        return Math.Max(ahead, (48 << 10) / PanelBlockInBytes(rows, values) / ahead * ahead);
     }
 
     /// <summary>⌈a / b⌉.</summary>

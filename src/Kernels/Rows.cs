@@ -64,6 +64,9 @@ public struct DeviceSteering
 
     /// <summary>Padding.</summary>
     public int Reserved;
+
+    /// <summary>A <see cref="DeviceSteering"/> in whose first line the step after this one is taken down; 0 is this one.</summary>
+    public nint Next;
 }
 
 /// <summary>One block's part of a law as the kernels read it: <c>TillerLayerLaw</c> of rows.cuh.</summary>

@@ -4,7 +4,8 @@
 //             +∞, and the largest of every 128; one block of 256 threads a chunk: 63 blocks for 128,256 logits
 //   pick      merges the chunks, one block a row; a greedy row is done, for another the smallest logit that top-k can keep
 //             is bounded from below by the K-th largest of the groups of 128
-//   advance   row.id ← id, row.position += 1, the id to a ring; one block, so that the ring's count has one writer
+//   advance   row.id ← id, row.position += 1, and its law's state ← the next one, which starts from the errors of this; the id and what
+//             the law read and did to a ring, which may lie in host memory; one block, so that the ring's count has one writer
 //   mark      seen[id] ← 1
 // Bytes: scan 4 V a row (8 V with a penalty). Greater-than comparisons only, so ties go to the lowest id whatever the layout.
 #include "rows.cuh"
@@ -163,9 +164,10 @@ struct TillerAdvanceParameters
     TillerRow* rows;                // (rows)
     const TillerSampling* sampling; // (rows), or null
     const int* ids;                 // (rows)
-    int* ring;                      // (capacity, rows)
+    int* ring;                      // (capacity, rows, width): the id, then as floats α // (sensors), |u_k|, |x_k| // (L) each
     int* count;                     // (1) steps in the ring so far
     int rowCount;
+    int width;                      // 1: the id alone
     int capacity;
 };
 
@@ -173,18 +175,43 @@ extern "C" __global__ void __launch_bounds__(256) tillerAdvance(const TillerAdva
 {
     tillerWaitForPredecessor();
     tillerReleaseSuccessor();
-    const int step = *p.count;
+    const int step = *p.count, thread = int(threadIdx.x);
+    int* const line = p.ring + (long long)(step % p.capacity) * p.rowCount * p.width;
+    for (int row = 0; row < p.rowCount; row++)
+    {
+        if (!p.rows[row].steering) { continue; }
+        const TillerSteering s = *p.rows[row].steering;
+        const float* const errors = s.errors + (long long)p.rows[row].slot * s.sensors;
+        const long long norms = (long long)p.rows[row].slot * s.layerCount;
+        float* const next = s.next ? s.next->errors : nullptr;
+        int* const to = p.width > 1 ? line + row * p.width + 1 : nullptr;
+        for (int i = thread; i < s.sensors; i += 256)
+        {
+            if (to) { to[i] = int(tillerBits(errors[i])); }
+            if (next) { next[i] = errors[i]; }
+        }
+        for (int k = thread; to && k < s.layerCount; k += 256)
+        {
+            to[s.sensors + k] = int(tillerBits(s.inputNorms[norms + k]));
+            to[s.sensors + s.layerCount + k] = int(tillerBits(s.stateNorms[norms + k]));
+        }
+    }
     __syncthreads();
-    for (int row = int(threadIdx.x); row < p.rowCount; row += 256)
+    for (int row = thread; row < p.rowCount; row += 256)
     {
         const int id = p.ids[row];
-        p.ring[(long long)(step % p.capacity) * p.rowCount + row] = id;
-        if (id < 0) { continue; } // the host reads what happened off the ring
-        p.rows[row].id = id;
-        p.rows[row].position++;
-        if (p.sampling && p.sampling[row].seen) { p.sampling[row].seen[id] = 1; }
+        TillerRow& r = p.rows[row];
+        line[row * p.width] = id;
+        r.id = tillerMax(id, 0); // a failed row goes on as any token; the host reads what happened off the ring
+        r.position++;
+        if (r.steering && r.steering->next)
+        {
+            r.steering = r.steering->next;
+            r.slot = 0;
+        }
+        if (id >= 0 && p.sampling && p.sampling[row].seen) { p.sampling[row].seen[id] = 1; }
     }
-    if (threadIdx.x == 0) { *p.count = step + 1; }
+    if (thread == 0) { *p.count = step + 1; }
 }
 TILLER_KERNEL(tillerAdvance)
 

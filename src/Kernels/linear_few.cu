@@ -14,7 +14,7 @@ struct TillerLinearFew
     const float* residual; // (rows, outputs), or null; may be y
     float* y;              // (rows, outputs)
     int rows, columns, outputs;
-    int biasedRows;        // rows from 0 on that take the bias
+    int values;            // rows from 0 on that take the bias: tangents have none
     int parts;             // warps that share an output
     int wide;              // rows of w start at multiples of 16 bytes
 };
@@ -30,7 +30,7 @@ template <class W, int R> static __device__ __forceinline__ void tillerLinearFew
     float bias = 0, residual = 0;
     const auto ready = [&](int m, int n)
     {
-        if (p.bias && group + m < p.biasedRows) { bias = p.bias[n]; }
+        if (p.bias && group + m < p.values) { bias = p.bias[n]; }
         if (p.residual && m < rows) { residual = p.residual[(long long)(group + m) * p.outputs + n]; }
     };
     const auto store = [&](int m, int n, float sum)

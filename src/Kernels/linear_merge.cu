@@ -11,14 +11,14 @@ struct TillerLinearMerge
     const float* residual; // (rows, columns), or null; may be y
     float* y;              // (rows, columns)
     int rows, columns, parts; // parts: may be none
-    int biasedRows;        // rows from 0 on that take the bias
+    int values;            // rows from 0 on that take the bias: tangents have none
 };
 
 extern "C" __global__ void __launch_bounds__(256) tillerLinearMerge(const TillerLinearMerge p)
 {
     const int column = int(blockIdx.y * 256 + threadIdx.x), row = int(blockIdx.x);
     const bool own = column < p.columns;
-    const bool biased = own && p.bias && row < p.biasedRows;
+    const bool biased = own && p.bias && row < p.values;
     float sum = 0;
     const float bias = biased ? p.bias[column] : 0.0f;
     tillerWaitForPredecessor();

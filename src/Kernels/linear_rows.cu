@@ -1,29 +1,30 @@
-// y = x W' and x = y W for 9 to 128 rows on the tensor cores: W // (N, K) bf16, K % 8 == 0, the activations as high + low bf16
-// panels (linear_split.cu), FP32 sums. Below "outputs" are the rows of W (its columns when transposed), "depth" is what is summed over.
+// y = x W' and x = y W for 9 to 128 rows on the tensor cores: W // (N, K) bf16, K % 8 == 0, the activations as bf16 panels
+// (linear_split.cu): values in three pieces, exactly; tangents in two. FP32 sums. Below "outputs" are the rows of W (its columns when transposed), "depth" is what is summed over.
 //
 // Grid: (tiles of 256 outputs, parts of the depth), 256 threads. A warp owns 32 outputs, two mma tiles of 16, and all M rows: W is
 // read once, straight into registers, four blocks of 32 depths ahead (two for more than 64 rows): 64 KiB on their way in a block.
 // The order of depths inside a block of 32 is free as long as both factors agree, and so is the order of outputs: lane 4 g + c takes
 // the depths 8 c .. 8 c + 7, 16 bytes of a row of W at a time, and the outputs 4 g .. 4 g + 3, one float4 of a row of y.
 // Transposed, it takes four columns of eight rows of W and pairs two rows' halves of words, which is what W' as a factor means.
-// Panels go through shared memory in chunks of 32 KiB, two of them, the next copied while one is used.
+// Panels go through shared memory in chunks of 48 KiB at most, two of them, the next copied while one is used.
 // With several parts the sums go to partial // (parts, M, outputs), and linear_merge.cu adds them up. Parts and order depend on the
 // shape of W alone: a row's bits are the same whatever the other rows are and however many.
-// Bytes: 2 N K; panels 4 M K for each tile of outputs, from the second-level cache. FLOPs: 4 M N K.
+// Bytes: 2 N K; panels 6 M K (tangents 4) for each tile of outputs, from the second-level cache. FLOPs: 6 M N K (tangents 4).
 #include "memory.cuh"
 #include "numbers.cuh"
 
 struct TillerLinearRows
 {
-    const uint4* panels;   // (depth / 32, tiles, 2, 32)
+    const uint4* panels;   // (depth / 32, tiles, 2 or 3, 32)
     const void* w;         // (N, K)
     const float* bias;     // (outputs), or null; one part only, as residual
     const float* residual; // (rows, outputs), or null; may be y
     float* y;              // (rows, outputs), or partial // (parts, rows, outputs)
     int rows, depth, outputs;
     int tiles;             // of eight rows, an even number
+    int exact;             // of them, with three pieces, an even number
     int chunk;             // blocks of 32 depths staged at a time, a multiple of those in flight
-    int biasedRows;
+    int values;            // rows from 0 on that take the bias: tangents have none
 };
 
 // What a lane holds of W in a block of 32 depths: 16 words.
@@ -74,36 +75,45 @@ struct TillerTransposed
     }
 };
 
-// Pair: two mma tiles of rows, so that four sums are on their way at a time. panel: of the first, at this lane.
-template <class Weights> static __device__ __forceinline__ void tillerLinearPair(
-    const Weights& w, const uint4* panel, float (&s0)[4], float (&s1)[4], float (&t0)[4], float (&t1)[4])
+// One piece of two mma tiles of rows, so that four sums are on their way at a time.
+static __device__ __forceinline__ void tillerLinearPiece(const unsigned (&a)[2][4], const unsigned (&b)[2][4], const uint4& x, const uint4& z,
+                                                         float (&s0)[4], float (&s1)[4], float (&t0)[4], float (&t1)[4])
 {
-    const uint4 x[2] = {panel[0], panel[32]}, z[2] = {panel[64], panel[96]};
     TILLER_UNROLL
     for (int j = 0; j < 2; j++)
     {
-        unsigned a[4], b[4];
-        w.fragment(0, j, a);
-        w.fragment(1, j, b);
-        TILLER_UNROLL
-        for (int low = 0; low < 2; low++)
-        {
-            const unsigned x0 = j ? x[low].z : x[low].x, x1 = j ? x[low].w : x[low].y, z0 = j ? z[low].z : z[low].x, z1 = j ? z[low].w : z[low].y;
-            tillerMma(s0, a[0], a[1], a[2], a[3], x0, x1);
-            tillerMma(s1, b[0], b[1], b[2], b[3], x0, x1);
-            tillerMma(t0, a[0], a[1], a[2], a[3], z0, z1);
-            tillerMma(t1, b[0], b[1], b[2], b[3], z0, z1);
-        }
+        const unsigned x0 = j ? x.z : x.x, x1 = j ? x.w : x.y, z0 = j ? z.z : z.x, z1 = j ? z.w : z.y;
+        tillerMma(s0, a[j][0], a[j][1], a[j][2], a[j][3], x0, x1);
+        tillerMma(s1, b[j][0], b[j][1], b[j][2], b[j][3], x0, x1);
+        tillerMma(t0, a[j][0], a[j][1], a[j][2], a[j][3], z0, z1);
+        tillerMma(t1, b[j][0], b[j][1], b[j][2], b[j][3], z0, z1);
     }
+}
+
+// Two tiles of rows, both with a third piece or both without. panel: of the first, at this lane.
+template <class Weights> static __device__ __forceinline__ void tillerLinearPair(
+    const Weights& w, const uint4* panel, bool exact, float (&s0)[4], float (&s1)[4], float (&t0)[4], float (&t1)[4])
+{
+    const uint4* other = panel + (exact ? 96 : 64);
+    unsigned a[2][4], b[2][4];
+    TILLER_UNROLL
+    for (int j = 0; j < 2; j++)
+    {
+        w.fragment(0, j, a[j]);
+        w.fragment(1, j, b[j]);
+    }
+    tillerLinearPiece(a, b, panel[0], other[0], s0, s1, t0, t1);
+    tillerLinearPiece(a, b, panel[32], other[32], s0, s1, t0, t1);
+    if (exact) { tillerLinearPiece(a, b, panel[64], other[64], s0, s1, t0, t1); }
 }
 
 template <class Weights, int tiles, int ahead> static __device__ __forceinline__ void tillerLinearRows(const TillerLinearRows& p)
 {
-    TILLER_DYNAMIC_SHARED(uint4, staged); // (2, chunk, tiles, 64)
+    TILLER_DYNAMIC_SHARED(uint4, staged); // (2, chunk, tiles, 64 or 96)
     const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
     const int blocks = (p.depth + 31) / 32, parts = int(gridDim.y), part = int(blockIdx.y);
     const int begin = int((long long)blocks * part / parts), end = int((long long)blocks * (part + 1) / parts);
-    const int block = p.tiles * 64, chunk = p.chunk * block; // in units of 16 bytes
+    const int block = p.tiles * 64 + p.exact * 32, chunk = p.chunk * block; // in units of 16 bytes
     const int output = int(blockIdx.x) * 256 + warp * 32 + lane / 4 * 4;
     const bool live = int(blockIdx.x) * 256 + warp * 32 < p.outputs;
     const unsigned short* const w = static_cast<const unsigned short*>(p.w);
@@ -152,7 +162,11 @@ template <class Weights, int tiles, int ahead> static __device__ __forceinline__
                 TILLER_UNROLL
                 for (int t = 0; t < tiles; t += 2)
                 {
-                    if (t < p.tiles) { tillerLinearPair(now, panel + t * 64, sums[0][t], sums[1][t], sums[0][t + 1], sums[1][t + 1]); }
+                    if (t < p.tiles)
+                    {
+                        const int before = tillerMin(t, p.exact);
+                        tillerLinearPair(now, panel + t * 64 + before * 32, t < p.exact, sums[0][t], sums[1][t], sums[0][t + 1], sums[1][t + 1]);
+                    }
                 }
             }
         }
@@ -172,7 +186,7 @@ template <class Weights, int tiles, int ahead> static __device__ __forceinline__
             if (row >= p.rows || output >= p.outputs) { continue; }
             float v[4] = {sums[0][t][e], sums[0][t][2 + e], sums[1][t][e], sums[1][t][2 + e]};
             const long long at = ((long long)part * p.rows + row) * p.outputs + output;
-            const bool biased = direct && p.bias && row < p.biasedRows;
+            const bool biased = direct && p.bias && row < p.values;
             TILLER_UNROLL
             for (int i = 0; i < 4; i++)
             {

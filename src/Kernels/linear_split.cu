@@ -1,27 +1,35 @@
-// x = high + low, both bf16 (MATH.md §10), for the tensor cores: as panels in the order of mma.sync's fragments for linear_rows.cu,
-// or as two matrices for a library's product. x // (M, K) float32.
+// x as a sum of bf16 numbers (MATH.md §10), for the tensor cores: values in three pieces, high + middle + low, which are all 24 bits of a
+// float32; tangents in two, 16 bits. As panels in the order of mma.sync's fragments for linear_rows.cu, or as matrices for a library's
+// product. x // (M, K) float32, values first.
 //
-// Panels: for each block of 32 columns and each tile of eight rows 1 KiB: the high numbers, then the low ones, 16 bytes for each lane;
-// lane 4 g + c has the columns 8 c .. 8 c + 7 of row g. Zero past M and K. Grid: eight panels a block, one a warp; a warp reads
-// 128 bytes of each of eight rows and writes 512 twice.
-// Matrices: high // (M, K), then low; eight numbers a thread. Bytes, both: 8 for each number. No shared memory.
+// Panels: for each block of 32 columns and each tile of eight rows 512 bytes a piece, 16 bytes for each lane; lane 4 g + c has the
+// columns 8 c .. 8 c + 7 of row g. Zero past M and K. The first `exact` tiles, those that values lie in, have a third piece: zero for a
+// tangent among them, which gets the same sum as elsewhere. Grid: eight panels a block, one a warp; a warp reads 128 bytes of each of
+// eight rows and writes 512 twice or three times.
+// Matrices: high // (M, K), middle // (M, K), low // (values, K); eight numbers a thread.
+// Bytes, both: 4 for each number read, 6 written (4 of a tangent's). No shared memory.
 #include "numbers.cuh"
 
 struct TillerLinearSplit
 {
     const float* x;  // (rows, columns)
-    uint4* split;    // panels // (columns / 32, tiles, 2, 32), or matrices // (2, rows, columns / 8)
+    uint4* split;    // panels // (columns / 32, tiles, 2 or 3, 32), or matrices // (2 rows + values, columns / 8)
     int rows, columns;
+    int values;      // rows with three pieces
     int tiles;       // of eight rows; panels only
+    int exact;       // of them, with three pieces
 };
 
-static __device__ __forceinline__ void tillerSplitEight(const float (&x)[8], uint4& high, uint4& low)
+struct TillerPieces { uint4 high, middle, low; };
+
+static __device__ __forceinline__ TillerPieces tillerSplitEight(const float (&x)[8])
 {
-    unsigned h[8], l[8];
+    unsigned h[8], m[8], l[8];
     TILLER_UNROLL
-    for (int i = 0; i < 8; i++) { tillerSplitBf16(x[i], h[i], l[i]); }
-    high = {h[0] | h[1] << 16, h[2] | h[3] << 16, h[4] | h[5] << 16, h[6] | h[7] << 16};
-    low = {l[0] | l[1] << 16, l[2] | l[3] << 16, l[4] | l[5] << 16, l[6] | l[7] << 16};
+    for (int i = 0; i < 8; i++) { tillerSplitBf16(x[i], h[i], m[i], l[i]); }
+    return {{h[0] | h[1] << 16, h[2] | h[3] << 16, h[4] | h[5] << 16, h[6] | h[7] << 16},
+            {m[0] | m[1] << 16, m[2] | m[3] << 16, m[4] | m[5] << 16, m[6] | m[7] << 16},
+            {l[0] | l[1] << 16, l[2] | l[3] << 16, l[4] | l[5] << 16, l[6] | l[7] << 16}};
 }
 
 static __device__ __forceinline__ void tillerReadEight(const float* p, float (&x)[8])
@@ -40,7 +48,7 @@ static __device__ __forceinline__ void tillerReadEight(const float* p, float (&x
 extern "C" __global__ void __launch_bounds__(256) tillerLinearSplitPanels(const TillerLinearSplit p)
 {
     const int lane = int(threadIdx.x) % 32, panel = int(blockIdx.x) * 8 + int(threadIdx.x) / 32;
-    const int k = panel / p.tiles * 32 + lane % 4 * 8, row = panel % p.tiles * 8 + lane / 4;
+    const int block = panel / p.tiles, tile = panel % p.tiles, k = block * 32 + lane % 4 * 8, row = tile * 8 + lane / 4;
     tillerWaitForPredecessor();
     tillerReleaseSuccessor();
     if (panel >= (p.columns + 31) / 32 * p.tiles) { return; }
@@ -55,10 +63,11 @@ extern "C" __global__ void __launch_bounds__(256) tillerLinearSplitPanels(const 
             for (int i = 0; i < 8; i++) { x[i] = k + i < p.columns ? from[i] : 0.0f; }
         }
     }
-    uint4 high, low;
-    tillerSplitEight(x, high, low);
-    p.split[(long long)panel * 64 + lane] = high;
-    p.split[(long long)panel * 64 + 32 + lane] = low;
+    const TillerPieces pieces = tillerSplitEight(x);
+    uint4* to = p.split + ((long long)panel * 2 + block * p.exact + tillerMin(tile, p.exact)) * 32 + lane;
+    to[0] = pieces.high;
+    to[32] = pieces.middle;
+    if (tile < p.exact) { to[64] = row < p.values ? pieces.low : uint4{0, 0, 0, 0}; }
 }
 TILLER_KERNEL(tillerLinearSplitPanels)
 
@@ -71,9 +80,9 @@ extern "C" __global__ void __launch_bounds__(256) tillerLinearSplitMatrices(cons
     if (at >= all) { return; }
     float x[8];
     tillerReadEight(p.x + 8 * at, x);
-    uint4 high, low;
-    tillerSplitEight(x, high, low);
-    p.split[at] = high;
-    p.split[all + at] = low;
+    const TillerPieces pieces = tillerSplitEight(x);
+    p.split[at] = pieces.high;
+    p.split[all + at] = pieces.middle;
+    if (at < (long long)p.values * (p.columns / 8)) { p.split[2 * all + at] = pieces.low; }
 }
 TILLER_KERNEL(tillerLinearSplitMatrices)

@@ -1,4 +1,4 @@
-// Stored weights as floats, a float as the sum of two bf16 numbers, and the tensor cores' product of 16x16 by 16x8.
+// Stored weights as floats, a float as the sum of three bf16 numbers, and the tensor cores' product of 16x16 by 16x8.
 #pragma once
 #include "math.cuh"
 
@@ -36,14 +36,17 @@ static __device__ __forceinline__ unsigned tillerToBf16(float x)
     return x == x ? (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16 : bits >> 16 | 0x40u;
 }
 
-// x = high + low + rest, |rest| <= 2^-17 |x|. What has no finite rest (infinity, NaN) is high alone; what would round to infinity is cut.
-static __device__ __forceinline__ void tillerSplitBf16(float x, unsigned& high, unsigned& low)
+// x = high + middle + low, exactly from 2^-110 on: three times eight bits, and float32 has 24. |x - high - middle| <= 2^-17 |x|.
+// What has no finite rest (infinity, NaN) is high alone; what would round to infinity is cut.
+static __device__ __forceinline__ void tillerSplitBf16(float x, unsigned& high, unsigned& middle, unsigned& low)
 {
     const unsigned bits = tillerBits(x);
     const bool finite = (bits & 0x7f800000u) != 0x7f800000u;
     high = tillerToBf16(x);
     high = finite && (high & 0x7f80u) == 0x7f80u ? bits >> 16 : high;
-    low = finite ? tillerToBf16(x - tillerFromBits(high << 16)) : 0u;
+    const float rest = finite ? x - tillerFromBits(high << 16) : 0.0f; // exact, as the next difference
+    middle = tillerToBf16(rest);
+    low = tillerToBf16(rest - tillerFromBits(middle << 16));
 }
 
 // ---- stored types: a quad is four consecutive weights, eight are what a lane takes of a step of 256 ---------------------

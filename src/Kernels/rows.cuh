@@ -30,6 +30,7 @@ struct TillerSteering
     int layerCount;         // L
     float maxEffort;        // bound on |u_k|; infinity for none
     int reserved;
+    const TillerSteering* next; // where the step after this one is taken down, in its first line; null: here
 };
 
 // One value row: a token of some sequence.

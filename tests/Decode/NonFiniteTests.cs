@@ -167,7 +167,7 @@ public sealed class NonFiniteTests
         Assert.That(() => new SPid(feature, 3e38, 3e38, 0).Compile(1), Throws.TypeOf<SteeringOverflowException>());
     }
 
-    private static void SpoilEmbedding(EditableCheckpoint checkpoint, int id)
+    internal static void SpoilEmbedding(EditableCheckpoint checkpoint, int id)
     {
         var tensor = checkpoint.Tensors["model.embed_tokens.weight"];
         Spoil(checkpoint, tensor.Name, id * (int)tensor.Shape[1]);

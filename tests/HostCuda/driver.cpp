@@ -76,10 +76,11 @@ int raise(int code)
     return code;
 }
 
-Call::Call(Need need) : lock(state().lock), error(Success)
+Call::Call(Need need, const char* function) : lock(state().lock), error(Success)
 {
     State& s = state();
     s.calls++;
+    s.callsOf[function]++;
     if (s.failAt > 0 && --s.failAt == 0) { error = raise(s.failCode); }
     else if (s.sticky && need != Need::Nothing) { error = s.sticky; }
     else if (!s.initialized && need != Need::Nothing) { error = NotInitialized; }
@@ -209,6 +210,12 @@ HOST_CUDA std::int64_t tillerHostCudaCalls()
     const std::lock_guard lock(state().lock);
     return state().calls;
 }
+HOST_CUDA std::int64_t tillerHostCudaCallsOf(const char* function)
+{
+    const std::lock_guard lock(state().lock);
+    const auto at = state().callsOf.find(function);
+    return at == state().callsOf.end() ? 0 : at->second;
+}
 // The n-th call from now (1 is the next) fails with this CUresult; 0 takes it back.
 HOST_CUDA void tillerHostCudaFailAt(std::int64_t n, int code)
 {
@@ -238,6 +245,7 @@ HOST_CUDA void tillerHostCudaReset()
     State& s = state();
     s.sticky = s.failCode = 0;
     s.calls = s.failAt = 0;
+    s.callsOf.clear();
     s.initialized = false;
     s.driverVersion = 13000;
     s.devices = 1;

@@ -71,6 +71,7 @@ struct State
     int driverVersion = 13000, devices = 1;
     std::size_t deviceBytes = 0, deviceBytesAllowed = std::size_t(8) << 30;
     long long calls = 0, failAt = 0;
+    std::unordered_map<std::string, long long> callsOf; // by entry point
     int failCode = 0;
 };
 State& state();
@@ -83,7 +84,7 @@ struct Call
 {
     std::unique_lock<std::recursive_mutex> lock;
     int error;
-    explicit Call(Need need);
+    explicit Call(Need need, const char* function = __builtin_FUNCTION());
 };
 
 bool isSticky(int code);

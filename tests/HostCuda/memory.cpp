@@ -53,9 +53,10 @@ int copyNow(std::uint64_t to, bool toDevice, std::uint64_t from, bool fromDevice
     return copy(to, from, bytes);
 }
 
-int copyLater(std::uint64_t to, bool toDevice, std::uint64_t from, bool fromDevice, std::size_t bytes, void* stream)
+int copyLater(std::uint64_t to, bool toDevice, std::uint64_t from, bool fromDevice, std::size_t bytes, void* stream,
+              const char* function = __builtin_FUNCTION())
 {
-    Call call(Need::Context);
+    Call call(Need::Context, function);
     if (call.error) { return call.error; }
     Stream* on = findStream(stream);
     if (!on) { return InvalidHandle; }

@@ -26,6 +26,15 @@ internal static unsafe class HostCuda
 
     public static long Calls => ((delegate* unmanaged<long>)Export("tillerHostCudaCalls"))();
 
+    /// <summary>Calls of one entry point, by its name.</summary>
+    public static long CallsOf(string function)
+    {
+        nint name = Marshal.StringToCoTaskMemUTF8(function);
+        long calls = ((delegate* unmanaged<nint, long>)Export("tillerHostCudaCallsOf"))(name);
+        Marshal.FreeCoTaskMem(name);
+        return calls;
+    }
+
     /// <summary>Builds the library, or skips the test with the reason; points the resolver at it.</summary>
     public static void Require()
     {

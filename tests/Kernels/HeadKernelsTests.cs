@@ -68,15 +68,35 @@ public class HeadKernelsTests : ElementKernelTest
         head.MarkSeen(Stream, seen, Send(3, 0), 2);
         foreach (int[] ids in (int[][])[[5, 6], [7, ~2], [9, 1], [8, 0]])
         {
-            head.Advance(Stream, rows, 2, sampling, Send(ids), ring, Capacity, count);
+            head.Advance(Stream, rows, 2, sampling, Send(ids), ring, width: 1, Capacity, count);
         }
 
         DeviceRow[] after = Receive<DeviceRow>(rows, 2);
         Assert.That((after[0].Id, after[0].Position, after[0].Slot, after[0].Cache), Is.EqualTo((8, 8, 3, (nint)77)));
-        Assert.That((after[1].Id, after[1].Position), Is.EqualTo((0, 3)), "a failed step moves nothing");
+        Assert.That((after[1].Id, after[1].Position), Is.EqualTo((0, 4)));
         Assert.That(Receive<int>(ring, Capacity * 2), Is.EqualTo(new[] { 8, 0, 7, ~2, 9, 1 }));
         Assert.That(Receive<int>(count, 1)[0], Is.EqualTo(4));
         Assert.That(Receive<byte>(seen, V), Is.EqualTo(new byte[] { 1, 0, 0, 1, 0, 1, 0, 1, 1, 1 }));
+    }
+
+    [Test]
+    public void ALawsStateIsHandedOutAndTheNextStartsFromItsErrors()
+    {
+        // Two states that follow each other: a line of two, of which the second is the last step's, and one of a single line.
+        const int Sensors = 3, L = 2, Width = 1 + Sensors + (2 * L);
+        nint errors = Send(1f, 2, 3, 4, 5, 6), inputs = Send(0f, 0, 7, 8), states = Send(0f, 0, 9, 10), nextErrors = Poisoned<float>(Sensors);
+        nint next = Send(new DeviceSteering { Errors = nextErrors, Sensors = Sensors, LayerCount = L });
+        nint now = Send(new DeviceSteering { Errors = errors, InputNorms = inputs, StateNorms = states, Sensors = Sensors, LayerCount = L, Next = next });
+        nint rows = Send(new DeviceRow { Position = 4, Slot = 1, Steering = now }, new DeviceRow { Position = 8, Slot = 5 });
+        nint ring = Poisoned<int>(2 * Width);
+        NewHead().Advance(Stream, rows, 2, 0, Send(11, ~4), ring, Width, 1, Send(0));
+        DeviceRow[] after = Receive<DeviceRow>(rows, 2);
+        Assert.That((after[0].Id, after[0].Position, after[0].Slot, after[0].Steering), Is.EqualTo((11, 5, 0, next)));
+        Assert.That((after[1].Id, after[1].Position, after[1].Slot, after[1].Steering), Is.EqualTo((0, 9, 5, (nint)0)));
+        Assert.That(Receive<float>(nextErrors, Sensors), Is.EqualTo(new float[] { 4, 5, 6 }));
+        Assert.That(Receive<int>(ring, 1)[0], Is.EqualTo(11));
+        Assert.That(Receive<float>(ring, Width)[1..], Is.EqualTo(new float[] { 4, 5, 6, 7, 8, 9, 10 }));
+        Assert.That(Receive<int>(ring, Width + 1)[Width], Is.EqualTo(~4));
     }
 
     [Test]
@@ -94,7 +114,7 @@ public class HeadKernelsTests : ElementKernelTest
         {
             embed.Embed(Stream, rows, 2, new WeightMatrix(weights, WeightType.F32, V, V), 1, logits);
             head.ArgMax(Stream, logits, 2, V, ids, scratch);
-            head.Advance(Stream, rows, 2, 0, ids, ring, Steps, count);
+            head.Advance(Stream, rows, 2, 0, ids, ring, width: 1, Steps, count);
         });
         using var step = graph.Instantiate();
         for (int i = 0; i < Steps; i++)

@@ -96,7 +96,7 @@ public class SampleKernelsTests : ElementKernelTest
             float[][] logits = [.. Enumerable.Range(0, rows).Select(row => logitsOf(step, row))];
             nint memory = Send<float>([.. logits.SelectMany(l => l)]), ids = Poisoned<int>(rows);
             head.Sample(Stream, memory, rows, V, sampling, ids, Poisoned<byte>((int)HeadKernels.ScratchSizeInBytes(rows, V, draws: true)));
-            head.Advance(Stream, table, rows, sampling, ids, ring, steps, count);
+            head.Advance(Stream, table, rows, sampling, ids, ring, width: 1, steps, count);
             int[] expected = [.. cpu.Select((s, row) => s.Next(logits[row], history[row].ToArray()))];
             Assert.That(Receive<int>(ids, rows), Is.EqualTo(expected), $"step {step}");
             for (int row = 0; row < rows; row++)

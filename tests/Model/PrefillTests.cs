@@ -7,8 +7,8 @@ namespace Tiller.Tests.Model;
 /// <summary>The same numbers however a text is cut into passes: whole, token by token, in chunks, beside other texts.</summary>
 public sealed class PrefillTests(string device) : OnEveryDevice(device)
 {
-    // Many rows and one are different products on CUDA: the first split activations in two bf16 numbers.
-    private double Tolerance => IsCuda ? 4e-5 : 1e-5;
+    // Many rows and one are different products on CUDA: the first on tensor cores, whose rounding of sums is the hardware's own.
+    private double Tolerance => IsCuda ? 2e-5 : 1e-5;
 
     [TestCaseSource(typeof(TestModels), nameof(TestModels.Families))]
     public void Prefill_and_step_agree_far_beyond_the_window(string family)

@@ -27,11 +27,12 @@ public sealed class CudaEngineTests : CudaTest
         using var model = Open(family);
         var actual = Probe.Run(model, ids, CancellationToken.None);
 
-        // Activations split in two bf16 numbers are off by 2.6e-6 in the mean and 7.6e-6 at most in every product (MATH.md §10); a row may be unlucky.
+        // Value rows are split exactly: what is left is the order of float32 sums, which a row may be unlucky in.
         foreach (var (typical, worst) in new[] { Errors(actual.States, expected.States, model.Config.D), Errors(actual.Logits, expected.Logits, model.Config.V) })
         {
-            Assert.That(typical, Is.LessThan(2e-5));
-            Assert.That(worst, Is.LessThan(4e-5));
+            TestContext.Out.WriteLine($"typical {typical:E1}, worst {worst:E1}");
+            Assert.That(typical, Is.LessThan(3e-6));
+            Assert.That(worst, Is.LessThan(7e-6));
         }
     }
 

@@ -63,6 +63,50 @@ public sealed class CudaFaultTests : HostCudaTest
     }
 
     [Test]
+    public void A_token_whose_calls_fail_is_drawn_again_and_is_the_same()
+    {
+        using var model = LanguageModel.Load(TestModels.Folder("llama3-bf16"), OnCuda);
+        var options = new GenerationOptions
+        {
+            MaxNewTokens = 3,
+            StopIds = [],
+            Law = Laws.Random(model, 1),
+            Sampling = new SamplingOptions { Temperature = 1, Seed = 3 },
+        };
+        int failures = 0;
+        int[] expected = Ids(0, out long calls);
+        for (long n = 1; n <= calls; n += 5)
+        {
+            Assert.That(Ids(n, out _), Is.EqualTo(expected), $"call {n} of {calls}");
+        }
+
+        Assert.That(failures, Is.Positive);
+
+        int[] Ids(long failAt, out long calls)
+        {
+            using var generation = new Generation(model, [3, 4, 5], options);
+            generation.MoveNext();
+            long before = HostCuda.Calls;
+            HostCuda.FailAt(failAt, OutOfMemory);
+            while (generation.Current.StopReason is null)
+            {
+                try
+                {
+                    generation.MoveNext();
+                }
+                catch (CudaException)
+                {
+                    failures++;
+                }
+            }
+
+            HostCuda.FailAt(0, 0);
+            calls = HostCuda.Calls - before;
+            return generation.NewIds.ToArray();
+        }
+    }
+
+    [Test]
     public void A_sticky_error_ends_the_device_and_no_answer_follows_it()
     {
         using var model = LanguageModel.Load(TestModels.Folder("llama3-bf16"), OnCuda);
@@ -107,9 +151,11 @@ public sealed class CudaFaultTests : HostCudaTest
         using var model = LanguageModel.Load(TestModels.Folder("llama3-bf16"), OnCuda);
         var contrast = new ContrastSet([.. TestModels.Texts("llama3-bf16", "positive").Take(1)], [.. TestModels.Texts("llama3-bf16", "negative").Take(1)]);
         var fit = ControllerFit.Run(model, contrast, new FitOptions { Cost = FitCost.Feature });
-        using var session = new Session(model, fit.Controller.ToLaw(1));
-        session.Prefill([3, 4, 5]);
-        Decode(session, 3);
+        using var generation = new Generation(model, [3, 4, 5], new GenerationOptions { MaxNewTokens = 4, StopIds = [], Law = fit.Controller.ToLaw(1) });
+        while (generation.MoveNext())
+        {
+        }
+
         fit.Controller.Save(file);
     }
 

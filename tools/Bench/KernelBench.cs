@@ -86,7 +86,7 @@ internal sealed class LinearBench : IDisposable
         _pool = _device is null ? new WorkerPool(threads) : null;
         _x = ops.Allocate(4L * rows * w.Columns);
         _y = ops.Allocate(4L * rows * w.Rows);
-        _scratch = _device is null ? null : ops.Allocate(_device.Linears.ScratchInBytes(rows, CudaOps.Weights(w)));
+        _scratch = _device is null ? null : ops.Allocate(_device.Linears.ScratchInBytes(0, rows, CudaOps.Weights(w)));
         var random = new Random(14);
         for (int i = 0; i < rows; i++)
         {
@@ -95,12 +95,12 @@ internal sealed class LinearBench : IDisposable
         }
     }
 
-    /// <summary>y = x W'.</summary>
+    /// <summary>y = x W', the rows taken as tangents.</summary>
     public void Forward(int rows, Matrix w)
     {
         if (_device is not null)
         {
-            _device.Linears.Forward(_device.Stream, _x.Address, rows, CudaOps.Weights(w), _y.Address, _scratch!.Address);
+            _device.Linears.Forward(_device.Stream, _x.Address, 0, rows, CudaOps.Weights(w), _y.Address, _scratch!.Address);
         }
         else
         {

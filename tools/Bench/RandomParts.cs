@@ -89,6 +89,7 @@ internal sealed class DecodeLoop : IDisposable
     private readonly Sampler? _sampler;
     private readonly float[] _scores;
     private Session[] _sessions = [];
+    private int _drawn;
 
     /// <summary>Prepares one session for each of <paramref name="laws"/>; several are stepped as a batch.</summary>
     public DecodeLoop(LanguageModel model, int context, params IReadOnlyList<FeedbackLaw?> laws)
@@ -141,8 +142,8 @@ internal sealed class DecodeLoop : IDisposable
         }
         else
         {
-            _sessions[0].Append(_ids[0], CancellationToken.None);
-            _sessions[0].Draw(_sampler, _ids, _scores);
+            _sessions[0].Append(_drawn, CancellationToken.None);
+            _drawn = _sessions[0].Draw(_sampler, _ids, _scores, goesOn: true);
         }
     }
 

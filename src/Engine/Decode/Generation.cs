@@ -91,7 +91,6 @@ public sealed class Generation : IDisposable
         else
         {
             _session.Append(_history[_length - 1], cancellationToken);
-            Observe(_session.Length);
         }
 
         int id = Draw(cancellationToken);
@@ -110,12 +109,16 @@ public sealed class Generation : IDisposable
 
     private int Draw(CancellationToken cancellationToken)
     {
+        bool goesOn = _length + 1 - PromptLength < _options.MaxNewTokens;
         try
         {
-            return _session.Draw(_sampler, _history.AsSpan(0, _length), _scores);
+            int id = _session.Draw(_sampler, _history.AsSpan(0, _length), _scores, goesOn);
+            ObserveStep();
+            return id;
         }
         catch (NonFiniteLogitsException e)
         {
+            ObserveStep();
             int last = _length == PromptLength ? PromptLength : 1;
             if (_session.FindNonFinite(_history.AsSpan(_length - last, last), e, cancellationToken) is { } found)
             {
@@ -158,6 +161,15 @@ public sealed class Generation : IDisposable
             _options.Trace?.Truncate(traced);
             Steering?.Clear();
             throw;
+        }
+    }
+
+    // After the draw, with which a device hands out the step's numbers: nobody waits for them.
+    private void ObserveStep()
+    {
+        if (_length > PromptLength)
+        {
+            Observe(_session.Length);
         }
     }
 

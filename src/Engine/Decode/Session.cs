@@ -27,12 +27,17 @@ public sealed class Session : IDisposable
     private readonly KvCache _cache;
     private readonly Activations _activations;
     private readonly RowBatch _rows = new();
-    private readonly DeviceBuffer _logitsOnDevice;
     private readonly float[] _logits;
     private readonly SteeredTokens _steered;
     private SteeringState? _steering;
     private float[] _errorsBefore = [];
+    private DeviceBuffer _logitsOnDevice;
     private bool _logitsAreHere = true;
+
+    // The token of a step that the device has begun by itself (Ops.Ahead.cs), and where that step's logits go. Every call but Append of
+    // this token forgets it.
+    private int? _begun;
+    private DeviceBuffer? _nextLogits;
 
     /// <summary>Starts an empty sequence.</summary>
     /// <param name="model">Stays alive longer than the session.</param>
@@ -74,7 +79,7 @@ public sealed class Session : IDisposable
         }
     }
 
-    private Floats LogitsOnDevice => new(_logitsOnDevice.Address, 1, _logits.Length);
+    private Floats LogitsOnDevice => new(_logitsOnDevice.Address, 1, _model.Config.V);
 
     internal KvCache Cache => _cache;
 
@@ -82,6 +87,7 @@ public sealed class Session : IDisposable
     /// <exception cref="ModelMismatchException">The law is for another shape of model.</exception>
     public void Use(FeedbackLaw? law)
     {
+        _begun = null;
         if (law is null)
         {
             _steering?.Dispose();
@@ -149,6 +155,7 @@ public sealed class Session : IDisposable
     public NonFiniteStateException? FindNonFinite(ReadOnlySpan<int> ids, Exception? cause = null, CancellationToken cancellationToken = default)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThan(ids.Length, Length);
+        _begun = null;
         GiveUp();
         for (int begin = 0; begin < ids.Length; begin += _rows.Values)
         {
@@ -175,6 +182,18 @@ public sealed class Session : IDisposable
     /// <exception cref="ContextLengthException">The context is full.</exception>
     internal void Append(int id, CancellationToken cancellationToken)
     {
+        if (_begun == id)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            RememberErrors();
+            _begun = null;
+            _model.Ops.KeepNext(_activations);
+            (_logitsOnDevice, _nextLogits) = (_nextLogits!, _logitsOnDevice);
+            _logitsAreHere = false;
+            Length++;
+            return;
+        }
+
         Prepare([id]);
         _rows.Clear();
         _rows.Add(id, Length, _cache, _steering);
@@ -196,15 +215,17 @@ public sealed class Session : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
+        _activations.Dispose(); // first: it waits for a step that may be running
         _steering?.Dispose();
         _cache.Dispose();
-        _activations.Dispose();
         _logitsOnDevice.Dispose();
+        _nextLogits?.Dispose();
     }
 
     /// <summary>Checks the next tokens and makes room for them.</summary>
     internal void Prepare(ReadOnlySpan<int> ids)
     {
+        _begun = null;
         int bad = ids.IndexOfAnyExceptInRange(0, _model.Config.V - 1);
         if (bad >= 0)
         {
@@ -218,15 +239,7 @@ public sealed class Session : IDisposable
         }
 
         _cache.Reserve((int)needed, Length);
-        if (_steering is { Law.LooksBack: true } steering)
-        {
-            if (_errorsBefore.Length != steering.Law.Sensors.Count)
-            {
-                _errorsBefore = new float[steering.Law.Sensors.Count];
-            }
-
-            steering.ReadErrors(steering.Slots - 1, _errorsBefore);
-        }
+        RememberErrors();
     }
 
     /// <summary>Takes back what a step that was given up after <see cref="Prepare"/> has changed.</summary>
@@ -246,20 +259,72 @@ public sealed class Session : IDisposable
         Length += tokens;
     }
 
-    /// <summary>Draws the next token where the logits are; takes them from the device only if it cannot.</summary>
+    /// <summary>
+    /// Draws the next token where the logits are; takes them from the device only if it cannot. A device that can begins the step that takes the
+    /// token before the host knows it.
+    /// </summary>
     /// <param name="sampler">Draws.</param>
     /// <param name="history">Ids of the prompt and of the tokens so far.</param>
     /// <param name="scores">Scratch // (V).</param>
+    /// <param name="goesOn">Whether the token is likely to be appended.</param>
     /// <exception cref="NonFiniteLogitsException">A logit is NaN or +∞, or all are -∞.</exception>
-    internal int Draw(Sampler sampler, ReadOnlySpan<int> history, Span<float> scores)
+    internal int Draw(Sampler sampler, ReadOnlySpan<int> history, Span<float> scores, bool goesOn)
     {
-        if (!_logitsAreHere && sampler.NextOn(_model.Ops, LogitsOnDevice) is { } id)
+        if (!_logitsAreHere && sampler.OnDevice is { } settings
+            && (goesOn && PlaceNext() ? DrawAndStep(settings) : _model.Ops.Draw(LogitsOnDevice, settings)) is { } id)
         {
+            sampler.HasDrawn();
             return id;
         }
 
         Logits.CopyTo(scores);
         return sampler.Next(scores, history);
+    }
+
+    // Makes room for a step ahead, if it can be.
+    private bool PlaceNext()
+    {
+        _begun = null;
+        if (!_model.Ops.RunsAhead || Length == _model.Config.MaxPositions)
+        {
+            return false;
+        }
+
+        try
+        {
+            _cache.Reserve(Length + 1, Length);
+            _nextLogits ??= _model.Ops.Allocate(_logitsOnDevice.SizeInBytes);
+            _rows.Clear();
+            _rows.Add(id: 0, Length, _cache, _steering);
+            _activations.Reserve(1);
+            return _model.Ops.PlaceNext(_rows, _activations);
+        }
+        catch (DeviceMemoryException)
+        {
+            // The token can be drawn all the same; appending it says what there is no room for.
+            return false;
+        }
+    }
+
+    private int? DrawAndStep(in DrawSettings settings)
+    {
+        _model.Ops.DrawNext(LogitsOnDevice, settings, _activations);
+        _model.StepPlaced(_rows, _activations, new Floats(_nextLogits!.Address, 1, _model.Config.V), CancellationToken.None);
+        _begun = _model.Ops.TakeNext(_activations);
+        return _begun;
+    }
+
+    private void RememberErrors()
+    {
+        if (_steering is { Law.LooksBack: true } steering)
+        {
+            if (_errorsBefore.Length != steering.Law.Sensors.Count)
+            {
+                _errorsBefore = new float[steering.Law.Sensors.Count];
+            }
+
+            steering.ReadErrors(steering.Slots - 1, _errorsBefore);
+        }
     }
 
     /// <summary>Rows of one pass: <paramref name="ids"/> from <paramref name="begin"/> on, the first of them all standing at <paramref name="position"/>.</summary>

@@ -1,3 +1,5 @@
+using Tiller.Tensors;
+
 namespace Tiller.Model;
 
 /// <summary>
@@ -6,7 +8,6 @@ namespace Tiller.Model;
 /// </summary>
 internal struct CounterRandom(ulong seed)
 {
-    private const ulong Gamma = 0x9E3779B97F4A7C15;
     private ulong _state = seed;
 
     /// <summary>Where the sequence is; a new one with this seed goes on from here.</summary>
@@ -16,7 +17,7 @@ internal struct CounterRandom(ulong seed)
     {
         unchecked
         {
-            ulong z = _state += Gamma;
+            ulong z = _state += DrawSettings.Gamma;
             z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
             z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
             return z ^ (z >> 31);

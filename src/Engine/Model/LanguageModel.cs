@@ -184,6 +184,12 @@ public sealed class LanguageModel : IDisposable
     {
         cancellationToken.ThrowIfCancellationRequested();
         Ops.Place(rows, a);
+        StepPlaced(rows, a, logits, cancellationToken);
+    }
+
+    /// <summary><see cref="Step"/> of rows that the device has been told of.</summary>
+    internal void StepPlaced(RowBatch rows, Activations a, Floats logits, CancellationToken cancellationToken)
+    {
         if (!Ops.BeginStep(rows, a, logits))
         {
             if (Config.L % 2 == 1)

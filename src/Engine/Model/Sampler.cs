@@ -105,23 +105,21 @@ public sealed class Sampler
         return Draw(logits, _options.MinP, top);
     }
 
-    /// <summary>Draws one token on the device that holds the logits. The same as <see cref="Next"/> up to rounding.</summary>
-    /// <returns>Null if the host has to do it: the device cannot, a penalty needs the history, or a logit is not finite.</returns>
-    internal int? NextOn(Ops ops, Floats logits)
-    {
-        if (_options.RepetitionPenalty != 1)
-        {
-            return null;
-        }
+    /// <summary>
+    /// How a device that holds the logits draws the next token, the same as <see cref="Next"/> up to rounding; <see cref="HasDrawn"/> must
+    /// follow. Null if the host has to do it, because a penalty needs the history.
+    /// </summary>
+    internal DrawSettings? OnDevice => _options.RepetitionPenalty != 1
+        ? null
+        : new DrawSettings(_options.Temperature, _options.TopK, _options.TopP, _options.MinP, _random.State);
 
-        var settings = new DrawSettings(_options.Temperature, _options.TopK, _options.TopP, _options.MinP, _random.State);
-        int? id = ops.Draw(logits, settings);
-        if (id is not null && _options.Temperature > 0)
+    /// <summary>Moves the random sequence on, past a token that a device has drawn.</summary>
+    internal void HasDrawn()
+    {
+        if (_options.Temperature > 0)
         {
             _random.NextBits();
         }
-
-        return id;
     }
 
     // logit of every seen id, once: l < 0 ? l * penalty : l / penalty

@@ -12,7 +12,7 @@ internal sealed partial class CudaOps
         // The first stage of a pullback: the groups are the same in those that follow.
         var placed = (CudaGroups)(y.OnDevice ??= new CudaGroups(this));
         placed.Place(groups);
-        Table(a).ReserveScratch(Math.Max(LinearScratchInBytes(c, groups.Total), AttentionKernels.ScratchInBytes(Shape(c, 0), rows.Values, groups.Total, Most(groups), Table(a).Longest)));
+        Table(a).ReserveScratch(Math.Max(LinearScratchInBytes(c, values: 0, groups.Total), AttentionKernels.ScratchInBytes(Shape(c, 0), rows.Values, groups.Total, Most(groups), Table(a).Longest)));
         PullProject(c, w.Down, w.PostFeedForwardNorm, a.RawFeedForward, a, groups, y, y.Gated);
     }
 

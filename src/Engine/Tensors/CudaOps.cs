@@ -56,6 +56,7 @@ internal sealed partial class CudaOps : Ops
             _attention = new AttentionKernels(_library.Get);
             _algebraKernels = new AlgebraKernels(_library.Get);
             _cholesky = new CholeskyKernels(_library.Get);
+            RunsAhead = true;
         }
         catch
         {
@@ -166,6 +167,22 @@ internal sealed partial class CudaOps : Ops
         }
     }
 
+    /// <summary>Waits for all work, so that what it uses may go. An error of that work is left to the next call, which meets it again.</summary>
+    public void Settle()
+    {
+        lock (_launching)
+        {
+            try
+            {
+                _stream.Synchronize();
+            }
+            catch (CudaException)
+            {
+                // A device that is lost runs nothing.
+            }
+        }
+    }
+
     /// <inheritdoc/>
     public override SteeringState NewSteering(FeedbackLaw law) => new CudaSteering(this, law);
 
@@ -174,6 +191,11 @@ internal sealed partial class CudaOps : Ops
     {
         var table = (CudaRows)(a.OnDevice ??= new CudaRows(this));
         table.Place(rows);
+        Reserve(rows, a, table);
+    }
+
+    private void Reserve(RowBatch rows, Activations a, CudaRows table)
+    {
         table.ReserveScratch(ScratchInBytes(a.Config, table));
         if (rows.AnySteered && table.IsFew && !a.Config.PostNorms)
         {
@@ -300,7 +322,7 @@ internal sealed partial class CudaOps : Ops
         lock (_launching)
         {
             _norm.Forward(_stream, a.X.Slice(row, count).Address, count, 0, 0, norm.Address, normed, c.D, c.NormEpsilon);
-            _linear.Forward(_stream, normed, count, Weights(head), logits.Address, table.Scratch);
+            _linear.Forward(_stream, normed, count, tangents: 0, Weights(head), logits.Address, table.Scratch);
             if (c.LogitSoftCap > 0)
             {
                 _head.SoftCap(_stream, logits.Address, (long)count * c.V, c.LogitSoftCap);
@@ -363,14 +385,14 @@ internal sealed partial class CudaOps : Ops
     private static AttentionShape Shape(ModelConfig c, int k) => new(k, c.H, c.G, c.E, c.AttentionScale, c.AttentionSoftCap, c.Windows[k]);
 
     private long ScratchInBytes(ModelConfig c, CudaRows rows) =>
-        Math.Max(LinearScratchInBytes(c, rows.Values + rows.Tangents), AttentionKernels.ScratchInBytes(Shape(c, 0), rows.Values, rows.Tangents, rows.MostTangents, rows.Longest));
+        Math.Max(LinearScratchInBytes(c, rows.Values, rows.Tangents), AttentionKernels.ScratchInBytes(Shape(c, 0), rows.Values, rows.Tangents, rows.MostTangents, rows.Longest));
 
-    private long LinearScratchInBytes(ModelConfig c, int rows)
+    private long LinearScratchInBytes(ModelConfig c, int values, int tangents)
     {
         long most = 0;
         foreach (var (outputs, inputs) in (ReadOnlySpan<(int, int)>)[((c.H + (2 * c.G)) * c.E, c.D), (c.D, c.H * c.E), (2 * c.F, c.D), (c.D, c.F), (c.V, c.D)])
         {
-            most = Math.Max(most, _linear.ScratchInBytes(rows, new WeightMatrix(0, WeightType.BF16, outputs, inputs)));
+            most = Math.Max(most, _linear.ScratchInBytes(values, tangents, new WeightMatrix(0, WeightType.BF16, outputs, inputs)));
         }
 
         return most;
@@ -380,8 +402,7 @@ internal sealed partial class CudaOps : Ops
         _norm.Forward(_stream, x.Address, table.Values, table.Owners, table.Tangents, weight.Address, y.Address, c.D, c.NormEpsilon);
 
     private void Linear(CudaRows table, Floats x, Matrix w, Floats y, Floats bias = default, Floats residual = default) =>
-        _linear.Forward(_stream, x.Address, table.Values + table.Tangents, Weights(w), y.Address, table.Scratch,
-            bias.Address, bias.IsAbsent ? 0 : table.Values, residual.Address);
+        _linear.Forward(_stream, x.Address, table.Values, table.Tangents, Weights(w), y.Address, table.Scratch, bias.Address, residual.Address);
 
     // out = residual + [norm] (W x)
     private void Project(ModelConfig c, Activations a, Floats x, Matrix w, Floats postNorm, Floats raw, Floats residual, Floats output)

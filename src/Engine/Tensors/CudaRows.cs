@@ -13,7 +13,9 @@ internal sealed class CudaRows : IDisposable
 {
     private readonly CudaOps _ops;
     private readonly List<CudaRecording> _recordings = [];
-    private byte[] _table = [];
+    private byte[] _table = []; // as on the device, but for ids that the device has drawn
+    private bool _isThere;
+    private nint _nextSteering;
     private DeviceBuffer? _onDevice;
     private DeviceBuffer? _scratch;
     private DeviceBuffer? _inputs;
@@ -50,10 +52,13 @@ internal sealed class CudaRows : IDisposable
     /// <summary>Scratch of a stage.</summary>
     public nint Scratch => _scratch!.Address;
 
+    /// <summary>For steps that the device begins by itself; null before the first.</summary>
+    public CudaAhead? Ahead { get; set; }
+
     /// <summary>Puts a batch on the device.</summary>
     public void Place(RowBatch rows)
     {
-        const int Shortest = 32;
+        _isThere = false;
         (Values, Tangents, MostTangents) = (rows.Values, rows.Tangents, 0);
         int rowsInBytes = Values * Unsafe.SizeOf<DeviceRow>();
         int sizeInBytes = rowsInBytes + (Tangents * sizeof(int));
@@ -64,7 +69,7 @@ internal sealed class CudaRows : IDisposable
 
         var table = MemoryMarshal.Cast<byte, DeviceRow>(_table.AsSpan(0, rowsInBytes));
         var owners = MemoryMarshal.Cast<byte, int>(_table.AsSpan(rowsInBytes, Tangents * sizeof(int)));
-        int longest = Shortest;
+        int longest = 0;
         OneSequence = true;
         for (int i = 0; i < Values; i++)
         {
@@ -87,16 +92,54 @@ internal sealed class CudaRows : IDisposable
             OneSequence &= i == 0 || (ReferenceEquals(rows[i - 1].Cache, row.Cache) && rows[i - 1].Position + 1 == row.Position);
         }
 
-        Longest = (int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)longest);
-        if (_onDevice is null || _onDevice.SizeInBytes < sizeInBytes)
+        Bound(longest);
+        Send(sizeInBytes);
+    }
+
+    /// <summary>
+    /// Readies the row that <see cref="HeadKernels.Advance"/> makes of the one before it: puts that one on the device, unless it is there
+    /// because a step has taken it or the device has made it. The batch is then the new row.
+    /// </summary>
+    /// <param name="rows">The new row; its id is not known.</param>
+    public void PlaceNext(RowBatch rows)
+    {
+        ref readonly var row = ref rows[0];
+        var steering = ((CudaSteering?)row.Steering)?.Precede() ?? default;
+        _nextSteering = steering.Next;
+        (Values, Tangents, MostTangents, OneSequence) = (1, 0, 0, true);
+        Bound(row.Position + 1);
+        int rowInBytes = Unsafe.SizeOf<DeviceRow>();
+        if (_table.Length < rowInBytes)
         {
-            Forget();
-            _onDevice?.Dispose();
-            _onDevice = null;
-            _onDevice = _ops.Allocate(_table.Length);
+            _table = new byte[rowInBytes];
         }
 
-        _ops.Upload(_table.AsSpan(0, sizeInBytes), _onDevice.Address);
+        ref var there = ref MemoryMarshal.AsRef<DeviceRow>(_table.AsSpan());
+        var before = new DeviceRow
+        {
+            Id = there.Id,
+            Position = row.Position - 1,
+            Capacity = row.Cache.Capacity,
+            Slot = steering.Slot,
+            Cache = row.Cache.Keys(0, 0).Address,
+            Steering = steering.Last,
+        };
+        if (!_isThere || !MemoryMarshal.AsBytes(new ReadOnlySpan<DeviceRow>(in before)).SequenceEqual(_table.AsSpan(0, rowInBytes)))
+        {
+            (there, _isThere) = (before, false);
+            Send(rowInBytes);
+        }
+    }
+
+    /// <summary>Takes down that the device makes the new row of <see cref="PlaceNext"/>.</summary>
+    public void Advance()
+    {
+        ref var row = ref MemoryMarshal.AsRef<DeviceRow>(_table.AsSpan());
+        row.Position++;
+        if (row.Steering != 0)
+        {
+            (row.Slot, row.Steering) = (0, _nextSteering);
+        }
     }
 
     /// <summary>The rows as the fused kernels take them.</summary>
@@ -137,6 +180,7 @@ internal sealed class CudaRows : IDisposable
         const int Most = 16;
         if (_recordings.Count == Most)
         {
+            _ops.Settle();
             _recordings[0].Graph.Dispose();
             _recordings.RemoveAt(0);
         }
@@ -147,13 +191,39 @@ internal sealed class CudaRows : IDisposable
     public void Dispose()
     {
         Forget();
+        Ahead?.Dispose();
         _onDevice?.Dispose();
         _scratch?.Dispose();
         _inputs?.Dispose();
     }
 
+    private void Bound(int longest)
+    {
+        const int Shortest = 32;
+        Longest = (int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)Math.Max(Shortest, longest));
+    }
+
+    private void Send(int sizeInBytes)
+    {
+        if (_onDevice is null || _onDevice.SizeInBytes < sizeInBytes)
+        {
+            Forget();
+            _onDevice?.Dispose();
+            _onDevice = null;
+            _onDevice = _ops.Allocate(_table.Length);
+        }
+
+        _ops.Upload(_table.AsSpan(0, sizeInBytes), _onDevice.Address);
+        _isThere = true;
+    }
+
     private void Forget()
     {
+        if (_recordings.Count > 0)
+        {
+            _ops.Settle(); // one of them may be running
+        }
+
         foreach (var recording in _recordings)
         {
             recording.Graph.Dispose();
