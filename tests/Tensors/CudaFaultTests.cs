@@ -75,7 +75,7 @@ public sealed class CudaFaultTests : HostCudaTest
         };
         int failures = 0;
         int[] expected = Ids(0, out long calls);
-        for (long n = 1; n <= calls; n += 5)
+        for (long n = 1; n <= calls; n += 11)
         {
             Assert.That(Ids(n, out _), Is.EqualTo(expected), $"call {n} of {calls}");
         }
