@@ -39,6 +39,25 @@ public sealed class RiccatiRandomTests
         TestContext.Out.WriteLine($"worst residual {worst:E1}");
     }
 
+    // The far corner of the same: S + rI is singular in float64.
+    [Test]
+    public void Costs_of_low_rank_with_vanishing_prices_satisfy_theirs()
+    {
+        for (int trial = 0; trial < 300; trial++)
+        {
+            var random = new Random(trial);
+            int n = random.Next(1, 12), layers = random.Next(1, 41);
+            double q = Math.Pow(10, 5 + (3 * random.NextDouble())), r = Math.Pow(10, -8 + (3 * random.NextDouble()));
+            var problem = new Problem
+            {
+                A = Problem.Plant(random, layers, n, 2 * random.NextDouble()),
+                Cost = new FactoredCost([.. Enumerable.Range(0, layers + 1).Select(_ => Problem.Gaussian(random, n, random.Next(1, 3), Math.Sqrt(q / n)))], r),
+            };
+            var x0 = Problem.Gaussian(random, n, 1).Column(0);
+            Assert.That(KktResidual(problem, problem.Rollout(Factored(problem), x0), x0), Is.LessThanOrEqualTo(1e-9), $"trial {trial}: n {n}, T {layers}, q {q:G3}, r {r:G3}");
+        }
+    }
+
     [Test]
     public void An_input_that_is_a_little_off_is_seen()
     {

@@ -26,7 +26,7 @@ public static class FactoredRiccati
     /// <param name="tolerance">Compression drops singular values of Z below this times the largest; between 0 and 1.</param>
     /// <param name="cancellationToken">Checked at every layer.</param>
     /// <returns>Gains of <see cref="FactoredGain"/>, and the report.</returns>
-    /// <exception cref="RiccatiException">Shapes disagree, a number is not finite, or rI + Z'Z has no Cholesky factor.</exception>
+    /// <exception cref="RiccatiException">Shapes disagree, or a number is not finite, be it only when squared.</exception>
     public static RiccatiSolution Solve(
         int layers,
         Func<int, Matrix<double>, Matrix<double>> pullback,
@@ -65,7 +65,7 @@ public static class FactoredRiccati
             Finite.Check(w, "The pullback A'Z", k);
 
             // K_k = Z (r I + Z'Z)^{-1} W'
-            var inner = SpdFactor.OfShifted(DenseAlgebra.TransposeMultiply(z, z, cancellationToken), cost.R, k, cancellationToken);
+            var inner = SpdFactor.OfGram(z, cost.R, k, cancellationToken);
             gains[k] = new FactoredGain(z, inner, w);
 
             // Z_k = [ W L^{-T} , C_k ] with L L' = I + Z'Z/r, that is sqrt(r) times the factor of rI + Z'Z

@@ -19,15 +19,32 @@ internal sealed class SpdFactor
     /// <summary>L with a clean upper triangle // (n, n).</summary>
     public Matrix<double> Lower => _l.LowerTriangle();
 
-    /// <summary>Factors S + rI; S is left as it is.</summary>
-    /// <exception cref="RiccatiException">A pivot is not positive.</exception>
-    public static SpdFactor OfShifted(Matrix<double> s, double r, int layer, CancellationToken cancellationToken = default)
+    /// <summary>Factors rI + Z'Z for Z // (D, n).</summary>
+    /// <remarks>
+    /// Where Z'Z is so much larger than r that its rounding errors reach the smallest pivots, L comes from [Z; √r I] = O L' instead (Householder QR),
+    /// which never squares Z and so keeps twice as many digits of them.
+    /// </remarks>
+    /// <exception cref="RiccatiException">A pivot is not positive either way: numbers that overflow when squared.</exception>
+    public static SpdFactor OfGram(Matrix<double> z, double r, int layer, CancellationToken cancellationToken = default)
     {
-        var l = Shift(s, r);
+        const double MostCondition = 1e12;
+        var l = Shift(DenseAlgebra.TransposeMultiply(z, z, cancellationToken), r);
         double largest = l.RowCount == 0 ? 0 : l.Diagonal().Maximum();
         var pivots = DenseAlgebra.Cholesky(l, cancellationToken);
-        return pivots.Failed < 0
-            ? new SpdFactor(l, pivots.Condition)
+        if (pivots.Failed < 0 && pivots.Condition <= MostCondition)
+        {
+            return new SpdFactor(l, pivots.Condition);
+        }
+
+        int n = z.ColumnCount;
+        cancellationToken.ThrowIfCancellationRequested();
+        var stacked = z.Stack(Matrix<double>.Build.DenseDiagonal(n, Math.Sqrt(r)));
+        var upper = stacked.QR(MathNet.Numerics.LinearAlgebra.Factorization.QRMethod.Thin).R;
+        var lower = Matrix<double>.Build.Dense(n, n, (i, j) => i < j ? 0 : Math.CopySign(1, upper[j, j]) * upper[j, i]);
+        var diagonal = lower.Diagonal();
+        double smallest = diagonal.Minimum(), condition = Math.Pow(diagonal.Maximum() / smallest, 2);
+        return smallest > 0 && double.IsFinite(condition)
+            ? new SpdFactor(lower, condition)
             : throw RiccatiException.FailedPivot(layer, pivots.Failed, pivots.Value, r, largest);
     }
 
