@@ -73,9 +73,11 @@ internal sealed unsafe class CpuSteering : SteeringState
             }
 
             var projections = Project(law, x);
-            for (int i = 0; i < law.SensorCount; i++)
+            var sensors = law.Sensors;
+            var beta = law.Beta;
+            for (int i = 0; i < projections.Length; i++)
             {
-                errors[law.Sensors[i]] = law.Beta[i] - projections[i];
+                errors[sensors[i]] = beta[i] - projections[i];
             }
 
             _stateNorms[state] = law.TermCount > 0 ? MathF.Sqrt(VectorMath.Dot(at, at, x.Length)) : 0;
@@ -94,7 +96,8 @@ internal sealed unsafe class CpuSteering : SteeringState
         if (law.TermCount == 1 && float.IsPositiveInfinity(Law.MaxEffort))
         {
             // u = (c + s α) w, |u| = |c + s α| |w|
-            float strength = Strength(law, 0, Errors(slot));
+            float strength = 0;
+            Weigh(law, Errors(slot), new Span<float>(ref strength));
             float length = MathF.Abs(strength) * law.Lengths[0];
             _freeNorms[(slot * Law.Layers) + k] = length;
             _inputNorms[(slot * Law.Layers) + k] = length;
@@ -144,9 +147,10 @@ internal sealed unsafe class CpuSteering : SteeringState
 
         var law = Law.Packed(k);
         var projections = Project(law, dx);
-        for (int i = 0; i < law.SensorCount; i++)
+        var sensors = law.Sensors;
+        for (int i = 0; i < projections.Length; i++)
         {
-            errors[law.Sensors[i]] = -projections[i];
+            errors[sensors[i]] = -projections[i];
         }
     }
 
@@ -239,28 +243,32 @@ internal sealed unsafe class CpuSteering : SteeringState
     /// <summary>u = Σ (c + s α) w, before the bound.</summary>
     private void Input(PackedLaw law, int slot, Span<float> u)
     {
-        var errors = Errors(slot);
         var strengths = Strengths(law.TermCount);
-        for (int i = 0; i < strengths.Length; i++)
-        {
-            strengths[i] = Strength(law, i, errors);
-        }
-
+        Weigh(law, Errors(slot), strengths);
         Combine(law, strengths, u);
     }
 
-    /// <summary>c + s α of term i.</summary>
-    private static float Strength(PackedLaw law, int i, ReadOnlySpan<float> errors) =>
-        law.TermSensor[i] < 0 ? law.C[i] : law.C[i] + (law.S[i] * errors[law.TermSensor[i]]);
+    /// <summary>c + s α of every term.</summary>
+    private static void Weigh(PackedLaw law, ReadOnlySpan<float> errors, Span<float> strengths)
+    {
+        var sensor = law.TermSensor;
+        var c = law.C;
+        var s = law.S;
+        for (int i = 0; i < strengths.Length; i++)
+        {
+            strengths[i] = sensor[i] < 0 ? c[i] : c[i] + (s[i] * errors[sensor[i]]);
+        }
+    }
 
     /// <summary>du = Σ s dα w, before the bound.</summary>
     private void InputTangent(PackedLaw law, ReadOnlySpan<float> errors, Span<float> du)
     {
         var strengths = Strengths(law.TermCount);
+        var sensor = law.TermSensor;
+        var s = law.S;
         for (int i = 0; i < strengths.Length; i++)
         {
-            int sensor = law.TermSensor[i];
-            strengths[i] = sensor < 0 ? 0 : law.S[i] * errors[sensor];
+            strengths[i] = sensor[i] < 0 ? 0 : s[i] * errors[sensor[i]];
         }
 
         Combine(law, strengths, du);

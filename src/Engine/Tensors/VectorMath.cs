@@ -227,6 +227,33 @@ internal static unsafe class VectorMath
     public static void WeightedSum(float* p, float* values, int n, int size, float* y)
     {
         int e = 0;
+        for (; e <= size - 64; e += 64)
+        {
+            float* v = values + e;
+            Vector256<float> s0 = default, s1 = default, s2 = default, s3 = default, s4 = default, s5 = default, s6 = default, s7 = default;
+            for (int j = 0; j < n; j++, v += size)
+            {
+                var weight = Vector256.Create(p[j]);
+                s0 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(v), s0);
+                s1 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(v + 8), s1);
+                s2 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(v + 16), s2);
+                s3 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(v + 24), s3);
+                s4 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(v + 32), s4);
+                s5 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(v + 40), s5);
+                s6 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(v + 48), s6);
+                s7 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(v + 56), s7);
+            }
+
+            s0.Store(y + e);
+            s1.Store(y + e + 8);
+            s2.Store(y + e + 16);
+            s3.Store(y + e + 24);
+            s4.Store(y + e + 32);
+            s5.Store(y + e + 40);
+            s6.Store(y + e + 48);
+            s7.Store(y + e + 56);
+        }
+
         for (; e <= size - 32; e += 32)
         {
             float* v = values + e;
