@@ -45,6 +45,7 @@ internal sealed class Linearization : IDisposable
             Place(lane, k, prompts, p, cancellationToken);
             Ops.IdentityRows(column, lane.Tangents.Slice(0, p));
             Ops.RepeatPanel(lane.Tangents, p);
+            lane.Rows.UnitTangents = column;
             _model.Forward(k, lane.Rows, lane.A);
             cancellationToken.ThrowIfCancellationRequested();
             Gather(lane.PushedTangents, Enumerable.Repeat(1.0, p).ToArray(), prompts, result.Slice(column, p));

@@ -165,17 +165,17 @@ internal static unsafe partial class CpuLinear
     private static void StripePart<T>(ref LinearJob job, int part)
         where T : struct, IStoredWeight
     {
-        const int PanelFloats = DepthBlock * TileColumns;
+        const int PanelFloats = StripeDepth * TileColumns;
         int begin = part * StripeColumns;
         int columns = Math.Min(StripeColumns, job.Inputs - begin);
         int panels = (columns + TileColumns - 1) / TileColumns;
         int rowTiles = (job.End + TileRows - 1) / TileRows;
-        float* weights = HostScratch.ForPart((StripeColumns * DepthBlock) + ((long)rowTiles * TileRows * StripeColumns) + (TileRows * DepthBlock));
-        float* sums = weights + (StripeColumns * DepthBlock);
+        float* weights = HostScratch.ForPart((StripeColumns * StripeDepth) + ((long)rowTiles * TileRows * StripeColumns) + (TileRows * StripeDepth));
+        float* sums = weights + (StripeColumns * StripeDepth);
         float* rows = sums + ((nint)rowTiles * TileRows * StripeColumns);
-        for (int n = 0; n < job.Outputs; n += DepthBlock)
+        for (int n = 0; n < job.Outputs; n += StripeDepth)
         {
-            int depth = Math.Min(DepthBlock, job.Outputs - n);
+            int depth = Math.Min(StripeDepth, job.Outputs - n);
             for (int i = 0; i < depth; i++)
             {
                 byte* row = job.W + (((nint)(n + i) * job.Inputs) + begin) * T.SizeInBytes;

@@ -21,7 +21,8 @@ internal static unsafe partial class CpuLinear
 
     private const int TileRows = 6;
     private const int TileColumns = 16;
-    private const int DepthBlock = 512;
+    private const int DepthBlock = 256;
+    private const int StripeDepth = 384;
     private const int WeightBlock = 8 * TileRows;
     private const int RowChunk = 256;
     private const int FewPanels = 4;

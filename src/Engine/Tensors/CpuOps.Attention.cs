@@ -51,9 +51,10 @@ public sealed unsafe partial class CpuOps
         var (c, a) = (job.C, job.A);
         var view = new HeadView(ref job, part);
         int tangents = job.Groups.End(view.Row) - job.Groups.Begin(view.Row);
-        float* p = HostScratch.ForPart((2L * view.Length) + (c.E * (c.E + 1 + KeysPerBlock)));
+        float* p = HostScratch.ForPart((3L * view.Length) + (c.E * (c.E + 1 + KeysPerBlock)));
         float* slopes = p + view.Length;
-        float* m = slopes + view.Length;
+        float* z = slopes + view.Length;
+        float* m = z + view.Length;
         float* b = m + (c.E * c.E);
         float* arms = b + c.E;
         for (int h = view.FirstHead; h < view.FirstHead + view.Heads; h++)
@@ -82,17 +83,12 @@ public sealed unsafe partial class CpuOps
                 }
                 else
                 {
-                    // M dq = Σ_j (a P_j c_j k_j·dq) v_j − (Σ_j …) o
-                    float total = 0;
-                    new Span<float>(d, c.E).Clear();
-                    for (int j = 0; j < view.Length; j++)
-                    {
-                        float s = slopes[j] * VectorMath.Dot(view.Keys + ((nint)j * c.E), dq, c.E);
-                        total += s;
-                        VectorMath.AddScaled(s, view.Values + ((nint)j * c.E), d, c.E);
-                    }
-
-                    VectorMath.AddScaled(-total, o, d, c.E);
+                    // M dq = Σ_j z_j v_j − (Σ_j z_j) o, z_j = a P_j c_j k_j·dq
+                    var weights = new Span<float>(z, view.Length);
+                    VectorMath.ScaledDots(1, dq, view.Keys, view.Length, c.E, z);
+                    TensorPrimitives.Multiply(weights, new ReadOnlySpan<float>(slopes, view.Length), weights);
+                    VectorMath.WeightedSum(z, view.Values, view.Length, c.E, d);
+                    VectorMath.AddScaled(-TensorPrimitives.Sum<float>(weights), o, d, c.E);
                 }
 
                 VectorMath.AddScaled(VectorMath.Dot(q, dk, c.E), b, d, c.E);
@@ -107,9 +103,10 @@ public sealed unsafe partial class CpuOps
         var (c, a, back) = (job.C, job.A, job.Back);
         var view = new HeadView(ref job, part);
         var (begin, end) = (job.Groups.Begin(view.Row), job.Groups.End(view.Row));
-        float* p = HostScratch.ForPart((2L * view.Length) + (c.E * (c.E + 1 + KeysPerBlock)));
+        float* p = HostScratch.ForPart((3L * view.Length) + (c.E * (c.E + 1 + KeysPerBlock)));
         float* slopes = p + view.Length;
-        float* m = slopes + view.Length;
+        float* z = slopes + view.Length;
+        float* m = z + view.Length;
         float* b = m + (c.E * c.E);
         float* arms = b + c.E;
         bool dense = end - begin >= c.E / 2;
@@ -138,13 +135,12 @@ public sealed unsafe partial class CpuOps
                 }
                 else
                 {
-                    new Span<float>(qBar, c.E).Clear();
-                    float along = VectorMath.Dot(o, bar, c.E);
-                    for (int j = 0; j < view.Length; j++)
-                    {
-                        float s = slopes[j] * (VectorMath.Dot(view.Values + ((nint)j * c.E), bar, c.E) - along);
-                        VectorMath.AddScaled(s, view.Keys + ((nint)j * c.E), qBar, c.E);
-                    }
+                    // M'ō = Σ_j z_j k_j, z_j = a P_j c_j (v_j − o)·ō
+                    var weights = new Span<float>(z, view.Length);
+                    VectorMath.ScaledDots(1, bar, view.Values, view.Length, c.E, z);
+                    TensorPrimitives.Subtract(weights, VectorMath.Dot(o, bar, c.E), weights);
+                    TensorPrimitives.Multiply(weights, new ReadOnlySpan<float>(slopes, view.Length), weights);
+                    VectorMath.WeightedSum(z, view.Keys, view.Length, c.E, qBar);
                 }
 
                 VectorMath.AddScaled(VectorMath.Dot(b, bar, c.E), q, kBar, c.E);

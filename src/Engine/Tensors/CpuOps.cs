@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
 using System.Runtime.ExceptionServices;
@@ -81,8 +82,16 @@ public sealed unsafe partial class CpuOps : Ops
             Sense(k, rows, a.X);
         }
 
-        Norm(c, rows, a.X, w.AttentionNorm, a.Normed);
-        Linear(a.Normed, w.Qkv, w.QkvBias, rows, default, a.Qkv);
+        if (rows.UnitTangents is { } first)
+        {
+            QkvOfUnits(c, w, rows, first, a);
+        }
+        else
+        {
+            Norm(c, rows, a.X, w.AttentionNorm, a.Normed);
+            Linear(a.Normed, w.Qkv, w.QkvBias, rows, default, a.Qkv);
+        }
+
         var job = new RowJob { C = c, K = k, W = w, Rows = rows, A = a };
         ForRows(rows.Values, ref job, &FinishQkv);
         ForRows(rows.Tangents, ref job, &FinishQkvTangent);
@@ -255,6 +264,37 @@ public sealed unsafe partial class CpuOps : Ops
     }
 
     // ---- queries, keys, values -----------------------------------------------------------------------------------
+
+    // Where dx is the unit vector e_j, W dy = s g_j W_j − (s h_j / D) W (g ∘ h), W_j the column j: no product.
+    private void QkvOfUnits(ModelConfig c, BlockWeights w, RowBatch rows, int first, Activations a)
+    {
+        int units = rows.TangentGroups.End(0);
+        Debug.Assert(rows.Tangents == rows.Values * units, "the same unit vectors beside every value row");
+        var job = new RowJob { C = c, Rows = rows, X = a.X, Weight = w.AttentionNorm, Y = a.Normed, InverseRms = HostScratch.ForCaller(rows.Values) };
+        ForRows(rows.Values, ref job, &NormValue);
+        var values = a.Qkv.Slice(0, rows.Values);
+        CpuLinear.Forward(_pool, a.Normed.Slice(0, rows.Values), rows.Values, w.Qkv, default, default, values, rows.Cancellation);
+
+        float* own = HostScratch.ForCaller(2L * rows.Tangents);
+        float* common = own + rows.Tangents;
+        float* g = w.AttentionNorm.Row(0) + first;
+        for (int i = 0; i < rows.Values; i++)
+        {
+            float* x = a.X.Row(i);
+            float s = InverseRms(x, c.D, c.NormEpsilon);
+            for (int j = 0; j < units; j++)
+            {
+                own[(i * units) + j] = s * g[j];
+                common[(i * units) + j] = -s * s * x[first + j] / c.D;
+            }
+        }
+
+        CpuLinear.Columns(_pool, w.Qkv, first, units, own, common, values, a.Qkv.Slice(rows.Values, rows.Tangents), rows.Cancellation);
+        for (int i = 0; i < rows.Values && !w.QkvBias.IsAbsent; i++)
+        {
+            TensorPrimitives.Add(values.HostRow(i), w.QkvBias.HostRow(0), values.HostRow(i));
+        }
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void FinishQkv(ref RowJob job, int row)

@@ -33,6 +33,12 @@ public sealed class RowBatch
     /// </summary>
     public CancellationToken Cancellation { get; set; }
 
+    /// <summary>
+    /// The tangents of every value row are the unit vectors from this coordinate on as they enter the pass, which is of one block: a device may
+    /// take its first linear map from W's columns instead of multiplying. Set after the rows; default null, they are any directions.
+    /// </summary>
+    internal int? UnitTangents { get; set; }
+
     /// <summary>The value row <paramref name="i"/>.</summary>
     public ref readonly Row this[int i] => ref _rows[i];
 
@@ -43,6 +49,7 @@ public sealed class RowBatch
         TangentGroups.Clear();
         AnySteered = false;
         Cancellation = default;
+        UnitTangents = null;
     }
 
     /// <summary>Adds a token as the next value row.</summary>
