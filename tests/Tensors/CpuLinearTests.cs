@@ -26,7 +26,7 @@ public sealed class CpuLinearTests
     {
         using var pool = new WorkerPool(2);
         using var w = new Weights(type, outputs, inputs, seed: inputs + outputs);
-        foreach (int rows in new[] { 1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 33 }.Concat(inputs * outputs < 20_000 ? [257, 300] : Array.Empty<int>()))
+        foreach (int rows in new[] { 1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 33, 65 }.Concat(inputs * outputs < 20_000 ? [257, 300] : Array.Empty<int>()))
         {
             using var x = Rows.Random(rows, inputs, seed: rows);
             using var y = Rows.Random(rows, outputs, seed: rows + 1);
@@ -49,6 +49,36 @@ public sealed class CpuLinearTests
             }
 
             Assert.That(worst, Is.LessThan(Tolerance), $"{rows} rows");
+        }
+    }
+
+    [TestCaseSource(nameof(Cases))]
+    public unsafe void Columns_are_what_unit_vectors_give(TensorType type, int inputs, int outputs)
+    {
+        using var pool = new WorkerPool(2);
+        using var w = new Weights(type, outputs, inputs, seed: inputs + outputs);
+        foreach (var (first, count) in new[] { (0, inputs), (inputs / 3, inputs - (inputs / 3)), (inputs / 2, 1) })
+        {
+            const int Values = 3;
+            using var x = Rows.Random(Values, outputs, seed: 5);
+            using var own = Rows.Random(Values, count, seed: 6);
+            using var common = Rows.Random(Values, count, seed: 7);
+            using var y = new Rows(Values * count, outputs);
+            CpuLinear.Columns(pool, w.View, first, count, own.View.Row(0), common.View.Row(0), x.View, y.View, default);
+            double worst = 0;
+            for (int m = 0; m < Values; m++)
+            {
+                for (int j = 0; j < count; j++)
+                {
+                    for (int n = 0; n < outputs; n++)
+                    {
+                        double a = own.Line(m)[j] * w[n, first + j], b = (double)common.Line(m)[j] * x.Line(m)[n];
+                        worst = Math.Max(worst, Math.Abs(y.Line((m * count) + j)[n] - (a + b)) / (Math.Abs(a) + Math.Abs(b) + 1e-30));
+                    }
+                }
+            }
+
+            Assert.That(worst, Is.LessThan(2e-7), $"columns {first} to {first + count - 1}");
         }
     }
 

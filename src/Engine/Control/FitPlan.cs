@@ -120,7 +120,7 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
             rows += lane > 0 ? taken : Activations.CapacityFor(2 * Math.Min(prompts, PassPlan.Of(c, 1, callers: 1).Prompts), taken);
             cotangents += pulled ? values * (long)p : 0;
             staged += fromHost ? Math.Max(p, values) : 0;
-            packed += 4 * widest * Math.Max(taken, values * p);
+            packed += 4 * widest * Math.Max(taken, values * p * (pulled && values * p <= CpuLinear.AddedRows ? CpuLinear.BlocksAtOnce : 1));
         }
 
         long row = Activations.RowSizeInBytes(c);

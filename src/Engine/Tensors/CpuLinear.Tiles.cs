@@ -146,68 +146,6 @@ internal static unsafe partial class CpuLinear
         }
     }
 
-    private static void Transposed<T>(WorkerPool pool, Floats y, Matrix w, Floats x, CancellationToken cancellation)
-        where T : struct, IStoredWeight
-    {
-        var job = new LinearJob
-        {
-            W = (byte*)w.Address,
-            Inputs = w.Columns,
-            Outputs = w.Rows,
-            End = y.Rows,
-            X = (float*)x.Address,
-            Y = (float*)y.Address,
-        };
-        pool.Run((w.Columns + StripeColumns - 1) / StripeColumns, ref job, &StripePart<T>, cancellation);
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void StripePart<T>(ref LinearJob job, int part)
-        where T : struct, IStoredWeight
-    {
-        const int PanelFloats = StripeDepth * TileColumns;
-        int begin = part * StripeColumns;
-        int columns = Math.Min(StripeColumns, job.Inputs - begin);
-        int panels = (columns + TileColumns - 1) / TileColumns;
-        int rowTiles = (job.End + TileRows - 1) / TileRows;
-        float* weights = HostScratch.ForPart((StripeColumns * StripeDepth) + ((long)rowTiles * TileRows * StripeColumns) + (TileRows * StripeDepth));
-        float* sums = weights + (StripeColumns * StripeDepth);
-        float* rows = sums + ((nint)rowTiles * TileRows * StripeColumns);
-        for (int n = 0; n < job.Outputs; n += StripeDepth)
-        {
-            int depth = Math.Min(StripeDepth, job.Outputs - n);
-            for (int i = 0; i < depth; i++)
-            {
-                byte* row = job.W + (((nint)(n + i) * job.Inputs) + begin) * T.SizeInBytes;
-                for (int panel = 0; panel < panels; panel++)
-                {
-                    float* to = weights + ((nint)panel * PanelFloats) + ((nint)i * TileColumns);
-                    ConvertPadded<T>(row + ((nint)panel * TileColumns * T.SizeInBytes), to, Math.Min(TileColumns, columns - (panel * TileColumns)));
-                }
-            }
-
-            for (int tile = 0; tile < rowTiles; tile++)
-            {
-                for (int i = 0; i < TileRows; i++)
-                {
-                    float* from = job.Y + ((nint)Math.Min((tile * TileRows) + i, job.End - 1) * job.Outputs) + n;
-                    Buffer.MemoryCopy(from, rows + ((nint)i * depth), 4L * depth, 4L * depth);
-                }
-
-                for (int panel = 0; panel < panels; panel++)
-                {
-                    float* sum = sums + ((nint)tile * TileRows * StripeColumns) + (panel * TileColumns);
-                    Tile6x16(rows, depth, weights + ((nint)panel * PanelFloats), depth, sum, StripeColumns, add: n > 0);
-                }
-            }
-        }
-
-        for (int m = 0; m < job.End; m++)
-        {
-            Buffer.MemoryCopy(sums + ((nint)m * StripeColumns), job.X + ((nint)m * job.Inputs) + begin, 4L * columns, 4L * columns);
-        }
-    }
-
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Convert<T>(byte* from, float* to, int count)
         where T : struct, IStoredWeight

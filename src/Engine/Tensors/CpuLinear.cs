@@ -22,11 +22,9 @@ internal static unsafe partial class CpuLinear
     private const int TileRows = 6;
     private const int TileColumns = 16;
     private const int DepthBlock = 256;
-    private const int StripeDepth = 384;
     private const int WeightBlock = 8 * TileRows;
     private const int RowChunk = 256;
     private const int FewPanels = 4;
-    private const int StripeColumns = 4 * TileColumns;
     private const long MultipliesPerPart = 128 * 1024;
 
     /// <summary>y = x W' + bias + residual, for each row.</summary>
@@ -153,6 +151,15 @@ internal static unsafe partial class CpuLinear
         public float* Packed;
         public int Begin;
         public int End;
+
+        /// <summary>Blocks of W's rows from Begin on whose sums are in Packed.</summary>
+        public int Blocks;
+
+        /// <summary>Numbers from one block's sums to the next one's.</summary>
+        public readonly nint BlockSums => (End + RowsAtOnce - 1) / RowsAtOnce * RowsAtOnce * SumsStride;
+
+        /// <summary>Numbers from one row's sums to the next one's: not a power of two, lest they crowd in few lines of the cache.</summary>
+        public readonly nint SumsStride => ((Inputs + 15) / 16 * 16) + 16;
 
         public readonly int Panels => (End - Begin + TileColumns - 1) / TileColumns;
 
