@@ -52,6 +52,25 @@ public sealed class CpuLinearTests
         }
     }
 
+    // A processor without 512-bit vectors computes them in halves, so that this runs anywhere.
+    [TestCase(1)]
+    [TestCase(33)]
+    [TestCase(256)]
+    public unsafe void Tiles_of_512_bits_give_the_bits_of_256(int depth)
+    {
+        using var a = Rows.Random(12, depth, seed: 1);
+        using var b = Rows.Random(depth, 16, seed: 2);
+        using var wide = Rows.Random(12, 16, seed: 3);
+        using var narrow = Rows.Random(12, 16, seed: 3);
+        foreach (bool add in new[] { true, false, true })
+        {
+            CpuLinear.Tile12x16(a.View.Row(0), depth, b.View.Row(0), depth, wide.View.Row(0), 16, add);
+            CpuLinear.Tile6x16(a.View.Row(0), depth, b.View.Row(0), depth, narrow.View.Row(0), 16, add);
+            CpuLinear.Tile6x16(a.View.Row(6), depth, b.View.Row(0), depth, narrow.View.Row(6), 16, add);
+            Assert.That(wide.All(), Is.EqualTo(narrow.All()));
+        }
+    }
+
     [TestCaseSource(nameof(Cases))]
     public unsafe void Columns_are_what_unit_vectors_give(TensorType type, int inputs, int outputs)
     {

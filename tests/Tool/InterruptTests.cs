@@ -84,7 +84,7 @@ public sealed class InterruptTests
         string folder = _scratch["trace"];
         Directory.CreateDirectory(folder);
         using var program = Program.StartWith(
-            Program.WithoutAvx2, "steer", "--model", ToolRun.Model, "--controller", controller, "--tokens", "all", "--max-tokens", "1000", "--temperature", "0.7",
+            Program.WithoutVectors, "steer", "--model", ToolRun.Model, "--controller", controller, "--tokens", "all", "--max-tokens", "1000", "--temperature", "0.7",
             "--trace", Path.Combine(folder, "t.jsonl"), "Once upon a time");
         char[] first = new char[1];
         Assert.That(await program.StandardOutput.ReadAsync(first), Is.EqualTo(1));

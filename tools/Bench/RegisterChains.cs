@@ -21,7 +21,7 @@ internal readonly struct Single256 : IFma<Vector256<float>>
 {
     public static Vector256<float> Create(double value) => Vector256.Create((float)value);
 
-    public static Vector256<float> Step(Vector256<float> x, Vector256<float> m, Vector256<float> b) => Vector256.FusedMultiplyAdd(x, m, b);
+    public static Vector256<float> Step(Vector256<float> x, Vector256<float> m, Vector256<float> b) => Vector256.MultiplyAddEstimate(x, m, b);
 
     public static double Sum(Vector256<float> x) => Vector256.Sum(x);
 }
@@ -30,7 +30,7 @@ internal readonly struct Double256 : IFma<Vector256<double>>
 {
     public static Vector256<double> Create(double value) => Vector256.Create(value);
 
-    public static Vector256<double> Step(Vector256<double> x, Vector256<double> m, Vector256<double> b) => Vector256.FusedMultiplyAdd(x, m, b);
+    public static Vector256<double> Step(Vector256<double> x, Vector256<double> m, Vector256<double> b) => Vector256.MultiplyAddEstimate(x, m, b);
 
     public static double Sum(Vector256<double> x) => Vector256.Sum(x);
 }

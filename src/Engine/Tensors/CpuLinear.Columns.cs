@@ -83,13 +83,13 @@ internal static unsafe partial class CpuLinear
                     float own = job.Own[at + j], common = job.Common[at + j];
                     if (outputs == 8)
                     {
-                        Vector256.FusedMultiplyAdd(Vector256.Create(own), Vector256.Load(turned + (8 * j)), Vector256.Create(common) * Vector256.Load(x)).Store(y);
+                        Vector256.MultiplyAddEstimate(Vector256.Create(own), Vector256.Load(turned + (8 * j)), Vector256.Create(common) * Vector256.Load(x)).Store(y);
                         continue;
                     }
 
                     for (int i = 0; i < outputs; i++)
                     {
-                        y[i] = MathF.FusedMultiplyAdd(own, turned[(8 * j) + i], common * x[i]);
+                        y[i] = float.MultiplyAddEstimate(own, turned[(8 * j) + i], common * x[i]);
                     }
                 }
             }

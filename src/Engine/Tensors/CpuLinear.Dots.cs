@@ -113,21 +113,21 @@ internal static unsafe partial class CpuLinear
             var xb = Vector256.Load(x + k + 8);
             nint at = (nint)k * T.SizeInBytes;
             T.Load(w0 + at, out var a, out var b);
-            s0 = Vector256.FusedMultiplyAdd(b, xb, Vector256.FusedMultiplyAdd(a, xa, s0));
+            s0 = Vector256.MultiplyAddEstimate(b, xb, Vector256.MultiplyAddEstimate(a, xa, s0));
             T.Load(w1 + at, out a, out b);
-            s1 = Vector256.FusedMultiplyAdd(b, xb, Vector256.FusedMultiplyAdd(a, xa, s1));
+            s1 = Vector256.MultiplyAddEstimate(b, xb, Vector256.MultiplyAddEstimate(a, xa, s1));
             T.Load(w2 + at, out a, out b);
-            s2 = Vector256.FusedMultiplyAdd(b, xb, Vector256.FusedMultiplyAdd(a, xa, s2));
+            s2 = Vector256.MultiplyAddEstimate(b, xb, Vector256.MultiplyAddEstimate(a, xa, s2));
             T.Load(w3 + at, out a, out b);
-            s3 = Vector256.FusedMultiplyAdd(b, xb, Vector256.FusedMultiplyAdd(a, xa, s3));
+            s3 = Vector256.MultiplyAddEstimate(b, xb, Vector256.MultiplyAddEstimate(a, xa, s3));
             T.Load(w4 + at, out a, out b);
-            s4 = Vector256.FusedMultiplyAdd(b, xb, Vector256.FusedMultiplyAdd(a, xa, s4));
+            s4 = Vector256.MultiplyAddEstimate(b, xb, Vector256.MultiplyAddEstimate(a, xa, s4));
             T.Load(w5 + at, out a, out b);
-            s5 = Vector256.FusedMultiplyAdd(b, xb, Vector256.FusedMultiplyAdd(a, xa, s5));
+            s5 = Vector256.MultiplyAddEstimate(b, xb, Vector256.MultiplyAddEstimate(a, xa, s5));
             T.Load(w6 + at, out a, out b);
-            s6 = Vector256.FusedMultiplyAdd(b, xb, Vector256.FusedMultiplyAdd(a, xa, s6));
+            s6 = Vector256.MultiplyAddEstimate(b, xb, Vector256.MultiplyAddEstimate(a, xa, s6));
             T.Load(w7 + at, out a, out b);
-            s7 = Vector256.FusedMultiplyAdd(b, xb, Vector256.FusedMultiplyAdd(a, xa, s7));
+            s7 = Vector256.MultiplyAddEstimate(b, xb, Vector256.MultiplyAddEstimate(a, xa, s7));
         }
 
         VectorMath.SumEach(s0, s1, s2, s3, s4, s5, s6, s7).Store(sums);
@@ -161,17 +161,17 @@ internal static unsafe partial class CpuLinear
             var yb = Vector256.Load(y + k + 8);
             nint at = (nint)k * T.SizeInBytes;
             T.Load(w0 + at, out var a, out var b);
-            s0 = Vector256.FusedMultiplyAdd(b, xb, Vector256.FusedMultiplyAdd(a, xa, s0));
-            s1 = Vector256.FusedMultiplyAdd(b, yb, Vector256.FusedMultiplyAdd(a, ya, s1));
+            s0 = Vector256.MultiplyAddEstimate(b, xb, Vector256.MultiplyAddEstimate(a, xa, s0));
+            s1 = Vector256.MultiplyAddEstimate(b, yb, Vector256.MultiplyAddEstimate(a, ya, s1));
             T.Load(w1 + at, out a, out b);
-            s2 = Vector256.FusedMultiplyAdd(b, xb, Vector256.FusedMultiplyAdd(a, xa, s2));
-            s3 = Vector256.FusedMultiplyAdd(b, yb, Vector256.FusedMultiplyAdd(a, ya, s3));
+            s2 = Vector256.MultiplyAddEstimate(b, xb, Vector256.MultiplyAddEstimate(a, xa, s2));
+            s3 = Vector256.MultiplyAddEstimate(b, yb, Vector256.MultiplyAddEstimate(a, ya, s3));
             T.Load(w2 + at, out a, out b);
-            s4 = Vector256.FusedMultiplyAdd(b, xb, Vector256.FusedMultiplyAdd(a, xa, s4));
-            s5 = Vector256.FusedMultiplyAdd(b, yb, Vector256.FusedMultiplyAdd(a, ya, s5));
+            s4 = Vector256.MultiplyAddEstimate(b, xb, Vector256.MultiplyAddEstimate(a, xa, s4));
+            s5 = Vector256.MultiplyAddEstimate(b, yb, Vector256.MultiplyAddEstimate(a, ya, s5));
             T.Load(w3 + at, out a, out b);
-            s6 = Vector256.FusedMultiplyAdd(b, xb, Vector256.FusedMultiplyAdd(a, xa, s6));
-            s7 = Vector256.FusedMultiplyAdd(b, yb, Vector256.FusedMultiplyAdd(a, ya, s7));
+            s6 = Vector256.MultiplyAddEstimate(b, xb, Vector256.MultiplyAddEstimate(a, xa, s6));
+            s7 = Vector256.MultiplyAddEstimate(b, yb, Vector256.MultiplyAddEstimate(a, ya, s7));
         }
 
         VectorMath.SumEach(s0, s1, s2, s3, s4, s5, s6, s7).Store(sums);
@@ -204,20 +204,20 @@ internal static unsafe partial class CpuLinear
             T.Load(w1 + at, out var c, out var d);
             var xa = Vector256.Load(x0 + k);
             var xb = Vector256.Load(x0 + k + 8);
-            s0 = Vector256.FusedMultiplyAdd(b, xb, Vector256.FusedMultiplyAdd(a, xa, s0));
-            s4 = Vector256.FusedMultiplyAdd(d, xb, Vector256.FusedMultiplyAdd(c, xa, s4));
+            s0 = Vector256.MultiplyAddEstimate(b, xb, Vector256.MultiplyAddEstimate(a, xa, s0));
+            s4 = Vector256.MultiplyAddEstimate(d, xb, Vector256.MultiplyAddEstimate(c, xa, s4));
             xa = Vector256.Load(x1 + k);
             xb = Vector256.Load(x1 + k + 8);
-            s1 = Vector256.FusedMultiplyAdd(b, xb, Vector256.FusedMultiplyAdd(a, xa, s1));
-            s5 = Vector256.FusedMultiplyAdd(d, xb, Vector256.FusedMultiplyAdd(c, xa, s5));
+            s1 = Vector256.MultiplyAddEstimate(b, xb, Vector256.MultiplyAddEstimate(a, xa, s1));
+            s5 = Vector256.MultiplyAddEstimate(d, xb, Vector256.MultiplyAddEstimate(c, xa, s5));
             xa = Vector256.Load(x2 + k);
             xb = Vector256.Load(x2 + k + 8);
-            s2 = Vector256.FusedMultiplyAdd(b, xb, Vector256.FusedMultiplyAdd(a, xa, s2));
-            s6 = Vector256.FusedMultiplyAdd(d, xb, Vector256.FusedMultiplyAdd(c, xa, s6));
+            s2 = Vector256.MultiplyAddEstimate(b, xb, Vector256.MultiplyAddEstimate(a, xa, s2));
+            s6 = Vector256.MultiplyAddEstimate(d, xb, Vector256.MultiplyAddEstimate(c, xa, s6));
             xa = Vector256.Load(x3 + k);
             xb = Vector256.Load(x3 + k + 8);
-            s3 = Vector256.FusedMultiplyAdd(b, xb, Vector256.FusedMultiplyAdd(a, xa, s3));
-            s7 = Vector256.FusedMultiplyAdd(d, xb, Vector256.FusedMultiplyAdd(c, xa, s7));
+            s3 = Vector256.MultiplyAddEstimate(b, xb, Vector256.MultiplyAddEstimate(a, xa, s3));
+            s7 = Vector256.MultiplyAddEstimate(d, xb, Vector256.MultiplyAddEstimate(c, xa, s7));
         }
 
         VectorMath.SumEach(s0, s1, s2, s3, s4, s5, s6, s7).Store(sums);

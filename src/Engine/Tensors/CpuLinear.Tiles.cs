@@ -46,7 +46,7 @@ internal static unsafe partial class CpuLinear
         int panels = job.Panels;
 
         // Few rows keep the converted weights of one tile in the nearest cache, many rows a panel of theirs.
-        int block = panels <= FewPanels ? TileRows : WeightBlock;
+        int block = panels > FewPanels ? WeightBlock : Vector512.IsHardwareAccelerated ? 2 * TileRows : TileRows;
         float* weights = HostScratch.ForPart((WeightBlock * DepthBlock) + ((long)panels * WeightBlock * TileColumns));
         float* sums = weights + (WeightBlock * DepthBlock);
         for (int k = 0; k < job.Inputs; k += DepthBlock)
@@ -65,10 +65,7 @@ internal static unsafe partial class CpuLinear
                     float* x = job.Packed + (((nint)panel * job.Inputs) + k) * TileColumns;
                     float* tile = sums + (((nint)panel * WeightBlock) + first) * TileColumns;
                     PrefetchNext<T>(ref job, part, k, first + (rows * panel / panels), first + (rows * (panel + 1) / panels));
-                    for (int n = 0; n < rows; n += TileRows)
-                    {
-                        Tile6x16(weights + ((nint)n * depth), depth, x, depth, tile + ((nint)n * TileColumns), TileColumns, add: k > 0);
-                    }
+                    Tiles(weights, depth, rows, x, depth, tile, TileColumns, add: k > 0);
                 }
             }
         }
@@ -182,9 +179,65 @@ internal static unsafe partial class CpuLinear
         }
     }
 
+    /// <summary>C (+)= A B for a multiple of six rows of A and C, with the widest vectors there are; the bits are the same with any.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Tiles(float* a, nint aStride, int rows, float* b, int depth, float* c, nint cStride, bool add)
+    {
+        int n = 0;
+        for (; Vector512.IsHardwareAccelerated && n <= rows - (2 * TileRows); n += 2 * TileRows)
+        {
+            Tile12x16(a + (n * aStride), aStride, b, depth, c + (n * cStride), cStride, add);
+        }
+
+        for (; n < rows; n += TileRows)
+        {
+            Tile6x16(a + (n * aStride), aStride, b, depth, c + (n * cStride), cStride, add);
+        }
+    }
+
+    /// <summary>As <see cref="Tile6x16"/>, for twelve rows in vectors of 512 bits: twelve sums hide the latency, as there.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    internal static void Tile12x16(float* a, nint aStride, float* b, int depth, float* c, nint cStride, bool add)
+    {
+        float* a1 = a + aStride, a2 = a1 + aStride, a3 = a2 + aStride, a4 = a3 + aStride, a5 = a4 + aStride;
+        float* a6 = a5 + aStride, a7 = a6 + aStride, a8 = a7 + aStride, a9 = a8 + aStride, a10 = a9 + aStride, a11 = a10 + aStride;
+        Vector512<float> c0 = default, c1 = default, c2 = default, c3 = default, c4 = default, c5 = default;
+        Vector512<float> c6 = default, c7 = default, c8 = default, c9 = default, c10 = default, c11 = default;
+        for (nint k = 0; k < depth; k++)
+        {
+            var x = Vector512.Load(b);
+            b += TileColumns;
+            c0 = Vector512.MultiplyAddEstimate(Vector512.Create(a[k]), x, c0);
+            c1 = Vector512.MultiplyAddEstimate(Vector512.Create(a1[k]), x, c1);
+            c2 = Vector512.MultiplyAddEstimate(Vector512.Create(a2[k]), x, c2);
+            c3 = Vector512.MultiplyAddEstimate(Vector512.Create(a3[k]), x, c3);
+            c4 = Vector512.MultiplyAddEstimate(Vector512.Create(a4[k]), x, c4);
+            c5 = Vector512.MultiplyAddEstimate(Vector512.Create(a5[k]), x, c5);
+            c6 = Vector512.MultiplyAddEstimate(Vector512.Create(a6[k]), x, c6);
+            c7 = Vector512.MultiplyAddEstimate(Vector512.Create(a7[k]), x, c7);
+            c8 = Vector512.MultiplyAddEstimate(Vector512.Create(a8[k]), x, c8);
+            c9 = Vector512.MultiplyAddEstimate(Vector512.Create(a9[k]), x, c9);
+            c10 = Vector512.MultiplyAddEstimate(Vector512.Create(a10[k]), x, c10);
+            c11 = Vector512.MultiplyAddEstimate(Vector512.Create(a11[k]), x, c11);
+        }
+
+        Store(c, c0, add);
+        Store(c + cStride, c1, add);
+        Store(c + (2 * cStride), c2, add);
+        Store(c + (3 * cStride), c3, add);
+        Store(c + (4 * cStride), c4, add);
+        Store(c + (5 * cStride), c5, add);
+        Store(c + (6 * cStride), c6, add);
+        Store(c + (7 * cStride), c7, add);
+        Store(c + (8 * cStride), c8, add);
+        Store(c + (9 * cStride), c9, add);
+        Store(c + (10 * cStride), c10, add);
+        Store(c + (11 * cStride), c11, add);
+    }
+
     /// <summary>C (+)= A B: A // (6, depth) with rows <paramref name="aStride"/> apart, B // (depth, 16) packed, C // (6, 16).</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Tile6x16(float* a, nint aStride, float* b, int depth, float* c, nint cStride, bool add)
+    internal static void Tile6x16(float* a, nint aStride, float* b, int depth, float* c, nint cStride, bool add)
     {
         float* a1 = a + aStride, a2 = a1 + aStride, a3 = a2 + aStride, a4 = a3 + aStride, a5 = a4 + aStride;
         Vector256<float> c00 = default, c01 = default, c10 = default, c11 = default, c20 = default, c21 = default;
@@ -195,23 +248,23 @@ internal static unsafe partial class CpuLinear
             var b1 = Vector256.Load(b + 8);
             b += TileColumns;
             var x = Vector256.Create(a[k]);
-            c00 = Vector256.FusedMultiplyAdd(x, b0, c00);
-            c01 = Vector256.FusedMultiplyAdd(x, b1, c01);
+            c00 = Vector256.MultiplyAddEstimate(x, b0, c00);
+            c01 = Vector256.MultiplyAddEstimate(x, b1, c01);
             x = Vector256.Create(a1[k]);
-            c10 = Vector256.FusedMultiplyAdd(x, b0, c10);
-            c11 = Vector256.FusedMultiplyAdd(x, b1, c11);
+            c10 = Vector256.MultiplyAddEstimate(x, b0, c10);
+            c11 = Vector256.MultiplyAddEstimate(x, b1, c11);
             x = Vector256.Create(a2[k]);
-            c20 = Vector256.FusedMultiplyAdd(x, b0, c20);
-            c21 = Vector256.FusedMultiplyAdd(x, b1, c21);
+            c20 = Vector256.MultiplyAddEstimate(x, b0, c20);
+            c21 = Vector256.MultiplyAddEstimate(x, b1, c21);
             x = Vector256.Create(a3[k]);
-            c30 = Vector256.FusedMultiplyAdd(x, b0, c30);
-            c31 = Vector256.FusedMultiplyAdd(x, b1, c31);
+            c30 = Vector256.MultiplyAddEstimate(x, b0, c30);
+            c31 = Vector256.MultiplyAddEstimate(x, b1, c31);
             x = Vector256.Create(a4[k]);
-            c40 = Vector256.FusedMultiplyAdd(x, b0, c40);
-            c41 = Vector256.FusedMultiplyAdd(x, b1, c41);
+            c40 = Vector256.MultiplyAddEstimate(x, b0, c40);
+            c41 = Vector256.MultiplyAddEstimate(x, b1, c41);
             x = Vector256.Create(a5[k]);
-            c50 = Vector256.FusedMultiplyAdd(x, b0, c50);
-            c51 = Vector256.FusedMultiplyAdd(x, b1, c51);
+            c50 = Vector256.MultiplyAddEstimate(x, b0, c50);
+            c51 = Vector256.MultiplyAddEstimate(x, b1, c51);
         }
 
         Store(c, c00, c01, add);
@@ -221,6 +274,9 @@ internal static unsafe partial class CpuLinear
         Store(c + (4 * cStride), c40, c41, add);
         Store(c + (5 * cStride), c50, c51, add);
     }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Store(float* c, Vector512<float> row, bool add) => (add ? row + Vector512.Load(c) : row).Store(c);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Store(float* c, Vector256<float> lower, Vector256<float> upper, bool add)

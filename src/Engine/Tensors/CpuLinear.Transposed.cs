@@ -60,10 +60,10 @@ internal static unsafe partial class CpuLinear
         int begin = part * StripeColumns;
         int columns = Math.Min(StripeColumns, job.Inputs - begin);
         int panels = (columns + TileColumns - 1) / TileColumns;
-        int rowTiles = (job.End + TileRows - 1) / TileRows;
-        float* weights = HostScratch.ForPart((StripeColumns * RowBlock) + ((long)rowTiles * TileRows * StripeColumns) + (TileRows * RowBlock));
+        int padded = (job.End + TileRows - 1) / TileRows * TileRows;
+        float* weights = HostScratch.ForPart((StripeColumns * RowBlock) + ((long)padded * StripeColumns) + (WeightBlock * RowBlock));
         float* sums = weights + (StripeColumns * RowBlock);
-        float* rows = sums + ((nint)rowTiles * TileRows * StripeColumns);
+        float* rows = sums + ((nint)padded * StripeColumns);
         for (int n = 0; n < job.Outputs; n += RowBlock)
         {
             int depth = Math.Min(RowBlock, job.Outputs - n);
@@ -77,18 +77,19 @@ internal static unsafe partial class CpuLinear
                 }
             }
 
-            for (int tile = 0; tile < rowTiles; tile++)
+            for (int first = 0; first < padded; first += WeightBlock)
             {
-                for (int i = 0; i < TileRows; i++)
+                int count = Math.Min(WeightBlock, padded - first);
+                for (int i = 0; i < count; i++)
                 {
-                    float* from = job.Y + ((nint)Math.Min((tile * TileRows) + i, job.End - 1) * job.Outputs) + n;
+                    float* from = job.Y + ((nint)Math.Min(first + i, job.End - 1) * job.Outputs) + n;
                     Buffer.MemoryCopy(from, rows + ((nint)i * depth), 4L * depth, 4L * depth);
                 }
 
                 for (int panel = 0; panel < panels; panel++)
                 {
-                    float* sum = sums + ((nint)tile * TileRows * StripeColumns) + (panel * TileColumns);
-                    Tile6x16(rows, depth, weights + ((nint)panel * PanelFloats), depth, sum, StripeColumns, add: n > 0);
+                    float* sum = sums + ((nint)first * StripeColumns) + (panel * TileColumns);
+                    Tiles(rows, depth, count, weights + ((nint)panel * PanelFloats), depth, sum, StripeColumns, add: n > 0);
                 }
             }
         }
@@ -173,17 +174,17 @@ internal static unsafe partial class CpuLinear
             {
                 T.LoadInOrder(w, out var lower, out var upper);
                 var y = Vector256.Create(y0[i]);
-                c00 = Vector256.FusedMultiplyAdd(y, lower, c00);
-                c01 = Vector256.FusedMultiplyAdd(y, upper, c01);
+                c00 = Vector256.MultiplyAddEstimate(y, lower, c00);
+                c01 = Vector256.MultiplyAddEstimate(y, upper, c01);
                 y = Vector256.Create(y1[i]);
-                c10 = Vector256.FusedMultiplyAdd(y, lower, c10);
-                c11 = Vector256.FusedMultiplyAdd(y, upper, c11);
+                c10 = Vector256.MultiplyAddEstimate(y, lower, c10);
+                c11 = Vector256.MultiplyAddEstimate(y, upper, c11);
                 y = Vector256.Create(y2[i]);
-                c20 = Vector256.FusedMultiplyAdd(y, lower, c20);
-                c21 = Vector256.FusedMultiplyAdd(y, upper, c21);
+                c20 = Vector256.MultiplyAddEstimate(y, lower, c20);
+                c21 = Vector256.MultiplyAddEstimate(y, upper, c21);
                 y = Vector256.Create(y3[i]);
-                c30 = Vector256.FusedMultiplyAdd(y, lower, c30);
-                c31 = Vector256.FusedMultiplyAdd(y, upper, c31);
+                c30 = Vector256.MultiplyAddEstimate(y, lower, c30);
+                c31 = Vector256.MultiplyAddEstimate(y, upper, c31);
             }
 
             Store(to, c00, c01, add: false);
@@ -200,7 +201,7 @@ internal static unsafe partial class CpuLinear
                 float sum = add ? sums[(j * stride) + c] : 0;
                 for (int i = 0; i < count; i++)
                 {
-                    sum = MathF.FusedMultiplyAdd(y[i], T.LoadOne(weights + ((nint)c * T.SizeInBytes) + (i * rowInBytes)), sum);
+                    sum = float.MultiplyAddEstimate(y[i], T.LoadOne(weights + ((nint)c * T.SizeInBytes) + (i * rowInBytes)), sum);
                 }
 
                 sums[(j * stride) + c] = sum;

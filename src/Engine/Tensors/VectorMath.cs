@@ -15,7 +15,7 @@ internal static unsafe class VectorMath
         int i = 0;
         for (; i <= n - 8; i += 8)
         {
-            sum = Vector256.FusedMultiplyAdd(Vector256.Load(x + i), Vector256.Load(y + i), sum);
+            sum = Vector256.MultiplyAddEstimate(Vector256.Load(x + i), Vector256.Load(y + i), sum);
         }
 
         float rest = 0;
@@ -37,8 +37,8 @@ internal static unsafe class VectorMath
         for (; i <= n - 8; i += 8)
         {
             var v = Vector256.Load(x + i);
-            product = Vector256.FusedMultiplyAdd(v, Vector256.Load(y + i), product);
-            square = Vector256.FusedMultiplyAdd(v, v, square);
+            product = Vector256.MultiplyAddEstimate(v, Vector256.Load(y + i), product);
+            square = Vector256.MultiplyAddEstimate(v, v, square);
         }
 
         float productRest = 0, squareRest = 0;
@@ -59,12 +59,12 @@ internal static unsafe class VectorMath
         int i = 0;
         for (; i <= n - 8; i += 8)
         {
-            Vector256.FusedMultiplyAdd(scale, Vector256.Load(x + i), Vector256.Load(y + i)).Store(y + i);
+            Vector256.MultiplyAddEstimate(scale, Vector256.Load(x + i), Vector256.Load(y + i)).Store(y + i);
         }
 
         for (; i < n; i++)
         {
-            y[i] = MathF.FusedMultiplyAdd(a, x[i], y[i]);
+            y[i] = float.MultiplyAddEstimate(a, x[i], y[i]);
         }
     }
 
@@ -76,13 +76,13 @@ internal static unsafe class VectorMath
         int i = 0;
         for (; i <= n - 8; i += 8)
         {
-            var sum = Vector256.FusedMultiplyAdd(along, Vector256.Load(x + i), Vector256.Load(y + i));
+            var sum = Vector256.MultiplyAddEstimate(along, Vector256.Load(x + i), Vector256.Load(y + i));
             (scale * sum * Vector256.Load(w + i)).Store(z + i);
         }
 
         for (; i < n; i++)
         {
-            z[i] = b * MathF.FusedMultiplyAdd(a, x[i], y[i]) * w[i];
+            z[i] = b * float.MultiplyAddEstimate(a, x[i], y[i]) * w[i];
         }
     }
 
@@ -141,8 +141,8 @@ internal static unsafe class VectorMath
             var v = Vector256.Load(u + i);
             (Vector256.Load(y + i) + v).Store(y + i);
             var (lower, upper) = Vector256.Widen(v);
-            even = Vector256.FusedMultiplyAdd(lower, lower, even);
-            odd = Vector256.FusedMultiplyAdd(upper, upper, odd);
+            even = Vector256.MultiplyAddEstimate(lower, lower, even);
+            odd = Vector256.MultiplyAddEstimate(upper, upper, odd);
         }
 
         double rest = 0;
@@ -202,14 +202,14 @@ internal static unsafe class VectorMath
                 for (int e = 0; e < size; e += 8, k += 8)
                 {
                     var x = Vector256.Load(q + e);
-                    s0 = Vector256.FusedMultiplyAdd(x, Vector256.Load(k), s0);
-                    s1 = Vector256.FusedMultiplyAdd(x, Vector256.Load(k + size), s1);
-                    s2 = Vector256.FusedMultiplyAdd(x, Vector256.Load(k + (2 * size)), s2);
-                    s3 = Vector256.FusedMultiplyAdd(x, Vector256.Load(k + (3 * size)), s3);
-                    s4 = Vector256.FusedMultiplyAdd(x, Vector256.Load(k + (4 * size)), s4);
-                    s5 = Vector256.FusedMultiplyAdd(x, Vector256.Load(k + (5 * size)), s5);
-                    s6 = Vector256.FusedMultiplyAdd(x, Vector256.Load(k + (6 * size)), s6);
-                    s7 = Vector256.FusedMultiplyAdd(x, Vector256.Load(k + (7 * size)), s7);
+                    s0 = Vector256.MultiplyAddEstimate(x, Vector256.Load(k), s0);
+                    s1 = Vector256.MultiplyAddEstimate(x, Vector256.Load(k + size), s1);
+                    s2 = Vector256.MultiplyAddEstimate(x, Vector256.Load(k + (2 * size)), s2);
+                    s3 = Vector256.MultiplyAddEstimate(x, Vector256.Load(k + (3 * size)), s3);
+                    s4 = Vector256.MultiplyAddEstimate(x, Vector256.Load(k + (4 * size)), s4);
+                    s5 = Vector256.MultiplyAddEstimate(x, Vector256.Load(k + (5 * size)), s5);
+                    s6 = Vector256.MultiplyAddEstimate(x, Vector256.Load(k + (6 * size)), s6);
+                    s7 = Vector256.MultiplyAddEstimate(x, Vector256.Load(k + (7 * size)), s7);
                 }
 
                 (Vector256.Create(scale) * SumEach(s0, s1, s2, s3, s4, s5, s6, s7)).Store(z + j);
@@ -234,14 +234,14 @@ internal static unsafe class VectorMath
             for (int j = 0; j < n; j++, v += size)
             {
                 var weight = Vector256.Create(p[j]);
-                s0 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(v), s0);
-                s1 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(v + 8), s1);
-                s2 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(v + 16), s2);
-                s3 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(v + 24), s3);
-                s4 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(v + 32), s4);
-                s5 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(v + 40), s5);
-                s6 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(v + 48), s6);
-                s7 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(v + 56), s7);
+                s0 = Vector256.MultiplyAddEstimate(weight, Vector256.Load(v), s0);
+                s1 = Vector256.MultiplyAddEstimate(weight, Vector256.Load(v + 8), s1);
+                s2 = Vector256.MultiplyAddEstimate(weight, Vector256.Load(v + 16), s2);
+                s3 = Vector256.MultiplyAddEstimate(weight, Vector256.Load(v + 24), s3);
+                s4 = Vector256.MultiplyAddEstimate(weight, Vector256.Load(v + 32), s4);
+                s5 = Vector256.MultiplyAddEstimate(weight, Vector256.Load(v + 40), s5);
+                s6 = Vector256.MultiplyAddEstimate(weight, Vector256.Load(v + 48), s6);
+                s7 = Vector256.MultiplyAddEstimate(weight, Vector256.Load(v + 56), s7);
             }
 
             s0.Store(y + e);
@@ -261,10 +261,10 @@ internal static unsafe class VectorMath
             for (int j = 0; j < n; j++, v += size)
             {
                 var weight = Vector256.Create(p[j]);
-                s0 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(v), s0);
-                s1 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(v + 8), s1);
-                s2 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(v + 16), s2);
-                s3 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(v + 24), s3);
+                s0 = Vector256.MultiplyAddEstimate(weight, Vector256.Load(v), s0);
+                s1 = Vector256.MultiplyAddEstimate(weight, Vector256.Load(v + 8), s1);
+                s2 = Vector256.MultiplyAddEstimate(weight, Vector256.Load(v + 16), s2);
+                s3 = Vector256.MultiplyAddEstimate(weight, Vector256.Load(v + 24), s3);
             }
 
             s0.Store(y + e);
@@ -278,7 +278,7 @@ internal static unsafe class VectorMath
             var s = Vector256<float>.Zero;
             for (int j = 0; j < n; j++)
             {
-                s = Vector256.FusedMultiplyAdd(Vector256.Create(p[j]), Vector256.Load(values + ((nint)j * size) + e), s);
+                s = Vector256.MultiplyAddEstimate(Vector256.Create(p[j]), Vector256.Load(values + ((nint)j * size) + e), s);
             }
 
             s.Store(y + e);
@@ -289,7 +289,7 @@ internal static unsafe class VectorMath
             float s = 0;
             for (int j = 0; j < n; j++)
             {
-                s = MathF.FusedMultiplyAdd(p[j], values[((nint)j * size) + e], s);
+                s = float.MultiplyAddEstimate(p[j], values[((nint)j * size) + e], s);
             }
 
             y[e] = s;
@@ -318,17 +318,17 @@ internal static unsafe class VectorMath
                 {
                     var (c, d) = (Vector256.Create(s[0]), Vector256.Create(s[1]));
                     var w = Vector256.Load(v);
-                    a0 = Vector256.FusedMultiplyAdd(c, w, a0);
-                    b0 = Vector256.FusedMultiplyAdd(d, w, b0);
+                    a0 = Vector256.MultiplyAddEstimate(c, w, a0);
+                    b0 = Vector256.MultiplyAddEstimate(d, w, b0);
                     w = Vector256.Load(v + 8);
-                    a1 = Vector256.FusedMultiplyAdd(c, w, a1);
-                    b1 = Vector256.FusedMultiplyAdd(d, w, b1);
+                    a1 = Vector256.MultiplyAddEstimate(c, w, a1);
+                    b1 = Vector256.MultiplyAddEstimate(d, w, b1);
                     w = Vector256.Load(v + 16);
-                    a2 = Vector256.FusedMultiplyAdd(c, w, a2);
-                    b2 = Vector256.FusedMultiplyAdd(d, w, b2);
+                    a2 = Vector256.MultiplyAddEstimate(c, w, a2);
+                    b2 = Vector256.MultiplyAddEstimate(d, w, b2);
                     w = Vector256.Load(v + 24);
-                    a3 = Vector256.FusedMultiplyAdd(c, w, a3);
-                    b3 = Vector256.FusedMultiplyAdd(d, w, b3);
+                    a3 = Vector256.MultiplyAddEstimate(c, w, a3);
+                    b3 = Vector256.MultiplyAddEstimate(d, w, b3);
                 }
 
                 a0.Store(upper);
