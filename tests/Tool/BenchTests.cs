@@ -149,6 +149,15 @@ public class BenchTests
     }
 
     [Test]
+    public void Sessions_at_once_are_compared_with_each_other_and_with_one_alone()
+    {
+        var rows = Rows(Request(BenchMode.Sharing));
+        Assert.That(rows, Has.Count.EqualTo(2));
+        Assert.That(rows[0].GetProperty("median").GetDouble(), Is.GreaterThan(0).And.LessThanOrEqualTo(1));
+        Assert.That(rows[1].GetProperty("median").GetDouble(), Is.Positive);
+    }
+
+    [Test]
     public async Task Bench_takes_every_option()
     {
         BenchRequest? taken = null;

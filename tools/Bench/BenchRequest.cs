@@ -16,6 +16,7 @@ public enum BenchMode
     Load,
     Tokenize,
     Kernels,
+    Sharing,
     Ceilings,
     Stress,
 }

@@ -23,6 +23,7 @@ internal static class Suite
             BenchMode.Load => LoadBench.Run(request, meter, cancellationToken),
             BenchMode.Tokenize => TokenizeBench.Run(request, meter),
             BenchMode.Kernels => KernelBench.Run(request, meter),
+            BenchMode.Sharing => SharingBench.Run(request, meter),
             BenchMode.Ceilings => CeilingBench.Run(meter),
             _ => throw new ArgumentOutOfRangeException(nameof(request), request.Mode, "No such measurement."),
         };

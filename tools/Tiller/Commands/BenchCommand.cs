@@ -190,6 +190,8 @@ internal sealed class BenchCommand : TillerCommand
           tiller bench ceilings
           # every stage alone, for machines
           tiller bench kernels --shape 16,2048,8192,32,8,64,128256 --json
+          # do two sessions that decode at once get the same?
+          tiller bench sharing
           # 64 sessions at once, cancelled at random: does each still give what it gives alone?
           tiller bench stress --minutes 5 --sessions 64
           # a table for a results file
