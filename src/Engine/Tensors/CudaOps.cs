@@ -20,6 +20,7 @@ internal sealed partial class CudaOps : Ops
     private readonly EmbedKernels _embed;
     private readonly NormKernels _norm;
     private readonly QkvKernels _qkv;
+    private readonly UnitKernels _units;
     private readonly GateKernels _gate;
     private readonly SteerKernels _steer;
     private readonly HeadKernels _head;
@@ -48,6 +49,7 @@ internal sealed partial class CudaOps : Ops
             _embed = new EmbedKernels(_library.Get);
             _norm = new NormKernels(_library.Get);
             _qkv = new QkvKernels(_library.Get);
+            _units = new UnitKernels(_library.Get);
             _gate = new GateKernels(_library.Get);
             _steer = new SteerKernels(_library.Get);
             _head = new HeadKernels(_library.Get);
@@ -231,6 +233,14 @@ internal sealed partial class CudaOps : Ops
                 {
                     return;
                 }
+            }
+            else if (rows.UnitTangents is { } first)
+            {
+                // The values alone; then their tangents from W's columns.
+                _norm.Forward(_stream, a.X.Address, table.Values, owners: 0, tangents: 0, w.AttentionNorm.Address, a.Normed.Address, c.D, c.NormEpsilon);
+                _linear.Forward(_stream, a.Normed.Address, table.Values, tangents: 0, Weights(w.Qkv), a.Qkv.Address, table.Scratch, w.QkvBias.Address);
+                _units.Push(_stream, a.X.Address, table.Values, w.AttentionNorm.Address, c.NormEpsilon, Weights(w.Qkv), a.Qkv.Address, w.QkvBias.Address,
+                    first, rows.TangentGroups.End(0), a.Qkv.Slice(table.Values, table.Tangents).Address);
             }
             else
             {

@@ -1,0 +1,64 @@
+// What a norm and the linear map after it make of unit vectors: no product is needed. With x of a value row, s = (mean x² + ε)^-1/2, h = s x,
+// and z = W (g ∘ h) + b, which the row's own pass has made:
+//   y_ij = s_i g_c W_c − (s_i h_ic / D) (z_i − b),  c = first + j,  W_c the column c of W // (N)
+// i over value rows, j over `count` unit vectors; y // (values · count, N). Blocks of 256 threads, ⌈count/32⌉ × ⌈N/256⌉ × values: eight
+// squares of 32 by 32 weights, turned in shared memory (4.4 KiB), so that W is read and y written in whole lines. 4 count N bytes written
+// and count N weights read for each value row, 4 D bytes for s in each block; 3 count N FLOPs.
+#include "math.cuh"
+#include "numbers.cuh"
+
+struct TillerUnits
+{
+    const float* x;       // (values, D) what the norm reads
+    const float* weight;  // (D) g
+    const void* w;        // (N, D) of the stored type
+    const float* z;       // (values, N)
+    const float* bias;    // (N) b; null for none
+    float* y;             // (values · count, N)
+    int d;
+    int outputs;          // N
+    int first;
+    int count;
+    int type;             // 0 float32, 1 half, 2 bfloat16
+    float eps;
+};
+
+extern "C" __global__ void __launch_bounds__(256) tillerUnits(const TillerUnits p)
+{
+    __shared__ float scratch[64];
+    __shared__ float square[32 * 33];
+    const int lane = int(threadIdx.x) % 32, line = int(threadIdx.x) / 32;
+    const int begin = 32 * int(blockIdx.x), n0 = 256 * int(blockIdx.y), i = int(blockIdx.z);
+    const int n1 = n0 + 256 < p.outputs ? n0 + 256 : p.outputs;
+    tillerWaitForPredecessor();
+    tillerReleaseSuccessor();
+    const float* x = p.x + (long long)i * p.d;
+    float sum = 0.0f;
+    for (int c = int(threadIdx.x); c < p.d; c += 256) { sum = tillerFma(x[c], x[c], sum); }
+    const float s = 1.0f / tillerSqrt(tillerBlockSum(sum, scratch) / float(p.d) + p.eps);
+    for (int n = n0; n < n1; n += 32)
+    {
+        __syncthreads();
+        for (int r = line; r < 32; r += 8)
+        {
+            float v = 0.0f;
+            if (n + r < n1 && begin + lane < p.count)
+            {
+                const long long at = (long long)(n + r) * p.d + p.first + begin + lane;
+                v = p.type == 0 ? static_cast<const float*>(p.w)[at]
+                  : p.type == 1 ? tillerFromHalf(static_cast<const unsigned short*>(p.w)[at])
+                                : tillerLowBf16(static_cast<const unsigned short*>(p.w)[at]);
+            }
+            square[33 * r + lane] = v;
+        }
+        __syncthreads();
+        if (n + lane >= n1) { continue; }
+        const float z = p.z[(long long)i * p.outputs + n + lane] - (p.bias ? p.bias[n + lane] : 0.0f);
+        for (int r = line; r < 32 && begin + r < p.count; r += 8)
+        {
+            const int c = p.first + begin + r;
+            p.y[((long long)i * p.count + begin + r) * p.outputs + n + lane] = tillerFma(s * p.weight[c], square[33 * lane + r], -s * s * x[c] / float(p.d) * z);
+        }
+    }
+}
+TILLER_KERNEL(tillerUnits)

@@ -1,0 +1,62 @@
+using Tiller.Kernels;
+
+namespace Tiller.Tests.Kernels;
+
+public class UnitKernelsTests : ElementKernelTest
+{
+    private const float Eps = 1e-5f;
+
+    [TestCase(WeightType.BF16, 33, 31, 0, 33, true)]
+    [TestCase(WeightType.BF16, 96, 257, 17, 50, false)]
+    [TestCase(WeightType.F16, 127, 40, 100, 27, true)]
+    [TestCase(WeightType.F32, 300, 5, 1, 1, false)]
+    public void UnitVectorsGiveWhatTheirTangentsGive(WeightType type, int D, int N, int first, int count, bool biased)
+    {
+        const int Values = 2;
+        var kernels = Load(k => new UnitKernels(k), "unit.cu");
+        float[] x = Normal(1, Values * D), g = Normal(2, D), bias = Normal(3, N, scale: 10);
+        float[] w = [.. Normal(4, N * D).Select(v => Stored(type, v))];
+        nint weights = type switch
+        {
+            WeightType.F32 => Send(w),
+            WeightType.F16 => Send([.. w.Select(v => (Half)v)]),
+            _ => Send([.. w.Select(v => (ushort)(BitConverter.SingleToUInt32Bits(v) >> 16))]),
+        };
+        double[][] products = [.. Enumerable.Range(0, Values).Select(i => Product(w, D, Norm(Row(x, D, i), g)))];
+        float[] z = [.. products.SelectMany(p => p.Select((v, n) => (float)(v + (biased ? bias[n] : 0))))];
+        int length = Values * count * N;
+        nint y = Poisoned<float>(length + 1);
+        kernels.Push(Stream, Send(x), Values, Send(g), Eps, new WeightMatrix(weights, type, N, D), Send(z), biased ? Send(bias) : 0, first, count, y);
+        float[] actual = Receive<float>(y, length + 1);
+        for (int i = 0; i < Values; i++)
+        {
+            for (int j = 0; j < count; j++)
+            {
+                double[] expected = Product(w, D, Tangent(Row(x, D, i), [.. Enumerable.Range(0, D).Select(c => c == first + j ? 1f : 0f)], g));
+                Close(Row(actual, N, (i * count) + j), expected, $"row {i}, vector {first + j}");
+            }
+        }
+
+        Assert.That(actual[length], Is.NaN, "nothing is written past the end");
+    }
+
+    private static float Stored(WeightType type, float v) => type switch
+    {
+        WeightType.F32 => v,
+        WeightType.F16 => (float)(Half)v,
+        _ => BitConverter.UInt32BitsToSingle(BitConverter.SingleToUInt32Bits(v) & 0xFFFF0000u),
+    };
+
+    private static double[] Product(float[] w, int D, double[] x) =>
+        [.. Enumerable.Range(0, w.Length / D).Select(n => Enumerable.Range(0, D).Sum(c => w[(n * D) + c] * x[c]))];
+
+    private static double Scale(float[] x) => 1 / Math.Sqrt(x.Average(v => (double)v * v) + Eps);
+
+    private static double[] Norm(float[] x, float[] g) => [.. x.Zip(g, (a, b) => Scale(x) * a * b)];
+
+    private static double[] Tangent(float[] x, float[] dx, float[] g)
+    {
+        double s = Scale(x), along = s * s * x.Zip(dx, (a, b) => (double)a * b).Sum() / x.Length;
+        return [.. Enumerable.Range(0, x.Length).Select(c => s * g[c] * (dx[c] - (along * x[c])))];
+    }
+}
