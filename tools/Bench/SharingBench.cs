@@ -46,10 +46,17 @@ internal static class SharingBench
             loop.Step();
             start.SignalAndWait();
             var clock = Stopwatch.StartNew();
-            while (!Volatile.Read(ref stop))
+            while (true)
             {
                 loop.Prepare();
                 loop.Step();
+
+                // A step during which another loop has ended was not shared to its end.
+                if (Volatile.Read(ref stop))
+                {
+                    return;
+                }
+
                 Volatile.Write(ref steps[i], steps[i] + 1);
                 rates[i] = steps[i] / clock.Elapsed.TotalSeconds;
                 if (clock.Elapsed.TotalSeconds >= LeastSeconds && steps.All(n => n >= LeastSteps))

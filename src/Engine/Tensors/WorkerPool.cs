@@ -6,7 +6,7 @@ namespace Tiller.Tensors;
 /// <summary>
 /// A fixed set of threads that share the parts of a loop. Parts are cut by the size of the problem, never by the number of threads,
 /// and each part writes its own outputs, so results do not depend on the number of threads. Callers work on their own loop; idle
-/// threads take parts from whatever loops are open, oldest first, and sleep when there are none. Nothing is allocated per loop.
+/// threads take parts from whatever loops are open, in turn, and sleep when there are none. Nothing is allocated per loop.
 /// </summary>
 public sealed unsafe class WorkerPool : IDisposable
 {
@@ -128,13 +128,17 @@ public sealed unsafe class WorkerPool : IDisposable
 
     private void Work()
     {
-        int idle = 0;
+        int idle = 0, next = 0;
         while (!_stopping)
         {
             bool helped = false;
-            foreach (var loop in _loops)
+            for (int i = 0; i < OpenLoops && !helped; i++)
             {
-                helped |= loop.Help();
+                int at = (next + i) % OpenLoops;
+                if (helped = _loops[at].Help())
+                {
+                    next = at + 1;
+                }
             }
 
             if (helped)
