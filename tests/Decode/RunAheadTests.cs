@@ -194,7 +194,7 @@ public sealed class RunAheadTests : HostCudaTest
     }
 
     // Three layers are enough, and soon run: as they are odd, a step ends in the other buffer of the residual stream.
-    private static LanguageModel Open(int? positions = null)
+    internal static LanguageModel Open(int? positions = null)
     {
         using var checkpoint = new EditableCheckpoint("qwen2-bf16");
         checkpoint.Config["num_hidden_layers"] = 3;
@@ -311,14 +311,12 @@ public sealed class RunAheadTests : HostCudaTest
     private sealed class Loop : IDisposable
     {
         private readonly Sampler _sampler;
-        private readonly float[] _scores;
         private readonly List<int> _history = [];
         private readonly SteeringSummary? _summary;
 
         public Loop(LanguageModel model, FeedbackLaw? law, SamplingOptions sampling)
         {
             _sampler = new Sampler(sampling, model.Config.V);
-            _scores = new float[model.Config.V];
             _summary = law is null ? null : new SteeringSummary(law);
             Session = new Session(model, law);
             Session.Prefill(s_prompt, null, CancellationToken.None);
@@ -330,7 +328,7 @@ public sealed class RunAheadTests : HostCudaTest
 
         public int Draw()
         {
-            int id = Session.Draw(_sampler, [], _scores, goesOn: true);
+            int id = Session.Draw(_sampler);
             _history.Add(id);
             return id;
         }
