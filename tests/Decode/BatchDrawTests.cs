@@ -22,16 +22,17 @@ public sealed class BatchDrawTests(string device) : OnEveryDevice(device)
         for (int i = 0; i < texts.Length; i++)
         {
             Assert.That(outcomes[i], Is.EqualTo(texts[i].Alone(model)), $"text {i}");
-            Assert.That(outcomes[i].Ids, Is.EqualTo(texts[i].Alone(model, onHost: true).Ids), $"text {i} on the host");
         }
     }
 
     [Test]
-    public void A_session_that_is_not_finite_stops_none_of_the_others([Values(0, 1, 2)] int kind)
+    public void A_session_that_is_not_finite_stops_none_of_the_others([Values(1, 2)] int kind)
     {
         var model = TestModels.Load(Family);
-        var bad = new Proportional(Laws.RandomFeature(model, 3)).Compile(1e30);
-        var sampling = new SamplingOptions { Temperature = kind > 0 ? 1 : 0, RepetitionPenalty = kind > 1 ? 1.1f : 1, Seed = 7 };
+        float[] axis = new float[model.Config.D];
+        axis[0] = 1;
+        var bad = new FeedbackLaw(model.Config.L, model.Config.D, [], [new Term(0, axis, 3e38f, 0, -1), new Term(0, axis, 3e38f, 0, -1)]);
+        var sampling = new SamplingOptions { Temperature = 1, RepetitionPenalty = kind > 1 ? 1.1f : 1, Seed = 7 };
         BatchText[] texts = [new([3, 4], null, sampling, 3), new([5], Laws.LooksBack(model, 1), sampling, 3), new([6, 7], null, sampling, 3)];
         BatchSession[] running = [.. texts.Select(text => new BatchSession(model, text))];
         using var batch = new SessionBatch(model);
@@ -61,7 +62,7 @@ public sealed class BatchDrawTests(string device) : OnEveryDevice(device)
 
         Assert.That(() => running[0].Session.Draw(running[0].Sampler), Throws.TypeOf<NonFiniteLogitsException>(), "alone");
         var where = running[0].Session.FindNonFinite(before.AsSpan(0, 1))!;
-        Assert.That((where.Position, where.Layer), Is.EqualTo((2, 1)).Or.EqualTo((2, 2)));
+        Assert.That((where.Position, where.Layer), Is.EqualTo((2, 1)));
         Array.ForEach(running, r => r.Dispose());
     }
 

@@ -16,17 +16,17 @@ internal sealed record BatchText(int[] Prompt, FeedbackLaw? Law, SamplingOptions
     /// <summary>Seven of them, of every kind, coming and going.</summary>
     public static BatchText[] Seven(LanguageModel model, bool penalty) =>
     [
-        new([3, 4, 5], null, new(), 7),
-        new([6, 7, 8, 9, 10], Laws.Random(model, 1), new() { Temperature = 0.9f, Seed = 1 }, 3),
-        new([11], Laws.LooksBack(model, 2), new() { Temperature = 1.1f, TopP = 0.9f, Seed = 2 }, 8),
-        new([12, 13], null, penalty ? new() { RepetitionPenalty = 1.5f } : new() { Temperature = 1, TopK = 20, Seed = 3 }, 5, Joins: 1),
-        new([14, 15, 16, 17], Laws.Random(model, 3, maxEffort: 2), new() { Temperature = 0.8f, TopK = 50, TopP = 0.95f, MinP = 0.01f, Seed = 4 }, 4, Joins: 2),
-        new([18, 19], Laws.LooksBack(model, 4), penalty ? new() { Temperature = 1, RepetitionPenalty = 0.7f, Seed = 5 } : new(), 4, Joins: 2),
-        new([20, 21, 22, 23, 24, 25], new FeedbackLaw(model.Config.L, model.Config.D, [], []), new() { Temperature = 100, Seed = 6 }, 1, Joins: 4),
+        new([3, 4, 5], null, new(), 5),
+        new([6, 7, 8, 9, 10], Laws.Random(model, 1), new() { Temperature = 0.9f, Seed = 1 }, 2),
+        new([11], Laws.LooksBack(model, 2), new() { Temperature = 1.1f, TopP = 0.9f, Seed = 2 }, 6),
+        new([12, 13], null, penalty ? new() { RepetitionPenalty = 1.5f } : new() { Temperature = 1, TopK = 20, Seed = 3 }, 4, Joins: 1),
+        new([14, 15, 16, 17], Laws.Random(model, 3, maxEffort: 2), new() { Temperature = 0.8f, TopK = 50, TopP = 0.95f, MinP = 0.01f, Seed = 4 }, 3, Joins: 2),
+        new([18, 19], Laws.LooksBack(model, 4), penalty ? new() { Temperature = 1, RepetitionPenalty = 0.7f, Seed = 5 } : new(), 3, Joins: 2),
+        new([20, 21, 22, 23, 24, 25], new FeedbackLaw(model.Config.L, model.Config.D, [], []), new() { Temperature = 100, Seed = 6 }, 1, Joins: 3),
     ];
 
-    /// <summary>Decodes it by a session alone, on the host where <paramref name="onHost"/>.</summary>
-    public BatchOutcome Alone(LanguageModel model, bool onHost = false)
+    /// <summary>Decodes it by a session alone, drawing on the host.</summary>
+    public BatchOutcome Alone(LanguageModel model)
     {
         using var running = new BatchSession(model, this);
         float[] scores = new float[model.Config.V];
@@ -37,15 +37,8 @@ internal sealed record BatchText(int[] Prompt, FeedbackLaw? Law, SamplingOptions
                 running.Session.Append(running.Ids[^1]);
             }
 
-            if (onHost)
-            {
-                running.Session.Logits.CopyTo(scores);
-                running.Take(running.Sampler.Next(scores, running.Session.Ids));
-            }
-            else
-            {
-                running.Take(running.Session.Draw(running.Sampler, goesOn: i + 1 < Tokens));
-            }
+            running.Session.Logits.CopyTo(scores);
+            running.Take(running.Sampler.Next(scores, running.Session.Ids));
         }
 
         return running.Outcome;
