@@ -18,7 +18,7 @@ public sealed class BatchAheadTests : HostCudaTest
     [Test]
     public void Tokens_wait_once_and_copy_nothing()
     {
-        using var model = RunAheadTests.Open();
+        using var model = RunAheadTests.Open(layers: 2);
         using var loop = new Loop(model, null, Laws.Random(model, 4), Laws.LooksBack(model, 5));
         loop.Run(4);
         Assert.That(Counted(() => loop.Run(3)), Is.EqualTo(new long[] { 3, 3, 0, 0, 0, 0 }));
@@ -64,7 +64,7 @@ public sealed class BatchAheadTests : HostCudaTest
     [Test]
     public void A_batch_that_shrinks_past_eight_is_as_if_it_had_waited()
     {
-        using var model = RunAheadTests.Open();
+        using var model = RunAheadTests.Open(layers: 1);
         Assert.That(Shrink(ahead: true), Is.EqualTo(Shrink(ahead: false)));
 
         ulong[] Shrink(bool ahead)
@@ -82,7 +82,7 @@ public sealed class BatchAheadTests : HostCudaTest
     [Test]
     public void A_full_session_keeps_none_from_being_drawn()
     {
-        using var model = RunAheadTests.Open(positions: 8);
+        using var model = RunAheadTests.Open(positions: 8, layers: 2);
         BatchText[] texts = [new([3, 4, 5], Laws.LooksBack(model, 1), s_sampled, 6), new([6, 7], Laws.Random(model, 2), new(), 7)];
         using var loop = new Loop(model, texts);
         loop.Run(5);
@@ -101,7 +101,7 @@ public sealed class BatchAheadTests : HostCudaTest
     [Test]
     public void Without_room_for_the_next_tokens_they_are_still_drawn()
     {
-        using var model = RunAheadTests.Open();
+        using var model = RunAheadTests.Open(layers: 2);
         int[] prompt = [.. Enumerable.Range(3, 13)];
         BatchText[] texts = [new(prompt, Laws.LooksBack(model, 1), s_sampled, 5), new(prompt[1..], null, new(), 5)];
         using var loop = new Loop(model, texts);
@@ -119,7 +119,7 @@ public sealed class BatchAheadTests : HostCudaTest
     public void Tokens_whose_calls_fail_are_drawn_again_and_are_the_same()
     {
         const int OutOfMemory = 2;
-        using var model = RunAheadTests.Open();
+        using var model = RunAheadTests.Open(layers: 2);
         BatchText[] texts = [new([3, 4], Laws.Random(model, 1), s_sampled, 3), new([5], Laws.LooksBack(model, 2), s_sampled, 3), new([6, 7], null, new(), 3)];
         string[] expected = [.. texts.Select(text => text.Alone(model).Ids)];
         int failures = 0;
