@@ -41,6 +41,7 @@ public sealed partial class SessionBatch
     /// A session or a sampler is there twice, they or the ids are not as many, or a sampler is for another vocabulary.
     /// </exception>
     /// <exception cref="InvalidOperationException">A session has no token yet.</exception>
+    /// <exception cref="DeviceMemoryException">There is no room to draw in; nothing was drawn.</exception>
     /// <exception cref="BatchLogitsException">
     /// Sessions that it names have logits that are not finite. Their ids are -1 and their samplers have not moved; the others' ids were drawn and count.
     /// </exception>
