@@ -5,7 +5,7 @@ namespace Tiller.Kernels;
 
 /// <summary>How one row's next token is drawn, as the kernels read it: <c>TillerSampling</c> of sampling.cuh.</summary>
 [StructLayout(LayoutKind.Sequential)]
-public struct DeviceSampling
+public record struct DeviceSampling
 {
     /// <summary>State of the random sequence: the seed at first; every draw moves it on.</summary>
     public ulong Random;
@@ -159,7 +159,7 @@ public sealed unsafe class HeadKernels
             Width = width,
             Capacity = capacity,
         };
-        _advance.Launch(new CudaLaunch(1, 1, 1, 256, Programmatic: true), stream, p);
+        _advance.Launch(new CudaLaunch(1, 1, 1, 256 * (rows < 2 ? 1 : rows < 4 ? 2 : 4), Programmatic: true), stream, p);
     }
 
     /// <summary>seen[id] = 1 for the ids of a prompt.</summary>

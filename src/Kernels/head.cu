@@ -5,7 +5,8 @@
 //   pick      merges the chunks, one block a row; a greedy row is done, for another the smallest logit that top-k can keep
 //             is bounded from below by the K-th largest of the groups of 128
 //   advance   row.id ← id, row.position += 1, and its law's state ← the next one, which starts from the errors of this; the id and what
-//             the law read and did to a ring, which may lie in host memory; one block, so that the ring's count has one writer
+//             the law read and did to a ring, which may lie in host memory; one block, so that the ring's count has one writer,
+//             of 256 threads for one row, 1024 for four or more: 1024 / rows of them, 32 at least, copy what one law did
 //   mark      seen[id] ← 1
 // Bytes: scan 4 V a row (8 V with a penalty). Greater-than comparisons only, so ties go to the lowest id whatever the layout.
 #include "rows.cuh"
@@ -171,13 +172,17 @@ struct TillerAdvanceParameters
     int capacity;
 };
 
-extern "C" __global__ void __launch_bounds__(256) tillerAdvance(const TillerAdvanceParameters p)
+extern "C" __global__ void __launch_bounds__(1024) tillerAdvance(const TillerAdvanceParameters p)
 {
+    const int thread = int(threadIdx.x), threads = int(blockDim.x);
+    int lanes = threads; // of one row
+    while (lanes > 32 && lanes * p.rowCount > threads) { lanes /= 2; }
+    const int lane = thread % lanes;
     tillerWaitForPredecessor();
     tillerReleaseSuccessor();
-    const int step = *p.count, thread = int(threadIdx.x);
+    const int step = *p.count;
     int* const line = p.ring + (long long)(step % p.capacity) * p.rowCount * p.width;
-    for (int row = 0; row < p.rowCount; row++)
+    for (int row = thread / lanes; row < p.rowCount; row += threads / lanes)
     {
         if (!p.rows[row].steering) { continue; }
         const TillerSteering s = *p.rows[row].steering;
@@ -185,19 +190,19 @@ extern "C" __global__ void __launch_bounds__(256) tillerAdvance(const TillerAdva
         const long long norms = (long long)p.rows[row].slot * s.layerCount;
         float* const next = s.next ? s.next->errors : nullptr;
         int* const to = p.width > 1 ? line + row * p.width + 1 : nullptr;
-        for (int i = thread; i < s.sensors; i += 256)
+        for (int i = lane; i < s.sensors; i += lanes)
         {
             if (to) { to[i] = int(tillerBits(errors[i])); }
             if (next) { next[i] = errors[i]; }
         }
-        for (int k = thread; to && k < s.layerCount; k += 256)
+        for (int k = lane; to && k < s.layerCount; k += lanes)
         {
             to[s.sensors + k] = int(tillerBits(s.inputNorms[norms + k]));
             to[s.sensors + s.layerCount + k] = int(tillerBits(s.stateNorms[norms + k]));
         }
     }
     __syncthreads();
-    for (int row = thread; row < p.rowCount; row += 256)
+    for (int row = thread; row < p.rowCount; row += threads)
     {
         const int id = p.ids[row];
         TillerRow& r = p.rows[row];

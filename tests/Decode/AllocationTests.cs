@@ -37,7 +37,6 @@ public sealed class AllocationTests(string device) : OnEveryDevice(device)
         var trace = new SteeringTrace(law, 64);
         using var session = new Session(model, law);
         var sampler = new Sampler(new SamplingOptions { Temperature = 1, TopK = 50 }, model.Config.V);
-        float[] scores = new float[model.Config.V];
         int[] id = [7];
         session.Prefill([3, 4, 5]);
         session.Step(6);
@@ -58,9 +57,42 @@ public sealed class AllocationTests(string device) : OnEveryDevice(device)
         {
             for (int i = 0; i < tokens; i++)
             {
-                id[0] = session.Draw(sampler, [], scores, goesOn: true);
+                id[0] = session.Draw(sampler);
                 trace.Add(session.Steering!, id, session.Length - 1);
                 session.Append(id[0], CancellationToken.None);
+            }
+        }
+    }
+
+    [TestCase("qwen2-bf16", false)]
+    [TestCase("qwen2-bf16", true)]
+    public void Tokens_of_a_batch_drawn_and_taken_allocate_nothing(string family, bool penalty)
+    {
+        const int Tokens = 4;
+        var model = TestModels.Load(family);
+        Session[] sessions = [new(model), new(model, Laws.Random(model, 1)), new(model, Laws.LooksBack(model, 2))];
+        Sampler[] samplers = [.. sessions.Select((_, i) => new Sampler(new SamplingOptions { Temperature = i, RepetitionPenalty = penalty && i == 1 ? 1.2f : 1 }, model.Config.V))];
+        using var batch = new SessionBatch(model);
+        int[] ids = new int[3];
+        Array.ForEach(sessions, session => session.Append([3]));
+        Decode(4); // both buffers of logits; the caches have room for 16
+        long least = long.MaxValue;
+        for (int round = 0; round < 2; round++)
+        {
+            long before = GC.GetAllocatedBytesForCurrentThread();
+            Decode(Tokens);
+            least = Math.Min(least, GC.GetAllocatedBytesForCurrentThread() - before);
+        }
+
+        Assert.That(least, Is.Zero);
+        Array.ForEach(sessions, session => session.Dispose());
+
+        void Decode(int tokens)
+        {
+            for (int i = 0; i < tokens; i++)
+            {
+                batch.Draw(sessions, samplers, ids);
+                batch.Step(sessions, ids);
             }
         }
     }

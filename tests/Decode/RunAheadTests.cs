@@ -194,15 +194,17 @@ public sealed class RunAheadTests : HostCudaTest
     }
 
     // Three layers are enough, and soon run: as they are odd, a step ends in the other buffer of the residual stream.
-    private static LanguageModel Open(int? positions = null)
+    internal static LanguageModel Open(int? positions = null, int layers = 3)
     {
         using var checkpoint = new EditableCheckpoint("qwen2-bf16");
-        checkpoint.Config["num_hidden_layers"] = 3;
+        checkpoint.Config["num_hidden_layers"] = layers;
         checkpoint.Config.Remove("layer_types");
-        foreach (string name in checkpoint.Tensors.Keys.Where(name => name.StartsWith("model.layers.3", StringComparison.Ordinal) || name.StartsWith("model.layers.4", StringComparison.Ordinal)).ToArray())
+        foreach (string name in checkpoint.Tensors.Keys.Where(IsLeftOut).ToArray())
         {
             checkpoint.Tensors.Remove(name);
         }
+
+        bool IsLeftOut(string name) => name.Split('.') is ["model", "layers", var layer, ..] && int.Parse(layer) >= layers;
 
         if (positions is { } most)
         {
@@ -311,14 +313,12 @@ public sealed class RunAheadTests : HostCudaTest
     private sealed class Loop : IDisposable
     {
         private readonly Sampler _sampler;
-        private readonly float[] _scores;
         private readonly List<int> _history = [];
         private readonly SteeringSummary? _summary;
 
         public Loop(LanguageModel model, FeedbackLaw? law, SamplingOptions sampling)
         {
             _sampler = new Sampler(sampling, model.Config.V);
-            _scores = new float[model.Config.V];
             _summary = law is null ? null : new SteeringSummary(law);
             Session = new Session(model, law);
             Session.Prefill(s_prompt, null, CancellationToken.None);
@@ -330,7 +330,7 @@ public sealed class RunAheadTests : HostCudaTest
 
         public int Draw()
         {
-            int id = Session.Draw(_sampler, [], _scores, goesOn: true);
+            int id = Session.Draw(_sampler);
             _history.Add(id);
             return id;
         }

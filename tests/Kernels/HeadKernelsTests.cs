@@ -99,6 +99,50 @@ public class HeadKernelsTests : ElementKernelTest
         Assert.That(Receive<int>(ring, Width + 1)[Width], Is.EqualTo(~4));
     }
 
+    [TestCase(1)]
+    [TestCase(3)]
+    [TestCase(37)]
+    public void LawsOfEveryRowAreHandedOut(int count)
+    {
+        const int L = 3, MostSensors = 4 * 67, Width = 1 + MostSensors + (2 * L);
+        float[][] errors = [.. Enumerable.Range(0, count).Select(i => Normal(i, (i % 5) * 67))], norms = [.. Enumerable.Range(0, count).Select(i => Normal(100 + i, 2 * L))];
+        nint[] after = new nint[count];
+        var table = new DeviceRow[count];
+        for (int i = 0; i < count; i++)
+        {
+            int sensors = errors[i].Length;
+            after[i] = Poisoned<float>(Math.Max(1, sensors));
+            nint next = Send(new DeviceSteering { Errors = after[i], Sensors = sensors, LayerCount = L }), both = Send(norms[i]);
+            table[i] = new DeviceRow
+            {
+                Position = i,
+                Steering = i % 7 == 6 ? 0 : Send(new DeviceSteering
+                {
+                    Errors = sensors == 0 ? 0 : Send(errors[i]),
+                    InputNorms = both,
+                    StateNorms = both + (4 * L),
+                    Sensors = sensors,
+                    LayerCount = L,
+                    Next = next,
+                }),
+            };
+        }
+
+        nint rows = Send(table), ring = Send(new int[count * Width]);
+        NewHead().Advance(Stream, rows, count, 0, Send(Enumerable.Range(50, count).ToArray()), ring, Width, 1, Send(0));
+        int[] lines = Receive<int>(ring, count * Width);
+        for (int i = 0; i < count; i++)
+        {
+            int[] numbers = [.. (table[i].Steering == 0 ? [] : errors[i].Concat(norms[i])).Select(BitConverter.SingleToInt32Bits)];
+            int[] line = [50 + i, .. numbers, .. new int[Width - 1 - numbers.Length]];
+            Assert.That(lines.AsSpan(i * Width, Width).ToArray(), Is.EqualTo(line), $"row {i}");
+            if (table[i].Steering != 0)
+            {
+                Assert.That(Receive<float>(after[i], errors[i].Length), Is.EqualTo(errors[i]), $"row {i}");
+            }
+        }
+    }
+
     [Test]
     public void AGraphGoesOnWithoutTheHost()
     {

@@ -103,7 +103,7 @@ internal static class DecodeBench
         // How many sessions, and whether they are steered too.
         (int Sessions, bool Steered)[] all = request.Batches is { } asked ? [.. asked.Select(n => (n, true))]
             : meter.Machine is CudaMachine ? [(1, true), (8, true), (64, true)] : [(8, true), (64, false)];
-        double perSession = counts.CacheBytes(DecodeLoop.LastLength(context)) + (2.0 * Activations.RowSizeInBytes(c)) + (12.0 * c.V) + (8.0 * c.L * c.D);
+        double perSession = counts.CacheBytes(DecodeLoop.LastLength(context)) + (2.0 * Activations.RowSizeInBytes(c)) + (20.0 * c.V) + (8.0 * c.L * c.D);
         using var model = RandomParts.Model(request, meter.Machine, all.Max(n => (n.Steered ? 2 : 1) * n.Sessions) * perSession);
         foreach (var (sessions, steered) in all)
         {

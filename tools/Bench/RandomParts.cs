@@ -86,10 +86,8 @@ internal sealed class DecodeLoop : IDisposable
     private readonly int[] _ids;
     private readonly int _first;
     private readonly int _last;
-    private readonly Sampler? _sampler;
-    private readonly float[] _scores;
+    private readonly Sampler[] _samplers;
     private Session[] _sessions = [];
-    private int _drawn;
 
     /// <summary>Prepares one session for each of <paramref name="laws"/>; several are stepped as a batch.</summary>
     public DecodeLoop(LanguageModel model, int context, params IReadOnlyList<FeedbackLaw?> laws)
@@ -103,8 +101,7 @@ internal sealed class DecodeLoop : IDisposable
 
         _ids = RandomParts.Tokens(model.Config.V, laws.Count, seed: 3);
         _batch = laws.Count > 1 ? new SessionBatch(model) : null;
-        _sampler = model.Ops is CudaOps ? new Sampler(new SamplingOptions(), model.Config.V) : null;
-        _scores = new float[_sampler is null ? 0 : model.Config.V];
+        _samplers = model.Ops.Draws(model.Config.V) ? [.. laws.Select(_ => new Sampler(new SamplingOptions(), model.Config.V))] : [];
     }
 
     /// <summary>Longest that a context of a nominal length gets.</summary>
@@ -129,21 +126,25 @@ internal sealed class DecodeLoop : IDisposable
         Step();
     }
 
-    /// <summary>One token for every session; of one session what its user waits for: the logits, or the next token where a device draws it.</summary>
+    /// <summary>One token for every session, as its user waits for it: the logits, or the next token where a device draws it.</summary>
     public void Step()
     {
         if (_batch is not null)
         {
             _batch.Step(_sessions, _ids);
+            if (_samplers.Length > 0)
+            {
+                _batch.Draw(_sessions, _samplers, _ids);
+            }
         }
-        else if (_sampler is null)
+        else if (_samplers.Length > 0)
         {
-            _sessions[0].Step(_ids[0]);
+            _sessions[0].Append(_ids[0]);
+            _ids[0] = _sessions[0].Draw(_samplers[0]);
         }
         else
         {
-            _sessions[0].Append(_drawn, CancellationToken.None);
-            _drawn = _sessions[0].Draw(_sampler, _ids, _scores, goesOn: true);
+            _sessions[0].Step(_ids[0]);
         }
     }
 
@@ -158,8 +159,7 @@ internal sealed class DecodeLoop : IDisposable
     {
         session.Cache.Reserve(_last, used: 0);
         session.Prepare(new int[_first]);
-        using var logits = _model.Ops.Allocate(4L * _model.Config.V);
-        session.Advance(_first, new Floats(logits.Address, 1, _model.Config.V), 0);
+        session.Advance(_first);
     }
 
     private void Release()
@@ -186,7 +186,9 @@ internal sealed class TangentLoop : IDisposable
     private readonly DeviceBuffer _logitsOnDevice;
     private readonly int _position;
 
-    private static readonly DrawSettings s_greedy = new(Temperature: 0, TopK: 0, TopP: 1, MinP: 0, Random: 0);
+    private readonly int[] _id = new int[1];
+
+    private static readonly DrawSettings[] s_greedy = [new(Temperature: 0, TopK: 0, TopP: 1, MinP: 0, Random: 0)];
 
     /// <summary>Prepares scratch.</summary>
     public TangentLoop(LanguageModel model, int position, int tangents)
@@ -216,7 +218,11 @@ internal sealed class TangentLoop : IDisposable
         _model.Ops.Copy(_tangents.Address, _activations.X.Slice(1, _count).Address, _tangents.SizeInBytes);
         var logits = new Floats(_logitsOnDevice.Address, 1, _logits.Length);
         _model.Step(_rows, _activations, logits, CancellationToken.None);
-        if (_model.Ops.Draw(logits, s_greedy) is null)
+        if (_model.Ops.Draws(_logits.Length))
+        {
+            _model.Ops.Draw(logits, s_greedy, _id);
+        }
+        else
         {
             _model.Ops.DownloadRow(logits, 0, _logits);
         }

@@ -17,7 +17,6 @@ public sealed class Generation : IDisposable
     private readonly StopFilter _stop;
     private readonly int[] _stopIds;
     private readonly int[] _history;
-    private readonly float[] _scores;
     private int _length;
 
     /// <summary>Readies a continuation of <paramref name="prompt"/>.</summary>
@@ -52,7 +51,6 @@ public sealed class Generation : IDisposable
         prompt.CopyTo(_history);
         _length = prompt.Length;
         PromptLength = prompt.Length;
-        _scores = new float[model.Config.V];
         _session = new Session(model, _options.Law, _options.SteeredTokens);
         Steering = _options.Law is null ? null : new SteeringSummary(_options.Law);
     }
@@ -112,7 +110,7 @@ public sealed class Generation : IDisposable
         bool goesOn = _length + 1 - PromptLength < _options.MaxNewTokens;
         try
         {
-            int id = _session.Draw(_sampler, _history.AsSpan(0, _length), _scores, goesOn);
+            int id = _session.Draw(_sampler, goesOn);
             ObserveStep();
             return id;
         }

@@ -15,10 +15,20 @@ public enum SteeredTokens
 }
 
 /// <summary>
-/// One sequence being decoded: keys and values, scratch, and what a feedback law remembers. Not thread-safe; many sessions of one
-/// model run side by side. Stepping allocates nothing on the managed heap.
+/// One sequence being decoded: tokens, keys and values, scratch, and what a feedback law remembers. Not thread-safe; many sessions of one
+/// model run side by side, and <see cref="SessionBatch"/> steps several at once. Drawing and stepping allocate nothing on the managed heap.
 /// </summary>
-public sealed class Session : IDisposable
+/// <example>
+/// One text, without its logits ever leaving the device that made them:
+/// <code>
+/// session.Append(prompt);
+/// while (session.Length &lt; most &amp;&amp; session.Draw(sampler) is var id &amp;&amp; id != end)
+/// {
+///     session.Append(id);
+/// }
+/// </code>
+/// </example>
+public sealed partial class Session : IDisposable
 {
     // Bounds the scratch of a long prompt; a row's result does not depend on the chunk it is in beyond rounding.
     private const int PrefillChunk = 256;
@@ -31,13 +41,10 @@ public sealed class Session : IDisposable
     private readonly SteeredTokens _steered;
     private SteeringState? _steering;
     private float[] _errorsBefore = [];
+    private int[] _ids = []; // (cache's capacity)
     private DeviceBuffer _logitsOnDevice;
     private bool _logitsAreHere = true;
-
-    // The token of a step that the device has begun by itself (Ops.Ahead.cs), and where that step's logits go. Every call but Append of
-    // this token forgets it.
-    private int? _begun;
-    private DeviceBuffer? _nextLogits;
+    private volatile LogitRows? _sharedLogits;
 
     /// <summary>Starts an empty sequence.</summary>
     /// <param name="model">Stays alive longer than the session.</param>
@@ -64,14 +71,21 @@ public sealed class Session : IDisposable
     /// <summary>What the law last read and did; null when plain.</summary>
     public SteeringState? Steering => _steering;
 
-    /// <summary>Logits after the last token // (V).</summary>
+    /// <summary>Tokens held, oldest first // (<see cref="Length"/>); what a repetition penalty is about. Valid until the next call.</summary>
+    public ReadOnlySpan<int> Ids => _ids.AsSpan(0, Length);
+
+    /// <summary>Logits after the last token // (V). A device hands them over when they are first asked for.</summary>
     public ReadOnlySpan<float> Logits
     {
         get
         {
             if (!_logitsAreHere)
             {
-                _model.Ops.DownloadRow(LogitsOnDevice, 0, _logits);
+                if (_sharedLogits?.TryDownload(this, _logits) != true)
+                {
+                    _model.Ops.DownloadRow(LogitsOnDevice, 0, _logits);
+                }
+
                 _logitsAreHere = true;
             }
 
@@ -79,6 +93,7 @@ public sealed class Session : IDisposable
         }
     }
 
+    // Where they are unless a batch holds them.
     private Floats LogitsOnDevice => new(_logitsOnDevice.Address, 1, _model.Config.V);
 
     internal KvCache Cache => _cache;
@@ -87,7 +102,7 @@ public sealed class Session : IDisposable
     /// <exception cref="ModelMismatchException">The law is for another shape of model.</exception>
     public void Use(FeedbackLaw? law)
     {
-        _begun = null;
+        Forget();
         if (law is null)
         {
             _steering?.Dispose();
@@ -104,7 +119,7 @@ public sealed class Session : IDisposable
         }
     }
 
-    /// <summary>Appends several tokens.</summary>
+    /// <summary>Appends several tokens and takes the logits from the device.</summary>
     /// <param name="ids">At least one.</param>
     /// <param name="cancellationToken">Looked at between blocks; a cancelled call appends nothing.</param>
     /// <returns>Logits after the last of them // (V), valid until the next call.</returns>
@@ -114,6 +129,12 @@ public sealed class Session : IDisposable
         Prefill(ids, null, cancellationToken);
         return Logits;
     }
+
+    /// <summary>Appends several tokens and leaves the logits where they are, for <see cref="Draw"/> or <see cref="Logits"/>.</summary>
+    /// <param name="ids">At least one.</param>
+    /// <param name="cancellationToken">Looked at between blocks; a cancelled call appends nothing.</param>
+    /// <exception cref="ContextLengthException">They do not fit.</exception>
+    public void Append(ReadOnlySpan<int> ids, CancellationToken cancellationToken = default) => Prefill(ids, null, cancellationToken);
 
     /// <summary>Appends several tokens, reports what the law did to each, and leaves the logits where they are.</summary>
     /// <param name="ids">At least one.</param>
@@ -129,6 +150,7 @@ public sealed class Session : IDisposable
         }
 
         Prepare(ids);
+        BringLogitsHome();
         for (int begin = 0; begin < ids.Length; begin += _rows.Values)
         {
             Place(ids, begin, Length);
@@ -155,7 +177,7 @@ public sealed class Session : IDisposable
     public NonFiniteStateException? FindNonFinite(ReadOnlySpan<int> ids, Exception? cause = null, CancellationToken cancellationToken = default)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThan(ids.Length, Length);
-        _begun = null;
+        Forget();
         GiveUp();
         for (int begin = 0; begin < ids.Length; begin += _rows.Values)
         {
@@ -169,7 +191,7 @@ public sealed class Session : IDisposable
         return null;
     }
 
-    /// <summary>Appends one token.</summary>
+    /// <summary>Appends one token and takes the logits from the device.</summary>
     /// <returns>Logits after it // (V), valid until the next call.</returns>
     /// <exception cref="ContextLengthException">The context is full.</exception>
     public ReadOnlySpan<float> Step(int id, CancellationToken cancellationToken = default)
@@ -178,23 +200,25 @@ public sealed class Session : IDisposable
         return Logits;
     }
 
-    /// <summary>Appends one token and leaves its logits where they are.</summary>
+    /// <summary>
+    /// Appends one token and leaves its logits where they are, for <see cref="Draw"/> or <see cref="Logits"/>. Of the token just drawn a device may
+    /// have run the step already.
+    /// </summary>
+    /// <param name="id">The token.</param>
+    /// <param name="cancellationToken">Looked at between blocks; a cancelled call appends nothing.</param>
     /// <exception cref="ContextLengthException">The context is full.</exception>
-    internal void Append(int id, CancellationToken cancellationToken)
+    public void Append(int id, CancellationToken cancellationToken = default)
     {
-        if (_begun == id)
+        if (_begun == id && _begunIn is null)
         {
             cancellationToken.ThrowIfCancellationRequested();
-            RememberErrors();
-            _begun = null;
-            _model.Ops.KeepNext(_activations);
+            KeepBegun(_activations, 0);
             (_logitsOnDevice, _nextLogits) = (_nextLogits!, _logitsOnDevice);
-            _logitsAreHere = false;
-            Length++;
             return;
         }
 
         Prepare([id]);
+        BringLogitsHome();
         _rows.Clear();
         _rows.Add(id, Length, _cache, _steering);
         _activations.Reserve(1);
@@ -208,14 +232,14 @@ public sealed class Session : IDisposable
             throw;
         }
 
-        _logitsAreHere = false;
-        Length++;
+        Advance(1);
     }
 
     /// <inheritdoc/>
     public void Dispose()
     {
         _activations.Dispose(); // first: it waits for a step that may be running
+        _sharedLogits?.Drop(this);
         _steering?.Dispose();
         _cache.Dispose();
         _logitsOnDevice.Dispose();
@@ -225,7 +249,7 @@ public sealed class Session : IDisposable
     /// <summary>Checks the next tokens and makes room for them.</summary>
     internal void Prepare(ReadOnlySpan<int> ids)
     {
-        _begun = null;
+        Forget();
         int bad = ids.IndexOfAnyExceptInRange(0, _model.Config.V - 1);
         if (bad >= 0)
         {
@@ -238,7 +262,8 @@ public sealed class Session : IDisposable
             throw new ContextLengthException(needed, _model.Config.MaxPositions);
         }
 
-        _cache.Reserve((int)needed, Length);
+        Reserve((int)needed);
+        ids.CopyTo(_ids.AsSpan(Length));
         RememberErrors();
     }
 
@@ -251,67 +276,20 @@ public sealed class Session : IDisposable
         }
     }
 
-    /// <summary>Counts tokens that have been run and takes their logits over, on the device: the host may never ask for them.</summary>
-    internal void Advance(int tokens, Floats logits, int row)
+    /// <summary>Counts tokens that have been run after <see cref="Prepare"/>; their logits are new.</summary>
+    internal void Advance(int tokens)
     {
-        _model.Ops.Copy(logits.Slice(row, 1).Address, _logitsOnDevice.Address, 4L * _logits.Length);
         _logitsAreHere = false;
         Length += tokens;
     }
 
-    /// <summary>
-    /// Draws the next token where the logits are; takes them from the device only if it cannot. A device that can begins the step that takes the
-    /// token before the host knows it.
-    /// </summary>
-    /// <param name="sampler">Draws.</param>
-    /// <param name="history">Ids of the prompt and of the tokens so far.</param>
-    /// <param name="scores">Scratch // (V).</param>
-    /// <param name="goesOn">Whether the token is likely to be appended.</param>
-    /// <exception cref="NonFiniteLogitsException">A logit is NaN or +∞, or all are -∞.</exception>
-    internal int Draw(Sampler sampler, ReadOnlySpan<int> history, Span<float> scores, bool goesOn)
+    private void Reserve(int positions)
     {
-        if (!_logitsAreHere && sampler.OnDevice is { } settings
-            && (goesOn && PlaceNext() ? DrawAndStep(settings) : _model.Ops.Draw(LogitsOnDevice, settings)) is { } id)
+        _cache.Reserve(positions, Length);
+        if (_ids.Length < positions)
         {
-            sampler.HasDrawn();
-            return id;
+            Array.Resize(ref _ids, _cache.Capacity);
         }
-
-        Logits.CopyTo(scores);
-        return sampler.Next(scores, history);
-    }
-
-    // Makes room for a step ahead, if it can be.
-    private bool PlaceNext()
-    {
-        _begun = null;
-        if (!_model.Ops.RunsAhead || Length == _model.Config.MaxPositions)
-        {
-            return false;
-        }
-
-        try
-        {
-            _cache.Reserve(Length + 1, Length);
-            _nextLogits ??= _model.Ops.Allocate(_logitsOnDevice.SizeInBytes);
-            _rows.Clear();
-            _rows.Add(id: 0, Length, _cache, _steering);
-            _activations.Reserve(1);
-            return _model.Ops.PlaceNext(_rows, _activations);
-        }
-        catch (DeviceMemoryException)
-        {
-            // The token can be drawn all the same; appending it says what there is no room for.
-            return false;
-        }
-    }
-
-    private int? DrawAndStep(in DrawSettings settings)
-    {
-        _model.Ops.DrawNext(LogitsOnDevice, settings, _activations);
-        _model.StepPlaced(_rows, _activations, new Floats(_nextLogits!.Address, 1, _model.Config.V), CancellationToken.None);
-        _begun = _model.Ops.TakeNext(_activations);
-        return _begun;
     }
 
     private void RememberErrors()

@@ -4,24 +4,40 @@ using Tiller.Tensors;
 namespace Tiller.Decode;
 
 /// <summary>
-/// Steps several sessions of one model together, so that the weights are read once for all. Each keeps its own keys, values and feedback
-/// law. A session's result does not depend on the others.
+/// Steps several sessions of one model together, so that the weights are read once for all, and draws their tokens together. Each keeps its own
+/// keys, values, feedback law and sampler. A session's result does not depend on the others. Sessions may come and go between any two calls; one
+/// that is left out is as if it had never been in a batch. Not thread-safe, but sessions that were left out may be used on other threads.
 /// </summary>
-public sealed class SessionBatch : IDisposable
+/// <example>
+/// A service: before <see cref="Draw"/> new sessions join, prompts appended; after it, those that have ended leave.
+/// <code>
+/// batch.Draw(sessions, samplers, ids);
+/// // hand out the ids; remove sessions that have ended from the three lists
+/// batch.Step(sessions, ids);
+/// </code>
+/// </example>
+public sealed partial class SessionBatch : IDisposable
 {
     private readonly LanguageModel _model;
     private readonly Activations _activations;
     private readonly RowBatch _rows = new();
-    private DeviceBuffer? _logitsOnDevice;
+
+    // Logits of the last step, and where those of the next go: a call that fails leaves the last ones alone.
+    private LogitRows _logits;
+    private LogitRows _nextLogits;
 
     /// <summary>Prepares scratch for <paramref name="model"/>.</summary>
     public SessionBatch(LanguageModel model)
     {
         _model = model;
         _activations = model.NewActivations();
+        (_logits, _nextLogits) = (new LogitRows(model), new LogitRows(model));
     }
 
-    /// <summary>Appends one token to each session and leaves the logits in <see cref="Session.Logits"/>.</summary>
+    /// <summary>
+    /// Appends one token to each session and leaves the logits where they are, for <see cref="Draw"/> or <see cref="Session.Logits"/>. Of the tokens
+    /// just drawn a device may have run the step already: all of them, or those of the sessions that are left.
+    /// </summary>
     /// <param name="sessions">Distinct sessions of the model.</param>
     /// <param name="ids">One token for each.</param>
     /// <param name="cancellationToken">Looked at between blocks.</param>
@@ -30,40 +46,25 @@ public sealed class SessionBatch : IDisposable
     public void Step(IReadOnlyList<Session> sessions, ReadOnlySpan<int> ids, CancellationToken cancellationToken = default)
     {
         ArgumentOutOfRangeException.ThrowIfNotEqual(ids.Length, sessions.Count);
-        if (ids.IsEmpty)
+        Check(sessions);
+        if (ids.IsEmpty || KeepBegun(sessions, ids, cancellationToken))
         {
             return;
         }
 
-        for (int i = 0; i < sessions.Count; i++)
-        {
-            if (sessions[i].Model != _model)
-            {
-                throw new ModelMismatchException($"Session {i} belongs to another model than its batch.");
-            }
-
-            for (int j = 0; j < i; j++)
-            {
-                if (sessions[j] == sessions[i])
-                {
-                    throw new ArgumentException($"Sessions {j} and {i} are the same; a step gives each session one token.", nameof(sessions));
-                }
-            }
-
-            sessions[i].Prepare(ids.Slice(i, 1));
-        }
-
+        _begun = 0;
         _rows.Clear();
         for (int i = 0; i < sessions.Count; i++)
         {
+            sessions[i].Prepare(ids.Slice(i, 1));
             _rows.Add(ids[i], sessions[i].Length, sessions[i].Cache, sessions[i].Steering);
         }
 
         _activations.Reserve(_rows.Values);
-        var logits = LogitRows(sessions.Count);
+        _nextLogits.Clear(_rows.Values);
         try
         {
-            _model.Step(_rows, _activations, logits, cancellationToken);
+            _model.Step(_rows, _activations, _nextLogits.First(_rows.Values), cancellationToken);
         }
         catch (OperationCanceledException)
         {
@@ -77,26 +78,39 @@ public sealed class SessionBatch : IDisposable
 
         for (int i = 0; i < sessions.Count; i++)
         {
-            sessions[i].Advance(1, logits, i);
+            sessions[i].Advance(1);
+            _nextLogits.Take(sessions[i], i);
         }
+
+        (_logits, _nextLogits) = (_nextLogits, _logits);
     }
 
     /// <inheritdoc/>
     public void Dispose()
     {
-        _activations.Dispose();
-        _logitsOnDevice?.Dispose();
+        _activations.Dispose(); // first: it waits for a step that may be running
+        _logits.Dispose();
+        _nextLogits.Dispose();
     }
 
-    private Floats LogitRows(int count)
+    private void Check(IReadOnlyList<Session> sessions)
     {
-        long size = 4L * count * _model.Config.V;
-        if (_logitsOnDevice is null || _logitsOnDevice.SizeInBytes < size)
+        for (int i = 0; i < sessions.Count; i++)
         {
-            _logitsOnDevice?.Dispose();
-            _logitsOnDevice = _model.Ops.Allocate(size);
+            if (sessions[i].Model != _model)
+            {
+                throw new ModelMismatchException($"Session {i} belongs to another model than its batch.");
+            }
+
+            sessions[i].PlaceInBatch = i;
         }
 
-        return new Floats(_logitsOnDevice.Address, count, _model.Config.V);
+        for (int i = 0; i < sessions.Count; i++)
+        {
+            if (sessions[i].PlaceInBatch != i)
+            {
+                throw new ArgumentException($"Sessions {i} and {sessions[i].PlaceInBatch} are the same; a batch has each session once.", nameof(sessions));
+            }
+        }
     }
 }

@@ -67,6 +67,12 @@ public sealed class Sampler
         _ranked = draws && options.TopP < 1 ? new ulong[vocabulary] : [];
     }
 
+    /// <summary>V: how many logits it draws from.</summary>
+    public int Vocabulary => _vocabulary;
+
+    /// <summary>Its place in the batch that is being drawn, which tells whether it is there twice.</summary>
+    internal int PlaceInBatch { get; set; }
+
     /// <summary>Draws one token. Allocates nothing.</summary>
     /// <param name="logits">Logits of the next token // (V); overwritten.</param>
     /// <param name="history">Ids of the prompt and of the tokens so far, for the repetition penalty.</param>

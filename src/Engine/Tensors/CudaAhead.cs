@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Tiller.Interop;
 using Tiller.Kernels;
@@ -5,98 +6,132 @@ using Tiller.Kernels;
 namespace Tiller.Tensors;
 
 /// <summary>
-/// What a sequence needs for its next token to be drawn, and taken by a step, without the host: how it is drawn, on the device; and a line of
-/// pinned memory, to which the device writes the token with what the law read and did. A line is read before the next token is drawn.
-/// Belongs to one <see cref="CudaRows"/>.
+/// What rows need for their next tokens to be drawn, and taken by a step, without the host: how they are drawn, on the device; and a line of
+/// pinned memory for each, to which the device writes the token with what the law read and did. Lines are read before the next tokens are
+/// drawn. Belongs to one <see cref="CudaRows"/>.
 /// </summary>
 internal sealed class CudaAhead : IDisposable
 {
-    private const int SamplingAt = 64, SizeInBytes = 128;
+    private const int SamplingAt = 64;
 
     private readonly PrimaryContext _context;
     private readonly CudaOps _ops;
-    private readonly DeviceBuffer _memory;
     private readonly CudaEvent _drawn;
-    private CudaPinnedHostMemory<int>? _line;
-    private CudaSteering? _steering;
-    private DeviceSampling _sampling;
+    private DeviceBuffer? _memory; // the count of steps, then DeviceSampling // (rows)
+    private CudaPinnedHostMemory<int>? _lines;
+    private CudaSteering?[] _steerings = [];
+    private DeviceSampling[] _sampling = []; // as on the device, if it is there
+    private bool _isThere;
+    private bool _isSent;
+    private int _rows;
 
     public CudaAhead(PrimaryContext context, CudaOps ops)
     {
         (_context, _ops) = (context, ops);
-        _memory = ops.Allocate(SizeInBytes);
-        try
-        {
-            _drawn = new CudaEvent(context, timing: false);
-        }
-        catch
-        {
-            _memory.Dispose();
-            throw;
-        }
+        _drawn = new CudaEvent(context, timing: false);
     }
 
-    /// <summary>Lines written so far, int.</summary>
-    public nint Count => _memory.Address;
+    /// <summary>Steps so far, int.</summary>
+    public nint Count => _memory!.Address;
 
-    /// <summary>A <see cref="DeviceSampling"/>.</summary>
-    public nint Sampling => _memory.Address + SamplingAt;
+    /// <summary><see cref="DeviceSampling"/> // (rows).</summary>
+    public nint Sampling => _memory!.Address + SamplingAt;
 
-    /// <summary>The line, at its address on the device.</summary>
-    public nint Line => _line!.DevicePointer;
+    /// <summary>The lines // (rows, Width), at their address on the device.</summary>
+    public nint Line => _lines!.DevicePointer;
 
-    /// <summary>Four-byte words of the line that the law needs.</summary>
-    public int Width => _steering is null ? 1 : 1 + _steering.HandedOut;
+    /// <summary>Four-byte words of a line: as many as the law with most of them needs.</summary>
+    public int Width { get; private set; }
 
-    /// <summary>Makes room for the line of a row with or without a law.</summary>
+    /// <summary>Makes room for the lines of rows with or without a law.</summary>
     /// <returns>False if the system refuses to lock memory: the device cannot write it.</returns>
-    public bool Reserve(CudaSteering? steering)
+    public bool Reserve(RowBatch rows)
     {
-        _steering = steering;
-        if (_line is null || _line.Length < Width)
+        if (_steerings.Length < rows.Values)
         {
-            _ops.Settle(); // a step given up by an error may have left the line to be written
-            _line?.Dispose();
-            _line = null;
-            _line = new CudaPinnedHostMemory<int>(_context, Width);
+            _steerings = new CudaSteering?[Math.Max(rows.Values, 2 * _steerings.Length)];
+            _sampling = new DeviceSampling[_steerings.Length];
+            _isThere = false;
         }
 
-        return _line.IsPinned;
-    }
-
-    /// <summary>Says how the next token is drawn; the device moves the random sequence on, so this seldom sends anything.</summary>
-    public void Send(CudaStream stream, DeviceSampling sampling, ulong randomAfter)
-    {
-        var wanted = MemoryMarshal.AsBytes(new ReadOnlySpan<DeviceSampling>(in sampling));
-        if (!wanted.SequenceEqual(MemoryMarshal.AsBytes(new ReadOnlySpan<DeviceSampling>(in _sampling))))
+        (_rows, Width, _isSent) = (rows.Values, 1, false);
+        for (int i = 0; i < _rows; i++)
         {
-            stream.CopyToDevice(Sampling, wanted);
+            _steerings[i] = (CudaSteering?)rows[i].Steering;
+            Width = Math.Max(Width, 1 + (_steerings[i]?.HandedOut ?? 0));
         }
 
-        _sampling = sampling with { Random = randomAfter };
+        _steerings.AsSpan(_rows).Clear();
+        int sizeInBytes = SamplingAt + (_sampling.Length * Unsafe.SizeOf<DeviceSampling>());
+        if (_memory is null || _memory.SizeInBytes < sizeInBytes)
+        {
+            _memory?.Dispose();
+            (_memory, _isThere) = (null, false);
+            _memory = _ops.Allocate(sizeInBytes);
+        }
+
+        if (_lines is null || _lines.Length < _rows * Width)
+        {
+            _ops.Settle(); // a step given up by an error may have left the lines to be written
+            _lines?.Dispose();
+            _lines = null;
+            _lines = new CudaPinnedHostMemory<int>(_context, _steerings.Length * Width);
+        }
+
+        return _lines.IsPinned;
     }
 
-    /// <summary>Marks the line as written once the stream's work so far is done.</summary>
+    /// <summary>Says how the next tokens are drawn; the device moves the random sequences on, so this seldom sends anything.</summary>
+    public void Send(CudaStream stream, ReadOnlySpan<DrawSettings> settings)
+    {
+        bool isThere = _isThere;
+        _isThere = false;
+        for (int i = 0; i < settings.Length; i++)
+        {
+            var wanted = CudaOps.Sampling(settings[i]);
+            isThere &= wanted == _sampling[i];
+            _sampling[i] = wanted;
+        }
+
+        if (!isThere)
+        {
+            // All of it: behind the rows of now may be those of a batch that was larger.
+            stream.CopyToDevice(Sampling, MemoryMarshal.AsBytes(_sampling.AsSpan()));
+        }
+
+        _isSent = true;
+        for (int i = 0; i < settings.Length; i++)
+        {
+            _sampling[i].Random = settings[i].RandomAfter;
+        }
+    }
+
+    /// <summary>Marks the lines as written once the stream's work so far is done.</summary>
     public void Mark(CudaStream stream) => _drawn.Record(stream);
 
-    /// <summary>Waits for the line.</summary>
-    /// <returns>The token, or what <see cref="HeadKernels.ArgMax"/> gives where a logit is not finite.</returns>
-    public int Take()
+    /// <summary>Waits for the lines.</summary>
+    /// <param name="ids">Tokens, or what <see cref="HeadKernels.ArgMax"/> gives where a logit is not finite // (rows).</param>
+    public void Take(Span<int> ids)
     {
         _drawn.Synchronize();
-        var line = _line!.Span();
-        _steering?.Receive(MemoryMarshal.Cast<int, float>(line[1..]));
-        return line[0];
+        _isThere |= _isSent;
+        for (int i = 0; i < _rows; i++)
+        {
+            var line = _lines!.Span(i * Width, Width);
+            ids[i] = line[0];
+            _isThere &= ids[i] >= 0; // of a row that fails nothing is drawn
+            _steerings[i]?.Receive(MemoryMarshal.Cast<int, float>(line[1..]));
+        }
     }
 
-    /// <summary>The step that was begun counts.</summary>
-    public void Keep() => _steering?.Follow();
+    /// <summary>The step that was begun counts for a row.</summary>
+    public void Keep(int row) => _steerings[row]?.Follow();
 
     public void Dispose()
     {
         _ops.Settle();
         _drawn.Dispose();
-        _line?.Dispose();
-        _memory.Dispose();
+        _lines?.Dispose();
+        _memory?.Dispose();
     }
 }

@@ -2,14 +2,14 @@ using Tiller.Kernels;
 
 namespace Tiller.Tensors;
 
-// The drawn token goes to the host and to the step that takes it at the same time: the host waits for four bytes and a law's numbers while
-// the step runs.
+// The drawn tokens go to the host and to the step that takes them at the same time: the host waits for four bytes a row and the laws' numbers
+// while the step runs.
 internal sealed partial class CudaOps
 {
     /// <inheritdoc/>
-    public override bool PlaceNext(RowBatch rows, Activations a)
+    public override bool PlaceNext(RowBatch rows, ReadOnlySpan<DrawSettings> settings, Activations a)
     {
-        if (a.Config.V > HeadKernels.MaxVocabulary)
+        if (!Draws(a.Config.V))
         {
             return false;
         }
@@ -17,12 +17,12 @@ internal sealed partial class CudaOps
         lock (_launching)
         {
             var table = (CudaRows)(a.OnDevice ??= new CudaRows(this));
-            if (!(table.Ahead ??= new CudaAhead(_context, this)).Reserve((CudaSteering?)rows[0].Steering))
+            if (!(table.Ahead ??= new CudaAhead(_context, this)).Reserve(rows))
             {
                 return false;
             }
 
-            ReserveDraw(a.Config.V);
+            ReserveDraw(rows.Values, a.Config.V, Samples(settings));
             table.PlaceNext(rows);
             Reserve(rows, a, table);
             return true;
@@ -30,27 +30,32 @@ internal sealed partial class CudaOps
     }
 
     /// <inheritdoc/>
-    public override void DrawNext(Floats logits, in DrawSettings settings, Activations a)
+    public override void DrawNext(Floats logits, ReadOnlySpan<DrawSettings> settings, Activations a)
     {
         var table = Table(a);
         var ahead = table.Ahead!;
         lock (_launching)
         {
-            if (settings.Temperature > 0)
+            bool samples = Samples(settings);
+            if (samples)
             {
-                ahead.Send(_stream, Sampling(settings), settings.RandomAfter);
+                ahead.Send(_stream, settings);
             }
 
-            nint id = Launch(logits, settings, ahead.Sampling);
-            table.Advance(); // first: should the launch fail, the row is sent again
-            _head.Advance(_stream, table.Rows, rows: 1, sampling: 0, id, ahead.Line, ahead.Width, capacity: 1, ahead.Count);
+            nint ids = Launch(logits, settings.Length, samples ? ahead.Sampling : 0);
+            table.Advance(); // first: should the launch fail, the rows are sent again
+            _head.Advance(_stream, table.Rows, settings.Length, sampling: 0, ids, ahead.Line, ahead.Width, capacity: 1, ahead.Count);
             ahead.Mark(_stream);
         }
     }
 
     /// <inheritdoc/>
-    public override int? TakeNext(Activations a) => Table(a).Ahead!.Take() is >= 0 and var id ? id : null;
+    public override void TakeNext(Activations a, Span<int> ids) => Table(a).Ahead!.Take(ids);
 
     /// <inheritdoc/>
-    public override void KeepNext(Activations a) => Table(a).Ahead!.Keep();
+    public override void KeepNext(Activations a, int row) => Table(a).Ahead!.Keep(row);
+
+    /// <inheritdoc/>
+    public override bool AreAlike(int rows, int others) => rows == others
+        || (rows < LinearKernels.LibraryRows && others < LinearKernels.LibraryRows && rows <= LinearKernels.FewRows == others <= LinearKernels.FewRows);
 }

@@ -21,7 +21,7 @@ internal sealed partial class CudaOps
         }
 
         var key = new CudaStepKey(
-            a.X.Address, logits.Address, table.Values, table.Tangents, table.MostTangents, table.Longest, rows.AnySteered, table.OneSequence);
+            a.X.Address, a.Y.Address, a.Capacity, logits.Address, table.Values, table.Tangents, table.MostTangents, table.Longest, rows.AnySteered, table.OneSequence);
         _launching.Enter();
         try
         {

@@ -14,8 +14,8 @@ internal sealed class CudaRows : IDisposable
     private readonly CudaOps _ops;
     private readonly List<CudaRecording> _recordings = [];
     private byte[] _table = []; // as on the device, but for ids that the device has drawn
-    private bool _isThere;
-    private nint _nextSteering;
+    private int _there;         // rows of it that are on the device
+    private nint[] _nextSteerings = [];
     private DeviceBuffer? _onDevice;
     private DeviceBuffer? _scratch;
     private DeviceBuffer? _inputs;
@@ -58,7 +58,7 @@ internal sealed class CudaRows : IDisposable
     /// <summary>Puts a batch on the device.</summary>
     public void Place(RowBatch rows)
     {
-        _isThere = false;
+        _there = 0;
         (Values, Tangents, MostTangents) = (rows.Values, rows.Tangents, 0);
         int rowsInBytes = Values * Unsafe.SizeOf<DeviceRow>();
         int sizeInBytes = rowsInBytes + (Tangents * sizeof(int));
@@ -97,48 +97,70 @@ internal sealed class CudaRows : IDisposable
     }
 
     /// <summary>
-    /// Readies the row that <see cref="HeadKernels.Advance"/> makes of the one before it: puts that one on the device, unless it is there
-    /// because a step has taken it or the device has made it. The batch is then the new row.
+    /// Readies the rows that <see cref="HeadKernels.Advance"/> makes of those before them: puts these on the device, unless they are there
+    /// because a step has taken them or the device has made them. The batch is then the new rows.
     /// </summary>
-    /// <param name="rows">The new row; its id is not known.</param>
+    /// <param name="rows">The new rows, each of another sequence; their ids are not known.</param>
     public void PlaceNext(RowBatch rows)
     {
-        ref readonly var row = ref rows[0];
-        var steering = ((CudaSteering?)row.Steering)?.Precede() ?? default;
-        _nextSteering = steering.Next;
-        (Values, Tangents, MostTangents, OneSequence) = (1, 0, 0, true);
-        Bound(row.Position + 1);
-        int rowInBytes = Unsafe.SizeOf<DeviceRow>();
-        if (_table.Length < rowInBytes)
+        int there = _there, longest = 0;
+        _there = 0; // until all rows are as on the device
+        (Values, Tangents, MostTangents, OneSequence) = (rows.Values, 0, 0, rows.Values == 1);
+        int sizeInBytes = Values * Unsafe.SizeOf<DeviceRow>();
+        if (_table.Length < sizeInBytes)
         {
-            _table = new byte[rowInBytes];
+            (_table, there) = (new byte[Math.Max(sizeInBytes, 2 * _table.Length)], 0);
         }
 
-        ref var there = ref MemoryMarshal.AsRef<DeviceRow>(_table.AsSpan());
-        var before = new DeviceRow
+        if (_nextSteerings.Length < Values)
         {
-            Id = there.Id,
-            Position = row.Position - 1,
-            Capacity = row.Cache.Capacity,
-            Slot = steering.Slot,
-            Cache = row.Cache.Keys(0, 0).Address,
-            Steering = steering.Last,
-        };
-        if (!_isThere || !MemoryMarshal.AsBytes(new ReadOnlySpan<DeviceRow>(in before)).SequenceEqual(_table.AsSpan(0, rowInBytes)))
+            _nextSteerings = new nint[Math.Max(Values, 2 * _nextSteerings.Length)];
+        }
+
+        var table = MemoryMarshal.Cast<byte, DeviceRow>(_table.AsSpan(0, sizeInBytes));
+        bool same = there >= Values;
+        for (int i = 0; i < Values; i++)
         {
-            (there, _isThere) = (before, false);
-            Send(rowInBytes);
+            ref readonly var row = ref rows[i];
+            var steering = ((CudaSteering?)row.Steering)?.Precede() ?? default;
+            _nextSteerings[i] = steering.Next;
+            var before = new DeviceRow
+            {
+                Id = table[i].Id,
+                Position = row.Position - 1,
+                Capacity = row.Cache.Capacity,
+                Slot = steering.Slot,
+                Cache = row.Cache.Keys(0, 0).Address,
+                Steering = steering.Last,
+            };
+            same &= MemoryMarshal.AsBytes(new ReadOnlySpan<DeviceRow>(in before)).SequenceEqual(MemoryMarshal.AsBytes(new ReadOnlySpan<DeviceRow>(in table[i])));
+            table[i] = before;
+            longest = Math.Max(longest, row.Position + 1);
+        }
+
+        Bound(longest);
+        if (same)
+        {
+            _there = there;
+        }
+        else
+        {
+            Send(sizeInBytes);
         }
     }
 
-    /// <summary>Takes down that the device makes the new row of <see cref="PlaceNext"/>.</summary>
+    /// <summary>Takes down that the device makes the new rows of <see cref="PlaceNext"/>.</summary>
     public void Advance()
     {
-        ref var row = ref MemoryMarshal.AsRef<DeviceRow>(_table.AsSpan());
-        row.Position++;
-        if (row.Steering != 0)
+        var table = MemoryMarshal.Cast<byte, DeviceRow>(_table.AsSpan(0, Values * Unsafe.SizeOf<DeviceRow>()));
+        for (int i = 0; i < table.Length; i++)
         {
-            (row.Slot, row.Steering) = (0, _nextSteering);
+            ref var row = ref table[i];
+            row.Position++;
+            if (row.Steering != 0)
+            {
+                (row.Slot, row.Steering) = (0, _nextSteerings[i]);
+            }
         }
     }
 
@@ -214,7 +236,7 @@ internal sealed class CudaRows : IDisposable
         }
 
         _ops.Upload(_table.AsSpan(0, sizeInBytes), _onDevice.Address);
-        _isThere = true;
+        _there = Values;
     }
 
     private void Forget()
@@ -237,6 +259,8 @@ internal sealed class CudaRows : IDisposable
 
 /// <summary>What must agree for a recorded step to be run again; all else is in tables on the device.</summary>
 /// <param name="X">Where the step starts.</param>
+/// <param name="Y">Where its first block ends.</param>
+/// <param name="Capacity">Rows that there is room for, which with the addresses tells where everything else is.</param>
 /// <param name="Logits">Where its logits go.</param>
 /// <param name="Values">Value rows.</param>
 /// <param name="Tangents">Tangent rows.</param>
@@ -244,7 +268,8 @@ internal sealed class CudaRows : IDisposable
 /// <param name="Longest">Bound on the sequences' lengths.</param>
 /// <param name="Steered">Whether any row is steered.</param>
 /// <param name="OneSequence">Whether the rows are consecutive tokens of one sequence.</param>
-internal readonly record struct CudaStepKey(nint X, nint Logits, int Values, int Tangents, int MostTangents, int Longest, bool Steered, bool OneSequence);
+internal readonly record struct CudaStepKey(
+    nint X, nint Y, int Capacity, nint Logits, int Values, int Tangents, int MostTangents, int Longest, bool Steered, bool OneSequence);
 
 /// <summary>Groups of cotangent rows on the device: where each value row's begin, and the owner of each row. Belongs to one <see cref="Cotangents"/>.</summary>
 internal sealed class CudaGroups : IDisposable

@@ -124,11 +124,14 @@ public abstract partial class Ops : IDisposable
     /// <param name="logits">Result // (count, V).</param>
     public abstract void Head(ModelConfig c, Floats norm, Matrix head, Activations a, int row, int count, Floats logits);
 
-    /// <summary>Draws a token from one row of logits without taking them to the host.</summary>
-    /// <param name="logits">(1, V); may be overwritten.</param>
-    /// <param name="settings">How.</param>
-    /// <returns>Null if the host has to do it, as on the CPU, or because a logit is not finite.</returns>
-    public virtual int? Draw(Floats logits, in DrawSettings settings) => null;
+    /// <summary>Whether the device draws tokens from logits over a vocabulary of <paramref name="v"/>; else the host has to.</summary>
+    public virtual bool Draws(int v) => false;
+
+    /// <summary>Draws a token from each row of logits without taking them to the host; waits for the ids. Only where it <see cref="Draws"/>.</summary>
+    /// <param name="logits">(rows, V); stay as they are.</param>
+    /// <param name="settings">How // (rows).</param>
+    /// <param name="ids">Result // (rows); negative where a logit is not finite.</param>
+    public virtual void Draw(Floats logits, ReadOnlySpan<DrawSettings> settings, Span<int> ids) => throw new NotSupportedException();
 
     /// <summary>Stage 5 backwards: cotangents of <see cref="Activations.Gated"/> from those of the stream.</summary>
     public abstract void PullDown(ModelConfig c, BlockWeights w, RowBatch rows, Activations a, RowGroups groups, Cotangents y);

@@ -1,0 +1,135 @@
+using System.Numerics;
+using Tiller.Model;
+using Tiller.Tensors;
+
+namespace Tiller.Decode;
+
+/// <summary>
+/// Logits of sessions that were stepped together, left where the step wrote them // (rows, V). Before something else is written there, the
+/// rows of sessions that still need theirs are copied to buffers of their own. Its members lock, for a session that has left the batch may be at
+/// work on another thread; only that session's own calls, and those of the batch that it is in, bring it here.
+/// </summary>
+internal sealed class LogitRows(LanguageModel model) : IDisposable
+{
+    private readonly Lock _lock = new();
+    private Session?[] _sessions = [];
+    private DeviceBuffer? _memory;
+    private int _count;
+    private bool _isDisposed;
+
+    /// <summary>The first rows // (rows, V).</summary>
+    public Floats First(int rows) => new(_memory!.Address, rows, model.Config.V);
+
+    /// <summary>Empties all rows, and makes room for so many.</summary>
+    /// <exception cref="DeviceMemoryException">There is none.</exception>
+    public void Clear(int rows)
+    {
+        lock (_lock)
+        {
+            foreach (var session in _sessions)
+            {
+                if (session is not null)
+                {
+                    Copy(session, session.OwnLogits);
+                    Remove(session);
+                }
+            }
+
+            if (_sessions.Length < rows)
+            {
+                _memory?.Dispose();
+                (_memory, _sessions) = (null, []);
+                int room = (int)BitOperations.RoundUpToPowerOf2((uint)rows);
+                _memory = model.Ops.Allocate(4L * room * model.Config.V);
+                _sessions = new Session?[room];
+            }
+        }
+    }
+
+    /// <summary>From now on an empty row holds the session's logits.</summary>
+    public void Take(Session session, int row)
+    {
+        session.SharedLogits?.Drop(session);
+        lock (_lock)
+        {
+            (_sessions[row], session.LogitRow, session.SharedLogits) = (session, row, this);
+            _count++;
+        }
+    }
+
+    /// <summary>Whether a row holds the session's logits; asked by the batch that the session is in.</summary>
+    public bool Holds(Session session, int row) => session.SharedLogits == this && session.LogitRow == row;
+
+    /// <summary>The session's logits are no longer asked for here.</summary>
+    public void Drop(Session session)
+    {
+        lock (_lock)
+        {
+            if (session.SharedLogits == this)
+            {
+                Remove(session);
+            }
+        }
+    }
+
+    /// <summary>Copies a session's logits to an address of the device.</summary>
+    /// <returns>False if they have moved to the session's own buffer.</returns>
+    public bool TryCopy(Session session, nint destination)
+    {
+        lock (_lock)
+        {
+            bool here = session.SharedLogits == this;
+            if (here)
+            {
+                Copy(session, destination);
+            }
+
+            return here;
+        }
+    }
+
+    /// <summary>Fetches a session's logits.</summary>
+    /// <returns>False if they have moved to the session's own buffer.</returns>
+    public bool TryDownload(Session session, Span<float> destination)
+    {
+        lock (_lock)
+        {
+            bool here = session.SharedLogits == this;
+            if (here)
+            {
+                model.Ops.DownloadRow(First(_sessions.Length), session.LogitRow, destination);
+            }
+
+            return here;
+        }
+    }
+
+    /// <summary>Ends the batch's use; the memory goes with the last session's need for it.</summary>
+    public void Dispose()
+    {
+        lock (_lock)
+        {
+            _isDisposed = true;
+            FreeIfEmpty();
+        }
+    }
+
+    private void Copy(Session session, nint destination) =>
+        model.Ops.Copy(First(_sessions.Length).Slice(session.LogitRow, 1).Address, destination, 4L * model.Config.V);
+
+    private void Remove(Session session)
+    {
+        (_sessions[session.LogitRow], session.SharedLogits) = (null, null);
+        _count--;
+        FreeIfEmpty();
+    }
+
+    private void FreeIfEmpty()
+    {
+        if (_isDisposed && _count == 0)
+        {
+            _memory?.Dispose();
+            _memory = null;
+        }
+    }
+}

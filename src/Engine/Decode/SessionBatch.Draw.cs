@@ -1,0 +1,264 @@
+using Tiller.Model;
+using Tiller.Tensors;
+
+namespace Tiller.Decode;
+
+/// <summary>Some sessions of a batch have logits that no token can be drawn from. The tokens of the others were drawn and count.</summary>
+public sealed class BatchLogitsException : TillerException
+{
+    internal BatchLogitsException(int[] places, int count, NonFiniteLogitsException first)
+        : base($"Of {count} sessions, {places.Length} cannot go on: those at {string.Join(", ", places)}. Leave them out; the others' ids count. Of the first: {first.Message}", first)
+    {
+        Places = places;
+    }
+
+    /// <summary>Places of these sessions in the batch, rising; their ids are -1.</summary>
+    public IReadOnlyList<int> Places { get; }
+}
+
+// The next tokens of a batch, by one set of launches and one wait; and the step that takes them, begun before the host knows them
+// (Ops.Ahead.cs). That step counts for the sessions that take its tokens, if they are of one kind of batch (Ops.AreAlike) with all of it.
+public sealed partial class SessionBatch
+{
+    private DrawSettings[] _settings = [];
+    private Session?[] _begunSessions = [];
+    private int _begun; // rows of a step that the device has begun by itself
+    private float[]? _scores;
+
+    /// <summary>
+    /// Draws the next token of each session, as <see cref="Session.Draw"/> would alone: on a device all of them at once, but for those that the host has
+    /// to draw (a repetition penalty). No token is appended: that is <see cref="Step"/>, with these ids or others, of these sessions or others.
+    /// </summary>
+    /// <param name="sessions">Distinct sessions of the model, each with a token at least.</param>
+    /// <param name="samplers">One for each, which belongs to it alone.</param>
+    /// <param name="ids">Result: a token, 0..V-1, for each.</param>
+    /// <param name="goesOn">
+    /// Whether most are likely to be appended (default). A device that draws all of them then begins the step that takes them before the host knows them,
+    /// unless a session is full. <see cref="Step"/> of some of these sessions with their ids finds its work done; any other call for a session makes the begun
+    /// step one for nothing, of which no trace is left.
+    /// </param>
+    /// <exception cref="ArgumentException">
+    /// A session or a sampler is there twice, they or the ids are not as many, or a sampler is for another vocabulary.
+    /// </exception>
+    /// <exception cref="InvalidOperationException">A session has no token yet.</exception>
+    /// <exception cref="DeviceMemoryException">There is no room to draw in; nothing was drawn.</exception>
+    /// <exception cref="BatchLogitsException">
+    /// Sessions that it names have logits that are not finite. Their ids are -1 and their samplers have not moved; the others' ids were drawn and count.
+    /// </exception>
+    public void Draw(IReadOnlyList<Session> sessions, IReadOnlyList<Sampler> samplers, Span<int> ids, bool goesOn = true)
+    {
+        ArgumentOutOfRangeException.ThrowIfNotEqual(samplers.Count, sessions.Count);
+        ArgumentOutOfRangeException.ThrowIfNotEqual(ids.Length, sessions.Count);
+        Check(sessions);
+        Check(sessions, samplers);
+        _begun = 0;
+        if (ids.IsEmpty)
+        {
+            return;
+        }
+
+        // What can fail comes before the first sampler moves.
+        int onHost = Prepare(sessions, samplers);
+        if (onHost < ids.Length)
+        {
+            DrawOnDevice(sessions, ids, goesOn && onHost == 0);
+        }
+
+        DrawOnHost(sessions, samplers, ids);
+    }
+
+    // How each is drawn on the device; fetches the logits of those that the host draws, and counts them.
+    private int Prepare(IReadOnlyList<Session> sessions, IReadOnlyList<Sampler> samplers)
+    {
+        if (_settings.Length < sessions.Count)
+        {
+            _settings = new DrawSettings[Math.Max(sessions.Count, 2 * _settings.Length)];
+        }
+
+        bool onDevice = _model.Ops.Draws(_model.Config.V);
+        int onHost = 0;
+        for (int i = 0; i < sessions.Count; i++)
+        {
+            sessions[i].Forget();
+            var settings = onDevice ? samplers[i].OnDevice : null;
+            _settings[i] = settings ?? default;
+            if (settings is null)
+            {
+                _ = sessions[i].Logits;
+                onHost++;
+            }
+        }
+
+        return onHost;
+    }
+
+    // Rows that the host draws are drawn too, greedily, to no use.
+    private void DrawOnDevice(IReadOnlyList<Session> sessions, Span<int> ids, bool goesOn)
+    {
+        var settings = _settings.AsSpan(0, sessions.Count);
+        Gather(sessions);
+        var logits = _logits.First(sessions.Count);
+        if (!goesOn || !PlaceNext(sessions, settings))
+        {
+            _model.Ops.Draw(logits, settings, ids);
+            return;
+        }
+
+        _model.Ops.DrawNext(logits, settings, _activations);
+        _model.StepPlaced(_rows, _activations, _nextLogits.First(sessions.Count), CancellationToken.None);
+        _model.Ops.TakeNext(_activations, ids);
+        _begunSessions.AsSpan().Clear();
+        if (_begunSessions.Length < sessions.Count)
+        {
+            _begunSessions = new Session?[_settings.Length];
+        }
+
+        for (int i = 0; i < sessions.Count; i++)
+        {
+            if (ids[i] >= 0)
+            {
+                sessions[i].HasBegun(ids[i], this, i);
+                _begunSessions[i] = sessions[i];
+            }
+        }
+
+        _begun = sessions.Count;
+    }
+
+    private void DrawOnHost(IReadOnlyList<Session> sessions, IReadOnlyList<Sampler> samplers, Span<int> ids)
+    {
+        bool onDevice = _model.Ops.Draws(_model.Config.V);
+        List<int>? places = null;
+        NonFiniteLogitsException? first = null;
+        for (int i = 0; i < sessions.Count; i++)
+        {
+            try
+            {
+                if (!onDevice || samplers[i].OnDevice is null)
+                {
+                    sessions[i].Logits.CopyTo(_scores ??= new float[_model.Config.V]);
+                    ids[i] = samplers[i].Next(_scores, sessions[i].Ids);
+                }
+                else if (ids[i] >= 0)
+                {
+                    samplers[i].HasDrawn();
+                }
+                else
+                {
+                    throw NonFiniteLogitsException.Of(sessions[i].Logits);
+                }
+            }
+            catch (NonFiniteLogitsException e)
+            {
+                ids[i] = -1;
+                first ??= e;
+                (places ??= []).Add(i);
+            }
+        }
+
+        if (first is not null)
+        {
+            throw new BatchLogitsException([.. places!], sessions.Count, first);
+        }
+    }
+
+    // Brings the sessions' logits into rows 0, 1, 2, …; they are there already where the last step was of these sessions.
+    private void Gather(IReadOnlyList<Session> sessions)
+    {
+        int there = 0;
+        while (there < sessions.Count && _logits.Holds(sessions[there], there))
+        {
+            there++;
+        }
+
+        if (there == sessions.Count)
+        {
+            return;
+        }
+
+        _nextLogits.Clear(sessions.Count);
+        for (int i = 0; i < sessions.Count; i++)
+        {
+            sessions[i].CopyLogits(_nextLogits.First(sessions.Count).Slice(i, 1).Address);
+            _nextLogits.Take(sessions[i], i);
+        }
+
+        (_logits, _nextLogits) = (_nextLogits, _logits);
+    }
+
+    // Makes room for a step ahead, if it can be.
+    private bool PlaceNext(IReadOnlyList<Session> sessions, ReadOnlySpan<DrawSettings> settings)
+    {
+        if (!_model.Ops.RunsAhead)
+        {
+            return false;
+        }
+
+        try
+        {
+            _rows.Clear();
+            for (int i = 0; i < sessions.Count; i++)
+            {
+                if (!sessions[i].AddNext(_rows))
+                {
+                    return false;
+                }
+            }
+
+            _nextLogits.Clear(sessions.Count);
+            _activations.Reserve(sessions.Count);
+            return _model.Ops.PlaceNext(_rows, settings, _activations);
+        }
+        catch (DeviceMemoryException)
+        {
+            // The tokens can be drawn all the same; appending them says what there is no room for.
+            return false;
+        }
+    }
+
+    // The begun step is this one, or this one and rows of sessions that are left out.
+    private bool KeepBegun(IReadOnlyList<Session> sessions, ReadOnlySpan<int> ids, CancellationToken cancellationToken)
+    {
+        if (_begun == 0 || !_model.Ops.AreAlike(ids.Length, _begun))
+        {
+            return false;
+        }
+
+        for (int i = 0; i < sessions.Count; i++)
+        {
+            int row = sessions[i].BegunRow(ids[i], this);
+            if (row < 0 || row >= _begun || _begunSessions[row] != sessions[i])
+            {
+                return false;
+            }
+        }
+
+        cancellationToken.ThrowIfCancellationRequested();
+        for (int i = 0; i < sessions.Count; i++)
+        {
+            int row = sessions[i].BegunRow(ids[i], this);
+            sessions[i].KeepBegun(_activations, row);
+            _nextLogits.Take(sessions[i], row);
+        }
+
+        (_logits, _nextLogits, _begun) = (_nextLogits, _logits, 0);
+        return true;
+    }
+
+    private static void Check(IReadOnlyList<Session> sessions, IReadOnlyList<Sampler> samplers)
+    {
+        for (int i = 0; i < sessions.Count; i++)
+        {
+            sessions[i].CheckDraw(samplers[i]);
+            samplers[i].PlaceInBatch = i;
+        }
+
+        for (int i = 0; i < sessions.Count; i++)
+        {
+            if (samplers[i].PlaceInBatch != i)
+            {
+                throw new ArgumentException($"Samplers {i} and {samplers[i].PlaceInBatch} are the same; each session has its own.", nameof(samplers));
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+using Tiller.Control;
+using Tiller.Decode;
+using Tiller.Model;
+using Tiller.Tests.Model;
+
+namespace Tiller.Tests.Decode;
+
+/// <summary>Tokens drawn for all sessions of a batch are those of each session alone, whatever the device.</summary>
+public sealed class BatchDrawTests(string device) : OnEveryDevice(device)
+{
+    private const string Family = "qwen2-bf16";
+
+    protected override IReadOnlyList<string> OnHostCuda => [Family];
+
+    [TestCase(Family, false)]
+    [TestCase(Family, true)]
+    public void Sessions_come_and_go_as_if_alone(string family, bool penalty)
+    {
+        var model = TestModels.Load(family);
+        var texts = BatchText.Seven(model, penalty);
+        var outcomes = BatchText.Together(model, texts);
+        for (int i = 0; i < texts.Length; i++)
+        {
+            Assert.That(outcomes[i], Is.EqualTo(texts[i].Alone(model)), $"text {i}");
+        }
+    }
+
+    [Test]
+    public void A_session_that_is_not_finite_stops_none_of_the_others([Values(1, 2)] int kind)
+    {
+        var model = TestModels.Load(Family);
+        float[] axis = new float[model.Config.D];
+        axis[0] = 1;
+        var bad = new FeedbackLaw(model.Config.L, model.Config.D, [], [new Term(0, axis, 3e38f, 0, -1), new Term(0, axis, 3e38f, 0, -1)]);
+        var sampling = new SamplingOptions { Temperature = 1, RepetitionPenalty = kind > 1 ? 1.1f : 1, Seed = 7 };
+        BatchText[] texts = [new([3, 4], null, sampling, 3), new([5], Laws.LooksBack(model, 1), sampling, 3), new([6, 7], null, sampling, 3)];
+        BatchSession[] running = [.. texts.Select(text => new BatchSession(model, text))];
+        using var batch = new SessionBatch(model);
+        int[] ids = new int[3];
+        batch.Draw([.. running.Select(r => r.Session)], [.. running.Select(r => r.Sampler)], ids);
+        for (int i = 0; i < 3; i++)
+        {
+            running[i].Take(ids[i]);
+        }
+
+        running[0].Session.Use(bad);
+        batch.Step([.. running.Select(r => r.Session)], ids);
+        int[] before = [.. ids];
+        var error = Assert.Throws<BatchLogitsException>(() => batch.Draw([.. running.Select(r => r.Session)], [.. running.Select(r => r.Sampler)], ids))!;
+        Assert.That(error.Places, Is.EqualTo(new[] { 0 }));
+        Assert.That(error.InnerException, Is.TypeOf<NonFiniteLogitsException>());
+        Assert.That(error.Message, Does.StartWith("Of 3 sessions, 1 cannot go on: those at 0."));
+        Assert.That(ids[0], Is.EqualTo(-1));
+        running[1].Take(ids[1]);
+        running[2].Take(ids[2]);
+        batch.Step([running[2].Session, running[1].Session], [ids[2], ids[1]]);
+        batch.Draw([running[1].Session, running[2].Session], [running[1].Sampler, running[2].Sampler], ids.AsSpan(1));
+        running[1].Take(ids[1]);
+        running[2].Take(ids[2]);
+        Assert.That(running[1].Outcome, Is.EqualTo(texts[1].Alone(model)));
+        Assert.That(running[2].Outcome, Is.EqualTo(texts[2].Alone(model)));
+
+        Assert.That(() => running[0].Session.Draw(running[0].Sampler), Throws.TypeOf<NonFiniteLogitsException>(), "alone");
+        var where = running[0].Session.FindNonFinite(before.AsSpan(0, 1))!;
+        Assert.That((where.Position, where.Layer), Is.EqualTo((2, 1)));
+        Array.ForEach(running, r => r.Dispose());
+    }
+
+    [Test]
+    public void Logits_outlive_their_batch_and_their_place_in_it()
+    {
+        var model = TestModels.Load(Family);
+        using var first = new Session(model);
+        using var second = new Session(model);
+        using var third = new Session(model);
+        float[] expected = [.. first.Prefill([3, 4, 5])];
+        second.Append([3, 4]);
+        third.Append([3, 4]);
+        using (var batch = new SessionBatch(model))
+        {
+            batch.Step([third, second], [5, 5]);
+            for (int i = 0; i < 3; i++)
+            {
+                batch.Step([third], [6]); // the first goes beside the row of the other, the second over it
+            }
+
+            Assert.That(second.Logits.ToArray(), Is.EqualTo(expected));
+        }
+
+        Assert.That(third.Logits.ToArray(), Is.EqualTo(Alone()), "the batch is gone");
+        third.Append(6);
+        Assert.That(third.Length, Is.EqualTo(7));
+        Assert.That(third.Ids.ToArray(), Is.EqualTo(new[] { 3, 4, 5, 6, 6, 6, 6 }));
+
+        float[] Alone()
+        {
+            using var alone = new Session(model);
+            alone.Append([3, 4]);
+            alone.Append(5);
+            alone.Append(6);
+            alone.Append(6);
+            return [.. alone.Step(6)];
+        }
+    }
+
+    [Test]
+    public void A_session_that_has_left_is_used_on_another_thread()
+    {
+        var model = TestModels.Load(Family);
+        using var stays = new Session(model);
+        using var batch = new SessionBatch(model);
+        stays.Append([3]);
+        ulong expected = 0;
+        for (int turn = 0; turn < (IsCuda ? 6 : 60); turn++)
+        {
+            var leaves = new Session(model);
+            leaves.Append([4, 5]);
+            batch.Step([leaves, stays], [6, 7]);
+            ulong[] hashes = new ulong[3];
+            var other = new Thread(() =>
+            {
+                hashes[0] = Generation.Hash(leaves.Logits);
+                hashes[1] = Generation.Hash(leaves.Step(8));
+                hashes[2] = Generation.Hash(leaves.Logits);
+                leaves.Dispose();
+            });
+            other.Start();
+            batch.Step([stays], [8]);
+            batch.Step([stays], [8]);
+            other.Join();
+            expected = expected == 0 ? hashes[0] ^ hashes[1] : expected;
+            Assert.That((hashes[0] ^ hashes[1], hashes[2]), Is.EqualTo((expected, hashes[1])), $"turn {turn}");
+        }
+    }
+
+    [Test]
+    public void A_draw_takes_distinct_sessions_with_tokens_and_a_sampler_for_each()
+    {
+        var model = TestModels.Load(Family);
+        using var session = new Session(model);
+        using var other = new Session(model);
+        using var batch = new SessionBatch(model);
+        Sampler[] samplers = [new(new SamplingOptions(), model.Config.V), new(new SamplingOptions(), model.Config.V)];
+        int[] ids = new int[2];
+        session.Append([3]);
+        batch.Draw([], [], []);
+        Assert.That(() => batch.Draw([session, other], samplers, ids), Throws.TypeOf<InvalidOperationException>());
+        Assert.That(() => other.Draw(samplers[0]), Throws.TypeOf<InvalidOperationException>());
+        other.Append([4]);
+        Assert.That(() => batch.Draw([session, session], samplers, ids), Throws.InstanceOf<ArgumentException>());
+        Assert.That(() => batch.Draw([session, other], [samplers[0], samplers[0]], ids), Throws.InstanceOf<ArgumentException>());
+        Assert.That(() => batch.Draw([session, other], samplers, ids.AsSpan(1)), Throws.InstanceOf<ArgumentException>());
+        Assert.That(() => batch.Draw([session], samplers, ids.AsSpan(1)), Throws.InstanceOf<ArgumentException>());
+        Assert.That(() => batch.Draw([session, other], [samplers[0], new Sampler(new SamplingOptions(), 5)], ids), Throws.InstanceOf<ArgumentException>());
+        Assert.That(() => session.Draw(new Sampler(new SamplingOptions(), 5)), Throws.InstanceOf<ArgumentException>());
+        batch.Draw([session, other], samplers, ids);
+        Assert.That(ids, Is.EqualTo(new[] { session.Draw(samplers[0]), other.Draw(samplers[1]) }));
+    }
+}
