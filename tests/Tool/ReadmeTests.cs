@@ -85,6 +85,20 @@ public partial class ReadmeTests
         {
             Console.Write(token.Text);
         }
+
+        using var batch = new SessionBatch(model);
+        using Session steered = new(model, options.Law), plain = new(model);
+        Session[] sessions = [steered, plain];
+        Sampler[] samplers = [new(new SamplingOptions(), model.Config.V), new(new SamplingOptions { Temperature = 0.7f }, model.Config.V)];
+        Array.ForEach(sessions, session => session.Append(model.Tokenizer.Encode("Once upon a time")));
+        int[] ids = new int[sessions.Length];
+        for (int i = 0; i < 40; i++)
+        {
+            batch.Draw(sessions, samplers, ids);
+            batch.Step(sessions, ids);
+        }
+
+        Console.WriteLine(model.Tokenizer.Decode(steered.Ids, skipSpecial: true));
         #endregion
     }
 
