@@ -130,14 +130,14 @@ template <class W, int R> struct TillerDots
             TILLER_UNROLL
             for (int m = 0; m < R; m++) { sums[m][o] = 0; }
         }
-        if (!live) { return; }
+        if (!live || !wide) { return; }
         TILLER_UNROLL
         for (int u = 0; u < steps; u++)
         {
             TILLER_UNROLL
             for (int o = 0; o < tillerDotOutputs; o++)
             {
-                ahead[u][o] = tillerLoadEight<W>(weights[o], at + u * parts * tillerDotStep, columns, wide);
+                ahead[u][o] = tillerLoadEight<W>(weights[o], at + u * parts * tillerDotStep, columns, true);
             }
         }
     }
@@ -145,6 +145,13 @@ template <class W, int R> struct TillerDots
     // Adds the columns [begin, end). x // (R, chunk) in shared memory: column k of row m at m * chunk + W::slot(k - begin), zero from
     // `columns` to the next multiple of a step. begin is a multiple of tillerDotChunkUnit.
     __device__ __forceinline__ void accumulate(const float* x, int chunk, int begin, int end)
+    {
+        // Two loops, so that neither carries the other's registers, nor a choice at every load.
+        if (wide) { add<true>(x, chunk, begin, end); }
+        else { add<false>(x, chunk, begin, end); }
+    }
+    // Rows that do not start at multiples of 16 bytes are loaded where they are used.
+    template <bool inFlight> __device__ __forceinline__ void add(const float* x, int chunk, int begin, int end)
     {
         const int lane = int(threadIdx.x) % 32;
         while (live && at < end)
@@ -159,8 +166,12 @@ template <class W, int R> struct TillerDots
                 TILLER_UNROLL
                 for (int o = 0; o < tillerDotOutputs; o++)
                 {
-                    now[o] = ahead[u][o];
-                    ahead[u][o] = tillerLoadEight<W>(weights[o], step + steps * parts * tillerDotStep, columns, wide);
+                    if (inFlight)
+                    {
+                        now[o] = ahead[u][o];
+                        ahead[u][o] = tillerLoadEight<W>(weights[o], step + steps * parts * tillerDotStep, columns, true);
+                    }
+                    else { now[o] = tillerLoadEight<W>(weights[o], step, columns, false); }
                 }
                 TILLER_UNROLL
                 for (int h = 0; h < 2; h++)

@@ -47,13 +47,13 @@ public class KernelBuildTests
         Assert.That(zip.Entries.Select(e => (e.FullName, e.Length)), Is.EqualTo([("a.sm_80.ptx", (long)Ptx.Length)]));
     }
 
-    // What check-ptx.cmake says of them; nothing if it passes, and then the image stays.
+    // What check-image.cmake says of them; nothing if it passes, and then the image stays.
     private static string Check(string source, string ptx)
     {
         using var folder = new ImageFolder();
         File.WriteAllText(folder["a.cu"], source);
         File.WriteAllText(folder["a.sm_80.ptx"], ptx);
-        (int exitCode, string output) = HostCuda.Run("cmake", [$"-DIMAGE={folder["a.sm_80.ptx"]}", $"-DSOURCE={folder["a.cu"]}", "-P", Script("check-ptx.cmake")]);
+        (int exitCode, string output) = HostCuda.Run("cmake", [$"-DIMAGE={folder["a.sm_80.ptx"]}", $"-DSOURCE={folder["a.cu"]}", "-P", Script("check-image.cmake")]);
         Skip(exitCode);
         Assert.That(File.Exists(folder["a.sm_80.ptx"]), Is.EqualTo(exitCode == 0));
         Assert.That(output.Length == 0, Is.EqualTo(exitCode == 0));
