@@ -24,8 +24,8 @@ constexpr int tillerDotChunkUnit = 2048; // chunks are multiples: up to four par
 static __device__ __forceinline__ int tillerDotChunk(int rows, int columns)
 {
     const int most = 16384 / rows / tillerDotChunkUnit * tillerDotChunkUnit;
-    // The rows' distance in shared memory is a constant for eight, so that their addresses take no registers.
-    return rows == 8 ? most : tillerMin(most, (columns + tillerDotStep - 1) / tillerDotStep * tillerDotStep);
+    // From four rows on their distance in shared memory is a constant, so that their addresses take no registers.
+    return rows >= 4 ? most : tillerMin(most, (columns + tillerDotStep - 1) / tillerDotStep * tillerDotStep);
 }
 
 // A lane's eight weights of the step at column `at`; zero beyond the row's end.
