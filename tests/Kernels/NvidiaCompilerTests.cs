@@ -6,11 +6,11 @@ using Tiller.Tests.Interop;
 namespace Tiller.Tests.Kernels;
 
 /// <summary>The kernels and NVIDIA's own compiler, where it is: as <c>tiller kernels --compile</c> gets it, in a process of its own.</summary>
+[Parallelizable(ParallelScope.All)]
 public class NvidiaCompilerTests
 {
     [TestCase("sm_80")]
     [TestCase("sm_90a")]
-    [Parallelizable]
     public async Task Nvrtc_compiles_every_source_without_spills(string architecture)
     {
         if (NvidiaToolkit.Libraries is not { } libraries || Directory.GetFiles(libraries, "libnvrtc.so.*").Length == 0)
