@@ -153,7 +153,7 @@ public sealed class CudaDeviceLostException : CudaException
     }
 }
 
-/// <summary>NVRTC refused a source.</summary>
+/// <summary>NVRTC did not compile a source.</summary>
 public sealed class CudaCompilationException : CudaException
 {
     internal CudaCompilationException(CudaFault fault, string log)

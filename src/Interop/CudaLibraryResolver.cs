@@ -90,6 +90,7 @@ public static class CudaLibraryResolver
                 any = true;
                 if (TryLoad(file, file, lookedIn, out handle))
                 {
+                    LoadBuiltins(name, folder);
                     return true;
                 }
             }
@@ -102,6 +103,19 @@ public static class CudaLibraryResolver
 
         handle = 0;
         return false;
+    }
+
+    // NVRTC opens libnvrtc-builtins.so.X.Y by its bare name when it first compiles. Where the system's loader does not know the folder and the library has no
+    // search path of its own, as Debian's, that finds only what is in the process already.
+    private static void LoadBuiltins(string name, string folder)
+    {
+        if (name.StartsWith(Nvrtc, StringComparison.Ordinal))
+        {
+            foreach (string file in Matching(() => Directory.GetFiles(folder, $"{Nvrtc}-builtins.so.*")))
+            {
+                _ = NativeLibrary.TryLoad(file, out _);
+            }
+        }
     }
 
     private static bool TryLoad(string file, string where, List<string> lookedIn, out nint handle)
@@ -149,11 +163,11 @@ public static class CudaLibraryResolver
         ];
         foreach (string prefix in prefixes.Where(p => p.Length > 0).Distinct(StringComparer.Ordinal))
         {
-            foreach (string python in Matching(Path.Combine(prefix, "lib"), "python3*"))
+            foreach (string python in Folders(Path.Combine(prefix, "lib"), "python3*"))
             {
                 foreach (string packages in (string[])["site-packages", "dist-packages"])
                 {
-                    foreach (string package in Matching(Path.Combine(python, packages, "nvidia"), "*"))
+                    foreach (string package in Folders(Path.Combine(python, packages, "nvidia"), "*"))
                     {
                         yield return Path.Combine(package, "lib");
                     }
@@ -162,11 +176,13 @@ public static class CudaLibraryResolver
         }
     }
 
-    private static string[] Matching(string folder, string pattern)
+    private static string[] Folders(string folder, string pattern) => Matching(() => Directory.Exists(folder) ? Directory.GetDirectories(folder, pattern) : []);
+
+    private static string[] Matching(Func<string[]> paths)
     {
         try
         {
-            return Directory.Exists(folder) ? [.. Directory.GetDirectories(folder, pattern).OrderDescending(StringComparer.Ordinal)] : [];
+            return [.. paths().OrderDescending(StringComparer.Ordinal)];
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

@@ -50,7 +50,7 @@ public static unsafe class CudaRuntimeCompiler
     /// <param name="architecture">sm_90 gives a cubin for that GPU; compute_90 gives PTX.</param>
     /// <param name="options">Further options, as --use_fast_math.</param>
     /// <exception cref="CudaLibraryMissingException">There is no NVRTC.</exception>
-    /// <exception cref="CudaCompilationException">The source has an error; carries the log.</exception>
+    /// <exception cref="CudaCompilationException">The source has an error, or NVRTC does not know the architecture or misses a part of its own; carries the log.</exception>
     public static CudaCompilation Compile(string name, string source, IReadOnlyDictionary<string, string> headers, string architecture,
         params ReadOnlySpan<string> options)
     {
@@ -68,7 +68,7 @@ public static unsafe class CudaRuntimeCompiler
         try
         {
             int result = NvrtcApi.nvrtcCompileProgram(program, options.Length + 2, optionTexts);
-            if (result == CompilationError)
+            if (result is not 0 and not OutOfMemory)
             {
                 throw new CudaCompilationException(Fault(result, nameof(NvrtcApi.nvrtcCompileProgram), name), Log(program));
             }
@@ -82,7 +82,7 @@ public static unsafe class CudaRuntimeCompiler
         }
     }
 
-    private const int OutOfMemory = 1, CompilationError = 6;
+    private const int OutOfMemory = 1;
 
     private static byte[] Image(nint program, string name, bool cubin)
     {
@@ -129,7 +129,7 @@ public static unsafe class CudaRuntimeCompiler
         3 => "NVRTC_ERROR_INVALID_INPUT",
         4 => "NVRTC_ERROR_INVALID_PROGRAM",
         5 => "NVRTC_ERROR_INVALID_OPTION",
-        CompilationError => "NVRTC_ERROR_COMPILATION",
+        6 => "NVRTC_ERROR_COMPILATION",
         7 => "NVRTC_ERROR_BUILTIN_OPERATION_FAILURE", // libnvrtc-builtins is missing or of another version
         11 => "NVRTC_ERROR_INTERNAL_ERROR",
         _ => $"nvrtcResult {result}",

@@ -10,6 +10,8 @@ internal enum CUresult
     CUDA_ERROR_INVALID_VALUE = 1,
     CUDA_ERROR_OUT_OF_MEMORY = 2,
     CUDA_ERROR_STUB_LIBRARY = 34,
+
+    // 35 and 36 are the runtime API's; cuda.h of 12.4 has no such names, and what wraps a driver (MPS, compatibility packages) may pass them on.
     CUDA_ERROR_INSUFFICIENT_DRIVER = 35,
     CUDA_ERROR_CALL_REQUIRES_NEWER_DRIVER = 36,
     CUDA_ERROR_DEVICE_UNAVAILABLE = 46,

@@ -9,8 +9,6 @@ namespace Tiller.Kernels;
 /// </summary>
 internal sealed class KernelChoice
 {
-    private const int FirstMajor = 8; // bf16 mma, cp.async
-
     private KernelChoice(string origin, KernelArchitecture architecture)
     {
         Origin = origin;
@@ -119,11 +117,10 @@ internal sealed class KernelChoice
             return "run-time compilation is off";
         }
 
-        int major, minor;
-        int[] architectures;
+        NvrtcVersion nvrtc;
         try
         {
-            (major, minor, architectures) = options.Compiler();
+            nvrtc = NvrtcVersion.Ask(options);
         }
         catch (CudaLibraryMissingException)
         {
@@ -134,11 +131,8 @@ internal sealed class KernelChoice
             return $"NVRTC does not start: {e.Message}";
         }
 
-        compiler = string.Create(CultureInfo.InvariantCulture, $"NVRTC {major}.{minor}");
-        return gpu.Major < FirstMajor ? string.Create(CultureInfo.InvariantCulture, $"the kernels need sm_{FirstMajor}0 or later")
-            : major < CudaDriverTooOldException.Minimum / 1000 ? $"{compiler} is older than 12.0"
-            : major > driverVersion / 1000 ? string.Create(CultureInfo.InvariantCulture, $"{compiler} is newer than the driver, which takes images of CUDA {driverVersion / 1000}")
-            : !architectures.Contains(10 * gpu.Major + gpu.Minor) ? $"{compiler} does not know {gpu}"
-            : null;
+        compiler = nvrtc.ToString();
+        return nvrtc.Refuses(gpu)
+            ?? (nvrtc.Major > driverVersion / 1000 ? string.Create(CultureInfo.InvariantCulture, $"{nvrtc} is newer than the driver, which takes images of CUDA {driverVersion / 1000}") : null);
     }
 }

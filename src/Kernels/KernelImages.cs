@@ -20,6 +20,12 @@ public sealed class KernelImagesException : TillerException
 /// <param name="Only">Whether the image uses instructions of that one architecture (sm_90a).</param>
 internal readonly record struct KernelArchitecture(int Major, int Minor, bool Only = false)
 {
+    /// <summary>The first that the kernels run on: bf16 mma, cp.async.</summary>
+    public const int FirstMajor = 8;
+
+    /// <summary>What is said of an earlier one.</summary>
+    public static readonly string TooOld = string.Create(CultureInfo.InvariantCulture, $"the kernels need sm_{FirstMajor}0 or later");
+
     public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"sm_{Major}{Minor}{(Only ? "a" : "")}");
 
     /// <summary>Reads sm_80, sm_90a, sm_100; null for anything else.</summary>

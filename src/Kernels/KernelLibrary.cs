@@ -35,17 +35,12 @@ public sealed class KernelLibrary : IDisposable
     /// <summary>The environment variable that names a folder of images; "off" for none.</summary>
     public const string ImageFolderVariable = "TILLER_KERNEL_IMAGES";
 
-    // No --use_fast_math: it would change the results. Line information is for profilers and costs nothing at run time.
-    private static readonly string[] s_compilerOptions = ["--generate-line-info"];
-
     private readonly KernelSources _sources;
     private readonly KernelChoice _choice;
-    private readonly KernelCache? _cache;
+    private readonly KernelCompiler? _compiler;
     private readonly Dictionary<string, CudaModule> _modules = new(StringComparer.Ordinal);
     private readonly Dictionary<string, CudaKernel> _kernels = new(StringComparer.Ordinal);
     private readonly Lock _gate = new();
-    private int _compiled;
-    private int _read;
     private bool _disposed;
 
     /// <summary>Chooses where the kernels come from; loads nothing yet.</summary>
@@ -60,7 +55,7 @@ public sealed class KernelLibrary : IDisposable
         Context = context;
         _sources = options.Sources;
         _choice = KernelChoice.For(context.Device, context.DriverVersion, options);
-        _cache = _choice.Images is null ? KernelCache.Open(options.CacheFolder) : null;
+        _compiler = _choice.Images is null ? new KernelCompiler(_sources, _choice.Architecture, _choice.Compiler, KernelCache.Open(options.CacheFolder)) : null;
     }
 
     /// <summary>Where the kernels are loaded.</summary>
@@ -74,15 +69,15 @@ public sealed class KernelLibrary : IDisposable
     {
         get
         {
-            if (_cache is null)
+            if (_compiler is not { Cache: var cache })
             {
                 return _choice.Origin;
             }
 
-            string from = _cache.Folder is { } folder ? string.Create(CultureInfo.InvariantCulture, $", {_read} files from the cache {folder}") : ", no cache";
-            return string.Create(CultureInfo.InvariantCulture, $"{_choice.Origin}{from}, {_compiled} compiled")
-                + (_cache.Damaged > 0 ? string.Create(CultureInfo.InvariantCulture, $", {_cache.Damaged} of them damaged in the cache") : "")
-                + (_cache.Problem is { } problem ? $"; {problem}" : "");
+            string from = cache.Folder is { } folder ? string.Create(CultureInfo.InvariantCulture, $", {_compiler.Read} files from the cache {folder}") : ", no cache";
+            return string.Create(CultureInfo.InvariantCulture, $"{_choice.Origin}{from}, {_compiler.Compiled} compiled")
+                + (cache.Damaged > 0 ? string.Create(CultureInfo.InvariantCulture, $", {cache.Damaged} of them damaged in the cache") : "")
+                + (cache.Problem is { } problem ? $"; {problem}" : "");
         }
     }
 
@@ -183,26 +178,7 @@ public sealed class KernelLibrary : IDisposable
         }
     }
 
-    private byte[] Image(string file)
-    {
-        if (_choice.Images is { } images)
-        {
-            return images.From.Read(images.Of[file]);
-        }
-
-        string architecture = _choice.Architecture.ToString();
-        string name = $"{Path.GetFileNameWithoutExtension(file)}.{architecture}.{_sources.KeyOf(file, [architecture, _choice.Compiler, .. s_compilerOptions])}";
-        if (_cache!.Read(name) is { } kept)
-        {
-            Interlocked.Increment(ref _read);
-            return kept;
-        }
-
-        byte[] image = CudaRuntimeCompiler.Compile(file, _sources.Text(file), _sources.Headers, architecture, s_compilerOptions).Image;
-        Interlocked.Increment(ref _compiled);
-        _cache.Write(name, image);
-        return image;
-    }
+    private byte[] Image(string file) => _choice.Images is { } images ? images.From.Read(images.Of[file]) : _compiler!.Image(file).Content;
 
     private void Load(string file, byte[] image)
     {

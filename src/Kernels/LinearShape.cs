@@ -37,7 +37,7 @@ internal static class LinearShape
     }
 
     /// <summary>Columns of x staged at a time: tillerDotChunk of linear.cuh.</summary>
-    public static int FewChunk(int rows, int columns) => Math.Min(16384 / rows / 2048 * 2048, Divide(columns, FewStep) * FewStep);
+    public static int FewChunk(int rows, int columns) => rows >= 4 ? 16384 / rows : Math.Min(16384 / rows / 2048 * 2048, Divide(columns, FewStep) * FewStep);
 
     /// <summary>Rows of W in a segment of the transposed map for few rows.</summary>
     public static int SegmentRows(int outputs, int columns)

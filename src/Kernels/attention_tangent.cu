@@ -3,6 +3,8 @@
 // Tangent rows follow the value rows in qkv and heads; the value rows of heads are there already. Fewer than E/2 tangents of a row are
 // streamed (attention_stream.cuh: grid, shared memory, FLOPs), more go through M (attention_dense.cuh). Both follow
 // tillerAttentionScores, the second also tillerAttentionJacobian (attention_weights.cu).
+//
+// local memory: 8 bytes, one word of E = 64, in the end's sum over chunks, for 128 registers and four blocks
 #include "attention_stream.cuh"
 #include "attention_dense.cuh"
 

@@ -6,6 +6,8 @@
 //   solve     L X = B or L' X = B for B // (p, n) with strides, 32 columns a block of 256 threads: a warp has four columns, a lane the
 //             rows i ≡ lane mod 32 in registers; x_j goes round by shuffle. L packed in shared memory; p² n FLOPs. After a failed
 //             factorisation it does nothing.
+//
+// local memory: 8 bytes, a word kept once beside the calls of float64 division
 #include "exact.cuh"
 #include "quads.cuh"
 

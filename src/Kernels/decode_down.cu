@@ -1,6 +1,6 @@
 // The residual's linear map of a steered block for up to eight rows: y = residual + W x (+ u of rows with a law), u from decode_gate.cu.
 //
-// Grid: ⌈D / (32 / parts)⌉ blocks of 256 threads (linear.cuh). Shared memory: 4 R min(F, 16384 / R) bytes, at most 64 KiB, and 128 R
+// Grid: ⌈D / (32 / parts)⌉ blocks of 256 threads (linear.cuh). Shared memory: 4 R min(F, 16384 / R) bytes, 64 KiB from R = 4 on, and 128 R
 // bytes of sums. Bytes: W once, D F sizeof(w). FLOPs: 2 R D F.
 #include "linear.cuh"
 #include "rows.cuh"

@@ -2,9 +2,11 @@
 // rows to their caches; and, beside it, the sensors of steered rows.
 //
 // Grid: `steered` blocks first, one per row, which read its sensors (steering.cuh); then ⌈(H + 2G) E/2 / (16 / parts)⌉ blocks of 256
-// threads that compute pairs (e, e + E/2) of a head (decode.cuh, linear.cuh). Shared memory: 4 R min(D, 16384 / R) bytes, at most
-// 64 KiB, 384 R bytes of sums, 5.3 KiB for the sensors. Bytes: W once, (H + 2G) E D sizeof(w); x and g a block from the second-level
+// threads that compute pairs (e, e + E/2) of a head (decode.cuh, linear.cuh). Shared memory: 4 R min(D, 16384 / R) bytes, from
+// R = 4 on 64 KiB, 384 R bytes of sums, 5.3 KiB for the sensors. Bytes: W once, (H + 2G) E D sizeof(w); x and g a block from the second-level
 // cache. FLOPs: 2 R (H + 2G) E D.
+//
+// local memory: 8 bytes, one word of four rows of f32, outside the loops, for 128 registers and two blocks
 #include "decode.cuh"
 #include "rows.cuh"
 #include "steering.cuh"

@@ -24,23 +24,24 @@ constexpr int tillerDotChunkUnit = 2048; // chunks are multiples: up to four par
 static __device__ __forceinline__ int tillerDotChunk(int rows, int columns)
 {
     const int most = 16384 / rows / tillerDotChunkUnit * tillerDotChunkUnit;
-    return tillerMin(most, (columns + tillerDotStep - 1) / tillerDotStep * tillerDotStep);
+    // From four rows on their distance in shared memory is a constant, so that their addresses take no registers.
+    return rows >= 4 ? most : tillerMin(most, (columns + tillerDotStep - 1) / tillerDotStep * tillerDotStep);
 }
 
 // A lane's eight weights of the step at column `at`; zero beyond the row's end.
 template <class W> static __device__ __forceinline__ typename W::Eight tillerLoadEight(const unsigned char* row, int at, int columns, bool wide);
+static __device__ __forceinline__ TillerEight16 tillerWideEight(TillerBF16, const void* p, int left) { return {tillerLoad16(p, left > 0)}; }
+static __device__ __forceinline__ TillerEight16 tillerWideEight(TillerF16, const void* p, int left) { return {tillerLoad16(p, left > 0)}; }
+static __device__ __forceinline__ TillerEight32 tillerWideEight(TillerF32, const void* p, int left)
+{
+    return {tillerLoad16(p, left > 0), tillerLoad16(static_cast<const unsigned char*>(p) + 512, left > 128)};
+}
 template <class W> static __device__ __forceinline__ TillerEight16 tillerLoadEight16(const unsigned char* row, int at, int columns, bool wide)
 {
     const int k = at + W::first(int(threadIdx.x) % 32, 0), left = columns - k;
-    TillerEight16 e;
-    if (wide)
-    {
-        e.q = tillerLoad16(row + 2 * (long long)k, left > 0);
-        return e;
-    }
     const unsigned short* p = reinterpret_cast<const unsigned short*>(row) + k;
-    e.q = {tillerPair16(p, left), tillerPair16(p + 2, left - 2), tillerPair16(p + 4, left - 4), tillerPair16(p + 6, left - 6)};
-    return e;
+    if (wide) { return tillerWideEight(W{}, p, left); }
+    return {{tillerPair16(p, left), tillerPair16(p + 2, left - 2), tillerPair16(p + 4, left - 4), tillerPair16(p + 6, left - 6)}};
 }
 template <> __device__ __forceinline__ TillerEight16 tillerLoadEight<TillerBF16>(const unsigned char* row, int at, int columns, bool wide)
 {
@@ -54,18 +55,11 @@ static __device__ __forceinline__ unsigned tillerWordOrZero(const unsigned* p, b
 template <> __device__ __forceinline__ TillerEight32 tillerLoadEight<TillerF32>(const unsigned char* row, int at, int columns, bool wide)
 {
     const int k = at + TillerF32::first(int(threadIdx.x) % 32, 0), left = columns - k;
-    TillerEight32 e;
     const unsigned* p = reinterpret_cast<const unsigned*>(row) + k;
-    if (wide)
-    {
-        e.q0 = tillerLoad16(p, left > 0);
-        e.q1 = tillerLoad16(p + 128, left > 128);
-        return e;
-    }
-    e.q0 = {tillerWordOrZero(p, left > 0), tillerWordOrZero(p + 1, left > 1), tillerWordOrZero(p + 2, left > 2), tillerWordOrZero(p + 3, left > 3)};
-    e.q1 = {tillerWordOrZero(p + 128, left > 128), tillerWordOrZero(p + 129, left > 129), tillerWordOrZero(p + 130, left > 130),
-            tillerWordOrZero(p + 131, left > 131)};
-    return e;
+    if (wide) { return tillerWideEight(TillerF32{}, p, left); }
+    return {{tillerWordOrZero(p, left > 0), tillerWordOrZero(p + 1, left > 1), tillerWordOrZero(p + 2, left > 2), tillerWordOrZero(p + 3, left > 3)},
+            {tillerWordOrZero(p + 128, left > 128), tillerWordOrZero(p + 129, left > 129), tillerWordOrZero(p + 130, left > 130),
+             tillerWordOrZero(p + 131, left > 131)}};
 }
 
 // Sums over a warp of n = 4, 8, 16 or 32 numbers at once: lane l gets the sum of number l / (32 / n). Each is added up in one and
@@ -99,8 +93,10 @@ template <int n> static __device__ __forceinline__ float tillerWarpSums(float (&
 
 template <class W, int R> struct TillerDots
 {
-    static constexpr int steps = 32 / int(sizeof(typename W::Eight)); // in flight
-    const unsigned char* weights[tillerDotOutputs];
+    // In flight; of eight rows half as much, for two blocks on a multiprocessor: their arithmetic takes longer than the loads.
+    static constexpr int steps = R == 8 && sizeof(typename W::Eight) == 16 ? 1 : 32 / int(sizeof(typename W::Eight));
+    const unsigned char* w;
+    unsigned rows[tillerDotOutputs]; // where they begin: in units of 16 bytes if `wide`, else in rows
     typename W::Eight ahead[steps][tillerDotOutputs];
     float sums[R][tillerDotOutputs];
     int columns, parts, at; // `at`: first column of the next step of this warp
@@ -118,6 +114,7 @@ template <class W, int R> struct TillerDots
     template <class RowOf> __device__ __forceinline__ void start(const void* w, int columns, int parts, bool wide, bool live, RowOf rowOf)
     {
         const int warp = int(threadIdx.x) / 32;
+        this->w = static_cast<const unsigned char*>(w);
         this->columns = columns;
         this->parts = parts;
         this->wide = wide;
@@ -126,31 +123,47 @@ template <class W, int R> struct TillerDots
         TILLER_UNROLL
         for (int o = 0; o < tillerDotOutputs; o++)
         {
-            weights[o] = static_cast<const unsigned char*>(w) + (long long)rowOf(warp / parts * tillerDotOutputs + o) * columns * W::size;
+            rows[o] = unsigned(rowOf(warp / parts * tillerDotOutputs + o)) * (wide ? unsigned(columns) * W::size / 16 : 1);
             TILLER_UNROLL
             for (int m = 0; m < R; m++) { sums[m][o] = 0; }
         }
-        if (!live) { return; }
+        if (!live || !wide) { return; }
         TILLER_UNROLL
         for (int u = 0; u < steps; u++)
         {
             TILLER_UNROLL
             for (int o = 0; o < tillerDotOutputs; o++)
             {
-                ahead[u][o] = tillerLoadEight<W>(weights[o], at + u * parts * tillerDotStep, columns, wide);
+                ahead[u][o] = load<true>(o, at + u * parts * tillerDotStep);
             }
         }
+    }
+
+    // Eight weights of output o in the step at column `at`. W is less than 64 GiB, so that one word tells the place of 16 of its bytes.
+    template <bool wideRows> __device__ __forceinline__ typename W::Eight load(int o, int at) const
+    {
+        if (!wideRows) { return tillerLoadEight<W>(w + (long long)rows[o] * columns * W::size, at, columns, false); }
+        const int k = at + W::first(int(threadIdx.x) % 32, 0);
+        return tillerWideEight(W{}, w + 16ull * (rows[o] + unsigned(k) * W::size / 16), columns - k);
     }
 
     // Adds the columns [begin, end). x // (R, chunk) in shared memory: column k of row m at m * chunk + W::slot(k - begin), zero from
     // `columns` to the next multiple of a step. begin is a multiple of tillerDotChunkUnit.
     __device__ __forceinline__ void accumulate(const float* x, int chunk, int begin, int end)
     {
+        // Two loops, so that neither carries the other's registers, nor a choice at every load.
+        if (wide) { add<true>(x, chunk, begin, end); }
+        else { add<false>(x, chunk, begin, end); }
+    }
+    // Rows that do not start at multiples of 16 bytes are loaded where they are used.
+    template <bool inFlight> __device__ __forceinline__ void add(const float* x, int chunk, int begin, int end)
+    {
         const int lane = int(threadIdx.x) % 32;
+        constexpr int group = inFlight ? steps : 1;
         while (live && at < end)
         {
             TILLER_UNROLL
-            for (int u = 0; u < steps; u++)
+            for (int u = 0; u < group; u++)
             {
                 const int step = at + u * parts * tillerDotStep;
                 if (step >= columns) { continue; }
@@ -159,8 +172,12 @@ template <class W, int R> struct TillerDots
                 TILLER_UNROLL
                 for (int o = 0; o < tillerDotOutputs; o++)
                 {
-                    now[o] = ahead[u][o];
-                    ahead[u][o] = tillerLoadEight<W>(weights[o], step + steps * parts * tillerDotStep, columns, wide);
+                    if (inFlight)
+                    {
+                        now[o] = ahead[u][o];
+                        ahead[u][o] = load<true>(o, step + steps * parts * tillerDotStep);
+                    }
+                    else { now[o] = load<false>(o, step); }
                 }
                 TILLER_UNROLL
                 for (int h = 0; h < 2; h++)
@@ -183,7 +200,7 @@ template <class W, int R> struct TillerDots
                     }
                 }
             }
-            at += steps * parts * tillerDotStep;
+            at += group * parts * tillerDotStep;
         }
     }
 
@@ -220,24 +237,29 @@ static __device__ __forceinline__ float4 tillerFour(const float* row, int k, int
             k + 3 < columns ? row[k + 3] : 0.0f};
 }
 
-// Fills the columns [begin, end) of R rows of a chunk from four(m, k), which gives zero beyond the rows' end. Eight loads on their way.
+// Fills the columns [begin, end) of R rows of a chunk from four(m, k), which gives zero beyond the rows' end. Eight loads on their way,
+// of eight rows four: there are no registers for more beside the weights and sums.
 template <class W, int R, class Four> static __device__ __forceinline__ void tillerStage(float* x, int chunk, int begin, int end, Four four)
 {
-    constexpr int batch = 8 / R;
+    constexpr int several = R < 4 ? R : 4, batch = R < 8 ? 8 / R : 1;
     for (int k = begin + 4 * int(threadIdx.x); k < end; k += batch * 4 * tillerDotThreads)
     {
-        float4 v[batch][R];
-        TILLER_UNROLL
-        for (int i = 0; i < batch * R; i++)
+        TILLER_ROLL
+        for (int first = 0; first < R; first += several)
         {
-            const int at = k + i / R * 4 * tillerDotThreads;
-            v[i / R][i % R] = at < end ? four(i % R, at) : float4{0, 0, 0, 0};
-        }
-        TILLER_UNROLL
-        for (int i = 0; i < batch * R; i++)
-        {
-            const int at = k + i / R * 4 * tillerDotThreads;
-            if (at < end) { *reinterpret_cast<float4*>(x + i % R * chunk + W::slot(at - begin)) = v[i / R][i % R]; }
+            float4 v[batch][several];
+            TILLER_UNROLL
+            for (int i = 0; i < batch * several; i++)
+            {
+                const int at = k + i / several * 4 * tillerDotThreads;
+                v[i / several][i % several] = at < end ? four(first + i % several, at) : float4{0, 0, 0, 0};
+            }
+            TILLER_UNROLL
+            for (int i = 0; i < batch * several; i++)
+            {
+                const int at = k + i / several * 4 * tillerDotThreads;
+                if (at < end) { *reinterpret_cast<float4*>(x + (first + i % several) * chunk + W::slot(at - begin)) = v[i / several][i % several]; }
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 // y = x W' (+ bias) (+ residual) for few rows: x // (M, K), W // (N, K) in bf16, f16 or f32, y // (M, N), all float32 but W.
 //
 // Grid: (groups of R rows, tiles of 32 / parts outputs), 256 threads; R is 1, 2, 4 or 8, the rows past M are zero. The thread
-// mapping is that of linear.cuh. Shared memory: x in chunks, 4 R min(K, 16384 / R) bytes, at most 64 KiB, and 128 R bytes of sums.
+// mapping is that of linear.cuh. Shared memory: x in chunks, 4 R min(K, 16384 / R) bytes, 64 KiB from R = 4 on, and 128 R bytes of sums.
 // Bytes: W once for each group, N K sizeof(w); x once a block from the second-level cache. FLOPs: 2 R N K.
 // One group of 1 to 8 rows is the case of decoding; more groups serve f16 and f32 weights, which the tensor cores' split does not.
 #include "linear.cuh"

@@ -5,8 +5,10 @@
 #if !defined(TILLER_UNROLL)
 #if defined(TILLER_HOST_CUDA)
 #define TILLER_UNROLL
+#define TILLER_ROLL
 #else
 #define TILLER_UNROLL _Pragma("unroll")
+#define TILLER_ROLL _Pragma("unroll 1")
 #endif
 #endif
 

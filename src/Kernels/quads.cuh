@@ -5,8 +5,10 @@
 
 #if defined(TILLER_HOST_CUDA)
 #define TILLER_UNROLL_LOOP
+#define TILLER_UNROLL_BY_TWO
 #else
 #define TILLER_UNROLL_LOOP _Pragma("unroll")
+#define TILLER_UNROLL_BY_TWO _Pragma("unroll 2")
 #endif
 
 static __device__ __forceinline__ float4 tillerLoad4(const float* row, int column, int columns, bool wide)

@@ -44,12 +44,11 @@ extern "C" __global__ void __launch_bounds__(1024) tillerSteerSenseNorm(const Ti
     __shared__ TillerSteeringScratch scratch;
     __shared__ float sums[64];
     const int row = int(blockIdx.x), tangent = row - p.norm.values, d = p.norm.d;
-    const float4 g0 = tillerLoad4(p.norm.weight, 4 * int(threadIdx.x), d, d % 4 == 0);
     const TillerRow& r = p.rows[tangent < 0 ? row : p.norm.owners[tangent]];
     const TillerSteering* steering = r.steering;
     tillerWaitForPredecessor();
     if (steering) { tillerSense(*steering, p.layer, p.norm.x + (long long)row * d, d, tangent >= 0, tangent < 0 ? r.slot : tangent, scratch); }
-    tillerNormRow(p.norm, row, g0, sums);
+    tillerNormRow(p.norm, row, tillerLoad4(p.norm.weight, 4 * int(threadIdx.x), d, d % 4 == 0), sums); // not before: 64 registers
 }
 TILLER_KERNEL(tillerSteerSenseNorm)
 

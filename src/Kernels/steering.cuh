@@ -44,6 +44,7 @@ static __device__ __forceinline__ float4 tillerInput4(
         }
         const int count = tillerMin(law.terms - begin, tillerTermsAtOnce);
         const float* w = law.w + (long long)begin * d;
+        TILLER_UNROLL_BY_TWO // 1024 threads have 64 registers each
         for (int j = 0; j < count; j++) { g = tillerAddScaled4(g, strengths[j], tillerLoad4(w + (long long)j * d, column, d, wide)); }
     }
     return g;

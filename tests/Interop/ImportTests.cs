@@ -4,12 +4,12 @@ using Tiller.Interop;
 
 namespace Tiller.Tests.Interop;
 
-/// <summary>Every import resolves: in the host CUDA always, in NVIDIA's libraries where they are installed.</summary>
+/// <summary>Every import resolves: in the host CUDA always, in NVIDIA's libraries where they are installed or <see cref="NvidiaToolkit"/> finds them.</summary>
 [NonParallelizable]
 public partial class ImportTests
 {
     private static IEnumerable<string> Libraries =>
-            [
+    [
         CudaLibraryResolver.Driver, CudaLibraryResolver.Nvrtc, CudaLibraryResolver.Cublas, CudaLibraryResolver.CublasLt, CudaLibraryResolver.Cusolver,
     ];
 
@@ -26,7 +26,7 @@ public partial class ImportTests
         nint handle = 0;
         try
         {
-            handle = CudaLibraryResolver.Find(library, folder: null);
+            handle = CudaLibraryResolver.Find(library, NvidiaToolkit.Libraries);
         }
         catch (CudaLibraryMissingException e)
         {

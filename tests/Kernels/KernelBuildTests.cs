@@ -1,4 +1,5 @@
 using System.IO.Compression;
+using System.Runtime.Versioning;
 using Tiller.Kernels;
 using Tiller.Tests.Interop;
 
@@ -24,6 +25,34 @@ public class KernelBuildTests
         Assert.That(Check("// local memory: \n" + Source, ptx), Does.Contain("local memory"));
     }
 
+    // NVIDIA's tools are played by a script that says what they say: 72 bytes of one kernel, none of the other.
+    [TestCase("a.sm_80.ptx", "PTXAS", "", ExpectedResult = false)]
+    [TestCase("a.sm_80.ptx", "PTXAS", "// local memory: 72 bytes, sums\n", ExpectedResult = true)]
+    [TestCase("a.sm_80.ptx", "PTXAS", "// local memory of PTX: 80 bytes, sums\n", ExpectedResult = true)]
+    [TestCase("a.sm_80.cubin", "CUOBJDUMP", "", ExpectedResult = false)]
+    [TestCase("a.sm_80.cubin", "CUOBJDUMP", "// local memory: 71 bytes, sums\n", ExpectedResult = false)]
+    [TestCase("a.sm_80.cubin", "CUOBJDUMP", "// local memory of PTX: 80 bytes, sums\n", ExpectedResult = false)]
+    [TestCase("a.sm_80.cubin", "CUOBJDUMP", "// local memory: 8 bytes, a\n// local memory: 72 bytes, sums\n", ExpectedResult = true)]
+    [TestCase("a.sm_80.cubin", "UNUSED_CLI", "", ExpectedResult = true)]
+    [UnsupportedOSPlatform("windows")]
+    [Platform(Exclude = "Win", Reason = "A shell script")]
+    public bool SpillsMustBeAnnouncedInBytes(string image, string tool, string announcement)
+    {
+        const string Says = """
+            #!/bin/sh
+            case "$1" in
+            -res-usage) printf ' Function k:\n  REG:128 STACK:72 SHARED:0 LOCAL:0\n Function l:\n  REG:9 STACK:0 SHARED:0 LOCAL:0\n' ;;
+            *) printf 'ptxas info    : Function properties for k\n    72 bytes stack frame, 8 bytes spill stores, 8 bytes spill loads\nptxas info    : Function properties for l\n    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads\n' >&2 ;;
+            esac
+            """;
+        using var folder = new ImageFolder();
+        File.WriteAllText(folder["tool"], Says.ReplaceLineEndings("\n"));
+        File.SetUnixFileMode(folder["tool"], UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        (bool passed, string output) = Check(folder, announcement + Source, Ptx, image, $"-D{tool}={folder["tool"]}");
+        Assert.That(passed || output.Contains("72", StringComparison.Ordinal), Is.True, output);
+        return passed;
+    }
+
     [Test]
     public void AFunctionThatNothingDefinesIsRefused() =>
         Assert.That(Check(Source, ".extern .func  (.param .b32 func_retval0) nowhere\n(\n\t.param .b32 nowhere_param_0\n)\n;\n" + Ptx), Does.Contain("nowhere"));
@@ -47,17 +76,23 @@ public class KernelBuildTests
         Assert.That(zip.Entries.Select(e => (e.FullName, e.Length)), Is.EqualTo([("a.sm_80.ptx", (long)Ptx.Length)]));
     }
 
-    // What check-ptx.cmake says of them; nothing if it passes, and then the image stays.
+    // What check-image.cmake says of them; nothing if it passes.
     private static string Check(string source, string ptx)
     {
         using var folder = new ImageFolder();
+        return Check(folder, source, ptx, "a.sm_80.ptx").Output;
+    }
+
+    // An image that passes stays, and nothing is said of it.
+    private static (bool Passed, string Output) Check(ImageFolder folder, string source, string content, string image, params string[] definitions)
+    {
         File.WriteAllText(folder["a.cu"], source);
-        File.WriteAllText(folder["a.sm_80.ptx"], ptx);
-        (int exitCode, string output) = HostCuda.Run("cmake", [$"-DIMAGE={folder["a.sm_80.ptx"]}", $"-DSOURCE={folder["a.cu"]}", "-P", Script("check-ptx.cmake")]);
+        File.WriteAllText(folder[image], content);
+        (int exitCode, string output) = HostCuda.Run("cmake", [$"-DIMAGE={folder[image]}", $"-DSOURCE={folder["a.cu"]}", .. definitions, "-P", Script("check-image.cmake")]);
         Skip(exitCode);
-        Assert.That(File.Exists(folder["a.sm_80.ptx"]), Is.EqualTo(exitCode == 0));
+        Assert.That(File.Exists(folder[image]), Is.EqualTo(exitCode == 0));
         Assert.That(output.Length == 0, Is.EqualTo(exitCode == 0));
-        return output;
+        return (exitCode == 0, output);
     }
 
     private static void Run(string script, params string[] definitions)

@@ -13,7 +13,10 @@ internal static class Program
     public static Process Start(params string[] args) => StartWith(null, args);
 
     /// <summary>Starts with one more environment variable, NAME=value.</summary>
-    public static Process StartWith(string? variable, params string[] args)
+    public static Process StartWith(string? variable, params string[] args) => StartIn(variable?.Split('=') is [var name, var value] ? [(name, value)] : [], args);
+
+    /// <summary>Starts with more environment variables.</summary>
+    public static Process StartIn((string Name, string Value)[] variables, params string[] args)
     {
         var start = new ProcessStartInfo(Environment.ProcessPath is { } host && Path.GetFileNameWithoutExtension(host) == "dotnet" ? host : "dotnet")
         {
@@ -22,7 +25,7 @@ internal static class Program
             RedirectStandardOutput = true,
             RedirectStandardError = true,
         };
-        if (variable?.Split('=') is [var name, var value])
+        foreach (var (name, value) in variables)
         {
             start.Environment[name] = value;
         }

@@ -1,6 +1,7 @@
 using Tiller.Control;
 using Tiller.Decode;
 using Tiller.Interop;
+using Tiller.Kernels;
 using Tiller.Model;
 using Tiller.Tensors;
 
@@ -26,7 +27,7 @@ internal static class ExitCode
           0    done
           1    verify: a golden value was missed; bench stress: an output differed, memory leaked or a session hung
           2    the command line is wrong; nothing was run
-          3    the device asked for is not available
+          3    the device asked for, or a CUDA library that is needed, is not available
           4    bad input: a file, checkpoint, tokenizer, controller or prompt
           5    numerical failure, or the device failed
           130  cancelled (Ctrl-C); nothing half-written is left
@@ -36,8 +37,8 @@ internal static class ExitCode
     public static int? Of(Exception error) => error switch
     {
         OperationCanceledException => Cancelled,
-        DeviceUnavailableException => DeviceUnavailable,
-        UsageException or DeviceNameException or SamplingOptionsException or StopStringsException => Usage,
+        DeviceUnavailableException or CudaLibraryMissingException => DeviceUnavailable,
+        UsageException or DeviceNameException or KernelArchitectureException or SamplingOptionsException or StopStringsException => Usage,
         NonFiniteLogitsException or NonFiniteStateException or SteeringOverflowException or RiccatiException or DeviceMemoryException or CudaException => Numerical,
         TillerException or IOException or UnauthorizedAccessException => BadInput,
         _ => null,

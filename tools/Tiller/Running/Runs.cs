@@ -19,6 +19,7 @@ internal static class Runs
         new VerifyCommand((request, token) => Task.FromResult(VerifyRun.Run(terminal, request, token))),
         new BenchCommand((request, token) => Task.FromResult(BenchRun.Run(terminal, request, token))),
         new DevicesCommand((request, _) => Task.FromResult(DevicesRun.Run(terminal, request))),
+        new KernelsCommand((request, token) => Task.FromResult(KernelsRun.Run(terminal, request, token))),
     ];
 
     /// <summary>Loads a model with a bar for its bytes, and tells its oddities.</summary>
