@@ -52,7 +52,7 @@ public sealed class BatchAheadTests : HostCudaTest
     [Test]
     public void Calls_between_draw_and_step_find_what_counts()
     {
-        using var model = RunAheadTests.Open();
+        using var model = RunAheadTests.Open(layers: 2);
         float[][] expected = Between(model, ahead: false), actual = Between(model, ahead: true);
         Assert.That(actual, Has.Length.EqualTo(expected.Length));
         for (int i = 0; i < expected.Length; i++)

@@ -12,12 +12,11 @@ public sealed class BatchDrawTests(string device) : OnEveryDevice(device)
 
     protected override IReadOnlyList<string> OnHostCuda => [Family];
 
-    [TestCase(Family, false)]
-    [TestCase(Family, true)]
-    public void Sessions_come_and_go_as_if_alone(string family, bool penalty)
+    [TestCaseSource(typeof(TestModels), nameof(TestModels.Families))]
+    public void Sessions_come_and_go_as_if_alone(string family)
     {
         var model = TestModels.Load(family);
-        var texts = BatchText.Seven(model, penalty);
+        var texts = BatchText.Various(model);
         var outcomes = BatchText.Together(model, texts);
         for (int i = 0; i < texts.Length; i++)
         {

@@ -13,16 +13,17 @@ namespace Tiller.Tests.Decode;
 /// <param name="Joins">The draw from which on it is in the batch.</param>
 internal sealed record BatchText(int[] Prompt, FeedbackLaw? Law, SamplingOptions Sampling, int Tokens, int Joins = 0)
 {
-    /// <summary>Seven of them, of every kind, coming and going.</summary>
-    public static BatchText[] Seven(LanguageModel model, bool penalty) =>
+    /// <summary>Of every kind, coming and going; in the middle some that the host draws.</summary>
+    public static BatchText[] Various(LanguageModel model) =>
     [
-        new([3, 4, 5], null, new(), 5),
+        new([3, 4, 5], null, new(), 6),
         new([6, 7, 8, 9, 10], Laws.Random(model, 1), new() { Temperature = 0.9f, Seed = 1 }, 2),
         new([11], Laws.LooksBack(model, 2), new() { Temperature = 1.1f, TopP = 0.9f, Seed = 2 }, 6),
-        new([12, 13], null, penalty ? new() { RepetitionPenalty = 1.5f } : new() { Temperature = 1, TopK = 20, Seed = 3 }, 4, Joins: 1),
-        new([14, 15, 16, 17], Laws.Random(model, 3, maxEffort: 2), new() { Temperature = 0.8f, TopK = 50, TopP = 0.95f, MinP = 0.01f, Seed = 4 }, 3, Joins: 2),
-        new([18, 19], Laws.LooksBack(model, 4), penalty ? new() { Temperature = 1, RepetitionPenalty = 0.7f, Seed = 5 } : new(), 3, Joins: 2),
-        new([20, 21, 22, 23, 24, 25], new FeedbackLaw(model.Config.L, model.Config.D, [], []), new() { Temperature = 100, Seed = 6 }, 1, Joins: 3),
+        new([12, 13], null, new() { Temperature = 1, TopK = 20, Seed = 3 }, 3, Joins: 1),
+        new([14, 15, 16, 17], Laws.Random(model, 3, maxEffort: 2), new() { Temperature = 0.8f, TopK = 50, TopP = 0.95f, MinP = 0.01f, Seed = 4 }, 3, Joins: 1),
+        new([20, 21, 22, 23, 24, 25], new FeedbackLaw(model.Config.L, model.Config.D, [], []), new() { Temperature = 100, Seed = 6 }, 1, Joins: 2),
+        new([18, 19], Laws.LooksBack(model, 4), new() { Temperature = 1, RepetitionPenalty = 0.7f, Seed = 5 }, 2, Joins: 3),
+        new([26, 27], null, new() { RepetitionPenalty = 1.5f }, 2, Joins: 3),
     ];
 
     /// <summary>Decodes it by a session alone, drawing on the host.</summary>
