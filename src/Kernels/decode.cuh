@@ -76,7 +76,7 @@ static __device__ __forceinline__ void tillerNormedPairs(const TillerNormedRows&
         TILLER_UNROLL
         for (int m = 0; m < R; m++)
         {
-            scale[m] = 1.0f / tillerSqrt(sums[2 * m] / float(p.columns) + p.eps);
+            scale[m] = tillerInverseRms(sums[2 * m], p.columns, p.eps);
             along[m] = sums[2 * m + 1] / float(p.columns);
         }
     }

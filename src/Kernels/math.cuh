@@ -103,6 +103,13 @@ static __device__ __forceinline__ float tillerWarpMax(float x)
     return x;
 }
 
+// s = (mean x² + ε)^-1/2. NaN where the squares overflow: s = 0 would turn such a state into a text that looks like any other.
+static __device__ __forceinline__ float tillerInverseRms(float squares, int n, float eps)
+{
+    const float mean = squares / float(n) + eps;
+    return mean < tillerFromBits(0x7f800000u) ? 1.0f / tillerSqrt(mean) : tillerFromBits(0x7fc00000u);
+}
+
 // The sum over a block of whole warps along x, in every thread; `scratch` is shared, one float for each warp, free again on return.
 static __device__ __forceinline__ float tillerBlockSum(float x, float* scratch)
 {

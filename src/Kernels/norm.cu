@@ -45,7 +45,7 @@ extern "C" __global__ void __launch_bounds__(1024) tillerNormPull(const TillerNo
     }
     tillerReleaseSuccessor();
     tillerBlockSums(sums, scratch);
-    const float s = 1.0f / tillerSqrt(sums[0] / float(p.d) + p.eps);
+    const float s = tillerInverseRms(sums[0], p.d, p.eps);
     const float along = -s * s * sums[1] / float(p.d);
     for (int c = first; c < p.d; c += step)
     {

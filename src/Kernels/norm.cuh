@@ -34,7 +34,7 @@ static __device__ __forceinline__ void tillerNormRow(const TillerNormParameters&
     }
     tillerReleaseSuccessor();
     tillerBlockSums(sums, scratch);
-    const float s = 1.0f / tillerSqrt(sums[0] / float(p.d) + p.eps);
+    const float s = tillerInverseRms(sums[0], p.d, p.eps);
     const float along = tangent ? -s * s * sums[1] / float(p.d) : 0.0f;
     for (int c = first; c < p.d; c += step)
     {

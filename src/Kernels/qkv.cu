@@ -73,7 +73,7 @@ extern "C" __global__ void __launch_bounds__(128) tillerQkvFinish(const TillerQk
                 squares += tillerFma(a, a, b * b);
             }
         }
-        s = 1.0f / tillerSqrt(tillerWarpSum(squares) / float(p.e) + p.eps);
+        s = tillerInverseRms(tillerWarpSum(squares), p.e, p.eps);
         if (tangent) { along = -s * s * tillerWarpSum(products) / float(p.e); }
     }
     for (int e = lane; e < half; e += 32)
@@ -140,7 +140,7 @@ extern "C" __global__ void __launch_bounds__(128) tillerQkvPull(const TillerQkvP
             squares += tillerFma(ra, ra, rb * rb);
             products += tillerFma((a * cosine + b * sine) * g[e], ra, (b * cosine - a * sine) * g[half + e] * rb);
         }
-        s = 1.0f / tillerSqrt(tillerWarpSum(squares) / float(p.e) + p.eps);
+        s = tillerInverseRms(tillerWarpSum(squares), p.e, p.eps);
         along = -s * s * tillerWarpSum(products) / float(p.e);
     }
     for (int e = lane; e < half; e += 32)

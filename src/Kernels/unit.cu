@@ -35,7 +35,7 @@ extern "C" __global__ void __launch_bounds__(256) tillerUnits(const TillerUnits 
     const float* x = p.x + (long long)i * p.d;
     float sum = 0.0f;
     for (int c = int(threadIdx.x); c < p.d; c += 256) { sum = tillerFma(x[c], x[c], sum); }
-    const float s = 1.0f / tillerSqrt(tillerBlockSum(sum, scratch) / float(p.d) + p.eps);
+    const float s = tillerInverseRms(tillerBlockSum(sum, scratch), p.d, p.eps);
     for (int n = n0; n < n1; n += 32)
     {
         __syncthreads();

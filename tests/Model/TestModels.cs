@@ -22,6 +22,9 @@ internal static class TestModels
         s_loaded.GetOrAdd(
             s_device + family, _ => new Lazy<LanguageModel>(() => LanguageModel.Load(Folder(family), new LoadOptions { Device = s_device, Threads = 2 }))).Value;
 
+    /// <summary>A checkpoint of the test's own, which disposes it.</summary>
+    public static LanguageModel LoadFrom(string folder) => LanguageModel.Load(folder, new LoadOptions { Device = s_device, Threads = 2 });
+
     /// <summary>Where models are from now on; null is the tests' default.</summary>
     public static void Use(string? device) => s_device = device;
 
