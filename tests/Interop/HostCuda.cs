@@ -94,6 +94,9 @@ internal static unsafe class HostCuda
     public static (int ExitCode, string Output) Run(string program, string[] arguments)
     {
         var start = new ProcessStartInfo(program, arguments) { UseShellExecute = false, RedirectStandardOutput = true, RedirectStandardError = true };
+
+        // AddressSanitizer is for this process: cmake packing an archive under it never ends.
+        start.Environment.Remove("LD_PRELOAD");
         try
         {
             using Process process = Process.Start(start)!;
