@@ -23,8 +23,8 @@ public sealed class FitPlanTests
         const long Row = 4 * ((4 * 4096) + ((32 + 16) * 128) + (32 * 128) + (3 * 14336) + 128);
         using (Assert.EnterMultipleScope())
         {
-            // Two tables of V×D and 32 blocks in bf16; norms, and room for biases, in float32.
-            Assert.That(parts["weights"], Is.EqualTo((2L * ((2 * 128256 * 4096L) + (32 * 218_103_808L))) + (4 * ((65 * 4096) + (32 * 48 * 128)))));
+            // Two tables of V×D and 32 blocks in bf16; norms in float32.
+            Assert.That(parts["weights"], Is.EqualTo((2L * ((2 * 128256 * 4096L) + (32 * 218_103_808L))) + (4 * 65 * 4096)));
             Assert.That(parts["caches"], Is.EqualTo(100 * 32 * 2 * 4L * 32 * 8 * 128));
             Assert.That(parts["states"], Is.EqualTo(100 * 33 * 4096 * 4L));
             Assert.That(parts["activations"] + parts["panels"], Is.EqualTo(465 * Row)); // panels of 464 directions, and a prompt's own row
