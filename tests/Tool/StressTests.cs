@@ -1,6 +1,7 @@
 using Tiller.Bench;
 using Tiller.Checkpoint;
 using Tiller.Model;
+using Tiller.Tensors;
 
 namespace Tiller.Tests.Tool;
 
@@ -35,6 +36,30 @@ public sealed class StressTests
         Assert.That(report.Failures, Has.Some.EqualTo("text 0, new token 3: the logits are not those of a session alone"));
         Assert.That(report.Failures, Has.Some.EqualTo("text 1, new token 24: another token was drawn than by a session alone"));
         Assert.That(report.Failures, Has.All.StartsWith("text 0").Or.StartsWith("text 1"));
+    }
+
+    [Test]
+    public void A_leak_is_found()
+    {
+        var leaked = new List<HostBuffer>();
+        using var ends = new CancellationTokenSource();
+        var leak = Task.Run(async () =>
+        {
+            while (!ends.IsCancellationRequested)
+            {
+                var buffer = new HostBuffer(16 << 20);
+                new Floats(buffer.Address, 1, 4 << 20).HostRow(0).Fill(1);
+                leaked.Add(buffer);
+                await Task.Delay(100);
+            }
+        });
+        var report = StressBench.Run(Request(seconds: 3, sessions: 2), CancellationToken.None);
+        ends.Cancel();
+        leak.GetAwaiter().GetResult();
+        leaked.ForEach(b => b.Dispose());
+        Assert.That(report.Failures, Has.Count.EqualTo(2));
+        Assert.That(report.Failures, Has.Some.Match("^the memory in use grew by [0-9]+ MiB between"));
+        Assert.That(report.Failures, Has.Some.Match("^[0-9]+ MiB of buffers are still held"));
     }
 
     [Test]

@@ -35,7 +35,7 @@ internal static class StressOutput
         ("texts decoded to their end", $"{r.Texts:N0}"),
         ("calls whose logits were compared, bit for bit", $"{r.Calls:N0}, of which {r.BatchedCalls:N0} in batches"),
         ("calls cancelled", $"{r.Cancelled:N0}, of which {r.Resumed:N0} were made again"),
-        ("memory in use after a quarter of the time, and at the end", $"{r.UsedEarlyInBytes >> 20} MiB, {r.UsedLateInBytes >> 20} MiB"),
+        ("least memory in use, second and last quarter of the time", $"{r.UsedEarlyInBytes >> 20} MiB, {r.UsedLateInBytes >> 20} MiB"),
         ("buffers held after the run, less those before it", $"{r.HeldInBytes / 1048576.0:F1} MiB"),
         ("failures", $"{r.Failures.Count}"),
     ];
