@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using Tiller.Checkpoint;
 using Tiller.Model;
 using Tiller.Tool;
 using Tiller.Tool.Verify;
@@ -11,7 +12,7 @@ public class VerifyTests
     [TestCaseSource(typeof(Repository), nameof(Repository.Goldens))]
     public void The_engine_agrees_with_every_golden(string folder)
     {
-        var rows = Verification.Run(folder, new LoadOptions(), CancellationToken.None).ToList();
+        var rows = Verification.Run(folder, new LoadOptions(), [], CancellationToken.None).ToList();
         foreach (var row in rows.Where(r => r.Note.Contains("near tie", StringComparison.Ordinal)))
         {
             TestContext.Out.WriteLine($"{row.Kind}: {row.Note}");
@@ -62,6 +63,31 @@ public class VerifyTests
         var run = await ToolRun.Of("verify", "--json", golden["."]);
         var row = run.Json.EnumerateArray().Single(r => r.GetProperty("kind").GetString() == "logits");
         Assert.That((run.Code, row.GetProperty("worst").ValueKind, row.GetProperty("passed").GetBoolean()), Is.EqualTo((ExitCode.VerificationFailed, JsonValueKind.Null, false)));
+    }
+
+    [Test]
+    public async Task The_engines_own_values_are_written_under_the_golden_names()
+    {
+        using var scratch = new Scratch();
+        string folder = Repository.Path("tests", "goldens", "llama2-f32");
+        Assert.That((await ToolRun.Of("verify", folder, "--values", scratch["ours"])).Code, Is.Zero);
+        using var golden = new GoldenFolder(folder);
+        using var ours = SafetensorsFile.Open(scratch["ours"]);
+        Assert.That(ours.Tensors.Select(t => t.Name), Is.SupersetOf(["states.0", "logits.0", "states.5", "logits.5", "jacobian.0", "jacobian.1"]));
+        foreach (var tensor in ours.Tensors)
+        {
+            var expected = golden.Tensor(tensor.Name)!;
+            Assert.That(tensor.Shape, Is.EqualTo(expected.Shape), tensor.Name);
+            Assert.That(Verification.RelativeError(ours.ReadFloat64(tensor), expected.Values), Is.LessThan(3e-6), tensor.Name);
+        }
+    }
+
+    [Test]
+    public async Task Values_of_several_folders_have_no_one_file()
+    {
+        var run = await ToolRun.Of("verify", "a", "b", "--values", "x");
+        Assert.That(run.Code, Is.EqualTo(ExitCode.Usage));
+        Assert.That(run.Error, Does.Contain("Option '--values' goes with one folder, and 2 were given."));
     }
 
     [Test]

@@ -3,7 +3,11 @@ using System.CommandLine;
 namespace Tiller.Tool.Commands;
 
 /// <summary>What <c>tiller verify</c> was asked for.</summary>
-internal sealed record VerifyRequest(IReadOnlyList<string> Folders, DeviceRequest Device, bool Json);
+/// <param name="Folders">Folders of golden values.</param>
+/// <param name="Values">Where to write the engine's values; null for nowhere.</param>
+/// <param name="Device">What runs the model.</param>
+/// <param name="Json">For machines.</param>
+internal sealed record VerifyRequest(IReadOnlyList<string> Folders, string? Values, DeviceRequest Device, bool Json);
 
 /// <summary><c>tiller verify</c>: the engine against golden values.</summary>
 internal sealed class VerifyCommand : TillerCommand
@@ -15,14 +19,29 @@ internal sealed class VerifyCommand : TillerCommand
         Arity = ArgumentArity.OneOrMore,
     };
 
+    private readonly Option<string?> _values = new("--values")
+    {
+        Description = "Write the engine's own hidden states, logits and Jacobians here (safetensors, named as in golden.safetensors), to compare devices or builds with each other. One folder only.",
+        HelpName = "FILE",
+    };
+
     private readonly DeviceArguments _device = new();
 
     public VerifyCommand(Func<VerifyRequest, CancellationToken, Task<int>> run)
         : base("verify", "Check the engine against golden values: count, worst error, bound, pass or fail for each kind. Exit code 1 if any fails.")
     {
         Add(_folders);
+        Add(_values);
         _device.AddTo(this);
-        SetAction((parse, cancellationToken) => run(new VerifyRequest(parse.GetRequiredValue(_folders), _device.Read(parse), parse.GetValue(Json)), cancellationToken));
+        Validators.Add(result =>
+        {
+            if (result.GetValue(_values) is not null && result.GetValue(_folders) is { Length: > 1 } folders)
+            {
+                result.AddError($"Option '--values' goes with one folder, and {folders.Length} were given.");
+            }
+        });
+        SetAction((parse, cancellationToken) => run(
+            new VerifyRequest(parse.GetRequiredValue(_folders), parse.GetValue(_values), _device.Read(parse), parse.GetValue(Json)), cancellationToken));
     }
 
     public override string Examples =>
@@ -31,5 +50,7 @@ internal sealed class VerifyCommand : TillerCommand
           tiller verify tests/goldens/*/
           # one, for machines: an array of folder, kind, count, worst, bound, passed
           tiller verify --json tests/goldens/qwen3-f32
+          # what the GPU has in place of the golden values
+          tiller verify --device cuda --values gpu.safetensors tests/goldens/demo
         """;
 }

@@ -1,3 +1,4 @@
+using Tiller.Checkpoint;
 using Tiller.Tool.Commands;
 using Tiller.Tool.Output;
 using Tiller.Tool.Verify;
@@ -10,10 +11,11 @@ internal static class VerifyRun
     public static int Run(Terminal terminal, VerifyRequest request, CancellationToken cancellationToken)
     {
         var all = new List<VerificationRow>();
+        var values = new List<TensorData>();
         foreach (string folder in request.Folders)
         {
             int before = all.Count;
-            foreach (var row in Verification.Run(folder, request.Device.ToLoadOptions(), cancellationToken))
+            foreach (var row in Verification.Run(folder, request.Device.ToLoadOptions(), values, cancellationToken))
             {
                 if (!request.Json)
                 {
@@ -27,6 +29,11 @@ internal static class VerifyRun
             {
                 throw new GoldenException(folder, "holds golden values, but not the part of a checkpoint that they are about: nothing was verified.");
             }
+        }
+
+        if (request.Values is { } path)
+        {
+            SafetensorsWriter.Write(path, new Dictionary<string, string>(), values);
         }
 
         if (request.Json)

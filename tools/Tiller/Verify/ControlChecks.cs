@@ -1,5 +1,6 @@
 using System.Text.Json;
 using MathNet.Numerics.LinearAlgebra;
+using Tiller.Checkpoint;
 using Tiller.Control;
 using Tiller.Decode;
 using Tiller.Features;
@@ -13,14 +14,16 @@ internal static class ControlChecks
     private const double FeatureBound = 1e-4;
     private static readonly string[] s_sides = ["positive", "negative", "alternative"];
 
-    public static IEnumerable<VerificationRow> Run(GoldenFolder folder, JsonElement golden, LanguageModel model, CancellationToken cancellationToken)
+    public static IEnumerable<VerificationRow> Run(
+        GoldenFolder folder, JsonElement golden, LanguageModel model, List<TensorData> values, CancellationToken cancellationToken)
     {
         var c = model.Config;
         for (int i = 0; folder.Tensor($"jacobian.{i}") is { } jacobian; i++)
         {
             int[] ids = TokenChecks.Ids(golden.GetProperty("prompts")[i], "ids");
-            double worst = WorstJacobian(model, [ids], jacobian, cancellationToken);
-            yield return new VerificationRow(folder.Path, $"jacobian of prompt {i}", c.L, worst, 1e-4);
+            var ours = Jacobians(model, [ids], cancellationToken);
+            values.Add(ours.ToTensorData($"jacobian.{i}"));
+            yield return new VerificationRow(folder.Path, $"jacobian of prompt {i}", c.L, WorstMatrix(ours, jacobian), 1e-4);
         }
 
         if (!golden.TryGetProperty("positive", out _))
@@ -52,7 +55,7 @@ internal static class ControlChecks
         IReadOnlyList<int[]> calibration = FeatureMeasurement.Tokenize(model, Texts(golden, "calibration"), cancellationToken);
         if ((folder.Tensor("A_exact") ?? folder.Tensor("A")) is { } meanJacobian)
         {
-            yield return new VerificationRow(folder.Path, "mean jacobian", c.L, WorstJacobian(model, calibration, meanJacobian, cancellationToken), 1e-4);
+            yield return new VerificationRow(folder.Path, "mean jacobian", c.L, WorstMatrix(Jacobians(model, calibration, cancellationToken), meanJacobian), 1e-4);
         }
 
         var weights = new LqrWeights(golden.GetProperty("q").GetDouble(), golden.GetProperty("r").GetDouble(), golden.GetProperty("qf").GetDouble());
@@ -195,19 +198,32 @@ internal static class ControlChecks
         return new VerificationRow(folder.Path, $"{name}, last row", 1, error, FeatureBound, note);
     }
 
-    private static double WorstJacobian(LanguageModel model, IReadOnlyList<int[]> prompts, GoldenTensor expected, CancellationToken cancellationToken)
+    private static double WorstMatrix(GoldenTensor ours, GoldenTensor expected)
     {
+        double worst = ours.Shape[0] == expected.Shape[0] ? 0 : double.PositiveInfinity;
+        for (int k = 0; k < expected.Shape[0] && worst < double.PositiveInfinity; k++)
+        {
+            worst = Verification.Worse(worst, Verification.RelativeError(ours[k], expected[k]));
+        }
+
+        return worst;
+    }
+
+    // The mean over the prompts // (L, D, D).
+    private static GoldenTensor Jacobians(LanguageModel model, IReadOnlyList<int[]> prompts, CancellationToken cancellationToken)
+    {
+        var c = model.Config;
         var states = PromptState.Collect(model, prompts, keepCaches: true, done: null, cancellationToken);
         try
         {
             using var linearization = new Linearization(model, states);
-            double worst = 0;
-            for (int k = 0; k < expected.Shape[0]; k++)
+            var all = new double[(long)c.L * c.D * c.D];
+            for (int k = 0; k < c.L; k++)
             {
-                worst = Verification.Worse(worst, Verification.RelativeError(linearization.Jacobian(k, cancellationToken).ToRowMajorArray(), expected[k]));
+                linearization.Jacobian(k, cancellationToken).ToRowMajorArray().CopyTo(all, (long)k * c.D * c.D);
             }
 
-            return worst;
+            return new GoldenTensor([c.L, c.D, c.D], all);
         }
         finally
         {

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Tiller.Checkpoint;
 using Tiller.Decode;
 using Tiller.Model;
 
@@ -12,7 +13,8 @@ internal static class ForwardChecks
 
     private const double ForwardBound = 2e-5;
 
-    public static IEnumerable<VerificationRow> Run(GoldenFolder folder, JsonElement golden, LanguageModel model, CancellationToken cancellationToken)
+    public static IEnumerable<VerificationRow> Run(
+        GoldenFolder folder, JsonElement golden, LanguageModel model, List<TensorData> values, CancellationToken cancellationToken)
     {
         var prompts = golden.GetProperty("prompts").EnumerateArray().ToList();
         double worstState = 0;
@@ -28,6 +30,8 @@ internal static class ForwardChecks
             }
 
             var run = Probe.Run(model, ids, cancellationToken);
+            values.Add(new GoldenTensor([model.Config.L + 1, ids.Length, model.Config.D], run.States).ToTensorData($"states.{i}"));
+            values.Add(new GoldenTensor([ids.Length, model.Config.V], run.Logits).ToTensorData($"logits.{i}"));
             worstState = Verification.Worse(worstState, WorstRow(run.States, goldenStates.Values, model.Config.D));
             worstLogit = Verification.Worse(worstLogit, WorstRow(run.Logits, goldenLogits.Values, model.Config.V));
             states += goldenStates.Shape[0] * goldenStates.Shape[1];

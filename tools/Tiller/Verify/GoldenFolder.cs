@@ -95,7 +95,7 @@ internal sealed class GoldenFolder : IDisposable
     }
 }
 
-/// <summary>Golden numbers // Shape, row-major.</summary>
+/// <summary>Golden numbers, or the engine's own in their place // Shape, row-major.</summary>
 internal sealed record GoldenTensor(int[] Shape, double[] Values)
 {
     /// <summary>Numbers below the slowest axis.</summary>
@@ -103,4 +103,7 @@ internal sealed record GoldenTensor(int[] Shape, double[] Values)
 
     /// <summary>Entry <paramref name="i"/> along the slowest axis.</summary>
     public ReadOnlySpan<double> this[int i] => Values.AsSpan(i * Stride, Stride);
+
+    /// <summary>The numbers as a golden file holds them, in float32.</summary>
+    public TensorData ToTensorData(string name) => TensorData.FromFloat32(name, [.. Shape], Array.ConvertAll(Values, x => (float)x));
 }

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Tiller.Checkpoint;
 using Tiller.Model;
 using Tiller.Tokens;
 
@@ -21,8 +22,12 @@ internal sealed record VerificationRow(string Folder, string Kind, int Count, do
 internal static class Verification
 {
     /// <summary>Checks every kind that the folder holds.</summary>
+    /// <param name="path">The folder.</param>
+    /// <param name="options">How to load the checkpoint.</param>
+    /// <param name="values">Gets the engine's hidden states, logits and Jacobians, named as the golden ones.</param>
+    /// <param name="cancellationToken">Looked at between blocks.</param>
     /// <exception cref="TillerException">The folder or its checkpoint cannot be read.</exception>
-    public static IEnumerable<VerificationRow> Run(string path, LoadOptions options, CancellationToken cancellationToken)
+    public static IEnumerable<VerificationRow> Run(string path, LoadOptions options, List<TensorData> values, CancellationToken cancellationToken)
     {
         using var folder = new GoldenFolder(path);
         if (folder.Tokens is { } tokens)
@@ -42,12 +47,12 @@ internal static class Verification
         using var model = LanguageModel.Load(folder.Checkpoint, options, cancellationToken);
         if (folder.Golden is { } golden)
         {
-            foreach (var row in Guard(folder, "golden.json", ForwardChecks.Run(folder, golden, model, cancellationToken)))
+            foreach (var row in Guard(folder, "golden.json", ForwardChecks.Run(folder, golden, model, values, cancellationToken)))
             {
                 yield return row;
             }
 
-            foreach (var row in Guard(folder, "golden.json", ControlChecks.Run(folder, golden, model, cancellationToken)))
+            foreach (var row in Guard(folder, "golden.json", ControlChecks.Run(folder, golden, model, values, cancellationToken)))
             {
                 yield return row;
             }
