@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Runtime.ExceptionServices;
 using Tiller.Interop;
 
 namespace Tiller.Kernels;
@@ -67,31 +66,20 @@ public static class KernelBuild
         KernelCache cache = KernelCache.Open(options.CacheFolder);
         string folder = cache.Folder ?? throw new KernelCacheException(cache.Problem ?? "it is off");
         var compiler = new KernelCompiler(options.Sources, architecture, nvrtc.ToString(), cache);
-        IReadOnlyList<string> files = options.Sources.Files;
-        var built = new KernelBuilt[files.Count];
-        var errors = new ExceptionDispatchInfo?[files.Count];
-        var parallel = new ParallelOptions { MaxDegreeOfParallelism = Environment.ProcessorCount, CancellationToken = cancellationToken };
-        Parallel.For(0, files.Count, parallel, (i, loop) =>
-        {
-            try
-            {
-                (byte[] image, bool compiled) = compiler.Image(files[i]);
-                if (cache.Problem is { } problem)
-                {
-                    throw new KernelCacheException(problem);
-                }
+        return KernelCompiler.ForEach(options.Sources.Files, Build, cancellationToken);
 
-                built[i] = new KernelBuilt(files[i], architecture.ToString(), compiled, Path.Combine(folder, compiler.EntryOf(files[i])), image.LongLength);
-                progress?.Report(built[i]);
-            }
-            catch (TillerException e)
+        KernelBuilt Build(string file)
+        {
+            (byte[] image, bool compiled) = compiler.Image(file);
+            if (cache.Problem is { } problem)
             {
-                errors[i] = ExceptionDispatchInfo.Capture(e);
-                loop.Stop();
+                throw new KernelCacheException(problem);
             }
-        });
-        Array.Find(errors, error => error is not null)?.Throw();
-        return built;
+
+            var built = new KernelBuilt(file, architecture.ToString(), compiled, Path.Combine(folder, compiler.EntryOf(file)), image.LongLength);
+            progress?.Report(built);
+            return built;
+        }
     }
 
     private static KernelArchitecture Parse(string gpu)

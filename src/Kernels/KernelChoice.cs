@@ -42,19 +42,17 @@ internal sealed class KernelChoice
 
     private static KernelChoice? FromFolder(KernelArchitecture gpu, KernelLibraryOptions options, List<string> passed)
     {
-        string? named = options.ImageFolder ?? Environment.GetEnvironmentVariable(KernelLibrary.ImageFolderVariable);
-        if (named == "off")
+        if (options.ImagesAt() is not var (folder, byName))
         {
             return null;
         }
 
-        if (string.IsNullOrEmpty(named))
+        if (!byName)
         {
             // PTX that merely lies there is no better than what NVRTC makes for this GPU.
-            return KernelImages.Open(Path.Combine(options.ProgramFolder, "kernels")) is { } beside ? Take(beside, $"from {beside.Place}", gpu, false, options, passed) : null;
+            return KernelImages.Open(folder) is { } beside ? Take(beside, $"from {folder}", gpu, false, options, passed) : null;
         }
 
-        string folder = Path.GetFullPath(named);
         KernelImages images = KernelImages.Open(folder)
             ?? throw new CudaKernelImageException(gpu.ToString(), $"{folder}, asked for by name, has no {KernelImages.Manifest}.");
         return Take(images, $"from {folder}", gpu, true, options, passed)

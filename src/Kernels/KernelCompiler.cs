@@ -1,3 +1,4 @@
+using System.Runtime.ExceptionServices;
 using Tiller.Interop;
 
 namespace Tiller.Kernels;
@@ -42,5 +43,29 @@ internal sealed class KernelCompiler(KernelSources sources, KernelArchitecture a
         Interlocked.Increment(ref _compiled);
         cache.Write(entry, image);
         return (image, true);
+    }
+
+    /// <summary>Does something with every file, several at once.</summary>
+    /// <returns>What came of each, in their order.</returns>
+    /// <exception cref="TillerException">What one of them threw; the others may not have been begun.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
+    public static T[] ForEach<T>(IReadOnlyList<string> files, Func<string, T> make, CancellationToken cancellationToken)
+    {
+        var made = new T[files.Count];
+        ExceptionDispatchInfo? error = null;
+        Parallel.For(0, files.Count, new ParallelOptions { MaxDegreeOfParallelism = Environment.ProcessorCount, CancellationToken = cancellationToken }, (i, loop) =>
+        {
+            try
+            {
+                made[i] = make(files[i]);
+            }
+            catch (TillerException e)
+            {
+                Interlocked.CompareExchange(ref error, ExceptionDispatchInfo.Capture(e), null);
+                loop.Stop();
+            }
+        });
+        error?.Throw();
+        return made;
     }
 }

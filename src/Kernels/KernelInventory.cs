@@ -71,18 +71,16 @@ public sealed record KernelInventory(
             yield return SetOf(builtIn, options);
         }
 
-        string? named = options.ImageFolder ?? Environment.GetEnvironmentVariable(KernelLibrary.ImageFolderVariable);
-        if (named == "off")
+        if (options.ImagesAt() is not var (folder, byName))
         {
             yield break;
         }
 
-        string folder = Path.GetFullPath(string.IsNullOrEmpty(named) ? Path.Combine(options.ProgramFolder, "kernels") : named);
         KernelImageSet? set;
         try
         {
             set = KernelImages.Open(folder) is { } images ? SetOf(images, options)
-                : string.IsNullOrEmpty(named) ? null
+                : !byName ? null
                 : new KernelImageSet(folder, [], $"it was asked for by name and has no {KernelImages.Manifest}");
         }
         catch (KernelImagesException e)

@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Runtime.ExceptionServices;
 using Tiller.Interop;
 
 namespace Tiller.Kernels;
@@ -24,6 +23,15 @@ public sealed record KernelLibraryOptions
 
     internal Func<(int Major, int Minor, int[] Architectures)> Compiler { get; init; } =
         () => (CudaRuntimeCompiler.Version.Major, CudaRuntimeCompiler.Version.Minor, CudaRuntimeCompiler.Architectures);
+
+    /// <summary>The folder of images to look in, and whether it was asked for by name; null for none.</summary>
+    internal (string Folder, bool ByName)? ImagesAt()
+    {
+        string? named = ImageFolder ?? Environment.GetEnvironmentVariable(KernelLibrary.ImageFolderVariable);
+        return named == "off" ? null
+            : string.IsNullOrEmpty(named) ? (Path.GetFullPath(Path.Combine(ProgramFolder, "kernels")), false)
+            : (Path.GetFullPath(named), true);
+    }
 }
 
 /// <summary>
@@ -135,20 +143,7 @@ public sealed class KernelLibrary : IDisposable
         {
             ObjectDisposedException.ThrowIf(_disposed, this);
             string[] files = [.. _sources.Files.Where(file => !_modules.ContainsKey(file))];
-            byte[][] images = new byte[files.Length][];
-            var errors = new ExceptionDispatchInfo?[files.Length];
-            Parallel.For(0, files.Length, new ParallelOptions { MaxDegreeOfParallelism = Environment.ProcessorCount, CancellationToken = cancellationToken }, i =>
-            {
-                try
-                {
-                    images[i] = Image(files[i]);
-                }
-                catch (TillerException e)
-                {
-                    errors[i] = ExceptionDispatchInfo.Capture(e);
-                }
-            });
-            Array.Find(errors, error => error is not null)?.Throw();
+            byte[][] images = KernelCompiler.ForEach(files, Image, cancellationToken);
             for (int i = 0; i < files.Length; i++)
             {
                 cancellationToken.ThrowIfCancellationRequested();

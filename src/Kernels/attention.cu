@@ -51,7 +51,7 @@ static __device__ __forceinline__ void tillerAttendChunk(const TillerAttention& 
     const auto loadKey = [&](int j) { key.load(j + slot < end ? view.keys + (long long)(j + slot) * E : nullptr, E); };
     const auto loadValues = [&](int j)
     {
-        TILLER_ATTENTION_UNROLL
+        TILLER_UNROLL
         for (int i = 0; i < Slices; i++)
         {
             const int at = keyLane + lanes * i;
@@ -62,7 +62,7 @@ static __device__ __forceinline__ void tillerAttendChunk(const TillerAttention& 
     loadKey(begin);
     loadValues(begin);
     tillerLoadQueries<Heads>(q, tillerQuery(p, row, firstHead), heads, E);
-    TILLER_ATTENTION_UNROLL
+    TILLER_UNROLL
     for (int h = 0; h < Heads; h++) { o[h] = tillerZeroVector<Width>(); }
     float largest = tillerMinusInfinity(), sum = 0.0f; // of head `warp`
     __syncthreads();
@@ -83,24 +83,24 @@ static __device__ __forceinline__ void tillerAttendChunk(const TillerAttention& 
             if (lane == 0) { rescale[warp] = factor; }
         }
         __syncthreads();
-        TILLER_ATTENTION_UNROLL
+        TILLER_UNROLL
         for (int h = 0; h < Heads; h++)
         {
             const float factor = rescale[h];
-            TILLER_ATTENTION_UNROLL
+            TILLER_UNROLL
             for (int u = 0; u < Width; u++) { o[h].x[u] *= factor; }
         }
-        TILLER_ATTENTION_UNROLL
+        TILLER_UNROLL
         for (int i = 0; i < Slices; i++)
         {
             const int at = keyLane + lanes * i;
             if (at < 32 && j + at < end)
             {
-                TILLER_ATTENTION_UNROLL
+                TILLER_UNROLL
                 for (int h = 0; h < Heads; h++)
                 {
                     const float w = weights[at * Heads + h];
-                    TILLER_ATTENTION_UNROLL
+                    TILLER_UNROLL
                     for (int u = 0; u < Width; u++) { o[h].x[u] = tillerFma(w, value[i].x[u], o[h].x[u]); }
                 }
             }
@@ -110,7 +110,7 @@ static __device__ __forceinline__ void tillerAttendChunk(const TillerAttention& 
 
     if (adds)
     {
-        TILLER_ATTENTION_UNROLL
+        TILLER_UNROLL
         for (int h = 0; h < Heads; h++) { tillerStoreVector<Width>(sums + (keyLane * Heads + h) * E + column * Width, o[h]); }
     }
     if (warp < Heads && lane == 0)
@@ -149,17 +149,17 @@ static __device__ __forceinline__ void tillerAttendChunk(const TillerAttention& 
         for (int c = 0; c < view.chunks; c += 8)
         {
             TillerVector<Width> part[8];
-            TILLER_ATTENTION_UNROLL
+            TILLER_UNROLL
             for (int u = 0; u < 8; u++)
             {
                 part[u] = c + u < view.chunks ? tillerLoadVector<Width>(from + (long long)(c + u) * E) : tillerZeroVector<Width>();
             }
-            TILLER_ATTENTION_UNROLL
+            TILLER_UNROLL
             for (int u = 0; u < 8; u++)
             {
                 if (c + u < view.chunks)
                 {
-                    TILLER_ATTENTION_UNROLL
+                    TILLER_UNROLL
                     for (int k = 0; k < Width; k++) { x.x[k] = tillerFma(sums[h * 32 + c + u], part[u].x[k], x.x[k]); }
                 }
             }

@@ -8,12 +8,6 @@
 #include "rows.cuh"
 #include "math.cuh"
 
-#if defined(TILLER_HOST_CUDA)
-#define TILLER_ATTENTION_UNROLL
-#else
-#define TILLER_ATTENTION_UNROLL _Pragma("unroll")
-#endif
-
 struct TillerAttention
 {
     const TillerRow* rows;   // (values)
@@ -173,7 +167,7 @@ static __device__ __forceinline__ void tillerLoadTile(float4* to, int stride, in
     {
         float4 x[4];
         int at[4];
-        TILLER_ATTENTION_UNROLL
+        TILLER_UNROLL
         for (int u = 0; u < 4; u++)
         {
             at[u] = row * stride + column;
@@ -191,7 +185,7 @@ static __device__ __forceinline__ void tillerLoadTile(float4* to, int stride, in
                 row++;
             }
         }
-        TILLER_ATTENTION_UNROLL
+        TILLER_UNROLL
         for (int u = 0; u < 4; u++)
         {
             if (i + u * Threads < count) { to[at[u]] = x[u]; }
@@ -206,14 +200,14 @@ static __device__ __forceinline__ void tillerTileDots(const float4* x, const flo
     for (int c = 0; c < columns; c++)
     {
         float4 a[R], b[K];
-        TILLER_ATTENTION_UNROLL
+        TILLER_UNROLL
         for (int i = 0; i < R; i++) { a[i] = x[(ty * R + i) * stride + c]; }
-        TILLER_ATTENTION_UNROLL
+        TILLER_UNROLL
         for (int j = 0; j < K; j++) { b[j] = y[(tx + 16 * j) * stride + c]; }
-        TILLER_ATTENTION_UNROLL
+        TILLER_UNROLL
         for (int i = 0; i < R; i++)
         {
-            TILLER_ATTENTION_UNROLL
+            TILLER_UNROLL
             for (int j = 0; j < K; j++) { sums[i][j] = tillerDot4(a[i], b[j], sums[i][j]); }
         }
     }
@@ -226,25 +220,25 @@ static __device__ __forceinline__ void tillerTileSum(
     const float* s, int scoreStride, int keys, const float4* y, int stride, int columns, int ty, int tx, float4 (&sums)[R][C])
 {
     int column[C];
-    TILLER_ATTENTION_UNROLL
+    TILLER_UNROLL
     for (int c = 0; c < C; c++) { column[c] = tillerMin(tx + 16 * c, columns - 1); }
     for (int j = 0; j < keys; j += 4)
     {
         float4 w[R];
-        TILLER_ATTENTION_UNROLL
+        TILLER_UNROLL
         for (int i = 0; i < R; i++) { w[i] = *reinterpret_cast<const float4*>(s + (ty * R + i) * scoreStride + j); }
-        TILLER_ATTENTION_UNROLL
+        TILLER_UNROLL
         for (int u = 0; u < 4; u++)
         {
             float4 v[C];
-            TILLER_ATTENTION_UNROLL
+            TILLER_UNROLL
             for (int c = 0; c < C; c++) { v[c] = y[(j + u) * stride + column[c]]; }
-            TILLER_ATTENTION_UNROLL
+            TILLER_UNROLL
             for (int i = 0; i < R; i++)
             {
                 const float weight = u == 0 ? w[i].x : u == 1 ? w[i].y : u == 2 ? w[i].z : w[i].w;
                 if (SkipZero && weight == 0.0f) { continue; }
-                TILLER_ATTENTION_UNROLL
+                TILLER_UNROLL
                 for (int c = 0; c < C; c++) { tillerAxpy4(weight, v[c], sums[i][c]); }
             }
         }

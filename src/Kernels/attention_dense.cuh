@@ -35,11 +35,11 @@ static __device__ __forceinline__ void tillerDenseRows(const TillerAttention& p)
             return Pull ? p.headsBar + (at * p.H + h) * E : p.qkv + (p.values + at) * width + h * E;
         };
         float4 y[4];
-        TILLER_ATTENTION_UNROLL
+        TILLER_UNROLL
         for (int i = 0; i < 4; i++) { y[i] = tillerZero4(); }
         for (int depth = 0; depth < columns; depth += Depth / 4)
         {
-            TILLER_ATTENTION_UNROLL
+            TILLER_UNROLL
             for (int u = 0; u < 2; u++)
             {
                 const int line = (thread + u * 256) / 8, c = thread % 8, k = (thread + u * 256) / 16, column = thread % 16;
@@ -52,13 +52,13 @@ static __device__ __forceinline__ void tillerDenseRows(const TillerAttention& p)
             for (int c = 0; c < Depth / 4; c++)
             {
                 float4 a[4];
-                TILLER_ATTENTION_UNROLL
+                TILLER_UNROLL
                 for (int i = 0; i < 4; i++) { a[i] = x[(ty * 4 + i) * XStride + c]; }
-                TILLER_ATTENTION_UNROLL
+                TILLER_UNROLL
                 for (int u = 0; u < 4; u++)
                 {
                     const float4 b = m[(4 * c + u) * MStride + tx];
-                    TILLER_ATTENTION_UNROLL
+                    TILLER_UNROLL
                     for (int i = 0; i < 4; i++) { tillerAxpy4(u == 0 ? a[i].x : u == 1 ? a[i].y : u == 2 ? a[i].z : a[i].w, b, y[i]); }
                 }
             }
@@ -85,7 +85,7 @@ static __device__ __forceinline__ void tillerDenseRows(const TillerAttention& p)
             __syncthreads();
         }
         const int c = first + tx;
-        TILLER_ATTENTION_UNROLL
+        TILLER_UNROLL
         for (int i = 0; i < 4; i++)
         {
             const long long at = t0 + ty * 4 + i;

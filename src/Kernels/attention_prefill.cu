@@ -71,14 +71,14 @@ static __device__ __forceinline__ void tillerAttendRows(const TillerAttention& p
     float4 o[RowsPerThread][Columns];
     float largest[RowsPerThread], sum[RowsPerThread];
     int begin[RowsPerThread], end[RowsPerThread];
-    TILLER_ATTENTION_UNROLL
+    TILLER_UNROLL
     for (int i = 0; i < RowsPerThread; i++)
     {
         largest[i] = tillerMinusInfinity();
         sum[i] = 0.0f;
         begin[i] = beginOf[ty * RowsPerThread + i];
         end[i] = endOf[ty * RowsPerThread + i];
-        TILLER_ATTENTION_UNROLL
+        TILLER_UNROLL
         for (int c = 0; c < Columns; c++) { o[i][c] = tillerZero4(); }
     }
 
@@ -89,11 +89,11 @@ static __device__ __forceinline__ void tillerAttendRows(const TillerAttention& p
         __syncthreads();
         float score[RowsPerThread][KeysPerThread] = {};
         tillerTileDots<RowsPerThread, KeysPerThread>(q, kv, stride, columns, ty, tx, score);
-        TILLER_ATTENTION_UNROLL
+        TILLER_UNROLL
         for (int i = 0; i < RowsPerThread; i++)
         {
             float top = largest[i];
-            TILLER_ATTENTION_UNROLL
+            TILLER_UNROLL
             for (int j = 0; j < KeysPerThread; j++)
             {
                 const int at = t + tx + 16 * j;
@@ -104,7 +104,7 @@ static __device__ __forceinline__ void tillerAttendRows(const TillerAttention& p
             const float against = top == tillerMinusInfinity() ? 0.0f : top; // nothing seen yet
             const float factor = tillerExp(largest[i] - against);
             float added = 0.0f;
-            TILLER_ATTENTION_UNROLL
+            TILLER_UNROLL
             for (int j = 0; j < KeysPerThread; j++)
             {
                 const float e = tillerExp(score[i][j] - against);
@@ -114,7 +114,7 @@ static __device__ __forceinline__ void tillerAttendRows(const TillerAttention& p
             for (int lanes = 8; lanes > 0; lanes >>= 1) { added += __shfl_xor_sync(0xffffffffu, added, lanes); }
             largest[i] = top;
             sum[i] = sum[i] * factor + added;
-            TILLER_ATTENTION_UNROLL
+            TILLER_UNROLL
             for (int c = 0; c < Columns; c++)
             {
                 o[i][c].x *= factor;
@@ -134,12 +134,12 @@ static __device__ __forceinline__ void tillerAttendRows(const TillerAttention& p
         __syncthreads();
     }
 
-    TILLER_ATTENTION_UNROLL
+    TILLER_UNROLL
     for (int i = 0; i < RowsPerThread; i++)
     {
         const int row = ty * RowsPerThread + i;
         if (row >= count) { continue; }
-        TILLER_ATTENTION_UNROLL
+        TILLER_UNROLL
         for (int c = 0; c < Columns; c++)
         {
             if (tx + 16 * c >= columns) { continue; }

@@ -35,7 +35,7 @@ template <int Width>
 static __device__ __forceinline__ TillerVector<Width> tillerZeroVector()
 {
     TillerVector<Width> v;
-    TILLER_ATTENTION_UNROLL
+    TILLER_UNROLL
     for (int i = 0; i < Width; i++) { v.x[i] = 0.0f; }
     return v;
 }
@@ -50,7 +50,7 @@ struct TillerKeyPart
     __device__ __forceinline__ void load(const float* key, int E)
     {
         const int columns = E / Width, lane = int(threadIdx.x) % 8;
-        TILLER_ATTENTION_UNROLL
+        TILLER_UNROLL
         for (int i = 0; i < Slices; i++)
         {
             const int column = lane + 8 * i;
@@ -76,24 +76,24 @@ static __device__ __forceinline__ float tillerScore(const TillerAttention& p, co
 {
     const int lane = int(threadIdx.x) % 8, slices = (p.E / Width + 7) / 8;
     float sums[Heads];
-    TILLER_ATTENTION_UNROLL
+    TILLER_UNROLL
     for (int h = 0; h < Heads; h++) { sums[h] = 0.0f; }
-    TILLER_ATTENTION_UNROLL
+    TILLER_UNROLL
     for (int i = 0; i < TillerKeyPart<Width>::Slices; i++)
     {
         if (i < slices)
         {
-            TILLER_ATTENTION_UNROLL
+            TILLER_UNROLL
             for (int h = 0; h < Heads; h++)
             {
                 const TillerVector<Width> w = tillerLoadVector<Width>(q + h * 256 + (lane + 8 * i) * Width);
-                TILLER_ATTENTION_UNROLL
+                TILLER_UNROLL
                 for (int u = 0; u < Width; u++) { sums[h] = tillerFma(w.x[u], key.x[i].x[u], sums[h]); }
             }
         }
     }
     float mine = 0.0f;
-    TILLER_ATTENTION_UNROLL
+    TILLER_UNROLL
     for (int h = 0; h < Heads; h++)
     {
         float sum = sums[h];

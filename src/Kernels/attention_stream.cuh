@@ -77,11 +77,11 @@ static __device__ __forceinline__ void tillerStream(const TillerAttention& p)
 
     float4 y[RowsPerThread][Columns];
     int head[RowsPerThread];
-    TILLER_ATTENTION_UNROLL
+    TILLER_UNROLL
     for (int i = 0; i < RowsPerThread; i++)
     {
         head[i] = (ty * RowsPerThread + i) % perGroup;
-        TILLER_ATTENTION_UNROLL
+        TILLER_UNROLL
         for (int c = 0; c < Columns; c++) { y[i][c] = tillerZero4(); }
     }
     float total = 0.0f; // a part of Σ_j s_j of line thread / Parts
@@ -101,10 +101,10 @@ static __device__ __forceinline__ void tillerStream(const TillerAttention& p)
         __syncthreads();
         float dots[RowsPerThread][2] = {};
         tillerTileDots<RowsPerThread, 2>(x, a, stride, columns, ty, tx, dots);
-        TILLER_ATTENTION_UNROLL
+        TILLER_UNROLL
         for (int i = 0; i < RowsPerThread; i++)
         {
-            TILLER_ATTENTION_UNROLL
+            TILLER_UNROLL
             for (int u = 0; u < 2; u++)
             {
                 const int j = tx + 16 * u, line = ty * RowsPerThread + i;
@@ -115,23 +115,23 @@ static __device__ __forceinline__ void tillerStream(const TillerAttention& p)
         __syncthreads();
         if constexpr (!Pull)
         {
-            TILLER_ATTENTION_UNROLL
+            TILLER_UNROLL
             for (int i = 0; i < Keys / Parts; i++) { total += s[thread / Parts * ScoreStride + thread % Parts + i * Parts]; }
         }
         tillerTileSum<RowsPerThread, Columns, false>(s, ScoreStride, Keys, b, stride, columns, ty, tx, y);
         __syncthreads();
     }
 
-    TILLER_ATTENTION_UNROLL
+    TILLER_UNROLL
     for (int i = 0; i < RowsPerThread; i++)
     {
-        TILLER_ATTENTION_UNROLL
+        TILLER_UNROLL
         for (int c = 0; c < Columns; c++)
         {
             if (tx + 16 * c < columns) { x[(ty * RowsPerThread + i) * stride + tx + 16 * c] = y[i][c]; }
         }
     }
-    TILLER_ATTENTION_UNROLL
+    TILLER_UNROLL
     for (int lanes = Parts / 2; lanes > 0; lanes >>= 1) { total += __shfl_xor_sync(0xffffffffu, total, lanes); }
     if (thread % Parts == 0) { totals[thread / Parts] = total; }
     __syncthreads();
@@ -151,7 +151,7 @@ static __device__ __forceinline__ void tillerStream(const TillerAttention& p)
             const int line = i / columns, c = i - line * columns;
             const float4* const parts = partial + lineOf(line) * p.chunkBound * columns + c;
             float4 sum = tillerZero4();
-            TILLER_ATTENTION_UNROLL
+            TILLER_UNROLL
             for (int k = 0; k < 32; k++)
             {
                 if (k < view.chunks) { tillerAxpy4(1.0f, parts[k * columns], sum); }

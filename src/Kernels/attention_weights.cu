@@ -88,7 +88,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) tillerAttentionJacobian(con
     float4* const keyTo = p.pull ? right : left;
     float4* const armTo = p.pull ? left : right;
     float4 m[4];
-    TILLER_ATTENTION_UNROLL
+    TILLER_UNROLL
     for (int i = 0; i < 4; i++) { m[i] = tillerZero4(); }
     for (int j0 = 0; j0 < view.length; j0 += Keys)
     {
@@ -99,7 +99,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) tillerAttentionJacobian(con
             slopes[thread] = j < view.length ? tillerCapSlope(p, score) * tillerExp(score - softmax.x) * softmax.y : 0.0f;
         }
         __syncthreads();
-        TILLER_ATTENTION_UNROLL
+        TILLER_UNROLL
         for (int u = 0; u < 2; u++)
         {
             const int j = (thread + u * 256) / 16, c = thread % 16;
@@ -128,7 +128,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) tillerAttentionJacobian(con
         __syncthreads();
     }
     float* const out = p.m + ((long long)d * p.H + h) * E * E;
-    TILLER_ATTENTION_UNROLL
+    TILLER_UNROLL
     for (int i = 0; i < 4; i++)
     {
         const int a = firstA + ty * 4 + i, c = firstB / 4 + tx;

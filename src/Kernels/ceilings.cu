@@ -7,12 +7,6 @@
 #include "math.cuh"
 #include "memory.cuh"
 
-#if defined(TILLER_HOST_CUDA)
-#define TILLER_CEILING_UNROLL(n)
-#else
-#define TILLER_CEILING_UNROLL(n) _Pragma(n)
-#endif
-
 struct TillerReadParameters
 {
     const uint4* buffer; // (words)
@@ -32,8 +26,8 @@ extern "C" __global__ void __launch_bounds__(256) tillerRead(const TillerReadPar
         for (long long first = (long long)blockIdx.x * tile + threadIdx.x; first < p.words; first += (long long)gridDim.x * tile)
         {
             uint4 v[loads];
-            TILLER_CEILING_UNROLL("unroll") for (int i = 0; i < loads; i++) { v[i] = tillerLoad16(p.buffer + first + 256 * i, first + 256 * i < p.words); }
-            TILLER_CEILING_UNROLL("unroll") for (int i = 0; i < loads; i++) { sum += v[i].x + v[i].y + v[i].z + v[i].w; }
+            TILLER_UNROLL for (int i = 0; i < loads; i++) { v[i] = tillerLoad16(p.buffer + first + 256 * i, first + 256 * i < p.words); }
+            TILLER_UNROLL for (int i = 0; i < loads; i++) { sum += v[i].x + v[i].y + v[i].z + v[i].w; }
         }
     }
     tillerReleaseSuccessor();
@@ -65,16 +59,16 @@ template <class T> static __device__ __forceinline__ void tillerMultiply(const T
     const long long thread = (long long)blockIdx.x * 256 + threadIdx.x;
     const T a = T(p.a), b = T(p.b);
     T x[chains];
-    TILLER_CEILING_UNROLL("unroll") for (int i = 0; i < chains; i++) { x[i] = T(i) + T(int(threadIdx.x)); }
-    TILLER_CEILING_UNROLL("unroll 16")
+    TILLER_UNROLL for (int i = 0; i < chains; i++) { x[i] = T(i) + T(int(threadIdx.x)); }
+    TILLER_UNROLL_BY(16)
     for (int round = 0; round < p.rounds; round++)
     {
-        TILLER_CEILING_UNROLL("unroll") for (int i = 0; i < chains; i++) { x[i] = tillerMultiplyAdd(x[i], a, b); }
+        TILLER_UNROLL for (int i = 0; i < chains; i++) { x[i] = tillerMultiplyAdd(x[i], a, b); }
     }
     tillerWaitForPredecessor();
     tillerReleaseSuccessor();
     T sum = x[0];
-    TILLER_CEILING_UNROLL("unroll") for (int i = 1; i < chains; i++) { sum += x[i]; }
+    TILLER_UNROLL for (int i = 1; i < chains; i++) { sum += x[i]; }
     static_cast<T*>(p.results)[thread] = sum;
 }
 

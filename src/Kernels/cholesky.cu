@@ -92,17 +92,17 @@ extern "C" __global__ void __launch_bounds__(256) tillerTriangularSolve(const Ti
     const int first = (int(blockIdx.x) * 8 + warp) * tillerCholeskyColumns;
     if (first >= p.n) { return; }
     double x[tillerCholeskyBlocks][tillerCholeskyColumns];
-    TILLER_UNROLL_LOOP
+    TILLER_UNROLL
     for (int r = 0; r < tillerCholeskyBlocks; r++)
     {
-        TILLER_UNROLL_LOOP
+        TILLER_UNROLL
         for (int c = 0; c < tillerCholeskyColumns; c++)
         {
             const int i = 32 * r + lane;
             x[r][c] = i < n && first + c < p.n ? p.b[i * p.rowStride + (first + c) * p.columnStride] : 0.0;
         }
     }
-    TILLER_UNROLL_LOOP
+    TILLER_UNROLL
     for (int step = 0; step < tillerCholeskyBlocks; step++)
     {
         const int last = tillerCholeskyBlocks - 1;
@@ -113,12 +113,12 @@ extern "C" __global__ void __launch_bounds__(256) tillerTriangularSolve(const Ti
             {
                 const int j = 32 * step + t;
                 const double* column = packed + tillerPacked(j, n) - j;
-                TILLER_UNROLL_LOOP
+                TILLER_UNROLL
                 for (int c = 0; c < tillerCholeskyColumns; c++)
                 {
                     const double xj = __shfl_sync(0xffffffffu, x[step][c], unsigned(t)) / column[j];
                     if (lane == t) { x[step][c] = xj; }
-                    TILLER_UNROLL_LOOP
+                    TILLER_UNROLL
                     for (int r = step; r < tillerCholeskyBlocks; r++)
                     {
                         const int i = 32 * r + lane;
@@ -134,12 +134,12 @@ extern "C" __global__ void __launch_bounds__(256) tillerTriangularSolve(const Ti
             {
                 const int j = 32 * (last - step) + t;
                 if (j >= n) { continue; }
-                TILLER_UNROLL_LOOP
+                TILLER_UNROLL
                 for (int c = 0; c < tillerCholeskyColumns; c++)
                 {
                     const double xj = __shfl_sync(0xffffffffu, x[last - step][c], unsigned(t)) / packed[tillerPacked(j, n)];
                     if (lane == t) { x[last - step][c] = xj; }
-                    TILLER_UNROLL_LOOP
+                    TILLER_UNROLL
                     for (int r = 0; r <= last - step; r++)
                     {
                         const int i = 32 * r + lane;
@@ -149,10 +149,10 @@ extern "C" __global__ void __launch_bounds__(256) tillerTriangularSolve(const Ti
             }
         }
     }
-    TILLER_UNROLL_LOOP
+    TILLER_UNROLL
     for (int r = 0; r < tillerCholeskyBlocks; r++)
     {
-        TILLER_UNROLL_LOOP
+        TILLER_UNROLL
         for (int c = 0; c < tillerCholeskyColumns; c++)
         {
             const int i = 32 * r + lane;

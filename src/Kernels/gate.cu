@@ -51,7 +51,7 @@ extern "C" __global__ void __launch_bounds__(128) tillerGate(const TillerGatePar
     }
     const int first = (line - p.values) * tillerGateRows;
     float4 da[tillerGateRows], du[tillerGateRows];
-    TILLER_UNROLL_LOOP
+    TILLER_UNROLL
     for (int i = 0; i < tillerGateRows; i++)
     {
         if (first + i >= p.tangents) { break; }
@@ -61,7 +61,7 @@ extern "C" __global__ void __launch_bounds__(128) tillerGate(const TillerGatePar
     }
     tillerReleaseSuccessor();
     int at = -1;
-    TILLER_UNROLL_LOOP
+    TILLER_UNROLL
     for (int i = 0; i < tillerGateRows; i++)
     {
         if (first + i >= p.tangents) { break; }
@@ -100,7 +100,7 @@ extern "C" __global__ void __launch_bounds__(128) tillerGatePull(const TillerGat
     tillerWaitForPredecessor();
     if (c >= p.f) { return; }
     float4 bar[tillerGateRows];
-    TILLER_UNROLL_LOOP
+    TILLER_UNROLL
     for (int i = 0; i < tillerGateRows; i++)
     {
         if (first + i >= p.rows) { break; }
@@ -109,7 +109,7 @@ extern "C" __global__ void __launch_bounds__(128) tillerGatePull(const TillerGat
     tillerReleaseSuccessor();
     float4 value, slope;
     int at = -1;
-    TILLER_UNROLL_LOOP
+    TILLER_UNROLL
     for (int i = 0; i < tillerGateRows; i++)
     {
         if (first + i >= p.rows) { break; }

@@ -24,7 +24,7 @@ extern "C" __global__ void __launch_bounds__(256) tillerSoftCap(const TillerSoft
     const long long first = (long long)blockIdx.x * 1024 + threadIdx.x;
     tillerWaitForPredecessor();
     tillerReleaseSuccessor();
-    TILLER_UNROLL_LOOP
+    TILLER_UNROLL
     for (int turn = 0; turn < 4; turn++)
     {
         const long long i = first + 256 * turn;
@@ -90,7 +90,7 @@ extern "C" __global__ void __launch_bounds__(tillerScanThreads) tillerHeadScan(c
     const float penalty = seen ? p.sampling[row].penalty : 1.0f;
     float max = tillerNegativeInfinity();
     int top = 0x7fffffff, bad = 0x7fffffff;
-    TILLER_UNROLL_LOOP
+    TILLER_UNROLL
     for (int turn = 0; turn < tillerChunk / (4 * tillerScanThreads); turn++)
     {
         const int c = chunk * tillerChunk + (turn * tillerScanThreads + int(threadIdx.x)) * 4;

@@ -244,7 +244,7 @@ template <class W, int R, class Four> static __device__ __forceinline__ void til
     constexpr int several = R < 4 ? R : 4, batch = R < 8 ? 8 / R : 1;
     for (int k = begin + 4 * int(threadIdx.x); k < end; k += batch * 4 * tillerDotThreads)
     {
-        TILLER_ROLL
+        TILLER_UNROLL_BY(1)
         for (int first = 0; first < R; first += several)
         {
             float4 v[batch][several];

@@ -2,16 +2,6 @@
 #pragma once
 #include "math.cuh"
 
-#if !defined(TILLER_UNROLL)
-#if defined(TILLER_HOST_CUDA)
-#define TILLER_UNROLL
-#define TILLER_ROLL
-#else
-#define TILLER_UNROLL _Pragma("unroll")
-#define TILLER_ROLL _Pragma("unroll 1")
-#endif
-#endif
-
 // bfloat16 is the upper half of a float32. Two stand in a word, the first in its lower half.
 static __device__ __forceinline__ float tillerLowBf16(unsigned pair) { return tillerFromBits(pair << 16); }
 static __device__ __forceinline__ float tillerHighBf16(unsigned pair) { return tillerFromBits(pair & 0xffff0000u); }

@@ -86,7 +86,17 @@ static __device__ __forceinline__ void __syncwarp(unsigned mask = 0xffffffffu) {
 
 #endif
 
-#if !defined(TILLER_HOST_CUDA)
+// Before a loop: all of its rounds side by side, or n of them.
+#if defined(TILLER_HOST_CUDA)
+
+#define TILLER_UNROLL
+#define TILLER_UNROLL_BY(n)
+
+#else
+
+#define TILLER_UNROLL _Pragma("unroll")
+#define TILLER_UNROLL_BY(n) TILLER_PRAGMA(unroll n)
+#define TILLER_PRAGMA(words) _Pragma(#words)
 
 #define TILLER_KERNEL(name)
 #define TILLER_DYNAMIC_SHARED(type, name)                              \

@@ -3,14 +3,6 @@
 #pragma once
 #include "math.cuh"
 
-#if defined(TILLER_HOST_CUDA)
-#define TILLER_UNROLL_LOOP
-#define TILLER_UNROLL_BY_TWO
-#else
-#define TILLER_UNROLL_LOOP _Pragma("unroll")
-#define TILLER_UNROLL_BY_TWO _Pragma("unroll 2")
-#endif
-
 static __device__ __forceinline__ float4 tillerLoad4(const float* row, int column, int columns, bool wide)
 {
     float4 v = {0.0f, 0.0f, 0.0f, 0.0f};
@@ -55,19 +47,19 @@ static __device__ __forceinline__ float4 tillerAddScaled4(float4 a, float s, flo
 template <int N, class T> static __device__ __forceinline__ void tillerBlockSums(T (&x)[N], T* scratch)
 {
     const int lane = int(threadIdx.x) % 32, warps = int(blockDim.x) / 32;
-    TILLER_UNROLL_LOOP
+    TILLER_UNROLL
     for (int i = 0; i < N; i++)
     {
-        TILLER_UNROLL_LOOP
+        TILLER_UNROLL
         for (int lanes = 16; lanes > 0; lanes >>= 1) { x[i] += __shfl_xor_sync(0xffffffffu, x[i], lanes); }
         if (lane == 0) { scratch[32 * i + int(threadIdx.x) / 32] = x[i]; }
     }
     __syncthreads();
-    TILLER_UNROLL_LOOP
+    TILLER_UNROLL
     for (int i = 0; i < N; i++)
     {
         x[i] = lane < warps ? scratch[32 * i + lane] : T(0);
-        TILLER_UNROLL_LOOP
+        TILLER_UNROLL
         for (int lanes = 16; lanes > 0; lanes >>= 1) { x[i] += __shfl_xor_sync(0xffffffffu, x[i], lanes); }
     }
 }

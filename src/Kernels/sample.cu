@@ -35,7 +35,7 @@ extern "C" __global__ void __launch_bounds__(tillerScanThreads) tillerSampleFilt
         const float4 l = tillerLoad4(logits, c, p.v, wide);
         const float logit[4] = {l.x, l.y, l.z, l.w};
         int keep = 0;
-        TILLER_UNROLL_LOOP
+        TILLER_UNROLL
         for (int i = 0; i < 4; i++)
         {
             if (c + i >= p.v) { continue; }
@@ -46,7 +46,7 @@ extern "C" __global__ void __launch_bounds__(tillerScanThreads) tillerSampleFilt
         if (!lists) { continue; }
         int total;
         int at = listed + tillerBlockScan(tillerPopCount(unsigned(keep)), counts, total);
-        TILLER_UNROLL_LOOP
+        TILLER_UNROLL
         for (int i = 0; i < 4; i++)
         {
             if (keep & 1 << i) { to[at++] = {logit[i], c + i}; }

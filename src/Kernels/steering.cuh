@@ -44,7 +44,7 @@ static __device__ __forceinline__ float4 tillerInput4(
         }
         const int count = tillerMin(law.terms - begin, tillerTermsAtOnce);
         const float* w = law.w + (long long)begin * d;
-        TILLER_UNROLL_BY_TWO // 1024 threads have 64 registers each
+        TILLER_UNROLL_BY(2) // 1024 threads have 64 registers each
         for (int j = 0; j < count; j++) { g = tillerAddScaled4(g, strengths[j], tillerLoad4(w + (long long)j * d, column, d, wide)); }
     }
     return g;
@@ -79,7 +79,7 @@ static __device__ __forceinline__ void tillerSense(
         for (int c = 4 * int(threadIdx.x); c < d; c += 4 * int(blockDim.x))
         {
             const float4 xc = tillerLoad4(x, c, d, wide);
-            TILLER_UNROLL_LOOP
+            TILLER_UNROLL
             for (int i = 0; i < tillerSensorsAtOnce; i++)
             {
                 if (first + i < law.sensors) { sums[i] += tillerDot4(tillerLoad4(v + (long long)i * d, c, d, wide), xc); }
@@ -89,7 +89,7 @@ static __device__ __forceinline__ void tillerSense(
         tillerBlockSums(sums, scratch.sums);
         if (threadIdx.x == 0)
         {
-            TILLER_UNROLL_LOOP
+            TILLER_UNROLL
             for (int i = 0; i < tillerSensorsAtOnce; i++)
             {
                 if (first + i < law.sensors) { errors[law.sensor[first + i]] = (tangent ? 0.0f : law.beta[first + i]) - sums[i]; }

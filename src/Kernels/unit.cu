@@ -2,7 +2,7 @@
 // and z = W (g ∘ h) + b, which the row's own pass has made:
 //   y_ij = s_i g_c W_c − (s_i h_ic / D) (z_i − b),  c = first + j,  W_c the column c of W // (N)
 // i over value rows, j over `count` unit vectors; y // (values · count, N). Blocks of 256 threads, ⌈count/32⌉ × ⌈N/256⌉ × values: eight
-// squares of 32 by 32 weights, turned in shared memory (4.4 KiB), so that W is read and y written in whole lines. 4 count N bytes written
+// squares of 32 by 32 weights, turned in shared memory (4.2 KiB), so that W is read and y written in whole lines. 4 count N bytes written
 // and count N weights read for each value row, 4 D bytes for s in each block; 3 count N FLOPs.
 #include "math.cuh"
 #include "numbers.cuh"
@@ -25,7 +25,7 @@ struct TillerUnits
 
 extern "C" __global__ void __launch_bounds__(256) tillerUnits(const TillerUnits p)
 {
-    __shared__ float scratch[64];
+    __shared__ float scratch[8];
     __shared__ float square[32 * 33];
     const int lane = int(threadIdx.x) % 32, line = int(threadIdx.x) / 32;
     const int begin = 32 * int(blockIdx.x), n0 = 256 * int(blockIdx.y), i = int(blockIdx.z);

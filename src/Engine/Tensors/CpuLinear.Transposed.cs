@@ -69,7 +69,7 @@ internal static unsafe partial class CpuLinear
             int depth = Math.Min(RowBlock, job.Outputs - n);
             for (int i = 0; i < depth; i++)
             {
-                byte* row = job.W + (((nint)(n + i) * job.Inputs) + begin) * T.SizeInBytes;
+                byte* row = job.Row<T>(n + i, begin);
                 for (int panel = 0; panel < panels; panel++)
                 {
                     float* to = weights + ((nint)panel * PanelFloats) + ((nint)i * TileColumns);

@@ -275,6 +275,7 @@ public sealed unsafe partial class CpuOps : Ops
         var values = a.Qkv.Slice(0, rows.Values);
         CpuLinear.Forward(_pool, a.Normed.Slice(0, rows.Values), rows.Values, w.Qkv, default, default, values, rows.Cancellation);
 
+        // The product has taken the scratch that held s.
         float* own = HostScratch.ForCaller(2L * rows.Tangents);
         float* common = own + rows.Tangents;
         float* g = w.AttentionNorm.Row(0) + first;
@@ -290,9 +291,12 @@ public sealed unsafe partial class CpuOps : Ops
         }
 
         CpuLinear.Columns(_pool, w.Qkv, first, units, own, common, values, a.Qkv.Slice(rows.Values, rows.Tangents), rows.Cancellation);
-        for (int i = 0; i < rows.Values && !w.QkvBias.IsAbsent; i++)
+        if (!w.QkvBias.IsAbsent)
         {
-            TensorPrimitives.Add(values.HostRow(i), w.QkvBias.HostRow(0), values.HostRow(i));
+            for (int i = 0; i < rows.Values; i++)
+            {
+                TensorPrimitives.Add(values.HostRow(i), w.QkvBias.HostRow(0), values.HostRow(i));
+            }
         }
     }
 
