@@ -1,4 +1,5 @@
-// Runs a grid: blocks one after another, the threads of a block as fibers that give way at barriers and warp-wide operations.
+// Runs a grid: blocks one after another, the threads of a block as fibers that give way at barriers and warp-wide operations. A warp runs
+// as far as it gets before the next one does: its stacks stay in the cache, and what lacks a barrier reads what is not there yet.
 // A block in which every living thread waits for one that cannot come is reported, where a GPU would hang.
 #include "hostcuda.h"
 #include "host_device.h"
@@ -33,23 +34,29 @@ struct Context
     void* shadow = nullptr; // AddressSanitizer's
 };
 
-enum class Wait : unsigned char { Ready, Barrier, Warp, Done };
-
 struct Thread
 {
     Context context;
     char* stack = nullptr;
     uint3 index;
-    Wait wait;
-    unsigned mask;
+    unsigned mask; // of the warp operation that it waits for
     WarpOperation operation;
     Exchange exchange;
 };
 
+// Lanes that can run, that wait for a warp operation, that wait at the block's barrier; gone are those that have ended or never were.
+struct Warp
+{
+    unsigned ready, exchanging, atBarrier, gone;
+};
+
+constexpr unsigned mostThreads = 1024;
 Context scheduler;
 std::vector<Thread> threads;
+Warp warps[mostThreads / 32];
 Thread* running = nullptr;
-unsigned living, atBarrier, count;
+unsigned living, atBarrier, warpCount;
+bool fromScheduler;
 const KernelEntry* kernelRunning;
 void** parametersRunning;
 void* sharedRunning;
@@ -104,13 +111,40 @@ void switchContext(Context& from, Context& to, [[maybe_unused]] const void* bott
 #endif
 }
 
-void toScheduler(bool last) { switchContext(running->context, scheduler, schedulerStack, schedulerStackBytes, last); }
+unsigned self() { return unsigned(running - threads.data()); }
+
+void resume(unsigned thread, Context& from, bool last)
+{
+    running = &threads[thread];
+    currentThread = running->index;
+    switchContext(from, running->context, running->stack, stackBytes, last);
+}
+
+// Runs the next lane of this warp that can, else one of the next warp that has any; the scheduler where no thread can run.
+void giveWay(bool last = false)
+{
+    Thread& from = *running;
+    const unsigned lane = self() % 32, first = self() / 32;
+    const unsigned after = warps[first].ready & (lane == 31 ? 0 : ~0u << (lane + 1));
+    for (unsigned i = 0; i < warpCount; i++)
+    {
+        const unsigned warp = first + i < warpCount ? first + i : first + i - warpCount;
+        const unsigned ready = i == 0 && after ? after : warps[warp].ready;
+        if (ready)
+        {
+            resume(32 * warp + unsigned(__builtin_ctz(ready)), from.context, last);
+            return;
+        }
+    }
+    switchContext(from.context, scheduler, schedulerStack, schedulerStackBytes, last);
+}
 
 void releaseBarrier()
 {
-    for (unsigned i = 0; i < count; i++)
+    for (unsigned i = 0; i < warpCount; i++)
     {
-        if (threads[i].wait == Wait::Barrier) { threads[i].wait = Wait::Ready; }
+        warps[i].ready |= warps[i].atBarrier;
+        warps[i].atBarrier = 0;
     }
     atBarrier = 0;
 }
@@ -118,12 +152,20 @@ void releaseBarrier()
 void threadMain()
 {
 #if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_finish_switch_fiber(nullptr, &schedulerStack, &schedulerStackBytes);
+    // No variables here: this frame never ends, and their red zones would stay.
+    static const void* bottom;
+    static std::size_t bytes;
+    __sanitizer_finish_switch_fiber(nullptr, &bottom, &bytes);
+    if (fromScheduler) { schedulerStack = bottom, schedulerStackBytes = bytes; }
 #endif
+    fromScheduler = false;
     kernelRunning->invoke(kernelRunning->function, parametersRunning);
-    running->wait = Wait::Done;
+    Warp& warp = warps[self() / 32];
+    const unsigned lane = 1u << self() % 32;
+    warp.ready &= ~lane;
+    warp.gone |= lane;
     if (--living > 0 && atBarrier == living) { releaseBarrier(); }
-    toScheduler(true);
+    giveWay(true);
     std::abort();
 }
 
@@ -136,7 +178,6 @@ void prepare(Thread& thread)
         mprotect(mapped, stackGuard, PROT_NONE);
         thread.stack = static_cast<char*>(mapped) + stackGuard;
     }
-    thread.wait = Wait::Ready;
     thread.context.shadow = nullptr;
 #if defined(__x86_64__)
     // Six zero registers, the address to return to, and a slot that makes rsp = 8 mod 16 on entry.
@@ -154,26 +195,22 @@ void prepare(Thread& thread)
 
 void runBlock(const unsigned block[3])
 {
-    count = living = block[0] * block[1] * block[2];
+    const unsigned count = living = block[0] * block[1] * block[2];
+    warpCount = (count + 31) / 32;
     atBarrier = 0;
     for (unsigned i = 0; i < count; i++)
     {
         prepare(threads[i]);
         threads[i].index = {i % block[0], i / block[0] % block[1], i / (block[0] * block[1])};
     }
-    while (living > 0)
+    for (unsigned i = 0; i < warpCount; i++)
     {
-        bool moved = false;
-        for (unsigned i = 0; i < count; i++)
-        {
-            if (threads[i].wait != Wait::Ready) { continue; }
-            moved = true;
-            running = &threads[i];
-            currentThread = running->index;
-            switchContext(scheduler, running->context, running->stack, stackBytes, false);
-        }
-        if (!moved) { fault(LaunchFailed, "threads wait at a barrier or warp operation that the others never reach"); }
+        const unsigned lanes = count - 32 * i < 32 ? (1u << (count - 32 * i)) - 1 : ~0u;
+        warps[i] = {lanes, 0, 0, ~lanes};
     }
+    fromScheduler = true;
+    resume(0, scheduler, false);
+    if (living > 0) { fault(LaunchFailed, "threads wait at a barrier or warp operation that the others never reach"); }
 }
 
 void onFault(int signal, siginfo_t* info, void* context)
@@ -218,54 +255,53 @@ void blockBarrier()
 {
     if (++atBarrier == living)
     {
-        running->wait = Wait::Barrier;
         releaseBarrier();
         return;
     }
-    running->wait = Wait::Barrier;
-    toScheduler(false);
+    Warp& warp = warps[self() / 32];
+    const unsigned lane = 1u << self() % 32;
+    warp.ready &= ~lane;
+    warp.atBarrier |= lane;
+    giveWay();
 }
 
-unsigned laneId() { return unsigned(running - threads.data()) % 32; }
+unsigned laneId() { return self() % 32; }
 Exchange& exchange() { return running->exchange; }
 void* dynamicShared() { return sharedRunning; }
 
 void warpOperation(unsigned mask, WarpOperation operation)
 {
-    const unsigned self = unsigned(running - threads.data()), first = self & ~31u;
-    if (!(mask >> (self & 31) & 1)) { fault(LaunchFailed, "a thread calls a warp operation whose mask leaves it out"); }
+    Warp& warp = warps[self() / 32];
+    Thread* const first = &threads[self() & ~31u];
+    const unsigned lane = 1u << self() % 32;
+    if (!(mask & lane)) { fault(LaunchFailed, "a thread calls a warp operation whose mask leaves it out"); }
+    if (mask & warp.gone) { fault(LaunchFailed, "a warp operation's mask names a lane that has ended or never was"); }
     running->mask = mask;
     running->operation = operation;
-    running->wait = Wait::Warp;
-    Exchange* lanes[32] = {};
-    bool complete = true;
-    for (unsigned lane = 0; lane < 32; lane++)
+    warp.exchanging |= lane;
+    Exchange* lanes[32];
+    bool complete = (warp.exchanging & mask) == mask;
+    for (unsigned rest = mask; complete && rest; rest &= rest - 1)
     {
-        if (!(mask >> lane & 1)) { continue; }
-        if (first + lane >= count || threads[first + lane].wait == Wait::Done)
-        {
-            fault(LaunchFailed, "a warp operation's mask names a lane that has ended or never was");
-        }
-        const Thread& other = threads[first + lane];
-        complete &= other.wait == Wait::Warp && other.mask == mask && other.operation == operation;
-        lanes[lane] = &threads[first + lane].exchange;
+        const unsigned i = unsigned(__builtin_ctz(rest));
+        complete = first[i].mask == mask && first[i].operation == operation;
+        lanes[i] = &first[i].exchange;
     }
     if (!complete)
     {
-        toScheduler(false);
+        warp.ready &= ~lane;
+        giveWay();
         return;
     }
     operation(lanes, mask);
-    for (unsigned lane = 0; lane < 32; lane++)
-    {
-        if (mask >> lane & 1) { threads[first + lane].wait = Wait::Ready; }
-    }
+    warp.exchanging &= ~mask;
+    warp.ready |= mask;
 }
 
 int runGrid(const KernelEntry& kernel, void** parameters, const unsigned grid[3], const unsigned block[3], std::size_t sharedBytes)
 {
     catchFaults();
-    if (threads.empty()) { threads.resize(1024); }
+    if (threads.empty()) { threads.resize(mostThreads); }
     // NaN before each block; past its end a pattern that is checked, or bytes that AddressSanitizer guards.
     std::unique_ptr<void, decltype(&std::free)> shared(std::aligned_alloc(128, (sharedBytes + 127) / 128 * 128 + 128), &std::free);
     char* const sharedEnd = static_cast<char*>(shared.get()) + (sharedBytes + 127) / 128 * 128;
