@@ -59,7 +59,6 @@ public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
 
     [TestCase(FitCost.State)]
     [TestCase(FitCost.Feature)]
-    [OnGpuOnly]
     public void The_reduced_fit_of_full_order_is_the_full_fit(FitCost cost)
     {
         var options = new FitOptions { Cost = cost, Weights = s_weights };
@@ -79,7 +78,6 @@ public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
-    [OnGpuOnly]
     public void The_horizon_steers_its_layers_and_no_others()
     {
         var fit = ControllerFit.Run(Tiny, s_contrast, new FitOptions { Layers = new LayerRange(2, 3), Weights = s_weights });
@@ -102,7 +100,6 @@ public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
-    [OnGpuOnly]
     public void An_affine_setpoint_is_at_the_means()
     {
         // λ = 0 is the negative mean, λ = 1 the positive one: the mean error over that side's prompts is 0.
@@ -122,7 +119,6 @@ public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
-    [OnGpuOnly]
     public void The_feature_is_the_published_one()
     {
         var golden = new Golden(Repository.Path("tests", "goldens", Family));
@@ -142,7 +138,6 @@ public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
-    [OnGpuOnly]
     public void Given_calibration_prompts_are_the_ones_that_are_averaged()
     {
         string[] calibration = TestModels.Texts(Family, "calibration")[..3];
@@ -166,7 +161,6 @@ public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
     [TestCase(FitCost.State, null)]
     [TestCase(FitCost.Feature, null)]
     [TestCase(FitCost.State, 16)]
-    [OnGpuOnly]
     public void Progress_goes_forward_to_the_end(FitCost cost, int? order)
     {
         var told = new Told<FitProgress>();
@@ -189,7 +183,6 @@ public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
 
     [TestCase("activations")]
     [TestCase("riccati")]
-    [OnGpuOnly]
     public void A_fit_can_be_cancelled_in_every_stage(string stage)
     {
         foreach (var options in new[] { new FitOptions(), new FitOptions { Cost = FitCost.Feature }, new FitOptions { Order = 8 } })

@@ -10,8 +10,6 @@ public sealed class BatchDrawTests(string device) : OnEveryDevice(device)
 {
     private const string Family = "qwen2-bf16";
 
-    protected override IReadOnlyList<string> OnHostCuda => [Family];
-
     [TestCaseSource(typeof(TestModels), nameof(TestModels.Families))]
     public void Sessions_come_and_go_as_if_alone(string family)
     {

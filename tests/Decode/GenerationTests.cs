@@ -16,18 +16,18 @@ public sealed class GenerationTests(string device) : OnEveryDevice(device)
     public void Pieces_join_to_the_decoded_text(string family)
     {
         var model = TestModels.Load(family);
+        int tokens = IsHostCuda ? 8 : 40;
         foreach (int[] prompt in TestModels.Prompts(family))
         {
-            var options = new GenerationOptions { MaxNewTokens = 40, Sampling = new SamplingOptions { Temperature = 2, Seed = 3 }, StopIds = [] };
+            var options = new GenerationOptions { MaxNewTokens = tokens, Sampling = new SamplingOptions { Temperature = 2, Seed = 3 }, StopIds = [] };
             var (ids, text, reason) = Run(model, prompt, options);
             Assert.That(text, Is.EqualTo(model.Tokenizer.Decode(ids, skipSpecial: true)));
-            Assert.That(ids, Has.Length.EqualTo(40));
+            Assert.That(ids, Has.Length.EqualTo(tokens));
             Assert.That(reason, Is.EqualTo(StopReason.MaxTokens));
         }
     }
 
     [Test]
-    [OnGpuOnly]
     public void A_stop_id_ends_the_text_and_is_not_part_of_it()
     {
         var free = Run(Demo, s_prompt, new GenerationOptions { MaxNewTokens = 12, StopIds = [] });
@@ -100,7 +100,6 @@ public sealed class GenerationTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
-    [OnGpuOnly]
     public void Options_out_of_range_are_refused()
     {
         Assert.That(() => new Generation(Demo, []), Throws.ArgumentException);
@@ -111,7 +110,6 @@ public sealed class GenerationTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
-    [OnGpuOnly]
     public void The_seed_decides_the_text()
     {
         GenerationOptions Seeded(ulong seed) => new() { MaxNewTokens = 25, Sampling = new SamplingOptions { Temperature = 1, Seed = seed } };
@@ -121,10 +119,10 @@ public sealed class GenerationTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
-    [OnGpuOnly]
     public void Many_sessions_at_once_say_what_each_says_alone()
     {
         const int Sessions = 12;
+        int tokens = IsHostCuda ? 6 : 20;
         string[] expected = [.. Enumerable.Range(0, Sessions).Select(i => Run(Demo, Prompt(i), Options(i)).Text)];
         string[] actual = new string[Sessions];
         Parallel.For(0, Sessions, new ParallelOptions { MaxDegreeOfParallelism = 6 }, i => actual[i] = Run(Demo, Prompt(i), Options(i)).Text);
@@ -132,9 +130,9 @@ public sealed class GenerationTests(string device) : OnEveryDevice(device)
 
         static int[] Prompt(int i) => TestModels.Prompts("demo")[i % 6];
 
-        static GenerationOptions Options(int i) => new()
+        GenerationOptions Options(int i) => new()
         {
-            MaxNewTokens = 20,
+            MaxNewTokens = tokens,
             Sampling = new SamplingOptions { Temperature = 1, Seed = (ulong)i },
             Law = i % 3 == 0 ? null : i % 3 == 1 ? Laws.Random(Demo, i, 0.5f) : Laws.LooksBack(Demo, i, 0.5),
             SteeredTokens = i % 2 == 0 ? SteeredTokens.Last : SteeredTokens.All,
@@ -142,7 +140,6 @@ public sealed class GenerationTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
-    [OnGpuOnly]
     public async Task GenerateAsync_streams_the_same_text()
     {
         var options = new GenerationOptions { MaxNewTokens = 15, StopIds = [] };
@@ -164,7 +161,6 @@ public sealed class GenerationTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
-    [OnGpuOnly]
     public async Task GenerateAsync_ends_when_it_is_cancelled()
     {
         using var source = new CancellationTokenSource();
@@ -199,7 +195,6 @@ public sealed class GenerationTests(string device) : OnEveryDevice(device)
 
     [TestCase(SteeredTokens.Last)]
     [TestCase(SteeredTokens.All)]
-    [OnGpuOnly]
     public void A_cancelled_prefill_leaves_no_half_token(SteeredTokens tokens)
     {
         // With a law that looks back, what it remembers of the token before must survive too.
@@ -233,11 +228,10 @@ public sealed class GenerationTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
-    [OnGpuOnly]
     public void A_cancelled_generation_goes_on_as_if_it_had_not_been()
     {
         var law = Laws.LooksBack(Demo, 2);
-        int[] prompt = TestModels.LongPrompt("demo", 700);
+        int[] prompt = TestModels.LongPrompt("demo", IsHostCuda ? 60 : 700);
         GenerationOptions Options() => new()
         {
             Law = law,
@@ -259,7 +253,7 @@ public sealed class GenerationTests(string device) : OnEveryDevice(device)
         }
 
         Assert.That(cancelled.LogitsHash, Is.EqualTo(expected.LogitsHash));
-        Assert.That(options.Trace!.Count, Is.EqualTo(plainOptions.Trace!.Count).And.EqualTo(703));
+        Assert.That(options.Trace!.Count, Is.EqualTo(plainOptions.Trace!.Count).And.EqualTo(prompt.Length + 3));
         Assert.That(cancelled.Steering!.TrackingError, Is.EqualTo(expected.Steering!.TrackingError));
     }
 

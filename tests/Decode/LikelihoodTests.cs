@@ -23,7 +23,8 @@ public sealed class LikelihoodTests(string device) : OnEveryDevice(device)
             log[t] = logits[ids[t]] - largest - Math.Log(logits.Sum(z => Math.Exp(z - largest)));
         }
 
-        foreach (int cut in new[] { 1, 2, 63, 64, 65, 66, 128, 129, 149, 150 })
+        int[] cuts = IsHostCuda ? [1, 64, 65, 150] : [1, 2, 63, 64, 65, 66, 128, 129, 149, 150];
+        foreach (int cut in cuts)
         {
             double actual = Likelihood.LogProbability(model, ids.AsSpan(0, cut), ids.AsSpan(cut));
             Assert.That(actual, Is.EqualTo(log[cut..].Sum()).Within(1e-5 * (1 + log[cut..].Sum(Math.Abs))), $"cut at {cut}");
@@ -31,7 +32,6 @@ public sealed class LikelihoodTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
-    [OnGpuOnly]
     public void What_has_no_likelihood_is_refused()
     {
         var model = TestModels.Demo;

@@ -9,8 +9,6 @@ namespace Tiller.Tests.Decode;
 /// <summary>What a feedback law does inside the forward pass, and what it must leave alone.</summary>
 public sealed class SteeringTests(string device) : OnEveryDevice(device)
 {
-    protected override IReadOnlyList<string> OnHostCuda => ["qwen2-bf16"];
-
     [TestCaseSource(typeof(TestModels), nameof(TestModels.Families))]
     public void A_law_without_terms_or_with_zero_directions_is_the_plain_model_bit_for_bit(string family)
     {
@@ -81,7 +79,6 @@ public sealed class SteeringTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
-    [OnGpuOnly]
     public void The_bound_holds_at_every_layer_and_token_and_is_reached()
     {
         var model = TestModels.Demo;
@@ -187,7 +184,6 @@ public sealed class SteeringTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
-    [OnGpuOnly]
     public void Use_changes_the_strength_in_the_middle_of_a_text()
     {
         var model = TestModels.Demo;
@@ -242,7 +238,6 @@ public sealed class SteeringTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
-    [OnGpuOnly]
     public void A_law_of_another_shape_is_refused()
     {
         var model = TestModels.Demo;

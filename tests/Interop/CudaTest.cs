@@ -8,8 +8,12 @@ namespace Tiller.Tests.Interop;
 /// skipped on a GPU.
 /// </summary>
 [NonParallelizable]
+[Category(Category)]
 public abstract class CudaTest
 {
+    /// <summary>Marks what runs on CUDA.</summary>
+    public const string Category = "CUDA";
+
     // A context is made anew for each test; while one is kept, that costs nothing.
     private static readonly Lazy<PrimaryContext> s_kept = new(() => new PrimaryContext());
 

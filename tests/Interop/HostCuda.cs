@@ -10,11 +10,13 @@ namespace Tiller.Tests.Interop;
 /// </summary>
 internal static unsafe class HostCuda
 {
-    // .ci/run runs the tests of the kernels once more on a host CUDA with AddressSanitizer, whose library must then be in the process from its start.
-    private static readonly Lazy<string> Build = new(() =>
-        Environment.GetEnvironmentVariable("TILLER_HOST_CUDA_SANITIZED") == "1" ? BuildInto("hostcuda-asan", "-DTILLER_SANITIZE=ON") : BuildInto("hostcuda"));
+    // .ci/run runs tests of CUDA once more on a host CUDA with AddressSanitizer, whose library must then be in the process from its start.
+    private static readonly Lazy<string> Build = new(() => IsSanitized ? BuildInto("hostcuda-asan", "-DTILLER_SANITIZE=ON") : BuildInto("hostcuda"));
 
     private static readonly Lazy<nint> Library = new(() => NativeLibrary.Load(Path.Combine(Build.Value, "lib", "libtillerhostcuda.so")));
+
+    /// <summary>Whether AddressSanitizer looks at every access.</summary>
+    public static bool IsSanitized { get; } = Environment.GetEnvironmentVariable("TILLER_HOST_CUDA_SANITIZED") == "1";
 
     /// <summary>The folder with libcuda.so.1 and the others.</summary>
     public static string Folder => Path.Combine(Build.Value, "lib");

@@ -81,7 +81,6 @@ public sealed class PrefillTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
-    [OnGpuOnly]
     public void A_chunked_prefill_continues_like_one_pass()
     {
         var model = TestModels.Demo;
@@ -96,7 +95,6 @@ public sealed class PrefillTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
-    [OnGpuOnly]
     public void One_thread_and_many_give_the_same_bits()
     {
         int[] ids = TestModels.LongPrompt("demo", 300);
@@ -109,7 +107,6 @@ public sealed class PrefillTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
-    [OnGpuOnly]
     public void Ids_outside_the_vocabulary_and_empty_prompts_are_refused_and_leave_the_session_usable()
     {
         var model = TestModels.Demo;

@@ -221,6 +221,7 @@ public sealed class CpuAlgebraTests : AlgebraTests
 
 /// <summary>On CUDA: a GPU if TILLER_DEVICE names one, else the host CUDA.</summary>
 [NonParallelizable]
+[Category(CudaTest.Category)]
 public sealed class CudaAlgebraTests : AlgebraTests
 {
     private Ops? _ops;
