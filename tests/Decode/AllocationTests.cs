@@ -102,7 +102,7 @@ public sealed class AllocationTests(string device) : OnEveryDevice(device)
     [Test]
     public void A_step_of_a_batch_allocates_nothing()
     {
-        var model = TestModels.Demo;
+        var model = AnyModel;
         Session[] sessions = [new(model), new(model, Laws.Random(model, 1)), new(model, Laws.LooksBack(model, 2))];
         using var batch = new SessionBatch(model);
         int[] ids = [4, 5, 6];

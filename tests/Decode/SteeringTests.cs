@@ -81,7 +81,7 @@ public sealed class SteeringTests(string device) : OnEveryDevice(device)
     [Test]
     public void The_bound_holds_at_every_layer_and_token_and_is_reached()
     {
-        var model = TestModels.Demo;
+        var model = AnyModel;
         foreach (float bound in new[] { 1e-3f, 0.3f, 1, 7.77f })
         {
             var law = Laws.Random(model, 8, bound);

@@ -47,9 +47,9 @@ public sealed class SteeringTraceTests(string device) : OnEveryDevice(device)
     {
         // 300 tokens are more than one pass; a law that looks back takes one at a time.
         int count = IsHostCuda && looksBack ? 40 : 300;
-        var model = TestModels.Demo;
+        var model = AnyModel;
         var law = looksBack ? Laws.LooksBack(model, 2) : Laws.Random(model, 2);
-        int[] prompt = TestModels.LongPrompt("demo", count);
+        int[] prompt = TestModels.LongPrompt(AnyFamily, count);
         var trace = new SteeringTrace(law, capacity: 7);
         using var generation = new Generation(
             model, prompt, new GenerationOptions { Law = law, Trace = trace, SteeredTokens = tokens, MaxNewTokens = 5, StopIds = [] });

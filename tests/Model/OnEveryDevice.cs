@@ -1,3 +1,4 @@
+using Tiller.Model;
 using Tiller.Tests.Interop;
 
 namespace Tiller.Tests.Model;
@@ -18,6 +19,11 @@ public abstract class OnEveryDevice(string device)
 
     /// <summary>Whether every token counts: the host CUDA is some hundred times slower than the CPU.</summary>
     protected bool IsHostCuda => IsCuda && !CudaTest.OnGpu;
+
+    /// <summary>The family of a test that is about none: the demo model, and a smaller one where every token counts.</summary>
+    protected string AnyFamily => IsHostCuda ? "qwen2-bf16" : "demo";
+
+    protected LanguageModel AnyModel => TestModels.Load(AnyFamily);
 
     [OneTimeSetUp]
     public void Open()
