@@ -11,6 +11,8 @@ namespace Tiller.Tests.Control;
 /// <summary>Products with the mean Jacobian and its transpose against the matrix itself, and the matrix against the golden one.</summary>
 public sealed class LinearizationTests(string device) : OnEveryDevice(device)
 {
+    protected override IReadOnlyList<string> OnHostCuda => [.. TestModels.Tiny];
+
     [TestCaseSource(typeof(TestModels), nameof(TestModels.Families))]
     public void Push_and_Pull_are_products_with_the_Jacobian(string family)
     {

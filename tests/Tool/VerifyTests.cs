@@ -2,10 +2,34 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using Tiller.Checkpoint;
 using Tiller.Model;
+using Tiller.Tests.Interop;
 using Tiller.Tool;
 using Tiller.Tool.Verify;
 
 namespace Tiller.Tests.Tool;
+
+/// <summary>CUDA against the goldens: what the CPU is held to, with some of the steered continuations where every token counts.</summary>
+public sealed class CudaVerifyTests : CudaTest
+{
+    [TestCaseSource(typeof(Repository), nameof(Repository.Goldens))]
+    public void The_engine_agrees_with_the_goldens(string folder)
+    {
+        string family = Path.GetFileName(folder);
+        if (!OnGpu && (family == "demo" || (HostCuda.IsSanitized && family != "qwen2-bf16")))
+        {
+            Assert.Ignore("Too long for the host CUDA.");
+        }
+
+        var rows = Verification.Run(folder, new LoadOptions { Device = "cuda" }, [], CancellationToken.None, oneIn: OnGpu ? 1 : 6).ToList();
+        string[] kinds = ["hidden states", "logits", "plain continuations", "mean jacobian", "last continuations", "all projections", "s-pid continuations"];
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(rows.Where(r => !r.Passed), Is.Empty);
+            Assert.That(rows.Select(r => r.Kind), Is.SupersetOf(kinds));
+            Assert.That(rows.Where(r => r.Kind is "hidden states" or "logits" or "mean jacobian"), Has.All.Matches<VerificationRow>(r => r!.Worst < 1e-5));
+        }
+    }
+}
 
 public class VerifyTests
 {

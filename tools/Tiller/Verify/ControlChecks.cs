@@ -15,7 +15,7 @@ internal static class ControlChecks
     private static readonly string[] s_sides = ["positive", "negative", "alternative"];
 
     public static IEnumerable<VerificationRow> Run(
-        GoldenFolder folder, JsonElement golden, LanguageModel model, List<TensorData> values, CancellationToken cancellationToken)
+        GoldenFolder folder, JsonElement golden, LanguageModel model, List<TensorData> values, int oneIn, CancellationToken cancellationToken)
     {
         var c = model.Config;
         for (int i = 0; folder.Tensor($"jacobian.{i}") is { } jacobian; i++)
@@ -89,7 +89,7 @@ internal static class ControlChecks
             using var linearization = new Linearization(model, states);
             var solution = DenseRiccati.Solve(c.L, k => linearization.Jacobian(k, cancellationToken), new IsotropicCost(weights), cancellationToken);
             var laws = new GoldenLaws(feature, alternative, solution.Gains);
-            foreach (var row in Steered(folder, golden, steered, model, laws, feature, cancellationToken))
+            foreach (var row in Steered(folder, golden, steered.EnumerateArray(), model, laws, feature, oneIn, cancellationToken))
             {
                 yield return row;
             }
@@ -104,15 +104,15 @@ internal static class ControlChecks
     }
 
     private static IEnumerable<VerificationRow> Steered(
-        GoldenFolder folder, JsonElement golden, JsonElement steered, LanguageModel model, GoldenLaws laws, Feature feature, CancellationToken cancellationToken)
+        GoldenFolder folder, JsonElement golden, IEnumerable<JsonElement> steered, LanguageModel model, GoldenLaws laws, Feature feature, int oneIn, CancellationToken cancellationToken)
     {
         var idsOf = golden.GetProperty("prompts").EnumerateArray().ToDictionary(p => p.GetProperty("text").GetString()!, p => TokenChecks.Ids(p, "ids"), StringComparer.Ordinal);
-        foreach (var kind in steered.EnumerateArray().GroupBy(s => s.GetProperty("kind").GetString()!, StringComparer.Ordinal))
+        foreach (var kind in steered.GroupBy(s => s.GetProperty("kind").GetString()!, StringComparer.Ordinal))
         {
             var continuations = new Continuations();
             double worstProjection = 0;
             int projections = 0;
-            foreach (var item in kind)
+            foreach (var item in kind.Where((_, i) => i % oneIn == 0))
             {
                 var law = laws.For(kind.Key, item);
                 using var session = new Session(model, law, kind.Key == "all" ? SteeredTokens.All : SteeredTokens.Last);

@@ -26,8 +26,9 @@ internal static class Verification
     /// <param name="options">How to load the checkpoint.</param>
     /// <param name="values">Gets the engine's hidden states, logits and Jacobians, named as the golden ones.</param>
     /// <param name="cancellationToken">Looked at between blocks.</param>
+    /// <param name="oneIn">Of each kind of steered continuation, takes one in so many.</param>
     /// <exception cref="TillerException">The folder or its checkpoint cannot be read.</exception>
-    public static IEnumerable<VerificationRow> Run(string path, LoadOptions options, List<TensorData> values, CancellationToken cancellationToken)
+    public static IEnumerable<VerificationRow> Run(string path, LoadOptions options, List<TensorData> values, CancellationToken cancellationToken, int oneIn = 1)
     {
         using var folder = new GoldenFolder(path);
         if (folder.Tokens is { } tokens)
@@ -52,7 +53,7 @@ internal static class Verification
                 yield return row;
             }
 
-            foreach (var row in Guard(folder, "golden.json", ControlChecks.Run(folder, golden, model, values, cancellationToken)))
+            foreach (var row in Guard(folder, "golden.json", ControlChecks.Run(folder, golden, model, values, oneIn, cancellationToken)))
             {
                 yield return row;
             }
