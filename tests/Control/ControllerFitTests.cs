@@ -9,6 +9,8 @@ namespace Tiller.Tests.Control;
 /// <summary>Fits on real models: the three solvers against each other, the options, and what is refused.</summary>
 public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
 {
+    protected override IReadOnlyList<string> OnHostCuda => [Family];
+
     // CudaEngineTests fit under it.
     protected override IReadOnlyList<string> Sanitized => [];
 

@@ -12,7 +12,7 @@ namespace Tiller.Tests.Model;
 [NonParallelizable]
 public abstract class OnEveryDevice(string device)
 {
-    /// <summary>Families that the host CUDA runs: two that between them have all that families differ in.</summary>
+    /// <summary>Families that the host CUDA runs: two that between them have most of what families differ in.</summary>
     protected virtual IReadOnlyList<string> OnHostCuda => ["gemma2-bf16", "qwen2-bf16"];
 
     /// <summary>Families that it runs with AddressSanitizer, which makes it slower still; none leaves out the whole fixture.</summary>
