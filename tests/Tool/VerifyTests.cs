@@ -20,7 +20,7 @@ public sealed class CudaVerifyTests : CudaTest
             Assert.Ignore("Too long for the host CUDA.");
         }
 
-        var rows = Verification.Run(folder, new LoadOptions { Device = "cuda" }, [], CancellationToken.None, oneIn: OnGpu ? 1 : 6).ToList();
+        var rows = Verification.Run(folder, new LoadOptions { Device = "cuda" }, null, CancellationToken.None, oneIn: OnGpu ? 1 : 6).ToList();
         string[] kinds = ["hidden states", "logits", "plain continuations", "mean jacobian", "last continuations", "all projections", "s-pid continuations"];
         using (Assert.EnterMultipleScope())
         {
@@ -36,7 +36,7 @@ public class VerifyTests
     [TestCaseSource(typeof(Repository), nameof(Repository.Goldens))]
     public void The_engine_agrees_with_every_golden(string folder)
     {
-        var rows = Verification.Run(folder, new LoadOptions(), [], CancellationToken.None).ToList();
+        var rows = Verification.Run(folder, new LoadOptions(), null, CancellationToken.None).ToList();
         foreach (var row in rows.Where(r => r.Note.Contains("near tie", StringComparison.Ordinal)))
         {
             TestContext.Out.WriteLine($"{row.Kind}: {row.Note}");

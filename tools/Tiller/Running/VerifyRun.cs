@@ -11,7 +11,7 @@ internal static class VerifyRun
     public static int Run(Terminal terminal, VerifyRequest request, CancellationToken cancellationToken)
     {
         var all = new List<VerificationRow>();
-        var values = new List<TensorData>();
+        List<TensorData>? values = request.Values is null ? null : [];
         foreach (string folder in request.Folders)
         {
             int before = all.Count;
@@ -31,9 +31,9 @@ internal static class VerifyRun
             }
         }
 
-        if (request.Values is { } path)
+        if (values is not null)
         {
-            SafetensorsWriter.Write(path, new Dictionary<string, string>(), values);
+            SafetensorsWriter.Write(request.Values!, new Dictionary<string, string>(), values);
         }
 
         if (request.Json)

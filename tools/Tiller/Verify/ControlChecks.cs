@@ -15,15 +15,15 @@ internal static class ControlChecks
     private static readonly string[] s_sides = ["positive", "negative", "alternative"];
 
     public static IEnumerable<VerificationRow> Run(
-        GoldenFolder folder, JsonElement golden, LanguageModel model, List<TensorData> values, int oneIn, CancellationToken cancellationToken)
+        GoldenFolder folder, JsonElement golden, LanguageModel model, List<TensorData>? values, int oneIn, CancellationToken cancellationToken)
     {
         var c = model.Config;
         for (int i = 0; folder.Tensor($"jacobian.{i}") is { } jacobian; i++)
         {
             int[] ids = TokenChecks.Ids(golden.GetProperty("prompts")[i], "ids");
             var ours = Jacobians(model, [ids], cancellationToken);
-            values.Add(ours.ToTensorData($"jacobian.{i}"));
-            yield return new VerificationRow(folder.Path, $"jacobian of prompt {i}", c.L, WorstMatrix(ours, jacobian), 1e-4);
+            values?.Add(ours.ToTensorData($"jacobian.{i}"));
+            yield return new VerificationRow(folder.Path, $"jacobian of prompt {i}", c.L, Verification.WorstRow(ours.Values, jacobian.Values, jacobian.Stride), 1e-4);
         }
 
         if (!golden.TryGetProperty("positive", out _))
@@ -55,7 +55,8 @@ internal static class ControlChecks
         IReadOnlyList<int[]> calibration = FeatureMeasurement.Tokenize(model, Texts(golden, "calibration"), cancellationToken);
         if ((folder.Tensor("A_exact") ?? folder.Tensor("A")) is { } meanJacobian)
         {
-            yield return new VerificationRow(folder.Path, "mean jacobian", c.L, WorstMatrix(Jacobians(model, calibration, cancellationToken), meanJacobian), 1e-4);
+            double worst = Verification.WorstRow(Jacobians(model, calibration, cancellationToken).Values, meanJacobian.Values, meanJacobian.Stride);
+            yield return new VerificationRow(folder.Path, "mean jacobian", c.L, worst, 1e-4);
         }
 
         var weights = new LqrWeights(golden.GetProperty("q").GetDouble(), golden.GetProperty("r").GetDouble(), golden.GetProperty("qf").GetDouble());
@@ -89,7 +90,7 @@ internal static class ControlChecks
             using var linearization = new Linearization(model, states);
             var solution = DenseRiccati.Solve(c.L, k => linearization.Jacobian(k, cancellationToken), new IsotropicCost(weights), cancellationToken);
             var laws = new GoldenLaws(feature, alternative, solution.Gains);
-            foreach (var row in Steered(folder, golden, steered.EnumerateArray(), model, laws, feature, oneIn, cancellationToken))
+            foreach (var row in Steered(folder, golden, steered, model, laws, feature, oneIn, cancellationToken))
             {
                 yield return row;
             }
@@ -104,10 +105,10 @@ internal static class ControlChecks
     }
 
     private static IEnumerable<VerificationRow> Steered(
-        GoldenFolder folder, JsonElement golden, IEnumerable<JsonElement> steered, LanguageModel model, GoldenLaws laws, Feature feature, int oneIn, CancellationToken cancellationToken)
+        GoldenFolder folder, JsonElement golden, JsonElement steered, LanguageModel model, GoldenLaws laws, Feature feature, int oneIn, CancellationToken cancellationToken)
     {
         var idsOf = golden.GetProperty("prompts").EnumerateArray().ToDictionary(p => p.GetProperty("text").GetString()!, p => TokenChecks.Ids(p, "ids"), StringComparer.Ordinal);
-        foreach (var kind in steered.GroupBy(s => s.GetProperty("kind").GetString()!, StringComparer.Ordinal))
+        foreach (var kind in steered.EnumerateArray().GroupBy(s => s.GetProperty("kind").GetString()!, StringComparer.Ordinal))
         {
             var continuations = new Continuations();
             double worstProjection = 0;
@@ -196,17 +197,6 @@ internal static class ControlChecks
         }
 
         return new VerificationRow(folder.Path, $"{name}, last row", 1, error, FeatureBound, note);
-    }
-
-    private static double WorstMatrix(GoldenTensor ours, GoldenTensor expected)
-    {
-        double worst = ours.Shape[0] == expected.Shape[0] ? 0 : double.PositiveInfinity;
-        for (int k = 0; k < expected.Shape[0] && worst < double.PositiveInfinity; k++)
-        {
-            worst = Verification.Worse(worst, Verification.RelativeError(ours[k], expected[k]));
-        }
-
-        return worst;
     }
 
     // The mean over the prompts // (L, D, D).

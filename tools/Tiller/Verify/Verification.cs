@@ -24,11 +24,11 @@ internal static class Verification
     /// <summary>Checks every kind that the folder holds.</summary>
     /// <param name="path">The folder.</param>
     /// <param name="options">How to load the checkpoint.</param>
-    /// <param name="values">Gets the engine's hidden states, logits and Jacobians, named as the golden ones.</param>
+    /// <param name="values">Gets the engine's hidden states, logits and Jacobians, named as the golden ones; null where nobody wants them.</param>
     /// <param name="cancellationToken">Looked at between blocks.</param>
     /// <param name="oneIn">Of each kind of steered continuation, takes one in so many.</param>
     /// <exception cref="TillerException">The folder or its checkpoint cannot be read.</exception>
-    public static IEnumerable<VerificationRow> Run(string path, LoadOptions options, List<TensorData> values, CancellationToken cancellationToken, int oneIn = 1)
+    public static IEnumerable<VerificationRow> Run(string path, LoadOptions options, List<TensorData>? values, CancellationToken cancellationToken, int oneIn = 1)
     {
         using var folder = new GoldenFolder(path);
         if (folder.Tokens is { } tokens)
@@ -78,6 +78,18 @@ internal static class Verification
 
         double error = Math.Sqrt(difference) / Math.Sqrt(length);
         return difference == 0 ? 0 : double.IsNaN(error) ? double.PositiveInfinity : error;
+    }
+
+    /// <summary>The largest <see cref="RelativeError"/> of a row; infinite where the lengths differ.</summary>
+    public static double WorstRow(ReadOnlySpan<double> a, ReadOnlySpan<double> b, int columns)
+    {
+        double worst = a.Length == b.Length ? 0 : double.PositiveInfinity;
+        for (int at = 0; at < b.Length && worst < double.PositiveInfinity; at += columns)
+        {
+            worst = Worse(worst, RelativeError(a.Slice(at, columns), b.Slice(at, columns)));
+        }
+
+        return worst;
     }
 
     /// <summary>The larger, with NaN counted as infinite.</summary>
