@@ -110,8 +110,9 @@ static __device__ __forceinline__ bool tillerLastToArrive(unsigned* counter, int
     {
         unsigned before;
 #if defined(TILLER_HOST_CUDA)
-        before = *counter;
-        *counter = int(before) + 1 == blocks ? 0 : before + 1;
+        __threadfence();
+        before = atomicInc(counter, unsigned(blocks - 1));
+        __threadfence();
 #else
         asm volatile("fence.acq_rel.gpu;" ::: "memory");
         asm volatile("atom.relaxed.gpu.inc.u32 %0, [%1], %2;" : "=r"(before) : "l"(counter), "r"(unsigned(blocks - 1)) : "memory");

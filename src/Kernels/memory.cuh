@@ -43,7 +43,7 @@ static __device__ __forceinline__ unsigned tillerPair16(const unsigned short* p,
 static __device__ __forceinline__ void tillerCopyAsync(void* shared, const void* global)
 {
 #if defined(TILLER_HOST_CUDA)
-    *static_cast<uint4*>(shared) = *static_cast<const uint4*>(global);
+    tillerhost::copyAsync(shared, global);
 #else
     asm volatile("{ .reg .u64 generic; .reg .u32 at;\n"
                  "  cvta.to.shared.u64 generic, %0; cvt.u32.u64 at, generic;\n"
@@ -53,13 +53,17 @@ static __device__ __forceinline__ void tillerCopyAsync(void* shared, const void*
 // Closes a group of this thread's copies; then waits until all but the latest `pending` groups of this thread have arrived.
 static __device__ __forceinline__ void tillerCommitCopies()
 {
-#if !defined(TILLER_HOST_CUDA)
+#if defined(TILLER_HOST_CUDA)
+    tillerhost::commitCopies();
+#else
     asm volatile("cp.async.commit_group;" ::: "memory");
 #endif
 }
 template <int pending> static __device__ __forceinline__ void tillerWaitForCopies()
 {
-#if !defined(TILLER_HOST_CUDA)
+#if defined(TILLER_HOST_CUDA)
+    tillerhost::waitForCopies(pending);
+#else
     asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
 #endif
 }

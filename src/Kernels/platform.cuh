@@ -109,7 +109,9 @@ static __device__ __forceinline__ void __syncwarp(unsigned mask = 0xffffffffu) {
 // the next one start. Both do nothing in a launch without the attribute, and on GPUs before sm_90.
 static __device__ __forceinline__ void tillerWaitForPredecessor()
 {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#if defined(TILLER_HOST_CUDA)
+    tillerhost::waitForPredecessor();
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }

@@ -12,7 +12,7 @@ public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
     protected override IReadOnlyList<string> OnHostCuda => [Family];
 
     // CudaEngineTests fit under it.
-    protected override IReadOnlyList<string> Sanitized => [];
+    protected override IReadOnlyList<string> Checked => [];
 
     private const string Family = "llama3-bf16";
 

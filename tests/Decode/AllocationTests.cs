@@ -8,7 +8,7 @@ namespace Tiller.Tests.Decode;
 /// <summary>A decoded token costs no managed memory.</summary>
 public sealed class AllocationTests(string device) : OnEveryDevice(device)
 {
-    protected override IReadOnlyList<string> Sanitized => [];
+    protected override IReadOnlyList<string> Checked => [];
 
     private const int Rounds = 3;
 

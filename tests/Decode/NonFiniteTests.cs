@@ -13,7 +13,7 @@ public sealed class NonFiniteTests(string device) : OnEveryDevice(device)
 {
     protected override IReadOnlyList<string> OnHostCuda => ["qwen3-f32"];
 
-    protected override IReadOnlyList<string> Sanitized => OnHostCuda;
+    protected override IReadOnlyList<string> Checked => OnHostCuda;
 
     private static readonly int[] s_prompt = [3, 4, 5, 6, 7];
 

@@ -3,6 +3,7 @@
 // A block in which every living thread waits for one that cannot come is reported, where a GPU would hang.
 #include "hostcuda.h"
 #include "host_device.h"
+#include "races.h"
 #include <csetjmp>
 #include <csignal>
 #include <cstdio>
@@ -34,6 +35,14 @@ struct Context
     void* shadow = nullptr; // AddressSanitizer's
 };
 
+// A copy to shared memory that has begun; it lands when its group is waited for, no sooner.
+struct Copy
+{
+    void* to;
+    const void* from;
+    unsigned group;
+};
+
 struct Thread
 {
     Context context;
@@ -42,6 +51,8 @@ struct Thread
     unsigned mask; // of the warp operation that it waits for
     WarpOperation operation;
     Exchange exchange;
+    std::vector<Copy> copies;
+    unsigned groups; // of copies, that are closed
 };
 
 // Lanes that can run, that wait for a warp operation, that wait at the block's barrier; gone are those that have ended or never were.
@@ -141,12 +152,20 @@ void giveWay(bool last = false)
 
 void releaseBarrier()
 {
+    races::barrier();
     for (unsigned i = 0; i < warpCount; i++)
     {
         warps[i].ready |= warps[i].atBarrier;
         warps[i].atBarrier = 0;
     }
     atBarrier = 0;
+}
+
+void explain(const char* what)
+{
+    const auto text = [](unsigned n) { return std::to_string(n); };
+    state().lastFault = std::string(kernelRunning->name) + ", block (" + text(currentBlock.x) + ", " + text(currentBlock.y) + ", " + text(currentBlock.z) + "): " + what;
+    std::fprintf(stderr, "tiller host CUDA: %s\n", state().lastFault.c_str());
 }
 
 void threadMain()
@@ -178,6 +197,8 @@ void prepare(Thread& thread)
         mprotect(mapped, stackGuard, PROT_NONE);
         thread.stack = static_cast<char*>(mapped) + stackGuard;
     }
+    thread.copies.clear();
+    thread.groups = 0;
     thread.context.shadow = nullptr;
 #if defined(__x86_64__)
     // Six zero registers, the address to return to, and a slot that makes rsp = 8 mod 16 on entry.
@@ -208,6 +229,7 @@ void runBlock(const unsigned block[3])
         const unsigned lanes = count - 32 * i < 32 ? (1u << (count - 32 * i)) - 1 : ~0u;
         warps[i] = {lanes, 0, 0, ~lanes};
     }
+    races::blockBegins();
     fromScheduler = true;
     resume(0, scheduler, false);
     if (living > 0) { fault(LaunchFailed, "threads wait at a barrier or warp operation that the others never reach"); }
@@ -247,7 +269,7 @@ void catchFaults()
 
 void fault(int code, const char* what)
 {
-    std::fprintf(stderr, "tiller host CUDA: %s, block (%u, %u, %u): %s\n", kernelRunning->name, currentBlock.x, currentBlock.y, currentBlock.z, what);
+    explain(what);
     siglongjmp(faultReturn, code);
 }
 
@@ -266,6 +288,7 @@ void blockBarrier()
 }
 
 unsigned laneId() { return self() % 32; }
+unsigned threadId() { return self(); }
 Exchange& exchange() { return running->exchange; }
 void* dynamicShared() { return sharedRunning; }
 
@@ -294,11 +317,45 @@ void warpOperation(unsigned mask, WarpOperation operation)
         return;
     }
     operation(lanes, mask);
+    if (operation == &nothing && mask == ~warp.gone) { races::warpBarrier(self() / 32); }
     warp.exchanging &= ~mask;
     warp.ready |= mask;
 }
 
-int runGrid(const KernelEntry& kernel, void** parameters, const unsigned grid[3], const unsigned block[3], std::size_t sharedBytes)
+void waitForPredecessor() { races::threadWaits(self()); }
+
+void fence() { races::fence(self()); }
+
+unsigned atomicIncrement(unsigned* counter, unsigned last)
+{
+    races::counted(self(), counter);
+    const unsigned before = *counter;
+    *counter = before >= last ? 0 : before + 1;
+    return before;
+}
+
+void copyAsync(void* to, const void* from)
+{
+    races::copied(self(), to, from, copyBytes, false);
+    running->copies.push_back({to, from, running->groups});
+}
+
+void commitCopies() { running->groups++; }
+
+void waitForCopies(unsigned pending)
+{
+    auto& copies = running->copies;
+    std::size_t landed = 0;
+    for (; landed < copies.size() && copies[landed].group + pending < running->groups; landed++)
+    {
+        races::copied(self(), copies[landed].to, copies[landed].from, copyBytes, true);
+        std::memcpy(copies[landed].to, copies[landed].from, copyBytes);
+    }
+    copies.erase(copies.begin(), copies.begin() + std::ptrdiff_t(landed));
+}
+
+int runGrid(const KernelEntry& kernel, void** parameters, const unsigned grid[3], const unsigned block[3], std::size_t sharedBytes,
+            bool dependent)
 {
     catchFaults();
     if (threads.empty()) { threads.resize(mostThreads); }
@@ -318,6 +375,7 @@ int runGrid(const KernelEntry& kernel, void** parameters, const unsigned grid[3]
     if (faulted == 0)
     {
         inKernel = true;
+        races::launchBegins(dependent, sharedRunning, sharedBytes);
         for (unsigned z = 0; z < grid[2]; z++)
         {
             for (unsigned y = 0; y < grid[1]; y++)
@@ -330,6 +388,7 @@ int runGrid(const KernelEntry& kernel, void** parameters, const unsigned grid[3]
                 }
             }
         }
+        races::launchEnds();
 #if !defined(__SANITIZE_ADDRESS__)
         for (int i = 0; i < 128; i++)
         {
@@ -340,8 +399,9 @@ int runGrid(const KernelEntry& kernel, void** parameters, const unsigned grid[3]
     inKernel = false;
     if (faultAddress)
     {
-        std::fprintf(stderr, "tiller host CUDA: %s, block (%u, %u, %u) thread (%u, %u, %u): illegal access to %p\n", kernel.name, currentBlock.x,
-                     currentBlock.y, currentBlock.z, currentThread.x, currentThread.y, currentThread.z, faultAddress);
+        char what[96];
+        std::snprintf(what, sizeof what, "thread (%u, %u, %u): illegal access to %p", currentThread.x, currentThread.y, currentThread.z, faultAddress);
+        explain(what);
         faultAddress = nullptr;
     }
 #if defined(__SANITIZE_ADDRESS__)

@@ -216,6 +216,12 @@ HOST_CUDA std::int64_t tillerHostCudaCallsOf(const char* function)
     const auto at = state().callsOf.find(function);
     return at == state().callsOf.end() ? 0 : at->second;
 }
+// What ended the last launch that a fault ended, with the kernel and the block; empty if none since the reset. Holds until the next.
+HOST_CUDA const char* tillerHostCudaLastFault()
+{
+    const std::lock_guard lock(state().lock);
+    return state().lastFault.c_str();
+}
 // The n-th call from now (1 is the next) fails with this CUresult; 0 takes it back.
 HOST_CUDA void tillerHostCudaFailAt(std::int64_t n, int code)
 {
@@ -246,6 +252,7 @@ HOST_CUDA void tillerHostCudaReset()
     s.sticky = s.failCode = 0;
     s.calls = s.failAt = 0;
     s.callsOf.clear();
+    s.lastFault.clear();
     s.initialized = false;
     s.driverVersion = 13000;
     s.devices = 1;

@@ -43,7 +43,15 @@ void blockBarrier();
 Exchange& exchange();                                      // the calling thread's
 void warpOperation(unsigned mask, WarpOperation operation); // returns when every lane of the mask has come and it has run
 unsigned laneId();
+unsigned threadId();                                       // in the block
 void* dynamicShared();
+void waitForPredecessor();
+void fence();
+unsigned atomicIncrement(unsigned* counter, unsigned last); // gives back what was there; after `last` comes zero
+inline constexpr unsigned copyBytes = 16;
+void copyAsync(void* to, const void* from);
+void commitCopies();
+void waitForCopies(unsigned pending);
 [[noreturn]] void fault(int code, const char* what);        // ends the launch with a CUDA error, sticky where CUDA's is
 
 struct KernelEntry
@@ -127,6 +135,8 @@ inline void nothing(Exchange* const[32], unsigned) {}
 
 inline void __syncthreads() { tillerhost::blockBarrier(); }
 inline void __syncwarp(unsigned mask = 0xffffffffu) { tillerhost::warpOperation(mask, &tillerhost::nothing); }
+inline void __threadfence() { tillerhost::fence(); }
+inline unsigned atomicInc(unsigned* counter, unsigned last) { return tillerhost::atomicIncrement(counter, last); }
 template <class T> T __shfl_sync(unsigned mask, T v, unsigned lane, int width = 32)
 {
     return tillerhost::shuffle<tillerhost::Shuffle::Index>(mask, v, lane, width);

@@ -73,6 +73,7 @@ struct State
     long long calls = 0, failAt = 0;
     std::unordered_map<std::string, long long> callsOf; // by entry point
     int failCode = 0;
+    std::string lastFault; // what ended a launch, in words
 };
 State& state();
 
@@ -114,9 +115,11 @@ bool forbiddenByCapture();              // a call that no capture allows: invali
 
 bool insideAllocation(std::uint64_t pointer, std::size_t bytes);
 int checkGuards();                      // writes just outside an allocation: IllegalAddress
+bool insideMapping(std::uint64_t address); // of device memory, with what rounds it up to pages
 std::size_t liveMemory();
 
 const KernelEntry* findKernel(const std::string& name);
 bool sourceIsKnown(const std::string& source);
-int runGrid(const KernelEntry& kernel, void** parameters, const unsigned grid[3], const unsigned block[3], std::size_t sharedBytes);
+int runGrid(const KernelEntry& kernel, void** parameters, const unsigned grid[3], const unsigned block[3], std::size_t sharedBytes,
+            bool dependent);
 }

@@ -2,6 +2,7 @@
 // every element (of the first 4 MiB) until written.
 // The few bytes before and after it hold a pattern that every launch checks. A freed mapping stays unreadable for a while.
 #include "hostcuda.h"
+#include "races.h"
 #include <cstring>
 #include <deque>
 #include <sys/mman.h>
@@ -103,6 +104,15 @@ int checkGuards()
     return Success;
 }
 
+bool insideMapping(std::uint64_t address)
+{
+    auto after = allocations.upper_bound(address + page - 1);
+    if (after == allocations.begin()) { return false; }
+    const Allocation& a = (--after)->second;
+    const auto first = reinterpret_cast<std::uint64_t>(a.mapping) + zone;
+    return address >= first && address < first + a.mappingBytes - 2 * zone;
+}
+
 std::size_t liveMemory() { return allocations.size() + pinned.size(); }
 }
 
@@ -138,6 +148,7 @@ HOST_CUDA int cuMemAlloc_v2(std::uint64_t* pointer, std::size_t bytes)
     *pointer = reinterpret_cast<std::uint64_t>(start);
     allocations.emplace(*pointer, Allocation{static_cast<char*>(mapping), mappingBytes, bytes});
     state().deviceBytes += bytes;
+    races::forget(*pointer, bytes);
     return Success;
 }
 
@@ -151,6 +162,7 @@ HOST_CUDA int cuMemFree_v2(std::uint64_t pointer)
     mprotect(at->second.mapping, at->second.mappingBytes, PROT_NONE);
     madvise(at->second.mapping, at->second.mappingBytes, MADV_DONTNEED);
     freed.push_back(at->second);
+    races::forget(pointer, at->second.bytes);
     allocations.erase(at);
     if (freed.size() > quarantine)
     {

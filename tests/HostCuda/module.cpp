@@ -23,11 +23,19 @@ struct Module : Object
 };
 std::map<void*, Module*> functionOwners;
 
+struct LaunchAttribute // CUlaunchAttribute
+{
+    static constexpr unsigned programmaticStreamSerialization = 6;
+    alignas(8) unsigned id;
+    alignas(8) int value;
+    unsigned char rest[56];
+};
+
 struct LaunchConfig // CUlaunchConfig
 {
     unsigned grid[3], block[3], sharedBytes;
     void* stream;
-    const void* attributes;
+    const LaunchAttribute* attributes;
     unsigned attributeCount;
 };
 
@@ -192,11 +200,13 @@ HOST_CUDA int cuLaunchKernelEx(const LaunchConfig* config, void* function, void*
         values->emplace_back(from, from + kernel->sizes[i]);
     }
     const LaunchConfig copy = *config;
+    const bool dependent = std::any_of(copy.attributes, copy.attributes + copy.attributeCount,
+                                       [](const LaunchAttribute& a) { return a.id == LaunchAttribute::programmaticStreamSerialization && a.value; });
     const auto run = [=]
     {
         std::vector<void*> pointers;
         for (auto& value : *values) { pointers.push_back(value.data()); }
-        return runGrid(*kernel, pointers.data(), copy.grid, copy.block, copy.sharedBytes);
+        return runGrid(*kernel, pointers.data(), copy.grid, copy.block, copy.sharedBytes, dependent);
     };
     const int error = runOrRecord(*stream, {Node::Kernel, kernel->name, run});
     // A fault in a kernel is reported by a later call, as a GPU does.

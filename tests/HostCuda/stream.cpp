@@ -1,5 +1,6 @@
 // Streams run their work at once; a capturing stream keeps it as the nodes of a graph. Events take the host's clock.
 #include "hostcuda.h"
+#include "races.h"
 #include <chrono>
 
 using namespace tillerhost;
@@ -31,7 +32,11 @@ Stream* findStream(void* handle) { return handle ? find<Stream>(handle) : &state
 
 int runOrRecord(Stream& stream, Node node)
 {
-    if (!stream.capturing()) { return node.run(); }
+    if (!stream.capturing())
+    {
+        if (node.kind != Node::Kernel) { races::serialize(); }
+        return node.run();
+    }
     stream.capture->nodes.push_back(std::move(node));
     return Success;
 }
@@ -71,7 +76,11 @@ HOST_CUDA int cuStreamSynchronize(void* stream)
     if (call.error) { return call.error; }
     Stream* on = findStream(stream);
     if (!on) { return InvalidHandle; }
-    if (!on->capturing()) { return Success; }
+    if (!on->capturing())
+    {
+        races::serialize();
+        return Success;
+    }
     on->capture->invalid = true;
     return CaptureUnsupported;
 }
@@ -229,10 +238,12 @@ HOST_CUDA int cuGraphLaunch(void* exec, void* stream)
     GraphExec* e = find<GraphExec>(exec);
     Stream* on = findStream(stream);
     if (!e || !on) { return InvalidHandle; }
+    races::serialize(); // a graph begins when what came before has ended, and so does what comes after it
     for (const Node& node : e->nodes)
     {
         if (const int error = runOrRecord(*on, node)) { return error; }
     }
+    races::serialize();
     return Success;
 }
 HOST_CUDA int cuGraphUpload(void* exec, void* stream)

@@ -36,6 +36,7 @@ public abstract class CudaTest
     [TearDown]
     public void NothingIsLeftAlive()
     {
+        HostCuda.Explain();
         if (!OnGpu && TestContext.CurrentContext.Result.Outcome.Status != NUnit.Framework.Interfaces.TestStatus.Skipped)
         {
             Assert.That(HostCuda.LiveAllocations, Is.Zero, "memory, streams, graphs, modules or contexts that nobody released");

@@ -10,13 +10,15 @@ namespace Tiller.Tests.Interop;
 /// </summary>
 internal static unsafe class HostCuda
 {
-    // .ci/run runs tests of CUDA once more on a host CUDA with AddressSanitizer, whose library must then be in the process from its start.
-    private static readonly Lazy<string> Build = new(() => IsSanitized ? BuildInto("hostcuda-asan", "-DTILLER_SANITIZE=ON") : BuildInto("hostcuda"));
+    private static readonly Lazy<string> Build = new(() => BuildWith(Checks));
 
     private static readonly Lazy<nint> Library = new(() => NativeLibrary.Load(Path.Combine(Build.Value, "lib", "libtillerhostcuda.so")));
 
-    /// <summary>Whether AddressSanitizer looks at every access.</summary>
-    public static bool IsSanitized { get; } = Environment.GetEnvironmentVariable("TILLER_HOST_CUDA_SANITIZED") == "1";
+    /// <summary>
+    /// What looks at every access of the kernels, as CMakeLists.txt names it: "addresses", AddressSanitizer, whose library must be in the process from its start;
+    /// "races"; or empty. .ci/run runs tests of CUDA once more with each.
+    /// </summary>
+    public static string Checks => Environment.GetEnvironmentVariable("TILLER_HOST_CUDA_CHECKS") ?? "";
 
     /// <summary>The folder with libcuda.so.1 and the others.</summary>
     public static string Folder => Path.Combine(Build.Value, "lib");
@@ -27,6 +29,9 @@ internal static unsafe class HostCuda
     public static long LiveAllocations => ((delegate* unmanaged<long>)Export("tillerHostCudaLiveAllocations"))();
 
     public static long Calls => ((delegate* unmanaged<long>)Export("tillerHostCudaCalls"))();
+
+    /// <summary>What ended the last launch that ended with a fault, in words; empty if none has since the reset.</summary>
+    public static string LastFault => Marshal.PtrToStringUTF8(((delegate* unmanaged<nint>)Export("tillerHostCudaLastFault"))())!;
 
     /// <summary>Calls of one entry point, by its name.</summary>
     public static long CallsOf(string function)
@@ -52,6 +57,15 @@ internal static unsafe class HostCuda
         Reset();
     }
 
+    /// <summary>Writes <see cref="LastFault"/> to the output of a test that has failed.</summary>
+    public static void Explain()
+    {
+        if (IsLoaded && TestContext.CurrentContext.Result.Outcome.Status == NUnit.Framework.Interfaces.TestStatus.Failed)
+        {
+            TestContext.Out.WriteLine($"Last fault of the host CUDA: {LastFault}");
+        }
+    }
+
     public static void FailAt(long n, int code) => ((delegate* unmanaged<long, int, void>)Export("tillerHostCudaFailAt"))(n, code);
 
     public static void SetDriverVersion(int version) => ((delegate* unmanaged<int, void>)Export("tillerHostCudaSetDriverVersion"))(version);
@@ -61,6 +75,9 @@ internal static unsafe class HostCuda
     public static void SetMemory(long bytes) => ((delegate* unmanaged<long, void>)Export("tillerHostCudaSetMemory"))(bytes);
 
     public static void Reset() => ((delegate* unmanaged<void>)Export("tillerHostCudaReset"))();
+
+    /// <summary>Builds it with these <see cref="Checks"/>; gives back the folder.</summary>
+    public static string BuildWith(string checks) => BuildInto(checks.Length == 0 ? "hostcuda" : $"hostcuda-{checks}", $"-DTILLER_HOST_CUDA_CHECKS={checks}");
 
     /// <summary>Configures and builds into artifacts/<paramref name="name"/>; gives back that folder.</summary>
     public static string BuildInto(string name, params string[] definitions)

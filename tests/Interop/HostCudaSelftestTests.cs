@@ -5,7 +5,7 @@ namespace Tiller.Tests.Interop;
 public class HostCudaSelftestTests
 {
     private static readonly Lazy<string> Program =
-        new(() => Path.Combine(HostCuda.BuildInto("hostcuda-asan", "-DTILLER_SANITIZE=ON"), "tests", "HostCuda", "hostcuda-selftest"));
+        new(() => Path.Combine(HostCuda.BuildWith("addresses"), "tests", "HostCuda", "hostcuda-selftest"));
 
     [Test]
     public void KernelsAreCleanUnderAddressSanitizer()

@@ -9,7 +9,7 @@ public sealed class BlockTests(string device) : OnEveryDevice(device)
     // Between them: post-norms, windows, soft caps; biases; head norms, f32; f16.
     protected override IReadOnlyList<string> OnHostCuda => [.. TestModels.Tiny];
 
-    protected override IReadOnlyList<string> Sanitized => ["gemma2-bf16", "qwen2-bf16", "qwen3-f32", "mistral-f16"];
+    protected override IReadOnlyList<string> Checked => ["gemma2-bf16", "qwen2-bf16", "qwen3-f32", "mistral-f16"];
 
     private readonly Dictionary<string, IReadOnlyList<PromptState>> _prompts = new(StringComparer.Ordinal);
 

@@ -15,8 +15,8 @@ public abstract class OnEveryDevice(string device)
     /// <summary>Families that the host CUDA runs: two that between them have most of what families differ in.</summary>
     protected virtual IReadOnlyList<string> OnHostCuda => ["gemma2-bf16", "qwen2-bf16"];
 
-    /// <summary>Families that it runs with AddressSanitizer, which makes it slower still; none leaves out the whole fixture.</summary>
-    protected virtual IReadOnlyList<string> Sanitized => ["qwen2-bf16"];
+    /// <summary>Families that it runs with <see cref="HostCuda.Checks"/>, which make it slower still; none leaves out the whole fixture.</summary>
+    protected virtual IReadOnlyList<string> Checked => ["qwen2-bf16"];
 
     protected bool IsCuda => device == "cuda";
 
@@ -49,12 +49,21 @@ public abstract class OnEveryDevice(string device)
         }
 
         var test = TestContext.CurrentContext.Test;
-        var families = HostCuda.IsSanitized ? Sanitized : OnHostCuda;
+        var families = HostCuda.Checks.Length > 0 ? Checked : OnHostCuda;
         bool left = families.Count == 0 || test.Properties["Category"].Contains(OnGpuOnlyAttribute.Category)
             || test.Arguments.OfType<string>().Any(argument => TestModels.Families.Contains(argument) && !families.Contains(argument, StringComparer.Ordinal));
         if (left)
         {
             Assert.Ignore("Too long for the host CUDA: set TILLER_DEVICE=cuda on a machine with a GPU.");
+        }
+    }
+
+    [TearDown]
+    public void Explain()
+    {
+        if (IsHostCuda)
+        {
+            HostCuda.Explain();
         }
     }
 

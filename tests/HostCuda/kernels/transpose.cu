@@ -5,6 +5,7 @@
 extern "C" __global__ void __launch_bounds__(256) tillerTestTranspose(float* y, const float* x, int rows, int columns)
 {
     TILLER_DYNAMIC_SHARED(float, tile);
+    tillerWaitForPredecessor();
     const int row = int(blockIdx.y) * 32, column = int(blockIdx.x) * 32;
     for (int i = int(threadIdx.y); i < 32; i += 8)
     {

@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Is every barrier of the kernels needed, and would its loss be noticed? Takes away one statement at a time in a scratch copy of the commit that is checked out:
+# each __syncthreads, each wait for the kernel before, each wait for copies, each fence. The host CUDA that looks for races must then fail a test.
+# Writes synchronisation.md. It is an error if no test fails.
+#
+#   tests/mutants/synchronisation.sh               all
+#   tests/mutants/synchronisation.sh attention     files whose names begin so; synchronisation.md is then left alone
+set -uo pipefail
+export DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1 TILLER_HOST_CUDA_CHECKS=races
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(git -C "$here" rev-parse --show-toplevel)
+scratch=$(mktemp -d)/checkout
+log=$(dirname "$scratch")/log
+table=$(dirname "$scratch")/table
+finish() {
+    git -C "$root" worktree remove --force "$scratch" 2>/dev/null
+    rm -rf "$(dirname "$scratch")"
+}
+trap finish EXIT
+
+git -C "$root" worktree add --quiet --detach "$scratch" HEAD || exit 2
+cd "$scratch" || exit 2
+echo "building $(git rev-parse --short HEAD)"
+dotnet build -c Release tests/Tiller.Tests.csproj >"$log" 2>&1 || { tail "$log"; exit 2; }
+
+caught() {
+    timeout 1800 dotnet test -c Release --no-build tests/Tiller.Tests.csproj --filter "TestCategory=CUDA&($1)" -- NUnit.StopOnError=true >"$log" 2>&1
+    grep -qE '^ +Failed |Test Run Aborted|test run was aborted' "$log"
+}
+kernels='FullyQualifiedName~Tiller.Tests.Kernels'
+engine='FullyQualifiedName~Tiller.Tests.Model.BlockTests|FullyQualifiedName~Tiller.Tests.Model.PrefillTests|FullyQualifiedName~Tiller.Tests.Control'
+
+caught_by() {
+    local first=$kernels
+    case $1 in
+        attention*) first='FullyQualifiedName~Tiller.Tests.Kernels.Attention' ;;
+        linear*) first='FullyQualifiedName~Tiller.Tests.Kernels.Linear' ;;
+        decode*) first=$engine ;;
+    esac
+    case $2 in *Predecessor*) first=$engine ;; esac
+    caught "$first" || caught "$kernels" || caught 'FullyQualifiedName~Tiller.Tests'
+}
+
+survived=0
+sites=$(grep -nE '^ *(if \(.*\) \{ )?(__syncthreads\(\)|__threadfence\(\)|tillerWaitForPredecessor\(\)|tillerWaitForCopies<.*>\(\));' src/Kernels/*.cu src/Kernels/*.cuh)
+while IFS=: read -r file line text; do
+    name=$(basename "$file")
+    if [ $# -gt 0 ]; then
+        for wanted in "$@"; do [[ $name == "$wanted"* ]] && break; done
+        [[ $name == "$wanted"* ]] || continue
+    fi
+    statement=$(grep -oE '(__syncthreads|__threadfence|tillerWaitForPredecessor|tillerWaitForCopies<[^>]*>)\(\)' <<<"$text" | head -n 1)
+    sed -i -E "${line}s/(__syncthreads|__threadfence|tillerWaitForPredecessor|tillerWaitForCopies<[^>]*>)\(\);//" "$file"
+    if caught_by "$name" "$statement"; then
+        by=$(grep -oE 'race: .*|no thread waits.*|writes device memory before.*|threads wait at .*' "$log" | head -n 1 |
+            sed -E 's/race: thread [0-9]+ at ([^ ]+) (reads|writes) (shared|device) memory 0x[0-9a-f]+, which (several .* of warp|several warps|thread) ?[0-9]* ?at ([^ ]+) (read|wrote), /race, \1 \2 what \5 \6: /')
+        [ -n "$by" ] || by=$(sed -nE 's/^ +Failed (.*) \[.*$/`\1`/p' "$log" | head -n 1)
+        echo "$name:$line $statement: $by"
+        echo "| $name:$line | \`$statement\` | $by |" >>"$table"
+    else
+        echo "$name:$line $statement: SURVIVED"
+        echo "| $name:$line | \`$statement\` | **nothing** |" >>"$table"
+        survived=$((survived + 1))
+    fi
+    git checkout --quiet -- .
+done <<<"$sites"
+
+if [ $# -eq 0 ]; then
+    {
+        echo "# Barriers, waits and fences of the kernels"
+        echo
+        echo "\`tests/mutants/synchronisation.sh\` takes them away one at a time and runs the tests of CUDA on the host CUDA that looks for races; a test must fail."
+        echo "Last run on commit $(git rev-parse --short=12 HEAD). What was said first: the race, or the test that failed."
+        echo
+        echo "| where | without | found |"
+        echo "|---|---|---|"
+        cat "$table"
+    } >"$here/synchronisation.md"
+fi
+echo "$survived survived"
+[ $survived -eq 0 ]
