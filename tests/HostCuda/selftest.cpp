@@ -1,10 +1,12 @@
-// Runs the demonstration kernels through the driver's entry points without .NET, so that AddressSanitizer sees all of it.
+// Runs the demonstration kernels through the driver's entry points without .NET, so that a check sees all of it.
 //   hostcuda-selftest            every kernel over awkward sizes; exit 0
 //   hostcuda-selftest overrun    a kernel writes past a shared array; AddressSanitizer ends the process
+//   hostcuda-selftest races      kernels that lack a barrier, a fence or a wait are told from those that do not; exit 0
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <string>
 #include <vector>
 
 extern "C"
@@ -22,12 +24,20 @@ int cuModuleLoadDataEx(void**, const char*, unsigned, const int*, void**);
 int cuModuleUnload(void*);
 int cuModuleGetFunction(void**, void*, const char*);
 std::int64_t tillerHostCudaLiveAllocations();
+const char* tillerHostCudaLastFault();
+void tillerHostCudaReset();
 
+struct Attribute
+{
+    alignas(8) unsigned id;
+    alignas(8) int value;
+    unsigned char rest[56];
+};
 struct Config
 {
     unsigned grid[3], block[3], sharedBytes;
     void* stream;
-    const void* attributes;
+    const Attribute* attributes;
     unsigned attributeCount;
 };
 int cuLaunchKernelEx(const Config*, void*, void**, void**);
@@ -115,10 +125,75 @@ void transpose(int rows, int columns, unsigned sharedBytes)
     }
     CHECK(cuModuleUnload(module) == 0);
 }
+
+struct Race
+{
+    const char* kernel;
+    unsigned blocks, threads;
+    int wrong, launches;
+    const char* told; // part of the fault's text; empty where there is none, null where nothing is told and the result is zero, which no right one is
+};
+constexpr Race races[] = {
+    {"tillerTestRaceInBlock", 1, 64, 0, 1, ""},
+    {"tillerTestRaceInBlock", 1, 64, 1, 1, "no barrier between"},
+    {"tillerTestRaceInBlock", 1, 64, 2, 1, "no barrier between"},
+    {"tillerTestRaceInWarp", 1, 32, 0, 1, ""},
+    {"tillerTestRaceInWarp", 1, 32, 1, 1, "no barrier between"},
+    {"tillerTestRaceOfBlocks", 2, 64, 0, 1, ""},
+    {"tillerTestRaceOfBlocks", 2, 64, 1, 1, "in another block"},
+    {"tillerTestRaceOfBlocks", 2, 64, 2, 1, "in another block"},
+    {"tillerTestRaceOfBlocks", 2, 64, 3, 1, "in another block"},
+    {"tillerTestRaceOfWrites", 2, 64, 0, 1, ""},
+    {"tillerTestRaceOfWrites", 2, 64, 1, 1, "in another block"},
+    {"tillerTestRaceOfKernels", 1, 64, 0, 2, ""},
+    {"tillerTestRaceOfKernels", 1, 64, 1, 2, "in an earlier kernel that was not waited for"},
+    {"tillerTestRaceOfKernels", 1, 64, 2, 2, "writes device memory before it waits"},
+    {"tillerTestRaceOfKernels", 1, 64, 3, 2, "no thread waits for the kernel before this one"},
+    {"tillerTestRaceOfCopies", 1, 16, 0, 1, ""},
+    {"tillerTestRaceOfCopies", 1, 16, 1, 1, nullptr},
+    {"tillerTestRaceOfCopies", 1, 16, 2, 1, "no barrier between"},
+};
+
+bool tells(const Race& race)
+{
+    void* context;
+    tillerHostCudaReset();
+    CHECK(cuInit(0) == 0 && cuDevicePrimaryCtxRetain(&context, 0) == 0 && cuCtxSetCurrent(context) == 0);
+    void* module = moduleOf("races.cu");
+    std::vector<float> data(128, 0.5f), out(128);
+    const unsigned zero = 0;
+    Buffer dataThere(512), outThere(512), counter(4);
+    CHECK(cuMemcpyHtoD_v2(dataThere.pointer, data.data(), 512) == 0 && cuMemcpyHtoD_v2(counter.pointer, &zero, 4) == 0);
+    CHECK(cuMemcpyHtoD_v2(outThere.pointer, data.data(), 512) == 0);
+    struct { std::uint64_t out, data, counter; int wrong; } p{outThere.pointer, dataThere.pointer, counter.pointer, race.wrong};
+    void* parameters[] = {&p};
+    const Attribute programmatic{6, 1, {}};
+    const Config config{{race.blocks, 1, 1}, {race.threads, 1, 1}, 0, nullptr, &programmatic, 1};
+    bool faulted = false;
+    for (int i = 0; i < race.launches && !faulted; i++)
+    {
+        CHECK(cuLaunchKernelEx(&config, functionOf(module, race.kernel), parameters, nullptr) == 0);
+        faulted = *tillerHostCudaLastFault() != 0;
+    }
+    const std::string told = tillerHostCudaLastFault();
+    tillerHostCudaReset();
+    CHECK(cuInit(0) == 0 && cuCtxSetCurrent(context) == 0 && cuMemcpyDtoH_v2(out.data(), outThere.pointer, 512) == 0);
+    CHECK(cuModuleUnload(module) == 0 && cuDevicePrimaryCtxRelease_v2(0) == 0);
+    std::printf("%s %d: %s\n", race.kernel, race.wrong, told.c_str());
+    return race.told && *race.told ? told.find(race.told) != told.npos : !faulted && (race.told ? out[0] > 0 : out[0] == 0);
+}
 }
 
 int main(int argc, char** argv)
 {
+    if (argc > 1 && std::strcmp(argv[1], "races") == 0)
+    {
+        for (const Race& race : races) { CHECK(tells(race)); }
+        CHECK(tillerHostCudaLiveAllocations() == 0);
+        std::puts("host CUDA tells races");
+        return 0;
+    }
+
     void* context;
     CHECK(cuInit(0) == 0 && cuDevicePrimaryCtxRetain(&context, 0) == 0 && cuCtxSetCurrent(context) == 0);
     if (argc > 1 && std::strcmp(argv[1], "overrun") == 0)

@@ -38,7 +38,7 @@ public abstract unsafe class ElementKernelTest : CudaTest
         (string Text, CudaModule Module)[] modules =
             [.. sources.Select(name => (File.ReadAllText(Repository.Path("src", "Kernels", name)), TestKernels.LoadEngines(Context, name)))];
         _owned.AddRange(modules.Select(m => m.Module));
-        return launcher(name => modules.First(m => m.Text.Contains($" {name}(", StringComparison.Ordinal)).Module.GetKernel(name));
+        return launcher(name => modules.First(m => m.Text.Contains($"TILLER_KERNEL({name})", StringComparison.Ordinal)).Module.GetKernel(name));
     }
 
     protected nint Send<T>(params T[] values)

@@ -24,7 +24,7 @@ public class GateKernelsTests : ElementKernelTest
         kernels.Forward(Stream, at, Values, owners, Owners.Length, again, F, activation);
         kernels.Pull(Stream, at, owners, Owners.Length, Send(bar), pulled, F, activation);
         float[] actual = Receive<float>(gated, (Rows * F) + 4), back = Receive<float>(pulled, (Owners.Length * 2 * F) + 4);
-        (double Value, double Slope) Act(int row, int c) => Activate(activation, gateUp[(2 * row * F) + c]);
+        (double Value, double Slope) Act(int row, int c) => RowReference.Activate(activation, gateUp[(2 * row * F) + c]);
         double Up(int row, int c) => gateUp[(2 * row * F) + F + c];
         double Gate(int row, int c) => gateUp[(2 * row * F) + c];
         int[] columns = [.. Enumerable.Range(0, F)];
@@ -72,17 +72,5 @@ public class GateKernelsTests : ElementKernelTest
         nint gated = Poisoned<float>(4);
         kernels.Forward(Stream, Send(300f, -300f, 1e4f, -1e4f, 2f, 2f, 2f, 2f), 1, 0, 0, gated, 4, activation);
         Assert.That(Receive<float>(gated, 4), Is.EqualTo(new[] { 600f, 0f, 2e4f, 0f }));
-    }
-
-    private static (double Value, double Slope) Activate(GateActivation activation, double a)
-    {
-        if (activation == GateActivation.Silu)
-        {
-            double s = 1 / (1 + Math.Exp(-a));
-            return (a * s, s * (1 + (a * (1 - s))));
-        }
-
-        double kappa = Math.Sqrt(2 / Math.PI), t = Math.Tanh(kappa * (a + (0.044715 * a * a * a)));
-        return (a * (1 + t) / 2, ((1 + t) / 2) + (a * (1 - (t * t)) * kappa * (1 + (0.134145 * a * a)) / 2));
     }
 }

@@ -36,6 +36,14 @@ internal sealed class LinearJob : IDisposable
     /// <summary>Random weights that the type holds exactly // (n, k).</summary>
     public static float[] Weights(WeightType type, int n, int k) => [.. Numbers(n * k, 1).Select(v => Round(v, type))];
 
+    /// <summary>Weights as a checkpoint has them.</summary>
+    public static byte[] Stored(float[] weights, WeightType type) => type switch
+    {
+        WeightType.F16 => MemoryMarshal.AsBytes(weights.Select(v => (Half)v).ToArray().AsSpan()).ToArray(),
+        WeightType.BF16 => MemoryMarshal.AsBytes(weights.Select(v => (ushort)(BitConverter.SingleToUInt32Bits(v) >> 16)).ToArray().AsSpan()).ToArray(),
+        _ => MemoryMarshal.AsBytes(weights.AsSpan()).ToArray(),
+    };
+
     /// <summary>All rows are values unless <paramref name="values"/> says how many are; the others, tangents, may be off by <see cref="BySplit"/> on tensor cores.</summary>
     public void CheckForward(int rows, int n, int k, WeightType type, int? values = null, bool biased = false, Residual where = Residual.None)
     {
@@ -159,13 +167,6 @@ internal sealed class LinearJob : IDisposable
         WeightType.F16 => (float)(Half)value,
         WeightType.BF16 => BitConverter.UInt32BitsToSingle(BitConverter.SingleToUInt32Bits(value) & 0xFFFF0000),
         _ => value,
-    };
-
-    private static byte[] Stored(float[] weights, WeightType type) => type switch
-    {
-        WeightType.F16 => MemoryMarshal.AsBytes(weights.Select(v => (Half)v).ToArray().AsSpan()).ToArray(),
-        WeightType.BF16 => MemoryMarshal.AsBytes(weights.Select(v => (ushort)(BitConverter.SingleToUInt32Bits(v) >> 16)).ToArray().AsSpan()).ToArray(),
-        _ => MemoryMarshal.AsBytes(weights.AsSpan()).ToArray(),
     };
 
     // |y − y'| against |y'|, of all rows and, twice the tolerance, of each; a row of few numbers may cancel by chance and is not looked at alone.

@@ -28,7 +28,7 @@ public class NormKernelsTests : ElementKernelTest
         for (int row = 0; row < Rows; row++)
         {
             float[] r = Row(residual, D, row);
-            double[] expected = row < Values ? Norm(Row(x, D, row), g) : Tangent(Row(x, D, Owners[row - Values]), Row(x, D, row), g);
+            double[] expected = row < Values ? RowReference.Norm(Row(x, D, row), g, Eps) : RowReference.Tangent(Row(x, D, Owners[row - Values]), Row(x, D, row), g, Eps);
             Close(Row(actual, D, row), expected, $"row {row}", cancelled: Cancelled(D));
             Close(Row(added, D, row), [.. expected.Zip(r, (a, b) => a + b)], $"row {row} with its residual");
         }
@@ -63,37 +63,17 @@ public class NormKernelsTests : ElementKernelTest
         float[] actual = Receive<float>(output, 3 * D);
         for (int row = 0; row < 3; row++)
         {
-            double[] expected = Pull(Row(x, D, Owners[row]), Row(bar, D, row), g);
+            double[] expected = RowReference.PullNorm(Row(x, D, Owners[row]), [.. Row(bar, D, row).Select(v => (double)v)], g, Eps);
             Close(Row(actual, D, row), accumulate ? [.. expected.Zip(Row(before, D, row), (a, b) => a + b)] : expected, $"row {row}",
                 cancelled: Cancelled(D));
 
             // ⟨ȳ, J ẋ⟩ = ⟨J' ȳ, ẋ⟩
             float[] dx = Normal(D + 4, D);
-            double forward = Tangent(Row(x, D, Owners[row]), dx, g).Zip(Row(bar, D, row), (a, b) => a * b).Sum();
+            double forward = RowReference.Tangent(Row(x, D, Owners[row]), dx, g, Eps).Zip(Row(bar, D, row), (a, b) => a * b).Sum();
             Assert.That(expected.Zip(dx, (a, b) => a * b).Sum(), Is.EqualTo(forward).Within(1e-9 * D), "the reference");
         }
     }
 
     // One column: h h'/D is 1 but for ε, and the derivative nearly nothing.
     private static double Cancelled(int D) => D == 1 ? 1e-6 : 0;
-
-    private static double InverseRms(float[] x) => 1 / Math.Sqrt((x.Sum(v => (double)v * v) / x.Length) + Eps);
-
-    private static double[] Norm(float[] x, float[] g)
-    {
-        double s = InverseRms(x);
-        return [.. x.Zip(g, (v, w) => s * v * w)];
-    }
-
-    private static double[] Tangent(float[] x, float[] dx, float[] g)
-    {
-        double s = InverseRms(x), along = s * s * x.Zip(dx, (a, b) => (double)a * b).Sum() / x.Length;
-        return [.. Enumerable.Range(0, x.Length).Select(i => s * g[i] * (dx[i] - (along * x[i])))];
-    }
-
-    private static double[] Pull(float[] x, float[] bar, float[] g)
-    {
-        double s = InverseRms(x), along = s * s * Enumerable.Range(0, x.Length).Sum(i => (double)g[i] * bar[i] * x[i]) / x.Length;
-        return [.. Enumerable.Range(0, x.Length).Select(i => s * (((double)g[i] * bar[i]) - (along * x[i])))];
-    }
 }

@@ -40,7 +40,7 @@ public class QkvKernelsTests : ElementKernelTest
                 double[] expected = [.. x.Select(v => (double)v)];
                 if (head < turned)
                 {
-                    expected = Rotate(row < Values ? Norm(x, g(head)) : Tangent(ownersX, x, g(head)), Row(rotation, E, owner), 1);
+                    expected = RowReference.Rotate(row < Values ? RowReference.Norm(x, g(head), Eps) : RowReference.Tangent(ownersX, x, g(head), Eps), Row(rotation, E, owner), 1);
                 }
 
                 Close(Row(actual, E, (row * heads) + head), expected, $"row {row} head {head}");
@@ -55,7 +55,7 @@ public class QkvKernelsTests : ElementKernelTest
                 double[] expected = [.. z.Select(v => (double)v)];
                 if (head < turned)
                 {
-                    expected = PullNorm(ownersX, Rotate(expected, Row(rotation, E, Owners[t]), -1), g(head));
+                    expected = RowReference.PullNorm(ownersX, RowReference.Rotate(expected, Row(rotation, E, Owners[t]), -1), g(head), Eps);
                 }
 
                 Close(Row(pulled, E, (t * heads) + head), expected, $"cotangent {t} head {head}");
@@ -98,34 +98,5 @@ public class QkvKernelsTests : ElementKernelTest
         kernels.Finish(Stream, Send(NewRow()), 1, Send(0), 1, alone, Poisoned<float>(Line), Send(rotation[E..]), norm, norm, Eps, H, G, E, 0);
         float[] all = Receive<float>(many, 4 * Line);
         Assert.That(Bits(Receive<float>(alone, 2 * Line)), Is.EqualTo(Bits([.. Row(all, Line, 1), .. Row(all, Line, 3)])));
-    }
-
-    private static double[] Rotate(double[] x, float[] rotation, int sign)
-    {
-        int half = x.Length / 2;
-        return [.. Enumerable.Range(0, x.Length).Select(e => e < half
-            ? (x[e] * rotation[e]) - (sign * x[half + e] * rotation[half + e])
-            : (x[e] * rotation[e - half]) + (sign * x[e - half] * rotation[e]))];
-    }
-
-    private static double InverseRms(float[] x) => 1 / Math.Sqrt((x.Sum(v => (double)v * v) / x.Length) + Eps);
-
-    private static double[] Norm(float[] x, float[]? g) => [.. x.Select((v, i) => g is null ? v : InverseRms(x) * v * g[i])];
-
-    private static double[] Tangent(float[] x, float[] dx, float[]? g)
-    {
-        double s = InverseRms(x), along = s * s * x.Zip(dx, (a, b) => (double)a * b).Sum() / x.Length;
-        return [.. dx.Select((v, i) => g is null ? v : s * g[i] * (v - (along * x[i])))];
-    }
-
-    private static double[] PullNorm(float[] x, double[] bar, float[]? g)
-    {
-        if (g is null)
-        {
-            return bar;
-        }
-
-        double s = InverseRms(x), along = s * s * Enumerable.Range(0, x.Length).Sum(i => g[i] * bar[i] * x[i]) / x.Length;
-        return [.. bar.Select((v, i) => s * ((g[i] * v) - (along * x[i])))];
     }
 }

@@ -27,18 +27,14 @@ caught() {
     timeout 1800 dotnet test -c Release --no-build tests/Tiller.Tests.csproj --filter "TestCategory=CUDA&($1)" -- NUnit.StopOnError=true >"$log" 2>&1
     grep -qE '^ +Failed |Test Run Aborted|test run was aborted' "$log"
 }
-kernels='FullyQualifiedName~Tiller.Tests.Kernels'
-engine='FullyQualifiedName~Tiller.Tests.Model.BlockTests|FullyQualifiedName~Tiller.Tests.Model.PrefillTests|FullyQualifiedName~Tiller.Tests.Control'
 
+# The tests of the file's own kernels, those of all kernels, all.
 caught_by() {
-    local first=$kernels
-    case $1 in
-        attention*) first='FullyQualifiedName~Tiller.Tests.Kernels.Attention' ;;
-        linear*) first='FullyQualifiedName~Tiller.Tests.Kernels.Linear' ;;
-        decode*) first=$engine ;;
-    esac
-    case $2 in *Predecessor*) first=$engine ;; esac
-    caught "$first" || caught "$kernels" || caught 'FullyQualifiedName~Tiller.Tests'
+    local kernels='FullyQualifiedName~Tiller.Tests.Kernels.' own=$1
+    own=${own%%.*}
+    own=${own%%_*}
+    case $own in steering) own=Steer ;; sampling) own=Sample ;; ceilings) own=Ceiling ;; esac
+    caught "$kernels${own^}" || caught "$kernels" || caught 'FullyQualifiedName~Tiller.Tests'
 }
 
 survived=0
@@ -51,7 +47,7 @@ while IFS=: read -r file line text; do
     fi
     statement=$(grep -oE '(__syncthreads|__threadfence|tillerWaitForPredecessor|tillerWaitForCopies<[^>]*>)\(\)' <<<"$text" | head -n 1)
     sed -i -E "${line}s/(__syncthreads|__threadfence|tillerWaitForPredecessor|tillerWaitForCopies<[^>]*>)\(\);//" "$file"
-    if caught_by "$name" "$statement"; then
+    if caught_by "$name"; then
         by=$(grep -oE 'race: .*|no thread waits.*|writes device memory before.*|threads wait at .*' "$log" | head -n 1 |
             sed -E 's/race: thread [0-9]+ at ([^ ]+) (reads|writes) (shared|device) memory 0x[0-9a-f]+, which (several .* of warp|several warps|thread) ?[0-9]* ?at ([^ ]+) (read|wrote), /race, \1 \2 what \5 \6: /')
         [ -n "$by" ] || by=$(sed -nE 's/^ +Failed (.*) \[.*$/`\1`/p' "$log" | head -n 1)
