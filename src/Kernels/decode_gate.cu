@@ -39,7 +39,6 @@ template <class W, int R> static __device__ __forceinline__ void tillerDecodeGat
         {
             float* u = p.inputs + (long long)block * p.in.columns;
             for (int c = int(threadIdx.x); c < p.in.columns; c += int(blockDim.x)) { u[c] = 0; }
-            __syncthreads();
             tillerAct(*r.steering, p.layer, u, p.in.columns, r.slot, tangent, tangent ? block - p.in.values : 0, scratch);
         }
         return;

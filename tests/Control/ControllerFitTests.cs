@@ -11,9 +11,6 @@ public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
 {
     protected override IReadOnlyList<string> OnHostCuda => [Family];
 
-    // CudaEngineTests fit under it.
-    protected override IReadOnlyList<string> Checked => [];
-
     private const string Family = "llama3-bf16";
 
     private static readonly LqrWeights s_weights = new(0.3, 1, 2);

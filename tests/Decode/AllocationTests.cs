@@ -8,8 +8,6 @@ namespace Tiller.Tests.Decode;
 /// <summary>A decoded token costs no managed memory.</summary>
 public sealed class AllocationTests(string device) : OnEveryDevice(device)
 {
-    protected override IReadOnlyList<string> Checked => [];
-
     private const int Rounds = 3;
 
     // Every round lies between two sizes of the cache; on the host CUDA, where every token counts, the warm-up records the steps once.

@@ -50,6 +50,31 @@ public sealed class BatchAheadTests : HostCudaTest
     }
 
     [Test]
+    public void Batches_that_differ_by_some_sessions_run_one_recording()
+    {
+        using var model = RunAheadTests.Open(layers: 2);
+        Assert.That(Shrink(ahead: true), Is.EqualTo(Shrink(ahead: false)));
+
+        ulong[] Shrink(bool ahead)
+        {
+            model.Ops.RunsAhead = ahead;
+            using var loop = new Loop(model, [.. Enumerable.Range(0, 17).Select(i => i % 5 == 1 ? Laws.Random(model, i) : null)]);
+            loop.Run(2);
+            loop.Leave(0);
+            long before = HostCuda.CallsOf("cuGraphInstantiateWithFlags");
+            loop.Run(3);
+            for (int left = 15; left > 9; left--)
+            {
+                loop.Leave(left / 2);
+                loop.Run(2);
+            }
+
+            Assert.That(HostCuda.CallsOf("cuGraphInstantiateWithFlags") - before, Is.InRange(1, 2), "of 16 to 10 rows: one for each place of the logits");
+            return [.. loop.Sessions.Select(s => Generation.Hash(s.Logits))];
+        }
+    }
+
+    [Test]
     public void Calls_between_draw_and_step_find_what_counts()
     {
         using var model = RunAheadTests.Open(layers: 2);

@@ -8,8 +8,6 @@ namespace Tiller.Tests.Decode;
 /// <summary>When and how a text ends, and that nothing but the prompt, the options and the seed decides what it says.</summary>
 public sealed class GenerationTests(string device) : OnEveryDevice(device)
 {
-    protected override IReadOnlyList<string> Checked => [];
-
     private static readonly int[] s_prompt = TestModels.Prompts("demo")[2];
 
     private static LanguageModel Demo => TestModels.Demo;

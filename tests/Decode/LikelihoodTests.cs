@@ -7,8 +7,6 @@ namespace Tiller.Tests.Decode;
 /// <summary>The likelihood of a text against the logits of one pass over it.</summary>
 public sealed class LikelihoodTests(string device) : OnEveryDevice(device)
 {
-    protected override IReadOnlyList<string> Checked => [];
-
     [TestCaseSource(typeof(TestModels), nameof(TestModels.Families))]
     public void It_is_the_sum_of_log_probabilities(string family)
     {

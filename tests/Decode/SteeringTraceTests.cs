@@ -11,8 +11,6 @@ namespace Tiller.Tests.Decode;
 /// <summary>The trace holds what the law read and did, for every steered token.</summary>
 public sealed class SteeringTraceTests(string device) : OnEveryDevice(device)
 {
-    protected override IReadOnlyList<string> Checked => [];
-
     [TestCaseSource(typeof(TestModels), nameof(TestModels.Families))]
     public void Projections_are_those_of_the_steered_state(string family)
     {

@@ -5,14 +5,16 @@
 //
 // The kernels are compiled with -fsanitize=thread and this file stands in for ThreadSanitizer's library. For every two bytes of device and shared memory it keeps
 // who wrote them last and who has read them since (FastTrack, Flanagan & Freund 2009, with a time that all of a block shares: its barriers). It does not look at
-// single bytes, of which there are only flags that any number of threads may set, at volatile or pinned memory, or at work in several streams.
+// single bytes, of which there are only flags that any number of threads may set, at pinned memory, or at work in several streams.
 #include "races.h"
 #include "hostcuda.h"
 #include "host_device.h"
 #include <cstdio>
 #include <cstring>
+#include <dlfcn.h>
 
-extern char __ehdr_start __attribute__((visibility("hidden"))), __bss_start __attribute__((visibility("hidden"))), _end __attribute__((visibility("hidden")));
+// This library's first byte, and its variables: static shared memory among them.
+extern __attribute__((visibility("hidden"))) char __ehdr_start, __bss_start, _end;
 
 namespace tillerhost::races
 {
@@ -67,7 +69,7 @@ std::unordered_map<const void*, std::vector<Release>>& releases()
     static auto& all = *new std::unordered_map<const void*, std::vector<Release>>;
     return all;
 }
-std::vector<Release> counted_, acquired; // by the last thread that counted; by this block
+std::vector<Release> toAcquire, acquired; // by the last thread that counted; by this block
 std::uint32_t acquiredAt;
 std::uint16_t acquirer;
 std::uint32_t fencedAt[mostThreads];
@@ -102,28 +104,17 @@ bool ordered(const Access& earlier, unsigned thread, bool shared)
 std::string sourceOf(std::uint32_t place)
 {
     std::string line = "+" + std::to_string(place);
-    char command[4200], path[4096] = {};
-    if (FILE* maps = std::fopen("/proc/self/maps", "r"))
-    {
-        char entry[4600];
-        while (std::fgets(entry, sizeof entry, maps))
-        {
-            unsigned long first, last;
-            if (std::sscanf(entry, "%lx-%lx %*s %*s %*s %*s %4095s", &first, &last, path) == 3 && first <= std::uintptr_t(&__ehdr_start) && std::uintptr_t(&__ehdr_start) < last)
-            {
-                break;
-            }
-        }
-        std::fclose(maps);
-    }
-    std::snprintf(command, sizeof command, "unset LD_PRELOAD; addr2line -s -e '%s' %#x 2>/dev/null", path, place - 1); // of the call, not of what follows it
+    char command[4400];
+    Dl_info library = {};
+    dladdr(&__ehdr_start, &library);
+    std::snprintf(command, sizeof command, "addr2line -s -e '%s' %#x", library.dli_fname, place - 1); // of the call, not of what follows it
     if (FILE* tool = popen(command, "r"))
     {
         char text[512];
-        if (std::fgets(text, sizeof text, tool)) { line = text, line.erase(line.find_last_not_of('\n') + 1); }
+        if (std::fgets(text, sizeof text, tool)) { line = text; }
         pclose(tool);
     }
-    return line.substr(0, line.find(" (disc"));
+    return line.substr(0, line.find_first_of(" \n")); // without its discriminator
 }
 
 std::string nameOf(unsigned thread)
@@ -248,17 +239,17 @@ void warpBarrier(unsigned warp) { warpTime[warp]++; }
 void fence(unsigned thread)
 {
     fencedAt[thread] = now;
-    if (!counted_.empty() && acquirer == thread)
+    if (!toAcquire.empty() && acquirer == thread)
     {
-        acquired = std::move(counted_);
+        acquired = std::move(toAcquire);
         acquiredAt = now;
     }
-    counted_.clear();
+    toAcquire.clear();
 }
 void counted(unsigned thread, const void* counter)
 {
     auto& all = releases()[counter];
-    counted_ = all;
+    toAcquire = all;
     acquirer = std::uint16_t(thread);
     if (fencedAt[thread] == now) { all.push_back({blockFirst, now, std::uint16_t(thread)}); }
 }

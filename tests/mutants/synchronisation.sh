@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Is every barrier of the kernels needed, and would its loss be noticed? Takes away one statement at a time in a scratch copy of the commit that is checked out:
 # each __syncthreads, each wait for the kernel before, each wait for copies, each fence. The host CUDA that looks for races must then fail a test.
-# Writes synchronisation.md. It is an error if no test fails.
+# Writes synchronisation.md, the rows of these files. It is an error if no test fails.
 #
-#   tests/mutants/synchronisation.sh               all
-#   tests/mutants/synchronisation.sh attention     files whose names begin so; synchronisation.md is then left alone
+#   tests/mutants/synchronisation.sh               all files
+#   tests/mutants/synchronisation.sh attention     files whose names begin so
 set -uo pipefail
 export DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1 TILLER_HOST_CUDA_CHECKS=races
 here=$(cd "$(dirname "$0")" && pwd)
@@ -37,6 +37,7 @@ caught_by() {
     caught "$kernels${own^}" || caught "$kernels" || caught 'FullyQualifiedName~Tiller.Tests'
 }
 
+commit=$(git rev-parse --short HEAD)
 survived=0
 sites=$(grep -nE '^ *(if \(.*\) \{ )?(__syncthreads\(\)|__threadfence\(\)|tillerWaitForPredecessor\(\)|tillerWaitForCopies<.*>\(\));' src/Kernels/*.cu src/Kernels/*.cuh)
 while IFS=: read -r file line text; do
@@ -52,26 +53,27 @@ while IFS=: read -r file line text; do
             sed -E 's/race: thread [0-9]+ at ([^ ]+) (reads|writes) (shared|device) memory 0x[0-9a-f]+, which (several .* of warp|several warps|thread) ?[0-9]* ?at ([^ ]+) (read|wrote), /race, \1 \2 what \5 \6: /')
         [ -n "$by" ] || by=$(sed -nE 's/^ +Failed (.*) \[.*$/`\1`/p' "$log" | head -n 1)
         echo "$name:$line $statement: $by"
-        echo "| $name:$line | \`$statement\` | $by |" >>"$table"
+        echo "| $name:$line | \`$statement\` | $by | $commit |" >>"$table"
     else
         echo "$name:$line $statement: SURVIVED"
-        echo "| $name:$line | \`$statement\` | **nothing** |" >>"$table"
+        echo "| $name:$line | \`$statement\` | **nothing** | $commit |" >>"$table"
         survived=$((survived + 1))
     fi
     git checkout --quiet -- .
 done <<<"$sites"
 
-if [ $# -eq 0 ]; then
-    {
-        echo "# Barriers, waits and fences of the kernels"
-        echo
-        echo "\`tests/mutants/synchronisation.sh\` takes them away one at a time and runs the tests of CUDA on the host CUDA that looks for races; a test must fail."
-        echo "Last run on commit $(git rev-parse --short=12 HEAD). What was said first: the race, or the test that failed."
-        echo
-        echo "| where | without | found |"
-        echo "|---|---|---|"
-        cat "$table"
-    } >"$here/synchronisation.md"
-fi
+# Rows of other files stay.
+kept=$(grep -E '^\| [a-z_]+\.cuh?:' "$here/synchronisation.md" 2>/dev/null | grep -vE "^\| ($(sed -E 's/^\| ([a-z_.]+):.*/\1/' "$table" | sort -u | paste -sd'|' -)):")
+{
+    echo "# Barriers, waits and fences of the kernels"
+    echo
+    echo "\`tests/mutants/synchronisation.sh\` takes them away one at a time and runs the tests of CUDA on the host CUDA that looks for races; a test must fail."
+    echo "What was said first, the race or the test that failed, and the commit."
+    echo
+    echo "| where | without | found | commit |"
+    echo "|---|---|---|---|"
+    { [ -z "$kept" ] || echo "$kept"; cat "$table"; } | sort -t: -k1,1 -k2,2n
+} >"$scratch.md"
+mv "$scratch.md" "$here/synchronisation.md"
 echo "$survived survived"
 [ $survived -eq 0 ]

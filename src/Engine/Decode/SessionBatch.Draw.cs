@@ -105,7 +105,7 @@ public sealed partial class SessionBatch
         }
 
         _model.Ops.DrawNext(logits, settings, _activations);
-        _model.StepPlaced(_rows, _activations, _nextLogits.First(sessions.Count), CancellationToken.None);
+        _model.StepPlaced(_rows, _activations, _nextLogits.First(_rows.Filled), CancellationToken.None);
         _model.Ops.TakeNext(_activations, ids);
         _begunSessions.AsSpan().Clear();
         if (_begunSessions.Length < sessions.Count)
@@ -205,8 +205,7 @@ public sealed partial class SessionBatch
                 }
             }
 
-            _nextLogits.Clear(sessions.Count);
-            _activations.Reserve(sessions.Count);
+            Reserve();
             return _model.Ops.PlaceNext(_rows, settings, _activations);
         }
         catch (DeviceMemoryException)

@@ -60,11 +60,10 @@ public sealed partial class SessionBatch : IDisposable
             _rows.Add(ids[i], sessions[i].Length, sessions[i].Cache, sessions[i].Steering);
         }
 
-        _activations.Reserve(_rows.Values);
-        _nextLogits.Clear(_rows.Values);
+        Reserve();
         try
         {
-            _model.Step(_rows, _activations, _nextLogits.First(_rows.Values), cancellationToken);
+            _model.Step(_rows, _activations, _nextLogits.First(_rows.Filled), cancellationToken);
         }
         catch (OperationCanceledException)
         {
@@ -91,6 +90,14 @@ public sealed partial class SessionBatch : IDisposable
         _activations.Dispose(); // first: it waits for a step that may be running
         _logits.Dispose();
         _nextLogits.Dispose();
+    }
+
+    // Room for the rows' step, and for what the device fills it up with.
+    private void Reserve()
+    {
+        _rows.Filled = _model.Ops.FillUp(_rows.Values);
+        _nextLogits.Clear(_rows.Filled);
+        _activations.Reserve(_rows.Filled);
     }
 
     private void Check(IReadOnlyList<Session> sessions)

@@ -205,7 +205,7 @@ public sealed class LanguageModel : IDisposable
         {
             Ops.Begin(Config, _weights.Frequencies, _weights.Embedding, rows, a);
             RunBlocks(rows, a, cancellationToken);
-            Head(a, 0, rows.Values, logits);
+            Head(a, 0, rows.Filled, logits);
             complete = true;
         }
         finally

@@ -23,7 +23,7 @@ internal sealed partial class CudaOps
             }
 
             ReserveDraw(rows.Values, a.Config.V, Samples(settings));
-            table.PlaceNext(rows);
+            table.PlaceNext(rows, a.Config);
             Reserve(rows, a, table);
             return true;
         }

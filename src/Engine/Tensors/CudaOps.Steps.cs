@@ -1,3 +1,4 @@
+using System.Numerics;
 using Tiller.Kernels;
 
 namespace Tiller.Tensors;
@@ -9,13 +10,24 @@ internal sealed partial class CudaOps
     // More rows are a prefill, which does not come again; and the library's first product of a shape may not be captured.
     private const int MostRows = LinearKernels.LibraryRows - 1;
 
+    /// <summary>Rows that the tensor cores take together, so that rows which fill up a batch to a multiple of it cost next to nothing.</summary>
+    internal const int RowsTile = 16;
+
     private CudaStepKey _recording;
+
+    /// <inheritdoc/>
+    public override int FillUp(int values)
+    {
+        return values > MostRows ? values
+            : values <= LinearKernels.FewRows ? (int)BitOperations.RoundUpToPowerOf2((uint)values)
+            : Math.Min((values + RowsTile - 1) / RowsTile * RowsTile, MostRows);
+    }
 
     /// <inheritdoc/>
     public override bool BeginStep(RowBatch rows, Activations a, Floats logits)
     {
         var table = Table(a);
-        if (rows.Total > MostRows)
+        if (table.Values + table.Tangents > MostRows)
         {
             return true;
         }

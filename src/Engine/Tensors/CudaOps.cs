@@ -192,7 +192,7 @@ internal sealed partial class CudaOps : Ops
     public override void Place(RowBatch rows, Activations a)
     {
         var table = (CudaRows)(a.OnDevice ??= new CudaRows(this));
-        table.Place(rows);
+        table.Place(rows, a.Config);
         Reserve(rows, a, table);
     }
 

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using Tiller.Checkpoint;
 using Tiller.Interop;
 using Tiller.Kernels;
 
@@ -19,6 +20,8 @@ internal sealed class CudaRows : IDisposable
     private DeviceBuffer? _onDevice;
     private DeviceBuffer? _scratch;
     private DeviceBuffer? _inputs;
+    private DeviceBuffer? _fillers;
+    private int _sequences; // value rows without those that fill the batch up
 
     public CudaRows(CudaOps ops) => _ops = ops;
 
@@ -28,7 +31,7 @@ internal sealed class CudaRows : IDisposable
     /// <summary>Value row of each tangent row // (Tangents), int.</summary>
     public nint Owners => _onDevice!.Address + (Values * Unsafe.SizeOf<DeviceRow>());
 
-    /// <summary>Value rows.</summary>
+    /// <summary>Value rows, with those that fill the batch up: the first token of a sequence that nobody has, in a cache of its own.</summary>
     public int Values { get; private set; }
 
     /// <summary>Tangent rows.</summary>
@@ -56,10 +59,10 @@ internal sealed class CudaRows : IDisposable
     public CudaAhead? Ahead { get; set; }
 
     /// <summary>Puts a batch on the device.</summary>
-    public void Place(RowBatch rows)
+    public void Place(RowBatch rows, ModelConfig c)
     {
         _there = 0;
-        (Values, Tangents, MostTangents) = (rows.Values, rows.Tangents, 0);
+        (Values, _sequences, Tangents, MostTangents) = (rows.Filled, rows.Values, rows.Tangents, 0);
         int rowsInBytes = Values * Unsafe.SizeOf<DeviceRow>();
         int sizeInBytes = rowsInBytes + (Tangents * sizeof(int));
         if (_table.Length < sizeInBytes)
@@ -71,7 +74,7 @@ internal sealed class CudaRows : IDisposable
         var owners = MemoryMarshal.Cast<byte, int>(_table.AsSpan(rowsInBytes, Tangents * sizeof(int)));
         int longest = 0;
         OneSequence = true;
-        for (int i = 0; i < Values; i++)
+        for (int i = 0; i < _sequences; i++)
         {
             ref readonly var row = ref rows[i];
             var (begin, end) = (rows.TangentGroups.Begin(i), rows.TangentGroups.End(i));
@@ -92,6 +95,11 @@ internal sealed class CudaRows : IDisposable
             OneSequence &= i == 0 || (ReferenceEquals(rows[i - 1].Cache, row.Cache) && rows[i - 1].Position + 1 == row.Position);
         }
 
+        for (int i = _sequences; i < Values; i++)
+        {
+            table[i] = Filler(i, c);
+        }
+
         Bound(longest);
         Send(sizeInBytes);
     }
@@ -101,11 +109,12 @@ internal sealed class CudaRows : IDisposable
     /// because a step has taken them or the device has made them. The batch is then the new rows.
     /// </summary>
     /// <param name="rows">The new rows, each of another sequence; their ids are not known.</param>
-    public void PlaceNext(RowBatch rows)
+    /// <param name="c">Shape of the model.</param>
+    public void PlaceNext(RowBatch rows, ModelConfig c)
     {
         int there = _there, longest = 0;
         _there = 0; // until all rows are as on the device
-        (Values, Tangents, MostTangents, OneSequence) = (rows.Values, 0, 0, rows.Values == 1);
+        (Values, _sequences, Tangents, MostTangents, OneSequence) = (rows.Filled, rows.Values, 0, 0, rows.Values == 1);
         int sizeInBytes = Values * Unsafe.SizeOf<DeviceRow>();
         if (_table.Length < sizeInBytes)
         {
@@ -119,7 +128,7 @@ internal sealed class CudaRows : IDisposable
 
         var table = MemoryMarshal.Cast<byte, DeviceRow>(_table.AsSpan(0, sizeInBytes));
         bool same = there >= Values;
-        for (int i = 0; i < Values; i++)
+        for (int i = 0; i < _sequences; i++)
         {
             ref readonly var row = ref rows[i];
             var steering = ((CudaSteering?)row.Steering)?.Precede() ?? default;
@@ -133,9 +142,16 @@ internal sealed class CudaRows : IDisposable
                 Cache = row.Cache.Keys(0, 0).Address,
                 Steering = steering.Last,
             };
-            same &= MemoryMarshal.AsBytes(new ReadOnlySpan<DeviceRow>(in before)).SequenceEqual(MemoryMarshal.AsBytes(new ReadOnlySpan<DeviceRow>(in table[i])));
+            same &= Agree(before, table[i]);
             table[i] = before;
             longest = Math.Max(longest, row.Position + 1);
+        }
+
+        for (int i = _sequences; i < Values; i++)
+        {
+            var filler = Filler(i, c);
+            same &= Agree(filler, table[i]);
+            table[i] = filler;
         }
 
         Bound(longest);
@@ -152,7 +168,7 @@ internal sealed class CudaRows : IDisposable
     /// <summary>Takes down that the device makes the new rows of <see cref="PlaceNext"/>.</summary>
     public void Advance()
     {
-        var table = MemoryMarshal.Cast<byte, DeviceRow>(_table.AsSpan(0, Values * Unsafe.SizeOf<DeviceRow>()));
+        var table = MemoryMarshal.Cast<byte, DeviceRow>(_table.AsSpan(0, _sequences * Unsafe.SizeOf<DeviceRow>()));
         for (int i = 0; i < table.Length; i++)
         {
             ref var row = ref table[i];
@@ -185,21 +201,24 @@ internal sealed class CudaRows : IDisposable
     /// <summary>The step recorded under a key, or null.</summary>
     public CudaGraphExec? Find(in CudaStepKey key)
     {
-        foreach (var recording in _recordings)
+        for (int i = _recordings.Count - 1; i >= 0; i--)
         {
-            if (recording.Key == key)
+            if (_recordings[i].Key == key)
             {
-                return recording.Graph;
+                var found = _recordings[i];
+                _recordings.RemoveAt(i);
+                _recordings.Add(found);
+                return found.Graph;
             }
         }
 
         return null;
     }
 
-    /// <summary>Keeps a recorded step, at the expense of the oldest where there are many.</summary>
+    /// <summary>Keeps a recorded step, where there are many at the expense of that which was not run for longest.</summary>
     public void Keep(in CudaStepKey key, CudaGraphExec graph)
     {
-        const int Most = 16;
+        const int Most = 48; // all sizes of a batch, twice: a step's logits go to two places in turn
         if (_recordings.Count == Most)
         {
             _ops.Settle();
@@ -217,6 +236,17 @@ internal sealed class CudaRows : IDisposable
         _onDevice?.Dispose();
         _scratch?.Dispose();
         _inputs?.Dispose();
+        _fillers?.Dispose();
+    }
+
+    private static bool Agree(DeviceRow a, DeviceRow b) =>
+        MemoryMarshal.AsBytes(new ReadOnlySpan<DeviceRow>(in a)).SequenceEqual(MemoryMarshal.AsBytes(new ReadOnlySpan<DeviceRow>(in b)));
+
+    private DeviceRow Filler(int row, ModelConfig c)
+    {
+        long sizeInBytes = 4L * c.L * 2 * c.G * c.E;
+        _fillers ??= _ops.Allocate((CudaOps.RowsTile - 1) * sizeInBytes);
+        return new DeviceRow { Capacity = 1, Cache = _fillers.Address + (nint)((row - _sequences) * sizeInBytes) };
     }
 
     private void Bound(int longest)

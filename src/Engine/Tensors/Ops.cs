@@ -74,6 +74,9 @@ public abstract partial class Ops : IDisposable
     {
     }
 
+    /// <summary>Rows that a step of so many value rows, each of another sequence, is run as on this device: <see cref="RowBatch.Filled"/>.</summary>
+    public virtual int FillUp(int values) => values;
+
     /// <summary>
     /// Opens a step that will come again with other tokens: all stages of all blocks and <see cref="Head"/>, on the same buffers. A device
     /// that recorded it before runs the recording and answers false: nothing is left to do. On true the caller runs the stages and calls

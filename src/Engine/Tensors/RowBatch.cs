@@ -11,6 +11,7 @@ namespace Tiller.Tensors;
 public sealed class RowBatch
 {
     private Row[] _rows = [];
+    private int _filled;
 
     /// <summary>Value rows.</summary>
     public int Values { get; private set; }
@@ -23,6 +24,16 @@ public sealed class RowBatch
 
     /// <summary>All rows.</summary>
     public int Total => Values + Tangents;
+
+    /// <summary>
+    /// Rows, counted with <see cref="Values"/>, that a device runs a batch of value rows as, filled up with rows of its own, so that a recorded step serves batches
+    /// of several sizes; activations and logits have room for them. Set after the rows; default <see cref="Values"/>.
+    /// </summary>
+    internal int Filled
+    {
+        get => Math.Max(_filled, Values);
+        set => _filled = value;
+    }
 
     /// <summary>Whether any row is steered.</summary>
     public bool AnySteered { get; private set; }
@@ -50,6 +61,7 @@ public sealed class RowBatch
         AnySteered = false;
         Cancellation = default;
         UnitTangents = null;
+        _filled = 0;
     }
 
     /// <summary>Adds a token as the next value row.</summary>
