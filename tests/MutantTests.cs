@@ -5,7 +5,7 @@ namespace Tiller.Tests;
 
 /// <summary>
 /// tests/mutants holds defects as patches, which the suite must notice; run.sh there applies them. Here: that they still
-/// apply.
+/// apply. And synchronisation.sh takes away what orders the threads of the kernels; here: that nothing has been forgotten.
 /// </summary>
 public sealed partial class MutantTests
 {
@@ -45,8 +45,38 @@ public sealed partial class MutantTests
         }
     }
 
+    [Test]
+    public void Every_barrier_wait_and_fence_of_the_kernels_has_been_taken_away()
+    {
+        string report = Repository.Path("tests", "mutants", "synchronisation.md");
+        var (rows, there) = (new List<string>(), new List<string>());
+        foreach (string line in File.ReadLines(report))
+        {
+            var row = Taken().Match(line);
+            if (row.Success)
+            {
+                rows.Add($"{row.Groups["file"].Value} {row.Groups["statement"].Value}");
+                Assert.That(line, Does.Not.Contain("**nothing**"), "no test noticed");
+            }
+        }
+
+        foreach (string file in Directory.GetFiles(Repository.Path("src", "Kernels"), "*.cu*"))
+        {
+            there.AddRange(Synchronisation().Matches(File.ReadAllText(file)).Select(m => $"{Path.GetFileName(file)} {m.Groups["statement"].Value}"));
+        }
+
+        Assert.That(rows, Is.EquivalentTo(there), "run tests/mutants/synchronisation.sh for the files that differ");
+    }
+
     private static string Header(string patch, string key) => Regex.Match(patch, $"^{key}: (?<value>.+)$", RegexOptions.Multiline, TimeSpan.FromSeconds(5)).Groups["value"].Value;
 
     [GeneratedRegex(@"^\+\+\+ b/(?<file>.+)$", RegexOptions.Multiline, 5000)]
     private static partial Regex ChangedFile();
+
+    [GeneratedRegex(@"^\| (?<file>[a-z_]+\.cuh?):\d+ \| `(?<statement>[^`]+)`", RegexOptions.None, 5000)]
+    private static partial Regex Taken();
+
+    // As in the script.
+    [GeneratedRegex(@"^ *(if \(.*\) \{ )?(?<statement>(__syncthreads|__threadfence|tillerWaitForPredecessor|tillerWaitForCopies<.*>)\(\));", RegexOptions.Multiline | RegexOptions.ExplicitCapture, 5000)]
+    private static partial Regex Synchronisation();
 }

@@ -80,6 +80,7 @@ static __device__ __forceinline__ double tillerUnit(unsigned long long state)
 
 // Of n weights the first at which `below` and the weights up to it exceed the target; the last that is not 0 where rounding leaves
 // none, -1 if all are 0. Threads have neighbouring stretches. With `below` negative it is 0 and the target unit · Σ.
+// Shared memory is in use until the block's next barrier.
 template <class WeightAt>
 static __device__ __forceinline__ int tillerFirstAbove(WeightAt weightAt, int n, double below, double target, double unit, TillerDrawShared& shared)
 {
@@ -122,7 +123,6 @@ static __device__ __forceinline__ int tillerFirstAbove(WeightAt weightAt, int n,
         first = tillerMin(first, shared.counts[i]);
         lastHere = tillerMax(lastHere, shared.counts[32 + i]);
     }
-    __syncthreads();
     return first != 0x7fffffff ? first : lastHere;
 }
 
