@@ -152,7 +152,6 @@ static __device__ __forceinline__ void tillerKeepNucleus(
     reached[0] = 0;
     for (int i = int(threadIdx.x); i < n; i += threads) { reached[0] += tillerBits(list[i].value) > edge ? list[i].value : 0.0f; }
     tillerBlockSums(reached, shared.sums);
-    __syncthreads();
 
     // Of the tokens at the edge as many as are missing, the lower ids first.
     const double missing = (mass - reached[0]) / tillerFromBits(edge);
@@ -167,7 +166,6 @@ static __device__ __forceinline__ void tillerKeepNucleus(
         before += bits == edge ? 1 : 0;
         if (drops) { list[i].value = 0.0f; }
     }
-    __syncthreads();
 }
 
 extern "C" __global__ void __launch_bounds__(tillerDrawThreads) tillerSampleDraw(const TillerHeadParameters p)
