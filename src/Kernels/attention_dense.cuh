@@ -73,7 +73,7 @@ static __device__ __forceinline__ void tillerDenseRows(const TillerAttention& p)
             own = tillerExp(z - softmax.x) * softmax.y;
             slope = tillerCapSlope(p, z) * own;
             const float* const q = tillerQuery(p, row, h);
-            for (int i = warp; i < Rows; i += 8)
+            for (int i = warp; i < Rows; i += 8) // the last group's were read before the barriers above
             {
                 float sum = 0.0f;
                 const bool here = t0 + i >= from && t0 + i < to;
@@ -101,6 +101,5 @@ static __device__ __forceinline__ void tillerDenseRows(const TillerAttention& p)
                 tillerStore4(p.heads + ((p.values + at) * p.H + h) * E, c, E, result);
             }
         }
-        __syncthreads();
     }
 }
