@@ -68,9 +68,8 @@ static __device__ __forceinline__ void tillerSense(
     const bool wide = d % 4 == 0, keepsNorm = !tangent && law.terms > 0;
     if (tangent && layer == 0)
     {
-        // What a term may look back at is the token before, which this tangent does not move.
+        // What a term may look back at is the token before, which this tangent does not move. Barriers come before the next write.
         for (int i = int(threadIdx.x); i < steering.sensors; i += int(blockDim.x)) { errors[i] = 0.0f; }
-        __syncthreads();
     }
     for (int first = 0; first < law.sensors || (first == 0 && keepsNorm); first += tillerSensorsAtOnce)
     {
