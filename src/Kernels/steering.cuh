@@ -59,7 +59,7 @@ static __device__ __forceinline__ bool tillerIsHeld(float maxEffort, float freeN
 }
 
 // α_i = β_i − v_i·x of a value row, dα_i = −v_i·dx of a tangent, of this layer's sensors; |x| and |u| of a value row that the layer
-// moves, so that what is added can be computed at any column alone.
+// moves, so that what is added can be computed at any column alone. The scratch is in use until the block's next barrier.
 static __device__ __forceinline__ void tillerSense(
     const TillerSteering& steering, int layer, const float* x, int d, bool tangent, int line, TillerSteeringScratch& scratch)
 {
@@ -115,7 +115,6 @@ static __device__ __forceinline__ void tillerSense(
         steering.freeNorms[at] = norm;
         steering.inputNorms[at] = tillerIsHeld(steering.maxEffort, norm) ? steering.maxEffort : norm;
     }
-    __syncthreads();
 }
 
 // g as it is added, held to the bound. A norm beyond float's range under a bound gives NaN: the direction is lost.
