@@ -110,19 +110,6 @@ static __device__ __forceinline__ float tillerInverseRms(float squares, int n, f
     return mean < tillerFromBits(0x7f800000u) ? 1.0f / tillerSqrt(mean) : tillerFromBits(0x7fc00000u);
 }
 
-// The sum over a block of whole warps along x, in every thread; `scratch` is shared, one float for each warp, free again on return.
-static __device__ __forceinline__ float tillerBlockSum(float x, float* scratch)
-{
-    x = tillerWarpSum(x);
-    const int warps = int(blockDim.x) / 32;
-    if (threadIdx.x % 32 == 0) { scratch[threadIdx.x / 32] = x; }
-    __syncthreads();
-    float sum = 0;
-    for (int i = 0; i < warps; i++) { sum += scratch[i]; }
-    __syncthreads();
-    return sum;
-}
-
 // silu(a) = a σ(a); gelu_tanh(a) = a (1 + t)/2, t = tanh(κ (a + 0.044715 a³)), κ = sqrt(2/π). MATH.md §9.
 enum TillerActivation { TillerSilu = 0, TillerGeluTanh = 1 };
 static __device__ __forceinline__ void tillerActivate(int kind, float a, float& value, float& slope)

@@ -4,8 +4,8 @@
 // i over value rows, j over `count` unit vectors; y // (values · count, N). Blocks of 256 threads, ⌈count/32⌉ × ⌈N/256⌉ × values: eight
 // squares of 32 by 32 weights, turned in shared memory (4.2 KiB), so that W is read and y written in whole lines. 4 count N bytes written
 // and count N weights read for each value row, 4 D bytes for s in each block; 3 count N FLOPs.
-#include "math.cuh"
 #include "numbers.cuh"
+#include "quads.cuh"
 
 struct TillerUnits
 {
@@ -25,17 +25,18 @@ struct TillerUnits
 
 extern "C" __global__ void __launch_bounds__(256) tillerUnits(const TillerUnits p)
 {
-    __shared__ float scratch[8];
-    __shared__ float square[32 * 33];
+    __shared__ float scratch[32];
+    __shared__ float tile[32 * 33];
     const int lane = int(threadIdx.x) % 32, line = int(threadIdx.x) / 32;
     const int begin = 32 * int(blockIdx.x), n0 = 256 * int(blockIdx.y), i = int(blockIdx.z);
     const int n1 = n0 + 256 < p.outputs ? n0 + 256 : p.outputs;
     tillerWaitForPredecessor();
     tillerReleaseSuccessor();
     const float* x = p.x + (long long)i * p.d;
-    float sum = 0.0f;
-    for (int c = int(threadIdx.x); c < p.d; c += 256) { sum = tillerFma(x[c], x[c], sum); }
-    const float s = tillerInverseRms(tillerBlockSum(sum, scratch), p.d, p.eps);
+    float square[1] = {0.0f};
+    for (int c = int(threadIdx.x); c < p.d; c += 256) { square[0] = tillerFma(x[c], x[c], square[0]); }
+    tillerBlockSums(square, scratch);
+    const float s = tillerInverseRms(square[0], p.d, p.eps);
     for (int n = n0; n < n1; n += 32)
     {
         __syncthreads();
@@ -49,7 +50,7 @@ extern "C" __global__ void __launch_bounds__(256) tillerUnits(const TillerUnits 
                   : p.type == 1 ? tillerFromHalf(static_cast<const unsigned short*>(p.w)[at])
                                 : tillerLowBf16(static_cast<const unsigned short*>(p.w)[at]);
             }
-            square[33 * r + lane] = v;
+            tile[33 * r + lane] = v;
         }
         __syncthreads();
         if (n + lane >= n1) { continue; }
@@ -57,7 +58,7 @@ extern "C" __global__ void __launch_bounds__(256) tillerUnits(const TillerUnits 
         for (int r = line; r < 32 && begin + r < p.count; r += 8)
         {
             const int c = p.first + begin + r;
-            p.y[((long long)i * p.count + begin + r) * p.outputs + n + lane] = tillerFma(s * p.weight[c], square[33 * lane + r], -s * s * x[c] / float(p.d) * z);
+            p.y[((long long)i * p.count + begin + r) * p.outputs + n + lane] = tillerFma(s * p.weight[c], tile[33 * lane + r], -s * s * x[c] / float(p.d) * z);
         }
     }
 }

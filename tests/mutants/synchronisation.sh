@@ -28,6 +28,14 @@ caught() {
     grep -qE '^ +Failed |Test Run Aborted|test run was aborted' "$log"
 }
 
+wanted() {
+    local name=$1 prefix
+    shift
+    [ $# -eq 0 ] && return
+    for prefix in "$@"; do [[ $name == "$prefix"* ]] && return; done
+    return 1
+}
+
 # The tests of the file's own kernels, those of all kernels, all.
 caught_by() {
     local kernels='FullyQualifiedName~Tiller.Tests.Kernels.' own=$1
@@ -42,10 +50,7 @@ survived=0
 sites=$(grep -nE '^ *(if \(.*\) \{ )?(__syncthreads\(\)|__threadfence\(\)|tillerWaitForPredecessor\(\)|tillerWaitForCopies<.*>\(\));' src/Kernels/*.cu src/Kernels/*.cuh)
 while IFS=: read -r file line text; do
     name=$(basename "$file")
-    if [ $# -gt 0 ]; then
-        for wanted in "$@"; do [[ $name == "$wanted"* ]] && break; done
-        [[ $name == "$wanted"* ]] || continue
-    fi
+    wanted "$name" "$@" || continue
     statement=$(grep -oE '(__syncthreads|__threadfence|tillerWaitForPredecessor|tillerWaitForCopies<[^>]*>)\(\)' <<<"$text" | head -n 1)
     sed -i -E "${line}s/(__syncthreads|__threadfence|tillerWaitForPredecessor|tillerWaitForCopies<[^>]*>)\(\);//" "$file"
     if caught_by "$name"; then
@@ -63,7 +68,10 @@ while IFS=: read -r file line text; do
 done <<<"$sites"
 
 # Rows of other files stay.
-kept=$(grep -E '^\| [a-z_]+\.cuh?:' "$here/synchronisation.md" 2>/dev/null | grep -vE "^\| ($(sed -E 's/^\| ([a-z_.]+):.*/\1/' "$table" | sort -u | paste -sd'|' -)):")
+while IFS= read -r row; do
+    name=$(sed -E 's/^\| ([a-z_.]+):.*/\1/' <<<"$row")
+    wanted "$name" "$@" || echo "$row" >>"$table"
+done < <(grep -E '^\| [a-z_]+\.cuh?:' "$here/synchronisation.md" 2>/dev/null)
 {
     echo "# Barriers, waits and fences of the kernels"
     echo
@@ -72,7 +80,7 @@ kept=$(grep -E '^\| [a-z_]+\.cuh?:' "$here/synchronisation.md" 2>/dev/null | gre
     echo
     echo "| where | without | found | commit |"
     echo "|---|---|---|---|"
-    { [ -z "$kept" ] || echo "$kept"; cat "$table"; } | sort -t: -k1,1 -k2,2n
+    sort -t: -k1,1 -k2,2n "$table"
 } >"$scratch.md"
 mv "$scratch.md" "$here/synchronisation.md"
 echo "$survived survived"
