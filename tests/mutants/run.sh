@@ -6,22 +6,7 @@
 #   tests/mutants/run.sh               all patches
 #   tests/mutants/run.sh 03 17         patches whose names begin so; README.md is then left alone
 set -uo pipefail
-export DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1
-here=$(cd "$(dirname "$0")" && pwd)
-root=$(git -C "$here" rev-parse --show-toplevel)
-scratch=$(mktemp -d)/checkout
-log=$(dirname "$scratch")/log
-table=$(dirname "$scratch")/table
-finish() {
-    git -C "$root" worktree remove --force "$scratch" 2>/dev/null
-    rm -rf "$(dirname "$scratch")"
-}
-trap finish EXIT
-
-git -C "$root" worktree add --quiet --detach "$scratch" HEAD || exit 2
-cd "$scratch" || exit 2
-echo "building $(git rev-parse --short HEAD)"
-dotnet build -c Release tests/Tiller.Tests.csproj >"$log" 2>&1 || { tail "$log"; exit 2; }
+. "$(dirname "$0")/scratch.sh"
 
 # Replaces the engine under the tests by that of the patched sources. Nothing else depends on more than its signatures.
 rebuild() {

@@ -6,22 +6,8 @@
 #   tests/mutants/synchronisation.sh               all files
 #   tests/mutants/synchronisation.sh attention     files whose names begin so
 set -uo pipefail
-export DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1 TILLER_HOST_CUDA_CHECKS=races
-here=$(cd "$(dirname "$0")" && pwd)
-root=$(git -C "$here" rev-parse --show-toplevel)
-scratch=$(mktemp -d)/checkout
-log=$(dirname "$scratch")/log
-table=$(dirname "$scratch")/table
-finish() {
-    git -C "$root" worktree remove --force "$scratch" 2>/dev/null
-    rm -rf "$(dirname "$scratch")"
-}
-trap finish EXIT
-
-git -C "$root" worktree add --quiet --detach "$scratch" HEAD || exit 2
-cd "$scratch" || exit 2
-echo "building $(git rev-parse --short HEAD)"
-dotnet build -c Release tests/Tiller.Tests.csproj >"$log" 2>&1 || { tail "$log"; exit 2; }
+export TILLER_HOST_CUDA_CHECKS=races
+. "$(dirname "$0")/scratch.sh"
 
 caught() {
     timeout 1800 dotnet test -c Release --no-build tests/Tiller.Tests.csproj --filter "TestCategory=CUDA&($1)" -- NUnit.StopOnError=true >"$log" 2>&1
