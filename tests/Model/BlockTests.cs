@@ -6,9 +6,9 @@ namespace Tiller.Tests.Model;
 /// <summary>Pushforward and pullback of every family's blocks: against each other and against central differences (MATH.md §9).</summary>
 public sealed class BlockTests(string device) : OnEveryDevice(device)
 {
-    // Between them: post-norms, windows, soft caps; biases; head norms, f32; f16.
     protected override IReadOnlyList<string> OnHostCuda => [.. TestModels.Tiny];
 
+    // Between them: post-norms, windows, soft caps; biases; head norms, f32; f16.
     protected override IReadOnlyList<string> Checked => ["gemma2-bf16", "qwen2-bf16", "qwen3-f32", "mistral-f16"];
 
     private readonly Dictionary<string, IReadOnlyList<PromptState>> _prompts = new(StringComparer.Ordinal);

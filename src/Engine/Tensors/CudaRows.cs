@@ -292,7 +292,7 @@ internal sealed class CudaRows : IDisposable
 /// <param name="Y">Where its first block ends.</param>
 /// <param name="Capacity">Rows that there is room for, which with the addresses tells where everything else is.</param>
 /// <param name="Logits">Where its logits go.</param>
-/// <param name="Values">Value rows.</param>
+/// <param name="Values">Value rows, with those that fill the batch up.</param>
 /// <param name="Tangents">Tangent rows.</param>
 /// <param name="MostTangents">Tangents of the value row that has most of them.</param>
 /// <param name="Longest">Bound on the sequences' lengths.</param>
