@@ -4,7 +4,7 @@ using Tiller.Checkpoint;
 
 namespace Tiller.Tests.Checkpoint;
 
-/// <summary>Checkpoint folders, whole and broken. The number is the row of the table of hostile inputs, part 3a.</summary>
+/// <summary>Checkpoint folders, whole and broken. The number is the row of docs/hostile-inputs.md §3a.</summary>
 [TestFixture]
 internal sealed class CheckpointFolderTests
 {

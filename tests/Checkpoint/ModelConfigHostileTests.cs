@@ -5,7 +5,7 @@ using Tiller.Checkpoint;
 
 namespace Tiller.Tests.Checkpoint;
 
-/// <summary>Malformed configurations, each with the error it must give. The number is the row of the table of hostile inputs, part 3b.</summary>
+/// <summary>Malformed configurations, each with the error it must give. The number is the row of docs/hostile-inputs.md §3b.</summary>
 [TestFixture]
 internal sealed class ModelConfigHostileTests
 {

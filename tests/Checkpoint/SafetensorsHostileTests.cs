@@ -5,7 +5,7 @@ using static Tiller.Tests.Checkpoint.SafetensorsBytes;
 
 namespace Tiller.Tests.Checkpoint;
 
-/// <summary>Malformed headers, each with the error it must give. The number is the row of the table of hostile inputs.</summary>
+/// <summary>Malformed headers, each with the error it must give. The number is the row of docs/hostile-inputs.md §2.</summary>
 [TestFixture]
 internal sealed class SafetensorsHostileTests
 {

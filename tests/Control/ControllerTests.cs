@@ -321,7 +321,7 @@ public sealed class ControllerTests
         Assert.That(refused, Is.GreaterThan(data * 8 / 11 * 9 / 10));
     }
 
-    // Hostile §3d row 56.
+    // docs/hostile-inputs.md §3d, row 56.
     [Test]
     public void TenThousandFlippedBitsAreAllSeen()
     {

@@ -68,7 +68,7 @@ public sealed class FactoredRiccatiTests
         }
     }
 
-    // Hostile §4 row 11: parallel directions, directions 1e-9 apart, more layers than dimensions, A = I.
+    // docs/hostile-inputs.md §4, row 11: parallel directions, directions 1e-9 apart, more layers than dimensions, A = I.
     [Test]
     public void ParallelAndNearlyParallelDirectionsAreExact([Values(0, 1e-9)] double apart)
     {

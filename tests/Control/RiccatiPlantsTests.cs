@@ -4,7 +4,7 @@ using Tiller.Features;
 
 namespace Tiller.Tests.Control;
 
-/// <summary>Plants from the literature and from rounding, with B = I; the numbers are rows of the table of hostile inputs, part 4.</summary>
+/// <summary>Plants from the literature and from rounding, with B = I; the numbers are rows of docs/hostile-inputs.md §4.</summary>
 public sealed class RiccatiPlantsTests
 {
     private static Problem Isotropic(Matrix<double>[] a, double q, double r, double qf) => new() { A = a, Cost = new IsotropicCost(new LqrWeights(q, r, qf)) };

@@ -8,7 +8,7 @@ public sealed class RiccatiRandomTests
 {
     private const int Count = 10_000;
 
-    // Hostile §4 row 24.
+    // docs/hostile-inputs.md §4, row 24.
     [Test]
     public void Ten_thousand_random_problems_satisfy_their_KKT_conditions()
     {

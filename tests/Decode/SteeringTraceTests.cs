@@ -104,7 +104,7 @@ public sealed class SteeringTraceTests(string device) : OnEveryDevice(device)
         }
     }
 
-    // Hostile §4 row 13: the state is where the setpoint wants it, so nothing is done, to the last bit.
+    // docs/hostile-inputs.md §4, row 13: the state is where the setpoint wants it, so nothing is done, to the last bit.
     [Test]
     public void A_law_at_its_setpoint_moves_nothing()
     {

@@ -2,7 +2,7 @@ using Tiller.Fuzz;
 
 namespace Tiller.Tests.Fuzz;
 
-/// <summary>Hostile §3d row 57: a writer killed at a random moment leaves the old file or the new one.</summary>
+/// <summary>docs/hostile-inputs.md §3d, row 57: a writer killed at a random moment leaves the old file or the new one.</summary>
 public sealed class KillTests
 {
     [Test]

@@ -7,7 +7,7 @@ using Tiller.Tests.Checkpoint;
 
 namespace Tiller.Tests.Fuzz;
 
-/// <summary>Hostile §3d row 58: a controller or trace that cannot be written is a typed error; the old file is as it was and nothing is left.</summary>
+/// <summary>docs/hostile-inputs.md §3d, row 58: a controller or trace that cannot be written is a typed error; the old file is as it was and nothing is left.</summary>
 [TestFixture("controller")]
 [TestFixture("trace")]
 public sealed class WriteFaultTests(string kind)

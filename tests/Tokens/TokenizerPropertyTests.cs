@@ -123,7 +123,7 @@ internal sealed class TokenizerPropertyTests
         }
     }
 
-    // Hostile §3e row 61.
+    // docs/hostile-inputs.md §3e, row 61.
     [TestCaseSource(nameof(All))]
     public void Empty_texts_and_white_space_are_texts(string folder)
     {

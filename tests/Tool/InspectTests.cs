@@ -14,7 +14,7 @@ public class InspectTests
         Assert.That(told, Has.All.Matches<string>(t => run.Output.Contains(t!, StringComparison.Ordinal)), run.Output);
     }
 
-    // Hostile §2 row 56.
+    // docs/hostile-inputs.md §2, row 56.
     [Test]
     public async Task Check_counts_what_is_not_finite_in_each_tensor()
     {

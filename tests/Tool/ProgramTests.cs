@@ -18,11 +18,17 @@ internal static class Program
     public static Process StartWith(string? variable, params string[] args) => StartIn(variable?.Split('=') is [var name, var value] ? [(name, value)] : [], args);
 
     /// <summary>Starts with more environment variables.</summary>
-    public static Process StartIn((string Name, string Value)[] variables, params string[] args)
+    public static Process StartIn((string Name, string Value)[] variables, params string[] args) => Start("tiller", variables, null, args);
+
+    /// <summary>Starts a sample in a folder.</summary>
+    public static Process StartSample(string sample, string folder) => Start(sample, [], folder, []);
+
+    private static Process Start(string program, (string Name, string Value)[] variables, string? folder, string[] args)
     {
         var start = new ProcessStartInfo(Environment.ProcessPath is { } host && Path.GetFileNameWithoutExtension(host) == "dotnet" ? host : "dotnet")
         {
             UseShellExecute = false,
+            WorkingDirectory = folder ?? "",
             RedirectStandardInput = true,
             RedirectStandardOutput = true,
             RedirectStandardError = true,
@@ -32,7 +38,7 @@ internal static class Program
             start.Environment[name] = value;
         }
 
-        start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "tiller.dll"));
+        start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, $"{program}.dll"));
         foreach (string arg in args)
         {
             start.ArgumentList.Add(arg);

@@ -1,50 +1,36 @@
 using System.CommandLine.Parsing;
 using System.Text.RegularExpressions;
-using Tiller.Control;
-using Tiller.Decode;
-using Tiller.Features;
-using Tiller.Model;
 
 namespace Tiller.Tests.Tool;
 
-/// <summary>What README.md shows is compiled and run here.</summary>
+/// <summary>What README.md shows is run here, and its code is that of the samples.</summary>
 [NonParallelizable]
 public partial class ReadmeTests
 {
     private static readonly string[] s_starters = ["dotnet run -c Release --project tools/Tiller -- demo", "dotnet test -c Release"];
+    private static IEnumerable<string> Samples => Directory.GetDirectories(Repository.Path("samples")).Select(d => Path.GetFileName(d)).Order(StringComparer.Ordinal);
+
     private static readonly string s_readme = File.ReadAllText(Repository.Path("README.md")).ReplaceLineEndings("\n");
 
-    [Test]
-    public async Task The_example_runs()
+    // A sample may be shown without its using lines.
+    [TestCaseSource(nameof(Samples))]
+    public void A_sample_is_shown_as_it_is(string sample)
     {
-        var console = Console.Out;
-        string folder = Environment.CurrentDirectory;
-        await using var written = new StringWriter();
-        try
-        {
-            Console.SetOut(written);
-            Environment.CurrentDirectory = AppContext.BaseDirectory;
-            await Example();
-        }
-        finally
-        {
-            Console.SetOut(console);
-            File.Delete("sea.tiller");
-            Environment.CurrentDirectory = folder;
-        }
-
-        Assert.That(written.ToString(), Has.Length.GreaterThan(40));
+        string code = File.ReadAllText(Repository.Path("samples", sample, "Program.cs")).ReplaceLineEndings("\n").TrimEnd();
+        Assert.That(Blocks("csharp"), Has.One.EqualTo(code).Or.One.EqualTo(Usings().Replace(code, "")));
+        Assert.That(Blocks("csharp").Count(), Is.EqualTo(Samples.Count()), "no code is shown that is not a sample");
     }
 
-    [Test]
-    public void The_example_is_the_one_compiled_here()
+    [TestCaseSource(nameof(Samples))]
+    public async Task A_sample_runs(string sample)
     {
-        string source = File.ReadAllText(Repository.Path("tests", "Tool", "ReadmeTests.cs")).ReplaceLineEndings("\n");
-        string region = source.Split("#region README\n")[1].Split("#endregion")[0];
-        string[] compiled = [.. region.TrimEnd().Split('\n').Select(l => l.Length > 8 ? l[8..] : "")];
-        string[] shown = Blocks("csharp").Single().Split('\n');
-        Assert.That(shown.SkipWhile(l => l.StartsWith("using Tiller.", StringComparison.Ordinal) || l.Length == 0), Is.EqualTo(compiled));
-        Assert.That(shown.Where(l => l.StartsWith("using Tiller.", StringComparison.Ordinal)), Has.All.Matches<string>(l => source.Contains(l!, StringComparison.Ordinal)));
+        using var scratch = new Scratch();
+        Directory.CreateSymbolicLink(scratch["models"], Repository.Path("models"));
+        using var program = Program.StartSample(sample, scratch["."]);
+        string output = await program.StandardOutput.ReadToEndAsync(), error = await program.StandardError.ReadToEndAsync();
+        await program.WaitForExitAsync();
+        Assert.That((program.ExitCode, error), Is.EqualTo((0, "")));
+        Assert.That(output, Has.Length.GreaterThan(40));
     }
 
     [Test]
@@ -72,36 +58,6 @@ public partial class ReadmeTests
         }
     }
 
-    private static async Task Example()
-    {
-        #region README
-        using var model = LanguageModel.Load("models/demo");
-        var contrast = ContrastSet.Read("models/demo/contrast/topic.positive.txt", "models/demo/contrast/topic.negative.txt");
-        var fit = ControllerFit.Run(model, contrast, new FitOptions { Weights = new LqrWeights(q: 0.03, r: 1, qf: 1) });
-        fit.Controller.Save("sea.tiller");
-
-        var options = new GenerationOptions { Law = fit.Controller.ToLaw(lambda: 1.75), MaxNewTokens = 40 };
-        await foreach (var token in model.GenerateAsync("Once upon a time", options))
-        {
-            Console.Write(token.Text);
-        }
-
-        using var batch = new SessionBatch(model);
-        using Session steered = new(model, options.Law), plain = new(model);
-        Session[] sessions = [steered, plain];
-        Sampler[] samplers = [new(new SamplingOptions(), model.Config.V), new(new SamplingOptions { Temperature = 0.7f }, model.Config.V)];
-        Array.ForEach(sessions, session => session.Append(model.Tokenizer.Encode("Once upon a time")));
-        int[] ids = new int[sessions.Length];
-        for (int i = 0; i < 40; i++)
-        {
-            batch.Draw(sessions, samplers, ids);
-            batch.Step(sessions, ids);
-        }
-
-        Console.WriteLine(model.Tokenizer.Decode(steered.Ids, skipSpecial: true));
-        #endregion
-    }
-
     // Paths of the repository as they are here, files written in a folder of the test's own.
     private static string[] Here(string word, Scratch scratch) => word switch
     {
@@ -112,6 +68,9 @@ public partial class ReadmeTests
     };
 
     private static IEnumerable<string> Blocks(string language) => Fence().Matches(s_readme).Where(m => m.Groups["language"].Value == language).Select(m => m.Groups["body"].Value.TrimEnd());
+
+    [GeneratedRegex(@"\A(using [\w.]+;\n)+\n", RegexOptions.ExplicitCapture, 1000)]
+    private static partial Regex Usings();
 
     [GeneratedRegex("^```(?<language>[a-z]*)\n(?<body>.*?)^```$", RegexOptions.Multiline | RegexOptions.Singleline | RegexOptions.ExplicitCapture, 1000)]
     private static partial Regex Fence();
