@@ -69,6 +69,20 @@ public sealed class LinearKernels
     }
 
     /// <summary>
+    /// Products of bf16 numbers made for one product of a float32 row, in the mean over the rows of a map: three for a value, two for a tangent or cotangent.
+    /// The kernels here take rows sixteen at a time, values first, and make three for all sixteen if one of them is a value.
+    /// </summary>
+    /// <param name="values">Value rows.</param>
+    /// <param name="tangents">Tangent or cotangent rows.</param>
+    public static double PassesOf(int values, int tangents)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(values);
+        ArgumentOutOfRangeException.ThrowIfNegative(tangents);
+        int rows = values + tangents;
+        return 2 + (rows >= LibraryRows ? (double)values / rows : (double)LinearShape.PanelTiles(values) / LinearShape.PanelTiles(Math.Max(1, rows)));
+    }
+
+    /// <summary>
     /// Bytes of scratch that suffice for <see cref="Forward"/> with up to so many rows, and for <see cref="Transposed"/> with as many in all. One
     /// scratch, as large as the largest, serves all maps of a stream: it holds nothing between calls.
     /// </summary>

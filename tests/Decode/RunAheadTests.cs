@@ -10,7 +10,7 @@ namespace Tiller.Tests.Decode;
 /// <summary>
 /// A device that begins the next step before the host knows the token: ids, texts, traces, logits and errors are those of a device that waits.
 /// </summary>
-public sealed class RunAheadTests : HostCudaTest
+public sealed class RunAheadTests : CudaTest
 {
     private static readonly int[] s_prompt = [3, 4, 5, 6, 7];
 
@@ -85,6 +85,7 @@ public sealed class RunAheadTests : HostCudaTest
     [TestCase(3, true)]
     public void A_token_waits_once_and_copies_nothing(int law, bool samples)
     {
+        HostCuda.Require(); // which counts the calls
         using var model = Open();
         using var loop = new Loop(model, Laws().ElementAt(law)(model), samples ? s_sampled : new());
         loop.Run(18 - s_prompt.Length); // past a growth of the cache
@@ -108,6 +109,7 @@ public sealed class RunAheadTests : HostCudaTest
     [Test]
     public void The_drawn_token_is_appended_without_a_call()
     {
+        HostCuda.Require(); // which counts the calls
         using var model = Open();
         using var loop = new Loop(model, Decode.Laws.Random(model, 4), new());
         loop.Run(4);
@@ -121,6 +123,7 @@ public sealed class RunAheadTests : HostCudaTest
     [Test]
     public void Another_law_is_not_recorded_again()
     {
+        HostCuda.Require(); // which counts the calls
         using var model = Open();
         var method = new Proportional(Decode.Laws.RandomFeature(model, 3), 0.3);
         using var loop = new Loop(model, method.Compile(1), new());
@@ -170,15 +173,19 @@ public sealed class RunAheadTests : HostCudaTest
     }
 
     [Test]
+    [Category(TakesAllMemory)]
     public void Without_room_for_the_next_token_one_is_still_drawn()
     {
         using var model = Open();
         using var loop = new Loop(model, null, new());
         loop.Run(16 - s_prompt.Length); // the cache is full
-        HostCuda.SetMemory(1);
-        int id = loop.Draw();
-        Assert.That(() => loop.Session.Append(id, CancellationToken.None), Throws.TypeOf<DeviceMemoryException>());
-        HostCuda.SetMemory(1L << 30);
+        int id;
+        using (new FullDevice())
+        {
+            id = loop.Draw();
+            Assert.That(() => loop.Session.Append(id, CancellationToken.None), Throws.TypeOf<DeviceMemoryException>());
+        }
+
         loop.Session.Append(id, CancellationToken.None);
         Assert.That(loop.Session.Length, Is.EqualTo(17));
     }

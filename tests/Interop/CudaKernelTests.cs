@@ -210,7 +210,7 @@ public unsafe class CudaKernelTests : CudaTest
         kernel.Launch(new CudaLaunch((n + 127) / 128, 128), stream, parameters);
     }
 
-    private static Type? Store(CudaModule module, CudaStream stream, nint pointer, long index)
+    internal static Type? Store(CudaModule module, CudaStream stream, nint pointer, long index)
     {
         float value = 1;
         void** parameters = stackalloc void*[] { &pointer, &index, &value };

@@ -14,6 +14,12 @@ public abstract class CudaTest
     /// <summary>Marks what runs on CUDA.</summary>
     public const string Category = "CUDA";
 
+    /// <summary>Marks a test that takes all memory of a device: on a GPU nothing else may run beside it.</summary>
+    public const string TakesAllMemory = "takes all memory";
+
+    /// <summary>Marks a test after which its process has no device: on a GPU it runs in a process of its own.</summary>
+    public const string EndsTheDevice = "ends the device";
+
     // A context is made anew for each test; while one is kept, that costs nothing.
     private static readonly Lazy<PrimaryContext> s_kept = new(() => new PrimaryContext());
 
@@ -51,29 +57,23 @@ public abstract class HostCudaTest : CudaTest
     public void OnHostCudaAlone() => HostCuda.Require();
 }
 
-/// <summary>Kernels for tests, compiled by NVRTC for the device at hand; on a GPU each source once.</summary>
+/// <summary>Kernels of the tests' own, compiled by NVRTC for the device at hand; on a GPU each source once. The engine's come from a <see cref="Tiller.Kernels.KernelLibrary"/>.</summary>
 internal static class TestKernels
 {
     private static readonly Dictionary<string, byte[]> s_images = new(StringComparer.Ordinal);
 
     /// <summary>Compiles and loads one of the tests' own sources.</summary>
-    public static CudaModule Load(PrimaryContext context, string name) =>
-        Load(context, name, Repository.Path("tests", "HostCuda", "kernels", name), ["platform.cuh"]);
-
-    /// <summary>Compiles and loads one of the engine's sources.</summary>
-    public static CudaModule LoadEngines(PrimaryContext context, string name) => Load(
-        context, name, Repository.Path("src", "Kernels", name), Directory.EnumerateFiles(Repository.Path("src", "Kernels"), "*.cuh").Select(file => Path.GetFileName(file)));
-
-    private static CudaModule Load(PrimaryContext context, string name, string file, IEnumerable<string> headers)
+    public static CudaModule Load(PrimaryContext context, string name)
     {
-        if (!s_images.TryGetValue(file, out byte[]? image))
+        if (!s_images.TryGetValue(name, out byte[]? image))
         {
-            var texts = headers.ToDictionary(header => header, header => File.ReadAllText(Repository.Path("src", "Kernels", header)), StringComparer.Ordinal);
+            var headers = new Dictionary<string, string> { ["platform.cuh"] = File.ReadAllText(Repository.Path("src", "Kernels", "platform.cuh")) };
+            string source = File.ReadAllText(Repository.Path("tests", "HostCuda", "kernels", name));
             var gpu = new Tiller.Kernels.KernelArchitecture(context.Device.ComputeCapabilityMajor, context.Device.ComputeCapabilityMinor);
-            image = CudaRuntimeCompiler.Compile(name, File.ReadAllText(file), texts, gpu.Native.ToString()).Image;
+            image = CudaRuntimeCompiler.Compile(name, source, headers, gpu.Native.ToString()).Image;
             if (CudaTest.OnGpu)
             {
-                s_images.Add(file, image);
+                s_images.Add(name, image);
             }
         }
 

@@ -113,5 +113,5 @@ public class AlgebraKernelsTests : ElementKernelTest
 
     private static double[] Doubles(int seed, int count) => [.. Normal(seed, count).Zip(Normal(seed + 1000, count, 1e-8), (a, b) => (double)a + b)];
 
-    private AlgebraKernels NewAlgebra() => Load(k => new AlgebraKernels(k), "algebra.cu");
+    private AlgebraKernels NewAlgebra() => Load(k => new AlgebraKernels(k));
 }

@@ -9,8 +9,6 @@ public sealed class AttentionTests : CudaTest
 {
     private const double Tolerance = 5e-6; // of a row's norm
 
-    private static readonly string[] s_sources = ["attention.cu", "attention_prefill.cu", "attention_weights.cu", "attention_tangent.cu", "attention_pull.cu"];
-
     private readonly List<IDisposable> _owned = [];
     private PrimaryContext _context = null!;
     private CudaStream _stream = null!;
@@ -28,9 +26,9 @@ public sealed class AttentionTests : CudaTest
     {
         _context = new PrimaryContext();
         _stream = new CudaStream(_context);
-        var modules = s_sources.ToDictionary(name => File.ReadAllText(Repository.Path("src", "Kernels", name)), name => TestKernels.LoadEngines(_context, name));
-        _owned.AddRange(modules.Values);
-        _kernels = new AttentionKernels(name => modules.Single(pair => pair.Key.Contains($" {name}(", StringComparison.Ordinal)).Value.GetKernel(name));
+        var library = new KernelLibrary(_context);
+        _owned.Add(library);
+        _kernels = new AttentionKernels(library.Get);
     }
 
     [TearDown]

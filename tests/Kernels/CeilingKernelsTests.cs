@@ -80,5 +80,5 @@ public class CeilingKernelsTests : ElementKernelTest
         Stream.Synchronize();
     }
 
-    private CeilingKernels New() => Load(k => new CeilingKernels(k, Context.Device.MultiprocessorCount), "ceilings.cu");
+    private CeilingKernels New() => Load(k => new CeilingKernels(k, Context.Device.MultiprocessorCount));
 }

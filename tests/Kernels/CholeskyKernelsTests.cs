@@ -96,7 +96,7 @@ public class CholeskyKernelsTests : ElementKernelTest
     public void ALargerMatrixIsRefused() =>
         Assert.That(() => NewCholesky().Factor(Stream, 0, 129, 129, 0), Throws.TypeOf<ArgumentOutOfRangeException>());
 
-    private CholeskyKernels NewCholesky() => Load(k => new CholeskyKernels(k), "cholesky.cu");
+    private CholeskyKernels NewCholesky() => Load(k => new CholeskyKernels(k));
 
     // M M' / p + I, lower half, the rest NaN.
     private static double[] Spd(int p, int ld)

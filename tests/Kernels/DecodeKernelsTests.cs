@@ -174,7 +174,7 @@ public class DecodeKernelsTests : SteeredKernelTest
 
         public void Run(nint law, bool turned = true)
         {
-            var kernels = _test.Load(k => new DecodeKernels(k), "decode_qkv.cu", "decode_gate.cu", "decode_down.cu");
+            var kernels = _test.Load(k => new DecodeKernels(k));
             DeviceRow[] table = [.. Caches.Select((cache, row) => new DeviceRow
             {
                 Position = row % Capacity,

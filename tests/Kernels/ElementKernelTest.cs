@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using Tiller.Interop;
+using Tiller.Kernels;
 using Tiller.Tests.Interop;
 
 namespace Tiller.Tests.Kernels;
@@ -11,6 +12,7 @@ public abstract unsafe class ElementKernelTest : CudaTest
     protected const double Tolerance = 2e-5;
 
     private readonly List<IDisposable> _owned = [];
+    private KernelLibrary? _library;
 
     protected PrimaryContext Context { get; private set; } = null!;
 
@@ -28,17 +30,20 @@ public abstract unsafe class ElementKernelTest : CudaTest
     {
         _owned.ForEach(o => o.Dispose());
         _owned.Clear();
+        _library = null;
         Stream?.Dispose();
         Context?.Dispose();
     }
 
-    /// <summary>A launcher over the kernels of some sources.</summary>
-    protected T Load<T>(Func<Func<string, CudaKernel>, T> launcher, params string[] sources)
+    /// <summary>A launcher over the engine's kernels, from where the engine takes them.</summary>
+    protected T Load<T>(Func<Func<string, CudaKernel>, T> launcher)
     {
-        (string Text, CudaModule Module)[] modules =
-            [.. sources.Select(name => (File.ReadAllText(Repository.Path("src", "Kernels", name)), TestKernels.LoadEngines(Context, name)))];
-        _owned.AddRange(modules.Select(m => m.Module));
-        return launcher(name => modules.First(m => m.Text.Contains($"TILLER_KERNEL({name})", StringComparison.Ordinal)).Module.GetKernel(name));
+        if (_library is null)
+        {
+            _owned.Add(_library = new KernelLibrary(Context));
+        }
+
+        return launcher(_library.Get);
     }
 
     protected nint Send<T>(params T[] values)

@@ -11,7 +11,7 @@ public class EmbedKernelsTests : ElementKernelTest
     [TestCase(128)]
     public void RotationsAreCosinesAndSinesOfPositionTimesFrequency(int E)
     {
-        var kernels = Load(k => new EmbedKernels(k), "embed.cu");
+        var kernels = Load(k => new EmbedKernels(k));
         float[] frequencies = [.. Enumerable.Range(0, E / 2).Select(e => (float)Math.Pow(500000, -2.0 * e / E))];
         DeviceRow[] rows = [.. Positions.Select(position => new DeviceRow { Position = position })];
         nint rotation = Poisoned<float>((rows.Length * E) + 1);
@@ -38,7 +38,7 @@ public class EmbedKernelsTests : ElementKernelTest
     {
         const int V = 9;
         const float Scale = 45.25f;
-        var kernels = Load(k => new EmbedKernels(k), "embed.cu");
+        var kernels = Load(k => new EmbedKernels(k));
         var random = new Random(D);
         ushort[] stored = [.. Enumerable.Range(0, V * D).Select(_ => (ushort)random.Next(65536))];
         stored[0] = 1; // the smallest subnormal number
@@ -63,7 +63,7 @@ public class EmbedKernelsTests : ElementKernelTest
     [Test]
     public void NoRowsAreNoLaunch()
     {
-        var kernels = Load(k => new EmbedKernels(k), "embed.cu");
+        var kernels = Load(k => new EmbedKernels(k));
         Assert.That(() =>
         {
             kernels.Rotate(Stream, 0, 0, 0, 4, 0);

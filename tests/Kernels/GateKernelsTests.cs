@@ -16,7 +16,7 @@ public class GateKernelsTests : ElementKernelTest
     public void ValuesTangentsAndCotangents(int F, GateActivation activation)
     {
         const int Values = 3, Rows = 8;
-        var kernels = Load(k => new GateKernels(k), "gate.cu");
+        var kernels = Load(k => new GateKernels(k));
         float[] gateUp = Normal(F, Rows * 2 * F, 2), bar = Normal(F + 1, Owners.Length * F);
         nint at = Send(gateUp), owners = Send(Owners), gated = Poisoned<float>((Rows * F) + 4), again = Poisoned<float>(Rows * F);
         nint pulled = Poisoned<float>((Owners.Length * 2 * F) + 4);
@@ -53,7 +53,7 @@ public class GateKernelsTests : ElementKernelTest
     public void ARowsBitsDoNotDependOnItsNeighbours()
     {
         const int F = 132;
-        var kernels = Load(k => new GateKernels(k), "gate.cu");
+        var kernels = Load(k => new GateKernels(k));
         float[] gateUp = Normal(3, 4 * 2 * F);
         gateUp.AsSpan(0, 2 * F).Fill(float.NaN);
         nint many = Poisoned<float>(4 * F), alone = Poisoned<float>(2 * F);
@@ -68,7 +68,7 @@ public class GateKernelsTests : ElementKernelTest
     [TestCase(GateActivation.GeluTanh)]
     public void LargeGatesSaturate(GateActivation activation)
     {
-        var kernels = Load(k => new GateKernels(k), "gate.cu");
+        var kernels = Load(k => new GateKernels(k));
         nint gated = Poisoned<float>(4);
         kernels.Forward(Stream, Send(300f, -300f, 1e4f, -1e4f, 2f, 2f, 2f, 2f), 1, 0, 0, gated, 4, activation);
         Assert.That(Receive<float>(gated, 4), Is.EqualTo(new[] { 600f, 0f, 2e4f, 0f }));

@@ -149,7 +149,7 @@ public class HeadKernelsTests : ElementKernelTest
         // Logits that prefer the token after the last, read as an embedding of ids: x = table[id] is the next step's logits.
         const int V = 37, Steps = 6;
         var head = NewHead();
-        var embed = Load(k => new EmbedKernels(k), "embed.cu");
+        var embed = Load(k => new EmbedKernels(k));
         float[] table = [.. Enumerable.Range(0, V * V).Select(i => i % V == (i / V * 5 + 3) % V ? 1f : 0f)];
         nint rows = Send(new DeviceRow { Id = 2 }, new DeviceRow { Id = 30, Position = 9 }), logits = Poisoned<float>(2 * V), ids = Poisoned<int>(2);
         nint ring = Poisoned<int>(Steps * 2), count = Send(0), weights = Send(table);
@@ -177,7 +177,7 @@ public class HeadKernelsTests : ElementKernelTest
         Assert.That(Receive<DeviceRow>(rows, 2).Select(r => r.Position), Is.EqualTo(new[] { Steps, 9 + Steps }));
     }
 
-    private HeadKernels NewHead() => Load(k => new HeadKernels(k), "head.cu", "sample.cu");
+    private HeadKernels NewHead() => Load(k => new HeadKernels(k));
 
     private int[] ArgMax(float[] logits, int rows, int V)
     {

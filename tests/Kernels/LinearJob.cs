@@ -1,7 +1,6 @@
 using System.Runtime.InteropServices;
 using Tiller.Interop;
 using Tiller.Kernels;
-using Tiller.Tests.Interop;
 
 namespace Tiller.Tests.Kernels;
 
@@ -13,14 +12,15 @@ internal sealed class LinearJob : IDisposable
     private readonly PrimaryContext context = new();
     private readonly CudaStream stream;
     private readonly CudaBlasLt? blas;
-    private readonly Dictionary<string, CudaModule> modules = new(StringComparer.Ordinal);
+    private readonly KernelLibrary library;
     private readonly LinearKernels kernels;
 
-    public LinearJob(bool library = false)
+    public LinearJob(bool withBlas = false)
     {
         stream = new CudaStream(context);
-        blas = library ? new CudaBlasLt(context) : null;
-        kernels = new LinearKernels(Find, blas);
+        blas = withBlas ? new CudaBlasLt(context) : null;
+        library = new KernelLibrary(context);
+        kernels = new LinearKernels(library.Get, blas);
     }
 
     public int Plans => blas!.PlanCount;
@@ -151,11 +151,7 @@ internal sealed class LinearJob : IDisposable
     public void Dispose()
     {
         blas?.Dispose();
-        foreach (CudaModule module in modules.Values)
-        {
-            module.Dispose();
-        }
-
+        library.Dispose();
         stream.Dispose();
         context.Dispose();
     }
@@ -209,23 +205,5 @@ internal sealed class LinearJob : IDisposable
         var device = new CudaDeviceVariable<byte>(context, bytes.Length);
         device.CopyToDevice(bytes);
         return device;
-    }
-
-    private CudaKernel Find(string name)
-    {
-        string file = name switch
-        {
-            "tillerLinearMerge" => "linear_merge.cu",
-            _ when name.StartsWith("tillerLinearSplit", StringComparison.Ordinal) => "linear_split.cu",
-            _ when name.StartsWith("tillerLinearRows", StringComparison.Ordinal) => "linear_rows.cu",
-            _ when name.StartsWith("tillerLinearFewTransposed", StringComparison.Ordinal) => "linear_few_transposed.cu",
-            _ => "linear_few.cu",
-        };
-        if (!modules.TryGetValue(file, out CudaModule? module))
-        {
-            modules.Add(file, module = TestKernels.LoadEngines(context, file));
-        }
-
-        return module.GetKernel(name);
     }
 }

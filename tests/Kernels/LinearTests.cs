@@ -66,7 +66,7 @@ public class LinearTests : CudaTest
     [TestCase(257, 31, 40)] // N % 8 != 0: not the library's
     public void TheLibraryMatchesSumsInDouble(int rows, int n, int k)
     {
-        using var job = new LinearJob(library: true);
+        using var job = new LinearJob(withBlas: true);
         job.CheckForward(rows, n, k, WeightType.BF16);
         job.CheckTransposed(rows, n, k, WeightType.BF16);
         Assert.That(job.Plans, Is.EqualTo(n % 8 == 0 ? 2 : 0), "shapes that the library was asked for");
@@ -167,7 +167,7 @@ public class LinearTests : CudaTest
     [TestCase(WeightType.F16, 1030, 40)]
     public void ScratchForManyRowsServesFewer(WeightType type, int n, int k)
     {
-        using var job = new LinearJob(library: true);
+        using var job = new LinearJob(withBlas: true);
         int[] rows = [0, 1, 2, 8, 9, 16, 17, 64, 65, 128, 129, 255, 256, 1000];
         foreach (int others in (int[])[0, 7, 300])
         {

@@ -17,7 +17,7 @@ public class NormKernelsTests : ElementKernelTest
     public void ValuesAndTangents(int D)
     {
         const int Values = 3, Rows = 6;
-        var kernels = Load(k => new NormKernels(k), "norm.cu");
+        var kernels = Load(k => new NormKernels(k));
         float[] x = Normal(D, Rows * D), g = Normal(D + 1, D), residual = Normal(D + 2, Rows * D);
         nint y = Poisoned<float>((Rows * D) + 4), sum = Poisoned<float>(Rows * D), again = Poisoned<float>(Rows * D);
         nint at = Send(x), owners = Send(Owners), weight = Send(g);
@@ -41,7 +41,7 @@ public class NormKernelsTests : ElementKernelTest
     public void ARowsBitsDoNotDependOnItsNeighbours()
     {
         const int D = 260;
-        var kernels = Load(k => new NormKernels(k), "norm.cu");
+        var kernels = Load(k => new NormKernels(k));
         float[] x = Normal(1, 5 * D), g = Normal(2, D);
         x.AsSpan(0, D).Fill(float.NaN);
         nint y = Poisoned<float>(5 * D), alone = Poisoned<float>(2 * D);
@@ -56,7 +56,7 @@ public class NormKernelsTests : ElementKernelTest
     [TestCase(4097, false)]
     public void PullIsTheTransposeOfTheTangent(int D, bool accumulate)
     {
-        var kernels = Load(k => new NormKernels(k), "norm.cu");
+        var kernels = Load(k => new NormKernels(k));
         float[] x = Normal(D, 3 * D), bar = Normal(D + 1, 3 * D), g = Normal(D + 2, D), before = Normal(D + 3, 3 * D);
         nint output = accumulate ? Send(before) : Send(bar);
         kernels.Pull(Stream, accumulate ? Send(bar) : output, Send(x), Send(Owners), 3, Send(g), output, D, Eps, accumulate);

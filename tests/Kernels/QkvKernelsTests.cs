@@ -19,7 +19,7 @@ public class QkvKernelsTests : ElementKernelTest
     public void ValuesTangentsCacheAndCotangents(int H, int G, int E, bool norms)
     {
         int rows = Values + Owners.Length, heads = H + (2 * G), turned = H + G;
-        var kernels = Load(k => new QkvKernels(k), "qkv.cu");
+        var kernels = Load(k => new QkvKernels(k));
         float[] qkv = Normal(E, rows * heads * E), rotation = Normal(E + 1, Values * E), bar = Normal(E + 4, Owners.Length * heads * E);
         float[] queryNorm = Normal(E + 2, E), keyNorm = Normal(E + 3, E);
         nint[] caches = [.. Positions.Select(_ => Poisoned<float>(L * 2 * G * Capacity * E))];
@@ -87,7 +87,7 @@ public class QkvKernelsTests : ElementKernelTest
     public void ARowsBitsDoNotDependOnItsNeighbours(bool norms)
     {
         const int H = 3, G = 1, E = 40, Line = (H + (2 * G)) * E;
-        var kernels = Load(k => new QkvKernels(k), "qkv.cu");
+        var kernels = Load(k => new QkvKernels(k));
         float[] qkv = Normal(1, 4 * Line), rotation = Normal(2, 2 * E), g = Normal(3, E);
         qkv.AsSpan(0, Line).Fill(float.NaN);
         DeviceRow NewRow() => new() { Capacity = 1, Cache = Poisoned<float>(2 * G * E) };

@@ -117,7 +117,7 @@ public class SampleKernelsTests : ElementKernelTest
         TopK = o.TopK,
     };
 
-    private HeadKernels NewHead() => Load(k => new HeadKernels(k), "head.cu", "sample.cu");
+    private HeadKernels NewHead() => Load(k => new HeadKernels(k));
 
     private int[] Sample(HeadKernels head, nint logits, int rows, int V, nint sampling)
     {

@@ -23,7 +23,7 @@ public class SteerKernelsTests : SteeredKernelTest
         FeedbackLaw[] laws = [NewLaw(D, D, [1, 0, 9], [1, 0, 3], bound), NewLaw(D + 50, D, [5, 2, 1], [2, 1, 7], float.PositiveInfinity)];
         CpuSteering[] cpu = [.. laws.Select(law => new CpuSteering(law))];
         OnDevice[] device = [.. laws.Select(law => Ready(law, slots: 2, Owners.Length))];
-        var kernels = Load(k => new SteerKernels(k), "steer.cu");
+        var kernels = Load(k => new SteerKernels(k));
         nint rows = Rows(device), owners = Send(Owners);
         int values = LawOf.Length, total = values + Owners.Length;
         for (int k = 0; k < L; k++)
@@ -81,7 +81,7 @@ public class SteerKernelsTests : SteeredKernelTest
     [TestCase(1e30f, 4097)]
     public void TheBoundHoldsToTheLastBit(float bound, int D)
     {
-        var kernels = Load(k => new SteerKernels(k), "steer.cu");
+        var kernels = Load(k => new SteerKernels(k));
         for (int seed = 0; seed < 8; seed++)
         {
             // A strength that makes u from far below to far above the bound.
@@ -109,7 +109,7 @@ public class SteerKernelsTests : SteeredKernelTest
     {
         const int D = 33;
         var law = new FeedbackLaw(1, D, [], [new Term(0, [.. Enumerable.Repeat(1f, D)], 3e38f, 0, -1)], 1f);
-        var kernels = Load(k => new SteerKernels(k), "steer.cu");
+        var kernels = Load(k => new SteerKernels(k));
         nint rows = Send(new DeviceRow { Steering = Ready(law, 1, 0).Address }), y = Send(new float[D]);
         kernels.Sense(Stream, rows, 1, 0, 0, y, 0, D);
         kernels.Act(Stream, rows, 1, 0, 0, y, 0, D);
@@ -123,7 +123,7 @@ public class SteerKernelsTests : SteeredKernelTest
         var law = NewLaw(5, D, [3, 2, 1], [Terms, 1, 1], 11f);
         var cpu = new CpuSteering(law);
         var device = Ready(law, 1, 1);
-        var kernels = Load(k => new SteerKernels(k), "steer.cu");
+        var kernels = Load(k => new SteerKernels(k));
         float[] x = Normal(6, 2 * D), y = Normal(7, 2 * D);
         nint rows = Send(new DeviceRow { Steering = device.Address, EndTangent = 1 }), owners = Send(0), output = Send(y);
         kernels.Sense(Stream, rows, 1, owners, 1, Send(x), 0, D);
@@ -144,8 +144,8 @@ public class SteerKernelsTests : SteeredKernelTest
         var law = NewLaw(D, D, [5, 1, 0], [2, 0, 1], bound);
         OnDevice[] apart = [Ready(law, 2, Owners.Length), Ready(law, 2, Owners.Length)];
         OnDevice[] together = [Ready(law, 2, Owners.Length), Ready(law, 2, Owners.Length)];
-        var kernels = Load(k => new SteerKernels(k), "steer.cu");
-        var norm = Load(k => new NormKernels(k), "norm.cu");
+        var kernels = Load(k => new SteerKernels(k));
+        var norm = Load(k => new NormKernels(k));
         int values = LawOf.Length, total = values + Owners.Length;
         nint owners = Send(Owners), g = Send(Normal(D + 1, D)), expected = Poisoned<float>(total * D), actual = Poisoned<float>(total * D);
         nint rowsApart = Rows(apart), rowsTogether = Rows(together);
@@ -172,7 +172,7 @@ public class SteerKernelsTests : SteeredKernelTest
     {
         const int D = 260;
         var law = NewLaw(9, D, [5, 1, 1], [3, 1, 1], 4f);
-        var kernels = Load(k => new SteerKernels(k), "steer.cu");
+        var kernels = Load(k => new SteerKernels(k));
         float[] x = Normal(8, 2 * D), y = Normal(9, 2 * D);
         float[] Run(int before)
         {

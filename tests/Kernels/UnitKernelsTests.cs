@@ -13,7 +13,7 @@ public class UnitKernelsTests : ElementKernelTest
     public void UnitVectorsGiveWhatTheirTangentsGive(WeightType type, int D, int N, int first, int count, bool biased)
     {
         const int Values = 2;
-        var kernels = Load(k => new UnitKernels(k), "unit.cu");
+        var kernels = Load(k => new UnitKernels(k));
         float[] x = Normal(1, Values * D), g = Normal(2, D), bias = Normal(3, N, scale: 10);
         float[] w = [.. Normal(4, N * D).Select(v => Stored(type, v))];
         nint weights = type switch

@@ -197,6 +197,38 @@ public class BenchTests
         Assert.That(await CommandLine.RunAsync([command], ["bench", "fit", "--dtype", "f64"], terminal, default), Is.EqualTo(2));
         Assert.That(await CommandLine.RunAsync([command], ["bench", "fit", "--plan", "--markdown"], terminal, default), Is.EqualTo(2));
         Assert.That(await CommandLine.RunAsync([command], ["bench", "decode", "--plan"], terminal, default), Is.EqualTo(2));
+        Assert.That(await CommandLine.RunAsync([command], ["bench", "decode", "--jsonl"], terminal, default), Is.Zero, error.ToString());
+        Assert.That((taken!.JsonLines, taken.Json), Is.EqualTo((true, false)));
+        foreach (string[] wrong in new string[][] { ["decode", "--json"], ["decode", "--markdown"], ["fit", "--plan"], ["stress"] })
+        {
+            Assert.That(await CommandLine.RunAsync([command], ["bench", .. wrong, "--jsonl"], terminal, default), Is.EqualTo(2), wrong[^1]);
+        }
+    }
+
+    [Test]
+    public void Lines_of_JSON_come_one_by_one_and_are_what_the_array_holds()
+    {
+        var request = Request(BenchMode.Pullback) with { Json = false, JsonLines = true };
+        var rows = Suite.Run(request with { Mode = BenchMode.Ceilings }, CancellationToken.None).Take(2).ToArray();
+        using var output = new FlushedWriter();
+        Assert.That(() => BenchOutput.Write(request, Breaking(), output), Throws.InvalidOperationException);
+        string[] lines = output.Flushed.TrimEnd('\n').Split('\n');
+        Assert.That(lines, Has.Length.EqualTo(2));
+        using var array = new StringWriter();
+        BenchOutput.Write(request with { Json = true, JsonLines = false }, rows, array);
+        using var all = JsonDocument.Parse(array.ToString());
+        Assert.That(lines.Select(line => JsonElement.DeepEquals(JsonDocument.Parse(line).RootElement, all.RootElement[Array.IndexOf(lines, line)])), Is.All.True);
+
+        IEnumerable<BenchRow> Breaking()
+        {
+            for (int i = 0; i < rows.Length; i++)
+            {
+                Assert.That(output.Flushed.Count(c => c == '\n'), Is.EqualTo(i), "a row is out before the next is measured");
+                yield return rows[i];
+            }
+
+            throw new InvalidOperationException();
+        }
     }
 
     [Test]
@@ -224,6 +256,16 @@ public class BenchTests
             Assert.That(Meter.Quantile([3, 1, 2], 0.5), Is.EqualTo(2));
             Assert.That(Meter.Quantile([0, 10], 0.9), Is.EqualTo(9).Within(1e-12));
         }
+    }
+
+    /// <summary>Keeps what was written at the last flush: what a killed program leaves.</summary>
+    private sealed class FlushedWriter : StringWriter
+    {
+        public FlushedWriter() => NewLine = "\n";
+
+        public string Flushed { get; private set; } = "";
+
+        public override void Flush() => Flushed = ToString();
     }
 
     private static BenchRequest Request(BenchMode mode) => new()

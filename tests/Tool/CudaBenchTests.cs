@@ -1,5 +1,8 @@
 using Tiller.Bench;
+using Tiller.Checkpoint;
 using Tiller.Interop;
+using Tiller.Kernels;
+using Tiller.Model;
 using Tiller.Tensors;
 using Tiller.Tests.Interop;
 
@@ -52,6 +55,40 @@ public class CudaBenchTests : CudaTest
         {
             "fit reduced to 16, 2 prompts", "fit reduced to 16: activations", "fit reduced to 16: linearisation", "fit reduced to 16: riccati",
         }));
+    }
+
+    [TestCase(256, 0)]
+    [TestCase(0, 256)]
+    [TestCase(64, 448)]
+    public void A_ceiling_counts_the_products_that_are_made(int values, int tangents)
+    {
+        HostCuda.Require(); // which counts the calls
+        using var machine = new CudaMachine(0, TensorType.BF16);
+        var ceiling = machine.ArithmeticOf(new Work { Name = "", Bytes = 0, Flops = 1, WorkingSet = 0, Rows = values + tangents, Tangents = tangents, Run = static () => { } });
+        using var ops = (CudaOps)Devices.Open("cuda", 1);
+        using var weights = ModelWeights.Random(ops, BenchShape.Parse(Shape).Config, TensorType.BF16);
+        var w = weights.Blocks[0].Output;
+        int rows = values + tangents;
+        using DeviceBuffer x = ops.Allocate(4L * rows * w.Columns), y = ops.Allocate(4L * rows * w.Rows);
+        using var scratch = ops.Allocate(ops.Linears.ScratchInBytes(values, tangents, CudaOps.Weights(w)));
+        long before = HostCuda.CallsOf("cublasLtMatmul");
+        ops.Linears.Forward(ops.Stream, x.Address, values, tangents, CudaOps.Weights(w), y.Address, scratch.Address);
+
+        // Two products of all rows, and a third of the values.
+        Assert.That(HostCuda.CallsOf("cublasLtMatmul") - before, Is.EqualTo(values > 0 ? 3 : 2));
+        Assert.That(ceiling, Is.EqualTo(new Ceiling(CeilingKind.Gemm16, 1, 0, 2 + ((double)values / rows))));
+        ops.Stream.Synchronize();
+    }
+
+    [TestCase(9, 0, 3)]
+    [TestCase(0, 31, 2)]
+    [TestCase(1, 31, 2.5)] // the half of the rows that the value is in
+    [TestCase(17, 100, 2.25)]
+    public void Rows_of_sixteen_are_counted_as_the_panels_hold_them(int values, int tangents, double passes)
+    {
+        Assert.That(LinearKernels.PassesOf(values, tangents), Is.EqualTo(passes));
+        double pieces = LinearShape.PanelBlockInBytes(values + tangents, values) / (512.0 * LinearShape.PanelTiles(values + tangents));
+        Assert.That(pieces, Is.EqualTo(passes));
     }
 
     [Test]

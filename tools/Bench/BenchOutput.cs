@@ -2,10 +2,10 @@ using System.Text.Json;
 
 namespace Tiller.Bench;
 
-/// <summary>How rows are told: a table for people, a table for Markdown, an array for machines.</summary>
+/// <summary>How rows are told: a table for people, a table for Markdown, an array or a line each for machines.</summary>
 internal static class BenchOutput
 {
-    /// <summary>Writes the rows as they come; JSON at the end.</summary>
+    /// <summary>Writes the rows as they come, each to the end of the line and flushed; a JSON array at the end.</summary>
     public static void Write(BenchRequest request, IEnumerable<BenchRow> rows, TextWriter output)
     {
         if (request.Json)
@@ -18,13 +18,13 @@ internal static class BenchOutput
         bool headed = false;
         foreach (var row in rows)
         {
-            if (!headed)
+            if (!headed && !request.JsonLines)
             {
                 WriteHeading(request, output);
                 headed = true;
             }
 
-            output.WriteLine(request.Markdown ? MarkdownLine(row) : TextLine(row));
+            output.WriteLine(request.JsonLines ? JsonLine(row) : request.Markdown ? MarkdownLine(row) : TextLine(row));
             output.Flush();
         }
     }
@@ -58,8 +58,7 @@ internal static class BenchOutput
 
     private static void WriteJson(IEnumerable<BenchRow> rows, TextWriter output)
     {
-        using var bytes = new MemoryStream();
-        using (var json = new Utf8JsonWriter(bytes, new JsonWriterOptions { Indented = true }))
+        output.WriteLine(Text(indented: true, json =>
         {
             json.WriteStartArray();
             foreach (var row in rows)
@@ -68,10 +67,21 @@ internal static class BenchOutput
             }
 
             json.WriteEndArray();
+        }));
+        output.Flush();
+    }
+
+    private static string JsonLine(BenchRow row) => Text(indented: false, json => WriteRow(json, row));
+
+    private static string Text(bool indented, Action<Utf8JsonWriter> write)
+    {
+        using var bytes = new MemoryStream();
+        using (var json = new Utf8JsonWriter(bytes, new JsonWriterOptions { Indented = indented }))
+        {
+            write(json);
         }
 
-        output.WriteLine(System.Text.Encoding.UTF8.GetString(bytes.GetBuffer(), 0, (int)bytes.Length));
-        output.Flush();
+        return System.Text.Encoding.UTF8.GetString(bytes.GetBuffer(), 0, (int)bytes.Length);
     }
 
     private static void WriteRow(Utf8JsonWriter json, BenchRow r)

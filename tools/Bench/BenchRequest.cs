@@ -75,8 +75,11 @@ internal sealed record BenchRequest
     /// <summary>Do not measure a fit but tell what it takes.</summary>
     public bool Plan { get; init; }
 
-    /// <summary>Print a JSON array.</summary>
+    /// <summary>Print a JSON array, at the end.</summary>
     public bool Json { get; init; }
+
+    /// <summary>Print a JSON object a line, each when its row is there.</summary>
+    public bool JsonLines { get; init; }
 
     /// <summary>Print a Markdown table.</summary>
     public bool Markdown { get; init; }

@@ -41,6 +41,9 @@ internal sealed record Work
     /// <summary>Rows that one pass over the weights serves: from nine on a GPU computes on its matrix units.</summary>
     public double Rows { get; init; } = 1;
 
+    /// <summary>Of <see cref="Rows"/>, those that are tangents or cotangents, which take fewer products on matrix units than values do.</summary>
+    public double Tangents { get; init; }
+
     /// <summary>Whether the bytes are copied (to a device: uploaded) rather than read.</summary>
     public bool Copies { get; init; }
 
@@ -59,8 +62,11 @@ internal sealed record Work
     /// <summary>Seconds of one run by a device's own clock; null for wall time until the device is done.</summary>
     public Func<Work, double>? Clock { get; init; }
 
-    /// <summary>Done before every run, outside the time; null for nothing.</summary>
-    public Action? Prepare { get; init; }
+    /// <summary>Makes ready for so many runs that follow each other, outside the time; null for nothing.</summary>
+    public Action<int>? Prepare { get; init; }
+
+    /// <summary>Most runs that <see cref="Prepare"/> can make ready for at once: 1 where every run needs it anew.</summary>
+    public int MostRuns { get; init; } = int.MaxValue;
 
     /// <summary>What is timed.</summary>
     public required Action Run { get; init; }

@@ -32,6 +32,7 @@ internal static class ControlBench
             Flops = flops,
             WorkingSet = c.L * counts.BlockBytes,
             Rows = Math.Min(c.D, PassPlan.Rows),
+            Tangents = Math.Min(c.D, PassPlan.Rows),
             RateUnit = "layers/s",
             Run = () => linearization.Jacobian(k++ % c.L, a, cancellationToken),
         };
@@ -73,6 +74,7 @@ internal static class ControlBench
             Flops = 2 * counts.BlockWeights * (1 + Cotangents),
             WorkingSet = c.L * counts.BlockBytes,
             Rows = Cotangents,
+            Tangents = Cotangents,
             RateUnit = "layers/s",
             Run = () => linearization.Pull(k++ % c.L, z, cancellationToken),
         });

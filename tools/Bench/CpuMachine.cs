@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Globalization;
 
 namespace Tiller.Bench;
@@ -11,6 +10,8 @@ internal sealed class CpuMachine(int threads) : Machine
     public override string Device => "cpu";
 
     public override string Name => string.Create(CultureInfo.InvariantCulture, $"cpu ({threads} thread{(threads == 1 ? "" : "s")})");
+
+    public override double SampleSeconds => 1e-3;
 
     protected override double ReserveInBytes => 256.0 * 1024 * 1024;
 
@@ -53,14 +54,6 @@ internal sealed class CpuMachine(int threads) : Machine
             _ => "FMA float64",
         };
         return string.Create(CultureInfo.InvariantCulture, $"{what}, {ceiling.Threads} thread{(ceiling.Threads == 1 ? "" : "s")}");
-    }
-
-    public override double Time(Work work)
-    {
-        work.Prepare?.Invoke();
-        long begin = Stopwatch.GetTimestamp();
-        work.Run();
-        return Stopwatch.GetElapsedTime(begin).TotalSeconds;
     }
 
     public override void Wait()

@@ -1,4 +1,4 @@
-using System.Diagnostics;
+using System.Globalization;
 using Tiller.Checkpoint;
 using Tiller.Interop;
 using Tiller.Kernels;
@@ -37,6 +37,9 @@ internal sealed class CudaMachine : Machine
 
     public override string Name => $"{Device} ({_context.Device.Name})";
 
+    // A step's launches run ahead of it: were each waited for, its first would be seen by nothing that runs.
+    public override double SampleSeconds => 20e-3;
+
     protected override double ReserveInBytes => _mostInBytes + (1L << 30);
 
     public override IReadOnlyList<Ceiling> Ceilings
@@ -64,14 +67,14 @@ internal sealed class CudaMachine : Machine
 
     public override Ceiling ArithmeticOf(Work work)
     {
-        var kind = (work.Precision, _ceilings.HasLibrary) switch
+        int tangents = (int)Math.Round(work.Tangents), values = (int)Math.Round(work.Rows) - tangents;
+        return (work.Precision, _ceilings.HasLibrary) switch
         {
-            (Precision.Double, true) => CeilingKind.Gemm64,
-            (Precision.Double, false) => CeilingKind.Fma64,
-            (_, true) when _bf16 && work.Rows > LinearKernels.FewRows => CeilingKind.Gemm16Twice,
-            _ => CeilingKind.Fma32,
+            (Precision.Double, true) => new(CeilingKind.Gemm64, 1, 0),
+            (Precision.Double, false) => new(CeilingKind.Fma64, 1, 0),
+            (_, true) when _bf16 && values + tangents > LinearKernels.FewRows => new(CeilingKind.Gemm16, 1, 0, LinearKernels.PassesOf(values, tangents)),
+            _ => new(CeilingKind.Fma32, 1, 0),
         };
-        return new Ceiling(kind, 1, 0);
     }
 
     public override double Measure(Ceiling ceiling) => ceiling.Kind switch
@@ -81,8 +84,7 @@ internal sealed class CudaMachine : Machine
         CeilingKind.Upload => _ceilings.Upload(),
         CeilingKind.Fma32 => _ceilings.Multiply(Precision.Single),
         CeilingKind.Fma64 => _ceilings.Multiply(Precision.Double),
-        CeilingKind.Gemm16 => _ceilings.Gemm16(),
-        CeilingKind.Gemm16Twice => _ceilings.Gemm16() / 2,
+        CeilingKind.Gemm16 => _ceilings.Gemm16() / ceiling.Passes,
         _ => _ceilings.Gemm64(),
     };
 
@@ -96,26 +98,11 @@ internal sealed class CudaMachine : Machine
             CeilingKind.Upload => $"upload {size}, pinned",
             CeilingKind.Fma32 => "FMA float32",
             CeilingKind.Fma64 => "FMA float64",
-            CeilingKind.Gemm16 => $"bf16 GEMM {_ceilings.Gemm16Size}³",
-            CeilingKind.Gemm16Twice => $"bf16 GEMM {_ceilings.Gemm16Size}³ twice",
+            CeilingKind.Gemm16 => string.Create(
+                CultureInfo.InvariantCulture, $"bf16 GEMM {_ceilings.Gemm16Size}³{(ceiling.Passes > 1 ? $" in {ceiling.Passes:0.##} passes" : "")}"),
             _ => $"float64 GEMM {_ceilings.Gemm64Size}³",
         };
         return $"{what}, {_context.Device.Name}";
-    }
-
-    public override double Time(Work work)
-    {
-        work.Prepare?.Invoke();
-        if (work.Clock is { } clock)
-        {
-            return clock(work);
-        }
-
-        Wait();
-        long begin = Stopwatch.GetTimestamp();
-        work.Run();
-        Wait();
-        return Stopwatch.GetElapsedTime(begin).TotalSeconds;
     }
 
     public override void Wait() => _context.Synchronize();

@@ -30,6 +30,7 @@ internal static class DecodeBench
             WorkingSet = counts.DecodeBytes,
             RateUnit = "tok/s",
             Prepare = plain.Prepare,
+            MostRuns = plain.MostRuns,
             Run = plain.Step,
         };
         foreach (var row in meter.Measure([step, .. terms.Select(Steered)]))
@@ -45,7 +46,8 @@ internal static class DecodeBench
         Work Steered(int terms)
         {
             var loop = owned.Add(new DecodeLoop(model, context, RandomParts.Law(c, terms, seed: terms)));
-            return step with { Name = $"decode steered, {terms} term{(terms == 1 ? "" : "s")} a layer", Comparison = Comparison.Speed, Prepare = loop.Prepare, Run = loop.Step };
+            string name = $"decode steered, {terms} term{(terms == 1 ? "" : "s")} a layer";
+            return step with { Name = name, Comparison = Comparison.Speed, Prepare = loop.Prepare, MostRuns = loop.MostRuns, Run = loop.Step };
         }
 
         Work Pushed(int tangents) => step with
@@ -53,8 +55,10 @@ internal static class DecodeBench
             Name = $"decode with {tangents} tangents",
             Flops = ((1 + tangents) * counts.RowFlops(context)) + counts.HeadFlops,
             Rows = 1 + tangents,
+            Tangents = tangents,
             Comparison = Comparison.Time,
             Prepare = null,
+            MostRuns = int.MaxValue,
             Run = owned.Add(new TangentLoop(model, context, tangents)).Step,
         };
     }
@@ -83,11 +87,12 @@ internal static class DecodeBench
             Rows = Math.Min(tokens, Chunk),
             Amount = tokens,
             RateUnit = "tok/s",
-            Prepare = () =>
+            Prepare = _ =>
             {
                 session?.Dispose();
                 session = new Session(model);
             },
+            MostRuns = 1,
             Run = () => session!.Prefill(ids),
         });
         session?.Dispose();
@@ -135,6 +140,7 @@ internal static class DecodeBench
                     Amount = sessions,
                     RateUnit = "tok/s",
                     Prepare = loop.Prepare,
+                    MostRuns = loop.MostRuns,
                     Run = loop.Step,
                 };
             }

@@ -47,7 +47,7 @@ internal sealed class DeviceClock : IDisposable
             _graph = graph.Instantiate();
             _recorded = work;
             _graph.Launch(_stream);
-            work.Prepare?.Invoke();
+            work.Prepare?.Invoke(_runs);
         }
 
         _begin.Record(_stream);

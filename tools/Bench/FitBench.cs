@@ -78,6 +78,7 @@ internal static class FitBench
                 Flops = activations + linearisation,
                 WorkingSet = c.L * counts.BlockBytes,
                 Rows = PassPlan.Rows,
+                Tangents = PassPlan.Rows * linearisation / (activations + linearisation),
                 RateUnit = "fits/s",
                 Run = static () => { },
             };
@@ -86,8 +87,8 @@ internal static class FitBench
             {
                 yield return stage switch
                 {
-                    "activations" => meter.Row(work with { Name = $"fit {name}: {stage}", Flops = activations }, times),
-                    "linearisation" => meter.Row(work with { Name = $"fit {name}: {stage}", Flops = linearisation }, times),
+                    "activations" => meter.Row(work with { Name = $"fit {name}: {stage}", Flops = activations, Tangents = 0 }, times),
+                    "linearisation" => meter.Row(work with { Name = $"fit {name}: {stage}", Flops = linearisation, Tangents = PassPlan.Rows }, times),
                     _ => meter.Row(work with { Name = $"fit {name}: {stage}", Flops = riccati, Precision = Precision.Double }, times),
                 };
             }

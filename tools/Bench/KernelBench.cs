@@ -62,6 +62,7 @@ internal static class KernelBench
                 Flops = 2.0 * w.Rows * w.Columns * rows,
                 WorkingSet = (double)c.L * w.SizeInBytes,
                 Rows = rows,
+                Tangents = rows,
                 Clock = clock is null ? null : clock.Time,
                 RateUnit = "1/s",
                 Run = () => run(k++ % c.L),
@@ -217,9 +218,9 @@ internal sealed class StageBench : IDisposable
         string at = $"{cotangents} cotangents";
 
         // The first stage of a pullback tells a device which rows come, and so is not recorded.
-        yield return Matrix($"down backwards, {at}", cotangents, (double)_c.F * _c.D, k => _ops.PullDown(_c, _weights.Blocks[k], _rows, _a, _groups, _y)) with { Clock = null };
+        yield return Cotangents($"down backwards, {at}", (double)_c.F * _c.D, k => _ops.PullDown(_c, _weights.Blocks[k], _rows, _a, _groups, _y)) with { Clock = null };
         yield return Stream($"gate/up backwards, {at}", 2.0 * _c.F * _c.D, k => _ops.PullGateUp(_c, _weights.Blocks[k], _rows, _a, _groups, _y));
-        yield return Matrix($"output backwards, {at}", cotangents, (double)_c.H * _c.E * _c.D, k => _ops.PullOutput(_c, _weights.Blocks[k], _rows, _a, _groups, _y));
+        yield return Cotangents($"output backwards, {at}", (double)_c.H * _c.E * _c.D, k => _ops.PullOutput(_c, _weights.Blocks[k], _rows, _a, _groups, _y));
         yield return new Work
         {
             Name = $"attention backwards, {at}",
@@ -231,19 +232,22 @@ internal sealed class StageBench : IDisposable
         };
         yield return Stream($"qkv backwards, {at}", width * _c.D, k => _ops.PullQkv(_c, _weights.Blocks[k], _rows, _a, _groups, _y));
 
+        Work Cotangents(string name, double weights, Action<int> run) => Matrix(name, cotangents, weights, run) with { Tangents = cotangents };
+
         // These add to the stream, which would grow without bound.
         Work Stream(string name, double weights, Action<int> run)
         {
             float[] fresh = RandomParts.Unit(new Random(13), _c.D);
-            return Matrix(name, cotangents, weights, run) with
+            return Cotangents(name, weights, run) with
             {
-                Prepare = () =>
+                Prepare = _ =>
                 {
                     for (int i = 0; i < cotangents; i++)
                     {
                         _ops.UploadRow(fresh, _y.Stream, i);
                     }
                 },
+                MostRuns = 1,
             };
         }
     }

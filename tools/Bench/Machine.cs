@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Globalization;
 using Tiller.Interop;
 using Tiller.Tensors;
@@ -25,9 +26,6 @@ internal enum CeilingKind
     /// <summary>Products of bf16 matrices by the library, float32 sums.</summary>
     Gemm16,
 
-    /// <summary>The same twice: float32 rows, split into two bf16 numbers each, through bf16 weights (docs/math.md §10).</summary>
-    Gemm16Twice,
-
     /// <summary>Products of float64 matrices by the library.</summary>
     Gemm64,
 }
@@ -36,7 +34,8 @@ internal enum CeilingKind
 /// <param name="Kind">Of what.</param>
 /// <param name="Threads">Threads that share it; 1 on a device.</param>
 /// <param name="SizeInBytes">Buffer gone through; 0 for arithmetic.</param>
-internal readonly record struct Ceiling(CeilingKind Kind, int Threads, long SizeInBytes);
+/// <param name="Passes">Products made for one of the work's: float32 rows go through bf16 weights as two or three bf16 numbers each (MATH.md §10).</param>
+internal readonly record struct Ceiling(CeilingKind Kind, int Threads, long SizeInBytes, double Passes = 1);
 
 /// <summary>What runs a bench: its ceilings, its memory, and how a step on it is timed.</summary>
 internal abstract class Machine : IDisposable
@@ -49,6 +48,9 @@ internal abstract class Machine : IDisposable
 
     /// <summary>Ceilings that <c>bench ceilings</c> prints.</summary>
     public abstract IReadOnlyList<Ceiling> Ceilings { get; }
+
+    /// <summary>What a sample fills with runs, in seconds, so that what happens at its two ends does not count.</summary>
+    public abstract double SampleSeconds { get; }
 
     /// <summary>Bytes that are kept for the runtime, the buffers of the ceilings and what else is small.</summary>
     protected abstract double ReserveInBytes { get; }
@@ -90,8 +92,27 @@ internal abstract class Machine : IDisposable
     /// <summary>How rows call a ceiling.</summary>
     public abstract string NameOf(Ceiling ceiling);
 
-    /// <summary>Seconds of one run, <see cref="Work.Prepare"/> not counted.</summary>
-    public abstract double Time(Work work);
+    /// <summary>Seconds of one run, the mean of runs that follow each other without a wait in between; <see cref="Work.Prepare"/> is not counted.</summary>
+    /// <param name="work">What is timed.</param>
+    /// <param name="runs">How many, at most <see cref="Work.MostRuns"/>.</param>
+    public double Time(Work work, int runs)
+    {
+        work.Prepare?.Invoke(runs);
+        if (work.Clock is { } clock)
+        {
+            return clock(work);
+        }
+
+        Wait();
+        long begin = Stopwatch.GetTimestamp();
+        for (int i = 0; i < runs; i++)
+        {
+            work.Run();
+        }
+
+        Wait();
+        return Stopwatch.GetElapsedTime(begin).TotalSeconds / runs;
+    }
 
     /// <summary>Waits until all that was started is done.</summary>
     public abstract void Wait();

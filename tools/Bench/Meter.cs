@@ -3,8 +3,8 @@ using System.Diagnostics;
 namespace Tiller.Bench;
 
 /// <summary>
-/// Times works beside each other, in turn, so that whatever else the machine does hits all alike; a sample is the mean of as many runs as
-/// fill a millisecond, as a user's loop runs them. Measures the ceilings right before, now and then in between, and right after.
+/// Times works beside each other, in turn, so that whatever else the machine does hits all alike; a sample is the mean of as many runs after each
+/// other as fill <see cref="Machine.SampleSeconds"/>, as a user's loop makes them. Measures the ceilings right before, now and then in between, and right after.
 /// </summary>
 internal sealed class Meter : IDisposable
 {
@@ -14,7 +14,6 @@ internal sealed class Meter : IDisposable
     private const int MaxSamples = 200_000;
     private const int WarmUpRuns = 100;
     private const double WarmUpSeconds = 0.5;
-    private const double SampleSeconds = 1e-3;
     private const int MaxRunsPerSample = 64;
     private const double CeilingSeconds = 0.15;
     private const double SecondsBetweenCeilings = 0.3;
@@ -48,7 +47,8 @@ internal sealed class Meter : IDisposable
         var ceilings = new Dictionary<Ceiling, List<double>>();
         Sample(works, ceilings, CeilingSeconds);
         var times = works.Select(_ => new List<double>()).ToArray();
-        int[] runs = [.. works.Select(work => Math.Clamp((int)(SampleSeconds / Time(work, 1)), 1, MaxRunsPerSample))];
+        double sample = Math.Min(Machine.SampleSeconds, _seconds);
+        int[] runs = [.. works.Select(work => Math.Clamp((int)(sample / Machine.Time(work, 1)), 1, Math.Min(MaxRunsPerSample, work.MostRuns)))];
         double budget = _seconds * works.Count;
         var clock = Stopwatch.StartNew();
         var sinceSample = Stopwatch.StartNew();
@@ -65,7 +65,7 @@ internal sealed class Meter : IDisposable
             for (int i = 0; i < works.Count; i++)
             {
                 int which = round % 2 == 0 ? i : works.Count - 1 - i;
-                times[which].Add(Time(works[which], runs[which]));
+                times[which].Add(Machine.Time(works[which], runs[which]));
             }
         }
 
@@ -143,17 +143,6 @@ internal sealed class Meter : IDisposable
         return sorted[below] + ((at - below) * (sorted[above] - sorted[below]));
     }
 
-    private double Time(Work work, int runs)
-    {
-        double seconds = 0;
-        for (int i = 0; i < runs; i++)
-        {
-            seconds += Machine.Time(work);
-        }
-
-        return seconds / runs;
-    }
-
     // Tiered compilation needs calls and time; a run longer than the warm-up is warm after one.
     private void WarmUp(IReadOnlyList<Work> works)
     {
@@ -164,7 +153,7 @@ internal sealed class Meter : IDisposable
             for (int runs = 0; clock.Elapsed.TotalSeconds < enough || (runs < WarmUpRuns && clock.Elapsed.TotalSeconds < 2 * enough); runs++)
             {
                 _cancellationToken.ThrowIfCancellationRequested();
-                work.Prepare?.Invoke();
+                work.Prepare?.Invoke(1);
                 work.Run();
                 Machine.Wait();
             }

@@ -107,10 +107,13 @@ internal sealed class DecodeLoop : IDisposable
     /// <summary>Longest that a context of a nominal length gets.</summary>
     public static int LastLength(int context) => context + Math.Min(context, Margin);
 
-    /// <summary>Makes sure that a step is possible.</summary>
-    public void Prepare()
+    /// <summary>Most steps from one replacement to the next.</summary>
+    public int MostRuns => Math.Max(1, _last - _first - 2);
+
+    /// <summary>Makes sure that so many steps are possible, and room for one that a device begins ahead.</summary>
+    public void Prepare(int steps)
     {
-        if (_sessions.Length > 0 && _sessions[0].Length < _last)
+        if (_sessions.Length > 0 && _sessions[0].Length + steps < _last)
         {
             return;
         }

@@ -42,13 +42,13 @@ internal static class SharingBench
         bool stop = false;
         var threads = loops.Select((loop, i) => new Thread(() =>
         {
-            loop.Prepare();
+            loop.Prepare(1);
             loop.Step();
             start.SignalAndWait();
             var clock = Stopwatch.StartNew();
             while (true)
             {
-                loop.Prepare();
+                loop.Prepare(1);
                 loop.Step();
 
                 // A step during which another loop has ended was not shared to its end.

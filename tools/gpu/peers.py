@@ -1,19 +1,25 @@
 #!/usr/bin/env python3
-"""What others need for the same work on the same GPU: rows in the form of `tiller bench --json`.
+"""What others need for the same work on the same GPU: rows in the form of `tiller bench --jsonl`, each a line as soon as it is measured.
 
 transformers decodes with random bf16 weights and a static cache, eager and compiled, plain and with the published method's hooks (arXiv:2604.19018: a
 dense K a layer, u = K e from the block's input added to its output); PyTorch forms Jacobians of a block by torch.autograd.functional.jacobian and solves the
 dense Riccati recursion in float32, as the published code does. Nothing is downloaded.
 
-    peers.py --shape llama-3.2-1b [--context 128] [--what eager,compiled,hooks,jacobian,riccati] [--seconds 3] > rows.json
+    peers.py --runs "llama-3.2-1b:eager,hooks llama-3.2-1b:compiled" [--limit 40] [--total 120] [--context 128] [--seconds 3] > rows.jsonl
 
-A measurement that fails gives a row with an error instead of figures, and the others go on.
+A run is a shape and, of eager, hooks, compiled, compiled-hooks, jacobian and riccati, what is measured of it. PyTorch and transformers are imported once; each run
+is then a child of this process, which is ended after --limit seconds. A measurement that fails gives a row with an error instead of figures; so does a run that
+crashes or is ended, and the others go on. One that was out of time runs again at the end, as what it has compiled is kept on disk.
 """
 import argparse
 import json
+import os
+import signal
 import statistics
 import sys
 import time
+
+BEGAN = time.monotonic()
 
 import torch
 import transformers
@@ -84,34 +90,43 @@ class TokenClock(transformers.StoppingCriteria):
 
 
 def hooks(model, weak=0.01):
-    """The published law on every block: alpha = beta - v.x, e = alpha v, u = K e on the last token. K dense, in the model's type."""
+    """
+    The published law on every block: alpha = beta - v.x, e = alpha v, u = K e on the last token. K dense, in the model's type. K and v are buffers of the
+    block: a graph of a compiled model reads those where they are, and would copy what a closure holds, a gigabyte a step.
+    """
     handles = []
     for layer in model.model.layers:
         weight = next(layer.parameters())
         width = model.config.hidden_size
-        gain = weak * torch.randn(width, width, device=weight.device, dtype=weight.dtype) / width ** 0.5
         v = torch.randn(width, device=weight.device, dtype=weight.dtype)
-        v = v / v.norm()
-
-        def steer(module, args, kwargs, output, gain=gain, v=v):
-            x = (args[0] if args else kwargs["hidden_states"])[:, -1, :]
-            e = (0.5 - x @ v).unsqueeze(-1) * v
-            hidden = output[0] if isinstance(output, tuple) else output
-            hidden[:, -1, :] = hidden[:, -1, :] + e @ gain.T
-            return output
-
+        layer.register_buffer("gain", weak * torch.randn(width, width, device=weight.device, dtype=weight.dtype) / width ** 0.5)
+        layer.register_buffer("direction", v / v.norm())
         handles.append(layer.register_forward_hook(steer, with_kwargs=True))
     return handles
 
 
-class Peers:
-    """Measures, and keeps the rows."""
+def steer(module, args, kwargs, output):
+    x = (args[0] if args else kwargs["hidden_states"])[:, -1, :]
+    e = (0.5 - x @ module.direction).unsqueeze(-1) * module.direction
+    hidden = output[0] if isinstance(output, tuple) else output
+    hidden[:, -1, :] = hidden[:, -1, :] + e @ module.gain.T
+    return output
 
-    def __init__(self, arguments):
+
+def tell(row):
+    """A row, at once."""
+    sys.stdout.write(json.dumps(row) + "\n")
+    sys.stdout.flush()
+
+
+class Peers:
+    """Measures one shape, in a process that has the device."""
+
+    def __init__(self, arguments, shape):
         self.a = arguments
+        self.shape = shape
         self.device = torch.device(arguments.device)
         self.name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
-        self.rows = []
 
     def wait(self):
         if self.device.type == "cuda":
@@ -120,9 +135,9 @@ class Peers:
     def add(self, name, samples, scale=1000.0, unit="ms", per_second="tok/s"):
         ordered = [scale * s for s in samples]
         median = statistics.median(ordered)
-        self.rows.append({
+        tell({
             "name": name, "device": self.name, "median": median, "p10": quantile(ordered, 0.1), "p90": quantile(ordered, 0.9), "unit": unit,
-            "samples": len(ordered), "rate": scale / median, "rateUnit": per_second, "shape": self.a.shape,
+            "samples": len(ordered), "rate": scale / median, "rateUnit": per_second, "shape": self.shape,
         })
 
     def measure(self, name, run):
@@ -133,7 +148,7 @@ class Peers:
                 run(name)
         except Exception as e:  # a peer that fails must not take the others with it
             print(f"  {type(e).__name__}: {e}", file=sys.stderr, flush=True)
-            self.rows.append({"name": name, "device": self.name, "shape": self.a.shape, "error": f"{type(e).__name__}: {e}"[:400]})
+            tell({"name": name, "device": self.name, "shape": self.shape, "error": f"{type(e).__name__}: {e}"[:400]})
 
     def decode(self, model, compiled):
         """Tokens of one sequence after a prompt of --context tokens."""
@@ -164,7 +179,7 @@ class Peers:
     def jacobian(self, name):
         """The Jacobian of one block's last output token by the whole prompt, of which the last token's part is kept; float32."""
         tokens = 16
-        model = model_of(self.a.shape, self.device, torch.float32, 64, layers=1, attention="eager")
+        model = model_of(self.shape, self.device, torch.float32, 64, layers=1, attention="eager")
         layer = model.model.layers[0]
         x = torch.randn(1, tokens, model.config.hidden_size, device=self.device)
         positions = torch.arange(tokens, device=self.device).unsqueeze(0)
@@ -182,7 +197,7 @@ class Peers:
 
     def riccati(self, name):
         """One backward step: K = (S + R)^-1 S A and S = Q + A'SA - F'(S + R)^-1 F, two solves, S kept by the host; float32."""
-        width = SHAPES[self.a.shape][2]
+        width = SHAPES[self.shape][2]
         a = torch.eye(width, device=self.device) + 0.1 * torch.randn(width, width, device=self.device) / width ** 0.5
         q, r = 0.1 * torch.eye(width, device=self.device), torch.eye(width, device=self.device)
         state = [torch.eye(width)]
@@ -198,45 +213,81 @@ class Peers:
         self.add(name, self.repeat(run), per_second="layers/s")
 
 
+    def run(self, what):
+        """Measures what is named, one after another."""
+        at = f"{self.shape}, context {self.a.context}, static cache"
+        versions = f"transformers {transformers.__version__}, torch {torch.__version__}"
+        torch.manual_seed(0)
+        model = None
+        if {"eager", "hooks", "compiled", "compiled-hooks"} & set(what):
+            model = model_of(self.shape, self.device, torch.bfloat16, self.a.context + self.a.tokens + 1)
+        if "eager" in what:
+            self.measure(f"decode plain, {at}, eager, {versions}", self.decode(model, compiled=False))
+        if "compiled" in what:
+            self.measure(f"decode plain, {at}, compiled, {versions}", self.decode(model, compiled=True))
+        if {"hooks", "compiled-hooks"} & set(what):
+            hooks(model)
+        if "hooks" in what:
+            self.measure(f"decode steered by hooks with dense K, {at}, eager, {versions}", self.decode(model, compiled=False))
+        if "compiled-hooks" in what:
+            torch.compiler.reset()
+            self.measure(f"decode steered by hooks with dense K, {at}, compiled, {versions}", self.decode(model, compiled=True))
+        model = None
+        if "jacobian" in what:
+            self.measure(f"jacobian of one layer, {self.shape}, float32, torch.autograd.functional.jacobian, prompt of 16, {versions}", self.jacobian)
+        if "riccati" in what:
+            self.measure(f"riccati dense, one layer, D {SHAPES[self.shape][2]}, float32, torch.linalg.solve, {versions}", self.riccati)
+
+
+def child(arguments, shape, what, limit):
+    """Measures in a child, which alone touches the device; how it ended, or None if it was ended."""
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            Peers(arguments, shape).run(what)
+            code = 0
+        except BaseException as e:
+            print(f"  {type(e).__name__}: {e}", file=sys.stderr)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    ends = time.monotonic() + limit
+    while time.monotonic() < ends:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.02)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return None
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--shape", choices=SHAPES, default="llama-3.2-1b")
+    parser.add_argument("--runs", required=True, help="SHAPE:WHAT,WHAT ...")
+    parser.add_argument("--limit", type=float, default=40, help="seconds of a run at most")
+    parser.add_argument("--total", type=float, default=3600, help="seconds of all runs at most")
     parser.add_argument("--context", type=int, default=128)
     parser.add_argument("--tokens", type=int, default=128, help="tokens that are generated, of which all but the first eight are timed")
-    parser.add_argument("--what", default="eager,hooks,compiled,jacobian,riccati")
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--device", default="cuda")
-    peers = Peers(parser.parse_args())
-    a, what = peers.a, peers.a.what.split(",")
-    at = f"context {a.context}, static cache"
-    versions = f"transformers {transformers.__version__}, torch {torch.__version__}"
-    torch.manual_seed(0)
-    if {"eager", "compiled", "hooks"} & set(what):
-        model = model_of(a.shape, peers.device, torch.bfloat16, a.context + a.tokens + 1)
-        if "eager" in what:
-            peers.measure(f"decode plain, {at}, eager, {versions}", peers.decode(model, compiled=False))
-        if "hooks" in what:
-            handles = hooks(model)
-            peers.measure(f"decode steered by hooks with dense K, {at}, eager, {versions}", peers.decode(model, compiled=False))
-            for handle in handles:
-                handle.remove()
-        if "compiled" in what:
-            peers.measure(f"decode plain, {at}, compiled, {versions}", peers.decode(model, compiled=True))
-        if "compiled" in what and "hooks" in what:
-            torch.compiler.reset()
-            model = None
-            model = model_of(a.shape, peers.device, torch.bfloat16, a.context + a.tokens + 1)
-            hooks(model)
-            peers.measure(f"decode steered by hooks with dense K, {at}, compiled, {versions}", peers.decode(model, compiled=True))
-        model = None
-    if peers.device.type == "cuda":
-        torch.cuda.empty_cache()
-    if "jacobian" in what:
-        peers.measure(f"jacobian of one layer, float32, torch.autograd.functional.jacobian, prompt of 16, {versions}", peers.jacobian)
-    if "riccati" in what:
-        peers.measure(f"riccati dense, one layer, D {SHAPES[a.shape][2]}, float32, torch.linalg.solve, {versions}", peers.riccati)
-    json.dump(peers.rows, sys.stdout, indent=1)
-    print()
+    arguments = parser.parse_args()
+    ends = BEGAN + arguments.total
+    print(f"imported in {time.monotonic() - BEGAN:.1f} s", file=sys.stderr, flush=True)
+    runs = [(run, True) for run in arguments.runs.split()]
+    while runs:
+        run, first = runs.pop(0)
+        shape, _, what = run.partition(":")
+        left = min(arguments.limit, ends - time.monotonic())
+        code = child(arguments, shape, what.split(","), left) if left >= 1 else None
+        if code is None and first and left >= arguments.limit:
+            runs.append((run, False))
+        if code != 0:
+            why = f"exit {code}" if code else f"out of time after {max(0, left):.0f} s"
+            tell({"name": run, "device": arguments.device, "shape": shape, "error": why})
 
 
 if __name__ == "__main__":

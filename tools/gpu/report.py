@@ -1,17 +1,196 @@
 #!/usr/bin/env python3
-"""Writes what the phases of run.sh left as one results file, and compares token ids.
+"""Tells what a run on a GPU's machine left (steps.py), and compares token ids.
 
-    report.py write OUT SOURCE... [--before rows.json]
-        OUT gets gpu-<device>.md and rows.json. A source is run.sh's WORK (environment.txt, steps.tsv, rows/*.json) or a rows.json that came back from it: phases
-        that ran at different times are put together, and of two rows of one name the later source's counts. Medians of an earlier run stand beside.
-    report.py same A.json B.json
-        whether two outputs of `tiller generate --json` hold the same ids
+    report.py write OUT rows.jsonl... [--before rows.jsonl]
+        OUT gets gpu-<device>.md. Runs of different times are put together, and of two rows of one name the later counts. Medians of an earlier run stand beside.
+    report.py show rows.jsonl...
+        the short table that a call ends with
+    report.py same TILLER CHECKPOINT COUNT
+        whether `tiller generate` draws the same ids on the CPU and on CUDA
 """
+import collections
+import csv
 import json
 import os
 import re
+import statistics
+import subprocess
 import sys
 
+# Nsight Compute's sections: speed of light, occupancy, warp states, memory; launch statistics for the registers.
+SECTIONS = ["SpeedOfLight", "Occupancy", "WarpStateStats", "MemoryWorkloadAnalysis", "LaunchStats"]
+
+# What is kept of a kernel: a title, and the metric's name.
+METRICS = {
+    "us": "gpu__time_duration.sum",
+    "SM %": "sm__throughput.avg.pct_of_peak_sustained_elapsed",
+    "DRAM %": "gpu__dram_throughput.avg.pct_of_peak_sustained_elapsed",
+    "memory %": "gpu__compute_memory_throughput.avg.pct_of_peak_sustained_elapsed",
+    "GB/s": "dram__bytes_read.sum.per_second",
+    "L2 hit %": "lts__t_sector_hit_rate.pct",
+    "warps %": "sm__warps_active.avg.pct_of_peak_sustained_active",
+    "warps % at most": "sm__maximum_warps_per_active_cycle_pct",
+    "registers": "launch__registers_per_thread",
+}
+SCALES = {"us": 1e-3, "GB/s": 1e-9}  # of base units
+STALL = re.compile(r"smsp__average_warps_issue_stalled_(\w+?)_per_issue_active\.ratio$")
+
+Run = collections.namedtuple("Run", "machines steps rows kernels")
+
+
+# Reading ------------------------------------------------------------------------------------------------------------------------------------------------------
+
+def read(paths):
+    """What some rows.jsonl hold, the later of two of one name; half a line is none."""
+    machines, steps, rows, kernels = [], {}, {}, {}
+    for path in paths:
+        with open(path, encoding="utf-8", errors="replace") as f:
+            for line in f:
+                try:
+                    item = json.loads(line)
+                except ValueError:
+                    continue
+                kind = item.pop("kind", None)
+                if kind == "machine":
+                    machines.append(item)
+                elif kind == "step":
+                    newest(steps, (item["phase"], item["step"]), item)
+                elif kind == "row":
+                    newest(rows, (item["step"], item["name"]), item)
+                elif kind == "kernel":
+                    newest(kernels, (item["step"], item["kernel"], item["grid"]), item)
+    return Run(machines, list(steps.values()), list(rows.values()), list(kernels.values()))
+
+
+def newest(items, key, item):
+    """Takes an item for its key, at the place of the newest."""
+    items.pop(key, None)
+    items[key] = item
+
+
+def device_of(run):
+    """What the driver calls the GPU, else what Tiller does."""
+    named = [m["gpu"] for m in run.machines if m.get("gpu")]
+    own = [re.sub(r"^cuda:\d+ \((.*)\)$", r"\1", r["device"]) for r in run.rows if r.get("device", "").startswith("cuda:")]
+    return own[0] if own else named[0] if named else "unknown"
+
+
+def profiled(path):
+    """Kernels of a raw page of Nsight Compute's, the median of the launches of one grid; none, if there is no page."""
+    try:
+        with open(path, encoding="utf-8", errors="replace", newline="") as f:
+            lines = [line for line in f if line.startswith('"')]
+    except OSError:
+        return []
+    if len(lines) < 3:
+        return []
+    table = list(csv.reader(lines))
+    head, launches = table[0], collections.defaultdict(list)
+    for values in table[2:]:  # after a line of units
+        if len(values) == len(head):
+            launch = dict(zip(head, values))
+            launches[(launch.get("Kernel Name", "?"), launch.get("Grid Size", "?"), launch.get("Block Size", "?"))].append(launch)
+    kernels = []
+    for (name, grid, block), all_of_it in launches.items():
+        metrics = {title: figures for title, metric in METRICS.items() if (figures := numbers(all_of_it, metric))}
+        stalls = {match[1]: figures for column in head if (match := STALL.search(column)) and (figures := numbers(all_of_it, column))}
+        kernels.append({
+            "kernel": name, "grid": grid, "block": block, "launches": len(all_of_it),
+            "metrics": {title: statistics.median(figures) * SCALES.get(title, 1) for title, figures in metrics.items()},
+            "stalls": {name: statistics.median(figures) for name, figures in stalls.items()},
+        })
+    return kernels
+
+
+def numbers(launches, metric):
+    found = []
+    for launch in launches:
+        try:
+            found.append(float(launch[metric].replace(",", "")))
+        except (KeyError, ValueError):
+            pass
+    return found
+
+
+# Writing ------------------------------------------------------------------------------------------------------------------------------------------------------
+
+def figure(value):
+    return f"{value:.1f}" if abs(value) >= 100 else f"{value:.3f}" if abs(value) >= 1 else f"{value:.5f}"
+
+
+def cell(text):
+    return str(text).replace("|", "/").replace("\n", " ")
+
+
+def table(rows, earlier):
+    lines = ["| row | median | p10 | p90 | rate | of ceiling | ceiling | ratio |" + (" before |" if earlier else ""),
+             "|---|---|---|---|---|---|---|---|" + ("---|" if earlier else "")]
+    for r in rows:
+        if "error" in r:
+            lines.append(f"| {cell(r['name'])} | failed: {cell(r['error'])} | | | | | | |" + (" |" if earlier else ""))
+            continue
+        ceiling = f"{r['percentOfCeiling']:.1f} % | {figure(r['ceiling'])} {r['ceilingUnit']}, {r['ceilingName']}" if "ceiling" in r else " | "
+        ratio = f"{r['ratio']:.3f} ({r['ratioOf']})" if r.get("ratio") else ""
+        before = earlier.get((r["step"], r["name"]))
+        lines.append(f"| {r['name']} | {figure(r['median'])} {r['unit']} | {figure(r['p10'])} | {figure(r['p90'])} | {figure(r['rate'])} {r['rateUnit']} "
+                     f"| {ceiling} | {ratio} |" + ("" if not earlier else f" {figure(before)} |" if before else " |"))
+    return lines
+
+
+def kernel_table(kernels):
+    lines = [f"| kernel | grid | block | {' | '.join(METRICS)} | most stalled by, warps |", "|---|---|---|" + "---|" * (len(METRICS) + 1)]
+    for k in kernels:
+        values = [figure(k["metrics"][title]) if title in k["metrics"] else "" for title in METRICS]
+        stalls = sorted(((value, name) for name, value in k["stalls"].items() if name != "selected"), reverse=True)[:3]
+        lines.append(f"| {k['kernel']} | {k['grid']} | {k['block']} | {' | '.join(values)} | {', '.join(f'{name} {value:.2f}' for value, name in stalls)} |")
+    return lines
+
+
+def write(out, run, earlier=None):
+    """gpu-<device>.md; its path."""
+    earlier = earlier or {}
+    device = device_of(run)
+    lines = [f"# {device}", ""]
+    if "not a GPU" in device:
+        lines += ["A rehearsal on the host CUDA of the tests: no figure here says anything about a GPU.", ""]
+    told = dict.fromkeys(line for machine in run.machines for line in machine["lines"])
+    lines += ["```", *told, "```", "", "Wall time of steps after each other, to the end of all work, median and percentiles of samples of several; `kernels` by the device's clock. "
+              "Percentages are of ceilings measured in the same run. Rows of other programs: tools/gpu/peers.py.", "", "| phase | step | outcome | seconds | |", "|---|---|---|---|---|"]
+    lines += [f"| {s['phase']} | {cell(s['step'])} | {cell(s['outcome'])} | {s['seconds']:.1f} | {cell(s['says'])} |" for s in run.steps]
+    for step in dict.fromkeys(r["step"] for r in run.rows):
+        lines += ["", f"## {step}", "", *table([r for r in run.rows if r["step"] == step], earlier)]
+    for step in dict.fromkeys(k["step"] for k in run.kernels):
+        lines += ["", f"## {step}", "", "Clocks as they come (`--clock-control none`), caches flushed before each launch, launches one by one.", "",
+                  *kernel_table([k for k in run.kernels if k["step"] == step])]
+    path = os.path.join(out, f"gpu-{re.sub(r'[^a-z0-9]+', '-', device.lower()).strip('-')}.md")
+    with open(path, "w", encoding="utf-8") as f:
+        f.write("\n".join(lines) + "\n")
+    return path
+
+
+def summary(run, most=9000):
+    """Rows and what went wrong, in few characters, the newest last: what comes back of a call is the end of its output."""
+    lines = []
+    for step in dict.fromkeys(r["step"] for r in run.rows):
+        lines.append(f"-- {step}")
+        for r in (r for r in run.rows if r["step"] == step):
+            if "error" in r:
+                lines.append(f"{r['name'][:60]:<60} failed: {r['error'][:100]}")
+                continue
+            of_ceiling = f"{r['percentOfCeiling']:5.1f} %" if "ceiling" in r and r["ceilingName"] != "itself" else ""
+            ratio = f"{r['ratio']:.3f}" if r.get("ratio") else ""
+            lines.append(f"{r['name'][:60]:<60} {figure(r['median']):>9} {r['unit']:<8}{of_ceiling:>8} {ratio:>6}".rstrip())
+    for kernel in run.kernels:
+        m = kernel["metrics"]
+        lines.append(f"{kernel['step'][:24]:<24} {kernel['kernel'][:32]:<32} " + " ".join(f"{title} {figure(m[title])}" for title in ("us", "DRAM %", "warps %") if title in m))
+    passed, skipped = (sum(s["outcome"].startswith(kind) for s in run.steps) for kind in ("passed", "skipped"))
+    lines.append(f"-- steps: {passed} passed, {skipped} skipped, {len(run.steps) - passed - skipped} failed")
+    lines += [f"{s['phase']}: {s['step']}: {s['outcome']} {s['says']}"[:200] for s in run.steps if not s["outcome"].startswith(("passed", "skipped"))]
+    text = "\n".join(lines)
+    return text if len(text) <= most else "[...]\n" + text[-most:].split("\n", 1)[1]
+
+
+# Comparing ----------------------------------------------------------------------------------------------------------------------------------------------------
 
 def ids_of(value):
     """The first list named ids in a value."""
@@ -25,97 +204,28 @@ def ids_of(value):
     return None
 
 
-def same(paths):
-    first, second = (ids_of(load(path)) for path in paths)
-    print(f"{len(first)} ids, the same" if first == second else f"the ids differ: {first} and {second}")
+def same(tiller, checkpoint, count):
+    command = [tiller, "generate", "--model", checkpoint, "The quick brown fox", "--max-tokens", count, "--json", "--device"]
+    outputs = [subprocess.run([*command, device], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True).stdout for device in ("cpu", "cuda")]
+    first, second = (ids_of(json.loads(output)) for output in outputs)
+    print(f"{len(first or [])} ids, the same" if first == second else f"the ids differ: {first} and {second}")
     return 0 if first and first == second else 1
 
 
-def load(path):
-    with open(path, encoding="utf-8") as f:
-        return json.load(f)
-
-
-def lines_of(path):
-    with open(path, encoding="utf-8") as f:
-        return f.read().strip("\n").split("\n")
-
-
-def source(path):
-    """Environment, steps and rows."""
-    if not os.path.isdir(path):
-        return load(path)
-    steps = [line.split("\t") for line in lines_of(os.path.join(path, "steps.tsv"))]
-    return {"environment": lines_of(os.path.join(path, "environment.txt")), "steps": steps, "rows": rows_of(path)}
-
-
-def rows_of(work):
-    """Every row there is, with the file it came from, in the order they were measured."""
-    folder = os.path.join(work, "rows")
-    rows = []
-    for name in sorted((n for n in os.listdir(folder) if n.endswith(".json")), key=lambda n: os.stat(os.path.join(folder, n)).st_mtime_ns):
-        for row in load(os.path.join(folder, name)):
-            rows.append({"file": name[:-len(".json")], **row})
-    return rows
-
-
-def figure(value):
-    return f"{value:.1f}" if abs(value) >= 100 else f"{value:.3f}" if abs(value) >= 1 else f"{value:.5f}"
-
-
-def table(rows, earlier):
-    lines = ["| row | median | p10 | p90 | rate | of ceiling | ceiling | ratio |" + (" before |" if earlier else ""),
-             "|---|---|---|---|---|---|---|---|" + ("---|" if earlier else "")]
-    for r in rows:
-        if "error" in r:
-            error = r["error"].replace("|", "/").replace("\n", " ")
-            lines.append(f"| {r['name']} | failed: {error} | | | | | | |" + (" |" if earlier else ""))
-            continue
-        ceiling = f"{r['percentOfCeiling']:.1f} % | {figure(r['ceiling'])} {r['ceilingUnit']}, {r['ceilingName']}" if "ceiling" in r else " | "
-        ratio = f"{r['ratio']:.3f} ({r['ratioOf']})" if r.get("ratio") else ""
-        before = earlier.get((r["file"], r["name"]))
-        lines.append(f"| {r['name']} | {figure(r['median'])} {r['unit']} | {figure(r['p10'])} | {figure(r['p90'])} | {figure(r['rate'])} {r['rateUnit']} "
-                     f"| {ceiling} | {ratio} |" + ("" if not earlier else f" {figure(before)} |" if before else " |"))
-    return lines
-
-
-def write(out, paths, before):
-    sources = [source(path) for path in paths]
-    environment = sources[0]["environment"]
-    steps = list({(step[0], step[1]): step for s in sources for step in s["steps"]}.values())
-    rows = list({(row["file"], row["name"]): row for s in sources for row in s["rows"]}.values())
-    earlier = {(r["file"], r["name"]): r["median"] for r in load(before)["rows"] if "median" in r} if before else {}
-    own = [r["device"] for r in rows if r["device"].startswith("cuda:")]
-    device = re.sub(r"^cuda:\d+ \((.*)\)$", r"\1", own[0]) if own else "unknown"
-    lines = [f"# {device}", ""]
-    if "not a GPU" in device:
-        lines += ["A rehearsal on the host CUDA of the tests: no figure here says anything about a GPU.", ""]
-    lines += ["```", *environment, "```", "", "Wall time to the end of all work of a step, median and percentiles of its runs; `kernels` by the device's clock. "
-              "Percentages are of ceilings measured in the same run. Rows of other programs: tools/gpu/peers.py.", "", "| phase | step | outcome | seconds |",
-              "|---|---|---|---|"]
-    for phase, name, outcome, milliseconds in steps:
-        told = {"0": "passed", "124": "out of time", "137": "out of time"}.get(outcome, outcome if outcome.startswith("skipped") else f"failed, exit {outcome}")
-        lines.append(f"| {phase} | {name} | {told} | {int(milliseconds) / 1000:.1f} |")
-    for file in dict.fromkeys(r["file"] for r in rows):
-        lines += ["", f"## {file}", "", *table([r for r in rows if r["file"] == file], earlier)]
-    name = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
-    with open(os.path.join(out, f"gpu-{name}.md"), "w", encoding="utf-8") as f:
-        f.write("\n".join(lines) + "\n")
-    with open(os.path.join(out, "rows.json"), "w", encoding="utf-8") as f:
-        json.dump({"environment": environment, "steps": steps, "rows": rows}, f, indent=1)
-    print(f"gpu-{name}.md: {len(rows)} rows")
-    return 0
-
-
 def main(arguments):
-    if len(arguments) == 3 and arguments[0] == "same":
-        return same(arguments[1:])
-    before = None
+    if len(arguments) == 4 and arguments[0] == "same":
+        return same(*arguments[1:])
+    if len(arguments) > 1 and arguments[0] == "show":
+        print(summary(read(arguments[1:])))
+        return 0
+    earlier = {}
     if "--before" in arguments[:-1]:
         at = arguments.index("--before")
-        before, arguments = arguments[at + 1], arguments[:at] + arguments[at + 2:]
+        earlier = {(r["step"], r["name"]): r["median"] for r in read([arguments[at + 1]]).rows if "median" in r}
+        arguments = arguments[:at] + arguments[at + 2:]
     if len(arguments) > 2 and arguments[0] == "write":
-        return write(arguments[1], arguments[2:], before)
+        print(write(arguments[1], read(arguments[2:]), earlier))
+        return 0
     print(__doc__, file=sys.stderr)
     return 2
 

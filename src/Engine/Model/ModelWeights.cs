@@ -17,6 +17,9 @@ internal sealed class ModelWeights : IDisposable
     private const int ChunkInBytes = 4 << 20;
     private const int MaxReaders = 8;
 
+    // No multiple of a row's length, so that the rows of a matrix longer than the pattern are not all alike.
+    private const int PatternInBytes = (64 << 20) - 16;
+
     private readonly DeviceBuffer _memory;
 
     private ModelWeights(DeviceBuffer memory, Plan plan, ModelConfig c, Floats frequencies)
@@ -65,8 +68,9 @@ internal sealed class ModelWeights : IDisposable
         {
             var gate = new Lock();
             long done = 0;
-            InParallel(plan, (part, at, size) =>
+            InParallel(plan.Parts.SelectMany(part => Chunks(part.Tensor.SizeInBytes).Select(chunk => (part, chunk))), piece =>
             {
+                var (part, (at, size)) = piece;
                 if (part.IsVector)
                 {
                     byte[] bytes = new byte[size];
@@ -86,25 +90,39 @@ internal sealed class ModelWeights : IDisposable
         });
     }
 
-    /// <summary>Weights drawn from a fixed seed, of a size that keeps activations finite.</summary>
+    /// <summary>
+    /// Weights drawn from a fixed seed, of a size that keeps activations finite. Those of matrices are a pattern of 64 MiB at most, sent once and repeated on the device.
+    /// </summary>
     public static ModelWeights Random(Ops ops, ModelConfig c, TensorType type)
     {
+        float scale = 2f / MathF.Sqrt(c.D);
         var plan = new Plan((name, shape) => Plan.Describe(name, type, shape), "random", c);
         return Fill(ops, plan, c, memory =>
         {
-            InParallel(plan, (part, at, size) =>
+            int size = (int)Math.Min(PatternInBytes, plan.Parts.Where(part => !part.IsVector).Sum(part => part.Tensor.SizeInBytes));
+            using var pattern = ops.Allocate(size);
+            InParallel(
+                Chunks(size), chunk => ops.Fill(pattern.Address + (nint)chunk.At, chunk.Size, bytes => FillUniform(bytes, type, scale, (ulong)chunk.At)), CancellationToken.None);
+            long from = 0;
+            foreach (var part in plan.Parts)
             {
-                byte[] bytes = GC.AllocateUninitializedArray<byte>(size);
-                FillUniform(bytes, type, 2f / MathF.Sqrt(c.D), seed: (ulong)(part.Offset + at));
                 if (part.IsVector)
                 {
-                    ops.Upload(MemoryMarshal.AsBytes<float>(Widen(type, bytes, part.Increment)), memory.Address + part.DestinationOf(at));
+                    byte[] bytes = new byte[part.Tensor.SizeInBytes];
+                    FillUniform(bytes, type, scale, seed: (ulong)part.Offset);
+                    ops.Upload(MemoryMarshal.AsBytes<float>(Widen(type, bytes, part.Increment)), memory.Address + (nint)part.Offset);
+                    continue;
                 }
-                else
+
+                for (long done = 0, count; done < part.Tensor.SizeInBytes; done += count, from = (from + count) % size)
                 {
-                    ops.Upload(bytes, memory.Address + part.DestinationOf(at));
+                    count = Math.Min(part.Tensor.SizeInBytes - done, size - from);
+                    ops.Copy(pattern.Address + (nint)from, memory.Address + (nint)(part.Offset + done), count);
                 }
-            }, CancellationToken.None);
+            }
+
+            // What the copies read goes with the pattern.
+            ops.EndFill();
         });
     }
 
@@ -153,17 +171,21 @@ internal sealed class ModelWeights : IDisposable
         }
     }
 
-    /// <summary>Every tensor in chunks, several at once: one thread cannot keep up with the page cache.</summary>
-    private static void InParallel(Plan plan, Action<Part, long, int> body, CancellationToken cancellationToken)
+    private static IEnumerable<(long At, int Size)> Chunks(long sizeInBytes)
     {
-        var chunks = from part in plan.Parts
-                     from i in Enumerable.Range(0, (int)((part.Tensor.SizeInBytes + ChunkInBytes - 1) / ChunkInBytes))
-                     let at = (long)i * ChunkInBytes
-                     select (part, at, size: (int)Math.Min(ChunkInBytes, part.Tensor.SizeInBytes - at));
+        for (long at = 0; at < sizeInBytes; at += ChunkInBytes)
+        {
+            yield return (at, (int)Math.Min(ChunkInBytes, sizeInBytes - at));
+        }
+    }
+
+    /// <summary>Several chunks at once: one thread cannot keep up with the page cache.</summary>
+    private static void InParallel<T>(IEnumerable<T> chunks, Action<T> body, CancellationToken cancellationToken)
+    {
         var options = new ParallelOptions { CancellationToken = cancellationToken, MaxDegreeOfParallelism = Math.Min(Environment.ProcessorCount, MaxReaders) };
         try
         {
-            Parallel.ForEach(Partitioner.Create(chunks, EnumerablePartitionerOptions.NoBuffering), options, chunk => body(chunk.part, chunk.at, chunk.size));
+            Parallel.ForEach(Partitioner.Create(chunks, EnumerablePartitionerOptions.NoBuffering), options, body);
         }
         catch (AggregateException e)
         {

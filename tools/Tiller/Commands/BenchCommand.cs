@@ -103,6 +103,7 @@ internal sealed class BenchCommand : TillerCommand
     };
 
     private readonly Option<bool> _markdown = new("--markdown") { Description = "Print a Markdown table." };
+    private readonly Option<bool> _jsonLines = new("--jsonl") { Description = "Print every row as a line of JSON when it is there; --json prints all of them in one array at the end." };
 
     public BenchCommand(Func<BenchRequest, CancellationToken, Task<int>> run)
         : base("bench", "Time the engine, with random weights of any shape, against ceilings of the machine measured in the same run.")
@@ -123,11 +124,17 @@ internal sealed class BenchCommand : TillerCommand
         Add(_sessions);
         Add(_plan);
         Add(_markdown);
+        Add(_jsonLines);
         Validators.Add(result =>
         {
             if (result.GetValue(_markdown) && result.GetValue(Json))
             {
                 result.AddError("--json and --markdown exclude each other.");
+            }
+
+            if (result.GetValue(_jsonLines) && (result.GetValue(_markdown) || result.GetValue(Json) || result.GetValue(_plan) || result.GetValue(_mode) == BenchMode.Stress))
+            {
+                result.AddError("--jsonl prints rows alone: without --json, --markdown and --plan, and not of bench stress.");
             }
 
             if (result.GetValue(_plan) && (result.GetValue(_mode) != BenchMode.Fit || result.GetValue(_markdown)))
@@ -156,6 +163,7 @@ internal sealed class BenchCommand : TillerCommand
                 DemoFolder = DemoRun.ModelFolder,
                 Plan = parse.GetValue(_plan),
                 Json = parse.GetValue(Json),
+                JsonLines = parse.GetValue(_jsonLines),
                 Markdown = parse.GetValue(_markdown),
             },
             cancellationToken));
@@ -188,8 +196,8 @@ internal sealed class BenchCommand : TillerCommand
           tiller bench batch --device cuda --shape llama-3-8b --batch 1,8,64
           # what this machine can do at most
           tiller bench ceilings
-          # every stage alone, for machines
-          tiller bench kernels --shape 16,2048,8192,32,8,64,128256 --json
+          # every stage alone, for machines, each row when it is there
+          tiller bench kernels --shape 16,2048,8192,32,8,64,128256 --jsonl
           # do two sessions that decode at once get the same?
           tiller bench sharing
           # 64 sessions at once, cancelled at random: does each still give what it gives alone?
