@@ -8,8 +8,8 @@ internal static class Patience
 {
     public static readonly TimeSpan Limit = TimeSpan.FromMinutes(5);
 
-    /// <summary>A token for what would never end by itself.</summary>
-    public static CancellationTokenSource Guard() => new(Limit);
+    /// <summary>Cancels a long run that would never end by itself.</summary>
+    public static CancellationTokenSource Guard() => new(6 * Limit);
 
     /// <summary>Waits until something is so.</summary>
     public static void Until(Func<bool> isSo, string what) => Assert.That(SpinWait.SpinUntil(isSo, Limit), $"waited in vain for this: {what}");
