@@ -64,7 +64,7 @@ public sealed partial class ArchitectureTests
         {
             if (s_types.TryGetValue((folder, other), out string[]? types))
             {
-                string[] used = [.. TypesOf(other).Where(type => Regex.IsMatch(code, $@"(?<![\w.]){type}(?!\w)", RegexOptions.None, TimeSpan.FromSeconds(5)))];
+                string[] used = [.. TypesOf(other).Where(type => Regex.IsMatch(code, $@"(?<![\w.]){type}(?!\w)", RegexOptions.None, Patience.Limit))];
                 Assert.That(used, Is.SubsetOf(types), $"{file}: types of {other}");
             }
         }

@@ -24,7 +24,7 @@ internal sealed class SafetensorsFileTests
     [TestCase("nul")]
     [TestCase("loop")]
     [TestCase("link to fifo")]
-    public void Row59_what_is_no_file_is_an_error_at_once(string kind)
+    public void Row59_what_is_no_file_is_an_error_and_not_waited_for(string kind)
     {
         string path = _folder["x.safetensors"];
         using var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
@@ -54,11 +54,9 @@ internal sealed class SafetensorsFileTests
                 break;
         }
 
-        var clock = Stopwatch.StartNew();
-        var error = Assert.Throws<SafetensorsException>(() => SafetensorsFile.Open(path));
+        var error = Patience.Returns(() => Assert.Throws<SafetensorsException>(() => SafetensorsFile.Open(path)));
 
         Assert.That(error!.Error, Is.EqualTo(SafetensorsError.InputOutput), error.Message);
-        Assert.That(clock.Elapsed, Is.LessThan(TimeSpan.FromSeconds(2)));
     }
 
     [Test]
@@ -141,18 +139,25 @@ internal sealed class SafetensorsFileTests
     }
 
     [Test]
-    public void Row58_one_TB_opens_fast_and_is_not_allocated()
+    public void Row58_one_TB_is_opened_without_being_read_or_allocated()
     {
         const long Big = 1L << 40;
         string path = _folder["x.safetensors"];
         byte[] head = Whole($$"""{"t":{{Entry("F32", $"[{Big / 4}]", $"[0,{Big}]")}}}""");
         WriteSparse(path, head, head.Length + Big, []);
-        var clock = Stopwatch.StartNew();
-        using SafetensorsFile file = SafetensorsFile.Open(path);
-        clock.Stop();
 
-        Assert.That(clock.Elapsed, Is.LessThan(TimeSpan.FromMilliseconds(500)));
-        Assert.That(() => file.ReadFloat32(file.Find("t")), Fails(SafetensorsError.LimitExceeded));
+        // To read it would take a second for every few gigabytes.
+        var (file, allocated) = Patience.Returns(() =>
+        {
+            long before = GC.GetAllocatedBytesForCurrentThread();
+            SafetensorsFile opened = SafetensorsFile.Open(path);
+            return (opened, GC.GetAllocatedBytesForCurrentThread() - before);
+        });
+        using (file)
+        {
+            Assert.That(allocated, Is.LessThan(1 << 20));
+            Assert.That(() => file.ReadFloat32(file.Find("t")), Fails(SafetensorsError.LimitExceeded));
+        }
     }
 
     [Test]

@@ -71,7 +71,7 @@ internal sealed class SafetensorsHostileTests
     }
 
     [Test]
-    public void Row18_header_of_100_MB_fails_fast_in_little_memory()
+    public void Row18_header_of_100_MB_is_refused_at_its_first_fault_in_little_memory()
     {
         byte[] json = new byte[SafetensorsHeader.MaxLength];
         json.AsSpan().Fill((byte)'0');
@@ -80,18 +80,17 @@ internal sealed class SafetensorsHostileTests
             json[i] = (byte)',';
         }
 
-        Encoding.ASCII.GetBytes("{\"t\":[0").CopyTo(json, 0);
-        var clock = System.Diagnostics.Stopwatch.StartNew();
-        long before = GC.GetAllocatedBytesForCurrentThread();
+        foreach (var (start, expected) in new[] { ("{\"t\":[0", SafetensorsError.InvalidJson), ("{\"t\":{\"shape\":[0", SafetensorsError.LimitExceeded) })
+        {
+            Encoding.ASCII.GetBytes(start).CopyTo(json, 0);
+            long before = GC.GetAllocatedBytesForCurrentThread();
+            var error = Assert.Throws<SafetensorsException>(() => SafetensorsHeader.Parse(json, json.Length + 8L, "big"));
+            long allocated = GC.GetAllocatedBytesForCurrentThread() - before;
 
-        var value = Assert.Throws<SafetensorsException>(() => SafetensorsHeader.Parse(json, json.Length + 8L, "big"));
-        Encoding.ASCII.GetBytes("{\"t\":{\"shape\":[0").CopyTo(json, 0);
-        var shape = Assert.Throws<SafetensorsException>(() => SafetensorsHeader.Parse(json, json.Length + 8L, "big"));
-
-        Assert.That(value!.Error, Is.EqualTo(SafetensorsError.InvalidJson));
-        Assert.That(shape!.Error, Is.EqualTo(SafetensorsError.LimitExceeded));
-        Assert.That(GC.GetAllocatedBytesForCurrentThread() - before, Is.LessThan(1 << 20));
-        Assert.That(clock.Elapsed, Is.LessThan(TimeSpan.FromSeconds(2)));
+            Assert.That(error!.Error, Is.EqualTo(expected));
+            Assert.That(allocated, Is.LessThan(1 << 20));
+            Assert.That(BytesParsed(json), Is.LessThan(100));
+        }
     }
 
     [Test]
@@ -169,6 +168,22 @@ internal sealed class SafetensorsHostileTests
 
         // Flips inside names, metadata and types of the same size stay valid.
         Assert.That(accepted, Is.GreaterThan(10));
+    }
+
+    // Up to the fault.
+    private static long BytesParsed(byte[] json)
+    {
+        var parser = new SafetensorsHeaderParser(json, "big");
+        try
+        {
+            parser.Read();
+        }
+        catch (SafetensorsException)
+        {
+            // Wanted is where.
+        }
+
+        return parser.Position;
     }
 
     private static void AssertRoundTrips(SafetensorsHeader header, int bit)

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using MathNet.Numerics.LinearAlgebra;
 using Tiller.Bench;
 using Tiller.Checkpoint;
@@ -12,27 +11,35 @@ using Tiller.Tokens;
 
 namespace Tiller.Tests.Decode;
 
-/// <summary>Long work ends soon after its cancellation, at whatever moment that comes, and leaves nothing behind.</summary>
+/// <summary>
+/// Long work that is cancelled at any place of it begins hardly any more work, and leaves nothing behind. Work is counted in parts of loops (steps of the
+/// tokenizer), and cancelled at a chosen one; how long that takes is <c>bench interrupt</c>'s.
+/// </summary>
 public sealed class CancellationTests
 {
-    private const double MostMs = 200;
+    // Of all the work, what may still begin: the rest of a loop that does not look, such as one of attention or of a norm.
+    private const double Most = 0.05;
 
-    // One block as wide as an 8B model's: a prefill pass through it takes seconds on a few cores.
-    private LanguageModel _wide = null!;
+    private static readonly double[] s_places = [0, 0.1, 0.3, 0.5, 0.7, 0.85];
+
+    private LanguageModel _model = null!;
+
+    private WorkerPool Pool => PoolOf(_model);
 
     [OneTimeSetUp]
-    public void Draw() => _wide = LanguageModel.WithRandomWeights(BenchShape.Parse("1,4096,14336,32,8,128,1024").Config, TensorType.BF16);
+    public void Draw() => _model = LanguageModel.WithRandomWeights(
+        BenchShape.Parse("2,512,1536,8,4,64,1000").Config, TensorType.BF16, new LoadOptions { Device = "cpu", Threads = 3 });
 
     [OneTimeTearDown]
-    public void Drop() => _wide.Dispose();
+    public void Drop() => _model.Dispose();
 
     [Test]
     public void A_prefill_ends_in_the_middle_of_a_block()
     {
-        int[] ids = [.. Enumerable.Range(0, 2000).Select(i => i % 1000)];
-        Check(cancelled =>
+        int[] ids = [.. Enumerable.Range(0, 600).Select(i => i % 1000)];
+        Check(Pool, cancelled =>
         {
-            using var session = new Session(_wide);
+            using var session = new Session(_model);
             session.Prefill(ids, cancelled);
         });
     }
@@ -40,11 +47,11 @@ public sealed class CancellationTests
     [Test]
     public void Decoding_ends_between_two_tokens()
     {
-        Check(cancelled =>
+        Check(Pool, cancelled =>
         {
-            using var session = new Session(_wide);
+            using var session = new Session(_model);
             session.Prefill([1, 2, 3], cancelled);
-            while (session.Length < 4000)
+            while (session.Length < 40)
             {
                 session.Step(4, cancelled);
             }
@@ -54,44 +61,75 @@ public sealed class CancellationTests
     [Test]
     public void Measuring_activations_ends_in_the_middle_of_a_block()
     {
-        int[][] prompts = [.. Enumerable.Range(0, 8).Select(_ => Enumerable.Range(0, 250).ToArray())];
-        Check(cancelled => PromptState.Collect(_wide, prompts, keepCaches: true, done: null, cancelled));
+        int[][] prompts = [.. Enumerable.Range(0, 8).Select(_ => Enumerable.Range(0, 70).ToArray())];
+        Check(Pool, cancelled => Release(PromptState.Collect(_model, prompts, keepCaches: true, done: null, cancelled)));
     }
 
     [Test]
     public void Jacobians_end_in_the_middle_of_a_block()
     {
-        var states = TestModels.States(_wide, [1, 2, 3], [4, 5]);
-        using var linearization = new Linearization(_wide, states);
-        Check(cancelled => linearization.Jacobian(0, cancelled));
+        var states = TestModels.States(_model, [1, 2, 3], [4, 5]);
+        using var linearization = new Linearization(_model, states);
+        Check(Pool, cancelled => linearization.Jacobian(0, cancelled));
         Release(states);
     }
 
     [Test]
     public void Pullbacks_end_in_the_middle_of_a_block()
     {
-        var states = TestModels.States(_wide, [.. Enumerable.Range(0, 24).Select(i => new[] { 1 + i, 2, 3 })]);
-        using var linearization = new Linearization(_wide, states);
-        var z = Matrix<double>.Build.Dense(_wide.Config.D, 60, (i, j) => (i * 7 % 13) - j);
-        Check(cancelled => linearization.Pull(0, z, cancelled));
+        var states = TestModels.States(_model, [.. Enumerable.Range(0, 24).Select(i => new[] { 1 + i, 2, 3 })]);
+        using var linearization = new Linearization(_model, states);
+        var z = Matrix<double>.Build.Dense(_model.Config.D, 60, (i, j) => (i * 7 % 13) - j);
+
+        // A loop over the rows of 24 · 60 cotangents, eight a part, does not look.
+        Check(Pool, cancelled => linearization.Pull(0, z, cancelled), most: 0.2);
         Release(states);
     }
 
     [Test]
     public void A_dense_step_ends_in_the_middle_of_its_products()
     {
-        const int Width = 2048;
+        const int Width = 1024;
         var a = Matrix<double>.Build.Dense(Width, Width, (i, j) => i == j ? 1 : ((i * 31) + (j * 17)) % 101 * 1e-5);
-        Check(cancelled => DenseRiccati.Solve(3, _ => a, new IsotropicCost(new LqrWeights(1, 1, 1)), cancelled));
+        Check(CpuOps.Shared.Pool, cancelled => DenseRiccati.Solve(2, _ => a, new IsotropicCost(new LqrWeights(1, 1, 1)), cancelled));
     }
 
     [Test]
     public void A_reduced_basis_ends_in_the_middle_of_a_layer()
     {
-        const int Width = 2048, Order = 1024;
+        const int Width = 256, Order = 128;
         var x = Matrix<double>.Build.Dense(Width, 12, (i, j) => Math.Sin((i * 0.37) + j));
         Matrix<double>[] features = [.. Enumerable.Range(0, 3).Select(k => x.SubMatrix(0, Width, k, 1))];
-        Check(cancelled => ReducedBasis.Build(Order, features, _ => x, null, cancellationToken: cancelled));
+        foreach (string place in new[] { "activations 0", "activations 1", "push 0", "push 1" })
+        {
+            using var source = new CancellationTokenSource();
+            var asked = new List<string>();
+            void Ask(string what)
+            {
+                asked.Add(what);
+                if (what == place)
+                {
+                    source.Cancel();
+                }
+            }
+
+            Assert.That(
+                () => ReducedBasis.Build(
+                    Order, features,
+                    k =>
+                    {
+                        Ask($"activations {k}");
+                        return x;
+                    },
+                    (k, w) =>
+                    {
+                        Ask($"push {k}");
+                        return w;
+                    },
+                    cancellationToken: source.Token),
+                Throws.InstanceOf<OperationCanceledException>(), place);
+            Assert.That(asked[^1], Is.EqualTo(place), "nothing is asked for afterwards");
+        }
     }
 
     // SentencePiece-style text is one word for the merges; the other splits first.
@@ -102,8 +140,29 @@ public sealed class CancellationTests
     public void Encoding_a_large_text_ends(string family, string piece)
     {
         var tokenizer = Tokenizer.Load(TestModels.Folder(family));
-        string text = string.Concat(Enumerable.Repeat(piece, 24_000_000 / piece.Length));
-        Check([20, 60, 120], cancelled => tokenizer.Encode(text, cancellationToken: cancelled));
+        string text = string.Concat(Enumerable.Repeat(piece, 600_000 / piece.Length));
+        int looks = 0;
+        tokenizer.Watch = _ => looks++;
+        tokenizer.Encode(text);
+        int all = looks;
+        Assert.That(all, Is.GreaterThan(text.Length / 16_384));
+        foreach (double place in s_places)
+        {
+            using var source = new CancellationTokenSource();
+            int at = 1 + (int)(place * all);
+            looks = 0;
+            tokenizer.Watch = _ =>
+            {
+                if (++looks == at)
+                {
+                    source.Cancel();
+                }
+            };
+            Assert.That(() => tokenizer.Encode(text, cancellationToken: source.Token), Throws.InstanceOf<OperationCanceledException>(), $"at {at} of {all}");
+            Assert.That(looks, Is.EqualTo(at), "at the very look");
+        }
+
+        tokenizer.Watch = null;
         Assert.That(tokenizer.Encode("a b"), Is.EqualTo(Tokenizer.Load(TestModels.Folder(family)).Encode("a b")), "as if nothing had been");
     }
 
@@ -114,17 +173,20 @@ public sealed class CancellationTests
     [Test]
     public void A_session_given_up_frees_its_keys_and_values()
     {
+        const int Cycles = 12;
         int[] ids = [.. Enumerable.Range(0, 600).Select(i => i % 1000)];
-        long before = 0;
-        for (int cycle = 0; cycle < 12; cycle++)
+        void Prefill(CancellationToken cancelled)
         {
-            using var cancelled = new CancellationTokenSource();
-            using (var session = new Session(_wide, Laws.Random(_wide, 1)))
-            {
-                cancelled.CancelAfter(TimeSpan.FromMilliseconds(5 * cycle));
-                Assert.That(() => session.Prefill(ids, cancelled.Token), Throws.InstanceOf<OperationCanceledException>());
-                Assert.That(session.Length, Is.Zero);
-            }
+            using var session = new Session(_model, Laws.Random(_model, 1));
+            Assert.That(() => session.Prefill(ids, cancelled), cancelled.CanBeCanceled ? Throws.InstanceOf<OperationCanceledException>() : Throws.Nothing);
+            Assert.That(session.Length, Is.EqualTo(cancelled.CanBeCanceled ? 0 : ids.Length));
+        }
+
+        long all = Count(Pool, () => Prefill(CancellationToken.None)), before = 0;
+        for (int cycle = 0; cycle < Cycles; cycle++)
+        {
+            using var source = new CancellationTokenSource();
+            CancelAt(Pool, 1 + (long)(0.85 * all * cycle / Cycles), source, () => Prefill(source.Token));
 
             // The first cycles grow what the threads keep as scratch.
             before = cycle == 5 ? HostBuffer.LiveInBytes : before;
@@ -136,99 +198,86 @@ public sealed class CancellationTests
     [Test]
     public void A_cancelled_call_can_be_made_again_and_gives_what_it_would_have()
     {
-        var model = TestModels.Demo;
+        using var model = LanguageModel.Load(TestModels.Folder("demo"), new LoadOptions { Device = "cpu", Threads = 2 });
         int[] ids = [.. Enumerable.Range(0, 300).Select(i => 3 + (i % 900))];
         var random = new Random(1);
+        int cancelled = 0;
         foreach (var law in new[] { null, Laws.Random(model, 1), Laws.LooksBack(model, 2) })
         {
             using var alone = new Session(model, law, SteeredTokens.All);
             using var disturbed = new Session(model, law, SteeredTokens.All);
-            float[] expected = [.. alone.Prefill(ids)];
-            Assert.That(Again(cancelled => disturbed.Prefill(ids, cancelled).ToArray()), Is.EqualTo(expected));
+            float[] expected = [];
+            Again(Count(PoolOf(model), () => expected = [.. alone.Prefill(ids)]), expected, token => disturbed.Prefill(ids, token).ToArray());
             for (int step = 0; step < 20; step++)
             {
-                expected = [.. alone.Step(step + 5)];
-                Assert.That(Again(cancelled => disturbed.Step(step + 5, cancelled).ToArray()), Is.EqualTo(expected));
+                Again(Count(PoolOf(model), () => expected = [.. alone.Step(step + 5)]), expected, token => disturbed.Step(step + 5, token).ToArray());
             }
         }
 
-        // Gives up twice at random moments, if the call has not ended by then.
-        float[] Again(Func<CancellationToken, float[]> call)
+        Assert.That(cancelled, Is.GreaterThan(60), "of 126");
+
+        // Gives up twice at random places.
+        void Again(long parts, float[] expected, Func<CancellationToken, float[]> call)
         {
-            for (int attempt = 0; attempt < 2; attempt++)
+            float[]? given = null;
+            for (int attempt = 0; attempt < 2 && given is null; attempt++)
             {
-                using var source = new CancellationTokenSource(TimeSpan.FromMicroseconds(random.Next(0, 4000)));
+                using var source = new CancellationTokenSource();
                 try
                 {
-                    return call(source.Token);
+                    CancelAt(PoolOf(model), 1 + random.NextInt64(parts), source, () => given = call(source.Token));
                 }
                 catch (OperationCanceledException)
                 {
+                    cancelled++;
                 }
             }
 
-            return call(CancellationToken.None);
+            Assert.That(given ?? call(CancellationToken.None), Is.EqualTo(expected));
         }
     }
 
-    /// <summary>
-    /// Cancels <paramref name="work"/> at several moments, and measures from the cancellation to the exception. A moment has three tries, and of the
-    /// wall time and the thread's own time on a core the lesser counts, as other processes may hold the cores; work that does not look is late by both,
-    /// at every try.
-    /// </summary>
-    private static void Check(Action<CancellationToken> work) => Check([20, 90, 170, 260, 370], work);
+    private static WorkerPool PoolOf(LanguageModel model) => ((CpuOps)model.Ops).Pool;
 
-    private static void Check(int[] moments, Action<CancellationToken> work)
+    /// <summary>Cancels <paramref name="work"/> at several places of it; it must end with an exception, and hardly any further part may begin.</summary>
+    private static void Check(WorkerPool pool, Action<CancellationToken> work, double most = Most)
     {
-        foreach (int moment in moments)
+        long all = Count(pool, () => work(CancellationToken.None));
+        foreach (double place in s_places)
         {
-            double best = double.PositiveInfinity;
-            for (int attempt = 0; attempt < 10 && best > MostMs; attempt++)
+            using var source = new CancellationTokenSource();
+            long at = 1 + (long)(place * all);
+            long begun = CancelAt(pool, at, source, () => Assert.That(() => work(source.Token), Throws.InstanceOf<OperationCanceledException>(), $"part {at} of {all}"));
+            TestContext.Out.WriteLine($"cancelled at part {at} of {all}: {begun - at} more");
+            Assert.That(begun - at, Is.AtMost(most * all), $"begun after part {at} of {all}");
+        }
+    }
+
+    /// <summary>Parts that the work begins.</summary>
+    private static long Count(WorkerPool pool, Action work) => CancelAt(pool, long.MaxValue, null, work);
+
+    /// <summary>Cancels where part <paramref name="at"/>, from 1, begins.</summary>
+    /// <returns>Parts that have begun by the end.</returns>
+    private static long CancelAt(WorkerPool pool, long at, CancellationTokenSource? source, Action work)
+    {
+        long begun = 0;
+        pool.PartBegins = () =>
+        {
+            if (Interlocked.Increment(ref begun) == at)
             {
-                best = Math.Min(best, Reaction(work, moment));
+                source!.Cancel();
             }
-
-            TestContext.Out.WriteLine($"after {moment} ms: {best:F1} ms");
-            Assert.That(best, Is.LessThan(MostMs), $"cancelled after {moment} ms");
-        }
-    }
-
-    private static double Reaction(Action<CancellationToken> work, int afterMs)
-    {
-        using var source = new CancellationTokenSource();
-        string? self = File.ResolveLinkTarget("/proc/thread-self", returnFinalTarget: false)?.Name;
-        long at = 0;
-        double onCore = 0;
-        var canceller = new Thread(() =>
-        {
-            Thread.Sleep(afterMs);
-            onCore = OnCoreMs(self);
-            Interlocked.Exchange(ref at, Stopwatch.GetTimestamp());
-            source.Cancel();
-        });
-        canceller.Start();
-        bool ended = false;
+        };
         try
         {
-            work(source.Token);
+            work();
         }
-        catch (OperationCanceledException)
+        finally
         {
-            ended = true;
+            pool.PartBegins = null;
         }
 
-        double elapsed = Stopwatch.GetElapsedTime(Interlocked.Read(ref at)).TotalMilliseconds;
-        double after = OnCoreMs(self);
-        canceller.Join();
-        Assert.That(ended, $"the work takes longer than {afterMs} ms");
-        return after > 0 ? Math.Min(elapsed, after - onCore) : elapsed;
-    }
-
-    // proc(5): the first number is the time spent on a core, in nanoseconds; 0 where the system does not tell.
-    private static double OnCoreMs(string? thread)
-    {
-        string path = $"/proc/self/task/{thread}/schedstat";
-        return thread is not null && File.Exists(path) ? double.Parse(File.ReadAllText(path).Split(' ')[0]) / 1e6 : 0;
+        return Interlocked.Read(ref begun);
     }
 
     private static void Release(IReadOnlyList<PromptState> states)

@@ -17,7 +17,7 @@ public sealed class FuzzParentTests
     public void A_failing_reader_is_found_with_its_input(string kind, string found)
     {
         using var folder = new TemporaryFolder();
-        using var run = Run(folder, 1, 100_000, "faulty-" + kind);
+        using var run = Run(folder, 1, 100_000, hangsAfter: TimeSpan.FromSeconds(1), "faulty-" + kind);
         Assert.That(run.Findings.All, Is.Not.Empty);
         foreach (Finding finding in run.Findings.All)
         {
@@ -33,7 +33,7 @@ public sealed class FuzzParentTests
         int seed = Environment.TickCount;
         TestContext.Out.WriteLine($"seed {seed}");
         using var folder = new TemporaryFolder();
-        using var run = Run(folder, seed, 20_000, [.. FuzzTarget.Names]);
+        using var run = Run(folder, seed, 20_000, hangsAfter: Patience.Limit, [.. FuzzTarget.Names]);
         Assert.That(run.Findings.All.Select(f => $"{f.Target}: {f.Kind}: {f.What}: {f.Detail}"), Is.Empty, $"seed {seed}");
         Assert.That(run.Tallies.Values.Select(t => t.Inputs), Is.All.Positive);
         Assert.That(run.Children, Is.EqualTo(1));
@@ -62,10 +62,12 @@ public sealed class FuzzParentTests
         Assert.That(once.Count(i => i.AsSpan().SequenceEqual(target.Seeds[0])), Is.LessThan(10));
     }
 
-    private static FuzzParent Run(TemporaryFolder folder, int seed, long count, params string[] targets)
+    private static FuzzParent Run(TemporaryFolder folder, int seed, long count, TimeSpan hangsAfter, params string[] targets)
     {
-        var run = new FuzzParent(new FuzzOptions { Targets = targets, Corpus = s_corpus, Out = folder.Path, Seed = seed, Count = count, Duration = TimeSpan.FromSeconds(60), StopAtFinding = true }, TextWriter.Null);
-        run.Run(CancellationToken.None);
+        using var guard = Patience.Guard();
+        var run = new FuzzParent(
+            new FuzzOptions { Targets = targets, Corpus = s_corpus, Out = folder.Path, Seed = seed, Count = count, HangsAfter = hangsAfter, StopAtFinding = true }, TextWriter.Null);
+        run.Run(guard.Token);
         return run;
     }
 }

@@ -23,7 +23,6 @@ public sealed class KillTests
         run.Run(count);
         TestContext.Out.WriteLine($"{run.InTheMiddle} while a temporary file was there, {run.Replaced} changes of version");
 
-        // Kills that never meet a save would prove nothing.
         Assert.That(run.InTheMiddle, Is.AtLeast(count / 20));
         Assert.That(run.Replaced, Is.AtLeast(count / 20));
     }

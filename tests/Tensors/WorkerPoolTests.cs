@@ -5,8 +5,6 @@ namespace Tiller.Tests.Tensors;
 /// <summary>Every part of every loop runs once, whoever shares the pool, and nothing waits for ever.</summary>
 public sealed unsafe class WorkerPoolTests
 {
-    private const int Seconds = 30;
-
     [TestCase(1)]
     [TestCase(2)]
     [TestCase(3)]
@@ -71,14 +69,26 @@ public sealed unsafe class WorkerPoolTests
     [Test]
     public void Work_after_a_pause_wakes_the_sleepers()
     {
-        using var pool = new WorkerPool(2);
-        for (int round = 0; round < 5; round++)
+        const int Threads = 3;
+        using var pool = new WorkerPool(Threads);
+        RunAll(1, _ =>
         {
-            Thread.Sleep(30);
-            int[] counts = new int[16];
-            Count(pool, counts.Length, counts);
-            Assert.That(counts, Is.All.EqualTo(1));
-        }
+            for (int round = 0; round < 5; round++)
+            {
+                Sleep(pool);
+
+                // Each part waits until all of them have begun, which takes a thread for each.
+                using var inside = new CountdownEvent(Threads);
+                int[] counts = new int[Threads];
+                fixed (int* p = counts)
+                {
+                    var job = new Job { Counts = p, Gate = inside };
+                    pool.Run(Threads, ref job, &MeetAll);
+                }
+
+                Assert.That(counts, Is.All.EqualTo(1));
+            }
+        });
     }
 
     [Test]
@@ -96,7 +106,7 @@ public sealed unsafe class WorkerPoolTests
 
                 if (round % 10 == 9)
                 {
-                    Thread.Sleep(20);
+                    Sleep(pool);
                 }
 
                 pool.Dispose();
@@ -199,6 +209,15 @@ public sealed unsafe class WorkerPoolTests
         }
     }
 
+    private static void MeetAll(ref Job job, int part)
+    {
+        Interlocked.Increment(ref job.Counts[part]);
+        job.Gate!.Signal();
+        job.Gate.Wait();
+    }
+
+    private static void Sleep(WorkerPool pool) => Patience.Until(() => pool.Asleep == pool.Threads - 1, "all workers asleep");
+
     private static void Nested(ref Job job, int part)
     {
         var inner = new Job { Counts = job.Counts + (8 * part) };
@@ -227,7 +246,7 @@ public sealed unsafe class WorkerPoolTests
 
         foreach (var thread in threads)
         {
-            Assert.That(thread.Join(TimeSpan.FromSeconds(Seconds)), "a thread did not come back");
+            Assert.That(thread.Join(Patience.Limit), "a thread did not come back");
         }
 
         Assert.That(errors, Is.All.Null);

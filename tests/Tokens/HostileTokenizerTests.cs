@@ -125,7 +125,7 @@ internal sealed class HostileTokenizerTests
 
     [Test]
     [Platform(Exclude = "Win", Reason = "there are no named pipes in folders")]
-    public void A_folder_or_pipe_is_an_io_error_at_once()
+    public void A_folder_or_pipe_is_an_io_error_and_not_waited_for()
     {
         using var folder = new Checkpoint.TemporaryFolder();
         string path = folder["tokenizer.json"];
@@ -137,9 +137,8 @@ internal sealed class HostileTokenizerTests
             fifo.WaitForExit();
         }
 
-        Task<TokenizerException?> load = Task.Run(() => Assert.Throws<TokenizerException>(() => Tokenizer.Load(folder.Path)));
-        Assert.That(load.Wait(TimeSpan.FromSeconds(10)), "a pipe is not waited for");
-        Assert.That(load.Result!.Code, Is.EqualTo(TokenizerError.Io));
+        var error = Patience.Returns(() => Assert.Throws<TokenizerException>(() => Tokenizer.Load(folder.Path)));
+        Assert.That(error!.Code, Is.EqualTo(TokenizerError.Io), "a pipe is not waited for");
         File.Delete(path);
         using (FileStream large = File.Create(path))
         {

@@ -66,16 +66,25 @@ public class FitTests
         }
     }
 
-    [Test]
-    public async Task A_cancelled_fit_leaves_the_old_controller()
+    [TestCase("weights")]
+    [TestCase("activations")]
+    [TestCase("riccati")]
+    public async Task A_cancelled_fit_leaves_the_old_controller(string stage)
     {
         using var scratch = new Scratch();
         await File.WriteAllTextAsync(scratch["c.tiller"], "old");
-        using var stop = new CancellationTokenSource(TimeSpan.FromMilliseconds(300));
-        string[] args = ["fit", "--model", ToolRun.Model, "--positive", ToolRun.Contrast("topic.positive"), "--negative", ToolRun.Contrast("topic.negative"), "--out", scratch["c.tiller"]];
-        var run = await Task.Run(() => ToolRun.Of(args, [], stop.Token));
-        Assert.That((run.Code, await File.ReadAllTextAsync(scratch["c.tiller"])), Is.EqualTo((ExitCode.Cancelled, "old")));
-        Assert.That(scratch.Files, Has.Length.EqualTo(1));
+        using var stop = new CancellationTokenSource();
+        string[] args = [.. Fit(scratch, 3)];
+        int before = scratch.Files.Length;
+        var run = await ToolRun.Of(args, [], stop.Token, onStage: progress =>
+        {
+            if (progress.Stage == stage)
+            {
+                stop.Cancel();
+            }
+        });
+        Assert.That((run.Code, run.Error, await File.ReadAllTextAsync(scratch["c.tiller"])), Is.EqualTo((ExitCode.Cancelled, "tiller: error: cancelled.\n", "old")));
+        Assert.That(scratch.Files, Has.Length.EqualTo(before));
     }
 
     [Test]

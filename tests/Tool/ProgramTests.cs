@@ -2,6 +2,7 @@ using System.Diagnostics;
 using Tiller.Checkpoint;
 using Tiller.Tool;
 using Tiller.Tool.Output;
+using Tiller.Tool.Running;
 using Tiller.Tool.Verify;
 
 namespace Tiller.Tests.Tool;
@@ -9,8 +10,14 @@ namespace Tiller.Tests.Tool;
 /// <summary>The program as a process of its own.</summary>
 internal static class Program
 {
-    /// <summary>Makes every kernel do without vectors, and so slow enough to be watched.</summary>
+    /// <summary>Makes every kernel do without vectors.</summary>
     public const string WithoutVectors = "DOTNET_EnableHWIntrinsic=0";
+
+    /// <summary>For <see cref="StartSignalled"/>: Ctrl-C and kill(1) have their usual effect.</summary>
+    public const string Heeded = "--default-signal=INT,TERM";
+
+    /// <summary>For <see cref="StartSignalled"/>: Ctrl-C is ignored.</summary>
+    public const string Ignored = "--ignore-signal=INT";
 
     public static Process Start(params string[] args) => StartWith(null, args);
 
@@ -18,14 +25,32 @@ internal static class Program
     public static Process StartWith(string? variable, params string[] args) => StartIn(variable?.Split('=') is [var name, var value] ? [(name, value)] : [], args);
 
     /// <summary>Starts with more environment variables.</summary>
-    public static Process StartIn((string Name, string Value)[] variables, params string[] args) => Start("tiller", variables, null, args);
+    public static Process StartIn((string Name, string Value)[] variables, params string[] args) => Start(variables, [], null, Words(args));
+
+    /// <summary>
+    /// Starts with the signals as the test wants them, whatever it has inherited: a shell ignores SIGINT for what it runs in the background, and so do that
+    /// and its children.
+    /// </summary>
+    /// <param name="signals">An option of env(1), such as <see cref="Heeded"/>.</param>
+    /// <param name="args">Arguments.</param>
+    public static Process StartSignalled(string signals, params string[] args) => Start([], ["env", signals], null, Words(args));
 
     /// <summary>Starts a sample in a folder.</summary>
-    public static Process StartSample(string sample, string folder) => Start(sample, [], folder, []);
+    public static Process StartSample(string sample, string folder) => Start([], [], folder, WordsOf(sample, []));
 
-    private static Process Start(string program, (string Name, string Value)[] variables, string? folder, string[] args)
+    /// <summary>The words that start the program.</summary>
+    public static IReadOnlyList<string> Words(params string[] args) => WordsOf("tiller", args);
+
+    private static IReadOnlyList<string> WordsOf(string program, string[] args)
     {
-        var start = new ProcessStartInfo(Environment.ProcessPath is { } host && Path.GetFileNameWithoutExtension(host) == "dotnet" ? host : "dotnet")
+        string host = Environment.ProcessPath is { } path && Path.GetFileNameWithoutExtension(path) == "dotnet" ? path : "dotnet";
+        return [host, Path.Combine(AppContext.BaseDirectory, $"{program}.dll"), .. args];
+    }
+
+    private static Process Start((string Name, string Value)[] variables, string[] before, string? folder, IReadOnlyList<string> program)
+    {
+        string[] words = [.. before, .. program];
+        var start = new ProcessStartInfo(words[0], words[1..])
         {
             UseShellExecute = false,
             WorkingDirectory = folder ?? "",
@@ -38,60 +63,23 @@ internal static class Program
             start.Environment[name] = value;
         }
 
-        start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, $"{program}.dll"));
-        foreach (string arg in args)
-        {
-            start.ArgumentList.Add(arg);
-        }
-
         return Process.Start(start)!;
     }
 }
 
 public class ProgramTests
 {
-    [TestCase("INT")]
-    [TestCase("TERM")]
-    [Platform(Exclude = "Win", Reason = "Windows has no kill command")]
-    public async Task A_signal_cancels_and_leaves_nothing(string signal)
-    {
-        using var scratch = new Scratch();
-        using var program = Program.StartWith(
-            Program.WithoutVectors, "fit", "--model", ToolRun.Model, "--positive", ToolRun.Contrast("topic.positive"), "--negative", ToolRun.Contrast("topic.negative"), "--out", scratch["c.tiller"]);
-        var error = program.StandardError.ReadToEndAsync();
-
-        // The program waits for signals once it runs; before that, one would end it unhandled.
-        await Task.Delay(TimeSpan.FromSeconds(1));
-        using var kill = Process.Start("kill", [$"-{signal}", $"{program.Id}"]);
-        await program.WaitForExitAsync().WaitAsync(TimeSpan.FromSeconds(20));
-        Assert.That((program.ExitCode, await error), Is.EqualTo((ExitCode.Cancelled, "tiller: error: cancelled.\n")));
-        Assert.That(scratch.Files, Is.Empty);
-    }
-
-    [Test]
-    [Platform(Exclude = "Win", Reason = "Windows has no kill command")]
-    public async Task Waiting_for_a_prompt_can_be_cancelled()
-    {
-        using var program = Program.Start("generate", "--model", ToolRun.Model);
-        await Task.Delay(TimeSpan.FromSeconds(1));
-        using var kill = Process.Start("kill", ["-INT", $"{program.Id}"]);
-        await program.WaitForExitAsync().WaitAsync(TimeSpan.FromSeconds(20));
-        Assert.That(program.ExitCode, Is.EqualTo(ExitCode.Cancelled));
-    }
-
     [Test]
     public async Task Text_arrives_while_it_is_made()
     {
-        using var program = Program.StartWith(
-            Program.WithoutVectors, "generate", "--model", ToolRun.Model, "--max-tokens", "900", "--temperature", "0.7", "Once upon a time");
-        char[] first = new char[1];
-        int read = await program.StandardOutput.ReadAsync(first);
-        bool still = !program.HasExited;
-        program.StandardInput.Close();
-        string rest = await program.StandardOutput.ReadToEndAsync();
-        await program.WaitForExitAsync();
-        Assert.That((read, still, program.ExitCode), Is.EqualTo((1, true, 0)));
-        Assert.That(rest, Does.EndWith("\n"));
+        using var stop = new CancellationTokenSource();
+        await using var output = new Shown(stop.Cancel) { NewLine = "\n" };
+        await using var error = new StringWriter { NewLine = "\n" };
+        var terminal = new Terminal(Stream.Null, inputIsTerminal: false, output, outputIsLive: false, error, errorIsLive: false);
+        string[] args = ["generate", "--model", ToolRun.Model, "--max-tokens", "900", "--temperature", "0.7", "Once upon a time"];
+        Assert.That(await CommandLine.RunAsync(Runs.Commands(terminal), args, terminal, stop.Token), Is.EqualTo(ExitCode.Cancelled), error.ToString());
+        Assert.That(output.First, Is.Not.Empty);
+        Assert.That(output.ToString(), Is.EqualTo(output.First + "\n"), "one token of 900 when the first was shown");
     }
 
     [Test]
@@ -120,6 +108,21 @@ public class ProgramTests
             TestContext.Out.WriteLine($"{one}, {other}: {block:E2} after a block, {all:E2} at the end");
             Assert.That(block, Is.LessThan(1e-6), $"{one}, {other}");
             Assert.That(all, Is.LessThan(2e-6), $"{one}, {other}");
+        }
+    }
+
+    /// <summary>What stood there when it was first flushed.</summary>
+    private sealed class Shown(Action then) : StringWriter
+    {
+        public string First { get; private set; } = "";
+
+        public override void Flush()
+        {
+            if (First.Length == 0)
+            {
+                First = ToString();
+                then();
+            }
         }
     }
 

@@ -23,11 +23,15 @@ internal sealed record ToolRun(int Code, string Output, string Error)
 
     public static Task<ToolRun> Of(params string[] args) => Of(args, [], default);
 
-    public static async Task<ToolRun> Of(string[] args, byte[] input, CancellationToken cancellationToken, bool outputIsTerminal = false)
+    public static async Task<ToolRun> Of(string[] args, byte[] input, CancellationToken cancellationToken, bool outputIsTerminal = false, Action<StageProgress>? onStage = null)
     {
         await using var output = new StringWriter { NewLine = "\n" };
         await using var error = new StringWriter { NewLine = "\n" };
-        var terminal = new Terminal(new MemoryStream(input), inputIsTerminal: false, output, outputIsLive: false, error, errorIsLive: false) { OutputIsTerminal = outputIsTerminal };
+        var terminal = new Terminal(new MemoryStream(input), inputIsTerminal: false, output, outputIsLive: false, error, errorIsLive: false)
+        {
+            OutputIsTerminal = outputIsTerminal,
+            OnStage = onStage,
+        };
         int code = await CommandLine.RunAsync(Runs.Commands(terminal), args, terminal, cancellationToken);
         return new ToolRun(code, output.ToString(), error.ToString());
     }

@@ -17,6 +17,7 @@ public enum BenchMode
     Tokenize,
     Kernels,
     Sharing,
+    Interrupt,
     Ceilings,
     Stress,
 }
@@ -33,7 +34,7 @@ internal sealed record BenchRequest
     /// <summary>Stored type of the weights: BF16, F16 or F32.</summary>
     public TensorType Type { get; init; } = TensorType.BF16;
 
-    /// <summary>Tokens in the context, or of the prompt; null for 512 when prefilling and 128 otherwise.</summary>
+    /// <summary>Tokens in the context, or of the prompt; null for 512 when a prompt is run and 128 otherwise.</summary>
     public int? Context { get; init; }
 
     /// <summary>cpu, cuda, cuda:N or auto; null is the environment's TILLER_DEVICE, else auto.</summary>
@@ -88,7 +89,7 @@ internal sealed record BenchRequest
     public LoadOptions LoadOptions => new() { Device = Device, Threads = ThreadCount };
 
     /// <summary><see cref="Context"/>, or its default.</summary>
-    public int ContextLength => Context ?? (Mode == BenchMode.Prefill ? 512 : 128);
+    public int ContextLength => Context ?? (Mode is BenchMode.Prefill or BenchMode.Interrupt ? 512 : 128);
 
     /// <summary><see cref="Threads"/>, counted.</summary>
     public int ThreadCount => Threads == 0 ? Environment.ProcessorCount : Threads;

@@ -21,8 +21,7 @@ internal static class FitBench
     public static IEnumerable<BenchRow> Run(BenchRequest request, Meter meter, CancellationToken cancellationToken)
     {
         using var model = Model(request, meter.Machine, cancellationToken);
-        var contrast = ContrastSet.Read(File("positive"), File("negative"));
-        contrast = new ContrastSet([.. contrast.Positive.Take(request.FitPrompts)], [.. contrast.Negative.Take(request.FitPrompts)]);
+        var contrast = Contrast(request);
         var c = model.Config;
         var counts = new Counts(c, request.Shape.Name == "demo" ? TensorType.BF16 : request.Type);
         int prompts = contrast.Positive.Count + contrast.Negative.Count;
@@ -46,8 +45,6 @@ internal static class FitBench
                 yield return row;
             }
         }
-
-        string File(string side) => Path.Combine(request.DemoFolder, "contrast", $"topic.{side}.txt");
 
         IEnumerable<BenchRow> Measure(string name, FitOptions options, double linearisation, double riccati)
         {
@@ -103,6 +100,14 @@ internal static class FitBench
             return LanguageModel.Load(request.DemoFolder, request.LoadOptions, cancellationToken);
         }
 
+        CheckTexts(request);
+        return RandomParts.Model(request, machine, SizeInBytes(request), Tokenizer.Load(request.DemoFolder, cancellationToken));
+    }
+
+    /// <summary>Refuses a shape that the demo's texts are not for.</summary>
+    /// <exception cref="BenchException">It has too few positions or kinds of tokens.</exception>
+    internal static void CheckTexts(BenchRequest request)
+    {
         var c = request.Shape.Config;
         int vocabulary = ModelConfigReader.Read(request.DemoFolder).V;
         if (c.V < vocabulary || c.MaxPositions < Longest)
@@ -111,10 +116,23 @@ internal static class FitBench
                 $"A fit takes the demo model's texts, of up to {Longest} tokens of {vocabulary} kinds; this shape has {c.MaxPositions} positions and {c.V} kinds of tokens. "
                 + "Ask for a larger one, or for --shape demo.");
         }
+    }
 
-        var counts = new Counts(c, request.Type);
-        double states = 2.0 * request.FitPrompts * (counts.CacheBytes(Longest) + (4.0 * (c.L + 1) * c.D));
+    /// <summary>Bytes that a fit takes beside the weights.</summary>
+    internal static double SizeInBytes(BenchRequest request)
+    {
+        var c = request.Shape.Config;
+        double states = 2.0 * request.FitPrompts * (new Counts(c, request.Type).CacheBytes(Longest) + (4.0 * (c.L + 1) * c.D));
         double scratch = (2.0 * PassPlan.Rows * Activations.RowSizeInBytes(c)) + (5 * 8.0 * c.D * c.D);
-        return RandomParts.Model(request, machine, states + scratch, Tokenizer.Load(request.DemoFolder, cancellationToken));
+        return states + scratch;
+    }
+
+    /// <summary>The demo's texts that a fit is measured with.</summary>
+    internal static ContrastSet Contrast(BenchRequest request)
+    {
+        var all = ContrastSet.Read(File("positive"), File("negative"));
+        return new ContrastSet([.. all.Positive.Take(request.FitPrompts)], [.. all.Negative.Take(request.FitPrompts)]);
+
+        string File(string side) => Path.Combine(request.DemoFolder, "contrast", $"topic.{side}.txt");
     }
 }

@@ -6,6 +6,15 @@ using Tiller.Tensors;
 
 namespace Tiller.Bench;
 
+/// <summary>What a stress run has done so far.</summary>
+/// <param name="Texts">Texts decoded to their end.</param>
+/// <param name="Calls">Calls whose logits were compared: prompts and steps, alone or in batches.</param>
+/// <param name="BatchedCalls">Of these, steps made together with those of other sessions.</param>
+/// <param name="Cancelled">Calls that were cancelled before their end.</param>
+/// <param name="Resumed">Of these, calls that were made again; the others' sessions were given up.</param>
+/// <param name="Failures">What was wrong, in words; nothing if all went well.</param>
+internal sealed record StressCounts(long Texts, long Calls, long BatchedCalls, long Cancelled, long Resumed, IReadOnlyList<string> Failures);
+
 /// <summary>What a stress run did and found.</summary>
 internal sealed record StressReport
 {
@@ -13,23 +22,11 @@ internal sealed record StressReport
 
     public required double Seconds { get; init; }
 
-    /// <summary>Texts decoded to their end.</summary>
-    public required long Texts { get; init; }
-
-    /// <summary>Calls whose logits were compared: prompts and steps, alone or in batches.</summary>
-    public required long Calls { get; init; }
-
-    /// <summary>Of these, steps made together with those of other sessions.</summary>
-    public required long BatchedCalls { get; init; }
-
-    /// <summary>Calls that were cancelled before their end.</summary>
-    public required long Cancelled { get; init; }
-
-    /// <summary>Of these, calls that were made again; the others' sessions were given up.</summary>
-    public required long Resumed { get; init; }
+    /// <summary>What was done, and what was wrong with it or with what is said here.</summary>
+    public required StressCounts Counts { get; init; }
 
     /// <summary>
-    /// The least memory in use in the second quarter of the time: what is resident outside the runtime's heap, and what is alive in it. The least, because
+    /// The least memory in use in the second quarter of the run: what is resident outside the runtime's heap, and what is alive in it. The least, because
     /// sessions that happen to be long at once take more than a leak would.
     /// </summary>
     public required long UsedEarlyInBytes { get; init; }
@@ -42,9 +39,6 @@ internal sealed record StressReport
 
     /// <summary>Whether a session never came back.</summary>
     public required bool Hung { get; init; }
-
-    /// <summary>What was wrong, in words; nothing if all went well.</summary>
-    public required IReadOnlyList<string> Failures { get; init; }
 }
 
 /// <summary>
@@ -79,15 +73,18 @@ internal sealed unsafe class StressBench
     }
 
     /// <summary>Draws a model and runs.</summary>
+    /// <param name="request">Shape, sessions and minutes.</param>
+    /// <param name="cancellationToken">Ends the run.</param>
+    /// <param name="progress">See the other.</param>
     /// <exception cref="DeviceMemoryException">There is no room.</exception>
-    public static StressReport Run(BenchRequest request, CancellationToken cancellationToken)
+    public static StressReport Run(BenchRequest request, CancellationToken cancellationToken, Func<StressCounts, double>? progress = null)
     {
         var c = request.Shape.Config;
         using var machine = Machine.Open(request);
         request = request with { Device = machine.Device };
         var model = RandomParts.Model(request, machine, request.Sessions * ((2.0 * new Counts(c, request.Type).CacheBytes(400)) + (300.0 * Activations.RowSizeInBytes(c))));
         var texts = StressTexts.Build(model, out double textMs, cancellationToken);
-        var report = Run(model, texts, textMs * request.Sessions / request.ThreadCount, request, cancellationToken);
+        var report = Run(model, texts, textMs * request.Sessions / request.ThreadCount, request, cancellationToken, progress);
         if (!report.Hung)
         {
             // A thread that hangs still reads the weights.
@@ -103,12 +100,17 @@ internal sealed unsafe class StressBench
     /// <param name="textMs">About how long a text takes among the others; cancellations are drawn from it.</param>
     /// <param name="request">Sessions and minutes.</param>
     /// <param name="cancellationToken">Ends the run.</param>
-    public static StressReport Run(LanguageModel model, IReadOnlyList<StressText> texts, double textMs, BenchRequest request, CancellationToken cancellationToken)
+    /// <param name="progress">
+    /// How much of the run is done, from 0 to 1, where it ends; asked again and again. Null is the share of the minutes, and goes on until a call was compared.
+    /// </param>
+    public static StressReport Run(
+        LanguageModel model, IReadOnlyList<StressText> texts, double textMs, BenchRequest request, CancellationToken cancellationToken, Func<StressCounts, double>? progress = null)
     {
         var bench = new StressBench(model, texts, textMs, request.Sessions);
         long held = Held();
         var clock = Stopwatch.StartNew();
-        var (early, late) = bench.Storm(TimeSpan.FromMinutes(request.Minutes), clock, cancellationToken);
+        progress ??= counts => counts.Calls > 0 ? clock.Elapsed / TimeSpan.FromMinutes(request.Minutes) : 0;
+        var (early, late) = bench.Storm(() => progress(bench.Counts()), cancellationToken);
         double seconds = clock.Elapsed.TotalSeconds;
         held = Held() - held;
         bool hung = bench._workers.Any(w => w.Thread!.IsAlive);
@@ -117,39 +119,38 @@ internal sealed unsafe class StressBench
             worker.Dispose();
         }
 
-        long Total(Func<Worker, long> count) => bench._workers.Sum(count);
+        bench.CheckMemory(late - early, held);
         return new StressReport
         {
             Sessions = request.Sessions,
             Seconds = seconds,
-            Texts = Total(w => w.Texts),
-            Calls = Total(w => w.Calls),
-            BatchedCalls = Total(w => w.BatchedCalls),
-            Cancelled = Total(w => w.Cancelled),
-            Resumed = Total(w => w.Resumed),
+            Counts = bench.Counts(),
             UsedEarlyInBytes = early,
             UsedLateInBytes = late,
             HeldInBytes = held,
             Hung = hung,
-            Failures = bench.Verdict(late - early, held),
         };
     }
 
-    private List<string> Verdict(long growth, long held)
+    private StressCounts Counts()
     {
+        long Total(Func<Worker, long> count) => _workers.Sum(count);
         lock (_failures)
         {
-            if (growth > MostGrowthInBytes)
-            {
-                _failures.Add($"the memory in use grew by {growth >> 20} MiB between the second and the last quarter of the time");
-            }
+            return new StressCounts(Total(w => w.Texts), Total(w => w.Calls), Total(w => w.BatchedCalls), Total(w => w.Cancelled), Total(w => w.Resumed), [.. _failures]);
+        }
+    }
 
-            if (held > MostHeldInBytes)
-            {
-                _failures.Add($"{held >> 20} MiB of buffers are still held after all sessions were disposed");
-            }
+    private void CheckMemory(long growth, long held)
+    {
+        if (growth > MostGrowthInBytes)
+        {
+            Fail($"the memory in use grew by {growth >> 20} MiB between the second and the last quarter of the run");
+        }
 
-            return [.. _failures];
+        if (held > MostHeldInBytes)
+        {
+            Fail($"{held >> 20} MiB of buffers are still held after all sessions were disposed");
         }
     }
 
@@ -174,7 +175,7 @@ internal sealed unsafe class StressBench
         return Environment.WorkingSet - GC.GetGCMemoryInfo(GCKind.FullBlocking).TotalCommittedBytes + GC.GetTotalMemory(forceFullCollection: false);
     }
 
-    private (long Early, long Late) Storm(TimeSpan duration, Stopwatch clock, CancellationToken cancellationToken)
+    private (long Early, long Late) Storm(Func<double> progress, CancellationToken cancellationToken)
     {
         foreach (var worker in _workers)
         {
@@ -182,19 +183,16 @@ internal sealed unsafe class StressBench
             worker.Thread.Start();
         }
 
-        long early = long.MaxValue, late = long.MaxValue;
-        var next = duration / 4;
-        while (clock.Elapsed < duration && !cancellationToken.IsCancellationRequested && !Stuck())
+        long early = long.MaxValue, late = long.MaxValue, measured = 0;
+        for (double done = 0; done < 1 && !cancellationToken.IsCancellationRequested && !Stuck(); done = progress())
         {
             Thread.Sleep(20);
-            if (clock.Elapsed < next)
+            if (done >= 0.25 && Stopwatch.GetElapsedTime(measured) >= s_betweenMeasurements)
             {
-                continue;
+                early = done < 0.5 ? Math.Min(early, Used()) : early;
+                late = done > 0.75 ? Math.Min(late, Used()) : late;
+                measured = Stopwatch.GetTimestamp();
             }
-
-            next = clock.Elapsed + s_betweenMeasurements;
-            early = clock.Elapsed < duration / 2 ? Math.Min(early, Used()) : early;
-            late = clock.Elapsed > duration * 0.75 ? Math.Min(late, Used()) : late;
         }
 
         late = Math.Min(late, Used());
@@ -225,7 +223,8 @@ internal sealed unsafe class StressBench
     {
         lock (_failures)
         {
-            if (_failures.Count < MostFailures)
+            // The first of a kind; the same again is no news.
+            if (_failures.Count < MostFailures && !_failures.Contains(what))
             {
                 _failures.Add(what);
             }

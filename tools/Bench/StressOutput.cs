@@ -22,7 +22,7 @@ internal static class StressOutput
             output.WriteLine(request.Markdown ? $"| {name} | {value} |" : $"{name,-56}{value}");
         }
 
-        foreach (string failure in report.Failures)
+        foreach (string failure in report.Counts.Failures)
         {
             output.WriteLine(request.Markdown ? $"| **wrong** | {failure} |" : $"wrong: {failure}");
         }
@@ -32,12 +32,12 @@ internal static class StressOutput
     [
         ("sessions at once", $"{r.Sessions}"),
         ("time", $"{r.Seconds:F1} s"),
-        ("texts decoded to their end", $"{r.Texts:N0}"),
-        ("calls whose logits were compared, bit for bit", $"{r.Calls:N0}, of which {r.BatchedCalls:N0} in batches"),
-        ("calls cancelled", $"{r.Cancelled:N0}, of which {r.Resumed:N0} were made again"),
-        ("least memory in use, second and last quarter of the time", $"{r.UsedEarlyInBytes >> 20} MiB, {r.UsedLateInBytes >> 20} MiB"),
+        ("texts decoded to their end", $"{r.Counts.Texts:N0}"),
+        ("calls whose logits were compared, bit for bit", $"{r.Counts.Calls:N0}, of which {r.Counts.BatchedCalls:N0} in batches"),
+        ("calls cancelled", $"{r.Counts.Cancelled:N0}, of which {r.Counts.Resumed:N0} were made again"),
+        ("least memory in use, second and last quarter of the run", $"{r.UsedEarlyInBytes >> 20} MiB, {r.UsedLateInBytes >> 20} MiB"),
         ("buffers held after the run, less those before it", $"{r.HeldInBytes / 1048576.0:F1} MiB"),
-        ("failures", $"{r.Failures.Count}"),
+        ("failures", $"{r.Counts.Failures.Count}"),
     ];
 
     private static void WriteJson(StressReport r, TextWriter output)
@@ -48,17 +48,17 @@ internal static class StressOutput
             json.WriteStartObject();
             json.WriteNumber("sessions", r.Sessions);
             json.WriteNumber("seconds", r.Seconds);
-            json.WriteNumber("texts", r.Texts);
-            json.WriteNumber("calls", r.Calls);
-            json.WriteNumber("batchedCalls", r.BatchedCalls);
-            json.WriteNumber("cancelled", r.Cancelled);
-            json.WriteNumber("resumed", r.Resumed);
+            json.WriteNumber("texts", r.Counts.Texts);
+            json.WriteNumber("calls", r.Counts.Calls);
+            json.WriteNumber("batchedCalls", r.Counts.BatchedCalls);
+            json.WriteNumber("cancelled", r.Counts.Cancelled);
+            json.WriteNumber("resumed", r.Counts.Resumed);
             json.WriteNumber("usedEarlyInBytes", r.UsedEarlyInBytes);
             json.WriteNumber("usedLateInBytes", r.UsedLateInBytes);
             json.WriteNumber("heldInBytes", r.HeldInBytes);
             json.WriteBoolean("hung", r.Hung);
             json.WriteStartArray("failures");
-            foreach (string failure in r.Failures)
+            foreach (string failure in r.Counts.Failures)
             {
                 json.WriteStringValue(failure);
             }

@@ -20,6 +20,9 @@ internal sealed record FuzzOptions
     /// <summary>after so many inputs.</summary>
     public long Count { get; init; } = long.MaxValue;
 
+    /// <summary>A reader that takes more of the processor's time for a megabyte, or for what is less, hangs.</summary>
+    public TimeSpan HangsAfter { get; init; } = TimeSpan.FromSeconds(1);
+
     /// <summary>The first finding ends the run.</summary>
     public bool StopAtFinding { get; init; }
 }

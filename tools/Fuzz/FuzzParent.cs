@@ -27,11 +27,10 @@ internal sealed class FuzzParent(FuzzOptions options, TextWriter log) : IDisposa
     private const int BatchMs = 500;
     private const long HeapLimit = 256L << 20;
 
-    // CPU time of the child, which other load on the machine does not lengthen; the wall bound is for a reader that waits.
-    private static readonly TimeSpan s_cpuPerMegabyte = TimeSpan.FromSeconds(1);
+    // For a reader that waits; otherwise CPU time of the child counts, which other load on the machine does not lengthen.
     private static readonly TimeSpan s_wall = TimeSpan.FromMinutes(10);
 
-    private readonly string _mailboxPath = Path.Combine(Path.GetTempPath(), $"tiller-fuzz-{Environment.ProcessId}.mailbox");
+    private readonly string _mailboxPath = Path.Combine(Path.GetTempPath(), $"tiller-fuzz-{Guid.NewGuid():N}.mailbox");
     private Mailbox? _mailbox;
     private Process? _child;
     private BlockingCollection<string> _lines = [];
@@ -134,9 +133,9 @@ internal sealed class FuzzParent(FuzzOptions options, TextWriter log) : IDisposa
 
             byte[] hanging = _mailbox.Input;
             double megabytes = Math.Max(1, hanging.Length / 1048576.0);
-            if (_mailbox.Current == watched && (child.TotalProcessorTime - watchedCpu > s_cpuPerMegabyte * megabytes || watchedClock.Elapsed > s_wall))
+            if (_mailbox.Current == watched && (child.TotalProcessorTime - watchedCpu > options.HangsAfter * megabytes || watchedClock.Elapsed > s_wall))
             {
-                Findings.Add(target, "hang", "more than a second a megabyte", $"batch seed {seed}: {hanging.Length} bytes", hanging);
+                Findings.Add(target, "hang", $"more than {options.HangsAfter.TotalSeconds:0.###} s a megabyte", $"batch seed {seed}: {hanging.Length} bytes", hanging);
                 return Lost(tally, clock);
             }
         }

@@ -9,7 +9,10 @@ namespace Tiller.Fuzz;
 /// </summary>
 internal sealed class KillRun(int seed)
 {
-    private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(60);
+    // Of the kills, one in so many must meet a temporary file, and one in so many a change of version: others prove nothing.
+    private const int Meets = 20;
+
+    private static readonly TimeSpan s_patience = TimeSpan.FromMinutes(5);
 
     /// <summary>Kills that came while a temporary file was there.</summary>
     public int InTheMiddle { get; private set; }
@@ -17,7 +20,7 @@ internal sealed class KillRun(int seed)
     /// <summary>Kills after which a file was another version than before.</summary>
     public int Replaced { get; private set; }
 
-    /// <summary>Kills so many times.</summary>
+    /// <summary>Kills so many times, and on, up to ten times as often, until enough kills have met a save.</summary>
     /// <exception cref="BrokenPromiseException">A file was mixed, or a temporary file stayed.</exception>
     public void Run(int kills, CancellationToken cancellationToken = default)
     {
@@ -27,13 +30,14 @@ internal sealed class KillRun(int seed)
         {
             (string File, byte[][] Versions)[] files = [.. SaveLoop.Files.Select(f => (Path.Combine(folder.FullName, f), SaveLoop.Versions(f)))];
             int[] before = [.. files.Select(_ => -1)];
-            for (int i = 0; i < kills; i++)
+            TimeSpan latest = Latest(folder.FullName);
+            for (int i = 0; i < kills || (i < 10 * kills && Math.Min(InTheMiddle, Replaced) < kills / Meets); i++)
             {
                 cancellationToken.ThrowIfCancellationRequested();
                 using Process child = Start(folder.FullName);
                 WaitForLine(child);
                 int[] foreign = [.. Temporaries(folder).Where(id => id != child.Id)];
-                Thread.Sleep(TimeSpan.FromMilliseconds(random.NextDouble() * 15));
+                Thread.Sleep(random.NextDouble() * latest);
                 child.Kill();
                 child.WaitForExit();
                 if (foreign.Length > 0)
@@ -66,6 +70,15 @@ internal sealed class KillRun(int seed)
         {
             folder.Delete(recursive: true);
         }
+    }
+
+    // As long as a process that has just started may take for a few saves, on this machine as it is now.
+    private static TimeSpan Latest(string folder)
+    {
+        var clock = Stopwatch.StartNew();
+        SaveLoop.SaveBoth(folder, version: 1);
+        TimeSpan least = TimeSpan.FromMilliseconds(15), several = 10 * clock.Elapsed;
+        return several > least ? several : least;
     }
 
     // Ids of the processes whose temporary files are in the folder.

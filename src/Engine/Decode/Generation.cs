@@ -70,6 +70,9 @@ public sealed class Generation : IDisposable
     /// <summary>FNV-1a over the bits of the last logits: equal runs print equal hashes.</summary>
     public ulong LogitsHash { get; private set; }
 
+    /// <summary>Called after every pass over the prompt, with the position after its last row: tests cancel there. Null for nobody.</summary>
+    internal Action<int>? AfterPass { get; init; }
+
     /// <summary>Draws the next token.</summary>
     /// <param name="cancellationToken">Looked at between blocks.</param>
     /// <returns>False once the text has ended.</returns>
@@ -152,7 +155,15 @@ public sealed class Generation : IDisposable
         int traced = _options.Trace?.Count ?? 0;
         try
         {
-            _session.Prefill(_history.AsSpan(0, PromptLength), Observe, cancellationToken);
+            _session.Prefill(_history.AsSpan(0, PromptLength), end =>
+            {
+                if (_session.PassWasSteered)
+                {
+                    Observe(end);
+                }
+
+                AfterPass?.Invoke(end);
+            }, cancellationToken);
         }
         catch (OperationCanceledException)
         {

@@ -98,6 +98,9 @@ public sealed partial class Session : IDisposable
 
     internal KvCache Cache => _cache;
 
+    /// <summary>Whether the last pass of a prompt had steered rows.</summary>
+    internal bool PassWasSteered => _rows.AnySteered;
+
     /// <summary>Steers with <paramref name="law"/> from the next token on; null stops steering. Changing λ is this call.</summary>
     /// <exception cref="ModelMismatchException">The law is for another shape of model.</exception>
     public void Use(FeedbackLaw? law)
@@ -136,10 +139,10 @@ public sealed partial class Session : IDisposable
     /// <exception cref="ContextLengthException">They do not fit.</exception>
     public void Append(ReadOnlySpan<int> ids, CancellationToken cancellationToken = default) => Prefill(ids, null, cancellationToken);
 
-    /// <summary>Appends several tokens, reports what the law did to each, and leaves the logits where they are.</summary>
+    /// <summary>Appends several tokens, tells how far it is, and leaves the logits where they are.</summary>
     /// <param name="ids">At least one.</param>
     /// <param name="afterPass">
-    /// Called after every pass with steered rows, with the position after its last row: <see cref="Steering"/> then holds these rows.
+    /// Called after every pass, with the position after its last row; <see cref="Steering"/> then holds these rows if <see cref="PassWasSteered"/>.
     /// </param>
     /// <param name="cancellationToken">Looked at between blocks; a cancelled call appends nothing.</param>
     internal void Prefill(ReadOnlySpan<int> ids, Action<int>? afterPass, CancellationToken cancellationToken)
@@ -155,10 +158,7 @@ public sealed partial class Session : IDisposable
         {
             Place(ids, begin, Length);
             Run(cancellationToken);
-            if (_rows.AnySteered)
-            {
-                afterPass?.Invoke(Length + begin + _rows.Values);
-            }
+            afterPass?.Invoke(Length + begin + _rows.Values);
         }
 
         _model.Head(_activations, _rows.Values - 1, 1, LogitsOnDevice);

@@ -19,6 +19,9 @@ public sealed unsafe partial class CpuOps : Ops
     /// <param name="threads">Threads that share one stage; 0 takes one per processor.</param>
     public CpuOps(int threads = 0) => _pool = new WorkerPool(threads);
 
+    /// <summary>The threads.</summary>
+    internal WorkerPool Pool => _pool;
+
     /// <inheritdoc/>
     public override string Device => $"cpu ({_pool.Threads} threads)";
 

@@ -20,6 +20,7 @@ public sealed unsafe class WorkerPool : IDisposable
     private readonly Lock _gate = new();
     private readonly ManualResetEventSlim _work = new(initialState: false, spinCount: 0);
     private int _openCount;
+    private int _asleep;
     private volatile bool _stopping;
 
     /// <summary>Starts <paramref name="threads"/> − 1 workers; the caller of a loop is the last one.</summary>
@@ -44,6 +45,15 @@ public sealed unsafe class WorkerPool : IDisposable
     /// <summary>Threads that share a loop, the caller included.</summary>
     public int Threads { get; }
 
+    /// <summary>
+    /// Called before each part, on the thread that is about to run it: tests count work there, and cancel it at a place of their choice. Null for nobody;
+    /// set it while no loop is open.
+    /// </summary>
+    internal Action? PartBegins { get; set; }
+
+    /// <summary>Workers that have found nothing to do for so long that they wait to be woken.</summary>
+    internal int Asleep => Volatile.Read(ref _asleep);
+
     /// <summary>Calls <paramref name="body"/>(context, i) once for every i in [0, parts), on several threads, and waits for all.</summary>
     /// <param name="parts">Number of parts; 1 runs on the caller alone.</param>
     /// <param name="context">Read by every part; a local of the caller.</param>
@@ -58,6 +68,7 @@ public sealed unsafe class WorkerPool : IDisposable
         {
             for (int i = 0; i < parts && !cancellation.IsCancellationRequested; i++)
             {
+                PartBegins?.Invoke();
                 body(ref context, i);
             }
 
@@ -97,7 +108,7 @@ public sealed unsafe class WorkerPool : IDisposable
         {
             foreach (var loop in _loops)
             {
-                if (loop.TryOpen(parts, context, body, cancellation))
+                if (loop.TryOpen(parts, context, body, PartBegins, cancellation))
                 {
                     if (_openCount++ == 0)
                     {
@@ -151,7 +162,9 @@ public sealed unsafe class WorkerPool : IDisposable
             }
             else
             {
+                Interlocked.Increment(ref _asleep);
                 _work.Wait();
+                Interlocked.Decrement(ref _asleep);
                 idle = 0;
             }
         }
@@ -163,6 +176,7 @@ public sealed unsafe class WorkerPool : IDisposable
 
         private delegate*<void*, int, void> _body;
         private void* _context;
+        private Action? _partBegins;
         private CancellationToken _cancellation;
         private int _parts;
         private int _next;
@@ -171,7 +185,7 @@ public sealed unsafe class WorkerPool : IDisposable
         // Helpers inside the loop, plus ClosedBit while nobody may join.
         private int _helpers = ClosedBit;
 
-        public bool TryOpen(int parts, void* context, delegate*<void*, int, void> body, CancellationToken cancellation)
+        public bool TryOpen(int parts, void* context, delegate*<void*, int, void> body, Action? partBegins, CancellationToken cancellation)
         {
             if (_inUse)
             {
@@ -181,6 +195,7 @@ public sealed unsafe class WorkerPool : IDisposable
             _inUse = true;
             _body = body;
             _context = context;
+            _partBegins = partBegins;
             _cancellation = cancellation;
             _parts = parts;
             Volatile.Write(ref _next, 0);
@@ -193,6 +208,7 @@ public sealed unsafe class WorkerPool : IDisposable
             int part;
             while (!_cancellation.IsCancellationRequested && (part = Interlocked.Increment(ref _next) - 1) < _parts)
             {
+                _partBegins?.Invoke();
                 _body(_context, part);
             }
         }

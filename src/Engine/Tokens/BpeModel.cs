@@ -72,7 +72,7 @@ internal sealed class BpeModel
 
     private void EncodeCached(ReadOnlySpan<byte> word, BpeScratch scratch)
     {
-        scratch.Cancellation.ThrowIfCancellationRequested();
+        scratch.Steps.Take();
         if (word.Length > WordCache.LongestWord)
         {
             EncodeWord(word, scratch);
@@ -154,7 +154,7 @@ internal sealed class BpeModel
             int code = CharClasses.CodeAt(word, i, out int length);
             ReadOnlySpan<byte> character = word.Slice(i, length);
             i += length;
-            scratch.CheckCancelled(++characters);
+            scratch.TakeStride(++characters);
             int id = Tokens.IdOf(character);
             if (Visible(id))
             {
@@ -278,13 +278,13 @@ internal sealed class BpeModel
 
         for (int i = 0; i + 1 < count; i++)
         {
-            scratch.CheckCancelled(i);
+            scratch.TakeStride(i);
             heap.PushRank(Merges.Rank(symbols[i], symbols[i + 1], out _), i);
         }
 
         for (int step = 0; heap.TryPop(out int rank, out int at); step++)
         {
-            scratch.CheckCancelled(step);
+            scratch.TakeStride(step);
             int right = next[at];
             if (symbols[at] < 0 || right < 0 || Merges.Rank(symbols[at], symbols[right], out int merged) != rank)
             {

@@ -9,8 +9,8 @@ internal sealed class BpeScratch
 
     public int Count { get; private set; }
 
-    /// <summary>Ends the call; looked at before every word and every <see cref="Stride"/> symbols of a long one.</summary>
-    public CancellationToken Cancellation { get; set; }
+    /// <summary>Taken before every word, and by the <see cref="Stride"/> within a long one.</summary>
+    public required EncodeSteps Steps { get; init; }
 
     public ReadOnlySpan<int> Output => output.AsSpan(0, Count);
 
@@ -42,12 +42,12 @@ internal sealed class BpeScratch
         }
     }
 
-    /// <summary>Throws when the call is cancelled, if <paramref name="step"/> is one at which that is looked at.</summary>
-    public void CheckCancelled(int step)
+    /// <summary>Takes the next steps of a long word at once, if <paramref name="step"/> is the first of a stride.</summary>
+    public void TakeStride(int step)
     {
         if (step % Stride == 0)
         {
-            Cancellation.ThrowIfCancellationRequested();
+            Steps.Take(Stride);
         }
     }
 

@@ -8,8 +8,8 @@ internal sealed class ByteBuffer
     /// <summary>Bytes in use; may be lowered.</summary>
     public int Length { get; set; }
 
-    /// <summary>Ends the call that fills the buffer; looked at before every piece of text.</summary>
-    public CancellationToken Cancellation { get; set; }
+    /// <summary>One is taken before every piece of text; null for a buffer of no call.</summary>
+    public EncodeSteps? Steps { get; init; }
 
     public ReadOnlySpan<byte> Span => bytes.AsSpan(0, Length);
 
@@ -25,7 +25,7 @@ internal sealed class ByteBuffer
 
     public void Append(ReadOnlySpan<byte> values)
     {
-        Cancellation.ThrowIfCancellationRequested();
+        Steps?.Take();
         values.CopyTo(Grow(values.Length));
     }
 

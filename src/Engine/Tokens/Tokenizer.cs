@@ -38,6 +38,9 @@ public sealed class Tokenizer
 
     internal IReadOnlyList<AddedToken> Added => file.Added;
 
+    /// <summary>Told how many steps a call has made, at every one where it may be cancelled: tests count there, and cancel. Null for nobody.</summary>
+    internal Action<long>? Watch { get; set; }
+
     /// <summary>Loads the tokenizer of a checkpoint.</summary>
     /// <param name="directory">Folder with tokenizer.json (at most 128 MiB).</param>
     /// <param name="cancellationToken">Looked at between tokens and merges.</param>
@@ -182,7 +185,7 @@ public sealed class Tokenizer
         }
 
         state.Begin(text);
-        state.SetCancellation(cancellationToken);
+        state.Steps.Begin(cancellationToken, Watch);
         encode(state);
         int[] ids = state.Scratch.Output.ToArray();
         state.End();
@@ -231,15 +234,23 @@ public sealed class Tokenizer
 
         private static readonly UTF8Encoding Strict = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
 
-        public BpeScratch Scratch { get; } = new();
+        public EncodeState()
+        {
+            Scratch = new BpeScratch { Steps = Steps };
+            (First, Second, Third) = (NewBuffer(), NewBuffer(), NewBuffer());
+        }
+
+        public EncodeSteps Steps { get; } = new();
+
+        public BpeScratch Scratch { get; }
 
         public ByteBuffer Text { get; private set; } = new();
 
-        public ByteBuffer First { get; private set; } = new();
+        public ByteBuffer First { get; private set; }
 
-        public ByteBuffer Second { get; private set; } = new();
+        public ByteBuffer Second { get; private set; }
 
-        public ByteBuffer Third { get; private set; } = new();
+        public ByteBuffer Third { get; private set; }
 
         public List<TextPart> Parts { get; } = [];
 
@@ -259,20 +270,19 @@ public sealed class Tokenizer
             }
         }
 
-        public void SetCancellation(CancellationToken cancellationToken) =>
-            First.Cancellation = Second.Cancellation = Third.Cancellation = Scratch.Cancellation = cancellationToken;
-
         public void End()
         {
             if (Text.Length > Keep)
             {
-                (Text, First, Second, Third) = (new(), new(), new(), new());
+                (Text, First, Second, Third) = (new(), NewBuffer(), NewBuffer(), NewBuffer());
             }
 
             Text.Length = 0;
             Parts.Clear();
             Scratch.Clear();
-            SetCancellation(default);
+            Steps.Begin(default, watcher: null);
         }
+
+        private ByteBuffer NewBuffer() => new() { Steps = Steps };
     }
 }

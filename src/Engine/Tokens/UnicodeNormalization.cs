@@ -133,12 +133,12 @@ internal sealed class UnicodeNormalization
         {
             int code = CharClasses.CodeAt(text, i, out int length);
             i += length;
-            output.Cancellation.ThrowIfCancellationRequested();
+            output.Steps?.Take();
             Decompose(code, compat, ref codes, ref order, ref count);
         }
 
-        Reorder(codes, order, count, output.Cancellation);
-        count = Compose(codes, order, count, output.Cancellation);
+        Reorder(codes, order, count, output.Steps);
+        count = Compose(codes, order, count, output.Steps);
         Span<byte> bytes = stackalloc byte[4];
         for (int i = 0; i < count; i++)
         {
@@ -182,11 +182,11 @@ internal sealed class UnicodeNormalization
     private byte ClassOf(int code) => code >= 0x300 && classes.TryGetValue(code, out byte value) ? value : (byte)0;
 
     // Stable sort of every run of non-starters by combining class.
-    private static void Reorder(int[] codes, byte[] order, int count, CancellationToken cancellationToken)
+    private static void Reorder(int[] codes, byte[] order, int count, EncodeSteps? steps)
     {
         for (int i = 0; i < count;)
         {
-            cancellationToken.ThrowIfCancellationRequested();
+            steps?.Take();
             int end = i;
             bool sorted = true;
             while (end < count && order[end] != 0)
@@ -215,14 +215,14 @@ internal sealed class UnicodeNormalization
     }
 
     // A mark composes with the last starter unless a mark between them has a class that is not lower (blocks it).
-    private int Compose(int[] codes, byte[] order, int count, CancellationToken cancellationToken)
+    private int Compose(int[] codes, byte[] order, int count, EncodeSteps? steps)
     {
         int starter = -1;
         int last = 0; // class of the previous kept code after the starter; 0 if none
         int kept = 0;
         for (int i = 0; i < count; i++)
         {
-            cancellationToken.ThrowIfCancellationRequested();
+            steps?.Take();
             int code = codes[i];
             byte value = order[i];
             bool adjacent = starter >= 0 && kept == starter + 1;

@@ -69,7 +69,7 @@ internal sealed class BenchCommand : TillerCommand
     };
 
     private readonly Option<int> _context = OptionKinds.Number(
-        "--context", "Tokens before the one that is decoded, or of the prompt; 0 for 512 when prefilling and 128 otherwise.", 0, n => n >= 0, "a whole number, 0 or more");
+        "--context", "Tokens before the one that is decoded, or of the prompt; 0 for 512 when a prompt is run and 128 otherwise.", 0, n => n >= 0, "a whole number, 0 or more");
 
     private readonly DeviceArguments _device = new();
     private readonly Option<IReadOnlyList<int>?> _terms = Numbers("--terms", "With decode: terms a layer of the laws that steer. [default: 1,16; on CUDA 1,4,16]");
@@ -200,6 +200,8 @@ internal sealed class BenchCommand : TillerCommand
           tiller bench kernels --shape 16,2048,8192,32,8,64,128256 --jsonl
           # do two sessions that decode at once get the same?
           tiller bench sharing
+          # how soon does the work end after Ctrl-C?
+          tiller bench interrupt
           # 64 sessions at once, cancelled at random: does each still give what it gives alone?
           tiller bench stress --minutes 5 --sessions 64
           # a table for a results file

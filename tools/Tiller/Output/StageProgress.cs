@@ -1,4 +1,5 @@
 using Spectre.Console;
+using Tiller.Tool.Running;
 
 namespace Tiller.Tool.Output;
 
@@ -8,7 +9,7 @@ namespace Tiller.Tool.Output;
 /// <param name="Total">Units in all; 0 if not known.</param>
 internal readonly record struct StageProgress(string Stage, long Done, long Total);
 
-/// <summary>A bar with the time left for each stage on stderr, while that is a terminal; nothing otherwise.</summary>
+/// <summary>A bar with the time left for each stage on stderr, while that is a terminal; otherwise <see cref="Terminal.OnStage"/> alone is told.</summary>
 internal static class StageBars
 {
     /// <summary>Runs the work, redrawing the bars as it reports.</summary>
@@ -16,22 +17,13 @@ internal static class StageBars
     {
         if (!terminal.ErrorIsLive)
         {
-            return work(Silent.Instance);
+            return work(new Relay<StageProgress>(progress => terminal.OnStage?.Invoke(progress)));
         }
 
         return terminal.StyledError.Progress()
             .AutoClear(true)
             .Columns(new TaskDescriptionColumn { Alignment = Justify.Left }, new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn())
             .Start(context => work(new Bars(context)));
-    }
-
-    private sealed class Silent : IProgress<StageProgress>
-    {
-        public static Silent Instance { get; } = new();
-
-        public void Report(StageProgress value)
-        {
-        }
     }
 
     private sealed class Bars(ProgressContext context) : IProgress<StageProgress>

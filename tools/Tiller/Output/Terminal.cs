@@ -39,6 +39,9 @@ internal sealed class Terminal
     /// <summary>Whether output goes to a terminal, coloured or not: control characters in texts must not reach it.</summary>
     public bool OutputIsTerminal { get; init; }
 
+    /// <summary>Told of every stage's progress where no bars show it: what a caller waits for, or cancels on. Null for nobody.</summary>
+    public Action<StageProgress>? OnStage { get; init; }
+
     public TextWriter Error { get; }
 
     public bool ErrorIsLive { get; }

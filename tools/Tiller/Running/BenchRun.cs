@@ -18,7 +18,7 @@ internal static class BenchRun
         {
             var report = StressBench.Run(request, cancellationToken);
             StressOutput.Write(request, report, terminal.Output);
-            return report.Failures.Count == 0 ? ExitCode.Ok : ExitCode.VerificationFailed;
+            return report.Counts.Failures.Count == 0 ? ExitCode.Ok : ExitCode.VerificationFailed;
         }
 
         BenchOutput.Write(request, Suite.Run(request, cancellationToken), terminal.Output);

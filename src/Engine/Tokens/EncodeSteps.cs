@@ -1,0 +1,29 @@
+namespace Tiller.Tokens;
+
+/// <summary>
+/// Steps of one call of the tokenizer: characters normalised, pieces of text copied, words, symbols and merges of long words. Their number is what a
+/// call costs, whatever the machine, and at each of them the call may be cancelled.
+/// </summary>
+internal sealed class EncodeSteps
+{
+    private CancellationToken cancellation;
+    private Action<long>? watch;
+
+    /// <summary>Steps so far.</summary>
+    public long Count { get; private set; }
+
+    /// <summary>Begins to count anew.</summary>
+    /// <param name="cancellationToken">Ends the call.</param>
+    /// <param name="watcher">Told the count before every look at the token; null for nobody.</param>
+    public void Begin(CancellationToken cancellationToken, Action<long>? watcher) => (Count, cancellation, watch) = (0, cancellationToken, watcher);
+
+    /// <summary>Counts steps, and ends a call that is cancelled.</summary>
+    /// <param name="steps">How many are about to be made.</param>
+    /// <exception cref="OperationCanceledException">The call is cancelled.</exception>
+    public void Take(int steps = 1)
+    {
+        Count += steps;
+        watch?.Invoke(Count);
+        cancellation.ThrowIfCancellationRequested();
+    }
+}

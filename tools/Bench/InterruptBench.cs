@@ -1,0 +1,188 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+using Tiller.Control;
+using Tiller.Decode;
+using Tiller.Model;
+
+namespace Tiller.Bench;
+
+/// <summary>How soon long work ends that is cancelled at a random moment of it, and the program that is told to stop.</summary>
+internal static partial class InterruptBench
+{
+    private const int Steps = 64;
+    private const int TextInBytes = 1_000_000;
+    private const int Cancelled = 130;
+    private const int Terminate = 15; // SIGTERM
+
+    /// <summary>Load, tokenizer, prompt, steps, fits, and the whole program.</summary>
+    /// <exception cref="BenchException">The demo's texts are not for this shape.</exception>
+    public static IEnumerable<BenchRow> Run(BenchRequest request, Meter meter, CancellationToken cancellationToken)
+    {
+        var c = request.Shape.Config;
+        var counts = new Counts(c, request.Type);
+        int prompt = request.ContextLength;
+        bool demo = request.Shape.Name == "demo";
+        FitBench.CheckTexts(request);
+        if (prompt + Steps > c.MaxPositions)
+        {
+            throw new BenchException($"{Steps} steps after a prompt of {prompt} tokens need {prompt + Steps} positions; this shape has {c.MaxPositions}. Ask for a shorter --context.");
+        }
+
+        meter.Machine.Require(counts.AllBytes + counts.CacheBytes(prompt + Steps) + FitBench.SizeInBytes(request));
+        string folder = demo ? request.DemoFolder : Directory.CreateTempSubdirectory("tiller-bench-").FullName;
+        try
+        {
+            if (!demo)
+            {
+                RandomCheckpoint.Write(folder, request);
+            }
+
+            yield return CallRow("load", token => LanguageModel.Load(folder, request.LoadOptions, token).Dispose());
+            using (var model = LanguageModel.Load(folder, request.LoadOptions, cancellationToken))
+            {
+                foreach (var row in Calls(model))
+                {
+                    yield return row;
+                }
+            }
+
+            if (!OperatingSystem.IsWindows())
+            {
+                yield return Row("the program while it decodes, to its end", random => Program(folder, request, random));
+            }
+        }
+        finally
+        {
+            if (!demo)
+            {
+                Directory.Delete(folder, recursive: true);
+            }
+        }
+
+        IEnumerable<BenchRow> Calls(LanguageModel model)
+        {
+            string text = new('a', TextInBytes);
+            yield return CallRow($"encode {TextInBytes / 1e6:0.##} MB of one character", token => model.Tokenizer.Encode(text, cancellationToken: token));
+            int[] ids = RandomParts.Tokens(c.V, prompt, seed: 4);
+            yield return CallRow($"prefill {prompt} tokens", token =>
+            {
+                using var session = new Session(model);
+                session.Prefill(ids, token);
+            });
+            yield return CallRow($"decode {Steps} tokens, plain", token => Decode(model, law: null, prompt, token));
+            var law = RandomParts.Law(c, termsPerLayer: 1, seed: 5);
+            yield return CallRow($"decode {Steps} tokens, steered", token => Decode(model, law, prompt, token));
+            var contrast = FitBench.Contrast(request);
+            int prompts = contrast.Positive.Count + contrast.Negative.Count;
+            yield return CallRow($"fit dense, {prompts} prompts", token => ControllerFit.Run(model, contrast, new FitOptions(), cancellationToken: token));
+            yield return CallRow(
+                $"fit factored, {prompts} prompts", token => ControllerFit.Run(model, contrast, new FitOptions { Cost = FitCost.Feature }, cancellationToken: token));
+        }
+
+        BenchRow Row(string name, Func<Random, double> reaction)
+        {
+            var random = new Random(6);
+            double worst = 0;
+            var row = meter.Figures(name, "ms", () =>
+            {
+                double ms = reaction(random);
+                worst = Math.Max(worst, ms);
+                return ms;
+            });
+            return row with { Name = $"{name}: at worst {worst:0.##} ms" };
+        }
+
+        BenchRow CallRow(string name, Action<CancellationToken> work)
+        {
+            // The first run compiles.
+            work(cancellationToken);
+            var clock = Stopwatch.StartNew();
+            work(cancellationToken);
+            double wholeMs = clock.Elapsed.TotalMilliseconds;
+            return Row(name, random => Reaction(work, random.NextDouble() * wholeMs));
+        }
+    }
+
+    private static void Decode(LanguageModel model, FeedbackLaw? law, int position, CancellationToken cancellationToken)
+    {
+        using var session = new Session(model, law);
+
+        // Keys and values of zero cost what others cost, and need no prompt to be run.
+        session.Cache.Reserve(position + Steps, used: 0);
+        session.Prepare(new int[position]);
+        session.Advance(position);
+        for (int i = 0; i < Steps; i++)
+        {
+            session.Step(1, cancellationToken);
+        }
+    }
+
+    /// <summary>Milliseconds from a cancellation to the work's return; work that is done by then is begun again and cancelled sooner.</summary>
+    private static double Reaction(Action<CancellationToken> work, double afterMs)
+    {
+        for (double wait = afterMs; ; wait *= 0.8)
+        {
+            using var source = new CancellationTokenSource();
+            long at = 0;
+            var canceller = new Thread(() =>
+            {
+                Thread.Sleep(TimeSpan.FromMilliseconds(wait));
+                Volatile.Write(ref at, Stopwatch.GetTimestamp());
+                source.Cancel();
+            });
+            canceller.Start();
+            try
+            {
+                work(source.Token);
+                canceller.Join();
+            }
+            catch (OperationCanceledException)
+            {
+                long end = Stopwatch.GetTimestamp();
+                canceller.Join();
+                return Stopwatch.GetElapsedTime(at, end).TotalMilliseconds;
+            }
+        }
+    }
+
+    /// <summary>
+    /// Milliseconds from the signal to the end of a process that decodes. The signal is SIGTERM, which the program heeds as it does Ctrl-C: a job in the
+    /// background of a script ignores that one.
+    /// </summary>
+    private static double Program(string folder, BenchRequest request, Random random)
+    {
+        string self = Environment.ProcessPath is { } host && Path.GetFileNameWithoutExtension(host) == "tiller" ? host : "dotnet";
+        string[] words =
+        [
+            .. self == "dotnet" ? new[] { Path.Combine(AppContext.BaseDirectory, "tiller.dll") } : [],
+            "generate", "--model", folder, "--max-tokens", "100000", "--temperature", "1", "--device", request.Device ?? "auto", "--threads", $"{request.ThreadCount}", "Once upon a time",
+        ];
+        while (true)
+        {
+            using var program = Process.Start(new ProcessStartInfo(self, words) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true })!;
+            var error = program.StandardError.ReadToEndAsync();
+            program.StandardOutput.Read();
+            var rest = program.StandardOutput.ReadToEndAsync();
+            Thread.Sleep(random.Next(20));
+            long at = Stopwatch.GetTimestamp();
+            _ = Kill(program.Id, Terminate);
+            program.WaitForExit();
+            double ms = Stopwatch.GetElapsedTime(at).TotalMilliseconds;
+            Task.WaitAll(error, rest);
+
+            // A text may end by itself before.
+            if (program.ExitCode == Cancelled)
+            {
+                return ms;
+            }
+
+            if (program.ExitCode != 0)
+            {
+                throw new BenchException($"The program ended with {program.ExitCode} instead of {Cancelled}: {error.Result}");
+            }
+        }
+    }
+
+    [LibraryImport("libc", EntryPoint = "kill")]
+    private static partial int Kill(int process, int signal);
+}
