@@ -40,7 +40,7 @@ internal static class DemoRun
         var task = request.Task;
         string File(string kind) => Path.Combine(ModelFolder, "contrast", $"{task.ToString().ToLowerInvariant()}.{kind}.txt");
         var contrast = ContrastSet.Read(File("positive"), File("negative"));
-        var prompts = PromptFile.Read(File("prompts"), cancellationToken);
+        var prompts = PromptFile.ReadTexts(File("prompts"), cancellationToken);
         var controller = Fit(terminal, contrast, setting.Layers, request.Device, cancellationToken);
 
         // Many short texts at once: a step of so small a model is not worth sharing between threads, whole texts are.
