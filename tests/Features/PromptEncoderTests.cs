@@ -42,12 +42,12 @@ public sealed class PromptEncoderTests
         var model = TestModels.Load(Qwen);
         int[][] Ids(string[] texts) => [.. texts.Select(text => model.Tokenizer.Encode(text))];
         var texts = ControllerFit.Run(model, new ContrastSet(s_positive, s_negative), new FitOptions { Calibration = ["One day"] });
-        var ids = ControllerFit.Run(
-            model, new ContrastSet(Ids(s_positive), Ids(s_negative)), new FitOptions { Calibration = [new TokenPrompt(model.Tokenizer.Encode("One day"))] });
+        var calibration = new TokenPrompt(model.Tokenizer.Encode("One day"));
+        var ids = ControllerFit.Run(model, new ContrastSet(Ids(s_positive), Ids(s_negative)), new FitOptions { Calibration = [calibration] });
         using (Assert.EnterMultipleScope())
         {
             Assert.That(((LinearQuadratic)ids.Controller.Method).W, Is.EqualTo(((LinearQuadratic)texts.Controller.Method).W));
-            Assert.That((texts.Controller.Source.Form, ids.Controller.Source.Form), Is.EqualTo(((PromptForm)new RawForm(), (PromptForm)new TokenForm())));
+            Assert.That(new[] { texts, ids }.Select(fit => fit.Controller.Source.Form), Is.EqualTo(new PromptForm[] { new RawForm(), new TokenForm() }));
             Assert.That(ids.Controller.DifferenceTo(new RawForm()), Is.Null);
             Assert.That(ids.Controller.Source.Positive.Sha256, Is.Not.EqualTo(texts.Controller.Source.Positive.Sha256));
         }
@@ -55,18 +55,21 @@ public sealed class PromptEncoderTests
 
     private static IEnumerable<TestCaseData> Refused()
     {
-        string all = string.Join(' ', Enumerable.Range(0, 3000));
-        yield return Case("ids outside", new ContrastSet([[1, 2], [3, 1 << 20]], (IReadOnlyList<int[]>)[[1]]), "Positive prompt 2 (\"3 1048576\") has the id 1048576 at 1");
-        yield return Case("negative ids", new ContrastSet([[1, 2]], (IReadOnlyList<int[]>)[[0], [-1]]), "Negative prompt 2 (\"-1\") has the id -1 at 0");
+        string all = string.Join(' ', Enumerable.Range(0, 3000)), first = "0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 …";
+        int[][] one = [[1]], outside = [[1, 2], [3, 1 << 20]], negative = [[0], [-1]];
+        yield return Case("ids outside", new ContrastSet(outside, one), "Positive prompt 2 (\"3 1048576\") has the id 1048576 at 1");
+        yield return Case("negative ids", new ContrastSet(one, negative), "Negative prompt 2 (\"-1\") has the id -1 at 0");
         yield return Case("no ids", new ContrastSet([[1, 2]], (IReadOnlyList<int[]>)[[]]), "Negative prompt 1 (\"\") has no token");
         yield return Case("empty", new ContrastSet(["a", ""], (IReadOnlyList<string>)["b"]), "Positive prompt 2 (\"\") has no token");
-        yield return Case("long text", new ContrastSet(["a"], ["b", all]), "Negative prompt 2 (\"0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 …\"): ");
-        yield return Case("long chat", new ContrastSet(["a"], [all]).AsChat("Be brief."), "Negative prompt 1 (\"0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 …\"): ");
-        yield return Case("long word", new ContrastSet(["a"], [new string('é', 39) + "\U0001F6A2" + all]), $"Negative prompt 1 (\"{new string('é', 39)} …\"): ");
+        yield return Case("long text", new ContrastSet(["a"], ["b", all]), $"Negative prompt 2 (\"{first}\"): ");
+        yield return Case("long chat", new ContrastSet(["a"], [all]).AsChat("Be brief."), $"Negative prompt 1 (\"{first}\"): ");
+        string word = new('é', 39);
+        yield return Case("long word", new ContrastSet(["a"], [$"{word}\U0001F6A2{all}"]), $"Negative prompt 1 (\"{word} …\"): ");
         yield return Case("long ids", new ContrastSet([[1]], (IReadOnlyList<int[]>)[new int[3000]]), "Negative prompt 1 (\"0 0 0 0");
         yield return Case("half a surrogate pair", new ContrastSet(["a"], ["b", "c\ud800"]), "Negative prompt 2");
-        yield return Case("role", new ContrastSet([new ChatPrompt([new ChatMessage("user", "a")])], [new ChatPrompt([new ChatMessage("robot", "b c")])]), "Negative prompt 1 (\"b c\") cannot be put to the model");
-        yield return Case("mixed", new ContrastSet(["a"], [new ChatPrompt([new ChatMessage("user", "b")])]), "Positive prompt 1 (\"a\") is a text and Negative prompt 1 (\"b\") is a chat");
+        Prompt user = new ChatPrompt([new ChatMessage("user", "b")]), robot = new ChatPrompt([new ChatMessage("robot", "b c")]);
+        yield return Case("role", new ContrastSet([user], [robot]), "Negative prompt 1 (\"b c\") cannot be put to the model");
+        yield return Case("mixed", new ContrastSet(["a"], [user]), "Positive prompt 1 (\"a\") is a text and Negative prompt 1 (\"b\") is a chat");
 
         static TestCaseData Case(string name, ContrastSet contrast, string says) => new TestCaseData(contrast, says).SetArgDisplayNames(name);
     }
@@ -83,8 +86,9 @@ public sealed class PromptEncoderTests
     public void Every_prompt_is_looked_at_before_the_first_is_run()
     {
         var told = new Told<FitProgress>();
+        var contrast = new ContrastSet(s_positive, s_negative);
         var options = new FitOptions { Calibration = [string.Join(' ', Enumerable.Range(0, 3000))] };
-        Assert.That(() => ControllerFit.Run(TestModels.Load(Qwen), new ContrastSet(s_positive, s_negative), options, told), Throws.InstanceOf<ContextLengthException>());
+        Assert.That(() => ControllerFit.Run(TestModels.Load(Qwen), contrast, options, told), Throws.InstanceOf<ContextLengthException>());
         Assert.That(told.Values, Is.Empty);
     }
 
@@ -98,8 +102,11 @@ public sealed class PromptEncoderTests
     }
 
     [Test]
-    public void A_checkpoint_without_a_template_has_no_chats() =>
-        Assert.That(() => FeatureMeasurement.Measure(TestModels.Demo, new ContrastSet(s_positive, s_negative).AsChat()), Throws.TypeOf<ChatException>());
+    public void A_checkpoint_without_a_template_has_no_chats()
+    {
+        var contrast = new ContrastSet(s_positive, s_negative).AsChat();
+        Assert.That(() => FeatureMeasurement.Measure(TestModels.Demo, contrast), Throws.TypeOf<ChatException>());
+    }
 
     [Test]
     public void A_chat_has_one_system_message_of_its_own_or_one_that_is_given()
@@ -110,7 +117,8 @@ public sealed class PromptEncoderTests
             Assert.That(own.AsChat(), Is.SameAs(own));
             Assert.That(new ChatPrompt([new ChatMessage("user", "b")]).AsChat("S").System, Is.EqualTo("S"));
             Assert.That(
-                () => new ContrastSet([own], [own]).AsChat("S"), Throws.TypeOf<ContrastSetException>().With.Message.StartsWith("Positive prompt 1 (\"b\"): The chat has a system message"));
+                () => new ContrastSet([own], [own]).AsChat("S"),
+                Throws.TypeOf<ContrastSetException>().With.Message.StartsWith("Positive prompt 1 (\"b\"): The chat has a system message"));
             Assert.That(() => new TokenPrompt([1]).AsChat(), Throws.TypeOf<ContrastSetException>());
             Assert.That(() => new ChatPrompt([]), Throws.ArgumentException);
         }

@@ -6,6 +6,8 @@ namespace Tiller.Tests.Features;
 
 public class PromptFileTests
 {
+    private const string Two = "{\"role\":\"system\",\"content\":\"s\"},{\"role\":\"user\",\"content\":\"\"}";
+    private const string One = "{\"content\":\"t\",\"role\":\"tool\",\"name\":null}";
     private string _folder = "";
 
     [SetUp]
@@ -61,14 +63,15 @@ public class PromptFileTests
         Assert.That(PromptFile.ReadTexts(Write("p.JSON", text)), Is.EqualTo(["a\nb", "c"]));
     }
 
-    [TestCase("p.json", "[[{\"role\":\"system\",\"content\":\"s\"},{\"role\":\"user\",\"content\":\"\"}],[{\"role\":\"tool\",\"content\":\"t\",\"name\":null}]]")]
-    [TestCase("p.json", "[{\"messages\":[{\"role\":\"system\",\"content\":\"s\"},{\"role\":\"user\",\"content\":\"\"}],\"id\":1},{\"messages\":[{\"content\":\"t\",\"role\":\"tool\"}]}]")]
-    [TestCase("p.jsonl", "{\"messages\":[{\"role\":\"system\",\"content\":\"s\"},{\"role\":\"user\",\"content\":\"\"}]}\n[{\"role\":\"tool\",\"content\":\"t\"}]\n")]
-    [TestCase("p.txt", "{\"messages\":[{\"role\":\"system\",\"content\":\"s\"},{\"role\":\"user\",\"content\":\"\"}]}\n[{\"role\":\"tool\",\"content\":\"t\"}]\n")]
+    [TestCase("p.json", $"[[{Two}],[{One}]]")]
+    [TestCase("p.json", $"[{{\"messages\":[{Two}],\"id\":1}},{{\"messages\":[{One}]}}]")]
+    [TestCase("p.jsonl", $"{{\"messages\":[{Two}]}}\n\n[{One}]\n")]
+    [TestCase("p.txt", $"{{\"messages\":[{Two}]}}\n[{One}]\n")]
     public void Chats_are_messages_of_known_roles(string name, string text)
     {
         var prompts = PromptFile.Read(Write(name, text));
-        Assert.That(prompts.Select(p => ((ChatPrompt)p).Messages), Is.EqualTo(new ChatMessage[][] { [new("system", "s"), new("user", "")], [new("tool", "t")] }));
+        ChatMessage[][] expected = [[new("system", "s"), new("user", "")], [new("tool", "t")]];
+        Assert.That(prompts.Select(p => ((ChatPrompt)p).Messages), Is.EqualTo(expected));
         Assert.That(prompts.Select(p => ((ChatPrompt)p).System), Is.EqualTo(new[] { "s", null }));
         Assert.That(() => PromptFile.ReadTexts(Write(name, text)), Throws.TypeOf<PromptFileException>().With.Message.Contains("prompt 1 is a chat"));
     }
@@ -103,7 +106,7 @@ public class PromptFileTests
     [TestCase("{\"messages\":[{\"role\":\"user\"}]}", "$.messages[0]", "no \"content\"")]
     [TestCase("{\"messages\":[{\"role\":\"human\",\"content\":\"secret\"}]}", "$.messages[0].role", "got 'human'")]
     [TestCase("{\"messages\":[{\"role\":1,\"content\":\"secret\"}]}", "$.messages[0].role", "got a number")]
-    [TestCase("{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"secret\"}]}]}", "$.messages[0].content", "got an array that begins with an object")]
+    [TestCase("{\"messages\":[{\"role\":\"user\",\"content\":[{\"text\":\"secret\"}]}]}", "$.messages[0].content", "got an array that begins with an object")]
     [TestCase("{\"messages\":[{\"role\":\"assistant\",\"content\":null}]}", "$.messages[0].content", "got null")]
     [TestCase("{\"messages\":[{\"role\":\"user\",\"content\":\"\\ud800secret\"}]}", "$.messages[0].content", "surrogate")]
     [TestCase("{\"messages\":[{\"role\":\"assistant\",\"content\":\"secret\",\"tool_calls\":[]}]}", "$.messages[0].tool_calls", "nothing else")]
@@ -149,7 +152,8 @@ public class PromptFileTests
         {
             Assert.That(
                 () => PromptFile.Read(Write(name, text)),
-                Throws.TypeOf<PromptFileException>().With.Message.Contains("JSON array").And.Message.Contains("ends in .json").And.Message.Contains(".jsonl"));
+                Throws.TypeOf<PromptFileException>()
+                    .With.Message.Contains("JSON array").And.Message.Contains("ends in .json").And.Message.Contains(".jsonl"));
         }
     }
 
@@ -162,7 +166,8 @@ public class PromptFileTests
     public void A_text_that_looks_like_csv_is_refused_with_what_to_do(string text, int fields) =>
         Assert.That(
             () => PromptFile.Read(Write("p.txt", text)),
-            Throws.TypeOf<PromptFileException>().With.Message.Contains("looks like CSV").And.Message.Contains($"{fields} columns").And.Message.Contains(".jsonl"));
+            Throws.TypeOf<PromptFileException>()
+                .With.Message.Contains("looks like CSV").And.Message.Contains($"{fields} columns").And.Message.Contains(".jsonl"));
 
     [TestCase("Yes, of course\nNo, never\n")]
     [TestCase("prompt\none\ntwo\n")]

@@ -52,13 +52,15 @@ public class FitTests
         await ExpectError([.. good[..^4], "--negative", scratch["empty.txt"], "--out", scratch["c.tiller"]], ExitCode.BadInput, "at least one");
         await ExpectError([.. good[..^4], "--negative", scratch["none.txt"], "--out", scratch["c.tiller"]], ExitCode.BadInput, "none.txt");
         await ExpectError([.. good[..^4], "--negative", scratch["long.txt"], "--out", scratch["c.tiller"]], ExitCode.BadInput, "context of 1024");
-        await ExpectError([.. good, "--plan", "--calibration", scratch["long.txt"]], ExitCode.BadInput, "Calibration prompt 1 (\"Once upon a time. Once upon a time. Once …\")");
+        const string Long = "Calibration prompt 1 (\"Once upon a time. Once upon a time. Once …\"): ";
+        await ExpectError([.. good, "--calibration", scratch["long.txt"]], ExitCode.BadInput, Long);
+        await ExpectError([.. good, "--plan", "--calibration", scratch["long.txt"]], ExitCode.BadInput, Long);
         await File.WriteAllTextAsync(scratch["table.txt"], "id,prompt\n1,One day\n");
         await File.WriteAllTextAsync(scratch["array.txt"], "[\"One day\"]");
         await File.WriteAllTextAsync(scratch["chats.json"], "[[{\"role\":\"user\",\"content\":\"One day\"}]]");
         await ExpectError([.. good, "--calibration", scratch["table.txt"]], ExitCode.BadInput, "looks like CSV");
         await ExpectError([.. good, "--calibration", scratch["array.txt"]], ExitCode.BadInput, "is a JSON array");
-        await ExpectError([.. good, "--calibration", scratch["chats.json"]], ExitCode.BadInput, "chats.json: prompt 1 is a chat, and there are prompts that are texts: add --chat");
+        await ExpectError([.. good, "--calibration", scratch["chats.json"]], ExitCode.BadInput, "chats.json: prompt 1 is a chat");
         await ExpectError([.. good, "--chat"], ExitCode.BadInput, "has no chat template");
         await ExpectError([.. good[..^2], "--out", scratch["no/folder/c.tiller"]], ExitCode.BadInput, "there is no folder");
         await ExpectError([.. good[..^2], "--out", scratch["."]], ExitCode.BadInput, "is a folder");
@@ -84,12 +86,14 @@ public class FitTests
         using var scratch = new Scratch();
         string[] positive = ["The sea is wide.", "A gull cried."], negative = ["The dog slept.", "A car stood still."];
         await File.WriteAllLinesAsync(scratch["p.txt"], positive);
-        await File.WriteAllTextAsync(scratch["n.json"], $$"""[{"prompt":"{{negative[0]}}"},{"messages":[{"role":"user","content":"{{negative[1]}}"}]}]""");
-        string[] args = ["fit", "--model", TestModels.Folder("qwen2-bf16"), "--positive", scratch["p.txt"], "--negative", scratch["n.json"], "--out", scratch["c.tiller"]];
+        await File.WriteAllTextAsync(
+            scratch["n.json"], $$"""[{"prompt":"{{negative[0]}}"},{"messages":[{"role":"user","content":"{{negative[1]}}"}]}]""");
+        string[] args = Chats(scratch, "p.txt", "n.json");
         var run = await ToolRun.Of([.. args, "--chat", "--system", System]);
         Assert.That(run.Code, Is.Zero, run.Error);
         var model = TestModels.Load("qwen2-bf16");
-        int[][] Ids(string[] texts) => [.. texts.Select(text => model.Chat.Encode([new ChatMessage("system", System), new ChatMessage("user", text)]))];
+        var system = new ChatMessage("system", System);
+        int[][] Ids(string[] texts) => [.. texts.Select(text => model.Chat.Encode([system, new ChatMessage("user", text)]))];
         var expected = (LinearQuadratic)ControllerFit.Run(model, new ContrastSet(Ids(positive), Ids(negative))).Controller.Method;
         var controller = Controller.Load(scratch["c.tiller"]);
         var told = await ToolRun.Of("inspect", scratch["c.tiller"]);
@@ -115,7 +119,7 @@ public class FitTests
         using var scratch = new Scratch();
         await File.WriteAllTextAsync(scratch["p.jsonl"], """{"messages":[{"role":"system","content":"A"},{"role":"user","content":"The sea."}]}""");
         await File.WriteAllTextAsync(scratch["n.jsonl"], """{"messages":[{"role":"user","content":"The dog."}]}""");
-        string[] args = ["fit", "--model", TestModels.Folder("qwen2-bf16"), "--positive", scratch["p.jsonl"], "--negative", scratch["n.jsonl"], "--out", scratch["c.tiller"], "--json", "--cost", "feature"];
+        string[] args = [.. Chats(scratch, "p.jsonl", "n.jsonl"), "--json", "--cost", "feature"];
         var run = await ToolRun.Of(args);
         var second = await ToolRun.Of([.. args, "--chat", "--system", "B"]);
         using (Assert.EnterMultipleScope())
@@ -176,6 +180,11 @@ public class FitTests
         Assert.That(run.Json.EnumerateArray().Select(p => p.GetProperty("solve").GetString()), Is.EqualTo(new[] { "dense", "factored", "reduced, order 64" }));
         Assert.That(run.Json.EnumerateArray().Select(p => p.GetProperty("peakInBytes").GetInt64()), Is.All.LessThan(24L << 30).And.All.GreaterThan(16_000_000_000));
     }
+
+    private static string[] Chats(Scratch scratch, string positive, string negative) =>
+    [
+        "fit", "--model", TestModels.Folder("qwen2-bf16"), "--positive", scratch[positive], "--negative", scratch[negative], "--out", scratch["c.tiller"],
+    ];
 
     private static string[] Fit(Scratch scratch, int count) =>
         ["fit", "--model", ToolRun.Model, "--positive", scratch.Few("topic.positive", count), "--negative", scratch.Few("topic.negative", count), "--out", scratch["c.tiller"]];

@@ -135,7 +135,8 @@ public class SteerTests
     [Test]
     public async Task Steering_in_another_form_than_the_prompts_were_in_is_warned_of()
     {
-        string qwen = Repository.Path("tests", "goldens", "qwen2-bf16", "checkpoint"), old = Repository.Path("tests", "controllers", "version-1.fitted.tiller");
+        string qwen = Repository.Path("tests", "goldens", "qwen2-bf16", "checkpoint");
+        string old = Repository.Path("tests", "controllers", "version-1.fitted.tiller");
         await File.WriteAllLinesAsync(_scratch["p.txt"], ["The sea is wide."]);
         await File.WriteAllLinesAsync(_scratch["n.txt"], ["The dog slept."]);
         string[] fit = ["fit", "--model", qwen, "--positive", _scratch["p.txt"], "--negative", _scratch["n.txt"], "--cost", "feature", "--chat"];
@@ -170,10 +171,11 @@ public class SteerTests
         }
 
         string template = Path.Combine(folder, "chat_template.jinja");
-        await File.WriteAllTextAsync(template, (await File.ReadAllTextAsync(template)).Replace("You are a helpful assistant", "You are an assistant", StringComparison.Ordinal));
-        var changed = await ToolRun.Of("steer", "--model", folder, "--controller", _scratch["chat.tiller"], "--max-tokens", "2", "--json", "--chat", "Hi");
+        string text = await File.ReadAllTextAsync(template);
+        await File.WriteAllTextAsync(template, text.Replace("a helpful assistant", "an assistant", StringComparison.Ordinal));
+        var changed = await ToolRun.Of("steer", "--model", folder, "--controller", _scratch["chat.tiller"], "--max-tokens", "2", "--chat", "Hi");
         Assert.That(changed.Code, Is.Zero, changed.Error);
-        Assert.That(changed.Error, Does.Contain("chat.tiller: The controller was fitted with another chat template than the one at hand. Fit it again"));
+        Assert.That(changed.Error, Does.Contain("chat.tiller: The controller was fitted with another chat template than the one at hand. Fit it"));
     }
 
     [Test]

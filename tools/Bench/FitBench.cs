@@ -21,13 +21,13 @@ internal static class FitBench
     public static IEnumerable<BenchRow> Run(BenchRequest request, Meter meter, CancellationToken cancellationToken)
     {
         using var model = Model(request, meter.Machine, cancellationToken);
-        var contrast = ContrastSet.Read(File("positive"), File("negative"));
+        var contrast = ContrastSet.Read(File("positive"), File("negative"), cancellationToken);
         contrast = new ContrastSet([.. contrast.Positive.Take(request.FitPrompts)], [.. contrast.Negative.Take(request.FitPrompts)]);
         var c = model.Config;
         var counts = new Counts(c, request.Shape.Name == "demo" ? TensorType.BF16 : request.Type);
         int prompts = contrast.Positive.Count + contrast.Negative.Count;
         var encoder = PromptEncoder.Of(model);
-        double tokens = encoder.Encode("Positive", contrast.Positive, cancellationToken).Concat(encoder.Encode("Negative", contrast.Negative, cancellationToken)).Sum(ids => ids.Length);
+        double tokens = encoder.Encode("Contrast", [.. contrast.Positive, .. contrast.Negative], cancellationToken).Sum(ids => ids.Length);
         double activations = tokens * 2 * counts.BlockWeights * c.L;
 
         // Dense: D tangents a prompt and layer. Factored: one value, and p = 1..L cotangents as the recursion goes back.

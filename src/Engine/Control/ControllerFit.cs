@@ -79,7 +79,8 @@ public static class ControllerFit
     /// <param name="progress">Told after every pass and layer.</param>
     /// <param name="cancellationToken">Looked at between blocks.</param>
     /// <exception cref="TillerException">
-    /// The prompts are not all of one form, one of them is empty, too long or cannot be encoded, the feature vanishes, or the recursion fails numerically.
+    /// The prompts are not all of one form, one of them is empty, too long or cannot be encoded, the feature vanishes, or the recursion
+    /// fails numerically.
     /// </exception>
     public static FitResult Run(
         LanguageModel model, ContrastSet contrast, FitOptions? options = null, IProgress<FitProgress>? progress = null, CancellationToken cancellationToken = default)
@@ -166,8 +167,11 @@ public static class ControllerFit
         }
     }
 
-    private static PromptSet Describe(IReadOnlyList<Prompt> prompts) =>
-        new(Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(string.Join('\n', prompts.Select(prompt => prompt.Identity))))), prompts.Count);
+    private static PromptSet Describe(IReadOnlyList<Prompt> prompts)
+    {
+        byte[] all = Encoding.UTF8.GetBytes(string.Join('\n', prompts.Select(prompt => prompt.Identity)));
+        return new PromptSet(Convert.ToHexStringLower(SHA256.HashData(all)), prompts.Count);
+    }
 
     /// <summary>Calls back on the reporting thread; <see cref="Progress{T}"/> would post to the pool and arrive out of order.</summary>
     private sealed class Relay<T>(Action<T> report) : IProgress<T>

@@ -29,7 +29,7 @@ public abstract record Prompt
 
     /// <summary>The prompt as a chat: a text becomes a user's message, a chat stays one.</summary>
     /// <param name="system">Text of a system message to begin with; null for none.</param>
-    /// <exception cref="ContrastSetException">The prompt is a chat that has a system message and a second one is asked for, or it is token ids.</exception>
+    /// <exception cref="ContrastSetException">The prompt is a chat with a system message and another is asked for, or it is token ids.</exception>
     public abstract ChatPrompt AsChat(string? system = null);
 
     /// <summary>How a message names the prompt: its list, its number counted from 1, and its first words.</summary>

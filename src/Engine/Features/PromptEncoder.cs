@@ -24,8 +24,8 @@ internal sealed class PromptEncoder(Func<Tokenizer> tokenizer, Func<ChatFormat> 
         if (all.FirstOrDefault(x => x.Prompt.GetType() != first.GetType()) is { Prompt: { } other } odd)
         {
             throw new ContrastSetException(
-                $"{first.NameIn(name, index)} is {first.Kind} and {other.NameIn(odd.Name, odd.Index)} is {other.Kind}: their form would be part of the feature. "
-                + "Give all prompts, those for the Jacobians too, in one form (AsChat makes chats of texts).");
+                $"{first.NameIn(name, index)} is {first.Kind} and {other.NameIn(odd.Name, odd.Index)} is {other.Kind}: "
+                + "their form would be part of the feature. Give all prompts, those for the Jacobians too, in one form (AsChat makes chats of texts).");
         }
 
         return first switch
@@ -71,7 +71,8 @@ internal sealed class PromptEncoder(Func<Tokenizer> tokenizer, Func<ChatFormat> 
             int bad = ids.AsSpan().IndexOfAnyExceptInRange(0, vocabulary - 1);
             return bad < 0
                 ? ids
-                : throw new ContrastSetException($"{prompt.NameIn(list, index)} has the id {ids[bad]} at {bad}; the model's ids are 0 to {vocabulary - 1}.");
+                : throw new ContrastSetException(
+                    $"{prompt.NameIn(list, index)} has the id {ids[bad]} at {bad}; the model's ids are 0 to {vocabulary - 1}.");
         }
 
         var format = prompt is ChatPrompt ? chat() : null;

@@ -21,8 +21,8 @@ public sealed class PromptFileException : TillerException
     public int Line { get; }
 
     /// <summary>
-    /// Where in the JSON, for example <c>$[3].messages[0].role</c>: in a .json file from its root, in a line of JSONL from the line's value. Null if the
-    /// error is not about a value of JSON.
+    /// Where in the JSON, for example <c>$[3].messages[0].role</c>: in a .json file from its root, in a line of JSONL from the line's value.
+    /// Null if the error is not about a value of JSON.
     /// </summary>
     public string? JsonPath { get; }
 }
@@ -161,25 +161,25 @@ public static class PromptFile
 
     private static void RefuseTables(string path, string text)
     {
-        const string Otherwise = "If these lines are the prompts after all, write them as JSON lines into a file that ends in .jsonl, one string a line.";
+        const string Column = "Write the column with the prompts to a file of its own: one prompt a line, or as a JSON array into a file that ends in .json.";
+        const string Otherwise = "If these lines are the prompts after all, write each as a JSON string on a line of a file that ends in .jsonl.";
         if (HasEnding(path, ".csv") || HasEnding(path, ".tsv"))
         {
-            throw new PromptFileException(
-                path, 0,
-                "is a table by its name, and tables are not read. Write the column with the prompts to a file of its own: one prompt a line, or as a JSON array into a file that ends in .json.");
+            throw new PromptFileException(path, 0, $"is a table by its name, and tables are not read. {Column}");
         }
 
         if (PromptJson.IsArray(text))
         {
-            throw new PromptFileException(path, 0, $"expected a text with one prompt a line, but this is a JSON array. Give the file a name that ends in .json. {Otherwise}");
+            throw new PromptFileException(
+                path, 0, $"expected a text with one prompt a line, but this is a JSON array. Give the file a name that ends in .json. {Otherwise}");
         }
 
         if (CsvText.SharedFieldCount(text) is { } fields)
         {
             throw new PromptFileException(
                 path, 0,
-                $"expected a text with one prompt a line, but this looks like CSV: its first line names {fields} columns, and every record has {fields} fields. "
-                + $"Write the column with the prompts to a file of its own: one prompt a line, or as a JSON array into a file that ends in .json. {Otherwise}");
+                $"expected a text with one prompt a line, but this looks like CSV: its first line names {fields} columns, "
+                + $"and every record has {fields} fields. {Column} {Otherwise}");
         }
     }
 }

@@ -3,13 +3,14 @@ using Tiller.Tokens;
 
 namespace Tiller.Features;
 
-/// <summary>Reads prompts that are written as JSON: a whole file of it, or one value a line. Errors tell where and of which kind, and no content.</summary>
+/// <summary>Reads prompts that are written as JSON: a whole file of it, or one value a line. Errors tell places and kinds, and no content.</summary>
 internal static class PromptJson
 {
     // Of one prompt; a file of them nests one deeper.
     private const int MaxDepth = 8;
 
-    private const string Shapes = "a prompt: a string, an object with \"prompt\" or \"text\" (a string), or a chat, which is an object with \"messages\" or an array of messages";
+    private const string Shapes = "a prompt: a string, an object with \"prompt\" or \"text\" (a string), or a chat, "
+        + "which is an object with \"messages\" or an array of messages";
 
     private static readonly JsonDocumentOptions s_line = new() { AllowDuplicateProperties = false, MaxDepth = MaxDepth };
     private static readonly JsonDocumentOptions s_file = s_line with { MaxDepth = MaxDepth + 1 };
@@ -63,8 +64,11 @@ internal static class PromptJson
             }
             catch (Exception e) when (IsMalformed(e))
             {
-                string name = line.AsSpan().TrimStart().StartsWith('[') ? " A JSON array over several lines belongs in a file that ends in .json." : "";
-                throw new PromptFileException(path, number, $"is not a line of JSONL (the file ends in .jsonl or begins with '{{'). {e.Message}{name}", e);
+                bool array = line.AsSpan().TrimStart().StartsWith('[');
+                throw new PromptFileException(
+                    path, number,
+                    $"is not a line of JSONL (the file ends in .jsonl or begins with '{{'). {e.Message}"
+                    + (array ? " A JSON array over several lines belongs in a file that ends in .json." : ""), e);
             }
         }
 
@@ -141,7 +145,8 @@ internal static class PromptJson
         if (root.ValueKind == JsonValueKind.Array && root.GetArrayLength() > 1
             && root.EnumerateArray().All(item => IsMessage(item) && item.GetProperty("role").ValueEquals(ChatPrompt.UserRole)))
         {
-            throw place.Fail("an array of messages is one chat, but here all of them are the user's. Write several chats as an array of arrays of messages.");
+            throw place.Fail(
+                "an array of messages is one chat, but here all of them are the user's. Write several chats as an array of arrays of messages.");
         }
     }
 
@@ -204,7 +209,8 @@ internal static class PromptJson
         {
             if (property.Name is not ("role" or "content") && property.Value.ValueKind != JsonValueKind.Null)
             {
-                throw place.At(Shown(property.Name)).Fail("a message holds \"role\" and \"content\" and nothing else; leave this out, or make it null.");
+                throw place.At(Shown(property.Name)).Fail(
+                    "a message holds \"role\" and \"content\" and nothing else; leave this out, or make it null.");
             }
         }
 
@@ -221,7 +227,9 @@ internal static class PromptJson
             throw place.Fail($"expected a message, an object with \"role\" and \"content\"; this has no \"{name}\".");
         }
 
-        return Guarded(place.At(name), at => value.ValueKind == JsonValueKind.String ? value.GetString()! : throw at.Fail($"expected a string; got {Describe(value)}."));
+        return Guarded(
+            place.At(name),
+            at => value.ValueKind == JsonValueKind.String ? value.GetString()! : throw at.Fail($"expected a string; got {Describe(value)}."));
     }
 
     // Kinds and names of keys, never content.

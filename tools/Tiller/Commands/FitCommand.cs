@@ -55,7 +55,9 @@ internal sealed class FitCommand : TillerCommand
 
     private readonly Option<string> _model = OptionKinds.Model();
     private readonly DeviceArguments _device = new();
-    private readonly Option<string> _positive = OptionKinds.RequiredPath("--positive", "Prompts that show the feature: a text with one a line, .jsonl, or a .json array.", "FILE");
+    private readonly Option<string> _positive = OptionKinds.RequiredPath(
+        "--positive", "Prompts that show the feature: a text with one a line, .jsonl, or a .json array.", "FILE");
+
     private readonly Option<string> _negative = OptionKinds.RequiredPath("--negative", "Prompts that lack it, otherwise alike.", "FILE");
 
     private readonly Option<bool> _chat = new("--chat")

@@ -40,7 +40,8 @@ internal static class PromptFormOutput
         _ => "",
     };
 
-    private static string Options(ChatForm chat) => chat.System is { } system ? $"--chat --system {Quoted(system)}" : chat.SystemVaries ? "--chat" : "--chat and no --system";
+    private static string Options(ChatForm chat) =>
+        chat.System is { } system ? $"--chat --system {Quoted(system)}" : chat.SystemVaries ? "--chat" : "--chat and no --system";
 
     private static string System(ChatForm chat) =>
         chat.SystemVaries ? "system messages that differ" : chat.System is { } system ? $"system {Quoted(system)}" : "no system message";

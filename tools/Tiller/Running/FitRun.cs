@@ -49,7 +49,8 @@ internal static class FitRun
             {
                 if (prompts[i] is ChatPrompt && !request.Chat && anyText)
                 {
-                    throw new PromptFileException(file, 0, $"prompt {i + 1} is a chat, and there are prompts that are texts: add --chat to make them users' messages.");
+                    throw new PromptFileException(
+                        file, 0, $"prompt {i + 1} is a chat, and there are prompts that are texts: add --chat to make them users' messages.");
                 }
 
                 if (prompts[i] is ChatPrompt { System: not null } && request.System is not null)

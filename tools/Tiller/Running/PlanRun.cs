@@ -38,9 +38,9 @@ internal static class PlanRun
         var c = ModelConfigReader.Read(request.Model);
         var options = FitRun.Options(request, c, calibration);
         bool counted = File.Exists(Path.Combine(request.Model, "tokenizer.json"));
-        Func<string, IReadOnlyList<Prompt>, IEnumerable<int>> count = counted ? Counter(request, c, cancellationToken) : (_, prompts) => prompts.Select(p => Estimate(p, c));
-        int[] lengths = [.. count("Positive", contrast.Positive), .. count("Negative", contrast.Negative)];
-        int[]? kept = calibration is null ? null : [.. count("Calibration", calibration)];
+        var encoder = counted ? Encoder(request, c, cancellationToken) : null;
+        int[] lengths = [.. Lengths("Positive", contrast.Positive), .. Lengths("Negative", contrast.Negative)];
+        int[]? kept = calibration is null ? null : [.. Lengths("Calibration", calibration)];
 
         long weights;
         string known;
@@ -58,6 +58,10 @@ internal static class PlanRun
         var rates = QuickRates.Measure(c, TensorType.BF16, request.Device.ToLoadOptions(), cancellationToken);
         var plan = FitPlan.Of(c, weights, lengths, kept, options, rates.Callers);
         return new PlannedFit(name, c, known, lengths.Length, (kept ?? lengths).Length, lengths.Concat(kept ?? []).Sum(n => (long)n), counted, Solve(options), plan, rates);
+
+        // Prompts that the fit would refuse are refused here.
+        IEnumerable<int> Lengths(string list, IReadOnlyList<Prompt> prompts) =>
+            encoder?.Encode(list, prompts, cancellationToken).Select(ids => ids.Length) ?? prompts.Select(p => Estimate(p, c));
     }
 
     /// <summary>Dense, factored and reduced fits of a named shape.</summary>
@@ -77,19 +81,17 @@ internal static class PlanRun
         ];
     }
 
-    // Prompts that the fit would refuse are refused here.
-    private static Func<string, IReadOnlyList<Prompt>, IEnumerable<int>> Counter(FitRequest request, ModelConfig c, CancellationToken cancellationToken)
+    private static PromptEncoder Encoder(FitRequest request, ModelConfig c, CancellationToken cancellationToken)
     {
         var tokenizer = Tokenizer.Load(request.Model, cancellationToken);
         var chat = new Lazy<ChatFormat>(() => ChatFormat.Load(request.Model, tokenizer));
-        var encoder = new PromptEncoder(() => tokenizer, () => chat.Value, c.V, c.MaxPositions);
-        return (list, prompts) => encoder.Encode(list, prompts, cancellationToken).Select(ids => ids.Length);
+        return new PromptEncoder(() => tokenizer, () => chat.Value, c.V, c.MaxPositions);
     }
 
     private static int Estimate(Prompt prompt, ModelConfig c)
     {
-        int bytes = prompt is ChatPrompt chat ? chat.Messages.Sum(m => Encoding.UTF8.GetByteCount(m.Content)) : Encoding.UTF8.GetByteCount(((TextPrompt)prompt).Text);
-        return Math.Min(c.MaxPositions, 1 + (bytes / BytesPerToken));
+        IEnumerable<string> texts = prompt is ChatPrompt chat ? chat.Messages.Select(m => m.Content) : [((TextPrompt)prompt).Text];
+        return Math.Min(c.MaxPositions, 1 + (texts.Sum(Encoding.UTF8.GetByteCount) / BytesPerToken));
     }
 
     private static string Solve(FitOptions options) =>

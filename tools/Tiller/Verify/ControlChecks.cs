@@ -227,7 +227,8 @@ internal static class ControlChecks
         }
     }
 
-    private static Prompt[] Texts(JsonElement golden, string key) => [.. golden.GetProperty(key).EnumerateArray().Select(t => new TextPrompt(t.GetString()!))];
+    private static Prompt[] Texts(JsonElement golden, string key) =>
+        [.. golden.GetProperty(key).EnumerateArray().Select(t => new TextPrompt(t.GetString()!))];
 
     private static Matrix<double> ToMatrix(GoldenTensor tensor, int k) =>
         Matrix<double>.Build.DenseOfRowMajor(tensor.Shape[1], tensor.Shape[2], tensor[k].ToArray());
