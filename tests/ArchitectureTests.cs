@@ -12,7 +12,7 @@ public sealed partial class ArchitectureTests
         ["Tokens"] = ["Checkpoint"],
         ["Tensors"] = ["Checkpoint", "Control"],
         ["Model"] = ["Checkpoint", "Control", "Tensors", "Tokens"],
-        ["Features"] = ["Model", "Tensors"],
+        ["Features"] = ["Model", "Tensors", "Tokens"],
         ["Control"] = ["Checkpoint", "Features", "Tensors"],
         ["Decode"] = ["Checkpoint", "Control", "Model", "Tensors", "Tokens"],
     };

@@ -109,7 +109,7 @@ public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
         foreach (var (lambda, prompts) in new[] { (0, s_contrast.Negative), (1, s_contrast.Positive) })
         {
             var law = fit.Controller.ToLaw(lambda);
-            var states = TestModels.States(Tiny, [.. prompts.Select(p => Tiny.Tokenizer.Encode(p))]);
+            var states = TestModels.States(Tiny, PromptEncoder.Of(Tiny).Encode("Any", prompts, default));
             foreach (var sensor in law.Sensors)
             {
                 double mean = states.Average(state => Numbers.Dot(sensor.V, state.X[sensor.Layer]));
@@ -143,7 +143,7 @@ public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
     public void Given_calibration_prompts_are_the_ones_that_are_averaged()
     {
         string[] calibration = TestModels.Texts(Family, "calibration")[..3];
-        var options = new FitOptions { Weights = s_weights, Calibration = calibration };
+        var options = new FitOptions { Weights = s_weights, Calibration = [.. calibration] };
         var fit = ControllerFit.Run(Tiny, s_contrast, options);
         Assert.That(fit.Controller.Source.Calibration!.Count, Is.EqualTo(3));
         Assert.That(ControllerFit.Run(Tiny, s_contrast, options with { Calibration = null }).Controller.Source.Calibration, Is.Null);
@@ -206,15 +206,17 @@ public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
     {
         string[] some = ["One."];
         string tooLong = string.Concat(Enumerable.Repeat("long ", 600));
-        Assert.That(() => new ContrastSet([], some), Throws.InstanceOf<ContrastSetException>().With.Message.Contains("positive"));
-        Assert.That(() => new ContrastSet(some, []), Throws.InstanceOf<ContrastSetException>().With.Message.Contains("negative"));
+        Assert.That(() => new ContrastSet(Array.Empty<string>(), some), Throws.InstanceOf<ContrastSetException>().With.Message.Contains("positive"));
+        Assert.That(() => new ContrastSet(some, Array.Empty<string>()), Throws.InstanceOf<ContrastSetException>().With.Message.Contains("negative"));
         Assert.That(
-            () => ControllerFit.Run(Tiny, new ContrastSet(some, [tooLong])),
-            Throws.InstanceOf<ContextLengthException>().With.Property("Context").EqualTo(512));
+            () => ControllerFit.Run(Tiny, new ContrastSet(some, ["Two.", tooLong])),
+            Throws.InstanceOf<ContextLengthException>().With.Property("Context").EqualTo(512).And.Property("Prompt").EqualTo(2)
+                .And.Message.StartsWith("Negative prompt 2 (\"long long long long long long long long …\"): "));
         Assert.That(
             () => ControllerFit.Run(Tiny, new ContrastSet(some, ["Two."]), new FitOptions { Calibration = [] }), Throws.InstanceOf<ContrastSetException>());
         Assert.That(
-            () => ControllerFit.Run(Tiny, new ContrastSet(some, ["Two."]), new FitOptions { Calibration = [tooLong] }), Throws.InstanceOf<ContextLengthException>());
+            () => ControllerFit.Run(Tiny, new ContrastSet(some, ["Two."]), new FitOptions { Calibration = ["Three.", "Four.", tooLong] }),
+            Throws.InstanceOf<ContextLengthException>().With.Message.StartsWith("Calibration prompt 3 (\"long "));
 
         // Without a template an empty text has no token at all.
         var bare = TestModels.Load("qwen2-bf16");
@@ -229,7 +231,7 @@ public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
     }
 
     private static IReadOnlyList<PromptState> States(LanguageModel model, ContrastSet contrast) =>
-        TestModels.States(model, [.. contrast.Positive.Concat(contrast.Negative).Select(p => model.Tokenizer.Encode(p))]);
+        TestModels.States(model, PromptEncoder.Of(model).Encode("Any", [.. contrast.Positive, .. contrast.Negative], default));
 
     private static void Free(IReadOnlyList<PromptState> states)
     {

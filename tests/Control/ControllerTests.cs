@@ -34,6 +34,7 @@ public sealed class ControllerTests
         Positive = new PromptSet("0011", 8),
         Negative = new PromptSet("2233", 9),
         Calibration = new PromptSet("4455", 17),
+        Form = new ChatForm { TemplateSha256 = new string('c', 64), System = "Be brief.\n\"x\" é" },
         Weights = new LqrWeights(0.03, 1, 0.1),
         Cost = "state",
         Order = 16,
@@ -103,6 +104,19 @@ public sealed class ControllerTests
         Assert.That(source.Settings, Is.Empty);
     }
 
+    private static IEnumerable<PromptForm?> Forms =>
+    [
+        null, new RawForm(), new TokenForm(), new ChatForm { TemplateSha256 = "0" }, new ChatForm { TemplateSha256 = "0", System = "" },
+        new ChatForm { TemplateSha256 = "0", System = new string('é', 100_000) }, new ChatForm { TemplateSha256 = "0", SystemVaries = true },
+    ];
+
+    [TestCaseSource(nameof(Forms))]
+    public void A_round_trip_keeps_the_form_of_the_prompts(PromptForm? form)
+    {
+        new Controller(new Ablation(MakeFeature()), Source with { Form = form }).Save(File);
+        Assert.That(Controller.Load(File).Source.Form, Is.EqualTo(form));
+    }
+
     [Test]
     public void TheSameControllerGivesTheSameBytes()
     {
@@ -152,7 +166,7 @@ public sealed class ControllerTests
 
     [TestCase("format", "other", ControllerFault.Schema)]
     [TestCase("format", null, ControllerFault.Schema)]
-    [TestCase("version", "2", ControllerFault.UnsupportedVersion)]
+    [TestCase("version", "3", ControllerFault.UnsupportedVersion)]
     [TestCase("version", "0", ControllerFault.Schema)]
     [TestCase("version", "one", ControllerFault.Schema)]
     [TestCase("method", "magic", ControllerFault.Schema)]
@@ -174,6 +188,9 @@ public sealed class ControllerTests
     [TestCase("fingerprint", null, ControllerFault.Schema)]
     [TestCase("positive.count", "0", ControllerFault.Range)]
     [TestCase("negative.sha256", null, ControllerFault.Schema)]
+    [TestCase("form", "prose", ControllerFault.Schema)]
+    [TestCase("template.sha256", null, ControllerFault.Schema)]
+    [TestCase("system.varies", "yes", ControllerFault.Schema)]
     public void BadMetadataIsRefused(string key, string? value, ControllerFault fault)
     {
         Rewrite((metadata, _) =>
@@ -191,7 +208,7 @@ public sealed class ControllerTests
     public void ANewerVersionSaysBothVersions()
     {
         Rewrite((metadata, _) => metadata["version"] = "7");
-        Assert.That(Refused().Message, Does.Contain("version 7").And.Contain("up to 1"));
+        Assert.That(Refused().Message, Does.Contain("version 7").And.Contain("up to 2"));
     }
 
     [TestCase("v")]

@@ -1,10 +1,13 @@
 using System.Text;
 using Tiller.Features;
+using Tiller.Tokens;
 
 namespace Tiller.Tests.Features;
 
 public class PromptFileTests
 {
+    private const string Two = "{\"role\":\"system\",\"content\":\"s\"},{\"role\":\"user\",\"content\":\"\"}";
+    private const string One = "{\"content\":\"t\",\"role\":\"tool\",\"name\":null}";
     private string _folder = "";
 
     [SetUp]
@@ -21,13 +24,13 @@ public class PromptFileTests
     [TestCase("\"quoted\" word\n", new[] { "\"quoted\" word" })]
     [TestCase("a\u0085b\u2028c\rd\n", new[] { "a\u0085b\u2028c\rd" })]
     public void Text_files_hold_a_prompt_a_line(string text, string[] expected) =>
-        Assert.That(PromptFile.Read(Write("p.txt", text)), Is.EqualTo(expected));
+        Assert.That(PromptFile.ReadTexts(Write("p.txt", text)), Is.EqualTo(expected));
 
     [TestCase("p.jsonl", "\"a\\nb\"\n\n\"c\"\n")]
     [TestCase("p.JSONL", "\ufeff{\"text\":\"a\\nb\"}\r\n{\"prompt\":\"c\",\"id\":3}")]
     [TestCase("p.txt", "  \n {\"text\": \"a\\nb\"}\n\"c\"\n")]
     public void Json_lines_hold_strings_or_objects(string name, string text) =>
-        Assert.That(PromptFile.Read(Write(name, text)), Is.EqualTo(["a\nb", "c"]));
+        Assert.That(PromptFile.ReadTexts(Write(name, text)), Is.EqualTo(["a\nb", "c"]));
 
     [TestCase("one\nt")]
     [TestCase("1")]
@@ -39,6 +42,7 @@ public class PromptFileTests
     [TestCase("{\"text\":\"a\",\"text\":\"b\"}")]
     [TestCase("\"\"")]
     [TestCase("\"\\ud800\"")]
+    [TestCase("{\"\\ud800\":1,\"text\":\"a\"}")]
     [TestCase("\"a\" \"b\"")]
     [TestCase("{\"a\":[[[[[[[[[0]]]]]]]]],\"text\":\"b\"}")]
     public void A_malformed_line_is_named(string line)
@@ -48,6 +52,144 @@ public class PromptFileTests
         Assert.That((error.File, error.Line), Is.EqualTo((path, 3)));
     }
 
+    [TestCase("[\"a\\nb\", \"c\"]")]
+    [TestCase("\ufeff[\r\n  {\"prompt\": \"a\\nb\", \"id\": [1]},\r\n  {\"text\": \"c\"}\r\n]\r\n")]
+    [TestCase("[{\"text\": \"a\\nb\"}, \"c\"]")]
+    [TestCase("{\"text\": \"a\\nb\"}\n{\"text\": \"c\"}\n")]
+    [TestCase("\"a\\nb\"\n\n\"c\"")]
+    public void Json_files_hold_an_array_of_strings_or_objects_or_are_json_lines(string text)
+    {
+        Assert.That(PromptFile.ReadTexts(Write("p.json", text)), Is.EqualTo(["a\nb", "c"]));
+        Assert.That(PromptFile.ReadTexts(Write("p.JSON", text)), Is.EqualTo(["a\nb", "c"]));
+    }
+
+    [TestCase("p.json", $"[[{Two}],[{One}]]")]
+    [TestCase("p.json", $"[{{\"messages\":[{Two}],\"id\":1}},{{\"messages\":[{One}]}}]")]
+    [TestCase("p.jsonl", $"{{\"messages\":[{Two}]}}\n\n[{One}]\n")]
+    [TestCase("p.txt", $"{{\"messages\":[{Two}]}}\n[{One}]\n")]
+    public void Chats_are_messages_of_known_roles(string name, string text)
+    {
+        var prompts = PromptFile.Read(Write(name, text));
+        ChatMessage[][] expected = [[new("system", "s"), new("user", "")], [new("tool", "t")]];
+        Assert.That(prompts.Select(p => ((ChatPrompt)p).Messages), Is.EqualTo(expected));
+        Assert.That(prompts.Select(p => ((ChatPrompt)p).System), Is.EqualTo(new[] { "s", null }));
+        Assert.That(() => PromptFile.ReadTexts(Write(name, text)), Throws.TypeOf<PromptFileException>().With.Message.Contains("prompt 1 is a chat"));
+    }
+
+    [TestCase("[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"b\"},{\"role\":\"user\",\"content\":\"c\"}]", 3)]
+    [TestCase("{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},\n{\"role\":\"user\",\"content\":\"b\"}]}", 2)]
+    [TestCase("[{\"role\":\"user\",\"content\":\"a\"}]", 1)]
+    public void A_json_file_that_is_an_array_of_messages_is_one_chat(string text, int messages) =>
+        Assert.That(((ChatPrompt)PromptFile.Read(Write("p.json", text)).Single()).Messages, Has.Count.EqualTo(messages));
+
+    [Test]
+    public void Messages_of_the_user_alone_may_be_one_chat_or_several_and_are_refused()
+    {
+        string path = Write("p.json", "[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"user\",\"content\":\"b\"}]");
+        Assert.That(() => PromptFile.Read(path), Throws.TypeOf<PromptFileException>().With.Message.Contains("array of arrays"));
+    }
+
+    // Line breaks stand before each item, so that the index and not the line tells where.
+    [TestCase("1", "$", "got a number")]
+    [TestCase("{}", "$", "got an empty object")]
+    [TestCase("{\"instruction\":\"secret\",\"category\":null}", "$", "got an object with \"instruction\", \"category\"")]
+    [TestCase("{\"text\":\"a\",\"messages\":[]}", "$", "got an object with \"text\", \"messages\"")]
+    [TestCase("[\"secret\"]", "$", "got an array that begins with a string")]
+    [TestCase("\"\"", "$", "got an empty string")]
+    [TestCase("\"\\ud800\"", "$", "surrogate")]
+    [TestCase("{\"prompt\":[\"secret\"]}", "$.prompt", "expected a string")]
+    [TestCase("{\"text\":\"\\udc00secret\"}", "$", "surrogate")]
+    [TestCase("{\"messages\":\"secret\"}", "$.messages", "got a string")]
+    [TestCase("{\"messages\":[]}", "$.messages", "got an empty array")]
+    [TestCase("{\"messages\":[{\"role\":\"user\",\"content\":\"secret\"},3]}", "$.messages[1]", "got a number")]
+    [TestCase("{\"messages\":[{\"content\":\"secret\"}]}", "$.messages[0]", "no \"role\"")]
+    [TestCase("{\"messages\":[{\"role\":\"user\"}]}", "$.messages[0]", "no \"content\"")]
+    [TestCase("{\"messages\":[{\"role\":\"human\",\"content\":\"secret\"}]}", "$.messages[0].role", "got 'human'")]
+    [TestCase("{\"messages\":[{\"role\":1,\"content\":\"secret\"}]}", "$.messages[0].role", "got a number")]
+    [TestCase("{\"messages\":[{\"role\":\"user\",\"content\":[{\"text\":\"secret\"}]}]}", "$.messages[0].content", "got an array that begins with an object")]
+    [TestCase("{\"messages\":[{\"role\":\"assistant\",\"content\":null}]}", "$.messages[0].content", "got null")]
+    [TestCase("{\"messages\":[{\"role\":\"user\",\"content\":\"\\ud800secret\"}]}", "$.messages[0].content", "surrogate")]
+    [TestCase("{\"messages\":[{\"role\":\"assistant\",\"content\":\"secret\",\"tool_calls\":[]}]}", "$.messages[0].tool_calls", "nothing else")]
+    [TestCase("[{\"role\":\"user\",\"content\":\"secret\"},\"secret\"]", "$[1]", "got a string")]
+    public void A_bad_shape_is_told_with_its_place_and_without_its_content(string item, string jsonPath, string says)
+    {
+        string lines = Write("p.jsonl", $"\"fine\"\n\n{item}\n"), array = Write("p.json", $"[\n\"fine\",\n{item}\n]");
+        var inLine = Assert.Throws<PromptFileException>(() => PromptFile.Read(lines))!;
+        var inArray = Assert.Throws<PromptFileException>(() => PromptFile.Read(array))!;
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That((inLine.File, inLine.Line, inLine.JsonPath), Is.EqualTo((lines, 3, jsonPath)));
+            Assert.That((inArray.File, inArray.Line, inArray.JsonPath), Is.EqualTo((array, 0, "$[1]" + jsonPath[1..])));
+            Assert.That(new[] { inLine.Message, inArray.Message }, Has.All.Contains(says).And.All.Not.Contains("secret"));
+            Assert.That(inLine.Message, Does.Contain(", line 3"));
+            Assert.That(inArray.Message, Does.Contain("$[1]" + jsonPath[1..]));
+        }
+    }
+
+    [TestCase("[{\"\\ud800\":1,\"text\":\"a\"}]", 0)]
+    [TestCase("[\"a\",\n\"b\"\n\"c\"]", 3)]
+    [TestCase("[\"a\",]", 1)]
+    [TestCase("One prompt.\nAnother.\n", 1)]
+    [TestCase("{\n\"messages\": [\n}", 3)]
+    [TestCase("[{\"text\":\"a\",\n\"text\":\"b\"}]", 0)]
+    [TestCase("[{\"a\":[[[[[[[[[0]]]]]]]]],\"text\":\"b\"}]", 1)]
+    public void What_is_not_json_in_a_json_file_is_told_with_its_line(string text, int line)
+    {
+        string path = Write("p.json", text);
+        var error = Assert.Throws<PromptFileException>(() => PromptFile.Read(path))!;
+        Assert.That((error.File, error.Line), Is.EqualTo((path, line)), error.Message);
+        Assert.That(error.Message, Does.Contain("is not JSON"));
+    }
+
+    [TestCase("[\"a\", \"b\"]")]
+    [TestCase("\ufeff\n [\r\n{\"prompt\": \"a\"}]\n")]
+    [TestCase("[]")]
+    [TestCase("[[[[[[[[[[[[[[1]]]]]]]]]]]]]]")]
+    [TestCase("[{\"role\":\"user\",\"content\":\"a\"}]\n\n[{\"role\":\"user\",\"content\":\"b\"}]\n")]
+    public void A_text_that_is_a_json_array_is_refused_with_what_to_do(string text)
+    {
+        foreach (string name in new[] { "p.txt", "prompts" })
+        {
+            Assert.That(
+                () => PromptFile.Read(Write(name, text)),
+                Throws.TypeOf<PromptFileException>()
+                    .With.Message.Contains("JSON array").And.Message.Contains("ends in .json").And.Message.Contains(".jsonl"));
+        }
+    }
+
+    [TestCase("goal,target\na,b\n", 2)]
+    [TestCase("id,text\r\n1,\"He said \"\"no, never\"\",\r\nand left\"\r\n2,Yes\r\n", 2)]
+    [TestCase("category,source,forbidden_prompt\n\na,,\"x\n\ny\"\n,b,c", 3)]
+    [TestCase("_a,größe\n1,2\n\n", 2)]
+    [TestCase("a,b", 2)]
+    [TestCase("\ufeffa,b\nsaid \"so\",c\n", 2)]
+    public void A_text_that_looks_like_csv_is_refused_with_what_to_do(string text, int fields) =>
+        Assert.That(
+            () => PromptFile.Read(Write("p.txt", text)),
+            Throws.TypeOf<PromptFileException>()
+                .With.Message.Contains("looks like CSV").And.Message.Contains($"{fields} columns").And.Message.Contains(".jsonl"));
+
+    [TestCase("Yes, of course\nNo, never\n")]
+    [TestCase("prompt\none\ntwo\n")]
+    [TestCase("a,b\nc\n")]
+    [TestCase("a,b\nc,d,e\n")]
+    [TestCase("a,b\n\"c,d\"\n")]
+    [TestCase("\"a\",b\nc,d\n")]
+    [TestCase("1a,b\nc,d\n")]
+    [TestCase("a b,c\nd,e\n")]
+    [TestCase(",a,b\n1,c,d\n")]
+    [TestCase("[INST] a, b\n[1]\n")]
+    [TestCase("[1, 2] is a list\n[3]\n")]
+    public void A_text_with_commas_or_brackets_is_text(string text) =>
+        Assert.That(PromptFile.ReadTexts(Write("p.txt", text)), Is.EqualTo(text.TrimEnd().Split('\n')));
+
+    [TestCase("p.csv", "prompt\none\n")]
+    [TestCase("p.TSV", "a\tb\n")]
+    public void A_table_by_its_name_is_refused(string name, string text) =>
+        Assert.That(() => PromptFile.Read(Write(name, text)), Throws.TypeOf<PromptFileException>().With.Message.Contains("table"));
+
+    [TestCase("p.json", "\n")]
+    [TestCase("p.json", "[]")]
     [TestCase("p.txt", "")]
     [TestCase("p.txt", "\ufeff\n \n")]
     [TestCase("p.jsonl", "\n")]

@@ -39,6 +39,7 @@ internal sealed class ChatFormatTests
     {
         ChatFormat format = Load(folder, out Tokenizer tokenizer);
         Assert.That(format.Name, Is.EqualTo(name));
+        Assert.That(format.TemplateSha256, Does.Match("^[0-9a-f]{64}$"));
         Assert.That(string.Join('|', format.StopIds.Select(tokenizer.TokenOf)), Is.EqualTo(stops));
     }
 

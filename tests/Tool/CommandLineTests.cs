@@ -39,8 +39,9 @@ public class CommandLineTests
     [Test]
     public async Task Fit_takes_every_option()
     {
-        string[] options = ["--cost", "feature", "--order", "16", "--setpoint", "affine", "--q", "0", "--r", "1e-3", "--qf", "2.5", "--layers", "3-9", "--calibration", "f", "--device", "cuda:1", "--threads", "3", "--json"];
-        Assert.That((await Run([.. s_fit, .. options])).Request, Is.EqualTo(new FitRequest
+        string[] options = ["--cost", "feature", "--order", "16", "--setpoint", "affine", "--q", "0", "--r", "1e-3", "--qf", "2.5", "--layers", "3-9"];
+        string[] more = ["--calibration", "f", "--chat", "--system", "s", "--device", "cuda:1", "--threads", "3", "--json"];
+        Assert.That((await Run([.. s_fit, .. options, .. more])).Request, Is.EqualTo(new FitRequest
         {
             Model = "m",
             Device = new DeviceRequest("cuda:1", 3),
@@ -55,6 +56,8 @@ public class CommandLineTests
             Qf = 2.5,
             Layers = new LayerRange(3, 9),
             Calibration = "f",
+            Chat = true,
+            System = "s",
             Json = true,
         }));
     }
@@ -92,6 +95,7 @@ public class CommandLineTests
     [TestCase("--layers", "1-2-3")]
     [TestCase("--cost", "both")]
     [TestCase("--setpoint", "1")]
+    [TestCase("--system", "s")]
     public async Task Fit_refuses_values_out_of_range(string option, string value) => await ExpectUsageError([.. s_fit, option, value], option);
 
     [TestCase("--max-tokens", "0")]

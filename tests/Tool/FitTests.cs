@@ -1,4 +1,7 @@
 using Tiller.Control;
+using Tiller.Features;
+using Tiller.Tests.Model;
+using Tiller.Tokens;
 using Tiller.Tool;
 
 namespace Tiller.Tests.Tool;
@@ -49,6 +52,16 @@ public class FitTests
         await ExpectError([.. good[..^4], "--negative", scratch["empty.txt"], "--out", scratch["c.tiller"]], ExitCode.BadInput, "at least one");
         await ExpectError([.. good[..^4], "--negative", scratch["none.txt"], "--out", scratch["c.tiller"]], ExitCode.BadInput, "none.txt");
         await ExpectError([.. good[..^4], "--negative", scratch["long.txt"], "--out", scratch["c.tiller"]], ExitCode.BadInput, "context of 1024");
+        const string Long = "Calibration prompt 1 (\"Once upon a time. Once upon a time. Once …\"): ";
+        await ExpectError([.. good, "--calibration", scratch["long.txt"]], ExitCode.BadInput, Long);
+        await ExpectError([.. good, "--plan", "--calibration", scratch["long.txt"]], ExitCode.BadInput, Long);
+        await File.WriteAllTextAsync(scratch["table.txt"], "id,prompt\n1,One day\n");
+        await File.WriteAllTextAsync(scratch["array.txt"], "[\"One day\"]");
+        await File.WriteAllTextAsync(scratch["chats.json"], "[[{\"role\":\"user\",\"content\":\"One day\"}]]");
+        await ExpectError([.. good, "--calibration", scratch["table.txt"]], ExitCode.BadInput, "looks like CSV");
+        await ExpectError([.. good, "--calibration", scratch["array.txt"]], ExitCode.BadInput, "is a JSON array");
+        await ExpectError([.. good, "--calibration", scratch["chats.json"]], ExitCode.BadInput, "chats.json: prompt 1 is a chat");
+        await ExpectError([.. good, "--chat"], ExitCode.BadInput, "has no chat template");
         await ExpectError([.. good[..^2], "--out", scratch["no/folder/c.tiller"]], ExitCode.BadInput, "there is no folder");
         await ExpectError([.. good[..^2], "--out", scratch["."]], ExitCode.BadInput, "is a folder");
         await ExpectError([.. good, "--layers", "4-10"], ExitCode.Usage, "0-9");
@@ -63,6 +76,58 @@ public class FitTests
             Assert.That(run.Code, Is.EqualTo(expected), run.Error);
             Assert.That(run.Error, Does.StartWith("tiller: error: ").And.Contain(says));
             Assert.That(run.Output, Is.Empty);
+        }
+    }
+
+    [Test]
+    public async Task A_chat_fit_is_read_where_the_answer_begins_and_says_so_in_its_file()
+    {
+        const string System = "Be brief.";
+        using var scratch = new Scratch();
+        string[] positive = ["The sea is wide.", "A gull cried."], negative = ["The dog slept.", "A car stood still."];
+        await File.WriteAllLinesAsync(scratch["p.txt"], positive);
+        await File.WriteAllTextAsync(
+            scratch["n.json"], $$"""[{"prompt":"{{negative[0]}}"},{"messages":[{"role":"user","content":"{{negative[1]}}"}]}]""");
+        string[] args = Chats(scratch, "p.txt", "n.json");
+        var run = await ToolRun.Of([.. args, "--chat", "--system", System]);
+        Assert.That(run.Code, Is.Zero, run.Error);
+        var model = TestModels.Load("qwen2-bf16");
+        var system = new ChatMessage("system", System);
+        int[][] Ids(string[] texts) => [.. texts.Select(text => model.Chat.Encode([system, new ChatMessage("user", text)]))];
+        var expected = (LinearQuadratic)ControllerFit.Run(model, new ContrastSet(Ids(positive), Ids(negative))).Controller.Method;
+        var controller = Controller.Load(scratch["c.tiller"]);
+        var told = await ToolRun.Of("inspect", scratch["c.tiller"]);
+        var json = await ToolRun.Of("inspect", "--json", scratch["c.tiller"]);
+        var plan = await ToolRun.Of([.. args, "--chat", "--system", System, "--plan", "--json"]);
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(((LinearQuadratic)controller.Method).W, Is.EqualTo(expected.W));
+            Assert.That(controller.Source.Form, Is.EqualTo(new ChatForm { TemplateSha256 = model.Chat.TemplateSha256, System = System }));
+            string form = $"chat, template {model.Chat.TemplateSha256[..12]}, system \"{System}\"";
+            Assert.That(run.Output, Does.Match($"form +{form}\n"));
+            Assert.That(told.Output, Does.Match($"form +{form}\n"));
+            Assert.That(json.Json.GetProperty("form").GetString(), Is.EqualTo("chat"));
+            Assert.That(json.Json.GetProperty("templateSha256").GetString(), Is.EqualTo(model.Chat.TemplateSha256));
+            Assert.That(json.Json.GetProperty("system").GetString(), Is.EqualTo(System));
+            Assert.That(plan.Json.GetProperty("tokens").GetInt64(), Is.EqualTo(Ids(positive).Concat(Ids(negative)).Sum(ids => ids.Length)));
+        }
+    }
+
+    [Test]
+    public async Task Chats_in_a_file_are_a_chat_fit_without_an_option_and_keep_their_system_message()
+    {
+        using var scratch = new Scratch();
+        await File.WriteAllTextAsync(scratch["p.jsonl"], """{"messages":[{"role":"system","content":"A"},{"role":"user","content":"The sea."}]}""");
+        await File.WriteAllTextAsync(scratch["n.jsonl"], """{"messages":[{"role":"user","content":"The dog."}]}""");
+        string[] args = [.. Chats(scratch, "p.jsonl", "n.jsonl"), "--json", "--cost", "feature"];
+        var run = await ToolRun.Of(args);
+        var second = await ToolRun.Of([.. args, "--chat", "--system", "B"]);
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(run.Code, Is.Zero, run.Error);
+            Assert.That((run.Json.GetProperty("form").GetString(), run.Json.GetProperty("systemVaries").GetBoolean()), Is.EqualTo(("chat", true)));
+            Assert.That(second.Code, Is.EqualTo(ExitCode.BadInput));
+            Assert.That(second.Error, Does.Contain("p.jsonl: prompt 1 is a chat with a system message of its own: leave out --system"));
         }
     }
 
@@ -124,6 +189,11 @@ public class FitTests
         Assert.That(run.Json.EnumerateArray().Select(p => p.GetProperty("solve").GetString()), Is.EqualTo(new[] { "dense", "factored", "reduced, order 64" }));
         Assert.That(run.Json.EnumerateArray().Select(p => p.GetProperty("peakInBytes").GetInt64()), Is.All.LessThan(24L << 30).And.All.GreaterThan(16_000_000_000));
     }
+
+    private static string[] Chats(Scratch scratch, string positive, string negative) =>
+    [
+        "fit", "--model", TestModels.Folder("qwen2-bf16"), "--positive", scratch[positive], "--negative", scratch[negative], "--out", scratch["c.tiller"],
+    ];
 
     private static string[] Fit(Scratch scratch, int count) =>
         ["fit", "--model", ToolRun.Model, "--positive", scratch.Few("topic.positive", count), "--negative", scratch.Few("topic.negative", count), "--out", scratch["c.tiller"]];

@@ -72,6 +72,8 @@ public class InspectTests
         var text = await ToolRun.Of("inspect", scratch["c.tiller"]);
         var json = await ToolRun.Of("inspect", "--json", scratch["c.tiller"]);
         Assert.That(text.Output, Does.Contain("a-lqr, cost feature (factored), blocks 0-9").And.Contain("6 positive").And.Contain("demo, L 10, D 128"));
+        Assert.That(text.Output, Does.Match("form +raw text\n"));
+        Assert.That(json.Json.GetProperty("form").GetString(), Is.EqualTo("raw"));
         var layers = json.Json.GetProperty("layers");
         Assert.That(layers.GetArrayLength(), Is.EqualTo(10));
         var last = layers[9];

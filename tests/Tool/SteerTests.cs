@@ -133,6 +133,52 @@ public class SteerTests
     }
 
     [Test]
+    public async Task Steering_in_another_form_than_the_prompts_were_in_is_warned_of()
+    {
+        string qwen = Repository.Path("tests", "goldens", "qwen2-bf16", "checkpoint");
+        string old = Repository.Path("tests", "controllers", "version-1.fitted.tiller");
+        await File.WriteAllLinesAsync(_scratch["p.txt"], ["The sea is wide."]);
+        await File.WriteAllLinesAsync(_scratch["n.txt"], ["The dog slept."]);
+        string[] fit = ["fit", "--model", qwen, "--positive", _scratch["p.txt"], "--negative", _scratch["n.txt"], "--cost", "feature", "--chat"];
+        Assert.That((await ToolRun.Of([.. fit, "--out", _scratch["chat.tiller"]])).Code, Is.Zero);
+        Assert.That((await ToolRun.Of([.. fit, "--out", _scratch["brief.tiller"], "--system", "Be brief."])).Code, Is.Zero);
+        string[] brief = ["--chat", "--system", "Be brief."];
+        (string File, string[] Options, string? Says)[] cases =
+        [
+            (old, [], null),
+            (old, ["--chat"], "raw text and steers a chat. Steer without --chat"),
+            (_scratch["chat.tiller"], ["--chat"], null),
+            (_scratch["chat.tiller"], [], "on chats and steers raw text. Steer with --chat and no --system"),
+            (_scratch["chat.tiller"], brief, "without a system message and steers a chat that has one"),
+            (_scratch["brief.tiller"], brief, null),
+            (_scratch["brief.tiller"], [], "Steer with --chat --system \"Be brief.\""),
+            (_scratch["brief.tiller"], ["--chat"], "with a system message and steers a chat that has none"),
+            (_scratch["brief.tiller"], ["--chat", "--system", "Be long."], "with another system message than the one at hand"),
+        ];
+        foreach (var (file, options, says) in cases)
+        {
+            var run = await ToolRun.Of(["steer", "--model", qwen, "--controller", file, "--max-tokens", "2", "--json", .. options, "Hi"]);
+            string[] warnings = [.. run.Error.Split('\n').Where(line => line.StartsWith("tiller: warning: ", StringComparison.Ordinal))];
+            Assert.That(run.Code, Is.Zero, run.Error);
+            Assert.That(warnings, Has.Length.EqualTo(says is null ? 0 : 1), run.Error);
+            Assert.That(warnings, Has.All.Contains(says ?? "").And.All.Contains(Path.GetFileName(file)));
+        }
+
+        string folder = Directory.CreateDirectory(_scratch["other"]).FullName;
+        foreach (string file in Directory.GetFiles(qwen))
+        {
+            File.Copy(file, Path.Combine(folder, Path.GetFileName(file)));
+        }
+
+        string template = Path.Combine(folder, "chat_template.jinja");
+        string text = await File.ReadAllTextAsync(template);
+        await File.WriteAllTextAsync(template, text.Replace("a helpful assistant", "an assistant", StringComparison.Ordinal));
+        var changed = await ToolRun.Of("steer", "--model", folder, "--controller", _scratch["chat.tiller"], "--max-tokens", "2", "--chat", "Hi");
+        Assert.That(changed.Code, Is.Zero, changed.Error);
+        Assert.That(changed.Error, Does.Contain("chat.tiller: The controller was fitted with another chat template than the one at hand. Fit it"));
+    }
+
+    [Test]
     public async Task Another_model_is_refused_before_its_weights_are_read()
     {
         using var scratch = new Scratch();

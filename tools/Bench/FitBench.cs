@@ -25,7 +25,8 @@ internal static class FitBench
         var c = model.Config;
         var counts = new Counts(c, request.Shape.Name == "demo" ? TensorType.BF16 : request.Type);
         int prompts = contrast.Positive.Count + contrast.Negative.Count;
-        double tokens = contrast.Positive.Concat(contrast.Negative).Sum(p => model.Tokenizer.Encode(p).Length);
+        var encoder = PromptEncoder.Of(model);
+        double tokens = encoder.Encode("Contrast", [.. contrast.Positive, .. contrast.Negative], cancellationToken).Sum(ids => ids.Length);
         double activations = tokens * 2 * counts.BlockWeights * c.L;
 
         // Dense: D tangents a prompt and layer. Factored: one value, and p = 1..L cotangents as the recursion goes back.

@@ -37,7 +37,7 @@ internal static class TokenizeBench
     private static string Prose(string demoFolder)
     {
         string[] files = [.. Directory.GetFiles(Path.Combine(demoFolder, "contrast"), "*.txt").Order(StringComparer.Ordinal)];
-        string once = string.Join(' ', files.SelectMany(f => PromptFile.Read(f))) + ' ';
+        string once = string.Join(' ', files.SelectMany(f => PromptFile.ReadTexts(f))) + ' ';
         var text = new StringBuilder(SizeInBytes + once.Length);
         while (text.Length < SizeInBytes)
         {

@@ -1,4 +1,5 @@
 using Tiller.Checkpoint;
+using Tiller.Features;
 using Tiller.Model;
 
 namespace Tiller.Control;
@@ -25,6 +26,12 @@ public sealed record ControllerSource
 
     /// <summary>Prompts whose Jacobians were averaged; null where none were.</summary>
     public PromptSet? Calibration { get; init; }
+
+    /// <summary>
+    /// How the prompts were put to the model; null where that is not known. Steer text in the same form: the direction need not be the
+    /// model's in another.
+    /// </summary>
+    public PromptForm? Form { get; init; }
 
     /// <summary>q, r and qf; null for a method that solves nothing.</summary>
     public LqrWeights? Weights { get; init; }
@@ -116,6 +123,11 @@ public sealed class Controller
     /// <summary>Refuses a model that this controller was not fitted on.</summary>
     /// <exception cref="ControllerException">ModelMismatch.</exception>
     public void CheckModel(LanguageModel model) => CheckModel(model.Name, model.Fingerprint, model.Config.L, model.Config.D);
+
+    /// <summary>What is different about the form this controller was fitted in, where a text in another form is steered.</summary>
+    /// <param name="steered">The form of the text that is to be steered: <see cref="RawForm"/>, or <see cref="ChatForm.Of"/> its messages.</param>
+    /// <returns>A sentence; null where nothing differs, or one of the forms is not known.</returns>
+    public string? DifferenceTo(PromptForm steered) => Source.Form?.DifferenceTo(steered) is { } difference ? $"The controller {difference}." : null;
 
     /// <summary>Writes the controller as one step: a reader sees the old file or the new one, whole.</summary>
     /// <param name="path">File to create or replace.</param>

@@ -14,12 +14,17 @@ namespace Tiller.Control;
 //
 // Metadata: format, version, sha256, method, layers, the method's parameters, and the source. sha256 covers every other metadata entry and
 // every tensor (name, shape, bytes), so any changed bit outside the header's own syntax is seen.
+//
+// Version 2 says in which form the prompts were (form, optional: raw, chat or tokens; of a chat template.sha256 and, if there is one, system,
+// or system.varies). Version 1 knew raw text only. Every version is read for ever; tests/controllers keeps files of each.
 
 /// <summary>The controller's form on disk.</summary>
 internal static class ControllerFile
 {
     public const string Format = "tiller.controller";
-    public const int Version = 1;
+    public const int Version = 2;
+
+    private const int FirstVersionWithForm = 2;
 
     /// <summary>Most bytes read: 30 times those of 128 layers of width 16,384.</summary>
     public const long MaxLength = 512L << 20;
@@ -42,6 +47,7 @@ internal static class ControllerFile
         AddPrompts(metadata, "positive", source.Positive);
         AddPrompts(metadata, "negative", source.Negative);
         AddPrompts(metadata, "calibration", source.Calibration);
+        AddForm(metadata, source.Form);
         Add(metadata, "cost", source.Cost);
         Add(metadata, "order", source.Order is { } order ? Text(order) : null);
         if (source.Weights is { } weights)
@@ -130,7 +136,7 @@ internal static class ControllerFile
         var feature = ReadFeature(file, reader);
         try
         {
-            return new Controller(ReadMethod(feature, reader), ReadSource(feature.L, file, reader));
+            return new Controller(ReadMethod(feature, reader), ReadSource(feature.L, version, file, reader));
         }
         catch (ArgumentException e)
         {
@@ -212,7 +218,7 @@ internal static class ControllerFile
         }
     }
 
-    private static ControllerSource ReadSource(int layers, SafetensorsFile file, ControllerReader reader)
+    private static ControllerSource ReadSource(int layers, int version, SafetensorsFile file, ControllerReader reader)
     {
         var metadata = file.Metadata;
         double[]? Series(string name) => file.TryFind(name) is null ? null : reader.Float64(name, layers);
@@ -223,6 +229,7 @@ internal static class ControllerFile
             Positive = reader.Prompts("positive"),
             Negative = reader.Prompts("negative"),
             Calibration = metadata.ContainsKey("calibration.sha256") ? reader.Prompts("calibration") : null,
+            Form = version < FirstVersionWithForm ? new RawForm() : reader.Form(),
             Weights = metadata.ContainsKey("r") ? new LqrWeights(reader.Number("q"), reader.Number("r"), reader.Number("qf")) : null,
             Cost = metadata.GetValueOrDefault("cost"),
             Order = metadata.ContainsKey("order") ? reader.Count("order", 1) : null,
@@ -283,6 +290,24 @@ internal static class ControllerFile
     {
         Add(metadata, key + ".sha256", prompts?.Sha256);
         Add(metadata, key + ".count", prompts is null ? null : Text(prompts.Count));
+    }
+
+    private static void AddForm(Dictionary<string, string> metadata, PromptForm? form)
+    {
+        switch (form)
+        {
+            case RawForm:
+                metadata["form"] = "raw";
+                break;
+            case ChatForm chat:
+                (metadata["form"], metadata["template.sha256"]) = ("chat", chat.TemplateSha256);
+                Add(metadata, "system", chat.System);
+                Add(metadata, "system.varies", chat.SystemVaries ? "true" : null);
+                break;
+            case TokenForm:
+                metadata["form"] = "tokens";
+                break;
+        }
     }
 
     private static void AddSeries(List<TensorData> tensors, string name, IEnumerable<double>? values)

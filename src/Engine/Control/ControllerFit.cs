@@ -41,8 +41,8 @@ public sealed record FitOptions
     /// <summary>The horizon: blocks that are steered, the terminal cost standing after the last of them; null for all.</summary>
     public LayerRange? Layers { get; init; }
 
-    /// <summary>Prompts whose Jacobians are averaged; null for the contrast prompts.</summary>
-    public IReadOnlyList<string>? Calibration { get; init; }
+    /// <summary>Prompts whose Jacobians are averaged, of the same form as the contrast prompts; null for the contrast prompts.</summary>
+    public IReadOnlyList<Prompt>? Calibration { get; init; }
 
     /// <summary>Most columns of the factored solution before it is compressed.</summary>
     public int MaxRank { get; init; } = 512;
@@ -78,7 +78,10 @@ public static class ControllerFit
     /// <param name="options">Null for the defaults.</param>
     /// <param name="progress">Told after every pass and layer.</param>
     /// <param name="cancellationToken">Looked at between blocks.</param>
-    /// <exception cref="TillerException">A prompt is empty or too long, the feature vanishes, or the recursion fails numerically.</exception>
+    /// <exception cref="TillerException">
+    /// The prompts are not all of one form, one of them is empty, too long or cannot be encoded, the feature vanishes, or the recursion
+    /// fails numerically.
+    /// </exception>
     public static FitResult Run(
         LanguageModel model, ContrastSet contrast, FitOptions? options = null, IProgress<FitProgress>? progress = null, CancellationToken cancellationToken = default)
     {
@@ -89,14 +92,19 @@ public static class ControllerFit
         }
 
         var clock = Stopwatch.StartNew();
-        int total = contrast.Positive.Count + contrast.Negative.Count + (options.Calibration?.Count ?? 0);
         bool own = options.Calibration is null;
+        var encoder = PromptEncoder.Of(model);
+        var form = encoder.FormOf(("Positive", contrast.Positive), ("Negative", contrast.Negative), ("Calibration", options.Calibration ?? []));
+        int[][] positiveIds = encoder.Encode("Positive", contrast.Positive, cancellationToken);
+        int[][] negativeIds = encoder.Encode("Negative", contrast.Negative, cancellationToken);
+        int[][] calibrationIds = encoder.Encode("Calibration", options.Calibration ?? [], cancellationToken);
+        int total = positiveIds.Length + negativeIds.Length + calibrationIds.Length;
         var states = new List<PromptState>();
         try
         {
-            var positive = Collect(contrast.Positive, own);
-            var negative = Collect(contrast.Negative, own);
-            IReadOnlyList<PromptState> calibration = own ? [.. positive, .. negative] : Collect(options.Calibration!, true);
+            var positive = Collect(positiveIds, own);
+            var negative = Collect(negativeIds, own);
+            IReadOnlyList<PromptState> calibration = own ? [.. positive, .. negative] : Collect(calibrationIds, true);
             var feature = FeatureMeasurement.FromStates(positive, negative);
             if (feature.Mu.All(mu => mu == 0))
             {
@@ -118,6 +126,7 @@ public static class ControllerFit
                 Positive = Describe(contrast.Positive),
                 Negative = Describe(contrast.Negative),
                 Calibration = options.Calibration is null ? null : Describe(options.Calibration),
+                Form = form,
                 Weights = options.Weights,
                 Cost = options.Cost == FitCost.State ? "state" : "feature",
                 Order = options.Order,
@@ -148,18 +157,21 @@ public static class ControllerFit
             }
         }
 
-        IReadOnlyList<PromptState> Collect(IReadOnlyList<string> prompts, bool keepCaches)
+        IReadOnlyList<PromptState> Collect(int[][] prompts, bool keepCaches)
         {
             int before = states.Count;
             var done = new Relay<int>(n => progress?.Report(new FitProgress("activations", before + n, total)));
-            var collected = PromptState.Collect(model, FeatureMeasurement.Tokenize(model, prompts, cancellationToken), keepCaches, done, cancellationToken);
+            var collected = PromptState.Collect(model, prompts, keepCaches, done, cancellationToken);
             states.AddRange(collected);
             return collected;
         }
     }
 
-    private static PromptSet Describe(IReadOnlyList<string> prompts) =>
-        new(Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(string.Join('\n', prompts)))), prompts.Count);
+    private static PromptSet Describe(IReadOnlyList<Prompt> prompts)
+    {
+        byte[] all = Encoding.UTF8.GetBytes(string.Join('\n', prompts.Select(prompt => prompt.Identity)));
+        return new PromptSet(Convert.ToHexStringLower(SHA256.HashData(all)), prompts.Count);
+    }
 
     /// <summary>Calls back on the reporting thread; <see cref="Progress{T}"/> would post to the pool and arrive out of order.</summary>
     private sealed class Relay<T>(Action<T> report) : IProgress<T>

@@ -1,5 +1,6 @@
 using System.Globalization;
 using Tiller.Checkpoint;
+using Tiller.Features;
 
 namespace Tiller.Control;
 
@@ -30,6 +31,25 @@ internal sealed class ControllerReader(string path, SafetensorsFile file)
     }
 
     public PromptSet Prompts(string key) => new(Required(key + ".sha256"), Count(key + ".count", 1));
+
+    public PromptForm? Form() => file.Metadata.GetValueOrDefault("form") switch
+    {
+        null => null,
+        "raw" => new RawForm(),
+        "tokens" => new TokenForm(),
+        "chat" => new ChatForm
+        {
+            TemplateSha256 = Required("template.sha256"),
+            System = file.Metadata.GetValueOrDefault("system"),
+            SystemVaries = file.Metadata.GetValueOrDefault("system.varies") switch
+            {
+                null => false,
+                "true" => true,
+                var other => throw Schema($"has system.varies = '{other}'; it is true or not there"),
+            },
+        },
+        var other => throw Schema($"has the form '{other}'; known are raw, chat and tokens"),
+    };
 
     public LayerRange Layers(int layers)
     {

@@ -1,6 +1,8 @@
+using Tiller.Tokens;
+
 namespace Tiller.Features;
 
-/// <summary>A feature's contrast set is empty or holds an empty prompt.</summary>
+/// <summary>A list of prompts is empty, mixes forms, or holds a prompt that cannot be put to the model.</summary>
 public sealed class ContrastSetException : TillerException
 {
     /// <summary>Creates the error.</summary>
@@ -8,17 +10,27 @@ public sealed class ContrastSetException : TillerException
         : base(message)
     {
     }
+
+    internal ContrastSetException(string message, Exception cause)
+        : base(message, cause)
+    {
+    }
 }
 
-/// <summary>Two lists of prompts that differ in the feature to be steered; the feature is read at each prompt's last token.</summary>
+/// <summary>
+/// Two lists of prompts that differ in the feature to be steered; the feature is read at each prompt's last token. All of them are texts,
+/// or all are chats, or all are token ids: otherwise their form would be part of the feature.
+/// </summary>
 public sealed record ContrastSet
 {
     /// <summary>Checks both lists.</summary>
     /// <param name="positive">Prompts that show the feature, at least one.</param>
     /// <param name="negative">Prompts that do not, at least one; need not be as many.</param>
     /// <exception cref="ContrastSetException">A list is empty.</exception>
-    public ContrastSet(IReadOnlyList<string> positive, IReadOnlyList<string> negative)
+    public ContrastSet(IReadOnlyList<Prompt> positive, IReadOnlyList<Prompt> negative)
     {
+        ArgumentNullException.ThrowIfNull(positive);
+        ArgumentNullException.ThrowIfNull(negative);
         (Positive, Negative) = (positive, negative);
         foreach (var (name, prompts) in new[] { ("positive", positive), ("negative", negative) })
         {
@@ -29,13 +41,65 @@ public sealed record ContrastSet
         }
     }
 
+    /// <summary>A contrast of texts.</summary>
+    /// <param name="positive">Texts that show the feature, at least one.</param>
+    /// <param name="negative">Texts that do not, at least one.</param>
+    /// <exception cref="ContrastSetException">A list is empty.</exception>
+    public ContrastSet(IReadOnlyList<string> positive, IReadOnlyList<string> negative)
+        : this([.. positive.Select(text => new TextPrompt(text))], [.. negative.Select(text => new TextPrompt(text))])
+    {
+    }
+
+    /// <summary>A contrast of token ids, taken as they are.</summary>
+    /// <param name="positive">Prompts that show the feature, at least one; of each at least one id.</param>
+    /// <param name="negative">Prompts that do not, at least one.</param>
+    /// <exception cref="ContrastSetException">A list is empty.</exception>
+    public ContrastSet(IReadOnlyList<int[]> positive, IReadOnlyList<int[]> negative)
+        : this([.. positive.Select(ids => new TokenPrompt(ids))], [.. negative.Select(ids => new TokenPrompt(ids))])
+    {
+    }
+
+    /// <summary>A contrast of chats, each rendered in the checkpoint's chat format.</summary>
+    /// <param name="positive">Chats that show the feature, at least one; of each at least one message.</param>
+    /// <param name="negative">Chats that do not, at least one.</param>
+    /// <exception cref="ContrastSetException">A list is empty.</exception>
+    /// <exception cref="ArgumentException">A chat has no message.</exception>
+    public ContrastSet(IReadOnlyList<IReadOnlyList<ChatMessage>> positive, IReadOnlyList<IReadOnlyList<ChatMessage>> negative)
+        : this([.. positive.Select(messages => new ChatPrompt(messages))], [.. negative.Select(messages => new ChatPrompt(messages))])
+    {
+    }
+
     /// <summary>Prompts that show the feature.</summary>
-    public IReadOnlyList<string> Positive { get; }
+    public IReadOnlyList<Prompt> Positive { get; }
 
     /// <summary>Prompts that do not.</summary>
-    public IReadOnlyList<string> Negative { get; }
+    public IReadOnlyList<Prompt> Negative { get; }
 
-    /// <summary>Reads both lists from text files, one prompt a line, or JSON lines.</summary>
-    /// <exception cref="TillerException">A file is missing, malformed or empty.</exception>
-    public static ContrastSet Read(string positivePath, string negativePath) => new(PromptFile.Read(positivePath), PromptFile.Read(negativePath));
+    /// <summary>Reads both lists from files (<see cref="PromptFile"/>).</summary>
+    /// <param name="positivePath">File of the prompts that show the feature.</param>
+    /// <param name="negativePath">File of those that do not.</param>
+    /// <param name="cancellationToken">Checked while reading.</param>
+    /// <exception cref="PromptFileException">A file is missing, malformed or empty.</exception>
+    public static ContrastSet Read(string positivePath, string negativePath, CancellationToken cancellationToken = default) =>
+        new(PromptFile.Read(positivePath, cancellationToken), PromptFile.Read(negativePath, cancellationToken));
+
+    /// <summary>The same contrast as chats: every text becomes a user's message, chats stay as they are.</summary>
+    /// <param name="system">Text of a system message that each begins with; null for none.</param>
+    /// <exception cref="ContrastSetException">A chat has a system message of its own and another is asked for, or a prompt is token ids.</exception>
+    public ContrastSet AsChat(string? system = null)
+    {
+        return new ContrastSet(Side("Positive", Positive), Side("Negative", Negative));
+
+        Prompt[] Side(string name, IReadOnlyList<Prompt> prompts) => [.. prompts.Select((prompt, i) =>
+        {
+            try
+            {
+                return prompt.AsChat(system);
+            }
+            catch (ContrastSetException e)
+            {
+                throw new ContrastSetException($"{prompt.NameIn(name, i)}: {e.Message}", e);
+            }
+        })];
+    }
 }

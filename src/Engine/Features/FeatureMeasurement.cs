@@ -7,13 +7,18 @@ public static class FeatureMeasurement
 {
     /// <summary>E_k = mean(x_k | positive) − mean(x_k | negative) at the last token, k = 0..L, means in float64.</summary>
     /// <param name="model">The plain model.</param>
-    /// <param name="contrast">The two prompt sets; ids are made with the tokenizer's template.</param>
+    /// <param name="contrast">The two prompt sets.</param>
     /// <param name="cancellationToken">Looked at between blocks.</param>
+    /// <exception cref="TillerException">The prompts are not all of one form, one cannot be encoded or does not fit the context.</exception>
     public static Feature Measure(LanguageModel model, ContrastSet contrast, CancellationToken cancellationToken = default)
     {
-        var positive = PromptState.Collect(model, Tokenize(model, contrast.Positive, cancellationToken), keepCaches: false, done: null, cancellationToken);
-        var negative = PromptState.Collect(model, Tokenize(model, contrast.Negative, cancellationToken), keepCaches: false, done: null, cancellationToken);
-        return FromStates(positive, negative);
+        var encoder = PromptEncoder.Of(model);
+        encoder.FormOf(("Positive", contrast.Positive), ("Negative", contrast.Negative));
+        int[][] positive = encoder.Encode("Positive", contrast.Positive, cancellationToken);
+        int[][] negative = encoder.Encode("Negative", contrast.Negative, cancellationToken);
+        return FromStates(
+            PromptState.Collect(model, positive, keepCaches: false, done: null, cancellationToken),
+            PromptState.Collect(model, negative, keepCaches: false, done: null, cancellationToken));
     }
 
     /// <summary>The feature between two groups of prompts already run.</summary>
@@ -34,28 +39,6 @@ public static class FeatureMeasurement
         return Feature.FromDifference(
             [.. above.Zip(below, (p, n) => p.Zip(n, (x, y) => (float)(x - y)).ToArray())],
             [.. below.Select(row => Array.ConvertAll(row, x => (float)x))]);
-    }
-
-    /// <summary>Ids of every prompt, with the tokenizer's template; special tokens in the text are plain text.</summary>
-    /// <exception cref="ContrastSetException">A prompt has no token.</exception>
-    /// <exception cref="ContextLengthException">A prompt does not fit the context.</exception>
-    internal static IReadOnlyList<int[]> Tokenize(LanguageModel model, IReadOnlyList<string> prompts, CancellationToken cancellationToken)
-    {
-        int[][] ids = [.. prompts.Select(p => model.Tokenizer.Encode(p, cancellationToken: cancellationToken))];
-        for (int i = 0; i < ids.Length; i++)
-        {
-            if (ids[i].Length == 0)
-            {
-                throw new ContrastSetException($"Prompt {i + 1} has no token; give it some text.");
-            }
-
-            if (ids[i].Length > model.Config.MaxPositions)
-            {
-                throw new ContextLengthException(ids[i].Length, model.Config.MaxPositions);
-            }
-        }
-
-        return ids;
     }
 
     private static double[][] Mean(IReadOnlyList<PromptState> states)

@@ -1,17 +1,17 @@
 using System.Text;
-using System.Text.Json;
 using System.Text.Unicode;
 
 namespace Tiller.Features;
 
-/// <summary>A file of prompts cannot be read: no such file, not UTF-8, not the JSON it should be, or empty.</summary>
+/// <summary>A file of prompts cannot be read: no such file, not UTF-8, not the JSON it should be, a table, or empty.</summary>
 public sealed class PromptFileException : TillerException
 {
-    internal PromptFileException(string file, int line, string message, Exception? cause = null)
-        : base(line > 0 ? $"{file}, line {line}: {message}" : $"{file}: {message}", cause)
+    internal PromptFileException(string file, int line, string message, Exception? cause = null, string? jsonPath = null)
+        : base($"{file}{(line > 0 ? $", line {line}" : "")}{(jsonPath is null or "$" ? "" : $", {jsonPath}")}: {message}", cause)
     {
         File = file;
         Line = line;
+        JsonPath = jsonPath;
     }
 
     /// <summary>The file, as it was named.</summary>
@@ -19,41 +19,79 @@ public sealed class PromptFileException : TillerException
 
     /// <summary>The line, counted from 1; 0 if the error is not about one line.</summary>
     public int Line { get; }
+
+    /// <summary>
+    /// Where in the JSON, for example <c>$[3].messages[0].role</c>: in a .json file from its root, in a line of JSONL from the line's value.
+    /// Null if the error is not about a value of JSON.
+    /// </summary>
+    public string? JsonPath { get; }
 }
 
 /// <summary>
-/// Reads prompts and contrast sets, UTF-8 with or without a byte order mark. Text files hold one prompt a line: blank lines are skipped,
-/// nothing is trimmed or unescaped (a feature is read at the last token, so trailing space matters). JSONL files, which end in
-/// <c>.jsonl</c> or begin with <c>{</c>, hold one string or one object with "text" or "prompt" a line, so prompts may contain line breaks.
+/// Reads prompts and contrast sets, UTF-8 with or without a byte order mark.
+/// Text files hold one prompt a line: blank lines are skipped, nothing is trimmed or unescaped (a feature is read at the last token, so
+/// trailing space matters). A text that is a JSON array or looks like CSV is refused, since its syntax would become part of the prompts.
+/// JSONL files, which end in <c>.jsonl</c> or begin with <c>{</c>, hold one prompt a line; files that end in <c>.json</c> hold an array of prompts,
+/// or one. There a prompt is a string, an object with "text" or "prompt", or a chat: an object with "messages", or an array of messages, each with
+/// "role" (system, user, assistant or tool) and "content".
 /// </summary>
 public static class PromptFile
 {
     /// <summary>Most bytes of a file.</summary>
     public const int MaxBytes = 256 << 20;
 
-    private static readonly JsonDocumentOptions Json = new() { AllowDuplicateProperties = false, MaxDepth = 8 };
-
     /// <summary>Reads the prompts of a file.</summary>
     /// <param name="path">The file; a pipe will do.</param>
     /// <param name="cancellationToken">Checked while reading.</param>
-    /// <returns>At least one prompt.</returns>
+    /// <returns>At least one prompt: texts, chats, or both.</returns>
     /// <exception cref="PromptFileException">The file cannot be read, is malformed, or holds no prompt.</exception>
-    public static IReadOnlyList<string> Read(string path, CancellationToken cancellationToken = default)
+    public static IReadOnlyList<Prompt> Read(string path, CancellationToken cancellationToken = default)
     {
         return Parse(path, ReadText(path, cancellationToken));
     }
+
+    /// <summary>Reads the prompts of a file that holds texts alone.</summary>
+    /// <param name="path">The file; a pipe will do.</param>
+    /// <param name="cancellationToken">Checked while reading.</param>
+    /// <returns>At least one prompt.</returns>
+    /// <exception cref="PromptFileException">The file cannot be read, is malformed, holds no prompt, or holds a chat.</exception>
+    public static IReadOnlyList<string> ReadTexts(string path, CancellationToken cancellationToken = default) =>
+        [.. Read(path, cancellationToken).Select((prompt, i) => prompt is TextPrompt text
+            ? text.Text
+            : throw new PromptFileException(path, 0, $"prompt {i + 1} is a chat; expected prompts that are texts."))];
 
     /// <summary>The prompts in a file's text.</summary>
     /// <param name="path">Name of the file: its ending decides, and errors call it that.</param>
     /// <param name="text">Content of the file.</param>
     /// <exception cref="PromptFileException">The text is malformed or holds no prompt.</exception>
-    internal static IReadOnlyList<string> Parse(string path, string text)
+    internal static IReadOnlyList<Prompt> Parse(string path, string text)
     {
-        var prompts = IsJsonLines(path, text) ? ParseJsonLines(path, text) : [.. Lines(text).Where(l => !string.IsNullOrWhiteSpace(l))];
+        List<Prompt> prompts;
+        if (string.IsNullOrWhiteSpace(text))
+        {
+            prompts = [];
+        }
+        else if (HasEnding(path, ".json"))
+        {
+            prompts = PromptJson.Parse(path, text);
+        }
+        else if (HasEnding(path, ".jsonl") || text.AsSpan().TrimStart().StartsWith('{'))
+        {
+            prompts = PromptJson.ParseLines(path, text);
+        }
+        else
+        {
+            RefuseTables(path, text);
+            prompts = [.. Lines(text).Where(line => !string.IsNullOrWhiteSpace(line)).Select(line => new TextPrompt(line))];
+        }
+
         return prompts.Count > 0
             ? prompts
             : throw new PromptFileException(path, 0, "a file of prompts must hold at least one, but this one has only blank lines or is empty.");
     }
+
+    /// <summary>The lines of a text; line breaks are LF and CR LF.</summary>
+    internal static IEnumerable<string> Lines(string text) => text.Split('\n').Select(line => line.EndsWith('\r') ? line[..^1] : line);
 
     /// <summary>Reads a whole file as one text, strictly.</summary>
     /// <param name="path">The file; a pipe will do.</param>
@@ -119,54 +157,29 @@ public static class PromptFile
         throw new PromptFileException(name, line, $"expected UTF-8, but byte {start + offset} (0x{rest[offset]:X2}) is not part of a character. Convert the file to UTF-8.");
     }
 
-    private static bool IsJsonLines(string path, string text) =>
-        path.EndsWith(".jsonl", StringComparison.OrdinalIgnoreCase) || text.AsSpan().TrimStart().StartsWith('{');
+    private static bool HasEnding(string path, string ending) => path.EndsWith(ending, StringComparison.OrdinalIgnoreCase);
 
-    private static IEnumerable<string> Lines(string text) => text.Split('\n').Select(l => l.EndsWith('\r') ? l[..^1] : l);
-
-    private static List<string> ParseJsonLines(string path, string text)
+    private static void RefuseTables(string path, string text)
     {
-        var prompts = new List<string>();
-        int number = 0;
-        foreach (string line in Lines(text))
+        const string Column = "Write the column with the prompts to a file of its own: one prompt a line, or as a JSON array into a file that ends in .json.";
+        const string Otherwise = "If these lines are the prompts after all, write each as a JSON string on a line of a file that ends in .jsonl.";
+        if (HasEnding(path, ".csv") || HasEnding(path, ".tsv"))
         {
-            number++;
-            if (!string.IsNullOrWhiteSpace(line))
-            {
-                prompts.Add(ParseJsonLine(path, number, line));
-            }
+            throw new PromptFileException(path, 0, $"is a table by its name, and tables are not read. {Column}");
         }
 
-        return prompts;
-    }
-
-    private static string ParseJsonLine(string path, int number, string line)
-    {
-        try
+        if (PromptJson.IsArray(text))
         {
-            using var json = JsonDocument.Parse(line, Json);
-            string? prompt = Prompt(json.RootElement);
-            return !string.IsNullOrEmpty(prompt)
-                ? prompt
-                : throw new PromptFileException(
-                    path, number, "expected a JSON string, or an object with \"text\" or \"prompt\" (one of them, a string), and not an empty one.");
-        }
-        catch (Exception e) when (e is JsonException or InvalidOperationException)
-        {
-            // A lone surrogate escape is JSON, but InvalidOperationException when read.
-            throw new PromptFileException(path, number, $"is not a line of JSONL (the file ends in .jsonl or begins with '{{'). {e.Message}", e);
-        }
-    }
-
-    private static string? Prompt(JsonElement value)
-    {
-        if (value.ValueKind == JsonValueKind.Object)
-        {
-            bool hasText = value.TryGetProperty("text", out var text);
-            bool hasPrompt = value.TryGetProperty("prompt", out var prompt);
-            value = hasText == hasPrompt ? default : hasText ? text : prompt;
+            throw new PromptFileException(
+                path, 0, $"expected a text with one prompt a line, but this is a JSON array. Give the file a name that ends in .json. {Otherwise}");
         }
 
-        return value.ValueKind == JsonValueKind.String ? value.GetString() : null;
+        if (CsvText.SharedFieldCount(text) is { } fields)
+        {
+            throw new PromptFileException(
+                path, 0,
+                $"expected a text with one prompt a line, but this looks like CSV: its first line names {fields} columns, "
+                + $"and every record has {fields} fields. {Column} {Otherwise}");
+        }
     }
 }

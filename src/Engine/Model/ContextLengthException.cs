@@ -11,9 +11,20 @@ public sealed class ContextLengthException : TillerException
         Context = context;
     }
 
+    internal ContextLengthException(long tokens, int context, int prompt, string name)
+        : base($"{name}: {tokens} tokens do not fit the model's context of {context}. Shorten it or leave it out.")
+    {
+        Tokens = tokens;
+        Context = context;
+        Prompt = prompt;
+    }
+
     /// <summary>Tokens that would have to be held.</summary>
     public long Tokens { get; }
 
     /// <summary>Tokens the model can hold.</summary>
     public int Context { get; }
+
+    /// <summary>Number of the prompt in its list, counted from 1; null where there is only one sequence.</summary>
+    public int? Prompt { get; }
 }

@@ -1,3 +1,4 @@
+using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
 
@@ -20,8 +21,9 @@ public sealed class ChatFormat
     private readonly string bos;
     private readonly string eos;
 
-    private ChatFormat(Tokenizer tokenizer, ChatStyle style, string bos, string eos)
+    private ChatFormat(Tokenizer tokenizer, ChatStyle style, string template, string bos, string eos)
     {
+        TemplateSha256 = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(template)));
         this.tokenizer = tokenizer;
         this.style = style;
         this.bos = bos;
@@ -59,6 +61,9 @@ public sealed class ChatFormat
 
     /// <summary>Name of the format: llama-3, chatml, gemma, llama-2 or mistral.</summary>
     public string Name => style.Name;
+
+    /// <summary>SHA-256 of the template's text in UTF-8, in lower-case hexadecimal: what a controller fitted on chats is bound to.</summary>
+    public string TemplateSha256 { get; }
 
     /// <summary>Ids that end an answer; to be joined with those of config.json.</summary>
     public IReadOnlyList<int> StopIds { get; }
@@ -106,7 +111,7 @@ public sealed class ChatFormat
 
         string program = ChatProgram.Of(template);
         ChatStyle known = KnownTemplates.Find(program, clock) ?? throw Unrecognised(program);
-        return new ChatFormat(tokenizer, known, bosText, eosText);
+        return new ChatFormat(tokenizer, known, template, bosText, eosText);
     }
 
     /// <summary>Ids of a chat. Only the template's own special tokens become special ids.</summary>

@@ -18,7 +18,8 @@ internal sealed class ControllerTarget : FuzzTarget
 
     public override IReadOnlyList<byte[]> Words { get; } = [.. new[]
     {
-        "\"method\":\"a-lqr\"", "\"method\":\"s-pid\"", "\"method\":\"ablation\"", "\"setpoint\":\"affine\"", "\"layers\":\"0-1\"", "\"layers\":\"1-0\"", "\"version\":\"2\"", "\"order\":\"0\"", "\"r\":\"0\"",
+        "\"method\":\"a-lqr\"", "\"method\":\"s-pid\"", "\"method\":\"ablation\"", "\"setpoint\":\"affine\"", "\"layers\":\"0-1\"", "\"layers\":\"1-0\"", "\"version\":\"1\"", "\"version\":\"3\"", "\"order\":\"0\"", "\"r\":\"0\"",
+        "\"form\":\"chat\"", "\"form\":\"raw\"", "\"template.sha256\":\"00\"", "\"system\":\"s\"", "\"system.varies\":\"true\"",
         "\"kp\":\"NaN\"", "\"shape\":[2,0]", "\"shape\":[0,2]", "\"F64\"", "\"BF16\"", "\"origin\"", "\"residual\"", "\"rank\"", "\"w\"", "\0\0\u0080\u007f", "\0\0\u00c0\u00ff",
     }.Select(Encoding.Latin1.GetBytes)];
 
@@ -56,7 +57,9 @@ internal sealed class ControllerTarget : FuzzTarget
             }
 
             controller.Save(_path);
-            Promise(Controller.Load(_path).Method.Name == controller.Method.Name, "what is accepted can be saved and loaded");
+            Controller again = Controller.Load(_path);
+            Promise(
+                (again.Method.Name, again.Source.Form) == (controller.Method.Name, controller.Source.Form), "what is accepted can be saved and loaded");
         }
         finally
         {
@@ -94,6 +97,7 @@ internal sealed class ControllerTarget : FuzzTarget
                 Negative = new PromptSet("22", 9),
                 Calibration = new PromptSet("33", 17),
                 Weights = new LqrWeights(0.03, 1, 0.1),
+                Form = new ChatForm { TemplateSha256 = "44", System = "Be brief." },
                 Cost = "state",
                 Order = 2,
                 Residuals = [1e-15, 0],
@@ -121,9 +125,11 @@ internal sealed class ControllerTarget : FuzzTarget
         Gen<string> Text(params string[] right) => Gen.Frequency((80, Gen.Elements(right)), (1, number), (1, HostileText()));
         (string Key, Gen<string> Value)[] entries =
         [
-            ("format", Text("tiller.controller")), ("version", Text("1")), ("method", Text("a-lqr", "addition", "proportional", "ablation", "s-pid")), ("setpoint", Text("published", "affine")),
+            ("format", Text("tiller.controller")), ("version", Text("1", "2")), ("method", Text("a-lqr", "addition", "proportional", "ablation", "s-pid")), ("setpoint", Text("published", "affine")),
             ("layers", Text("0-1", "0-1", "0-1", "1-1", "0-0", "0-2")), ("model", Text("demo")), ("fingerprint", Text("00")), ("positive.sha256", Text("11")), ("positive.count", Text("8")),
-            ("negative.sha256", Text("22")), ("negative.count", Text("9")), ("q", number), ("r", number), ("qf", number), ("order", Text("2")), ("kp", number), ("ki", number), ("kd", number),
+            ("negative.sha256", Text("22")), ("negative.count", Text("9")),
+            ("form", Text("raw", "chat", "tokens")), ("template.sha256", Text("00")), ("system", HostileText()), ("system.varies", Text("true", "true")),
+            ("q", number), ("r", number), ("qf", number), ("order", Text("2")), ("kp", number), ("ki", number), ("kd", number),
         ];
         var metadata = Gen.CollectToArray(entries, e => e.Value.Zip(Gen.Choose(0, 99), (v, drop) => (e.Key, Value: drop == 0 ? null : v)));
         return metadata.Zip(Tensors(), (m, t) => Write(m.Where(e => e.Value is not null).ToDictionary(e => e.Key, e => e.Value!, StringComparer.Ordinal), [.. t]));

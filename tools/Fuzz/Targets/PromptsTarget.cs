@@ -5,7 +5,7 @@ using Tiller.Features;
 
 namespace Tiller.Fuzz.Targets;
 
-/// <summary>A file of prompts, as plain lines or as JSONL.</summary>
+/// <summary>A file of prompts, as plain lines, as JSONL or as JSON.</summary>
 internal sealed class PromptsTarget : FuzzTarget
 {
     public override string Name => "prompts";
@@ -13,29 +13,58 @@ internal sealed class PromptsTarget : FuzzTarget
     public override IReadOnlyList<byte[]> Seeds { get; } = [.. new[]
     {
         "one\ntwo \n\nthree\r\n", "\ufeffone\n", "{\"text\":\"a\\nb\"}\n{\"prompt\":\"c\"}\n", "{\"text\":\"\\ud83d\\ude00\"}\n\n\"plain\"\n", "日本語\né",
+        "[\"a\", {\"prompt\": \"b\"}]",
+        "[{\"role\":\"system\",\"content\":\"a\"},{\"role\":\"user\",\"content\":\"\"}]",
+        "{\"messages\":[{\"role\":\"tool\",\"content\":\"c\"}]}\n[{\"role\":\"assistant\",\"content\":\"d\"}]\n",
+        "id,text\n1,\"a \"\"b\"\"\nc\"\r\n2,d\n",
     }.Select(Encoding.UTF8.GetBytes)];
 
-    public override IReadOnlyList<byte[]> Words { get; } = [.. new[] { "{\"text\":", "{\"prompt\":\"", "\"}\n", "\n", "\r\n", "\\ud800", "null", "\ufeff", "\u2028", "{\n" }.Select(Encoding.UTF8.GetBytes), [0xFF], [0xE2, 0x82]];
+    public override IReadOnlyList<byte[]> Words { get; } = [.. new[]
+    {
+        "{\"text\":", "{\"prompt\":\"", "{\"messages\":[", "{\"role\":\"user\",", "\"content\":\"", "[", "]", ",",
+        "\"}\n", "\n", "\r\n", "\\ud800", "null", "\ufeff", "\u2028", "{\n",
+    }.Select(Encoding.UTF8.GetBytes), [0xFF], [0xE2, 0x82]];
 
     public override Gen<byte[]> Structure { get; } = Gen.ListOf(Gen.Frequency(
-        (4, HostileJson.Object(("text", HostileJson.Text))), (2, HostileJson.Object(("prompt", HostileJson.Any))), (1, HostileJson.Text), (1, HostileJson.Any))).Select(l => string.Join('\n', l)).Bytes();
+        (4, HostileJson.Object(("text", HostileJson.Text))), (2, HostileJson.Object(("prompt", HostileJson.Any))), (2, Chat),
+        (1, HostileJson.Text), (1, HostileJson.Any))).Select(l => string.Join('\n', l)).Bytes();
+
+    private static Gen<string> Chat => HostileJson.List(
+        HostileJson.Object(("role", HostileJson.One("\"system\"", "\"user\"", "\"assistant\"", "\"tool\"")), ("content", HostileJson.Text)), 4);
 
     public override void Read(byte[] input)
     {
-        try
+        string[] names = ["p.jsonl", "p.json", "p.txt"];
+        var refused = new List<PromptFileException>();
+        foreach (string name in names)
         {
-            Read("p.jsonl", input);
+            try
+            {
+                Read(name, input);
+            }
+            catch (PromptFileException e)
+            {
+                refused.Add(e);
+            }
         }
-        catch (PromptFileException)
+
+        if (refused.Count == names.Length)
         {
-            Read("p.txt", input);
+            throw refused[^1];
         }
     }
 
     private static void Read(string name, byte[] input)
     {
-        IReadOnlyList<string> prompts = PromptFile.Parse(name, PromptFile.ReadText(new MemoryStream(input), name));
-        Promise(prompts.Count > 0 && prompts.All(p => p.Length > 0), "there is a prompt, and none is empty");
-        Promise(prompts.All(p => Encoding.UTF8.GetString(Encoding.UTF8.GetBytes(p)) == p), "prompts are whole characters");
+        IReadOnlyList<Prompt> prompts = PromptFile.Parse(name, PromptFile.ReadText(new MemoryStream(input), name));
+        Promise(prompts.Count > 0, "there is a prompt");
+        Promise(prompts.All(p => p is ChatPrompt { Messages.Count: > 0 } or TextPrompt { Text.Length: > 0 }), "none is empty");
+        Promise(prompts.SelectMany(Texts).All(Whole), "prompts are whole characters");
+        Promise(prompts.Select((p, i) => p.NameIn("Positive", i)).All(n => n.Length < 80 && Whole(n)), "their names are short and whole characters");
     }
+
+    private static IEnumerable<string> Texts(Prompt prompt) =>
+        prompt is ChatPrompt chat ? chat.Messages.SelectMany(m => new[] { m.Role, m.Content }) : [((TextPrompt)prompt).Text];
+
+    private static bool Whole(string text) => Encoding.UTF8.GetString(Encoding.UTF8.GetBytes(text)) == text;
 }

@@ -14,6 +14,12 @@ internal sealed record FitRequest
 
     public required string Negative { get; init; }
 
+    /// <summary>Whether texts are users' messages in the checkpoint's chat format.</summary>
+    public bool Chat { get; init; }
+
+    /// <summary>System message of every prompt, with <see cref="Chat"/> only.</summary>
+    public string? System { get; init; }
+
     /// <summary>Where the controller goes; null only for a plan.</summary>
     public required string? Out { get; init; }
 
@@ -49,8 +55,17 @@ internal sealed class FitCommand : TillerCommand
 
     private readonly Option<string> _model = OptionKinds.Model();
     private readonly DeviceArguments _device = new();
-    private readonly Option<string> _positive = OptionKinds.RequiredPath("--positive", "Prompts that show the feature, one a line (text or JSONL).", "FILE");
+    private readonly Option<string> _positive = OptionKinds.RequiredPath(
+        "--positive", "Prompts that show the feature: a text with one a line, .jsonl, or a .json array.", "FILE");
+
     private readonly Option<string> _negative = OptionKinds.RequiredPath("--negative", "Prompts that lack it, otherwise alike.", "FILE");
+
+    private readonly Option<bool> _chat = new("--chat")
+    {
+        Description = "Put every prompt in the checkpoint's chat format, as steer --chat does: a text becomes a user's message.",
+    };
+
+    private readonly Option<string?> _system = new("--system") { Description = "System message of every prompt, with --chat.", HelpName = "text" };
     private readonly Option<string?> _out = new("--out") { Description = "Controller file to write; replaced whole or not at all. (REQUIRED without --plan)", HelpName = "FILE" };
 
     private readonly Option<bool> _plan = new("--plan")
@@ -95,7 +110,7 @@ internal sealed class FitCommand : TillerCommand
     public FitCommand(Func<FitRequest, CancellationToken, Task<int>> run)
         : base("fit", "Fit a controller from two lists of prompts: the feature is their mean difference, the gains are optimal (LQR).")
     {
-        Option[] options = [_model, _positive, _negative, _out, _cost, _order, _setpoint, _q, _r, _qf, _layers, _calibration, _plan];
+        Option[] options = [_model, _positive, _negative, _chat, _system, _out, _cost, _order, _setpoint, _q, _r, _qf, _layers, _calibration, _plan];
         foreach (var option in options)
         {
             Add(option);
@@ -122,18 +137,29 @@ internal sealed class FitCommand : TillerCommand
           tiller fit --model DIR --positive kind.txt --negative rude.txt --out kind.tiller --cost feature
           # memory, FLOPs and time of that, before anything is loaded
           tiller fit --model DIR --positive kind.txt --negative rude.txt --cost feature --plan
+          # for steer --chat: each line is a user's message, and the feature is read where the answer begins
+          tiller fit --model DIR --positive a.txt --negative b.txt --out a.tiller --chat --system "Be brief."
           # 16 tangents a layer, steering blocks 4 to 20 only
           tiller fit --model DIR --positive a.jsonl --negative b.jsonl --out a.tiller --order 16 --layers 4-20
         """;
 
     private static bool IsCost(double value) => value is >= 0 and <= 1e12;
 
-    private FitRequest Read(ParseResult parse) => new()
+    private FitRequest Read(ParseResult parse)
+    {
+        var request = Asked(parse);
+        PromptArguments.CheckSystem(request.Chat, request.System);
+        return request;
+    }
+
+    private FitRequest Asked(ParseResult parse) => new()
     {
         Model = parse.GetRequiredValue(_model),
         Device = _device.Read(parse),
         Positive = parse.GetRequiredValue(_positive),
         Negative = parse.GetRequiredValue(_negative),
+        Chat = parse.GetValue(_chat),
+        System = parse.GetValue(_system),
         Out = parse.GetValue(_out),
         Plan = parse.GetValue(_plan),
         Cost = parse.GetValue(_cost),

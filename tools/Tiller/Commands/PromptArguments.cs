@@ -52,6 +52,16 @@ internal sealed class PromptArguments
         command.Add(_system);
     }
 
+    /// <summary>Refuses a system message where there is no chat.</summary>
+    /// <exception cref="UsageException">There is one.</exception>
+    public static void CheckSystem(bool chat, string? system)
+    {
+        if (system is not null && !chat)
+        {
+            throw new UsageException("--system needs --chat: only chats have a system message.");
+        }
+    }
+
     /// <summary>What was asked for, checked.</summary>
     /// <exception cref="UsageException">The arguments contradict each other.</exception>
     public PromptRequest Read(ParseResult parse)
@@ -62,6 +72,7 @@ internal sealed class PromptArguments
             throw new UsageException("The prompt is given twice, as an argument and as --file: leave one out.");
         }
 
-        return request.System is not null && !request.Chat ? throw new UsageException("--system needs --chat: only chats have a system message.") : request;
+        CheckSystem(request.Chat, request.System);
+        return request;
     }
 }

@@ -13,6 +13,7 @@ internal static class ControllerOutput
         Row("model", $"{source.ModelName}, L {controller.L}, D {controller.D}, fingerprint {source.ModelFingerprint}");
         Row("prompts", $"{source.Positive.Count} positive ({Short(source.Positive)}), {source.Negative.Count} negative ({Short(source.Negative)})" +
             (source.Calibration is { } calibration ? $", {calibration.Count} for the Jacobians ({Short(calibration)})" : ""));
+        Row("form", PromptFormOutput.Text(source.Form));
         if (source.Weights is { } weights)
         {
             Row("weights", $"q {weights.Q:G}, r {weights.R:G}, q_f {weights.Qf:G}");
@@ -52,6 +53,7 @@ internal static class ControllerOutput
             json.WriteNumber("qf", weights.Qf);
         }
 
+        PromptFormOutput.WriteJson(json, source.Form);
         WritePrompts(json, "positive", source.Positive);
         WritePrompts(json, "negative", source.Negative);
         if (source.Calibration is { } calibration)

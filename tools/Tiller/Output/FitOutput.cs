@@ -12,6 +12,7 @@ internal static class FitOutput
         var method = (LinearQuadratic)controller.Method;
         Row("model", $"{VisibleText.Of(source.ModelName)}, L {controller.L}, D {controller.D}");
         Row("prompts", $"{source.Positive.Count} positive, {source.Negative.Count} negative; Jacobians averaged over {CalibrationCount(source)}");
+        Row("form", VisibleText.Of(PromptFormOutput.Text(source.Form)));
         Row("controller", $"A-LQR, cost {source.Cost} ({Solve(source)}), blocks {method.Layers}, setpoint {Name(method.Setpoint)}");
         Row("weights", $"q {source.Weights!.Q:G}, r {source.Weights.R:G}, q_f {source.Weights.Qf:G}");
         Row("time", string.Join(", ", stages.Select(s => $"{s.Stage} {s.ElapsedMs / 1000:F2} s")));
@@ -41,6 +42,7 @@ internal static class FitOutput
         json.WriteNumber("positive", source.Positive.Count);
         json.WriteNumber("negative", source.Negative.Count);
         json.WriteNumber("calibration", CalibrationCount(source));
+        PromptFormOutput.WriteJson(json, source.Form);
         json.WriteString("cost", source.Cost);
         if (source.Order is { } order)
         {

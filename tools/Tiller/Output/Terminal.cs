@@ -68,6 +68,9 @@ internal sealed class Terminal
         };
     }
 
+    /// <summary>A line on <see cref="Error"/> of something that the run goes on in spite of.</summary>
+    public void Warn(string warning) => Error.WriteLine($"tiller: warning: {VisibleText.Of(warning)}");
+
     private static IAnsiConsole Styled(TextWriter writer, bool live) => AnsiConsole.Create(new AnsiConsoleSettings
     {
         Ansi = live ? AnsiSupport.Detect : AnsiSupport.No,

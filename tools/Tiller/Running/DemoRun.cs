@@ -39,17 +39,18 @@ internal static class DemoRun
     {
         var task = request.Task;
         string File(string kind) => Path.Combine(ModelFolder, "contrast", $"{task.ToString().ToLowerInvariant()}.{kind}.txt");
-        var contrast = ContrastSet.Read(File("positive"), File("negative"));
-        var prompts = PromptFile.Read(File("prompts"), cancellationToken);
+        var contrast = ContrastSet.Read(File("positive"), File("negative"), cancellationToken);
+        var prompts = PromptFile.ReadTexts(File("prompts"), cancellationToken);
         var controller = Fit(terminal, contrast, setting.Layers, request.Device, cancellationToken);
 
         // Many short texts at once: a step of so small a model is not worth sharing between threads, whole texts are.
         using var model = LanguageModel.Load(ModelFolder, request.Device.ToLoadOptions() with { Threads = 1 }, cancellationToken);
         var law = controller.ToLaw(setting.Lambda);
+        int[][] ids = PromptEncoder.Of(model).Encode("Demo", [.. prompts.Select(text => new TextPrompt(text))], cancellationToken);
         return StageBars.Run(terminal, progress =>
         {
-            var plain = Decode(model, prompts, null, "plain texts", progress, cancellationToken);
-            var steered = Decode(model, prompts, law, "steered texts", progress, cancellationToken);
+            var plain = Decode(model, ids, null, "plain texts", progress, cancellationToken);
+            var steered = Decode(model, ids, law, "steered texts", progress, cancellationToken);
             var summary = new SteeringSummary(law);
             foreach (var one in steered)
             {
@@ -83,16 +84,16 @@ internal static class DemoRun
     }
 
     private static Completion[] Decode(
-        LanguageModel model, IReadOnlyList<string> prompts, FeedbackLaw? law, string stage, IProgress<StageProgress> progress, CancellationToken cancellationToken)
+        LanguageModel model, int[][] prompts, FeedbackLaw? law, string stage, IProgress<StageProgress> progress, CancellationToken cancellationToken)
     {
-        var completions = new Completion[prompts.Count];
+        var completions = new Completion[prompts.Length];
         int done = 0;
         try
         {
-            Parallel.For(0, prompts.Count, new ParallelOptions { CancellationToken = cancellationToken }, i =>
+            Parallel.For(0, prompts.Length, new ParallelOptions { CancellationToken = cancellationToken }, i =>
             {
                 completions[i] = Complete(model, prompts[i], law, seed: (ulong)i, cancellationToken);
-                progress.Report(new StageProgress(stage, Interlocked.Increment(ref done), prompts.Count));
+                progress.Report(new StageProgress(stage, Interlocked.Increment(ref done), prompts.Length));
             });
         }
         catch (AggregateException e)
@@ -103,9 +104,8 @@ internal static class DemoRun
         return completions;
     }
 
-    private static Completion Complete(LanguageModel model, string prompt, FeedbackLaw? law, ulong seed, CancellationToken cancellationToken)
+    private static Completion Complete(LanguageModel model, int[] ids, FeedbackLaw? law, ulong seed, CancellationToken cancellationToken)
     {
-        int[] ids = model.Tokenizer.Encode(prompt, cancellationToken: cancellationToken);
         var options = new GenerationOptions
         {
             MaxNewTokens = NewTokens,

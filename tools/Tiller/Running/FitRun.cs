@@ -19,8 +19,7 @@ internal static class FitRun
         }
 
         Runs.CheckWritable("--out", request.Out);
-        var contrast = ContrastSet.Read(request.Positive, request.Negative);
-        var calibration = request.Calibration is null ? null : PromptFile.Read(request.Calibration, cancellationToken);
+        var (contrast, calibration) = Prompts(request, cancellationToken);
         using var model = Runs.Load(terminal, request.Model, request.Device, cancellationToken);
         var result = Fit(terminal, model, contrast, Options(request, model.Config, calibration), cancellationToken);
         cancellationToken.ThrowIfCancellationRequested();
@@ -37,6 +36,34 @@ internal static class FitRun
         return ExitCode.Ok;
     }
 
+    /// <summary>The prompts that were asked for, as chats if they are to be.</summary>
+    /// <exception cref="PromptFileException">A file cannot be read, or holds chats that do not go with the others or with --system.</exception>
+    public static (ContrastSet Contrast, IReadOnlyList<Prompt>? Calibration) Prompts(FitRequest request, CancellationToken cancellationToken)
+    {
+        List<(string File, IReadOnlyList<Prompt> Prompts)> files = [.. new[] { request.Positive, request.Negative, request.Calibration }
+            .OfType<string>().Select(file => (file, PromptFile.Read(file, cancellationToken)))];
+        bool anyText = files.Any(f => f.Prompts.Any(p => p is TextPrompt));
+        foreach (var (file, prompts) in files)
+        {
+            for (int i = 0; i < prompts.Count; i++)
+            {
+                if (prompts[i] is ChatPrompt && !request.Chat && anyText)
+                {
+                    throw new PromptFileException(
+                        file, 0, $"prompt {i + 1} is a chat, and there are prompts that are texts: add --chat to make them users' messages.");
+                }
+
+                if (prompts[i] is ChatPrompt { System: not null } && request.System is not null)
+                {
+                    throw new PromptFileException(file, 0, $"prompt {i + 1} is a chat with a system message of its own: leave out --system.");
+                }
+            }
+        }
+
+        IReadOnlyList<Prompt>[] lists = [.. files.Select(f => request.Chat ? [.. f.Prompts.Select(p => p.AsChat(request.System))] : f.Prompts)];
+        return (new ContrastSet(lists[0], lists[1]), lists.ElementAtOrDefault(2));
+    }
+
     /// <summary>Fits with a bar for every stage.</summary>
     public static FitResult Fit(Terminal terminal, LanguageModel model, ContrastSet contrast, FitOptions options, CancellationToken cancellationToken) =>
         StageBars.Run(terminal, progress => ControllerFit.Run(
@@ -44,7 +71,7 @@ internal static class FitRun
 
     /// <summary>What was asked for, checked against the model's shape.</summary>
     /// <exception cref="UsageException">A block or an order that the model does not have.</exception>
-    public static FitOptions Options(FitRequest request, ModelConfig c, IReadOnlyList<string>? calibration)
+    public static FitOptions Options(FitRequest request, ModelConfig c, IReadOnlyList<Prompt>? calibration)
     {
         if (request.Layers is { } range && range.Last >= c.L)
         {

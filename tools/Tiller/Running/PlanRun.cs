@@ -34,14 +34,13 @@ internal static class PlanRun
     /// <summary>The fit that was asked for, from config.json, the sizes of the weights and, where it is there, the tokenizer.</summary>
     public static PlannedFit OfCheckpoint(FitRequest request, CancellationToken cancellationToken)
     {
-        var contrast = ContrastSet.Read(request.Positive, request.Negative);
-        var calibration = request.Calibration is null ? null : PromptFile.Read(request.Calibration, cancellationToken);
+        var (contrast, calibration) = FitRun.Prompts(request, cancellationToken);
         var c = ModelConfigReader.Read(request.Model);
         var options = FitRun.Options(request, c, calibration);
         bool counted = File.Exists(Path.Combine(request.Model, "tokenizer.json"));
-        var tokenizer = counted ? Tokenizer.Load(request.Model, cancellationToken) : null;
-        int[] lengths = [.. contrast.Positive.Concat(contrast.Negative).Select(Count)];
-        int[]? kept = calibration is null ? null : [.. calibration.Select(Count)];
+        var encoder = counted ? Encoder(request, c, cancellationToken) : null;
+        int[] lengths = [.. Lengths("Positive", contrast.Positive), .. Lengths("Negative", contrast.Negative)];
+        int[]? kept = calibration is null ? null : [.. Lengths("Calibration", calibration)];
 
         long weights;
         string known;
@@ -60,7 +59,9 @@ internal static class PlanRun
         var plan = FitPlan.Of(c, weights, lengths, kept, options, rates.Callers);
         return new PlannedFit(name, c, known, lengths.Length, (kept ?? lengths).Length, lengths.Concat(kept ?? []).Sum(n => (long)n), counted, Solve(options), plan, rates);
 
-        int Count(string text) => Math.Min(c.MaxPositions, tokenizer is null ? 1 + (Encoding.UTF8.GetByteCount(text) / BytesPerToken) : tokenizer.Encode(text, cancellationToken: cancellationToken).Length);
+        // Prompts that the fit would refuse are refused here.
+        IEnumerable<int> Lengths(string list, IReadOnlyList<Prompt> prompts) =>
+            encoder?.Encode(list, prompts, cancellationToken).Select(ids => ids.Length) ?? prompts.Select(p => Estimate(p, c));
     }
 
     /// <summary>Dense, factored and reduced fits of a named shape.</summary>
@@ -78,6 +79,19 @@ internal static class PlanRun
                 request.Shape.Name, c, $"as {request.Type.SpecName().ToLowerInvariant()}", prompts, prompts, lengths.Sum(n => (long)n), CountedTokens: true, Solve(options),
                 FitPlan.Of(c, weights, lengths, calibration: null, options, rates.Callers), rates)),
         ];
+    }
+
+    private static PromptEncoder Encoder(FitRequest request, ModelConfig c, CancellationToken cancellationToken)
+    {
+        var tokenizer = Tokenizer.Load(request.Model, cancellationToken);
+        var chat = new Lazy<ChatFormat>(() => ChatFormat.Load(request.Model, tokenizer));
+        return new PromptEncoder(() => tokenizer, () => chat.Value, c.V, c.MaxPositions);
+    }
+
+    private static int Estimate(Prompt prompt, ModelConfig c)
+    {
+        IEnumerable<string> texts = prompt is ChatPrompt chat ? chat.Messages.Select(m => m.Content) : [((TextPrompt)prompt).Text];
+        return Math.Min(c.MaxPositions, 1 + (texts.Sum(Encoding.UTF8.GetByteCount) / BytesPerToken));
     }
 
     private static string Solve(FitOptions options) =>

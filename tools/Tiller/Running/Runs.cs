@@ -35,7 +35,7 @@ internal static class Runs
             directory, device.ToLoadOptions() with { Progress = new Relay<long>(done => progress.Report(new StageProgress("weights", done, total))) }, cancellationToken));
         foreach (string warning in model.Warnings.Concat(model.Tokenizer.Warnings))
         {
-            terminal.Error.WriteLine($"tiller: warning: {VisibleText.Of(warning)}");
+            terminal.Warn(warning);
         }
 
         return model;

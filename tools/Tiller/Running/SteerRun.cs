@@ -1,6 +1,8 @@
 using Tiller.Checkpoint;
 using Tiller.Control;
 using Tiller.Decode;
+using Tiller.Features;
+using Tiller.Model;
 using Tiller.Tool.Commands;
 using Tiller.Tool.Output;
 
@@ -16,9 +18,11 @@ internal static class SteerRun
             Runs.CheckWritable("--trace", request.Trace);
         }
 
-        var law = Law(request);
+        Controller[] controllers = [.. request.Controllers.Select(c => Controller.Load(c.Controller))];
+        var law = Law(request, controllers);
         string prompt = await GenerateRun.ReadPrompt(terminal, request.Prompt, cancellationToken);
         using var model = Runs.Load(terminal, request.Model, request.Device, cancellationToken);
+        WarnOfForms(terminal, model, request, controllers);
         int[] ids = GenerateRun.Tokenize(model, request.Prompt, prompt, cancellationToken);
         var options = GenerateRun.Options(model, request.Prompt, request.Decoding);
         var texts = new List<(string, DecodedText)>();
@@ -48,19 +52,31 @@ internal static class SteerRun
         }
     }
 
-    /// <summary>Loads the controllers and refuses those of another model, before any weight is read.</summary>
-    private static FeedbackLaw Law(SteerRequest request)
+    /// <summary>Refuses controllers of another model, before any weight is read.</summary>
+    private static FeedbackLaw Law(SteerRequest request, Controller[] controllers)
     {
-        (Controller Controller, double Lambda)[] controllers = [.. request.Controllers.Select(c => (Controller.Load(c.Controller), (double)c.Lambda))];
         using var folder = CheckpointFolder.Open(request.Model);
         var config = ModelConfigReader.Read(request.Model);
         string name = Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(request.Model)));
-        foreach (var (controller, _) in controllers)
+        foreach (var controller in controllers)
         {
             controller.CheckModel(name, folder.Fingerprint, config.L, config.D);
         }
 
-        return FeedbackLaw.Sum([.. controllers.Select(c => c.Controller.ToLaw(c.Lambda, request.MaxEffort))]);
+        return FeedbackLaw.Sum([.. controllers.Zip(request.Controllers, (controller, asked) => controller.ToLaw(asked.Lambda, request.MaxEffort))]);
+    }
+
+    /// <summary>Tells where the prompt is put to the model in another form than a controller's prompts were.</summary>
+    private static void WarnOfForms(Terminal terminal, LanguageModel model, SteerRequest request, Controller[] controllers)
+    {
+        PromptForm steered = request.Prompt.Chat ? ChatForm.Of(model.Chat, [new TextPrompt("").AsChat(request.Prompt.System)]) : new RawForm();
+        foreach (var (controller, asked) in controllers.Zip(request.Controllers))
+        {
+            if (controller.DifferenceTo(steered) is { } difference)
+            {
+                terminal.Warn($"{Path.GetFileName(asked.Controller)}: {difference} {PromptFormOutput.Advice(controller.Source.Form!, steered)}");
+            }
+        }
     }
 
     private static string Label(SteerRequest request) =>

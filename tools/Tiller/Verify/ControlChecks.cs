@@ -31,9 +31,12 @@ internal static class ControlChecks
             yield break;
         }
 
+        var encoder = PromptEncoder.Of(model);
+
+        int[][] Ids(string side) => encoder.Encode(side, Texts(golden, side), cancellationToken);
         var sides = s_sides.ToDictionary(
             name => name,
-            name => PromptState.Collect(model, FeatureMeasurement.Tokenize(model, Texts(golden, name), cancellationToken), keepCaches: false, done: null, cancellationToken),
+            name => PromptState.Collect(model, Ids(name), keepCaches: false, done: null, cancellationToken),
             StringComparer.Ordinal);
         var feature = FeatureMeasurement.FromStates(sides["positive"], sides["negative"]);
         var alternative = FeatureMeasurement.FromStates(sides["alternative"], sides["negative"]);
@@ -52,7 +55,7 @@ internal static class ControlChecks
             }
         }
 
-        IReadOnlyList<int[]> calibration = FeatureMeasurement.Tokenize(model, Texts(golden, "calibration"), cancellationToken);
+        int[][] calibration = Ids("calibration");
         if ((folder.Tensor("A_exact") ?? folder.Tensor("A")) is { } meanJacobian)
         {
             double worst = Verification.WorstRow(Jacobians(model, calibration, cancellationToken).Values, meanJacobian.Values, meanJacobian.Stride);
@@ -224,7 +227,8 @@ internal static class ControlChecks
         }
     }
 
-    private static string[] Texts(JsonElement golden, string key) => [.. golden.GetProperty(key).EnumerateArray().Select(t => t.GetString()!)];
+    private static Prompt[] Texts(JsonElement golden, string key) =>
+        [.. golden.GetProperty(key).EnumerateArray().Select(t => new TextPrompt(t.GetString()!))];
 
     private static Matrix<double> ToMatrix(GoldenTensor tensor, int k) =>
         Matrix<double>.Build.DenseOfRowMajor(tensor.Shape[1], tensor.Shape[2], tensor[k].ToArray());

@@ -1,0 +1,165 @@
+using System.Text;
+using System.Text.Encodings.Web;
+using System.Text.Json;
+using Tiller.Tokens;
+
+namespace Tiller.Features;
+
+/// <summary>One prompt of a list: a text, a chat, or token ids.</summary>
+public abstract record Prompt
+{
+    // First words in an error message: enough to find the prompt, and no more of it.
+    private const int OpeningLength = 40;
+
+    private protected Prompt()
+    {
+    }
+
+    /// <summary>What a list of prompts is hashed by: a text as it is, everything else as JSON.</summary>
+    internal abstract string Identity { get; }
+
+    /// <summary>What kind of prompt it is, with its article, for messages.</summary>
+    internal abstract string Kind { get; }
+
+    private protected abstract string Start { get; }
+
+    /// <summary>A text as a prompt.</summary>
+    /// <param name="text">The text, taken as it is.</param>
+    public static implicit operator Prompt(string text) => new TextPrompt(text);
+
+    /// <summary>The prompt as a chat: a text becomes a user's message, a chat stays one.</summary>
+    /// <param name="system">Text of a system message to begin with; null for none.</param>
+    /// <exception cref="ContrastSetException">The prompt is a chat with a system message and another is asked for, or it is token ids.</exception>
+    public abstract ChatPrompt AsChat(string? system = null);
+
+    /// <summary>How a message names the prompt: its list, its number counted from 1, and its first words.</summary>
+    internal string NameIn(string list, int index)
+    {
+        string read = Start[..Math.Min(Start.Length, 4 * OpeningLength)];
+        string words = string.Join(' ', read.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries));
+        bool whole = words.Length <= OpeningLength && read.Length == Start.Length;
+        if (words.Length > OpeningLength)
+        {
+            int space = words.LastIndexOf(' ', OpeningLength);
+            words = words[..(space > OpeningLength / 2 ? space : OpeningLength)];
+        }
+
+        words = words.Length > 0 && char.IsHighSurrogate(words[^1]) ? words[..^1] : words;
+        return $"{list} prompt {index + 1} (\"{words}{(whole ? "" : " …")}\")";
+    }
+}
+
+/// <summary>A text, encoded with the tokenizer's template; special tokens written in it stay plain text.</summary>
+public sealed record TextPrompt : Prompt
+{
+    /// <summary>Takes a text.</summary>
+    /// <param name="text">The text, taken as it is: a feature is read at its last token, so trailing space matters.</param>
+    public TextPrompt(string text)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        Text = text;
+    }
+
+    /// <summary>The text.</summary>
+    public string Text { get; }
+
+    internal override string Identity => Text;
+
+    internal override string Kind => "a text";
+
+    private protected override string Start => Text;
+
+    /// <inheritdoc/>
+    public override ChatPrompt AsChat(string? system = null) => new([.. ChatPrompt.Begin(system), new ChatMessage(ChatPrompt.UserRole, Text)]);
+}
+
+/// <summary>
+/// A chat, rendered in the checkpoint's chat format together with the opening of the assistant's next message: its last token is the one
+/// that an answer is steered from.
+/// </summary>
+public sealed record ChatPrompt : Prompt
+{
+    internal const string SystemRole = "system";
+    internal const string UserRole = "user";
+
+    /// <summary>Takes the messages of a chat.</summary>
+    /// <param name="messages">At least one. Which roles there are, and in which order, is the chat format's to say.</param>
+    /// <exception cref="ArgumentException">There is no message, or one is null.</exception>
+    public ChatPrompt(IReadOnlyList<ChatMessage> messages)
+    {
+        ArgumentNullException.ThrowIfNull(messages);
+        if (messages.Count == 0 || messages.Contains(null!))
+        {
+            throw new ArgumentException("A chat needs at least one message, and none of them may be null.", nameof(messages));
+        }
+
+        Messages = messages;
+    }
+
+    /// <summary>The messages.</summary>
+    public IReadOnlyList<ChatMessage> Messages { get; }
+
+    /// <summary>Text of the system message that the chat begins with; null if it begins with another.</summary>
+    public string? System => Messages[0].Role == SystemRole ? Messages[0].Content : null;
+
+    internal override string Identity
+    {
+        get
+        {
+            using var bytes = new MemoryStream();
+            using (var json = new Utf8JsonWriter(bytes, new JsonWriterOptions { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
+            {
+                json.WriteStartArray();
+                foreach (var message in Messages)
+                {
+                    json.WriteStartObject();
+                    json.WriteString("role", message.Role);
+                    json.WriteString("content", message.Content);
+                    json.WriteEndObject();
+                }
+
+                json.WriteEndArray();
+            }
+
+            return Encoding.UTF8.GetString(bytes.GetBuffer(), 0, (int)bytes.Length);
+        }
+    }
+
+    internal override string Kind => "a chat";
+
+    private protected override string Start => (Messages.FirstOrDefault(m => m.Role != SystemRole) ?? Messages[0]).Content ?? "";
+
+    /// <inheritdoc/>
+    public override ChatPrompt AsChat(string? system = null) =>
+        system is null ? this
+        : System is null ? new([.. Begin(system), .. Messages])
+        : throw new ContrastSetException("The chat has a system message of its own; ask for no other.");
+
+    internal static ChatMessage[] Begin(string? system) => system is null ? [] : [new ChatMessage(SystemRole, system)];
+}
+
+/// <summary>Token ids, taken as they are: no template is added.</summary>
+public sealed record TokenPrompt : Prompt
+{
+    /// <summary>Takes token ids.</summary>
+    /// <param name="ids">At least one, each below the model's V.</param>
+    public TokenPrompt(IReadOnlyList<int> ids)
+    {
+        ArgumentNullException.ThrowIfNull(ids);
+        Ids = ids;
+    }
+
+    /// <summary>The ids.</summary>
+    public IReadOnlyList<int> Ids { get; }
+
+    internal override string Identity => $"[{string.Join(',', Ids)}]";
+
+    internal override string Kind => "token ids";
+
+    // A hundred are more than a message shows.
+    private protected override string Start => string.Join(' ', Ids.Take(100));
+
+    /// <inheritdoc/>
+    public override ChatPrompt AsChat(string? system = null) =>
+        throw new ContrastSetException("Token ids are in the form that they were made in; only texts and chats can be put in the chat format.");
+}
