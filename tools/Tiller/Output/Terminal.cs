@@ -65,6 +65,9 @@ internal sealed class Terminal
         };
     }
 
+    /// <summary>Tells what is odd but keeps nothing from being done.</summary>
+    public void Warn(string sentence) => Error.WriteLine($"tiller: warning: {VisibleText.Of(sentence)}");
+
     private static IAnsiConsole Styled(TextWriter writer, bool live) => AnsiConsole.Create(new AnsiConsoleSettings
     {
         Ansi = live ? AnsiSupport.Detect : AnsiSupport.No,

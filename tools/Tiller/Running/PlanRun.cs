@@ -36,18 +36,19 @@ internal static class PlanRun
     {
         var contrast = ContrastSet.Read(request.Positive, request.Negative);
         var calibration = request.Calibration is null ? null : PromptFile.Read(request.Calibration, cancellationToken);
-        var c = ModelConfigReader.Read(request.Model);
+        string directory = HubCache.Resolve(request.Model);
+        var c = ModelConfigReader.Read(directory);
         var options = FitRun.Options(request, c, calibration);
-        bool counted = File.Exists(Path.Combine(request.Model, "tokenizer.json"));
-        var tokenizer = counted ? Tokenizer.Load(request.Model, cancellationToken) : null;
+        bool counted = File.Exists(Path.Combine(directory, "tokenizer.json"));
+        var tokenizer = counted ? Tokenizer.Load(directory, cancellationToken) : null;
         int[] lengths = [.. contrast.Positive.Concat(contrast.Negative).Select(Count)];
         int[]? kept = calibration is null ? null : [.. calibration.Select(Count)];
 
         long weights;
         string known;
-        if (File.Exists(Path.Combine(request.Model, CheckpointFolder.SingleFileName)) || File.Exists(Path.Combine(request.Model, CheckpointFolder.IndexFileName)))
+        if (File.Exists(Path.Combine(directory, CheckpointFolder.SingleFileName)) || File.Exists(Path.Combine(directory, CheckpointFolder.IndexFileName)))
         {
-            using var folder = CheckpointFolder.Open(request.Model);
+            using var folder = CheckpointFolder.Open(directory);
             (weights, known) = (folder.SizeInBytes, "as stored");
         }
         else
@@ -55,10 +56,9 @@ internal static class PlanRun
             (weights, known) = ((long)new Counts(c, TensorType.BF16).AllBytes, "if stored as bf16; there is no weight file");
         }
 
-        string name = Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(request.Model)));
         var rates = QuickRates.Measure(c, TensorType.BF16, request.Device.ToLoadOptions(), cancellationToken);
         var plan = FitPlan.Of(c, weights, lengths, kept, options, rates.Callers);
-        return new PlannedFit(name, c, known, lengths.Length, (kept ?? lengths).Length, lengths.Concat(kept ?? []).Sum(n => (long)n), counted, Solve(options), plan, rates);
+        return new PlannedFit(HubCache.NameOf(directory), c, known, lengths.Length, (kept ?? lengths).Length, lengths.Concat(kept ?? []).Sum(n => (long)n), counted, Solve(options), plan, rates);
 
         int Count(string text) => Math.Min(c.MaxPositions, tokenizer is null ? 1 + (Encoding.UTF8.GetByteCount(text) / BytesPerToken) : tokenizer.Encode(text, cancellationToken: cancellationToken).Length);
     }
