@@ -226,17 +226,52 @@ internal sealed class CheckpointFolderTests
         Assert.That(checkpoint.Warnings, Has.One.Contains("extra"));
     }
 
-    [Test]
-    public void Row11_tensor_in_two_shards()
+    [TestCase("a.safetensors", 1)]
+    [TestCase("b.safetensors", 2)]
+    public void Row11_of_a_tensor_in_two_shards_the_index_decides(string named, float value)
     {
-        Shard("a.safetensors", "t");
+        Shard("a.safetensors", 1, "t");
+        Shard("b.safetensors", 2, "u", "t");
+        Index(("t", named), ("u", "b.safetensors"));
+        using CheckpointFolder checkpoint = CheckpointFolder.Open(_folder.Path);
+        TensorInfo tensor = checkpoint.Find("t", 2);
+
+        Assert.That(checkpoint.ReadFloat32(tensor)[0], Is.EqualTo(value));
+        Assert.That(checkpoint.FileOf(tensor), Does.EndWith(named));
+        Assert.That(checkpoint.Tensors, Has.Count.EqualTo(2));
+        Assert.That(checkpoint.SizeInBytes, Is.EqualTo(16));
+        Assert.That(checkpoint.Warnings, Has.Count.EqualTo(1));
+        Assert.That(checkpoint.Warnings[0], Does.Contain("more than one shard").And.Contain("\"t\""));
+    }
+
+    [Test]
+    public void Row11_tensor_in_two_shards_that_the_index_does_not_name_or_has_elsewhere()
+    {
+        Shard("a.safetensors", "t", "v");
         Shard("b.safetensors", "u", "t");
-        Index(("t", "a.safetensors"), ("u", "b.safetensors"));
+        Shard("c.safetensors", "w");
+        Index(("v", "a.safetensors"), ("u", "b.safetensors"), ("w", "c.safetensors"));
+        var unnamed = Assert.Throws<CheckpointException>(() => CheckpointFolder.Open(_folder.Path));
+        Index(("v", "a.safetensors"), ("u", "b.safetensors"), ("w", "c.safetensors"), ("t", "c.safetensors"));
+        var elsewhere = Assert.Throws<CheckpointException>(() => CheckpointFolder.Open(_folder.Path));
 
-        var error = Assert.Throws<CheckpointException>(() => CheckpointFolder.Open(_folder.Path));
+        Assert.That((unnamed!.Error, unnamed.Item), Is.EqualTo((CheckpointError.Duplicate, "t")));
+        Assert.That(unnamed.Message, Does.Contain("a.safetensors").And.Contain("b.safetensors"));
+        Assert.That((elsewhere!.Error, elsewhere.Item), Is.EqualTo((CheckpointError.TensorNotFound, "t")));
+    }
 
-        Assert.That((error!.Error, error.Item), Is.EqualTo((CheckpointError.Duplicate, "t")));
-        Assert.That(error.Message, Does.Contain("a.safetensors").And.Contain("b.safetensors"));
+    [Test]
+    public void Many_odd_tensors_are_one_warning_of_five_names()
+    {
+        string[] names = [.. Enumerable.Range(0, 12).Select(i => $"t{i:D2}")];
+        Shard("a.safetensors", [.. names, "named"]);
+        Shard("b.safetensors", "u");
+        Index(("named", "a.safetensors"), ("u", "b.safetensors"));
+        using CheckpointFolder checkpoint = CheckpointFolder.Open(_folder.Path);
+
+        Assert.That(checkpoint.Warnings, Has.Count.EqualTo(1));
+        Assert.That(names.Count(name => checkpoint.Warnings[0].Contains(name, StringComparison.Ordinal)), Is.EqualTo(5));
+        Assert.That(checkpoint.Warnings[0], Does.EndWith(" and 7 more."));
     }
 
     [TestCase("-1")]
@@ -382,9 +417,11 @@ internal sealed class CheckpointFolderTests
     }
 
     // Each tensor is F32 of 2 elements: 8 bytes.
-    private string Shard(string file, params string[] tensors)
+    private string Shard(string file, params string[] tensors) => Shard(file, 1, tensors);
+
+    private string Shard(string file, float first, params string[] tensors)
     {
-        SafetensorsWriter.Write(_folder[file], new Dictionary<string, string>(), [.. tensors.Select(name => TensorData.FromFloat32(name, [2], [1, 2]))]);
+        SafetensorsWriter.Write(_folder[file], new Dictionary<string, string>(), [.. tensors.Select(name => TensorData.FromFloat32(name, [2], [first, 2]))]);
         return _folder[file];
     }
 

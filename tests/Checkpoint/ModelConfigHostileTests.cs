@@ -137,6 +137,15 @@ internal sealed class ModelConfigHostileTests
         yield return Row(16, ConfigError.Unsupported, "vision_config", "{}");
         yield return Row(16, ConfigError.Unsupported, "num_local_experts", "8");
         yield return Row(16, ConfigError.Unsupported, "num_experts", "64", "qwen3");
+        yield return Row(16, ConfigError.Unsupported, "num_experts", "1", "qwen3");
+        yield return Row(16, ConfigError.Unsupported, "n_routed_experts", "1");
+        foreach (string value in new[] { "2", "-1", "0.5", "\"0\"", "[]", "false" })
+        {
+            yield return Row(16, ConfigError.Unsupported, "num_local_experts", value);
+        }
+
+        yield return Row(16, ConfigError.Unsupported, "quantization_config", "[]");
+        yield return Row(16, ConfigError.Unsupported, "quantization_config", """{"bits":16}""");
         yield return Row(16, ConfigError.Unsupported, "hidden_act", "\"relu\"");
         yield return Row(16, ConfigError.Unsupported, "hidden_act", "null");
         yield return Row(16, ConfigError.Unsupported, "hidden_activation", "\"gelu\"", "gemma2");
@@ -238,6 +247,7 @@ internal sealed class ModelConfigHostileTests
 
         yield return Row(26, ConfigError.OutOfRange, "sliding_window", "null", "gemma2");
         yield return Row(26, ConfigError.OutOfRange, "max_window_layers", "-1", "qwen2");
+        yield return Row(26, ConfigError.OutOfRange, "max_window_layers", "null", "qwen2", more: """{"use_sliding_window":true,"sliding_window":7}""");
         yield return Row(26, ConfigError.OutOfRange, "sliding_window", "7", "qwen2", more: """{"layer_types":["full_attention","sliding_attention"]}""");
     }
 }

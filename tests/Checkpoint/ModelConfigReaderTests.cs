@@ -197,7 +197,54 @@ internal sealed class ModelConfigReaderTests
         Assert.That((scaled.RopeTheta, scaled.RopeScaling), Is.EqualTo((500000.0, (RopeScaling?)new RopeScaling.Linear(4))));
     }
 
+    private const string Llama3 = """{"rope_type":"llama3","factor":32.0,"low_freq_factor":1.0,"high_freq_factor":4.0,"original_max_position_embeddings":8192""";
+
+    // What exporters write for programs old and new: the same twice, in other words.
+    [TestCase(Llama3 + "}", Llama3 + ""","rope_theta":500000.0}""", "500000")]
+    [TestCase(Llama3 + ""","rope_theta":5e5}""", Llama3 + ""","rope_theta":500000.0}""", "500000.0")]
+    [TestCase(Llama3 + ""","rope_theta":5e5}""", Llama3 + "}", null)]
+    [TestCase("""{"original_max_position_embeddings":8192,"high_freq_factor":4,"low_freq_factor":1,"factor":32,"type":"llama3"}""", Llama3 + ""","rope_theta":5e5}""", null)]
+    public void Rope_parameters_beside_a_rope_scaling_that_means_the_same(string older, string newer, string? theta)
+    {
+        ModelConfig config = Parse($$"""{"model_type":"llama","rope_scaling":{{older}},"rope_parameters":{{newer}}{{(theta is null ? "" : $",\"rope_theta\":{theta}")}}}""");
+
+        Assert.That((config.RopeTheta, config.RopeScaling), Is.EqualTo((500000.0, (RopeScaling?)new RopeScaling.Llama3(32, 1, 4, 8192))));
+    }
+
+    [TestCase("""{"rope_type":"default"}""", """{"rope_theta":10000.0}""")]
+    [TestCase("""{"rope_theta":10000.0}""", """{"rope_theta":10000.0}""")]
+    [TestCase("null", """{"rope_type":"default","rope_theta":10000}""")]
+    [TestCase("""{"type":"default"}""", "null")]
+    public void Rope_parameters_that_scale_nothing_beside_a_rope_scaling_that_does_not_either(string older, string newer)
+    {
+        ModelConfig config = Parse($$"""{"model_type":"llama","rope_scaling":{{older}},"rope_parameters":{{newer}},"rope_theta":10000}""");
+
+        Assert.That((config.RopeTheta, config.RopeScaling), Is.EqualTo((10000.0, (RopeScaling?)null)));
+    }
+
+    [TestCase("""{"rope_type":"linear","factor":2}""", """{"rope_type":"linear","factor":4}""", "rope_scaling")]
+    [TestCase("""{"rope_type":"linear","factor":2}""", """{"rope_theta":10000}""", "rope_scaling")]
+    [TestCase(Llama3 + "}", """{"rope_type":"linear","factor":32}""", "rope_scaling")]
+    [TestCase("""{"rope_type":"default","rope_theta":1000}""", """{"rope_type":"default","rope_theta":2000}""", "rope_parameters.rope_theta")]
+    [TestCase("null", """{"rope_theta":2000}""", "rope_parameters.rope_theta")]
+    [TestCase("""{"rope_type":"default","rope_theta":2000}""", "null", "rope_scaling.rope_theta")]
+    public void Rope_parameters_and_rope_scaling_that_differ_are_refused_and_both_shown(string older, string newer, string key)
+    {
+        string theta = older.Contains("1000}", StringComparison.Ordinal) ? "" : ""","rope_theta":10000""";
+        var error = Assert.Throws<ConfigException>(() => Parse($$"""{"model_type":"llama","rope_scaling":{{older}},"rope_parameters":{{newer}}{{theta}}}"""))!;
+
+        Assert.That((error.Error, error.Key), Is.EqualTo((ConfigError.Schema, key)));
+        string[] shown = key == "rope_scaling" ? [older[..20], newer[..20]] : theta.Length > 0 ? ["2000", "10000"] : ["1000", "2000"];
+        Assert.That(shown, Has.All.Matches<string>(text => error.Message.Contains(text!, StringComparison.Ordinal)), error.Message);
+    }
+
     [TestCase("""{"model_type":"mistral","num_hidden_layers":2,"sliding_window":null}""", new[] { 0, 0 })]
+    [TestCase("""{"model_type":"qwen2","num_hidden_layers":2,"sliding_window":7,"max_window_layers":null}""", new[] { 0, 0 })]
+    [TestCase("""{"model_type":"qwen3","num_hidden_layers":2,"sliding_window":null,"max_window_layers":null,"use_sliding_window":true}""", new[] { 0, 0 })]
+    [TestCase("""{"model_type":"qwen2","num_hidden_layers":2,"sliding_window":7,"max_window_layers":null,"use_sliding_window":true,"layer_types":["full_attention","sliding_attention"]}""", new[] { 0, 7 })]
+    [TestCase("""{"model_type":"qwen2","num_hidden_layers":2,"sliding_window":7,"max_window_layers":0,"use_sliding_window":false}""", new[] { 0, 0 })]
+    [TestCase("""{"model_type":"qwen2","num_hidden_layers":2,"sliding_window":7,"use_sliding_window":false,"layer_types":["full_attention","sliding_attention"]}""", new[] { 0, 0 })]
+    [TestCase("""{"model_type":"mistral","num_hidden_layers":2,"sliding_window":7,"use_sliding_window":false}""", new[] { 7, 7 })]
     [TestCase("""{"model_type":"mistral","num_hidden_layers":2,"sliding_window":7}""", new[] { 7, 7 })]
     [TestCase("""{"model_type":"llama","num_hidden_layers":2,"sliding_window":7}""", new[] { 0, 0 })]
     [TestCase("""{"model_type":"qwen2","num_hidden_layers":3,"sliding_window":7,"max_window_layers":1}""", new[] { 0, 0, 0 })]
@@ -216,8 +263,11 @@ internal sealed class ModelConfigReaderTests
     [TestCase("null", """{"eos_token_id":5}""", new[] { 5 })]
     [TestCase("1", """{"eos_token_id":null}""", new[] { 1 })]
     [TestCase("1", "{}", new[] { 1 })]
-    public void Row25_end_tokens_are_the_union_of_both_files(string eos, string generation, int[] expected)
-        => Assert.That(Parse($$"""{"model_type":"llama","eos_token_id":{{eos}}}""", generation).EosIds, Is.EqualTo(expected));
+    [TestCase(null, """{"eos_token_id":5}""", new[] { 5 })]
+    [TestCase(null, "{}", new[] { 2 })]
+    [TestCase(null, "", new[] { 2 })]
+    public void Row25_end_tokens_are_the_union_of_both_files(string? eos, string generation, int[] expected)
+        => Assert.That(Parse($$"""{"model_type":"llama"{{(eos is null ? "" : $",\"eos_token_id\":{eos}")}}}""", generation).EosIds, Is.EqualTo(expected));
 
     [Test]
     public void Null_bos_is_none_and_missing_bos_the_default()
@@ -239,6 +289,14 @@ internal sealed class ModelConfigReaderTests
     [TestCase("\"torch_dtype\":\"float16\"")]
     [TestCase("\"dtype\":null,\"torch_dtype\":\"float32\"")]
     [TestCase("\"quantization_config\":null")]
+    [TestCase("\"quantization_config\":{}")]
+    [TestCase("\"compression_config\":{}")]
+    [TestCase("\"num_experts\":0")]
+    [TestCase("\"num_local_experts\":0")]
+    [TestCase("\"num_local_experts\":1,\"num_experts_per_tok\":1")]
+    [TestCase("\"n_routed_experts\":0")]
+    [TestCase("\"num_experts\":null,\"num_local_experts\":null,\"n_routed_experts\":null")]
+    [TestCase("\"use_sliding_window\":false,\"sliding_window\":4096,\"max_window_layers\":null")]
     [TestCase("\"attention_bias\":false,\"mlp_bias\":null")]
     [TestCase("\"partial_rotary_factor\":1.0")]
     [TestCase("\"auto_map\":{\"AutoModel\":\"http://x.invalid/y--z.Evil\"},\"trust_remote_code\":true,\"_name_or_path\":\"/dev/zero\"")]

@@ -30,7 +30,7 @@ public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
         var model = TestModels.Load(family);
         var contrast = family == "demo"
             ? new ContrastSet(TestModels.Texts("demo", "positive")[..2], TestModels.Texts("demo", "negative")[..2]) : s_contrast;
-        LayerRange? range = layers is null ? null : new LayerRange(1, 4);
+        var range = layers is null ? null : new LayerSet(1, 4);
         var (first, last) = range is { } r ? (r.First, r.Last) : (0, model.Config.L - 1);
         int horizon = last - first + 1;
         var fit = ControllerFit.Run(model, contrast, new FitOptions { Cost = FitCost.Feature, Weights = s_weights, Layers = range });
@@ -82,7 +82,7 @@ public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
     [Test]
     public void The_horizon_steers_its_layers_and_no_others()
     {
-        var fit = ControllerFit.Run(Tiny, s_contrast, new FitOptions { Layers = new LayerRange(2, 3), Weights = s_weights });
+        var fit = ControllerFit.Run(Tiny, s_contrast, new FitOptions { Layers = new LayerSet(2, 3), Weights = s_weights });
         var method = (LinearQuadratic)fit.Controller.Method;
         Assert.That(method.W.Select((w, k) => (k, Moves: Numbers.Norm(w) > 0)).Where(x => x.Moves).Select(x => x.k), Is.EqualTo(new[] { 2, 3 }));
         Assert.That(fit.Controller.ToLaw(1).Terms.Select(t => t.Layer), Is.EqualTo(new[] { 2, 3 }));
@@ -95,9 +95,68 @@ public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
         var expected = linear.Push(3, v, CancellationToken.None) * (s_weights.Qf / (s_weights.Qf + s_weights.R));
         Assert.That(Numbers.Error(method.W[3], Array.ConvertAll(expected.Column(0).ToArray(), x => (float)x)), Is.LessThan(1e-5));
         Free(states);
-        foreach (var range in new[] { new LayerRange(-1, 2), new LayerRange(0, 6), new LayerRange(4, 3) })
+        foreach (var beyond in new[] { new LayerSet(0, 6), new LayerSet(new LayerRange(0, 1), new LayerRange(6, 6)) })
         {
-            Assert.That(() => ControllerFit.Run(Tiny, s_contrast, new FitOptions { Layers = range }), Throws.InstanceOf<TillerException>(), $"{range}");
+            Assert.That(() => ControllerFit.Run(Tiny, s_contrast, new FitOptions { Layers = beyond }), Throws.InstanceOf<TillerException>(), $"{beyond}");
+        }
+    }
+
+    [TestCase(FitCost.State, null)]
+    [TestCase(FitCost.Feature, null)]
+    [TestCase(FitCost.State, 64)]
+    public void Blocks_between_the_steered_ones_carry_the_state_on(FitCost cost, int? order)
+    {
+        var layers = new LayerSet(new LayerRange(1, 1), new LayerRange(4, 5));
+        var fit = ControllerFit.Run(Tiny, s_contrast, new FitOptions { Layers = layers, Weights = s_weights, Cost = cost, Order = order });
+        var method = (LinearQuadratic)fit.Controller.Method;
+        Assert.That(method.Layers, Is.EqualTo(layers));
+        Assert.That(method.W.Select((w, k) => (k, Moves: Numbers.Norm(w) > 0)).Where(x => x.Moves).Select(x => x.k), Is.EqualTo(layers.Blocks));
+        Assert.That(fit.Controller.ToLaw(1).Terms.Select(t => t.Layer), Is.EqualTo(layers.Blocks));
+
+        // The horizon 1-5 on the engine's own Jacobians, with inputs at the first and the last two of its five blocks.
+        var feature = method.Feature;
+        QuadraticCost local = cost == FitCost.State
+            ? new IsotropicCost(s_weights) { Inputs = layers.From(1) }
+            : new FactoredCost(
+                FactoredCost.OfFeatures(s_weights, new Feature([.. feature.V.Skip(1).Take(6)], [.. feature.Mu.Skip(1).Take(6)])).C, s_weights.R) { Inputs = layers.From(1) };
+        var states = States(Tiny, s_contrast);
+        using var linear = new Linearization(Tiny, states);
+        var dense = DenseRiccati.Solve(5, k => linear.Jacobian(1 + k, CancellationToken.None), local);
+        foreach (int k in layers.Blocks)
+        {
+            Assert.That(Numbers.Error(method.W[k], Array.ConvertAll(dense.Gains[k - 1].Apply(feature.V[k]), x => (float)x)), Is.LessThan(1e-4), $"layer {k}");
+        }
+
+        Assert.That(fit.Report.Residual, Is.LessThan(1e-9));
+        Free(states);
+    }
+
+    [Test]
+    public void A_fit_that_would_do_nothing_is_refused_with_the_reason()
+    {
+        // Nothing to pay for: seen before any prompt is run.
+        var told = new Told<FitProgress>();
+        var free = Assert.Throws<ControllerException>(() => ControllerFit.Run(Tiny, s_contrast, new FitOptions { Weights = new LqrWeights(0, 1, 0) }, told))!;
+        Assert.That((free.Fault, told.Values.Count), Is.EqualTo((ControllerFault.Idle, 0)));
+        Assert.That(free.Message, Does.Contain("q = qf = 0"));
+
+        // Prompts that end alike are alike before block 0.
+        var alike = new ContrastSet(["One cat.", "Two cats."], ["Three dogs.", "Four dogs."]);
+        foreach (var cost in new[] { FitCost.State, FitCost.Feature })
+        {
+            var same = Assert.Throws<ContrastSetException>(() => ControllerFit.Run(Tiny, alike, new FitOptions { Layers = new LayerSet(0, 0), Cost = cost }))!;
+            Assert.That(same.Message, Does.Contain("every block of 0-0").And.Contain("before block 1"));
+        }
+
+        Assert.That(ControllerFit.Run(Tiny, alike, new FitOptions { Layers = new LayerSet(0, 1) }).Controller.Method.Idle, Is.Null);
+
+        // Only what comes after the one steered block could repay its effort, and that costs nothing.
+        foreach (var options in new[] { new FitOptions(), new FitOptions { Cost = FitCost.Feature }, new FitOptions { Order = 8 } })
+        {
+            var last = options with { Layers = new LayerSet(3, 3), Weights = new LqrWeights(0.3, 1, 0) };
+            var idle = Assert.Throws<ControllerException>(() => ControllerFit.Run(Tiny, s_contrast, last))!;
+            Assert.That(idle.Fault, Is.EqualTo(ControllerFault.Idle));
+            Assert.That(idle.Message, Does.Contain("w = K v is 0 at every block of 3-3").And.Contain("qf = 0"));
         }
     }
 

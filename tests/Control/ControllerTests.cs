@@ -47,11 +47,13 @@ public sealed class ControllerTests
     private static IEnumerable<SteeringMethod> Methods()
     {
         var feature = MakeFeature();
-        yield return new LinearQuadratic(feature, Rows(3, Layers), Setpoint.Affine, new LayerRange(1, 2));
+        yield return new LinearQuadratic(feature, Rows(3, Layers), Setpoint.Affine, new LayerSet(1, 2));
         yield return new LinearQuadratic(MakeFeature(origin: false), Rows(3, Layers));
-        yield return new OpenLoopAddition(feature, new LayerRange(2, 2));
-        yield return new Proportional(feature, 0.1, new LayerRange(0, 3));
+        yield return new OpenLoopAddition(feature, new LayerSet(2, 2));
+        yield return new Proportional(feature, 0.1, new LayerSet(0, 3));
         yield return new Ablation(feature);
+        yield return new LinearQuadratic(feature, Rows(3, Layers), layers: new LayerSet(new LayerRange(0, 0), new LayerRange(2, 3)));
+        yield return new Ablation(feature, new LayerSet(new LayerRange(1, 1), new LayerRange(3, 3)));
         yield return new SPid(feature, 0.7, 0.01, 1.0 / 3);
     }
 
@@ -141,6 +143,39 @@ public sealed class ControllerTests
         }
     }
 
+    [Test]
+    public void Controllers_are_the_same_by_what_they_do_not_by_where_they_came_from()
+    {
+        SteeringMethod[] methods = [.. Methods()];
+        for (int i = 0; i < methods.Length; i++)
+        {
+            new Controller(methods[i], Source).Save(File);
+            var other = new Controller(Controller.Load(File).Method, Source with { ModelName = "another", Positive = new PromptSet("77", 3), Residuals = null });
+            for (int j = 0; j < methods.Length; j++)
+            {
+                Assert.That(new Controller(methods[j], Source).SteersAs(other), Is.EqualTo(i == j), $"{i} and {j}");
+            }
+        }
+
+        var feature = MakeFeature();
+        float[][] w = Rows(3, Layers);
+        SteeringMethod[] variants =
+        [
+            new LinearQuadratic(feature, w), new LinearQuadratic(feature, w, Setpoint.Affine), new LinearQuadratic(feature, w, layers: new LayerSet(0, 2)),
+            new LinearQuadratic(feature, Rows(4, Layers)), new LinearQuadratic(Feature.FromDifference(Rows(5, Layers + 1)), w),
+            new LinearQuadratic(new Feature(feature.V, [.. feature.Mu.Select(mu => 2 * mu)]), w),
+            new LinearQuadratic(new Feature(feature.V, feature.Mu, [.. feature.Origin!.Select(o => o + 1)]), w, Setpoint.Affine),
+            new Proportional(feature), new Proportional(feature, 2), new Ablation(feature), new OpenLoopAddition(feature), new SPid(feature, 1, 0, 0), new SPid(feature, 0, 1, 0),
+        ];
+        foreach (var a in variants)
+        {
+            Assert.That(variants.Count(b => new Controller(a, Source).SteersAs(new Controller(b, Source))), Is.EqualTo(1), a.Name);
+        }
+
+        // The origin is part of the affine setpoint alone.
+        Assert.That(new Controller(variants[0], Source).SteersAs(new Controller(new LinearQuadratic(new Feature(feature.V, feature.Mu), w), Source)));
+    }
+
     /// <summary>Rewrites a good file with one change and a fresh checksum.</summary>
     private void Rewrite(Action<Dictionary<string, string>, List<TensorData>> change)
     {
@@ -176,6 +211,9 @@ public sealed class ControllerTests
     [TestCase("layers", "-1-3", ControllerFault.Schema)]
     [TestCase("layers", "0-4", ControllerFault.Range)]
     [TestCase("layers", "3-2", ControllerFault.Range)]
+    [TestCase("layers", "0-1,3-4", ControllerFault.Range)]
+    [TestCase("layers", "0-1,", ControllerFault.Schema)]
+    [TestCase("layers", "0-1,3", ControllerFault.Schema)]
     [TestCase("r", "0", ControllerFault.Range)]
     [TestCase("r", "-1", ControllerFault.Range)]
     [TestCase("r", "NaN", ControllerFault.Range)]

@@ -66,13 +66,26 @@ public sealed class FitPlanTests
     public void A_calibration_of_its_own_and_a_horizon_count()
     {
         var c = BenchShape.Parse("demo").Config;
-        var options = new FitOptions { Layers = new LayerRange(2, 5) };
+        var options = new FitOptions { Layers = new LayerSet(2, 5) };
         var plan = FitPlan.Of(c, 0, s_prompts, [40, 8], options);
         var parts = plan.Memory.ToDictionary(m => m.Name, m => m.SizeInBytes, StringComparer.Ordinal);
         long token = 8L * c.L * c.G * c.E;
         Assert.That(parts["caches"], Is.EqualTo(token * (40 + 16 + 32 + 32)));
         Assert.That(plan.AllJacobiansInBytes, Is.EqualTo(4L * 128 * 128 * 8));
         Assert.That(plan.Stages[1].SingleFlops, Is.EqualTo(2 * 2 * FitPlan.BlockWeights(c) * ((4 * 129) + (10 * 2))).Within(1));
+    }
+
+    [Test]
+    public void Blocks_between_the_steered_ones_are_linearised_and_cost_less_to_solve()
+    {
+        var c = BenchShape.Parse("demo").Config;
+        FitPlan Of(LayerSet layers) => FitPlan.Of(c, 0, s_prompts, null, new FitOptions { Layers = layers });
+        var (gap, all) = (Of(new LayerSet(new LayerRange(2, 3), new LayerRange(5, 5))), Of(new LayerSet(2, 5)));
+        Assert.That(gap.Memory, Is.EqualTo(all.Memory));
+        Assert.That(gap.AllJacobiansInBytes, Is.EqualTo(all.AllJacobiansInBytes));
+        Assert.That(gap.Stages[1], Is.EqualTo(all.Stages[1]));
+        const double d = 128;
+        Assert.That(all.Stages[2].DoubleFlops - gap.Stages[2].DoubleFlops, Is.EqualTo((7.0 / 3 * d * d * d) + (32 * d * d)).Within(1));
     }
 
     [TestCase("llama3-bf16", FitCost.State, null)]

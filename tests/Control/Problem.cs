@@ -82,7 +82,7 @@ internal sealed class Problem
 
     /// <summary>
     /// Inputs of the whole horizon at once, from the stationarity of the Lagrangian in all x_1..x_L, u_0..u_{L-1} and multipliers y:
-    /// 2Q x_k − y_k + A_k' y_{k+1} = 0, 2r u_k + y_{k+1} = 0, x_{k+1} − A_k x_k − u_k = 0.
+    /// 2Q x_k − y_k + A_k' y_{k+1} = 0, 2r u_k + y_{k+1} = 0 (u_k = 0 without an input), x_{k+1} − A_k x_k − u_k = 0.
     /// </summary>
     public Vector<double>[] Kkt(Vector<double> x0)
     {
@@ -106,7 +106,11 @@ internal sealed class Problem
         for (int k = 0; k < L; k++)
         {
             m.SetSubMatrix(U(k), U(k), 2 * Cost.R * one);
-            m.SetSubMatrix(U(k), Y(k + 1), one);
+            if (Cost.HasInput(k))
+            {
+                m.SetSubMatrix(U(k), Y(k + 1), one);
+            }
+
             m.SetSubMatrix(Y(k + 1), X(k + 1), one);
             m.SetSubMatrix(Y(k + 1), U(k), -one);
             if (k > 0)

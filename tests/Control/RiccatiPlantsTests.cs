@@ -109,6 +109,64 @@ public sealed class RiccatiPlantsTests
         }
     }
 
+    private static IEnumerable<TestCaseData> Gaps()
+    {
+        foreach (string inputs in new[] { "0-0,3-3,5-5", "1-2,5-6", "0-1,3-6", "2-2", "0-6" })
+        {
+            Assert.That(LayerSet.TryParse(inputs, out var layers));
+            yield return new TestCaseData(layers).SetArgDisplayNames(inputs);
+        }
+    }
+
+    [TestCaseSource(nameof(Gaps))]
+    public void Row20_layers_without_an_input_are_the_minimum_over_the_other_inputs_in_every_form(LayerSet inputs)
+    {
+        const int layers = 7, width = 6;
+        var given = (FactoredCost)Problem.WithLowRankCost(31, layers, width, 2).Cost;
+        var problem = new Problem { A = Problem.Plant(new Random(30), layers, width), Cost = new FactoredCost(given.C, given.R) { Inputs = inputs } };
+        var dense = problem.Dense();
+        var x0 = Problem.Gaussian(new Random(32), width, 1).Column(0);
+        Vector<double>[] u = problem.Rollout(dense, x0), best = problem.Kkt(x0);
+        for (int k = 0; k < layers; k++)
+        {
+            Assert.That((u[k] - best[k]).L2Norm(), Is.LessThan(1e-9 * best.Max(b => b.L2Norm())), $"layer {k}");
+            Assert.That(u[k].L2Norm() > 0, Is.EqualTo(inputs.Contains(k)), $"layer {k}");
+        }
+
+        double cost = problem.Objective(x0, u), predicted = x0.DotProduct(problem.Values(dense)[0] * x0);
+        Assert.That(cost, Is.EqualTo(predicted).Within(1e-10 * predicted));
+
+        var factored = FactoredRiccati.Solve(layers, (k, z) => problem.A[k].TransposeThisAndMultiply(z), (FactoredCost)problem.Cost);
+        var squeezed = FactoredRiccati.Solve(layers, (k, z) => problem.A[k].TransposeThisAndMultiply(z), (FactoredCost)problem.Cost, maxRank: width);
+        var whole = Enumerable.Repeat(Matrix<double>.Build.DenseIdentity(width), layers + 1).ToArray();
+        var reduced = ReducedRiccati.Solve(whole, (k, w) => problem.A[k] * w, problem.Cost);
+        foreach (var solution in new[] { dense, factored, squeezed, reduced })
+        {
+            Assert.That(Problem.Difference(solution, dense), Is.LessThan(1e-9));
+            Assert.That(solution.Report.Residual, Is.LessThan(1e-12));
+            Assert.That(solution.Gains.Select(gain => gain is ZeroGain), Is.EqualTo(Enumerable.Range(0, layers).Select(k => !inputs.Contains(k))));
+        }
+    }
+
+    [Test]
+    public void Row20_the_solver_finds_the_subset_by_itself()
+    {
+        var a = Problem.Plant(new Random(20), 6, 5);
+        int[] steered = [0, 3, 5];
+        const double r = 0.7, qf = 2;
+        var multiplied = Isotropic([a[0], a[3] * a[2] * a[1], a[5] * a[4]], 0, r, qf);
+        var x0 = Problem.Gaussian(new Random(21), 5, 1).Column(0);
+        Vector<double>[] expected = multiplied.Rollout(multiplied.Dense(), x0);
+
+        var inputs = new LayerSet(new LayerRange(0, 0), new LayerRange(3, 3), new LayerRange(5, 5));
+        var problem = new Problem { A = a, Cost = new IsotropicCost(new LqrWeights(0, r, qf)) { Inputs = inputs } };
+        Vector<double>[] u = problem.Rollout(problem.Dense(), x0);
+        for (int i = 0; i < steered.Length; i++)
+        {
+            Assert.That((u[steered[i]] - expected[i]).L2Norm(), Is.LessThan(1e-10 * expected[i].L2Norm()), $"layer {steered[i]}");
+        }
+    }
+
     [Test]
     public void Row21_jacobians_rounded_to_bf16_with_one_percent_of_noise()
     {

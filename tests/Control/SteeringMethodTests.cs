@@ -90,7 +90,7 @@ public sealed class SteeringMethodTests
     {
         var feature = MakeFeature(1, 4);
         var w = Directions(2);
-        var layers = new LayerRange(2, 20);
+        var layers = new LayerSet(2, 20);
         var law = new LinearQuadratic(feature, w, setpoint, layers).Compile(lambda, 3);
         Assert.That(law.MaxEffort, Is.EqualTo(3));
         Check(law, (x, t, k) =>
@@ -130,7 +130,7 @@ public sealed class SteeringMethodTests
     public void OpenLoopAdditionAddsTheNextLayersDifference()
     {
         var feature = MakeFeature(5, 9);
-        var layers = new LayerRange(7, 12);
+        var layers = new LayerSet(7, 12);
         var law = new OpenLoopAddition(feature, layers).Compile(1.75);
         Assert.That(law.Sensors, Is.Empty);
         Check(law, (_, _, k) => Scale(layers.Contains(k) ? 1.75 : 0, feature.Difference(k + 1)));
@@ -141,7 +141,7 @@ public sealed class SteeringMethodTests
     public void ProportionalFollowsItsFormula()
     {
         var feature = MakeFeature(6, 11);
-        var layers = new LayerRange(10, 15);
+        var layers = new LayerSet(10, 15);
         Check(new Proportional(feature, 0.3, layers).Compile(2), (x, t, k) =>
             Scale(layers.Contains(k) && k != 11 ? 0.3 * ((2 * feature.Mu[k]) - Dot(feature.V[k], x[t][k])) : 0, feature.V[k]));
     }
@@ -173,7 +173,47 @@ public sealed class SteeringMethodTests
         foreach (var method in methods)
         {
             Assert.That(method.Compile(1.5).Terms, Is.Empty, method.Name);
+            Assert.That(method.Idle, Does.Contain("μ is 0"), method.Name);
         }
+    }
+
+    [Test]
+    public void AMethodThatNeverMovesAnythingSaysWhy()
+    {
+        // E_4 is 0: feedback reads it at block 4, addition adds it at block 3.
+        var feature = MakeFeature(1, 4);
+        float[][] w = Directions(2), zero = [.. w.Select(row => new float[row.Length])];
+        w[7] = new float[Width];
+        var at7 = new LayerSet(7, 7);
+        (SteeringMethod Method, string? Says)[] all =
+        [
+            (new LinearQuadratic(feature, w), null), (new LinearQuadratic(feature, zero), "w = K v is 0"), (new LinearQuadratic(feature, w, layers: new LayerSet(4, 4)), "of 4-4"),
+            (new LinearQuadratic(feature, w, layers: at7), "of 7-7"), (new LinearQuadratic(feature, w, layers: new LayerSet(new LayerRange(4, 4), new LayerRange(7, 7))), "of 4-4,7-7"),
+            (new LinearQuadratic(feature, w, layers: new LayerSet(7, 8)), null),
+            (new OpenLoopAddition(feature, new LayerSet(3, 3)), "μ is 0"), (new OpenLoopAddition(feature, new LayerSet(4, 4)), null),
+            (new Proportional(feature, layers: new LayerSet(4, 4)), "μ is 0"), (new Proportional(feature, layers: new LayerSet(3, 3)), null), (new Proportional(feature, 0), "k_p is 0"),
+            (new Ablation(feature, new LayerSet(4, 4)), "μ is 0"), (new Ablation(feature), null),
+            (new SPid(feature, 0, 0, 0), "are 0"), (new SPid(feature, 0, 0, 0.1), null),
+        ];
+        foreach (var (method, says) in all)
+        {
+            Assert.That(method.Idle, says is null ? Is.Null : Does.Contain(says), method.Name);
+
+            // What it says is what it does.
+            bool moves = new[] { -1.5, 0, 1 }.Any(lambda => method.Compile(lambda).Terms.Any(t => (t.C != 0 || t.S != 0) && t.W.Any(x => x != 0)));
+            Assert.That(moves, Is.EqualTo(says is null), method.Name);
+        }
+    }
+
+    [Test]
+    public void DisjointLayersAreSteeredAndThoseBetweenAreNot()
+    {
+        var feature = MakeFeature(5, 9);
+        var layers = new LayerSet(new LayerRange(1, 3), new LayerRange(8, 10));
+        float[][] w = Directions(2);
+        Check(new LinearQuadratic(feature, w, layers: layers).Compile(1.5), (x, t, k) =>
+            Scale(layers.Contains(k) && k != 9 ? (1.5 * feature.Mu[k]) - Dot(feature.V[k], x[t][k]) : 0, w[k]));
+        Check(new OpenLoopAddition(feature, layers).Compile(1.75), (_, _, k) => Scale(layers.Contains(k) ? 1.75 : 0, feature.Difference(k + 1)));
     }
 
     // The published loop: e = α_k v_k, sum += e, cleared at layers 0, 10, 20 before use, previous error kept across tokens.
@@ -224,8 +264,8 @@ public sealed class SteeringMethodTests
         var w = Directions(1);
         Assert.Throws<ArgumentOutOfRangeException>(() => _ = new Proportional(feature, double.NaN));
         Assert.Throws<ArgumentOutOfRangeException>(() => _ = new SPid(feature, 1, double.PositiveInfinity, 0));
-        Assert.Throws<ArgumentOutOfRangeException>(() => _ = new Ablation(feature, new LayerRange(3, 2)));
-        Assert.Throws<ArgumentOutOfRangeException>(() => _ = new Ablation(feature, new LayerRange(0, Layers)));
+        Assert.Throws<ArgumentOutOfRangeException>(() => _ = new Ablation(feature, new LayerSet(3, 2)));
+        Assert.Throws<ArgumentOutOfRangeException>(() => _ = new Ablation(feature, new LayerSet(0, Layers)));
         Assert.Throws<ArgumentException>(() => _ = new LinearQuadratic(noOrigin, w, Setpoint.Affine));
         Assert.Throws<ArgumentException>(() => _ = new LinearQuadratic(feature, w[1..]));
         Assert.Throws<ArgumentOutOfRangeException>(() => new Ablation(feature).Compile(double.NaN));
@@ -240,7 +280,7 @@ public sealed class SteeringMethodTests
     {
         var problem = Problem.WithFullCost(3, Layers, Width);
         var feature = MakeFeature(3, 6);
-        var method = LinearQuadratic.FromGains(feature, problem.Dense().Gains, layers: new LayerRange(0, 20));
+        var method = LinearQuadratic.FromGains(feature, problem.Dense().Gains, layers: new LayerSet(0, 20));
         double[] v(int k) => Array.ConvertAll(feature.V[k], x => (double)x);
         MathNet.Numerics.LinearAlgebra.Vector<double> Vec(double[] x) => MathNet.Numerics.LinearAlgebra.Vector<double>.Build.DenseOfArray(x);
         double[] open = [.. Enumerable.Range(0, Layers).Select(k => Vec(v(k + 1)).DotProduct(problem.A[k] * Vec(v(k))))];

@@ -1,7 +1,10 @@
+using System.Text.Json.Nodes;
 using Tiller.Checkpoint;
 using Tiller.Decode;
 using Tiller.Model;
 using Tiller.Tests.Checkpoint;
+using Tiller.Tests.Tool;
+using Tiller.Tool;
 
 namespace Tiller.Tests.Model;
 
@@ -133,6 +136,81 @@ public sealed class LoadTests
         untied.Tensors["lm_head.weight"] = untied.Tensors["model.embed_tokens.weight"] with { Name = head.Name };
         using var twin = LanguageModel.Load(untied.Save());
         Assert.That(Logits(model), Is.EqualTo(Logits(twin)));
+    }
+
+    [TestCaseSource(typeof(TestModels), nameof(TestModels.Families))]
+    public void Nothing_is_odd_about_the_golden_checkpoints(string family) => Assert.That(TestModels.Load(family).Warnings, Is.Empty);
+
+    [TestCase(1)]
+    [TestCase(5)]
+    [TestCase(6)]
+    [TestCase(40)]
+    public void Tensors_that_the_model_does_not_use_are_one_warning_of_at_most_five_names(int count)
+    {
+        // A bias of a family without biases is the stray one; the others are of no family.
+        using var checkpoint = new EditableCheckpoint("llama2-f32");
+        string[] names = [.. Enumerable.Range(0, count).Select(i => i == 0 ? "model.layers.0.self_attn.q_proj.bias" : $"model.layers.1.rotary_emb.inv_freq{i:D2}")];
+        foreach (string name in names)
+        {
+            checkpoint.Tensors[name] = TensorData.FromFloat32(name, [2], [1, 2]);
+        }
+
+        using var model = LanguageModel.Load(checkpoint.Save());
+        Assert.That(model.Warnings, Has.Count.EqualTo(1));
+        Assert.That(names.Where(name => model.Warnings[0].Contains($"\"{name}\"", StringComparison.Ordinal)), Is.EqualTo(names.Take(5)));
+        Assert.That(model.Warnings[0].Contains($" and {count - 5} more", StringComparison.Ordinal), Is.EqualTo(count > 5));
+        Assert.That(Logits(model), Is.EqualTo(Logits(TestModels.Load("llama2-f32"))));
+    }
+
+    [TestCase("gemma2-bf16")]
+    [TestCase("qwen2-bf16")]
+    public async Task A_different_head_beside_a_tied_one_is_told_and_not_used(string family)
+    {
+        using var checkpoint = new EditableCheckpoint(family);
+        var head = checkpoint.Tensors["model.embed_tokens.weight"];
+        checkpoint.Tensors["lm_head.weight"] = head with { Name = "lm_head.weight", Data = new byte[head.Data.Length] };
+        string folder = checkpoint.Save();
+        using var model = LanguageModel.Load(folder);
+        Assert.That(model.Warnings, Has.Count.EqualTo(1));
+        Assert.That(model.Warnings[0], Does.Contain("lm_head.weight").And.Contain("tie_word_embeddings"));
+        Assert.That(Logits(model), Is.EqualTo(Logits(TestModels.Load(family))));
+
+        var text = await ToolRun.Of("inspect", folder);
+        Assert.That(text.Output, Does.Match("\nweights +.*tied, lm_head.weight not used\n").And.Match("\nwarning +Not used by the model: \"lm_head.weight\""));
+        var json = await ToolRun.Of("inspect", "--json", folder);
+        Assert.That(json.Json.GetProperty("tiedHead").GetBoolean());
+        Assert.That(json.Json.GetProperty("warnings")[0].GetString(), Is.EqualTo(model.Warnings[0]));
+        var run = await ToolRun.Of("generate", "--model", folder, "--max-tokens", "1", "Hi");
+        Assert.That(run.Error, Does.StartWith("tiller: warning: Not used by the model: \"lm_head.weight\""));
+    }
+
+    [Test]
+    public async Task An_added_token_beyond_the_embedding_keeps_no_text_from_running_but_its_own()
+    {
+        using var checkpoint = new EditableCheckpoint("qwen2-bf16");
+        int rows = TestModels.Load("qwen2-bf16").Config.V;
+        var tokenizer = JsonNode.Parse(await File.ReadAllTextAsync(checkpoint["tokenizer.json"]))!;
+        tokenizer["added_tokens"]!.AsArray().Add(new JsonObject { ["id"] = rows, ["content"] = "[PAD]", ["special"] = false, ["normalized"] = false });
+        await File.WriteAllTextAsync(checkpoint["tokenizer.json"], tokenizer.ToJsonString());
+        string folder = checkpoint.Save();
+        using (var model = LanguageModel.Load(folder))
+        {
+            Assert.That(Logits(model), Is.EqualTo(Logits(TestModels.Load("qwen2-bf16"))));
+            Assert.That(model.Tokenizer.IdOf("[PAD]"), Is.EqualTo(rows));
+        }
+
+        foreach (string[] chat in new string[][] { [], ["--chat"] })
+        {
+            string[] generate = ["generate", "--model", folder, "--max-tokens", "1", .. chat];
+            var fits = await ToolRun.Of([.. generate, "Hi"]);
+            var needs = await ToolRun.Of([.. generate, "Hi [PAD]"]);
+            Assert.That(fits.Code, Is.Zero, fits.Error);
+            Assert.That((needs.Code, needs.Output), Is.EqualTo((ExitCode.BadInput, "")));
+            Assert.That(needs.Error, Does.Contain("[PAD]").And.Contain($"{rows} rows"));
+        }
+
+        var inspect = await ToolRun.Of("inspect", folder);
+        Assert.That(inspect.Output, Does.Contain($"those from {rows} on without a row in the embedding"));
     }
 
     [Test]

@@ -183,11 +183,39 @@ internal sealed class HostileTokenizerTests
     }
 
     [Test]
-    public void Id_beyond_the_embedding_is_refused()
+    public void An_id_of_the_vocabulary_beyond_the_embedding_is_refused()
     {
         Tokenizer tokenizer = Tokenizer.Parse(Encoding.UTF8.GetBytes(Good));
-        Assert.DoesNotThrow(() => tokenizer.CheckEmbedding(5));
-        Assert.That(Assert.Throws<TokenizerException>(() => tokenizer.CheckEmbedding(4))!.Code, Is.EqualTo(TokenizerError.Range));
+        Assert.That(tokenizer.ForEmbedding(5).Encode("<s>ab", parseSpecial: true), Is.EqualTo(new[] { 4, 2 }));
+        var error = Assert.Throws<TokenizerException>(() => tokenizer.ForEmbedding(3))!;
+        Assert.That((error.Code, error.Value), Is.EqualTo((TokenizerError.Range, "3")));
+        Assert.That(error.Message, Does.Contain("3 rows"));
+    }
+
+    // "<s>" has id 4. A special token is in no plain text, one that is not special may be; a template puts its token into every text.
+    [TestCase(null, null, "<s>ab", "ab")]
+    [TestCase("\"special\":true", "\"special\":false", null, "ab")]
+    public void An_added_token_beyond_the_embedding_is_refused_only_in_a_text_that_needs_it(string? old, string? changed, string? special, string plain)
+    {
+        string json = old is null ? Good : Good.Replace(old, changed, StringComparison.Ordinal);
+        Tokenizer tokenizer = Tokenizer.Parse(Encoding.UTF8.GetBytes(json)).ForEmbedding(4);
+        Assert.That(tokenizer.VocabularySize, Is.EqualTo(5));
+        Assert.That(tokenizer.Encode(plain), Is.EqualTo(new[] { 2 }));
+        var error = Assert.Throws<TokenizerException>(() => tokenizer.Encode("ab<s>", parseSpecial: special is not null))!;
+        Assert.That((error.Code, error.Value), Is.EqualTo((TokenizerError.Range, "<s>")));
+        Assert.That(error.Message, Does.Contain("4 rows"));
+        Assert.That(tokenizer.Encode(plain), Is.EqualTo(new[] { 2 }), "the tokenizer is as before");
+        Assert.That(tokenizer.Decode([2, 4]), Is.EqualTo("ab<s>"));
+    }
+
+    [Test]
+    public void A_template_that_needs_a_token_beyond_the_embedding_is_refused_with_every_text_and_not_without()
+    {
+        string json = Good.Replace("\"post_processor\":null", "\"post_processor\":" +
+            """{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"<s>","type_id":0}},{"Sequence":{"id":"A","type_id":0}}],"special_tokens":{"<s>":{"id":"<s>","ids":[4],"tokens":["<s>"]}}}""", StringComparison.Ordinal);
+        Tokenizer tokenizer = Tokenizer.Parse(Encoding.UTF8.GetBytes(json)).ForEmbedding(4);
+        Assert.That(Assert.Throws<TokenizerException>(() => tokenizer.Encode("ab"))!.Code, Is.EqualTo(TokenizerError.Range));
+        Assert.That(tokenizer.Encode("ab", addSpecial: false), Is.EqualTo(new[] { 2 }));
     }
 
     [TestCase("<0xE5><0x8F>", "\uFFFD\uFFFD")]

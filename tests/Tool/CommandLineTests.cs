@@ -54,13 +54,25 @@ public class CommandLineTests
             Q = 0,
             R = 1e-3,
             Qf = 2.5,
-            Layers = new LayerRange(3, 9),
+            Layers = new LayerSet(3, 9),
             Calibration = "f",
             Chat = true,
             System = "s",
             Json = true,
         }));
     }
+
+    [Test]
+    public async Task Layers_may_be_several_ranges()
+    {
+        var expected = new LayerSet(new LayerRange(1, 3), new LayerRange(8, 9));
+        Assert.That(((FitRequest)(await Run([.. s_fit, "--layers", "1-3,8-9"])).Request!).Layers, Is.EqualTo(expected));
+        Assert.That(((DemoRequest)(await Run(["demo", "--layers", "8-9,1-3"])).Request!).Layers, Is.EqualTo(expected));
+    }
+
+    [TestCase("--out", "o")]
+    [TestCase("--plan")]
+    public async Task A_cost_of_nothing_is_refused(params string[] options) => await ExpectUsageError([.. s_fit[..^2], .. options, "--q", "0", "--qf", "0"], "--q and --qf are both 0");
 
     [Test]
     public async Task A_plan_needs_no_file_to_write() =>
@@ -93,6 +105,9 @@ public class CommandLineTests
     [TestCase("--layers", "-1-3")]
     [TestCase("--layers", "5")]
     [TestCase("--layers", "1-2-3")]
+    [TestCase("--layers", "1-3,9-8")]
+    [TestCase("--layers", "1-3,")]
+    [TestCase("--layers", "1-3;8-9")]
     [TestCase("--cost", "both")]
     [TestCase("--setpoint", "1")]
     [TestCase("--system", "s")]

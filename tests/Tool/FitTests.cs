@@ -13,6 +13,8 @@ public class FitTests
     [TestCase("state", "4", null, "reduced, order 4", 4)]
     [TestCase("feature", "4", "2-7", "reduced, order 4", 4)]
     [TestCase("feature", null, "0-8", "factored", 9)]
+    [TestCase("feature", null, "1-3,8-9", "factored", 9)]
+    [TestCase("state", "4", "1-3,8-9", "reduced, order 4", 4)]
     public async Task A_fit_writes_a_controller_and_tells_how_well(string cost, string? order, string? layers, string solve, int rank)
     {
         using var scratch = new Scratch();
@@ -49,6 +51,7 @@ public class FitTests
         await File.WriteAllTextAsync(scratch["empty.txt"], "\n\n");
         await File.WriteAllTextAsync(scratch["long.txt"], string.Concat(Enumerable.Repeat("Once upon a time. ", 400)));
         string[] good = Fit(scratch, 2);
+        await File.WriteAllLinesAsync(scratch["alike.txt"], File.ReadLines(good[4]).Select(line => "One day " + line));
         await ExpectError([.. good[..^4], "--negative", scratch["empty.txt"], "--out", scratch["c.tiller"]], ExitCode.BadInput, "at least one");
         await ExpectError([.. good[..^4], "--negative", scratch["none.txt"], "--out", scratch["c.tiller"]], ExitCode.BadInput, "none.txt");
         await ExpectError([.. good[..^4], "--negative", scratch["long.txt"], "--out", scratch["c.tiller"]], ExitCode.BadInput, "context of 1024");
@@ -65,6 +68,9 @@ public class FitTests
         await ExpectError([.. good[..^2], "--out", scratch["no/folder/c.tiller"]], ExitCode.BadInput, "there is no folder");
         await ExpectError([.. good[..^2], "--out", scratch["."]], ExitCode.BadInput, "is a folder");
         await ExpectError([.. good, "--layers", "4-10"], ExitCode.Usage, "0-9");
+        await ExpectError([.. good, "--layers", "1-3,8-10"], ExitCode.Usage, "0-9");
+        await ExpectError([.. good, "--q", "0.3", "--qf", "0", "--layers", "3-3"], ExitCode.BadInput, "w = K v is 0");
+        await ExpectError([.. good[..^4], "--negative", scratch["alike.txt"], "--out", scratch["c.tiller"], "--layers", "0-0"], ExitCode.BadInput, "every block of 0-0");
         await ExpectError([.. good, "--order", "129"], ExitCode.Usage, "128");
         await ExpectError(["fit", "--model", scratch["."], .. good[3..]], ExitCode.BadInput, "model.safetensors");
         await ExpectError([.. good[..^4], "--negative", good[4], "--out", scratch["c.tiller"]], ExitCode.BadInput, "give prompts that differ");

@@ -1,4 +1,6 @@
 using System.Text.Json;
+using Tiller.Control;
+using Tiller.Features;
 using Tiller.Tool;
 
 namespace Tiller.Tests.Tool;
@@ -85,6 +87,59 @@ public class SteerTests
         }
 
         static string? Hash(ToolRun run) => run.Json.GetProperty("steered").GetProperty("logitsHash").GetString();
+    }
+
+    [Test]
+    public async Task A_controller_that_does_nothing_is_told_and_gives_the_plain_text()
+    {
+        var sea = Controller.Load(Sea);
+        var method = (LinearQuadratic)sea.Method;
+        float[][] zero = [.. method.W.Select(row => new float[row.Length])];
+        var nowhere = new Feature([.. method.Feature.V.Select(v => new float[v.Length])], [.. method.Feature.Mu.Select(_ => 0f)]);
+        foreach (var (idle, says) in new (SteeringMethod, string)[]
+        {
+            (new LinearQuadratic(method.Feature, zero), "w = K v is 0 at every block of 0-9"), (new LinearQuadratic(nowhere, method.W), "μ is 0 at every block of 0-9"),
+            (new Proportional(method.Feature, 0), "the gain k_p is 0"),
+        })
+        {
+            string path = _scratch["idle.tiller"];
+            new Controller(idle, sea.Source).Save(path);
+            var run = await Steer("--json", "--compare", "--controller", path, "--lambda", "2");
+            var both = await Steer("--json", "--controller", path, "--controller", Sea, "--lambda", "2");
+            var one = await Steer("--json", "--controller", Sea, "--lambda", "2");
+            var inspect = await ToolRun.Of("inspect", path);
+            using (Assert.EnterMultipleScope())
+            {
+                Assert.That(run.Code, Is.Zero, run.Error);
+                Assert.That(run.Error, Does.StartWith($"tiller: warning: {path} does nothing, as {says}"));
+                Assert.That(Text(run, "steered"), Is.EqualTo(Text(run, "plain")));
+                Assert.That(both.Error, Does.StartWith($"tiller: warning: {path} does nothing"));
+                Assert.That(Text(both, "steered"), Is.EqualTo(Text(one, "steered")));
+                Assert.That(one.Error, Does.Not.Contain("warning"));
+                Assert.That(inspect.Output, Does.Contain($"does nothing, as {says}"));
+            }
+        }
+
+        static (string?, string?) Text(ToolRun run, string side) =>
+            (run.Json.GetProperty(side).GetProperty("text").GetString(), run.Json.GetProperty(side).GetProperty("logitsHash").GetString());
+    }
+
+    [Test]
+    public async Task The_same_controller_twice_is_told_whatever_its_file_is_called()
+    {
+        string copy = _scratch["copy.tiller"], refit = _scratch["refit.tiller"];
+        File.Copy(Sea, copy, overwrite: true);
+        var sea = Controller.Load(Sea);
+        new Controller(sea.Method, sea.Source with { ModelName = "by another name", Residuals = null }).Save(refit);
+        foreach (string other in new[] { Sea, copy, refit })
+        {
+            var run = await Steer("--controller", Kind, "--controller", Sea, "--controller", other, "--lambda", "1", "--lambda", "1", "--lambda", "-2");
+            Assert.That(run.Code, Is.Zero, run.Error);
+            Assert.That(run.Error, Does.StartWith($"tiller: warning: --controller 3, {other}, is the same controller as number 2, {Sea}: it steers twice."));
+            Assert.That(run.Error.Split("warning").Length, Is.EqualTo(2));
+        }
+
+        Assert.That((await Steer("--controller", Sea, "--controller", Kind)).Error, Does.Not.Contain("warning"));
     }
 
     [Test]

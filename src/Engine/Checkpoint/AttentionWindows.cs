@@ -7,6 +7,8 @@ internal static class AttentionWindows
     private const int DefaultUpperLayers = 28;
     private const string Sliding = "sliding_attention";
     private const string Full = "full_attention";
+    private const string SwitchKey = "use_sliding_window";
+    private const string UpperKey = "max_window_layers";
 
     /// <summary>One window per layer, in tokens.</summary>
     /// <exception cref="ConfigException">OutOfRange, Schema, Unsupported.</exception>
@@ -26,8 +28,20 @@ internal static class AttentionWindows
                 RequireAll(config, types, window > 0 ? Sliding : Full);
                 break;
             case WindowRule.Upper:
-                window = config.Flag("use_sliding_window", missing: false) ? window : 0;
-                int upper = config.Has("max_window_layers") ? config.Whole("max_window_layers", 0, int.MaxValue) : DefaultUpperLayers;
+                // What is said to be off is off, whatever window and layers stand beside it.
+                int? upper = config.HasValue(UpperKey) ? config.Whole(UpperKey, 0, int.MaxValue) : config.Has(UpperKey) ? null : DefaultUpperLayers;
+                bool slides = config.Flag(SwitchKey, missing: false);
+                window = slides ? window : 0;
+                if (!slides && config.Has(SwitchKey))
+                {
+                    break;
+                }
+
+                if (upper is null && types is null && window > 0)
+                {
+                    throw config.Fail(ConfigError.OutOfRange, UpperKey, $"a number of layers, since {SwitchKey} is true and there are no layer_types");
+                }
+
                 Fill(windows, config, types, window, k => window > 0 && k >= upper);
                 break;
             case WindowRule.Even:

@@ -25,8 +25,11 @@ public sealed class CheckpointFolder : IDisposable
         _fingerprint = new Lazy<string>(() => CheckpointFingerprint.Compute(directory, Tensors));
     }
 
-    /// <summary>The folder as it was given.</summary>
+    /// <summary>The folder that is read: the one given, or the snapshot it stands for.</summary>
     public string Path { get; }
+
+    /// <summary>What to call the model: ORG/NAME for a snapshot of the Hugging Face cache, else the folder's name.</summary>
+    public string Name => HubCache.NameOf(Path);
 
     /// <summary>Every tensor of every file, sorted by name.</summary>
     public IReadOnlyList<TensorInfo> Tensors { get; private set; } = [];
@@ -48,12 +51,16 @@ public sealed class CheckpointFolder : IDisposable
     public string Fingerprint => _fingerprint.Value;
 
     /// <summary>Opens a folder and reads the headers of its files; every shard is checked before this returns.</summary>
+    /// <param name="directory">
+    /// The folder of a checkpoint, or a model's folder in the Hugging Face cache (<c>models--ORG--NAME</c>), which stands for its snapshot of main.
+    /// </param>
     /// <exception cref="CheckpointException">The folder or its index is malformed, incomplete or unsafe.</exception>
     /// <exception cref="SafetensorsException">One of the files is malformed; it names the file.</exception>
     public static CheckpointFolder Open(string directory)
     {
         ArgumentNullException.ThrowIfNull(directory);
         RequireFolder(directory);
+        directory = HubCache.Resolve(directory);
         var folder = new CheckpointFolder(directory);
         try
         {
@@ -65,7 +72,7 @@ public sealed class CheckpointFolder : IDisposable
                     folder._warnings.Add($"Both {SingleFileName} and {IndexFileName} are present: {SingleFileName} is read, the index is ignored.");
                 }
 
-                folder.AddFile(SingleFileName);
+                folder.AddFile(SingleFileName, index: null);
             }
             else if (indexed)
             {
@@ -173,10 +180,7 @@ public sealed class CheckpointFolder : IDisposable
                 $"{index.Shards.Count} files", $"{index.Shards.Count - missing.Length}");
         }
 
-        foreach (string shard in index.Shards)
-        {
-            AddFile(shard);
-        }
+        string[] repeated = [.. index.Shards.SelectMany(shard => AddFile(shard, index)).Distinct().Order(StringComparer.Ordinal)];
 
         foreach ((string name, string shard) in index.ShardOf)
         {
@@ -188,9 +192,15 @@ public sealed class CheckpointFolder : IDisposable
             }
         }
 
-        foreach (string name in _byName.Keys.Where(name => !index.ShardOf.ContainsKey(name)).Order(StringComparer.Ordinal))
+        if (repeated.Length > 0)
         {
-            _warnings.Add($"The tensor {Quoted.Text(name)} is in a shard but not in the index.");
+            _warnings.Add($"In more than one shard, and read from the one that the index names: {Quoted.Some(repeated)}.");
+        }
+
+        string[] unlisted = [.. _byName.Keys.Where(name => !index.ShardOf.ContainsKey(name)).Order(StringComparer.Ordinal)];
+        if (unlisted.Length > 0)
+        {
+            _warnings.Add($"In a shard but not in the index: {Quoted.Some(unlisted)}.");
         }
 
         CheckTotalSize(index.TotalSize);
@@ -205,21 +215,37 @@ public sealed class CheckpointFolder : IDisposable
         }
     }
 
-    private void AddFile(string name)
+    // Of a tensor in several shards the one that the index names counts; returns those that were there already.
+    private List<string> AddFile(string name, CheckpointIndex? index)
     {
+        var repeated = new List<string>();
         string path = System.IO.Path.Combine(Path, name);
         CheckContained(path, name);
         SafetensorsFile file = SafetensorsFile.Open(path);
         _files.Add(file);
         foreach (TensorInfo tensor in file.Tensors)
         {
-            if (!_byName.TryAdd(tensor.Name, (file, tensor)))
+            if (_byName.TryAdd(tensor.Name, (file, tensor)))
+            {
+                continue;
+            }
+
+            if (index?.ShardOf.TryGetValue(tensor.Name, out string? shard) != true)
             {
                 throw new CheckpointException(
                     CheckpointError.Duplicate, path,
-                    $"the tensor is also in {Quoted.Text(System.IO.Path.GetFileName(_byName[tensor.Name].File.Path))}.", tensor.Name);
+                    $"the tensor is also in {Quoted.Text(System.IO.Path.GetFileName(_byName[tensor.Name].File.Path))}, and the index does not say which counts.",
+                    tensor.Name);
+            }
+
+            repeated.Add(tensor.Name);
+            if (shard == name)
+            {
+                _byName[tensor.Name] = (file, tensor);
             }
         }
+
+        return repeated;
     }
 
     // The file must lie, all links followed, in the folder itself; or, when the folder is a snapshot of the Hugging Face cache
@@ -281,6 +307,6 @@ public sealed class CheckpointFolder : IDisposable
                 expected: $"{SingleFileName} or {IndexFileName}", actual: ".bin or .pt files")
             : new CheckpointException(
                 CheckpointError.Missing, directory, "the folder holds no weights.", expected: $"{SingleFileName} or {IndexFileName}",
-                actual: "neither");
+                actual: HubCache.CheckpointsIn(directory) is { Length: > 0 } inside ? $"folders that may hold them: {Quoted.Some(inside)}" : "neither");
     }
 }

@@ -83,6 +83,18 @@ internal sealed class ConfigJson
     /// <summary>True when the key is there and is not null.</summary>
     public bool HasValue(string key) => _object.TryGetProperty(key, out JsonElement value) && value.ValueKind != JsonValueKind.Null;
 
+    /// <summary>True when the key is there and is this whole number.</summary>
+    public bool Is(string key, int value)
+        => _object.TryGetProperty(key, out JsonElement element) && element.ValueKind == JsonValueKind.Number && element.TryGetInt32(out int number) && number == value;
+
+    /// <summary>True when the key is there and is {}.</summary>
+    public bool IsEmptyObject(string key)
+        => _object.TryGetProperty(key, out JsonElement value) && value.ValueKind == JsonValueKind.Object && !value.EnumerateObject().MoveNext();
+
+    /// <summary>A value as it stands in the file, on one line and fit to be shown.</summary>
+    public string Shown(string key) => Quoted.Bare(string.Join(
+        ' ', _object.GetProperty(key).GetRawText().Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)));
+
     /// <summary>A size: a whole number from 1 to 2^31 - 1.</summary>
     public int Size(string key, int missing)
         => Has(key) ? Whole(key, 1, int.MaxValue) : missing;
@@ -201,7 +213,7 @@ internal sealed class ConfigJson
 
     public ConfigException Fail(ConfigError error, string key, string expected, string hint = "")
     {
-        string? value = _object.TryGetProperty(key, out JsonElement element) ? Quoted.Bare(element.GetRawText()) : null;
+        string? value = Has(key) ? Shown(key) : null;
         return new ConfigException(error, File, _prefix + key, value, expected, hint);
     }
 

@@ -110,6 +110,9 @@ public sealed record ModelConfig
     /// <summary>Beginning-of-text id, or null.</summary>
     public required int? BosId { get; init; }
 
-    /// <summary>Ids that end a generation (config.json and generation_config.json together); may be empty.</summary>
+    /// <summary>
+    /// Ids that end a text as config.json and generation_config.json have it together; may be empty. A checkpoint names them in further files:
+    /// <c>LanguageModel.EndIds</c> has all.
+    /// </summary>
     public required IReadOnlyList<int> EosIds { get; init; }
 }

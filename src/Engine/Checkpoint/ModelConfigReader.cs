@@ -11,17 +11,28 @@ public static class ModelConfigReader
 
     private const double DefaultEpsilon = 1e-6;
 
-    private static readonly string[] RefusedKeys =
+    // Keys of models that are not computed, and what beside null says that the model is none of them. A single expert of Mixtral's kind
+    // (num_local_experts) is a dense model; of the other kinds it is not.
+    private static readonly (string Key, Func<ConfigJson, string, bool> Dense)[] RefusedKeys =
     [
-        "quantization_config", "compression_config", "vision_config", "text_config", "audio_config", "num_local_experts", "num_experts",
-        "n_routed_experts",
+        ("quantization_config", (c, key) => c.IsEmptyObject(key)),
+        ("compression_config", (c, key) => c.IsEmptyObject(key)),
+        ("vision_config", (_, _) => false),
+        ("text_config", (_, _) => false),
+        ("audio_config", (_, _) => false),
+        ("num_local_experts", (c, key) => c.Is(key, 0) || c.Is(key, 1)),
+        ("num_experts", (c, key) => c.Is(key, 0)),
+        ("n_routed_experts", (c, key) => c.Is(key, 0)),
     ];
 
     /// <summary>Reads the configuration of a checkpoint folder.</summary>
+    /// <param name="directory">As for <see cref="CheckpointFolder.Open"/>.</param>
     /// <exception cref="ConfigException">A file is missing (config.json), malformed, or describes a model that is not supported.</exception>
+    /// <exception cref="CheckpointException">A model's folder in the Hugging Face cache has no snapshot of main.</exception>
     public static ModelConfig Read(string directory)
     {
         ArgumentNullException.ThrowIfNull(directory);
+        directory = HubCache.Resolve(directory);
         string path = Path.Combine(directory, "config.json");
         ConfigJson config = ConfigJson.Read(path)
             ?? throw new ConfigException(ConfigError.Missing, path, null, null, "a checkpoint folder with a config.json", "There is no such file.");
@@ -106,9 +117,9 @@ public static class ModelConfigReader
 
     private static void RefuseOthers(ConfigJson config, ModelFamily family)
     {
-        foreach (string key in RefusedKeys)
+        foreach (var (key, dense) in RefusedKeys)
         {
-            if (config.HasValue(key))
+            if (config.HasValue(key) && !dense(config, key))
             {
                 throw config.Fail(ConfigError.Unsupported, key, "no such key: quantized, mixture-of-experts and multimodal models are not computed");
             }
@@ -205,7 +216,10 @@ public static class ModelConfigReader
     private static int[] ReadEos(ConfigJson config, ConfigJson? generation, ModelFamily family, int V)
     {
         const string Key = "eos_token_id";
-        IEnumerable<int> ids = config.Has(Key) ? config.Ids(Key, V) : Default(config, Key, family.EosId, V) is { } id ? [id] : [];
-        return [.. ids.Concat(generation?.Ids(Key, V) ?? []).Distinct()];
+        int[] generated = generation?.Ids(Key, V) ?? [];
+        IEnumerable<int> ids = config.Has(Key) ? config.Ids(Key, V)
+            : generated.Length == 0 && Default(config, Key, family.EosId, V) is { } id ? [id]
+            : [];
+        return [.. ids.Concat(generated).Distinct()];
     }
 }

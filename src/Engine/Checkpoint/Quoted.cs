@@ -3,12 +3,17 @@ using System.Text;
 
 namespace Tiller.Checkpoint;
 
-/// <summary>Text from a file, made safe to print in a message: quoted, escaped, at most 200 characters.</summary>
+/// <summary>Text from a file, made safe to print in a message: quoted, escaped, at most 200 characters; of a list, at most five.</summary>
 internal static class Quoted
 {
     private const int MaxLength = 200;
+    private const int MostNames = 5;
 
     public static string Text(string? value) => value is null ? "null" : "\"" + Bare(value) + "\"";
+
+    /// <summary>Up to five names, and the number of the others.</summary>
+    public static string Some(IReadOnlyCollection<string> names) =>
+        string.Join(", ", names.Take(MostNames).Select(Text)) + (names.Count > MostNames ? $" and {names.Count - MostNames} more" : "");
 
     public static string Bare(string value)
     {

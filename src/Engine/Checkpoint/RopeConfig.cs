@@ -1,9 +1,17 @@
+using System.Globalization;
+
 namespace Tiller.Checkpoint;
 
-/// <summary>The rotary part of config.json: <c>rope_theta</c> and <c>rope_scaling</c>, or the newer <c>rope_parameters</c> that holds both.</summary>
+/// <summary>
+/// The rotary part of config.json: <c>rope_theta</c> and <c>rope_scaling</c>, or the newer <c>rope_parameters</c> that holds both. Exporters write the
+/// old and the new beside each other; they must then mean the same.
+/// </summary>
 internal static class RopeConfig
 {
     private const string Known = "default, linear or llama3";
+    private const string OlderKey = "rope_scaling";
+    private const string NewerKey = "rope_parameters";
+    private const string Choose = "Keep the one that the weights were trained with.";
     private const double DefaultTheta = 10000;
 
     /// <summary>The base of the frequencies and how they are rescaled.</summary>
@@ -11,24 +19,42 @@ internal static class RopeConfig
     public static (double Theta, RopeScaling? Scaling) Read(ConfigJson config)
     {
         RequireFullRotation(config);
-        double theta = config.Positive("rope_theta", DefaultTheta);
-        ConfigJson? scaling = config.Section("rope_scaling");
-        if (config.Section("rope_parameters") is not { } parameters)
+        ConfigJson? older = config.Section(OlderKey);
+        ConfigJson? newer = config.Section(NewerKey);
+        if (newer?.AnyObjects() == true)
         {
-            return (theta, scaling is null ? null : ReadScaling(scaling, typeRequired: true));
+            throw config.Fail(ConfigError.Unsupported, NewerKey, "one set of parameters for all layers");
         }
 
-        if (scaling is not null)
+        double theta = ReadTheta([config, .. older is null ? [] : new[] { older }, .. newer is null ? [] : new[] { newer }]);
+        RopeScaling? scaling = older is null ? null : ReadScaling(older, typeRequired: newer is null);
+        if (newer is null)
         {
-            throw config.Fail(ConfigError.Schema, "rope_scaling", "only one of rope_scaling and rope_parameters");
+            return (theta, scaling);
         }
 
-        if (parameters.AnyObjects())
+        RopeScaling? parameters = ReadScaling(newer, typeRequired: false);
+        return older is null || scaling == parameters
+            ? (theta, parameters)
+            : throw config.Fail(ConfigError.Schema, OlderKey, $"the same as {NewerKey}, which is {config.Shown(NewerKey)}", Choose);
+    }
+
+    private static double ReadTheta(ConfigJson[] places)
+    {
+        const string Key = "rope_theta";
+        double? theta = null;
+        foreach (ConfigJson place in places.Where(place => place.Has(Key)))
         {
-            throw config.Fail(ConfigError.Unsupported, "rope_parameters", "one set of parameters for all layers");
+            double here = place.Positive(Key, DefaultTheta);
+            if (theta is { } first && here != first)
+            {
+                throw place.Fail(ConfigError.Schema, Key, string.Create(CultureInfo.InvariantCulture, $"the same as the other {Key}, which is {first}"), Choose);
+            }
+
+            theta = here;
         }
 
-        return (parameters.Positive("rope_theta", theta), ReadScaling(parameters, typeRequired: false));
+        return theta ?? DefaultTheta;
     }
 
     private static RopeScaling? ReadScaling(ConfigJson section, bool typeRequired)

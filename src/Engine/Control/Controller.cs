@@ -103,6 +103,12 @@ public sealed class Controller
     /// <exception cref="SteeringOverflowException">A setpoint or a gain at this λ is too large for float32.</exception>
     public FeedbackLaw ToLaw(double lambda, float maxEffort = float.PositiveInfinity) => Method.Compile(lambda, maxEffort);
 
+    /// <summary>
+    /// Whether another controller steers alike at every λ, wherever it came from and whatever its source says. Two that do push twice when their laws
+    /// are added (<see cref="FeedbackLaw.Sum"/>).
+    /// </summary>
+    public bool SteersAs(Controller other) => Method.SteersAs(other.Method);
+
     /// <summary>Refuses a model that this controller was not fitted on.</summary>
     /// <param name="modelName">Name of the model at hand.</param>
     /// <param name="fingerprint">Fingerprint of the model at hand (<see cref="CheckpointFingerprint"/>).</param>

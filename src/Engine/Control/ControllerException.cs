@@ -1,6 +1,6 @@
 namespace Tiller.Control;
 
-/// <summary>Why a controller file was refused.</summary>
+/// <summary>Why a controller was refused.</summary>
 public enum ControllerFault
 {
     /// <summary>It is a safetensors file, but not a controller, or a part is missing or malformed.</summary>
@@ -26,9 +26,12 @@ public enum ControllerFault
 
     /// <summary>It was fitted on another model.</summary>
     ModelMismatch,
+
+    /// <summary>It moves no state, whatever λ is (<see cref="SteeringMethod.Idle"/>).</summary>
+    Idle,
 }
 
-/// <summary>A controller file is damaged, too new, or belongs to another model.</summary>
+/// <summary>A controller file is damaged, too new, or belongs to another model; or a fit would give a controller that does nothing.</summary>
 public sealed class ControllerException : TillerException
 {
     internal ControllerException(ControllerFault fault, string message, Exception? cause = null)

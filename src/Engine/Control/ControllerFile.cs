@@ -15,7 +15,7 @@ namespace Tiller.Control;
 // Metadata: format, version, sha256, method, layers, the method's parameters, and the source. sha256 covers every other metadata entry and
 // every tensor (name, shape, bytes), so any changed bit outside the header's own syntax is seen.
 //
-// Version 2 says in which form the prompts were (form, optional: raw, chat or tokens; of a chat template.sha256 and, if there is one, system,
+// Version 2 may steer several ranges of layers and says in which form the prompts were (form, optional: raw, chat or tokens; of a chat template.sha256 and, if there is one, system,
 // or system.varies). Version 1 knew raw text only. Every version is read for ever; tests/controllers keeps files of each.
 
 /// <summary>The controller's form on disk.</summary>

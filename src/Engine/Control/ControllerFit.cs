@@ -38,8 +38,11 @@ public sealed record FitOptions
     /// <summary>Where β lies; default as published.</summary>
     public Setpoint Setpoint { get; init; } = Setpoint.Published;
 
-    /// <summary>The horizon: blocks that are steered, the terminal cost standing after the last of them; null for all.</summary>
-    public LayerRange? Layers { get; init; }
+    /// <summary>
+    /// Blocks that are steered; null for all. The horizon goes from the first of them to the last, with the terminal cost after it; blocks between that are
+    /// not steered carry the state on and pay for it, without an input of their own.
+    /// </summary>
+    public LayerSet? Layers { get; init; }
 
     /// <summary>Prompts whose Jacobians are averaged, of the same form as the contrast prompts; null for the contrast prompts.</summary>
     public IReadOnlyList<Prompt>? Calibration { get; init; }
@@ -79,8 +82,8 @@ public static class ControllerFit
     /// <param name="progress">Told after every pass and layer.</param>
     /// <param name="cancellationToken">Looked at between blocks.</param>
     /// <exception cref="TillerException">
-    /// The prompts are not all of one form, one of them is empty, too long or cannot be encoded, the feature vanishes, or the recursion
-    /// fails numerically.
+    /// The prompts are not all of one form, one of them is empty, too long or cannot be encoded, the feature vanishes, the weights leave nothing
+    /// to do, or the recursion fails numerically.
     /// </exception>
     public static FitResult Run(
         LanguageModel model, ContrastSet contrast, FitOptions? options = null, IProgress<FitProgress>? progress = null, CancellationToken cancellationToken = default)
@@ -91,6 +94,18 @@ public static class ControllerFit
             throw new ContrastSetException("The calibration prompts are empty; give at least one, or none at all to average over the contrast prompts.");
         }
 
+        if (options.Weights is { Q: 0, Qf: 0 })
+        {
+            throw new ControllerException(
+                ControllerFault.Idle, "FitOptions.Weights has q = qf = 0: being off the setpoint costs nothing, so the best controller does nothing. Raise one of them.");
+        }
+
+        if (options.Layers is { } given && given.Last >= model.Config.L)
+        {
+            throw RiccatiException.Shape("The horizon", given.First, $"layers within 0-{model.Config.L - 1}", $"{given}");
+        }
+
+        var layers = options.Layers ?? new LayerSet(0, model.Config.L - 1);
         var clock = Stopwatch.StartNew();
         bool own = options.Calibration is null;
         var encoder = PromptEncoder.Of(model);
@@ -111,9 +126,25 @@ public static class ControllerFit
                 throw new ContrastSetException("The positive and the negative prompts leave the model in the same state at every layer; give prompts that differ.");
             }
 
+            if (layers.Blocks.All(k => feature.Mu[k] == 0))
+            {
+                int first = feature.Mu.TakeWhile(mu => mu == 0).Count();
+                throw new ContrastSetException(
+                    $"The positive and the negative prompts leave the model in the same state before every block of {layers}, where it should be steered; they differ " +
+                    $"{(first < feature.L ? $"before block {first}" : "after the last block only")}. Steer blocks where they differ, or give prompts whose last tokens do.");
+            }
+
             double activationsMs = clock.Elapsed.TotalMilliseconds;
-            var solver = new Solver(model, feature, calibration, options, progress, cancellationToken);
+            var solver = new Solver(model, feature, calibration, options, layers, progress, cancellationToken);
             var (method, report, loop) = solver.Run();
+            if (method.Idle is { } reason)
+            {
+                throw new ControllerException(
+                    ControllerFault.Idle,
+                    $"The fit gives a controller that does nothing: {reason}. With q = {options.Weights.Q:G}, qf = {options.Weights.Qf:G} and r = {options.Weights.R:G} " +
+                    "no effort pays; raise q or qf, lower r, or steer more blocks.");
+            }
+
             double solveMs = clock.Elapsed.TotalMilliseconds - activationsMs;
             FitStage[] stages =
             [
@@ -181,27 +212,24 @@ public static class ControllerFit
 
     /// <summary>One solve over the horizon [First, Last], whose layer 0 is block First.</summary>
     private sealed class Solver(
-        LanguageModel model, Feature feature, IReadOnlyList<PromptState> calibration, FitOptions options, IProgress<FitProgress>? progress, CancellationToken cancellationToken)
+        LanguageModel model, Feature feature, IReadOnlyList<PromptState> calibration, FitOptions options, LayerSet layers, IProgress<FitProgress>? progress,
+        CancellationToken cancellationToken)
     {
-        private readonly LayerRange _range = options.Layers ?? new LayerRange(0, feature.L - 1);
         private readonly Stopwatch _linearising = new();
         private int _done;
 
         public double LinearisationMs => _linearising.Elapsed.TotalMilliseconds;
 
-        private int Horizon => _range.Last - _range.First + 1;
+        private int First => layers.First;
+
+        private int Horizon => layers.Last - First + 1;
 
         public (LinearQuadratic Method, RiccatiReport Report, ClosedLoop Loop) Run()
         {
-            if (_range.First < 0 || _range.Last >= feature.L || _range.First > _range.Last)
-            {
-                throw RiccatiException.Shape("The horizon", _range.First, $"layers within 0-{feature.L - 1}", $"{_range}");
-            }
-
             using var linearization = new Linearization(model, calibration);
-            var local = new Feature([.. feature.V.Skip(_range.First).Take(Horizon + 1)], [.. feature.Mu.Skip(_range.First).Take(Horizon + 1)]);
+            var local = new Feature([.. feature.V.Skip(First).Take(Horizon + 1)], [.. feature.Mu.Skip(First).Take(Horizon + 1)]);
             float[][] w = [.. feature.V.Take(feature.L).Select(v => new float[v.Length])];
-            var report = Solve(linearization, local, (k, wk) => w[_range.First + k] = Array.ConvertAll(wk, x => (float)x));
+            var report = Solve(linearization, local, (k, wk) => w[First + k] = Array.ConvertAll(wk, x => (float)x));
             double[] open = new double[feature.L];
             for (int k = 0; k < feature.L; k++)
             {
@@ -211,14 +239,17 @@ public static class ControllerFit
                 open[k] = pushed.Column(0).DotProduct(next.Column(0));
             }
 
-            var method = new LinearQuadratic(feature, w, options.Setpoint, options.Layers);
+            var method = new LinearQuadratic(feature, w, options.Setpoint, layers);
             return (method, report, ClosedLoop.Of(method, open));
         }
 
         // Hands w_k = K_k v_k on.
         private RiccatiReport Solve(Linearization linearization, Feature local, Action<int, double[]> onW)
         {
-            QuadraticCost cost = options.Cost == FitCost.State ? new IsotropicCost(options.Weights) : FactoredCost.OfFeatures(options.Weights, local);
+            var inputs = layers.From(First);
+            QuadraticCost cost = options.Cost == FitCost.State
+                ? new IsotropicCost(options.Weights) { Inputs = inputs }
+                : new FactoredCost(FactoredCost.OfFeatures(options.Weights, local).C, options.Weights.R) { Inputs = inputs };
             if (options.Order is { } order)
             {
                 var solution = SolveReduced(linearization, local, cost, order);
@@ -229,7 +260,7 @@ public static class ControllerFit
             if (cost is FactoredCost factored)
             {
                 var solution = FactoredRiccati.Solve(
-                    Horizon, (k, z) => Layer(() => linearization.Pull(_range.First + k, z, cancellationToken)), factored, options.MaxRank, cancellationToken: cancellationToken);
+                    Horizon, (k, z) => Layer(() => linearization.Pull(First + k, z, cancellationToken)), factored, options.MaxRank, cancellationToken: cancellationToken);
                 Apply(solution);
                 return solution.Report;
             }
@@ -241,7 +272,7 @@ public static class ControllerFit
                 ops,
                 Horizon,
                 model.Config.D,
-                (k, a) => Linearise(() => linearization.Jacobian(_range.First + k, a, cancellationToken)),
+                (k, a) => Linearise(() => linearization.Jacobian(First + k, a, cancellationToken)),
                 cost,
                 (k, gain) =>
                 {
@@ -268,13 +299,13 @@ public static class ControllerFit
             var pushed = new Matrix<double>?[Horizon];
             var bases = ReducedBasis.Build(
                 order, features,
-                k => Matrix<double>.Build.Dense(model.Config.D, calibration.Count, (i, j) => calibration[j].X[_range.First + k][i]),
-                (k, basis) => pushed[k] = Layer(() => linearization.Push(_range.First + k, basis, cancellationToken)),
+                k => Matrix<double>.Build.Dense(model.Config.D, calibration.Count, (i, j) => calibration[j].X[First + k][i]),
+                (k, basis) => pushed[k] = Layer(() => linearization.Push(First + k, basis, cancellationToken)),
                 cancellationToken: cancellationToken);
 
             // A_k W_k was formed while the bases were; a basis that was full before its push has not been pushed yet.
             return ReducedRiccati.Solve(
-                bases, (k, basis) => pushed[k] ?? Layer(() => linearization.Push(_range.First + k, basis, cancellationToken)), cost, cancellationToken);
+                bases, (k, basis) => pushed[k] ?? Layer(() => linearization.Push(First + k, basis, cancellationToken)), cost, cancellationToken);
         }
 
         private Matrix<double> Layer(Func<Matrix<double>> linearise)

@@ -51,21 +51,17 @@ internal sealed class ControllerReader(string path, SafetensorsFile file)
         var other => throw Schema($"has the form '{other}'; known are raw, chat and tokens"),
     };
 
-    public LayerRange Layers(int layers)
+    public LayerSet Layers(int layers)
     {
-        string[] parts = Required("layers").Split('-');
-        if (parts.Length != 2 || !int.TryParse(parts[0], CultureInfo.InvariantCulture, out int first) || !int.TryParse(parts[1], CultureInfo.InvariantCulture, out int last))
-        {
-            throw Schema($"has layers = '{Required("layers")}', expected first-last");
-        }
-
-        return first <= last && last < layers
-            ? new LayerRange(first, last)
-            : throw new ControllerException(ControllerFault.Range, $"{path} steers layers {first}-{last} of a model with layers 0-{layers - 1}.");
+        string text = Required("layers");
+        var ranges = LayerSet.RangesOf(text) ?? throw Schema($"has layers = '{text}', expected ranges first-last, separated by commas");
+        return Array.TrueForAll(ranges, range => range.First <= range.Last && range.Last < layers)
+            ? new LayerSet(ranges)
+            : throw new ControllerException(ControllerFault.Range, $"{path} steers layers {text} of a model with layers 0-{layers - 1}.");
     }
 
     /// <summary>At least 1 where the layer was solved for, 0 or more elsewhere.</summary>
-    public int[] Ranks(double[] values, LayerRange solved)
+    public int[] Ranks(double[] values, LayerSet solved)
     {
         for (int k = 0; k < values.Length; k++)
         {

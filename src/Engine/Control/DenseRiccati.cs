@@ -9,6 +9,8 @@
 //
 // It is the textbook recursion S = Q + A'SA − A'S (S + rI)^{-1} SA with  S − S (S + rI)^{-1} S = r (S + rI)^{-1} S  put in: no two
 // like quantities are subtracted, so a small r costs no digits. (docs/math.md §3; Skifstad, Yang, Chou, arXiv:2604.19018.)
+//
+// A layer without an input is the limit r → ∞ of its own price:  K_k = 0,  S_k = Q_k + A_k' S_{k+1} A_k.
 using System.Numerics.Tensors;
 using MathNet.Numerics.LinearAlgebra;
 using Tiller.Tensors;
@@ -28,20 +30,28 @@ public static class DenseRiccati
     /// <param name="jacobian">A_k for k = L-1 down to 0, asked for once each // (D, D).</param>
     /// <param name="cost">Q_k, Q_L and r.</param>
     /// <param name="cancellationToken">Looked at between blocks of every product.</param>
-    /// <returns>Gains of <see cref="DenseGain"/>, and the report.</returns>
+    /// <returns>Gains of <see cref="DenseGain"/>, or <see cref="ZeroGain"/> where there is no input, and the report.</returns>
     /// <exception cref="RiccatiException">Shapes disagree, a number is not finite, or S + rI has no Cholesky factor.</exception>
     public static RiccatiSolution Solve(int layers, Func<int, Matrix<double>> jacobian, QuadraticCost cost, CancellationToken cancellationToken = default)
     {
-        var gains = new Gain[layers];
-        var report = Stream(layers, jacobian, cost, (k, gain) => gains[k] = new DenseGain(gain), cancellationToken);
-        return new RiccatiSolution(gains, report);
+        var gains = new Gain?[layers];
+        int width = 0;
+        var report = Stream(layers, Sized, cost, (k, gain) => gains[k] = new DenseGain(gain), cancellationToken);
+        return new RiccatiSolution([.. gains.Select(gain => gain ?? new ZeroGain(width))], report);
+
+        Matrix<double> Sized(int k)
+        {
+            var a = jacobian(k);
+            width = a.RowCount;
+            return a;
+        }
     }
 
     /// <summary>Solves on the CPU and hands every gain on as it is found, last layer first: six D×D matrices are alive at most.</summary>
     /// <param name="layers">L, at least 0.</param>
     /// <param name="jacobian">A_k for k = L-1 down to 0, asked for once each // (D, D).</param>
     /// <param name="cost">Q_k, Q_L and r.</param>
-    /// <param name="onGain">Takes (k, K_k // (D, D)), which it may keep.</param>
+    /// <param name="onGain">Takes (k, K_k // (D, D)) of every layer with an input, and may keep it.</param>
     /// <param name="cancellationToken">Looked at between blocks of every product.</param>
     /// <returns>The report, k = 0..L-1.</returns>
     /// <exception cref="RiccatiException">Shapes disagree, a number is not finite, or S + rI has no Cholesky factor.</exception>
@@ -90,7 +100,7 @@ public static class DenseRiccati
     /// <param name="width">D.</param>
     /// <param name="linearise">Writes A_k // (D, D), for k = L-1 down to 0.</param>
     /// <param name="cost">Q_k, Q_L and r.</param>
-    /// <param name="onGain">Takes (k, K_k // (D, D)), which is gone when it returns.</param>
+    /// <param name="onGain">Takes (k, K_k // (D, D)) of every layer with an input; K_k is gone when it returns.</param>
     /// <param name="cancellationToken">Looked at between blocks of every product.</param>
     internal static RiccatiReport Solve(
         Ops ops, int layers, int width, Action<int, Doubles> linearise, QuadraticCost cost, Action<int, Doubles> onGain, CancellationToken cancellationToken)
@@ -106,6 +116,17 @@ public static class DenseRiccati
             cancellationToken.ThrowIfCancellationRequested();
             linearise(k, a);
             CheckFinite(ops, a, k);
+            if (!cost.HasInput(k))
+            {
+                // S_k = Q_k + A_k' S_{k+1} A_k, where L was
+                ops.Multiply(1, s, a, 0, gain, cancellationToken);
+                ops.Multiply(1, a.T, gain, 0, l, cancellationToken);
+                cost.AddTo(k, terminal: false, ops, l);
+                double asymmetry = ops.Symmetrise(l);
+                steps[k] = new RiccatiStep(k, ResidualWithoutInput(ops, w, k, s, l, cost), asymmetry, 1, width, 0, 0);
+                (s, l) = (l, s);
+                continue;
+            }
 
             // L L' = S_{k+1} + r I
             ops.Copy(s, l);
@@ -158,6 +179,20 @@ public static class DenseRiccati
         ops.Multiply(1, w.A.T, rest, 1, value);
         ops.Multiply(1, next, w.Probe(0), 0, nextz);
         return Math.Max(gainError, Relative(cost.Multiply(k, terminal: false, z) + Host(ops, value), Host(ops, nextz)));
+    }
+
+    private static double ResidualWithoutInput(Ops ops, Workspace w, int k, Doubles s, Doubles next, QuadraticCost cost)
+    {
+        var z = Probe(s.Rows, Probes, k);
+        ops.Upload(DenseAlgebra.Numbers(z), w.Probe(0));
+        var (az, saz, value, nextz) = (w.Probe(1), w.Probe(2), w.Probe(3), w.Probe(4));
+
+        // S_k z = Q_k z + A' S_{k+1} A z
+        ops.Multiply(1, w.A, w.Probe(0), 0, az);
+        ops.Multiply(1, s, az, 0, saz);
+        ops.Multiply(1, w.A.T, saz, 0, value);
+        ops.Multiply(1, next, w.Probe(0), 0, nextz);
+        return Relative(cost.Multiply(k, terminal: false, z) + Host(ops, value), Host(ops, nextz));
     }
 
     private static Matrix<double> Host(Ops ops, Doubles m)

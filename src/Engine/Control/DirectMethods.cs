@@ -11,7 +11,7 @@ public sealed class OpenLoopAddition : SteeringMethod
     /// <summary>Adds at these blocks.</summary>
     /// <param name="feature">The difference of means.</param>
     /// <param name="layers">Steered blocks; null for all.</param>
-    public OpenLoopAddition(Feature feature, LayerRange? layers = null)
+    public OpenLoopAddition(Feature feature, LayerSet? layers = null)
         : base(feature, layers)
     {
     }
@@ -21,15 +21,14 @@ public sealed class OpenLoopAddition : SteeringMethod
 
     private protected override void Compile(double lambda, List<Sensor> sensors, List<Term> terms)
     {
-        for (int k = Layers.First; k <= Layers.Last; k++)
+        // u_k = λ E_{k+1}
+        if (lambda != 0)
         {
-            // u_k = λ E_{k+1}
-            if (Feature.Mu[k + 1] > 0 && lambda != 0)
-            {
-                terms.Add(new Term(k, Feature.Difference(k + 1), (float)lambda, 0, -1));
-            }
+            terms.AddRange(Steered().Select(k => new Term(k, Feature.Difference(k + 1), (float)lambda, 0, -1)));
         }
     }
+
+    private protected override IEnumerable<int> Steered() => Layers.Blocks.Where(k => Feature.Mu[k + 1] > 0);
 }
 
 /// <summary>Proportional feedback (ActAdd-LFS of arXiv:2604.19018): u_k = k_p (λ μ_k − v_k·x_k) v_k at the chosen blocks.</summary>
@@ -39,7 +38,7 @@ public sealed class Proportional : SteeringMethod
     /// <param name="feature">v and μ.</param>
     /// <param name="gain">k_p, finite; 1 closes the whole error in one block.</param>
     /// <param name="layers">Steered blocks; null for all.</param>
-    public Proportional(Feature feature, double gain = 1, LayerRange? layers = null)
+    public Proportional(Feature feature, double gain = 1, LayerSet? layers = null)
         : base(feature, layers)
     {
         if (!float.IsFinite((float)gain))
@@ -56,6 +55,10 @@ public sealed class Proportional : SteeringMethod
     /// <summary>k_p.</summary>
     public double Gain { get; }
 
+    private protected override IEnumerable<double> Parameters => [Gain];
+
+    private protected override string? IdleGain() => Gain == 0 ? "the gain k_p is 0" : null;
+
     private protected override void Compile(double lambda, List<Sensor> sensors, List<Term> terms) =>
         AddFeedback(sensors, terms, k => lambda * Feature.Mu[k], Gain, k => Feature.V[k]);
 }
@@ -69,7 +72,7 @@ public sealed class Ablation : SteeringMethod
     /// <summary>Ablates at these blocks.</summary>
     /// <param name="feature">v.</param>
     /// <param name="layers">Steered blocks; null for all.</param>
-    public Ablation(Feature feature, LayerRange? layers = null)
+    public Ablation(Feature feature, LayerSet? layers = null)
         : base(feature, layers)
     {
     }

@@ -8,7 +8,7 @@
 //     Z_k = [ W L^{-T} , C_k ]
 //
 // because (ZZ' + rI)^{-1} Z = Z (Z'Z + rI)^{-1} and  r A'K = W r (rI + Z'Z)^{-1} W' = W (L L')^{-1} W'.
-// Exact, and S is positive semidefinite by construction. (docs/math.md §4.)
+// Exact, and S is positive semidefinite by construction. (docs/math.md §4.) Without an input  K_k = 0  and  Z_k = [ W , C_k ].
 using MathNet.Numerics.LinearAlgebra;
 
 namespace Tiller.Control;
@@ -25,7 +25,7 @@ public static class FactoredRiccati
     /// <param name="maxRank">Z is compressed only when it has more columns than this.</param>
     /// <param name="tolerance">Compression drops singular values of Z below this times the largest; between 0 and 1.</param>
     /// <param name="cancellationToken">Checked at every layer.</param>
-    /// <returns>Gains of <see cref="FactoredGain"/>, and the report.</returns>
+    /// <returns>Gains of <see cref="FactoredGain"/>, or <see cref="ZeroGain"/> where there is no input, and the report.</returns>
     /// <exception cref="RiccatiException">Shapes disagree, or a number is not finite, be it only when squared.</exception>
     public static RiccatiSolution Solve(
         int layers,
@@ -63,6 +63,14 @@ public static class FactoredRiccati
             }
 
             Finite.Check(w, "The pullback A'Z", k);
+            if (!cost.HasInput(k))
+            {
+                gains[k] = new ZeroGain(w.RowCount);
+                var (open, left) = Compress(w.Append(c), maxRank, tolerance);
+                steps[k] = new RiccatiStep(k, ResidualWithoutInput(k, w, open, c), 0, 1, z.ColumnCount, left, 0);
+                z = open;
+                continue;
+            }
 
             // K_k = Z (r I + Z'Z)^{-1} W'
             var inner = SpdFactor.OfGram(z, cost.R, k, cancellationToken);
@@ -115,5 +123,13 @@ public static class FactoredRiccati
         var value = DenseAlgebra.Multiply(c, DenseAlgebra.TransposeMultiply(c, y))
             + (r * DenseAlgebra.Multiply(w, inner.Solve(DenseAlgebra.TransposeMultiply(w, y))));
         return Math.Max(gainError, DenseRiccati.Relative(value, DenseAlgebra.Multiply(next, DenseAlgebra.TransposeMultiply(next, y))));
+    }
+
+    private static double ResidualWithoutInput(int k, Matrix<double> w, Matrix<double> next, Matrix<double> c)
+    {
+        // S_k y = Q_k y + A_k' S_{k+1} A_k y
+        var y = DenseRiccati.Probe(w.RowCount, Probes, k);
+        var value = DenseAlgebra.Multiply(c, DenseAlgebra.TransposeMultiply(c, y)) + DenseAlgebra.Multiply(w, DenseAlgebra.TransposeMultiply(w, y));
+        return DenseRiccati.Relative(value, DenseAlgebra.Multiply(next, DenseAlgebra.TransposeMultiply(next, y)));
     }
 }

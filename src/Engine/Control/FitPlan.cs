@@ -20,7 +20,7 @@ public readonly record struct PlannedStage(string Name, double SingleFlops, doub
 /// </summary>
 /// <param name="Memory">Held together at the fit's peak.</param>
 /// <param name="Stages">In order.</param>
-/// <param name="AllJacobiansInBytes">What the float64 Jacobians of all steered layers would take if they were kept; 0 where none is formed.</param>
+/// <param name="AllJacobiansInBytes">What the float64 Jacobians of the whole horizon would take if they were kept; 0 where none is formed.</param>
 public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<PlannedStage> Stages, long AllJacobiansInBytes)
 {
     /// <summary>Bytes at the peak.</summary>
@@ -46,7 +46,8 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
         options ??= new FitOptions();
         var kept = calibration ?? contrast;
         int prompts = kept.Count;
-        int horizon = options.Layers is { } range ? range.Last - range.First + 1 : c.L;
+        int steered = options.Layers?.Count ?? c.L;
+        int horizon = options.Layers is { } layers ? layers.Last - layers.First + 1 : c.L;
         double block = 2 * BlockWeights(c);
 
         // x_0..x_L of every prompt; keys and values of those that are linearised, and of those in the pass that runs the others.
@@ -73,7 +74,7 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
             single += horizon * Rows(PassPlan.Of(c, order, callers), prompts) * block;
 
             // Basis: sketch, two power passes, projection; Ã and Q̃: W'(AW), W'(QW); residual of Ã.
-            solve = horizon * ((c.D * (double)order * ((6.0 * prompts) + (8.0 * order))) + DenseFlops(order));
+            solve = (horizon * c.D * (double)order * ((6.0 * prompts) + (8.0 * order))) + DenseFlops(order, steered, horizon);
         }
         else if (options.Cost == FitCost.Feature)
         {
@@ -95,7 +96,7 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
             AddPass(memory, c, PassPlan.Of(c, c.D, callers), prompts, pulled: false, fromHost: false);
             memory.Add(new PlannedMemory("riccati", DenseRiccati.SizeInBytes(c.D)));
             single += horizon * Rows(PassPlan.Of(c, c.D, callers), prompts) * block;
-            solve = horizon * DenseFlops(c.D);
+            solve = DenseFlops(c.D, steered, horizon);
         }
 
         PlannedStage[] stages = [new("activations", activations, 0), new("linearisation", single, 0), new("riccati", 0, solve)];
@@ -140,6 +141,7 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
     /// <summary>Rows through a block for the directions of every prompt, and the prompt's own row in each pass.</summary>
     private static double Rows(PassPlan plan, int prompts) => (double)prompts * (plan.Directions + plan.Panels);
 
-    // S A: 2; Cholesky: 1/3; two triangular solves: 2; A'K: 2; eight products with four probes.
-    private static double DenseFlops(double d) => ((6 + (1.0 / 3)) * d * d * d) + (8 * 2 * 4 * d * d);
+    // With an input S A: 2; Cholesky: 1/3; two triangular solves: 2; A'K: 2; eight products with four probes. Without, S A and A'(S A); four products.
+    private static double DenseFlops(double d, int steered, int horizon) =>
+        (steered * (((6 + (1.0 / 3)) * d * d * d) + (8 * 2 * 4 * d * d))) + ((horizon - steered) * ((4 * d * d * d) + (4 * 2 * 4 * d * d)));
 }

@@ -51,6 +51,17 @@ public abstract class Gain
     private protected abstract Vector<double> Multiply(Vector<double> v);
 }
 
+/// <summary>K = 0, of a layer without an input.</summary>
+public sealed class ZeroGain : Gain
+{
+    internal ZeroGain(int width)
+        : base(width, width)
+    {
+    }
+
+    private protected override Vector<double> Multiply(Vector<double> v) => Vector<double>.Build.Dense(Outputs);
+}
+
 /// <summary>K held as a matrix (docs/math.md §3).</summary>
 public sealed class DenseGain : Gain
 {

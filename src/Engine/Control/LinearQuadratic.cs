@@ -14,7 +14,7 @@ public sealed class LinearQuadratic : SteeringMethod
     /// <param name="setpoint">Where β lies.</param>
     /// <param name="layers">Steered blocks; null for all.</param>
     /// <exception cref="ArgumentException">Lengths disagree, a w is not finite, or an affine setpoint has no origin.</exception>
-    public LinearQuadratic(Feature feature, IReadOnlyList<float[]> w, Setpoint setpoint = Setpoint.Published, LayerRange? layers = null)
+    public LinearQuadratic(Feature feature, IReadOnlyList<float[]> w, Setpoint setpoint = Setpoint.Published, LayerSet? layers = null)
         : base(feature, layers)
     {
         if (w.Count != feature.L || w.Any(row => row.Length != feature.D))
@@ -55,7 +55,7 @@ public sealed class LinearQuadratic : SteeringMethod
     /// <param name="setpoint">Where β lies.</param>
     /// <param name="layers">Steered blocks; null for all.</param>
     /// <exception cref="ArgumentException">Lengths disagree, a w does not fit in float32, or an affine setpoint has no origin.</exception>
-    public static LinearQuadratic FromGains(Feature feature, IReadOnlyList<Gain> gains, Setpoint setpoint = Setpoint.Published, LayerRange? layers = null)
+    public static LinearQuadratic FromGains(Feature feature, IReadOnlyList<Gain> gains, Setpoint setpoint = Setpoint.Published, LayerSet? layers = null)
     {
         if (gains.Count != feature.L)
         {
@@ -65,6 +65,12 @@ public sealed class LinearQuadratic : SteeringMethod
         float[][] w = [.. gains.Select((gain, k) => Array.ConvertAll(gain.Apply(feature.V[k]), x => (float)x))];
         return new LinearQuadratic(feature, w, setpoint, layers);
     }
+
+    private protected override IEnumerable<double> Parameters =>
+        W.SelectMany(row => row, (_, x) => (double)x).Concat(Setpoint == Setpoint.Affine ? Feature.Origin!.Select(x => (double)x) : []);
+
+    private protected override string? IdleGain() =>
+        Steered().All(k => !W[k].AsSpan().ContainsAnyExcept(0)) ? $"w = K v is 0 at every block of {Layers} that has a feature" : null;
 
     private protected override void Compile(double lambda, List<Sensor> sensors, List<Term> terms)
     {

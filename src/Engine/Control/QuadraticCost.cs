@@ -6,7 +6,7 @@ namespace Tiller.Control;
 
 /// <summary>
 /// What the controller minimises: Σ_k (δx_k' Q_k δx_k + r |u_k|²) + δx_L' Q_L δx_L, every Q_k symmetric positive semidefinite
-/// (docs/math.md §3). Q_L is asked for as layer L.
+/// (docs/math.md §3), over the inputs of the layers that have one. Q_L is asked for as layer L.
 /// </summary>
 public abstract class QuadraticCost
 {
@@ -17,6 +17,12 @@ public abstract class QuadraticCost
 
     /// <summary>Price of effort, R = rI.</summary>
     public double R { get; }
+
+    /// <summary>Layers with an input, counted as the horizon's; null (default) for all. Elsewhere u_k = 0, at whatever cost to the state.</summary>
+    public LayerSet? Inputs { get; init; }
+
+    /// <summary>Whether u_k is free.</summary>
+    internal bool HasInput(int layer) => Inputs?.Contains(layer) ?? true;
 
     /// <summary>S += Q_k in place, on the device // (D, D).</summary>
     internal abstract void AddTo(int layer, bool terminal, Ops ops, Doubles s);

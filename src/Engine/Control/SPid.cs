@@ -47,6 +47,10 @@ public sealed class SPid : SteeringMethod
     /// <summary>k_d.</summary>
     public double Kd { get; }
 
+    private protected override IEnumerable<double> Parameters => [Kp, Ki, Kd];
+
+    private protected override string? IdleGain() => Kp == 0 && Ki == 0 && Kd == 0 ? "the gains k_p, k_i and k_d are 0" : null;
+
     private protected override void Compile(double lambda, List<Sensor> sensors, List<Term> terms)
     {
         int[] sensorOf = new int[Feature.L];

@@ -14,29 +14,17 @@ public enum Setpoint
     Affine,
 }
 
-/// <summary>Blocks a..b, both included.</summary>
-/// <param name="First">First block.</param>
-/// <param name="Last">Last block.</param>
-public readonly record struct LayerRange(int First, int Last)
-{
-    /// <summary>Whether block <paramref name="k"/> is in the range.</summary>
-    public bool Contains(int k) => k >= First && k <= Last;
-
-    /// <inheritdoc/>
-    public override string ToString() => $"{First}-{Last}";
-}
-
 /// <summary>
 /// A way of steering along a feature. It compiles to the one run-time law (docs/math.md §6) for any λ without solving anything again; the
 /// laws of several features or methods add up (<see cref="FeedbackLaw.Sum"/>). Layers where the feature is 0 are not steered.
 /// </summary>
 public abstract class SteeringMethod
 {
-    private protected SteeringMethod(Feature feature, LayerRange? layers)
+    private protected SteeringMethod(Feature feature, LayerSet? layers)
     {
         Feature = feature;
-        Layers = layers ?? new LayerRange(0, feature.L - 1);
-        if (Layers.First < 0 || Layers.First > Layers.Last || Layers.Last >= feature.L)
+        Layers = layers ?? new LayerSet(0, feature.L - 1);
+        if (Layers.Last >= feature.L)
         {
             throw new ArgumentOutOfRangeException(nameof(layers), Layers, $"Steered layers must lie in 0-{feature.L - 1}.");
         }
@@ -49,7 +37,10 @@ public abstract class SteeringMethod
     public Feature Feature { get; }
 
     /// <summary>Blocks whose outputs are moved.</summary>
-    public LayerRange Layers { get; }
+    public LayerSet Layers { get; }
+
+    /// <summary>Why no λ makes this method move a state, so that steering with it gives the plain model; null where some λ does.</summary>
+    public string? Idle => !Steered().Any() ? $"μ is 0 at every block of {Layers}: the positive and the negative prompts are alike there" : IdleGain();
 
     /// <summary>The law for strength λ.</summary>
     /// <param name="lambda">Strength; its meaning is the method's. Finite.</param>
@@ -81,17 +72,20 @@ public abstract class SteeringMethod
 
     private protected abstract void Compile(double lambda, List<Sensor> sensors, List<Term> terms);
 
-    /// <summary>Steered layers where the feature is not 0.</summary>
-    private protected IEnumerable<int> Steered()
-    {
-        for (int k = Layers.First; k <= Layers.Last; k++)
-        {
-            if (Feature.Mu[k] > 0)
-            {
-                yield return k;
-            }
-        }
-    }
+    /// <summary>The method's own numbers, as against its feature's: with the same ones two methods of a name are the same.</summary>
+    private protected virtual IEnumerable<double> Parameters => [];
+
+    /// <summary>Whether two methods steer alike at every λ: the same name, layers, feature and numbers.</summary>
+    internal bool SteersAs(SteeringMethod other) =>
+        Name == other.Name && Layers.Equals(other.Layers) && Feature.Mu.SequenceEqual(other.Feature.Mu)
+        && Feature.V.Count == other.Feature.V.Count && Feature.V.Zip(other.Feature.V).All(pair => pair.First.AsSpan().SequenceEqual(pair.Second))
+        && Parameters.SequenceEqual(other.Parameters);
+
+    /// <summary>Layers of <see cref="Layers"/> where the feature is not 0.</summary>
+    private protected virtual IEnumerable<int> Steered() => Layers.Blocks.Where(k => Feature.Mu[k] > 0);
+
+    /// <summary>Why the gains move nothing although the feature is there; null where they do.</summary>
+    private protected virtual string? IdleGain() => null;
 
     /// <summary>Feedback s (β_k − v_k·x_k) w_k at every steered layer.</summary>
     private protected void AddFeedback(List<Sensor> sensors, List<Term> terms, Func<int, double> beta, double s, Func<int, float[]> w)

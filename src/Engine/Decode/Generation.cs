@@ -43,7 +43,7 @@ public sealed class Generation : IDisposable
             throw new ArgumentException("A trace needs a feedback law: there is nothing to record of the plain model.", nameof(options));
         }
 
-        _stopIds = [.. _options.StopIds ?? model.Config.EosIds];
+        _stopIds = [.. _options.StopIds ?? model.EndIds];
         _sampler = new Sampler(_options.Sampling, model.Config.V);
         _text = model.Tokenizer.NewStream();
         _stop = new StopFilter(_options.StopStrings);
@@ -224,16 +224,15 @@ public static class Generating
     /// <summary>Answers a chat.</summary>
     /// <param name="model">The model; its checkpoint must have a chat template that Tiller knows.</param>
     /// <param name="messages">The conversation so far; contents never yield special ids.</param>
-    /// <param name="options">Null for the defaults; without <see cref="GenerationOptions.StopIds"/> the format's are used.</param>
+    /// <param name="options">Null for the defaults.</param>
     /// <param name="cancellationToken">Ends the stream between two blocks of one token.</param>
     /// <returns>One item per token; the last has a <see cref="StopReason"/>.</returns>
     /// <exception cref="TillerException">There is no known chat template, a role is not one of its, or the chat does not fit the context.</exception>
     public static IAsyncEnumerable<GeneratedToken> GenerateAsync(
         this LanguageModel model, IReadOnlyList<ChatMessage> messages, GenerationOptions? options = null, CancellationToken cancellationToken = default)
     {
-        options ??= new GenerationOptions();
         int[] prompt = model.Chat.Encode(messages, cancellationToken: cancellationToken);
-        return model.GenerateAsync(prompt, options with { StopIds = options.StopIds ?? model.Chat.StopIds }, cancellationToken);
+        return model.GenerateAsync(prompt, options, cancellationToken);
     }
 
     /// <summary>Continues token ids.</summary>

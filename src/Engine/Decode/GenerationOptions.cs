@@ -21,7 +21,7 @@ public sealed record GenerationOptions
     /// <summary>Strings that end the text and are not part of it; default none.</summary>
     public StopStrings StopStrings { get; init; } = StopStrings.None;
 
-    /// <summary>Ids that end the text; null (default) takes the checkpoint's end-of-text ids.</summary>
+    /// <summary>Ids that end the text; null (default) takes the model's (<see cref="LanguageModel.EndIds"/>), of plain texts and of chats.</summary>
     public IReadOnlyList<int>? StopIds { get; init; }
 
     /// <summary>Filled with what the law read and did; null (default) for no trace. Needs <see cref="Law"/>.</summary>

@@ -12,7 +12,7 @@ namespace Tiller.Decode;
 /// A service: before <see cref="Draw"/> new sessions join, prompts appended; after it, those that have ended leave.
 /// <code>
 /// batch.Draw(sessions, samplers, ids);
-/// // hand out the ids; remove sessions that have ended from the three lists
+/// // hand out the ids; remove sessions whose id is one of model.EndIds from the three lists
 /// batch.Step(sessions, ids);
 /// </code>
 /// </example>

@@ -30,18 +30,29 @@ public sealed class LanguageModel : IDisposable
     private readonly ModelWeights _weights;
     private readonly Tokenizer? _tokenizer;
     private readonly Lazy<ChatFormat> _chat;
+    private readonly Lazy<IReadOnlyList<int>> _endIds;
 
-    private LanguageModel(string directory, ModelConfig config, Tokenizer? tokenizer, string fingerprint, Ops ops, ModelWeights weights, IReadOnlyList<string> warnings)
+    private LanguageModel(LoadableCheckpoint checkpoint, Ops ops, ModelWeights weights)
     {
-        (Directory, Config, _tokenizer, Fingerprint, Ops, _weights, Warnings) = (directory, config, tokenizer, fingerprint, ops, weights, warnings);
-        _chat = new Lazy<ChatFormat>(() => ChatFormat.Load(directory, Tokenizer));
+        (Directory, Name, Fingerprint) = (checkpoint.Folder.Path, checkpoint.Folder.Name, checkpoint.Folder.Fingerprint);
+        (Config, _tokenizer, _chat, _endIds, Warnings) = (checkpoint.Config, checkpoint.Tokenizer, checkpoint.Chat, checkpoint.EndIds, checkpoint.Warnings);
+        (Ops, _weights) = (ops, weights);
     }
 
-    /// <summary>The checkpoint's folder.</summary>
+    private LanguageModel(ModelConfig config, Tokenizer? tokenizer, Ops ops, ModelWeights weights)
+    {
+        const string Random = "random";
+        (Directory, Name, Fingerprint, Warnings) = (Random, Random, Random, []);
+        (Config, _tokenizer, Ops, _weights) = (config, tokenizer, ops, weights);
+        _chat = new Lazy<ChatFormat>(() => ChatFormat.Load(Random, Tokenizer));
+        _endIds = new Lazy<IReadOnlyList<int>>(config.EosIds);
+    }
+
+    /// <summary>The checkpoint's folder: the one given, or the snapshot it stands for.</summary>
     public string Directory { get; }
 
-    /// <summary>The folder's name, for messages and files.</summary>
-    public string Name => Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(Directory)));
+    /// <summary>The folder's name, for messages and files; of a snapshot in the Hugging Face cache ORG/NAME.</summary>
+    public string Name { get; }
 
     /// <summary>Shape and family.</summary>
     public ModelConfig Config { get; }
@@ -54,6 +65,12 @@ public sealed class LanguageModel : IDisposable
     /// <exception cref="TillerException">The checkpoint has no chat template, or one Tiller does not know.</exception>
     public ChatFormat Chat => _chat.Value;
 
+    /// <summary>
+    /// Ids that end a text, plain or chat: those of config.json and generation_config.json, eos_token of tokenizer_config.json, and what ends an
+    /// answer in the checkpoint's chat format, if that is known. Empty if none of them names one.
+    /// </summary>
+    public IReadOnlyList<int> EndIds => _endIds.Value;
+
     /// <summary>SHA-256 over config.json, the tensors' names, types and shapes, and tokenizer.json: what a controller is bound to.</summary>
     public string Fingerprint { get; }
 
@@ -63,13 +80,16 @@ public sealed class LanguageModel : IDisposable
     /// <summary>Bytes of weights on the device.</summary>
     public long WeightsInBytes => _weights.SizeInBytes;
 
-    /// <summary>Oddities of the checkpoint that did not keep it from loading.</summary>
+    /// <summary>Oddities of the checkpoint's files that did not keep it from loading, one sentence each.</summary>
     public IReadOnlyList<string> Warnings { get; }
 
     internal Ops Ops { get; }
 
     /// <summary>Loads a Hugging Face checkpoint folder.</summary>
-    /// <param name="directory">Holds config.json, tokenizer.json and model.safetensors or its shards.</param>
+    /// <param name="directory">
+    /// Holds config.json, tokenizer.json and model.safetensors or its shards; or is a model's folder in the Hugging Face cache
+    /// (<c>models--ORG--NAME</c>), which stands for its snapshot of main.
+    /// </param>
     /// <param name="options">Null for the defaults.</param>
     /// <param name="cancellationToken">Looked at between files, and between chunks of 4 MiB.</param>
     /// <exception cref="DeviceUnavailableException">The device asked for is not there.</exception>
@@ -77,18 +97,14 @@ public sealed class LanguageModel : IDisposable
     public static LanguageModel Load(string directory, LoadOptions? options = null, CancellationToken cancellationToken = default)
     {
         options ??= new LoadOptions();
-        using var folder = CheckpointFolder.Open(directory);
-        var config = ModelConfigReader.Read(directory);
-        ModelWeights.Check(folder, config);
-        var tokenizer = Tokenizer.Load(directory, cancellationToken);
-        tokenizer.CheckEmbedding(config.V);
+        using var checkpoint = LoadableCheckpoint.Open(directory, cancellationToken);
         cancellationToken.ThrowIfCancellationRequested();
 
         var ops = Devices.Open(options.Device, options.Threads);
         try
         {
-            var weights = ModelWeights.Load(ops, folder, config, options.Progress, cancellationToken);
-            return new LanguageModel(directory, config, tokenizer, folder.Fingerprint, ops, weights, folder.Warnings);
+            var weights = ModelWeights.Load(ops, checkpoint.Folder, checkpoint.Config, options.Progress, cancellationToken);
+            return new LanguageModel(checkpoint, ops, weights);
         }
         catch
         {
@@ -107,7 +123,7 @@ public sealed class LanguageModel : IDisposable
         var ops = Devices.Open(options?.Device, options?.Threads ?? 0);
         try
         {
-            return new LanguageModel("random", config, tokenizer, "random", ops, ModelWeights.Random(ops, config, type), []);
+            return new LanguageModel(config, tokenizer, ops, ModelWeights.Random(ops, config, type));
         }
         catch
         {

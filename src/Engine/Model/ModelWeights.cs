@@ -13,6 +13,9 @@ namespace Tiller.Model;
 /// </summary>
 internal sealed class ModelWeights : IDisposable
 {
+    /// <summary>Name of a head that is not tied to the embedding.</summary>
+    public const string HeadName = "lm_head.weight";
+
     private const int AlignmentInBytes = 64;
     private const int ChunkInBytes = 4 << 20;
     private const int MaxReaders = 8;
@@ -51,9 +54,14 @@ internal sealed class ModelWeights : IDisposable
     /// <summary>Bytes on the device.</summary>
     public long SizeInBytes { get; }
 
-    /// <summary>Checks every tensor against <paramref name="c"/>; reads and allocates nothing.</summary>
+    /// <summary>Checks every tensor that the model needs against <paramref name="c"/>; reads and allocates nothing.</summary>
+    /// <returns>Names of the tensors that the model does not use, in order.</returns>
     /// <exception cref="CheckpointException">A tensor is missing, or of another shape or type.</exception>
-    public static void Check(CheckpointFolder folder, ModelConfig c) => _ = PlanFor(folder, c);
+    public static string[] Check(CheckpointFolder folder, ModelConfig c)
+    {
+        var used = PlanFor(folder, c).Parts.Select(part => part.Tensor.Name).ToHashSet(StringComparer.Ordinal);
+        return [.. folder.Tensors.Select(tensor => tensor.Name).Where(name => !used.Contains(name))];
+    }
 
     /// <summary>Checks every tensor against <paramref name="c"/>, then reads all of them.</summary>
     /// <param name="ops">Where to.</param>
@@ -265,7 +273,7 @@ internal sealed class ModelWeights : IDisposable
             int groups = c.G * c.E;
             Embedding = AddMatrix("model.embed_tokens.weight", c.D, ("model.embed_tokens.weight", c.V));
             Norm = AddNorm("model.norm.weight", c.D);
-            Head = c.TiedHead ? null : AddMatrix("lm_head.weight", c.D, ("lm_head.weight", c.V));
+            Head = c.TiedHead ? null : AddMatrix(HeadName, c.D, (HeadName, c.V));
             for (int k = 0; k < c.L; k++)
             {
                 string block = $"model.layers.{k}.";

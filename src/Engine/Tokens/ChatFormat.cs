@@ -1,6 +1,6 @@
 using System.Security.Cryptography;
 using System.Text;
-using System.Text.Json;
+using Tiller.Checkpoint;
 
 namespace Tiller.Tokens;
 
@@ -65,17 +65,17 @@ public sealed class ChatFormat
     /// <summary>SHA-256 of the template's text in UTF-8, in lower-case hexadecimal: what a controller fitted on chats is bound to.</summary>
     public string TemplateSha256 { get; }
 
-    /// <summary>Ids that end an answer; to be joined with those of config.json.</summary>
+    /// <summary>Ids that end an answer in this format; a text of the model ends at those of its other files, too (<c>LanguageModel.EndIds</c>).</summary>
     public IReadOnlyList<int> StopIds { get; }
 
     /// <summary>Recognises the chat format of a checkpoint.</summary>
-    /// <param name="directory">Folder with chat_template.jinja, or with a chat_template in tokenizer_config.json.</param>
+    /// <param name="directory">As for <see cref="Tokenizer.Load"/>; with chat_template.jinja, or with a chat_template in tokenizer_config.json.</param>
     /// <param name="tokenizer">The tokenizer of the same checkpoint.</param>
     /// <exception cref="ChatException">There is no template, it is not a known one, or the tokenizer lacks its tokens.</exception>
     public static ChatFormat Load(string directory, Tokenizer tokenizer) => Load(directory, tokenizer, TimeProvider.System);
 
     /// <summary>Recognises the chat format of a checkpoint; templates that write today's date (Llama 3.2) take it from a clock.</summary>
-    /// <param name="directory">Folder with chat_template.jinja, or with a chat_template in tokenizer_config.json.</param>
+    /// <param name="directory">As for <see cref="Tokenizer.Load"/>; with chat_template.jinja, or with a chat_template in tokenizer_config.json.</param>
     /// <param name="tokenizer">The tokenizer of the same checkpoint.</param>
     /// <param name="clock">Read once, here, in its local time zone.</param>
     /// <exception cref="ChatException">There is no template, it is not a known one, or the tokenizer lacks its tokens.</exception>
@@ -84,34 +84,22 @@ public sealed class ChatFormat
         ArgumentNullException.ThrowIfNull(directory);
         ArgumentNullException.ThrowIfNull(tokenizer);
         ArgumentNullException.ThrowIfNull(clock);
-        string? template = Read(Path.Combine(directory, "chat_template.jinja"));
-        string bosText = "";
-        string eosText = "";
-        if (Read(Path.Combine(directory, "tokenizer_config.json")) is { } config)
-        {
-            try
-            {
-                using JsonDocument document = JsonDocument.Parse(config);
-                bosText = TokenText(document.RootElement, "bos_token");
-                eosText = TokenText(document.RootElement, "eos_token");
-                template ??= Template(document.RootElement);
-            }
-            catch (Exception e) when (e is JsonException or InvalidOperationException)
-            {
-                throw new ChatException(ChatError.Unreadable, $"tokenizer_config.json is not valid JSON, or not of the expected form: {e.Message}", e);
-            }
-        }
+        directory = HubCache.Resolve(directory);
+        return Of(TokenizerConfig.Read(directory), directory, tokenizer, clock);
+    }
 
-        if (string.IsNullOrWhiteSpace(template))
+    internal static ChatFormat Of(TokenizerConfig config, string directory, Tokenizer tokenizer, TimeProvider clock)
+    {
+        if (string.IsNullOrWhiteSpace(config.ChatTemplate))
         {
             throw new ChatException(ChatError.NoTemplate,
                 $"'{directory}' has no chat template (chat_template.jinja, or chat_template in tokenizer_config.json): it is not a chat model. "
                 + "Prompt it with plain text.");
         }
 
-        string program = ChatProgram.Of(template);
+        string program = ChatProgram.Of(config.ChatTemplate);
         ChatStyle known = KnownTemplates.Find(program, clock) ?? throw Unrecognised(program);
-        return new ChatFormat(tokenizer, known, template, bosText, eosText);
+        return new ChatFormat(tokenizer, known, config.ChatTemplate, config.Bos, config.Eos);
     }
 
     /// <summary>Ids of a chat. Only the template's own special tokens become special ids.</summary>
@@ -156,52 +144,6 @@ public sealed class ChatFormat
         return new ChatException(ChatError.Unrecognised,
             $"The chat template is none of the known ones (Llama-3 and 3.1, ChatML as in Qwen2 and Qwen2.5, Gemma, Llama-2, Mistral). {what}"
             + $"Write the prompt yourself and encode it with parseSpecial. Reduced, the template reads: {TokenizerException.Escape(program)}");
-    }
-
-    private static string? Read(string path)
-    {
-        try
-        {
-            return File.Exists(path) ? new UTF8Encoding(false, throwOnInvalidBytes: true).GetString(File.ReadAllBytes(path)) : null;
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or DecoderFallbackException)
-        {
-            throw new ChatException(ChatError.Unreadable, $"'{path}' cannot be read: {e.Message}", e);
-        }
-    }
-
-    private static string TokenText(JsonElement config, string name)
-    {
-        if (config.ValueKind != JsonValueKind.Object || !config.TryGetProperty(name, out JsonElement token))
-        {
-            return "";
-        }
-
-        return token.ValueKind == JsonValueKind.Object ? token.GetProperty("content").GetString()! : token.GetString() ?? "";
-    }
-
-    // A string, or a list of named templates of which "default" counts.
-    private static string? Template(JsonElement config)
-    {
-        if (config.ValueKind != JsonValueKind.Object || !config.TryGetProperty("chat_template", out JsonElement template))
-        {
-            return null;
-        }
-
-        if (template.ValueKind != JsonValueKind.Array)
-        {
-            return template.GetString();
-        }
-
-        foreach (JsonElement item in template.EnumerateArray())
-        {
-            if (item.TryGetProperty("name", out JsonElement name) && name.GetString() == "default" && item.TryGetProperty("template", out JsonElement text))
-            {
-                return text.GetString();
-            }
-        }
-
-        return null;
     }
 
     private AddedToken? Special(string text) => text.Length == 0 ? null : special.Exactly(Encoding.UTF8.GetBytes(text));

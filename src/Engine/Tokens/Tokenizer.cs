@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Text;
+using Tiller.Checkpoint;
 
 namespace Tiller.Tokens;
 
@@ -14,6 +15,7 @@ public sealed class Tokenizer
     private readonly TokenizerFile file;
     private readonly AddedTokens raw; // found in the text as it is
     private readonly AddedTokens normalized; // found in normalised text
+    private readonly int rows = int.MaxValue; // of the embedding
     private readonly ConcurrentBag<EncodeState> states = [];
 
     private Tokenizer(TokenizerFile file)
@@ -23,7 +25,12 @@ public sealed class Tokenizer
         normalized = new AddedTokens(Normalized());
     }
 
-    /// <summary>Highest id + 1, added tokens included. An embedding may have more rows.</summary>
+    private Tokenizer(Tokenizer other, int rows)
+    {
+        (file, raw, normalized, this.rows) = (other.file, other.raw, other.normalized, rows);
+    }
+
+    /// <summary>Highest id + 1, added tokens included. An embedding may have more rows, or lack those of added tokens (<see cref="ForEmbedding"/>).</summary>
     public int VocabularySize => Tokens.IdEnd;
 
     /// <summary>Oddities of the file that do not matter to the result, for example a merge given twice, or one that would make a special token.</summary>
@@ -42,12 +49,14 @@ public sealed class Tokenizer
     internal Action<long>? Watch { get; set; }
 
     /// <summary>Loads the tokenizer of a checkpoint.</summary>
-    /// <param name="directory">Folder with tokenizer.json (at most 128 MiB).</param>
+    /// <param name="directory">As for <see cref="CheckpointFolder.Open"/>; with tokenizer.json (at most 128 MiB).</param>
     /// <param name="cancellationToken">Looked at between tokens and merges.</param>
     /// <exception cref="TokenizerException">The file is missing, malformed, or of a kind that is not implemented.</exception>
+    /// <exception cref="CheckpointException">A model's folder in the Hugging Face cache has no snapshot of main.</exception>
     public static Tokenizer Load(string directory, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(directory);
+        directory = HubCache.Resolve(directory);
         return new Tokenizer(TokenizerFile.Load(Path.Combine(directory, FileName), cancellationToken));
     }
 
@@ -59,7 +68,7 @@ public sealed class Tokenizer
     /// <param name="parseSpecial">Special tokens written in the text become their ids; by default they are plain text, as users' text must be.</param>
     /// <param name="cancellationToken">Looked at between words, and within long ones.</param>
     /// <returns>Ids, below <see cref="VocabularySize"/>.</returns>
-    /// <exception cref="TokenizerException">The text is not valid UTF-16, or the vocabulary cannot express it.</exception>
+    /// <exception cref="TokenizerException">The text is not valid UTF-16, the vocabulary cannot express it, or it needs an added token without a row in the embedding.</exception>
     public int[] Encode(string text, bool addSpecial = true, bool parseSpecial = false, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(text);
@@ -114,16 +123,25 @@ public sealed class Tokenizer
         ? Tokens.StringOf(id)
         : throw new TokenizerException(TokenizerError.Range, "", $"{id}", $"no token has this id; the vocabulary ends at {VocabularySize}.");
 
-    /// <summary>Checks that every id has a row in the embedding.</summary>
+    /// <summary>
+    /// This tokenizer for an embedding. Added tokens may lie beyond its rows, as where someone added a padding token and left the weights alone; a text
+    /// that needs one of them is refused when it is encoded.
+    /// </summary>
     /// <param name="rows">Rows of the embedding.</param>
-    /// <exception cref="TokenizerException">Some id has none: tokenizer and weights do not belong together.</exception>
-    public void CheckEmbedding(int rows)
+    /// <exception cref="TokenizerException">Range: a token that was not added has no row, so tokenizer and weights do not belong together.</exception>
+    public Tokenizer ForEmbedding(int rows)
     {
-        if (VocabularySize > rows)
+        var added = file.Added.Select(static x => x.Id).ToHashSet();
+        for (int id = VocabularySize - 1; id >= rows; id--)
         {
-            throw new TokenizerException(TokenizerError.Range, "$.model.vocab", $"{VocabularySize - 1}",
-                $"the embedding has {rows} rows, so ids must be below that; this tokenizer belongs to another model.");
+            if (Tokens.Contains(id) && !added.Contains(id))
+            {
+                throw new TokenizerException(TokenizerError.Range, "$.model.vocab", $"{id}",
+                    $"the embedding has {rows} rows, so ids must be below that; this tokenizer belongs to another model.");
+            }
         }
+
+        return new Tokenizer(this, rows);
     }
 
     /// <summary>Encodes text in which only the marked places are special tokens; everything else is plain text.</summary>
@@ -190,7 +208,9 @@ public sealed class Tokenizer
         int[] ids = state.Scratch.Output.ToArray();
         state.End();
         states.Add(state);
-        return ids;
+        int beyond = VocabularySize > rows ? ids.AsSpan().IndexOfAnyExceptInRange(0, rows - 1) : -1;
+        return beyond < 0 ? ids : throw new TokenizerException(TokenizerError.Range, "", TokenOf(ids[beyond]),
+            $"the text needs the added token {ids[beyond]}, but the embedding has {rows} rows. Leave the token out, or load weights that have it.");
     }
 
     private void EncodeParts(EncodeState state, bool parseSpecial)

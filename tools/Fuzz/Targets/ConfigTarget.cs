@@ -13,7 +13,7 @@ internal sealed class ConfigTarget(Corpus corpus) : FuzzTarget
         "architectures", "attention_bias", "attn_logit_softcapping", "bos_token_id", "eos_token_id", "final_logit_softcapping", "head_dim", "hidden_act", "hidden_activation",
         "hidden_size", "intermediate_size", "layer_types", "max_position_embeddings", "max_window_layers", "mlp_bias", "num_attention_heads", "num_hidden_layers",
         "num_key_value_heads", "query_pre_attn_scalar", "rms_norm_eps", "rope_scaling", "rope_theta", "sliding_window", "tie_word_embeddings", "torch_dtype", "dtype",
-        "use_sliding_window", "vocab_size", "quantization_config", "rope_parameters", "partial_rotary_factor",
+        "use_sliding_window", "vocab_size", "quantization_config", "rope_parameters", "partial_rotary_factor", "num_experts", "num_local_experts", "n_routed_experts",
     ];
 
     public override string Name => "config";
@@ -53,7 +53,8 @@ internal sealed class ConfigTarget(Corpus corpus) : FuzzTarget
             ("num_key_value_heads", HostileJson.One("1", "2", "4")), ("head_dim", HostileJson.One("16", "24", "null")), ("vocab_size", HostileJson.Whole(100, 200)),
             ("intermediate_size", HostileJson.Whole(1, 99)), ("max_position_embeddings", HostileJson.Whole(1, 999)), ("rms_norm_eps", HostileJson.One("1e-5", "1e-6")),
             ("rope_theta", HostileJson.One("10000", "1e6")), ("rope_scaling", Gen.Frequency((2, Gen.Constant("null")), (1, HostileJson.Mostly(rope)))),
-            ("sliding_window", HostileJson.One("null", "6", "4096")), ("layer_types", HostileJson.One("null", "[\"full_attention\",\"sliding_attention\"]")),
+            ("rope_parameters", Gen.Frequency((4, Gen.Constant("null")), (1, HostileJson.Mostly(rope)))), ("max_window_layers", HostileJson.One("null", "1", "28")),
+            ("use_sliding_window", HostileJson.One("true", "false", "null")), ("sliding_window", HostileJson.One("null", "6", "4096")), ("layer_types", HostileJson.One("null", "[\"full_attention\",\"sliding_attention\"]")),
             ("eos_token_id", ids), ("bos_token_id", ids), ("tie_word_embeddings", HostileJson.One("true", "false")));
         return config.Zip(Gen.Frequency((3, Gen.Constant("")), (1, HostileJson.Object(("eos_token_id", ids)).Select(g => "\0" + g))), (a, b) => a + b);
     }

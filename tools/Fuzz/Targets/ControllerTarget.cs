@@ -18,7 +18,7 @@ internal sealed class ControllerTarget : FuzzTarget
 
     public override IReadOnlyList<byte[]> Words { get; } = [.. new[]
     {
-        "\"method\":\"a-lqr\"", "\"method\":\"s-pid\"", "\"method\":\"ablation\"", "\"setpoint\":\"affine\"", "\"layers\":\"0-1\"", "\"layers\":\"1-0\"", "\"version\":\"1\"", "\"version\":\"3\"", "\"order\":\"0\"", "\"r\":\"0\"",
+        "\"method\":\"a-lqr\"", "\"method\":\"s-pid\"", "\"method\":\"ablation\"", "\"setpoint\":\"affine\"", "\"layers\":\"0-1\"", "\"layers\":\"1-0\"", "\"layers\":\"0-0,1-1\"", "\"version\":\"1\"", "\"version\":\"3\"", "\"order\":\"0\"", "\"r\":\"0\"",
         "\"form\":\"chat\"", "\"form\":\"raw\"", "\"template.sha256\":\"00\"", "\"system\":\"s\"", "\"system.varies\":\"true\"",
         "\"kp\":\"NaN\"", "\"shape\":[2,0]", "\"shape\":[0,2]", "\"F64\"", "\"BF16\"", "\"origin\"", "\"residual\"", "\"rank\"", "\"w\"", "\0\0\u0080\u007f", "\0\0\u00c0\u00ff",
     }.Select(Encoding.Latin1.GetBytes)];
@@ -78,7 +78,7 @@ internal sealed class ControllerTarget : FuzzTarget
         var feature = Feature.FromDifference(Rows(1, 3), Rows(2, 3));
         yield return new LinearQuadratic(feature, Rows(3, 2), Setpoint.Affine);
         yield return new LinearQuadratic(Feature.FromDifference(Rows(4, 3)), Rows(3, 2));
-        yield return new OpenLoopAddition(feature, new LayerRange(1, 1));
+        yield return new OpenLoopAddition(feature, new LayerSet(1, 1));
         yield return new Proportional(feature, 0.1);
         yield return new Ablation(feature);
         yield return new SPid(feature, 0.7, 0.01, 0.3);
@@ -126,7 +126,7 @@ internal sealed class ControllerTarget : FuzzTarget
         (string Key, Gen<string> Value)[] entries =
         [
             ("format", Text("tiller.controller")), ("version", Text("1", "2")), ("method", Text("a-lqr", "addition", "proportional", "ablation", "s-pid")), ("setpoint", Text("published", "affine")),
-            ("layers", Text("0-1", "0-1", "0-1", "1-1", "0-0", "0-2")), ("model", Text("demo")), ("fingerprint", Text("00")), ("positive.sha256", Text("11")), ("positive.count", Text("8")),
+            ("layers", Text("0-1", "0-1", "0-1", "1-1", "0-0", "0-0,1-1", "0-2")), ("model", Text("demo")), ("fingerprint", Text("00")), ("positive.sha256", Text("11")), ("positive.count", Text("8")),
             ("negative.sha256", Text("22")), ("negative.count", Text("9")),
             ("form", Text("raw", "chat", "tokens")), ("template.sha256", Text("00")), ("system", HostileText()), ("system.varies", Text("true", "true")),
             ("q", number), ("r", number), ("qf", number), ("order", Text("2")), ("kp", number), ("ki", number), ("kd", number),
@@ -135,7 +135,7 @@ internal sealed class ControllerTarget : FuzzTarget
         return metadata.Zip(Tensors(), (m, t) => Write(m.Where(e => e.Value is not null).ToDictionary(e => e.Key, e => e.Value!, StringComparer.Ordinal), [.. t]));
     }
 
-    private static Gen<string> HostileText() => Gen.Elements("", "\0", "\u202e", "é", "../x", new string('x', 5000), "0-1-2", "-", "2147483648-2147483649");
+    private static Gen<string> HostileText() => Gen.Elements("", "\0", "\u202e", "é", "../x", new string('x', 5000), "0-1-2", "-", "0-1,", "2147483648-2147483649");
 
     private static Gen<TensorData[]> Tensors()
     {

@@ -10,7 +10,7 @@ namespace Tiller.Tool.Commands;
 /// <param name="Layers">Blocks that are steered; null for the task's own.</param>
 /// <param name="Device">What runs the model.</param>
 /// <param name="Json">For machines.</param>
-internal sealed record DemoRequest(DemoTask Task, double? Lambda, LayerRange? Layers, DeviceRequest Device, bool Json);
+internal sealed record DemoRequest(DemoTask Task, double? Lambda, LayerSet? Layers, DeviceRequest Device, bool Json);
 
 /// <summary><c>tiller demo</c>: fit and steer the model that comes with tiller.</summary>
 internal sealed class DemoCommand : TillerCommand
@@ -19,7 +19,7 @@ internal sealed class DemoCommand : TillerCommand
         "--task", "What to steer: the topic of stories, the tone of reviews, the honesty of quiz answers, or refusal of requests.");
 
     private readonly Option<double?> _lambda = OptionKinds.Lambda("How far to steer [default: the task's own]");
-    private readonly Option<LayerRange?> _layers = OptionKinds.Layers("--layers", "Fit and steer these blocks only, counted from 0 [default: the task's own]");
+    private readonly Option<LayerSet?> _layers = OptionKinds.Layers("--layers", "Fit and steer these blocks only, counted from 0 [default: the task's own]");
 
     private readonly DeviceArguments _device = new();
 

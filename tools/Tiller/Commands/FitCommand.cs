@@ -40,7 +40,7 @@ internal sealed record FitRequest
     public double Qf { get; init; }
 
     /// <summary>Blocks that are steered; null for all.</summary>
-    public LayerRange? Layers { get; init; }
+    public LayerSet? Layers { get; init; }
 
     /// <summary>Prompts the Jacobians are averaged over; null for the contrast prompts.</summary>
     public string? Calibration { get; init; }
@@ -99,7 +99,7 @@ internal sealed class FitCommand : TillerCommand
     private readonly Option<double> _q = OptionKinds.Number("--q", "Cost of being off the setpoint, at every layer.", 0.1, IsCost, CostRange);
     private readonly Option<double> _r = OptionKinds.Number("--r", "Cost of steering: more means gentler.", 1.0, r => IsCost(r) && r > 0, "above 0 and at most 1e12");
     private readonly Option<double> _qf = OptionKinds.Number("--qf", "Cost of being off the setpoint after the last layer.", 1.0, IsCost, CostRange);
-    private readonly Option<LayerRange?> _layers = OptionKinds.Layers("--layers", "Steer these blocks only, counted from 0 [default: all]");
+    private readonly Option<LayerSet?> _layers = OptionKinds.Layers("--layers", "Steer these blocks only, counted from 0; 1-3,8-9 leaves those between alone [default: all]");
 
     private readonly Option<string?> _calibration = new("--calibration")
     {
@@ -123,6 +123,11 @@ internal sealed class FitCommand : TillerCommand
             if (others && result.GetResult(_out) is null && !result.GetValue(_plan))
             {
                 result.AddError("Option '--out' is required.");
+            }
+
+            if (result.GetValue(_q) == 0 && result.GetValue(_qf) == 0)
+            {
+                result.AddError("--q and --qf are both 0: being off the setpoint costs nothing, so the best controller does nothing. Raise one of them.");
             }
         });
 

@@ -59,23 +59,22 @@ internal static class OptionKinds
         new(name) { Description = description, Required = true, HelpName = helpName };
 
     /// <summary>The checkpoint every command but inspect and verify starts from.</summary>
-    public static Option<string> Model() => RequiredPath("--model", "Folder of a Hugging Face checkpoint: config.json, tokenizer.json, *.safetensors.", "DIR");
+    public static Option<string> Model() => RequiredPath("--model", "Folder of a Hugging Face checkpoint: config.json, tokenizer.json, *.safetensors; or of a model in its cache, models--ORG--NAME.", "DIR");
 
-    /// <summary>A range of blocks; null for all.</summary>
-    public static Option<LayerRange?> Layers(string name, string description) => new(name)
+    /// <summary>Some blocks; null for all.</summary>
+    public static Option<LayerSet?> Layers(string name, string description) => new(name)
     {
         Description = description,
-        HelpName = "a-b",
+        HelpName = "a-b,…",
         CustomParser = result =>
         {
             string text = result.Tokens[^1].Value;
-            string[] ends = text.Split('-');
-            if (ends.Length == 2 && Index(ends[0], out int first) && Index(ends[1], out int last) && first <= last)
+            if (LayerSet.TryParse(text, out var layers))
             {
-                return new LayerRange(first, last);
+                return layers;
             }
 
-            result.AddError($"{name} must be two blocks a-b with a ≤ b, counted from 0, such as 4-9, got '{text}'.");
+            result.AddError($"{name} must be ranges of blocks a-b with a ≤ b, counted from 0, such as 4-9 or 1-3,8-9, got '{text}'.");
             return null;
         },
     };
@@ -100,6 +99,4 @@ internal static class OptionKinds
             return null;
         },
     };
-
-    private static bool Index(string text, out int value) => int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out value);
 }

@@ -5,7 +5,7 @@ namespace Tiller.Tool.Demo;
 /// <summary>How the demo steers a task: chosen from the table in models/demo/README.md, where the score has clearly moved and the text is still fluent.</summary>
 /// <param name="Lambda">Strength λ.</param>
 /// <param name="Layers">The horizon; null for every block.</param>
-internal sealed record DemoSetting(double Lambda, LayerRange? Layers)
+internal sealed record DemoSetting(double Lambda, LayerSet? Layers)
 {
     /// <summary>q, r, q_f of every task.</summary>
     public static LqrWeights Weights { get; } = new(0.03, 1, 1);

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using Tiller.Checkpoint;
+using Tiller.Model;
 using Tiller.Tool.Running;
 
 namespace Tiller.Tool.Output;
@@ -9,18 +10,20 @@ internal static class CheckpointOutput
 {
     public static void WriteText(Terminal terminal, CheckpointInspection inspection)
     {
-        var (folder, c, tokenizer, chat, noChat, nonFinite) = inspection;
+        var (checkpoint, chat, noChat, nonFinite) = inspection;
+        var (folder, c, tokenizer) = (checkpoint.Folder, checkpoint.Config, checkpoint.Tokenizer);
         Row("folder", folder.Path);
         Row("family", c.Family);
         Row("shape", $"L {c.L} layers, D {c.D} wide, H {c.H} heads, G {c.G} key/value heads, E {c.E} head size, F {c.F} feed-forward, V {c.V} vocabulary");
         Row("context", $"{c.MaxPositions} tokens{Window(c)}");
         Row("rotary", $"theta {c.RopeTheta:G}{(c.RopeScaling is { } scaling ? $", {scaling}" : "")}");
         Row("weights", $"{Parameters(folder):N0} parameters, {Size(folder.SizeInBytes)} in {folder.Files.Count} file{(folder.Files.Count == 1 ? "" : "s")}, " +
-            $"{(c.TiedHead ? "embedding and head tied" : "own head")}");
-        Row("tokenizer", $"{tokenizer.VocabularySize} ids");
+            $"{(c.TiedHead ? "embedding and head tied" : "own head")}{(c.TiedHead && folder.TryFind(ModelWeights.HeadName) is not null ? $", {ModelWeights.HeadName} not used" : "")}");
+        Row("tokenizer", $"{tokenizer.VocabularySize} ids{(tokenizer.VocabularySize > c.V ? $", those from {c.V} on without a row in the embedding" : "")}");
+        Row("ends at", Ends(checkpoint));
         Row("chat", chat ?? $"none: {noChat}");
         Row("fingerprint", folder.Fingerprint);
-        foreach (string warning in folder.Warnings.Concat(tokenizer.Warnings))
+        foreach (string warning in checkpoint.Warnings)
         {
             Row("warning", warning);
         }
@@ -48,7 +51,8 @@ internal static class CheckpointOutput
 
     public static void WriteJson(Terminal terminal, CheckpointInspection inspection) => Json.Write(terminal.Output, json =>
     {
-        var (folder, c, tokenizer, chat, noChat, nonFinite) = inspection;
+        var (checkpoint, chat, noChat, nonFinite) = inspection;
+        var (folder, c, tokenizer) = (checkpoint.Folder, checkpoint.Config, checkpoint.Tokenizer);
         json.WriteStartObject();
         json.WriteString("kind", "checkpoint");
         json.WriteString("folder", folder.Path);
@@ -63,11 +67,18 @@ internal static class CheckpointOutput
         json.WriteNumber("sizeInBytes", folder.SizeInBytes);
         json.WriteNumber("files", folder.Files.Count);
         json.WriteNumber("tokens", tokenizer.VocabularySize);
+        json.WriteStartArray("endIds");
+        foreach (int id in checkpoint.EndIds.Value)
+        {
+            json.WriteNumberValue(id);
+        }
+
+        json.WriteEndArray();
         json.WriteString("chat", chat);
         json.WriteString("noChat", noChat);
         json.WriteString("fingerprint", folder.Fingerprint);
         json.WriteStartArray("warnings");
-        foreach (string warning in folder.Warnings.Concat(tokenizer.Warnings))
+        foreach (string warning in checkpoint.Warnings)
         {
             json.WriteStringValue(warning);
         }
@@ -104,6 +115,10 @@ internal static class CheckpointOutput
 
         json.WriteEndArray();
     }
+
+    private static string Ends(LoadableCheckpoint checkpoint) => checkpoint.EndIds.Value is { Count: > 0 } ids
+        ? string.Join(", ", ids.Select(id => checkpoint.Tokenizer.Tokens.Contains(id) ? $"{checkpoint.Tokenizer.TokenOf(id)} ({id})" : $"{id}"))
+        : "no token: only --max-tokens and --stop end them";
 
     private static long Parameters(CheckpointFolder folder) => folder.Tensors.Sum(t => t.ElementCount);
 

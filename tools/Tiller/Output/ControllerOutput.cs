@@ -24,6 +24,11 @@ internal static class ControllerOutput
             Row("solved", $"residual {residuals.Max():E1}, rank {ranks.Max()}");
         }
 
+        if (controller.Method.Idle is { } reason)
+        {
+            Row("warning", $"does nothing, as {reason}");
+        }
+
         terminal.Output.WriteLine();
         terminal.Output.WriteLine($"{"layer",5}{"mu",12}{"|w|",12}{"open",10}{"closed",10}");
         foreach (var layer in Layers(controller))
@@ -45,6 +50,7 @@ internal static class ControllerOutput
         json.WriteNumber("L", controller.L);
         json.WriteNumber("D", controller.D);
         json.WriteString("steered", controller.Method.Layers.ToString());
+        json.WriteString("idle", controller.Method.Idle);
         json.WriteString("cost", source.Cost);
         if (source.Weights is { } weights)
         {

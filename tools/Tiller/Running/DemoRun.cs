@@ -63,7 +63,7 @@ internal static class DemoRun
         });
     }
 
-    private static Controller Fit(Terminal terminal, ContrastSet contrast, LayerRange? layers, DeviceRequest device, CancellationToken cancellationToken)
+    private static Controller Fit(Terminal terminal, ContrastSet contrast, LayerSet? layers, DeviceRequest device, CancellationToken cancellationToken)
     {
         using var model = LanguageModel.Load(ModelFolder, device.ToLoadOptions(), cancellationToken);
         if (layers is { } range && range.Last >= model.Config.L)

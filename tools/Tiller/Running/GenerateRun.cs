@@ -13,7 +13,7 @@ internal static class GenerateRun
     {
         string prompt = await ReadPrompt(terminal, request.Prompt, cancellationToken);
         using var model = Runs.Load(terminal, request.Model, request.Device, cancellationToken);
-        var options = Options(model, request.Prompt, request.Decoding);
+        var options = Options(request.Decoding);
         var plain = Decode(terminal, model, Tokenize(model, request.Prompt, prompt, cancellationToken), options, request.Json, cancellationToken);
         if (request.Json)
         {
@@ -37,12 +37,11 @@ internal static class GenerateRun
         return ids.Length > 0 ? ids : throw new UsageException("The prompt has no token, and this tokenizer adds none: give it some text.");
     }
 
-    public static GenerationOptions Options(LanguageModel model, PromptRequest prompt, DecodingRequest decoding) => new()
+    public static GenerationOptions Options(DecodingRequest decoding) => new()
     {
         MaxNewTokens = decoding.MaxTokens,
         Sampling = decoding.Sampling,
         StopStrings = decoding.Stop,
-        StopIds = prompt.Chat ? model.Chat.StopIds : null,
     };
 
     /// <summary>Streams a text to standard output, unless JSON will be written there, and sums it up on standard error.</summary>

@@ -1,5 +1,6 @@
 using Tiller.Checkpoint;
 using Tiller.Control;
+using Tiller.Model;
 using Tiller.Tokens;
 using Tiller.Tool.Commands;
 using Tiller.Tool.Output;
@@ -7,14 +8,11 @@ using Tiller.Tool.Output;
 namespace Tiller.Tool.Running;
 
 /// <summary>What a checkpoint holds.</summary>
-/// <param name="Folder">Tensors and files; owned by the caller.</param>
-/// <param name="Config">Shape and family.</param>
-/// <param name="Tokenizer">Text to ids.</param>
+/// <param name="Checkpoint">All but the weights' values; owned by the caller.</param>
 /// <param name="Chat">Name of the chat format, or null.</param>
 /// <param name="NoChat">Why there is no chat format, or null.</param>
 /// <param name="NonFinite">How many values of each tensor are NaN or infinite; null if the weights were not read.</param>
-internal sealed record CheckpointInspection(
-    CheckpointFolder Folder, ModelConfig Config, Tokenizer Tokenizer, string? Chat, string? NoChat, IReadOnlyList<long>? NonFinite);
+internal sealed record CheckpointInspection(LoadableCheckpoint Checkpoint, string? Chat, string? NoChat, IReadOnlyList<long>? NonFinite);
 
 /// <summary><c>tiller inspect</c>.</summary>
 internal static class InspectRun
@@ -23,10 +21,11 @@ internal static class InspectRun
     {
         if (Directory.Exists(request.Path))
         {
-            using var folder = CheckpointFolder.Open(request.Path);
-            var inspection = Inspect(folder, request.Path, cancellationToken);
+            using var checkpoint = LoadableCheckpoint.Open(request.Path, cancellationToken);
+            var inspection = Inspect(checkpoint);
             if (request.Check)
             {
+                var folder = checkpoint.Folder;
                 inspection = inspection with { NonFinite = [.. folder.Tensors.Select(t => NonFiniteValues.Count(folder, t, cancellationToken))] };
             }
 
@@ -65,18 +64,15 @@ internal static class InspectRun
         return ExitCode.Ok;
     }
 
-    private static CheckpointInspection Inspect(CheckpointFolder folder, string directory, CancellationToken cancellationToken)
+    private static CheckpointInspection Inspect(LoadableCheckpoint checkpoint)
     {
-        var config = ModelConfigReader.Read(directory);
-        var tokenizer = Tokenizer.Load(directory, cancellationToken);
-        tokenizer.CheckEmbedding(config.V);
         try
         {
-            return new CheckpointInspection(folder, config, tokenizer, ChatFormat.Load(directory, tokenizer).Name, null, null);
+            return new CheckpointInspection(checkpoint, checkpoint.Chat.Value.Name, null, null);
         }
         catch (ChatException e)
         {
-            return new CheckpointInspection(folder, config, tokenizer, null, e.Message, null);
+            return new CheckpointInspection(checkpoint, null, e.Message, null);
         }
     }
 }

@@ -35,18 +35,19 @@ internal static class PlanRun
     public static PlannedFit OfCheckpoint(FitRequest request, CancellationToken cancellationToken)
     {
         var (contrast, calibration) = FitRun.Prompts(request, cancellationToken);
-        var c = ModelConfigReader.Read(request.Model);
+        string directory = HubCache.Resolve(request.Model);
+        var c = ModelConfigReader.Read(directory);
         var options = FitRun.Options(request, c, calibration);
-        bool counted = File.Exists(Path.Combine(request.Model, "tokenizer.json"));
+        bool counted = File.Exists(Path.Combine(directory, "tokenizer.json"));
         var encoder = counted ? Encoder(request, c, cancellationToken) : null;
         int[] lengths = [.. Lengths("Positive", contrast.Positive), .. Lengths("Negative", contrast.Negative)];
         int[]? kept = calibration is null ? null : [.. Lengths("Calibration", calibration)];
 
         long weights;
         string known;
-        if (File.Exists(Path.Combine(request.Model, CheckpointFolder.SingleFileName)) || File.Exists(Path.Combine(request.Model, CheckpointFolder.IndexFileName)))
+        if (File.Exists(Path.Combine(directory, CheckpointFolder.SingleFileName)) || File.Exists(Path.Combine(directory, CheckpointFolder.IndexFileName)))
         {
-            using var folder = CheckpointFolder.Open(request.Model);
+            using var folder = CheckpointFolder.Open(directory);
             (weights, known) = (folder.SizeInBytes, "as stored");
         }
         else
@@ -54,10 +55,9 @@ internal static class PlanRun
             (weights, known) = ((long)new Counts(c, TensorType.BF16).AllBytes, "if stored as bf16; there is no weight file");
         }
 
-        string name = Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(request.Model)));
         var rates = QuickRates.Measure(c, TensorType.BF16, request.Device.ToLoadOptions(), cancellationToken);
         var plan = FitPlan.Of(c, weights, lengths, kept, options, rates.Callers);
-        return new PlannedFit(name, c, known, lengths.Length, (kept ?? lengths).Length, lengths.Concat(kept ?? []).Sum(n => (long)n), counted, Solve(options), plan, rates);
+        return new PlannedFit(HubCache.NameOf(directory), c, known, lengths.Length, (kept ?? lengths).Length, lengths.Concat(kept ?? []).Sum(n => (long)n), counted, Solve(options), plan, rates);
 
         // Prompts that the fit would refuse are refused here.
         IEnumerable<int> Lengths(string list, IReadOnlyList<Prompt> prompts) =>

@@ -33,7 +33,7 @@ internal static class Runs
 
         var model = StageBars.Run(terminal, progress => LanguageModel.Load(
             directory, device.ToLoadOptions() with { Progress = new Relay<long>(done => progress.Report(new StageProgress("weights", done, total))) }, cancellationToken));
-        foreach (string warning in model.Warnings.Concat(model.Tokenizer.Warnings))
+        foreach (string warning in model.Warnings)
         {
             terminal.Warn(warning);
         }

@@ -19,12 +19,12 @@ internal static class SteerRun
         }
 
         Controller[] controllers = [.. request.Controllers.Select(c => Controller.Load(c.Controller))];
-        var law = Law(request, controllers);
+        var law = Law(terminal, request, controllers);
         string prompt = await GenerateRun.ReadPrompt(terminal, request.Prompt, cancellationToken);
         using var model = Runs.Load(terminal, request.Model, request.Device, cancellationToken);
         WarnOfForms(terminal, model, request, controllers);
         int[] ids = GenerateRun.Tokenize(model, request.Prompt, prompt, cancellationToken);
-        var options = GenerateRun.Options(model, request.Prompt, request.Decoding);
+        var options = GenerateRun.Options(request.Decoding);
         var texts = new List<(string, DecodedText)>();
         if (request.Compare)
         {
@@ -52,15 +52,27 @@ internal static class SteerRun
         }
     }
 
-    /// <summary>Refuses controllers of another model, before any weight is read.</summary>
-    private static FeedbackLaw Law(SteerRequest request, Controller[] controllers)
+    /// <summary>Refuses those of another model, before any weight is read; tells those that do nothing, or do it twice.</summary>
+    private static FeedbackLaw Law(Terminal terminal, SteerRequest request, Controller[] controllers)
     {
         using var folder = CheckpointFolder.Open(request.Model);
         var config = ModelConfigReader.Read(request.Model);
-        string name = Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(request.Model)));
-        foreach (var controller in controllers)
+        for (int i = 0; i < controllers.Length; i++)
         {
-            controller.CheckModel(name, folder.Fingerprint, config.L, config.D);
+            var controller = controllers[i];
+            controller.CheckModel(folder.Name, folder.Fingerprint, config.L, config.D);
+            if (controller.Method.Idle is { } reason)
+            {
+                terminal.Warn($"{request.Controllers[i].Controller} does nothing, as {reason}; without it the text is the same.");
+            }
+
+            int first = Array.FindIndex(controllers, other => other.SteersAs(controller));
+            if (first < i)
+            {
+                terminal.Warn(
+                    $"--controller {i + 1}, {request.Controllers[i].Controller}, is the same controller as number {first + 1}, {request.Controllers[first].Controller}: " +
+                    "it steers twice. Give it once, at the λ that is meant.");
+            }
         }
 
         return FeedbackLaw.Sum([.. controllers.Zip(request.Controllers, (controller, asked) => controller.ToLaw(asked.Lambda, request.MaxEffort))]);

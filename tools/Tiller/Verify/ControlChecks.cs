@@ -247,7 +247,7 @@ internal sealed class GoldenLaws(Feature feature, Feature alternative, IReadOnly
         ]),
         "s-pid" => new SPid(feature, Number(item, "kp"), Number(item, "ki"), Number(item, "kd")).Compile(Number(item, "lam")),
         "actadd-lfs" => FeedbackLaw.Sum([.. item.GetProperty("layers").EnumerateArray().Select(k =>
-            new Proportional(feature, Number(item, "kp"), new LayerRange(k.GetInt32(), k.GetInt32())).Compile(Number(item, "lam")))]),
+            new Proportional(feature, Number(item, "kp"), new LayerSet(k.GetInt32(), k.GetInt32())).Compile(Number(item, "lam")))]),
         _ => throw new FormatException($"steered continuation of unknown kind '{kind}'"),
     };
 

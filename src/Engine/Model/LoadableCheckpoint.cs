@@ -1,0 +1,98 @@
+using Tiller.Checkpoint;
+using Tiller.Tokens;
+
+namespace Tiller.Model;
+
+/// <summary>
+/// A checkpoint of which everything but the weights' values has been read and checked: what loading it and telling about it have in common.
+/// </summary>
+internal sealed class LoadableCheckpoint : IDisposable
+{
+    private LoadableCheckpoint(CheckpointFolder folder, ModelConfig config, Tokenizer tokenizer, TokenizerConfig text, IReadOnlyList<string> warnings)
+    {
+        (Folder, Config, Tokenizer, Warnings) = (folder, config, tokenizer, warnings);
+        string directory = folder.Path;
+        Chat = new Lazy<ChatFormat>(() => ChatFormat.Of(text, directory, tokenizer, TimeProvider.System));
+        EndIds = new Lazy<IReadOnlyList<int>>(() => Ends(config, tokenizer, text, Chat));
+    }
+
+    /// <summary>The open files.</summary>
+    public CheckpointFolder Folder { get; }
+
+    /// <summary>Shape and family.</summary>
+    public ModelConfig Config { get; }
+
+    /// <summary>Text to ids, as far as the embedding has rows.</summary>
+    public Tokenizer Tokenizer { get; }
+
+    /// <summary>How messages become ids; a <see cref="ChatException"/> where there is no known template.</summary>
+    public Lazy<ChatFormat> Chat { get; }
+
+    /// <summary>Ids that end a text; see <see cref="LanguageModel.EndIds"/>.</summary>
+    public Lazy<IReadOnlyList<int>> EndIds { get; }
+
+    /// <summary>What is odd but harmless, one sentence each.</summary>
+    public IReadOnlyList<string> Warnings { get; }
+
+    /// <summary>Opens a checkpoint and checks that it can be loaded.</summary>
+    /// <param name="directory">As for <see cref="CheckpointFolder.Open"/>.</param>
+    /// <param name="cancellationToken">Looked at between files.</param>
+    /// <exception cref="TillerException">A file is missing, malformed or of an unknown family, or the files do not belong together.</exception>
+    public static LoadableCheckpoint Open(string directory, CancellationToken cancellationToken)
+    {
+        var folder = CheckpointFolder.Open(directory);
+        try
+        {
+            var config = ModelConfigReader.Read(folder.Path);
+            string[] unused = ModelWeights.Check(folder, config);
+            var tokenizer = Tokenizer.Load(folder.Path, cancellationToken).ForEmbedding(config.V);
+            var text = TokenizerConfig.Read(folder.Path);
+            List<string> warnings = [.. folder.Warnings];
+            if (unused.Length > 0)
+            {
+                bool tied = config.TiedHead && unused.Contains(ModelWeights.HeadName);
+                warnings.Add($"Not used by the model: {Quoted.Some(unused)}.{(tied ? " The head is the embedding, as tie_word_embeddings says." : "")}");
+            }
+
+            warnings.AddRange(tokenizer.Warnings);
+            if (text.Eos.Length > 0 && tokenizer.IdOf(text.Eos) is null)
+            {
+                warnings.Add($"tokenizer_config.json has the eos_token {Quoted.Text(text.Eos)}, which tokenizer.json lacks: no text ends there.");
+            }
+
+            return new LoadableCheckpoint(folder, config, tokenizer, text, warnings);
+        }
+        catch
+        {
+            folder.Dispose();
+            throw;
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => Folder.Dispose();
+
+    // No source replaces another: each is left out by some checkpoint or other. An id without a row in the head is never drawn.
+    private static int[] Ends(ModelConfig config, Tokenizer tokenizer, TokenizerConfig text, Lazy<ChatFormat> chat)
+    {
+        IEnumerable<int> ids = config.EosIds;
+        if (text.Eos.Length > 0 && tokenizer.IdOf(text.Eos) is { } eos)
+        {
+            ids = ids.Append(eos);
+        }
+
+        if (text.ChatTemplate is not null)
+        {
+            try
+            {
+                ids = ids.Concat(chat.Value.StopIds);
+            }
+            catch (ChatException)
+            {
+                // A template that is not known cannot be used either; whoever asks for a chat is told.
+            }
+        }
+
+        return [.. ids.Where(id => id < config.V).Distinct()];
+    }
+}
