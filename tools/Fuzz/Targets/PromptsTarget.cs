@@ -16,7 +16,7 @@ internal sealed class PromptsTarget : FuzzTarget
         "[\"a\", {\"prompt\": \"b\"}]",
         "[{\"role\":\"system\",\"content\":\"a\"},{\"role\":\"user\",\"content\":\"\"}]",
         "{\"messages\":[{\"role\":\"tool\",\"content\":\"c\"}]}\n[{\"role\":\"assistant\",\"content\":\"d\"}]\n",
-        "id,text\n1,\"a \"\"b\"\"\nc\"\r\n2,d\n",
+        "id,text\n1,\"a \"\"b\"\"\nc\"\r\n2\n",
     }.Select(Encoding.UTF8.GetBytes)];
 
     public override IReadOnlyList<byte[]> Words { get; } = [.. new[]
