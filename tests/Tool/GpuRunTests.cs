@@ -17,8 +17,10 @@ public sealed class GpuRunTests
     // Before the step's limit a shell has to print two lines; the limit is what is tried.
     private const int HangSeconds = 5;
 
+    private const string OnHost = "gpu-tiller-host-cuda-not-a-gpu.md";
+
     private const string Row =
-        """{"name":"NAME","device":"cuda:0 (stub)","median":2.5,"p10":2,"p90":3,"unit":"ms","samples":3,"rate":400,"rateUnit":"tok/s","bytes":1,"flops":1,"percentOfCeiling":50,"ceiling":10,"ceilingUnit":"GB/s","ceilingName":"read","ratio":null,"ratioOf":null}""";
+        """{"name":"NAME","device":"cuda:0 (Tiller host CUDA (not a GPU))","median":2.5,"p10":2,"p90":3,"unit":"ms","samples":3,"rate":400,"rateUnit":"tok/s","bytes":1,"flops":1,"percentOfCeiling":50,"ceiling":10,"ceilingUnit":"GB/s","ceilingName":"read","ratio":null,"ratioOf":null}""";
 
     // The tool itself, but for measurements that take long on the host CUDA or go wrong: $1 is bench and $2 what is measured.
     private static readonly string s_tiller =
@@ -67,10 +69,10 @@ public sealed class GpuRunTests
         while [ $# -gt 0 ]; do case $1 in --log-file) page=$2 ;; esac; shift; done
         {
             echo '==PROF== Connected to process 7'
-            echo '"ID","Kernel Name","Block Size","Grid Size","dram__bytes_read.sum.per_second","gpu__time_duration.sum","launch__registers_per_thread","smsp__average_warps_issue_stalled_long_scoreboard_per_issue_active.ratio","smsp__average_warps_issue_stalled_barrier_per_issue_active.ratio"'
-            echo '"","","","","byte/second","ns","register/thread","inst","inst"'
-            echo '"0","tillerDecodeQkvBF16x1","(256, 1, 1)","(96, 2, 1)","2,000,000,000,000","4,000","96","3.5","0.25"'
-            echo '"1","tillerDecodeQkvBF16x1","(256, 1, 1)","(96, 2, 1)","2,200,000,000,000","6,000","96","4.5","0.25"'
+            echo '"ID","Kernel Name","Block Size","Grid Size","dram__bytes_read.sum.per_second","gpu__time_duration.sum","launch__registers_per_thread","smsp__average_warps_issue_stalled_long_scoreboard_per_issue_active.ratio","smsp__average_warps_issue_stalled_barrier_per_issue_active.ratio","smsp__average_warps_issue_stalled_barrier_not_issued_per_issue_active.ratio"'
+            echo '"","","","","byte/second","ns","register/thread","inst","inst","inst"'
+            echo '"0","tillerDecodeQkvBF16x1","(256, 1, 1)","(96, 2, 1)","2,000,000,000,000","4,000","96","3.5","0.25","9"'
+            echo '"1","tillerDecodeQkvBF16x1","(256, 1, 1)","(96, 2, 1)","2,200,000,000,000","6,000","96","4.5","0.25","9"'
             printf '"2","tillerDecodeGateBF16x1","(256, 1,'
         } > "$page"
         """;
@@ -171,7 +173,7 @@ public sealed class GpuRunTests
         string[] decode = ["decode plain, context 8", "decode steered, 1 term a layer", "decode plain, beside tangents", "decode with 9 tangents"];
         string[] expected = ["ceiling-1", "ceiling-2", .. decode];
         Assert.That(run.Rows, Is.EqualTo(expected));
-        string report = run.Report("gpu-tiller-host-cuda-not-a-gpu.md");
+        string report = run.Report(OnHost);
         using (Assert.EnterMultipleScope())
         {
             Assert.That(expected, Has.All.Matches<string>(row => report.Contains($"| {row} |", StringComparison.Ordinal)));
@@ -191,7 +193,7 @@ public sealed class GpuRunTests
         }), output);
         string[] more = ["kernel-1", "kernel-2", "prefill 8 tokens", "without an end of line", "riccati-1", "batch-1", "batch-2", "long-1"];
         Assert.That(run.Rows, Is.EqualTo(more), "the folder of results is new for each call");
-        report = run.Report("gpu-tiller-host-cuda-not-a-gpu.md");
+        report = run.Report(OnHost);
         Assert.That(expected.Concat(more), Has.All.Matches<string>(row => report.Contains($"| {row} |", StringComparison.Ordinal)), "and the report has all of them");
 
         output = run.Call(
@@ -202,7 +204,7 @@ public sealed class GpuRunTests
             "decode plain, tiny, context 128, static cache, eager", "decode steered by hooks with dense K, tiny, context 128, static cache, eager", "llama-3-8b:eager", "tiny:compiled",
             "decode steered by hooks with dense K, gemma-2-2b, context 128, static cache, eager", "tiny:compiled",
         }), output);
-        report = run.Report("gpu-tiller-host-cuda-not-a-gpu.md");
+        report = run.Report(OnHost);
         Assert.That(report, Does.Contain("| llama-3-8b:eager | failed: exit -6 |").And.Contain($"| tiny:compiled | failed: out of time after {HangSeconds} s |"));
     }
 
@@ -221,7 +223,7 @@ public sealed class GpuRunTests
         run.Program("bin/nvidia-smi", "#!/bin/sh\ntrap '' TERM\nsleep 1000\n");
         output = run.Call("ceilings");
         Assert.That(run.Outcomes, Is.EqualTo(built.Append("ceilings: passed")), output);
-        Assert.That(run.Report("gpu-stub.md"), Does.Contain("nvidia-smi: no answer"));
+        Assert.That(run.Report(OnHost), Does.Contain("nvidia-smi: no answer"));
     }
 
     [Test]
@@ -235,7 +237,7 @@ public sealed class GpuRunTests
         (int code, string output) = HostCuda.Run(
             "python3", [Repository.Path("tools", "gpu", "report.py"), "write", Path.GetDirectoryName(scratch["x"])!, scratch["a.jsonl"], scratch["b.jsonl"], "--before", scratch["a.jsonl"]]);
         Assert.That(code, Is.Zero, output);
-        string report = File.ReadAllText(scratch["gpu-stub.md"]);
+        string report = File.ReadAllText(scratch[OnHost]);
         Assert.That(report, Does.Match(@"\| one \| 9\.500 ms \|.*\| 7\.500 \|").And.Match(@"\| two \| 8\.500 ms \|.*\| 8\.500 \|").And.Contain("| p | s | passed | 3.0 |"));
     }
 

@@ -20,20 +20,20 @@ import sys
 # Nsight Compute's sections: speed of light, occupancy, warp states, memory; launch statistics for the registers.
 SECTIONS = ["SpeedOfLight", "Occupancy", "WarpStateStats", "MemoryWorkloadAnalysis", "LaunchStats"]
 
-# What is kept of a kernel: a title, and the metric's name.
+# What is kept of a kernel: a title, and the metric, by the names that versions of Nsight Compute have for it.
 METRICS = {
-    "us": "gpu__time_duration.sum",
-    "SM %": "sm__throughput.avg.pct_of_peak_sustained_elapsed",
-    "DRAM %": "gpu__dram_throughput.avg.pct_of_peak_sustained_elapsed",
-    "memory %": "gpu__compute_memory_throughput.avg.pct_of_peak_sustained_elapsed",
-    "GB/s": "dram__bytes_read.sum.per_second",
-    "L2 hit %": "lts__t_sector_hit_rate.pct",
-    "warps %": "sm__warps_active.avg.pct_of_peak_sustained_active",
-    "warps % at most": "sm__maximum_warps_per_active_cycle_pct",
-    "registers": "launch__registers_per_thread",
+    "us": ["gpu__time_duration.sum"],
+    "SM %": ["sm__throughput.avg.pct_of_peak_sustained_elapsed"],
+    "DRAM %": ["gpu__dram_throughput.avg.pct_of_peak_sustained_elapsed", "dram__throughput.avg.pct_of_peak_sustained_elapsed"],
+    "memory %": ["gpu__compute_memory_throughput.avg.pct_of_peak_sustained_elapsed"],
+    "GB/s": ["dram__bytes.sum.per_second", "dram__bytes_read.sum.per_second"],
+    "L2 hit %": ["lts__t_sector_hit_rate.pct"],
+    "warps %": ["sm__warps_active.avg.pct_of_peak_sustained_active"],
+    "warps % at most": ["sm__maximum_warps_per_active_cycle_pct"],
+    "registers": ["launch__registers_per_thread"],
 }
 SCALES = {"us": 1e-3, "GB/s": 1e-9}  # of base units
-STALL = re.compile(r"smsp__average_warps_issue_stalled_(\w+?)_per_issue_active\.ratio$")
+STALL = re.compile(r"smsp__average_warps_issue_stalled_(\w+?)(?<!_not_issued)_per_issue_active\.ratio$")
 
 Run = collections.namedtuple("Run", "machines steps rows kernels")
 
@@ -92,8 +92,8 @@ def profiled(path):
             launches[(launch.get("Kernel Name", "?"), launch.get("Grid Size", "?"), launch.get("Block Size", "?"))].append(launch)
     kernels = []
     for (name, grid, block), all_of_it in launches.items():
-        metrics = {title: figures for title, metric in METRICS.items() if (figures := numbers(all_of_it, metric))}
-        stalls = {match[1]: figures for column in head if (match := STALL.search(column)) and (figures := numbers(all_of_it, column))}
+        metrics = {title: figures for title, names in METRICS.items() if (figures := numbers(all_of_it, names))}
+        stalls = {match[1]: figures for column in head if (match := STALL.search(column)) and (figures := numbers(all_of_it, [column]))}
         kernels.append({
             "kernel": name, "grid": grid, "block": block, "launches": len(all_of_it),
             "metrics": {title: statistics.median(figures) * SCALES.get(title, 1) for title, figures in metrics.items()},
@@ -102,14 +102,18 @@ def profiled(path):
     return kernels
 
 
-def numbers(launches, metric):
-    found = []
-    for launch in launches:
-        try:
-            found.append(float(launch[metric].replace(",", "")))
-        except (KeyError, ValueError):
-            pass
-    return found
+def numbers(launches, names):
+    """The figures of a metric, by the first of its names that has any."""
+    for name in names:
+        found = []
+        for launch in launches:
+            try:
+                found.append(float(launch[name].replace(",", "")))
+            except (KeyError, ValueError):
+                pass
+        if found:
+            return found
+    return []
 
 
 # Writing ------------------------------------------------------------------------------------------------------------------------------------------------------
