@@ -109,11 +109,6 @@ internal sealed class FitCommand : TillerCommand
             {
                 result.AddError("Option '--out' is required.");
             }
-
-            if (result.GetValue(_q) == 0 && result.GetValue(_qf) == 0)
-            {
-                result.AddError("--q and --qf are both 0: being off the setpoint costs nothing, so the best controller does nothing. Raise one of them.");
-            }
         });
 
         SetAction((parse, cancellationToken) => run(Read(parse), cancellationToken));
@@ -133,7 +128,15 @@ internal sealed class FitCommand : TillerCommand
 
     private static bool IsCost(double value) => value is >= 0 and <= 1e12;
 
-    private FitRequest Read(ParseResult parse) => new()
+    private FitRequest Read(ParseResult parse)
+    {
+        var request = Parts(parse);
+        return request is { Q: 0, Qf: 0 }
+            ? throw new UsageException("--q and --qf are both 0: being off the setpoint costs nothing, so the best controller does nothing. Raise one of them.")
+            : request;
+    }
+
+    private FitRequest Parts(ParseResult parse) => new()
     {
         Model = parse.GetRequiredValue(_model),
         Device = _device.Read(parse),
