@@ -42,7 +42,8 @@ public abstract class SteeringMethod
     /// <summary>
     /// Why no λ makes this method move a state; null where some λ does. Its law is then empty, which is the plain model bit for bit.
     /// </summary>
-    public string? Idle => !Steered().Any() ? $"μ is 0 at every block of {Layers}: the positive and the negative prompts are alike there" : IdleGain();
+    public string? Idle =>
+        !Steered().Any() ? $"μ is 0 at every block of {Layers}: the positive and the negative prompts are alike there" : IdleGain();
 
     /// <summary>The law for strength λ.</summary>
     /// <param name="lambda">Strength; its meaning is the method's. Finite.</param>

@@ -48,7 +48,9 @@ internal static class SteerRun
         }
     }
 
-    /// <summary>Loads the controllers and refuses those of another model, before any weight is read; tells those that do nothing, or do it twice.</summary>
+    /// <summary>
+    /// Loads the controllers and refuses those of another model, before any weight is read; tells those that do nothing, or are there twice.
+    /// </summary>
     private static FeedbackLaw Law(Terminal terminal, SteerRequest request)
     {
         (Controller Controller, double Lambda)[] controllers = [.. request.Controllers.Select(c => (Controller.Load(c.Controller), (double)c.Lambda))];
@@ -67,8 +69,8 @@ internal static class SteerRun
             if (first < i)
             {
                 terminal.Warn(
-                    $"--controller {i + 1}, {request.Controllers[i].Controller}, is the same controller as number {first + 1}, {request.Controllers[first].Controller}: " +
-                    "it steers twice. Give it once, at the λ that is meant.");
+                    $"--controller {i + 1}, {request.Controllers[i].Controller}, is the same controller as number {first + 1}, " +
+                    $"{request.Controllers[first].Controller}: it steers twice. Give it once, at the λ that is meant.");
             }
         }
 
