@@ -230,16 +230,16 @@ internal sealed class CheckpointFolderTests
     [TestCase("b.safetensors", 2)]
     public void Row11_of_a_tensor_in_two_shards_the_index_decides(string named, float value)
     {
-        Shard("a.safetensors", 1, "t");
+        Shard("a.safetensors", 1, "t", "v");
         Shard("b.safetensors", 2, "u", "t");
-        Index(("t", named), ("u", "b.safetensors"));
+        Index(("t", named), ("u", "b.safetensors"), ("v", "a.safetensors"));
         using CheckpointFolder checkpoint = CheckpointFolder.Open(_folder.Path);
         TensorInfo tensor = checkpoint.Find("t", 2);
 
         Assert.That(checkpoint.ReadFloat32(tensor)[0], Is.EqualTo(value));
         Assert.That(checkpoint.FileOf(tensor), Does.EndWith(named));
-        Assert.That(checkpoint.Tensors, Has.Count.EqualTo(2));
-        Assert.That(checkpoint.SizeInBytes, Is.EqualTo(16));
+        Assert.That(checkpoint.Tensors, Has.Count.EqualTo(3));
+        Assert.That(checkpoint.SizeInBytes, Is.EqualTo(24));
         Assert.That(checkpoint.Warnings, Has.Count.EqualTo(1));
         Assert.That(checkpoint.Warnings[0], Does.Contain("more than one shard").And.Contain("\"t\""));
     }

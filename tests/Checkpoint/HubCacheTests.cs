@@ -35,7 +35,11 @@ internal sealed class HubCacheTests
 
         Assert.That(model.Name, Is.EqualTo("org/some-name"));
         Assert.That(model.Directory, Is.EqualTo(Path.Combine(Repository, "snapshots", Newer)));
-        Assert.That(model.Fingerprint, Is.EqualTo(expected.Fingerprint));
+        using (CheckpointFolder snapshot = CheckpointFolder.Open(model.Directory))
+        {
+            Assert.That(model.Fingerprint, Is.EqualTo(snapshot.Fingerprint));
+        }
+
         Assert.That(model.Warnings, Is.Empty);
         Assert.That(ModelConfigReader.Read(Repository).Family, Is.EqualTo("qwen2"));
         Tokenizer tokenizer = Tokenizer.Load(Repository);

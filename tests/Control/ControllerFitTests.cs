@@ -118,7 +118,10 @@ public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
         QuadraticCost local = cost == FitCost.State
             ? new IsotropicCost(s_weights) { Inputs = layers.From(1) }
             : new FactoredCost(
-                FactoredCost.OfFeatures(s_weights, new Feature([.. feature.V.Skip(1).Take(6)], [.. feature.Mu.Skip(1).Take(6)])).C, s_weights.R) { Inputs = layers.From(1) };
+                FactoredCost.OfFeatures(s_weights, new Feature([.. feature.V.Skip(1).Take(6)], [.. feature.Mu.Skip(1).Take(6)])).C, s_weights.R)
+            {
+                Inputs = layers.From(1),
+            };
         var states = States(Tiny, s_contrast);
         using var linear = new Linearization(Tiny, states);
         var dense = DenseRiccati.Solve(5, k => linear.Jacobian(1 + k, CancellationToken.None), local);

@@ -202,6 +202,7 @@ public sealed class SteeringMethodTests
             // What it says is what it does.
             bool moves = new[] { -1.5, 0, 1 }.Any(lambda => method.Compile(lambda).Terms.Any(t => (t.C != 0 || t.S != 0) && t.W.Any(x => x != 0)));
             Assert.That(moves, Is.EqualTo(says is null), method.Name);
+            Assert.That(says is not null && method.Compile(1).Terms.Count > 0, Is.False, method.Name);
         }
     }
 

@@ -39,7 +39,7 @@ internal static class AttentionWindows
 
                 if (upper is null && types is null && window > 0)
                 {
-                    throw config.Fail(ConfigError.OutOfRange, UpperKey, $"a number of layers, since {SwitchKey} is true and there are no layer_types");
+                    throw config.Fail(ConfigError.OutOfRange, UpperKey, $"a number of layers: {SwitchKey} is true and there are no layer_types");
                 }
 
                 Fill(windows, config, types, window, k => window > 0 && k >= upper);

@@ -31,7 +31,7 @@ public sealed class CheckpointFolder : IDisposable
     /// <summary>What to call the model: ORG/NAME for a snapshot of the Hugging Face cache, else the folder's name.</summary>
     public string Name => HubCache.NameOf(Path);
 
-    /// <summary>Every tensor of every file, sorted by name.</summary>
+    /// <summary>Every tensor of the files once, sorted by name.</summary>
     public IReadOnlyList<TensorInfo> Tensors { get; private set; } = [];
 
     /// <summary>The files opened, in the order of their names.</summary>
@@ -234,7 +234,7 @@ public sealed class CheckpointFolder : IDisposable
             {
                 throw new CheckpointException(
                     CheckpointError.Duplicate, path,
-                    $"the tensor is also in {Quoted.Text(System.IO.Path.GetFileName(_byName[tensor.Name].File.Path))}, and the index does not say which counts.",
+                    $"the tensor is also in {Quoted.Text(System.IO.Path.GetFileName(_byName[tensor.Name].File.Path))}, and the index names neither.",
                     tensor.Name);
             }
 
@@ -307,6 +307,6 @@ public sealed class CheckpointFolder : IDisposable
                 expected: $"{SingleFileName} or {IndexFileName}", actual: ".bin or .pt files")
             : new CheckpointException(
                 CheckpointError.Missing, directory, "the folder holds no weights.", expected: $"{SingleFileName} or {IndexFileName}",
-                actual: HubCache.CheckpointsIn(directory) is { Length: > 0 } inside ? $"folders that may hold them: {Quoted.Some(inside)}" : "neither");
+                actual: HubCache.CheckpointsIn(directory) is { Length: > 0 } inside ? $"folders of checkpoints: {Quoted.Some(inside)}" : "neither");
     }
 }

@@ -85,7 +85,8 @@ internal sealed class ConfigJson
 
     /// <summary>True when the key is there and is this whole number.</summary>
     public bool Is(string key, int value)
-        => _object.TryGetProperty(key, out JsonElement element) && element.ValueKind == JsonValueKind.Number && element.TryGetInt32(out int number) && number == value;
+        => _object.TryGetProperty(key, out JsonElement element) && element.ValueKind == JsonValueKind.Number
+            && element.TryGetInt32(out int number) && number == value;
 
     /// <summary>True when the key is there and is {}.</summary>
     public bool IsEmptyObject(string key)

@@ -1,3 +1,5 @@
+using System.Text;
+
 namespace Tiller.Checkpoint;
 
 /// <summary>
@@ -13,7 +15,7 @@ internal static class HubCache
 
     private static readonly string[] CheckpointFiles = ["config.json", CheckpointFolder.SingleFileName, CheckpointFolder.IndexFileName];
 
-    /// <summary>The checkpoint folder that a path means: of a model's folder in the cache the snapshot of main, or the only one; else the path itself.</summary>
+    /// <summary>The checkpoint that a path means: of a model's folder in the cache the snapshot of main, or the only one; else the path.</summary>
     /// <exception cref="CheckpointException">The model's folder has no such snapshot; the message names those it has.</exception>
     public static string Resolve(string directory)
     {
@@ -29,7 +31,8 @@ internal static class HubCache
         return commit is not null
             ? Path.Combine(snapshots, commit)
             : throw new CheckpointException(
-                CheckpointError.Missing, directory, "this is a model's folder in the Hugging Face cache; give one of its snapshots, or download main.",
+                CheckpointError.Missing, directory,
+                "this is a model's folder in the Hugging Face cache; give one of its snapshots, or download main.",
                 expected: main is null ? $"a single snapshot, or {Main}" : $"the snapshot of main, {Quoted.Text(Path.Combine(Snapshots, main))}",
                 actual: commits.Length == 0 ? "none" : Quoted.Some([.. commits.Select(name => Path.Combine(Snapshots, name))]));
     }
@@ -59,8 +62,10 @@ internal static class HubCache
         string path = Path.Combine(directory, Main);
         try
         {
-            return System.Text.Encoding.UTF8.GetString(BoundedFile.Read(path, MaxRefLength, length => new CheckpointException(
-                CheckpointError.LimitExceeded, path, "this is no reference of the Hugging Face cache.", expected: "the name of a commit", actual: $"{length} bytes"))).Trim();
+            byte[] commit = BoundedFile.Read(path, MaxRefLength, length => new CheckpointException(
+                CheckpointError.LimitExceeded, path, "this is no reference of the Hugging Face cache.",
+                expected: "the name of a commit", actual: $"{length} bytes"));
+            return Encoding.UTF8.GetString(commit).Trim();
         }
         catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
         {

@@ -3,8 +3,8 @@ using System.Globalization;
 namespace Tiller.Checkpoint;
 
 /// <summary>
-/// The rotary part of config.json: <c>rope_theta</c> and <c>rope_scaling</c>, or the newer <c>rope_parameters</c> that holds both. Exporters write the
-/// old and the new beside each other; they must then mean the same.
+/// The rotary part of config.json: <c>rope_theta</c> and <c>rope_scaling</c>, or the newer <c>rope_parameters</c> that holds both. Exporters write
+/// the old and the new beside each other; they must then mean the same.
 /// </summary>
 internal static class RopeConfig
 {
@@ -48,7 +48,8 @@ internal static class RopeConfig
             double here = place.Positive(Key, DefaultTheta);
             if (theta is { } first && here != first)
             {
-                throw place.Fail(ConfigError.Schema, Key, string.Create(CultureInfo.InvariantCulture, $"the same as the other {Key}, which is {first}"), Choose);
+                string expected = string.Create(CultureInfo.InvariantCulture, $"the same as the other {Key}, which is {first}");
+                throw place.Fail(ConfigError.Schema, Key, expected, Choose);
             }
 
             theta = here;

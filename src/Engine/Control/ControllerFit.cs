@@ -39,8 +39,8 @@ public sealed record FitOptions
     public Setpoint Setpoint { get; init; } = Setpoint.Published;
 
     /// <summary>
-    /// Blocks that are steered; null for all. The horizon goes from the first of them to the last, with the terminal cost after it; blocks between that are
-    /// not steered carry the state on and pay for it, without an input of their own.
+    /// Blocks that are steered; null for all. The horizon goes from the first of them to the last, with the terminal cost after it; blocks between
+    /// that are not steered carry the state on and pay for it, without an input of their own.
     /// </summary>
     public LayerSet? Layers { get; init; }
 
@@ -97,7 +97,8 @@ public static class ControllerFit
         if (options.Weights is { Q: 0, Qf: 0 })
         {
             throw new ControllerException(
-                ControllerFault.Idle, "FitOptions.Weights has q = qf = 0: being off the setpoint costs nothing, so the best controller does nothing. Raise one of them.");
+                ControllerFault.Idle,
+                "FitOptions.Weights has q = qf = 0: being off the setpoint costs nothing, so the best controller does nothing. Raise one of them.");
         }
 
         if (options.Layers is { } given && given.Last >= model.Config.L)
@@ -130,8 +131,9 @@ public static class ControllerFit
             {
                 int first = feature.Mu.TakeWhile(mu => mu == 0).Count();
                 throw new ContrastSetException(
-                    $"The positive and the negative prompts leave the model in the same state before every block of {layers}, where it should be steered; they differ " +
-                    $"{(first < feature.L ? $"before block {first}" : "after the last block only")}. Steer blocks where they differ, or give prompts whose last tokens do.");
+                    $"The positive and the negative prompts leave the model in the same state before every block of {layers}, where it should be steered; " +
+                    $"they differ {(first < feature.L ? $"before block {first}" : "after the last block only")}. " +
+                    "Steer blocks where they differ, or give prompts whose last tokens do.");
             }
 
             double activationsMs = clock.Elapsed.TotalMilliseconds;
@@ -141,8 +143,8 @@ public static class ControllerFit
             {
                 throw new ControllerException(
                     ControllerFault.Idle,
-                    $"The fit gives a controller that does nothing: {reason}. With q = {options.Weights.Q:G}, qf = {options.Weights.Qf:G} and r = {options.Weights.R:G} " +
-                    "no effort pays; raise q or qf, lower r, or steer more blocks.");
+                    $"The fit gives a controller that does nothing: {reason}. With q = {options.Weights.Q:G}, qf = {options.Weights.Qf:G} and " +
+                    $"r = {options.Weights.R:G} no effort pays; raise q or qf, lower r, or steer more blocks.");
             }
 
             double solveMs = clock.Elapsed.TotalMilliseconds - activationsMs;
@@ -212,8 +214,8 @@ public static class ControllerFit
 
     /// <summary>One solve over the horizon [First, Last], whose layer 0 is block First.</summary>
     private sealed class Solver(
-        LanguageModel model, Feature feature, IReadOnlyList<PromptState> calibration, FitOptions options, LayerSet layers, IProgress<FitProgress>? progress,
-        CancellationToken cancellationToken)
+        LanguageModel model, Feature feature, IReadOnlyList<PromptState> calibration, FitOptions options, LayerSet layers,
+        IProgress<FitProgress>? progress, CancellationToken cancellationToken)
     {
         private readonly Stopwatch _linearising = new();
         private int _done;

@@ -141,7 +141,7 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
     /// <summary>Rows through a block for the directions of every prompt, and the prompt's own row in each pass.</summary>
     private static double Rows(PassPlan plan, int prompts) => (double)prompts * (plan.Directions + plan.Panels);
 
-    // With an input S A: 2; Cholesky: 1/3; two triangular solves: 2; A'K: 2; eight products with four probes. Without, S A and A'(S A); four products.
+    // With an input S A: 2; Cholesky: 1/3; two triangular solves: 2; A'K: 2; eight products with four probes. Without, S A: 2; A'(S A): 2; four.
     private static double DenseFlops(double d, int steered, int horizon) =>
         (steered * (((6 + (1.0 / 3)) * d * d * d) + (8 * 2 * 4 * d * d))) + ((horizon - steered) * ((4 * d * d * d) + (4 * 2 * 4 * d * d)));
 }

@@ -55,7 +55,8 @@ public sealed class LinearQuadratic : SteeringMethod
     /// <param name="setpoint">Where β lies.</param>
     /// <param name="layers">Steered blocks; null for all.</param>
     /// <exception cref="ArgumentException">Lengths disagree, a w does not fit in float32, or an affine setpoint has no origin.</exception>
-    public static LinearQuadratic FromGains(Feature feature, IReadOnlyList<Gain> gains, Setpoint setpoint = Setpoint.Published, LayerSet? layers = null)
+    public static LinearQuadratic FromGains(
+        Feature feature, IReadOnlyList<Gain> gains, Setpoint setpoint = Setpoint.Published, LayerSet? layers = null)
     {
         if (gains.Count != feature.L)
         {

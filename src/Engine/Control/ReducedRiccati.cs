@@ -21,7 +21,10 @@ public static class ReducedRiccati
     /// <param name="pushforward">(k, W_k // (D, p)) → A_k W_k // (D, p); called for k = L-1 down to 0.</param>
     /// <param name="cost">Q_k, Q_L and r, in full coordinates.</param>
     /// <param name="cancellationToken">Checked at every layer.</param>
-    /// <returns>Gains of <see cref="ReducedGain"/>, or <see cref="ZeroGain"/> where there is no input; the report's leakage says what of A_k W_k the next basis does not hold.</returns>
+    /// <returns>
+    /// Gains of <see cref="ReducedGain"/>, or <see cref="ZeroGain"/> where there is no input; the report's leakage says what of A_k W_k the next basis does
+    /// not hold.
+    /// </returns>
     /// <exception cref="RiccatiException">Shapes disagree, a number is not finite, or S̃ + rI has no Cholesky factor.</exception>
     public static RiccatiSolution Solve(
         IReadOnlyList<Matrix<double>> bases, Func<int, Matrix<double>, Matrix<double>> pushforward, QuadraticCost cost, CancellationToken cancellationToken = default)
@@ -50,8 +53,9 @@ public static class ReducedRiccati
             return reduced;
         }
 
+        var projected = new ProjectedCost(cost, bases) { Inputs = cost.Inputs };
         var report = DenseRiccati.Stream(
-            layers, Reduce, new ProjectedCost(cost, bases) { Inputs = cost.Inputs }, (k, gain) => gains[k] = new ReducedGain(bases[k + 1], gain, bases[k]), cancellationToken);
+            layers, Reduce, projected, (k, gain) => gains[k] = new ReducedGain(bases[k + 1], gain, bases[k]), cancellationToken);
         return new RiccatiSolution(gains, new RiccatiReport([.. report.Steps.Select(s => s with { Leakage = leakage[s.Layer] })]));
     }
 

@@ -39,8 +39,11 @@ public abstract class SteeringMethod
     /// <summary>Blocks whose outputs are moved.</summary>
     public LayerSet Layers { get; }
 
-    /// <summary>Why no λ makes this method move a state, so that steering with it gives the plain model; null where some λ does.</summary>
-    public string? Idle => !Steered().Any() ? $"μ is 0 at every block of {Layers}: the positive and the negative prompts are alike there" : IdleGain();
+    /// <summary>
+    /// Why no λ makes this method move a state; null where some λ does. Its law is then empty, which is the plain model bit for bit.
+    /// </summary>
+    public string? Idle =>
+        !Steered().Any() ? $"μ is 0 at every block of {Layers}: the positive and the negative prompts are alike there" : IdleGain();
 
     /// <summary>The law for strength λ.</summary>
     /// <param name="lambda">Strength; its meaning is the method's. Finite.</param>
@@ -56,7 +59,11 @@ public abstract class SteeringMethod
 
         var sensors = new List<Sensor>();
         var terms = new List<Term>();
-        Compile(lambda, sensors, terms);
+        if (Idle is null)
+        {
+            Compile(lambda, sensors, terms);
+        }
+
         if (sensors.Find(s => !float.IsFinite(s.Beta)) is { } sensor)
         {
             throw new SteeringOverflowException(Name, lambda, "β", sensor.Layer);

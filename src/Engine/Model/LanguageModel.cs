@@ -35,8 +35,8 @@ public sealed class LanguageModel : IDisposable
     private LanguageModel(LoadableCheckpoint checkpoint, Ops ops, ModelWeights weights)
     {
         (Directory, Name, Fingerprint) = (checkpoint.Folder.Path, checkpoint.Folder.Name, checkpoint.Folder.Fingerprint);
-        (Config, _tokenizer, _chat, _endIds, Warnings) = (checkpoint.Config, checkpoint.Tokenizer, checkpoint.Chat, checkpoint.EndIds, checkpoint.Warnings);
-        (Ops, _weights) = (ops, weights);
+        (Config, _tokenizer, Warnings) = (checkpoint.Config, checkpoint.Tokenizer, checkpoint.Warnings);
+        (_chat, _endIds, Ops, _weights) = (checkpoint.Chat, checkpoint.EndIds, ops, weights);
     }
 
     private LanguageModel(ModelConfig config, Tokenizer? tokenizer, Ops ops, ModelWeights weights)

@@ -51,7 +51,8 @@ internal sealed class LoadableCheckpoint : IDisposable
             if (unused.Length > 0)
             {
                 bool tied = config.TiedHead && unused.Contains(ModelWeights.HeadName);
-                warnings.Add($"Not used by the model: {Quoted.Some(unused)}.{(tied ? " The head is the embedding, as tie_word_embeddings says." : "")}");
+                string why = tied ? " The head is the embedding, as tie_word_embeddings says." : "";
+                warnings.Add($"Not used by the model: {Quoted.Some(unused)}.{why}");
             }
 
             warnings.AddRange(tokenizer.Warnings);

@@ -65,17 +65,17 @@ public sealed class ChatFormat
     /// <summary>SHA-256 of the template's text in UTF-8, in lower-case hexadecimal: what a controller fitted on chats is bound to.</summary>
     public string TemplateSha256 { get; }
 
-    /// <summary>Ids that end an answer in this format; a text of the model ends at those of its other files, too (<c>LanguageModel.EndIds</c>).</summary>
+    /// <summary>Ids that end an answer in this format; a text ends at those of the checkpoint's other files, too (<c>LanguageModel.EndIds</c>).</summary>
     public IReadOnlyList<int> StopIds { get; }
 
     /// <summary>Recognises the chat format of a checkpoint.</summary>
-    /// <param name="directory">As for <see cref="Tokenizer.Load"/>; with chat_template.jinja, or with a chat_template in tokenizer_config.json.</param>
+    /// <param name="directory">As for <see cref="Tokenizer.Load"/>; with chat_template.jinja, or a chat_template in tokenizer_config.json.</param>
     /// <param name="tokenizer">The tokenizer of the same checkpoint.</param>
     /// <exception cref="ChatException">There is no template, it is not a known one, or the tokenizer lacks its tokens.</exception>
     public static ChatFormat Load(string directory, Tokenizer tokenizer) => Load(directory, tokenizer, TimeProvider.System);
 
     /// <summary>Recognises the chat format of a checkpoint; templates that write today's date (Llama 3.2) take it from a clock.</summary>
-    /// <param name="directory">As for <see cref="Tokenizer.Load"/>; with chat_template.jinja, or with a chat_template in tokenizer_config.json.</param>
+    /// <param name="directory">As for <see cref="Tokenizer.Load"/>; with chat_template.jinja, or a chat_template in tokenizer_config.json.</param>
     /// <param name="tokenizer">The tokenizer of the same checkpoint.</param>
     /// <param name="clock">Read once, here, in its local time zone.</param>
     /// <exception cref="ChatException">There is no template, it is not a known one, or the tokenizer lacks its tokens.</exception>

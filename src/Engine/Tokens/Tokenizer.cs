@@ -30,7 +30,9 @@ public sealed class Tokenizer
         (file, raw, normalized, this.rows) = (other.file, other.raw, other.normalized, rows);
     }
 
-    /// <summary>Highest id + 1, added tokens included. An embedding may have more rows, or lack those of added tokens (<see cref="ForEmbedding"/>).</summary>
+    /// <summary>
+    /// Highest id + 1, added tokens included. An embedding may have more rows, or lack those of added tokens (<see cref="ForEmbedding"/>).
+    /// </summary>
     public int VocabularySize => Tokens.IdEnd;
 
     /// <summary>Oddities of the file that do not matter to the result, for example a merge given twice, or one that would make a special token.</summary>
@@ -68,7 +70,9 @@ public sealed class Tokenizer
     /// <param name="parseSpecial">Special tokens written in the text become their ids; by default they are plain text, as users' text must be.</param>
     /// <param name="cancellationToken">Looked at between words, and within long ones.</param>
     /// <returns>Ids, below <see cref="VocabularySize"/>.</returns>
-    /// <exception cref="TokenizerException">The text is not valid UTF-16, the vocabulary cannot express it, or it needs an added token without a row in the embedding.</exception>
+    /// <exception cref="TokenizerException">
+    /// The text is not valid UTF-16, the vocabulary cannot express it, or it needs an added token without a row in the embedding.
+    /// </exception>
     public int[] Encode(string text, bool addSpecial = true, bool parseSpecial = false, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(text);
@@ -124,11 +128,11 @@ public sealed class Tokenizer
         : throw new TokenizerException(TokenizerError.Range, "", $"{id}", $"no token has this id; the vocabulary ends at {VocabularySize}.");
 
     /// <summary>
-    /// This tokenizer for an embedding. Added tokens may lie beyond its rows, as where someone added a padding token and left the weights alone; a text
-    /// that needs one of them is refused when it is encoded.
+    /// This tokenizer for an embedding. Added tokens may lie beyond its rows, as where someone added a padding token and left the weights alone; a
+    /// text that needs one of them is refused when it is encoded.
     /// </summary>
     /// <param name="rows">Rows of the embedding.</param>
-    /// <exception cref="TokenizerException">Range: a token that was not added has no row, so tokenizer and weights do not belong together.</exception>
+    /// <exception cref="TokenizerException">Range: a token that was not added has no row; tokenizer and weights do not belong together.</exception>
     public Tokenizer ForEmbedding(int rows)
     {
         var added = file.Added.Select(static x => x.Id).ToHashSet();

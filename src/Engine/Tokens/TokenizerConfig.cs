@@ -4,7 +4,9 @@ using Tiller.Checkpoint;
 
 namespace Tiller.Tokens;
 
-/// <summary>What a checkpoint says about its text beside tokenizer.json: tokenizer_config.json, and chat_template.jinja, which goes before its chat_template.</summary>
+/// <summary>
+/// What a checkpoint says about its text beside tokenizer.json: tokenizer_config.json, and chat_template.jinja, which goes before its chat_template.
+/// </summary>
 /// <param name="Bos">Text of bos_token; empty for none.</param>
 /// <param name="Eos">Text of eos_token; empty for none.</param>
 /// <param name="ChatTemplate">The template of chats; null for none.</param>
@@ -25,8 +27,8 @@ internal sealed record TokenizerConfig(string Bos, string Eos, string? ChatTempl
         try
         {
             using JsonDocument document = JsonDocument.Parse(config);
-            return new TokenizerConfig(
-                TokenText(document.RootElement, "bos_token"), TokenText(document.RootElement, "eos_token"), template ?? Template(document.RootElement));
+            JsonElement root = document.RootElement;
+            return new TokenizerConfig(TokenText(root, "bos_token"), TokenText(root, "eos_token"), template ?? Template(root));
         }
         catch (Exception e) when (e is JsonException or InvalidOperationException or KeyNotFoundException)
         {

@@ -99,7 +99,8 @@ internal sealed class FitCommand : TillerCommand
     private readonly Option<double> _q = OptionKinds.Number("--q", "Cost of being off the setpoint, at every layer.", 0.1, IsCost, CostRange);
     private readonly Option<double> _r = OptionKinds.Number("--r", "Cost of steering: more means gentler.", 1.0, r => IsCost(r) && r > 0, "above 0 and at most 1e12");
     private readonly Option<double> _qf = OptionKinds.Number("--qf", "Cost of being off the setpoint after the last layer.", 1.0, IsCost, CostRange);
-    private readonly Option<LayerSet?> _layers = OptionKinds.Layers("--layers", "Steer these blocks only, counted from 0; 1-3,8-9 leaves those between alone [default: all]");
+    private readonly Option<LayerSet?> _layers = OptionKinds.Layers(
+        "--layers", "Steer these blocks only, counted from 0; 1-3,8-9 leaves those between alone [default: all]");
 
     private readonly Option<string?> _calibration = new("--calibration")
     {
@@ -123,11 +124,6 @@ internal sealed class FitCommand : TillerCommand
             if (others && result.GetResult(_out) is null && !result.GetValue(_plan))
             {
                 result.AddError("Option '--out' is required.");
-            }
-
-            if (result.GetValue(_q) == 0 && result.GetValue(_qf) == 0)
-            {
-                result.AddError("--q and --qf are both 0: being off the setpoint costs nothing, so the best controller does nothing. Raise one of them.");
             }
         });
 
@@ -154,7 +150,10 @@ internal sealed class FitCommand : TillerCommand
     {
         var request = Asked(parse);
         PromptArguments.CheckSystem(request.Chat, request.System);
-        return request;
+        return request is not { Q: 0, Qf: 0 }
+            ? request
+            : throw new UsageException(
+                "--q and --qf are both 0: being off the setpoint costs nothing, so the best controller does nothing. Raise one of them.");
     }
 
     private FitRequest Asked(ParseResult parse) => new()

@@ -59,7 +59,8 @@ internal static class OptionKinds
         new(name) { Description = description, Required = true, HelpName = helpName };
 
     /// <summary>The checkpoint every command but inspect and verify starts from.</summary>
-    public static Option<string> Model() => RequiredPath("--model", "Folder of a Hugging Face checkpoint: config.json, tokenizer.json, *.safetensors; or of a model in its cache, models--ORG--NAME.", "DIR");
+    public static Option<string> Model() => RequiredPath(
+        "--model", "Folder of a Hugging Face checkpoint: config.json, tokenizer.json, *.safetensors; or of a model in its cache, models--ORG--NAME.", "DIR");
 
     /// <summary>Some blocks; null for all.</summary>
     public static Option<LayerSet?> Layers(string name, string description) => new(name)

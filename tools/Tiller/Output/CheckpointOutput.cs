@@ -18,8 +18,9 @@ internal static class CheckpointOutput
         Row("context", $"{c.MaxPositions} tokens{Window(c)}");
         Row("rotary", $"theta {c.RopeTheta:G}{(c.RopeScaling is { } scaling ? $", {scaling}" : "")}");
         Row("weights", $"{Parameters(folder):N0} parameters, {Size(folder.SizeInBytes)} in {folder.Files.Count} file{(folder.Files.Count == 1 ? "" : "s")}, " +
-            $"{(c.TiedHead ? "embedding and head tied" : "own head")}{(c.TiedHead && folder.TryFind(ModelWeights.HeadName) is not null ? $", {ModelWeights.HeadName} not used" : "")}");
-        Row("tokenizer", $"{tokenizer.VocabularySize} ids{(tokenizer.VocabularySize > c.V ? $", those from {c.V} on without a row in the embedding" : "")}");
+            $"{(c.TiedHead ? "embedding and head tied" : "own head")}{(c.TiedHead && HasHead(folder) ? $", {ModelWeights.HeadName} not used" : "")}");
+        string beyond = tokenizer.VocabularySize > c.V ? $", those from {c.V} on without a row in the embedding" : "";
+        Row("tokenizer", $"{tokenizer.VocabularySize} ids{beyond}");
         Row("ends at", Ends(checkpoint));
         Row("chat", chat ?? $"none: {noChat}");
         Row("fingerprint", folder.Fingerprint);
@@ -115,6 +116,8 @@ internal static class CheckpointOutput
 
         json.WriteEndArray();
     }
+
+    private static bool HasHead(CheckpointFolder folder) => folder.TryFind(ModelWeights.HeadName) is not null;
 
     private static string Ends(LoadableCheckpoint checkpoint) => checkpoint.EndIds.Value is { Count: > 0 } ids
         ? string.Join(", ", ids.Select(id => checkpoint.Tokenizer.Tokens.Contains(id) ? $"{checkpoint.Tokenizer.TokenOf(id)} ({id})" : $"{id}"))

@@ -70,8 +70,8 @@ internal static class SteerRun
             if (first < i)
             {
                 terminal.Warn(
-                    $"--controller {i + 1}, {request.Controllers[i].Controller}, is the same controller as number {first + 1}, {request.Controllers[first].Controller}: " +
-                    "it steers twice. Give it once, at the λ that is meant.");
+                    $"--controller {i + 1}, {request.Controllers[i].Controller}, is the same controller as number {first + 1}, " +
+                    $"{request.Controllers[first].Controller}: it steers twice. Give it once, at the λ that is meant.");
             }
         }
 
