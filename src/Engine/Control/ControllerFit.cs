@@ -78,6 +78,7 @@ public static class ControllerFit
     /// <param name="options">Null for the defaults.</param>
     /// <param name="progress">Told after every pass and layer.</param>
     /// <param name="cancellationToken">Looked at between blocks.</param>
+    /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two passes.</exception>
     /// <exception cref="TillerException">A prompt is empty or too long, the feature vanishes, or the recursion fails numerically.</exception>
     public static FitResult Run(
         LanguageModel model, ContrastSet contrast, FitOptions? options = null, IProgress<FitProgress>? progress = null, CancellationToken cancellationToken = default)
@@ -88,6 +89,7 @@ public static class ControllerFit
             throw new ContrastSetException("The calibration prompts are empty; give at least one, or none at all to average over the contrast prompts.");
         }
 
+        using var use = model.Enter();
         var clock = Stopwatch.StartNew();
         int total = contrast.Positive.Count + contrast.Negative.Count + (options.Calibration?.Count ?? 0);
         bool own = options.Calibration is null;

@@ -123,6 +123,7 @@ internal sealed class Linearization : IDisposable
                 var (first, p) = plan.Panel(panel);
                 for (int i = 0; i < _prompts.Count; i += plan.Prompts)
                 {
+                    using var use = _model.Enter();
                     pass(_lanes[lane], i..Math.Min(i + plan.Prompts, _prompts.Count), first, p);
                 }
             }

@@ -9,6 +9,7 @@ public static class FeatureMeasurement
     /// <param name="model">The plain model.</param>
     /// <param name="contrast">The two prompt sets; ids are made with the tokenizer's template.</param>
     /// <param name="cancellationToken">Looked at between blocks.</param>
+    /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two passes.</exception>
     public static Feature Measure(LanguageModel model, ContrastSet contrast, CancellationToken cancellationToken = default)
     {
         var positive = PromptState.Collect(model, Tokenize(model, contrast.Positive, cancellationToken), keepCaches: false, done: null, cancellationToken);

@@ -23,7 +23,9 @@ public sealed record LoadOptions
 
 /// <summary>
 /// A checkpoint ready to run: configuration, tokenizer, weights on a device. Immutable after loading and safe to share between threads;
-/// each sequence has its own <c>Session</c>. Dispose it after the last session.
+/// each sequence has its own <c>Session</c>. It may be disposed of at any time, on any thread: what is under way, such as a step, ends first, and the
+/// weights are freed when nothing is; whatever comes after that for the model or its sessions, but for their own disposal, throws
+/// <see cref="ObjectDisposedException"/>. Work made of many steps, such as a fit or a text, throws it at its next step.
 /// </summary>
 public sealed class LanguageModel : IDisposable
 {
@@ -35,6 +37,7 @@ public sealed class LanguageModel : IDisposable
     {
         (Directory, Config, _tokenizer, Fingerprint, Ops, _weights, Warnings) = (directory, config, tokenizer, fingerprint, ops, weights, warnings);
         _chat = new Lazy<ChatFormat>(() => ChatFormat.Load(directory, Tokenizer));
+        Lifetime = new Lifetime(nameof(LanguageModel), $"The model {Name} has been disposed of: load it again, or dispose of it once its work is done.", Free);
     }
 
     /// <summary>The checkpoint's folder.</summary>
@@ -67,6 +70,9 @@ public sealed class LanguageModel : IDisposable
     public IReadOnlyList<string> Warnings { get; }
 
     internal Ops Ops { get; }
+
+    /// <summary>Its uses: whatever runs the model takes one for as long as that lasts, and one for each step where there are many.</summary>
+    internal Lifetime Lifetime { get; }
 
     /// <summary>Loads a Hugging Face checkpoint folder.</summary>
     /// <param name="directory">Holds config.json, tokenizer.json and model.safetensors or its shards.</param>
@@ -117,11 +123,11 @@ public sealed class LanguageModel : IDisposable
     }
 
     /// <inheritdoc/>
-    public void Dispose()
-    {
-        _weights.Dispose();
-        Ops.Dispose();
-    }
+    public void Dispose() => Lifetime.Close();
+
+    /// <summary>Begins a use of the model: a step, or work that is made of steps.</summary>
+    /// <exception cref="ObjectDisposedException">The model has been disposed of.</exception>
+    internal Lifetime.Use Enter() => Lifetime.Enter();
 
     /// <summary>Scratch for batches of this model.</summary>
     internal Activations NewActivations() => new(Ops, Config);
@@ -216,6 +222,13 @@ public sealed class LanguageModel : IDisposable
 
     /// <summary>Logits of value rows [row, row + count) of what left the last block.</summary>
     internal void Head(Activations a, int row, int count, Floats logits) => Ops.Head(Config, _weights.Norm, _weights.Head, a, row, count, logits);
+
+    private void Free()
+    {
+        Ops.Settle();
+        _weights.Dispose();
+        Ops.Dispose();
+    }
 
     private void RunBlocks(RowBatch rows, Activations a, CancellationToken cancellationToken)
     {
