@@ -175,7 +175,7 @@ public abstract class CudaHandle : SafeHandle
         }
     }
 
-    /// <summary>Opens a call: until it ends the native object stays, even if another thread disposes of it, and its context is current on this thread.</summary>
+    /// <summary>Opens a call: until it ends the native object stays, whoever disposes of it; its context is current on this thread.</summary>
     internal Held Hold()
     {
         Context.Enter();

@@ -11,8 +11,8 @@ using Tiller.Tests.Tensors;
 namespace Tiller.Tests.Decode;
 
 /// <summary>
-/// What has been disposed of cannot be used, what is being used goes when that has ended, and one thread at a time uses a session: whatever threads do,
-/// they get an error that says so, and neither a wrong token nor the end of the process.
+/// What has been disposed of cannot be used, what is in use goes when that has ended, and one thread at a time uses a session: whatever
+/// threads do, they get an error that says so, and neither a wrong token nor the end of the process.
 /// </summary>
 public sealed class LifetimeTests(string device) : OnEveryDevice(device)
 {
@@ -69,14 +69,16 @@ public sealed class LifetimeTests(string device) : OnEveryDevice(device)
         model.Dispose();
         model.Dispose();
         Gone(
-            nameof(LanguageModel), () => new Session(model).Dispose(), () => new Session(model, law).Dispose(), () => new SessionBatch(model).Dispose(),
-            () => new Generation(model, s_prompt).Dispose(), () => Likelihood.LogProbability(model, s_prompt, s_prompt),
+            nameof(LanguageModel), () => new Session(model).Dispose(), () => new Session(model, law).Dispose(),
+            () => new SessionBatch(model).Dispose(), () => new Generation(model, s_prompt).Dispose(),
+            () => Likelihood.LogProbability(model, s_prompt, s_prompt),
             () => FeatureMeasurement.Measure(model, contrast), () => ControllerFit.Run(model, contrast));
         Gone(
-            nameof(LanguageModel), () => session.Append(7), () => session.Append(s_prompt), () => session.Step(7), () => session.Prefill(s_prompt), () => session.Draw(sampler),
-            () => session.Use(law), () => session.Use(null), () => plain.Use(law), () => session.FindNonFinite(s_prompt), () => _ = session.Logits.Length, () => generation.MoveNext(),
-            () => batch.Step([session, plain], [7, 7]), () => batch.Draw([session], [sampler], ids), () => steering.ReadErrors(0, errors), () => steering.WriteErrors(errors),
-            () => steering.ReadEffort(0, norms, norms));
+            nameof(LanguageModel), () => session.Append(7), () => session.Append(s_prompt), () => session.Step(7),
+            () => session.Prefill(s_prompt), () => session.Draw(sampler), () => session.Use(law), () => session.Use(null), () => plain.Use(law),
+            () => session.FindNonFinite(s_prompt), () => _ = session.Logits.Length, () => generation.MoveNext(),
+            () => batch.Step([session, plain], [7, 7]), () => batch.Draw([session], [sampler], ids),
+            () => steering.ReadErrors(0, errors), () => steering.WriteErrors(errors), () => steering.ReadEffort(0, norms, norms));
         Assert.That((session.Length, session.Ids.ToArray()), Is.EqualTo((read.Length, read)));
         if (Counts)
         {
@@ -115,9 +117,10 @@ public sealed class LifetimeTests(string device) : OnEveryDevice(device)
         session.Dispose();
         steering.Dispose();
         Gone(
-            nameof(Session), () => session.Append(7), () => session.Append(s_prompt), () => session.Step(7), () => session.Prefill(s_prompt), () => session.Draw(sampler),
-            () => session.Use(law), () => session.FindNonFinite(s_prompt), () => _ = session.Logits.Length, () => steering.ReadErrors(0, new float[law.Sensors.Count]),
-            () => left.Step([other, session], [7, 7]), () => left.Draw([other, session], [sampler, new Sampler(new SamplingOptions(), model.Config.V)], new int[2]));
+            nameof(Session), () => session.Append(7), () => session.Append(s_prompt), () => session.Step(7),
+            () => session.Prefill(s_prompt), () => session.Draw(sampler), () => session.Use(law), () => session.FindNonFinite(s_prompt),
+            () => _ = session.Logits.Length, () => steering.ReadErrors(0, new float[law.Sensors.Count]),
+            () => left.Step([other, session], [7, 7]), () => left.Draw([other, session], [sampler, sampler], new int[2]));
 
         // The other was refused with it, and is as it was.
         Assert.That(other.Logits.ToArray(), Is.EqualTo(logits));
@@ -210,8 +213,8 @@ public sealed class LifetimeTests(string device) : OnEveryDevice(device)
         var steering = session.Steering!;
         var step = new GatedStep(session, s_prompt);
         Refused(
-            "The session", () => session.Append(7), () => session.Append(s_prompt), () => session.Step(7), () => session.Prefill(s_prompt), () => session.Draw(sampler),
-            () => session.Use(law), () => session.Use(null), () => session.FindNonFinite([]), () => _ = session.Logits.Length,
+            "The session", () => session.Append(7), () => session.Append(s_prompt), () => session.Step(7),
+            () => session.Prefill(s_prompt), () => session.Draw(sampler), () => session.Use(law), () => session.Use(null), () => session.FindNonFinite([]), () => _ = session.Logits.Length,
             () => steering.ReadErrors(0, new float[law.Sensors.Count]), () => steering.ReadEffort(0, new float[law.Layers], new float[law.Layers]));
         Refused("Session 1", () => batch.Step([free, session], [7, 7]), () => batch.Draw([free, session], [sampler, sampler], new int[2]));
         Assert.That(free.Length, Is.EqualTo(s_prompt.Length));
@@ -303,15 +306,18 @@ public sealed class LifetimeTests(string device) : OnEveryDevice(device)
             () => batch.Step([other, session, other], [7, 7, 7]), Throws.ArgumentException.With.Message.Contains("Sessions 0 and 2 are the same"));
         Assert.That(() => batch.Step([session, session], [7, 7]), Throws.ArgumentException.With.Message.Contains("Sessions 0 and 1 are the same"));
         Assert.That(
-            () => batch.Draw([session, other], [samplers[0], samplers[0]], ids), Throws.ArgumentException.With.Message.Contains("Samplers 0 and 1 are the same"));
+            () => batch.Draw([session, other], [samplers[0], samplers[0]], ids),
+            Throws.ArgumentException.With.Message.Contains("Samplers 0 and 1 are the same"));
         Assert.That(() => batch.Step([session, null!], [7, 7]), Throws.ArgumentException.With.Message.Contains("Session 1 is null"));
-        Assert.That(() => batch.Draw([session, other], [samplers[0], null!], ids), Throws.ArgumentException.With.Message.Contains("Sampler 1 is null"));
+        Assert.That(
+            () => batch.Draw([session, other], [samplers[0], null!], ids), Throws.ArgumentException.With.Message.Contains("Sampler 1 is null"));
         Assert.That(() => batch.Step([session, elsewhere], [7, 7]), Throws.TypeOf<ModelMismatchException>());
         Assert.That(() => batch.Step([session, other], [7]), Throws.InstanceOf<ArgumentException>());
         Assert.That(() => batch.Step([session, other], [7, -1]), Throws.InstanceOf<ArgumentException>());
         Assert.That(() => batch.Step([session, other], [7, 7], cancelled), Throws.InstanceOf<OperationCanceledException>());
         Assert.That(() => batch.Draw([session, other], [samplers[0]], ids), Throws.InstanceOf<ArgumentException>());
-        Assert.That(() => batch.Step(new ActingList<Session>([session, other], () => throw new NotSupportedException()), [7, 7]), Throws.TypeOf<NotSupportedException>());
+        var broken = new ActingList<Session>([session, other], () => throw new NotSupportedException());
+        Assert.That(() => batch.Step(broken, [7, 7]), Throws.TypeOf<NotSupportedException>());
         int length = other.Length;
         Goes();
         OtherThread.Run(() => batch.Draw([session, other], samplers, ids));
@@ -333,8 +339,8 @@ public sealed class LifetimeTests(string device) : OnEveryDevice(device)
         using var batch = new SessionBatch(model);
         first.Append(s_prompt);
         second.Append(s_prompt);
-        Assert.That(
-            () => batch.Step(new ActingList<Session>([first, second], () => batch.Step([second], [7])), [7, 7]), Throws.TypeOf<InvalidOperationException>().With.Message.Contains("list"));
+        var calling = new ActingList<Session>([first, second], () => batch.Step([second], [7]));
+        Assert.That(() => batch.Step(calling, [7, 7]), Throws.TypeOf<InvalidOperationException>().With.Message.Contains("list"));
         OtherThread.Run(() => batch.Step([first, second], [7, 7]));
         Assert.That((first.Length, second.Length), Is.EqualTo((s_prompt.Length + 1, s_prompt.Length + 1)));
     }
@@ -349,6 +355,55 @@ public sealed class LifetimeTests(string device) : OnEveryDevice(device)
         using var draw = sampler.Turn.Enter();
         Refused("The sampler", () => session.Draw(sampler), () => sampler.Next(new float[sampler.Vocabulary], []));
         Assert.That(session.Draw(sampler), Is.InRange(0, sampler.Vocabulary - 1));
+    }
+
+    [Test]
+    public void What_has_been_queued_ends_before_memory_goes()
+    {
+        if (!IsHostCuda)
+        {
+            Assert.Ignore("Work is queued on a device, and the host CUDA alone sees when it is waited for.");
+        }
+
+        var model = Own;
+        var law = Laws.LooksBack(model, 1);
+        var sampler = new Sampler(new SamplingOptions(), model.Config.V);
+        SessionBatch batch = new(model), idle = new(model);
+        Session prefilled = new(model, law), ahead = new(model, law), steered = new(model, law), first = new(model, law), second = new(model), last = new(model);
+        foreach (var session in (Session[])[ahead, steered, first, second, last])
+        {
+            session.Append(s_prompt);
+            session.Append(session.Draw(sampler));
+        }
+
+        batch.Draw([first, second], [sampler, new Sampler(new SamplingOptions(), model.Config.V)], new int[2]);
+        Frees(prefilled.Dispose, () => prefilled.Append(s_prompt));
+        Frees(ahead.Dispose, () => ahead.Draw(sampler)); // its next step is running
+        Frees(() => steered.Use(null), () => steered.Append(7));
+        Frees(first.Dispose, () => idle.Step([second], [7]));
+        Frees(batch.Dispose, () => second.Append(7));
+        Frees(idle.Dispose, () => idle.Step([second], [7]));
+        Frees(second.Dispose, () => last.Append(7)); // with the logits that were the batch's
+        Frees(model.Dispose, () => last.Append(7));
+        Frees(last.Dispose, () => { });
+
+        static void Frees(Action free, Action queue)
+        {
+            queue();
+            long eager = HostCuda.EagerFrees, freed = HostCuda.CallsOf("cuMemFree_v2");
+            free();
+            Assert.That(HostCuda.CallsOf("cuMemFree_v2"), Is.GreaterThan(freed));
+            Assert.That(HostCuda.EagerFrees, Is.EqualTo(eager));
+        }
+    }
+
+    [Test]
+    public void Memory_that_has_been_freed_has_no_address()
+    {
+        var memory = AnyModel.Ops.Allocate(64);
+        Assert.That(memory.Address, Is.Not.Zero);
+        memory.Dispose();
+        Assert.That(() => memory.Address, Throws.TypeOf<ObjectDisposedException>());
     }
 
     // ---- texts and fits -----------------------------------------------------------------------------------------------
@@ -372,7 +427,7 @@ public sealed class LifetimeTests(string device) : OnEveryDevice(device)
         }
 
         Assert.That(tokens, Is.EqualTo(Text(AnyModel, s_prompt, options.MaxNewTokens).Take(3)));
-        Assert.That(async () => await model.GenerateAsync(s_prompt).GetAsyncEnumerator().MoveNextAsync().ConfigureAwait(false), Throws.TypeOf<ObjectDisposedException>());
+        Assert.That(() => model.GenerateAsync(s_prompt).ToBlockingEnumerable().Count(), Throws.TypeOf<ObjectDisposedException>());
     }
 
     [TestCase("activations", FitCost.Feature, null)]
@@ -392,8 +447,8 @@ public sealed class LifetimeTests(string device) : OnEveryDevice(device)
                 OtherThread.Run(model.Dispose);
             }
         });
-        Assert.That(
-            () => ControllerFit.Run(model, Contrast, new FitOptions { Cost = cost, Order = order }, progress), Throws.TypeOf<ObjectDisposedException>());
+        var options = new FitOptions { Cost = cost, Order = order };
+        Assert.That(() => ControllerFit.Run(model, Contrast, options, progress), Throws.TypeOf<ObjectDisposedException>());
         Assert.That(told, Has.Count.EqualTo(1), "the pass after it was not begun");
         if (Counts)
         {
@@ -621,8 +676,7 @@ public sealed class LifetimeTests(string device) : OnEveryDevice(device)
             }
             catch (ObjectDisposedException e) when (e.ObjectName == nameof(Session) && sessions.Count == 3)
             {
-                int gone = e.Message.Contains("Session 0", StringComparison.Ordinal) ? 0 : e.Message.Contains("Session 1", StringComparison.Ordinal) ? 1 : 2;
-                sessions.RemoveAt(gone);
+                sessions.RemoveAt("012".Single(place => e.Message.StartsWith($"Session {place} has been disposed of", StringComparison.Ordinal)) - '0');
                 i = sessions[0].Length - s_prompt.Length - 1;
             }
             catch (ObjectDisposedException)

@@ -12,7 +12,8 @@ internal static class OtherThread
         return true;
     });
 
-    public static Task<T> Start<T>(Func<T> body) => Task.Factory.StartNew(body, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+    public static Task<T> Start<T>(Func<T> body) =>
+        Task.Factory.StartNew(body, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
 
     /// <summary>Waits for a thread, and throws what it has thrown.</summary>
     public static T End<T>(Task<T> thread) => thread.WaitAsync(Guard).GetAwaiter().GetResult();

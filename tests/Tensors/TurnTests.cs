@@ -16,7 +16,8 @@ public sealed class TurnTests
         var second = lifetime.Enter();
         lifetime.Close();
         lifetime.Close();
-        Assert.That(() => lifetime.Enter().Dispose(), Throws.TypeOf<ObjectDisposedException>().With.Message.Contains("The model is gone.").And.Property("ObjectName").EqualTo("Model"));
+        var late = Assert.Throws<ObjectDisposedException>(() => lifetime.Enter().Dispose())!;
+        Assert.That((late.ObjectName, late.Message), Is.EqualTo(("Model", "The model is gone.\nObject name: 'Model'.")));
         first.Dispose();
         Assert.That(freed, Is.Zero);
         second.Dispose();
@@ -59,7 +60,8 @@ public sealed class TurnTests
         Assert.That(freed, Is.Zero);
         call.Dispose();
         Assert.That(freed, Is.EqualTo(1));
-        Assert.That(() => turn.Enter().Dispose(), Throws.TypeOf<ObjectDisposedException>().With.Message.Contains("session has been disposed of").And.Property("ObjectName").EqualTo("Session"));
+        var late = Assert.Throws<ObjectDisposedException>(() => turn.Enter().Dispose())!;
+        Assert.That((late.ObjectName, late.Message), Is.EqualTo(("Session", "The session has been disposed of: make a new one.\nObject name: 'Session'.")));
         turn.Close();
         Assert.That(freed, Is.EqualTo(1));
     }

@@ -15,11 +15,11 @@ public enum SteeredTokens
 }
 
 /// <summary>
-/// One sequence being decoded: tokens, keys and values, scratch, and what a feedback law remembers. Many sessions of one model run side by side, and
-/// <see cref="SessionBatch"/> steps several at once; one session is used by one thread at a time, and a second one gets an
-/// <see cref="InvalidOperationException"/> instead of a wrong text. It may be disposed of on any thread: a call under way ends first, and the next one
-/// throws <see cref="ObjectDisposedException"/>, as it does once the model has been disposed of; what is on the host already, which is
-/// <see cref="Ids"/>, stays. Drawing and stepping allocate nothing on the managed heap.
+/// One sequence being decoded: tokens, keys and values, scratch, and what a feedback law remembers. Many sessions of one model run side
+/// by side, and <see cref="SessionBatch"/> steps several at once; one session is used by one thread at a time, and a second thread gets
+/// an <see cref="InvalidOperationException"/>. It may be disposed of on any thread: a call under way ends first, and the next one throws
+/// <see cref="ObjectDisposedException"/>, as it does once the model has been disposed of; its <see cref="Ids"/> stay. Drawing and
+/// stepping allocate nothing on the managed heap.
 /// </summary>
 /// <example>
 /// One text, without its logits ever leaving the device that made them:
@@ -63,7 +63,7 @@ public sealed partial class Session : IDisposable
         _model = model;
         _steered = steered;
         _turn = new Turn(
-            nameof(Session), "session", "Give each thread a session of its own, or step several sessions on one thread with a SessionBatch.", model.Lifetime, Free);
+            nameof(Session), "session", "Give each thread a session of its own, or step several on one thread with a SessionBatch.", model.Lifetime, Free);
         _cache = model.NewCache();
         _activations = model.NewActivations();
         _logits = new float[model.Config.V];

@@ -6,8 +6,8 @@ namespace Tiller.Decode;
 /// <summary>
 /// Steps several sessions of one model together, so that the weights are read once for all, and draws their tokens together. Each keeps its own
 /// keys, values, feedback law and sampler. A session's result does not depend on the others. Sessions may come and go between any two calls; one
-/// that is left out is as if it had never been in a batch, and may be used on another thread. During a call the batch and all its sessions are in use by
-/// the calling thread: see <see cref="Session"/> for what happens to a second one, and to those that come after a disposal.
+/// that is left out is as if it had never been in a batch, and may be used on another thread. During a call the batch and all its
+/// sessions are in use by the calling thread: as of a <see cref="Session"/>, a second one is refused, and a disposal waits its turn.
 /// </summary>
 /// <example>
 /// A service: before <see cref="Draw"/> new sessions join, prompts appended; after it, those that have ended leave.
@@ -24,7 +24,7 @@ public sealed partial class SessionBatch : IDisposable
     private readonly Activations _activations;
     private readonly RowBatch _rows = new();
 
-    // Of the call under way: its sessions and samplers, read once from the caller's lists, which may change meanwhile; and the turns that it has taken.
+    // Of the call under way: its sessions and samplers, read once from the caller's lists, which may change meanwhile; and the turns it has.
     private readonly List<Turn> _taken = [];
     private Session[] _sessions = [];
     private Sampler[] _samplers = [];
@@ -137,7 +137,8 @@ public sealed partial class SessionBatch : IDisposable
             _sessions[i] = session;
             if (!session.Turn.Take(i))
             {
-                throw new ArgumentException($"Sessions {Array.IndexOf(_sessions, session)} and {i} are the same; a batch has each session once.", nameof(sessions));
+                int first = Array.IndexOf(_sessions, session);
+                throw new ArgumentException($"Sessions {first} and {i} are the same; a batch has each session once.", nameof(sessions));
             }
 
             _taken.Add(session.Turn);
@@ -156,7 +157,8 @@ public sealed partial class SessionBatch : IDisposable
             _samplers[i] = sampler;
             if (!sampler.Turn.Take(i))
             {
-                throw new ArgumentException($"Samplers {Array.IndexOf(_samplers, sampler)} and {i} are the same; each session has its own.", nameof(samplers));
+                int first = Array.IndexOf(_samplers, sampler);
+                throw new ArgumentException($"Samplers {first} and {i} are the same; each session has its own.", nameof(samplers));
             }
 
             _taken.Add(sampler.Turn);

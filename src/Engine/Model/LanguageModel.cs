@@ -37,7 +37,8 @@ public sealed class LanguageModel : IDisposable
     {
         (Directory, Config, _tokenizer, Fingerprint, Ops, _weights, Warnings) = (directory, config, tokenizer, fingerprint, ops, weights, warnings);
         _chat = new Lazy<ChatFormat>(() => ChatFormat.Load(directory, Tokenizer));
-        Lifetime = new Lifetime(nameof(LanguageModel), $"The model {Name} has been disposed of: load it again, or dispose of it once its work is done.", Free);
+        Lifetime = new Lifetime(
+            nameof(LanguageModel), $"The model {Name} has been disposed of: load it again, or dispose of it once its work is done.", Free);
     }
 
     /// <summary>The checkpoint's folder.</summary>

@@ -1,8 +1,8 @@
 namespace Tiller.Tensors;
 
 /// <summary>
-/// How long something lives that many threads use and any thread may dispose: its uses are counted, and once it is closed the last of them frees it, as a
-/// SafeHandle does. From the close on there is no new use, which a SafeHandle grants for as long as others last.
+/// How long something lives that many threads use and any thread may dispose of: its uses are counted, and once it is closed the last of
+/// them frees it, as a SafeHandle does. From the close on there is no new use, which a SafeHandle grants for as long as others last.
 /// </summary>
 /// <param name="type">Name of the type, for errors.</param>
 /// <param name="gone">What an error says of it once it is closed.</param>

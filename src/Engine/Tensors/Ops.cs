@@ -61,7 +61,7 @@ public abstract partial class Ops : IDisposable
         Upload(MemoryMarshal.AsBytes(source), destination.Address + (4 * (nint)row * destination.Columns));
     }
 
-    /// <summary>Waits for all that has been queued, so that memory which it uses may go; default nothing is. Does not throw, nor after the disposal.</summary>
+    /// <summary>Waits for all that has been queued, so that what it uses may go; by default nothing is. Throws nothing, also after the disposal.</summary>
     public virtual void Settle()
     {
     }

@@ -1,14 +1,15 @@
 namespace Tiller.Tensors;
 
 /// <summary>
-/// The use of something by one thread at a time that any thread may dispose. All of it is one word, taken at the start of a call and given back at its
-/// end. A second thread is refused; once it is closed every new call is, and what it holds is freed when the call under way has ended.
+/// The use of something by one thread at a time that any thread may dispose of. All of it is one word, taken at the start of a call and
+/// given back at its end. A second thread is refused; once it is closed every new call is, and what it holds is freed when the call under
+/// way has ended.
 /// </summary>
 /// <param name="type">Name of the type, for errors.</param>
 /// <param name="what">The thing as errors call it, such as "session".</param>
 /// <param name="instead">What to do instead of using it on two threads.</param>
 /// <param name="within">What it lives in, which every call uses too; null for nothing.</param>
-/// <param name="free">Called once, by whoever ends the last call or, where there is none, by whoever closes; null if there is nothing to free.</param>
+/// <param name="free">Called once, by whoever ends the last call or, where there is none, by whoever closes; null for nothing.</param>
 internal sealed class Turn(string type, string what, string instead, Lifetime? within = null, Action? free = null)
 {
     private const int Closed = int.MinValue;
