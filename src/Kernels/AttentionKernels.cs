@@ -26,7 +26,7 @@ public sealed class AttentionShapeException : TillerException
 }
 
 /// <summary>
-/// Attention over the cache, its pushforward and its pullback (MATH.md §9; attention*.cu). Lengths, windows' beginnings and caches come
+/// Attention over the cache, its pushforward and its pullback (docs/math.md §9; attention*.cu). Lengths, windows' beginnings and caches come
 /// from the rows on the device, <c>longest</c> only sizes the launch, so a recorded launch holds while sequences grow up to it. A row's bits
 /// depend neither on the other rows nor on <c>longest</c>. Scratch may hold anything and is free again when the stage is done. The stages of
 /// one instance run in one stream.

@@ -7,7 +7,7 @@ namespace Tiller.Kernels;
 /// Linear maps of float32 rows through a stored weight matrix, forward and transposed. Three classes by the number of rows M:
 /// <list type="bullet">
 /// <item>1–8, any stored type: float32 products, W read once (linear_few.cu, linear_few_transposed.cu).</item>
-/// <item>from 9, bf16: tensor cores on rows split in bf16 pieces (MATH.md §10), W read once for each 128 rows (linear_rows.cu).</item>
+/// <item>from 9, bf16: tensor cores on rows split in bf16 pieces (docs/math.md §10), W read once for each 128 rows (linear_rows.cu).</item>
 /// <item>from <see cref="LibraryRows"/>, bf16, where a <see cref="CudaBlasLt"/> was given: a product by cuBLASLt for each piece.</item>
 /// </list>
 /// A value row has three pieces, which hold float32 exactly; a tangent or cotangent two, 16 bits: two thirds of the work, and a product is off by 2.6e-6 in the mean.

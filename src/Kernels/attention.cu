@@ -1,4 +1,4 @@
-// Attention of value rows by split-KV: z_j = a q·k_j (soft-capped where the model does), P = softmax z, o = Σ_j P_j v_j. MATH.md §9.
+// Attention of value rows by split-KV: z_j = a q·k_j (soft-capped where the model does), P = softmax z, o = Σ_j P_j v_j. docs/math.md §9.
 //
 // Grid (chunks of the longest row, G · passes, value rows), 256 threads. A block takes one chunk of one row for all H/G query heads of a
 // group (up to 8 at once: `passes` beyond), so keys and values are read once. Lengths, windows and caches come from `rows`.

@@ -1,4 +1,4 @@
-// Attention of many value rows of one sequence: the same o as attention.cu, in tiles (MATH.md §9; the running softmax of
+// Attention of many value rows of one sequence: the same o as attention.cu, in tiles (docs/math.md §9; the running softmax of
 // Milakov and Gimelshein, arXiv:1805.02867).
 //
 // Grid (tiles of rows, H), the longest rows first; 256 threads, 16 × 16. A block takes one head of R = 64 rows (32 where E > 128), keeps

@@ -1,7 +1,7 @@
 // A value row's few tangents through attention, or its few cotangents back, over streamed keys and values; split-KV as in attention.cu.
 //   pushforward   s_j = σ_j k_j·dq (+ σ_t q·dk at its own position t),   do = Σ_j s_j v_j − (Σ_j s_j) o + P_t dv
 //   pullback      s_j = σ_j (v_j·ō − o·ō),                               q̄ = Σ_j s_j k_j
-// which is MATH.md §9 with M and b multiplied out.
+// which is docs/math.md §9 with M and b multiplied out.
 //
 // Grid (chunks of the longest row, G, tangent rows), 128 threads, 8 × 16. The block of the first of every T = ⌊R G / H⌋ tangents of a row
 // takes T tangents of all H/G heads of the group, at most R = 32 (16 where E > 128) lines x, so that a chunk's keys and values are read

@@ -1,4 +1,4 @@
-// Pushforward of attention at each tangent's own value row (MATH.md §9):
+// Pushforward of attention at each tangent's own value row (docs/math.md §9):
 //   do = M dq + b (q·dk) + P_t dv,   M = Σ_j a P_j c_j (v_j − o) k_j',   b = a P_t c_t (v_t − o)
 // Tangent rows follow the value rows in qkv and heads; the value rows of heads are there already. Fewer than E/2 tangents of a row are
 // streamed (attention_stream.cuh: grid, shared memory, FLOPs), more go through M (attention_dense.cuh). Both follow

@@ -1,4 +1,4 @@
-// What the pushforward and the pullback of attention need of a value row that has tangents or cotangents (MATH.md §9):
+// What the pushforward and the pullback of attention need of a value row that has tangents or cotangents (docs/math.md §9):
 //   tillerAttentionScores   z_j for every head, and per chunk max z and Σ e^(z − max), from which P_j = e^(z_j − max) / Σ and the slopes
 //                           σ_j = a P_j c_j, c_j = 1 − (z_j/cap)² or 1
 //   tillerAttentionJacobian M = Σ_j σ_j (v_j − o) k_j' // (E, E) per head of a row with at least E/2 of them; for the pushforward M',

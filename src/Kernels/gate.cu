@@ -1,4 +1,4 @@
-// The gated unit on the rows of a dual batch, gateUp // (rows, 2F): gates a, then ups u (MATH.md §9).
+// The gated unit on the rows of a dual batch, gateUp // (rows, 2F): gates a, then ups u (docs/math.md §9).
 //   value    f  = act(a) ∘ u                    tangent  df = act'(a) ∘ u ∘ da + act(a) ∘ du
 //   pull     ā = act'(a) ∘ u ∘ f̄,  ū = act(a) ∘ f̄
 // A thread has four columns of one value row, or of four consecutive tangents (cotangents), for which it activates once per value

@@ -1,4 +1,4 @@
-// x as a sum of bf16 numbers (MATH.md §10), for the tensor cores: values in three pieces, high + middle + low, which are all 24 bits of a
+// x as a sum of bf16 numbers (docs/math.md §10), for the tensor cores: values in three pieces, high + middle + low, which are all 24 bits of a
 // float32; tangents in two, 16 bits. As panels in the order of mma.sync's fragments for linear_rows.cu, or as matrices for a library's
 // product. x // (M, K) float32, values first.
 //

@@ -110,7 +110,7 @@ static __device__ __forceinline__ float tillerInverseRms(float squares, int n, f
     return mean < tillerFromBits(0x7f800000u) ? 1.0f / tillerSqrt(mean) : tillerFromBits(0x7fc00000u);
 }
 
-// silu(a) = a σ(a); gelu_tanh(a) = a (1 + t)/2, t = tanh(κ (a + 0.044715 a³)), κ = sqrt(2/π). MATH.md §9.
+// silu(a) = a σ(a); gelu_tanh(a) = a (1 + t)/2, t = tanh(κ (a + 0.044715 a³)), κ = sqrt(2/π). docs/math.md §9.
 enum TillerActivation { TillerSilu = 0, TillerGeluTanh = 1 };
 static __device__ __forceinline__ void tillerActivate(int kind, float a, float& value, float& slope)
 {

@@ -1,4 +1,4 @@
-// RMSNorm forward on the rows of a dual batch, and its transpose (MATH.md §9). With s = (mean x² + ε)^-1/2 and h = s x:
+// RMSNorm forward on the rows of a dual batch, and its transpose (docs/math.md §9). With s = (mean x² + ε)^-1/2 and h = s x:
 //   value    y  = g ∘ h                               tangent  dy = s g ∘ (dx − (dx·h) h / D), x the tangent's value row
 //   output   = residual + y where a residual is given (post-norms)
 //   pull     x̄ (+)= s (z − (z·h) h / D),  z = g ∘ ȳ

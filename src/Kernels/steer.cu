@@ -1,4 +1,4 @@
-// A feedback law at work on the rows of a dual batch (MATH.md §6), each row by its own law, all of a block's sensors and terms:
+// A feedback law at work on the rows of a dual batch (docs/math.md §6), each row by its own law, all of a block's sensors and terms:
 //   sense, at the block's input    α_i = β_i − v_i·x and |u_k|        tangents dα_i = −v_i·dx
 //   act, at the block's output     y += u_k = Σ_j (c_j + s_j α_j) w_j, held to |u_k| ≤ U;   tangents dy += du_k
 // Sense also rides on the norm of the same rows (norm.cu), which reads x anyway: a steered block then has one launch more than a

@@ -6,7 +6,7 @@ namespace Tiller.Tests.Kernels;
 public readonly record struct AttentionRow(int Length, int Tangents = 0);
 
 /// <summary>
-/// Random rows, caches and cotangents, and what attention makes of them, in float64 and written from MATH.md §9. The pushforward is not
+/// Random rows, caches and cotangents, and what attention makes of them, in float64 and written from docs/math.md §9. The pushforward is not
 /// written at all: it is the central difference of the forward pass. What no row may read, other blocks included, is NaN.
 /// </summary>
 internal sealed class AttentionProblem

@@ -3,7 +3,7 @@ using Tiller.Model;
 
 namespace Tiller.Tests.Model;
 
-/// <summary>Pushforward and pullback of every family's blocks: against each other and against central differences (MATH.md §9).</summary>
+/// <summary>Pushforward and pullback of every family's blocks: against each other and against central differences (docs/math.md §9).</summary>
 public sealed class BlockTests(string device) : OnEveryDevice(device)
 {
     protected override IReadOnlyList<string> OnHostCuda => [.. TestModels.Tiny];

@@ -25,7 +25,7 @@ internal enum CeilingKind
     /// <summary>Products of bf16 matrices by the library, float32 sums.</summary>
     Gemm16,
 
-    /// <summary>The same twice: float32 rows, split into two bf16 numbers each, through bf16 weights (MATH.md §10).</summary>
+    /// <summary>The same twice: float32 rows, split into two bf16 numbers each, through bf16 weights (docs/math.md §10).</summary>
     Gemm16Twice,
 
     /// <summary>Products of float64 matrices by the library.</summary>

@@ -7,7 +7,7 @@ namespace Tiller.Control;
 /// <param name="Effort">|w_k|: effort per unit of error.</param>
 public sealed record FeatureGain(int Layer, double Open, double Closed, double Effort);
 
-/// <summary>Open- and closed-loop gain along the feature, layer by layer (Â_k = A_k − K_k, MATH.md §7).</summary>
+/// <summary>Open- and closed-loop gain along the feature, layer by layer (Â_k = A_k − K_k, docs/math.md §7).</summary>
 /// <param name="Layers">One entry per block, k = 0..L-1.</param>
 public sealed record ClosedLoop(IReadOnlyList<FeatureGain> Layers)
 {

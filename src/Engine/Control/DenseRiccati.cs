@@ -8,7 +8,7 @@
 //     S_k = Q_k + r A_k' K_k
 //
 // It is the textbook recursion S = Q + A'SA − A'S (S + rI)^{-1} SA with  S − S (S + rI)^{-1} S = r (S + rI)^{-1} S  put in: no two
-// like quantities are subtracted, so a small r costs no digits. (MATH.md §3; Skifstad, Yang, Chou, arXiv:2604.19018.)
+// like quantities are subtracted, so a small r costs no digits. (docs/math.md §3; Skifstad, Yang, Chou, arXiv:2604.19018.)
 using System.Numerics.Tensors;
 using MathNet.Numerics.LinearAlgebra;
 using Tiller.Tensors;
@@ -16,7 +16,7 @@ using Tiller.Tensors;
 namespace Tiller.Control;
 
 /// <summary>
-/// LQR gains by the Riccati recursion with full matrices, in float64 (MATH.md §3). Written once over <see cref="Ops"/>: A_k, S_k and K_k stay
+/// LQR gains by the Riccati recursion with full matrices, in float64 (docs/math.md §3). Written once over <see cref="Ops"/>: A_k, S_k and K_k stay
 /// on the device, and only a few vectors come back.
 /// </summary>
 public static class DenseRiccati

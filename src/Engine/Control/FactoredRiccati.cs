@@ -8,12 +8,12 @@
 //     Z_k = [ W L^{-T} , C_k ]
 //
 // because (ZZ' + rI)^{-1} Z = Z (Z'Z + rI)^{-1} and  r A'K = W r (rI + Z'Z)^{-1} W' = W (L L')^{-1} W'.
-// Exact, and S is positive semidefinite by construction. (MATH.md §4.)
+// Exact, and S is positive semidefinite by construction. (docs/math.md §4.)
 using MathNet.Numerics.LinearAlgebra;
 
 namespace Tiller.Control;
 
-/// <summary>LQR gains without any Jacobian, for state costs of low rank, in float64 (MATH.md §4).</summary>
+/// <summary>LQR gains without any Jacobian, for state costs of low rank, in float64 (docs/math.md §4).</summary>
 public static class FactoredRiccati
 {
     private const int Probes = 4;

@@ -23,7 +23,7 @@ public sealed record Sensor(int Layer, float[] V, float Beta);
 public sealed record Term(int Layer, float[] W, float C, float S, int Sensor);
 
 /// <summary>
-/// The run-time form every steering method compiles to (MATH.md §6): at block k, u_k = Σ_i (c_i + s_i α_i) w_i is added to the
+/// The run-time form every steering method compiles to (docs/math.md §6): at block k, u_k = Σ_i (c_i + s_i α_i) w_i is added to the
 /// block's output, optionally bounded to |u_k| ≤ MaxEffort. A law without terms is the plain model, bit for bit. Immutable, so
 /// sessions share it.
 /// </summary>

@@ -51,7 +51,7 @@ public abstract class Gain
     private protected abstract Vector<double> Multiply(Vector<double> v);
 }
 
-/// <summary>K held as a matrix (MATH.md §3).</summary>
+/// <summary>K held as a matrix (docs/math.md §3).</summary>
 public sealed class DenseGain : Gain
 {
     /// <summary>Wraps K.</summary>
@@ -68,7 +68,7 @@ public sealed class DenseGain : Gain
     private protected override Vector<double> Multiply(Vector<double> v) => K * v;
 }
 
-/// <summary>K = Z (rI + Z'Z)^{-1} W' held as its factors (MATH.md §4).</summary>
+/// <summary>K = Z (rI + Z'Z)^{-1} W' held as its factors (docs/math.md §4).</summary>
 public sealed class FactoredGain : Gain
 {
     private readonly SpdFactor _inner;
@@ -90,7 +90,7 @@ public sealed class FactoredGain : Gain
     private protected override Vector<double> Multiply(Vector<double> v) => Z * _inner.Solve(W.TransposeThisAndMultiply(v).ToColumnMatrix()).Column(0);
 }
 
-/// <summary>K ≈ W_{k+1} K̃ W_k' held as its factors (MATH.md §5).</summary>
+/// <summary>K ≈ W_{k+1} K̃ W_k' held as its factors (docs/math.md §5).</summary>
 public sealed class ReducedGain : Gain
 {
     internal ReducedGain(Matrix<double> next, Matrix<double> k, Matrix<double> basis)

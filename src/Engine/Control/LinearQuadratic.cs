@@ -3,7 +3,7 @@ using Tiller.Features;
 namespace Tiller.Control;
 
 /// <summary>
-/// A-LQR: u_k = (β_k − v_k·x_k) w_k with w_k = K_k v_k (arXiv:2604.19018; MATH.md §6). λ places the setpoint. For several features at
+/// A-LQR: u_k = (β_k − v_k·x_k) w_k with w_k = K_k v_k (arXiv:2604.19018; docs/math.md §6). λ places the setpoint. For several features at
 /// once, make one per feature from the same gains and sum their laws.
 /// </summary>
 public sealed class LinearQuadratic : SteeringMethod

@@ -1,6 +1,6 @@
 namespace Tiller.Control;
 
-/// <summary>Weights of the quadratic cost Σ_k (q |δx_k|² + r |u_k|²) + qf |δx_L|² (MATH.md §3). Checked when made.</summary>
+/// <summary>Weights of the quadratic cost Σ_k (q |δx_k|² + r |u_k|²) + qf |δx_L|² (docs/math.md §3). Checked when made.</summary>
 public sealed record LqrWeights
 {
     /// <summary>Checks and stores the weights.</summary>

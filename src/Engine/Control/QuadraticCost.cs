@@ -6,7 +6,7 @@ namespace Tiller.Control;
 
 /// <summary>
 /// What the controller minimises: Σ_k (δx_k' Q_k δx_k + r |u_k|²) + δx_L' Q_L δx_L, every Q_k symmetric positive semidefinite
-/// (MATH.md §3). Q_L is asked for as layer L.
+/// (docs/math.md §3). Q_L is asked for as layer L.
 /// </summary>
 public abstract class QuadraticCost
 {

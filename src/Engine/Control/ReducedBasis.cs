@@ -2,7 +2,7 @@ using MathNet.Numerics.LinearAlgebra;
 
 namespace Tiller.Control;
 
-// Bases for the reduced recursion (MATH.md §5). At layer k, in this order until p orthonormal columns stand:
+// Bases for the reduced recursion (docs/math.md §5). At layer k, in this order until p orthonormal columns stand:
 //
 //     v_k of every feature,
 //     leading left singular vectors of X − x̄, X the calibration activations (D×N),
@@ -11,7 +11,7 @@ namespace Tiller.Control;
 //
 // Randomised SVD: Halko, Martinsson, Tropp, SIAM Review 53 (2011), algorithm 4.4: range of (X X')² X Ω.
 
-/// <summary>Builds the orthonormal bases W_0..W_L that the reduced recursion works in (MATH.md §5).</summary>
+/// <summary>Builds the orthonormal bases W_0..W_L that the reduced recursion works in (docs/math.md §5).</summary>
 public static class ReducedBasis
 {
     private const double Dependent = 1e-8;

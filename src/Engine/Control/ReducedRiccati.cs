@@ -7,13 +7,13 @@
 //     Q̃_k = W_k' Q_k W_k,  R̃ = rI
 //     K_k ≈ W_{k+1} K̃_k W_k'
 //
-// p = D is a change of coordinates, so it equals the dense gain. (MATH.md §5; arXiv:2606.04775, arXiv:2607.14943.)
+// p = D is a change of coordinates, so it equals the dense gain. (docs/math.md §5; arXiv:2606.04775, arXiv:2607.14943.)
 using MathNet.Numerics.LinearAlgebra;
 using Tiller.Tensors;
 
 namespace Tiller.Control;
 
-/// <summary>LQR gains in a p-dimensional basis per layer, from Jacobian-vector products alone, in float64 (MATH.md §5).</summary>
+/// <summary>LQR gains in a p-dimensional basis per layer, from Jacobian-vector products alone, in float64 (docs/math.md §5).</summary>
 public static class ReducedRiccati
 {
     /// <summary>Solves for the gains of all layers.</summary>

@@ -27,7 +27,7 @@ public readonly record struct LayerRange(int First, int Last)
 }
 
 /// <summary>
-/// A way of steering along a feature. It compiles to the one run-time law (MATH.md §6) for any λ without solving anything again; the
+/// A way of steering along a feature. It compiles to the one run-time law (docs/math.md §6) for any λ without solving anything again; the
 /// laws of several features or methods add up (<see cref="FeedbackLaw.Sum"/>). Layers where the feature is 0 are not steered.
 /// </summary>
 public abstract class SteeringMethod

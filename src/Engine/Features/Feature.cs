@@ -1,7 +1,7 @@
 namespace Tiller.Features;
 
 /// <summary>
-/// A direction per layer that tells two prompt sets apart (MATH.md §2): E_k = mean(x_k | positive) − mean(x_k | negative) at the last
+/// A direction per layer that tells two prompt sets apart (docs/math.md §2): E_k = mean(x_k | positive) − mean(x_k | negative) at the last
 /// token, μ_k = |E_k|, v_k = E_k/μ_k, k = 0..L. Where |E_k| is under <see cref="Negligible"/>, v_k and μ_k are 0 and the layer is not steered.
 /// </summary>
 public sealed record Feature

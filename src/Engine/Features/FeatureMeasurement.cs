@@ -2,7 +2,7 @@ using Tiller.Model;
 
 namespace Tiller.Features;
 
-/// <summary>Measures a feature from prompts (MATH.md §2).</summary>
+/// <summary>Measures a feature from prompts (docs/math.md §2).</summary>
 public static class FeatureMeasurement
 {
     /// <summary>E_k = mean(x_k | positive) − mean(x_k | negative) at the last token, k = 0..L, means in float64.</summary>

@@ -5,7 +5,7 @@ namespace Tiller.Model;
 
 /// <summary>
 /// One decoder block, for every family: Llama, Mistral, Qwen r = x + Attn(N1 x), y = r + MLP(N2 r); Gemma-2
-/// r = x + N2 Attn(N1 x), y = r + N4 MLP(N3 r). MATH.md §9.
+/// r = x + N2 Attn(N1 x), y = r + N4 MLP(N3 r). docs/math.md §9.
 /// </summary>
 internal static class Block
 {

@@ -8,7 +8,7 @@ namespace Tiller.Tensors;
 /// <summary>
 /// The arithmetic of one device. The decoder block is written once over the stages below, each coarse enough to be one fused kernel
 /// while decoding. A stage takes a dual batch: for value rows it computes, for tangent rows it pushes forward, and linear maps treat
-/// both alike; the <c>Pull…</c> stages run the same block backwards on cotangents (MATH.md §9). Stages of one caller run in order;
+/// both alike; the <c>Pull…</c> stages run the same block backwards on cotangents (docs/math.md §9). Stages of one caller run in order;
 /// different callers may run side by side on different <see cref="Activations"/>.
 /// </summary>
 public abstract partial class Ops : IDisposable
