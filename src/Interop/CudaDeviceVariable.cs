@@ -48,6 +48,7 @@ public sealed unsafe class CudaDeviceVariable<T> : CudaHandle
     /// <summary>Copies host to device, from <paramref name="at"/> on, and waits.</summary>
     public void CopyToDevice(ReadOnlySpan<T> source, long at = 0)
     {
+        using var held = Hold();
         nint to = Range(at, source.Length);
         fixed (T* p = source)
         {
@@ -63,6 +64,7 @@ public sealed unsafe class CudaDeviceVariable<T> : CudaHandle
     /// <summary>Copies device to host, from <paramref name="at"/> on, and waits.</summary>
     public void CopyToHost(Span<T> destination, long at = 0)
     {
+        using var held = Hold();
         nint from = Range(at, destination.Length);
         fixed (T* p = destination)
         {
@@ -76,6 +78,7 @@ public sealed unsafe class CudaDeviceVariable<T> : CudaHandle
     {
         ArgumentNullException.ThrowIfNull(source);
         ArgumentNullException.ThrowIfNull(stream);
+        using Held held = Hold(), of = source.Hold(), on = stream.Hold();
         T* from = source.PointerTo(sourceAt, count);
         nint to = Range(at, count);
         Context.Check(DriverApi.cuMemcpyHtoDAsync_v2(to, from, Bytes(count), stream.Native),
@@ -87,6 +90,7 @@ public sealed unsafe class CudaDeviceVariable<T> : CudaHandle
     {
         ArgumentNullException.ThrowIfNull(destination);
         ArgumentNullException.ThrowIfNull(stream);
+        using Held held = Hold(), of = destination.Hold(), on = stream.Hold();
         T* to = destination.PointerTo(destinationAt, count);
         nint from = Range(at, count);
         Context.Check(DriverApi.cuMemcpyDtoHAsync_v2(to, from, Bytes(count), stream.Native),
@@ -98,6 +102,7 @@ public sealed unsafe class CudaDeviceVariable<T> : CudaHandle
     {
         ArgumentNullException.ThrowIfNull(source);
         ArgumentNullException.ThrowIfNull(stream);
+        using Held held = Hold(), of = source.Hold(), on = stream.Hold();
         nint from = source.Range(sourceAt, count), to = Range(at, count);
         Context.Check(DriverApi.cuMemcpyDtoDAsync_v2(to, from, Bytes(count), stream.Native),
             nameof(DriverApi.cuMemcpyDtoDAsync_v2), Name, (long)Bytes(count));
@@ -107,6 +112,7 @@ public sealed unsafe class CudaDeviceVariable<T> : CudaHandle
     public void ClearAsync(CudaStream stream)
     {
         ArgumentNullException.ThrowIfNull(stream);
+        using Held held = Hold(), on = stream.Hold();
         nint to = Range(0, Length);
         Context.Check(DriverApi.cuMemsetD8Async(to, 0, (nuint)SizeInBytes, stream.Native), nameof(DriverApi.cuMemsetD8Async), Name,
             SizeInBytes);
@@ -122,6 +128,7 @@ public sealed unsafe class CudaDeviceVariable<T> : CudaHandle
             throw new NotSupportedException($"Only elements of four bytes can be filled; {typeof(T).Name} has {Unsafe.SizeOf<T>()}.");
         }
 
+        using Held held = Hold(), on = stream.Hold();
         nint to = Range(0, Length);
         Context.Check(DriverApi.cuMemsetD32Async(to, Unsafe.BitCast<T, uint>(value), (nuint)Length, stream.Native),
             nameof(DriverApi.cuMemsetD32Async), Name, SizeInBytes);
@@ -136,7 +143,6 @@ public sealed unsafe class CudaDeviceVariable<T> : CudaHandle
         ArgumentOutOfRangeException.ThrowIfNegative(at);
         ArgumentOutOfRangeException.ThrowIfNegative(count);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(count, Length - at);
-        Context.Enter();
         return Native + (nint)(at * Unsafe.SizeOf<T>());
     }
 }

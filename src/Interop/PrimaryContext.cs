@@ -175,6 +175,16 @@ public abstract class CudaHandle : SafeHandle
         }
     }
 
+    /// <summary>Opens a call: until it ends the native object stays, whoever disposes of it; its context is current on this thread.</summary>
+    internal Held Hold()
+    {
+        Context.Enter();
+        ObjectDisposedException.ThrowIf(IsClosed || IsInvalid, this);
+        bool added = false;
+        DangerousAddRef(ref added);
+        return new Held(this);
+    }
+
     private protected void Own(nint created)
     {
         bool added = false;
@@ -205,5 +215,11 @@ public abstract class CudaHandle : SafeHandle
         {
             Context.DangerousRelease();
         }
+    }
+
+    /// <summary>A call on a native object.</summary>
+    internal readonly ref struct Held(CudaHandle of) : IDisposable
+    {
+        public void Dispose() => of.DangerousRelease();
     }
 }

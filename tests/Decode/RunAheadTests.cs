@@ -107,6 +107,43 @@ public sealed class RunAheadTests : CudaTest
     }
 
     [Test]
+    public void What_has_been_queued_ends_before_memory_goes()
+    {
+        var model = Open();
+        var law = Decode.Laws.LooksBack(model, 1);
+        var sampler = new Sampler(new SamplingOptions(), model.Config.V);
+        SessionBatch batch = new(model), idle = new(model);
+        Session prefilled = new(model, law), ahead = new(model, law), steered = new(model, law);
+        Session first = new(model, law), second = new(model), last = new(model);
+        foreach (var session in (Session[])[ahead, steered, first, second, last])
+        {
+            session.Append(s_prompt);
+            session.Append(session.Draw(sampler));
+        }
+
+        batch.Draw([first, second], [sampler, new Sampler(new SamplingOptions(), model.Config.V)], new int[2]);
+        Frees(prefilled.Dispose, () => prefilled.Append(s_prompt));
+        Frees(ahead.Dispose, () => ahead.Draw(sampler)); // its next step is running
+        Frees(() => steered.Use(null), () => steered.Append(7));
+        Frees(first.Dispose, () => idle.Step([second], [7]));
+        Frees(batch.Dispose, () => second.Append(7));
+        Frees(idle.Dispose, () => idle.Step([second], [7]));
+        Frees(second.Dispose, () => last.Append(7)); // with the logits that were the batch's
+        Frees(model.Dispose, () => last.Append(7));
+        Frees(last.Dispose, () => { });
+        steered.Dispose();
+
+        static void Frees(Action free, Action queue)
+        {
+            queue();
+            long eager = HostCuda.EagerFrees, freed = HostCuda.CallsOf("cuMemFree_v2");
+            free();
+            Assert.That(HostCuda.CallsOf("cuMemFree_v2"), Is.GreaterThan(freed));
+            Assert.That(HostCuda.EagerFrees, Is.EqualTo(eager));
+        }
+    }
+
+    [Test]
     public void The_drawn_token_is_appended_without_a_call()
     {
         HostCuda.Require(); // which counts the calls

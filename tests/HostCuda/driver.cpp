@@ -216,6 +216,12 @@ HOST_CUDA std::int64_t tillerHostCudaCallsOf(const char* function)
     const auto at = state().callsOf.find(function);
     return at == state().callsOf.end() ? 0 : at->second;
 }
+// Releases of memory and graphs that work may have been using: none had waited for everything since some was queued.
+HOST_CUDA std::int64_t tillerHostCudaEagerFrees()
+{
+    const std::lock_guard lock(state().lock);
+    return state().eagerFrees;
+}
 // What ended the last launch that a fault ended, with the kernel and the block; empty if none since the reset. Holds until the next.
 HOST_CUDA const char* tillerHostCudaLastFault()
 {

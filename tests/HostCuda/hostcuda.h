@@ -73,6 +73,8 @@ struct State
     long long calls = 0, failAt = 0;
     std::unordered_map<std::string, long long> callsOf; // by entry point
     int failCode = 0;
+    bool queued = false;      // work that on a GPU may be running still: nobody has waited for everything since
+    long long eagerFrees = 0; // of memory or graphs in the meantime
     std::string lastFault; // what ended a launch, in words
 };
 State& state();
@@ -111,6 +113,7 @@ template <class T> bool destroy(void* handle) { return find<T>(handle) && state(
 
 Stream* findStream(void* handle);       // null is the default stream
 int runOrRecord(Stream& stream, Node node);
+void noteFree();                        // of memory or a graph
 bool forbiddenByCapture();              // a call that no capture allows: invalidates the captures that forbid it
 
 bool insideAllocation(std::uint64_t pointer, std::size_t bytes);

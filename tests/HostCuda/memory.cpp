@@ -155,6 +155,7 @@ HOST_CUDA int cuMemAlloc_v2(std::uint64_t* pointer, std::size_t bytes)
 HOST_CUDA int cuMemFree_v2(std::uint64_t pointer)
 {
     Call call(Need::Release);
+    noteFree();
     const auto at = allocations.find(pointer);
     if (at == allocations.end()) { return call.error ? call.error : InvalidValue; }
     const int held = guardsHold(pointer, at->second) ? Success : raise(IllegalAddress);
@@ -187,6 +188,7 @@ HOST_CUDA int cuMemHostAlloc(void** pointer, std::size_t bytes, unsigned)
 HOST_CUDA int cuMemFreeHost(void* pointer)
 {
     Call call(Need::Release);
+    noteFree();
     const bool known = pinned.erase(pointer) == 1;
     if (known) { std::free(pointer); }
     return call.error ? call.error : known ? Success : InvalidValue;

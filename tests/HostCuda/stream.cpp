@@ -35,11 +35,14 @@ int runOrRecord(Stream& stream, Node node)
     if (!stream.capturing())
     {
         if (node.kind != Node::Kernel) { races::serialize(); }
+        state().queued = true;
         return node.run();
     }
     stream.capture->nodes.push_back(std::move(node));
     return Success;
 }
+
+void noteFree() { state().eagerFrees += state().queued; }
 
 bool forbiddenByCapture()
 {
@@ -79,6 +82,7 @@ HOST_CUDA int cuStreamSynchronize(void* stream)
     if (!on->capturing())
     {
         races::serialize();
+        state().queued = false;
         return Success;
     }
     on->capture->invalid = true;
@@ -210,6 +214,7 @@ HOST_CUDA int cuGraphInstantiateWithFlags(void** exec, void* graph, unsigned lon
 HOST_CUDA int cuGraphExecDestroy(void* exec)
 {
     Call call(Need::Release);
+    noteFree();
     const bool known = destroy<GraphExec>(exec);
     return call.error ? call.error : known ? Success : InvalidHandle;
 }

@@ -1,4 +1,5 @@
 using Tiller.Interop;
+using Tiller.Tests.Tensors;
 
 namespace Tiller.Tests.Interop;
 
@@ -72,6 +73,62 @@ public class CudaMemoryTests : CudaTest
             Assert.That(() => x.CopyToDeviceAsync(pinned, 0, 0, 5, stream), Throws.TypeOf<ArgumentOutOfRangeException>());
             Assert.That(() => x.PointerTo(6), Throws.TypeOf<ArgumentOutOfRangeException>());
             Assert.That(() => new CudaDeviceVariable<float>(context, 0), Throws.TypeOf<ArgumentOutOfRangeException>());
+        }
+    }
+
+    [Test]
+    public void MemoryThatIsGoneIsRefusedBeforeTheDriver()
+    {
+        using var context = new PrimaryContext();
+        using var stream = new CudaStream(context);
+        using var alive = new CudaDeviceVariable<float>(context, 4);
+        var x = new CudaDeviceVariable<float>(context, 4);
+        var pinned = new CudaPinnedHostMemory<float>(context, 4);
+        x.Dispose();
+        x.Dispose();
+        pinned.Dispose();
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(() => x.CopyToDevice(new float[4]), Throws.TypeOf<ObjectDisposedException>());
+            Assert.That(() => x.CopyToHost(new float[4]), Throws.TypeOf<ObjectDisposedException>());
+            Assert.That(() => x.ClearAsync(stream), Throws.TypeOf<ObjectDisposedException>());
+            Assert.That(() => x.FillAsync(1, stream), Throws.TypeOf<ObjectDisposedException>());
+            Assert.That(() => x.CopyFromDeviceAsync(alive, 0, 0, 4, stream), Throws.TypeOf<ObjectDisposedException>());
+            Assert.That(() => alive.CopyFromDeviceAsync(x, 0, 0, 4, stream), Throws.TypeOf<ObjectDisposedException>());
+            Assert.That(() => alive.CopyToDeviceAsync(pinned, 0, 0, 4, stream), Throws.TypeOf<ObjectDisposedException>());
+            Assert.That(() => alive.CopyToHostAsync(pinned, 0, 0, 4, stream), Throws.TypeOf<ObjectDisposedException>());
+            Assert.That(() => x.DevicePointer, Throws.TypeOf<ObjectDisposedException>());
+        }
+    }
+
+    [Test]
+    public void MemoryDisposedOfWhileAnotherThreadCopiesGoesWhenTheCopyHasEnded()
+    {
+        using var context = new PrimaryContext();
+        for (int cycle = 0; cycle < 50; cycle++)
+        {
+            using var begun = new ManualResetEventSlim();
+            var x = new CudaDeviceVariable<float>(context, 5000);
+            x.CopyToDevice(new float[5000]);
+            var copier = OtherThread.Start(() =>
+            {
+                float[] copy = new float[5000];
+                try
+                {
+                    while (true)
+                    {
+                        x.CopyToHost(copy);
+                        begun.Set();
+                    }
+                }
+                catch (ObjectDisposedException)
+                {
+                    Assert.That(copy, Is.All.Zero);
+                }
+            });
+            OtherThread.Wait(begun);
+            x.Dispose();
+            OtherThread.End(copier);
         }
     }
 

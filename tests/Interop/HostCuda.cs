@@ -30,6 +30,9 @@ internal static unsafe class HostCuda
 
     public static long Calls => ((delegate* unmanaged<long>)Export("tillerHostCudaCalls"))();
 
+    /// <summary>Releases of memory and graphs while work was queued that nobody had waited for: on a GPU it may be using them.</summary>
+    public static long EagerFrees => ((delegate* unmanaged<long>)Export("tillerHostCudaEagerFrees"))();
+
     /// <summary>What ended the last launch that ended with a fault, in words; empty if none has since the reset.</summary>
     public static string LastFault => Marshal.PtrToStringUTF8(((delegate* unmanaged<nint>)Export("tillerHostCudaLastFault"))())!;
 

@@ -110,13 +110,13 @@ internal static class SaveLoop
     {
         public override int Slots => 1;
 
-        public override void ReadErrors(int slot, Span<float> errors) => errors.Fill(1.5f + version);
+        protected override void GetErrors(int slot, Span<float> errors) => errors.Fill(1.5f + version);
 
-        public override void WriteErrors(ReadOnlySpan<float> errors)
+        protected override void SetErrors(ReadOnlySpan<float> errors)
         {
         }
 
-        public override void ReadEffort(int slot, Span<float> inputNorms, Span<float> stateNorms)
+        protected override void GetEffort(int slot, Span<float> inputNorms, Span<float> stateNorms)
         {
             inputNorms.Fill(0.25f + version);
             stateNorms.Fill(1);

@@ -81,6 +81,7 @@ public static class ControllerFit
     /// <param name="options">Null for the defaults.</param>
     /// <param name="progress">Told after every pass and layer.</param>
     /// <param name="cancellationToken">Looked at between blocks.</param>
+    /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two passes.</exception>
     /// <exception cref="TillerException">
     /// The prompts are not all of one form, one of them is empty, too long or cannot be encoded, the feature vanishes, the weights leave nothing
     /// to do, or the recursion fails numerically.
@@ -107,6 +108,7 @@ public static class ControllerFit
         }
 
         var layers = options.Layers ?? new LayerSet(0, model.Config.L - 1);
+        using var use = model.Enter();
         var clock = Stopwatch.StartNew();
         bool own = options.Calibration is null;
         var encoder = PromptEncoder.Of(model);

@@ -110,6 +110,8 @@ internal sealed class Linearization : IDisposable
     /// <summary>Runs passes (lane, prompts, first column, columns) as <see cref="PassPlan"/> cuts them; the prompts of one column in order.</summary>
     private void ForPasses(int columns, Action<Lane, Range, int, int> pass)
     {
+        // The passes' own uses end on threads of the device, which the last one out would dispose of.
+        using var work = _model.Enter();
         var plan = PassPlan.Of(_model.Config, columns, Ops.Callers);
         while (_lanes.Count < plan.Lanes)
         {
@@ -123,6 +125,7 @@ internal sealed class Linearization : IDisposable
                 var (first, p) = plan.Panel(panel);
                 for (int i = 0; i < _prompts.Count; i += plan.Prompts)
                 {
+                    using var use = _model.Enter(); // refused once the model is disposed of
                     pass(_lanes[lane], i..Math.Min(i + plan.Prompts, _prompts.Count), first, p);
                 }
             }

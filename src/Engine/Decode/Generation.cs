@@ -6,7 +6,7 @@ namespace Tiller.Decode;
 
 /// <summary>
 /// One continuation of one prompt, plain or steered: prefill, draw, step, until a stop. The prompt is run by the first
-/// <see cref="MoveNext"/>. Not thread-safe.
+/// <see cref="MoveNext"/>. One thread at a time may move it on; it may be disposed of on any, and a token under way is then drawn first.
 /// </summary>
 public sealed class Generation : IDisposable
 {
@@ -20,10 +20,11 @@ public sealed class Generation : IDisposable
     private int _length;
 
     /// <summary>Readies a continuation of <paramref name="prompt"/>.</summary>
-    /// <param name="model">Stays alive longer than the generation.</param>
+    /// <param name="model">Once it is disposed of, the generation cannot go on.</param>
     /// <param name="prompt">Token ids, at least one.</param>
     /// <param name="options">Null for the defaults.</param>
     /// <exception cref="TillerException">The prompt does not fit the context, the law is for another model, or an option is out of range.</exception>
+    /// <exception cref="ObjectDisposedException">The model has been disposed of.</exception>
     public Generation(LanguageModel model, ReadOnlySpan<int> prompt, GenerationOptions? options = null)
     {
         _options = options ?? new GenerationOptions();
@@ -78,8 +79,11 @@ public sealed class Generation : IDisposable
     /// <returns>False once the text has ended.</returns>
     /// <exception cref="NonFiniteStateException">The state is NaN or infinite: λ is too large, or the weights are not finite. Says where first.</exception>
     /// <exception cref="NonFiniteLogitsException">The states are finite, the logits are not.</exception>
+    /// <exception cref="InvalidOperationException">Another thread is in this call.</exception>
+    /// <exception cref="ObjectDisposedException">The generation or its model has been disposed of.</exception>
     public bool MoveNext(CancellationToken cancellationToken = default)
     {
+        using var call = _session.Enter();
         if (Current.StopReason is not null)
         {
             return false;
@@ -217,6 +221,7 @@ public static class Generating
     /// <param name="cancellationToken">Ends the stream between two blocks of one token.</param>
     /// <returns>One item per token; the last has a <see cref="StopReason"/>. Compute runs on the thread pool.</returns>
     /// <exception cref="TillerException">The prompt does not fit the context, or the law is for another model.</exception>
+    /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two tokens.</exception>
     public static IAsyncEnumerable<GeneratedToken> GenerateAsync(
         this LanguageModel model, string prompt, GenerationOptions? options = null, CancellationToken cancellationToken = default) =>
         model.GenerateAsync(model.Tokenizer.Encode(prompt, cancellationToken: cancellationToken), options, cancellationToken);
@@ -228,6 +233,7 @@ public static class Generating
     /// <param name="cancellationToken">Ends the stream between two blocks of one token.</param>
     /// <returns>One item per token; the last has a <see cref="StopReason"/>.</returns>
     /// <exception cref="TillerException">There is no known chat template, a role is not one of its, or the chat does not fit the context.</exception>
+    /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two tokens.</exception>
     public static IAsyncEnumerable<GeneratedToken> GenerateAsync(
         this LanguageModel model, IReadOnlyList<ChatMessage> messages, GenerationOptions? options = null, CancellationToken cancellationToken = default)
     {
@@ -242,6 +248,7 @@ public static class Generating
     /// <param name="cancellationToken">Ends the stream between two blocks of one token.</param>
     /// <returns>One item per token; the last has a <see cref="StopReason"/>.</returns>
     /// <exception cref="TillerException">The prompt does not fit the context, or the law is for another model.</exception>
+    /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two tokens.</exception>
     public static async IAsyncEnumerable<GeneratedToken> GenerateAsync(
         this LanguageModel model, int[] prompt, GenerationOptions? options = null, [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {

@@ -20,6 +20,7 @@ public static class Likelihood
     /// <exception cref="ContextLengthException">Both together do not fit the context.</exception>
     /// <exception cref="NonFiniteStateException">The model's state is NaN or infinite; the error says where first.</exception>
     /// <exception cref="NonFiniteLogitsException">The states are finite, the logits are not.</exception>
+    /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two passes.</exception>
     public static double LogProbability(LanguageModel model, ReadOnlySpan<int> prompt, ReadOnlySpan<int> continuation, CancellationToken cancellationToken = default)
     {
         if (prompt.IsEmpty)
@@ -40,6 +41,7 @@ public static class Likelihood
             throw new ArgumentOutOfRangeException(bad < prompt.Length ? nameof(prompt) : nameof(continuation), ids[bad], $"A token id must be in 0..{vocabulary - 1}.");
         }
 
+        using var use = model.Enter();
         using var cache = model.NewCache();
         using var a = model.NewActivations();
         using var memory = model.Ops.Allocate(4L * HeadRows * vocabulary);
@@ -49,6 +51,7 @@ public static class Likelihood
         double sum = 0;
         for (int begin = 0; begin < ids.Length - 1; begin += ChunkRows)
         {
+            using var pass = model.Enter();
             int count = Math.Min(ChunkRows, ids.Length - 1 - begin);
             rows.Clear();
             for (int t = begin; t < begin + count; t++)

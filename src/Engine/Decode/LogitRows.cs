@@ -128,6 +128,7 @@ internal sealed class LogitRows(LanguageModel model) : IDisposable
     {
         if (_isDisposed && _count == 0)
         {
+            model.Ops.Settle();
             _memory?.Dispose();
             _memory = null;
         }

@@ -25,10 +25,14 @@ public sealed partial class Session
     /// </param>
     /// <returns>Id of the token, 0..V-1.</returns>
     /// <exception cref="ArgumentException">The sampler is for another vocabulary.</exception>
-    /// <exception cref="InvalidOperationException">The session has no token yet.</exception>
+    /// <exception cref="InvalidOperationException">The session has no token yet, or another thread is using it or the sampler.</exception>
+    /// <exception cref="ObjectDisposedException">The session or its model has been disposed of.</exception>
     /// <exception cref="NonFiniteLogitsException">A logit is NaN or +∞, or all are -∞; the sampler has not moved. <see cref="FindNonFinite"/> says where.</exception>
     public int Draw(Sampler sampler, bool goesOn = true)
     {
+        ArgumentNullException.ThrowIfNull(sampler);
+        using var call = Enter();
+        using var drawing = sampler.Turn.Enter();
         CheckDraw(sampler);
         Forget();
         if (sampler.OnDevice is { } settings && _model.Ops.Draws(_logits.Length) && DrawOnDevice(settings, goesOn) is >= 0 and var id)
@@ -44,7 +48,6 @@ public sealed partial class Session
     /// <summary>Whether a draw is possible.</summary>
     internal void CheckDraw(Sampler sampler)
     {
-        ArgumentNullException.ThrowIfNull(sampler);
         if (sampler.Vocabulary != _logits.Length)
         {
             throw new ArgumentException($"The sampler is for {sampler.Vocabulary} tokens, the model has {_logits.Length}.", nameof(sampler));
@@ -55,9 +58,6 @@ public sealed partial class Session
             throw new InvalidOperationException("A session without tokens has no logits to draw from: append a prompt first.");
         }
     }
-
-    /// <summary>Its place in the batch that is being run, which tells whether it is there twice.</summary>
-    internal int PlaceInBatch { get; set; }
 
     /// <summary>The batch's rows that hold the logits; null where they are in a buffer of the session's own. Written under the rows' lock.</summary>
     internal LogitRows? SharedLogits

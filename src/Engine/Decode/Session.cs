@@ -15,8 +15,11 @@ public enum SteeredTokens
 }
 
 /// <summary>
-/// One sequence being decoded: tokens, keys and values, scratch, and what a feedback law remembers. Not thread-safe; many sessions of one
-/// model run side by side, and <see cref="SessionBatch"/> steps several at once. Drawing and stepping allocate nothing on the managed heap.
+/// One sequence being decoded: tokens, keys and values, scratch, and what a feedback law remembers. Many sessions of one model run side
+/// by side, and <see cref="SessionBatch"/> steps several at once; one session is used by one thread at a time, and a second thread gets
+/// an <see cref="InvalidOperationException"/>. It may be disposed of on any thread: a call under way ends first, and the next one throws
+/// <see cref="ObjectDisposedException"/>, as it does once the model has been disposed of; its <see cref="Ids"/> stay. Drawing and
+/// stepping allocate nothing on the managed heap.
 /// </summary>
 /// <example>
 /// One text, without its logits ever leaving the device that made them:
@@ -34,6 +37,7 @@ public sealed partial class Session : IDisposable
     private const int PrefillChunk = 256;
 
     private readonly LanguageModel _model;
+    private readonly Turn _turn;
     private readonly KvCache _cache;
     private readonly Activations _activations;
     private readonly RowBatch _rows = new();
@@ -47,19 +51,32 @@ public sealed partial class Session : IDisposable
     private volatile LogitRows? _sharedLogits;
 
     /// <summary>Starts an empty sequence.</summary>
-    /// <param name="model">Stays alive longer than the session.</param>
+    /// <param name="model">Once it is disposed of, the session cannot go on.</param>
     /// <param name="law">Steers from the first token on; null for the plain model.</param>
     /// <param name="steered">Which tokens the law moves.</param>
     /// <exception cref="ModelMismatchException">The law is for another shape of model.</exception>
+    /// <exception cref="ObjectDisposedException">The model has been disposed of.</exception>
     public Session(LanguageModel model, FeedbackLaw? law = null, SteeredTokens steered = SteeredTokens.Last)
     {
+        ArgumentNullException.ThrowIfNull(model);
+        using var use = model.Enter();
         _model = model;
         _steered = steered;
-        _steering = law is null ? null : model.NewSteering(law);
+        _turn = new Turn(
+            nameof(Session), "session", "Give each thread a session of its own, or step several on one thread with a SessionBatch.", model.Lifetime, Free);
         _cache = model.NewCache();
         _activations = model.NewActivations();
         _logits = new float[model.Config.V];
         _logitsOnDevice = model.Ops.Allocate(4L * model.Config.V);
+        try
+        {
+            _steering = law is null ? null : NewSteering(law);
+        }
+        catch
+        {
+            _logitsOnDevice.Dispose();
+            throw;
+        }
     }
 
     /// <summary>Tokens held.</summary>
@@ -68,17 +85,20 @@ public sealed partial class Session : IDisposable
     /// <summary>The model being run.</summary>
     public LanguageModel Model => _model;
 
-    /// <summary>What the law last read and did; null when plain.</summary>
+    /// <summary>What the law last read and did; null when plain. It is read in turn with the session's calls.</summary>
     public SteeringState? Steering => _steering;
 
     /// <summary>Tokens held, oldest first // (<see cref="Length"/>); what a repetition penalty is about. Valid until the next call.</summary>
     public ReadOnlySpan<int> Ids => _ids.AsSpan(0, Length);
 
     /// <summary>Logits after the last token // (V). A device hands them over when they are first asked for.</summary>
+    /// <exception cref="InvalidOperationException">Another thread is using the session.</exception>
+    /// <exception cref="ObjectDisposedException">The session or its model has been disposed of.</exception>
     public ReadOnlySpan<float> Logits
     {
         get
         {
+            using var call = Enter();
             if (!_logitsAreHere)
             {
                 if (_sharedLogits?.TryDownload(this, _logits) != true)
@@ -101,19 +121,25 @@ public sealed partial class Session : IDisposable
     /// <summary>Whether the last pass of a prompt had steered rows.</summary>
     internal bool PassWasSteered => _rows.AnySteered;
 
+    /// <summary>Whose call it is; a batch takes the turn of each of its sessions.</summary>
+    internal Turn Turn => _turn;
+
     /// <summary>Steers with <paramref name="law"/> from the next token on; null stops steering. Changing λ is this call.</summary>
     /// <exception cref="ModelMismatchException">The law is for another shape of model.</exception>
+    /// <exception cref="InvalidOperationException">Another thread is using the session.</exception>
+    /// <exception cref="ObjectDisposedException">The session or its model has been disposed of.</exception>
     public void Use(FeedbackLaw? law)
     {
+        using var call = Enter();
         Forget();
         if (law is null)
         {
-            _steering?.Dispose();
+            _steering?.Release();
             _steering = null;
         }
         else if (_steering is null)
         {
-            _steering = _model.NewSteering(law);
+            _steering = NewSteering(law);
         }
         else
         {
@@ -127,8 +153,11 @@ public sealed partial class Session : IDisposable
     /// <param name="cancellationToken">Looked at between blocks; a cancelled call appends nothing.</param>
     /// <returns>Logits after the last of them // (V), valid until the next call.</returns>
     /// <exception cref="ContextLengthException">They do not fit.</exception>
+    /// <exception cref="InvalidOperationException">Another thread is using the session.</exception>
+    /// <exception cref="ObjectDisposedException">The session or its model has been disposed of.</exception>
     public ReadOnlySpan<float> Prefill(ReadOnlySpan<int> ids, CancellationToken cancellationToken = default)
     {
+        using var call = Enter();
         Prefill(ids, null, cancellationToken);
         return Logits;
     }
@@ -137,6 +166,8 @@ public sealed partial class Session : IDisposable
     /// <param name="ids">At least one.</param>
     /// <param name="cancellationToken">Looked at between blocks; a cancelled call appends nothing.</param>
     /// <exception cref="ContextLengthException">They do not fit.</exception>
+    /// <exception cref="InvalidOperationException">Another thread is using the session.</exception>
+    /// <exception cref="ObjectDisposedException">The session or its model has been disposed of.</exception>
     public void Append(ReadOnlySpan<int> ids, CancellationToken cancellationToken = default) => Prefill(ids, null, cancellationToken);
 
     /// <summary>Appends several tokens, tells how far it is, and leaves the logits where they are.</summary>
@@ -152,6 +183,7 @@ public sealed partial class Session : IDisposable
             throw new ArgumentException("A prompt needs at least one token: add a beginning-of-text token or some text.", nameof(ids));
         }
 
+        using var call = Enter();
         Prepare(ids);
         BringLogitsHome();
         for (int begin = 0; begin < ids.Length; begin += _rows.Values)
@@ -174,8 +206,11 @@ public sealed partial class Session : IDisposable
     /// <param name="cause">Inner exception of the result.</param>
     /// <param name="cancellationToken">Looked at between blocks.</param>
     /// <returns>Null if all states are finite, so that the final norm or the head is not.</returns>
+    /// <exception cref="InvalidOperationException">Another thread is using the session.</exception>
+    /// <exception cref="ObjectDisposedException">The session or its model has been disposed of.</exception>
     public NonFiniteStateException? FindNonFinite(ReadOnlySpan<int> ids, Exception? cause = null, CancellationToken cancellationToken = default)
     {
+        using var call = Enter();
         ArgumentOutOfRangeException.ThrowIfGreaterThan(ids.Length, Length);
         Forget();
         GiveUp();
@@ -194,8 +229,11 @@ public sealed partial class Session : IDisposable
     /// <summary>Appends one token and takes the logits from the device.</summary>
     /// <returns>Logits after it // (V), valid until the next call.</returns>
     /// <exception cref="ContextLengthException">The context is full.</exception>
+    /// <exception cref="InvalidOperationException">Another thread is using the session.</exception>
+    /// <exception cref="ObjectDisposedException">The session or its model has been disposed of.</exception>
     public ReadOnlySpan<float> Step(int id, CancellationToken cancellationToken = default)
     {
+        using var call = Enter();
         Append(id, cancellationToken);
         return Logits;
     }
@@ -207,8 +245,11 @@ public sealed partial class Session : IDisposable
     /// <param name="id">The token.</param>
     /// <param name="cancellationToken">Looked at between blocks; a cancelled call appends nothing.</param>
     /// <exception cref="ContextLengthException">The context is full.</exception>
+    /// <exception cref="InvalidOperationException">Another thread is using the session.</exception>
+    /// <exception cref="ObjectDisposedException">The session or its model has been disposed of.</exception>
     public void Append(int id, CancellationToken cancellationToken = default)
     {
+        using var call = Enter();
         if (_begun == id && _begunIn is null)
         {
             cancellationToken.ThrowIfCancellationRequested();
@@ -236,15 +277,10 @@ public sealed partial class Session : IDisposable
     }
 
     /// <inheritdoc/>
-    public void Dispose()
-    {
-        _activations.Dispose(); // first: it waits for a step that may be running
-        _sharedLogits?.Drop(this);
-        _steering?.Dispose();
-        _cache.Dispose();
-        _logitsOnDevice.Dispose();
-        _nextLogits?.Dispose();
-    }
+    public void Dispose() => _turn.Close();
+
+    /// <summary>Begins a call, or a part of one.</summary>
+    internal Turn.Call Enter() => _turn.Enter();
 
     /// <summary>Checks the next tokens and makes room for them.</summary>
     internal void Prepare(ReadOnlySpan<int> ids)
@@ -281,6 +317,23 @@ public sealed partial class Session : IDisposable
     {
         _logitsAreHere = false;
         Length += tokens;
+    }
+
+    private SteeringState NewSteering(FeedbackLaw law)
+    {
+        var steering = _model.NewSteering(law);
+        steering.Owner = _turn;
+        return steering;
+    }
+
+    private void Free()
+    {
+        _sharedLogits?.Drop(this); // first: until then a batch may copy them here
+        _activations.Dispose();    // waits for what has been queued, which no call adds to any more
+        _steering?.Release();
+        _cache.Dispose();
+        _logitsOnDevice.Dispose();
+        _nextLogits?.Dispose();
     }
 
     private void Reserve(int positions)

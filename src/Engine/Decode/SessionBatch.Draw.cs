@@ -40,17 +40,32 @@ public sealed partial class SessionBatch
     /// <exception cref="ArgumentException">
     /// A session or a sampler is there twice, they or the ids are not as many, or a sampler is for another vocabulary.
     /// </exception>
-    /// <exception cref="InvalidOperationException">A session has no token yet.</exception>
+    /// <exception cref="ModelMismatchException">A session belongs to another model.</exception>
+    /// <exception cref="InvalidOperationException">
+    /// A session has no token yet; or another thread is using the batch, a session or a sampler. Nothing was drawn.
+    /// </exception>
+    /// <exception cref="ObjectDisposedException">The batch, a session or the model has been disposed of; nothing was drawn.</exception>
     /// <exception cref="DeviceMemoryException">There is no room to draw in; nothing was drawn.</exception>
     /// <exception cref="BatchLogitsException">
     /// Sessions that it names have logits that are not finite. Their ids are -1 and their samplers have not moved; the others' ids were drawn and count.
     /// </exception>
     public void Draw(IReadOnlyList<Session> sessions, IReadOnlyList<Sampler> samplers, Span<int> ids, bool goesOn = true)
     {
-        ArgumentOutOfRangeException.ThrowIfNotEqual(samplers.Count, sessions.Count);
-        ArgumentOutOfRangeException.ThrowIfNotEqual(ids.Length, sessions.Count);
-        Check(sessions);
-        Check(sessions, samplers);
+        ArgumentNullException.ThrowIfNull(sessions);
+        ArgumentNullException.ThrowIfNull(samplers);
+        using var call = new Call(this, sessions, samplers);
+        ArgumentOutOfRangeException.ThrowIfNotEqual(call.Samplers.Length, call.Sessions.Length);
+        ArgumentOutOfRangeException.ThrowIfNotEqual(ids.Length, call.Sessions.Length);
+        DrawAll(call.Sessions, call.Samplers, ids, goesOn);
+    }
+
+    private void DrawAll(ReadOnlySpan<Session> sessions, ReadOnlySpan<Sampler> samplers, Span<int> ids, bool goesOn)
+    {
+        for (int i = 0; i < sessions.Length; i++)
+        {
+            sessions[i].CheckDraw(samplers[i]);
+        }
+
         _begun = 0;
         if (ids.IsEmpty)
         {
@@ -68,16 +83,16 @@ public sealed partial class SessionBatch
     }
 
     // How each is drawn on the device; fetches the logits of those that the host draws, and counts them.
-    private int Prepare(IReadOnlyList<Session> sessions, IReadOnlyList<Sampler> samplers)
+    private int Prepare(ReadOnlySpan<Session> sessions, ReadOnlySpan<Sampler> samplers)
     {
-        if (_settings.Length < sessions.Count)
+        if (_settings.Length < sessions.Length)
         {
-            _settings = new DrawSettings[Math.Max(sessions.Count, 2 * _settings.Length)];
+            _settings = new DrawSettings[Math.Max(sessions.Length, 2 * _settings.Length)];
         }
 
         bool onDevice = _model.Ops.Draws(_model.Config.V);
         int onHost = 0;
-        for (int i = 0; i < sessions.Count; i++)
+        for (int i = 0; i < sessions.Length; i++)
         {
             sessions[i].Forget();
             var settings = onDevice ? samplers[i].OnDevice : null;
@@ -93,11 +108,11 @@ public sealed partial class SessionBatch
     }
 
     // Rows that the host draws are drawn too, greedily, to no use.
-    private void DrawOnDevice(IReadOnlyList<Session> sessions, Span<int> ids, bool goesOn)
+    private void DrawOnDevice(ReadOnlySpan<Session> sessions, Span<int> ids, bool goesOn)
     {
-        var settings = _settings.AsSpan(0, sessions.Count);
+        var settings = _settings.AsSpan(0, sessions.Length);
         Gather(sessions);
-        var logits = _logits.First(sessions.Count);
+        var logits = _logits.First(sessions.Length);
         if (!goesOn || !PlaceNext(sessions, settings))
         {
             _model.Ops.Draw(logits, settings, ids);
@@ -108,12 +123,12 @@ public sealed partial class SessionBatch
         _model.StepPlaced(_rows, _activations, _nextLogits.First(_rows.Filled), CancellationToken.None);
         _model.Ops.TakeNext(_activations, ids);
         _begunSessions.AsSpan().Clear();
-        if (_begunSessions.Length < sessions.Count)
+        if (_begunSessions.Length < sessions.Length)
         {
             _begunSessions = new Session?[_settings.Length];
         }
 
-        for (int i = 0; i < sessions.Count; i++)
+        for (int i = 0; i < sessions.Length; i++)
         {
             if (ids[i] >= 0)
             {
@@ -122,15 +137,15 @@ public sealed partial class SessionBatch
             }
         }
 
-        _begun = sessions.Count;
+        _begun = sessions.Length;
     }
 
-    private void DrawOnHost(IReadOnlyList<Session> sessions, IReadOnlyList<Sampler> samplers, Span<int> ids)
+    private void DrawOnHost(ReadOnlySpan<Session> sessions, ReadOnlySpan<Sampler> samplers, Span<int> ids)
     {
         bool onDevice = _model.Ops.Draws(_model.Config.V);
         List<int>? places = null;
         NonFiniteLogitsException? first = null;
-        for (int i = 0; i < sessions.Count; i++)
+        for (int i = 0; i < sessions.Length; i++)
         {
             try
             {
@@ -158,28 +173,28 @@ public sealed partial class SessionBatch
 
         if (first is not null)
         {
-            throw new BatchLogitsException([.. places!], sessions.Count, first);
+            throw new BatchLogitsException([.. places!], sessions.Length, first);
         }
     }
 
     // Brings the sessions' logits into rows 0, 1, 2, …; they are there already where the last step was of these sessions.
-    private void Gather(IReadOnlyList<Session> sessions)
+    private void Gather(ReadOnlySpan<Session> sessions)
     {
         int there = 0;
-        while (there < sessions.Count && _logits.Holds(sessions[there], there))
+        while (there < sessions.Length && _logits.Holds(sessions[there], there))
         {
             there++;
         }
 
-        if (there == sessions.Count)
+        if (there == sessions.Length)
         {
             return;
         }
 
-        _nextLogits.Clear(sessions.Count);
-        for (int i = 0; i < sessions.Count; i++)
+        _nextLogits.Clear(sessions.Length);
+        for (int i = 0; i < sessions.Length; i++)
         {
-            sessions[i].CopyLogits(_nextLogits.First(sessions.Count).Slice(i, 1).Address);
+            sessions[i].CopyLogits(_nextLogits.First(sessions.Length).Slice(i, 1).Address);
             _nextLogits.Take(sessions[i], i);
         }
 
@@ -187,7 +202,7 @@ public sealed partial class SessionBatch
     }
 
     // Makes room for a step ahead, if it can be.
-    private bool PlaceNext(IReadOnlyList<Session> sessions, ReadOnlySpan<DrawSettings> settings)
+    private bool PlaceNext(ReadOnlySpan<Session> sessions, ReadOnlySpan<DrawSettings> settings)
     {
         if (!_model.Ops.RunsAhead)
         {
@@ -197,7 +212,7 @@ public sealed partial class SessionBatch
         try
         {
             _rows.Clear();
-            for (int i = 0; i < sessions.Count; i++)
+            for (int i = 0; i < sessions.Length; i++)
             {
                 if (!sessions[i].AddNext(_rows))
                 {
@@ -216,14 +231,14 @@ public sealed partial class SessionBatch
     }
 
     // The begun step is this one, or this one and rows of sessions that are left out.
-    private bool KeepBegun(IReadOnlyList<Session> sessions, ReadOnlySpan<int> ids, CancellationToken cancellationToken)
+    private bool KeepBegun(ReadOnlySpan<Session> sessions, ReadOnlySpan<int> ids, CancellationToken cancellationToken)
     {
         if (_begun == 0 || !_model.Ops.AreAlike(ids.Length, _begun))
         {
             return false;
         }
 
-        for (int i = 0; i < sessions.Count; i++)
+        for (int i = 0; i < sessions.Length; i++)
         {
             int row = sessions[i].BegunRow(ids[i], this);
             if (row < 0 || row >= _begun || _begunSessions[row] != sessions[i])
@@ -233,7 +248,7 @@ public sealed partial class SessionBatch
         }
 
         cancellationToken.ThrowIfCancellationRequested();
-        for (int i = 0; i < sessions.Count; i++)
+        for (int i = 0; i < sessions.Length; i++)
         {
             int row = sessions[i].BegunRow(ids[i], this);
             sessions[i].KeepBegun(_activations, row);
@@ -242,22 +257,5 @@ public sealed partial class SessionBatch
 
         (_logits, _nextLogits, _begun) = (_nextLogits, _logits, 0);
         return true;
-    }
-
-    private static void Check(IReadOnlyList<Session> sessions, IReadOnlyList<Sampler> samplers)
-    {
-        for (int i = 0; i < sessions.Count; i++)
-        {
-            sessions[i].CheckDraw(samplers[i]);
-            samplers[i].PlaceInBatch = i;
-        }
-
-        for (int i = 0; i < sessions.Count; i++)
-        {
-            if (samplers[i].PlaceInBatch != i)
-            {
-                throw new ArgumentException($"Samplers {i} and {samplers[i].PlaceInBatch} are the same; each session has its own.", nameof(samplers));
-            }
-        }
     }
 }

@@ -9,6 +9,7 @@ public static class FeatureMeasurement
     /// <param name="model">The plain model.</param>
     /// <param name="contrast">The two prompt sets.</param>
     /// <param name="cancellationToken">Looked at between blocks.</param>
+    /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two passes.</exception>
     /// <exception cref="TillerException">The prompts are not all of one form, one cannot be encoded or does not fit the context.</exception>
     public static Feature Measure(LanguageModel model, ContrastSet contrast, CancellationToken cancellationToken = default)
     {

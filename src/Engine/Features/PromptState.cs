@@ -29,10 +29,12 @@ internal sealed class PromptState : IDisposable
     /// <param name="keepCaches">Keep keys and values: 8 L G E bytes per token.</param>
     /// <param name="done">Told how many prompts have been run.</param>
     /// <param name="cancellationToken">Looked at between blocks.</param>
+    /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two passes.</exception>
     /// <exception cref="NonFiniteStateException">A state is NaN or infinite: the prompt is named, and the token and layer where it begins.</exception>
     public static IReadOnlyList<PromptState> Collect(
         LanguageModel model, IReadOnlyList<int[]> prompts, bool keepCaches, IProgress<int>? done, CancellationToken cancellationToken)
     {
+        using var use = model.Enter();
         var caches = new KvCache?[prompts.Count];
         var states = new float[prompts.Count][][];
         using var a = model.NewActivations();
@@ -75,6 +77,7 @@ internal sealed class PromptState : IDisposable
 
         void Pass(int current)
         {
+            using var pass = model.Enter();
             a.Reserve(rows.Values);
             foreach (var (_, prompt) in last)
             {

@@ -23,7 +23,9 @@ public sealed record LoadOptions
 
 /// <summary>
 /// A checkpoint ready to run: configuration, tokenizer, weights on a device. Immutable after loading and safe to share between threads;
-/// each sequence has its own <c>Session</c>. Dispose it after the last session.
+/// each sequence has its own <c>Session</c>. It may be disposed of at any time, on any thread: what is under way, such as a step, ends first, and the
+/// weights are freed when nothing is; whatever comes after that for the model or its sessions, but for their own disposal, throws
+/// <see cref="ObjectDisposedException"/>. Work made of many steps, such as a fit or a text, throws it at its next step.
 /// </summary>
 public sealed class LanguageModel : IDisposable
 {
@@ -37,6 +39,7 @@ public sealed class LanguageModel : IDisposable
         (Directory, Name, Fingerprint) = (checkpoint.Folder.Path, checkpoint.Folder.Name, checkpoint.Folder.Fingerprint);
         (Config, _tokenizer, Warnings) = (checkpoint.Config, checkpoint.Tokenizer, checkpoint.Warnings);
         (_chat, _endIds, Ops, _weights) = (checkpoint.Chat, checkpoint.EndIds, ops, weights);
+        Lifetime = NewLifetime();
     }
 
     private LanguageModel(ModelConfig config, Tokenizer? tokenizer, Ops ops, ModelWeights weights)
@@ -46,6 +49,7 @@ public sealed class LanguageModel : IDisposable
         (Config, _tokenizer, Ops, _weights) = (config, tokenizer, ops, weights);
         _chat = new Lazy<ChatFormat>(() => ChatFormat.Load(Random, Tokenizer));
         _endIds = new Lazy<IReadOnlyList<int>>(config.EosIds);
+        Lifetime = NewLifetime();
     }
 
     /// <summary>The checkpoint's folder: the one given, or the snapshot it stands for.</summary>
@@ -84,6 +88,9 @@ public sealed class LanguageModel : IDisposable
     public IReadOnlyList<string> Warnings { get; }
 
     internal Ops Ops { get; }
+
+    /// <summary>Its uses: whatever runs the model takes one for as long as that lasts, and one for each step where there are many.</summary>
+    internal Lifetime Lifetime { get; }
 
     /// <summary>Loads a Hugging Face checkpoint folder.</summary>
     /// <param name="directory">
@@ -133,11 +140,11 @@ public sealed class LanguageModel : IDisposable
     }
 
     /// <inheritdoc/>
-    public void Dispose()
-    {
-        _weights.Dispose();
-        Ops.Dispose();
-    }
+    public void Dispose() => Lifetime.Close();
+
+    /// <summary>Begins a use of the model: a step, or work that is made of steps.</summary>
+    /// <exception cref="ObjectDisposedException">The model has been disposed of.</exception>
+    internal Lifetime.Use Enter() => Lifetime.Enter();
 
     /// <summary>Scratch for batches of this model.</summary>
     internal Activations NewActivations() => new(Ops, Config);
@@ -232,6 +239,16 @@ public sealed class LanguageModel : IDisposable
 
     /// <summary>Logits of value rows [row, row + count) of what left the last block.</summary>
     internal void Head(Activations a, int row, int count, Floats logits) => Ops.Head(Config, _weights.Norm, _weights.Head, a, row, count, logits);
+
+    private Lifetime NewLifetime() => new(
+        nameof(LanguageModel), $"The model {Name} has been disposed of: load it again, or dispose of it once its work is done.", Free);
+
+    private void Free()
+    {
+        Ops.Settle();
+        _weights.Dispose();
+        Ops.Dispose();
+    }
 
     private void RunBlocks(RowBatch rows, Activations a, CancellationToken cancellationToken)
     {

@@ -11,6 +11,7 @@ internal sealed record Probe(double[] States, double[] Logits)
     public static Probe Run(LanguageModel model, ReadOnlySpan<int> ids, CancellationToken cancellationToken)
     {
         var c = model.Config;
+        using var use = model.Enter();
         using var cache = model.NewCache();
         using var a = model.NewActivations();
         cache.Reserve(ids.Length, used: 0);

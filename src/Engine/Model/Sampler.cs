@@ -70,14 +70,15 @@ public sealed class Sampler
     /// <summary>V: how many logits it draws from.</summary>
     public int Vocabulary => _vocabulary;
 
-    /// <summary>Its place in the batch that is being drawn, which tells whether it is there twice.</summary>
-    internal int PlaceInBatch { get; set; }
+    /// <summary>Whose draw it is; a batch takes the turn of each of its samplers.</summary>
+    internal Turn Turn { get; } = new(nameof(Sampler), "sampler", "Give each session a sampler of its own.");
 
     /// <summary>Draws one token. Allocates nothing.</summary>
     /// <param name="logits">Logits of the next token // (V); overwritten.</param>
     /// <param name="history">Ids of the prompt and of the tokens so far, for the repetition penalty.</param>
     /// <returns>Id of the token, 0..V-1.</returns>
     /// <exception cref="NonFiniteLogitsException">A logit is NaN or +∞, or all are -∞.</exception>
+    /// <exception cref="InvalidOperationException">Another thread is drawing with this sampler.</exception>
     public int Next(Span<float> logits, ReadOnlySpan<int> history)
     {
         if (logits.Length != _vocabulary)
@@ -85,6 +86,7 @@ public sealed class Sampler
             throw new ArgumentException($"Expected {_vocabulary} logits, got {logits.Length}.", nameof(logits));
         }
 
+        using var draw = Turn.Enter();
         if (_options.RepetitionPenalty != 1)
         {
             Penalize(logits, history);

@@ -100,6 +100,7 @@ public sealed class Activations : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
+        _ops.Settle();
         OnDevice?.Dispose();
         _memory?.Dispose();
     }
@@ -188,6 +189,7 @@ public sealed class Cotangents : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
+        _ops.Settle();
         OnDevice?.Dispose();
         _memory?.Dispose();
     }

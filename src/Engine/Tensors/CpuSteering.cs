@@ -30,7 +30,7 @@ internal sealed unsafe class CpuSteering : SteeringState
 
     public override int Slots => _last + 1;
 
-    public override void Use(FeedbackLaw law)
+    internal override void Use(FeedbackLaw law)
     {
         if (law.Sensors.Count != Law.Sensors.Count)
         {
@@ -39,16 +39,6 @@ internal sealed unsafe class CpuSteering : SteeringState
 
         Array.Clear(_inputNorms);
         base.Use(law);
-    }
-
-    public override void ReadErrors(int slot, Span<float> errors) => Errors(slot).CopyTo(errors);
-
-    public override void WriteErrors(ReadOnlySpan<float> errors) => errors.CopyTo(Errors(_last));
-
-    public override void ReadEffort(int slot, Span<float> inputNorms, Span<float> stateNorms)
-    {
-        _inputNorms.AsSpan(slot * Law.Layers, Law.Layers).CopyTo(inputNorms);
-        _stateNorms.AsSpan(slot * Law.Layers, Law.Layers).CopyTo(stateNorms);
     }
 
     /// <summary>α = β − v·x for the sensors of block k.</summary>
@@ -177,6 +167,16 @@ internal sealed unsafe class CpuSteering : SteeringState
         float norm = Normalise(g);
         TensorPrimitives.MultiplyAdd(g, -TensorPrimitives.Dot<float>(g, dg), dg, dg);
         TensorPrimitives.MultiplyAdd(dg, Law.MaxEffort / norm, dy, dy);
+    }
+
+    protected override void GetErrors(int slot, Span<float> errors) => Errors(slot).CopyTo(errors);
+
+    protected override void SetErrors(ReadOnlySpan<float> errors) => errors.CopyTo(Errors(_last));
+
+    protected override void GetEffort(int slot, Span<float> inputNorms, Span<float> stateNorms)
+    {
+        _inputNorms.AsSpan(slot * Law.Layers, Law.Layers).CopyTo(inputNorms);
+        _stateNorms.AsSpan(slot * Law.Layers, Law.Layers).CopyTo(stateNorms);
     }
 
     /// <summary>u /= |u|; returns |u|. Scaled first, so that the squares neither overflow nor vanish.</summary>

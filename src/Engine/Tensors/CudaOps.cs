@@ -33,6 +33,7 @@ internal sealed partial class CudaOps : Ops
     // Held while launching: another thread's work must not fall into a stage's scratch, nor into a recording.
     private readonly Lock _launching = new();
     private CudaStaging? _staging;
+    private bool _isReleased;
 
     /// <summary>Opens a device and readies its kernels.</summary>
     /// <param name="ordinal">Its number among those that CUDA shows.</param>
@@ -169,18 +170,23 @@ internal sealed partial class CudaOps : Ops
         }
     }
 
-    /// <summary>Waits for all work, so that what it uses may go. An error of that work is left to the next call, which meets it again.</summary>
-    public void Settle()
+    /// <inheritdoc/>
+    public override void Settle()
     {
         lock (_launching)
         {
+            if (_isReleased)
+            {
+                return;
+            }
+
             try
             {
                 _stream.Synchronize();
             }
             catch (CudaException)
             {
-                // A device that is lost runs nothing.
+                // The next call meets the error again; a device that is lost runs nothing.
             }
         }
     }
@@ -345,7 +351,13 @@ internal sealed partial class CudaOps : Ops
     {
         if (disposing)
         {
-            Release();
+            // Sessions may be disposed at the same time, and later: they settle first.
+            lock (_launching)
+            {
+                Settle();
+                _isReleased = true;
+                Release();
+            }
         }
 
         base.Dispose(disposing);

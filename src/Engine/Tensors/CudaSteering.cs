@@ -46,7 +46,7 @@ internal sealed class CudaSteering : SteeringState
 
     private int Sensors => Law.Sensors.Count;
 
-    public override void Use(FeedbackLaw law)
+    internal override void Use(FeedbackLaw law)
     {
         bool carries = law.Sensors.Count == Sensors;
         _headersAreThere = _isFetched = false;
@@ -62,20 +62,6 @@ internal sealed class CudaSteering : SteeringState
             _now.Grow(law, _now.Capacity, keep: false);
             _next?.Grow(law, 1, keep: false);
         }
-    }
-
-    public override void ReadErrors(int slot, Span<float> errors) => Fetched(0, slot, Sensors).CopyTo(errors);
-
-    public override void WriteErrors(ReadOnlySpan<float> errors)
-    {
-        _isFetched = false;
-        _ops.Upload(MemoryMarshal.AsBytes(errors), _now.ErrorsAt(_now.Last, Sensors));
-    }
-
-    public override void ReadEffort(int slot, Span<float> inputNorms, Span<float> stateNorms)
-    {
-        Fetched(Sensors, slot, Law.Layers).CopyTo(inputNorms);
-        Fetched(Sensors + Law.Layers, slot, Law.Layers).CopyTo(stateNorms);
     }
 
     /// <summary>Readies line <paramref name="slot"/> for a pass; gives back the address of the <see cref="DeviceSteering"/>.</summary>
@@ -152,10 +138,25 @@ internal sealed class CudaSteering : SteeringState
         (_now.Last, _isFetched) = (0, false);
     }
 
+    protected override void GetErrors(int slot, Span<float> errors) => Fetched(0, slot, Sensors).CopyTo(errors);
+
+    protected override void SetErrors(ReadOnlySpan<float> errors)
+    {
+        _isFetched = false;
+        _ops.Upload(MemoryMarshal.AsBytes(errors), _now.ErrorsAt(_now.Last, Sensors));
+    }
+
+    protected override void GetEffort(int slot, Span<float> inputNorms, Span<float> stateNorms)
+    {
+        Fetched(Sensors, slot, Law.Layers).CopyTo(inputNorms);
+        Fetched(Sensors + Law.Layers, slot, Law.Layers).CopyTo(stateNorms);
+    }
+
     protected override void Dispose(bool disposing)
     {
         if (disposing)
         {
+            _ops.Settle();
             _now.Dispose();
             _next?.Dispose();
             _law?.Dispose();

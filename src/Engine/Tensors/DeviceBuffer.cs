@@ -17,7 +17,15 @@ public abstract class DeviceBuffer : SafeHandle
     }
 
     /// <summary>First byte, in the device's address space.</summary>
-    public nint Address => handle;
+    /// <exception cref="ObjectDisposedException">The memory has been freed.</exception>
+    public nint Address
+    {
+        get
+        {
+            ObjectDisposedException.ThrowIf(IsClosed, this);
+            return handle;
+        }
+    }
 
     /// <summary>Size of the allocation.</summary>
     public long SizeInBytes { get; }

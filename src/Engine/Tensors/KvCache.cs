@@ -65,7 +65,11 @@ public sealed class KvCache : IDisposable
         positions <= capacity ? capacity : Math.Max(positions, Math.Min(Math.Max(16, 2 * capacity), limit));
 
     /// <inheritdoc/>
-    public void Dispose() => _memory?.Dispose();
+    public void Dispose()
+    {
+        _ops.Settle();
+        _memory?.Dispose();
+    }
 
     private Floats View(int k, int slot)
     {

@@ -61,6 +61,11 @@ public abstract partial class Ops : IDisposable
         Upload(MemoryMarshal.AsBytes(source), destination.Address + (4 * (nint)row * destination.Columns));
     }
 
+    /// <summary>Waits for all that has been queued, so that what it uses may go; by default nothing is. Throws nothing, also after the disposal.</summary>
+    public virtual void Settle()
+    {
+    }
+
     /// <summary>Copies within the device.</summary>
     public abstract void Copy(nint source, nint destination, long sizeInBytes);
 
