@@ -41,7 +41,7 @@ public sealed class ControllerVersionsTests
         var method = (LinearQuadratic)read.Method;
         using (Assert.EnterMultipleScope())
         {
-            Assert.That((method.Setpoint, method.Layers), Is.EqualTo((Setpoint.Affine, new LayerRange(1, 2))));
+            Assert.That((method.Setpoint, method.Layers), Is.EqualTo((Setpoint.Affine, new LayerSet(1, 2))));
             Assert.That(method.W, Is.EqualTo(Rows(3, Layers)));
             Assert.That((read.Source.ModelName, read.Source.ModelFingerprint), Is.EqualTo(("demo", new string('a', 64))));
             Assert.That(
@@ -57,9 +57,9 @@ public sealed class ControllerVersionsTests
 
     private static IEnumerable<SteeringMethod> Methods() =>
     [
-        new LinearQuadratic(s_feature, Rows(3, Layers), Setpoint.Affine, new LayerRange(1, 2)),
-        new OpenLoopAddition(s_feature, new LayerRange(2, 2)),
-        new Proportional(Feature.FromDifference(Rows(1, Layers + 1)), 0.1, new LayerRange(0, 1)),
+        new LinearQuadratic(s_feature, Rows(3, Layers), Setpoint.Affine, new LayerSet(1, 2)),
+        new OpenLoopAddition(s_feature, new LayerSet(2, 2)),
+        new Proportional(Feature.FromDifference(Rows(1, Layers + 1)), 0.1, new LayerSet(0, 1)),
         new Ablation(s_feature),
         new SPid(s_feature, 0.7, 0.01, 1.0 / 3),
     ];
