@@ -68,7 +68,8 @@ public sealed partial class MutantTests
         Assert.That(rows, Is.EquivalentTo(there), "run tests/mutants/synchronisation.sh for the files that differ");
     }
 
-    private static string Header(string patch, string key) => Regex.Match(patch, $"^{key}: (?<value>.+)$", RegexOptions.Multiline, Patience.Limit).Groups["value"].Value;
+    private static string Header(string patch, string key) =>
+        Regex.Match(patch, $"^{key}: (?<value>.+)$", RegexOptions.Multiline, Patience.Limit).Groups["value"].Value;
 
     [GeneratedRegex(@"^\+\+\+ b/(?<file>.+)$", RegexOptions.Multiline, 5000)]
     private static partial Regex ChangedFile();

@@ -1,8 +1,8 @@
 namespace Tiller.Tests;
 
 /// <summary>
-/// How long a test waits for what must come: a guard against hanging, never a criterion. Tests cancel on events and count work; none may depend on how
-/// fast the machine is, or on its being idle.
+/// How long a test waits for what must come: a guard against hanging, never a criterion. Tests cancel on events and count work; none may depend on
+/// how fast the machine is, or on its being idle.
 /// </summary>
 internal static class Patience
 {

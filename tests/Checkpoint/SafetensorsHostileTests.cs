@@ -80,7 +80,10 @@ internal sealed class SafetensorsHostileTests
             json[i] = (byte)',';
         }
 
-        foreach (var (start, expected) in new[] { ("{\"t\":[0", SafetensorsError.InvalidJson), ("{\"t\":{\"shape\":[0", SafetensorsError.LimitExceeded) })
+        foreach (var (start, expected) in new[]
+        {
+            ("{\"t\":[0", SafetensorsError.InvalidJson), ("{\"t\":{\"shape\":[0", SafetensorsError.LimitExceeded),
+        })
         {
             Encoding.ASCII.GetBytes(start).CopyTo(json, 0);
             long before = GC.GetAllocatedBytesForCurrentThread();

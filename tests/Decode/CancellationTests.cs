@@ -12,8 +12,8 @@ using Tiller.Tokens;
 namespace Tiller.Tests.Decode;
 
 /// <summary>
-/// Long work that is cancelled at any place of it begins hardly any more work, and leaves nothing behind. Work is counted in parts of loops (steps of the
-/// tokenizer), and cancelled at a chosen one; how long that takes is <c>bench interrupt</c>'s.
+/// Long work that is cancelled at any place of it begins hardly any more work, and leaves nothing behind. Work is counted in parts of loops, or in
+/// steps of the tokenizer, and cancelled at a chosen one; how long that takes is <c>bench interrupt</c>'s.
 /// </summary>
 public sealed class CancellationTests
 {
@@ -158,7 +158,8 @@ public sealed class CancellationTests
                     source.Cancel();
                 }
             };
-            Assert.That(() => tokenizer.Encode(text, cancellationToken: source.Token), Throws.InstanceOf<OperationCanceledException>(), $"at {at} of {all}");
+            Assert.That(
+                () => tokenizer.Encode(text, cancellationToken: source.Token), Throws.InstanceOf<OperationCanceledException>(), $"at {at} of {all}");
             Assert.That(looks, Is.EqualTo(at), "at the very look");
         }
 
@@ -178,7 +179,8 @@ public sealed class CancellationTests
         void Prefill(CancellationToken cancelled)
         {
             using var session = new Session(_model, Laws.Random(_model, 1));
-            Assert.That(() => session.Prefill(ids, cancelled), cancelled.CanBeCanceled ? Throws.InstanceOf<OperationCanceledException>() : Throws.Nothing);
+            Assert.That(
+                () => session.Prefill(ids, cancelled), cancelled.CanBeCanceled ? Throws.InstanceOf<OperationCanceledException>() : Throws.Nothing);
             Assert.That(session.Length, Is.EqualTo(cancelled.CanBeCanceled ? 0 : ids.Length));
         }
 
@@ -239,7 +241,7 @@ public sealed class CancellationTests
 
     private static WorkerPool PoolOf(LanguageModel model) => ((CpuOps)model.Ops).Pool;
 
-    /// <summary>Cancels <paramref name="work"/> at several places of it; it must end with an exception, and hardly any further part may begin.</summary>
+    /// <summary>Cancels <paramref name="work"/> at several places; it must end with an exception, and hardly any further part may begin.</summary>
     private static void Check(WorkerPool pool, Action<CancellationToken> work, double most = Most)
     {
         long all = Count(pool, () => work(CancellationToken.None));
@@ -247,7 +249,8 @@ public sealed class CancellationTests
         {
             using var source = new CancellationTokenSource();
             long at = 1 + (long)(place * all);
-            long begun = CancelAt(pool, at, source, () => Assert.That(() => work(source.Token), Throws.InstanceOf<OperationCanceledException>(), $"part {at} of {all}"));
+            long begun = CancelAt(
+                pool, at, source, () => Assert.That(() => work(source.Token), Throws.InstanceOf<OperationCanceledException>(), $"part {at} of {all}"));
             TestContext.Out.WriteLine($"cancelled at part {at} of {all}: {begun - at} more");
             Assert.That(begun - at, Is.AtMost(most * all), $"begun after part {at} of {all}");
         }

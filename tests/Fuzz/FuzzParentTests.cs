@@ -66,7 +66,17 @@ public sealed class FuzzParentTests
     {
         using var guard = Patience.Guard();
         var run = new FuzzParent(
-            new FuzzOptions { Targets = targets, Corpus = s_corpus, Out = folder.Path, Seed = seed, Count = count, HangsAfter = hangsAfter, StopAtFinding = true }, TextWriter.Null);
+            new FuzzOptions
+            {
+                Targets = targets,
+                Corpus = s_corpus,
+                Out = folder.Path,
+                Seed = seed,
+                Count = count,
+                HangsAfter = hangsAfter,
+                StopAtFinding = true,
+            },
+            TextWriter.Null);
         run.Run(guard.Token);
         return run;
     }

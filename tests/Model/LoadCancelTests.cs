@@ -62,7 +62,8 @@ public sealed class LoadCancelTests
     {
         using var source = new CancellationTokenSource();
         var told = new Told<long>(_ => source.Cancel());
-        Assert.That(() => LanguageModel.Load(s_folder, new LoadOptions { Progress = told }, source.Token), Throws.InstanceOf<OperationCanceledException>());
+        Assert.That(
+            () => LanguageModel.Load(s_folder, new LoadOptions { Progress = told }, source.Token), Throws.InstanceOf<OperationCanceledException>());
         Assert.That(told.Values, Has.Count.LessThanOrEqualTo(Environment.ProcessorCount), "chunks that were under way");
     }
 
@@ -72,11 +73,11 @@ public sealed class LoadCancelTests
         GC.Collect();
         GC.WaitForPendingFinalizers();
         long heap = GC.GetTotalMemory(forceFullCollection: true);
-        return (heap, HostBuffer.LiveInBytes, Directory.GetDirectories("/proc/self/task").Count(IsWorker), Directory.GetFiles("/proc/self/fd").Count(IsOfModel));
+        string[] threads = [.. Directory.GetDirectories("/proc/self/task").Select(task => Read(() => File.ReadAllText(Path.Combine(task, "comm"))))];
+        string[] files = [.. Directory.GetFiles("/proc/self/fd").Select(fd => Read(() => File.ResolveLinkTarget(fd, returnFinalTarget: false)?.FullName ?? ""))];
+        return (heap, HostBuffer.LiveInBytes, Beginning(threads, "tiller-"), Beginning(files, s_folder));
 
-        static bool IsWorker(string task) => Read(() => File.ReadAllText(Path.Combine(task, "comm"))).StartsWith("tiller-", StringComparison.Ordinal);
-
-        static bool IsOfModel(string descriptor) => Read(() => File.ResolveLinkTarget(descriptor, returnFinalTarget: false)?.FullName ?? "").StartsWith(s_folder, StringComparison.Ordinal);
+        static int Beginning(string[] names, string start) => names.Count(name => name.StartsWith(start, StringComparison.Ordinal));
 
         // A thread or descriptor may be gone by now.
         static string Read(Func<string> read)

@@ -3,14 +3,13 @@ using System.Globalization;
 using System.Text;
 using System.Text.Json.Nodes;
 using Tiller.Bench;
-using Tiller.Checkpoint;
 using Tiller.Tool;
 
 namespace Tiller.Tests.Tool;
 
 /// <summary>
-/// Ctrl-C in every phase of the real program: exit code 130, one line, nothing half-written, the terminal as it was. Each program here would go on for ever:
-/// it has more to read, or more to write than a pipe holds that nobody empties. How soon it ends is <c>bench interrupt</c>'s.
+/// Ctrl-C in every phase of the real program: exit code 130, one line, nothing half-written, the terminal as it was. Each program here would go on for
+/// ever: it has more to read, or more to write than a pipe holds that nobody empties. How soon it ends is <c>bench interrupt</c>'s.
 /// </summary>
 [Platform("Linux", Reason = "env, kill, /proc and script are Linux's")]
 public sealed class InterruptTests
@@ -85,12 +84,15 @@ public sealed class InterruptTests
     {
         string controller = _scratch["sea.tiller"];
         var fit = await ToolRun.Of(
-            "fit", "--model", Small, "--positive", _scratch.Few("topic.positive"), "--negative", _scratch.Few("topic.negative"), "--cost", "feature", "--out", controller);
+            "fit", "--model", Small, "--positive", _scratch.Few("topic.positive"), "--negative", _scratch.Few("topic.negative"), "--cost", "feature",
+            "--out", controller);
         Assert.That(fit.Code, Is.Zero, fit.Error);
         string folder = Directory.CreateDirectory(_scratch["trace"]).FullName;
         using var program = Program.StartSignalled(
             Program.Heeded,
-            ["steer", "--controller", controller, "--lambda", "0.1", "--tokens", "all", "--trace", Path.Combine(folder, "t.jsonl"), .. EndlessText[1..]]);
+            [
+                "steer", "--controller", controller, "--lambda", "0.1", "--tokens", "all", "--trace", Path.Combine(folder, "t.jsonl"), .. EndlessText[1..],
+            ]);
         await ReadFirst(program);
         Assert.That(await Interrupt(program), Does.EndWith("\n"));
         Assert.That(Directory.GetFileSystemEntries(folder), Is.Empty);
@@ -162,7 +164,7 @@ public sealed class InterruptTests
     private static long WriteCheckpoint(string folder, string shape)
     {
         Directory.CreateDirectory(folder);
-        long weights = RandomCheckpoint.Write(folder, new BenchRequest { Mode = BenchMode.Load, Shape = BenchShape.Parse(shape), Type = TensorType.BF16, DemoFolder = ToolRun.Model });
+        long weights = RandomCheckpoint.Write(folder, new BenchRequest { Mode = BenchMode.Load, Shape = BenchShape.Parse(shape), DemoFolder = ToolRun.Model });
         foreach (var (file, change) in new (string, Action<JsonObject>)[]
         {
             ("config.json", json => json["eos_token_id"] = new JsonArray()),
@@ -180,8 +182,8 @@ public sealed class InterruptTests
 
     private string[] Fit(string folder) =>
     [
-        "fit", "--model", Wide, "--positive", _scratch.Few("topic.positive"), "--negative", _scratch.Few("topic.negative"), "--calibration", _scratch["calibration.txt"],
-        "--out", Path.Combine(folder, "c.tiller"),
+        "fit", "--model", Wide, "--positive", _scratch.Few("topic.positive"), "--negative", _scratch.Few("topic.negative"),
+        "--calibration", _scratch["calibration.txt"], "--out", Path.Combine(folder, "c.tiller"),
     ];
 
     /// <summary>Sends the signal and holds the program to its promise.</summary>
@@ -207,7 +209,8 @@ public sealed class InterruptTests
         Assert.That(kill.ExitCode, Is.Zero);
     }
 
-    private static async Task ReadFirst(Process program) => Assert.That(await program.StandardOutput.ReadAsync(new char[1]).AsTask().InTime(), Is.EqualTo(1));
+    private static async Task ReadFirst(Process program) =>
+        Assert.That(await program.StandardOutput.ReadAsync(new char[1]).AsTask().InTime(), Is.EqualTo(1));
 
     /// <summary>Waits until the process holds so many bytes: how far its load or its prompts are.</summary>
     private static void WaitForResident(Process program, long bytes)
@@ -217,8 +220,7 @@ public sealed class InterruptTests
     }
 
     // proc(5): by write(2), to whatever.
-    private static long BytesWritten(Process program) =>
-        long.Parse(File.ReadLines($"/proc/{program.Id}/io").Single(line => line.StartsWith("wchar: ", StringComparison.Ordinal))["wchar: ".Length..], CultureInfo.InvariantCulture);
+    private static long BytesWritten(Process program) => long.Parse(ProcFile.Text($"/proc/{program.Id}/io", "wchar")!, CultureInfo.InvariantCulture);
 
     private static async Task ReadUntil(StreamReader reader, StringBuilder shown, string text)
     {

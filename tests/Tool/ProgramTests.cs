@@ -28,8 +28,8 @@ internal static class Program
     public static Process StartIn((string Name, string Value)[] variables, params string[] args) => Start(variables, [], null, Words(args));
 
     /// <summary>
-    /// Starts with the signals as the test wants them, whatever it has inherited: a shell ignores SIGINT for what it runs in the background, and so do that
-    /// and its children.
+    /// Starts with the signals as the test wants them, whatever it has inherited: a shell ignores SIGINT for what it runs in the background, and so do
+    /// that and its children.
     /// </summary>
     /// <param name="signals">An option of env(1), such as <see cref="Heeded"/>.</param>
     /// <param name="args">Arguments.</param>
@@ -77,7 +77,8 @@ public class ProgramTests
         await using var error = new StringWriter { NewLine = "\n" };
         var terminal = new Terminal(Stream.Null, inputIsTerminal: false, output, outputIsLive: false, error, errorIsLive: false);
         string[] args = ["generate", "--model", ToolRun.Model, "--max-tokens", "900", "--temperature", "0.7", "Once upon a time"];
-        Assert.That(await CommandLine.RunAsync(Runs.Commands(terminal), args, terminal, stop.Token), Is.EqualTo(ExitCode.Cancelled), error.ToString());
+        int code = await CommandLine.RunAsync(Runs.Commands(terminal), args, terminal, stop.Token);
+        Assert.That(code, Is.EqualTo(ExitCode.Cancelled), error.ToString());
         Assert.That(output.First, Is.Not.Empty);
         Assert.That(output.ToString(), Is.EqualTo(output.First + "\n"), "one token of 900 when the first was shown");
     }

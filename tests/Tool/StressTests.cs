@@ -16,8 +16,9 @@ public sealed class StressTests
         var report = StressBench.Run(Request(sessions: 64), guard.Token, counts => new[]
         {
             // Slowly enough for a look at the memory in every quarter.
-            ++asked / 100.0,
-            counts.Texts / 200.0, counts.BatchedCalls / 400.0, (counts.Calls - counts.BatchedCalls) / 4000.0, counts.Resumed / 50.0, (counts.Cancelled - counts.Resumed) / 50.0,
+            ++asked / 40.0,
+            counts.Texts / 200.0, counts.BatchedCalls / 400.0, (counts.Calls - counts.BatchedCalls) / 4000.0,
+            counts.Resumed / 50.0, (counts.Cancelled - counts.Resumed) / 50.0,
         }.Min());
         TestContext.Out.WriteLine(report);
         Assert.That(report.Counts.Failures, Is.Empty);
@@ -27,7 +28,8 @@ public sealed class StressTests
     [Test]
     public void A_logit_that_differs_is_found_and_named()
     {
-        const string Logits = "text 0, new token 3: the logits are not those of a session alone", Draw = "text 1, new token 24: another token was drawn than by a session alone";
+        const string Logits = "text 0, new token 3: the logits are not those of a session alone";
+        const string Draw = "text 1, new token 24: another token was drawn than by a session alone";
         var request = Request(sessions: 8);
         using var guard = Patience.Guard();
         using var model = LanguageModel.WithRandomWeights(request.Shape.Config, TensorType.BF16, new LoadOptions { Device = "cpu", Threads = request.Threads });
@@ -35,7 +37,8 @@ public sealed class StressTests
         texts[5].Hashes[2]++;
         texts[6].Ids[23]++;
         var report = StressBench.Run(
-            model, [texts[5], texts[6], texts[7]], textMs, request, guard.Token, counts => counts.Failures.Contains(Logits) && counts.Failures.Contains(Draw) ? 1 : 0);
+            model, [texts[5], texts[6], texts[7]], textMs, request, guard.Token,
+            counts => counts.Failures.Contains(Logits) && counts.Failures.Contains(Draw) ? 1 : 0);
         Assert.That(report.Counts.Failures, Has.All.StartsWith("text 0").Or.StartsWith("text 1"));
     }
 

@@ -23,7 +23,8 @@ internal sealed record ToolRun(int Code, string Output, string Error)
 
     public static Task<ToolRun> Of(params string[] args) => Of(args, [], default);
 
-    public static async Task<ToolRun> Of(string[] args, byte[] input, CancellationToken cancellationToken, bool outputIsTerminal = false, Action<StageProgress>? onStage = null)
+    public static async Task<ToolRun> Of(
+        string[] args, byte[] input, CancellationToken cancellationToken, bool outputIsTerminal = false, Action<StageProgress>? onStage = null)
     {
         await using var output = new StringWriter { NewLine = "\n" };
         await using var error = new StringWriter { NewLine = "\n" };

@@ -25,7 +25,8 @@ internal static partial class InterruptBench
         FitBench.CheckTexts(request);
         if (prompt + Steps > c.MaxPositions)
         {
-            throw new BenchException($"{Steps} steps after a prompt of {prompt} tokens need {prompt + Steps} positions; this shape has {c.MaxPositions}. Ask for a shorter --context.");
+            throw new BenchException(
+                $"{Steps} steps after a prompt of {prompt} tokens need {prompt + Steps} positions; this shape has {c.MaxPositions}. Ask for a shorter --context.");
         }
 
         meter.Machine.Require(counts.AllBytes + counts.CacheBytes(prompt + Steps) + FitBench.SizeInBytes(request));
@@ -62,7 +63,8 @@ internal static partial class InterruptBench
         IEnumerable<BenchRow> Calls(LanguageModel model)
         {
             string text = new('a', TextInBytes);
-            yield return CallRow($"encode {TextInBytes / 1e6:0.##} MB of one character", token => model.Tokenizer.Encode(text, cancellationToken: token));
+            yield return CallRow(
+                $"encode {TextInBytes / 1e6:0.##} MB of one character", token => model.Tokenizer.Encode(text, cancellationToken: token));
             int[] ids = RandomParts.Tokens(c.V, prompt, seed: 4);
             yield return CallRow($"prefill {prompt} tokens", token =>
             {
@@ -74,9 +76,10 @@ internal static partial class InterruptBench
             yield return CallRow($"decode {Steps} tokens, steered", token => Decode(model, law, prompt, token));
             var contrast = FitBench.Contrast(request);
             int prompts = contrast.Positive.Count + contrast.Negative.Count;
-            yield return CallRow($"fit dense, {prompts} prompts", token => ControllerFit.Run(model, contrast, new FitOptions(), cancellationToken: token));
-            yield return CallRow(
-                $"fit factored, {prompts} prompts", token => ControllerFit.Run(model, contrast, new FitOptions { Cost = FitCost.Feature }, cancellationToken: token));
+            foreach (var (kind, options) in new[] { ("dense", new FitOptions()), ("factored", new FitOptions { Cost = FitCost.Feature }) })
+            {
+                yield return CallRow($"fit {kind}, {prompts} prompts", token => ControllerFit.Run(model, contrast, options, cancellationToken: token));
+            }
         }
 
         BenchRow Row(string name, Func<Random, double> reaction)
@@ -146,8 +149,8 @@ internal static partial class InterruptBench
     }
 
     /// <summary>
-    /// Milliseconds from the signal to the end of a process that decodes. The signal is SIGTERM, which the program heeds as it does Ctrl-C: a job in the
-    /// background of a script ignores that one.
+    /// Milliseconds from the signal to the end of a process that decodes. The signal is SIGTERM, which the program heeds as it does Ctrl-C: a job in
+    /// the background of a script ignores that one.
     /// </summary>
     private static double Program(string folder, BenchRequest request, Random random)
     {
@@ -155,15 +158,22 @@ internal static partial class InterruptBench
         string[] words =
         [
             .. self == "dotnet" ? new[] { Path.Combine(AppContext.BaseDirectory, "tiller.dll") } : [],
-            "generate", "--model", folder, "--max-tokens", "100000", "--temperature", "1", "--device", request.Device ?? "auto", "--threads", $"{request.ThreadCount}", "Once upon a time",
+            "generate", "--model", folder, "--max-tokens", "100000", "--temperature", "1", "--device", request.Device ?? "auto",
+            "--threads", $"{request.ThreadCount}", "Once upon a time",
         ];
         while (true)
         {
-            using var program = Process.Start(new ProcessStartInfo(self, words) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true })!;
+            using var program = Process.Start(new ProcessStartInfo(self, words) 
+            {
+                UseShellExecute = false,
+                RedirectStandardInput = true,
+                RedirectStandardOutput = true,
+                RedirectStandardError = true,
+            })!;
             var error = program.StandardError.ReadToEndAsync();
-            program.StandardOutput.Read();
+            bool decodes = program.StandardOutput.Read() >= 0;
             var rest = program.StandardOutput.ReadToEndAsync();
-            Thread.Sleep(random.Next(20));
+            Thread.Sleep(decodes ? random.Next(20) : 0);
             long at = Stopwatch.GetTimestamp();
             _ = Kill(program.Id, Terminate);
             program.WaitForExit();

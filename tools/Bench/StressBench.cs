@@ -26,8 +26,8 @@ internal sealed record StressReport
     public required StressCounts Counts { get; init; }
 
     /// <summary>
-    /// The least memory in use in the second quarter of the run: what is resident outside the runtime's heap, and what is alive in it. The least, because
-    /// sessions that happen to be long at once take more than a leak would.
+    /// The least memory in use in the second quarter of the run: what is resident outside the runtime's heap, and what is alive in it. The least,
+    /// because sessions that happen to be long at once take more than a leak would.
     /// </summary>
     public required long UsedEarlyInBytes { get; init; }
 
@@ -101,10 +101,12 @@ internal sealed unsafe class StressBench
     /// <param name="request">Sessions and minutes.</param>
     /// <param name="cancellationToken">Ends the run.</param>
     /// <param name="progress">
-    /// How much of the run is done, from 0 to 1, where it ends; asked again and again. Null is the share of the minutes, and goes on until a call was compared.
+    /// How much of the run is done, from 0 to 1, where it ends; asked again and again. Null is the share of the minutes, and goes on until a call was
+    /// compared.
     /// </param>
     public static StressReport Run(
-        LanguageModel model, IReadOnlyList<StressText> texts, double textMs, BenchRequest request, CancellationToken cancellationToken, Func<StressCounts, double>? progress = null)
+        LanguageModel model, IReadOnlyList<StressText> texts, double textMs, BenchRequest request, CancellationToken cancellationToken,
+        Func<StressCounts, double>? progress = null)
     {
         var bench = new StressBench(model, texts, textMs, request.Sessions);
         long held = Held();
@@ -137,7 +139,8 @@ internal sealed unsafe class StressBench
         long Total(Func<Worker, long> count) => _workers.Sum(count);
         lock (_failures)
         {
-            return new StressCounts(Total(w => w.Texts), Total(w => w.Calls), Total(w => w.BatchedCalls), Total(w => w.Cancelled), Total(w => w.Resumed), [.. _failures]);
+            return new StressCounts(
+                Total(w => w.Texts), Total(w => w.Calls), Total(w => w.BatchedCalls), Total(w => w.Cancelled), Total(w => w.Resumed), [.. _failures]);
         }
     }
 

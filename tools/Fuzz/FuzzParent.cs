@@ -133,9 +133,11 @@ internal sealed class FuzzParent(FuzzOptions options, TextWriter log) : IDisposa
 
             byte[] hanging = _mailbox.Input;
             double megabytes = Math.Max(1, hanging.Length / 1048576.0);
-            if (_mailbox.Current == watched && (child.TotalProcessorTime - watchedCpu > options.HangsAfter * megabytes || watchedClock.Elapsed > s_wall))
+            bool hangs = child.TotalProcessorTime - watchedCpu > options.HangsAfter * megabytes || watchedClock.Elapsed > s_wall;
+            if (_mailbox.Current == watched && hangs)
             {
-                Findings.Add(target, "hang", $"more than {options.HangsAfter.TotalSeconds:0.###} s a megabyte", $"batch seed {seed}: {hanging.Length} bytes", hanging);
+                string what = $"more than {options.HangsAfter.TotalSeconds:0.###} s a megabyte";
+                Findings.Add(target, "hang", what, $"batch seed {seed}: {hanging.Length} bytes", hanging);
                 return Lost(tally, clock);
             }
         }

@@ -46,8 +46,8 @@ public sealed unsafe class WorkerPool : IDisposable
     public int Threads { get; }
 
     /// <summary>
-    /// Called before each part, on the thread that is about to run it: tests count work there, and cancel it at a place of their choice. Null for nobody;
-    /// set it while no loop is open.
+    /// Called before each part, on the thread that is about to run it: tests count work there, and cancel it at a place of their choice. Null for
+    /// nobody; set it while no loop is open.
     /// </summary>
     internal Action? PartBegins { get; set; }
 

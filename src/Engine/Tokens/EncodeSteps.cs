@@ -13,9 +13,9 @@ internal sealed class EncodeSteps
     public long Count { get; private set; }
 
     /// <summary>Begins to count anew.</summary>
-    /// <param name="cancellationToken">Ends the call.</param>
     /// <param name="watcher">Told the count before every look at the token; null for nobody.</param>
-    public void Begin(CancellationToken cancellationToken, Action<long>? watcher) => (Count, cancellation, watch) = (0, cancellationToken, watcher);
+    /// <param name="cancellationToken">Ends the call.</param>
+    public void Begin(Action<long>? watcher, CancellationToken cancellationToken) => (Count, watch, cancellation) = (0, watcher, cancellationToken);
 
     /// <summary>Counts steps, and ends a call that is cancelled.</summary>
     /// <param name="steps">How many are about to be made.</param>

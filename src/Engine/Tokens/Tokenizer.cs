@@ -47,7 +47,7 @@ public sealed class Tokenizer
 
     internal IReadOnlyList<AddedToken> Added => file.Added;
 
-    /// <summary>Told how many steps a call has made, at every one where it may be cancelled: tests count there, and cancel. Null for nobody.</summary>
+    /// <summary>Told how many steps a call has made, wherever it may be cancelled: tests count there, and cancel. Null for nobody.</summary>
     internal Action<long>? Watch { get; set; }
 
     /// <summary>Loads the tokenizer of a checkpoint.</summary>
@@ -207,7 +207,7 @@ public sealed class Tokenizer
         }
 
         state.Begin(text);
-        state.Steps.Begin(cancellationToken, Watch);
+        state.Steps.Begin(Watch, cancellationToken);
         encode(state);
         int[] ids = state.Scratch.Output.ToArray();
         state.End();
@@ -304,7 +304,7 @@ public sealed class Tokenizer
             Text.Length = 0;
             Parts.Clear();
             Scratch.Clear();
-            Steps.Begin(default, watcher: null);
+            Steps.Begin(watcher: null, default);
         }
 
         private ByteBuffer NewBuffer() => new() { Steps = Steps };

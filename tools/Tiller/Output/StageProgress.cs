@@ -9,7 +9,7 @@ namespace Tiller.Tool.Output;
 /// <param name="Total">Units in all; 0 if not known.</param>
 internal readonly record struct StageProgress(string Stage, long Done, long Total);
 
-/// <summary>A bar with the time left for each stage on stderr, while that is a terminal; otherwise <see cref="Terminal.OnStage"/> alone is told.</summary>
+/// <summary>A bar with the time left for each stage on stderr, while that is a terminal; otherwise <see cref="Terminal.OnStage"/> is told.</summary>
 internal static class StageBars
 {
     /// <summary>Runs the work, redrawing the bars as it reports.</summary>
