@@ -69,8 +69,8 @@ public sealed class LinearKernels
     }
 
     /// <summary>
-    /// Products of bf16 numbers made for one product of a float32 row, in the mean over the rows of a map: three for a value, two for a tangent or cotangent.
-    /// The kernels here take rows sixteen at a time, values first, and make three for all sixteen if one of them is a value.
+    /// Products of bf16 numbers made for one product of a float32 row, in the mean over the rows of a map: three for a value, two for a tangent or
+    /// cotangent. The kernels here take rows sixteen at a time, values first, and make three for all sixteen if one of them is a value.
     /// </summary>
     /// <param name="values">Value rows.</param>
     /// <param name="tangents">Tangent or cotangent rows.</param>

@@ -15,10 +15,10 @@ public abstract class CudaTest
     public const string Category = "CUDA";
 
     /// <summary>Marks a test that takes all memory of a device: on a GPU nothing else may run beside it.</summary>
-    public const string TakesAllMemory = "takes all memory";
+    public const string TakesAllMemory = "TakesAllMemory";
 
     /// <summary>Marks a test after which its process has no device: on a GPU it runs in a process of its own.</summary>
-    public const string EndsTheDevice = "ends the device";
+    public const string EndsTheDevice = "EndsTheDevice";
 
     // A context is made anew for each test; while one is kept, that costs nothing.
     private static readonly Lazy<PrimaryContext> s_kept = new(() => new PrimaryContext());
@@ -57,7 +57,10 @@ public abstract class HostCudaTest : CudaTest
     public void OnHostCudaAlone() => HostCuda.Require();
 }
 
-/// <summary>Kernels of the tests' own, compiled by NVRTC for the device at hand; on a GPU each source once. The engine's come from a <see cref="Tiller.Kernels.KernelLibrary"/>.</summary>
+/// <summary>
+/// Kernels of the tests' own, compiled by NVRTC for the device at hand; on a GPU each source once. The engine's come from a
+/// <see cref="Tiller.Kernels.KernelLibrary"/>.
+/// </summary>
 internal static class TestKernels
 {
     private static readonly Dictionary<string, byte[]> s_images = new(StringComparer.Ordinal);

@@ -10,7 +10,10 @@ using Tiller.Tests.Model;
 
 namespace Tiller.Tests.Tensors;
 
-/// <summary>What a device does when its memory ends or a kernel faults, where nothing is told to fail: on a GPU the fault is noticed later, by whatever comes next.</summary>
+/// <summary>
+/// What a device does when its memory ends or a kernel faults, where nothing is told to fail: on a GPU the fault is noticed later, by whatever comes
+/// next.
+/// </summary>
 public sealed class CudaLossTests : CudaTest
 {
     private static LoadOptions OnCuda => new() { Device = "cuda" };
@@ -63,14 +66,17 @@ public sealed class CudaLossTests : CudaTest
         using CudaModule module = TestKernels.Load(context, "vector_add.cu");
         using var model = LanguageModel.Load(TestModels.Folder("llama3-bf16"), OnCuda);
         using var session = new Session(model);
-        using var generation = new Generation(model, [3, 4, 5], new GenerationOptions { MaxNewTokens = 400, StopIds = [], Law = Laws.Random(model, 1) });
+        var options = new GenerationOptions { MaxNewTokens = 400, StopIds = [], Law = Laws.Random(model, 1) };
+        using var generation = new Generation(model, [3, 4, 5], options);
         session.Prefill([3, 4, 5]);
         generation.MoveNext();
         Assert.That(CudaKernelTests.Store(module, stream, pointer: 0, index: 0), Is.EqualTo(typeof(CudaDeviceLostException)));
         Assert.That(() => generation.MoveNext(), Throws.TypeOf<CudaDeviceLostException>());
         Assert.That(() => session.Step(6), Throws.TypeOf<CudaDeviceLostException>());
         Assert.That(() => new Session(model).Prefill([3]), Throws.TypeOf<CudaDeviceLostException>());
-        Assert.That(() => LanguageModel.Load(TestModels.Folder("llama3-bf16"), OnCuda), Throws.InstanceOf<CudaException>().Or.InstanceOf<DeviceUnavailableException>());
+        Assert.That(
+            () => LanguageModel.Load(TestModels.Folder("llama3-bf16"), OnCuda),
+            Throws.InstanceOf<CudaException>().Or.InstanceOf<DeviceUnavailableException>());
     }
 
     private static void Decode(Session session, int tokens)

@@ -234,7 +234,11 @@ public class BenchTests
         using var array = new StringWriter();
         BenchOutput.Write(request with { Json = true, JsonLines = false }, rows, array);
         using var all = JsonDocument.Parse(array.ToString());
-        Assert.That(lines.Select(line => JsonElement.DeepEquals(JsonDocument.Parse(line).RootElement, all.RootElement[Array.IndexOf(lines, line)])), Is.All.True);
+        for (int i = 0; i < lines.Length; i++)
+        {
+            using var line = JsonDocument.Parse(lines[i]);
+            Assert.That(JsonElement.DeepEquals(line.RootElement, all.RootElement[i]), Is.True, lines[i]);
+        }
 
         IEnumerable<BenchRow> Breaking()
         {

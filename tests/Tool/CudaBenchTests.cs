@@ -64,7 +64,8 @@ public class CudaBenchTests : CudaTest
     {
         HostCuda.Require(); // which counts the calls
         using var machine = new CudaMachine(0, TensorType.BF16);
-        var ceiling = machine.ArithmeticOf(new Work { Name = "", Bytes = 0, Flops = 1, WorkingSet = 0, Rows = values + tangents, Tangents = tangents, Run = static () => { } });
+        var work = new Work { Name = "", Bytes = 0, Flops = 1, WorkingSet = 0, Rows = values + tangents, Tangents = tangents, Run = static () => { } };
+        var ceiling = machine.ArithmeticOf(work);
         using var ops = (CudaOps)Devices.Open("cuda", 1);
         using var weights = ModelWeights.Random(ops, BenchShape.Parse(Shape).Config, TensorType.BF16);
         var w = weights.Blocks[0].Output;

@@ -8,8 +8,8 @@ using Tiller.Tests.Interop;
 namespace Tiller.Tests.Tool;
 
 /// <summary>
-/// tools/gpu/run.sh on the host CUDA, with programs of NVIDIA's that are none and with steps that hang, crash and print half a line: what a GPU's machine lends in
-/// minutes is not to be lost by the script.
+/// tools/gpu/run.sh on the host CUDA, with programs of NVIDIA's that are none and with steps that hang, crash and print half a line: minutes on a
+/// GPU's machine are not to be lost by the script.
 /// </summary>
 [Platform("Linux", Reason = "the script is for Linux")]
 public sealed class GpuRunTests
@@ -20,7 +20,9 @@ public sealed class GpuRunTests
     private const string OnHost = "gpu-tiller-host-cuda-not-a-gpu.md";
 
     private const string Row =
-        """{"name":"NAME","device":"cuda:0 (Tiller host CUDA (not a GPU))","median":2.5,"p10":2,"p90":3,"unit":"ms","samples":3,"rate":400,"rateUnit":"tok/s","bytes":1,"flops":1,"percentOfCeiling":50,"ceiling":10,"ceilingUnit":"GB/s","ceilingName":"read","ratio":null,"ratioOf":null}""";
+        """{"name":"NAME","device":"cuda:0 (Tiller host CUDA (not a GPU))","median":2.5,"p10":2,"p90":3,"unit":"ms","samples":3,"rate":400,""" +
+        """ "rateUnit":"tok/s","bytes":1,"flops":1,"percentOfCeiling":50,"ceiling":10,"ceilingUnit":"GB/s","ceilingName":"read",""" +
+        """ "ratio":null,"ratioOf":null}""";
 
     // The tool itself, but for measurements that take long on the host CUDA or go wrong: $1 is bench and $2 what is measured.
     private static readonly string s_tiller =
@@ -69,7 +71,11 @@ public sealed class GpuRunTests
         while [ $# -gt 0 ]; do case $1 in --log-file) page=$2 ;; esac; shift; done
         {
             echo '==PROF== Connected to process 7'
-            echo '"ID","Kernel Name","Block Size","Grid Size","dram__bytes_read.sum.per_second","gpu__time_duration.sum","launch__registers_per_thread","smsp__average_warps_issue_stalled_long_scoreboard_per_issue_active.ratio","smsp__average_warps_issue_stalled_barrier_per_issue_active.ratio","smsp__average_warps_issue_stalled_barrier_not_issued_per_issue_active.ratio"'
+            stalled=smsp__average_warps_issue_stalled
+            printf '"ID","Kernel Name","Block Size","Grid Size","dram__bytes_read.sum.per_second",'
+            printf '"gpu__time_duration.sum","launch__registers_per_thread",'
+            printf '"%s_per_issue_active.ratio",' ${stalled}_long_scoreboard ${stalled}_barrier
+            echo "\"${stalled}_barrier_not_issued_per_issue_active.ratio\""
             echo '"","","","","byte/second","ns","register/thread","inst","inst","inst"'
             echo '"0","tillerDecodeQkvBF16x1","(256, 1, 1)","(96, 2, 1)","2,000,000,000,000","4,000","96","3.5","0.25","9"'
             echo '"1","tillerDecodeQkvBF16x1","(256, 1, 1)","(96, 2, 1)","2,200,000,000,000","6,000","96","4.5","0.25","9"'
@@ -136,27 +142,33 @@ public sealed class GpuRunTests
     [Test]
     public void Every_cuda_test_belongs_to_one_group_of_the_run()
     {
-        string[][] groups = [.. File.ReadLines(Repository.Path("tools", "gpu", "groups.txt")).Where(line => line.Length > 0 && line[0] != '#').Select(line => line.Split(' '))];
+        string file = Repository.Path("tools", "gpu", "groups.txt");
+        string[][] groups = [.. File.ReadLines(file).Where(line => line.Length > 0 && line[0] != '#').Select(line => line.Split(' '))];
         ITest suite = new DefaultTestAssemblyBuilder().Build(typeof(GpuRunTests).Assembly, new Dictionary<string, object>());
         string[] tests = [.. Cases(suite).Where(test => Marked(test, CudaTest.Category)).Select(test => test.FullName)];
         Assert.That(tests, Has.Length.GreaterThan(500));
         using (Assert.EnterMultipleScope())
         {
-            Assert.That(tests.Where(test => groups.Count(group => group.Any(fixture => Matches(fixture, test))) != 1).Select(test => test.Split('(')[0]).Distinct(), Is.Empty);
-            Assert.That(groups.SelectMany(group => group).Where(fixture => !tests.Any(test => Matches(fixture, test))), Is.Empty, "names that are no fixture's");
+            var homeless = tests.Where(test => groups.Count(group => group.Any(fixture => Matches(fixture, test))) != 1);
+            Assert.That(homeless.Select(test => test.Split('(')[0]).Distinct(), Is.Empty);
+            var unknown = groups.SelectMany(group => group).Where(fixture => !tests.Any(test => Matches(fixture, test)));
+            Assert.That(unknown, Is.Empty, "names that are no fixture's");
 
             // What device.py takes out of the groups and runs by itself.
             string script = File.ReadAllText(Repository.Path("tools", "gpu", "device.py"));
             Assert.That(script, Does.Contain($"[\"{CudaTest.TakesAllMemory}\", \"{CudaTest.EndsTheDevice}\"]"));
             foreach (string category in (string[])[CudaTest.TakesAllMemory, CudaTest.EndsTheDevice])
             {
-                Assert.That(Cases(suite).Where(test => Marked(test, category)), Is.Not.Empty.And.All.Matches<ITest>(test => Marked(test, CudaTest.Category)), category);
+                Assert.That(category, Does.Not.Contain(" "), "a filter of the test program takes one word");
+                var marked = Cases(suite).Where(test => Marked(test, category)).ToArray();
+                Assert.That(marked, Is.Not.Empty.And.All.Matches<ITest>(test => Marked(test, CudaTest.Category)), category);
             }
         }
 
         static bool Matches(string fixture, string test) => test.StartsWith($"Tiller.Tests.{fixture}", StringComparison.Ordinal);
         static IEnumerable<ITest> Cases(ITest test) => test.HasChildren ? test.Tests.SelectMany(Cases) : test.IsSuite ? [] : [test];
-        static bool Marked(ITest? test, string category) => test is not null && (test.Properties["Category"].Contains(category) || Marked(test.Parent, category));
+        static bool Marked(ITest? test, string category) =>
+            test is not null && (test.Properties["Category"].Contains(category) || Marked(test.Parent, category));
     }
 
     [Test]
@@ -166,9 +178,10 @@ public sealed class GpuRunTests
         string output = run.Call("first", "--limit", "ncu=60");
         Assert.That(run.Outcomes, Is.SupersetOf(new[]
         {
-            "nvcc: passed", "first tokens, kernels by nvcc: passed", "ceilings: passed", $"decode {Rehearsal.Shape}, context 8: signal 11", "greedy ids, qwen2-bf16: passed",
-            "Interop.CudaMemory Interop.CudaGraph: passed", "Kernels.Embed: exit 2", "Kernels.Ceiling: signal 11", "takes all memory: passed", "ends the device: passed",
-            "memcheck Kernels.DecodeKernels: passed", "memcheck Kernels.Attention: exit 99", $"ncu {Rehearsal.Shape}, steps: passed",
+            "nvcc: passed", "first tokens, kernels by nvcc: passed", "ceilings: passed", $"decode {Rehearsal.Shape}, context 8: signal 11",
+            "greedy ids, qwen2-bf16: passed", "Interop.CudaMemory Interop.CudaGraph: passed", "Kernels.Embed: exit 2", "Kernels.Ceiling: signal 11",
+            "TakesAllMemory: passed", "EndsTheDevice: passed", "memcheck Kernels.DecodeKernels: passed", "memcheck Kernels.Attention: exit 99",
+            $"ncu {Rehearsal.Shape}, steps: passed",
         }), output);
         string[] decode = ["decode plain, context 8", "decode steered, 1 term a layer", "decode plain, beside tangents", "decode with 9 tangents"];
         string[] expected = ["ceiling-1", "ceiling-2", .. decode];
@@ -178,9 +191,12 @@ public sealed class GpuRunTests
         {
             Assert.That(expected, Has.All.Matches<string>(row => report.Contains($"| {row} |", StringComparison.Ordinal)));
             Assert.That(report, Does.Contain("image for sm_90a from build/kernels, made by nvcc-13.0"), "the kernels that ran are nvcc's");
-            Assert.That(report, Does.Contain("Stub GPU").And.Contain("| tests | Kernels.Embed | exit 2 |").And.Contain("3 succeeded, 1 failed, 0 skipped; A_row_is_embedded(3)"));
+            Assert.That(report, Does.Contain("Stub GPU").And.Contain("| tests | Kernels.Embed | exit 2 |"));
+            Assert.That(report, Does.Contain("3 succeeded, 1 failed, 0 skipped; A_row_is_embedded(3)"));
             Assert.That(report, Does.Contain("ERROR SUMMARY: 1 error; Invalid __global__ read"));
-            Assert.That(report, Does.Match(@"\| tillerDecodeQkvBF16x1 \| \(96, 2, 1\) \| \(256, 1, 1\) \| 5\.000 \|.* 2100\.0 \|.* 96\.000 \| long_scoreboard 4\.00, barrier 0\.25 \|"));
+            Assert.That(report, Does.Match(
+                @"\| tillerDecodeQkvBF16x1 \| \(96, 2, 1\) \| \(256, 1, 1\) \| 5\.000 \|.* 2100\.0 \|.* 96\.000 \| " +
+                @"long_scoreboard 4\.00, barrier 0\.25 \|"));
             Assert.That(output.TrimEnd().Split('\n')[^5..], Has.Some.Contains("Kernels.Ceiling: signal 11"), "the reply ends with the table");
             Assert.That(File.ReadAllText(run["out", "log.txt"]), Does.Contain("half a row").And.Contain("no row at all"));
         }
@@ -188,24 +204,28 @@ public sealed class GpuRunTests
         output = run.Call("second", "--limit", $"kernels={HangSeconds}");
         Assert.That(run.Outcomes, Is.SupersetOf(new[]
         {
-            $"kernels {Rehearsal.Shape}, context 8: out of time", $"prefill {Rehearsal.Shape}, context 8: passed", $"jacobian {Rehearsal.Shape}, context 8: passed",
-            $"riccati {Rehearsal.Shape}: passed", $"batch {Rehearsal.Shape}, context 8: signal 9", $"decode {Rehearsal.Shape}, context 80: exit 5",
+            $"kernels {Rehearsal.Shape}, context 8: out of time", $"prefill {Rehearsal.Shape}, context 8: passed",
+            $"jacobian {Rehearsal.Shape}, context 8: passed", $"riccati {Rehearsal.Shape}: passed", $"batch {Rehearsal.Shape}, context 8: signal 9",
+            $"decode {Rehearsal.Shape}, context 80: exit 5",
         }), output);
         string[] more = ["kernel-1", "kernel-2", "prefill 8 tokens", "without an end of line", "riccati-1", "batch-1", "batch-2", "long-1"];
         Assert.That(run.Rows, Is.EqualTo(more), "the folder of results is new for each call");
         report = run.Report(OnHost);
-        Assert.That(expected.Concat(more), Has.All.Matches<string>(row => report.Contains($"| {row} |", StringComparison.Ordinal)), "and the report has all of them");
+        var all = expected.Concat(more);
+        Assert.That(all, Has.All.Matches<string>(row => report.Contains($"| {row} |", StringComparison.Ordinal)), "and the report has all of them");
 
-        output = run.Call(
-            "third", "--peers", "tiny:eager,hooks llama-3-8b:eager tiny:compiled gemma-2-2b:hooks", "--limit", "peers=600", "--step-seconds", $"{HangSeconds}");
+        const string Runs = "tiny:eager,hooks llama-3-8b:eager tiny:compiled gemma-2-2b:hooks";
+        output = run.Call("third", "--peers", Runs, "--limit", "peers=600", "--step-seconds", $"{HangSeconds}");
         string[] peers = [.. run.Rows.Select(row => row.Split(", transformers")[0])];
         Assert.That(peers, Is.EqualTo(new[]
         {
-            "decode plain, tiny, context 128, static cache, eager", "decode steered by hooks with dense K, tiny, context 128, static cache, eager", "llama-3-8b:eager", "tiny:compiled",
-            "decode steered by hooks with dense K, gemma-2-2b, context 128, static cache, eager", "tiny:compiled",
+            "decode plain, tiny, context 128, static cache, eager", "decode steered by hooks with dense K, tiny, context 128, static cache, eager",
+            "llama-3-8b:eager", "tiny:compiled", "decode steered by hooks with dense K, gemma-2-2b, context 128, static cache, eager",
+            "tiny:compiled",
         }), output);
         report = run.Report(OnHost);
-        Assert.That(report, Does.Contain("| llama-3-8b:eager | failed: exit -6 |").And.Contain($"| tiny:compiled | failed: out of time after {HangSeconds} s |"));
+        Assert.That(report, Does.Contain("| llama-3-8b:eager | failed: exit -6 |"));
+        Assert.That(report, Does.Contain($"| tiny:compiled | failed: out of time after {HangSeconds} s |"));
     }
 
     [Test]
@@ -227,18 +247,43 @@ public sealed class GpuRunTests
     }
 
     [Test]
+    public void A_call_that_is_ended_ends_its_steps_and_tells_what_there_is()
+    {
+        using var run = new Rehearsal();
+        run.Call("build");
+        using var call = run.Start("kernels");
+        var output = call.StandardOutput.ReadToEndAsync();
+        var errors = call.StandardError.ReadToEndAsync();
+        for (var waited = Stopwatch.StartNew(); !File.Exists(run["out", "rows.jsonl"]) || run.Rows is not [.., "kernel-2"]; Thread.Sleep(20))
+        {
+            Assert.That(call.HasExited || waited.Elapsed > TimeSpan.FromMinutes(2), Is.False, "the step prints its rows");
+        }
+
+        HostCuda.Run("kill", ["-TERM", $"{call.Id}"]);
+        call.WaitForExit();
+        Assert.That(call.ExitCode, Is.EqualTo(143), errors.GetAwaiter().GetResult());
+        Assert.That(output.GetAwaiter().GetResult(), Does.Contain("kernel-1").And.Contain("kernel-2"));
+        Assert.That(run.Report(OnHost, "running-*.log"), Does.Contain("| kernel-2 |"));
+    }
+
+    [Test]
     public void Two_runs_are_put_together_and_the_later_row_counts()
     {
         using var scratch = new Scratch();
-        string Line(string step, string name, double median) =>
-            Row.Replace("{\"name\":\"NAME\"", $"{{\"kind\":\"row\",\"phase\":\"p\",\"step\":\"{step}\",\"name\":\"{name}\"", StringComparison.Ordinal).Replace("2.5", $"{median}", StringComparison.Ordinal);
-        File.WriteAllLines(scratch["a.jsonl"], [Line("s", "one", 7.5), Line("s", "two", 8.5), "{\"kind\":\"row\",\"ph"]);
-        File.WriteAllLines(scratch["b.jsonl"], [Line("s", "one", 9.5), "{\"kind\":\"step\",\"phase\":\"p\",\"step\":\"s\",\"outcome\":\"passed\",\"seconds\":3,\"says\":\"\"}"]);
+        const string Step = """{"kind":"step","phase":"p","step":"s","outcome":"passed","seconds":3,"says":""}""";
+        File.WriteAllLines(scratch["a.jsonl"], [Line("one", "7.5"), Line("two", "8.5"), """{"kind":"row","ph"""]);
+        File.WriteAllLines(scratch["b.jsonl"], [Line("one", "9.5"), Step]);
+        string script = Repository.Path("tools", "gpu", "report.py"), folder = Path.GetDirectoryName(scratch["x"])!;
         (int code, string output) = HostCuda.Run(
-            "python3", [Repository.Path("tools", "gpu", "report.py"), "write", Path.GetDirectoryName(scratch["x"])!, scratch["a.jsonl"], scratch["b.jsonl"], "--before", scratch["a.jsonl"]]);
+            "python3", [script, "write", folder, scratch["a.jsonl"], scratch["b.jsonl"], "--before", scratch["a.jsonl"]]);
         Assert.That(code, Is.Zero, output);
         string report = File.ReadAllText(scratch[OnHost]);
-        Assert.That(report, Does.Match(@"\| one \| 9\.500 ms \|.*\| 7\.500 \|").And.Match(@"\| two \| 8\.500 ms \|.*\| 8\.500 \|").And.Contain("| p | s | passed | 3.0 |"));
+        Assert.That(report, Does.Match(@"\| one \| 9\.500 ms \|.*\| 7\.500 \|").And.Match(@"\| two \| 8\.500 ms \|.*\| 8\.500 \|"));
+        Assert.That(report, Does.Contain("| p | s | passed | 3.0 |"));
+
+        static string Line(string name, string median) => Row
+            .Replace("{\"name\":\"NAME\"", $$"""{"kind":"row","phase":"p","step":"s","name":"{{name}}" """, StringComparison.Ordinal)
+            .Replace("2.5", median, StringComparison.Ordinal);
     }
 
     /// <summary>An archive as pack makes it, of programs that go wrong, and NVIDIA's programs, which are none.</summary>
@@ -278,7 +323,8 @@ public sealed class GpuRunTests
         public string[] Rows => [.. Lines("row").Select(line => line.GetProperty("name").GetString()!)];
 
         /// <summary>Steps of the last call.</summary>
-        public string[] Outcomes => [.. Lines("step").Select(line => $"{line.GetProperty("step").GetString()}: {line.GetProperty("outcome").GetString()}")];
+        public string[] Outcomes =>
+            [.. Lines("step").Select(line => $"{line.GetProperty("step").GetString()}: {line.GetProperty("outcome").GetString()}")];
 
         public void Program(string name, string text)
         {
@@ -290,12 +336,22 @@ public sealed class GpuRunTests
         /// <summary>One call into an empty folder of results; what it printed.</summary>
         public string Call(string call, params string[] options)
         {
+            using var process = Start(call, options);
+            var errors = process.StandardError.ReadToEndAsync();
+            string output = process.StandardOutput.ReadToEnd();
+            process.WaitForExit();
+            return output + errors.GetAwaiter().GetResult();
+        }
+
+        public Process Start(string call, params string[] options)
+        {
             if (Directory.Exists(this["out"]))
             {
                 Directory.Delete(this["out"], recursive: true);
             }
 
-            var start = new ProcessStartInfo(Repository.Path("tools", "gpu", "run.sh")) { UseShellExecute = false, RedirectStandardOutput = true, RedirectStandardError = true };
+            string script = Repository.Path("tools", "gpu", "run.sh");
+            var start = new ProcessStartInfo(script) { UseShellExecute = false, RedirectStandardOutput = true, RedirectStandardError = true };
             string[] arguments =
             [
                 "device", "--rehearse", call, "--archive", this["archive.tar"], "--out", this["out"], "--work", this["work"],
@@ -307,16 +363,15 @@ public sealed class GpuRunTests
             start.Environment["TILLER_CUDA_LIBRARIES"] = Libraries;
             start.Environment["TILLER_DLL"] = Path.Combine(AppContext.BaseDirectory, "tiller.dll");
             start.Environment.Remove("LD_PRELOAD");
-            using var process = Process.Start(start)!;
-            var errors = process.StandardError.ReadToEndAsync();
-            string output = process.StandardOutput.ReadToEnd();
-            process.WaitForExit();
-            return output + errors.GetAwaiter().GetResult();
+            return Process.Start(start)!;
         }
 
-        public string Report(string name)
+        /// <summary>The report, which is there beside the rows and the logs of what has run; or else of what was running.</summary>
+        public string Report(string name, string logs = "log.txt")
         {
-            Assert.That(Directory.GetFiles(this["out"]).Select(Path.GetFileName), Is.EquivalentTo(new[] { "rows.jsonl", "log.txt", name }), "eight files at most come back");
+            string[] expected = ["rows.jsonl", name, .. Directory.GetFiles(this["out"], logs).Select(file => Path.GetFileName(file))];
+            Assert.That(expected, Has.Length.EqualTo(3));
+            Assert.That(Directory.GetFiles(this["out"]).Select(Path.GetFileName), Is.EquivalentTo(expected), "eight files at most come back");
             return File.ReadAllText(this["out", name]);
         }
 

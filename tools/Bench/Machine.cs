@@ -34,7 +34,7 @@ internal enum CeilingKind
 /// <param name="Kind">Of what.</param>
 /// <param name="Threads">Threads that share it; 1 on a device.</param>
 /// <param name="SizeInBytes">Buffer gone through; 0 for arithmetic.</param>
-/// <param name="Passes">Products made for one of the work's: float32 rows go through bf16 weights as two or three bf16 numbers each (docs/math.md §10).</param>
+/// <param name="Passes">Products made for one of the work's: a float32 row goes through bf16 weights as two or three bf16 numbers (docs/math.md §10).</param>
 internal readonly record struct Ceiling(CeilingKind Kind, int Threads, long SizeInBytes, double Passes = 1);
 
 /// <summary>What runs a bench: its ceilings, its memory, and how a step on it is timed.</summary>
@@ -92,7 +92,7 @@ internal abstract class Machine : IDisposable
     /// <summary>How rows call a ceiling.</summary>
     public abstract string NameOf(Ceiling ceiling);
 
-    /// <summary>Seconds of one run, the mean of runs that follow each other without a wait in between; <see cref="Work.Prepare"/> is not counted.</summary>
+    /// <summary>Seconds of one run, the mean of runs that follow each other without a wait; <see cref="Work.Prepare"/> is not counted.</summary>
     /// <param name="work">What is timed.</param>
     /// <param name="runs">How many, at most <see cref="Work.MostRuns"/>.</param>
     public double Time(Work work, int runs)

@@ -4,7 +4,8 @@ namespace Tiller.Bench;
 
 /// <summary>
 /// Times works beside each other, in turn, so that whatever else the machine does hits all alike; a sample is the mean of as many runs after each
-/// other as fill <see cref="Machine.SampleSeconds"/>, as a user's loop makes them. Measures the ceilings right before, now and then in between, and right after.
+/// other as fill <see cref="Machine.SampleSeconds"/>, as a user's loop makes them. Measures the ceilings right before, now and then in between, and
+/// right after.
 /// </summary>
 internal sealed class Meter : IDisposable
 {

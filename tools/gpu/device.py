@@ -1,6 +1,5 @@
 """What run.sh does on a GPU's machine: calls made of phases, phases made of steps (steps.py), a report after each (report.py)."""
 import argparse
-import glob
 import hashlib
 import importlib.util
 import json
@@ -48,10 +47,11 @@ class Sizes:
         self.profiled = [tiny] if rehearse else ["2,2048,8192,32,8,64,128256", "2,4096,14336,32,8,128,128256"]
         self.short, self.long, self.prompt, self.jacobian = (8, 80, 8, 8) if rehearse else (128, 4096, 512, 32)
         self.tangents, self.batch, self.rows = ("9", "1,9", "1,9") if rehearse else ("31", "1,8,32,64", "1,32,256")
-        self.goldens = ["qwen2-bf16"] if rehearse else sorted(os.path.basename(os.path.dirname(path)) for path in glob.glob(f"{ROOT}/tests/goldens/*/"))
+        self.goldens = [name for name in sorted(os.listdir(f"{ROOT}/tests/goldens")) if "." not in name]
         self.greedy = ["qwen2-bf16"] if rehearse else ["llama3-bf16", "gemma2-bf16"]
         self.ids = "3" if rehearse else "48"
-        self.peers = "tiny:eager,hooks" if rehearse else "llama-3.2-1b:eager,hooks llama-3-8b:eager,hooks llama-3.2-1b:compiled llama-3.2-1b:compiled-hooks"
+        self.peers = ["tiny:eager,hooks"] if rehearse else [
+            "llama-3.2-1b:eager,hooks", "llama-3-8b:eager,hooks", "llama-3.2-1b:compiled", "llama-3.2-1b:compiled-hooks"]
 
     def seconds(self, usual):
         return "0.001" if self.rehearse else str(usual)
@@ -68,7 +68,7 @@ class Device:
         self.steps = None
         self.path = None  # of the report
 
-    # A call ---------------------------------------------------------------------------------------------------------------------------------------------------
+    # A call ----------------------------------------------------------------------------------------------------------------------------------------
 
     def run(self):
         names = self.a.what
@@ -137,13 +137,15 @@ class Device:
     def machine(self):
         """Which GPU, driver, commit; none of it may hold the run up."""
         self.env()  # or there is nothing to rehearse on
-        smi = self.ask("nvidia-smi", "--query-gpu=name,driver_version,memory.total,compute_cap,clocks.sm,clocks.mem,clocks.max.sm,clocks.max.mem", "--format=csv,noheader")
+        asked = "name,driver_version,memory.total,compute_cap,clocks.sm,clocks.mem,clocks.max.sm,clocks.max.mem"
+        smi = self.ask("nvidia-smi", f"--query-gpu={asked}", "--format=csv,noheader")
         cpu = [line for line in self.ask("lscpu").splitlines() if line.startswith(("Model name", "CPU(s):"))]
         commit = open(f"{self.work}/commit.txt", encoding="utf-8").read().splitlines()
         nvcc = self.ask("nvcc", "--version").splitlines()[-2:]
         self.gpu = smi.split(",")[0].strip() if "," in smi else ""
         self.architecture = next((found[1] for line in self.devices() if (found := re.search(r"\bsm_(\d+)", line))), "")
-        self.steps.record("machine", call=self.steps.call, gpu=self.gpu, lines=[self.ask("date", "-u", "+%Y-%m-%d %H:%M UTC"), *commit, smi, *nvcc, *cpu])
+        lines = [self.ask("date", "-u", "+%Y-%m-%d %H:%M UTC"), *commit, f"{asked}: {smi}", *nvcc, *cpu]
+        self.steps.record("machine", call=self.steps.call, gpu=self.gpu, lines=lines)
 
     def devices(self):
         """What `tiller devices` tells, without the paths of this machine's folders."""
@@ -153,7 +155,7 @@ class Device:
         """What a program prints; a line about why not, if it does not in a few seconds."""
         return steps.answer(command, min(10, self.a.step_seconds), self.env())
 
-    # What steps are given -------------------------------------------------------------------------------------------------------------------------------------
+    # What steps are given --------------------------------------------------------------------------------------------------------------------------
 
     def env(self, **more):
         built = json.load(open(f"{self.work}/built.json", encoding="utf-8")) if os.path.exists(f"{self.work}/built.json") else {"images": "off"}
@@ -167,7 +169,8 @@ class Device:
         if self.a.rehearse:
             libraries = os.environ.get("TILLER_CUDA_LIBRARIES") or f"{ROOT}/artifacts/hostcuda/lib"
             if not os.path.exists(f"{libraries}/libcuda.so.1"):
-                sys.exit(f"run.sh: no host CUDA in {libraries}: cmake -B artifacts/hostcuda -DTILLER_KERNEL_IMAGES=OFF && cmake --build artifacts/hostcuda")
+                sys.exit(f"run.sh: no host CUDA in {libraries}: cmake -B artifacts/hostcuda -DTILLER_KERNEL_IMAGES=OFF && "
+                         "cmake --build artifacts/hostcuda")
             env["TILLER_CUDA_LIBRARIES"] = libraries
         return env
 
@@ -182,7 +185,7 @@ class Device:
         context = f", context {options['context']}" if "context" in options else ""
         return self.step(phase, f"{what}{f' {shape}' if shape else ''}{context}", command, rows=True)
 
-    # Phases of the first call ---------------------------------------------------------------------------------------------------------------------------------
+    # Phases of the first call ----------------------------------------------------------------------------------------------------------------------
 
     def phase_build(self, phase):
         """Kernels by nvcc, for the GPU at hand; if it fails or what it made does not run, by NVRTC, once for all processes."""
@@ -194,7 +197,8 @@ class Device:
             self.steps.skip(phase, "nvcc", "no nvcc, no cmake or no GPU")
         else:
             generator = ["-G", "Ninja"] if shutil.which("ninja") else []
-            configure = ["cmake", "-S", ROOT, "-B", f"{self.work}/build", "-DTILLER_HOST_CUDA=OFF", "-DTILLER_KERNEL_PTX=OFF", f"-DTILLER_KERNEL_ARCHITECTURES={architecture}"]
+            configure = ["cmake", "-S", ROOT, "-B", f"{self.work}/build", "-DTILLER_HOST_CUDA=OFF", "-DTILLER_KERNEL_PTX=OFF",
+                         f"-DTILLER_KERNEL_ARCHITECTURES={architecture}"]
             build = ["cmake", "--build", f"{self.work}/build", "-j", str(os.cpu_count())]
             if self.step(phase, f"configure for sm_{architecture}", configure + generator) == steps.PASSED:
                 # What is compiled when a step is out of time stays compiled.
@@ -209,7 +213,8 @@ class Device:
     def first_tokens(self, phase, images, by):
         with open(f"{self.work}/built.json", "w", encoding="utf-8") as f:
             json.dump({"images": images, "by": by}, f)
-        generate = [self.tiller, "generate", "--model", f"{ROOT}/tests/goldens/{self.sizes.greedy[0]}/checkpoint", "The quick brown fox", "--max-tokens", "3", "--device", "cuda"]
+        model = f"{ROOT}/tests/goldens/{self.sizes.greedy[0]}/checkpoint"
+        generate = [self.tiller, "generate", "--model", model, "The quick brown fox", "--max-tokens", "3", "--device", "cuda"]
         passed = self.step(phase, f"first tokens, kernels by {by}", generate) == steps.PASSED
         if passed:
             self.steps.record("machine", call=self.steps.call, gpu=self.gpu, lines=self.devices())
@@ -227,17 +232,19 @@ class Device:
         if self.sizes.rehearse:
             self.steps.skip(phase, "verify", "a golden takes minutes on the host CUDA")
         else:
-            verify = [Step(f"verify {name}", [self.tiller, "verify", "--device", "cuda", f"{goldens}/{name}"], self.env(), says=steps.last_line) for name in self.sizes.goldens]
-            self.steps.together(phase, verify, width=4)
+            verify = [self.tiller, "verify", "--device", "cuda"]
+            each = [Step(f"verify {name}", [*verify, f"{goldens}/{name}"], self.env(), says=steps.last_line) for name in self.sizes.goldens]
+            self.steps.together(phase, each, width=4)
         for name in self.sizes.greedy:
-            self.step(phase, f"greedy ids, {name}", [sys.executable, f"{HERE}/report.py", "same", self.tiller, f"{goldens}/{name}/checkpoint", self.sizes.ids], says=steps.last_line)
+            same = [sys.executable, f"{HERE}/report.py", "same", self.tiller, f"{goldens}/{name}/checkpoint", self.sizes.ids]
+            self.step(phase, f"greedy ids, {name}", same, says=steps.last_line)
 
     def phase_tests(self, phase):
         """Groups of CUDA tests, four at a time; then, each in a process with nothing beside it, those that fill the device or end it."""
         groups = [line.split() for line in open(f"{HERE}/groups.txt", encoding="utf-8") if line.strip() and not line.startswith("#")]
         if self.sizes.rehearse:
             groups = [["Interop.CudaMemory", "Interop.CudaGraph"], ["Kernels.Embed"], ["Kernels.Ceiling"]]
-        apart = ["takes all memory", "ends the device"]
+        apart = ["TakesAllMemory", "EndsTheDevice"]
         together = "".join(f"&TestCategory!={category}" for category in apart)
         self.steps.together(phase, [self.tests(" ".join(group), f"TestCategory=CUDA{together}&({self.any_of(group)})") for group in groups], width=4)
         for category in apart:
@@ -249,8 +256,8 @@ class Device:
 
     def tests(self, name, filter_, before=(), says=steps.tests):
         results = tempfile.mkdtemp(dir=self.work, prefix="results-")
-        command = [*before, f"{self.work}/tests/Tiller.Tests", "--filter", filter_, "--progress", "off", "--no-ansi", "--show-stdout", "None", "--show-test-results", "failed",
-                   "--results-directory", results]
+        command = [*before, f"{self.work}/tests/Tiller.Tests", "--filter", filter_, "--progress", "off", "--no-ansi", "--show-stdout", "None",
+                   "--show-test-results", "failed", "--results-directory", results]
         return Step(name, command, self.env(TILLER_DEVICE="cuda"), says=says)
 
     def sanitized(self, phase, tool, groups):
@@ -276,13 +283,14 @@ class Device:
                 if os.path.exists(page):
                     os.remove(page)
                 self.step(phase, name, [
-                    "ncu", "--clock-control", "none", *sections, "--kernel-name-base", "function", "--kernel-name", kernels, "--launch-count", str(launches), "--csv", "--page", "raw",
-                    "--print-units", "base", "--log-file", page, self.tiller, "bench", "decode", "--device", "cuda", "--shape", shape, "--context", str(self.sizes.short),
-                    "--terms", "1", "--tangents", "7", "--seconds", "0.001"])
+                    "ncu", "--clock-control", "none", *sections, "--kernel-name-base", "function", "--kernel-name", kernels,
+                    "--launch-count", str(launches), "--csv", "--page", "raw", "--print-units", "base", "--log-file", page,
+                    self.tiller, "bench", "decode", "--device", "cuda", "--shape", shape, "--context", str(self.sizes.short), "--terms", "1",
+                    "--tangents", "7", "--seconds", "0.001"])
                 for kernel in report.profiled(page):
                     self.steps.record("kernel", phase=phase, step=name, **kernel)
 
-    # Phases of the second ---------------------------------------------------------------------------------------------------------------------------------------
+    # Phases of the second --------------------------------------------------------------------------------------------------------------------------
 
     def phase_kernels(self, phase):
         for shape in self.sizes.main:
@@ -308,7 +316,7 @@ class Device:
         for shape in self.sizes.main:
             self.bench(phase, "decode", shape, context=self.sizes.long, terms=1, tangents=self.sizes.tangents)
 
-    # Of the third -----------------------------------------------------------------------------------------------------------------------------------------------
+    # Of the third ----------------------------------------------------------------------------------------------------------------------------------
 
     def phase_peers(self, phase):
         """One process imports, and each run is a child of it with the limit of a step."""
@@ -316,25 +324,28 @@ class Device:
             self.steps.skip(phase, "peers", "no PyTorch and transformers in this python3")
             return
         device = ["--device", "cpu"] if self.sizes.rehearse else []
-        command = [sys.executable, f"{HERE}/peers.py", "--runs", self.a.peers or self.sizes.peers, "--limit", str(self.a.step_seconds), "--total", str(int(self.steps.left()) - 5), *device]
-        env = self.env(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", PYTHONUNBUFFERED="1", TORCHINDUCTOR_CACHE_DIR=f"{self.work}/inductor")
+        command = [sys.executable, f"{HERE}/peers.py", "--runs", self.a.peers or " ".join(self.sizes.peers), "--limit", str(self.a.step_seconds),
+                   "--total", str(int(self.steps.left()) - 5), *device]
+        env = self.env(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", TORCHINDUCTOR_CACHE_DIR=f"{self.work}/inductor")
         self.steps.run(phase, Step("peers", command, env, rows=True, limit=self.steps.left()))
 
-    # Of later ones ----------------------------------------------------------------------------------------------------------------------------------------------
+    # Of later ones ---------------------------------------------------------------------------------------------------------------------------------
 
     def phase_shapes(self, phase):
         for shape in self.sizes.more:
             self.bench(phase, "decode", shape, context=self.sizes.short, terms="1,16", tangents=self.sizes.tangents)
 
     def phase_fit(self, phase):
-        self.bench(phase, "fit", self.sizes.main[-1], prompts=1 if self.sizes.rehearse else 25, fits="reduced" if self.sizes.rehearse else "factored,reduced")
+        prompts, fits = (1, "reduced") if self.sizes.rehearse else (25, "factored,reduced")
+        self.bench(phase, "fit", self.sizes.main[-1], prompts=prompts, fits=fits)
 
     def phase_load(self, phase):
         self.bench(phase, "load", self.sizes.main[-1])
 
     def phase_sanitize(self, phase):
+        kernels = ["DecodeKernels", "Attention", "Linear", "Norm", "Head", "Sample", "Steer", "Algebra"]
         for tool in ("memcheck", "racecheck", "initcheck", "synccheck"):
-            self.sanitized(phase, tool, ["Kernels.DecodeKernels", "Kernels.Attention", "Kernels.Linear", "Kernels.Norm", "Kernels.Head", "Kernels.Sample", "Kernels.Steer", "Kernels.Algebra"])
+            self.sanitized(phase, tool, [f"Kernels.{name}" for name in kernels])
 
 
 def main():

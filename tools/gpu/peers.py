@@ -7,9 +7,10 @@ dense Riccati recursion in float32, as the published code does. Nothing is downl
 
     peers.py --runs "llama-3.2-1b:eager,hooks llama-3.2-1b:compiled" [--limit 40] [--total 120] [--context 128] [--seconds 3] > rows.jsonl
 
-A run is a shape and, of eager, hooks, compiled, compiled-hooks, jacobian and riccati, what is measured of it. PyTorch and transformers are imported once; each run
-is then a child of this process, which is ended after --limit seconds. A measurement that fails gives a row with an error instead of figures; so does a run that
-crashes or is ended, and the others go on. One that was out of time runs again at the end, as what it has compiled is kept on disk.
+A run is a shape and, of eager, hooks, compiled, compiled-hooks, jacobian and riccati, what is measured of it. PyTorch and transformers are imported
+once; each run is then a child of this process, which is ended after --limit seconds. A measurement that fails gives a row with an error instead of
+figures; so does a run that crashes or is ended, and the others go on. One that was out of time runs again at the end, as what it has compiled is kept
+on disk.
 """
 import argparse
 import json
@@ -91,8 +92,8 @@ class TokenClock(transformers.StoppingCriteria):
 
 def hooks(model, weak=0.01):
     """
-    The published law on every block: alpha = beta - v.x, e = alpha v, u = K e on the last token. K dense, in the model's type. K and v are buffers of the
-    block: a graph of a compiled model reads those where they are, and would copy what a closure holds, a gigabyte a step.
+    The published law on every block: alpha = beta - v.x, e = alpha v, u = K e on the last token. K dense, in the model's type. K and v are buffers
+    of the block: a graph of a compiled model reads those where they are, and would copy what a closure holds, a gigabyte a step.
     """
     handles = []
     for layer in model.model.layers:

@@ -2,7 +2,8 @@
 """Tells what a run on a GPU's machine left (steps.py), and compares token ids.
 
     report.py write OUT rows.jsonl... [--before rows.jsonl]
-        OUT gets gpu-<device>.md. Runs of different times are put together, and of two rows of one name the later counts. Medians of an earlier run stand beside.
+        OUT gets gpu-<device>.md. Runs of different times are put together, and of two rows of one name the later counts. Medians of an earlier run
+        stand beside.
     report.py show rows.jsonl...
         the short table that a call ends with
     report.py same TILLER CHECKPOINT COUNT
@@ -38,7 +39,7 @@ STALL = re.compile(r"smsp__average_warps_issue_stalled_(\w+?)(?<!_not_issued)_pe
 Run = collections.namedtuple("Run", "machines steps rows kernels")
 
 
-# Reading ------------------------------------------------------------------------------------------------------------------------------------------------------
+# Reading ------------------------------------------------------------------------------------------------------------------------------------------
 
 def read(paths):
     """What some rows.jsonl hold, the later of two of one name; half a line is none."""
@@ -116,7 +117,7 @@ def numbers(launches, names):
     return []
 
 
-# Writing ------------------------------------------------------------------------------------------------------------------------------------------------------
+# Writing ------------------------------------------------------------------------------------------------------------------------------------------
 
 def figure(value):
     return f"{value:.1f}" if abs(value) >= 100 else f"{value:.3f}" if abs(value) >= 1 else f"{value:.5f}"
@@ -146,7 +147,8 @@ def kernel_table(kernels):
     for k in kernels:
         values = [figure(k["metrics"][title]) if title in k["metrics"] else "" for title in METRICS]
         stalls = sorted(((value, name) for name, value in k["stalls"].items() if name != "selected"), reverse=True)[:3]
-        lines.append(f"| {k['kernel']} | {k['grid']} | {k['block']} | {' | '.join(values)} | {', '.join(f'{name} {value:.2f}' for value, name in stalls)} |")
+        stalled = ", ".join(f"{name} {value:.2f}" for value, name in stalls)
+        lines.append(f"| {k['kernel']} | {k['grid']} | {k['block']} | {' | '.join(values)} | {stalled} |")
     return lines
 
 
@@ -158,8 +160,9 @@ def write(out, run, earlier=None):
     if "not a GPU" in device:
         lines += ["A rehearsal on the host CUDA of the tests: no figure here says anything about a GPU.", ""]
     told = dict.fromkeys(line for machine in run.machines for line in machine["lines"])
-    lines += ["```", *told, "```", "", "Wall time of steps after each other, to the end of all work, median and percentiles of samples of several; `kernels` by the device's clock. "
-              "Percentages are of ceilings measured in the same run. Rows of other programs: tools/gpu/peers.py.", "", "| phase | step | outcome | seconds | |", "|---|---|---|---|---|"]
+    lines += ["```", *told, "```", "", "Wall time of steps after each other, to the end of all work, median and percentiles of samples of several; "
+              "`kernels` by the device's clock. Percentages are of ceilings measured in the same run. Rows of other programs: tools/gpu/peers.py.", "",
+              "| phase | step | outcome | seconds | |", "|---|---|---|---|---|"]
     lines += [f"| {s['phase']} | {cell(s['step'])} | {cell(s['outcome'])} | {s['seconds']:.1f} | {cell(s['says'])} |" for s in run.steps]
     for step in dict.fromkeys(r["step"] for r in run.rows):
         lines += ["", f"## {step}", "", *table([r for r in run.rows if r["step"] == step], earlier)]
@@ -186,7 +189,8 @@ def summary(run, most=9000):
             lines.append(f"{r['name'][:60]:<60} {figure(r['median']):>9} {r['unit']:<8}{of_ceiling:>8} {ratio:>6}".rstrip())
     for kernel in run.kernels:
         m = kernel["metrics"]
-        lines.append(f"{kernel['step'][:24]:<24} {kernel['kernel'][:32]:<32} " + " ".join(f"{title} {figure(m[title])}" for title in ("us", "DRAM %", "warps %") if title in m))
+        told = " ".join(f"{title} {figure(m[title])}" for title in ("us", "DRAM %", "warps %") if title in m)
+        lines.append(f"{kernel['step'][:24]:<24} {kernel['kernel'][:32]:<32} {told}")
     passed, skipped = (sum(s["outcome"].startswith(kind) for s in run.steps) for kind in ("passed", "skipped"))
     lines.append(f"-- steps: {passed} passed, {skipped} skipped, {len(run.steps) - passed - skipped} failed")
     lines += [f"{s['phase']}: {s['step']}: {s['outcome']} {s['says']}"[:200] for s in run.steps if not s["outcome"].startswith(("passed", "skipped"))]
@@ -194,7 +198,7 @@ def summary(run, most=9000):
     return text if len(text) <= most else "[...]\n" + text[-most:].split("\n", 1)[1]
 
 
-# Comparing ----------------------------------------------------------------------------------------------------------------------------------------------------
+# Comparing ----------------------------------------------------------------------------------------------------------------------------------------
 
 def ids_of(value):
     """The first list named ids in a value."""

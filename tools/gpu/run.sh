@@ -10,9 +10,9 @@
 #   third    peers (peers.py)                                     at most 130 s
 #   later    shapes fit load sanitize, and peers --peers RUNS     by name
 #
-# Each step is a process with 40 s at most (device.py, steps.py). The folder of results (artifacts/gpu/results, or --out) gets rows.jsonl, where every row
-# is as soon as it is measured, log.txt, and gpu-<device>.md, which is written anew after every phase (report.py). What calls leave for each other is in
-# tiller-gpu in the temporary folder, or --work: where it is gone, a call builds first.
+# Each step is a process with 40 s at most (device.py, steps.py). The folder of results (artifacts/gpu/results, or --out) gets rows.jsonl, where every
+# row is as soon as it is measured, log.txt, and gpu-<device>.md, which is written anew after every phase (report.py). What calls leave for each other
+# is in tiller-gpu in the temporary folder, or --work: where it is gone, a call builds first.
 # The GPU's machine needs the driver, bash and python3; nvcc and cmake, else NVRTC; .NET it needs not.
 set -uo pipefail
 
@@ -24,7 +24,10 @@ die() { echo "run.sh: $*" >&2; exit 2; }
 
 # Bytes of what goes to the GPU's machine: the files of the checkout that git does not ignore, and the archive.
 travels() { # archive
-    { git ls-files -z --cached --others --exclude-standard --deduplicate | xargs -0 stat -c %s -- 2> /dev/null; stat -c %s "$1"; } | awk '{ bytes += $1 } END { print bytes }'
+    {
+        git ls-files -z --cached --others --exclude-standard --deduplicate | xargs -0 stat -c %s -- 2> /dev/null
+        stat -c %s "$1"
+    } | awk '{ bytes += $1 } END { printf "%.0f\n", bytes }'
 }
 
 pack() {

@@ -1,7 +1,7 @@
 """Steps of a run on a GPU's machine: each a process with a limit, whose rows are on disk as soon as it has printed them.
 
-What happens is written to rows.jsonl, a JSON object a line, flushed line by line, in the folder of results and again in the folder of work, where the lines of
-several calls add up:
+What happens is written to rows.jsonl, a JSON object a line, flushed line by line, in the folder of results and again in the folder of work, where the
+lines of several calls add up:
 
     {"kind": "machine", "call", "gpu", "lines"}              what it is that runs them
     {"kind": "row", "phase", "step", ...}                    what a step printed: fields of `tiller bench --jsonl`
@@ -96,8 +96,8 @@ class Steps:
             print(f"== {text} ({self.left():.0f} s left)", flush=True)
 
     def execute(self, phase, step, limit, log):
-        process = subprocess.Popen(
-            step.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env={**os.environ, **(step.env or {})}, start_new_session=True)
+        env = {**os.environ, **(step.env or {})}
+        process = subprocess.Popen(step.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=env, start_new_session=True)
         self.live.add(process)
         late, rest = False, b""
         ends = time.monotonic() + limit
@@ -171,8 +171,8 @@ class Steps:
 def answer(command, seconds, env):
     """What a program prints; why nothing, if it is not there, fails or takes longer. What it has started is ended with it."""
     try:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, **env}, start_new_session=True, text=True)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, **env},
+                                   start_new_session=True, text=True)
     except OSError:
         return f"{os.path.basename(command[0])}: not here"
     try:

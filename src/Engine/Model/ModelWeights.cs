@@ -99,7 +99,8 @@ internal sealed class ModelWeights : IDisposable
     }
 
     /// <summary>
-    /// Weights drawn from a fixed seed, of a size that keeps activations finite. Those of matrices are a pattern of 64 MiB at most, sent once and repeated on the device.
+    /// Weights drawn from a fixed seed, of a size that keeps activations finite. Those of matrices are a pattern of 64 MiB at most, sent once and
+    /// repeated on the device.
     /// </summary>
     public static ModelWeights Random(Ops ops, ModelConfig c, TensorType type)
     {
@@ -110,7 +111,9 @@ internal sealed class ModelWeights : IDisposable
             int size = (int)Math.Min(PatternInBytes, plan.Parts.Where(part => !part.IsVector).Sum(part => part.Tensor.SizeInBytes));
             using var pattern = ops.Allocate(size);
             InParallel(
-                Chunks(size), chunk => ops.Fill(pattern.Address + (nint)chunk.At, chunk.Size, bytes => FillUniform(bytes, type, scale, (ulong)chunk.At)), CancellationToken.None);
+                Chunks(size),
+                chunk => ops.Fill(pattern.Address + (nint)chunk.At, chunk.Size, bytes => FillUniform(bytes, type, scale, (ulong)chunk.At)),
+                CancellationToken.None);
             long from = 0;
             foreach (var part in plan.Parts)
             {

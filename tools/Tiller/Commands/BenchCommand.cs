@@ -103,7 +103,10 @@ internal sealed class BenchCommand : TillerCommand
     };
 
     private readonly Option<bool> _markdown = new("--markdown") { Description = "Print a Markdown table." };
-    private readonly Option<bool> _jsonLines = new("--jsonl") { Description = "Print every row as a line of JSON when it is there; --json prints all of them in one array at the end." };
+    private readonly Option<bool> _jsonLines = new("--jsonl")
+    {
+        Description = "Print every row as a line of JSON when it is there; --json prints all of them in one array at the end.",
+    };
 
     public BenchCommand(Func<BenchRequest, CancellationToken, Task<int>> run)
         : base("bench", "Time the engine, with random weights of any shape, against ceilings of the machine measured in the same run.")
@@ -132,7 +135,8 @@ internal sealed class BenchCommand : TillerCommand
                 result.AddError("--json and --markdown exclude each other.");
             }
 
-            if (result.GetValue(_jsonLines) && (result.GetValue(_markdown) || result.GetValue(Json) || result.GetValue(_plan) || result.GetValue(_mode) == BenchMode.Stress))
+            bool otherwise = result.GetValue(_markdown) || result.GetValue(Json) || result.GetValue(_plan) || result.GetValue(_mode) == BenchMode.Stress;
+            if (result.GetValue(_jsonLines) && otherwise)
             {
                 result.AddError("--jsonl prints rows alone: without --json, --markdown and --plan, and not of bench stress.");
             }
