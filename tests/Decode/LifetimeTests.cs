@@ -443,7 +443,7 @@ public sealed class LifetimeTests(string device) : OnEveryDevice(device)
         long before = Held;
         for (int cycle = 0; cycle < (IsHostCuda ? 3 : 60); cycle++)
         {
-            using var begun = new ManualResetEventSlim();
+            var begun = new TaskCompletionSource();
             var session = new Session(model);
             int after = cycle % 3;
             var thread = OtherThread.Start(() =>
@@ -454,7 +454,7 @@ public sealed class LifetimeTests(string device) : OnEveryDevice(device)
                     {
                         if (drawn == after)
                         {
-                            begun.Set();
+                            begun.TrySetResult();
                         }
                     });
                 }
@@ -689,8 +689,8 @@ public sealed class LifetimeTests(string device) : OnEveryDevice(device)
     /// <summary>A steered prefill on a thread of its own, which stops before its head until it is told to go on.</summary>
     private sealed class GatedStep
     {
-        private readonly ManualResetEventSlim _inside = new();
-        private readonly ManualResetEventSlim _goesOn = new();
+        private readonly TaskCompletionSource _inside = new();
+        private readonly TaskCompletionSource _goesOn = new();
         private readonly Task<float[]> _step;
 
         public GatedStep(Session session, int[] ids)
@@ -700,7 +700,7 @@ public sealed class LifetimeTests(string device) : OnEveryDevice(device)
                 using var call = session.Enter(); // the logits are read in the same one
                 session.Prefill(ids, _ =>
                 {
-                    _inside.Set();
+                    _inside.TrySetResult();
                     OtherThread.Wait(_goesOn);
                 }, CancellationToken.None);
                 return session.Logits.ToArray();
@@ -711,7 +711,7 @@ public sealed class LifetimeTests(string device) : OnEveryDevice(device)
         /// <summary>Lets it go on; the logits.</summary>
         public float[] End()
         {
-            _goesOn.Set();
+            _goesOn.TrySetResult();
             return OtherThread.End(_step);
         }
     }
@@ -719,8 +719,8 @@ public sealed class LifetimeTests(string device) : OnEveryDevice(device)
     /// <summary>A list whose reader stops before its second item until it is told to go on.</summary>
     private sealed class GatedList<T>(T[] items) : ReadList<T>(items)
     {
-        private readonly ManualResetEventSlim _reached = new();
-        private readonly ManualResetEventSlim _goesOn = new();
+        private readonly TaskCompletionSource _reached = new();
+        private readonly TaskCompletionSource _goesOn = new();
 
         public override T this[int index]
         {
@@ -728,7 +728,7 @@ public sealed class LifetimeTests(string device) : OnEveryDevice(device)
             {
                 if (index == 1)
                 {
-                    _reached.Set();
+                    _reached.TrySetResult();
                     OtherThread.Wait(_goesOn);
                 }
 
@@ -738,7 +738,7 @@ public sealed class LifetimeTests(string device) : OnEveryDevice(device)
 
         public void WaitUntilReached() => OtherThread.Wait(_reached);
 
-        public void GoOn() => _goesOn.Set();
+        public void GoOn() => _goesOn.TrySetResult();
     }
 
     /// <summary>A list that does something before its second item is read.</summary>

@@ -107,7 +107,7 @@ public class CudaMemoryTests : CudaTest
         using var context = new PrimaryContext();
         for (int cycle = 0; cycle < 50; cycle++)
         {
-            using var begun = new ManualResetEventSlim();
+            var begun = new TaskCompletionSource();
             var x = new CudaDeviceVariable<float>(context, 5000);
             x.CopyToDevice(new float[5000]);
             var copier = OtherThread.Start(() =>
@@ -118,7 +118,7 @@ public class CudaMemoryTests : CudaTest
                     while (true)
                     {
                         x.CopyToHost(copy);
-                        begun.Set();
+                        begun.TrySetResult();
                     }
                 }
                 catch (ObjectDisposedException)

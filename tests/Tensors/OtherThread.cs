@@ -34,5 +34,6 @@ internal static class OtherThread
         }
     }
 
-    public static void Wait(ManualResetEventSlim set) => Assert.That(set.Wait(Guard), "what is waited for does not come");
+    /// <summary>Waits until something has happened on another thread.</summary>
+    public static void Wait(TaskCompletionSource happened) => Assert.That(happened.Task.Wait(Guard), "what is waited for does not come");
 }
