@@ -8,6 +8,8 @@ namespace Tiller.Tool.Output;
 /// </summary>
 internal sealed class Terminal
 {
+    private readonly Stream? _data;
+
     /// <summary>Takes the streams of a run.</summary>
     /// <param name="input">Standard input, read when a prompt comes from it.</param>
     /// <param name="inputIsTerminal">Whether someone would have to type the input.</param>
@@ -39,6 +41,13 @@ internal sealed class Terminal
     /// <summary>Whether output goes to a terminal, coloured or not: control characters in texts must not reach it.</summary>
     public bool OutputIsTerminal { get; init; }
 
+    /// <summary>Standard output for data that is not text, which a command writes instead of anything to <see cref="Output"/>.</summary>
+    public Stream Data
+    {
+        get => _data ?? throw new InvalidOperationException("This terminal was given no stream for data.");
+        init => _data = value;
+    }
+
     public TextWriter Error { get; }
 
     public bool ErrorIsLive { get; }
@@ -62,8 +71,14 @@ internal sealed class Terminal
             colour && !Console.IsErrorRedirected)
         {
             OutputIsTerminal = !Console.IsOutputRedirected,
+            Data = Console.OpenStandardOutput(),
         };
     }
+
+    /// <summary>
+    /// This terminal while data has standard output: results go to standard error like everything else, where texts are always made visible.
+    /// </summary>
+    public Terminal WithoutOutput() => new(Input, InputIsTerminal, Error, ErrorIsLive, Error, ErrorIsLive) { OutputIsTerminal = true };
 
     private static IAnsiConsole Styled(TextWriter writer, bool live) => AnsiConsole.Create(new AnsiConsoleSettings
     {

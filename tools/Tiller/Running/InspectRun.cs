@@ -76,7 +76,7 @@ internal static class InspectRun
         }
         catch (ChatException e)
         {
-            return new CheckpointInspection(folder, config, tokenizer, null, e.Message, null);
+            return new CheckpointInspection(folder, config, tokenizer, null, OptionNames.Of(e.Message), null);
         }
     }
 }

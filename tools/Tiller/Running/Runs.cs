@@ -35,26 +35,10 @@ internal static class Runs
             directory, device.ToLoadOptions() with { Progress = new Relay<long>(done => progress.Report(new StageProgress("weights", done, total))) }, cancellationToken));
         foreach (string warning in model.Warnings.Concat(model.Tokenizer.Warnings))
         {
-            terminal.Error.WriteLine($"tiller: warning: {VisibleText.Of(warning)}");
+            terminal.Error.WriteLine($"tiller: warning: {VisibleText.Of(OptionNames.Of(warning))}");
         }
 
         return model;
-    }
-
-    /// <summary>Refuses, before any work, a file that could not be written after it.</summary>
-    /// <exception cref="IOException">The path is a folder, or its folder does not exist.</exception>
-    public static void CheckWritable(string option, string path)
-    {
-        if (Directory.Exists(path))
-        {
-            throw new IOException($"{option} must name a file, but {path} is a folder.");
-        }
-
-        string? folder = Path.GetDirectoryName(Path.GetFullPath(path));
-        if (!Directory.Exists(folder))
-        {
-            throw new DirectoryNotFoundException($"{option} cannot be written: there is no folder {folder}. Create it, or name another.");
-        }
     }
 }
 
