@@ -31,7 +31,7 @@ public sealed partial class ArchitectureTests
         [("Tensors", "Checkpoint")] = ["Activation", "ModelConfig", "TensorType", "TensorTypes"],
         [("Tensors", "Control")] = ["FeedbackLaw", "PackedLaw", "Sensor", "Term"],
         [("Model", "Control")] = ["FeedbackLaw"],
-        [("Decode", "Checkpoint")] = ["AtomicFile"],
+        [("Decode", "Checkpoint")] = ["OutputFile"],
     };
 
     private static readonly string s_engine = Repository.Path("src", "Engine");

@@ -9,7 +9,7 @@ namespace Tiller.Kernels;
 public sealed class KernelImagesException : TillerException
 {
     internal KernelImagesException(string place, string problem)
-        : base($"{place}: {problem} Build the kernels again (cmake --build), or remove the folder.")
+        : base($"{place}: {problem} Build the kernels again with cmake, or remove the folder.")
     {
     }
 }

@@ -38,7 +38,7 @@ public sealed class AllocationTests(string device) : OnEveryDevice(device)
         var law = Laws.LooksBack(model, 2);
         var trace = new SteeringTrace(law, 64);
         using var session = new Session(model, law);
-        var sampler = new Sampler(new SamplingOptions { Temperature = 1, TopK = 50 }, model.Config.V);
+        var sampler = new Sampler(new SamplingOptions { Temperature = 1, TopK = 50, Seed = 1 }, model.Config.V);
         int[] id = [7];
         session.Prefill([3, 4, 5]);
         session.Step(6);
@@ -73,7 +73,7 @@ public sealed class AllocationTests(string device) : OnEveryDevice(device)
         const int Tokens = 4;
         var model = TestModels.Load(family);
         Session[] sessions = [new(model), new(model, Laws.Random(model, 1)), new(model, Laws.LooksBack(model, 2))];
-        Sampler[] samplers = [.. sessions.Select((_, i) => new Sampler(new SamplingOptions { Temperature = i, RepetitionPenalty = penalty && i == 1 ? 1.2f : 1 }, model.Config.V))];
+        Sampler[] samplers = [.. sessions.Select((_, i) => new Sampler(new SamplingOptions { Temperature = i, Seed = 1, RepetitionPenalty = penalty && i == 1 ? 1.2f : 1 }, model.Config.V))];
         using var batch = new SessionBatch(model);
         int[] ids = new int[3];
         Array.ForEach(sessions, session => session.Append([3]));

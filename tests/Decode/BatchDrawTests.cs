@@ -23,6 +23,26 @@ public sealed class BatchDrawTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
+    public void The_best_of_n_is_chosen_from_n_different_texts()
+    {
+        const int N = 8;
+        var options = new SamplingOptions { Temperature = 1 };
+        Session[] sessions = [.. Enumerable.Range(0, N).Select(_ => new Session(AnyModel))];
+        Sampler[] samplers = [.. sessions.Select(_ => new Sampler(options, AnyModel.Config.V))];
+        using var batch = new SessionBatch(AnyModel);
+        Array.ForEach(sessions, session => session.Append(TestModels.Prompts(AnyFamily)[0]));
+        int[] ids = new int[N];
+        for (int i = 0; i < 12; i++)
+        {
+            batch.Draw(sessions, samplers, ids);
+            batch.Step(sessions, ids);
+        }
+
+        Assert.That(sessions.Select(session => string.Join(' ', session.Ids.ToArray())), Is.Unique);
+        Array.ForEach(sessions, session => session.Dispose());
+    }
+
+    [Test]
     public void A_session_that_is_not_finite_stops_none_of_the_others([Values(1, 2)] int kind)
     {
         var model = TestModels.Load(Family);

@@ -119,6 +119,35 @@ public sealed class GenerationTests(string device) : OnEveryDevice(device)
     }
 
     [Test]
+    public void Without_a_seed_each_generation_draws_one_that_gives_its_text_again()
+    {
+        var options = new GenerationOptions { MaxNewTokens = IsHostCuda ? 8 : 25, Sampling = new SamplingOptions { Temperature = 1 }, StopIds = [] };
+        int[] prompt = TestModels.Prompts(AnyFamily)[0];
+        var texts = new List<string>();
+        var seeds = new List<ulong>();
+        for (int i = 0; i < 4; i++)
+        {
+            using var generation = new Generation(AnyModel, prompt, options);
+            texts.Add(Ids(generation));
+            seeds.Add(generation.Seed);
+            using var again = new Generation(AnyModel, prompt, options with { Sampling = options.Sampling with { Seed = generation.Seed } });
+            Assert.That((Ids(again), again.Seed), Is.EqualTo((texts[i], seeds[i])));
+        }
+
+        Assert.That(texts, Is.Unique);
+        Assert.That(seeds, Is.Unique);
+
+        static string Ids(Generation generation)
+        {
+            while (generation.MoveNext())
+            {
+            }
+
+            return string.Join(' ', generation.NewIds.ToArray());
+        }
+    }
+
+    [Test]
     public void Many_sessions_at_once_say_what_each_says_alone()
     {
         const int Sessions = 12;

@@ -84,7 +84,7 @@ public class SampleKernelsTests : ElementKernelTest
         nint[] seen = [.. Options.Select(_ => Send(new byte[V]))];
         nint sampling = Send<DeviceSampling>([.. Options.Select((o, i) => Device(o, o.RepetitionPenalty != 1 ? seen[i] : 0))]);
         nint table = Send(new DeviceRow[rows]), ring = Poisoned<int>(steps * rows), count = Send(0);
-        Sampler[] cpu = [.. Options.Select(o => new Sampler(o, V))];
+        Sampler[] cpu = [.. Options.Select(o => new Sampler(o with { Seed = o.Seed ?? 0 }, V))];
         List<int>[] history = [.. Options.Select(_ => prompt.ToList())];
         foreach (nint s in seen)
         {
@@ -108,7 +108,7 @@ public class SampleKernelsTests : ElementKernelTest
 
     private static DeviceSampling Device(SamplingOptions o, nint seen) => new()
     {
-        Random = o.Seed,
+        Random = o.Seed ?? 0,
         Seen = seen,
         Temperature = o.Temperature,
         TopP = o.TopP,

@@ -75,11 +75,11 @@ public class SamplerTests
 
     [Test]
     public void Ties_at_the_edge_of_top_k_all_stay() =>
-        Assert.That(Draw(new SamplingOptions { Temperature = 1, TopK = 2 }, [1, 3, 2, 2, 0], 2000).Select(c => c > 0), Is.EqualTo([false, true, true, true, false]));
+        Assert.That(Draw(new SamplingOptions { Temperature = 1, TopK = 2, Seed = 0 }, [1, 3, 2, 2, 0], 2000).Select(c => c > 0), Is.EqualTo([false, true, true, true, false]));
 
     [Test]
     public void Ties_at_the_edge_of_top_p_keep_the_lower_ids() =>
-        Assert.That(Draw(new SamplingOptions { Temperature = 1, TopP = 0.5f }, [1, 1, 1, 1], 2000).Select(c => c > 0), Is.EqualTo([true, true, false, false]));
+        Assert.That(Draw(new SamplingOptions { Temperature = 1, TopP = 0.5f, Seed = 0 }, [1, 1, 1, 1], 2000).Select(c => c > 0), Is.EqualTo([true, true, false, false]));
 
     // Against the definitions in transformers, written with a full sort in float64.
     [Test]
@@ -100,7 +100,7 @@ public class SamplerTests
         int[] history = [.. Enumerable.Range(0, 5).Select(_ => random.Next(v))];
         double[] p = Definition(options, logits, history);
         var sampler = new Sampler(options, v);
-        var uniform = new CounterRandom(options.Seed);
+        var uniform = new CounterRandom(options.Seed!.Value);
         for (int draw = 0; draw < 200; draw++)
         {
             double u = uniform.NextUnit();
@@ -132,6 +132,21 @@ public class SamplerTests
         int[] first = Draws(3);
         Assert.That(Draws(3), Is.EqualTo(first));
         Assert.That(Draws(4), Is.Not.EqualTo(first));
+    }
+
+    [Test]
+    public void Without_a_seed_each_sampler_draws_its_own_and_tells_it()
+    {
+        var options = new SamplingOptions { Temperature = 1 };
+        Sampler[] samplers = [.. Enumerable.Range(0, 50).Select(_ => new Sampler(options, 1000))];
+        int[][] draws = [.. samplers.Select(Draws)];
+        Assert.That(options.Seed, Is.Null);
+        Assert.That(samplers.Select(s => s.Seed), Is.Unique.And.All.LessThan(1ul << 53));
+        Assert.That(draws.Select(d => string.Join(' ', d)), Is.Unique);
+        Assert.That(samplers.Select(s => Draws(new Sampler(options with { Seed = s.Seed }, 1000))), Is.EqualTo(draws));
+        Assert.That(new Sampler(options with { Seed = ulong.MaxValue }, 1000).Seed, Is.EqualTo(ulong.MaxValue));
+
+        static int[] Draws(Sampler sampler) => [.. Enumerable.Range(0, 20).Select(_ => sampler.Next(new float[1000], []))];
     }
 
     [TestCase(1e-45f)]
@@ -182,6 +197,7 @@ public class SamplerTests
         };
         var error = Assert.Throws<SamplingOptionsException>(() => new Sampler(options, 10))!;
         Assert.That(error.Option, Is.EqualTo(option));
+        Assert.That(error.Message, Does.StartWith($"SamplingOptions.{option} must be "));
     }
 
     [Test]

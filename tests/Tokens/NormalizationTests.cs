@@ -64,10 +64,67 @@ internal sealed class NormalizationTests
         Assert.That(result, Is.EqualTo("ạ" + new string('\u0323', 49_999) + new string('\u0301', 50_000)));
     }
 
+    // Every kind of code point that joins, moves or falls apart, among such as do nothing.
+    [Test]
+    public void Stretches_give_what_the_text_gives_as_a_whole([Values] bool compat)
+    {
+        int[] special =
+        [
+            .. Enumerable.Range(0x41, 10), .. Enumerable.Range(0xC0, 40), 0xA0, 0xA8, 0xB4, 0xBD, 0x2D8,
+            .. Enumerable.Range(0x300, 60), 0x338, 0x340, 0x344, 0x345, 0x3B1, 0x3B9, 0x1F00, 0x1F71, 0x1FB3,
+            0x915, 0x93C, 0x958, 0x9C7, 0x9BE, 0x9D7, 0xDD9, 0xDCF, 0xDCA, 0xDDD, 0x1025, 0x102E, 0x11099, 0x110BA, 0x11131, 0x11127, 0x1112E,
+            0x1100, 0x1112, 0x1161, 0x1175, 0x11A7, 0x11A8, 0x11C2, 0xAC00, 0xAC01, 0xD7A3, 0x1E9B, 0x1E69, 0x2192, 0x212B, 0x2460, 0x2ADC,
+            0x3042, 0x304B, 0x304C, 0x3099, 0x309B, 0x4E2D, 0xF900, 0xFB01, 0xFDFA, 0xFF21, 0xFF76, 0xFF9E, 0x1D15E, 0x1D165, 0x1D16E, 0x1F600, 0x2F800,
+        ];
+        var random = new Random(14);
+        for (int trial = 0; trial < 40_000; trial++)
+        {
+            int length = 1 + random.Next(7);
+            string text = string.Concat(Enumerable.Range(0, length).Select(_ => char.ConvertFromUtf32(special[random.Next(special.Length)])));
+            Assert.That(Hex(Normalize(text, compat)), Is.EqualTo(Hex(Whole(text, compat))), Hex(text));
+        }
+    }
+
+    [TestCase("\u2192", "", 0)]
+    [TestCase("", "\u2192", 0)]
+    [TestCase("", "\u4E2D\u6587\uFF0C\uAC00\u3042\u0416\u03B1\U0001F600", 0)]
+    [TestCase("e\u0301", "", 2)]
+    [TestCase("\u212B", "", 1)]
+    [TestCase("", "e\u0301", 2)]
+    [TestCase("", "\u0915\u093C", 2)]
+    [TestCase("", "\u1100\u1161\u11A8", 3)]
+    public void The_fast_path_returns_after_every_stretch(string once, string inEveryHundred, int takenApart)
+    {
+        const int Pieces = 2000;
+        string prose = string.Concat(Enumerable.Repeat("It was a day like others, caf\u00E9 and all. ", 3))[..100];
+        string text = once + string.Concat(Enumerable.Repeat(prose + inEveryHundred, Pieces));
+        byte[] utf8 = Encoding.UTF8.GetBytes(text);
+        var output = new ByteBuffer();
+        output.Grow(utf8.Length);
+        output.Length = 0;
+        UnicodeNormalization.Append("\u2192"u8, compat: false, output); // reads the tables
+        output.Length = 0;
+
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        long count = UnicodeNormalization.Append(utf8, compat: false, output);
+        long allocated = GC.GetAllocatedBytesForCurrentThread() - before;
+
+        Assert.That(count, Is.EqualTo(inEveryHundred.Length > 0 ? (long)takenApart * Pieces : takenApart));
+        Assert.That(allocated, Is.LessThan(2000), "scratch for a stretch, not for the text");
+        Assert.That(Encoding.UTF8.GetString(output.Span), Is.EqualTo(Whole(text, compat: false)));
+    }
+
     private static string Normalize(string text, bool compat)
     {
         var output = new ByteBuffer();
         UnicodeNormalization.Append(Encoding.UTF8.GetBytes(text), compat, output);
+        return Encoding.UTF8.GetString(output.Span);
+    }
+
+    private static string Whole(string text, bool compat)
+    {
+        var output = new ByteBuffer();
+        UnicodeNormalization.AppendWhole(Encoding.UTF8.GetBytes(text), compat, output);
         return Encoding.UTF8.GetString(output.Span);
     }
 

@@ -38,6 +38,42 @@ public class SteerTests
     }
 
     [Test]
+    public async Task The_seed_that_was_drawn_is_told_and_gives_the_text_again()
+    {
+        string[] generate = ["generate", "--model", ToolRun.Model, "--temperature", "1", "--max-tokens", "24", "Once upon a time"];
+        ToolRun[] drawn = [await ToolRun.Of(generate), await ToolRun.Of(generate), await ToolRun.Of(generate)];
+        Assert.That(drawn.Select(run => run.Output), Is.Unique);
+        foreach (var run in drawn)
+        {
+            string seed = run.Error.Split("ms, seed ")[1].Split(", logits ")[0];
+            var again = await ToolRun.Of([.. generate, "--seed", seed]);
+            var json = await ToolRun.Of([.. generate, "--json", "--seed", seed]);
+            Assert.That(again.Output, Is.EqualTo(run.Output));
+            Assert.That(json.Json.GetProperty("plain").GetProperty("text").GetString() + "\n", Is.EqualTo(run.Output));
+            Assert.That(json.Json.GetProperty("plain").GetProperty("seed").GetUInt64().ToString(), Is.EqualTo(seed));
+        }
+
+        var unasked = await ToolRun.Of([.. generate, "--json"]);
+        var largest = await ToolRun.Of([.. generate, "--json", "--seed", "18446744073709551615"]);
+        var greedy = await ToolRun.Of("generate", "--json", "--model", ToolRun.Model, "--seed", "5", "--max-tokens", "2", "One day");
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(unasked.Json.GetProperty("plain").GetProperty("seed").GetUInt64(), Is.LessThan(1ul << 53), "whole as a float64 too");
+            Assert.That(largest.Json.GetProperty("plain").GetProperty("seed").GetUInt64(), Is.EqualTo(ulong.MaxValue));
+            Assert.That(greedy.Json.GetProperty("plain").TryGetProperty("seed", out _), Is.False, "nothing was drawn");
+        }
+    }
+
+    [Test]
+    public async Task Texts_that_are_compared_have_one_seed()
+    {
+        var run = await Steer("--json", "--controller", Sea, "--lambda", "0", "--u-max", "1e-30", "--temperature", "1", "--compare");
+        var (plain, steered) = (run.Json.GetProperty("plain"), run.Json.GetProperty("steered"));
+        Assert.That(steered.GetProperty("seed").GetUInt64(), Is.EqualTo(plain.GetProperty("seed").GetUInt64()));
+        Assert.That(steered.GetProperty("text").GetString(), Is.EqualTo(plain.GetProperty("text").GetString()), "steered by next to nothing");
+    }
+
+    [Test]
     public async Task Compare_shows_plain_and_steered()
     {
         var plain = await Steer("--controller", Sea, "--lambda", "2", "--compare");

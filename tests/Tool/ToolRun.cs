@@ -21,6 +21,9 @@ internal sealed record ToolRun(int Code, string Output, string Error)
         }
     }
 
+    /// <summary>What went to standard output as data.</summary>
+    public byte[] Data { get; private init; } = [];
+
     public static Task<ToolRun> Of(params string[] args) => Of(args, [], default);
 
     public static async Task<ToolRun> Of(
@@ -28,13 +31,15 @@ internal sealed record ToolRun(int Code, string Output, string Error)
     {
         await using var output = new StringWriter { NewLine = "\n" };
         await using var error = new StringWriter { NewLine = "\n" };
+        using var data = new MemoryStream();
         var terminal = new Terminal(new MemoryStream(input), inputIsTerminal: false, output, outputIsLive: false, error, errorIsLive: false)
         {
             OutputIsTerminal = outputIsTerminal,
+            Data = data,
             OnStage = onStage,
         };
         int code = await CommandLine.RunAsync(Runs.Commands(terminal), args, terminal, cancellationToken);
-        return new ToolRun(code, output.ToString(), error.ToString());
+        return new ToolRun(code, output.ToString(), error.ToString()) { Data = data.ToArray() };
     }
 
     public static byte[] Bytes(string text) => Encoding.UTF8.GetBytes(text);

@@ -4,7 +4,10 @@ using Tiller.Tokens;
 
 namespace Tiller.Bench;
 
-/// <summary>The demo's tokenizer on its own prose and on the worst text for a merge loop.</summary>
+/// <summary>
+/// The demo's tokenizer on its own prose and on the worst text for a merge loop; and the normalisation (NFC) that other tokenizers begin with, of the
+/// same prose plain, after one character that is not Latin, and with one accent to be composed in every hundred characters.
+/// </summary>
 internal static class TokenizeBench
 {
     private const int SizeInBytes = 1_000_000;
@@ -13,25 +16,47 @@ internal static class TokenizeBench
     public static IEnumerable<BenchRow> Run(BenchRequest request, Meter meter)
     {
         var tokenizer = Tokenizer.Load(request.DemoFolder);
-        yield return meter.Measure(Encode("tokenize prose", Prose(request.DemoFolder)));
+        string prose = Prose(request.DemoFolder);
+        yield return meter.Measure(Encode("tokenize prose", prose));
         yield return meter.Measure(Encode("tokenize one character", new string('a', SizeInBytes)));
-
-        Work Encode(string name, string text)
+        foreach (var row in meter.Measure(
+            [Normalize("nfc prose", prose), Normalize("nfc after an arrow", "\u2192" + prose), Normalize("nfc accent in 100", Accented(prose))]))
         {
-            int bytes = Encoding.UTF8.GetByteCount(text);
-            return new Work
+            yield return row;
+        }
+
+        Work Encode(string name, string text) => Of(name, Encoding.UTF8.GetByteCount(text)) with { Run = () => tokenizer.Encode(text) };
+
+        static Work Normalize(string name, string text)
+        {
+            byte[] utf8 = Encoding.UTF8.GetBytes(text);
+            var output = new ByteBuffer();
+            return Of(name, utf8.Length) with
             {
-                Name = $"{name}, {bytes / 1e6:0.##} MB",
-                Bytes = bytes,
-                Flops = 0,
-                WorkingSet = bytes,
-                Threads = 1,
-                Amount = bytes / 1e6,
-                RateUnit = "MB/s",
-                Run = () => tokenizer.Encode(text),
+                Comparison = Comparison.Speed,
+                Run = () =>
+                {
+                    output.Length = 0;
+                    UnicodeNormalization.Append(utf8, compat: false, output);
+                },
             };
         }
+
+        static Work Of(string name, int bytes) => new()
+        {
+            Name = $"{name}, {bytes / 1e6:0.##} MB",
+            Bytes = bytes,
+            Flops = 0,
+            WorkingSet = bytes,
+            Threads = 1,
+            Amount = bytes / 1e6,
+            RateUnit = "MB/s",
+            Run = static () => { },
+        };
     }
+
+    // A combining acute accent after every hundredth character.
+    private static string Accented(string text) => string.Join('\u0301', text.Chunk(100).Select(chunk => new string(chunk)));
 
     // The contrast texts over and over.
     private static string Prose(string demoFolder)

@@ -2,7 +2,21 @@ using System.CommandLine;
 using System.Globalization;
 using Tiller.Fuzz;
 
-var minutes = new Option<double?>("--minutes") { Description = "Run so long; 1 when neither this nor --count is given." };
+var minutes = new Option<double?>("--minutes")
+{
+    Description = "Run so long; 1 when neither this nor --count is given.",
+    CustomParser = result =>
+    {
+        string text = result.Tokens[^1].Value;
+        if (double.TryParse(text, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out double value) && value is > 0 and <= 1e6)
+        {
+            return value;
+        }
+
+        result.AddError($"--minutes must be a number above 0 and at most 1e6, got '{text}': write 1.5.");
+        return null;
+    },
+};
 var count = new Option<long?>("--count") { Description = "Run until so many inputs were read, or kills done." };
 var seed = new Option<int?>("--seed") { Description = "Seed of every random choice; by default one from the clock, which is printed." };
 var target = new Option<string[]>("--target") { Description = $"Readers to attack: {string.Join(", ", FuzzTarget.Names)}. All by default." };

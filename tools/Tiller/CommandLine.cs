@@ -37,7 +37,8 @@ internal static class CommandLine
         IReadOnlyList<TillerCommand> commands, string[] args, Terminal terminal, CancellationToken cancellationToken)
     {
         bool json = args.TakeWhile(a => a != "--").Contains("--json");
-        var parse = Create(commands).Parse(args, s_parsing);
+        var command = commands.FirstOrDefault(c => c.Name == args.FirstOrDefault(a => !a.StartsWith('-')));
+        var parse = Create(commands).Parse(NumbersOption.Repeat(args, command), s_parsing);
         if (parse.Action is not TeachingHelp && UsageError(parse) is { } wrong)
         {
             return ErrorReport.Write(terminal, wrong, ExitCode.Usage, json);

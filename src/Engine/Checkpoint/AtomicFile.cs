@@ -4,51 +4,49 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Tiller.Checkpoint;
 
-/// <summary>Replaces a file as one step: a reader, or a machine that loses power, sees the old file or the new one, whole.</summary>
-public static partial class AtomicFile
+/// <summary>Replaces a regular file as one step: a reader, or a machine that loses power, sees the old file or the new one, whole.</summary>
+internal static partial class AtomicFile
 {
     private const string Ending = ".tmp";
     private const int UniqueLength = 12;
     private const int Shared = 1;       // LOCK_SH
     private const int Exclusive = 2;    // LOCK_EX
+    private const UnixFileMode OwnerAlone = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute;
+    private const UnixFileMode Permissions = OwnerAlone | UnixFileMode.GroupRead | UnixFileMode.GroupWrite | UnixFileMode.GroupExecute
+        | UnixFileMode.OtherRead | UnixFileMode.OtherWrite | UnixFileMode.OtherExecute;
 
     /// <summary>
     /// Writes to a temporary file in the same folder, syncs it, renames it over <paramref name="path"/>, and syncs the folder.
     /// On any failure the temporary file is removed and the old file is as it was. What a writer that was killed has left of an
-    /// earlier attempt at the same path is removed first (not on Windows).
+    /// earlier attempt at the same path is removed first (not on Windows). A file that is replaced keeps its permissions, and its owner
+    /// and group where the process may give files to them.
     /// </summary>
-    /// <param name="path">The file to create or replace; its folder must exist.</param>
+    /// <param name="path">Absolute path, without links, of the file to create or replace; its folder must exist.</param>
     /// <param name="write">Writes the content.</param>
-    /// <exception cref="IOException">The disk is full, the folder is missing, or <paramref name="path"/> is a folder.</exception>
+    /// <exception cref="IOException">The disk is full, or the folder is missing.</exception>
     /// <exception cref="UnauthorizedAccessException">No permission to write in the folder.</exception>
     public static void Write(string path, Action<Stream> write)
     {
-        ArgumentException.ThrowIfNullOrEmpty(path);
-        ArgumentNullException.ThrowIfNull(write);
-        string target = Path.GetFullPath(path);
-        string folder = Path.GetDirectoryName(target) ?? throw new IOException($"{target} is a folder.");
-        if (Directory.Exists(target))
-        {
-            throw new IOException($"{target} is a folder; name a file.");
-        }
-
-        RemoveAbandoned(folder, Path.GetFileName(target));
+        string folder = Path.GetDirectoryName(path)!, name = Path.GetFileName(path);
+        RemoveAbandoned(folder, name);
         string temporary = "";
         try
         {
-            using (FileStream stream = Create(folder, Path.GetFileName(target), out temporary))
+            Access? old = Access.Of(path);
+            using (FileStream stream = Create(folder, name, old?.Mode & OwnerAlone, out temporary))
             {
+                old?.Give(stream.SafeFileHandle);
                 write(stream);
                 stream.Flush(flushToDisk: true);
                 if (!OperatingSystem.IsWindows())
                 {
-                    File.Move(temporary, target, overwrite: true); // still open, and so still locked
+                    File.Move(temporary, path, overwrite: true); // still open, and so still locked
                 }
             }
 
             if (OperatingSystem.IsWindows())
             {
-                File.Move(temporary, target, overwrite: true);
+                File.Move(temporary, path, overwrite: true);
             }
         }
         catch (ArgumentOutOfRangeException e) when (e.ParamName == "value")
@@ -70,13 +68,25 @@ public static partial class AtomicFile
     // the lock when the writer dies, however it dies: a temporary file that can be locked exclusively is abandoned, one that cannot has
     // a living writer. A process id in its name could not tell: ids come again, and another container sharing the folder has its own.
     // Between creating the file and locking it a cleaner may come first; the writer then finds its file gone and takes another.
-    private static FileStream Create(string folder, string name, out string temporary)
+    private static FileStream Create(string folder, string name, UnixFileMode? mode, out string temporary)
     {
+        var options = new FileStreamOptions
+        {
+            Mode = FileMode.CreateNew,
+            Access = FileAccess.Write,
+            Share = FileShare.ReadWrite | FileShare.Delete,
+            BufferSize = 1 << 16,
+        };
+        if (!OperatingSystem.IsWindows())
+        {
+            options.UnixCreateMode = mode;
+        }
+
         while (true)
         {
             string unique = Environment.ProcessId.ToString(CultureInfo.InvariantCulture) + "-" + Guid.NewGuid().ToString("N")[..UniqueLength];
             temporary = Path.Combine(folder, $".{name}.{unique}{Ending}");
-            var stream = new FileStream(temporary, FileMode.CreateNew, FileAccess.Write, FileShare.ReadWrite | FileShare.Delete, bufferSize: 1 << 16);
+            var stream = new FileStream(temporary, options);
             if (OperatingSystem.IsWindows() || (Lock(stream.SafeFileHandle, Shared) is not LockResult.Taken && IsNamed(stream.SafeFileHandle, temporary)))
             {
                 return stream;
@@ -162,6 +172,44 @@ public static partial class AtomicFile
         }
     }
 
+    /// <summary>Who may do what with a file. The owner is known on Linux only.</summary>
+    private readonly record struct Access(UnixFileMode Mode, (uint User, uint Group)? Owner)
+    {
+        /// <summary>Of a file, if there is one.</summary>
+        public static Access? Of(string path)
+        {
+            try
+            {
+                return OperatingSystem.IsWindows() ? null
+                    : new Access(File.GetUnixFileMode(path) & Permissions, OperatingSystem.IsLinux() ? FileIdentity.OwnerOf(path) : null);
+            }
+            catch (FileNotFoundException)
+            {
+                return null;
+            }
+        }
+
+        // Until it has the old file's owner and group, the new one is its writer's alone: what the old mode lets a group do is not for another.
+        public void Give(SafeFileHandle file)
+        {
+            if (OperatingSystem.IsWindows())
+            {
+                return;
+            }
+
+            const uint Unchanged = uint.MaxValue;
+            if (Owner is var (user, group) && FileIdentity.OwnerOf(file) != Owner && Chown(file, user, group) != 0)
+            {
+                _ = Chown(file, Unchanged, group);
+            }
+
+            if (File.GetUnixFileMode(file) != Mode)
+            {
+                File.SetUnixFileMode(file, Mode);
+            }
+        }
+    }
+
     private enum LockResult
     {
         Held,
@@ -233,6 +281,10 @@ public static partial class AtomicFile
     [LibraryImport("libc", EntryPoint = "flock", SetLastError = true)]
     [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
     private static partial int Flock(int descriptor, int operation);
+
+    [LibraryImport("libc", EntryPoint = "fchown", SetLastError = true)]
+    [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
+    private static partial int Chown(SafeFileHandle file, uint user, uint group);
 
     [LibraryImport("libc", EntryPoint = "close", SetLastError = true)]
     [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]

@@ -4,6 +4,17 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Tiller.Checkpoint;
 
+/// <summary>What kind of thing a path leads to.</summary>
+internal enum FileKind
+{
+    Regular,
+    Folder,
+    Pipe,
+    Socket,
+    Device,
+    Other,
+}
+
 /// <summary>
 /// Which file a path or handle means, and in which state. On Linux by statx(2), whose record has one layout on every architecture;
 /// elsewhere by what .NET offers (no inode, no file type).
@@ -29,10 +40,10 @@ internal readonly partial record struct FileIdentity(ulong Device, ulong Inode, 
         if (OperatingSystem.IsLinux())
         {
             // Opening a FIFO waits for a writer: look before opening.
-            string kind = KindOf(path);
-            if (kind.Length > 0)
+            FileKind kind = KindOf(path);
+            if (kind != FileKind.Regular)
             {
-                throw new IOException($"It is {kind}, not a regular file.");
+                throw new IOException($"It is {Name(kind)}, not a regular file.");
             }
         }
         else if (Directory.Exists(path))
@@ -52,20 +63,8 @@ internal readonly partial record struct FileIdentity(ulong Device, ulong Inode, 
         if (OperatingSystem.IsLinux())
         {
             Span<byte> record = stackalloc byte[RecordSize];
-            bool added = false;
-            try
-            {
-                handle.DangerousAddRef(ref added);
-                Fill((int)handle.DangerousGetHandle(), "", EmptyPath, record);
-                return Parse(record);
-            }
-            finally
-            {
-                if (added)
-                {
-                    handle.DangerousRelease();
-                }
-            }
+            Fill(handle, record);
+            return Parse(record);
         }
 
         long ticks = File.GetLastWriteTimeUtc(handle).Ticks;
@@ -85,27 +84,90 @@ internal readonly partial record struct FileIdentity(ulong Device, ulong Inode, 
         return new FileIdentity(0, 0, info.Length, info.LastWriteTimeUtc.Ticks * 100);
     }
 
-    private static string KindOf(string path)
+    /// <summary>
+    /// The kind of what a path leads to, links followed. Elsewhere than on Linux everything in /dev is a device, and what is neither that nor a
+    /// folder is regular.
+    /// </summary>
+    /// <exception cref="FileNotFoundException">There is nothing.</exception>
+    /// <exception cref="IOException">The links form a loop, or a part of the path is no folder.</exception>
+    /// <exception cref="UnauthorizedAccessException">A folder on the way may not be entered, or a link may not be followed.</exception>
+    public static FileKind KindOf(string path)
+    {
+        if (OperatingSystem.IsLinux())
+        {
+            Span<byte> record = stackalloc byte[RecordSize];
+            Fill(CurrentFolder, path, 0, record);
+            return (BinaryPrimitives.ReadUInt16LittleEndian(record[28..]) & FileTypeMask) switch
+            {
+                0x8000 => FileKind.Regular,
+                0x4000 => FileKind.Folder,
+                0x1000 => FileKind.Pipe,
+                0xc000 => FileKind.Socket,
+                0x2000 or 0x6000 => FileKind.Device,
+                _ => FileKind.Other,
+            };
+        }
+
+        string real = RealPath.Of(path);
+        return Directory.Exists(real) ? FileKind.Folder
+            : real.StartsWith(OperatingSystem.IsWindows() ? @"\\.\" : "/dev/", StringComparison.Ordinal) ? FileKind.Device
+            : File.Exists(real) ? FileKind.Regular
+            : throw new FileNotFoundException("No such file or directory.", path);
+    }
+
+    /// <summary>Owner and group of what a path leads to; on Linux only.</summary>
+    public static (uint User, uint Group) OwnerOf(string path)
     {
         Span<byte> record = stackalloc byte[RecordSize];
         Fill(CurrentFolder, path, 0, record);
-        return (BinaryPrimitives.ReadUInt16LittleEndian(record[28..]) & FileTypeMask) switch
-        {
-            0x8000 => "",
-            0x4000 => "a folder",
-            0x1000 => "a named pipe",
-            0xc000 => "a socket",
-            0x2000 or 0x6000 => "a device",
-            _ => "something special",
-        };
+        return ParseOwner(record);
     }
 
-    // struct statx: mode u16 at 28, ino u64 at 32, size u64 at 40, mtime (s64 s, u32 ns) at 112, dev_major u32 at 136, dev_minor u32 at 140.
+    /// <summary>Owner and group of an open file; on Linux only.</summary>
+    public static (uint User, uint Group) OwnerOf(SafeFileHandle handle)
+    {
+        Span<byte> record = stackalloc byte[RecordSize];
+        Fill(handle, record);
+        return ParseOwner(record);
+    }
+
+    private static string Name(FileKind kind) => kind switch
+    {
+        FileKind.Regular => "a regular file",
+        FileKind.Folder => "a folder",
+        FileKind.Pipe => "a named pipe",
+        FileKind.Socket => "a socket",
+        FileKind.Device => "a device",
+        _ => "something special",
+    };
+
+    private static (uint User, uint Group) ParseOwner(ReadOnlySpan<byte> record) =>
+        (BinaryPrimitives.ReadUInt32LittleEndian(record[20..]), BinaryPrimitives.ReadUInt32LittleEndian(record[24..]));
+
+    // struct statx: uid u32 at 20, gid u32 at 24, mode u16 at 28, ino u64 at 32, size u64 at 40, mtime (s64 s, u32 ns) at 112, dev_major u32 at
+    // 136, dev_minor u32 at 140.
     private static FileIdentity Parse(ReadOnlySpan<byte> record) => new(
         BinaryPrimitives.ReadUInt64LittleEndian(record[136..]),
         BinaryPrimitives.ReadUInt64LittleEndian(record[32..]),
         BinaryPrimitives.ReadInt64LittleEndian(record[40..]),
         unchecked((BinaryPrimitives.ReadInt64LittleEndian(record[112..]) * 1_000_000_000) + BinaryPrimitives.ReadUInt32LittleEndian(record[120..])));
+
+    private static void Fill(SafeFileHandle handle, Span<byte> record)
+    {
+        bool added = false;
+        try
+        {
+            handle.DangerousAddRef(ref added);
+            Fill((int)handle.DangerousGetHandle(), "", EmptyPath, record);
+        }
+        finally
+        {
+            if (added)
+            {
+                handle.DangerousRelease();
+            }
+        }
+    }
 
     private static void Fill(int folder, string path, int flags, Span<byte> record)
     {

@@ -1,3 +1,5 @@
+using System.Globalization;
+
 namespace Tiller.Checkpoint;
 
 /// <summary>Where a path ends once every symbolic link in it is followed.</summary>
@@ -5,7 +7,10 @@ internal static class RealPath
 {
     private const int MostLinks = 40;
 
-    /// <summary>The absolute path of the same file without any link in it; parts that do not exist are kept.</summary>
+    /// <summary>
+    /// The absolute path of the same file without any link in it; parts that do not exist are kept. An open descriptor (/dev/stdout,
+    /// /proc/self/fd/3) ends as /proc/PID/fd/N: what stands in that link is a description, not a path.
+    /// </summary>
     /// <exception cref="IOException">The links form a loop.</exception>
     public static string Of(string path)
     {
@@ -16,7 +21,7 @@ internal static class RealPath
         while (rest.TryPop(out string? part))
         {
             string next = Path.Combine(real, part);
-            string? target = new FileInfo(next).LinkTarget;
+            string? target = IsDescriptors(real) ? null : new FileInfo(next).LinkTarget;
             if (target is null)
             {
                 real = next;
@@ -38,6 +43,22 @@ internal static class RealPath
 
         return real;
     }
+
+    /// <summary>Whether a real path names an open descriptor, of this process or another.</summary>
+    public static bool IsDescriptor(string real) => Path.GetDirectoryName(real) is { } folder && IsDescriptors(folder);
+
+    /// <summary>The number of the descriptor of this process that a real path names, or null.</summary>
+    public static int? DescriptorOf(string real) =>
+        IsDescriptor(real) && IsOwn(real) && int.TryParse(Path.GetFileName(real), NumberStyles.None, CultureInfo.InvariantCulture, out int number)
+            ? number
+            : null;
+
+    // /proc/PID/fd and /proc/PID/task/TID/fd on Linux, /dev/fd elsewhere.
+    private static bool IsDescriptors(string folder) => folder == "/dev/fd"
+        || (folder.StartsWith("/proc/", StringComparison.Ordinal) && folder.EndsWith("/fd", StringComparison.Ordinal));
+
+    private static bool IsOwn(string descriptor) =>
+        !descriptor.StartsWith("/proc/", StringComparison.Ordinal) || IsInside(descriptor, Of("/proc/self"));
 
     /// <summary>True when <paramref name="path"/> lies inside <paramref name="folder"/>; both are real paths.</summary>
     public static bool IsInside(string path, string folder)

@@ -29,7 +29,7 @@ public sealed record TensorData(string Name, TensorType Type, long[] Shape, Read
 /// </summary>
 public static class SafetensorsWriter
 {
-    /// <summary>Writes a file as one step (see <see cref="AtomicFile"/>).</summary>
+    /// <summary>Writes a file, whole or not at all, or through to what is none (see <see cref="OutputFile"/>).</summary>
     /// <exception cref="SafetensorsException">
     /// DuplicateName, TensorInvalidInfo (data and shape disagree), LimitExceeded, HeaderTooLarge, InvalidUtf8 (a lone surrogate in a name);
     /// InputOutput: the old file, if any, is intact (unless the message says that only the folder could not be synced).
@@ -40,7 +40,7 @@ public static class SafetensorsWriter
         byte[] header = Header(metadata, tensors, path, out TensorData[] sorted);
         try
         {
-            AtomicFile.Write(path, stream => Write(stream, header, sorted));
+            OutputFile.Write(path, stream => Write(stream, header, sorted));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

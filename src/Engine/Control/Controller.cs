@@ -136,12 +136,17 @@ public sealed class Controller
     public string? DifferenceTo(PromptForm steered) => Source.Form?.DifferenceTo(steered) is { } difference ? $"The controller {difference}." : null;
 
     /// <summary>Writes the controller as one step: a reader sees the old file or the new one, whole.</summary>
-    /// <param name="path">File to create or replace.</param>
+    /// <param name="path">File to create or replace; links are followed, and what is no regular file is written through.</param>
     /// <exception cref="SafetensorsException">The file cannot be written; the old one, if any, is intact.</exception>
     public void Save(string path) => ControllerFile.Write(path, this);
 
+    /// <summary>Writes the controller, as its file would hold it.</summary>
+    /// <param name="stream">Is written front to back and left open.</param>
+    /// <exception cref="IOException">The stream takes no more.</exception>
+    public void Save(Stream stream) => ControllerFile.Write(stream, this);
+
     /// <summary>Reads and checks a controller.</summary>
-    /// <param name="path">A file that <see cref="Save"/> wrote.</param>
+    /// <param name="path">A file that <see cref="Save(string)"/> wrote.</param>
     /// <exception cref="ControllerException">Not a controller, too new, damaged, or with numbers out of range.</exception>
     /// <exception cref="SafetensorsException">Missing, unreadable or malformed.</exception>
     public static Controller Load(string path) => ControllerFile.Read(path);

@@ -31,8 +31,21 @@ internal static class ControllerFile
 
     private const string Setting = "setting.";
 
-    /// <summary>Writes a controller.</summary>
+    /// <summary>Writes a controller to a file.</summary>
     public static void Write(string path, Controller controller)
+    {
+        var (metadata, tensors) = Parts(controller);
+        Write(path, metadata, tensors);
+    }
+
+    /// <summary>Writes a controller to a stream.</summary>
+    public static void Write(Stream stream, Controller controller)
+    {
+        var (metadata, tensors) = Parts(controller);
+        Write(stream, metadata, tensors);
+    }
+
+    private static (Dictionary<string, string> Metadata, List<TensorData> Tensors) Parts(Controller controller)
     {
         var (feature, source) = (controller.Method.Feature, controller.Source);
         var metadata = new Dictionary<string, string>(StringComparer.Ordinal)
@@ -88,7 +101,7 @@ internal static class ControllerFile
         AddSeries(tensors, "residual", source.Residuals);
         AddSeries(tensors, "rank", source.Ranks?.Select(x => (double)x));
         AddSeries(tensors, "open", source.OpenLoop);
-        Write(path, metadata, tensors);
+        return (metadata, tensors);
     }
 
     /// <summary>Adds the checksum and writes the file.</summary>
@@ -112,7 +125,8 @@ internal static class ControllerFile
         var reader = new ControllerReader(path, file);
         if (!string.Equals(file.Metadata.GetValueOrDefault("format"), Format, StringComparison.Ordinal))
         {
-            throw reader.Schema($"has no metadata format = {Format}: it is a safetensors file of another kind. Pass a file that `tiller fit` wrote");
+            throw reader.Schema(
+                $"has no metadata format = {Format}: it is a safetensors file of another kind. Pass a file that Controller.Save wrote");
         }
 
         int version = reader.Integer("version");

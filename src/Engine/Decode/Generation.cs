@@ -59,6 +59,12 @@ public sealed class Generation : IDisposable
     /// <summary>Tokens of the prompt.</summary>
     public int PromptLength { get; }
 
+    /// <summary>
+    /// Seed of the draws: <see cref="SamplingOptions.Seed"/> or, without one, the seed drawn for this generation. Options with it give the same text
+    /// again. 0 if nothing is drawn, the temperature being 0, and the options have none.
+    /// </summary>
+    public ulong Seed => _sampler.Seed;
+
     /// <summary>Ids drawn so far, an end-of-text id included.</summary>
     public ReadOnlySpan<int> NewIds => _history.AsSpan(PromptLength, _length - PromptLength);
 

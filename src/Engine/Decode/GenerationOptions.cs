@@ -9,7 +9,7 @@ public sealed record GenerationOptions
     /// <summary>Most new tokens; default 128.</summary>
     public int MaxNewTokens { get; init; } = 128;
 
-    /// <summary>How each token is drawn; default greedy.</summary>
+    /// <summary>How each token is drawn; default greedy. Without a seed each generation draws its own (<see cref="Generation.Seed"/>).</summary>
     public SamplingOptions Sampling { get; init; } = new();
 
     /// <summary>Steers the text; null (default) for the plain model.</summary>

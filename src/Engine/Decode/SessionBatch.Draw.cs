@@ -30,7 +30,7 @@ public sealed partial class SessionBatch
     /// to draw (a repetition penalty). No token is appended: that is <see cref="Step"/>, with these ids or others, of these sessions or others.
     /// </summary>
     /// <param name="sessions">Distinct sessions of the model, each with a token at least.</param>
-    /// <param name="samplers">One for each, which belongs to it alone.</param>
+    /// <param name="samplers">One for each, which belongs to it alone. Of those made without a seed each has one of its own.</param>
     /// <param name="ids">Result: a token, 0..V-1, for each.</param>
     /// <param name="goesOn">
     /// Whether most are likely to be appended (default). A device that draws all of them then begins the step that takes them before the host knows them,

@@ -87,15 +87,16 @@ public sealed class SteeringTrace
 
     /// <summary>
     /// Writes one JSON object per token and line: <c>position</c>, <c>id</c>, <c>layers</c> (per sensor: the layer it reads),
-    /// <c>projection</c> (v·x) and <c>error</c> (α) per sensor, <c>effort</c> (|u|) per layer. The file appears whole or not at all.
+    /// <c>projection</c> (v·x) and <c>error</c> (α) per sensor, <c>effort</c> (|u|) per layer. A file appears whole or not at all;
+    /// links are followed, and what is no regular file is written through.
     /// </summary>
-    /// <param name="path">File to write; replaced.</param>
+    /// <param name="path">File to write; replaced (see <see cref="OutputFile"/>).</param>
     /// <exception cref="SteeringTraceException">The file cannot be written; the old one, if any, is intact.</exception>
     public void Write(string path)
     {
         try
         {
-            AtomicFile.Write(path, Write);
+            OutputFile.Write(path, Write);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

@@ -8,7 +8,13 @@ namespace Tiller.Model;
 /// </summary>
 internal struct CounterRandom(ulong seed)
 {
+    // Whole numbers that JSON's readers, which keep them as float64, take over exactly.
+    private const long Seeds = 1L << 53;
+
     private ulong _state = seed;
+
+    /// <summary>A seed that nobody chose.</summary>
+    public static ulong NewSeed() => (ulong)Random.Shared.NextInt64(Seeds);
 
     /// <summary>Where the sequence is; a new one with this seed goes on from here.</summary>
     public readonly ulong State => _state;

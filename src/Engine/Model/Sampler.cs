@@ -60,8 +60,9 @@ public sealed class Sampler
         options.Validate();
         _options = options;
         _vocabulary = vocabulary;
-        _random = new CounterRandom(options.Seed);
         bool draws = options.Temperature > 0;
+        Seed = options.Seed ?? (draws ? CounterRandom.NewSeed() : 0);
+        _random = new CounterRandom(Seed);
         _seen = options.RepetitionPenalty != 1 ? new ulong[(vocabulary + 63) / 64] : [];
         _best = draws && options.TopK < vocabulary ? new float[options.TopK] : [];
         _ranked = draws && options.TopP < 1 ? new ulong[vocabulary] : [];
@@ -69,6 +70,12 @@ public sealed class Sampler
 
     /// <summary>V: how many logits it draws from.</summary>
     public int Vocabulary => _vocabulary;
+
+    /// <summary>
+    /// Seed of the draws: that of the options or, where they have none, the one this sampler drew for itself, below 2^53. A sampler made with it
+    /// draws the same again. 0 if nothing is drawn, the temperature being 0, and the options have none.
+    /// </summary>
+    public ulong Seed { get; }
 
     /// <summary>Whose draw it is; a batch takes the turn of each of its samplers.</summary>
     internal Turn Turn { get; } = new(nameof(Sampler), "sampler", "Give each session a sampler of its own.");

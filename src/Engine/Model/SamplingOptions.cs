@@ -4,7 +4,7 @@ namespace Tiller.Model;
 public sealed class SamplingOptionsException : TillerException
 {
     internal SamplingOptionsException(string option, string expected, string actual)
-        : base($"{option} must be {expected}, got {actual}.")
+        : base($"SamplingOptions.{option} must be {expected}, got {actual}.")
     {
         Option = option;
     }
@@ -37,8 +37,11 @@ public sealed record SamplingOptions
     /// </summary>
     public float RepetitionPenalty { get; init; } = 1;
 
-    /// <summary>Seed of the draws, default 0: the same logits and seed give the same tokens on every machine.</summary>
-    public ulong Seed { get; init; }
+    /// <summary>
+    /// Seed of the draws: the same logits and seed give the same tokens on every machine. Null (the default) lets every <see cref="Sampler"/>
+    /// draw a seed of its own, which <see cref="Sampler.Seed"/> tells, so that several made from the same options give different texts.
+    /// </summary>
+    public ulong? Seed { get; init; }
 
     /// <summary>Largest temperature; beyond it every distribution is flat.</summary>
     public const float MaxTemperature = 100;

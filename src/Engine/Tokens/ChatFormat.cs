@@ -143,7 +143,8 @@ public sealed class ChatFormat
             : "";
         return new ChatException(ChatError.Unrecognised,
             $"The chat template is none of the known ones (Llama-3 and 3.1, ChatML as in Qwen2 and Qwen2.5, Gemma, Llama-2, Mistral). {what}"
-            + $"Write the prompt yourself and encode it with parseSpecial. Reduced, the template reads: {TokenizerException.Escape(program)}");
+            + "Write the prompt yourself and encode it with Tokenizer.Encode(parseSpecial: true). "
+            + $"Reduced, the template reads: {TokenizerException.Escape(program)}");
     }
 
     private AddedToken? Special(string text) => text.Length == 0 ? null : special.Exactly(Encoding.UTF8.GetBytes(text));

@@ -16,6 +16,8 @@ internal sealed class UnicodeNormalization
     private const int Vowels = 21;
     private const int Trails = 28;
     private const int Syllables = 19 * Vowels * Trails;
+    private const byte CanonicalUnstable = 1;
+    private const byte CompatUnstable = 2;
 
     private static readonly Lazy<UnicodeNormalization> Shared = new(() => new UnicodeNormalization());
 
@@ -23,6 +25,7 @@ internal sealed class UnicodeNormalization
     private readonly Dictionary<int, int[]> canonical = []; // full decompositions
     private readonly Dictionary<int, int[]> compatibility = []; // full, where it differs from the canonical one
     private readonly Dictionary<(int First, int Second), int> compositions = [];
+    private readonly byte[] unstable; // by code point: CanonicalUnstable, CompatUnstable, both or neither; none beyond its end
 
     private UnicodeNormalization()
     {
@@ -70,26 +73,131 @@ internal sealed class UnicodeNormalization
                 canonical[from] = [.. full];
             }
         }
+
+        unstable = new byte[classes.Keys.Concat(compatibility.Keys).Max() + 1];
+        FindUnstable();
     }
 
-    /// <summary>Appends the normalised text.</summary>
+    /// <summary>
+    /// Appends the normalised text. Only stretches that may change are taken apart; in between stand code points that normalising leaves
+    /// alone and that nothing before them can change, so that the text falls into independent parts there (annex 15, §9.1, stable code points).
+    /// </summary>
     /// <param name="text">Valid UTF-8.</param>
     /// <param name="compat">NFKC instead of NFC.</param>
     /// <param name="output">Receives UTF-8.</param>
-    public static void Append(ReadOnlySpan<byte> text, bool compat, ByteBuffer output)
+    /// <returns>How many code points were taken apart; the others were copied.</returns>
+    public static long Append(ReadOnlySpan<byte> text, bool compat, ByteBuffer output)
     {
         // Below U+0300 NFC changes nothing (NFKC: below U+00A0): the bytes there are under CC (C2).
-        int plain = text.IndexOfAnyInRange(compat ? (byte)0xC2 : (byte)0xCC, (byte)0xFF);
-        if (plain < 0)
+        byte least = compat ? (byte)0xC2 : (byte)0xCC;
+        if (text.IndexOfAnyInRange(least, (byte)0xFF) < 0)
         {
             output.Append(text);
-            return;
+            return 0;
         }
 
-        // The character before the first that may change can compose with it.
-        int start = plain == 0 ? 0 : CharClasses.StartBefore(text, plain);
-        output.Append(text[..start]);
-        Shared.Value.Run(text[start..], compat, output);
+        var tables = Shared.Value;
+        var parts = new Parts();
+        long count = 0;
+        int done = 0;
+        for (int next = 0; (next = tables.NextUnstable(text, next, compat, least, output.Steps)) >= 0; next = done)
+        {
+            // The code point before can compose with it; those before that one cannot.
+            int start = next == done ? next : CharClasses.StartBefore(text, next);
+            int end = tables.NextStable(text, next, compat, output.Steps);
+            output.Append(text[done..start]);
+            count += tables.Run(text[start..end], compat, parts, output);
+            done = end;
+        }
+
+        output.Append(text[done..]);
+        return count;
+    }
+
+    /// <summary>As <see cref="Append"/>, all of the text taken apart as one: the definition, which the stretches must agree with.</summary>
+    internal static void AppendWhole(ReadOnlySpan<byte> text, bool compat, ByteBuffer output) => Shared.Value.Run(text, compat, new Parts(), output);
+
+    // Where the next code point stands that is not stable; -1 if there is none.
+    private int NextUnstable(ReadOnlySpan<byte> text, int at, bool compat, byte least, EncodeSteps? steps)
+    {
+        while (at < text.Length)
+        {
+            int plain = text[at..].IndexOfAnyInRange(least, (byte)0xFF);
+            if (plain < 0)
+            {
+                return -1;
+            }
+
+            at += plain;
+            do
+            {
+                steps?.Take();
+                int code = CharClasses.CodeAt(text, at, out int length);
+                if (IsUnstable(code, compat))
+                {
+                    return at;
+                }
+
+                at += length;
+            }
+            while (at < text.Length && text[at] >= least);
+        }
+
+        return -1;
+    }
+
+    private int NextStable(ReadOnlySpan<byte> text, int at, bool compat, EncodeSteps? steps)
+    {
+        while (at < text.Length)
+        {
+            steps?.Take();
+            int code = CharClasses.CodeAt(text, at, out int length);
+            if (!IsUnstable(code, compat))
+            {
+                return at;
+            }
+
+            at += length;
+        }
+
+        return at;
+    }
+
+    private bool IsUnstable(int code, bool compat) => code < unstable.Length && (unstable[code] & (compat ? CompatUnstable : CanonicalUnstable)) != 0;
+
+    // Not stable is what is sorted among marks, what can compose with the code point before it, what begins with such a one, and what
+    // normalising changes.
+    private void FindUnstable()
+    {
+        int[] jamo = [.. Enumerable.Range(HangulV, Vowels), .. Enumerable.Range(HangulT + 1, Trails - 1)];
+        HashSet<int> joining = [.. classes.Keys, .. compositions.Keys.Select(pair => pair.Second), .. jamo];
+        foreach (int code in joining)
+        {
+            unstable[code] = CanonicalUnstable | CompatUnstable;
+        }
+
+        var (output, parts) = (new ByteBuffer(), new Parts());
+        Span<byte> utf8 = stackalloc byte[4];
+        foreach (var (code, full) in compatibility)
+        {
+            ReadOnlySpan<byte> text = utf8[..new Rune(code).EncodeToUtf8(utf8)];
+            if (joining.Contains(full[0]) || Changes(text, compat: true))
+            {
+                unstable[code] |= CompatUnstable;
+            }
+
+            if (canonical.TryGetValue(code, out int[]? parted) && (joining.Contains(parted[0]) || Changes(text, compat: false)))
+            {
+                unstable[code] |= CanonicalUnstable;
+            }
+        }
+
+        bool Changes(ReadOnlySpan<byte> text, bool compat)
+        {
+            output.Length = 0;
+            Run(text, compat, parts, output);
+            return !output.Span.SequenceEqual(text);
+        }
     }
 
     private static int ReadNumber(ref ReadOnlySpan<byte> data)
@@ -124,58 +232,51 @@ internal sealed class UnicodeNormalization
         }
     }
 
-    private void Run(ReadOnlySpan<byte> text, bool compat, ByteBuffer output)
+    private int Run(ReadOnlySpan<byte> text, bool compat, Parts parts, ByteBuffer output)
     {
-        var codes = new int[text.Length];
-        var order = new byte[text.Length];
-        int count = 0;
-        for (int i = 0; i < text.Length;)
+        parts.Count = 0;
+        int taken = 0;
+        for (int i = 0; i < text.Length; taken++)
         {
             int code = CharClasses.CodeAt(text, i, out int length);
             i += length;
             output.Steps?.Take();
-            Decompose(code, compat, ref codes, ref order, ref count);
+            Decompose(code, compat, parts);
         }
 
-        Reorder(codes, order, count, output.Steps);
-        count = Compose(codes, order, count, output.Steps);
+        Reorder(parts.Codes, parts.Order, parts.Count, output.Steps);
+        int count = Compose(parts.Codes, parts.Order, parts.Count, output.Steps);
         Span<byte> bytes = stackalloc byte[4];
         for (int i = 0; i < count; i++)
         {
-            output.Append(bytes[..new Rune(codes[i]).EncodeToUtf8(bytes)]);
+            output.Append(bytes[..new Rune(parts.Codes[i]).EncodeToUtf8(bytes)]);
         }
+
+        return taken;
     }
 
-    private void Decompose(int code, bool compat, ref int[] codes, ref byte[] order, ref int count)
+    private void Decompose(int code, bool compat, Parts parts)
     {
-        if (count + 20 > codes.Length)
-        {
-            Array.Resize(ref codes, Math.Max(64, codes.Length * 2));
-            Array.Resize(ref order, codes.Length);
-        }
-
         int syllable = code - HangulS;
         if ((uint)syllable < Syllables)
         {
-            codes[count++] = HangulL + (syllable / (Vowels * Trails));
-            codes[count++] = HangulV + (syllable % (Vowels * Trails) / Trails);
+            parts.Add(HangulL + (syllable / (Vowels * Trails)), 0);
+            parts.Add(HangulV + (syllable % (Vowels * Trails) / Trails), 0);
             if (syllable % Trails != 0)
             {
-                codes[count++] = HangulT + (syllable % Trails);
+                parts.Add(HangulT + (syllable % Trails), 0);
             }
         }
         else if (code >= 0xA0 && (compat ? compatibility : canonical).TryGetValue(code, out int[]? full))
         {
             foreach (int part in full)
             {
-                codes[count] = part;
-                order[count++] = ClassOf(part);
+                parts.Add(part, ClassOf(part));
             }
         }
         else
         {
-            codes[count] = code;
-            order[count++] = ClassOf(code);
+            parts.Add(code, ClassOf(code));
         }
     }
 
@@ -261,5 +362,29 @@ internal sealed class UnicodeNormalization
         }
 
         return compositions.TryGetValue((first, second), out int pair) ? pair : -1;
+    }
+
+    /// <summary>Scratch: code points taken apart, each with its combining class.</summary>
+    private sealed class Parts
+    {
+        public int[] Codes { get; private set; } = new int[64];
+
+        public byte[] Order { get; private set; } = new byte[64];
+
+        public int Count { get; set; }
+
+        public void Add(int code, byte order)
+        {
+            if (Count == Codes.Length)
+            {
+                (int[] codes, byte[] orders) = (Codes, Order);
+                Array.Resize(ref codes, 2 * Count);
+                Array.Resize(ref orders, 2 * Count);
+                (Codes, Order) = (codes, orders);
+            }
+
+            Codes[Count] = code;
+            Order[Count++] = order;
+        }
     }
 }

@@ -13,8 +13,8 @@ internal sealed class BenchCommand : TillerCommand
 
     private readonly Argument<BenchMode> _mode = new("what")
     {
-        Description = "What is measured.",
-        HelpName = string.Join('|', s_modes),
+        Description = $"What is measured: {string.Join(", ", s_modes)}.",
+        HelpName = "what",
         CustomParser = result =>
         {
             string text = result.Tokens[0].Value;
@@ -31,8 +31,8 @@ internal sealed class BenchCommand : TillerCommand
 
     private readonly Option<BenchShape?> _shape = new("--shape")
     {
-        Description = "Shape of a model with random weights. [default: demo]",
-        HelpName = $"{string.Join('|', BenchShape.Names)}|L,D,FF,H,KV,E,V",
+        Description = $"Shape of a model with random weights: {string.Join(", ", BenchShape.Names)}, or the seven numbers. [default: demo]",
+        HelpName = "name|L,D,FF,H,KV,E,V",
         CustomParser = result =>
         {
             try

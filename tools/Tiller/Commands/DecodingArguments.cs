@@ -21,7 +21,12 @@ internal sealed class DecodingArguments
     private readonly Option<float> _topP = Setting("--top-p", "Draw from the fewest tokens that together have this probability.", s_standard.TopP);
     private readonly Option<float> _minP = Setting("--min-p", "Draw from tokens at least this many times as likely as the likeliest.", s_standard.MinP);
     private readonly Option<float> _penalty = Setting("--repetition-penalty", "Above 1 discourages tokens that were there before.", s_standard.RepetitionPenalty);
-    private readonly Option<ulong> _seed = Setting("--seed", "The same seed draws the same text.", s_standard.Seed);
+    private readonly Option<ulong?> _seed = OptionKinds.NumberOrNone<ulong>(
+        "--seed",
+        "The same seed draws the same text. [default: a new one each time, which the summary line tells]",
+        _ => true,
+        "a whole number, 0 to 18446744073709551615");
+
     private readonly Option<string[]> _stop = new("--stop") { Description = "End before this string; may be repeated.", HelpName = "text" };
 
     public void AddTo(Command command)

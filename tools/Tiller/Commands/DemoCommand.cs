@@ -18,7 +18,9 @@ internal sealed class DemoCommand : TillerCommand
     private readonly Option<DemoTask> _task = OptionKinds.Choice<DemoTask>(
         "--task", "What to steer: the topic of stories, the tone of reviews, the honesty of quiz answers, or refusal of requests.");
 
-    private readonly Option<double?> _lambda = OptionKinds.Lambda("How far to steer [default: the task's own]");
+    private readonly Option<double?> _lambda = OptionKinds.NumberOrNone<double>(
+        "--lambda", "How far to steer [default: the task's own]", x => float.IsFinite((float)x), OptionKinds.LambdaRange);
+
     private readonly Option<LayerSet?> _layers = OptionKinds.Layers("--layers", "Fit and steer these blocks only, counted from 0 [default: the task's own]");
 
     private readonly DeviceArguments _device = new();

@@ -66,7 +66,12 @@ internal sealed class FitCommand : TillerCommand
     };
 
     private readonly Option<string?> _system = new("--system") { Description = "System message of every prompt, with --chat.", HelpName = "text" };
-    private readonly Option<string?> _out = new("--out") { Description = "Controller file to write; replaced whole or not at all. (REQUIRED without --plan)", HelpName = "FILE" };
+
+    private readonly Option<string?> _out = new("--out")
+    {
+        Description = "Controller file to write, whole or not at all; - is standard output. (REQUIRED without --plan)",
+        HelpName = "FILE",
+    };
 
     private readonly Option<bool> _plan = new("--plan")
     {
@@ -76,22 +81,8 @@ internal sealed class FitCommand : TillerCommand
     private readonly Option<FitCost> _cost = OptionKinds.Choice<FitCost>(
         "--cost", "What may not stray: the whole state (dense, as published), or the feature only (factored; much faster, no Jacobian).");
 
-    private readonly Option<int?> _order = new("--order")
-    {
-        Description = "Fit a reduced controller from p Jacobian-vector products a layer.",
-        HelpName = "p",
-        CustomParser = result =>
-        {
-            string text = result.Tokens[^1].Value;
-            if (int.TryParse(text, out int p) && p > 0)
-            {
-                return p;
-            }
-
-            result.AddError($"--order must be a whole number above 0, got '{text}'.");
-            return null;
-        },
-    };
+    private readonly Option<int?> _order = OptionKinds.NumberOrNone<int>(
+        "--order", "Fit a reduced controller from p Jacobian-vector products a layer.", p => p > 0, "a whole number above 0", "p");
 
     private readonly Option<Setpoint> _setpoint = OptionKinds.Choice<Setpoint>(
         "--setpoint", "What λ means: a multiple of the mean difference (published), or 0 = negative mean to 1 = positive mean (affine).");

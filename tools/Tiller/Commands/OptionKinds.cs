@@ -15,17 +15,16 @@ internal static class OptionKinds
             Description = description,
             HelpName = "number",
             DefaultValueFactory = _ => standard,
-            CustomParser = result =>
-            {
-                string text = result.Tokens[^1].Value;
-                if (T.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out T value) && valid(value))
-                {
-                    return value;
-                }
+            CustomParser = result => TypedNumber.Read(result, name, result.Tokens[^1].Value, valid, expected).GetValueOrDefault(),
+        };
 
-                result.AddError($"{name} must be {expected}, got '{text}'.");
-                return default;
-            },
+    /// <summary>A number for which <paramref name="valid"/> holds; null if not given.</summary>
+    public static Option<T?> NumberOrNone<T>(string name, string description, Func<T, bool> valid, string expected, string helpName = "number")
+        where T : struct, INumber<T> => new(name)
+        {
+            Description = description,
+            HelpName = helpName,
+            CustomParser = result => TypedNumber.Read(result, name, result.Tokens[^1].Value, valid, expected),
         };
 
     /// <summary>One of the names of an enum in lower case; the first is the default.</summary>
@@ -83,21 +82,5 @@ internal static class OptionKinds
     /// <summary>What λ must be: a strength too large for the model's state is found when that overflows, and is a numerical failure.</summary>
     public const string LambdaRange = "a number that fits in float32";
 
-    /// <summary>A strength; null if not given.</summary>
-    public static Option<double?> Lambda(string description) => new("--lambda")
-    {
-        Description = description,
-        HelpName = "number",
-        CustomParser = result =>
-        {
-            string text = result.Tokens[^1].Value;
-            if (double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out double value) && float.IsFinite((float)value))
-            {
-                return value;
-            }
-
-            result.AddError($"--lambda must be {LambdaRange}, got '{text}'.");
-            return null;
-        },
-    };
+    private static bool Index(string text, out int value) => int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out value);
 }

@@ -47,10 +47,10 @@ internal sealed class SteerCommand : TillerCommand
         Required = true,
     };
 
-    private readonly Option<float[]> _lambdas = new("--lambda")
+    private readonly NumbersOption _lambdas = new("--lambda", OptionKinds.LambdaRange)
     {
-        Description = "How far to steer: 0 is the setpoint's zero, negative is the other way. One for all controllers, or one each in order [default: 1]",
-        HelpName = "number",
+        Description = "How far to steer: 0 is the setpoint's zero, negative is the other way. One for all controllers, or one each in order, "
+            + "repeated or with spaces between. [default: 1]",
     };
 
     private readonly PromptArguments _prompt = new();
@@ -58,11 +58,15 @@ internal sealed class SteerCommand : TillerCommand
     private readonly Option<SteeredTokens> _tokens = OptionKinds.Choice<SteeredTokens>(
         "--tokens", "Steer from the prompt's last token on (last), or every token of the prompt too (all).");
 
-    private readonly Option<float> _maxEffort = OptionKinds.Number(
-        "--u-max", "Bound on |u|, what is added to the state at a layer.", float.PositiveInfinity, u => u > 0, "above 0");
+    private readonly Option<float?> _maxEffort = OptionKinds.NumberOrNone<float>(
+        "--u-max", "Bound on |u|, what is added to the state at a layer. [default: none]", u => u > 0, "a number above 0");
 
     private readonly Option<bool> _compare = new("--compare") { Description = "Decode without the controllers too, and show both." };
-    private readonly Option<string?> _trace = new("--trace") { Description = "Write v·x, α and |u| of every layer and token here (JSONL).", HelpName = "FILE" };
+    private readonly Option<string?> _trace = new("--trace")
+    {
+        Description = "Write v·x, α and |u| of every layer and token here (JSONL); - is standard output, and the text goes to standard error.",
+        HelpName = "FILE",
+    };
 
     public SteerCommand(Func<SteerRequest, CancellationToken, Task<int>> run)
         : base("steer", "Decode with one or more controllers in the loop, streamed. Changing λ needs no new fit.")
@@ -83,6 +87,8 @@ internal sealed class SteerCommand : TillerCommand
         """
           # plain and steered text
           tiller steer --model models/demo --controller sea.tiller --lambda 1.5 --compare "Once upon a time"
+          # what the controller read and did, token by token
+          tiller steer --model models/demo --controller sea.tiller --trace - "One day"
           # away from the feature
           tiller steer --model models/demo --controller sea.tiller --lambda -1 "One day"
           # two controllers at once, prompt from standard input
@@ -99,7 +105,7 @@ internal sealed class SteerCommand : TillerCommand
         Prompt = _prompt.Read(parse),
         Decoding = _decoding.Read(parse),
         Tokens = parse.GetValue(_tokens),
-        MaxEffort = parse.GetValue(_maxEffort),
+        MaxEffort = parse.GetValue(_maxEffort) ?? float.PositiveInfinity,
         Compare = parse.GetValue(_compare),
         Trace = parse.GetValue(_trace),
         Json = parse.GetValue(Json),
@@ -109,15 +115,9 @@ internal sealed class SteerCommand : TillerCommand
     {
         if (lambdas.Length > 1 && lambdas.Length != controllers.Length)
         {
-            throw new UsageException($"Expected one --lambda for all or one for each of the {controllers.Length} controllers, got {lambdas.Length}.");
-        }
-
-        foreach (float lambda in lambdas)
-        {
-            if (!float.IsFinite(lambda))
-            {
-                throw new UsageException($"--lambda must be {OptionKinds.LambdaRange}, got {lambda}.");
-            }
+            throw new UsageException(
+                $"Expected one --lambda for all or one for each of the {controllers.Length} controllers, got {lambdas.Length}. "
+                + "A prompt that is a number goes before --lambda, or after --.");
         }
 
         return [.. controllers.Select((c, i) => new Controlled(c, lambdas.Length == 0 ? 1 : lambdas[lambdas.Length == 1 ? 0 : i]))];

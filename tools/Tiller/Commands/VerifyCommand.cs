@@ -21,7 +21,8 @@ internal sealed class VerifyCommand : TillerCommand
 
     private readonly Option<string?> _values = new("--values")
     {
-        Description = "Write the engine's own hidden states, logits and Jacobians here (safetensors, named as in golden.safetensors), to compare devices or builds with each other. One folder only.",
+        Description = "Write the engine's own hidden states, logits and Jacobians here (safetensors, named as in golden.safetensors), "
+            + "to compare devices or builds with each other; - is standard output. One folder only.",
         HelpName = "FILE",
     };
 

@@ -11,10 +11,11 @@ internal static class DecodedOutput
     /// <summary>One line on standard error.</summary>
     public static void WriteSummary(Terminal terminal, DecodedText text)
     {
+        string seed = text.Seed is { } drawn ? $"seed {drawn}, " : "";
         string steering = text.Steering is { } s ? $", mean |β - v·x| {s.TrackingError:G3}, mean |u| {s.InputNorm:G3}" : "";
         terminal.Error.WriteLine(
             $"tiller: {text.Ids.Length} tokens ({Reason(text.Stop)}), {text.TokensPerSecond:F0} tok/s, {text.GigabytesPerSecond:F2} GB/s, " +
-            $"prompt {text.PromptTokens} tokens in {text.PromptMs:F0} ms, logits {text.LogitsHash:x16}{steering}");
+            $"prompt {text.PromptTokens} tokens in {text.PromptMs:F0} ms, {seed}logits {text.LogitsHash:x16}{steering}");
     }
 
     /// <summary>One object: model, controllers, and an object for each text.</summary>
@@ -62,6 +63,11 @@ internal static class DecodedOutput
         json.WriteNumber("promptMs", text.PromptMs);
         json.WriteNumber("tokensPerSecond", text.TokensPerSecond);
         json.WriteNumber("gigabytesPerSecond", text.GigabytesPerSecond);
+        if (text.Seed is { } seed)
+        {
+            json.WriteNumber("seed", seed);
+        }
+
         json.WriteString("logitsHash", text.LogitsHash.ToString("x16"));
         if (text.Steering is { } steering)
         {

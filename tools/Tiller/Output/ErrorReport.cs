@@ -7,7 +7,7 @@ internal static class ErrorReport
     /// <returns>The exit code.</returns>
     public static int Write(Terminal terminal, Exception error, int code, bool json)
     {
-        string message = error is OperationCanceledException ? "cancelled." : error.Message;
+        string message = error is OperationCanceledException ? "cancelled." : OptionNames.Of(error.Message);
         terminal.Error.WriteLine($"tiller: error: {VisibleText.Of(message)}");
         if (json)
         {

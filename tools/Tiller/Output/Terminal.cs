@@ -8,6 +8,8 @@ namespace Tiller.Tool.Output;
 /// </summary>
 internal sealed class Terminal
 {
+    private readonly Stream? _data;
+
     /// <summary>Takes the streams of a run.</summary>
     /// <param name="input">Standard input, read when a prompt comes from it.</param>
     /// <param name="inputIsTerminal">Whether someone would have to type the input.</param>
@@ -41,6 +43,12 @@ internal sealed class Terminal
 
     /// <summary>Told of every stage's progress where no bars show it: what a caller waits for, or cancels on. Null for nobody.</summary>
     public Action<StageProgress>? OnStage { get; init; }
+    /// <summary>Standard output for data that is not text, which a command writes instead of anything to <see cref="Output"/>.</summary>
+    public Stream Data
+    {
+        get => _data ?? throw new InvalidOperationException("This terminal was given no stream for data.");
+        init => _data = value;
+    }
 
     public TextWriter Error { get; }
 
@@ -65,11 +73,17 @@ internal sealed class Terminal
             colour && !Console.IsErrorRedirected)
         {
             OutputIsTerminal = !Console.IsOutputRedirected,
+            Data = Console.OpenStandardOutput(),
         };
     }
 
     /// <summary>A line on <see cref="Error"/> of something that the run goes on in spite of.</summary>
-    public void Warn(string warning) => Error.WriteLine($"tiller: warning: {VisibleText.Of(warning)}");
+    public void Warn(string warning) => Error.WriteLine($"tiller: warning: {VisibleText.Of(OptionNames.Of(warning))}");
+
+    /// <summary>
+    /// This terminal while data has standard output: results go to standard error like everything else, where texts are always made visible.
+    /// </summary>
+    public Terminal WithoutOutput() => new(Input, InputIsTerminal, Error, ErrorIsLive, Error, ErrorIsLive) { OutputIsTerminal = true, OnStage = OnStage };
 
     private static IAnsiConsole Styled(TextWriter writer, bool live) => AnsiConsole.Create(new AnsiConsoleSettings
     {

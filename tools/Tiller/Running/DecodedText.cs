@@ -25,6 +25,9 @@ internal sealed record DecodedText
     /// <summary>Bytes of weights that one step reads.</summary>
     public required long WeightsInBytes { get; init; }
 
+    /// <summary>Seed that the tokens were drawn with; null where each was the likeliest.</summary>
+    public required ulong? Seed { get; init; }
+
     /// <summary>FNV-1a over the bits of the last logits.</summary>
     public required ulong LogitsHash { get; init; }
 
@@ -63,6 +66,7 @@ internal sealed record DecodedText
             PromptMs = promptMs,
             DecodeMs = clock.Elapsed.TotalMilliseconds - promptMs,
             WeightsInBytes = model.WeightsInBytes,
+            Seed = options.Sampling.Temperature > 0 ? generation.Seed : null,
             LogitsHash = generation.LogitsHash,
             Steering = generation.Steering,
         };

@@ -62,7 +62,7 @@ internal static class DevicesRun
         }
         catch (TillerException e)
         {
-            return new KernelsFound(null, e.Message);
+            return new KernelsFound(null, OptionNames.Of(e.Message));
         }
     }
 

@@ -18,19 +18,20 @@ internal static class FitRun
             return ExitCode.Ok;
         }
 
-        Runs.CheckWritable("--out", request.Out);
+        var destination = Destination.Of(terminal, "--out", request.Out, isText: false, request.Json);
+        terminal = destination.Rest;
         var (contrast, calibration) = Prompts(request, cancellationToken);
         using var model = Runs.Load(terminal, request.Model, request.Device, cancellationToken);
         var result = Fit(terminal, model, contrast, Options(request, model.Config, calibration), cancellationToken);
         cancellationToken.ThrowIfCancellationRequested();
-        result.Controller.Save(request.Out);
+        destination.Write(result.Controller.Save, result.Controller.Save);
         if (request.Json)
         {
             FitOutput.WriteJson(terminal, request.Out, result);
         }
         else
         {
-            FitOutput.WriteText(terminal, request.Out, result);
+            FitOutput.WriteText(terminal, destination.Name, result);
         }
 
         return ExitCode.Ok;

@@ -72,7 +72,7 @@ internal static class InspectRun
         }
         catch (ChatException e)
         {
-            return new CheckpointInspection(checkpoint, null, e.Message, null);
+            return new CheckpointInspection(checkpoint, null, OptionNames.Of(e.Message), null);
         }
     }
 }

@@ -40,22 +40,6 @@ internal static class Runs
 
         return model;
     }
-
-    /// <summary>Refuses, before any work, a file that could not be written after it.</summary>
-    /// <exception cref="IOException">The path is a folder, or its folder does not exist.</exception>
-    public static void CheckWritable(string option, string path)
-    {
-        if (Directory.Exists(path))
-        {
-            throw new IOException($"{option} must name a file, but {path} is a folder.");
-        }
-
-        string? folder = Path.GetDirectoryName(Path.GetFullPath(path));
-        if (!Directory.Exists(folder))
-        {
-            throw new DirectoryNotFoundException($"{option} cannot be written: there is no folder {folder}. Create it, or name another.");
-        }
-    }
 }
 
 /// <summary>Calls back on the reporting thread; <see cref="Progress{T}"/> would post to the pool and arrive out of order.</summary>

@@ -13,11 +13,8 @@ internal static class SteerRun
 {
     public static async Task<int> Run(Terminal terminal, SteerRequest request, CancellationToken cancellationToken)
     {
-        if (request.Trace is not null)
-        {
-            Runs.CheckWritable("--trace", request.Trace);
-        }
-
+        var destination = request.Trace is null ? null : Destination.Of(terminal, "--trace", request.Trace, isText: true, request.Json);
+        terminal = destination?.Rest ?? terminal;
         Controller[] controllers = [.. request.Controllers.Select(c => Controller.Load(c.Controller))];
         var law = Law(terminal, request, controllers);
         string prompt = await GenerateRun.ReadPrompt(terminal, request.Prompt, cancellationToken);
@@ -28,12 +25,16 @@ internal static class SteerRun
         var texts = new List<(string, DecodedText)>();
         if (request.Compare)
         {
-            texts.Add(("plain", Decode("plain", options)));
+            var plain = Decode("plain", options);
+            texts.Add(("plain", plain));
+
+            // What differs between the two is the controllers, not the draws.
+            options = options with { Sampling = options.Sampling with { Seed = plain.Seed ?? options.Sampling.Seed } };
         }
 
-        var trace = request.Trace is null ? null : new SteeringTrace(law);
+        var trace = destination is null ? null : new SteeringTrace(law);
         texts.Add(("steered", Decode(Label(request), options with { Law = law, SteeredTokens = request.Tokens, Trace = trace })));
-        trace?.Write(request.Trace!);
+        destination?.Write(trace!.Write, trace!.Write);
         if (request.Json)
         {
             DecodedOutput.WriteJson(terminal, model.Name, texts, request.Controllers);

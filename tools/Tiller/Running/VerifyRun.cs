@@ -10,8 +10,10 @@ internal static class VerifyRun
 {
     public static int Run(Terminal terminal, VerifyRequest request, CancellationToken cancellationToken)
     {
+        var destination = request.Values is null ? null : Destination.Of(terminal, "--values", request.Values, isText: false, request.Json);
+        terminal = destination?.Rest ?? terminal;
         var all = new List<VerificationRow>();
-        List<TensorData>? values = request.Values is null ? null : [];
+        List<TensorData>? values = destination is null ? null : [];
         foreach (string folder in request.Folders)
         {
             int before = all.Count;
@@ -31,10 +33,8 @@ internal static class VerifyRun
             }
         }
 
-        if (values is not null)
-        {
-            SafetensorsWriter.Write(request.Values!, new Dictionary<string, string>(), values);
-        }
+        var metadata = new Dictionary<string, string>();
+        destination?.Write(path => SafetensorsWriter.Write(path, metadata, values!), stream => SafetensorsWriter.Write(stream, metadata, values!));
 
         if (request.Json)
         {
