@@ -218,8 +218,8 @@ internal sealed class StageBench : IDisposable
         string at = $"{cotangents} cotangents";
 
         // The first stage of a pullback tells a device which rows come, and so is not recorded.
-        yield return Cotangents(
-            $"down backwards, {at}", (double)_c.F * _c.D, k => _ops.PullDown(_c, _weights.Blocks[k], _rows, _a, _groups, _y)) with { Clock = null };
+        var down = Cotangents($"down backwards, {at}", (double)_c.F * _c.D, k => _ops.PullDown(_c, _weights.Blocks[k], _rows, _a, _groups, _y));
+        yield return down with { Clock = null };
         yield return Stream($"gate/up backwards, {at}", 2.0 * _c.F * _c.D, k => _ops.PullGateUp(_c, _weights.Blocks[k], _rows, _a, _groups, _y));
         yield return Cotangents(
             $"output backwards, {at}", (double)_c.H * _c.E * _c.D, k => _ops.PullOutput(_c, _weights.Blocks[k], _rows, _a, _groups, _y));
