@@ -21,6 +21,9 @@ public enum ChatError
     /// <summary>A role the format does not have.</summary>
     Role,
 
+    /// <summary>The template refused the messages (its raise_exception), or failed on them.</summary>
+    Refused,
+
     /// <summary>The roles do not alternate as the format requires.</summary>
     Order,
 }
