@@ -342,7 +342,7 @@ internal sealed class Binder
 
     private static Place Within(Scope scope, Place place) => new(scope, Soft: false, place.InLoop, Top: false);
 
-    private void Bind(IEnumerable<Expression> expressions, Place place)
+    private static void Bind(IEnumerable<Expression> expressions, Place place)
     {
         foreach (Expression expression in expressions)
         {

@@ -271,8 +271,8 @@ internal sealed class LoopState : JinjaValue
         "nextitem" => Peek() ?? new Undefined("there is no next item"),
         "cycle" => new BoundMethod(this, name, static (self, arguments, _) =>
         {
-            JinjaValue[] items = arguments.Named.Length == 0 ? arguments.Values : throw JinjaException.Type("cycle() takes no keyword arguments");
-            return items.Length > 0 ? items[((LoopState)self).index % items.Length] : throw JinjaException.Type("no items for cycling given");
+            JinjaValue[] given = arguments.Named.Length == 0 ? arguments.Values : throw JinjaException.Type("cycle() takes no keyword arguments");
+            return given.Length > 0 ? given[((LoopState)self).index % given.Length] : throw JinjaException.Type("no items for cycling given");
         }),
         "changed" => new BoundMethod(this, name, static (self, arguments, run) => Bool.Of(((LoopState)self).Changed(arguments, run))),
         _ => null,

@@ -150,6 +150,9 @@ internal sealed class MapBuilder
     // Up to here a search from the front is faster than a table.
     public const int Few = 8;
 
+    /// <summary>What a new key costs beside other steps.</summary>
+    public const int Steps = 8;
+
     private readonly List<KeyValuePair<JinjaValue, JinjaValue>> items = [];
     private Dictionary<JinjaValue, int>? places;
 
@@ -192,7 +195,7 @@ internal sealed class MapBuilder
 
     public void SetAll(MapValue map, Run run)
     {
-        run.Charge(map.Count);
+        run.Charge((long)map.Count * Steps);
         for (int i = 0; i < map.Count; i++)
         {
             Set(map.KeyAt(i), map.At(i));
@@ -319,9 +322,9 @@ internal sealed class MapValue : JinjaValue
 
     internal override JinjaValue? Attribute(string name, Run run) => name switch
     {
-        "items" => new BoundMethod(this, name, static (self, arguments, _) => View(self, arguments, MapPart.Items)),
-        "keys" => new BoundMethod(this, name, static (self, arguments, _) => View(self, arguments, MapPart.Keys)),
-        "values" => new BoundMethod(this, name, static (self, arguments, _) => View(self, arguments, MapPart.Values)),
+        "items" => new BoundMethod(this, name, static (self, arguments, _) => View(self, arguments, "items", MapPart.Items)),
+        "keys" => new BoundMethod(this, name, static (self, arguments, _) => View(self, arguments, "keys", MapPart.Keys)),
+        "values" => new BoundMethod(this, name, static (self, arguments, _) => View(self, arguments, "values", MapPart.Values)),
         "get" => new BoundMethod(this, name, static (self, arguments, _) =>
         {
             JinjaValue?[] given = arguments.Positional("get", 1, 2);
@@ -345,15 +348,16 @@ internal sealed class MapValue : JinjaValue
         var map = new MapBuilder();
         foreach (JinjaValue key in given[0]!.ToArray(run))
         {
+            run.Charge(MapBuilder.Steps);
             map.Set(key, given[1] ?? None);
         }
 
         return map.ToMap();
     }
 
-    private static MapView View(JinjaValue self, Arguments arguments, MapPart part)
+    private static MapView View(JinjaValue self, Arguments arguments, string name, MapPart part)
     {
-        arguments.Positional(part.ToString().ToLowerInvariant(), 0, 0);
+        arguments.Positional(name, 0, 0);
         return new MapView((MapValue)self, part);
     }
 }
@@ -375,8 +379,6 @@ internal enum MapPart
 internal sealed class MapView(MapValue map, MapPart part) : JinjaValue
 {
     public bool IsHashable => part == MapPart.Values;
-
-    public bool CanReverse => true;
 
     internal override string TypeName => part switch { MapPart.Keys => "dict_keys", MapPart.Values => "dict_values", _ => "dict_items" };
 
@@ -439,20 +441,15 @@ internal sealed class RangeValue : JinjaValue
                 continue;
             }
 
-            if (value is Undefined undefined)
-            {
-                throw undefined.Error();
-            }
-
             if (!Indexes.TryInteger(value, out numbers[i]))
             {
                 throw JinjaException.Type($"'{value.TypeName}' object cannot be interpreted as an integer");
             }
         }
 
-        long step = given[2] is null ? 1 : numbers[2];
-        return step == 0 ? throw JinjaException.Value("range() arg 3 must not be zero")
-            : given[1] is null ? new RangeValue(0, numbers[0], step) : new RangeValue(numbers[0], numbers[1], step);
+        long by = given[2] is null ? 1 : numbers[2];
+        return by == 0 ? throw JinjaException.Value("range() arg 3 must not be zero")
+            : given[1] is null ? new RangeValue(0, numbers[0], by) : new RangeValue(numbers[0], numbers[1], by);
     }
 
     public bool IsSameAs(RangeValue other) => count == other.count && (count == 0 || (start == other.start && (count == 1 || step == other.step)));
@@ -493,9 +490,9 @@ internal sealed class RangeValue : JinjaValue
 
     internal override JinjaValue Cut(Indexes indexes, Run run)
     {
-        (int from, int length, int by) = indexes.Of(count);
-        long first = start + (from * step);
-        return new RangeValue(first, first + (length * by * step), by * step);
+        (long from, long to, long by) = indexes.Bounds(count);
+        by = Math.Clamp(by, -Longest - 1, Longest + 1);
+        return new RangeValue(start + (from * step), start + (to * step), by * step);
     }
 
     internal override void Repr(TextBuilder to, bool content) => to.Append(step == 1 ? $"range({start}, {stop})" : $"range({start}, {stop}, {step})", content);
@@ -522,9 +519,9 @@ internal sealed class Generator(IEnumerator<JinjaValue> items, string typeName =
         while (true)
         {
             run.Charge(1);
-            run.Enter();
+            run.EnterCall();
             bool more = items.MoveNext();
-            run.Leave();
+            run.LeaveCall();
             if (!more)
             {
                 yield break;

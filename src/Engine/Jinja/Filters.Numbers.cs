@@ -43,11 +43,6 @@ internal static partial class Filters
         JinjaValue places = given[0] ?? Int.Of(0);
         string method = given[1] is null ? "common" : given[1] is Text { Value: "common" or "ceil" or "floor" } text ? text.Value
             : throw JinjaException.Runtime("method must be common, ceil or floor");
-        if (value is Undefined undefined)
-        {
-            throw undefined.Error();
-        }
-
         if (!Arithmetic.IsNumber(value))
         {
             throw JinjaException.Type($"type {value.TypeName} doesn't define __round__ method");
@@ -116,7 +111,7 @@ internal static partial class Filters
     {
         JinjaValue?[] given = arguments.Bind("filesizeformat", 0, "binary");
         bool binary = given[0]?.IsTrue(run) == true;
-        double bytes = ToFloat(value) ?? throw JinjaException.Value("could not convert to float");
+        double bytes = ToFloat(value) ?? throw (value is Text ? JinjaException.Value("could not convert string to float") : JinjaException.Type($"float() argument must be a string or a real number, not '{value.TypeName}'"));
         double unit = binary ? 1024 : 1000;
         if (bytes == 1)
         {

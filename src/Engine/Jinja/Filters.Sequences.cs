@@ -22,6 +22,9 @@ internal static partial class Filters
         }
     }
 
+    private static MapValue AsMap(JinjaValue value) =>
+        value as MapValue ?? throw (value is Undefined undefined ? undefined.Error() : JinjaException.Type($"'{value.TypeName}' object has no attribute 'items'"));
+
     // What Python's reversed() takes.
     private static JinjaValue[]? Reversible(JinjaValue value, Run run) => value is Text or Sequence or MapValue or MapView or RangeValue or Undefined ? value.ToArray(run) : null;
 
@@ -133,7 +136,7 @@ internal static partial class Filters
         using IEnumerator<JinjaValue> items = value.Items(run);
         while (items.MoveNext())
         {
-            run.Charge(1);
+            run.Charge(MapBuilder.Steps);
             if (seen.Add(KeyComparer.Require(Folded(Follow(items.Current, path, null, run), caseSensitive, run))))
             {
                 yield return items.Current;
@@ -178,7 +181,7 @@ internal static partial class Filters
             Text { Value: "value" } => 1,
             _ => throw JinjaException.Runtime("You can only sort by either \"key\" or \"value\""),
         };
-        MapValue map = value as MapValue ?? throw (value is Undefined undefined ? undefined.Error() : JinjaException.Type($"'{value.TypeName}' object has no attribute 'items'"));
+        MapValue map = AsMap(value);
         var items = new List<JinjaValue>();
         using IEnumerator<JinjaValue> pairs = Items(map, run);
         while (pairs.MoveNext())
@@ -246,6 +249,7 @@ internal static partial class Filters
                 run.Charge(1);
                 if (Comparison.Equal(Int.Of(batch.Count), given[0]!, run))
                 {
+                    run.Charge(MapBuilder.Steps);
                     yield return new ListValue([.. batch]);
                     batch.Clear();
                 }
@@ -289,7 +293,8 @@ internal static partial class Filters
             int start = 0;
             for (int i = 0; i < slices; i++)
             {
-                run.Charge(1);
+                // A list of its own, which is kept.
+                run.Charge(MapBuilder.Steps);
                 int end = start + each + (i < extra ? 1 : 0);
                 yield return new ListValue(given[1] is { } fill and not NoneValue && i >= extra ? [.. items[start..end], fill] : items[start..end]);
                 start = end;

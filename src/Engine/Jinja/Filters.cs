@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Collections.Frozen;
 using System.Numerics;
 using System.Text;
@@ -160,6 +161,9 @@ internal static partial class Filters
         ["xmlattr"] = XmlAttributes,
     }.ToFrozenDictionary(StringComparer.Ordinal);
 
+    // What ends the name of an attribute in HTML.
+    private static readonly SearchValues<char> s_endsOfNames = SearchValues.Create(" \t\n\r\f\v/>=");
+
     public static Method? Find(string name) => s_all.GetValueOrDefault(name);
 
     /// <summary>int() of a float.</summary>
@@ -261,7 +265,7 @@ internal static partial class Filters
         return indented.ToText(text.IsSafe);
     }
 
-    private static Text Truncate(JinjaValue value, Arguments arguments, Run run)
+    private static JinjaValue Truncate(JinjaValue value, Arguments arguments, Run run)
     {
         JinjaValue?[] given = arguments.Bind("truncate", 0, "length", "killwords", "end", "leeway");
         int length = given[0] is null ? 255 : Indexes.Integer(given[0]!);
@@ -272,15 +276,17 @@ internal static partial class Filters
             throw JinjaException.Value($"truncate expects a length of at least {end.Points} and a leeway of at least 0, got {length} and {leeway}");
         }
 
-        Text text = value as Text ?? throw JinjaException.Type($"object of type '{value.TypeName}' cannot be truncated");
-        if (text.Points <= length + leeway)
+        int points = value.Len(run) ?? throw JinjaException.Type($"object of type '{value.TypeName}' has no len()");
+        if (points <= length + leeway)
         {
-            return text;
+            return value;
         }
+
+        Text text = value as Text ?? throw JinjaException.Type($"object of type '{value.TypeName}' cannot be truncated");
 
         Text cut = text.Slice(0, text.UnitOf(length - end.Points));
         int space = given[1]?.IsTrue(run) == true ? -1 : cut.Value.LastIndexOf(' ');
-        return (Text)Arithmetic.Add(space < 0 ? cut : cut.Slice(0, space), end, run);
+        return Arithmetic.Add(space < 0 ? cut : cut.Slice(0, space), end, run);
     }
 
     private static Int WordCount(JinjaValue value, Arguments arguments, Run run)
@@ -384,7 +390,7 @@ internal static partial class Filters
     {
         JinjaValue?[] given = arguments.Bind("xmlattr", 0, "autospace");
         var written = new TextBuilder(run);
-        using IEnumerator<JinjaValue> items = Items(value as MapValue ?? throw JinjaException.Type($"'{value.TypeName}' object has no attribute 'items'"), run);
+        using IEnumerator<JinjaValue> items = Items(AsMap(value), run);
         while (items.MoveNext())
         {
             JinjaValue[] pair = ((TupleValue)items.Current).Values;
@@ -394,7 +400,7 @@ internal static partial class Filters
             }
 
             string name = pair[0] is Text text ? text.Value : throw JinjaException.Type("expected string or bytes-like object");
-            if (name.AsSpan().ContainsAny(" \t\n\r\f\v/>="))
+            if (name.AsSpan().ContainsAny(s_endsOfNames))
             {
                 throw JinjaException.Value("Invalid character in attribute name");
             }

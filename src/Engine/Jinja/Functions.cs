@@ -40,6 +40,8 @@ internal static class Functions
         {
             case []:
                 break;
+            case [Undefined missing]:
+                throw missing.Error();
             case [MapValue from]:
                 map.SetAll(from, run);
                 break;
@@ -47,6 +49,7 @@ internal static class Functions
                 foreach (JinjaValue pair in pairs.ToArray(run))
                 {
                     JinjaValue[] parts = pair.ToArray(run);
+                    run.Charge(MapBuilder.Steps);
                     map.Set(parts.Length == 2 ? parts[0] : throw JinjaException.Value($"dictionary update sequence element has length {parts.Length}; 2 is required"), parts[1]);
                 }
 

@@ -6,12 +6,12 @@ public sealed record JinjaLimits
     /// <summary>The bounds that are used where none are given.</summary>
     public static JinjaLimits Default { get; } = new();
 
-    /// <summary>Steps: one for each operation and each element, and one for every eight characters made. 20 million, about a second.</summary>
-    public long Steps { get; init; } = 20_000_000;
+    /// <summary>Steps: one for each operation and each element, and one for every sixteen characters made. 10 million, about a second.</summary>
+    public long Steps { get; init; } = 10_000_000;
 
     /// <summary>UTF-16 units of any one text, the output included; 16 million.</summary>
     public int TextLength { get; init; } = 1 << 24;
 
-    /// <summary>Calls of macros and recursive loops, and values in values, within each other; 200.</summary>
-    public int Nesting { get; init; } = 200;
+    /// <summary>How deep values may lie in values, 1000; a call of a macro or recursive loop within another counts five.</summary>
+    public int Nesting { get; init; } = 1000;
 }

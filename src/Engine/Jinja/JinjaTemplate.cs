@@ -11,8 +11,11 @@ public readonly record struct JinjaSpan(int Start, int Length, bool IsContent);
 /// <summary>A rendered text and where its characters come from.</summary>
 public sealed class JinjaRendering
 {
+    private readonly Text whole;
+
     internal JinjaRendering(Text text)
     {
+        whole = text;
         Text = text.Value;
         var spans = new List<JinjaSpan>();
         int start = 0;
@@ -41,6 +44,9 @@ public sealed class JinjaRendering
 
     /// <summary>Spans that cover the text, in order; neighbours differ in their origin.</summary>
     public IReadOnlyList<JinjaSpan> Spans { get; }
+
+    /// <summary>The beginning of the text, with the same origins.</summary>
+    internal JinjaRendering Until(int end) => new(whole.Slice(0, end));
 }
 
 /// <summary>

@@ -1,4 +1,5 @@
 using System.Numerics;
+using System.Runtime.CompilerServices;
 using System.Text.Json;
 
 namespace Tiller.Jinja;
@@ -9,7 +10,7 @@ namespace Tiller.Jinja;
 /// </summary>
 public abstract class JinjaValue
 {
-    private const int DeepestJson = 256;
+    private const int DeepestJson = 500;
 
     private protected JinjaValue()
     {
@@ -75,7 +76,7 @@ public abstract class JinjaValue
 
     /// <summary>A value of JSON, all of it content. Numbers without point and exponent are integers of any size, others floats.</summary>
     /// <param name="json">The value.</param>
-    /// <exception cref="JinjaException">It nests more than 256 deep.</exception>
+    /// <exception cref="JinjaException">It nests more than 500 deep.</exception>
     public static JinjaValue FromJson(JsonElement json) => FromJson(json, 0);
 
     /// <summary>Python's bool().</summary>
@@ -159,7 +160,7 @@ public abstract class JinjaValue
 
     private static JinjaValue FromJson(JsonElement json, int depth)
     {
-        if (depth > DeepestJson)
+        if (depth > DeepestJson || !RuntimeHelpers.TryEnsureSufficientExecutionStack())
         {
             throw new JinjaException(JinjaError.Recursion, $"A value given to the template nests more than {DeepestJson} deep.");
         }

@@ -147,7 +147,7 @@ internal sealed class Lexer
             int first = end > at ? source.LastIndexOf('\n', end - 1, end - at) + 1 : 0;
             bool starts = first > 0 || lineStarts;
             first = Math.Max(first, at);
-            if (starts && !source.AsSpan(first, end - first).ContainsAnyExcept(" \t\v\f\u001c\u001d\u001e\u001f\u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"))
+            if (starts && PythonChars.Strip(source.AsSpan(first, end - first)).Length == 0)
             {
                 stop = first;
             }

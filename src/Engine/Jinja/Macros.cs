@@ -49,7 +49,7 @@ internal sealed class Macro(MacroBody body, Frame around) : JinjaValue
 
     internal override JinjaValue Call(Arguments arguments, Run run)
     {
-        run.Enter();
+        run.EnterCall();
         var frame = new Frame(body.Function.Slots, around);
         Bind(arguments, frame);
         body.Scope.Enter(frame, run);
@@ -65,7 +65,7 @@ internal sealed class Macro(MacroBody body, Frame around) : JinjaValue
 
         var to = new TextBuilder(run);
         Statement.Exec(body.Body, frame, to, run);
-        run.Leave();
+        run.LeaveCall();
         return to.ToText();
     }
 
@@ -155,7 +155,7 @@ internal sealed class CallBlock(CallExpression? call, MacroBody body, int line) 
     public override Flow Exec(Frame frame, TextBuilder to, Run run)
     {
         var caller = new Macro(body, frame);
-        to.AppendStr(call is null ? caller.Call(Arguments.Empty, run) : call.Eval(frame, run, new KeyValuePair<string, JinjaValue>("caller", caller)));
+        to.Append(Written(call is null ? caller.Call(Arguments.Empty, run) : call.Eval(frame, run, new KeyValuePair<string, JinjaValue>("caller", caller))));
         return Flow.On;
     }
 }

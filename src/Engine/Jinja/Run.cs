@@ -8,6 +8,8 @@ internal sealed class Run
     // Between two looks at the cancellation token.
     private const long Stride = 1 << 16;
 
+    private const int CallDepth = 5;
+
     private readonly CancellationToken cancellation;
     private long left;
     private long next;
@@ -19,7 +21,7 @@ internal sealed class Run
         Clock = clock;
         this.cancellation = cancellation;
         left = limits.Steps;
-        next = left - Stride;
+        next = Math.Max(left - Stride, 0);
     }
 
     public JinjaLimits Limits { get; }
@@ -54,18 +56,27 @@ internal sealed class Run
             throw new JinjaException(JinjaError.Limit, $"A text of more than {Limits.TextLength} characters would be made.");
         }
 
-        Charge(1 + (length >> 3));
+        Charge(1 + (length >> 4));
     }
 
-    public void Enter()
-    {
-        if (++depth > Limits.Nesting || !RuntimeHelpers.TryEnsureSufficientExecutionStack())
-        {
-            throw new JinjaException(JinjaError.Recursion, $"Calls or values nest more than {Limits.Nesting} deep, or deeper than the stack of this thread.");
-        }
-    }
+    /// <summary>Goes into a value of a value.</summary>
+    public void Enter() => Enter(1);
 
     public void Leave() => depth--;
+
+    /// <summary>Goes into a call.</summary>
+    public void EnterCall() => Enter(CallDepth);
+
+    public void LeaveCall() => depth -= CallDepth;
+
+    private void Enter(int levels)
+    {
+        depth += levels;
+        if (depth > Limits.Nesting || !RuntimeHelpers.TryEnsureSufficientExecutionStack())
+        {
+            throw new JinjaException(JinjaError.Recursion, $"Calls nest more than {Limits.Nesting / CallDepth} deep, values more than {Limits.Nesting}, or either deeper than the stack of this thread.");
+        }
+    }
 
     private void Look()
     {
@@ -75,6 +86,6 @@ internal sealed class Run
             throw new JinjaException(JinjaError.Limit, $"The template takes more than {Limits.Steps} steps.");
         }
 
-        next = left - Stride;
+        next = Math.Max(left - Stride, 0);
     }
 }

@@ -34,6 +34,6 @@ internal static class Sandbox
     }
 
     private static bool IsInternal(JinjaValue value, string name) => value is not Namespace
-        ? s_internals.Contains(name) || (value is Text or Sequence or MapValue or RangeValue && s_containers.Contains(name))
+        ? s_internals.Contains(name) || (value is Text or Sequence or MapValue or RangeValue or Undefined && s_containers.Contains(name))
         : name == "__class__";
 }

@@ -20,6 +20,9 @@ internal abstract class Statement(int line)
 
     public abstract Flow Exec(Frame frame, TextBuilder to, Run run);
 
+    /// <summary>What a block writes has to be text already.</summary>
+    protected static Text Written(JinjaValue value) => value as Text ?? throw JinjaException.Type($"expected str instance, {value.TypeName} found");
+
     public static Flow Exec(Statement[] body, Frame frame, TextBuilder to, Run run)
     {
         foreach (Statement statement in body)
@@ -123,10 +126,10 @@ internal sealed class ForStatement(Target target, Expression items, Expression? 
 
     private Text Recurse(JinjaValue iterable, int depth, Frame outer, Run run)
     {
-        run.Enter();
+        run.EnterCall();
         var to = new TextBuilder(run);
         Turns(iterable, new Frame(Function!.Slots, outer), to, run, depth, (inner, deeper, run) => Recurse(inner, deeper, outer, run));
-        run.Leave();
+        run.LeaveCall();
         return to.ToText();
     }
 
@@ -255,7 +258,7 @@ internal sealed class FilterBlock(FilterExpression filter, Statement[] body, int
         Flow flow = Exec(body, frame, inner, run);
         if (flow == Flow.On)
         {
-            to.AppendStr(filter.Apply(inner.ToText(), frame, run));
+            to.Append(Written(filter.Apply(inner.ToText(), frame, run)));
         }
 
         Scope.Leave(frame);
@@ -312,11 +315,11 @@ internal sealed class BlockStatement(string name, Statement[] body, int line) : 
 
     public override Flow Exec(Frame frame, TextBuilder to, Run run)
     {
-        run.Enter();
+        run.EnterCall();
         var inner = new Frame(Function.Slots, null);
         Scope.Enter(inner, run);
         Exec(body, inner, to, run);
-        run.Leave();
+        run.LeaveCall();
         return Flow.On;
     }
 }

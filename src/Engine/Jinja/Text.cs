@@ -123,7 +123,12 @@ internal sealed class Text : JinjaValue
 
     internal override void Str(TextBuilder to) => to.Append(this);
 
-    internal override void Repr(TextBuilder to, bool content) => PythonRepr.Write(Value, to, content);
+    internal override void Repr(TextBuilder to, bool content)
+    {
+        to.Append(IsSafe ? "Markup(" : "", content);
+        PythonRepr.Write(Value, to, content);
+        to.Append(IsSafe ? ")" : "", content);
+    }
 
     internal override IEnumerator<JinjaValue> Iterate(Run run)
     {

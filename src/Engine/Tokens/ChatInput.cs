@@ -105,7 +105,7 @@ internal static class ChatInput
         int at = rendered.LastIndexOf(Marker.TrimEnd(), StringComparison.Ordinal);
         if (at < 0)
         {
-            throw new ChatException(ChatError.Refused, "The chat template leaves out the text that is to be continued.");
+            throw new ChatException(ChatError.Failed, "The chat template leaves out the text that is to be continued.");
         }
 
         return rendered.AsSpan(at).StartsWith(Marker) ? at : PythonChars.Strip("|" + rendered[..at]).Length - 1;

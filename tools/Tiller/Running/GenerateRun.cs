@@ -32,7 +32,7 @@ internal static class GenerateRun
     public static int[] Tokenize(LanguageModel model, PromptRequest request, string prompt, CancellationToken cancellationToken)
     {
         int[] ids = request.Chat
-            ? model.Chat.Encode([.. request.System is null ? [] : new[] { new ChatMessage("system", request.System) }, new ChatMessage("user", prompt)], cancellationToken: cancellationToken)
+            ? model.Chat.Encode([.. request.System is null ? [] : new[] { new ChatMessage("system", request.System) }, new ChatMessage("user", prompt)], request.ChatOptions, cancellationToken)
             : model.Tokenizer.Encode(prompt, cancellationToken: cancellationToken);
         return ids.Length > 0 ? ids : throw new UsageException("The prompt has no token, and this tokenizer adds none: give it some text.");
     }
