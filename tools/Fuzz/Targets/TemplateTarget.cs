@@ -28,7 +28,7 @@ internal sealed class TemplateTarget(Corpus corpus) : FuzzTarget
             "{% for n in tools recursive %}{{ loop.depth }}{{ n.name }}{{ loop(n.kids or []) }}{% else %}-{% endfor %}{% filter upper %}{{ messages[-1].content[1:][::-1] }}{% endfilter %}",
             "{{ '%s|%5.2f|%-4d' % (messages[0].role, 1.5, 3) }}{{ '{0:>{1}} {x!r}'.format('a', 5, x=tools) }}{{ messages | selectattr('role', 'equalto', 'user') | map(attribute='content') | join(', ') }}",
             "{% set x %}{{ messages | groupby('role') | list }}{% endset %}{{ x.split('a', 1) }}{{ 7 // -2 ** 2 % 3 }}{{ (1, 2) < (1, 3) == true }}{{ range(9)[::2] | batch(2, 0) | list }}{{ strftime_now('%d %b %Y') }}",
-            "{%+ if tools is mapping or tools is none and not x is defined %} {% raw %}{{ }}{% endraw %} {# c -#}\n{% elif 'a' in messages[0] %}{% generation %}{{ messages | length }}{% endgeneration %}{% endif +%}\n{{ raise_exception('no') if add_generation_prompt }}",
+            "{%+ if tools is mapping or tools is none and not x is defined %} {% raw %}{{ }}{% endraw %} {# c -#}\n{% elif 'a' in messages[0] %}{% generation %}{{ messages | length }}{% endgeneration %}{% endif +%}\n{{ raise_exception('no') if not add_generation_prompt }}",
         }.Select(Encoding.UTF8.GetBytes),
     ];
 
@@ -64,6 +64,7 @@ internal sealed class TemplateTarget(Corpus corpus) : FuzzTarget
             """);
         var variables = given.RootElement.EnumerateObject().ToDictionary(static p => p.Name, static p => JinjaValue.FromJson(p.Value));
         variables["bos_token"] = JinjaValue.TemplateText("<s>");
+        variables["eos_token"] = JinjaValue.TemplateText("</s>");
         variables["add_generation_prompt"] = JinjaValue.Of(true);
         return variables;
     }
