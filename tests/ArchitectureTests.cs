@@ -9,7 +9,8 @@ public sealed partial class ArchitectureTests
     private static readonly Dictionary<string, string[]> s_folders = new(StringComparer.Ordinal)
     {
         ["Checkpoint"] = [],
-        ["Tokens"] = ["Checkpoint"],
+        ["Jinja"] = [],
+        ["Tokens"] = ["Checkpoint", "Jinja"],
         ["Tensors"] = ["Checkpoint", "Control"],
         ["Model"] = ["Checkpoint", "Control", "Tensors", "Tokens"],
         ["Features"] = ["Model", "Tensors", "Tokens"],
@@ -118,7 +119,7 @@ public sealed partial class ArchitectureTests
     private static partial Regex Usings();
 
     // A folder's name before a dot and a type: Tensors.Floats. Preceded by a dot it is a member or another library's namespace.
-    [GeneratedRegex(@"(?<![\w.])(?<name>Checkpoint|Tokens|Tensors|Model|Features|Control|Decode)\.(?<type>[A-Z]\w*)", RegexOptions.None, 5000)]
+    [GeneratedRegex(@"(?<![\w.])(?<name>Checkpoint|Jinja|Tokens|Tensors|Model|Features|Control|Decode)\.(?<type>[A-Z]\w*)", RegexOptions.None, 5000)]
     private static partial Regex Qualified();
 
     [GeneratedRegex("ProjectReference\\s+Include=\"(?<name>[^\"]+)\"", RegexOptions.None, 5000)]

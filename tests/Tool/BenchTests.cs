@@ -19,7 +19,7 @@ public class BenchTests
     [TestCase(BenchMode.Riccati, "riccati dense", "riccati factored")]
     [TestCase(BenchMode.Fit, "fit dense, 8", "fit dense: activations", "fit dense: linearisation", "fit dense: riccati", "fit factored, 8", "fit reduced to 16, 8")]
     [TestCase(BenchMode.Load, "load demo")]
-    [TestCase(BenchMode.Tokenize, "tokenize prose", "tokenize one character", "nfc prose", "nfc after an arrow")]
+    [TestCase(BenchMode.Tokenize, "tokenize prose", "tokenize one character", "nfc prose", "nfc after an arrow", "chat template, 20 messages")]
     [TestCase(BenchMode.Kernels, "norm + qkv, 1 row", "attention, 256 rows", "qkv backwards", "linear 704x128, W x, 1 rows", "linear 704x128, W' y, 256 rows")]
     public void Every_mode_prints_its_rows_with_finite_positive_numbers(BenchMode mode, params string[] expected)
     {

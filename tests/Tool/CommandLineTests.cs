@@ -4,6 +4,7 @@ using Tiller.Control;
 using Tiller.Decode;
 using Tiller.Features;
 using Tiller.Model;
+using Tiller.Tokens;
 using Tiller.Tool;
 using Tiller.Tool.Commands;
 using Tiller.Tool.Demo;
@@ -135,6 +136,8 @@ public class CommandLineTests
     [TestCase("--u-max", "NaN")]
     [TestCase("--tokens", "first")]
     [TestCase("--system", "s", "--chat")]
+    [TestCase("--chat-arg", "a=1", "need --chat")]
+    [TestCase("--chat-template", "rag", "need --chat")]
     [TestCase("--model", "second")]
     public async Task Steer_refuses_values_out_of_range(string option, string value, string? says = null) =>
         await ExpectUsageError([.. s_steer, option, value, "prompt"], says ?? option);
@@ -154,6 +157,25 @@ public class CommandLineTests
 
         await ExpectUsageError([.. s_steer, "--lambda", "1", "--lambda", "2", "p"], "1 controllers, got 2");
         await ExpectUsageError([.. s_steer, "--lambda", "1", "2"], "A prompt that is a number goes before --lambda");
+    }
+
+    [Test]
+    public async Task Chat_variables_are_names_and_json()
+    {
+        string[] chat = [.. s_steer, "--chat"];
+        var request = (SteerRequest)(await Run([.. chat, "--chat-arg", "enable_thinking=false", "--chat-arg", "s=\"a=b\"", "--chat-arg", "tools=[{\"n\": 1.0}]", "--chat-template", "rag", "--chat-published", "p"])).Request!;
+        ChatOptions options = request.Prompt.ChatOptions;
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(options.Variables.Select(static v => $"{v.Key} {v.Value.GetRawText()}"), Is.EqualTo(["enable_thinking false", "s \"a=b\"", "tools [{\"n\": 1.0}]"]));
+            Assert.That((options.Template, options.ParseContent, options.AddGenerationPrompt), Is.EqualTo(("rag", true, true)));
+        }
+
+        await ExpectUsageError([.. chat, "--chat-arg", "a", "p"], "NAME=JSON");
+        await ExpectUsageError([.. chat, "--chat-arg", "=1", "p"], "NAME=JSON");
+        await ExpectUsageError([.. chat, "--chat-arg", "messages=[]", "p"], "other than messages");
+        await ExpectUsageError([.. chat, "--chat-arg", "a=yes", "p"], "expects JSON for 'a'");
+        await ExpectUsageError([.. chat, "--chat-arg", "a=1", "--chat-arg", "a=2", "p"], "'a' twice");
     }
 
     [Test]

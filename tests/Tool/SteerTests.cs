@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Tiller.Control;
 using Tiller.Features;
+using Tiller.Tokens;
 using Tiller.Tool;
 
 namespace Tiller.Tests.Tool;
@@ -267,6 +268,33 @@ public class SteerTests
         var changed = await ToolRun.Of("steer", "--model", folder, "--controller", _scratch["chat.tiller"], "--max-tokens", "2", "--chat", "Hi");
         Assert.That(changed.Code, Is.Zero, changed.Error);
         Assert.That(changed.Error, Does.Contain("chat.tiller: The controller was fitted with another chat template than the one at hand. Fit it"));
+    }
+
+    [Test]
+    public async Task A_chats_variables_reach_the_template_and_its_refusal_the_user()
+    {
+        string golden = Repository.Path("tests", "goldens", "qwen2-bf16", "checkpoint");
+        string model = _scratch["chat-model"];
+        Directory.CreateDirectory(model);
+        foreach (string file in Directory.GetFiles(golden))
+        {
+            File.Copy(file, Path.Combine(model, Path.GetFileName(file)));
+        }
+
+        await File.WriteAllTextAsync(Path.Combine(model, "chat_template.jinja"), "{{ raise_exception('No ' ~ mode ~ ' today.') if mode == 'haste' }}{{ messages[0].content }}{{ ' a' * n }}");
+        async Task<int> Tokens(params string[] more)
+        {
+            var run = await ToolRun.Of(["generate", "--json", "--model", model, "--max-tokens", "1", "--chat", .. more, "<|im_end|>"]);
+            return run.Code == 0 ? run.Json.GetProperty("plain").GetProperty("promptTokens").GetInt32() : -run.Code;
+        }
+
+        int text = await Tokens("--chat-arg", "n=0");
+        Assert.That(await Tokens("--chat-arg", "n=3"), Is.EqualTo(text + 3));
+        Assert.That((text, await Tokens("--chat-arg", "n=0", "--chat-published")), Is.EqualTo((Tokenizer.Load(golden).Encode("<|im_end|>", parseSpecial: false).Length, 1)));
+        var refused = await ToolRun.Of("generate", "--model", model, "--chat", "--chat-arg", "mode=\"haste\"", "Hi");
+        Assert.That((refused.Code, refused.Output), Is.EqualTo((ExitCode.BadInput, "")));
+        Assert.That(refused.Error, Does.Contain("No haste today."));
+        Assert.That(await Tokens("--chat-arg", "n=[]"), Is.EqualTo(-ExitCode.BadInput));
     }
 
     [Test]

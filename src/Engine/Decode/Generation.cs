@@ -233,17 +233,29 @@ public static class Generating
         model.GenerateAsync(model.Tokenizer.Encode(prompt, cancellationToken: cancellationToken), options, cancellationToken);
 
     /// <summary>Answers a chat.</summary>
-    /// <param name="model">The model; its checkpoint must have a chat template that Tiller knows.</param>
+    /// <param name="model">The model; its checkpoint must have a chat template.</param>
     /// <param name="messages">The conversation so far; contents never yield special ids.</param>
     /// <param name="options">Null for the defaults.</param>
     /// <param name="cancellationToken">Ends the stream between two blocks of one token.</param>
     /// <returns>One item per token; the last has a <see cref="StopReason"/>.</returns>
-    /// <exception cref="TillerException">There is no known chat template, a role is not one of its, or the chat does not fit the context.</exception>
+    /// <exception cref="TillerException">There is no chat template, it refuses the messages, or the chat does not fit the context.</exception>
     /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two tokens.</exception>
     public static IAsyncEnumerable<GeneratedToken> GenerateAsync(
-        this LanguageModel model, IReadOnlyList<ChatMessage> messages, GenerationOptions? options = null, CancellationToken cancellationToken = default)
+        this LanguageModel model, IReadOnlyList<ChatMessage> messages, GenerationOptions? options = null, CancellationToken cancellationToken = default) =>
+        model.GenerateAsync(messages, new ChatOptions(), options, cancellationToken);
+
+    /// <summary>Answers a chat, with tools, documents and whatever else the template reads.</summary>
+    /// <param name="model">The model; its checkpoint must have a chat template.</param>
+    /// <param name="messages">The conversation so far.</param>
+    /// <param name="chat">Variables of the template and the rest.</param>
+    /// <param name="options">Null for the defaults.</param>
+    /// <param name="cancellationToken">Ends the stream between two blocks of one token.</param>
+    /// <returns>One item per token; the last has a <see cref="StopReason"/>.</returns>
+    /// <exception cref="TillerException">There is no chat template, it refuses the messages, or the chat does not fit the context.</exception>
+    public static IAsyncEnumerable<GeneratedToken> GenerateAsync(
+        this LanguageModel model, IReadOnlyList<ChatMessage> messages, ChatOptions chat, GenerationOptions? options = null, CancellationToken cancellationToken = default)
     {
-        int[] prompt = model.Chat.Encode(messages, cancellationToken: cancellationToken);
+        int[] prompt = model.Chat.Encode(messages, chat, cancellationToken);
         return model.GenerateAsync(prompt, options, cancellationToken);
     }
 

@@ -82,7 +82,7 @@ internal sealed class LoadableCheckpoint : IDisposable
             ids = ids.Append(eos);
         }
 
-        if (text.ChatTemplate is not null)
+        if (text.Templates.Count > 0)
         {
             try
             {
@@ -90,7 +90,7 @@ internal sealed class LoadableCheckpoint : IDisposable
             }
             catch (ChatException)
             {
-                // A template that is not known cannot be used either; whoever asks for a chat is told.
+                // A template that cannot be used ends no text; whoever asks for a chat is told.
             }
         }
 

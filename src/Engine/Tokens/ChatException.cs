@@ -3,29 +3,26 @@ namespace Tiller.Tokens;
 /// <summary>What is wrong with a chat template, or with the messages given to it.</summary>
 public enum ChatError
 {
-    /// <summary>The checkpoint has no chat template: it is not a chat model.</summary>
+    /// <summary>The checkpoint has no chat template, or none of the name asked for.</summary>
     NoTemplate,
 
-    /// <summary>The template is none of the known ones, or does something that is not implemented.</summary>
+    /// <summary>The template is not well-formed, or uses something of Jinja that is not implemented.</summary>
     Unrecognised,
 
-    /// <summary>The template or tokenizer_config.json cannot be read.</summary>
+    /// <summary>The template, tokenizer_config.json or messages given as JSON cannot be read.</summary>
     Unreadable,
 
-    /// <summary>The format needs a special token that the tokenizer lacks.</summary>
-    MissingSpecialToken,
-
-    /// <summary>There are no messages.</summary>
+    /// <summary>There are no messages, or there is no text where some is needed.</summary>
     Empty,
 
-    /// <summary>A role the format does not have.</summary>
-    Role,
+    /// <summary>The template refused the messages, by its raise_exception.</summary>
+    Refused,
 
-    /// <summary>The roles do not alternate as the format requires.</summary>
-    Order,
+    /// <summary>The template failed on the messages and variables given to it.</summary>
+    Failed,
 }
 
-/// <summary>Messages that cannot be formatted, or a checkpoint whose chat format is not known.</summary>
+/// <summary>Messages that cannot be formatted, or a checkpoint whose chat template cannot be used.</summary>
 public sealed class ChatException : TillerException
 {
     internal ChatException(ChatError code, string message, Exception? cause = null)

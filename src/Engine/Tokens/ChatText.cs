@@ -1,61 +1,69 @@
 using System.Text;
+using Tiller.Jinja;
 
 namespace Tiller.Tokens;
 
 /// <summary>
-/// A chat being written: the template's own text, in which special tokens count, and the messages' text, in which they never do.
-/// Neighbouring plain text of both is tokenised as one run.
+/// The text of a chat in ids: special tokens count in what the template itself writes, and never in content. Neighbouring plain text of both is tokenised as one run.
 /// </summary>
-internal sealed class ChatText(Tokenizer tokenizer, AddedTokens special)
+internal sealed class ChatText
 {
-    private readonly StringBuilder text = new();
-    private readonly List<(int Start, AddedToken Token)> marks = [];
-    private readonly List<TextPart> parts = [];
+    private readonly Tokenizer tokenizer;
+    private readonly AddedTokens special;
+    private readonly Dictionary<int, AddedToken> tokens = [];
 
-    /// <summary>Appends text of the template.</summary>
-    public ChatText Template(string value)
+    public ChatText(Tokenizer tokenizer)
     {
-        byte[] utf8 = Encoding.UTF8.GetBytes(value);
-        parts.Clear();
-        special.Split(utf8, 0, utf8.Length, special: true, parts);
-        foreach (TextPart part in parts.Where(static x => x.Id >= 0))
+        this.tokenizer = tokenizer;
+        foreach (AddedToken token in tokenizer.Added.Where(static x => x.Special))
         {
-            // The part may include white space that the token strips; the mark is the token's own text.
-            AddedToken token = tokenizer.Added.First(x => x.Id == part.Id);
-            int at = part.Start + utf8.AsSpan(part.Start, part.End - part.Start).IndexOf(token.Content);
-            marks.Add((text.Length + Encoding.UTF8.GetCharCount(utf8, 0, at), token));
+            tokens[token.Id] = token;
         }
 
-        text.Append(value);
-        return this;
+        special = new AddedTokens(tokens.Values.Select(static x => (x.Content, x)));
     }
 
-    /// <summary>Appends text of a message.</summary>
-    public ChatText Message(string value)
-    {
-        text.Append(value);
-        return this;
-    }
+    /// <summary>The special token of exactly this text, or null.</summary>
+    public AddedToken? Find(string text) => text.Length == 0 ? null : special.Exactly(Encoding.UTF8.GetBytes(text));
 
-    public int[] Encode(CancellationToken cancellationToken) => tokenizer.EncodeMarked(text.ToString(), marks, cancellationToken);
-
-    /// <summary>Without white space at both ends, as Python's strip() has it.</summary>
-    public static string Trim(string value)
+    /// <summary>The special tokens that the template writes: where (UTF-16), and which.</summary>
+    /// <exception cref="ChatException">One of them is matched in normalised text, where the tokenizer writes it differently.</exception>
+    public List<(int Start, AddedToken Token)> Marks(JinjaRendering rendering)
     {
-        int start = 0;
-        int end = value.Length;
-        while (start < end && IsSpace(value[start]))
+        byte[] utf8 = Encoding.UTF8.GetBytes(rendering.Text);
+        var marks = new List<(int, AddedToken)>();
+        var parts = new List<TextPart>();
+        int at = 0;
+        foreach (JinjaSpan span in rendering.Spans)
         {
-            start++;
+            int end = at + Encoding.UTF8.GetByteCount(rendering.Text.AsSpan(span.Start, span.Length));
+            if (!span.IsContent)
+            {
+                parts.Clear();
+                special.Split(utf8, at, end, special: true, parts);
+                int chars = span.Start;
+                int counted = at;
+                foreach (TextPart part in parts.Where(static x => x.Id >= 0))
+                {
+                    // The part may include white space that the token strips; the mark is the token's own text.
+                    AddedToken token = tokens[part.Id];
+                    int start = part.Start + utf8.AsSpan(part.Start, part.End - part.Start).IndexOf(token.Content);
+                    chars += Encoding.UTF8.GetCharCount(utf8, counted, start - counted);
+                    counted = start;
+                    marks.Add((chars, Usable(token)));
+                }
+            }
+
+            at = end;
         }
 
-        while (end > start && IsSpace(value[end - 1]))
-        {
-            end--;
-        }
-
-        return value[start..end];
+        return marks;
     }
 
-    private static bool IsSpace(char c) => char.IsWhiteSpace(c) || c is >= '\u001c' and <= '\u001f';
+    public int[] Encode(JinjaRendering rendering, CancellationToken cancellationToken) => tokenizer.EncodeMarked(rendering.Text, Marks(rendering), cancellationToken);
+
+    private AddedToken Usable(AddedToken token) => !token.Normalized || !tokenizer.NormalizerChanges(token.Content) ? token
+        : throw new ChatException(ChatError.Unrecognised,
+            $"The special token {TokenizerException.Escape(Encoding.UTF8.GetString(token.Content))} is matched in normalised text, where the tokenizer writes it differently; "
+            + "such tokenizers are not supported for chats.");
 }

@@ -29,6 +29,8 @@ internal sealed class GenerateCommand : TillerCommand
           tiller generate --model models/demo "Once upon a time"
           # drawn at random, the same for the same seed
           tiller generate --model models/demo --temperature 0.7 --top-p 0.95 --seed 3 "One day"
+          # a question to a chat model, in its own chat format, with a variable of its template
+          tiller generate --model DIR --chat --chat-arg enable_thinking=false "Which way is north?"
           # a long prompt, up to the next blank line
           tiller generate --model DIR --file prompt.txt --stop $'\n\n' --max-tokens 400
         """;

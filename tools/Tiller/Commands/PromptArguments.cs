@@ -1,5 +1,6 @@
 using System.CommandLine;
 using Tiller.Features;
+using Tiller.Tokens;
 using Tiller.Tool.Output;
 
 namespace Tiller.Tool.Commands;
@@ -11,6 +12,9 @@ namespace Tiller.Tool.Commands;
 /// <param name="System">System message, with <paramref name="Chat"/> only.</param>
 internal sealed record PromptRequest(string? Text, string? File, bool Chat, string? System)
 {
+    /// <summary>How the chat is put to the checkpoint's template.</summary>
+    public ChatOptions ChatOptions { get; init; } = new();
+
     /// <summary>The prompt; one line break at the end of a file or of standard input is not part of it.</summary>
     /// <exception cref="UsageException">There is none, and standard input is a terminal.</exception>
     /// <exception cref="PromptFileException">The file or standard input cannot be read or is not UTF-8.</exception>
@@ -43,6 +47,7 @@ internal sealed class PromptArguments
     private readonly Option<string?> _file = new("--file") { Description = "Read the prompt, all of the file, from here (UTF-8).", HelpName = "FILE" };
     private readonly Option<bool> _chat = new("--chat") { Description = "The prompt is a user's message: put it in the checkpoint's chat format." };
     private readonly Option<string?> _system = new("--system") { Description = "System message, with --chat.", HelpName = "text" };
+    private readonly ChatArguments _chatArguments = new();
 
     public void AddTo(Command command)
     {
@@ -50,6 +55,7 @@ internal sealed class PromptArguments
         command.Add(_file);
         command.Add(_chat);
         command.Add(_system);
+        _chatArguments.AddTo(command);
     }
 
     /// <summary>Refuses a system message where there is no chat.</summary>
@@ -66,7 +72,8 @@ internal sealed class PromptArguments
     /// <exception cref="UsageException">The arguments contradict each other.</exception>
     public PromptRequest Read(ParseResult parse)
     {
-        var request = new PromptRequest(parse.GetValue(_text), parse.GetValue(_file), parse.GetValue(_chat), parse.GetValue(_system));
+        bool chat = parse.GetValue(_chat);
+        var request = new PromptRequest(parse.GetValue(_text), parse.GetValue(_file), chat, parse.GetValue(_system)) { ChatOptions = _chatArguments.Read(parse, chat) };
         if (request.Text is not null && request.File is not null)
         {
             throw new UsageException("The prompt is given twice, as an argument and as --file: leave one out.");

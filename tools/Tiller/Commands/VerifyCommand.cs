@@ -5,16 +5,17 @@ namespace Tiller.Tool.Commands;
 /// <summary>What <c>tiller verify</c> was asked for.</summary>
 /// <param name="Folders">Folders of golden values.</param>
 /// <param name="Values">Where to write the engine's values; null for nowhere.</param>
+/// <param name="Templates">Folder of the templates that renderings.json names; null for the folder itself.</param>
 /// <param name="Device">What runs the model.</param>
 /// <param name="Json">For machines.</param>
-internal sealed record VerifyRequest(IReadOnlyList<string> Folders, string? Values, DeviceRequest Device, bool Json);
+internal sealed record VerifyRequest(IReadOnlyList<string> Folders, string? Values, string? Templates, DeviceRequest Device, bool Json);
 
 /// <summary><c>tiller verify</c>: the engine against golden values.</summary>
 internal sealed class VerifyCommand : TillerCommand
 {
     private readonly Argument<string[]> _folders = new("folder")
     {
-        Description = "Folders with a checkpoint/ and golden.json, golden.safetensors, tokens.json, or some of them.",
+        Description = "Folders with a checkpoint/ and golden.json, golden.safetensors, tokens.json, or some of them; or with cases of chat templates, renderings.json and snippets.json.",
         HelpName = "DIR",
         Arity = ArgumentArity.OneOrMore,
     };
@@ -26,6 +27,12 @@ internal sealed class VerifyCommand : TillerCommand
         HelpName = "FILE",
     };
 
+    private readonly Option<string?> _templates = new("--templates")
+    {
+        Description = "Where the .jinja files are that a folder's renderings.json names. Default: in the folder itself.",
+        HelpName = "DIR",
+    };
+
     private readonly DeviceArguments _device = new();
 
     public VerifyCommand(Func<VerifyRequest, CancellationToken, Task<int>> run)
@@ -33,6 +40,7 @@ internal sealed class VerifyCommand : TillerCommand
     {
         Add(_folders);
         Add(_values);
+        Add(_templates);
         _device.AddTo(this);
         Validators.Add(result =>
         {
@@ -42,7 +50,7 @@ internal sealed class VerifyCommand : TillerCommand
             }
         });
         SetAction((parse, cancellationToken) => run(
-            new VerifyRequest(parse.GetRequiredValue(_folders), parse.GetValue(_values), _device.Read(parse), parse.GetValue(Json)), cancellationToken));
+            new VerifyRequest(parse.GetRequiredValue(_folders), parse.GetValue(_values), parse.GetValue(_templates), _device.Read(parse), parse.GetValue(Json)), cancellationToken));
     }
 
     public override string Examples =>
@@ -51,6 +59,8 @@ internal sealed class VerifyCommand : TillerCommand
           tiller verify tests/goldens/*/
           # one, for machines: an array of folder, kind, count, worst, bound, passed
           tiller verify --json tests/goldens/qwen3-f32
+          # chat templates: every case has to give the same text, or the same refusal
+          tiller verify tests/Jinja/cases --templates tests/Jinja/cases
           # what the GPU has in place of the golden values
           tiller verify --device cuda --values gpu.safetensors tests/goldens/demo
         """;

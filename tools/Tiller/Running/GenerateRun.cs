@@ -32,7 +32,7 @@ internal static class GenerateRun
     public static int[] Tokenize(LanguageModel model, PromptRequest request, string prompt, CancellationToken cancellationToken)
     {
         int[] ids = request.Chat
-            ? model.Chat.Encode(new TextPrompt(prompt).AsChat(request.System).Messages, cancellationToken: cancellationToken)
+            ? model.Chat.Encode(new TextPrompt(prompt).AsChat(request.System).Messages, request.ChatOptions, cancellationToken)
             : model.Tokenizer.Encode(prompt, cancellationToken: cancellationToken);
         return ids.Length > 0 ? ids : throw new UsageException("The prompt has no token, and this tokenizer adds none: give it some text.");
     }

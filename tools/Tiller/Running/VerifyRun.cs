@@ -17,7 +17,7 @@ internal static class VerifyRun
         foreach (string folder in request.Folders)
         {
             int before = all.Count;
-            foreach (var row in Verification.Run(folder, request.Device.ToLoadOptions(), values, cancellationToken))
+            foreach (var row in Verification.Run(folder, request.Device.ToLoadOptions(), values, cancellationToken, templates: request.Templates))
             {
                 if (!request.Json)
                 {

@@ -17,6 +17,9 @@ internal sealed class GoldenException : TillerException
 /// </summary>
 internal sealed class GoldenFolder : IDisposable
 {
+    // Cases of templates hold schemas in schemas.
+    private const int DeepestJson = 600;
+
     private readonly JsonDocument? _golden;
     private readonly JsonDocument? _tokens;
 
@@ -76,22 +79,23 @@ internal sealed class GoldenFolder : IDisposable
         Tensors?.Dispose();
     }
 
-    private JsonDocument? Parse(string name)
+    /// <summary>A file of golden values as JSON.</summary>
+    public static JsonDocument ParseFile(string path)
     {
-        string path = System.IO.Path.Combine(Path, name);
-        if (!File.Exists(path))
-        {
-            return null;
-        }
-
         try
         {
-            return JsonDocument.Parse(File.ReadAllBytes(path));
+            return JsonDocument.Parse(File.ReadAllBytes(path), new JsonDocumentOptions { MaxDepth = DeepestJson });
         }
         catch (JsonException e)
         {
             throw new GoldenException(path, $"is not JSON: {e.Message}", e);
         }
+    }
+
+    private JsonDocument? Parse(string name)
+    {
+        string path = System.IO.Path.Combine(Path, name);
+        return File.Exists(path) ? ParseFile(path) : null;
     }
 }
 

@@ -27,14 +27,29 @@ internal static class Verification
     /// <param name="values">Gets the engine's hidden states, logits and Jacobians, named as the golden ones; null where nobody wants them.</param>
     /// <param name="cancellationToken">Looked at between blocks.</param>
     /// <param name="oneIn">Of each kind of steered continuation, takes one in so many.</param>
+    /// <param name="templates">Folder of the .jinja files that renderings.json names; null for the folder itself.</param>
     /// <exception cref="TillerException">The folder or its checkpoint cannot be read.</exception>
-    public static IEnumerable<VerificationRow> Run(string path, LoadOptions options, List<TensorData>? values, CancellationToken cancellationToken, int oneIn = 1)
+    public static IEnumerable<VerificationRow> Run(
+        string path, LoadOptions options, List<TensorData>? values, CancellationToken cancellationToken, int oneIn = 1, string? templates = null)
     {
+        if (TemplateChecks.Has(path))
+        {
+            foreach (var row in Guard(path, "cases of templates", TemplateChecks.Run(path, templates ?? path, cancellationToken)))
+            {
+                yield return row;
+            }
+
+            if (!Directory.Exists(Path.Combine(path, "checkpoint")))
+            {
+                yield break;
+            }
+        }
+
         using var folder = new GoldenFolder(path);
         if (folder.Tokens is { } tokens)
         {
             var tokenizer = Tokenizer.Load(folder.Checkpoint, cancellationToken);
-            foreach (var row in Guard(folder, "tokens.json", TokenChecks.Run(folder, tokens, tokenizer)))
+            foreach (var row in Guard(folder.Path, "tokens.json", TokenChecks.Run(folder, tokens, tokenizer)))
             {
                 yield return row;
             }
@@ -48,12 +63,12 @@ internal static class Verification
         using var model = LanguageModel.Load(folder.Checkpoint, options, cancellationToken);
         if (folder.Golden is { } golden)
         {
-            foreach (var row in Guard(folder, "golden.json", ForwardChecks.Run(folder, golden, model, values, cancellationToken)))
+            foreach (var row in Guard(folder.Path, "golden.json", ForwardChecks.Run(folder, golden, model, values, cancellationToken)))
             {
                 yield return row;
             }
 
-            foreach (var row in Guard(folder, "golden.json", ControlChecks.Run(folder, golden, model, values, oneIn, cancellationToken)))
+            foreach (var row in Guard(folder.Path, "golden.json", ControlChecks.Run(folder, golden, model, values, oneIn, cancellationToken)))
             {
                 yield return row;
             }
@@ -96,7 +111,7 @@ internal static class Verification
     public static double Worse(double a, double b) => double.IsNaN(a) || double.IsNaN(b) ? double.PositiveInfinity : Math.Max(a, b);
 
     // A golden file with a missing or mistyped key is an error of the file, not of the engine.
-    private static IEnumerable<VerificationRow> Guard(GoldenFolder folder, string file, IEnumerable<VerificationRow> rows)
+    private static IEnumerable<VerificationRow> Guard(string folder, string file, IEnumerable<VerificationRow> rows)
     {
         using var each = rows.GetEnumerator();
         while (true)
@@ -110,7 +125,7 @@ internal static class Verification
             }
             catch (Exception e) when (e is KeyNotFoundException or InvalidOperationException or FormatException or JsonException)
             {
-                throw new GoldenException(Path.Combine(folder.Path, file), $"is not of the form expected: {e.Message}", e);
+                throw new GoldenException(Path.Combine(folder, file), $"is not of the form expected: {e.Message}", e);
             }
 
             yield return each.Current;

@@ -1,0 +1,419 @@
+namespace Tiller.Jinja;
+
+/// <summary>An expression. Immutable once its names are bound, so one tree serves all renderings.</summary>
+internal abstract class Expression
+{
+    // What evaluating an expression may take of the stack, together with what calls may (JinjaLimits.Nesting).
+    private const int Highest = 200;
+
+    protected Expression(int line, params ReadOnlySpan<Expression?> children)
+    {
+        Line = line;
+        int height = 0;
+        foreach (Expression? child in children)
+        {
+            height = Math.Max(height, child?.Height ?? 0);
+        }
+
+        Height = height < Highest ? height + 1 : throw Lexer.Error($"An expression nests more than {Highest} deep", line);
+    }
+
+    public int Line { get; }
+
+    public int Height { get; }
+
+    /// <summary>The parts whose names have to be bound.</summary>
+    public virtual IEnumerable<Expression> Children => [];
+
+    public abstract JinjaValue Eval(Frame frame, Run run);
+
+    public bool Holds(Frame frame, Run run) => Eval(frame, run).IsTrue(run);
+}
+
+internal sealed class Constant(JinjaValue value, int line) : Expression(line)
+{
+    public JinjaValue Value => value;
+
+    public override JinjaValue Eval(Frame frame, Run run) => value;
+}
+
+internal sealed class NameExpression(string name, int line) : Expression(line)
+{
+    private readonly Undefined missing = Undefined.Name(name);
+
+    public string Name => name;
+
+    public Reference Place { get; set; }
+
+    public override JinjaValue Eval(Frame frame, Run run) => Place.Read(frame) ?? missing;
+}
+
+internal sealed class ListExpression(Expression[] items, bool isTuple, int line) : Expression(line, items)
+{
+    public Expression[] Items => items;
+
+    public bool IsTuple => isTuple;
+
+    public override IEnumerable<Expression> Children => items;
+
+    public override JinjaValue Eval(Frame frame, Run run)
+    {
+        run.Charge(items.Length);
+        var values = new JinjaValue[items.Length];
+        for (int i = 0; i < values.Length; i++)
+        {
+            values[i] = items[i].Eval(frame, run);
+        }
+
+        return isTuple ? new TupleValue(values) : new ListValue(values);
+    }
+}
+
+internal sealed class MapExpression(Expression[] keys, Expression[] values, int line) : Expression(line, [.. keys, .. values])
+{
+    public override IEnumerable<Expression> Children => keys.Concat(values);
+
+    public override JinjaValue Eval(Frame frame, Run run)
+    {
+        run.Charge(keys.Length);
+        var map = new MapBuilder();
+        for (int i = 0; i < keys.Length; i++)
+        {
+            JinjaValue key = keys[i].Eval(frame, run);
+            map.Set(key, values[i].Eval(frame, run));
+        }
+
+        run.Line = Line;
+        return map.ToMap();
+    }
+}
+
+/// <summary>a + b - c …, from the left; texts in a row are joined at once.</summary>
+internal sealed class SumExpression(Expression first, Expression[] rest, bool[] minus, int line) : Expression(line, [first, .. rest])
+{
+    public override IEnumerable<Expression> Children => rest.Prepend(first);
+
+    public override JinjaValue Eval(Frame frame, Run run)
+    {
+        JinjaValue sum = first.Eval(frame, run);
+        TextBuilder? joined = null;
+        for (int i = 0; i < rest.Length; i++)
+        {
+            JinjaValue next = rest[i].Eval(frame, run);
+            run.Charge(1);
+            run.Line = Line;
+            if (!minus[i] && next is Text { IsSafe: false } text && (joined is not null || sum is Text { IsSafe: false }))
+            {
+                if (joined is null)
+                {
+                    joined = new TextBuilder(run);
+                    joined.Append((Text)sum);
+                }
+
+                joined.Append(text);
+                continue;
+            }
+
+            sum = joined?.ToText() ?? sum;
+            joined = null;
+            sum = minus[i] ? Arithmetic.Subtract(sum, next, run) : Arithmetic.Add(sum, next, run);
+        }
+
+        return joined?.ToText() ?? sum;
+    }
+}
+
+internal sealed class BinaryExpression(string op, Expression left, Expression right, int line) : Expression(line, left, right)
+{
+    public override IEnumerable<Expression> Children => [left, right];
+
+    public override JinjaValue Eval(Frame frame, Run run)
+    {
+        JinjaValue a = left.Eval(frame, run);
+        JinjaValue b = right.Eval(frame, run);
+        run.Charge(1);
+        run.Line = Line;
+        return op switch
+        {
+            "*" => Arithmetic.Multiply(a, b, run),
+            "/" => Arithmetic.Divide(a, b, run),
+            "//" => Arithmetic.FloorDivide(a, b, run),
+            "%" => Arithmetic.Modulo(a, b, run),
+            _ => Arithmetic.Power(a, b, run),
+        };
+    }
+}
+
+internal sealed class SignExpression(bool minus, Expression operand, int line) : Expression(line, operand)
+{
+    public override IEnumerable<Expression> Children => [operand];
+
+    public override JinjaValue Eval(Frame frame, Run run)
+    {
+        JinjaValue value = operand.Eval(frame, run);
+        run.Line = Line;
+        return minus ? Arithmetic.Negate(value) : Arithmetic.Plus(value);
+    }
+}
+
+internal sealed class NotExpression(Expression operand, int line) : Expression(line, operand)
+{
+    public override IEnumerable<Expression> Children => [operand];
+
+    public override JinjaValue Eval(Frame frame, Run run) => Bool.Of(!operand.Holds(frame, run));
+}
+
+/// <summary>a and b and …, a or b or …: the operand that decides.</summary>
+internal sealed class LogicExpression(bool isAnd, Expression[] operands, int line) : Expression(line, operands)
+{
+    public override IEnumerable<Expression> Children => operands;
+
+    public override JinjaValue Eval(Frame frame, Run run)
+    {
+        JinjaValue value = JinjaValue.None;
+        foreach (Expression operand in operands)
+        {
+            run.Charge(1);
+            value = operand.Eval(frame, run);
+            if (value.IsTrue(run) != isAnd)
+            {
+                break;
+            }
+        }
+
+        return value;
+    }
+}
+
+/// <summary>a &lt; b == c …: each pair has to hold.</summary>
+internal sealed class CompareExpression(Expression first, string[] ops, Expression[] rest, int line) : Expression(line, [first, .. rest])
+{
+    public override IEnumerable<Expression> Children => rest.Prepend(first);
+
+    public override JinjaValue Eval(Frame frame, Run run)
+    {
+        JinjaValue left = first.Eval(frame, run);
+        for (int i = 0; i < ops.Length; i++)
+        {
+            JinjaValue right = rest[i].Eval(frame, run);
+            run.Line = Line;
+            if (!Holds(ops[i], left, right, run))
+            {
+                return Bool.False;
+            }
+
+            left = right;
+        }
+
+        return Bool.True;
+    }
+
+    public static bool Holds(string op, JinjaValue a, JinjaValue b, Run run) => op switch
+    {
+        "==" => Comparison.Equal(a, b, run),
+        "!=" => !Comparison.Equal(a, b, run),
+        "in" => b.Contains(a, run),
+        "not in" => !b.Contains(a, run),
+        _ => Comparison.Holds(a, b, op, run),
+    };
+}
+
+/// <summary>a ~ b ~ …: everything as text.</summary>
+internal sealed class ConcatExpression(Expression[] parts, int line) : Expression(line, parts)
+{
+    public override IEnumerable<Expression> Children => parts;
+
+    public override JinjaValue Eval(Frame frame, Run run)
+    {
+        var joined = new TextBuilder(run);
+        foreach (Expression part in parts)
+        {
+            run.Charge(1);
+            joined.AppendStr(part.Eval(frame, run));
+        }
+
+        return joined.ToText();
+    }
+}
+
+/// <summary>a if test else b.</summary>
+internal sealed class ConditionExpression(Expression test, Expression then, Expression? otherwise, int line) : Expression(line, test, then, otherwise)
+{
+    private readonly Undefined missing = new($"the inline if-expression on line {line} evaluated to false and no else section was defined.");
+
+    public override IEnumerable<Expression> Children => otherwise is null ? [test, then] : [test, then, otherwise];
+
+    public override JinjaValue Eval(Frame frame, Run run) => test.Holds(frame, run) ? then.Eval(frame, run) : otherwise?.Eval(frame, run) ?? missing;
+}
+
+internal sealed class AttributeExpression(Expression of, string name, int line) : Expression(line, of)
+{
+    public override IEnumerable<Expression> Children => [of];
+
+    public override JinjaValue Eval(Frame frame, Run run)
+    {
+        JinjaValue value = of.Eval(frame, run);
+        run.Charge(1);
+        run.Line = Line;
+        return Sandbox.Attribute(value, name, run);
+    }
+}
+
+internal sealed class ItemExpression(Expression of, Expression key, int line) : Expression(line, of, key)
+{
+    public override IEnumerable<Expression> Children => [of, key];
+
+    public override JinjaValue Eval(Frame frame, Run run)
+    {
+        JinjaValue value = of.Eval(frame, run);
+        JinjaValue at = key.Eval(frame, run);
+        run.Charge(1);
+        run.Line = Line;
+        return Sandbox.Item(value, at, run);
+    }
+}
+
+internal sealed class SliceExpression(Expression of, Expression? start, Expression? stop, Expression? step, int line) : Expression(line, of, start, stop, step)
+{
+    public override IEnumerable<Expression> Children => new[] { of, start, stop, step }.OfType<Expression>();
+
+    public override JinjaValue Eval(Frame frame, Run run)
+    {
+        JinjaValue value = of.Eval(frame, run);
+        var indexes = new Indexes(start?.Eval(frame, run), stop?.Eval(frame, run), step?.Eval(frame, run));
+        run.Charge(1);
+        run.Line = Line;
+        return value.Cut(indexes, run);
+    }
+}
+
+/// <summary>What stands between parentheses, unevaluated.</summary>
+internal sealed record ArgumentList(Expression[] Values, KeyValuePair<string, Expression>[] Named, Expression? Star, Expression? Stars)
+{
+    public static readonly ArgumentList Empty = new([], [], null, null);
+
+    public Expression[] All => [.. Values, .. Named.Select(static pair => pair.Value), .. new[] { Star, Stars }.OfType<Expression>()];
+
+    public Arguments Eval(Frame frame, Run run, KeyValuePair<string, JinjaValue>? extra = null)
+    {
+        if (Values.Length == 0 && Named.Length == 0 && Star is null && Stars is null && extra is null)
+        {
+            return Arguments.Empty;
+        }
+
+        var values = new JinjaValue[Values.Length];
+        for (int i = 0; i < values.Length; i++)
+        {
+            values[i] = Values[i].Eval(frame, run);
+        }
+
+        if (Named.Length == 0 && Star is null && Stars is null && extra is null)
+        {
+            return new Arguments(values, []);
+        }
+
+        var named = new List<KeyValuePair<string, JinjaValue>>(Named.Length);
+        foreach ((string name, Expression value) in Named)
+        {
+            named.Add(new(name, value.Eval(frame, run)));
+        }
+
+        if (Star is not null)
+        {
+            values = [.. values, .. Star.Eval(frame, run).ToArray(run)];
+        }
+
+        if (extra is not null)
+        {
+            named.Add(extra.Value);
+        }
+
+        if (Stars is not null)
+        {
+            AddStars(Stars.Eval(frame, run), named, run);
+        }
+
+        return new Arguments(values, [.. named]);
+    }
+
+    private static void AddStars(JinjaValue more, List<KeyValuePair<string, JinjaValue>> named, Run run)
+    {
+        if (more is not MapValue map)
+        {
+            throw JinjaException.Type("argument after ** must be a mapping");
+        }
+
+        run.Charge(map.Count);
+        var names = named.Select(static pair => pair.Key).ToHashSet(StringComparer.Ordinal);
+        for (int i = 0; i < map.Count; i++)
+        {
+            string name = map.KeyAt(i) is Text text ? text.Value : throw JinjaException.Type("keywords must be strings");
+            named.Add(names.Add(name) ? new(name, map.At(i)) : throw JinjaException.Type($"got multiple values for keyword argument '{name}'"));
+        }
+    }
+}
+
+internal sealed class CallExpression(Expression function, ArgumentList arguments, int line) : Expression(line, [function, .. arguments.All])
+{
+    public override IEnumerable<Expression> Children => arguments.All.Prepend(function);
+
+    public override JinjaValue Eval(Frame frame, Run run) => Eval(frame, run, null);
+
+    /// <summary>The call with one more named argument: the body of a call block.</summary>
+    public JinjaValue Eval(Frame frame, Run run, KeyValuePair<string, JinjaValue>? extra)
+    {
+        JinjaValue callee = function.Eval(frame, run);
+        Arguments given = arguments.Eval(frame, run, extra);
+        run.Charge(1);
+        run.Line = Line;
+        return callee.Call(given, run);
+    }
+}
+
+internal sealed class FilterExpression(Expression? of, string name, ArgumentList arguments, int line) : Expression(line, [of, .. arguments.All])
+{
+    public string Name => name;
+
+    /// <summary>Null if there is no filter of this name.</summary>
+    public Method? Filter { get; } = Filters.Find(name);
+
+    public override IEnumerable<Expression> Children => of is null ? arguments.All : arguments.All.Prepend(of);
+
+    public override JinjaValue Eval(Frame frame, Run run) => Apply(of!.Eval(frame, run), frame, run);
+
+    /// <summary>The filter on a value; in a block the value is what the block writes.</summary>
+    public JinjaValue Apply(JinjaValue value, Frame frame, Run run)
+    {
+        if (of is FilterExpression { IsOfBlock: true } inner)
+        {
+            value = inner.Apply(value, frame, run);
+        }
+
+        Arguments given = arguments.Eval(frame, run);
+        run.Charge(1);
+        run.Line = Line;
+        return (Filter ?? throw JinjaException.Runtime($"No filter named '{name}' found."))(value, given, run);
+    }
+
+    /// <summary>The innermost of a block's filters has nothing before it.</summary>
+    private bool IsOfBlock => of is null or FilterExpression { IsOfBlock: true };
+}
+
+internal sealed class TestExpression(Expression of, string name, ArgumentList arguments, int line) : Expression(line, [of, .. arguments.All])
+{
+    public string Name => name;
+
+    /// <summary>Null if there is no test of this name.</summary>
+    public Test? Test { get; } = Tests.Find(name);
+
+    public override IEnumerable<Expression> Children => arguments.All.Prepend(of);
+
+    public override JinjaValue Eval(Frame frame, Run run)
+    {
+        JinjaValue value = of.Eval(frame, run);
+        Arguments given = arguments.Eval(frame, run);
+        run.Charge(1);
+        run.Line = Line;
+        return Bool.Of((Test ?? throw JinjaException.Runtime($"No test named '{name}' found."))(value, given, run));
+    }
+}

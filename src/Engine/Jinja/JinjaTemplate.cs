@@ -1,0 +1,118 @@
+using System.Runtime.CompilerServices;
+
+namespace Tiller.Jinja;
+
+/// <summary>A piece of a rendered text.</summary>
+/// <param name="Start">First UTF-16 unit.</param>
+/// <param name="Length">Number of UTF-16 units.</param>
+/// <param name="IsContent">The characters come from a variable; otherwise they are the template's own, or a special token's.</param>
+public readonly record struct JinjaSpan(int Start, int Length, bool IsContent);
+
+/// <summary>A rendered text and where its characters come from.</summary>
+public sealed class JinjaRendering
+{
+    private readonly Text whole;
+
+    internal JinjaRendering(Text text)
+    {
+        whole = text;
+        Text = text.Value;
+        var spans = new List<JinjaSpan>();
+        int start = 0;
+        bool content = false;
+        foreach (int change in text.Changes)
+        {
+            if (change > start)
+            {
+                spans.Add(new JinjaSpan(start, change - start, content));
+            }
+
+            start = change;
+            content = !content;
+        }
+
+        if (text.Value.Length > start)
+        {
+            spans.Add(new JinjaSpan(start, text.Value.Length - start, content));
+        }
+
+        Spans = spans;
+    }
+
+    /// <summary>The text.</summary>
+    public string Text { get; }
+
+    /// <summary>Spans that cover the text, in order; neighbours differ in their origin.</summary>
+    public IReadOnlyList<JinjaSpan> Spans { get; }
+
+    /// <summary>The beginning of the text, with the same origins.</summary>
+    internal JinjaRendering Until(int end) => new(whole.Slice(0, end));
+}
+
+/// <summary>
+/// A Jinja template as transformers renders chat templates (jinja2 3.1): trim_blocks, lstrip_blocks, loop controls, generation blocks, its tojson, raise_exception and
+/// strftime_now, in an immutable sandbox. Parsed once; immutable and thread-safe.
+/// </summary>
+public sealed class JinjaTemplate
+{
+    private readonly Statement[] body;
+    private readonly FunctionBody function;
+    private readonly Scope scope;
+    private readonly string[] given;
+
+    private JinjaTemplate(Statement[] body, FunctionBody function, Scope scope, string[] given)
+    {
+        this.body = body;
+        this.function = function;
+        this.scope = scope;
+        this.given = given;
+        Variables = given;
+    }
+
+    /// <summary>Names that the template reads from outside: variables that may be given to it, and functions that every template has.</summary>
+    public IReadOnlyList<string> Variables { get; }
+
+    /// <summary>Parses a template.</summary>
+    /// <param name="source">Its text; one newline at its end is dropped.</param>
+    /// <exception cref="JinjaException">It is not well-formed, nests more than 100 deep, or uses what is not implemented.</exception>
+    public static JinjaTemplate Parse(string source)
+    {
+        ArgumentNullException.ThrowIfNull(source);
+        (Statement[] body, bool hasBlocks) = Parser.Parse(source);
+        (FunctionBody function, Scope scope, string[] given) = Binder.Bind(body, hasBlocks);
+        return new JinjaTemplate(body, function, scope, given);
+    }
+
+    /// <summary>Renders the template.</summary>
+    /// <param name="variables">What the template sees, by name.</param>
+    /// <param name="clock">What strftime_now reads, in its local time zone; null for the system's.</param>
+    /// <param name="limits">Bounds of the work; null for <see cref="JinjaLimits.Default"/>.</param>
+    /// <param name="cancellationToken">Looked at every 65,536 steps.</param>
+    /// <exception cref="JinjaException">The template fails on these values, refuses them, or takes more than the limits allow.</exception>
+    public JinjaRendering Render(
+        IReadOnlyDictionary<string, JinjaValue> variables, TimeProvider? clock = null, JinjaLimits? limits = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(variables);
+        var outside = new JinjaValue?[given.Length];
+        for (int i = 0; i < given.Length; i++)
+        {
+            outside[i] = variables.TryGetValue(given[i], out JinjaValue? value) ? value : Functions.Find(given[i]);
+        }
+
+        var run = new Run(limits ?? JinjaLimits.Default, clock ?? TimeProvider.System, cancellationToken) { Outside = outside, Shared = new JinjaValue?[given.Length] };
+        var to = new TextBuilder(run);
+        var frame = new Frame(function.Slots, null);
+        try
+        {
+            RuntimeHelpers.EnsureSufficientExecutionStack();
+            scope.Enter(frame, run);
+            Statement.Exec(body, frame, to, run);
+            return new JinjaRendering(to.ToText());
+        }
+        catch (JinjaException e) when (e.Line == 0)
+        {
+            e.Line = run.Line;
+            throw;
+        }
+    }
+}

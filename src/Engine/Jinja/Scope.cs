@@ -1,0 +1,210 @@
+namespace Tiller.Jinja;
+
+/// <summary>What has variables of its own at run time: the template, a macro, a block, a recursive loop, the test of a loop.</summary>
+internal sealed class FunctionBody(FunctionBody? outer)
+{
+    private readonly Dictionary<(int Level, string Name), Variable> variables = [];
+
+    public FunctionBody? Outer => outer;
+
+    public int Slots => variables.Count;
+
+    public Variable Variable(int level, string name)
+    {
+        if (!variables.TryGetValue((level, name), out Variable? variable))
+        {
+            variable = new Variable(this, variables.Count);
+            variables.Add((level, name), variable);
+        }
+
+        return variable;
+    }
+}
+
+/// <summary>A variable of a function.</summary>
+internal sealed record Variable(FunctionBody Function, int Slot)
+{
+    /// <summary>As seen from a function.</summary>
+    public Reference From(FunctionBody function)
+    {
+        int hops = 0;
+        for (FunctionBody? f = function; f != Function; f = f!.Outer)
+        {
+            hops++;
+        }
+
+        return new Reference(hops, Slot);
+    }
+}
+
+/// <summary>The variables of one call of a function, null where there is no value; and those of the function around it.</summary>
+internal sealed class Frame(int slots, Frame? outer)
+{
+    public JinjaValue?[] Slots { get; } = new JinjaValue?[slots];
+
+    public Frame? Outer => outer;
+}
+
+/// <summary>A variable as seen from where it is used: how many functions out, and which.</summary>
+internal readonly record struct Reference(int Hops, int Slot)
+{
+    public JinjaValue? Read(Frame frame) => Of(frame)[Slot];
+
+    public void Write(Frame frame, JinjaValue? value) => Of(frame)[Slot] = value;
+
+    private JinjaValue?[] Of(Frame frame)
+    {
+        for (int i = 0; i < Hops; i++)
+        {
+            frame = frame.Outer!;
+        }
+
+        return frame.Slots;
+    }
+}
+
+/// <summary>
+/// The names of one part of a template, resolved as Jinja resolves them (its idtracking): a name that is set in a part is that part's own from its beginning, with the value
+/// that it has outside, or with the value given from outside to the template where no part around knows it.
+/// </summary>
+internal sealed class Scope
+{
+    private readonly Dictionary<string, Variable> names;
+    private readonly Dictionary<Variable, Source> sources;
+    private readonly HashSet<string> stores;
+    private (int Slot, Reference? From, int Given)[] enter = [];
+    private int[] leave = [];
+
+    public Scope(Scope? parent, FunctionBody function)
+    {
+        Parent = parent;
+        Function = function;
+        Level = parent is null ? 0 : parent.Level + 1;
+        names = new Dictionary<string, Variable>(StringComparer.Ordinal);
+        sources = [];
+        stores = new HashSet<string>(StringComparer.Ordinal);
+    }
+
+    private Scope(Scope copied)
+    {
+        Parent = copied.Parent;
+        Function = copied.Function;
+        Level = copied.Level;
+        names = new Dictionary<string, Variable>(copied.names, StringComparer.Ordinal);
+        sources = new Dictionary<Variable, Source>(copied.sources);
+        stores = new HashSet<string>(copied.stores, StringComparer.Ordinal);
+    }
+
+    public Scope? Parent { get; }
+
+    public FunctionBody Function { get; }
+
+    public int Level { get; }
+
+    public Scope Copy() => new(this);
+
+    public void Store(string name)
+    {
+        stores.Add(name);
+        if (!names.ContainsKey(name))
+        {
+            Define(name, Parent?.Find(name) is { } outer ? new Source(outer, null) : new Source(null, null));
+        }
+    }
+
+    public Variable Parameter(string name)
+    {
+        stores.Add(name);
+        return Define(name, null);
+    }
+
+    public void Load(string name)
+    {
+        if (Find(name) is null)
+        {
+            Define(name, new Source(null, name));
+        }
+    }
+
+    /// <summary>After the branches of an if: what one of them sets has the value from outside where another ran.</summary>
+    public void Merge(params ReadOnlySpan<Scope> branches)
+    {
+        var added = new HashSet<string>(StringComparer.Ordinal);
+        foreach (Scope branch in branches)
+        {
+            added.UnionWith(branch.stores);
+        }
+
+        added.ExceptWith(stores);
+        foreach (Scope branch in branches)
+        {
+            foreach ((string name, Variable variable) in branch.names)
+            {
+                names[name] = variable;
+            }
+
+            foreach ((Variable variable, Source source) in branch.sources)
+            {
+                sources[variable] = source;
+            }
+
+            stores.UnionWith(branch.stores);
+        }
+
+        foreach (string name in added)
+        {
+            sources[Find(name)!] = Parent?.Find(name) is { } outer ? new Source(outer, null) : new Source(null, name);
+        }
+    }
+
+    public Variable? Find(string name)
+    {
+        for (Scope? scope = this; scope is not null; scope = scope.Parent)
+        {
+            if (scope.names.TryGetValue(name, out Variable? variable))
+            {
+                return variable;
+            }
+        }
+
+        return null;
+    }
+
+    /// <summary>When all names are known: what entering and leaving does.</summary>
+    public void Close(Func<string, int> given)
+    {
+        enter = [.. sources.Where(static pair => !pair.Value.IsParameter)
+            .Select(pair => (pair.Key.Slot, pair.Value.Outer?.From(Function), pair.Value.Given is { } name ? given(name) : -1))];
+        leave = [.. sources.Keys.Select(static variable => variable.Slot)];
+    }
+
+    public void Enter(Frame frame, Run run)
+    {
+        foreach ((int slot, Reference? from, int given) in enter)
+        {
+            frame.Slots[slot] = from is { } outer ? outer.Read(frame) : given >= 0 ? run.Given(given) : null;
+        }
+    }
+
+    public void Leave(Frame frame)
+    {
+        foreach (int slot in leave)
+        {
+            frame.Slots[slot] = null;
+        }
+    }
+
+    private Variable Define(string name, Source? source)
+    {
+        Variable variable = Function.Variable(Level, name);
+        names[name] = variable;
+        sources[variable] = source ?? new Source(null, null) { IsParameter = true };
+        return variable;
+    }
+
+    // Another variable, a name given from outside, or neither.
+    private sealed record Source(Variable? Outer, string? Given)
+    {
+        public bool IsParameter { get; init; }
+    }
+}

@@ -1,0 +1,254 @@
+namespace Tiller.Jinja;
+
+/// <summary>
+/// A string that knows for every character whether it is the template's own or content. Counted by code point, as Python counts; a surrogate without
+/// its partner is a code point of its own.
+/// </summary>
+internal sealed class Text : JinjaValue
+{
+    public static readonly Text Empty = new("", []);
+    private static readonly int[] s_content = [0];
+
+    // Where the origin changes, ascending; before the first place everything is the template's.
+    private readonly int[] changes;
+    private int points = -1;
+
+    private Text(string value, int[] changes, bool safe = false)
+    {
+        Value = value;
+        this.changes = changes;
+        IsSafe = safe;
+    }
+
+    public string Value { get; }
+
+    /// <summary>Marked as HTML (Python's Markup): what is added to it is escaped.</summary>
+    public bool IsSafe { get; }
+
+    internal override string TypeName => IsSafe ? "Markup" : "str";
+
+    internal override bool HasContent => changes.Length > 0;
+
+    public ReadOnlySpan<int> Changes => changes;
+
+    /// <summary>Length in code points.</summary>
+    public int Points
+    {
+        get
+        {
+            if (points < 0)
+            {
+                int pairs = 0;
+                for (int i = 0; i + 1 < Value.Length; i++)
+                {
+                    if (char.IsHighSurrogate(Value[i]) && char.IsLowSurrogate(Value[i + 1]))
+                    {
+                        pairs++;
+                        i++;
+                    }
+                }
+
+                points = Value.Length - pairs;
+            }
+
+            return points;
+        }
+    }
+
+    public static Text Of(string value, bool content = false, bool safe = false) =>
+        value.Length == 0 && !safe ? Empty : new(value, content && value.Length > 0 ? s_content : [], safe);
+
+    public static Text Of(string value, int[] changes, bool safe = false) => new(value, changes, safe);
+
+    public Text AsSafe(bool safe = true) => safe == IsSafe ? this : new Text(Value, changes, safe);
+
+    /// <summary>All of it content, if any of it is: for operations that lose track of characters.</summary>
+    public Text Lost(string value, Run run)
+    {
+        run.ChargeText(value.Length);
+        return Of(value, HasContent, IsSafe);
+    }
+
+    /// <summary>A piece by UTF-16 units.</summary>
+    public Text Slice(int start, int length)
+    {
+        if (length == Value.Length)
+        {
+            return this;
+        }
+
+        return length == 0 && !IsSafe ? Empty : new Text(Value.Substring(start, length), ChangesOf(start, length), IsSafe);
+    }
+
+    /// <summary>Where in UTF-16 a code point begins.</summary>
+    public int UnitOf(int point)
+    {
+        if (Points == Value.Length)
+        {
+            return point;
+        }
+
+        int unit = 0;
+        for (; point > 0; point--)
+        {
+            unit += UnitsAt(unit);
+        }
+
+        return unit;
+    }
+
+    /// <summary>How many code points lie before a UTF-16 unit.</summary>
+    public int PointOf(int unit)
+    {
+        if (Points == Value.Length)
+        {
+            return unit;
+        }
+
+        int point = 0;
+        for (int i = 0; i < unit; i += UnitsAt(i))
+        {
+            point++;
+        }
+
+        return point;
+    }
+
+    /// <summary>Units of the code point at a unit: 1 or 2.</summary>
+    public int UnitsAt(int unit) => char.IsHighSurrogate(Value[unit]) && unit + 1 < Value.Length && char.IsLowSurrogate(Value[unit + 1]) ? 2 : 1;
+
+    internal override bool IsTrue(Run run) => Value.Length > 0;
+
+    internal override int? Len(Run run) => Points;
+
+    internal override void Str(TextBuilder to) => to.Append(this);
+
+    internal override void Repr(TextBuilder to, bool content)
+    {
+        to.Append(IsSafe ? "Markup(" : "", content);
+        PythonRepr.Write(Value, to, content);
+        to.Append(IsSafe ? ")" : "", content);
+    }
+
+    internal override IEnumerator<JinjaValue> Iterate(Run run)
+    {
+        for (int i = 0; i < Value.Length;)
+        {
+            int units = UnitsAt(i);
+            run.Charge(1);
+            yield return Slice(i, units).AsSafe(false);
+            i += units;
+        }
+    }
+
+    internal override JinjaValue? Attribute(string name, Run run) => TextMethods.Find(name) is { } method ? new BoundMethod(this, name, method) : null;
+
+    internal override JinjaValue? Item(JinjaValue key, Run run)
+    {
+        if (!Indexes.TryInteger(key, out long index))
+        {
+            return null;
+        }
+
+        index = index < 0 ? index + Points : index;
+        if (index < 0 || index >= Points)
+        {
+            return null;
+        }
+
+        run.Charge(1 + (Points == Value.Length ? 0 : Value.Length >> 3));
+        int unit = UnitOf((int)index);
+        return Slice(unit, UnitsAt(unit));
+    }
+
+    internal override JinjaValue Cut(Indexes indexes, Run run)
+    {
+        run.ChargeText(Value.Length);
+        (int start, int count, int step) = indexes.Of(Points);
+        if (step == 1)
+        {
+            int from = UnitOf(start);
+            int to = Points == Value.Length ? start + count : from + UnitsOf(from, count);
+            return Slice(from, to - from);
+        }
+
+        var units = new int[Points];
+        for (int i = 0, unit = 0; i < units.Length; i++)
+        {
+            units[i] = unit;
+            unit += UnitsAt(unit);
+        }
+
+        var cut = new TextBuilder(run);
+        for (int i = 0; i < count; i++)
+        {
+            int unit = units[start + (i * step)];
+            cut.Append(this, unit, UnitsAt(unit));
+        }
+
+        return cut.ToText(IsSafe);
+    }
+
+    internal override bool Contains(JinjaValue item, Run run)
+    {
+        if (item is Undefined missing)
+        {
+            throw JinjaException.Type($"'in <string>' requires string as left operand, not {missing.TypeName}");
+        }
+
+        if (item is not Text part)
+        {
+            throw JinjaException.Type($"'in <string>' requires string as left operand, not {item.TypeName}");
+        }
+
+        run.ChargeText(Value.Length);
+        return Value.Contains(part.Value, StringComparison.Ordinal);
+    }
+
+    public bool IsContentAt(int unit)
+    {
+        int at = Array.BinarySearch(changes, unit);
+        return ((at >= 0 ? at + 1 : ~at) & 1) == 1;
+    }
+
+    private int UnitsOf(int from, int count)
+    {
+        int unit = from;
+        for (; count > 0; count--)
+        {
+            unit += UnitsAt(unit);
+        }
+
+        return unit - from;
+    }
+
+    private int[] ChangesOf(int start, int length)
+    {
+        if (changes.Length == 0 || length == 0)
+        {
+            return [];
+        }
+
+        int first = Array.BinarySearch(changes, start);
+        first = first >= 0 ? first + 1 : ~first;
+        bool content = (first & 1) == 1;
+        int last = first;
+        while (last < changes.Length && changes[last] < start + length)
+        {
+            last++;
+        }
+
+        if (last == first)
+        {
+            return content ? s_content : [];
+        }
+
+        var cut = new int[last - first + (content ? 1 : 0)];
+        for (int i = first; i < last; i++)
+        {
+            cut[i - first + (content ? 1 : 0)] = changes[i] - start;
+        }
+
+        return cut;
+    }
+}

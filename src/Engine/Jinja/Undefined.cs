@@ -1,0 +1,53 @@
+namespace Tiller.Jinja;
+
+/// <summary>What a name, key or attribute that does not exist gives: false, empty when printed or looped over, an error in most other uses.</summary>
+internal sealed class Undefined(string detail, JinjaError code = JinjaError.Undefined) : JinjaValue
+{
+    internal override string TypeName => "Undefined";
+
+    // The class defines __call__, which fails.
+    internal override bool IsCallable => true;
+
+    public static Undefined Name(string name) => new($"'{name}' is undefined");
+
+    public static Undefined Member(JinjaValue of, JinjaValue key, Run run)
+    {
+        string owner = of is NoneValue ? "None" : of.TypeName + " object";
+        if (key is Text name)
+        {
+            return new Undefined($"'{owner}' has no attribute '{Shorten(name.Value)}'");
+        }
+
+        var written = new TextBuilder(run);
+        key.Repr(written, content: false);
+        return new Undefined($"{owner} has no element {Shorten(written.ToText().Value)}");
+    }
+
+    /// <summary>For an attribute that the sandbox hides.</summary>
+    public static Undefined Unsafe(JinjaValue of, string name) =>
+        new($"access to attribute '{Shorten(name)}' of '{of.TypeName}' object is unsafe.", JinjaError.Security);
+
+    public JinjaException Error() => new(code, detail);
+
+    internal override bool IsTrue(Run run) => false;
+
+    internal override int? Len(Run run) => 0;
+
+    internal override void Str(TextBuilder to)
+    {
+    }
+
+    internal override void Repr(TextBuilder to, bool content) => to.Append("Undefined", content);
+
+    internal override IEnumerator<JinjaValue> Iterate(Run run) => ((IEnumerable<JinjaValue>)[]).GetEnumerator();
+
+    internal override JinjaValue? Attribute(string name, Run run) => throw Error();
+
+    internal override JinjaValue? Item(JinjaValue key, Run run) => throw Error();
+
+    internal override JinjaValue Cut(Indexes indexes, Run run) => throw Error();
+
+    internal override JinjaValue Call(Arguments arguments, Run run) => throw Error();
+
+    private static string Shorten(string text) => text.Length <= 80 ? text : text[..79] + "…";
+}
