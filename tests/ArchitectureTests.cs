@@ -2,73 +2,66 @@ using System.Text.RegularExpressions;
 
 namespace Tiller.Tests;
 
-/// <summary>Holds the import directions of the engine's folders: which parts of it a file may name.</summary>
+/// <summary>Holds the order of the engine's rooms: which of them a room may use (docs/architecture.md).</summary>
 public sealed partial class ArchitectureTests
 {
-    // checkpoint → tokens → forward → features → pushforward/pullback → Riccati → feedback law → steered decode
-    private static readonly Dictionary<string, string[]> s_folders = new(StringComparer.Ordinal)
-    {
-        ["Checkpoint"] = [],
-        ["Jinja"] = [],
-        ["Tokens"] = ["Checkpoint", "Jinja"],
-        ["Tensors"] = ["Checkpoint", "Control"],
-        ["Model"] = ["Checkpoint", "Control", "Tensors", "Tokens"],
-        ["Features"] = ["Model", "Tensors", "Tokens"],
-        ["Control"] = ["Checkpoint", "Features", "Tensors"],
-        ["Decode"] = ["Checkpoint", "Control", "Model", "Tensors", "Tokens"],
-    };
-
-    // The only files of Control that know what a model is; the Riccati solvers and the methods see tensors and features.
-    private static readonly Dictionary<string, string[]> s_files = new(StringComparer.Ordinal)
-    {
-        ["Control/Controller.cs"] = ["Checkpoint", "Features", "Model"],
-        ["Control/ControllerFit.cs"] = ["Features", "Model"],
-        ["Control/Linearization.cs"] = ["Features", "Model", "Tensors"],
-    };
-
-    // From these folders one part alone of another may be used.
-    private static readonly Dictionary<(string From, string To), string[]> s_types = new()
-    {
-        [("Tensors", "Checkpoint")] = ["Activation", "ModelConfig", "TensorType", "TensorTypes"],
-        [("Tensors", "Control")] = ["FeedbackLaw", "PackedLaw", "Sensor", "Term"],
-        [("Model", "Control")] = ["FeedbackLaw"],
-        [("Decode", "Checkpoint")] = ["OutputFile"],
-    };
+    // checkpoint → tokens → forward → features → pushforward/pullback → Riccati → feedback law → steered decode.
+    // A room may use rooms above it, those that stand beside its name and no others, so there can be no cycle.
+    private static readonly (string Room, string[] Uses)[] s_rooms =
+    [
+        ("Checkpoint", []),
+        ("Tokens", ["Checkpoint"]),
+        ("Jinja", []),
+        ("Chat", ["Checkpoint", "Tokens", "Jinja"]),
+        ("Law", []),
+        ("Ops", ["Checkpoint", "Law"]),
+        ("Cpu", ["Checkpoint", "Law", "Ops"]),
+        ("Cuda", ["Checkpoint", "Law", "Ops"]),
+        ("Model", ["Checkpoint", "Tokens", "Chat", "Law", "Ops", "Cpu", "Cuda"]),
+        ("Features", ["Checkpoint", "Tokens", "Chat", "Ops", "Model"]),
+        ("Synthesis", ["Checkpoint", "Law", "Ops", "Cpu", "Model", "Features"]),
+        ("Controllers", ["Checkpoint", "Law", "Ops", "Cpu", "Model", "Features", "Synthesis"]),
+        ("Decode", ["Checkpoint", "Tokens", "Chat", "Law", "Ops", "Model"]),
+    ];
 
     private static readonly string s_engine = Repository.Path("src", "Engine");
+
+    private static IEnumerable<string> RoomNames => s_rooms.Select(r => r.Room);
 
     private static IEnumerable<string> Files =>
         Directory.EnumerateFiles(s_engine, "*.cs", SearchOption.AllDirectories).Select(f => Path.GetRelativePath(s_engine, f).Replace('\\', '/'))
             .Order(StringComparer.Ordinal);
 
     [Test]
-    public void Every_folder_has_a_rule_and_every_rule_a_folder()
+    public void Every_folder_is_a_room_and_every_room_a_folder()
     {
-        Assert.That(
-            Directory.GetDirectories(s_engine).Where(d => Directory.EnumerateFiles(d, "*.cs").Any()).Select(Path.GetFileName), Is.EquivalentTo(s_folders.Keys));
-        Assert.That(s_files.Keys, Is.SubsetOf(Files));
-        Assert.That(Files.Where(f => f.Count(c => c == '/') > 1), Is.Empty, "two levels of folders");
+        Assert.That(Directory.GetDirectories(s_engine).Where(d => Directory.EnumerateFiles(d, "*.cs").Any()).Select(Path.GetFileName), Is.EquivalentTo(s_rooms.Select(r => r.Room)));
+        Assert.That(Files.Where(f => f.Count(c => c == '/') > 1), Is.Empty, "a room has no rooms inside");
+    }
+
+    [Test]
+    public void A_room_uses_only_rooms_above_it()
+    {
+        for (int i = 0; i < s_rooms.Length; i++)
+        {
+            Assert.That(s_rooms[i].Uses, Is.SubsetOf(s_rooms[..i].Select(r => r.Room)), s_rooms[i].Room);
+        }
     }
 
     [TestCaseSource(nameof(Files))]
-    public void A_file_names_only_what_it_may(string file)
+    public void A_file_names_only_what_its_room_uses(string file)
     {
         string code = Code(file);
-        string folder = file.Contains('/', StringComparison.Ordinal) ? file[..file.IndexOf('/', StringComparison.Ordinal)] : "";
-        string expected = folder.Length == 0 ? "Tiller" : "Tiller." + folder;
-        Assert.That(Namespaces().Match(code).Groups["name"].Value, Is.EqualTo(expected));
+        string room = file.Contains('/', StringComparison.Ordinal) ? file[..file.IndexOf('/', StringComparison.Ordinal)] : "";
+        Assert.That(Namespaces().Match(code).Groups["name"].Value, Is.EqualTo(room.Length == 0 ? "Tiller" : "Tiller." + room));
+        Assert.That(Named(code).Where(name => name != room).Distinct(StringComparer.Ordinal), Is.SubsetOf(s_rooms.SingleOrDefault(r => r.Room == room).Uses ?? []), file);
+    }
 
-        string[] named = [.. Named(code).Where(name => name != folder).Distinct(StringComparer.Ordinal)];
-        string[] allowed = folder.Length == 0 ? [] : s_files.TryGetValue(file, out string[]? special) ? special : s_folders[folder];
-        Assert.That(named, Is.SubsetOf(allowed), file);
-        foreach (string other in named)
-        {
-            if (s_types.TryGetValue((folder, other), out string[]? types))
-            {
-                string[] used = [.. TypesOf(other).Where(type => Regex.IsMatch(code, $@"(?<![\w.]){type}(?!\w)", RegexOptions.None, Patience.Limit))];
-                Assert.That(used, Is.SubsetOf(types), $"{file}: types of {other}");
-            }
-        }
+    [TestCaseSource(nameof(RoomNames))]
+    public void What_a_room_may_use_it_does_use(string room)
+    {
+        var named = Files.Where(f => f.StartsWith(room + "/", StringComparison.Ordinal)).SelectMany(f => Named(Code(f))).Where(name => name != room);
+        Assert.That(named.Distinct(StringComparer.Ordinal), Is.EquivalentTo(s_rooms.Single(r => r.Room == room).Uses));
     }
 
     [Test]
@@ -88,7 +81,7 @@ public sealed partial class ArchitectureTests
     public void What_a_rule_forbids_is_found()
     {
         Assert.That(Named("using Tiller.Model;\nnamespace Tiller.Checkpoint;"), Is.EquivalentTo(new[] { "Checkpoint", "Model" }));
-        Assert.That(Named("namespace Tiller.Checkpoint; class A { Tensors.Floats x; Tiller.Decode.Session y; }"), Is.EquivalentTo(new[] { "Checkpoint", "Tensors", "Decode" }));
+        Assert.That(Named("namespace Tiller.Checkpoint; class A { Ops.Floats x; Tiller.Decode.Session y; }"), Is.EquivalentTo(new[] { "Checkpoint", "Ops", "Decode" }));
         Assert.That(Named("using System.Numerics.Tensors; class A { int x = this.Model.Length; }"), Is.Empty);
         Assert.That(Stripped("a // Tiller.Model\n/* Tiller.Decode */ b \"Tiller.Tokens\" /// Model.X"), Does.Not.Contain("Tiller").And.Not.Contain("Model"));
     }
@@ -103,10 +96,10 @@ public sealed partial class ArchitectureTests
 
     private static IEnumerable<string> Named(string code) =>
         Usings().Matches(code).Concat(Qualified().Matches(code).Where(match => TypesOf(match.Groups["name"].Value).Contains(match.Groups["type"].Value)))
-            .Select(match => match.Groups["name"].Value).Where(s_folders.ContainsKey);
+            .Select(match => match.Groups["name"].Value).Where(name => RoomNames.Contains(name));
 
     private static IEnumerable<string> TypesOf(string folder) =>
-        typeof(Tiller.Tensors.Ops).Assembly.GetTypes().Where(t => t.Namespace == "Tiller." + folder && !t.IsNested)
+        typeof(Tiller.Ops.DeviceOps).Assembly.GetTypes().Where(t => t.Namespace == "Tiller." + folder && !t.IsNested)
             .Select(t => t.Name.Split('`')[0]).Where(name => !name.StartsWith('<')).Distinct(StringComparer.Ordinal);
 
     [GeneratedRegex("""//[^\n]*|/\*.*?\*/|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)+'""", RegexOptions.Singleline, 5000)]
@@ -118,8 +111,8 @@ public sealed partial class ArchitectureTests
     [GeneratedRegex(@"\bTiller\.(?<name>\w+)", RegexOptions.None, 5000)]
     private static partial Regex Usings();
 
-    // A folder's name before a dot and a type: Tensors.Floats. Preceded by a dot it is a member or another library's namespace.
-    [GeneratedRegex(@"(?<![\w.])(?<name>Checkpoint|Jinja|Tokens|Tensors|Model|Features|Control|Decode)\.(?<type>[A-Z]\w*)", RegexOptions.None, 5000)]
+    // A folder's name before a dot and a type: Ops.Floats. Preceded by a dot it is a member or another library's namespace.
+    [GeneratedRegex(@"(?<![\w.])(?<name>Checkpoint|Tokens|Jinja|Chat|Law|Ops|Cpu|Cuda|Model|Features|Synthesis|Controllers|Decode)\.(?<type>[A-Z]\w*)", RegexOptions.None, 5000)]
     private static partial Regex Qualified();
 
     [GeneratedRegex("ProjectReference\\s+Include=\"(?<name>[^\"]+)\"", RegexOptions.None, 5000)]

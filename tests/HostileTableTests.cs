@@ -2,7 +2,8 @@ using System.Reflection;
 using System.Text.RegularExpressions;
 using NUnit.Framework.Interfaces;
 using Tiller.Checkpoint;
-using Tiller.Control;
+using Tiller.Controllers;
+using Tiller.Synthesis;
 using Tiller.Tokens;
 
 namespace Tiller.Tests;
@@ -19,7 +20,7 @@ public sealed partial class HostileTableTests
     [
         .. Enum.GetNames<SafetensorsError>(), .. Enum.GetNames<CheckpointError>(), .. Enum.GetNames<ConfigError>(), .. Enum.GetNames<TokenizerError>(),
         .. Enum.GetNames<ControllerFault>(), .. Enum.GetNames<RiccatiFault>(),
-        .. new[] { typeof(Tiller.Tensors.Ops), typeof(Tiller.Kernels.KernelLibrary), typeof(TillerException), typeof(IOException) }
+        .. new[] { typeof(Tiller.Ops.DeviceOps), typeof(Tiller.Kernels.KernelLibrary), typeof(TillerException), typeof(IOException) }
             .SelectMany(t => t.Assembly.GetExportedTypes()).Where(t => t.IsAssignableTo(typeof(Exception))).Select(t => t.Name),
     ];
 

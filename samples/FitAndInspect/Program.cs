@@ -1,4 +1,4 @@
-using Tiller.Control;
+using Tiller.Controllers;
 using Tiller.Features;
 using Tiller.Model;
 

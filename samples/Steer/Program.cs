@@ -1,7 +1,8 @@
-using Tiller.Control;
+using Tiller.Controllers;
 using Tiller.Decode;
 using Tiller.Features;
 using Tiller.Model;
+using Tiller.Synthesis;
 
 using var model = LanguageModel.Load("models/demo");
 var contrast = ContrastSet.Read("models/demo/contrast/topic.positive.txt", "models/demo/contrast/topic.negative.txt");

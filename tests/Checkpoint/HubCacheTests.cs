@@ -1,3 +1,4 @@
+using Tiller.Chat;
 using Tiller.Checkpoint;
 using Tiller.Model;
 using Tiller.Tests.Model;

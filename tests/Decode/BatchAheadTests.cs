@@ -1,8 +1,8 @@
-using Tiller.Control;
 using Tiller.Decode;
 using Tiller.Interop;
+using Tiller.Law;
 using Tiller.Model;
-using Tiller.Tensors;
+using Tiller.Ops;
 using Tiller.Tests.Interop;
 
 namespace Tiller.Tests.Decode;

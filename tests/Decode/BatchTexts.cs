@@ -1,6 +1,6 @@
 using System.Text;
-using Tiller.Control;
 using Tiller.Decode;
+using Tiller.Law;
 using Tiller.Model;
 
 namespace Tiller.Tests.Decode;

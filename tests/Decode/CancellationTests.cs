@@ -1,11 +1,12 @@
 using MathNet.Numerics.LinearAlgebra;
 using Tiller.Bench;
 using Tiller.Checkpoint;
-using Tiller.Control;
+using Tiller.Cpu;
 using Tiller.Decode;
 using Tiller.Features;
 using Tiller.Model;
-using Tiller.Tensors;
+using Tiller.Ops;
+using Tiller.Synthesis;
 using Tiller.Tests.Model;
 using Tiller.Tokens;
 

@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using Tiller.Chat;
 using Tiller.Decode;
 using Tiller.Model;
 using Tiller.Tests.Model;

@@ -1,5 +1,6 @@
-using Tiller.Control;
+using Tiller.Controllers;
 using Tiller.Features;
+using Tiller.Law;
 using Tiller.Model;
 using Tiller.Tests.Model;
 

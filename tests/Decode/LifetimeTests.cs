@@ -1,12 +1,11 @@
 using System.Collections;
-using Tiller.Control;
+using Tiller.Controllers;
 using Tiller.Decode;
 using Tiller.Features;
 using Tiller.Model;
-using Tiller.Tensors;
+using Tiller.Ops;
 using Tiller.Tests.Interop;
 using Tiller.Tests.Model;
-using Tiller.Tests.Tensors;
 
 namespace Tiller.Tests.Decode;
 

@@ -1,6 +1,6 @@
 using System.Runtime.InteropServices;
 using Tiller.Checkpoint;
-using Tiller.Control;
+using Tiller.Controllers;
 using Tiller.Decode;
 using Tiller.Features;
 using Tiller.Model;

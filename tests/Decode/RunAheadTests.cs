@@ -1,7 +1,8 @@
-using Tiller.Control;
+using Tiller.Controllers;
 using Tiller.Decode;
+using Tiller.Law;
 using Tiller.Model;
-using Tiller.Tensors;
+using Tiller.Ops;
 using Tiller.Tests.Interop;
 using Tiller.Tests.Model;
 

@@ -1,5 +1,5 @@
-using Tiller.Control;
 using Tiller.Decode;
+using Tiller.Law;
 using Tiller.Model;
 using Tiller.Tests.Model;
 

@@ -1,7 +1,8 @@
-using Tiller.Control;
+using Tiller.Controllers;
+using Tiller.Cpu;
 using Tiller.Decode;
+using Tiller.Law;
 using Tiller.Model;
-using Tiller.Tensors;
 using Tiller.Tests.Model;
 
 namespace Tiller.Tests.Decode;

@@ -1,7 +1,7 @@
 using System.Text;
 using System.Text.Json;
-using Tiller.Control;
 using Tiller.Decode;
+using Tiller.Law;
 using Tiller.Model;
 using Tiller.Tests.Checkpoint;
 using Tiller.Tests.Model;

@@ -1,8 +1,8 @@
-using Tiller.Control;
+using Tiller.Chat;
+using Tiller.Controllers;
 using Tiller.Features;
 using Tiller.Model;
 using Tiller.Tests.Model;
-using Tiller.Tokens;
 
 namespace Tiller.Tests.Features;
 

@@ -1,6 +1,6 @@
 using System.Text;
+using Tiller.Chat;
 using Tiller.Features;
-using Tiller.Tokens;
 
 namespace Tiller.Tests.Features;
 

@@ -1,6 +1,6 @@
 using System.Diagnostics;
 using Tiller.Checkpoint;
-using Tiller.Control;
+using Tiller.Controllers;
 using Tiller.Decode;
 using Tiller.Fuzz;
 using Tiller.Tests.Checkpoint;

@@ -1,5 +1,4 @@
 using Tiller.Interop;
-using Tiller.Tests.Tensors;
 
 namespace Tiller.Tests.Interop;
 

@@ -1,6 +1,6 @@
 using Tiller.Model;
 using Tiller.Tests.Tool;
-using Tiller.Tool.Verify;
+using Tiller.Tool;
 
 namespace Tiller.Tests.Jinja;
 

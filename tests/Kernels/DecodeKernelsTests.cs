@@ -1,5 +1,5 @@
+using Tiller.Cpu;
 using Tiller.Kernels;
-using Tiller.Tensors;
 
 namespace Tiller.Tests.Kernels;
 

@@ -1,6 +1,6 @@
-using Tiller.Control;
+using Tiller.Cpu;
 using Tiller.Kernels;
-using Tiller.Tensors;
+using Tiller.Law;
 
 namespace Tiller.Tests.Kernels;
 

@@ -1,5 +1,5 @@
-using Tiller.Control;
 using Tiller.Kernels;
+using Tiller.Law;
 
 namespace Tiller.Tests.Kernels;
 

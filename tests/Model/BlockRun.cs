@@ -1,6 +1,7 @@
 using Tiller.Features;
+using Tiller.Law;
 using Tiller.Model;
-using Tiller.Tensors;
+using Tiller.Ops;
 
 namespace Tiller.Tests.Model;
 

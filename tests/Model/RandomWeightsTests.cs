@@ -3,7 +3,7 @@ using System.Security.Cryptography;
 using Tiller.Bench;
 using Tiller.Checkpoint;
 using Tiller.Model;
-using Tiller.Tensors;
+using Tiller.Ops;
 using Tiller.Tests.Interop;
 
 namespace Tiller.Tests.Model;
@@ -49,7 +49,7 @@ public sealed class RandomWeightsTests
         Assert.That(norm.Distinct().Count(), Is.GreaterThan(32));
     }
 
-    private static float[] Read(Ops ops, Matrix m)
+    private static float[] Read(DeviceOps ops, Matrix m)
     {
         byte[] bytes = new byte[m.SizeInBytes];
         ops.Download(m.Address, bytes);

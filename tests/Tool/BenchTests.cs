@@ -1,11 +1,8 @@
 using System.Text.Json;
 using Tiller.Bench;
 using Tiller.Checkpoint;
-using Tiller.Tensors;
+using Tiller.Ops;
 using Tiller.Tool;
-using Tiller.Tool.Commands;
-using Tiller.Tool.Output;
-using Tiller.Tool.Running;
 
 namespace Tiller.Tests.Tool;
 

@@ -1,14 +1,13 @@
 using System.Text;
 using System.Text.Json;
-using Tiller.Control;
+using Tiller.Chat;
+using Tiller.Controllers;
 using Tiller.Decode;
 using Tiller.Features;
+using Tiller.Law;
 using Tiller.Model;
-using Tiller.Tokens;
+using Tiller.Synthesis;
 using Tiller.Tool;
-using Tiller.Tool.Commands;
-using Tiller.Tool.Demo;
-using Tiller.Tool.Output;
 
 namespace Tiller.Tests.Tool;
 

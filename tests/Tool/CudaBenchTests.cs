@@ -1,9 +1,10 @@
 using Tiller.Bench;
 using Tiller.Checkpoint;
+using Tiller.Cuda;
 using Tiller.Interop;
 using Tiller.Kernels;
 using Tiller.Model;
-using Tiller.Tensors;
+using Tiller.Ops;
 using Tiller.Tests.Interop;
 
 namespace Tiller.Tests.Tool;

@@ -1,7 +1,7 @@
 using System.Text;
 using System.Text.Json;
 using Tiller.Checkpoint;
-using Tiller.Control;
+using Tiller.Controllers;
 using Tiller.Tool;
 
 namespace Tiller.Tests.Tool;

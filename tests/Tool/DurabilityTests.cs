@@ -1,5 +1,5 @@
 using System.Diagnostics;
-using Tiller.Control;
+using Tiller.Controllers;
 
 namespace Tiller.Tests.Tool;
 

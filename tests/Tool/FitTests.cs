@@ -1,7 +1,7 @@
-using Tiller.Control;
+using Tiller.Chat;
+using Tiller.Controllers;
 using Tiller.Features;
 using Tiller.Tests.Model;
-using Tiller.Tokens;
 using Tiller.Tool;
 
 namespace Tiller.Tests.Tool;

@@ -1,8 +1,6 @@
 using System.CommandLine;
 using System.Text;
-using Tiller.Tool.Commands;
-using Tiller.Tool.Output;
-using Tiller.Tool.Running;
+using Tiller.Tool;
 
 namespace Tiller.Tests.Tool;
 

@@ -1,5 +1,5 @@
 using System.Text.RegularExpressions;
-using Tiller.Tool.Output;
+using Tiller.Tool;
 
 namespace Tiller.Tests.Tool;
 

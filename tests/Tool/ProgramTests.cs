@@ -1,9 +1,6 @@
 using System.Diagnostics;
 using Tiller.Checkpoint;
 using Tiller.Tool;
-using Tiller.Tool.Output;
-using Tiller.Tool.Running;
-using Tiller.Tool.Verify;
 
 namespace Tiller.Tests.Tool;
 

@@ -1,5 +1,5 @@
 using System.Text.Json;
-using Tiller.Control;
+using Tiller.Controllers;
 using Tiller.Features;
 using Tiller.Tokens;
 using Tiller.Tool;

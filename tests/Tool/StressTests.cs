@@ -1,7 +1,7 @@
 using Tiller.Bench;
 using Tiller.Checkpoint;
 using Tiller.Model;
-using Tiller.Tensors;
+using Tiller.Ops;
 
 namespace Tiller.Tests.Tool;
 

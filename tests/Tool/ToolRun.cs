@@ -1,8 +1,6 @@
 using System.Text;
 using System.Text.Json;
 using Tiller.Tool;
-using Tiller.Tool.Output;
-using Tiller.Tool.Running;
 
 namespace Tiller.Tests.Tool;
 

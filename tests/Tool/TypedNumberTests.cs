@@ -2,9 +2,6 @@ using System.Diagnostics;
 using System.Globalization;
 using Tiller.Fuzz;
 using Tiller.Tool;
-using Tiller.Tool.Commands;
-using Tiller.Tool.Output;
-using Tiller.Tool.Running;
 
 namespace Tiller.Tests.Tool;
 

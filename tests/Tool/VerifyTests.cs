@@ -4,7 +4,6 @@ using Tiller.Checkpoint;
 using Tiller.Model;
 using Tiller.Tests.Interop;
 using Tiller.Tool;
-using Tiller.Tool.Verify;
 
 namespace Tiller.Tests.Tool;
 

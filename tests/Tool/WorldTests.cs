@@ -1,5 +1,5 @@
 using System.Text.Json;
-using Tiller.Tool.Demo;
+using Tiller.Tool;
 
 namespace Tiller.Tests.Tool;
 

@@ -33,9 +33,8 @@ for patch in "$here"/*.patch; do
     fi
     defect=$(sed -n 's/^Defect: //p' "$patch")
     first=$(sed -n 's/^First: //p' "$patch")
-    file=$(sed -n 's,^+++ b/,,p' "$patch")
-    filter=$(sed -E 's/(^|\|)/\1FullyQualifiedName~Tiller.Tests./g' <<<"$first")
-    if ! git apply "$patch" || ! rebuild; then
+    filter=$(sed -E 's/([^|]+)/FullyQualifiedName~.\1./g' <<<"$first")
+    if ! file=$("$here/apply.pl" "$patch") || ! rebuild; then
         echo "$name: does not apply or does not compile"
         tail -n 3 "$log"
         broken=$((broken + 1))

@@ -2,7 +2,7 @@ using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
-using Tiller.Tensors;
+using Tiller.Cpu;
 
 namespace Tiller.Bench;
 

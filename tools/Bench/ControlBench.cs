@@ -1,8 +1,9 @@
 using MathNet.Numerics.LinearAlgebra;
 using MathNet.Numerics.LinearAlgebra.Factorization;
-using Tiller.Control;
 using Tiller.Features;
-using Tiller.Tensors;
+using Tiller.Model;
+using Tiller.Ops;
+using Tiller.Synthesis;
 
 namespace Tiller.Bench;
 

@@ -1,5 +1,5 @@
 using Tiller.Checkpoint;
-using Tiller.Control;
+using Tiller.Controllers;
 
 namespace Tiller.Bench;
 

@@ -1,6 +1,6 @@
-using Tiller.Control;
 using Tiller.Decode;
-using Tiller.Tensors;
+using Tiller.Law;
+using Tiller.Ops;
 
 namespace Tiller.Bench;
 

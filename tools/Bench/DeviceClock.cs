@@ -1,5 +1,5 @@
+using Tiller.Cuda;
 using Tiller.Interop;
-using Tiller.Tensors;
 
 namespace Tiller.Bench;
 

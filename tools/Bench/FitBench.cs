@@ -1,9 +1,10 @@
 using System.Diagnostics;
 using Tiller.Checkpoint;
-using Tiller.Control;
+using Tiller.Controllers;
 using Tiller.Features;
 using Tiller.Model;
-using Tiller.Tensors;
+using Tiller.Ops;
+using Tiller.Synthesis;
 using Tiller.Tokens;
 
 namespace Tiller.Bench;

@@ -1,7 +1,8 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
-using Tiller.Control;
+using Tiller.Controllers;
 using Tiller.Decode;
+using Tiller.Law;
 using Tiller.Model;
 
 namespace Tiller.Bench;

@@ -1,9 +1,11 @@
+using Tiller.Cpu;
+using Tiller.Cuda;
 using Tiller.Model;
-using Tiller.Tensors;
+using Tiller.Ops;
 
 namespace Tiller.Bench;
 
-/// <summary>Every stage of <see cref="Ops"/> alone, and the linear map at many row counts; layers take turns, as in a forward pass.</summary>
+/// <summary>Every stage of <see cref="DeviceOps"/> alone, and the linear map at many row counts; layers take turns, as in a forward pass.</summary>
 internal static class KernelBench
 {
     private const int Cotangents = 32;
@@ -81,7 +83,7 @@ internal sealed class LinearBench : IDisposable
     private readonly DeviceBuffer? _scratch;
 
     /// <summary>Buffers for up to as many rows of one shape of matrix, full of numbers.</summary>
-    public LinearBench(Ops ops, int rows, int threads, Matrix w)
+    public LinearBench(DeviceOps ops, int rows, int threads, Matrix w)
     {
         _device = ops as CudaOps;
         _pool = _device is null ? new WorkerPool(threads) : null;
@@ -134,7 +136,7 @@ internal sealed class LinearBench : IDisposable
 /// <summary>One sequence whose rows stand ready for any stage.</summary>
 internal sealed class StageBench : IDisposable
 {
-    private readonly Ops _ops;
+    private readonly DeviceOps _ops;
     private readonly ModelWeights _weights;
     private readonly Checkpoint.ModelConfig _c;
     private readonly Counts _counts;
@@ -148,7 +150,7 @@ internal sealed class StageBench : IDisposable
     private readonly DeviceClock? _clock;
     private int _k;
 
-    public StageBench(Ops ops, ModelWeights weights, BenchRequest request, int length, int rows, DeviceClock? clock)
+    public StageBench(DeviceOps ops, ModelWeights weights, BenchRequest request, int length, int rows, DeviceClock? clock)
     {
         _clock = clock;
         (_ops, _weights, _c, _context) = (ops, weights, request.Shape.Config, request.ContextLength);

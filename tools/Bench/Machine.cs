@@ -1,7 +1,8 @@
 using System.Diagnostics;
 using System.Globalization;
 using Tiller.Interop;
-using Tiller.Tensors;
+using Tiller.Model;
+using Tiller.Ops;
 
 namespace Tiller.Bench;
 

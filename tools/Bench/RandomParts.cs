@@ -1,8 +1,8 @@
 using Tiller.Checkpoint;
-using Tiller.Control;
 using Tiller.Decode;
+using Tiller.Law;
 using Tiller.Model;
-using Tiller.Tensors;
+using Tiller.Ops;
 using Tiller.Tokens;
 
 namespace Tiller.Bench;

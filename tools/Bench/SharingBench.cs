@@ -1,6 +1,6 @@
 using System.Diagnostics;
-using Tiller.Control;
-using Tiller.Tensors;
+using Tiller.Law;
+using Tiller.Ops;
 
 namespace Tiller.Bench;
 

@@ -1,7 +1,8 @@
 using System.Diagnostics;
-using Tiller.Control;
+using Tiller.Controllers;
 using Tiller.Decode;
 using Tiller.Features;
+using Tiller.Law;
 using Tiller.Model;
 
 namespace Tiller.Bench;

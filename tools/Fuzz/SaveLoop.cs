@@ -1,7 +1,7 @@
-using Tiller.Control;
+using Tiller.Controllers;
 using Tiller.Decode;
 using Tiller.Features;
-using Tiller.Tensors;
+using Tiller.Law;
 
 namespace Tiller.Fuzz;
 

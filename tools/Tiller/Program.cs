@@ -1,8 +1,6 @@
 using System.Runtime.InteropServices;
 using System.Text;
 using Tiller.Tool;
-using Tiller.Tool.Output;
-using Tiller.Tool.Running;
 
 Console.OutputEncoding = new UTF8Encoding(encoderShouldEmitUTF8Identifier: false);
 using var stop = new CancellationTokenSource();

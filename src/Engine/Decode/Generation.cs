@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using Tiller.Chat;
 using Tiller.Model;
 using Tiller.Tokens;
 

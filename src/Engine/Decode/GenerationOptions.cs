@@ -1,4 +1,4 @@
-using Tiller.Control;
+using Tiller.Law;
 using Tiller.Model;
 
 namespace Tiller.Decode;

@@ -1,5 +1,5 @@
 using Tiller.Model;
-using Tiller.Tensors;
+using Tiller.Ops;
 
 namespace Tiller.Decode;
 

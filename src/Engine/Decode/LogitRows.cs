@@ -1,6 +1,6 @@
 using System.Numerics;
 using Tiller.Model;
-using Tiller.Tensors;
+using Tiller.Ops;
 
 namespace Tiller.Decode;
 

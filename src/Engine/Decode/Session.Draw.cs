@@ -1,9 +1,9 @@
 using Tiller.Model;
-using Tiller.Tensors;
+using Tiller.Ops;
 
 namespace Tiller.Decode;
 
-// The next token, drawn where the logits are; and the step that takes it, begun before the host knows the token (Ops.Ahead.cs).
+// The next token, drawn where the logits are; and the step that takes it, begun before the host knows the token (DeviceOps.Ahead.cs).
 public sealed partial class Session
 {
     // The token of a step that the device has begun by itself, for this session alone or as a row of a batch. Every call but the one that

@@ -1,6 +1,6 @@
-using Tiller.Control;
+using Tiller.Law;
 using Tiller.Model;
-using Tiller.Tensors;
+using Tiller.Ops;
 
 namespace Tiller.Decode;
 

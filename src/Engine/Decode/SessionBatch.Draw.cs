@@ -1,5 +1,5 @@
 using Tiller.Model;
-using Tiller.Tensors;
+using Tiller.Ops;
 
 namespace Tiller.Decode;
 
@@ -17,7 +17,7 @@ public sealed class BatchLogitsException : TillerException
 }
 
 // The next tokens of a batch, by one set of launches and one wait; and the step that takes them, begun before the host knows them
-// (Ops.Ahead.cs). That step counts for the sessions that take its tokens, if they are of one kind of batch (Ops.AreAlike) with all of it.
+// (DeviceOps.Ahead.cs). That step counts for the sessions that take its tokens, if they are of one kind of batch (DeviceOps.AreAlike) with all of it.
 public sealed partial class SessionBatch
 {
     private DrawSettings[] _settings = [];

@@ -1,5 +1,4 @@
-using Tiller.Control;
-using Tiller.Tensors;
+using Tiller.Law;
 
 namespace Tiller.Decode;
 

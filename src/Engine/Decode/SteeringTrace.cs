@@ -1,7 +1,6 @@
 using System.Text.Json;
 using Tiller.Checkpoint;
-using Tiller.Control;
-using Tiller.Tensors;
+using Tiller.Law;
 
 namespace Tiller.Decode;
 

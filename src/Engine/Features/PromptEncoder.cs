@@ -1,3 +1,4 @@
+using Tiller.Chat;
 using Tiller.Model;
 using Tiller.Tokens;
 

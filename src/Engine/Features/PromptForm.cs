@@ -1,4 +1,4 @@
-using Tiller.Tokens;
+using Tiller.Chat;
 
 namespace Tiller.Features;
 

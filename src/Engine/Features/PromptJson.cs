@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Tiller.Chat;
 using Tiller.Tokens;
 
 namespace Tiller.Features;

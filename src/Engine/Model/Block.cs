@@ -1,5 +1,5 @@
 using Tiller.Checkpoint;
-using Tiller.Tensors;
+using Tiller.Ops;
 
 namespace Tiller.Model;
 
@@ -14,7 +14,7 @@ internal static class Block
     /// With tangent rows in the batch this is also the pushforward: dy = A_k dx (+ du_k). Earlier tokens enter through their cached
     /// keys and values, which are constants; a tangent's own query, key and value all move.
     /// </remarks>
-    public static void Forward(Ops ops, ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a)
+    public static void Forward(DeviceOps ops, ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a)
     {
         ops.NormQkv(c, k, w, rows, a);
         ops.Attend(c, k, rows, a);
@@ -27,7 +27,7 @@ internal static class Block
     /// x̄ = A_k' ȳ: takes <see cref="Cotangents.Stream"/> from the block's output to its input, at the values that
     /// <see cref="Forward"/> left in <paramref name="a"/>. Of the plain block: a feedback law's own derivative is not included.
     /// </summary>
-    public static void Pullback(Ops ops, ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a, RowGroups groups, Cotangents y)
+    public static void Pullback(DeviceOps ops, ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a, RowGroups groups, Cotangents y)
     {
         ops.PullDown(c, w, rows, a, groups, y);
         ops.PullGateUp(c, w, rows, a, groups, y);

@@ -1,6 +1,7 @@
+using Tiller.Chat;
 using Tiller.Checkpoint;
-using Tiller.Control;
-using Tiller.Tensors;
+using Tiller.Law;
+using Tiller.Ops;
 using Tiller.Tokens;
 
 namespace Tiller.Model;
@@ -34,7 +35,7 @@ public sealed class LanguageModel : IDisposable
     private readonly Lazy<ChatFormat> _chat;
     private readonly Lazy<IReadOnlyList<int>> _endIds;
 
-    private LanguageModel(LoadableCheckpoint checkpoint, Ops ops, ModelWeights weights)
+    private LanguageModel(LoadableCheckpoint checkpoint, DeviceOps ops, ModelWeights weights)
     {
         (Directory, Name, Fingerprint) = (checkpoint.Folder.Path, checkpoint.Folder.Name, checkpoint.Folder.Fingerprint);
         (Config, _tokenizer, Warnings) = (checkpoint.Config, checkpoint.Tokenizer, checkpoint.Warnings);
@@ -42,7 +43,7 @@ public sealed class LanguageModel : IDisposable
         Lifetime = NewLifetime();
     }
 
-    private LanguageModel(ModelConfig config, Tokenizer? tokenizer, Ops ops, ModelWeights weights)
+    private LanguageModel(ModelConfig config, Tokenizer? tokenizer, DeviceOps ops, ModelWeights weights)
     {
         const string Random = "random";
         (Directory, Name, Fingerprint, Warnings) = (Random, Random, Random, []);
@@ -87,7 +88,7 @@ public sealed class LanguageModel : IDisposable
     /// <summary>Oddities of the checkpoint's files that did not keep it from loading, one sentence each.</summary>
     public IReadOnlyList<string> Warnings { get; }
 
-    internal Ops Ops { get; }
+    internal DeviceOps Ops { get; }
 
     /// <summary>Its uses: whatever runs the model takes one for as long as that lasts, and one for each step where there are many.</summary>
     internal Lifetime Lifetime { get; }

@@ -3,7 +3,7 @@ using System.Globalization;
 using System.Runtime.ExceptionServices;
 using System.Runtime.InteropServices;
 using Tiller.Checkpoint;
-using Tiller.Tensors;
+using Tiller.Ops;
 
 namespace Tiller.Model;
 
@@ -69,7 +69,7 @@ internal sealed class ModelWeights : IDisposable
     /// <param name="c">Expected shapes.</param>
     /// <param name="progress">Told the bytes read so far.</param>
     /// <param name="cancellationToken">Looked at between chunks.</param>
-    public static ModelWeights Load(Ops ops, CheckpointFolder folder, ModelConfig c, IProgress<long>? progress, CancellationToken cancellationToken)
+    public static ModelWeights Load(DeviceOps ops, CheckpointFolder folder, ModelConfig c, IProgress<long>? progress, CancellationToken cancellationToken)
     {
         var plan = PlanFor(folder, c);
         return Fill(ops, plan, c, memory =>
@@ -102,7 +102,7 @@ internal sealed class ModelWeights : IDisposable
     /// Weights drawn from a fixed seed, of a size that keeps activations finite. Those of matrices are a pattern of 64 MiB at most, sent once and
     /// repeated on the device.
     /// </summary>
-    public static ModelWeights Random(Ops ops, ModelConfig c, TensorType type)
+    public static ModelWeights Random(DeviceOps ops, ModelConfig c, TensorType type)
     {
         float scale = 2f / MathF.Sqrt(c.D);
         var plan = new Plan((name, shape) => Plan.Describe(name, type, shape), "random", c);
@@ -163,7 +163,7 @@ internal sealed class ModelWeights : IDisposable
         }
     }
 
-    private static ModelWeights Fill(Ops ops, Plan plan, ModelConfig c, Action<DeviceBuffer> read)
+    private static ModelWeights Fill(DeviceOps ops, Plan plan, ModelConfig c, Action<DeviceBuffer> read)
     {
         float[] rotary = RotaryFrequencies.Compute(c);
         long rotaryAt = plan.Place(4L * rotary.Length);

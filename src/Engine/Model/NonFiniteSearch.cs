@@ -1,4 +1,4 @@
-using Tiller.Tensors;
+using Tiller.Ops;
 
 namespace Tiller.Model;
 

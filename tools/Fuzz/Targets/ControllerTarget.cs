@@ -2,8 +2,10 @@ using System.Text;
 using FsCheck;
 using FsCheck.Fluent;
 using Tiller.Checkpoint;
-using Tiller.Control;
+using Tiller.Controllers;
 using Tiller.Features;
+using Tiller.Law;
+using Tiller.Synthesis;
 
 namespace Tiller.Fuzz.Targets;
 

@@ -1,4 +1,4 @@
-namespace Tiller.Tool.Demo;
+namespace Tiller.Tool;
 
 /// <summary>What the demo measured for one way of decoding, over all prompts of the task.</summary>
 /// <param name="Texts">Prompt and completion, one for each prompt.</param>

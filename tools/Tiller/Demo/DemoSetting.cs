@@ -1,6 +1,7 @@
-using Tiller.Control;
+using Tiller.Law;
+using Tiller.Synthesis;
 
-namespace Tiller.Tool.Demo;
+namespace Tiller.Tool;
 
 /// <summary>How the demo steers a task: chosen from the table in models/demo/README.md, where the score has clearly moved and the text is still fluent.</summary>
 /// <param name="Lambda">Strength λ.</param>

@@ -1,4 +1,4 @@
-namespace Tiller.Tool.Demo;
+namespace Tiller.Tool;
 
 /// <summary>What the demo steers: each task has contrast sets and prompts under models/demo/contrast.</summary>
 internal enum DemoTask

@@ -1,4 +1,4 @@
-namespace Tiller.Tool.Demo;
+namespace Tiller.Tool;
 
 /// <summary>
 /// The scorers of the closed world that the demo model was trained on (tools/demo-model/world.py, contrast.py): what a text is about

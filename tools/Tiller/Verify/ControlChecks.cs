@@ -1,12 +1,14 @@
 using System.Text.Json;
 using MathNet.Numerics.LinearAlgebra;
 using Tiller.Checkpoint;
-using Tiller.Control;
+using Tiller.Controllers;
 using Tiller.Decode;
 using Tiller.Features;
+using Tiller.Law;
 using Tiller.Model;
+using Tiller.Synthesis;
 
-namespace Tiller.Tool.Verify;
+namespace Tiller.Tool;
 
 /// <summary>Features, Jacobians, gains and steered continuations.</summary>
 internal static class ControlChecks

@@ -3,7 +3,7 @@ using Tiller.Checkpoint;
 using Tiller.Decode;
 using Tiller.Model;
 
-namespace Tiller.Tool.Verify;
+namespace Tiller.Tool;
 
 /// <summary>Hidden states, logits and greedy continuations of the plain model.</summary>
 internal static class ForwardChecks

@@ -1,7 +1,7 @@
 using System.Text.Json;
 using Tiller.Checkpoint;
 
-namespace Tiller.Tool.Verify;
+namespace Tiller.Tool;
 
 /// <summary>A folder of golden values is not of the form that verification reads.</summary>
 internal sealed class GoldenException : TillerException

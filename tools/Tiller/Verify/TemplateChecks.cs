@@ -1,9 +1,9 @@
 using System.Globalization;
 using System.Text.Json;
+using Tiller.Chat;
 using Tiller.Jinja;
-using Tiller.Tokens;
 
-namespace Tiller.Tool.Verify;
+namespace Tiller.Tool;
 
 /// <summary>Chat templates against what transformers renders: renderings.json (whole templates) and snippets.json (pieces of Jinja), exactly, errors included.</summary>
 internal static class TemplateChecks

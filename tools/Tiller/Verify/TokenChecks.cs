@@ -1,7 +1,8 @@
 using System.Text.Json;
+using Tiller.Chat;
 using Tiller.Tokens;
 
-namespace Tiller.Tool.Verify;
+namespace Tiller.Tool;
 
 /// <summary>Text to ids and back, exactly.</summary>
 internal static class TokenChecks

@@ -3,7 +3,7 @@ using Tiller.Checkpoint;
 using Tiller.Model;
 using Tiller.Tokens;
 
-namespace Tiller.Tool.Verify;
+namespace Tiller.Tool;
 
 /// <summary>The result of checking one kind of golden value in one folder.</summary>
 /// <param name="Folder">Folder checked.</param>

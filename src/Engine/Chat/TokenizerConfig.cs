@@ -1,0 +1,135 @@
+using System.Text;
+using System.Text.Json;
+using Tiller.Checkpoint;
+
+namespace Tiller.Chat;
+
+/// <summary>
+/// What a checkpoint says about its text beside tokenizer.json: special tokens by their role, from tokenizer_config.json, and chat templates by name,
+/// from there, chat_template.jinja and additional_chat_templates/. Files go before the configuration, as in transformers.
+/// </summary>
+internal sealed class TokenizerConfig
+{
+    /// <summary>Name of the template that a chat takes unless told otherwise.</summary>
+    public const string DefaultTemplate = "default";
+
+    private const int LargestFile = 16 << 20;
+
+    private readonly Dictionary<string, string> _tokens = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, string> _templates = new(StringComparer.Ordinal);
+
+    private TokenizerConfig()
+    {
+    }
+
+    /// <summary>Text of every special token that has a role of its own: bos_token, eos_token and so on.</summary>
+    public IReadOnlyDictionary<string, string> SpecialTokens => _tokens;
+
+    /// <summary>Text of the other special tokens; null where they are not listed.</summary>
+    public IReadOnlyList<string>? AdditionalSpecialTokens { get; private set; }
+
+    /// <summary>Source of every chat template, by its name.</summary>
+    public IReadOnlyDictionary<string, string> Templates => _templates;
+
+    /// <summary>Text of eos_token; empty for none.</summary>
+    public string Eos => _tokens.GetValueOrDefault("eos_token") ?? "";
+
+    /// <summary>Reads the files; any of them may be missing.</summary>
+    /// <exception cref="ChatException">One is there and cannot be read.</exception>
+    public static TokenizerConfig Read(string directory)
+    {
+        var read = new TokenizerConfig();
+        if (ReadText(Path.Combine(directory, "tokenizer_config.json")) is { } config)
+        {
+            try
+            {
+                using JsonDocument document = JsonDocument.Parse(config);
+                read.Take(document.RootElement);
+            }
+            catch (Exception e) when (e is JsonException or InvalidOperationException or KeyNotFoundException)
+            {
+                throw new ChatException(ChatError.Unreadable, $"tokenizer_config.json is not valid JSON, or not of the expected form: {e.Message}", e);
+            }
+        }
+
+        if (ReadText(Path.Combine(directory, "chat_template.jinja")) is { } own)
+        {
+            read._templates[DefaultTemplate] = own;
+        }
+
+        string more = Path.Combine(directory, "additional_chat_templates");
+        foreach (string path in Directory.Exists(more) ? Directory.GetFiles(more, "*.jinja") : [])
+        {
+            read._templates[Path.GetFileNameWithoutExtension(path)] = ReadText(path)!;
+        }
+
+        return read;
+    }
+
+    private void Take(JsonElement config)
+    {
+        if (config.ValueKind != JsonValueKind.Object)
+        {
+            return;
+        }
+
+        foreach (JsonProperty property in config.EnumerateObject())
+        {
+            if (property.Name.EndsWith("_token", StringComparison.Ordinal) && TokenText(property.Value) is { } text)
+            {
+                _tokens[property.Name] = text;
+            }
+        }
+
+        if (config.TryGetProperty("additional_special_tokens", out JsonElement more) && more.ValueKind == JsonValueKind.Array)
+        {
+            AdditionalSpecialTokens = [.. more.EnumerateArray().Select(static token => TokenText(token) ?? "")];
+        }
+
+        if (!config.TryGetProperty("chat_template", out JsonElement template))
+        {
+            return;
+        }
+
+        if (template.ValueKind != JsonValueKind.Array)
+        {
+            if (template.GetString() is { } one)
+            {
+                _templates[DefaultTemplate] = one;
+            }
+
+            return;
+        }
+
+        // Several, with names.
+        foreach (JsonElement item in template.EnumerateArray())
+        {
+            _templates[item.GetProperty("name").GetString()!] = item.GetProperty("template").GetString()!;
+        }
+    }
+
+    private static string? TokenText(JsonElement token) => token.ValueKind switch
+    {
+        JsonValueKind.String => token.GetString(),
+        JsonValueKind.Object => token.GetProperty("content").GetString(),
+        _ => null,
+    };
+
+    private static string? ReadText(string path)
+    {
+        if (!Path.Exists(path))
+        {
+            return null;
+        }
+
+        try
+        {
+            return new UTF8Encoding(false, throwOnInvalidBytes: true).GetString(BoundedFile.Read(path, LargestFile, size =>
+                new ChatException(ChatError.Unreadable, $"'{path}' has {size} bytes; at most {LargestFile} are read.")));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or DecoderFallbackException)
+        {
+            throw new ChatException(ChatError.Unreadable, $"'{path}' cannot be read: {e.Message}", e);
+        }
+    }
+}

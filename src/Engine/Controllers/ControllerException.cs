@@ -1,0 +1,51 @@
+namespace Tiller.Controllers;
+
+/// <summary>Why a controller was refused.</summary>
+public enum ControllerFault
+{
+    /// <summary>It is a safetensors file, but not a controller, or a part is missing or malformed.</summary>
+    Schema,
+
+    /// <summary>It was written in a newer format.</summary>
+    UnsupportedVersion,
+
+    /// <summary>Its contents do not match their SHA-256.</summary>
+    Checksum,
+
+    /// <summary>A tensor has another type or shape than its model's L and D ask for.</summary>
+    Shape,
+
+    /// <summary>A tensor holds NaN or an infinity.</summary>
+    NonFinite,
+
+    /// <summary>A number in the metadata is out of its range.</summary>
+    Range,
+
+    /// <summary>The file is larger than any controller.</summary>
+    LimitExceeded,
+
+    /// <summary>It was fitted on another model.</summary>
+    ModelMismatch,
+
+    /// <summary>It moves no state, whatever λ is (<see cref="SteeringMethod.Idle"/>).</summary>
+    Idle,
+}
+
+/// <summary>A controller file is damaged, too new, or belongs to another model; or a fit would give a controller that does nothing.</summary>
+public sealed class ControllerException : TillerException
+{
+    internal ControllerException(ControllerFault fault, string message, Exception? cause = null)
+        : base(message, cause)
+    {
+        Fault = fault;
+    }
+
+    /// <summary>What is wrong.</summary>
+    public ControllerFault Fault { get; }
+
+    /// <summary>Layer of a number that is not finite, or null.</summary>
+    public int? Layer { get; internal init; }
+
+    /// <summary>Index, within its layer, of a number that is not finite, or null.</summary>
+    public int? Index { get; internal init; }
+}

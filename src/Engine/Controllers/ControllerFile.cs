@@ -1,0 +1,342 @@
+using System.Buffers.Binary;
+using System.Globalization;
+using System.Security.Cryptography;
+using System.Text;
+using Tiller.Checkpoint;
+using Tiller.Features;
+using Tiller.Synthesis;
+
+namespace Tiller.Controllers;
+
+// A controller is a safetensors file.
+//
+//   v (L+1, D) F32   mu (L+1) F32   origin (L+1) F32, optional   w (L, D) F32, of a-lqr
+//   residual, rank, open (L) F64, optional
+//
+// Metadata: format, version, sha256, method, layers, the method's parameters, and the source. sha256 covers every other metadata entry and
+// every tensor (name, shape, bytes), so any changed bit outside the header's own syntax is seen.
+//
+// Version 2 may steer several ranges of layers and says in which form the prompts were (form, optional: raw, chat or tokens; of a chat template.sha256 and, if there is one, system,
+// or system.varies). Version 1 knew raw text only. Every version is read for ever; tests/controllers keeps files of each.
+
+/// <summary>The controller's form on disk.</summary>
+internal static class ControllerFile
+{
+    public const string Format = "tiller.controller";
+    public const int Version = 2;
+
+    private const int FirstVersionWithForm = 2;
+
+    /// <summary>Most bytes read: 30 times those of 128 layers of width 16,384.</summary>
+    public const long MaxLength = 512L << 20;
+
+    private const string Setting = "setting.";
+
+    /// <summary>Writes a controller to a file.</summary>
+    public static void Write(string path, Controller controller)
+    {
+        var (metadata, tensors) = Parts(controller);
+        Write(path, metadata, tensors);
+    }
+
+    /// <summary>Writes a controller to a stream.</summary>
+    public static void Write(Stream stream, Controller controller)
+    {
+        var (metadata, tensors) = Parts(controller);
+        Write(stream, metadata, tensors);
+    }
+
+    private static (Dictionary<string, string> Metadata, List<TensorData> Tensors) Parts(Controller controller)
+    {
+        var (feature, source) = (controller.Method.Feature, controller.Source);
+        var metadata = new Dictionary<string, string>(StringComparer.Ordinal)
+        {
+            ["format"] = Format,
+            ["version"] = Text(Version),
+            ["method"] = controller.Method.Name,
+            ["layers"] = controller.Method.Layers.ToString(),
+            ["model"] = source.ModelName,
+            ["fingerprint"] = source.ModelFingerprint,
+        };
+        AddPrompts(metadata, "positive", source.Positive);
+        AddPrompts(metadata, "negative", source.Negative);
+        AddPrompts(metadata, "calibration", source.Calibration);
+        AddForm(metadata, source.Form);
+        Add(metadata, "cost", source.Cost);
+        Add(metadata, "order", source.Order is { } order ? Text(order) : null);
+        if (source.Weights is { } weights)
+        {
+            (metadata["q"], metadata["r"], metadata["qf"]) = (Text(weights.Q), Text(weights.R), Text(weights.Qf));
+        }
+
+        foreach (var (name, value) in source.Settings)
+        {
+            metadata[Setting + name] = value;
+        }
+
+        long rows = feature.L + 1, layers = feature.L, width = feature.D;
+        var tensors = new List<TensorData>
+        {
+            TensorData.FromFloat32("v", [rows, width], Flatten(feature.V)),
+            TensorData.FromFloat32("mu", [rows], [.. feature.Mu]),
+        };
+        if (feature.Origin is { } origin)
+        {
+            tensors.Add(TensorData.FromFloat32("origin", [rows], [.. origin]));
+        }
+
+        switch (controller.Method)
+        {
+            case LinearQuadratic lqr:
+                metadata["setpoint"] = lqr.Setpoint == Setpoint.Affine ? "affine" : "published";
+                tensors.Add(TensorData.FromFloat32("w", [layers, width], Flatten(lqr.W)));
+                break;
+            case Proportional proportional:
+                metadata["kp"] = Text(proportional.Gain);
+                break;
+            case SPid pid:
+                (metadata["kp"], metadata["ki"], metadata["kd"]) = (Text(pid.Kp), Text(pid.Ki), Text(pid.Kd));
+                break;
+        }
+
+        AddSeries(tensors, "residual", source.Residuals);
+        AddSeries(tensors, "rank", source.Ranks?.Select(x => (double)x));
+        AddSeries(tensors, "open", source.OpenLoop);
+        return (metadata, tensors);
+    }
+
+    /// <summary>Adds the checksum and writes the file.</summary>
+    public static void Write(string path, Dictionary<string, string> metadata, IReadOnlyList<TensorData> tensors)
+    {
+        metadata["sha256"] = Checksum(metadata, tensors);
+        SafetensorsWriter.Write(path, metadata, tensors);
+    }
+
+    /// <summary>Adds the checksum and writes to a stream.</summary>
+    public static void Write(Stream stream, Dictionary<string, string> metadata, IReadOnlyList<TensorData> tensors)
+    {
+        metadata["sha256"] = Checksum(metadata, tensors);
+        SafetensorsWriter.Write(stream, metadata, tensors);
+    }
+
+    /// <summary>Reads and checks a controller.</summary>
+    public static Controller Read(string path)
+    {
+        using var file = SafetensorsFile.Open(path);
+        var reader = new ControllerReader(path, file);
+        if (!string.Equals(file.Metadata.GetValueOrDefault("format"), Format, StringComparison.Ordinal))
+        {
+            throw reader.Schema(
+                $"has no metadata format = {Format}: it is a safetensors file of another kind. Pass a file that Controller.Save wrote");
+        }
+
+        int version = reader.Integer("version");
+        if (version > Version)
+        {
+            throw new ControllerException(
+                ControllerFault.UnsupportedVersion, $"{path} is a controller of format version {version}; this program reads up to {Version}. Update it.");
+        }
+
+        if (version < 1)
+        {
+            throw reader.Schema($"has format version {version}; versions start at 1");
+        }
+
+        if (file.LengthInBytes > MaxLength)
+        {
+            throw new ControllerException(ControllerFault.LimitExceeded, $"{path} has {file.LengthInBytes} bytes; a controller has at most {MaxLength}.");
+        }
+
+        CheckChecksum(path, file, reader);
+        var feature = ReadFeature(file, reader);
+        try
+        {
+            return new Controller(ReadMethod(feature, reader), ReadSource(feature.L, version, file, reader));
+        }
+        catch (ArgumentException e)
+        {
+            throw new ControllerException(ControllerFault.Range, $"{path} holds a controller that cannot be used: {e.Message}", e);
+        }
+        catch (RiccatiException e)
+        {
+            throw new ControllerException(ControllerFault.Range, $"{path}: {e.Message}", e);
+        }
+    }
+
+    private static void CheckChecksum(string path, SafetensorsFile file, ControllerReader reader)
+    {
+        string expected = reader.Required("sha256");
+        byte[] block = new byte[1 << 16];
+        string actual = Checksum(file.Metadata, file.Tensors.OrderBy(t => t.Name, StringComparer.Ordinal).Select(t => (t.Name, t.Shape, Data: Blocks(t))));
+        IEnumerable<ReadOnlyMemory<byte>> Blocks(TensorInfo tensor)
+        {
+            for (long done = 0; done < tensor.SizeInBytes; done += block.Length)
+            {
+                var part = block.AsMemory(0, (int)Math.Min(block.Length, tensor.SizeInBytes - done));
+                file.Read(tensor, done, part.Span);
+                yield return part;
+            }
+        }
+
+        if (!string.Equals(expected, actual, StringComparison.Ordinal))
+        {
+            throw new ControllerException(
+                ControllerFault.Checksum, $"{path} is damaged: its contents have SHA-256 {actual}, it was written with {expected}. Copy or fit it again.");
+        }
+    }
+
+    private static Feature ReadFeature(SafetensorsFile file, ControllerReader reader)
+    {
+        var shape = reader.Find("v").Shape;
+        if (shape.Count != 2 || shape[0] < 2 || shape[1] < 1)
+        {
+            throw reader.Shape("v", "(L+1, D)", reader.Find("v").ShapeText);
+        }
+
+        long rows = shape[0], width = shape[1];
+        float[] v = reader.Float32("v", (int)width, rows, width);
+        float[] mu = reader.Float32("mu", 1, rows);
+        float[]? origin = file.TryFind("origin") is null ? null : reader.Float32("origin", 1, rows);
+        try
+        {
+            return new Feature([.. v.Chunk((int)width)], mu, origin);
+        }
+        catch (ArgumentException e)
+        {
+            throw new ControllerException(ControllerFault.Range, $"{file.Path} holds no valid feature: {e.Message}", e);
+        }
+    }
+
+    private static SteeringMethod ReadMethod(Feature feature, ControllerReader reader)
+    {
+        var layers = reader.Layers(feature.L);
+        switch (reader.Required("method"))
+        {
+            case "a-lqr":
+                var setpoint = reader.Required("setpoint") switch
+                {
+                    "published" => Setpoint.Published,
+                    "affine" => Setpoint.Affine,
+                    var other => throw reader.Schema($"has the setpoint '{other}'; known are published and affine"),
+                };
+                return new LinearQuadratic(feature, [.. reader.Float32("w", feature.D, feature.L, feature.D).Chunk(feature.D)], setpoint, layers);
+            case "addition":
+                return new OpenLoopAddition(feature, layers);
+            case "proportional":
+                return new Proportional(feature, reader.Number("kp"), layers);
+            case "ablation":
+                return new Ablation(feature, layers);
+            case "s-pid":
+                return new SPid(feature, reader.Number("kp"), reader.Number("ki"), reader.Number("kd"));
+            case var other:
+                throw reader.Schema($"has the method '{other}'; known are a-lqr, addition, proportional, ablation and s-pid");
+        }
+    }
+
+    private static ControllerSource ReadSource(int layers, int version, SafetensorsFile file, ControllerReader reader)
+    {
+        var metadata = file.Metadata;
+        double[]? Series(string name) => file.TryFind(name) is null ? null : reader.Float64(name, layers);
+        return new ControllerSource
+        {
+            ModelName = reader.Required("model"),
+            ModelFingerprint = reader.Required("fingerprint"),
+            Positive = reader.Prompts("positive"),
+            Negative = reader.Prompts("negative"),
+            Calibration = metadata.ContainsKey("calibration.sha256") ? reader.Prompts("calibration") : null,
+            Form = version < FirstVersionWithForm ? new RawForm() : reader.Form(),
+            Weights = metadata.ContainsKey("r") ? new LqrWeights(reader.Number("q"), reader.Number("r"), reader.Number("qf")) : null,
+            Cost = metadata.GetValueOrDefault("cost"),
+            Order = metadata.ContainsKey("order") ? reader.Count("order", 1) : null,
+            Residuals = Series("residual"),
+            Ranks = Series("rank") is { } ranks ? reader.Ranks(ranks, reader.Layers(layers)) : null,
+            OpenLoop = Series("open"),
+            Settings = metadata.Where(x => x.Key.StartsWith(Setting, StringComparison.Ordinal))
+                .ToDictionary(x => x.Key[Setting.Length..], x => x.Value, StringComparer.Ordinal),
+        };
+    }
+
+    private static string Checksum(IReadOnlyDictionary<string, string> metadata, IReadOnlyList<TensorData> tensors) => Checksum(
+        metadata,
+        tensors.OrderBy(t => t.Name, StringComparer.Ordinal).Select(t => (t.Name, (IReadOnlyList<long>)t.Shape, (IEnumerable<ReadOnlyMemory<byte>>)[t.Data])));
+
+    // Tensors by name; the blocks of one follow one another.
+    private static string Checksum(
+        IReadOnlyDictionary<string, string> metadata, IEnumerable<(string Name, IReadOnlyList<long> Shape, IEnumerable<ReadOnlyMemory<byte>> Data)> tensors)
+    {
+        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        foreach (var (key, value) in metadata.Where(x => x.Key != "sha256").OrderBy(x => x.Key, StringComparer.Ordinal))
+        {
+            AppendText(hash, key);
+            AppendText(hash, value);
+        }
+
+        foreach (var (name, shape, data) in tensors)
+        {
+            AppendText(hash, name);
+            AppendText(hash, string.Join(',', shape.Select(n => n.ToString(CultureInfo.InvariantCulture))));
+            foreach (var block in data)
+            {
+                hash.AppendData(block.Span);
+            }
+        }
+
+        return Convert.ToHexStringLower(hash.GetHashAndReset());
+    }
+
+    private static void AppendText(IncrementalHash hash, string text)
+    {
+        byte[] bytes = Encoding.UTF8.GetBytes(text);
+        Span<byte> length = stackalloc byte[sizeof(int)];
+        BinaryPrimitives.WriteInt32LittleEndian(length, bytes.Length);
+        hash.AppendData(length);
+        hash.AppendData(bytes);
+    }
+
+    private static void Add(Dictionary<string, string> metadata, string key, string? value)
+    {
+        if (value is not null)
+        {
+            metadata[key] = value;
+        }
+    }
+
+    private static void AddPrompts(Dictionary<string, string> metadata, string key, PromptSet? prompts)
+    {
+        Add(metadata, key + ".sha256", prompts?.Sha256);
+        Add(metadata, key + ".count", prompts is null ? null : Text(prompts.Count));
+    }
+
+    private static void AddForm(Dictionary<string, string> metadata, PromptForm? form)
+    {
+        switch (form)
+        {
+            case RawForm:
+                metadata["form"] = "raw";
+                break;
+            case ChatForm chat:
+                (metadata["form"], metadata["template.sha256"]) = ("chat", chat.TemplateSha256);
+                Add(metadata, "system", chat.System);
+                Add(metadata, "system.varies", chat.SystemVaries ? "true" : null);
+                break;
+            case TokenForm:
+                metadata["form"] = "tokens";
+                break;
+        }
+    }
+
+    private static void AddSeries(List<TensorData> tensors, string name, IEnumerable<double>? values)
+    {
+        if (values is not null)
+        {
+            double[] data = [.. values];
+            tensors.Add(TensorData.FromFloat64(name, [data.Length], data));
+        }
+    }
+
+    private static float[] Flatten(IReadOnlyList<float[]> rows) => [.. rows.SelectMany(row => row)];
+
+    private static string Text(double value) => value.ToString("R", CultureInfo.InvariantCulture);
+
+    private static string Text(int value) => value.ToString(CultureInfo.InvariantCulture);
+}

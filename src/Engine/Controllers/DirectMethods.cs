@@ -1,0 +1,91 @@
+using Tiller.Features;
+using Tiller.Law;
+
+namespace Tiller.Controllers;
+
+/// <summary>
+/// Open-loop addition (ActAdd, arXiv:2308.10248; CAA, arXiv:2312.06681): u_k = λ E_{k+1} at the chosen blocks, whatever the state is.
+/// E_{k+1} is the difference where the input is added, at the block's output.
+/// </summary>
+public sealed class OpenLoopAddition : SteeringMethod
+{
+    /// <summary>Adds at these blocks.</summary>
+    /// <param name="feature">The difference of means.</param>
+    /// <param name="layers">Steered blocks; null for all.</param>
+    public OpenLoopAddition(Feature feature, LayerSet? layers = null)
+        : base(feature, layers)
+    {
+    }
+
+    /// <inheritdoc/>
+    public override string Name => "addition";
+
+    private protected override void Compile(double lambda, List<Sensor> sensors, List<Term> terms)
+    {
+        // u_k = λ E_{k+1}
+        if (lambda != 0)
+        {
+            terms.AddRange(Steered().Select(k => new Term(k, Feature.Difference(k + 1), (float)lambda, 0, -1)));
+        }
+    }
+
+    private protected override IEnumerable<int> Steered() => Layers.Blocks.Where(k => Feature.Mu[k + 1] > 0);
+}
+
+/// <summary>Proportional feedback (ActAdd-LFS of arXiv:2604.19018): u_k = k_p (λ μ_k − v_k·x_k) v_k at the chosen blocks.</summary>
+public sealed class Proportional : SteeringMethod
+{
+    /// <summary>Feeds back at these blocks.</summary>
+    /// <param name="feature">v and μ.</param>
+    /// <param name="gain">k_p, finite; 1 closes the whole error in one block.</param>
+    /// <param name="layers">Steered blocks; null for all.</param>
+    public Proportional(Feature feature, double gain = 1, LayerSet? layers = null)
+        : base(feature, layers)
+    {
+        if (!float.IsFinite((float)gain))
+        {
+            throw new ArgumentOutOfRangeException(nameof(gain), gain, "The gain k_p must be finite.");
+        }
+
+        Gain = gain;
+    }
+
+    /// <inheritdoc/>
+    public override string Name => "proportional";
+
+    /// <summary>k_p.</summary>
+    public double Gain { get; }
+
+    private protected override IEnumerable<double> Parameters => [Gain];
+
+    private protected override string? IdleGain() => Gain == 0 ? "the gain k_p is 0" : null;
+
+    private protected override void Compile(double lambda, List<Sensor> sensors, List<Term> terms) =>
+        AddFeedback(sensors, terms, k => lambda * Feature.Mu[k], Gain, k => Feature.V[k]);
+}
+
+/// <summary>
+/// Directional ablation (arXiv:2406.11717): u_k = −λ (v_k·x_k) v_k. λ is the share that is removed: 1 removes the projection of the
+/// block's input, 0 leaves the model as it is.
+/// </summary>
+public sealed class Ablation : SteeringMethod
+{
+    /// <summary>Ablates at these blocks.</summary>
+    /// <param name="feature">v.</param>
+    /// <param name="layers">Steered blocks; null for all.</param>
+    public Ablation(Feature feature, LayerSet? layers = null)
+        : base(feature, layers)
+    {
+    }
+
+    /// <inheritdoc/>
+    public override string Name => "ablation";
+
+    private protected override void Compile(double lambda, List<Sensor> sensors, List<Term> terms)
+    {
+        if (lambda != 0)
+        {
+            AddFeedback(sensors, terms, _ => 0, lambda, k => Feature.V[k]);
+        }
+    }
+}

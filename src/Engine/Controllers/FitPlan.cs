@@ -1,0 +1,149 @@
+using Tiller.Checkpoint;
+using Tiller.Cpu;
+using Tiller.Ops;
+using Tiller.Synthesis;
+
+namespace Tiller.Controllers;
+
+/// <summary>Memory of one kind that a fit holds while it solves.</summary>
+/// <param name="Name">weights, caches, states, activations, panels, cotangents, scratch, riccati or gains.</param>
+/// <param name="SizeInBytes">At most.</param>
+public readonly record struct PlannedMemory(string Name, long SizeInBytes);
+
+/// <summary>Arithmetic of one stage of a fit; a multiply-add is two FLOPs.</summary>
+/// <param name="Name">As <see cref="FitStage.Stage"/>: activations, linearisation or riccati.</param>
+/// <param name="SingleFlops">In float32, on weights: norms, activations and the attention of tangents are not counted.</param>
+/// <param name="DoubleFlops">In float64.</param>
+public readonly record struct PlannedStage(string Name, double SingleFlops, double DoubleFlops);
+
+/// <summary>
+/// What a fit will take, from the shape of the model and the lengths of the prompts alone. Layers are streamed: one Jacobian is alive at
+/// a time, whatever L.
+/// </summary>
+/// <param name="Memory">Held together at the fit's peak.</param>
+/// <param name="Stages">In order.</param>
+/// <param name="AllJacobiansInBytes">What the float64 Jacobians of the whole horizon would take if they were kept; 0 where none is formed.</param>
+public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<PlannedStage> Stages, long AllJacobiansInBytes)
+{
+    /// <summary>Bytes at the peak.</summary>
+    public long PeakInBytes => Memory.Sum(m => m.SizeInBytes);
+
+    /// <summary>Seconds of a stage at these rates.</summary>
+    /// <param name="stage">One of <see cref="Stages"/>.</param>
+    /// <param name="singleRate">FLOP/s in float32.</param>
+    /// <param name="doubleRate">FLOP/s in float64.</param>
+    public static double Seconds(PlannedStage stage, double singleRate, double doubleRate) =>
+        (stage.SingleFlops / singleRate) + (stage.DoubleFlops / doubleRate);
+
+    /// <summary>Plans a fit.</summary>
+    /// <param name="c">Shape of the model.</param>
+    /// <param name="weightsInBytes">Its weights in memory.</param>
+    /// <param name="contrast">Tokens of every contrast prompt.</param>
+    /// <param name="calibration">Tokens of every calibration prompt; null to average over the contrast prompts.</param>
+    /// <param name="options">Cost, order and layers; null for the defaults.</param>
+    /// <param name="callers">Passes that the device serves at once (<see cref="DeviceOps.Callers"/>): threads on the CPU.</param>
+    public static FitPlan Of(
+        ModelConfig c, long weightsInBytes, IReadOnlyList<int> contrast, IReadOnlyList<int>? calibration, FitOptions? options = null, int callers = 1)
+    {
+        options ??= new FitOptions();
+        var kept = calibration ?? contrast;
+        int prompts = kept.Count;
+        int steered = options.Layers?.Count ?? c.L;
+        int horizon = options.Layers is { } layers ? layers.Last - layers.First + 1 : c.L;
+        double block = 2 * BlockWeights(c);
+
+        // x_0..x_L of every prompt; keys and values of those that are linearised, and of those in the pass that runs the others.
+        long all = contrast.Count + (calibration?.Count ?? 0);
+        long positions = kept.Sum(n => (long)KvCache.CapacityFor(n, c.MaxPositions)) + (calibration is null ? 0 : contrast.OrderDescending().Take(2).Sum());
+        var memory = new List<PlannedMemory>
+        {
+            new("weights", weightsInBytes),
+            new("caches", 8L * c.L * c.G * c.E * positions),
+            new("states", 4L * (c.L + 1) * c.D * all),
+        };
+
+        // Every prompt and token once: linear maps, and attention to what came before.
+        double activations = contrast.Concat(calibration ?? []).Sum(n => c.L * ((n * block) + (2.0 * c.H * c.E * n * (n + 1))));
+
+        // v' A v of every layer at the end: one tangent each.
+        double single = c.L * prompts * 2 * block;
+        double solve;
+        if (options.Order is { } order)
+        {
+            AddPass(memory, c, PassPlan.Of(c, order, callers), prompts, pulled: false, fromHost: true);
+            memory.Add(new PlannedMemory("riccati", DenseRiccati.SizeInBytes(order)));
+            memory.Add(new PlannedMemory("gains", 8L * c.D * order * ((2 * horizon) + 1)));
+            single += horizon * Rows(PassPlan.Of(c, order, callers), prompts) * block;
+
+            // Basis: sketch, two power passes, projection; Ã and Q̃: W'(AW), W'(QW); residual of Ã.
+            solve = (horizon * c.D * (double)order * ((6.0 * prompts) + (8.0 * order))) + DenseFlops(order, steered, horizon);
+        }
+        else if (options.Cost == FitCost.Feature)
+        {
+            int p = Math.Min(horizon, options.MaxRank);
+            AddPass(memory, c, PassPlan.Of(c, p, callers), prompts, pulled: true, fromHost: true);
+            memory.Add(new PlannedMemory("gains", 2 * 8L * c.D * Enumerable.Range(1, horizon).Sum(k => (long)Math.Min(k, p))));
+            solve = 0;
+            for (int k = 1; k <= horizon; k++)
+            {
+                int rank = Math.Min(k, p);
+                single += Rows(PassPlan.Of(c, rank, callers), prompts) * block;
+
+                // Z'Z, W L^{-T}, and the residual's eight thin products.
+                solve += c.D * rank * ((3.0 * rank) + 64);
+            }
+        }
+        else
+        {
+            AddPass(memory, c, PassPlan.Of(c, c.D, callers), prompts, pulled: false, fromHost: false);
+            memory.Add(new PlannedMemory("riccati", DenseRiccati.SizeInBytes(c.D)));
+            single += horizon * Rows(PassPlan.Of(c, c.D, callers), prompts) * block;
+            solve = DenseFlops(c.D, steered, horizon);
+        }
+
+        PlannedStage[] stages = [new("activations", activations, 0), new("linearisation", single, 0), new("riccati", 0, solve)];
+        return new FitPlan(memory, stages, options.Order is null && options.Cost == FitCost.State ? 8L * horizon * c.D * c.D : 0);
+    }
+
+    /// <summary>Weights of the linear maps of one block.</summary>
+    public static double BlockWeights(ModelConfig c) => ((double)(c.H + (2 * c.G)) * c.E * c.D) + ((double)c.H * c.E * c.D) + (3.0 * c.F * c.D);
+
+    /// <summary>Buffers of the largest pass of every lane: value rows, tangents or cotangents, and what is packed of them.</summary>
+    private static void AddPass(List<PlannedMemory> memory, ModelConfig c, PassPlan plan, int prompts, bool pulled, bool fromHost)
+    {
+        int values = Math.Min(prompts, plan.Prompts);
+        long rows = 0, cotangents = 0, staged = 0, packed = 0;
+        long widest = Math.Max(c.D, Math.Max(c.F, c.H * c.E));
+        for (int lane = 0; lane < plan.Lanes; lane++)
+        {
+            int p = plan.Largest(lane);
+            int taken = pulled ? values : values * (p + 1);
+
+            // The last passes push one column for as many prompts as fit.
+            rows += lane > 0 ? taken : Activations.CapacityFor(2 * Math.Min(prompts, PassPlan.Of(c, 1, callers: 1).Prompts), taken);
+            cotangents += pulled ? values * (long)p : 0;
+            staged += fromHost ? Math.Max(p, values) : 0;
+            packed += 4 * widest * Math.Max(taken, values * p * (pulled && values * p <= CpuLinear.AddedRows ? CpuLinear.BlocksAtOnce : 1));
+        }
+
+        long row = Activations.RowSizeInBytes(c);
+        memory.Add(new PlannedMemory("activations", plan.Lanes * values * row));
+
+        // Directions that come from the host are staged there in float32; what is gathered of them is float64.
+        memory.Add(new PlannedMemory("panels", ((rows - (plan.Lanes * values)) * row) + (fromHost ? c.D * ((4 * staged) + (8L * plan.Directions)) : 0)));
+        if (pulled)
+        {
+            memory.Add(new PlannedMemory("cotangents", cotangents * Cotangents.RowSizeInBytes(c)));
+        }
+
+        // On the CPU: the rows of one linear map, or both factors of a product, packed.
+        memory.Add(new PlannedMemory("scratch", Math.Max(packed, 2 * 8L * CpuProduct.PackedInNumbers(c.D))));
+    }
+
+    /// <summary>Rows through a block for the directions of every prompt, and the prompt's own row in each pass.</summary>
+    private static double Rows(PassPlan plan, int prompts) => (double)prompts * (plan.Directions + plan.Panels);
+
+    // With an input S A: 2; Cholesky: 1/3; two triangular solves: 2; A'K: 2; eight products with four probes. Without, S A: 2; A'(S A): 2; four.
+    private static double DenseFlops(double d, int steered, int horizon) =>
+        (steered * (((6 + (1.0 / 3)) * d * d * d) + (8 * 2 * 4 * d * d))) + ((horizon - steered) * ((4 * d * d * d) + (4 * 2 * 4 * d * d)));
+}

@@ -1,0 +1,194 @@
+using System.Diagnostics;
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using Tiller.Checkpoint;
+using Tiller.Ops;
+
+namespace Tiller.Cpu;
+
+/// <summary>
+/// Y = X W' + b and X̄ = Ȳ W on the CPU, weights read in their stored type. Up to <see cref="DotRows"/> rows take dot products, one pass over
+/// W, limited by memory; more rows take a blocked product on converted panels, limited by arithmetic. Beside <see cref="TangentsAlone"/>
+/// tangents or more, up to <see cref="DotRows"/> value rows still take dot products. Either way a row's result depends on nothing but that
+/// row and W.
+/// </summary>
+internal static unsafe partial class CpuLinear
+{
+    /// <summary>Most rows computed as dot products.</summary>
+    public const int DotRows = 8;
+
+    /// <summary>From so many tangents on, few value rows do not share their panels.</summary>
+    public const int TangentsAlone = 32;
+
+    private const int TileRows = 6;
+    private const int TileColumns = 16;
+    private const int DepthBlock = 256;
+    private const int WeightBlock = 8 * TileRows;
+    private const int RowChunk = 256;
+    private const int FewPanels = 4;
+    private const long MultipliesPerPart = 128 * 1024;
+
+    /// <summary>y = x W' + bias + residual, for each row.</summary>
+    /// <param name="pool">Shares the work.</param>
+    /// <param name="x">Rows // (M, W.Columns).</param>
+    /// <param name="w">Weights // (N, K).</param>
+    /// <param name="values">Value rows; those after them are tangents.</param>
+    /// <param name="bias">(1, N), or absent; added to value rows only.</param>
+    /// <param name="residual">(M, N), or absent.</param>
+    /// <param name="y">Result // (M, N).</param>
+    /// <param name="cancellation">See <see cref="RowBatch.Cancellation"/>.</param>
+    public static void Forward(
+        WorkerPool pool, Floats x, int values, Matrix w, Floats bias, Floats residual, Floats y, CancellationToken cancellation = default)
+    {
+        Debug.Assert(x.Columns == w.Columns && y.Columns == w.Rows && x.Rows == y.Rows, "shapes of a linear map");
+        switch (w.Type)
+        {
+            case TensorType.BF16:
+                Forward<Bf16Weight>(pool, x, values, w, bias, residual, y, cancellation);
+                break;
+            case TensorType.F16:
+                Forward<F16Weight>(pool, x, values, w, bias, residual, y, cancellation);
+                break;
+            default:
+                Forward<F32Weight>(pool, x, values, w, bias, residual, y, cancellation);
+                break;
+        }
+    }
+
+    /// <summary>x̄ = ȳ W, for each row.</summary>
+    public static void Transposed(WorkerPool pool, Floats y, Matrix w, Floats x, CancellationToken cancellation = default)
+    {
+        Debug.Assert(x.Columns == w.Columns && y.Columns == w.Rows && x.Rows == y.Rows, "shapes of a linear map");
+        switch (w.Type)
+        {
+            case TensorType.BF16:
+                Transposed<Bf16Weight>(pool, y, w, x, cancellation);
+                break;
+            case TensorType.F16:
+                Transposed<F16Weight>(pool, y, w, x, cancellation);
+                break;
+            default:
+                Transposed<F32Weight>(pool, y, w, x, cancellation);
+                break;
+        }
+    }
+
+    /// <summary>Row <paramref name="row"/> of <paramref name="w"/>, times <paramref name="scale"/>.</summary>
+    public static void Gather(Matrix w, int row, float scale, float* destination)
+    {
+        byte* p = (byte*)w.Address + ((long)row * w.Columns * w.ElementSizeInBytes);
+        for (int i = 0; i < w.Columns; i++)
+        {
+            destination[i] = scale * w.Type switch
+            {
+                TensorType.BF16 => Bf16Weight.LoadOne(p + (2 * i)),
+                TensorType.F16 => F16Weight.LoadOne(p + (2 * i)),
+                _ => F32Weight.LoadOne(p + (4 * i)),
+            };
+        }
+    }
+
+    private static void Forward<T>(
+        WorkerPool pool, Floats x, int values, Matrix w, Floats bias, Floats residual, Floats y, CancellationToken cancellation)
+        where T : struct, IStoredWeight
+    {
+        int tangents = x.Rows - values;
+        int byDots = x.Rows <= DotRows ? x.Rows : values <= DotRows && tangents >= TangentsAlone ? values : 0;
+
+        var job = new LinearJob
+        {
+            W = (byte*)w.Address,
+            Inputs = w.Columns,
+            Outputs = w.Rows,
+            BiasedRows = bias.IsAbsent ? 0 : values,
+            Bias = (float*)bias.Address,
+            Residual = (float*)residual.Address,
+            X = (float*)x.Address,
+            Y = (float*)y.Address,
+        };
+        if (byDots == x.Rows)
+        {
+            job.Dots = Split<T>(x, HostScratch.ForCaller((long)x.Rows * x.Columns));
+            job.RowsByDots = byDots;
+            long perOutput = Math.Max(1, (long)w.Columns * x.Rows);
+            job.OutputsPerPart = (int)Math.Clamp((MultipliesPerPart / perOutput + 7) / 8 * 8, 8, Math.Max(8, w.Rows));
+            pool.Run((w.Rows + job.OutputsPerPart - 1) / job.OutputsPerPart, ref job, &DotPart<T>, cancellation);
+            return;
+        }
+
+        job.OutputsPerPart = w.Rows >= 8 * WeightBlock ? WeightBlock : WeightBlock / 2;
+        for (job.Begin = byDots; job.Begin < x.Rows; job.Begin = job.End)
+        {
+            // The rows of dot products go along with the first chunk, while the weights are in cache.
+            job.End = Math.Min(job.Begin + RowChunk, x.Rows);
+            job.RowsByDots = job.Begin == byDots ? byDots : 0;
+            int panels = job.Panels;
+            job.Packed = HostScratch.ForCaller(((long)panels * TileColumns * w.Columns) + ((long)job.RowsByDots * w.Columns));
+            job.Dots = Split<T>(x.Slice(0, job.RowsByDots), job.Packed + ((nint)panels * TileColumns * w.Columns));
+            pool.Run(panels, ref job, &PackPanel, cancellation);
+            pool.Run((w.Rows + job.OutputsPerPart - 1) / job.OutputsPerPart, ref job, &TilePart<T>, cancellation);
+        }
+    }
+
+    private struct LinearJob
+    {
+        public byte* W;
+        public float* X;
+        public float* Y;
+        public float* Bias;
+        public float* Residual;
+        public int Inputs;
+        public int Outputs;
+        public int OutputsPerPart;
+
+        /// <summary>Rows before this one have a bias.</summary>
+        public int BiasedRows;
+
+        /// <summary>The first rows of X, by dot products, as <see cref="Split"/> left them.</summary>
+        public float* Dots;
+        public int RowsByDots;
+
+        /// <summary>Rows Begin .. End − 1 of X, by tiles, packed.</summary>
+        public float* Packed;
+        public int Begin;
+        public int End;
+
+        /// <summary>Blocks of W's rows from Begin on whose sums are in Packed.</summary>
+        public int Blocks;
+
+        /// <summary>Numbers from one block's sums to the next one's.</summary>
+        public readonly nint BlockSums => (End + RowsAtOnce - 1) / RowsAtOnce * RowsAtOnce * SumsStride;
+
+        /// <summary>Numbers from one row's sums to the next one's: not a power of two, lest they crowd in few lines of the cache.</summary>
+        public readonly nint SumsStride => ((Inputs + 15) / 16 * 16) + 16;
+
+        public readonly int Panels => (End - Begin + TileColumns - 1) / TileColumns;
+
+        public readonly byte* Row<T>(int n, int k = 0)
+            where T : struct, IStoredWeight => W + ((((nint)n * Inputs) + k) * T.SizeInBytes);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public readonly void PutEight(int m, int n, Vector256<float> sums)
+        {
+            if (m < BiasedRows)
+            {
+                sums += Vector256.Load(Bias + n);
+            }
+
+            nint at = ((nint)m * Outputs) + n;
+            (Residual is null ? sums : Vector256.Load(Residual + at) + sums).Store(Y + at);
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public readonly void Put(int m, int n, float sum)
+        {
+            if (m < BiasedRows)
+            {
+                sum += Bias[n];
+            }
+
+            nint at = ((nint)m * Outputs) + n;
+            Y[at] = Residual is null ? sum : Residual[at] + sum;
+        }
+    }
+}

@@ -1,0 +1,123 @@
+using System.Numerics.Tensors;
+using System.Runtime.CompilerServices;
+using Tiller.Checkpoint;
+using Tiller.Ops;
+
+namespace Tiller.Cpu;
+
+// The stages backwards, at the values the forward stages left in Activations. y.Stream enters as the cotangent of the block's output
+// and leaves as that of its input.
+public sealed unsafe partial class CpuOps
+{
+    /// <inheritdoc/>
+    public override void PullDown(ModelConfig c, BlockWeights w, RowBatch rows, Activations a, RowGroups groups, Cotangents y) =>
+        PullProject(c, w.Down, w.PostFeedForwardNorm, a.RawFeedForward, rows, groups, y, y.Gated);
+
+    /// <inheritdoc/>
+    public override void PullGateUp(ModelConfig c, BlockWeights w, RowBatch rows, Activations a, RowGroups groups, Cotangents y)
+    {
+        var job = new RowJob { C = c, Rows = rows, A = a, Groups = groups, Back = y, Slopes = HostScratch.ForCaller(2L * rows.Values * c.F) };
+        ForRows(rows.Values, ref job, &GateSlopes);
+        ForRows(groups.Total, ref job, &PullGate);
+        PullNormed(c, w.GateUp, y.GateUp, w.FeedForwardNorm, a.R, rows, groups, y);
+    }
+
+    /// <inheritdoc/>
+    public override void PullOutput(ModelConfig c, BlockWeights w, RowBatch rows, Activations a, RowGroups groups, Cotangents y) =>
+        PullProject(c, w.Output, w.PostAttentionNorm, a.RawAttention, rows, groups, y, y.Heads);
+
+    /// <inheritdoc/>
+    public override void PullQkv(ModelConfig c, BlockWeights w, RowBatch rows, Activations a, RowGroups groups, Cotangents y)
+    {
+        var job = new RowJob { C = c, W = w, Rows = rows, A = a, Groups = groups, Back = y };
+        ForRows(groups.Total, ref job, &PullRotation);
+        PullNormed(c, w.Qkv, y.Qkv, w.AttentionNorm, a.X, rows, groups, y);
+    }
+
+    // x̄ = W' [norm'] ȳ
+    private void PullProject(ModelConfig c, Matrix w, Floats postNorm, Floats raw, RowBatch rows, RowGroups groups, Cotangents y, Floats x)
+    {
+        var stream = y.Stream;
+        if (!postNorm.IsAbsent)
+        {
+            var job = new RowJob { C = c, Groups = groups, X = raw, Weight = postNorm, A = null!, Back = y };
+            ForRows(groups.Total, ref job, &PullPostNorm);
+            stream = y.Normed;
+        }
+
+        CpuLinear.Transposed(_pool, stream.Slice(0, groups.Total), w, x.Slice(0, groups.Total), rows.Cancellation);
+    }
+
+    // stream += norm' W' ȳ
+    private void PullNormed(ModelConfig c, Matrix w, Floats outputs, Floats norm, Floats at, RowBatch rows, RowGroups groups, Cotangents y)
+    {
+        CpuLinear.Transposed(_pool, outputs.Slice(0, groups.Total), w, y.Normed.Slice(0, groups.Total), rows.Cancellation);
+        var job = new RowJob { C = c, Groups = groups, X = at, Weight = norm, Back = y };
+        ForRows(groups.Total, ref job, &PullNormAndAdd);
+    }
+
+    private static void PullPostNorm(ref RowJob job, int row)
+    {
+        int d = job.C.D;
+        float* to = job.Back.Normed.Row(row);
+        job.Back.Stream.HostRow(row).CopyTo(new Span<float>(to, d));
+        PullNorm(job.X.Row(job.Groups.Owner(row)), job.Weight.Row(0), to, d, job.C.NormEpsilon);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void PullNormAndAdd(ref RowJob job, int row)
+    {
+        int d = job.C.D;
+        float* bar = job.Back.Normed.Row(row);
+        PullNorm(job.X.Row(job.Groups.Owner(row)), job.Weight.Row(0), bar, d, job.C.NormEpsilon);
+        VectorMath.AddScaled(1, bar, job.Back.Stream.Row(row), d);
+    }
+
+    /// <summary>In place: x̄ = s (z − (z·h) h / n), z = g ∘ ȳ, h = s x.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void PullNorm(float* x, float* g, float* bar, int n, float epsilon)
+    {
+        float s = InverseRms(x, n, epsilon);
+        VectorMath.ScaledProduct(s, bar, g, bar, n);
+        VectorMath.AddScaled(-s * s * VectorMath.Dot(bar, x, n) / n, x, bar, n);
+    }
+
+    private static void GateSlopes(ref RowJob job, int row)
+    {
+        int f = job.C.F;
+        float* a = job.A.GateUp.Row(row);
+        var gate = new Span<float>(a, f);
+        var bySlope = new Span<float>(job.Slopes + (2L * row * f), f);
+        Slopes(job.C.Activation, gate, bySlope);
+        TensorPrimitives.Multiply(bySlope, new Span<float>(a + f, f), bySlope);
+        Activate(job.C.Activation, gate, new Span<float>(job.Slopes + (2L * row * f) + f, f));
+    }
+
+    /// <summary>ā = act'(a) ∘ u ∘ f̄, ū = act(a) ∘ f̄.</summary>
+    private static void PullGate(ref RowJob job, int row)
+    {
+        int f = job.C.F;
+        float* slopes = job.Slopes + (2L * job.Groups.Owner(row) * f);
+        var bar = job.Back.Gated.HostRow(row);
+        var to = job.Back.GateUp.HostRow(row);
+        TensorPrimitives.Multiply(new Span<float>(slopes, f), bar, to[..f]);
+        TensorPrimitives.Multiply(new Span<float>(slopes + f, f), bar, to[f..]);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void PullRotation(ref RowJob job, int row)
+    {
+        var (c, a) = (job.C, job.A);
+        int at = job.Groups.Owner(row);
+        float* qkv = job.Back.Qkv.Row(row);
+        for (int h = 0; h < c.H + c.G; h++)
+        {
+            float* head = qkv + (h * c.E);
+            Rotate(head, a.Rotation.Row(at), c.E / 2, forward: false);
+            if (c.QkNorm)
+            {
+                PullNorm(a.RawQk.Row(at) + (h * c.E), HeadNorm(ref job, h), head, c.E, c.NormEpsilon);
+            }
+        }
+    }
+}

@@ -1,0 +1,507 @@
+using System.Diagnostics;
+using System.Numerics.Tensors;
+using System.Runtime.CompilerServices;
+using System.Runtime.ExceptionServices;
+using Tiller.Checkpoint;
+using Tiller.Law;
+using Tiller.Ops;
+
+namespace Tiller.Cpu;
+
+/// <summary>The stages on the CPU: values and tangents forward. The reference the other back end is tested against.</summary>
+public sealed unsafe partial class CpuOps : DeviceOps
+{
+    // Rows whose elementwise work is worth another thread.
+    private const int RowsPerPart = 8;
+
+    private readonly WorkerPool _pool;
+
+    /// <summary>Starts the threads.</summary>
+    /// <param name="threads">Threads that share one stage; 0 takes one per processor.</param>
+    public CpuOps(int threads = 0) => _pool = new WorkerPool(threads);
+
+    /// <summary>The threads.</summary>
+    internal WorkerPool Pool => _pool;
+
+    /// <inheritdoc/>
+    public override string Device => $"cpu ({_pool.Threads} threads)";
+
+    /// <inheritdoc/>
+    public override int Callers => _pool.Threads;
+
+    /// <inheritdoc/>
+    public override void ForEach(int parts, Action<int> body)
+    {
+        var job = new CallJob { Body = body, Errors = new ExceptionDispatchInfo?[parts] };
+        _pool.Run(parts, ref job, &Call);
+        foreach (var error in job.Errors)
+        {
+            error?.Throw();
+        }
+    }
+
+    /// <inheritdoc/>
+    public override DeviceBuffer Allocate(long sizeInBytes) => new HostBuffer(sizeInBytes);
+
+    /// <inheritdoc/>
+    public override void Upload(ReadOnlySpan<byte> source, nint destination) => source.CopyTo(new Span<byte>((void*)destination, source.Length));
+
+    /// <inheritdoc/>
+    public override void Fill(nint destination, int sizeInBytes, FillBytes fill) => fill(new Span<byte>((void*)destination, sizeInBytes));
+
+    /// <inheritdoc/>
+    public override void Download(nint source, Span<byte> destination) => new ReadOnlySpan<byte>((void*)source, destination.Length).CopyTo(destination);
+
+    /// <inheritdoc/>
+    public override void Copy(nint source, nint destination, long sizeInBytes) => Buffer.MemoryCopy((void*)source, (void*)destination, sizeInBytes, sizeInBytes);
+
+    /// <inheritdoc/>
+    public override SteeringState NewSteering(FeedbackLaw law) => new CpuSteering(law);
+
+    /// <inheritdoc/>
+    public override void Begin(ModelConfig c, Floats frequencies, Matrix? embedding, RowBatch rows, Activations a)
+    {
+        int half = c.E / 2;
+        for (int i = 0; i < rows.Values; i++)
+        {
+            float* rotation = a.Rotation.Row(i);
+            TensorPrimitives.Multiply(frequencies.HostRow(0), rows[i].Position, new Span<float>(rotation, half));
+            for (int e = 0; e < half; e++)
+            {
+                (rotation[half + e], rotation[e]) = MathF.SinCos(rotation[e]);
+            }
+
+            if (embedding is { } table)
+            {
+                CpuLinear.Gather(table, rows[i].Id, c.EmbeddingScale, a.X.Row(i));
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void NormQkv(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a)
+    {
+        if (rows.AnySteered)
+        {
+            Sense(k, rows, a.X);
+        }
+
+        if (rows.UnitTangents is { } first)
+        {
+            QkvOfUnits(c, w, rows, first, a);
+        }
+        else
+        {
+            Norm(c, rows, a.X, w.AttentionNorm, a.Normed);
+            Linear(a.Normed, w.Qkv, w.QkvBias, rows, default, a.Qkv);
+        }
+
+        var job = new RowJob { C = c, K = k, W = w, Rows = rows, A = a };
+        ForRows(rows.Values, ref job, &FinishQkv);
+        ForRows(rows.Tangents, ref job, &FinishQkvTangent);
+    }
+
+    /// <inheritdoc/>
+    public override void ProjectOutput(ModelConfig c, BlockWeights w, RowBatch rows, Activations a) =>
+        Project(c, a.Heads, w.Output, w.PostAttentionNorm, a.RawAttention, rows, a, a.X, a.R);
+
+    /// <inheritdoc/>
+    public override void NormGateUp(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a)
+    {
+        Norm(c, rows, a.R, w.FeedForwardNorm, a.Normed);
+        Linear(a.Normed, w.GateUp, default, rows, default, a.GateUp);
+        var job = new RowJob { C = c, W = w, Rows = rows, A = a };
+        if (rows.Tangents > 0)
+        {
+            job.Slopes = HostScratch.ForCaller(2L * rows.Values * c.F);
+        }
+
+        ForRows(rows.Values, ref job, &Gate);
+        ForRows(rows.Tangents, ref job, &GateTangent);
+    }
+
+    /// <inheritdoc/>
+    public override void ProjectDown(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a)
+    {
+        Project(c, a.Gated, w.Down, w.PostFeedForwardNorm, a.RawFeedForward, rows, a, a.R, a.Y);
+        if (rows.AnySteered)
+        {
+            Act(k, rows, a.Y);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Head(ModelConfig c, Floats norm, Matrix head, Activations a, int row, int count, Floats logits)
+    {
+        for (int i = 0; i < count; i++)
+        {
+            NormRow(a.X.Row(row + i), norm.Row(0), a.Normed.Row(row + i), c.D, c.NormEpsilon);
+        }
+
+        CpuLinear.Forward(_pool, a.Normed.Slice(row, count), count, head, default, default, logits);
+        if (c.LogitSoftCap > 0)
+        {
+            for (int i = 0; i < count; i++)
+            {
+                SoftCap(logits.HostRow(i), c.LogitSoftCap);
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            _pool.Dispose();
+        }
+
+        base.Dispose(disposing);
+    }
+
+    // The pool's threads must see no exception.
+    private static void Call(ref CallJob job, int part)
+    {
+        try
+        {
+            job.Body(part);
+        }
+        catch (Exception e)
+        {
+            job.Errors[part] = ExceptionDispatchInfo.Capture(e);
+        }
+    }
+
+    private static void Sense(int k, RowBatch rows, Floats x)
+    {
+        for (int i = 0; i < rows.Values; i++)
+        {
+            if (rows[i].Steering is CpuSteering steering)
+            {
+                steering.Sense(k, rows[i].Slot, x.HostRow(i));
+                for (int t = rows.TangentGroups.Begin(i); t < rows.TangentGroups.End(i); t++)
+                {
+                    steering.SenseTangent(k, t, x.HostRow(rows.Values + t));
+                }
+            }
+        }
+    }
+
+    private static void Act(int k, RowBatch rows, Floats y)
+    {
+        for (int i = 0; i < rows.Values; i++)
+        {
+            if (rows[i].Steering is CpuSteering steering)
+            {
+                steering.Act(k, rows[i].Slot, y.HostRow(i));
+                for (int t = rows.TangentGroups.Begin(i); t < rows.TangentGroups.End(i); t++)
+                {
+                    steering.ActTangent(k, rows[i].Slot, t, y.HostRow(rows.Values + t));
+                }
+            }
+        }
+    }
+
+    // out = residual + [norm] (W x)
+    private void Project(ModelConfig c, Floats x, Matrix w, Floats postNorm, Floats raw, RowBatch rows, Activations a, Floats residual, Floats output)
+    {
+        if (postNorm.IsAbsent)
+        {
+            Linear(x, w, default, rows, residual, output);
+            return;
+        }
+
+        Linear(x, w, default, rows, default, raw);
+        Norm(c, rows, raw, postNorm, a.Normed);
+        for (int i = 0; i < rows.Total; i++)
+        {
+            TensorPrimitives.Add(residual.HostRow(i), a.Normed.HostRow(i), output.HostRow(i));
+        }
+    }
+
+    private void Linear(Floats x, Matrix w, Floats bias, RowBatch rows, Floats residual, Floats y) =>
+        CpuLinear.Forward(
+            _pool, x.Slice(0, rows.Total), rows.Values, w, bias, residual.IsAbsent ? default : residual.Slice(0, rows.Total), y.Slice(0, rows.Total), rows.Cancellation);
+
+    // ---- RMSNorm --------------------------------------------------------------------------------------------------
+
+    private void Norm(ModelConfig c, RowBatch rows, Floats x, Floats weight, Floats y)
+    {
+        var job = new RowJob { C = c, Rows = rows, X = x, Weight = weight, Y = y, InverseRms = HostScratch.ForCaller(rows.Values) };
+        ForRows(rows.Values, ref job, &NormValue);
+        ForRows(rows.Tangents, ref job, &NormTangent);
+    }
+
+    private static void NormValue(ref RowJob job, int row) =>
+        job.InverseRms[row] = NormRow(job.X.Row(row), job.Weight.Row(0), job.Y.Row(row), job.X.Columns, job.C.NormEpsilon);
+
+    // Reads what NormValue left for the tangent's value row.
+    private static void NormTangent(ref RowJob job, int tangent)
+    {
+        int owner = job.Rows.TangentGroups.Owner(tangent);
+        int row = job.Rows.Values + tangent;
+        NormTangent(job.InverseRms[owner], job.X.Row(owner), job.X.Row(row), job.Weight.Row(0), job.Y.Row(row), job.X.Columns);
+    }
+
+    /// <summary>s = (mean x² + ε)^-1/2. NaN where the squares overflow float32: s = 0 would turn such a state into a text that looks like any other.</summary>
+    private static float InverseRms(float* x, int n, float epsilon)
+    {
+        float mean = (VectorMath.Dot(x, x, n) / n) + epsilon;
+        return mean < float.PositiveInfinity ? 1f / MathF.Sqrt(mean) : float.NaN;
+    }
+
+    /// <summary>y = g ∘ (s x); returns s.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static float NormRow(float* x, float* g, float* y, int n, float epsilon)
+    {
+        float s = InverseRms(x, n, epsilon);
+        VectorMath.ScaledProduct(s, x, g, y, n);
+        return s;
+    }
+
+    /// <summary>dy = s g ∘ (dx − (dx·h) h / n), h = s x.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void NormTangent(float s, float* x, float* dx, float* g, float* dy, int n)
+    {
+        float along = s * s * VectorMath.Dot(dx, x, n) / n;
+        VectorMath.ScaledSumProduct(-along, x, dx, s, g, dy, n);
+    }
+
+    // ---- queries, keys, values -----------------------------------------------------------------------------------
+
+    // Where dx is the unit vector e_j, W dy = s g_j W_j − (s h_j / D) W (g ∘ h), W_j the column j: no product.
+    private void QkvOfUnits(ModelConfig c, BlockWeights w, RowBatch rows, int first, Activations a)
+    {
+        int units = rows.TangentGroups.End(0);
+        Debug.Assert(rows.Tangents == rows.Values * units, "the same unit vectors beside every value row");
+        var job = new RowJob { C = c, Rows = rows, X = a.X, Weight = w.AttentionNorm, Y = a.Normed, InverseRms = HostScratch.ForCaller(rows.Values) };
+        ForRows(rows.Values, ref job, &NormValue);
+        var values = a.Qkv.Slice(0, rows.Values);
+        CpuLinear.Forward(_pool, a.Normed.Slice(0, rows.Values), rows.Values, w.Qkv, default, default, values, rows.Cancellation);
+
+        // The product has taken the scratch that held s.
+        float* own = HostScratch.ForCaller(2L * rows.Tangents);
+        float* common = own + rows.Tangents;
+        float* g = w.AttentionNorm.Row(0) + first;
+        for (int i = 0; i < rows.Values; i++)
+        {
+            float* x = a.X.Row(i);
+            float s = InverseRms(x, c.D, c.NormEpsilon);
+            for (int j = 0; j < units; j++)
+            {
+                own[(i * units) + j] = s * g[j];
+                common[(i * units) + j] = -s * s * x[first + j] / c.D;
+            }
+        }
+
+        CpuLinear.Columns(_pool, w.Qkv, first, units, own, common, values, a.Qkv.Slice(rows.Values, rows.Tangents), rows.Cancellation);
+        if (!w.QkvBias.IsAbsent)
+        {
+            for (int i = 0; i < rows.Values; i++)
+            {
+                TensorPrimitives.Add(values.HostRow(i), w.QkvBias.HostRow(0), values.HostRow(i));
+            }
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void FinishQkv(ref RowJob job, int row)
+    {
+        var (c, a) = (job.C, job.A);
+        float* qkv = a.Qkv.Row(row);
+        int heads = c.H + c.G;
+        if (c.QkNorm)
+        {
+            new ReadOnlySpan<float>(qkv, heads * c.E).CopyTo(a.RawQk.HostRow(row));
+        }
+
+        for (int h = 0; h < heads; h++)
+        {
+            float* head = qkv + (h * c.E);
+            if (c.QkNorm)
+            {
+                NormRow(head, HeadNorm(ref job, h), head, c.E, c.NormEpsilon);
+            }
+
+            Rotate(head, a.Rotation.Row(row), c.E / 2, forward: true);
+        }
+
+        ref readonly var r = ref job.Rows[row];
+        for (int g = 0; g < c.G; g++)
+        {
+            new ReadOnlySpan<float>(qkv + ((c.H + g) * c.E), c.E).CopyTo(r.Cache.Keys(job.K, g).HostRow(r.Position));
+            new ReadOnlySpan<float>(qkv + ((c.H + c.G + g) * c.E), c.E).CopyTo(r.Cache.Values(job.K, g).HostRow(r.Position));
+        }
+    }
+
+    // Reads what FinishQkv left for the tangent's value row.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void FinishQkvTangent(ref RowJob job, int tangent)
+    {
+        var (c, a) = (job.C, job.A);
+        int row = job.Rows.Values + tangent;
+        int at = job.Rows.TangentGroups.Owner(tangent);
+        float* qkv = a.Qkv.Row(row);
+        int heads = c.H + c.G;
+        if (c.QkNorm)
+        {
+            new ReadOnlySpan<float>(qkv, heads * c.E).CopyTo(a.RawQk.HostRow(row));
+        }
+
+        for (int h = 0; h < heads; h++)
+        {
+            float* head = qkv + (h * c.E);
+            if (c.QkNorm)
+            {
+                float* x = a.RawQk.Row(at) + (h * c.E);
+                NormTangent(InverseRms(x, c.E, c.NormEpsilon), x, a.RawQk.Row(row) + (h * c.E), HeadNorm(ref job, h), head, c.E);
+            }
+
+            Rotate(head, a.Rotation.Row(at), c.E / 2, forward: true);
+        }
+    }
+
+    private static float* HeadNorm(ref RowJob job, int h) => (h < job.C.H ? job.W.QueryNorm : job.W.KeyNorm).Row(0);
+
+    /// <summary>RoPE: turns each pair (x_e, x_{e+E/2}) by the row's angle, or back.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Rotate(float* x, float* rotation, int half, bool forward) => VectorMath.Turn(x, x + half, rotation, rotation + half, forward, half);
+
+    // ---- gated unit ------------------------------------------------------------------------------------------------
+
+    private static void Gate(ref RowJob job, int row)
+    {
+        int f = job.C.F;
+        float* a = job.A.GateUp.Row(row);
+        var gate = new Span<float>(a, f);
+        var up = new Span<float>(a + f, f);
+        var y = job.A.Gated.HostRow(row);
+        Activate(job.C.Activation, gate, y);
+        if (job.Slopes is not null)
+        {
+            float* slopes = job.Slopes + (2L * row * f);
+            y.CopyTo(new Span<float>(slopes + f, f));
+            Slopes(job.C.Activation, gate, new Span<float>(slopes, f));
+            TensorPrimitives.Multiply(new Span<float>(slopes, f), up, new Span<float>(slopes, f));
+        }
+
+        TensorPrimitives.Multiply(y, up, y);
+    }
+
+    /// <summary>df = act'(a) ∘ u ∘ da + act(a) ∘ du.</summary>
+    private static void GateTangent(ref RowJob job, int tangent)
+    {
+        int f = job.C.F;
+        int row = job.Rows.Values + tangent;
+        float* slopes = job.Slopes + (2L * job.Rows.TangentGroups.Owner(tangent) * f);
+        float* da = job.A.GateUp.Row(row);
+        var y = job.A.Gated.HostRow(row);
+        TensorPrimitives.Multiply(new Span<float>(slopes, f), new Span<float>(da, f), y);
+        TensorPrimitives.MultiplyAdd(new Span<float>(slopes + f, f), new Span<float>(da + f, f), y, y);
+    }
+
+    /// <summary>silu(a) = a σ(a); gelu_tanh(a) = a (1 + t)/2, t = tanh(κ (a + 0.044715 a³)).</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Activate(Activation activation, ReadOnlySpan<float> a, Span<float> y)
+    {
+        if (activation == Activation.Silu)
+        {
+            TensorPrimitives.Sigmoid(a, y);
+            TensorPrimitives.Multiply(y, a, y);
+            return;
+        }
+
+        GeluTanhArgument(a, y);
+        TensorPrimitives.Tanh(y, y);
+        for (int i = 0; i < y.Length; i++)
+        {
+            y[i] = 0.5f * a[i] * (1 + y[i]);
+        }
+    }
+
+    /// <summary>silu' = σ (1 + a (1 − σ)); gelu' = (1 + t)/2 + a (1 − t²) κ (1 + 0.134145 a²)/2.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Slopes(Activation activation, ReadOnlySpan<float> a, Span<float> slopes)
+    {
+        if (activation == Activation.Silu)
+        {
+            TensorPrimitives.Sigmoid(a, slopes);
+            for (int i = 0; i < slopes.Length; i++)
+            {
+                slopes[i] *= 1 + (a[i] * (1 - slopes[i]));
+            }
+
+            return;
+        }
+
+        GeluTanhArgument(a, slopes);
+        TensorPrimitives.Tanh(slopes, slopes);
+        for (int i = 0; i < slopes.Length; i++)
+        {
+            float t = slopes[i];
+            slopes[i] = (0.5f * (1 + t)) + (0.5f * a[i] * (1 - (t * t)) * Kappa * (1 + (3 * 0.044715f * a[i] * a[i])));
+        }
+    }
+
+    // κ = sqrt(2/π)
+    private const float Kappa = 0.7978845608028654f;
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void GeluTanhArgument(ReadOnlySpan<float> a, Span<float> y)
+    {
+        for (int i = 0; i < y.Length; i++)
+        {
+            y[i] = Kappa * (a[i] + (0.044715f * a[i] * a[i] * a[i]));
+        }
+    }
+
+    /// <summary>z = cap tanh(z / cap).</summary>
+    private static void SoftCap(Span<float> z, float cap)
+    {
+        TensorPrimitives.Divide(z, cap, z);
+        TensorPrimitives.Tanh(z, z);
+        TensorPrimitives.Multiply(z, cap, z);
+    }
+
+    // ---- rows across threads -------------------------------------------------------------------------------------
+
+    private void ForRows(int rows, ref RowJob job, delegate*<ref RowJob, int, void> body)
+    {
+        job.Body = body;
+        job.Count = rows;
+        _pool.Run((rows + RowsPerPart - 1) / RowsPerPart, ref job, &RowsPart);
+    }
+
+    private static void RowsPart(ref RowJob job, int part)
+    {
+        int end = Math.Min((part + 1) * RowsPerPart, job.Count);
+        for (int row = part * RowsPerPart; row < end; row++)
+        {
+            job.Body(ref job, row);
+        }
+    }
+
+    private struct CallJob
+    {
+        public Action<int> Body;
+        public ExceptionDispatchInfo?[] Errors;
+    }
+
+    private struct RowJob
+    {
+        public ModelConfig C;
+        public int K;
+        public BlockWeights W;
+        public RowBatch Rows;
+        public Activations A;
+        public Floats X;
+        public Floats Weight;
+        public Floats Y;
+        public float* InverseRms;
+        public float* Slopes;
+        public RowGroups Groups;
+        public Cotangents Back;
+        public delegate*<ref RowJob, int, void> Body;
+        public int Count;
+    }
+}

@@ -1,0 +1,30 @@
+using Tiller.Ops;
+
+namespace Tiller.Cpu;
+
+/// <summary>Working memory of one thread for one stage at a time; grows and is kept.</summary>
+internal static unsafe class HostScratch
+{
+    [ThreadStatic]
+    private static HostBuffer? s_caller;
+
+    [ThreadStatic]
+    private static HostBuffer? s_part;
+
+    /// <summary>At least <paramref name="count"/> floats for the caller of a loop, shared with its parts.</summary>
+    public static float* ForCaller(long count) => Take(ref s_caller, count);
+
+    /// <summary>At least <paramref name="count"/> floats for one part of a loop.</summary>
+    public static float* ForPart(long count) => Take(ref s_part, count);
+
+    private static float* Take(ref HostBuffer? slot, long count)
+    {
+        if (slot is null || slot.SizeInBytes < 4 * count)
+        {
+            slot?.Dispose();
+            slot = new HostBuffer(4 * Math.Max(count, 16 * 1024));
+        }
+
+        return (float*)slot.Address;
+    }
+}

@@ -1,0 +1,108 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using Tiller.Kernels;
+using Tiller.Law;
+
+namespace Tiller.Cuda;
+
+/// <summary>A law as it lies in memory: <see cref="DeviceLayerLaw"/> // (L), numbers, directions.</summary>
+internal sealed class CudaLaw
+{
+    private readonly FeedbackLaw _law;
+    private readonly int _numbersInBytes;
+
+    private CudaLaw(FeedbackLaw law)
+    {
+        _law = law;
+        int numbers = 0;
+        long directions = 0;
+        for (int k = 0; k < law.Layers; k++)
+        {
+            var part = law.Packed(k);
+            numbers += (2 * part.SensorCount) + (3 * part.TermCount);
+            directions += part.V.Length + part.W.Length;
+        }
+
+        _numbersInBytes = Align((law.Layers * Unsafe.SizeOf<DeviceLayerLaw>()) + (4 * numbers));
+        SizeInBytes = _numbersInBytes + (4 * directions);
+    }
+
+    public long SizeInBytes { get; }
+
+    public static CudaLaw Of(FeedbackLaw law) => new(law);
+
+    /// <summary>Whether the directions, and so the whole layout, are those of <paramref name="other"/>: compared by identity, as laws of one controller share them.</summary>
+    public bool HasDirectionsOf(CudaLaw other)
+    {
+        var (a, b) = (_law, other._law);
+        if (a.Width != b.Width || a.Layers != b.Layers || a.Sensors.Count != b.Sensors.Count || a.Terms.Count != b.Terms.Count)
+        {
+            return false;
+        }
+
+        for (int i = 0; i < a.Sensors.Count; i++)
+        {
+            if (a.Sensors[i].Layer != b.Sensors[i].Layer || !ReferenceEquals(a.Sensors[i].V, b.Sensors[i].V))
+            {
+                return false;
+            }
+        }
+
+        for (int i = 0; i < a.Terms.Count; i++)
+        {
+            if (a.Terms[i].Layer != b.Terms[i].Layer || !ReferenceEquals(a.Terms[i].W, b.Terms[i].W))
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
+    /// <summary>The bytes for <paramref name="address"/>, with or without the directions at their end.</summary>
+    public ReadOnlySpan<byte> Bytes(nint address, bool directions)
+    {
+        byte[] bytes = new byte[directions ? SizeInBytes : _numbersInBytes];
+        var layers = MemoryMarshal.Cast<byte, DeviceLayerLaw>(bytes.AsSpan(0, _law.Layers * Unsafe.SizeOf<DeviceLayerLaw>()));
+        int at = _law.Layers * Unsafe.SizeOf<DeviceLayerLaw>();
+        long far = _numbersInBytes;
+        for (int k = 0; k < _law.Layers; k++)
+        {
+            var part = _law.Packed(k);
+            layers[k] = new DeviceLayerLaw
+            {
+                Beta = Near(MemoryMarshal.AsBytes(part.Beta)),
+                Sensor = Near(MemoryMarshal.AsBytes(part.Sensors)),
+                C = Near(MemoryMarshal.AsBytes(part.C)),
+                S = Near(MemoryMarshal.AsBytes(part.S)),
+                TermSensor = Near(MemoryMarshal.AsBytes(part.TermSensor)),
+                V = Far(part.V),
+                W = Far(part.W),
+                Sensors = part.SensorCount,
+                Terms = part.TermCount,
+            };
+        }
+
+        return bytes;
+
+        nint Near(ReadOnlySpan<byte> values)
+        {
+            values.CopyTo(bytes.AsSpan(at));
+            at += values.Length;
+            return address + at - values.Length;
+        }
+
+        nint Far(ReadOnlySpan<float> values)
+        {
+            if (directions)
+            {
+                MemoryMarshal.AsBytes(values).CopyTo(bytes.AsSpan((int)far));
+            }
+
+            far += 4L * values.Length;
+            return (nint)(address + far - (4L * values.Length));
+        }
+    }
+
+    private static int Align(int bytes) => (bytes + 63) / 64 * 64;
+}

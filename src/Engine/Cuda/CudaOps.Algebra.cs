@@ -1,0 +1,240 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+using Tiller.Interop;
+using Tiller.Kernels;
+using Tiller.Ops;
+
+namespace Tiller.Cuda;
+
+/// <summary>A CUDA library that a computation needs is not on this machine.</summary>
+public sealed class SynthesisLibraryException : TillerException
+{
+    internal SynthesisLibraryException(string device, CudaLibraryMissingException cause)
+        : base(
+            $"A dense fit on {device} needs {cause.Library}, which is not there. Fit with FitOptions.Cost = FitCost.Feature or FitOptions.Order = p, "
+            + $"which need no CUDA library, or on the CPU (LoadOptions.Device = \"cpu\"), or install it. {cause.Message}",
+            cause)
+    {
+    }
+}
+
+/// <content>float64 algebra by cuBLAS and cuSOLVER, which are loaded when first needed; small factors need neither.</content>
+internal sealed partial class CudaOps
+{
+    private CudaBlas? _blas64;
+    private CudaSolveDense? _solver;
+    private DeviceBuffer? _algebra;
+
+    /// <inheritdoc/>
+    public override long? FreeInBytes => _context.GetMemoryInfo().FreeInBytes;
+
+    /// <inheritdoc/>
+    public override void Multiply(double alpha, Factor a, Factor b, double beta, Doubles c, CancellationToken cancellationToken = default)
+    {
+        Debug.Assert(a.Columns == b.Rows && a.Rows == c.Rows && b.Columns == c.Columns, "C = A B needs matching shapes.");
+        cancellationToken.ThrowIfCancellationRequested();
+        lock (_launching)
+        {
+            if (c.Length > 0)
+            {
+                Blas64().Dgemm(Operation(a), Operation(b), c.Rows, c.Columns, a.Columns, alpha, a.Matrix.Address, Math.Max(1, a.Matrix.Rows), b.Matrix.Address,
+                    Math.Max(1, b.Matrix.Rows), beta, c.Address, c.Rows);
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Add(double alpha, Doubles x, Doubles y)
+    {
+        Debug.Assert(x.Length == y.Length, "matrices of one size");
+        lock (_launching)
+        {
+            _algebraKernels.Add(_stream, alpha, x.Address, y.Address, x.Length);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void AddToDiagonal(double value, Doubles m)
+    {
+        lock (_launching)
+        {
+            _algebraKernels.AddDiagonal(_stream, value, m.Address, Math.Min(m.Rows, m.Columns), m.Rows);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override double Symmetrise(Doubles s)
+    {
+        Debug.Assert(s.Rows == s.Columns, "a square matrix");
+        Span<double> sums = stackalloc double[2];
+        lock (_launching)
+        {
+            nint scratch = AlgebraScratch(16 + (16L * s.Rows));
+            _algebraKernels.Symmetrise(_stream, s.Address, s.Rows, scratch + 16, scratch);
+            _stream.CopyToHost(scratch, MemoryMarshal.AsBytes(sums));
+        }
+
+        return sums[1] == 0 ? 0 : Math.Sqrt(sums[0]) / Math.Sqrt(sums[1]);
+    }
+
+    /// <inheritdoc/>
+    public override Pivots Cholesky(Doubles m, CancellationToken cancellationToken = default)
+    {
+        Debug.Assert(m.Rows == m.Columns, "Cholesky takes a square matrix.");
+        cancellationToken.ThrowIfCancellationRequested();
+        if (m.Rows == 0)
+        {
+            return new Pivots(-1, double.NaN, 0, 0);
+        }
+
+        Span<double> ends = stackalloc double[2];
+        lock (_launching)
+        {
+            int info;
+            nint scratch = AlgebraScratch(16);
+            if (Solver(m.Rows) is { } solver)
+            {
+                info = solver.Potrf(CublasFillMode.Lower, m.Rows, CudaDataType.R64F, m.Address, m.Rows);
+            }
+            else
+            {
+                _cholesky.Factor(_stream, m.Address, m.Rows, m.Rows, scratch);
+                info = 0;
+                _stream.CopyToHost(scratch, MemoryMarshal.AsBytes(new Span<int>(ref info)));
+            }
+
+            if (info > 0)
+            {
+                return new Pivots(info - 1, double.NaN, 0, 0);
+            }
+
+            _algebraKernels.DiagonalExtremes(_stream, m.Address, m.Rows, scratch);
+            _stream.CopyToHost(scratch, MemoryMarshal.AsBytes(ends));
+
+            // LAPACK's factorisations compare with zero, which NaN passes.
+            return double.IsNaN(ends[0]) ? new Pivots(FirstNaN(m), double.NaN, 0, 0) : new Pivots(-1, double.NaN, ends[0], ends[1]);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void CholeskySolve(Doubles l, Doubles x, CancellationToken cancellationToken = default)
+    {
+        Debug.Assert(l.Rows == l.Columns && l.Rows == x.Rows, "as many rows as the factor");
+        cancellationToken.ThrowIfCancellationRequested();
+        if (x.Length == 0)
+        {
+            return;
+        }
+
+        lock (_launching)
+        {
+            if (Solver(l.Rows) is { } solver)
+            {
+                solver.Potrs(CublasFillMode.Lower, l.Rows, x.Columns, CudaDataType.R64F, l.Address, l.Rows, x.Address, x.Rows);
+                return;
+            }
+
+            // L Y = X, L' X = Y
+            nint succeeded = AlgebraScratch(16);
+            _stream.Clear(succeeded, sizeof(int));
+            _cholesky.Solve(_stream, l.Address, l.Rows, l.Rows, succeeded, x.Address, x.Columns, 1, x.Rows, transposed: false);
+            _cholesky.Solve(_stream, l.Address, l.Rows, l.Rows, succeeded, x.Address, x.Columns, 1, x.Rows, transposed: true);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override long FirstNonFinite(Doubles m)
+    {
+        if (m.Length == 0)
+        {
+            return -1;
+        }
+
+        Span<long> firsts = stackalloc long[AlgebraKernels.MostStretches];
+        lock (_launching)
+        {
+            nint scratch = AlgebraScratch(sizeof(long) * AlgebraKernels.MostStretches);
+            int stretches = _algebraKernels.FirstBad(_stream, m.Address, m.Length, scratch);
+            firsts = firsts[..stretches];
+            _stream.CopyToHost(scratch, MemoryMarshal.AsBytes(firsts));
+        }
+
+        int at = firsts.IndexOfAnyExcept(-1L);
+        return at < 0 ? -1 : firsts[at];
+    }
+
+    /// <inheritdoc/>
+    public override void IdentityRows(int column, Floats rows)
+    {
+        lock (_launching)
+        {
+            _algebraKernels.Identity(_stream, rows.Address, rows.Rows, rows.Columns, column);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void SumPanels(Floats rows, ReadOnlySpan<double> scales, bool add, Doubles result)
+    {
+        Debug.Assert(rows.Columns == result.Rows && scales.Length == result.Columns && rows.Rows % scales.Length == 0, "whole panels");
+        lock (_launching)
+        {
+            nint onDevice = AlgebraScratch(sizeof(double) * (long)scales.Length);
+            _stream.CopyToDevice(onDevice, MemoryMarshal.AsBytes(scales));
+            _algebraKernels.SumPanels(_stream, rows.Address, rows.Rows / scales.Length, scales.Length, rows.Columns, onDevice, add, result.Address);
+        }
+    }
+
+    private int FirstNaN(Doubles l)
+    {
+        double pivot = 0;
+        for (int i = 0; i < l.Rows; i++)
+        {
+            _stream.CopyToHost(l.Address + (nint)(sizeof(double) * (long)i * (l.Rows + 1)), MemoryMarshal.AsBytes(new Span<double>(ref pivot)));
+            if (double.IsNaN(pivot))
+            {
+                return i;
+            }
+        }
+
+        throw new System.Diagnostics.UnreachableException("one of the pivots is NaN");
+    }
+
+    private static CublasOperation Operation(Factor f) => f.Transposed ? CublasOperation.Transpose : CublasOperation.NonTranspose;
+
+    private nint AlgebraScratch(long sizeInBytes)
+    {
+        if (_algebra is null || _algebra.SizeInBytes < sizeInBytes)
+        {
+            _algebra?.Dispose();
+            _algebra = null;
+            _algebra = Allocate(sizeInBytes);
+        }
+
+        return _algebra.Address;
+    }
+
+    private CudaBlas Blas64()
+    {
+        try
+        {
+            return _blas64 ??= new CudaBlas(_context, _stream);
+        }
+        catch (CudaLibraryMissingException e)
+        {
+            throw new SynthesisLibraryException(Name, e);
+        }
+    }
+
+    /// <summary>cuSOLVER; null where it is missing and the kernels here can do it.</summary>
+    private CudaSolveDense? Solver(int order)
+    {
+        try
+        {
+            return _solver ??= new CudaSolveDense(_context, _stream);
+        }
+        catch (CudaLibraryMissingException e)
+        {
+            return order <= CholeskyKernels.MaxOrder ? null : throw new SynthesisLibraryException(Name, e);
+        }
+    }
+}

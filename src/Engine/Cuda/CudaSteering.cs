@@ -1,0 +1,215 @@
+using System.Runtime.InteropServices;
+using Tiller.Kernels;
+using Tiller.Law;
+using Tiller.Ops;
+
+namespace Tiller.Cuda;
+
+/// <summary>
+/// A law at work on a CUDA device. The law lies in one buffer (its numbers first, then its directions, so that another λ of the same
+/// directions sends the numbers alone); what the kernels read and did lies in another, fetched whole when it is first asked for. A step
+/// that the device begins by itself is taken down in a buffer of its own, so that the last step's can be read until that one counts.
+/// </summary>
+internal sealed class CudaSteering : SteeringState
+{
+    private readonly CudaOps _ops;
+    private DeviceBuffer? _law;
+    private DeviceBuffer? _tangents;
+    private CudaLaw? _packed;
+    private CudaSteeringRecord _now;
+    private CudaSteeringRecord? _next;
+    private bool _headersAreThere;
+    private float[] _fetched = [];
+    private int _fetchedLines;
+    private bool _isFetched;
+
+    public CudaSteering(CudaOps ops, FeedbackLaw law)
+        : base(law)
+    {
+        _ops = ops;
+        _now = new CudaSteeringRecord(ops);
+        try
+        {
+            Send(law);
+            _now.Grow(law, 1, keep: false);
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
+    }
+
+    public override int Slots => _now.Last + 1;
+
+    /// <summary>Numbers of one line that <see cref="HeadKernels.Advance"/> hands out: α, then |u| and |x| of every layer.</summary>
+    public int HandedOut => Sensors + (2 * Law.Layers);
+
+    private int Sensors => Law.Sensors.Count;
+
+    internal override void Use(FeedbackLaw law)
+    {
+        bool carries = law.Sensors.Count == Sensors;
+        _headersAreThere = _isFetched = false;
+        Send(law);
+        base.Use(law);
+        if (carries)
+        {
+            _now.ClearNorms(law);
+            _next?.ClearNorms(law);
+        }
+        else
+        {
+            _now.Grow(law, _now.Capacity, keep: false);
+            _next?.Grow(law, 1, keep: false);
+        }
+    }
+
+    /// <summary>Readies line <paramref name="slot"/> for a pass; gives back the address of the <see cref="DeviceSteering"/>.</summary>
+    /// <param name="slot">The next line: lines of a pass are entered in order.</param>
+    /// <param name="tangents">Tangent rows of the batch up to and with this row's.</param>
+    public nint Enter(int slot, int tangents)
+    {
+        _isFetched = false;
+        if (slot == 0 && _now.Last > 0)
+        {
+            // A term may look back at the previous token, which is the last row of the step before.
+            _ops.Copy(_now.ErrorsAt(_now.Last, Sensors), _now.ErrorsAt(0, Sensors), 4L * Sensors);
+        }
+        else if (slot >= _now.Capacity)
+        {
+            _headersAreThere = false;
+            _now.Grow(Law, Math.Max(slot + 1, 2 * _now.Capacity), keep: true);
+        }
+
+        _now.Last = slot;
+        if (tangents > 0 && Sensors > 0 && (_tangents is null || _tangents.SizeInBytes < 4L * tangents * Sensors))
+        {
+            _headersAreThere = false;
+            _tangents?.Dispose();
+            _tangents = null;
+            _tangents = _ops.Allocate(8L * tangents * Sensors);
+        }
+
+        SendHeaders();
+        return _now.Address;
+    }
+
+    /// <summary>Readies a step that the device begins by itself: <see cref="HeadKernels.Advance"/> takes a row from the first of these to the second.</summary>
+    /// <returns>Address of the <see cref="DeviceSteering"/> of the last step and its last line, and address of the next step's.</returns>
+    public (nint Last, int Slot, nint Next) Precede()
+    {
+        if (_next is null)
+        {
+            var next = new CudaSteeringRecord(_ops);
+            try
+            {
+                next.Grow(Law, 1, keep: false);
+            }
+            catch
+            {
+                next.Dispose();
+                throw;
+            }
+
+            _next = next;
+            _headersAreThere = false;
+        }
+
+        SendHeaders();
+        return (_now.Address, _now.Last, _next.Address);
+    }
+
+    /// <summary>Takes what the device handed out of the last step, which needs no fetching then.</summary>
+    /// <param name="numbers">Of its last line // (<see cref="HandedOut"/>).</param>
+    public void Receive(ReadOnlySpan<float> numbers)
+    {
+        if (!_isFetched && _now.Last == 0)
+        {
+            MakeRoom(HandedOut);
+            numbers[..HandedOut].CopyTo(_fetched);
+            (_fetchedLines, _isFetched) = (1, true);
+        }
+    }
+
+    /// <summary>The step that the device began becomes the last one.</summary>
+    public void Follow()
+    {
+        (_now, _next) = (_next!, _now);
+        (_now.Last, _isFetched) = (0, false);
+    }
+
+    protected override void GetErrors(int slot, Span<float> errors) => Fetched(0, slot, Sensors).CopyTo(errors);
+
+    protected override void SetErrors(ReadOnlySpan<float> errors)
+    {
+        _isFetched = false;
+        _ops.Upload(MemoryMarshal.AsBytes(errors), _now.ErrorsAt(_now.Last, Sensors));
+    }
+
+    protected override void GetEffort(int slot, Span<float> inputNorms, Span<float> stateNorms)
+    {
+        Fetched(Sensors, slot, Law.Layers).CopyTo(inputNorms);
+        Fetched(Sensors + Law.Layers, slot, Law.Layers).CopyTo(stateNorms);
+    }
+
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            _ops.Settle();
+            _now.Dispose();
+            _next?.Dispose();
+            _law?.Dispose();
+            _tangents?.Dispose();
+        }
+
+        base.Dispose(disposing);
+    }
+
+    // `at`: of all lines' numbers those of this kind come after so many for each line.
+    private Span<float> Fetched(int at, int slot, int length)
+    {
+        if (!_isFetched)
+        {
+            MakeRoom(_now.Capacity * CudaSteeringRecord.LineLength(Law));
+            _now.Read(Law, _fetched);
+            (_fetchedLines, _isFetched) = (_now.Capacity, true);
+        }
+
+        return _fetched.AsSpan((_fetchedLines * at) + (slot * length), length);
+    }
+
+    private void Send(FeedbackLaw law)
+    {
+        var packed = CudaLaw.Of(law);
+        if (_law is null || _law.SizeInBytes < packed.SizeInBytes)
+        {
+            var room = _ops.Allocate(packed.SizeInBytes);
+            _law?.Dispose();
+            (_law, _packed) = (room, null);
+        }
+
+        bool sameDirections = _packed is not null && _packed.HasDirectionsOf(packed);
+        _ops.Upload(packed.Bytes(_law.Address, directions: !sameDirections), _law.Address);
+        _packed = packed;
+    }
+
+    private void SendHeaders()
+    {
+        if (!_headersAreThere)
+        {
+            _now.SendHeader(Law, _law!.Address, _tangents?.Address ?? 0, _next?.Address ?? 0);
+            _next?.SendHeader(Law, _law.Address, _tangents?.Address ?? 0, _now.Address);
+            _headersAreThere = true;
+        }
+    }
+
+    private void MakeRoom(int numbers)
+    {
+        if (_fetched.Length < numbers)
+        {
+            _fetched = new float[numbers];
+        }
+    }
+}

@@ -1,0 +1,70 @@
+using System.Numerics.Tensors;
+using MathNet.Numerics.LinearAlgebra;
+using MathNet.Numerics.LinearAlgebra.Storage;
+using Tiller.Cpu;
+using Tiller.Ops;
+
+namespace Tiller.Synthesis;
+
+/// <summary>
+/// The engine's float64 algebra (<see cref="DeviceOps"/>) on MathNet matrices, in place on the host: for what is small, or given by the caller.
+/// </summary>
+internal static unsafe class DenseAlgebra
+{
+    private static CpuOps Host => CpuOps.Shared;
+
+    /// <summary>A B // (m, n).</summary>
+    public static Matrix<double> Multiply(Matrix<double> a, Matrix<double> b, CancellationToken cancellationToken = default) =>
+        Product(a, transposed: false, b, cancellationToken);
+
+    /// <summary>A' B // (m, n).</summary>
+    public static Matrix<double> TransposeMultiply(Matrix<double> a, Matrix<double> b, CancellationToken cancellationToken = default) =>
+        Product(a, transposed: true, b, cancellationToken);
+
+    /// <summary>The matrix's own numbers, columns one after another, where it is dense; a copy where it is not.</summary>
+    public static double[] Numbers(Matrix<double> m) =>
+        m.Storage is DenseColumnMajorMatrixStorage<double> dense ? dense.Data : m.ToColumnMajorArray();
+
+    /// <summary>|M|, Frobenius; MathNet's own forms M M'.</summary>
+    public static double Norm(Matrix<double> m) => TensorPrimitives.Norm<double>(Numbers(m));
+
+    /// <summary>M = L L' in place: the lower triangle becomes L; the strict upper one is undefined afterwards.</summary>
+    public static Pivots Cholesky(Matrix<double> m, CancellationToken cancellationToken = default)
+    {
+        fixed (double* numbers = Numbers(m))
+        {
+            return Host.Cholesky(View(numbers, m), cancellationToken);
+        }
+    }
+
+    /// <summary>X = (L L')^{-1} X in place.</summary>
+    public static void CholeskySolve(Matrix<double> l, Matrix<double> x)
+    {
+        fixed (double* factor = Numbers(l), numbers = Numbers(x))
+        {
+            Host.CholeskySolve(View(factor, l), View(numbers, x));
+        }
+    }
+
+    /// <summary>X = X L^{-T} in place.</summary>
+    public static void SolveRight(Matrix<double> x, Matrix<double> l)
+    {
+        fixed (double* factor = Numbers(l), numbers = Numbers(x))
+        {
+            Host.SolveRight(View(numbers, x), View(factor, l));
+        }
+    }
+
+    private static Matrix<double> Product(Matrix<double> a, bool transposed, Matrix<double> b, CancellationToken cancellationToken)
+    {
+        var c = Matrix<double>.Build.Dense(transposed ? a.ColumnCount : a.RowCount, b.ColumnCount);
+        fixed (double* x = Numbers(a), y = Numbers(b), z = Numbers(c))
+        {
+            Host.Multiply(1, new Factor(View(x, a), transposed), View(y, b), 0, View(z, c), cancellationToken);
+        }
+
+        return c;
+    }
+
+    private static Doubles View(double* numbers, Matrix<double> m) => new((nint)numbers, m.RowCount, m.ColumnCount);
+}

@@ -1,0 +1,276 @@
+// Sign convention: u = K e, where e is the displacement the state is short of (δx = −e).
+//
+// The minimum of Σ_k (δx_k' Q_k δx_k + r |u_k|²) + δx_L' Q_L δx_L  subject to  δx_{k+1} = A_k δx_k + u_k  is δx_0' S_0 δx_0, and the
+// minimising input is u_k = −K_k δx_k, where backward from S_L = Q_L
+//
+//     F   = S_{k+1} A_k
+//     K_k = (S_{k+1} + r I)^{-1} F
+//     S_k = Q_k + r A_k' K_k
+//
+// It is the textbook recursion S = Q + A'SA − A'S (S + rI)^{-1} SA with  S − S (S + rI)^{-1} S = r (S + rI)^{-1} S  put in: no two
+// like quantities are subtracted, so a small r costs no digits. (docs/math.md §3; Skifstad, Yang, Chou, arXiv:2604.19018.)
+//
+// A layer without an input is the limit r → ∞ of its own price:  K_k = 0,  S_k = Q_k + A_k' S_{k+1} A_k.
+using System.Numerics.Tensors;
+using MathNet.Numerics.LinearAlgebra;
+using Tiller.Cpu;
+using Tiller.Ops;
+
+namespace Tiller.Synthesis;
+
+/// <summary>
+/// LQR gains by the Riccati recursion with full matrices, in float64 (docs/math.md §3). Written once over <see cref="DeviceOps"/>: A_k, S_k and K_k stay
+/// on the device, and only a few vectors come back.
+/// </summary>
+public static class DenseRiccati
+{
+    private const int Probes = 4;
+
+    /// <summary>Solves and keeps every gain: L·D²·8 bytes.</summary>
+    /// <param name="layers">L, at least 0.</param>
+    /// <param name="jacobian">A_k for k = L-1 down to 0, asked for once each // (D, D).</param>
+    /// <param name="cost">Q_k, Q_L and r.</param>
+    /// <param name="cancellationToken">Looked at between blocks of every product.</param>
+    /// <returns>Gains of <see cref="DenseGain"/>, or <see cref="ZeroGain"/> where there is no input, and the report.</returns>
+    /// <exception cref="RiccatiException">Shapes disagree, a number is not finite, or S + rI has no Cholesky factor.</exception>
+    public static RiccatiSolution Solve(int layers, Func<int, Matrix<double>> jacobian, QuadraticCost cost, CancellationToken cancellationToken = default)
+    {
+        var gains = new Gain?[layers];
+        int width = 0;
+        var report = Stream(layers, Sized, cost, (k, gain) => gains[k] = new DenseGain(gain), cancellationToken);
+        return new RiccatiSolution([.. gains.Select(gain => gain ?? new ZeroGain(width))], report);
+
+        Matrix<double> Sized(int k)
+        {
+            var a = jacobian(k);
+            width = a.RowCount;
+            return a;
+        }
+    }
+
+    /// <summary>Solves on the CPU and hands every gain on as it is found, last layer first: six D×D matrices are alive at most.</summary>
+    /// <param name="layers">L, at least 0.</param>
+    /// <param name="jacobian">A_k for k = L-1 down to 0, asked for once each // (D, D).</param>
+    /// <param name="cost">Q_k, Q_L and r.</param>
+    /// <param name="onGain">Takes (k, K_k // (D, D)) of every layer with an input, and may keep it.</param>
+    /// <param name="cancellationToken">Looked at between blocks of every product.</param>
+    /// <returns>The report, k = 0..L-1.</returns>
+    /// <exception cref="RiccatiException">Shapes disagree, a number is not finite, or S + rI has no Cholesky factor.</exception>
+    public static RiccatiReport Stream(
+        int layers, Func<int, Matrix<double>> jacobian, QuadraticCost cost, Action<int, Matrix<double>> onGain, CancellationToken cancellationToken = default)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(layers);
+        cancellationToken.ThrowIfCancellationRequested();
+        if (layers == 0)
+        {
+            return new RiccatiReport([]);
+        }
+
+        // The last Jacobian tells D.
+        DeviceOps ops = CpuOps.Shared;
+        var last = jacobian(layers - 1);
+        int width = last.RowCount;
+        return Solve(
+            ops, layers, width,
+            (k, a) =>
+            {
+                var given = k == layers - 1 ? last : jacobian(k);
+                if (given.RowCount != width || given.ColumnCount != width)
+                {
+                    throw RiccatiException.Shape("The Jacobian A", k, $"{width}×{width}", $"{given.RowCount}×{given.ColumnCount}");
+                }
+
+                ops.Upload(DenseAlgebra.Numbers(given), a);
+            },
+            cost,
+            (k, gain) =>
+            {
+                double[] numbers = new double[gain.Length];
+                ops.Download(gain, numbers);
+                onGain(k, Matrix<double>.Build.Dense(width, width, numbers));
+            },
+            cancellationToken);
+    }
+
+    /// <summary>Bytes that <see cref="Solve(DeviceOps, int, int, Action{int, Doubles}, QuadraticCost, Action{int, Doubles}, CancellationToken)"/> holds on the device.</summary>
+    internal static long SizeInBytes(int width) => sizeof(double) * (long)width * ((Workspace.Matrices * (long)width) + (Workspace.ProbePanels * Probes));
+
+    /// <summary>Solves on a device.</summary>
+    /// <param name="ops">The device.</param>
+    /// <param name="layers">L, at least 0.</param>
+    /// <param name="width">D.</param>
+    /// <param name="linearise">Writes A_k // (D, D), for k = L-1 down to 0.</param>
+    /// <param name="cost">Q_k, Q_L and r.</param>
+    /// <param name="onGain">Takes (k, K_k // (D, D)) of every layer with an input; K_k is gone when it returns.</param>
+    /// <param name="cancellationToken">Looked at between blocks of every product.</param>
+    internal static RiccatiReport Solve(
+        DeviceOps ops, int layers, int width, Action<int, Doubles> linearise, QuadraticCost cost, Action<int, Doubles> onGain, CancellationToken cancellationToken)
+    {
+        using var w = new Workspace(ops, width);
+        var (a, s, l, gain) = (w.A, w.S, w.L, w.K);
+        var steps = new RiccatiStep[layers];
+
+        // S_L = Q_L
+        cost.AddTo(layers, terminal: true, ops, s);
+        for (int k = layers - 1; k >= 0; k--)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            linearise(k, a);
+            CheckFinite(ops, a, k);
+            if (!cost.HasInput(k))
+            {
+                // S_k = Q_k + A_k' S_{k+1} A_k, where L was
+                ops.Multiply(1, s, a, 0, gain, cancellationToken);
+                ops.Multiply(1, a.T, gain, 0, l, cancellationToken);
+                cost.AddTo(k, terminal: false, ops, l);
+                double asymmetry = ops.Symmetrise(l);
+                steps[k] = new RiccatiStep(k, ResidualWithoutInput(ops, w, k, s, l, cost), asymmetry, 1, width, 0, 0);
+                (s, l) = (l, s);
+                continue;
+            }
+
+            // L L' = S_{k+1} + r I
+            ops.Copy(s, l);
+            ops.AddToDiagonal(cost.R, l);
+            var pivots = ops.Cholesky(l, cancellationToken);
+            if (pivots.Failed >= 0)
+            {
+                throw RiccatiException.FailedPivot(k, pivots.Failed, pivots.Value, cost.R, LargestDiagonal(ops, s) + cost.R);
+            }
+
+            // K_k = (S_{k+1} + r I)^{-1} S_{k+1} A_k
+            ops.Multiply(1, s, a, 0, gain, cancellationToken);
+            ops.CholeskySolve(l, gain, cancellationToken);
+
+            // S_k = Q_k + r A_k' K_k, where L was
+            var next = l;
+            ops.Multiply(cost.R, a.T, gain, 0, next, cancellationToken);
+            cost.AddTo(k, terminal: false, ops, next);
+            double symmetryError = ops.Symmetrise(next);
+
+            steps[k] = new RiccatiStep(k, Residual(ops, w, k, s, next, cost), symmetryError, pivots.Condition, width, 0, 0);
+            onGain(k, gain);
+            (s, l) = (next, s);
+        }
+
+        return new RiccatiReport(steps);
+    }
+
+    private static double Residual(DeviceOps ops, Workspace w, int k, Doubles s, Doubles next, QuadraticCost cost)
+    {
+        var z = Probe(s.Rows, Probes, k);
+        ops.Upload(DenseAlgebra.Numbers(z), w.Probe(0));
+        var (az, kz, closed) = (w.Probe(1), w.Probe(2), w.Probe(3));
+        var (saz, skz, rest) = (w.Probe(4), w.Probe(5), w.Probe(6));
+        var (value, nextz) = (w.Probe(7), w.Probe(8));
+        ops.Multiply(1, w.A, w.Probe(0), 0, az);
+        ops.Multiply(1, w.K, w.Probe(0), 0, kz);
+        ops.Copy(az, closed);
+        ops.Add(-1, kz, closed);
+        ops.Multiply(1, s, w.ProbesFrom(1, 3), 0, w.ProbesFrom(4, 3));
+
+        // (S_{k+1} + rI) K_k z = S_{k+1} A_k z
+        ops.Add(cost.R, kz, skz);
+        double gainError = Relative(Host(ops, skz), Host(ops, saz));
+
+        // S_k z = Q_k z + r K'K z + (A − K)' S_{k+1} (A − K) z   (Joseph's form: all terms positive)
+        //       = Q_k z + r K'(K z − rest/r) + A' rest,  rest = S_{k+1} (A − K) z
+        ops.Add(-1 / cost.R, rest, kz);
+        ops.Multiply(cost.R, w.K.T, kz, 0, value);
+        ops.Multiply(1, w.A.T, rest, 1, value);
+        ops.Multiply(1, next, w.Probe(0), 0, nextz);
+        return Math.Max(gainError, Relative(cost.Multiply(k, terminal: false, z) + Host(ops, value), Host(ops, nextz)));
+    }
+
+    private static double ResidualWithoutInput(DeviceOps ops, Workspace w, int k, Doubles s, Doubles next, QuadraticCost cost)
+    {
+        var z = Probe(s.Rows, Probes, k);
+        ops.Upload(DenseAlgebra.Numbers(z), w.Probe(0));
+        var (az, saz, value, nextz) = (w.Probe(1), w.Probe(2), w.Probe(3), w.Probe(4));
+
+        // S_k z = Q_k z + A' S_{k+1} A z
+        ops.Multiply(1, w.A, w.Probe(0), 0, az);
+        ops.Multiply(1, s, az, 0, saz);
+        ops.Multiply(1, w.A.T, saz, 0, value);
+        ops.Multiply(1, next, w.Probe(0), 0, nextz);
+        return Relative(cost.Multiply(k, terminal: false, z) + Host(ops, value), Host(ops, nextz));
+    }
+
+    private static Matrix<double> Host(DeviceOps ops, Doubles m)
+    {
+        double[] numbers = new double[m.Length];
+        ops.Download(m, numbers);
+        return Matrix<double>.Build.Dense(m.Rows, m.Columns, numbers);
+    }
+
+    private static void CheckFinite(DeviceOps ops, Doubles a, int k)
+    {
+        long bad = ops.FirstNonFinite(a);
+        if (bad >= 0)
+        {
+            double[] value = new double[1];
+            ops.Download(new Doubles(a.Address + (nint)(sizeof(double) * bad), 1, 1), value);
+            throw RiccatiException.NonFinite("The Jacobian A", k, (int)(bad % a.Rows), (int)(bad / a.Rows), value[0]);
+        }
+    }
+
+    private static double LargestDiagonal(DeviceOps ops, Doubles s)
+    {
+        double largest = double.NegativeInfinity;
+        double[] value = new double[1];
+        for (int i = 0; i < s.Rows; i++)
+        {
+            ops.Download(new Doubles(s.Address + (nint)(sizeof(double) * (long)i * (s.Rows + 1)), 1, 1), value);
+            largest = Math.Max(largest, value[0]);
+        }
+
+        return largest;
+    }
+
+    /// <summary>Random signs from a fixed seed: |M z|² is |M|² (Frobenius) in the mean.</summary>
+    internal static Matrix<double> Probe(int rows, int columns, int seed)
+    {
+        var random = new Random(seed);
+        return Matrix<double>.Build.Dense(rows, columns, (_, _) => random.Next(2) == 0 ? -1 : 1);
+    }
+
+    /// <summary>|a − b| / max(|a|, |b|), 0 for 0 against 0.</summary>
+    internal static double Relative(Matrix<double> a, Matrix<double> b)
+    {
+        double scale = Math.Max(DenseAlgebra.Norm(a), DenseAlgebra.Norm(b));
+        return scale == 0 ? 0 : TensorPrimitives.Distance<double>(DenseAlgebra.Numbers(a), DenseAlgebra.Numbers(b)) / scale;
+    }
+
+    /// <summary>A_k, K_k, S_{k+1}, its factor or S_k // four of (D, D), and the probes of the residual.</summary>
+    private sealed class Workspace : IDisposable
+    {
+        public const int Matrices = 4;
+        public const int ProbePanels = 9;
+
+        private readonly DeviceBuffer _memory;
+        private readonly Doubles _probes;
+
+        public Workspace(DeviceOps ops, int width)
+        {
+            _memory = ops.Allocate(width, (Matrices * width) + (ProbePanels * Probes), out var all);
+            (A, S, L, K) = (all.Slice(0, width), all.Slice(width, width), all.Slice(2 * width, width), all.Slice(3 * width, width));
+            _probes = all.Slice(Matrices * width, ProbePanels * Probes);
+        }
+
+        public Doubles A { get; }
+
+        public Doubles S { get; }
+
+        public Doubles L { get; }
+
+        public Doubles K { get; }
+
+        /// <summary>Panel i // (D, probes).</summary>
+        public Doubles Probe(int i) => ProbesFrom(i, 1);
+
+        /// <summary>Panels i .. i + count − 1, side by side.</summary>
+        public Doubles ProbesFrom(int i, int count) => _probes.Slice(i * Probes, count * Probes);
+
+        public void Dispose() => _memory.Dispose();
+    }
+}

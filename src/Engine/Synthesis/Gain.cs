@@ -1,0 +1,125 @@
+using MathNet.Numerics.LinearAlgebra;
+
+namespace Tiller.Synthesis;
+
+// u = K e, e the displacement the state is short of; K is D×D, held in the form its solver found it in.
+
+/// <summary>The gain K_k of one layer, applied to vectors; a controller needs only w_k = K_k v_k.</summary>
+public abstract class Gain
+{
+    private protected Gain(int outputs, int inputs)
+    {
+        Outputs = outputs;
+        Inputs = inputs;
+    }
+
+    /// <summary>Length of K v: D.</summary>
+    public int Outputs { get; }
+
+    /// <summary>Length of v: D.</summary>
+    public int Inputs { get; }
+
+    /// <summary>K v.</summary>
+    /// <param name="v">Any vector // (D).</param>
+    /// <returns>K v // (D).</returns>
+    /// <exception cref="ArgumentException">v has another length.</exception>
+    public double[] Apply(ReadOnlySpan<double> v)
+    {
+        if (v.Length != Inputs)
+        {
+            throw new ArgumentException($"The gain takes vectors of {Inputs} numbers, got {v.Length}.", nameof(v));
+        }
+
+        return Multiply(Vector<double>.Build.DenseOfArray(v.ToArray())).ToArray();
+    }
+
+    /// <summary>K v for a float32 vector, as features are stored.</summary>
+    /// <param name="v">Any vector // (D).</param>
+    /// <returns>K v // (D).</returns>
+    /// <exception cref="ArgumentException">v has another length.</exception>
+    public double[] Apply(ReadOnlySpan<float> v)
+    {
+        double[] wide = new double[v.Length];
+        for (int i = 0; i < wide.Length; i++)
+        {
+            wide[i] = v[i];
+        }
+
+        return Apply(wide);
+    }
+
+    private protected abstract Vector<double> Multiply(Vector<double> v);
+}
+
+/// <summary>K = 0, of a layer without an input.</summary>
+public sealed class ZeroGain : Gain
+{
+    internal ZeroGain(int width)
+        : base(width, width)
+    {
+    }
+
+    private protected override Vector<double> Multiply(Vector<double> v) => Vector<double>.Build.Dense(Outputs);
+}
+
+/// <summary>K held as a matrix (docs/math.md §3).</summary>
+public sealed class DenseGain : Gain
+{
+    /// <summary>Wraps K.</summary>
+    /// <param name="k">K // (D, D); not copied.</param>
+    public DenseGain(Matrix<double> k)
+        : base(k.RowCount, k.ColumnCount)
+    {
+        K = k;
+    }
+
+    /// <summary>K // (D, D).</summary>
+    public Matrix<double> K { get; }
+
+    private protected override Vector<double> Multiply(Vector<double> v) => K * v;
+}
+
+/// <summary>K = Z (rI + Z'Z)^{-1} W' held as its factors (docs/math.md §4).</summary>
+public sealed class FactoredGain : Gain
+{
+    private readonly SpdFactor _inner;
+
+    internal FactoredGain(Matrix<double> z, SpdFactor inner, Matrix<double> w)
+        : base(z.RowCount, w.RowCount)
+    {
+        Z = z;
+        _inner = inner;
+        W = w;
+    }
+
+    /// <summary>Factor of S_{k+1} = ZZ' // (D, p).</summary>
+    public Matrix<double> Z { get; }
+
+    /// <summary>A_k' Z // (D, p).</summary>
+    public Matrix<double> W { get; }
+
+    private protected override Vector<double> Multiply(Vector<double> v) => Z * _inner.Solve(W.TransposeThisAndMultiply(v).ToColumnMatrix()).Column(0);
+}
+
+/// <summary>K ≈ W_{k+1} K̃ W_k' held as its factors (docs/math.md §5).</summary>
+public sealed class ReducedGain : Gain
+{
+    internal ReducedGain(Matrix<double> next, Matrix<double> k, Matrix<double> basis)
+        : base(next.RowCount, basis.RowCount)
+    {
+        Next = next;
+        K = k;
+        Basis = basis;
+    }
+
+    /// <summary>W_{k+1} // (D, p).</summary>
+    public Matrix<double> Next { get; }
+
+    /// <summary>K̃ // (p, p).</summary>
+    public Matrix<double> K { get; }
+
+    /// <summary>W_k // (D, p).</summary>
+    public Matrix<double> Basis { get; }
+
+    private protected override Vector<double> Multiply(Vector<double> v) => Next * (K * Basis.TransposeThisAndMultiply(v));
+}

@@ -1,0 +1,229 @@
+using System.Numerics.Tensors;
+using System.Runtime.InteropServices;
+using MathNet.Numerics.LinearAlgebra;
+using Tiller.Features;
+using Tiller.Model;
+using Tiller.Ops;
+
+namespace Tiller.Synthesis;
+
+/// <summary>
+/// The blocks linearised at the last token of calibration prompts, averaged over the prompts in float64: A_k = mean ∂f_k/∂x_k
+/// (docs/math.md §1, §9). A_k is formed only by <see cref="Jacobian(int, Doubles, CancellationToken)"/>, and stays on the device;
+/// <see cref="Push"/> and <see cref="Pull"/> apply it and its transpose. Products run in float32 on directions of unit length. Scratch
+/// is bounded by <see cref="PassPlan"/>.
+/// </summary>
+internal sealed class Linearization : IDisposable
+{
+    private readonly LanguageModel _model;
+    private readonly IReadOnlyList<PromptState> _prompts;
+    private readonly List<Lane> _lanes = [];
+
+    /// <summary>Prepares scratch.</summary>
+    /// <param name="model">The plain model.</param>
+    /// <param name="prompts">Calibration prompts, run with their caches kept; stay the caller's.</param>
+    public Linearization(LanguageModel model, IReadOnlyList<PromptState> prompts)
+    {
+        (_model, _prompts) = (model, prompts);
+    }
+
+    /// <summary>Rows that the activations of all lanes have grown to.</summary>
+    public int Capacity => _lanes.Sum(lane => lane.A.Capacity);
+
+    private DeviceOps Ops => _model.Ops;
+
+    private int D => _model.Config.D;
+
+    /// <summary>A_k // (D, D), by pushing the identity forward.</summary>
+    /// <param name="k">The block.</param>
+    /// <param name="result">Gets A_k, on the model's device.</param>
+    /// <param name="cancellationToken">Looked at before every pass.</param>
+    public void Jacobian(int k, Doubles result, CancellationToken cancellationToken) =>
+        ForPasses(D, (lane, prompts, column, p) =>
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            Place(lane, k, prompts, p, cancellationToken);
+            Ops.IdentityRows(column, lane.Tangents.Slice(0, p));
+            Ops.RepeatPanel(lane.Tangents, p);
+            lane.Rows.UnitTangents = column;
+            _model.Forward(k, lane.Rows, lane.A);
+            cancellationToken.ThrowIfCancellationRequested();
+            Gather(lane.PushedTangents, Enumerable.Repeat(1.0, p).ToArray(), prompts, result.Slice(column, p));
+        });
+
+    /// <summary>A_k // (D, D) in host memory.</summary>
+    public Matrix<double> Jacobian(int k, CancellationToken cancellationToken) => OnHost(D, result => Jacobian(k, result, cancellationToken));
+
+    /// <summary>A_k X, for X // (D, p).</summary>
+    public Matrix<double> Push(int k, Matrix<double> x, CancellationToken cancellationToken) => OnHost(x.ColumnCount, result =>
+        ForPasses(x.ColumnCount, (lane, prompts, column, p) =>
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            Place(lane, k, prompts, p, cancellationToken);
+            double[] scales = UploadUnits(lane, x, column, p, lane.Tangents);
+            _model.Forward(k, lane.Rows, lane.A);
+            cancellationToken.ThrowIfCancellationRequested();
+            Gather(lane.PushedTangents, scales, prompts, result.Slice(column, p));
+        }));
+
+    /// <summary>A_k' Z, for Z // (D, p).</summary>
+    public Matrix<double> Pull(int k, Matrix<double> z, CancellationToken cancellationToken) => OnHost(z.ColumnCount, result =>
+        ForPasses(z.ColumnCount, (lane, prompts, column, p) =>
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            Place(lane, k, prompts, 0, cancellationToken);
+            lane.Groups.Clear();
+            for (int i = 0; i < lane.Rows.Values; i++)
+            {
+                lane.Groups.Add(p);
+            }
+
+            lane.Y.Reserve(lane.Groups.Total);
+            double[] scales = UploadUnits(lane, z, column, p, lane.Cotangents);
+            _model.Forward(k, lane.Rows, lane.A);
+            _model.Pullback(k, lane.Rows, lane.A, lane.Groups, lane.Y);
+            cancellationToken.ThrowIfCancellationRequested();
+            Gather(lane.Cotangents, scales, prompts, result.Slice(column, p));
+        }));
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        foreach (var lane in _lanes)
+        {
+            lane.Dispose();
+        }
+    }
+
+    private Matrix<double> OnHost(int columns, Action<Doubles> compute)
+    {
+        double[] numbers = new double[(long)D * columns];
+        using (var memory = Ops.Allocate(D, columns, out var result))
+        {
+            compute(result);
+            Ops.Download(result, numbers);
+        }
+
+        return Matrix<double>.Build.Dense(D, columns, numbers);
+    }
+
+    /// <summary>Runs passes (lane, prompts, first column, columns) as <see cref="PassPlan"/> cuts them; the prompts of one column in order.</summary>
+    private void ForPasses(int columns, Action<Lane, Range, int, int> pass)
+    {
+        // The passes' own uses end on threads of the device, which the last one out would dispose of.
+        using var work = _model.Enter();
+        var plan = PassPlan.Of(_model.Config, columns, Ops.Callers);
+        while (_lanes.Count < plan.Lanes)
+        {
+            _lanes.Add(new Lane(_model));
+        }
+
+        Ops.ForEach(plan.Lanes, lane =>
+        {
+            for (int panel = lane; panel < plan.Panels; panel += plan.Lanes)
+            {
+                var (first, p) = plan.Panel(panel);
+                for (int i = 0; i < _prompts.Count; i += plan.Prompts)
+                {
+                    using var use = _model.Enter(); // refused once the model is disposed of
+                    pass(_lanes[lane], i..Math.Min(i + plan.Prompts, _prompts.Count), first, p);
+                }
+            }
+        });
+    }
+
+    /// <summary>Value rows: the prompts' last tokens as they enter block k, each with room for <paramref name="tangents"/> tangents.</summary>
+    private void Place(Lane lane, int k, Range prompts, int tangents, CancellationToken cancellationToken)
+    {
+        var (begin, count) = prompts.GetOffsetAndLength(_prompts.Count);
+        lane.Rows.Clear();
+        var values = lane.Host(count * D);
+        for (int i = 0; i < count; i++)
+        {
+            var prompt = _prompts[begin + i];
+            lane.Rows.Add(0, prompt.Position, prompt.Cache!, steering: null, tangents);
+            prompt.X[k].CopyTo(values.Slice(i * D, D));
+        }
+
+        lane.Rows.Cancellation = cancellationToken;
+        lane.A.Reserve(lane.Rows.Total);
+        Ops.Upload(MemoryMarshal.AsBytes(values), lane.A.X.Address);
+        _model.Begin(lane.Rows, lane.A);
+    }
+
+    /// <summary>Columns column .. column + p − 1 as float32 rows of unit length, in every panel of <paramref name="rows"/>; returns the lengths taken out.</summary>
+    private double[] UploadUnits(Lane lane, Matrix<double> x, int column, int p, Floats rows)
+    {
+        double[] scales = new double[p], numbers = DenseAlgebra.Numbers(x);
+        var units = lane.Host(p * D);
+        for (int j = 0; j < p; j++)
+        {
+            scales[j] = ToUnit(numbers.AsSpan((column + j) * D, D), units.Slice(j * D, D));
+        }
+
+        Ops.Upload(MemoryMarshal.AsBytes(units), rows.Address);
+        Ops.RepeatPanel(rows, p);
+        return scales;
+    }
+
+    /// <summary>result[:, j] = Σ_i scales[j] · row / prompts, over the prompts of all passes in order.</summary>
+    private void Gather(Floats rows, double[] scales, Range prompts, Doubles result)
+    {
+        TensorPrimitives.Divide(scales, _prompts.Count, scales);
+        Ops.SumPanels(rows, scales, add: prompts.Start.Value > 0, result);
+    }
+
+    /// <summary>x as a float32 vector of unit length; returns the length taken out.</summary>
+    private static double ToUnit(ReadOnlySpan<double> x, Span<float> unit)
+    {
+        double length = Math.Sqrt(TensorPrimitives.SumOfSquares(x));
+        if (length == 0)
+        {
+            unit.Clear();
+            return 0;
+        }
+
+        for (int e = 0; e < unit.Length; e++)
+        {
+            unit[e] = (float)(x[e] / length);
+        }
+
+        return length;
+    }
+
+    /// <summary>What one pass at a time works on.</summary>
+    private sealed class Lane(LanguageModel model) : IDisposable
+    {
+        private float[] _host = [];
+
+        public Activations A { get; } = model.NewActivations();
+
+        public Cotangents Y { get; } = model.NewCotangents();
+
+        public RowBatch Rows { get; } = new();
+
+        public RowGroups Groups { get; } = new();
+
+        public Floats Tangents => A.X.Slice(Rows.Values, Rows.Tangents);
+
+        public Floats PushedTangents => A.Y.Slice(Rows.Values, Rows.Tangents);
+
+        public Floats Cotangents => Y.Stream.Slice(0, Groups.Total);
+
+        public Span<float> Host(int count)
+        {
+            if (_host.Length < count)
+            {
+                _host = new float[count];
+            }
+
+            return _host.AsSpan(0, count);
+        }
+
+        public void Dispose()
+        {
+            A.Dispose();
+            Y.Dispose();
+        }
+    }
+}

@@ -1,0 +1,202 @@
+using MathNet.Numerics.LinearAlgebra;
+using Tiller.Features;
+using Tiller.Law;
+using Tiller.Ops;
+
+namespace Tiller.Synthesis;
+
+/// <summary>
+/// What the controller minimises: Σ_k (δx_k' Q_k δx_k + r |u_k|²) + δx_L' Q_L δx_L, every Q_k symmetric positive semidefinite
+/// (docs/math.md §3), over the inputs of the layers that have one. Q_L is asked for as layer L.
+/// </summary>
+public abstract class QuadraticCost
+{
+    private protected QuadraticCost(double r)
+    {
+        R = LqrWeights.CheckEffort(r);
+    }
+
+    /// <summary>Price of effort, R = rI.</summary>
+    public double R { get; }
+
+    /// <summary>Layers with an input, counted as the horizon's; null (default) for all. Elsewhere u_k = 0, at whatever cost to the state.</summary>
+    public LayerSet? Inputs { get; init; }
+
+    /// <summary>Whether u_k is free.</summary>
+    internal bool HasInput(int layer) => Inputs?.Contains(layer) ?? true;
+
+    /// <summary>S += Q_k in place, on the device // (D, D).</summary>
+    internal abstract void AddTo(int layer, bool terminal, DeviceOps ops, Doubles s);
+
+    /// <summary>Q_k X // (D, p).</summary>
+    internal abstract Matrix<double> Multiply(int layer, bool terminal, Matrix<double> x);
+}
+
+/// <summary>Q_k = qI, Q_L = qf I: the published cost. No matrix is formed.</summary>
+public sealed class IsotropicCost : QuadraticCost
+{
+    /// <summary>Cost with these weights.</summary>
+    /// <param name="weights">q, r, qf.</param>
+    public IsotropicCost(LqrWeights weights)
+        : base(weights.R)
+    {
+        Weights = weights;
+    }
+
+    /// <summary>q, r, qf.</summary>
+    public LqrWeights Weights { get; }
+
+    internal override void AddTo(int layer, bool terminal, DeviceOps ops, Doubles s) => ops.AddToDiagonal(terminal ? Weights.Qf : Weights.Q, s);
+
+    internal override Matrix<double> Multiply(int layer, bool terminal, Matrix<double> x) => x * (terminal ? Weights.Qf : Weights.Q);
+}
+
+/// <summary>Any symmetric positive semidefinite Q_k, one matrix per layer.</summary>
+public sealed class MatrixCost : QuadraticCost
+{
+    private const double Tolerance = 1e-10;
+
+    /// <summary>Checks and stores the matrices.</summary>
+    /// <param name="q">Q_0..Q_L // L+1 of (D, D); not copied. The same matrix may stand at several layers.</param>
+    /// <param name="r">Price of effort, finite, above 0.</param>
+    /// <exception cref="RiccatiException">A matrix is not square, finite, symmetric to 1e-10 of its largest entry, or positive semidefinite.</exception>
+    public MatrixCost(IReadOnlyList<Matrix<double>> q, double r)
+        : base(r)
+    {
+        Q = q;
+        var seen = new HashSet<Matrix<double>>(ReferenceEqualityComparer.Instance);
+        for (int k = 0; k < q.Count; k++)
+        {
+            if (seen.Add(q[k]))
+            {
+                Check(q[k], k);
+            }
+        }
+    }
+
+    /// <summary>Q_0..Q_L // L+1 of (D, D).</summary>
+    public IReadOnlyList<Matrix<double>> Q { get; }
+
+    internal override void AddTo(int layer, bool terminal, DeviceOps ops, Doubles s) =>
+        ops.WithHost(DenseAlgebra.Numbers(At(layer, s.Rows)), s.Rows, q => ops.Add(1, q, s));
+
+    internal override Matrix<double> Multiply(int layer, bool terminal, Matrix<double> x) => DenseAlgebra.Multiply(At(layer, x.RowCount), x);
+
+    private static void Check(Matrix<double> q, int layer)
+    {
+        if (q.RowCount != q.ColumnCount)
+        {
+            throw RiccatiException.Shape("The state cost Q", layer, "square", $"{q.RowCount}×{q.ColumnCount}");
+        }
+
+        Finite.Check(q, "The state cost Q", layer);
+        double largest = q.Enumerate().Max(Math.Abs);
+        for (int j = 0; j < q.ColumnCount; j++)
+        {
+            for (int i = j + 1; i < q.RowCount; i++)
+            {
+                double error = Math.Abs(q[i, j] - q[j, i]);
+                if (error > Tolerance * largest)
+                {
+                    throw RiccatiException.NotSymmetric(layer, i, j, error / largest);
+                }
+            }
+        }
+
+        // λ_min ≥ −1e-10 |Q|  ⇐  Q + 1e-10 |Q| I has a Cholesky factor
+        int pivot = largest == 0 ? -1 : SpdFactor.FirstBadPivot(q, Tolerance * DenseAlgebra.Norm(q));
+        if (pivot >= 0)
+        {
+            throw RiccatiException.IndefiniteCost(layer, pivot);
+        }
+    }
+
+    private Matrix<double> At(int layer, int width)
+    {
+        if (layer >= Q.Count || Q[layer].RowCount != width)
+        {
+            string actual = layer >= Q.Count ? $"missing ({Q.Count} matrices given)" : $"{Q[layer].RowCount}×{Q[layer].ColumnCount}";
+            throw RiccatiException.Shape("The state cost Q", layer, $"{width}×{width}", actual);
+        }
+
+        return Q[layer];
+    }
+}
+
+/// <summary>Q_k = C_k C_k' of low rank, such as the cost of a feature's projection alone; the cost the factored solver takes.</summary>
+public sealed class FactoredCost : QuadraticCost
+{
+    /// <summary>Checks and stores the factors.</summary>
+    /// <param name="c">C_0..C_L // L+1 of (D, m); not copied.</param>
+    /// <param name="r">Price of effort, finite, above 0.</param>
+    /// <exception cref="RiccatiException">A factor is not finite.</exception>
+    public FactoredCost(IReadOnlyList<Matrix<double>> c, double r)
+        : base(r)
+    {
+        C = c;
+        for (int k = 0; k < c.Count; k++)
+        {
+            Finite.Check(c[k], "The cost factor C", k);
+        }
+    }
+
+    /// <summary>C_0..C_L // L+1 of (D, m).</summary>
+    public IReadOnlyList<Matrix<double>> C { get; }
+
+    /// <summary>C_k = sqrt(q) [v_k of every feature], C_L = sqrt(qf) [v_L of every feature]: only the projections cost.</summary>
+    /// <param name="weights">q, r, qf.</param>
+    /// <param name="features">At least one feature, all of one model.</param>
+    /// <exception cref="ArgumentException">No feature, or features of different models.</exception>
+    public static FactoredCost OfFeatures(LqrWeights weights, params IReadOnlyList<Feature> features)
+    {
+        if (features.Count == 0 || features.Any(f => f.L != features[0].L || f.D != features[0].D))
+        {
+            throw new ArgumentException("A feature cost needs at least one feature, all with the same L and D.", nameof(features));
+        }
+
+        int layers = features[0].L, width = features[0].D;
+        var c = new Matrix<double>[layers + 1];
+        for (int k = 0; k <= layers; k++)
+        {
+            double root = Math.Sqrt(k == layers ? weights.Qf : weights.Q);
+            int layer = k;
+            c[k] = Matrix<double>.Build.Dense(width, features.Count, (i, j) => root * features[j].V[layer][i]);
+        }
+
+        return new FactoredCost(c, weights.R);
+    }
+
+    internal Matrix<double> At(int layer, int width)
+    {
+        if (layer >= C.Count || C[layer].RowCount != width)
+        {
+            string actual = layer >= C.Count ? $"missing ({C.Count} factors given)" : $"{C[layer].RowCount}×{C[layer].ColumnCount}";
+            throw RiccatiException.Shape("The cost factor C", layer, $"{width}×m", actual);
+        }
+
+        return C[layer];
+    }
+
+    internal override void AddTo(int layer, bool terminal, DeviceOps ops, Doubles s) =>
+        ops.WithHost(DenseAlgebra.Numbers(At(layer, s.Rows)), s.Rows, c => ops.Multiply(1, c, c.T, 1, s));
+
+    internal override Matrix<double> Multiply(int layer, bool terminal, Matrix<double> x)
+    {
+        var c = At(layer, x.RowCount);
+        return DenseAlgebra.Multiply(c, DenseAlgebra.TransposeMultiply(c, x));
+    }
+}
+
+/// <summary>Refuses NaN and infinities before a solve, naming the entry.</summary>
+internal static class Finite
+{
+    public static void Check(Matrix<double> m, string what, int layer)
+    {
+        double[] numbers = DenseAlgebra.Numbers(m);
+        int bad = numbers.AsSpan().IndexOfAnyExceptInRange(double.MinValue, double.MaxValue);
+        if (bad >= 0)
+        {
+            throw RiccatiException.NonFinite(what, layer, bad % m.RowCount, bad / m.RowCount, numbers[bad]);
+        }
+    }
+}

@@ -1,0 +1,81 @@
+using MathNet.Numerics.LinearAlgebra;
+
+namespace Tiller.Synthesis;
+
+/// <summary>Cholesky factor L of M = L L', M symmetric positive definite // (n, n), in host memory.</summary>
+internal sealed class SpdFactor
+{
+    private readonly Matrix<double> _l;
+
+    private SpdFactor(Matrix<double> l, double condition)
+    {
+        _l = l;
+        Condition = condition;
+    }
+
+    /// <summary>(max L_ii / min L_ii)², a lower bound of M's condition number.</summary>
+    public double Condition { get; }
+
+    /// <summary>L with a clean upper triangle // (n, n).</summary>
+    public Matrix<double> Lower => _l.LowerTriangle();
+
+    /// <summary>Factors rI + Z'Z for Z // (D, n).</summary>
+    /// <remarks>
+    /// Where Z'Z is so much larger than r that its rounding errors reach the smallest pivots, L comes from [Z; √r I] = O L' instead (Householder QR),
+    /// which never squares Z and so keeps twice as many digits of them.
+    /// </remarks>
+    /// <exception cref="RiccatiException">A pivot is not positive either way: numbers that overflow when squared.</exception>
+    public static SpdFactor OfGram(Matrix<double> z, double r, int layer, CancellationToken cancellationToken = default)
+    {
+        const double MostCondition = 1e12;
+        var l = Shift(DenseAlgebra.TransposeMultiply(z, z, cancellationToken), r);
+        double largest = l.RowCount == 0 ? 0 : l.Diagonal().Maximum();
+        var pivots = DenseAlgebra.Cholesky(l, cancellationToken);
+        if (pivots.Failed < 0 && pivots.Condition <= MostCondition)
+        {
+            return new SpdFactor(l, pivots.Condition);
+        }
+
+        int n = z.ColumnCount;
+        cancellationToken.ThrowIfCancellationRequested();
+        var stacked = z.Stack(Matrix<double>.Build.DenseDiagonal(n, Math.Sqrt(r)));
+        var upper = stacked.QR(MathNet.Numerics.LinearAlgebra.Factorization.QRMethod.Thin).R;
+        var lower = Matrix<double>.Build.Dense(n, n, (i, j) => i < j ? 0 : Math.CopySign(1, upper[j, j]) * upper[j, i]);
+        var diagonal = lower.Diagonal();
+        double smallest = diagonal.Minimum(), condition = Math.Pow(diagonal.Maximum() / smallest, 2);
+        return smallest > 0 && double.IsFinite(condition)
+            ? new SpdFactor(lower, condition)
+            : throw RiccatiException.FailedPivot(layer, pivots.Failed, pivots.Value, r, largest);
+    }
+
+    /// <summary>Row of the first pivot of Q + shift·I that is not positive, or -1.</summary>
+    public static int FirstBadPivot(Matrix<double> q, double shift) => DenseAlgebra.Cholesky(Shift(q, shift)).Failed;
+
+    /// <summary>M^{-1} B as a new matrix // (n, m).</summary>
+    public Matrix<double> Solve(Matrix<double> b)
+    {
+        var x = Matrix<double>.Build.Dense(b.RowCount, b.ColumnCount, b.ToColumnMajorArray());
+        DenseAlgebra.CholeskySolve(_l, x);
+        return x;
+    }
+
+    /// <summary>W L^{-T} as a new matrix // (m, n).</summary>
+    public Matrix<double> SolveRight(Matrix<double> w)
+    {
+        var x = Matrix<double>.Build.Dense(w.RowCount, w.ColumnCount, w.ToColumnMajorArray());
+        DenseAlgebra.SolveRight(x, _l);
+        return x;
+    }
+
+    private static Matrix<double> Shift(Matrix<double> s, double r)
+    {
+        int n = s.RowCount;
+        double[] numbers = s.ToColumnMajorArray();
+        for (int i = 0; i < n; i++)
+        {
+            numbers[(i * n) + i] += r;
+        }
+
+        return Matrix<double>.Build.Dense(n, n, numbers);
+    }
+}

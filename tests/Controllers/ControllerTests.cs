@@ -1,0 +1,454 @@
+using System.Buffers.Binary;
+using Tiller.Checkpoint;
+using Tiller.Controllers;
+using Tiller.Features;
+using Tiller.Law;
+using Tiller.Synthesis;
+using Tiller.Tests.Synthesis;
+
+namespace Tiller.Tests.Controllers;
+
+public sealed class ControllerTests
+{
+    private const int Layers = 4;
+    private const int Width = 6;
+    private string _folder = string.Empty;
+
+    private string File => Path.Combine(_folder, "a.tiller");
+
+    [SetUp]
+    public void MakeFolder() => _folder = Directory.CreateTempSubdirectory("tiller-controller-").FullName;
+
+    [TearDown]
+    public void RemoveFolder() => Directory.Delete(_folder, recursive: true);
+
+    private static float[][] Rows(int seed, int count)
+    {
+        var random = new Random(seed);
+        return [.. Enumerable.Range(0, count).Select(_ => Enumerable.Range(0, Width).Select(_ => (float)Problem.Normal(random)).ToArray())];
+    }
+
+    private static Feature MakeFeature(bool origin = true) => Feature.FromDifference(Rows(1, Layers + 1), origin ? Rows(2, Layers + 1) : null);
+
+    private static ControllerSource Source => new()
+    {
+        ModelName = "demo",
+        ModelFingerprint = new string('a', 64),
+        Positive = new PromptSet("0011", 8),
+        Negative = new PromptSet("2233", 9),
+        Calibration = new PromptSet("4455", 17),
+        Form = new ChatForm { TemplateSha256 = new string('c', 64), System = "Be brief.\n\"x\" é" },
+        Weights = new LqrWeights(0.03, 1, 0.1),
+        Cost = "state",
+        Order = 16,
+        Residuals = [1e-15, 2e-15, 3e-15, 0],
+        Ranks = [6, 6, 5, 4],
+        OpenLoop = [1.1, -0.9, 1, 0.1 + 0.2],
+        Settings = new Dictionary<string, string>(StringComparer.Ordinal) { ["seed"] = "7", ["path"] = "Zürich\n\"x\"" },
+    };
+
+    private static IEnumerable<SteeringMethod> Methods()
+    {
+        var feature = MakeFeature();
+        yield return new LinearQuadratic(feature, Rows(3, Layers), Setpoint.Affine, new LayerSet(1, 2));
+        yield return new LinearQuadratic(MakeFeature(origin: false), Rows(3, Layers));
+        yield return new OpenLoopAddition(feature, new LayerSet(2, 2));
+        yield return new Proportional(feature, 0.1, new LayerSet(0, 3));
+        yield return new Ablation(feature);
+        yield return new LinearQuadratic(feature, Rows(3, Layers), layers: new LayerSet(new LayerRange(0, 0), new LayerRange(2, 3)));
+        yield return new Ablation(feature, new LayerSet(new LayerRange(1, 1), new LayerRange(3, 3)));
+        yield return new SPid(feature, 0.7, 0.01, 1.0 / 3);
+    }
+
+    private static Controller Lqr() => new(new LinearQuadratic(MakeFeature(), Rows(3, Layers)), Source);
+
+    [TestCaseSource(nameof(Methods))]
+    public void ARoundTripGivesTheSameLawBitForBit(SteeringMethod method)
+    {
+        var written = new Controller(method, Source);
+        written.Save(File);
+        var read = Controller.Load(File);
+        Assert.That((read.L, read.D, read.Method.Name, read.Method.Layers), Is.EqualTo((Layers, Width, method.Name, method.Layers)));
+        var (a, b) = (written.ToLaw(1.5, 4), read.ToLaw(1.5, 4));
+        Assert.That(b.MaxEffort, Is.EqualTo(4));
+        Assert.That(b.Terms, Has.Count.EqualTo(a.Terms.Count).And.Not.Empty);
+        for (int i = 0; i < a.Terms.Count; i++)
+        {
+            Assert.That(b.Terms[i] with { W = a.Terms[i].W }, Is.EqualTo(a.Terms[i]));
+            Assert.That(b.Terms[i].W, Is.EqualTo(a.Terms[i].W));
+        }
+
+        for (int i = 0; i < a.Sensors.Count; i++)
+        {
+            Assert.That((b.Sensors[i].Layer, b.Sensors[i].Beta), Is.EqualTo((a.Sensors[i].Layer, a.Sensors[i].Beta)));
+            Assert.That(b.Sensors[i].V, Is.EqualTo(a.Sensors[i].V));
+        }
+    }
+
+    [Test]
+    public void ARoundTripKeepsTheSource()
+    {
+        Lqr().Save(File);
+        var source = Controller.Load(File).Source;
+        var settings = Source.Settings;
+        ControllerSource Bare(ControllerSource x) => x with { Residuals = null, Ranks = null, OpenLoop = null, Settings = settings };
+        Assert.That(Bare(source), Is.EqualTo(Bare(Source)));
+        Assert.That(source.Residuals, Is.EqualTo(Source.Residuals));
+        Assert.That(source.Ranks, Is.EqualTo(Source.Ranks));
+        Assert.That(source.OpenLoop, Is.EqualTo(Source.OpenLoop));
+        Assert.That(source.Settings, Is.EqualTo(Source.Settings));
+    }
+
+    [Test]
+    public void ABareSourceStaysBare()
+    {
+        var bare = new ControllerSource { ModelName = "m", ModelFingerprint = "f", Positive = new PromptSet("a", 1), Negative = new PromptSet("b", 2) };
+        new Controller(new Ablation(MakeFeature()), bare).Save(File);
+        var source = Controller.Load(File).Source;
+        Assert.That(source with { Settings = bare.Settings }, Is.EqualTo(bare));
+        Assert.That(source.Settings, Is.Empty);
+    }
+
+    private static IEnumerable<PromptForm?> Forms =>
+    [
+        null, new RawForm(), new TokenForm(), new ChatForm { TemplateSha256 = "0" }, new ChatForm { TemplateSha256 = "0", System = "" },
+        new ChatForm { TemplateSha256 = "0", System = new string('é', 100_000) }, new ChatForm { TemplateSha256 = "0", SystemVaries = true },
+    ];
+
+    [TestCaseSource(nameof(Forms))]
+    public void A_round_trip_keeps_the_form_of_the_prompts(PromptForm? form)
+    {
+        new Controller(new Ablation(MakeFeature()), Source with { Form = form }).Save(File);
+        Assert.That(Controller.Load(File).Source.Form, Is.EqualTo(form));
+    }
+
+    [Test]
+    public void TheSameControllerGivesTheSameBytes()
+    {
+        Lqr().Save(File);
+        byte[] one = System.IO.File.ReadAllBytes(File);
+        Controller.Load(File).Save(File);
+        Assert.That(System.IO.File.ReadAllBytes(File), Is.EqualTo(one));
+        Assert.That(Directory.GetFiles(_folder), Has.Length.EqualTo(1));
+    }
+
+    [Test]
+    public void AnotherModelIsRefusedByBothNames()
+    {
+        var controller = Lqr();
+        string fingerprint = new('a', 64);
+        Assert.That(() => controller.CheckModel("demo", fingerprint, Layers, Width), Throws.Nothing);
+        foreach (var (f, l, d) in new[] { (new string('b', 64), Layers, Width), (fingerprint, Layers + 1, Width), (fingerprint, Layers, Width + 1) })
+        {
+            var e = Assert.Throws<ControllerException>(() => controller.CheckModel("llama", f, l, d));
+            Assert.That(e!.Fault, Is.EqualTo(ControllerFault.ModelMismatch));
+            Assert.That(e.Message, Does.Contain("demo").And.Contain("llama").And.Contain($"L {l}").And.Contain($"D {d}"));
+        }
+    }
+
+    [Test]
+    public void Controllers_are_the_same_by_what_they_do_not_by_where_they_came_from()
+    {
+        SteeringMethod[] methods = [.. Methods()];
+        for (int i = 0; i < methods.Length; i++)
+        {
+            new Controller(methods[i], Source).Save(File);
+            var other = new Controller(Controller.Load(File).Method, Source with { ModelName = "another", Positive = new PromptSet("77", 3), Residuals = null });
+            for (int j = 0; j < methods.Length; j++)
+            {
+                Assert.That(new Controller(methods[j], Source).SteersAs(other), Is.EqualTo(i == j), $"{i} and {j}");
+            }
+        }
+
+        var feature = MakeFeature();
+        float[][] w = Rows(3, Layers);
+        SteeringMethod[] variants =
+        [
+            new LinearQuadratic(feature, w), new LinearQuadratic(feature, w, Setpoint.Affine), new LinearQuadratic(feature, w, layers: new LayerSet(0, 2)),
+            new LinearQuadratic(feature, Rows(4, Layers)), new LinearQuadratic(Feature.FromDifference(Rows(5, Layers + 1)), w),
+            new LinearQuadratic(new Feature(feature.V, [.. feature.Mu.Select(mu => 2 * mu)]), w),
+            new LinearQuadratic(new Feature(feature.V, feature.Mu, [.. feature.Origin!.Select(o => o + 1)]), w, Setpoint.Affine),
+            new Proportional(feature), new Proportional(feature, 2), new Ablation(feature), new OpenLoopAddition(feature), new SPid(feature, 1, 0, 0), new SPid(feature, 0, 1, 0),
+        ];
+        foreach (var a in variants)
+        {
+            Assert.That(variants.Count(b => new Controller(a, Source).SteersAs(new Controller(b, Source))), Is.EqualTo(1), a.Name);
+        }
+
+        // The origin is part of the affine setpoint alone.
+        Assert.That(new Controller(variants[0], Source).SteersAs(new Controller(new LinearQuadratic(new Feature(feature.V, feature.Mu), w), Source)));
+    }
+
+    /// <summary>Rewrites a good file with one change and a fresh checksum.</summary>
+    private void Rewrite(Action<Dictionary<string, string>, List<TensorData>> change)
+    {
+        Lqr().Save(File);
+        Dictionary<string, string> metadata;
+        var tensors = new List<TensorData>();
+        using (var file = SafetensorsFile.Open(File))
+        {
+            metadata = new Dictionary<string, string>(file.Metadata, StringComparer.Ordinal);
+            foreach (var t in file.Tensors)
+            {
+                byte[] data = new byte[t.SizeInBytes];
+                file.Read(t, 0, data);
+                tensors.Add(new TensorData(t.Name, t.Type, [.. t.Shape], data));
+            }
+        }
+
+        change(metadata, tensors);
+        ControllerFile.Write(File, metadata, tensors);
+    }
+
+    private ControllerException Refused() => Assert.Throws<ControllerException>(() => Controller.Load(File))!;
+
+    [TestCase("format", "other", ControllerFault.Schema)]
+    [TestCase("format", null, ControllerFault.Schema)]
+    [TestCase("version", "3", ControllerFault.UnsupportedVersion)]
+    [TestCase("version", "0", ControllerFault.Schema)]
+    [TestCase("version", "one", ControllerFault.Schema)]
+    [TestCase("method", "magic", ControllerFault.Schema)]
+    [TestCase("method", null, ControllerFault.Schema)]
+    [TestCase("setpoint", "here", ControllerFault.Schema)]
+    [TestCase("layers", "all", ControllerFault.Schema)]
+    [TestCase("layers", "-1-3", ControllerFault.Schema)]
+    [TestCase("layers", "0-4", ControllerFault.Range)]
+    [TestCase("layers", "3-2", ControllerFault.Range)]
+    [TestCase("layers", "0-1,3-4", ControllerFault.Range)]
+    [TestCase("layers", "0-1,", ControllerFault.Schema)]
+    [TestCase("layers", "0-1,3", ControllerFault.Schema)]
+    [TestCase("r", "0", ControllerFault.Range)]
+    [TestCase("r", "-1", ControllerFault.Range)]
+    [TestCase("r", "NaN", ControllerFault.Range)]
+    [TestCase("q", "-1", ControllerFault.Range)]
+    [TestCase("qf", "Infinity", ControllerFault.Range)]
+    [TestCase("q", "much", ControllerFault.Schema)]
+    [TestCase("q", null, ControllerFault.Schema)]
+    [TestCase("order", "0", ControllerFault.Range)]
+    [TestCase("model", null, ControllerFault.Schema)]
+    [TestCase("fingerprint", null, ControllerFault.Schema)]
+    [TestCase("positive.count", "0", ControllerFault.Range)]
+    [TestCase("negative.sha256", null, ControllerFault.Schema)]
+    [TestCase("form", "prose", ControllerFault.Schema)]
+    [TestCase("template.sha256", null, ControllerFault.Schema)]
+    [TestCase("system.varies", "yes", ControllerFault.Schema)]
+    public void BadMetadataIsRefused(string key, string? value, ControllerFault fault)
+    {
+        Rewrite((metadata, _) =>
+        {
+            metadata.Remove(key);
+            if (value is not null)
+            {
+                metadata[key] = value;
+            }
+        });
+        Assert.That(Refused().Fault, Is.EqualTo(fault));
+    }
+
+    [Test]
+    public void ANewerVersionSaysBothVersions()
+    {
+        Rewrite((metadata, _) => metadata["version"] = "7");
+        Assert.That(Refused().Message, Does.Contain("version 7").And.Contain("up to 2"));
+    }
+
+    [TestCase("v")]
+    [TestCase("mu")]
+    [TestCase("w")]
+    public void AMissingTensorIsRefused(string name)
+    {
+        Rewrite((_, tensors) => tensors.RemoveAll(t => t.Name == name));
+        var e = Refused();
+        Assert.That((e.Fault, e.Message), Is.EqualTo((ControllerFault.Schema, $"{File} lacks the tensor '{name}'.")));
+    }
+
+    [TestCase("v", 5, 5)]
+    [TestCase("mu", 4)]
+    [TestCase("mu", 5, 1)]
+    [TestCase("origin", 6)]
+    [TestCase("w", 5, 6)]
+    [TestCase("w", 4, 5)]
+    [TestCase("v", 1, 6)]
+    [TestCase("v", 30)]
+    [TestCase("v", 5, 0)]
+    public void AWrongShapeIsRefused(string name, params int[] shape)
+    {
+        Rewrite((_, tensors) =>
+        {
+            tensors.RemoveAll(t => t.Name == name);
+            long[] dimensions = Array.ConvertAll(shape, n => (long)n);
+            tensors.Add(TensorData.FromFloat32(name, dimensions, new float[dimensions.Aggregate(1L, (a, b) => a * b)]));
+        });
+        Assert.That(Refused().Fault, Is.EqualTo(ControllerFault.Shape));
+    }
+
+    [TestCase("residual")]
+    [TestCase("rank")]
+    [TestCase("open")]
+    public void ASeriesOfAnotherTypeIsRefused(string name)
+    {
+        Rewrite((_, tensors) =>
+        {
+            tensors.RemoveAll(t => t.Name == name);
+            tensors.Add(TensorData.FromFloat32(name, [Layers], new float[Layers]));
+        });
+        Assert.That(Refused().Fault, Is.EqualTo(ControllerFault.Shape));
+    }
+
+    [TestCase("v", 2, 3, float.NaN)]
+    [TestCase("w", 0, 0, float.PositiveInfinity)]
+    [TestCase("w", 3, 5, float.NegativeInfinity)]
+    public void ANonFiniteNumberIsNamed(string name, int layer, int index, float value)
+    {
+        Rewrite((_, tensors) => Poke(tensors, name, (layer * Width) + index, value));
+        var e = Refused();
+        Assert.That((e.Fault, e.Layer, e.Index), Is.EqualTo((ControllerFault.NonFinite, (int?)layer, (int?)index)));
+    }
+
+    [TestCase("mu", 4, float.NaN, ControllerFault.NonFinite)]
+    [TestCase("origin", 1, float.NaN, ControllerFault.NonFinite)]
+    [TestCase("mu", 2, -1, ControllerFault.Range)]
+    [TestCase("v", 0, 2, ControllerFault.Range)]
+    public void ABadFeatureIsRefused(string name, int at, float value, ControllerFault fault)
+    {
+        Rewrite((_, tensors) => Poke(tensors, name, at, value));
+        Assert.That(Refused().Fault, Is.EqualTo(fault));
+    }
+
+    [Test]
+    public void ARankOfZeroIsRefused()
+    {
+        Rewrite((_, tensors) =>
+        {
+            tensors.RemoveAll(t => t.Name == "rank");
+            tensors.Add(TensorData.FromFloat64("rank", [Layers], [1, 2, 0, 1]));
+        });
+        var e = Refused();
+        Assert.That((e.Fault, e.Layer), Is.EqualTo((ControllerFault.Range, (int?)2)));
+    }
+
+    [Test]
+    public void AnAffineSetpointWithoutOriginIsRefused()
+    {
+        Rewrite((metadata, tensors) =>
+        {
+            metadata["setpoint"] = "affine";
+            tensors.RemoveAll(t => t.Name == "origin");
+        });
+        Assert.That(Refused().Fault, Is.EqualTo(ControllerFault.Range));
+    }
+
+    [Test]
+    public void EveryFlippedBitOfTheTensorsIsSeen()
+    {
+        Lqr().Save(File);
+        byte[] bytes = System.IO.File.ReadAllBytes(File);
+        int data = 8 + (int)BinaryPrimitives.ReadUInt64LittleEndian(bytes);
+        for (int bit = data * 8; bit < bytes.Length * 8; bit += 7)
+        {
+            bytes[bit / 8] ^= (byte)(1 << (bit % 8));
+            System.IO.File.WriteAllBytes(File, bytes);
+            Assert.That(Refused().Fault, Is.EqualTo(ControllerFault.Checksum), $"bit {bit}");
+            bytes[bit / 8] ^= (byte)(1 << (bit % 8));
+        }
+    }
+
+    [Test]
+    public void EveryFlippedBitOfTheHeaderIsRefusedOrWithoutEffect()
+    {
+        Lqr().Save(File);
+        byte[] bytes = System.IO.File.ReadAllBytes(File);
+        int data = 8 + (int)BinaryPrimitives.ReadUInt64LittleEndian(bytes);
+        int refused = 0;
+        for (int bit = 0; bit < data * 8; bit += 11)
+        {
+            bytes[bit / 8] ^= (byte)(1 << (bit % 8));
+            System.IO.File.WriteAllBytes(File, bytes);
+            bytes[bit / 8] ^= (byte)(1 << (bit % 8));
+            try
+            {
+                // White space may change into other white space; a changed value may not pass.
+                Assert.That(Controller.Load(File).Source.ModelName, Is.EqualTo("demo"));
+            }
+            catch (TillerException)
+            {
+                refused++;
+            }
+        }
+
+        Assert.That(refused, Is.GreaterThan(data * 8 / 11 * 9 / 10));
+    }
+
+    // docs/hostile-inputs.md §3d, row 56.
+    [Test]
+    public void TenThousandFlippedBitsAreAllSeen()
+    {
+        Lqr().Save(File);
+        byte[] bytes = System.IO.File.ReadAllBytes(File);
+        int data = 8 + (int)BinaryPrimitives.ReadUInt64LittleEndian(bytes);
+        var random = new Random(56);
+        for (int i = 0; i < 10_000; i++)
+        {
+            int bit = random.Next(data * 8, bytes.Length * 8);
+            bytes[bit / 8] ^= (byte)(1 << (bit % 8));
+            System.IO.File.WriteAllBytes(File, bytes);
+            Assert.That(Refused().Fault, Is.EqualTo(ControllerFault.Checksum), $"bit {bit}");
+            bytes[bit / 8] ^= (byte)(1 << (bit % 8));
+        }
+    }
+
+    [Test]
+    public void AFileLargerThanAnyControllerIsRefusedUnread()
+    {
+        const long Size = 1L << 40;
+        byte[] json = System.Text.Encoding.UTF8.GetBytes(
+            $$$"""{"__metadata__":{"format":"tiller.controller","version":"1","sha256":"00"},"v":{"dtype":"F32","shape":[2,{{{Size / 8}}}],"data_offsets":[0,{{{Size}}}]}}""");
+        using (var file = System.IO.File.Create(File))
+        {
+            file.Write(BitConverter.GetBytes((ulong)json.Length));
+            file.Write(json);
+            file.SetLength(8 + json.Length + Size);
+        }
+
+        // To read it would take a second for every few gigabytes.
+        var (fault, allocated) = Patience.Returns(() =>
+        {
+            long before = GC.GetAllocatedBytesForCurrentThread();
+            return (Refused().Fault, GC.GetAllocatedBytesForCurrentThread() - before);
+        });
+        Assert.That(fault, Is.EqualTo(ControllerFault.LimitExceeded));
+        Assert.That(allocated, Is.LessThan(1 << 20));
+    }
+
+    [Test]
+    public void AnUnreadablePathIsASafetensorsError()
+    {
+        Assert.Throws<SafetensorsException>(() => Controller.Load(File));
+        System.IO.File.WriteAllText(File, "not a controller");
+        Assert.Throws<SafetensorsException>(() => Controller.Load(File));
+        Assert.Throws<SafetensorsException>(() => Lqr().Save(Path.Combine(_folder, "missing", "a.tiller")));
+    }
+
+    [Test]
+    public void AModelFileIsNoController()
+    {
+        var e = Assert.Throws<ControllerException>(() => Controller.Load(Repository.Path("models", "demo", "model.safetensors")));
+        Assert.That(e!.Fault, Is.EqualTo(ControllerFault.Schema));
+        Assert.That(e.Message, Does.Contain("another kind"));
+    }
+
+    [Test]
+    public void ASourceOfAnotherLengthIsRefused()
+    {
+        Assert.Throws<ArgumentException>(() => _ = new Controller(new Ablation(MakeFeature()), Source with { Ranks = [1] }));
+        Assert.Throws<ArgumentException>(() => _ = new Controller(new Ablation(MakeFeature()), Source with { Residuals = [0, 0, 0, double.NaN] }));
+    }
+
+    private static void Poke(List<TensorData> tensors, string name, int at, float value)
+    {
+        int i = tensors.FindIndex(t => t.Name == name);
+        byte[] data = tensors[i].Data.ToArray();
+        BinaryPrimitives.WriteSingleLittleEndian(data.AsSpan(4 * at), value);
+        tensors[i] = tensors[i] with { Data = data };
+    }
+}

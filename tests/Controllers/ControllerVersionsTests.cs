@@ -1,0 +1,108 @@
+using System.Security.Cryptography;
+using Tiller.Controllers;
+using Tiller.Features;
+using Tiller.Law;
+using Tiller.Synthesis;
+
+namespace Tiller.Tests.Controllers;
+
+/// <summary>Controller files load for ever, whichever version of the format wrote them: tests/controllers keeps one of each method and version.</summary>
+public sealed class ControllerVersionsTests
+{
+    private const int Layers = 3;
+    private const int Width = 4;
+
+    private static readonly Feature s_feature = Feature.FromDifference(Rows(1, Layers + 1), Rows(2, Layers + 1));
+
+    // A file that is written anew proves nothing: these are as they were written.
+    [TestCase("version-1.a-lqr", "3bb2a1f88c1bf59e9f2fa40d6b88c0295d8d9d16f569d219e87551e8568e52bc")]
+    [TestCase("version-1.ablation", "22bec396f72cbe2354996d34ad650bcbb17e7171656a79c53cf03a6922d7e851")]
+    [TestCase("version-1.addition", "2ae6925c4dd5ffd3627887663974a7a46d49a79e46644a75e7c75a3cddfb7106")]
+    [TestCase("version-1.fitted", "5b3330bb04c3cd5baaa73a164b96090dab57ac52bf238d3c3cf69e2d64d914b2")]
+    [TestCase("version-1.proportional", "977a0ac3c5e62c7133c1c078279b0d263fe7f8ac74e24212d0e8315f928b5a4b")]
+    [TestCase("version-1.s-pid", "e07aae48f9d3e5cf627a06308e766a7b198c3a50c3f445554c05ef67dd9eb47b")]
+    [TestCase("version-2.a-lqr", "2c41c818da864f7c5ff325743f41afb9cb72754a59029574f78e6b2e88527fde")]
+    [TestCase("version-2.ablation", "79c7b94ad141462f2d2a942995c2da0db5324e90e6221589adc4b48e05474a97")]
+    [TestCase("version-2.addition", "4051ccc934a3b0292d30b836bb0949e5021ade6d351d6096a3e11e1e570765e1")]
+    [TestCase("version-2.fitted", "70b03da36b70f6c414de3c2371c7e576718e0f9e0c184d1b3d16d8cc64a5c8a7")]
+    [TestCase("version-2.proportional", "16888a3cbfdbd29f2f269b4c92fefe154aa20511c2ff194d7819165161d9e561")]
+    [TestCase("version-2.s-pid", "677c013ffb85e93ec086d394f6412272d959c694fb1c895153a07a211324a2cc")]
+    public void A_kept_file_is_as_it_was_written(string name, string sha256) =>
+        Assert.That(Convert.ToHexStringLower(SHA256.HashData(System.IO.File.ReadAllBytes(File(name)))), Is.EqualTo(sha256));
+
+    [Test]
+    public void Every_version_has_a_file() =>
+        Assert.That(
+            Enumerable.Range(1, ControllerFile.Version).Select(version => System.IO.File.Exists(File($"version-{version}.a-lqr"))), Is.All.True,
+            "keep a file of the new version in tests/controllers before the next one is made");
+
+    [Test]
+    public void A_controller_of_version_1_has_all_that_it_had()
+    {
+        var read = Controller.Load(File("version-1.a-lqr"));
+        var method = (LinearQuadratic)read.Method;
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That((method.Setpoint, method.Layers), Is.EqualTo((Setpoint.Affine, new LayerSet(1, 2))));
+            Assert.That(method.W, Is.EqualTo(Rows(3, Layers)));
+            Assert.That((read.Source.ModelName, read.Source.ModelFingerprint), Is.EqualTo(("demo", new string('a', 64))));
+            Assert.That(
+                new[] { read.Source.Positive, read.Source.Negative, read.Source.Calibration },
+                Is.EqualTo(new[] { new PromptSet("0011", 8), new PromptSet("2233", 9), new PromptSet("4455", 17) }));
+            Assert.That((read.Source.Weights, read.Source.Cost, read.Source.Order), Is.EqualTo((new LqrWeights(0.03, 1, 0.1), "state", 2)));
+            Assert.That(read.Source.Residuals, Is.EqualTo(new[] { 1e-15, 2e-15, 0 }));
+            Assert.That(read.Source.Ranks, Is.EqualTo(new[] { 0, 2, 1 }));
+            Assert.That(read.Source.OpenLoop, Is.EqualTo(new[] { 1.1, -0.9, 0.1 + 0.2 }));
+            Assert.That(read.Source.Settings.OrderBy(x => x.Key), Is.EqualTo(new KeyValuePair<string, string>[] { new("path", "Zürich\n\"x\""), new("seed", "7") }));
+        }
+    }
+
+    private static IEnumerable<SteeringMethod> Methods() =>
+    [
+        new LinearQuadratic(s_feature, Rows(3, Layers), Setpoint.Affine, new LayerSet(1, 2)),
+        new OpenLoopAddition(s_feature, new LayerSet(2, 2)),
+        new Proportional(Feature.FromDifference(Rows(1, Layers + 1)), 0.1, new LayerSet(0, 1)),
+        new Ablation(s_feature),
+        new SPid(s_feature, 0.7, 0.01, 1.0 / 3),
+    ];
+
+    [TestCaseSource(nameof(Methods))]
+    public void Every_method_of_every_version_steers_as_when_it_was_written(SteeringMethod method)
+    {
+        for (int version = 1; version <= ControllerFile.Version; version++)
+        {
+            // Unit vectors may differ in their last bit from one processor to another.
+            const float Bit = 1e-6f;
+            var (written, read) = (method.Compile(1.5), Controller.Load(File($"version-{version}.{method.Name}")).ToLaw(1.5));
+            Assert.That(written.Terms, Is.Not.Empty);
+            Assert.That(read.Terms.Select(t => (t.Layer, t.Sensor)), Is.EqualTo(written.Terms.Select(t => (t.Layer, t.Sensor))));
+            Assert.That(read.Terms.Select(t => new[] { t.C, t.S }), Is.EqualTo(written.Terms.Select(t => new[] { t.C, t.S })).Within(Bit));
+            Assert.That(read.Terms.Select(t => t.W), Is.EqualTo(written.Terms.Select(t => t.W)).Within(Bit));
+            Assert.That(read.Sensors.Select(s => s.Layer), Is.EqualTo(written.Sensors.Select(s => s.Layer)));
+            Assert.That(read.Sensors.Select(s => s.Beta), Is.EqualTo(written.Sensors.Select(s => s.Beta)).Within(Bit));
+            Assert.That(read.Sensors.Select(s => s.V), Is.EqualTo(written.Sensors.Select(s => s.V)).Within(Bit));
+        }
+    }
+
+    [Test]
+    public void A_controller_of_version_1_was_fitted_on_raw_text()
+    {
+        var read = Controller.Load(File("version-1.fitted"));
+        Assert.That(read.Source.Form, Is.EqualTo(new RawForm()));
+        Assert.That(read.DifferenceTo(new RawForm()), Is.Null);
+        Assert.That(read.DifferenceTo(new ChatForm { TemplateSha256 = "0" }), Does.Contain("raw text"));
+    }
+
+    [Test]
+    public void A_controller_of_version_2_knows_its_chat_format()
+    {
+        var form = (ChatForm)Controller.Load(File("version-2.a-lqr")).Source.Form!;
+        Assert.That(form, Is.EqualTo(new ChatForm { TemplateSha256 = new string('c', 64), System = "Be brief." }));
+    }
+
+    internal static string File(string name) => Repository.Path("tests", "controllers", name + ".tiller");
+
+    // Multiples of a quarter: the same on every machine.
+    private static float[][] Rows(int first, int count) =>
+        [.. Enumerable.Range(0, count).Select(i => Enumerable.Range(0, Width).Select(j => (((first + (7 * i) + (3 * j)) % 11) - 5) / 4f).ToArray())];
+}

@@ -1,0 +1,131 @@
+using Tiller.Bench;
+using Tiller.Checkpoint;
+using Tiller.Controllers;
+using Tiller.Law;
+using Tiller.Ops;
+using Tiller.Synthesis;
+using Tiller.Tests.Model;
+using Tiller.Tests.Synthesis;
+
+namespace Tiller.Tests.Controllers;
+
+/// <summary>Memory and FLOPs of a fit, told beforehand: against hand counts of named shapes and against what a linearisation takes.</summary>
+public sealed class FitPlanTests
+{
+    private static readonly int[] s_prompts = [.. Enumerable.Repeat(32, 100)];
+
+    [Test]
+    public void The_8B_shape_fits_into_24_GiB_because_layers_are_streamed()
+    {
+        var c = BenchShape.Parse("llama-3-8b").Config;
+        long weights = (long)new Counts(c, TensorType.BF16).AllBytes;
+        var plan = FitPlan.Of(c, weights, s_prompts, calibration: null);
+        var parts = plan.Memory.ToDictionary(m => m.Name, m => m.SizeInBytes, StringComparer.Ordinal);
+
+        // One row a block: X, R, Y, Normed // D; Qkv // (H + 2G) E; Heads // H E; GateUp, Gated // 3F; Rotation // E.
+        const long Row = 4 * ((4 * 4096) + ((32 + 16) * 128) + (32 * 128) + (3 * 14336) + 128);
+        using (Assert.EnterMultipleScope())
+        {
+            // Two tables of V×D and 32 blocks in bf16; norms in float32.
+            Assert.That(parts["weights"], Is.EqualTo((2L * ((2 * 128256 * 4096L) + (32 * 218_103_808L))) + (4 * 65 * 4096)));
+            Assert.That(parts["caches"], Is.EqualTo(100 * 32 * 2 * 4L * 32 * 8 * 128));
+            Assert.That(parts["states"], Is.EqualTo(100 * 33 * 4096 * 4L));
+            Assert.That(parts["activations"] + parts["panels"], Is.EqualTo(465 * Row)); // panels of 464 directions, and a prompt's own row
+            Assert.That(parts["riccati"], Is.EqualTo((4 * 4096L * 4096 * 8) + (9 * 4 * 4096 * 8)));
+            Assert.That(parts["scratch"], Is.EqualTo(4L * 465 * 14336));
+            Assert.That(plan.PeakInBytes, Is.EqualTo(parts.Values.Sum()).And.LessThan(24L << 30));
+            Assert.That(plan.AllJacobiansInBytes, Is.EqualTo(32 * 4096L * 4096 * 8));
+        }
+
+        // Twice the layers: twice the caches and states, but the same matrices.
+        var deeper = FitPlan.Of(c with { L = 64 }, weights, s_prompts, calibration: null).Memory.ToDictionary(m => m.Name, m => m.SizeInBytes, StringComparer.Ordinal);
+        Assert.That((deeper["riccati"], deeper["panels"], deeper["caches"]), Is.EqualTo((parts["riccati"], parts["panels"], 2 * parts["caches"])));
+    }
+
+    [Test]
+    public void Flops_of_the_demo_shape_by_stage()
+    {
+        var c = BenchShape.Parse("demo").Config;
+        const double Block = 2 * ((8.0 * 32 * 128) + (4 * 32 * 128) + (3 * 352 * 128)), Prompts = 100, L = 10, D = 128;
+        var dense = FitPlan.Of(c, 0, s_prompts, calibration: null).Stages;
+        var factored = FitPlan.Of(c, 0, s_prompts, calibration: null, new FitOptions { Cost = FitCost.Feature }).Stages;
+        var reduced = FitPlan.Of(c, 0, s_prompts, calibration: null, new FitOptions { Order = 16 }).Stages;
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(dense.Select(s => s.Name), Is.EqualTo(new[] { "activations", "linearisation", "riccati" }));
+            Assert.That(dense[0].SingleFlops, Is.EqualTo(Prompts * L * ((32 * Block) + (4 * 4 * 32 * 32 * 33 / 2.0))).Within(1));
+
+            // D tangents and the value row; one tangent and the value row at the end.
+            Assert.That(dense[1].SingleFlops, Is.EqualTo(Prompts * L * Block * (D + 1 + 2)).Within(1));
+            Assert.That(factored[1].SingleFlops, Is.EqualTo(Prompts * Block * ((L * (L + 1) / 2) + L + (2 * L))).Within(1));
+            Assert.That(reduced[1].SingleFlops, Is.EqualTo(Prompts * L * Block * (16 + 1 + 2)).Within(1));
+            Assert.That(dense[2].DoubleFlops, Is.EqualTo(L * ((19.0 / 3 * D * D * D) + (64 * D * D))).Within(1));
+            Assert.That(factored[2].DoubleFlops, Is.Positive.And.LessThan(dense[2].DoubleFlops / 10));
+            Assert.That(FitPlan.Seconds(new PlannedStage("x", 6, 8), singleRate: 3, doubleRate: 2), Is.EqualTo(6));
+        }
+    }
+
+    [Test]
+    public void A_calibration_of_its_own_and_a_horizon_count()
+    {
+        var c = BenchShape.Parse("demo").Config;
+        var options = new FitOptions { Layers = new LayerSet(2, 5) };
+        var plan = FitPlan.Of(c, 0, s_prompts, [40, 8], options);
+        var parts = plan.Memory.ToDictionary(m => m.Name, m => m.SizeInBytes, StringComparer.Ordinal);
+        long token = 8L * c.L * c.G * c.E;
+        Assert.That(parts["caches"], Is.EqualTo(token * (40 + 16 + 32 + 32)));
+        Assert.That(plan.AllJacobiansInBytes, Is.EqualTo(4L * 128 * 128 * 8));
+        Assert.That(plan.Stages[1].SingleFlops, Is.EqualTo(2 * 2 * FitPlan.BlockWeights(c) * ((4 * 129) + (10 * 2))).Within(1));
+    }
+
+    [Test]
+    public void Blocks_between_the_steered_ones_are_linearised_and_cost_less_to_solve()
+    {
+        var c = BenchShape.Parse("demo").Config;
+        FitPlan Of(LayerSet layers) => FitPlan.Of(c, 0, s_prompts, null, new FitOptions { Layers = layers });
+        var (gap, all) = (Of(new LayerSet(new LayerRange(2, 3), new LayerRange(5, 5))), Of(new LayerSet(2, 5)));
+        Assert.That(gap.Memory, Is.EqualTo(all.Memory));
+        Assert.That(gap.AllJacobiansInBytes, Is.EqualTo(all.AllJacobiansInBytes));
+        Assert.That(gap.Stages[1], Is.EqualTo(all.Stages[1]));
+        const double d = 128;
+        Assert.That(all.Stages[2].DoubleFlops - gap.Stages[2].DoubleFlops, Is.EqualTo((7.0 / 3 * d * d * d) + (32 * d * d)).Within(1));
+    }
+
+    [TestCase("llama3-bf16", FitCost.State, null)]
+    [TestCase("gemma2-bf16", FitCost.State, null)]
+    [TestCase("qwen2-bf16", FitCost.State, 3)]
+    [TestCase("gemma2-bf16", FitCost.Feature, null)]
+    public void The_rows_planned_are_the_rows_taken(string family, FitCost cost, int? order)
+    {
+        var model = TestModels.Load(family);
+        var c = model.Config;
+        int[][] ids = [.. Enumerable.Range(0, 40).Select(i => new[] { 3 + i, 5, 7 })];
+        var states = TestModels.States(model, ids);
+        using var linear = new Linearization(model, states);
+        var random = new Random(1);
+        if (order is null && cost == FitCost.State)
+        {
+            linear.Jacobian(0, CancellationToken.None);
+        }
+        else if (order is { } p)
+        {
+            linear.Push(0, Problem.Gaussian(random, c.D, p), CancellationToken.None);
+        }
+        else
+        {
+            linear.Pull(0, Problem.Gaussian(random, c.D, c.L), CancellationToken.None);
+        }
+
+        linear.Push(0, Problem.Gaussian(random, c.D, 1), CancellationToken.None);
+        var plan = FitPlan.Of(c, 0, [.. ids.Select(i => i.Length)], calibration: null, new FitOptions { Cost = cost, Order = order }, model.Ops.Callers);
+        var parts = plan.Memory.ToDictionary(m => m.Name, m => m.SizeInBytes, StringComparer.Ordinal);
+        long rows = linear.Capacity * Activations.RowSizeInBytes(c);
+        int columns = order ?? c.L;
+        long staged = order is null && cost == FitCost.State ? 0 : c.D * ((4L * 40) + (8L * columns));
+        Assert.That(parts["activations"] + parts["panels"], Is.EqualTo(rows + staged));
+        foreach (var state in states)
+        {
+            state.Dispose();
+        }
+    }
+}

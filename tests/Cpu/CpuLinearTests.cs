@@ -1,0 +1,396 @@
+using System.Runtime.InteropServices;
+using Tiller.Checkpoint;
+using Tiller.Cpu;
+using Tiller.Ops;
+using Tiller.Tests.Model;
+
+namespace Tiller.Tests.Cpu;
+
+/// <summary>y = W x + b and x̄ = W' ȳ on the CPU against a float64 loop, in every stored type and at awkward sizes.</summary>
+public sealed class CpuLinearTests
+{
+    // A float32 sum of n products is off by at most about n ε Σ|w x|; the sums here are far better than that worst case.
+    private const double Tolerance = 2e-6;
+
+    private static readonly TensorType[] s_types = [TensorType.BF16, TensorType.F16, TensorType.F32];
+
+    private static readonly (int Inputs, int Outputs)[] s_shapes =
+    [
+        (1, 1), (8, 7), (15, 31), (16, 33), (31, 49), (33, 127), (64, 700), (127, 1), (513, 33), (1030, 49), (1030, 700),
+    ];
+
+    private static IEnumerable<TestCaseData> Cases() =>
+        from type in s_types from shape in s_shapes select new TestCaseData(type, shape.Inputs, shape.Outputs);
+
+    [TestCaseSource(nameof(Cases))]
+    public void Both_directions_agree_with_float64(TensorType type, int inputs, int outputs)
+    {
+        using var pool = new WorkerPool(2);
+        using var w = new Weights(type, outputs, inputs, seed: inputs + outputs);
+        foreach (int rows in new[] { 1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 33, 65 }.Concat(inputs * outputs < 20_000 ? [257, 300] : Array.Empty<int>()))
+        {
+            using var x = Rows.Random(rows, inputs, seed: rows);
+            using var y = Rows.Random(rows, outputs, seed: rows + 1);
+            using var forward = new Rows(rows, outputs);
+            using var back = new Rows(rows, inputs);
+            CpuLinear.Forward(pool, x.View, 0, w.View, default, default, forward.View);
+            CpuLinear.Transposed(pool, y.View, w.View, back.View);
+            double worst = 0;
+            for (int m = 0; m < rows; m++)
+            {
+                for (int n = 0; n < outputs; n++)
+                {
+                    worst = Math.Max(worst, Error(forward.Line(m)[n], inputs, k => (w[n, k], x.Line(m)[k])));
+                }
+
+                for (int k = 0; k < inputs; k++)
+                {
+                    worst = Math.Max(worst, Error(back.Line(m)[k], outputs, n => (w[n, k], y.Line(m)[n])));
+                }
+            }
+
+            Assert.That(worst, Is.LessThan(Tolerance), $"{rows} rows");
+        }
+    }
+
+    // A processor without 512-bit vectors computes them in halves, so that this runs anywhere.
+    [TestCase(1)]
+    [TestCase(33)]
+    [TestCase(256)]
+    public unsafe void Tiles_of_512_bits_give_the_bits_of_256(int depth)
+    {
+        using var a = Rows.Random(12, depth, seed: 1);
+        using var b = Rows.Random(depth, 16, seed: 2);
+        using var wide = Rows.Random(12, 16, seed: 3);
+        using var narrow = Rows.Random(12, 16, seed: 3);
+        foreach (bool add in new[] { true, false, true })
+        {
+            CpuLinear.Tile12x16(a.View.Row(0), depth, b.View.Row(0), depth, wide.View.Row(0), 16, add);
+            CpuLinear.Tile6x16(a.View.Row(0), depth, b.View.Row(0), depth, narrow.View.Row(0), 16, add);
+            CpuLinear.Tile6x16(a.View.Row(6), depth, b.View.Row(0), depth, narrow.View.Row(6), 16, add);
+            Assert.That(wide.All(), Is.EqualTo(narrow.All()));
+        }
+    }
+
+    [TestCaseSource(nameof(Cases))]
+    public unsafe void Columns_are_what_unit_vectors_give(TensorType type, int inputs, int outputs)
+    {
+        using var pool = new WorkerPool(2);
+        using var w = new Weights(type, outputs, inputs, seed: inputs + outputs);
+        foreach (var (first, count) in new[] { (0, inputs), (inputs / 3, inputs - (inputs / 3)), (inputs / 2, 1) })
+        {
+            const int Values = 3;
+            using var x = Rows.Random(Values, outputs, seed: 5);
+            using var own = Rows.Random(Values, count, seed: 6);
+            using var common = Rows.Random(Values, count, seed: 7);
+            using var y = new Rows(Values * count, outputs);
+            CpuLinear.Columns(pool, w.View, first, count, own.View.Row(0), common.View.Row(0), x.View, y.View, default);
+            double worst = 0;
+            for (int m = 0; m < Values; m++)
+            {
+                for (int j = 0; j < count; j++)
+                {
+                    for (int n = 0; n < outputs; n++)
+                    {
+                        double a = own.Line(m)[j] * w[n, first + j], b = (double)common.Line(m)[j] * x.Line(m)[n];
+                        worst = Math.Max(worst, Math.Abs(y.Line((m * count) + j)[n] - (a + b)) / (Math.Abs(a) + Math.Abs(b) + 1e-30));
+                    }
+                }
+            }
+
+            Assert.That(worst, Is.LessThan(2e-7), $"columns {first} to {first + count - 1}");
+        }
+    }
+
+    [TestCase(1)]
+    [TestCase(5)]
+    [TestCase(8)]
+    [TestCase(9)]
+    [TestCase(300)]
+    public void Bias_goes_to_value_rows_only_and_the_residual_to_all(int rows)
+    {
+        const int Inputs = 48, Outputs = 50;
+        using var pool = new WorkerPool(2);
+        using var w = new Weights(TensorType.BF16, Outputs, Inputs, seed: 1);
+        using var x = Rows.Random(rows, Inputs, seed: 2);
+        using var bias = Rows.Random(1, Outputs, seed: 3);
+        using var residual = Rows.Random(rows, Outputs, seed: 4);
+        using var plain = new Rows(rows, Outputs);
+        using var y = new Rows(rows, Outputs);
+        CpuLinear.Forward(pool, x.View, 0, w.View, default, default, plain.View);
+        foreach (int biased in new[] { 0, 1, rows / 2, rows })
+        {
+            CpuLinear.Forward(pool, x.View, biased, w.View, bias.View, default, y.View);
+            CheckEach((m, n) => plain.Line(m)[n] + (m < biased ? bias.Line(0)[n] : 0));
+
+            CpuLinear.Forward(pool, x.View, biased, w.View, bias.View, residual.View, y.View);
+            CheckEach((m, n) => residual.Line(m)[n] + (plain.Line(m)[n] + (m < biased ? bias.Line(0)[n] : 0)));
+        }
+
+        void CheckEach(Func<int, int, float> expected)
+        {
+            for (int m = 0; m < rows; m++)
+            {
+                for (int n = 0; n < Outputs; n++)
+                {
+                    Assert.That(y.Line(m)[n], Is.EqualTo(expected(m, n)).Within(1e-5f));
+                }
+            }
+        }
+    }
+
+    [TestCaseSource(nameof(s_types))]
+    public void A_rows_bits_do_not_depend_on_its_neighbours_or_their_number(TensorType type)
+    {
+        const int Inputs = 1030, Outputs = 49;
+        using var pool = new WorkerPool(2);
+        using var w = new Weights(type, Outputs, Inputs, seed: 5);
+        using var probe = Rows.Random(1, Inputs, seed: 6);
+
+        // Dot products up to DotRows rows, a blocked product beyond: one answer each, and one backwards.
+        Dictionary<bool, float[]> forward = [];
+        float[]? backward = null;
+        foreach (int rows in new[] { 1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 33, 256, 257, 300 })
+        {
+            foreach (int at in new[] { 0, rows / 2, rows - 1 }.Distinct())
+            {
+                using var x = Rows.Random(rows, Inputs, seed: (31 * rows) + at);
+                probe.Line(0).CopyTo(x.Line(at));
+                using var y = new Rows(rows, Outputs);
+                CpuLinear.Forward(pool, x.View, 0, w.View, default, default, y.View);
+                float[] got = y.Line(at).ToArray();
+                if (!forward.TryAdd(rows <= CpuLinear.DotRows, got))
+                {
+                    Assert.That(got, Is.EqualTo(forward[rows <= CpuLinear.DotRows]), $"row {at} of {rows}");
+                }
+
+                using var cotangents = Rows.Random(rows, Outputs, seed: (37 * rows) + at);
+                probe.Line(0)[..Outputs].CopyTo(cotangents.Line(at));
+                using var back = new Rows(rows, Inputs);
+                CpuLinear.Transposed(pool, cotangents.View, w.View, back.View);
+                backward ??= back.Line(at).ToArray();
+                Assert.That(back.Line(at).ToArray(), Is.EqualTo(backward), $"cotangent {at} of {rows}");
+            }
+        }
+    }
+
+    [TestCaseSource(nameof(s_types))]
+    public void A_value_rows_bits_do_not_depend_on_many_tangents_beside_it(TensorType type)
+    {
+        const int Inputs = 1030, Outputs = 49, Values = 3;
+        using var pool = new WorkerPool(2);
+        using var w = new Weights(type, Outputs, Inputs, seed: 9);
+        using var all = Rows.Random(Values + 300, Inputs, seed: 10);
+        float[][]? alone = null;
+        foreach (int tangents in new[] { 0, CpuLinear.TangentsAlone, 47, 300 })
+        {
+            using var y = new Rows(Values + tangents, Outputs);
+            CpuLinear.Forward(pool, all.View.Slice(0, Values + tangents), Values, w.View, default, default, y.View);
+            float[][] got = [.. Enumerable.Range(0, Values).Select(m => y.Line(m).ToArray())];
+            alone ??= got;
+            Assert.That(got, Is.EqualTo(alone), $"{tangents} tangents");
+        }
+    }
+
+    [TestCaseSource(nameof(s_types))]
+    public void The_number_of_threads_changes_no_bit(TensorType type)
+    {
+        const int Inputs = 513, Outputs = 700;
+        using var w = new Weights(type, Outputs, Inputs, seed: 7);
+        foreach (int rows in new[] { 1, 3, 8, 17, 257 })
+        {
+            using var x = Rows.Random(rows, Inputs, seed: rows);
+            using var y = Rows.Random(rows, Outputs, seed: rows);
+            float[][]? first = null;
+            foreach (int threads in new[] { 1, 2, 3 })
+            {
+                using var pool = new WorkerPool(threads);
+                using var forward = new Rows(rows, Outputs);
+                using var back = new Rows(rows, Inputs);
+                CpuLinear.Forward(pool, x.View, 0, w.View, default, default, forward.View);
+                CpuLinear.Transposed(pool, y.View, w.View, back.View);
+                float[][] got = [forward.All(), back.All()];
+                first ??= got;
+                Assert.That(got, Is.EqualTo(first), $"{rows} rows, {threads} threads");
+            }
+        }
+    }
+
+    [Test]
+    public void Every_half_widens_exactly_wherever_it_stands()
+    {
+        // All 65536 bit patterns, 16 a row: a row of W times a unit vector is one weight.
+        using var pool = new WorkerPool(1);
+        ushort[] bits = [.. Enumerable.Range(0, 65536).Select(i => (ushort)i)];
+        foreach (var type in new[] { TensorType.F16, TensorType.BF16 })
+        {
+            using var w = new Weights(type, 4096, 16, bits);
+            using var row = new Rows(1, 16);
+            for (int n = 0; n < 4096; n++)
+            {
+                unsafe
+                {
+                    CpuLinear.Gather(w.View, n, 1, row.View.Row(0));
+                }
+
+                for (int k = 0; k < 16; k++)
+                {
+                    float expected = Widen(type, bits[(16 * n) + k]);
+                    Assert.That(row.Line(0)[k], float.IsNaN(expected) ? Is.NaN : Is.EqualTo(expected));
+                }
+            }
+
+            foreach (int rows in new[] { 1, 2, 4, 9 })
+            {
+                for (int k = 0; k < 16; k++)
+                {
+                    using var unit = new Rows(rows, 16);
+                    using var y = new Rows(rows, 4096);
+                    for (int m = 0; m < rows; m++)
+                    {
+                        unit.Line(m)[k] = 1;
+                    }
+
+                    CpuLinear.Forward(pool, unit.View, 0, w.View, default, default, y.View);
+                    for (int n = 0; n < 4096; n++)
+                    {
+                        // 0 times an infinity or NaN elsewhere in the row is NaN; only rows of finite numbers are told apart.
+                        bool finite = Enumerable.Range(16 * n, 16).All(i => float.IsFinite(Widen(type, bits[i])));
+                        if (finite)
+                        {
+                            Assert.That(y.Line(rows - 1)[n], Is.EqualTo(Widen(type, bits[(16 * n) + k])));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    [TestCaseSource(nameof(s_types))]
+    public void Infinities_and_NaN_in_the_weights_pass_through(TensorType type)
+    {
+        using var pool = new WorkerPool(1);
+        foreach (float odd in new[] { float.PositiveInfinity, float.NegativeInfinity, float.NaN })
+        {
+            foreach (int at in new[] { 0, 1, 17, 34 })
+            {
+                using var w = new Weights(type, 3, 35, seed: 8);
+                w.Set(1, at, odd);
+                foreach (int rows in new[] { 1, 2, 4, 9 })
+                {
+                    using var x = new Rows(rows, 35);
+                    using var y = new Rows(rows, 3);
+                    foreach (int m in Enumerable.Range(0, rows))
+                    {
+                        x.Line(m).Fill(0.5f);
+                    }
+
+                    CpuLinear.Forward(pool, x.View, 0, w.View, default, default, y.View);
+                    Assert.That(y.Line(rows - 1)[1], float.IsNaN(odd) ? Is.NaN : Is.EqualTo(odd), $"column {at}, {rows} rows");
+                    Assert.That(float.IsFinite(y.Line(rows - 1)[0]) && float.IsFinite(y.Line(rows - 1)[2]), $"column {at}, {rows} rows");
+                }
+            }
+        }
+    }
+
+    // |actual − Σ a b| / Σ |a b|
+    private static double Error(float actual, int n, Func<int, (double A, double B)> pair)
+    {
+        double sum = 0, size = 1e-30;
+        for (int i = 0; i < n; i++)
+        {
+            var (a, b) = pair(i);
+            sum += a * b;
+            size += Math.Abs(a * b);
+        }
+
+        return Math.Abs(actual - sum) / size;
+    }
+
+    private static float Widen(TensorType type, ushort bits) =>
+        type == TensorType.F16 ? (float)BitConverter.UInt16BitsToHalf(bits) : BitConverter.UInt32BitsToSingle((uint)bits << 16);
+
+    /// <summary>A random matrix in a stored type, with some denormals, and its exact values.</summary>
+    private sealed class Weights : IDisposable
+    {
+        private readonly HostBuffer _memory;
+        private readonly double[] _values;
+
+        public Weights(TensorType type, int rows, int columns, int seed)
+            : this(type, rows, columns)
+        {
+            var random = new Random(seed);
+            for (int i = 0; i < rows * columns; i++)
+            {
+                float scale = random.Next(10) == 0 ? 1e-6f : 1;
+                Set(i / columns, i % columns, scale * (float)((2 * random.NextDouble()) - 1));
+            }
+        }
+
+        public Weights(TensorType type, int rows, int columns, ushort[] bits)
+            : this(type, rows, columns) => bits.CopyTo(MemoryMarshal.Cast<byte, ushort>(Bytes));
+
+        private Weights(TensorType type, int rows, int columns)
+        {
+            _memory = new HostBuffer((long)rows * columns * (type == TensorType.F32 ? 4 : 2));
+            View = new Matrix(_memory.Address, type, rows, columns);
+            _values = new double[rows * columns];
+        }
+
+        public Matrix View { get; }
+
+        private unsafe Span<byte> Bytes => new((void*)_memory.Address, (int)View.SizeInBytes);
+
+        public double this[int n, int k] => _values[(n * View.Columns) + k];
+
+        public void Set(int n, int k, float value)
+        {
+            int i = (n * View.Columns) + k;
+            if (View.Type == TensorType.F32)
+            {
+                MemoryMarshal.Cast<byte, float>(Bytes)[i] = value;
+                _values[i] = value;
+                return;
+            }
+
+            ushort bits = View.Type == TensorType.F16
+                ? BitConverter.HalfToUInt16Bits((Half)value) : (ushort)(BitConverter.SingleToUInt32Bits(value) >> 16);
+            MemoryMarshal.Cast<byte, ushort>(Bytes)[i] = bits;
+            _values[i] = Widen(View.Type, bits);
+        }
+
+        public void Dispose() => _memory.Dispose();
+    }
+
+    /// <summary>Rows of float32.</summary>
+    private sealed class Rows : IDisposable
+    {
+        private readonly HostBuffer _memory;
+
+        public Rows(int rows, int columns)
+        {
+            _memory = new HostBuffer(4L * rows * columns);
+            View = new Floats(_memory.Address, rows, columns);
+        }
+
+        public Floats View { get; }
+
+        public static Rows Random(int rows, int columns, int seed)
+        {
+            var result = new Rows(rows, columns);
+            var random = new Random(seed);
+            for (int m = 0; m < rows; m++)
+            {
+                Numbers.Gaussian(random, columns).CopyTo(result.Line(m));
+            }
+
+            return result;
+        }
+
+        public Span<float> Line(int m) => View.HostRow(m);
+
+        public float[] All() => [.. Enumerable.Range(0, View.Rows).SelectMany(m => Line(m).ToArray())];
+
+        public void Dispose() => _memory.Dispose();
+    }
+}

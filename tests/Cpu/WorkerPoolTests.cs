@@ -1,0 +1,263 @@
+using Tiller.Cpu;
+
+namespace Tiller.Tests.Cpu;
+
+/// <summary>Every part of every loop runs once, whoever shares the pool, and nothing waits for ever.</summary>
+public sealed unsafe class WorkerPoolTests
+{
+    [TestCase(1)]
+    [TestCase(2)]
+    [TestCase(3)]
+    [TestCase(7)]
+    public void Many_callers_at_once_get_each_part_exactly_once(int threads)
+    {
+        const int Callers = 8, Loops = 2000;
+        using var pool = new WorkerPool(threads);
+        var failures = new int[Callers];
+        RunAll(Callers, caller =>
+        {
+            var random = new Random(caller);
+            int[] counts = new int[40];
+            for (int loop = 0; loop < Loops; loop++)
+            {
+                int parts = random.Next(0, counts.Length);
+                Array.Clear(counts);
+                Count(pool, parts, counts);
+                failures[caller] += counts.Where((n, i) => n != (i < parts ? 1 : 0)).Count();
+            }
+        });
+        Assert.That(failures, Is.All.Zero);
+    }
+
+    [Test]
+    public void More_loops_than_slots_still_run_each_part_once()
+    {
+        // 100 callers wait inside a part of their own loop until all of them are inside, so 100 loops are open together.
+        const int Callers = 100;
+        using var pool = new WorkerPool(3);
+        using var inside = new CountdownEvent(Callers);
+        var counts = new int[Callers][];
+        RunAll(Callers, caller =>
+        {
+            counts[caller] = new int[5];
+            fixed (int* p = counts[caller])
+            {
+                var job = new Job { Counts = p, Gate = inside, Entered = new int[1] };
+                pool.Run(5, ref job, &Meet);
+            }
+        });
+        Assert.That(counts.SelectMany(c => c), Is.All.EqualTo(1));
+    }
+
+    [Test]
+    public void A_part_may_run_a_loop_of_its_own()
+    {
+        using var pool = new WorkerPool(3);
+        for (int round = 0; round < 200; round++)
+        {
+            int[] counts = new int[64];
+            fixed (int* p = counts)
+            {
+                var job = new Job { Counts = p, Pool = pool };
+                pool.Run(8, ref job, &Nested);
+            }
+
+            Assert.That(counts, Is.All.EqualTo(1));
+        }
+    }
+
+    [Test]
+    public void Work_after_a_pause_wakes_the_sleepers()
+    {
+        const int Threads = 3;
+        using var pool = new WorkerPool(Threads);
+        RunAll(1, _ =>
+        {
+            for (int round = 0; round < 5; round++)
+            {
+                Sleep(pool);
+
+                // Each part waits until all of them have begun, which takes a thread for each.
+                using var inside = new CountdownEvent(Threads);
+                int[] counts = new int[Threads];
+                fixed (int* p = counts)
+                {
+                    var job = new Job { Counts = p, Gate = inside };
+                    pool.Run(Threads, ref job, &MeetAll);
+                }
+
+                Assert.That(counts, Is.All.EqualTo(1));
+            }
+        });
+    }
+
+    [Test]
+    public void Disposal_ends_the_threads_asleep_or_awake_and_may_be_repeated()
+    {
+        RunAll(1, _ =>
+        {
+            for (int round = 0; round < 50; round++)
+            {
+                var pool = new WorkerPool(4);
+                if (round % 2 == 0)
+                {
+                    Count(pool, 8, new int[8]);
+                }
+
+                if (round % 10 == 9)
+                {
+                    Sleep(pool);
+                }
+
+                pool.Dispose();
+                pool.Dispose();
+            }
+        });
+    }
+
+    [Test]
+    public void Disposal_while_loops_close_does_not_hang()
+    {
+        RunAll(1, _ =>
+        {
+            for (int round = 0; round < 200; round++)
+            {
+                var pool = new WorkerPool(3);
+                int done = 0;
+                var caller = new Thread(() =>
+                {
+                    int[] counts = new int[4];
+                    for (int loop = 0; loop < 50; loop++)
+                    {
+                        Array.Clear(counts);
+                        Count(pool, counts.Length, counts);
+                        done += counts.Sum();
+                    }
+                });
+                caller.Start();
+                pool.Dispose();
+                caller.Join();
+                Assert.That(done, Is.EqualTo(200));
+            }
+        });
+    }
+
+    [TestCase(1)]
+    [TestCase(4)]
+    public void A_cancelled_loop_begins_no_further_part_and_the_next_runs_whole(int threads)
+    {
+        const int Parts = 100_000;
+        using var pool = new WorkerPool(threads);
+        int[] counts = new int[Parts];
+        for (int round = 0; round < 50; round++)
+        {
+            using var source = new CancellationTokenSource();
+            Array.Clear(counts);
+            fixed (int* p = counts)
+            {
+                var job = new Job { Counts = p, Source = source };
+                pool.Run(Parts, ref job, &CancelAtTen, source.Token);
+            }
+
+            Assert.That(counts, Is.All.LessThanOrEqualTo(1));
+            Assert.That(counts.Sum(), Is.InRange(10, Parts - 1));
+            Array.Clear(counts);
+            Count(pool, 500, counts);
+            Assert.That(counts.Sum(), Is.EqualTo(500));
+        }
+
+        Array.Clear(counts);
+        fixed (int* p = counts)
+        {
+            var job = new Job { Counts = p };
+            pool.Run(Parts, ref job, &CountOne, new CancellationToken(canceled: true));
+        }
+
+        Assert.That(counts.Sum(), Is.Zero, "cancelled before it began");
+    }
+
+    [Test]
+    public void A_negative_number_of_threads_is_refused() => Assert.That(() => new WorkerPool(-1), Throws.InstanceOf<ArgumentOutOfRangeException>());
+
+    private static void Count(WorkerPool pool, int parts, int[] counts)
+    {
+        fixed (int* p = counts)
+        {
+            var job = new Job { Counts = p };
+            pool.Run(parts, ref job, &CountOne);
+        }
+    }
+
+    private static void CountOne(ref Job job, int part) => Interlocked.Increment(ref job.Counts[part]);
+
+    private static void CancelAtTen(ref Job job, int part)
+    {
+        CountOne(ref job, part);
+        if (part == 10)
+        {
+            job.Source!.Cancel();
+        }
+    }
+
+    private static void Meet(ref Job job, int part)
+    {
+        Interlocked.Increment(ref job.Counts[part]);
+        if (Interlocked.Exchange(ref job.Entered![0], 1) == 0)
+        {
+            job.Gate!.Signal();
+            job.Gate.Wait();
+        }
+    }
+
+    private static void MeetAll(ref Job job, int part)
+    {
+        Interlocked.Increment(ref job.Counts[part]);
+        job.Gate!.Signal();
+        job.Gate.Wait();
+    }
+
+    private static void Sleep(WorkerPool pool) => Patience.Until(() => pool.Asleep == pool.Threads - 1, "all workers asleep");
+
+    private static void Nested(ref Job job, int part)
+    {
+        var inner = new Job { Counts = job.Counts + (8 * part) };
+        job.Pool!.Run(8, ref inner, &CountOne);
+    }
+
+    /// <summary>Runs the bodies on threads of their own and fails if they are not done in time.</summary>
+    private static void RunAll(int count, Action<int> body)
+    {
+        var errors = new Exception?[count];
+        Thread[] threads = [.. Enumerable.Range(0, count).Select(i => new Thread(() =>
+        {
+            try
+            {
+                body(i);
+            }
+            catch (Exception e)
+            {
+                errors[i] = e;
+            }
+        }) { IsBackground = true })];
+        foreach (var thread in threads)
+        {
+            thread.Start();
+        }
+
+        foreach (var thread in threads)
+        {
+            Assert.That(thread.Join(Patience.Limit), "a thread did not come back");
+        }
+
+        Assert.That(errors, Is.All.Null);
+    }
+
+    private struct Job
+    {
+        public int* Counts;
+        public WorkerPool? Pool;
+        public CancellationTokenSource? Source;
+        public CountdownEvent? Gate;
+        public int[]? Entered;
+    }
+}

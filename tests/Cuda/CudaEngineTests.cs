@@ -1,0 +1,131 @@
+using Tiller.Controllers;
+using Tiller.Decode;
+using Tiller.Features;
+using Tiller.Model;
+using Tiller.Tests.Decode;
+using Tiller.Tests.Interop;
+using Tiller.Tests.Model;
+
+namespace Tiller.Tests.Cuda;
+
+/// <summary>The engine on CUDA against the engine on the CPU: the same ids, states and gains.</summary>
+public sealed class CudaEngineTests : CudaTest
+{
+    [OneTimeSetUp]
+    public void CompareWithTheCpu() => TestModels.Use("cpu");
+
+    [OneTimeTearDown]
+    public void BackToTheDefault() => TestModels.Use(null);
+
+    [TestCase("gemma2-bf16")]
+    [TestCase("llama3-bf16")]
+    [TestCase("qwen3-f32")]
+    public void States_and_logits_are_the_cpus(string family)
+    {
+        int[] ids = TestModels.LongPrompt(family, 37);
+        var expected = Probe.Run(TestModels.Load(family), ids, CancellationToken.None);
+        using var model = Open(family);
+        var actual = Probe.Run(model, ids, CancellationToken.None);
+
+        // Value rows are split exactly: what is left is the order of float32 sums, which a row may be unlucky in.
+        foreach (var (typical, worst) in new[] { Errors(actual.States, expected.States, model.Config.D), Errors(actual.Logits, expected.Logits, model.Config.V) })
+        {
+            TestContext.Out.WriteLine($"typical {typical:E1}, worst {worst:E1}");
+            Assert.That(typical, Is.LessThan(3e-6));
+            Assert.That(worst, Is.LessThan(7e-6));
+        }
+    }
+
+    [TestCase("gemma2-bf16")]
+    [TestCase("llama2-f32")]
+    [TestCase("mistral-f16")]
+    [TestCase("qwen2-bf16")]
+    public void Greedy_and_drawn_ids_are_the_cpus(string family)
+    {
+        using var model = Open(family);
+        int[] prompt = TestModels.Prompts(family)[1];
+        var law = Laws.Random(model, 3, maxEffort: 4);
+        GenerationOptions[] kinds =
+        [
+            new() { MaxNewTokens = 8, StopIds = [] },
+            new() { MaxNewTokens = 8, StopIds = [], Law = law },
+            new() { MaxNewTokens = 6, StopIds = [], Law = Laws.LooksBack(model, 4), SteeredTokens = SteeredTokens.All },
+            new() { MaxNewTokens = 8, StopIds = [], Sampling = new SamplingOptions { Temperature = 0.8f, TopK = 40, TopP = 0.9f, Seed = 5 } },
+            new() { MaxNewTokens = 6, StopIds = [], Sampling = new SamplingOptions { Temperature = 1, RepetitionPenalty = 1.3f, Seed = 6 } },
+        ];
+        foreach (var options in kinds)
+        {
+            Assert.That(Ids(model, prompt, options), Is.EqualTo(Ids(TestModels.Load(family), prompt, options)));
+        }
+    }
+
+    [TestCase(FitCost.State, null)]
+    [TestCase(FitCost.Feature, null)]
+    [TestCase(FitCost.State, 64)]
+    public void A_fit_gives_the_cpus_gains(FitCost cost, int? order)
+    {
+        const string Family = "llama3-bf16";
+        using var model = Open(Family);
+        var contrast = new ContrastSet([TestModels.Texts(Family, "positive")[0]], [TestModels.Texts(Family, "negative")[0]]);
+        var options = new FitOptions { Cost = cost, Order = order };
+        var actual = ControllerFit.Run(model, contrast, options).Controller.ToLaw(1);
+        var expected = ControllerFit.Run(TestModels.Load(Family), contrast, options).Controller.ToLaw(1);
+        for (int i = 0; i < expected.Terms.Count; i++)
+        {
+            Assert.That(Numbers.Error(actual.Terms[i].W, expected.Terms[i].W), Is.LessThan(1e-4), $"term {i}");
+        }
+    }
+
+    [Test]
+    public void A_step_is_recorded_once_and_runs_again()
+    {
+        HostCuda.Require();
+        using var model = Open("llama3-bf16");
+        using var session = new Session(model);
+        session.Prefill([3, 4, 5]);
+        session.Step(6);
+        session.Step(6);
+        long before = HostCuda.Calls;
+        session.Step(6);
+
+        // A table, a graph, the logits: a step of 6 layers is 32 kernels and more where it is not recorded.
+        Assert.That(HostCuda.Calls - before, Is.LessThan(20));
+    }
+
+    [Test]
+    public void Another_strength_of_one_controller_sends_its_numbers_alone()
+    {
+        using var model = Open("qwen2-bf16");
+        var method = new Proportional(Laws.RandomFeature(model, 10), 0.2);
+        using var session = new Session(model, method.Compile(1));
+        session.Prefill([3, 4, 5]);
+        session.Use(method.Compile(-2));
+        using var twin = new Session(TestModels.Load("qwen2-bf16"), method.Compile(1));
+        twin.Prefill([3, 4, 5]);
+        twin.Use(method.Compile(-2));
+        Assert.That(Numbers.Error(session.Step(7), twin.Step(7)), Is.LessThan(2e-5));
+    }
+
+    private static LanguageModel Open(string family) => LanguageModel.Load(TestModels.Folder(family), new LoadOptions { Device = "cuda" });
+
+    private static int[] Ids(LanguageModel model, int[] prompt, GenerationOptions options)
+    {
+        using var generation = new Generation(model, prompt, options);
+        while (generation.MoveNext())
+        {
+        }
+
+        return generation.NewIds.ToArray();
+    }
+
+    private static (double Typical, double Worst) Errors(double[] actual, double[] expected, int width)
+    {
+        var errors = new List<double>();
+        for (int at = 0; at < expected.Length; at += width)
+        {
+            errors.Add(Numbers.Error(Array.ConvertAll(actual[at..(at + width)], x => (float)x), Array.ConvertAll(expected[at..(at + width)], x => (float)x)));
+        }
+
+        return (Math.Sqrt(errors.Average(e => e * e)), errors.Max());
+    }
+}

@@ -1,0 +1,142 @@
+using MathNet.Numerics.LinearAlgebra;
+using Tiller.Bench;
+using Tiller.Checkpoint;
+using Tiller.Features;
+using Tiller.Model;
+using Tiller.Synthesis;
+using Tiller.Tests.Model;
+
+namespace Tiller.Tests.Synthesis;
+
+/// <summary>Products with the mean Jacobian and its transpose against the matrix itself, and the matrix against the golden one.</summary>
+public sealed class LinearizationTests(string device) : OnEveryDevice(device)
+{
+    protected override IReadOnlyList<string> OnHostCuda => [.. TestModels.Tiny];
+
+    [TestCaseSource(typeof(TestModels), nameof(TestModels.Families))]
+    public void Push_and_Pull_are_products_with_the_Jacobian(string family)
+    {
+        var model = TestModels.Load(family);
+        using var calibration = new Calibration(model, [.. TestModels.Prompts(family), TestModels.LongPrompt(family, 70)]);
+        var random = new Random(1);
+        foreach (int k in new[] { 0, model.Config.L - 1 })
+        {
+            var a = calibration.Linear.Jacobian(k, CancellationToken.None);
+            foreach (int p in new[] { 1, 5, model.Config.E, 200 })
+            {
+                var x = Problem.Gaussian(random, model.Config.D, p, 3);
+                Assert.That(Problem.Difference(calibration.Linear.Push(k, x, CancellationToken.None), a * x), Is.LessThan(1e-5), $"layer {k}, {p} pushed");
+                Assert.That(
+                    Problem.Difference(calibration.Linear.Pull(k, x, CancellationToken.None), a.TransposeThisAndMultiply(x)), Is.LessThan(1e-5), $"layer {k}, {p} pulled");
+            }
+        }
+    }
+
+    [Test]
+    public void More_columns_than_a_pass_holds_and_columns_of_zeros()
+    {
+        var model = TestModels.Load("llama3-bf16");
+        using var calibration = new Calibration(model, [.. TestModels.Prompts("llama3-bf16").Take(2)]);
+        int d = model.Config.D;
+        var x = Problem.Gaussian(new Random(2), d, (2 * PassPlan.Rows) + 3);
+        foreach (int zero in new[] { 0, PassPlan.Rows - 1, x.ColumnCount - 1 })
+        {
+            x.SetColumn(zero, new double[d]);
+        }
+
+        // Columns of very different lengths: each is scaled by itself.
+        x.SetColumn(1, x.Column(1) * 1e-30);
+        x.SetColumn(2, x.Column(2) * 1e30);
+        var a = calibration.Linear.Jacobian(3, CancellationToken.None);
+        var pushed = calibration.Linear.Push(3, x, CancellationToken.None);
+        var pulled = calibration.Linear.Pull(3, x, CancellationToken.None);
+        for (int j = 0; j < x.ColumnCount; j++)
+        {
+            Check(pushed.Column(j), a * x.Column(j), j);
+            Check(pulled.Column(j), a.TransposeThisAndMultiply(x.Column(j)), j);
+        }
+
+        static void Check(Vector<double> actual, Vector<double> expected, int j) =>
+            Assert.That((actual - expected).L2Norm(), Is.LessThanOrEqualTo(1e-5 * expected.L2Norm()), $"column {j}");
+    }
+
+    [Test]
+    public void The_mean_of_prompts_is_the_mean_of_their_Jacobians()
+    {
+        var model = TestModels.Load("gemma2-bf16");
+        int[][] prompts = TestModels.Prompts("gemma2-bf16");
+        using var all = new Calibration(model, prompts);
+        var mean = Matrix<double>.Build.Dense(model.Config.D, model.Config.D);
+        foreach (int[] prompt in prompts)
+        {
+            using var one = new Calibration(model, [prompt]);
+            mean += one.Linear.Jacobian(2, CancellationToken.None) / prompts.Length;
+        }
+
+        Assert.That(Problem.Difference(all.Linear.Jacobian(2, CancellationToken.None), mean), Is.LessThan(1e-5));
+    }
+
+    // Lanes, panels and prompts of a pass follow the number of threads; no bit does. Widths whose last panel is odd; heads with and without M.
+    [TestCase("2,72,64,3,3,24,60")]
+    [TestCase("2,200,96,4,2,64,60")]
+    [TestCase("1,1056,64,4,2,16,60")]
+    public void The_number_of_threads_changes_no_bit(string shape)
+    {
+        if (IsCuda)
+        {
+            Assert.Ignore("Threads are the CPU's.");
+        }
+
+        var c = BenchShape.Parse(shape).Config;
+        double[][]? first = null;
+        foreach (int threads in new[] { 1, 2, 3, 7 })
+        {
+            using var model = LanguageModel.WithRandomWeights(c, TensorType.BF16, new LoadOptions { Device = "cpu", Threads = threads });
+            using var calibration = new Calibration(model, [.. Enumerable.Range(0, 11).Select(i => new[] { 3 + i, 5, 7 })]);
+            var x = Problem.Gaussian(new Random(4), c.D, 100);
+            double[][] got =
+            [
+                calibration.Linear.Jacobian(0, CancellationToken.None).ToColumnMajorArray(),
+                calibration.Linear.Push(0, x, CancellationToken.None).ToColumnMajorArray(),
+                calibration.Linear.Pull(0, x, CancellationToken.None).ToColumnMajorArray(),
+            ];
+            first ??= got;
+            Assert.That(got, Is.EqualTo(first), $"{threads} threads");
+        }
+    }
+
+    [Test]
+    public void It_can_be_cancelled()
+    {
+        var model = TestModels.Load("qwen2-bf16");
+        using var calibration = new Calibration(model, [[3, 4]]);
+        using var source = new CancellationTokenSource();
+        source.Cancel();
+        var x = Problem.Gaussian(new Random(3), model.Config.D, 1);
+        Assert.That(() => calibration.Linear.Jacobian(0, source.Token), Throws.InstanceOf<OperationCanceledException>());
+        Assert.That(() => calibration.Linear.Push(0, x, source.Token), Throws.InstanceOf<OperationCanceledException>());
+        Assert.That(() => calibration.Linear.Pull(0, x, source.Token), Throws.InstanceOf<OperationCanceledException>());
+    }
+
+    private sealed class Calibration : IDisposable
+    {
+        private readonly IReadOnlyList<PromptState> _states;
+
+        public Calibration(LanguageModel model, int[][] prompts)
+        {
+            _states = TestModels.States(model, prompts);
+            Linear = new Linearization(model, _states);
+        }
+
+        public Linearization Linear { get; }
+
+        public void Dispose()
+        {
+            Linear.Dispose();
+            foreach (var state in _states)
+            {
+                state.Dispose();
+            }
+        }
+    }
+}

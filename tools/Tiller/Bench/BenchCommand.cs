@@ -1,0 +1,215 @@
+using System.CommandLine;
+using System.Globalization;
+using Tiller.Bench;
+using Tiller.Checkpoint;
+
+namespace Tiller.Tool;
+
+/// <summary><c>tiller bench</c>: the engine against what the machine can do at most.</summary>
+internal sealed class BenchCommand : TillerCommand
+{
+    private static readonly string[] s_modes = [.. Enum.GetNames<BenchMode>().Select(n => n.ToLowerInvariant())];
+
+    private readonly Argument<BenchMode> _mode = new("what")
+    {
+        Description = $"What is measured: {string.Join(", ", s_modes)}.",
+        HelpName = "what",
+        CustomParser = result =>
+        {
+            string text = result.Tokens[0].Value;
+            int index = Array.IndexOf(s_modes, text);
+            if (index >= 0)
+            {
+                return Enum.GetValues<BenchMode>()[index];
+            }
+
+            result.AddError($"bench measures one of {string.Join(", ", s_modes)}, got '{text}'.");
+            return default;
+        },
+    };
+
+    private readonly Option<BenchShape?> _shape = new("--shape")
+    {
+        Description = $"Shape of a model with random weights: {string.Join(", ", BenchShape.Names)}, or the seven numbers. [default: demo]",
+        HelpName = "name|L,D,FF,H,KV,E,V",
+        CustomParser = result =>
+        {
+            try
+            {
+                return BenchShape.Parse(result.Tokens[^1].Value);
+            }
+            catch (TillerException e)
+            {
+                result.AddError(e.Message);
+                return null;
+            }
+        },
+    };
+
+    private readonly Option<TensorType?> _type = new("--dtype")
+    {
+        Description = "Stored type of the weights. [default: bf16]",
+        HelpName = "bf16|f16|f32",
+        CustomParser = result =>
+        {
+            switch (result.Tokens[^1].Value)
+            {
+                case "bf16":
+                    return TensorType.BF16;
+                case "f16":
+                    return TensorType.F16;
+                case "f32":
+                    return TensorType.F32;
+                default:
+                    result.AddError($"--dtype must be one of bf16, f16, f32, got '{result.Tokens[^1].Value}'.");
+                    return null;
+            }
+        },
+    };
+
+    private readonly Option<int> _context = OptionKinds.Number(
+        "--context", "Tokens before the one that is decoded, or of the prompt; 0 for 512 when a prompt is run and 128 otherwise.", 0, n => n >= 0, "a whole number, 0 or more");
+
+    private readonly DeviceArguments _device = new();
+    private readonly Option<IReadOnlyList<int>?> _terms = Numbers("--terms", "With decode: terms a layer of the laws that steer. [default: 1,16; on CUDA 1,4,16]");
+    private readonly Option<IReadOnlyList<int>?> _tangents = Numbers("--tangents", "With decode: tangents of a token. [default: 31; on CUDA 8,31,63]");
+    private readonly Option<IReadOnlyList<int>?> _batches = Numbers("--batch", "With batch: sessions stepped at once, plain and steered. [default: 8,64; on CUDA 1,8,64]");
+    private readonly Option<IReadOnlyList<int>?> _rows = Numbers("--rows", "With kernels: rows of the linear map; the stages take 1 and the most of them. [default: 1,2,4,8,16,32,64,256]");
+    private readonly Option<IReadOnlyList<string>?> _fits = new("--fits")
+    {
+        Description = "With fit: which. [default: dense,factored,reduced]",
+        HelpName = "dense,factored,reduced",
+        CustomParser = result =>
+        {
+            string[] names = result.Tokens[^1].Value.Split(',');
+            if (Array.TrueForAll(names, name => name is "dense" or "factored" or "reduced"))
+            {
+                return names;
+            }
+
+            result.AddError($"--fits takes dense, factored, reduced or a list of them with commas, got '{result.Tokens[^1].Value}'.");
+            return null;
+        },
+    };
+
+    private readonly Option<int> _prompts = OptionKinds.Number("--prompts", "With fit: prompts on each side of the contrast.", 50, n => n > 0, "a whole number, 1 or more");
+    private readonly Option<double> _seconds = OptionKinds.Number("--seconds", "Time for each row.", 3.0, s => s is > 0 and <= 3600, "above 0 and at most 3600");
+    private readonly Option<double> _minutes = OptionKinds.Number("--minutes", "Length of a stress run.", 5.0, m => m is > 0 and <= 1440, "above 0 and at most 1440");
+    private readonly Option<int> _sessions = OptionKinds.Number("--sessions", "Sessions of a stress run that decode at once.", 64, n => n is > 0 and <= 4096, "a whole number, 1 to 4096");
+    private readonly Option<bool> _plan = new("--plan")
+    {
+        Description = "With fit: tell memory, FLOPs and time of dense, factored and reduced fits of the shape from 100 prompts of --context tokens, and measure nothing.",
+    };
+
+    private readonly Option<bool> _markdown = new("--markdown") { Description = "Print a Markdown table." };
+    private readonly Option<bool> _jsonLines = new("--jsonl")
+    {
+        Description = "Print every row as a line of JSON when it is there; --json prints all of them in one array at the end.",
+    };
+
+    public BenchCommand(Func<BenchRequest, CancellationToken, Task<int>> run)
+        : base("bench", "Time the engine, with random weights of any shape, against ceilings of the machine measured in the same run.")
+    {
+        Add(_mode);
+        Add(_shape);
+        Add(_type);
+        Add(_context);
+        _device.AddTo(this);
+        Add(_terms);
+        Add(_tangents);
+        Add(_batches);
+        Add(_rows);
+        Add(_fits);
+        Add(_prompts);
+        Add(_seconds);
+        Add(_minutes);
+        Add(_sessions);
+        Add(_plan);
+        Add(_markdown);
+        Add(_jsonLines);
+        Validators.Add(result =>
+        {
+            if (result.GetValue(_markdown) && result.GetValue(Json))
+            {
+                result.AddError("--json and --markdown exclude each other.");
+            }
+
+            bool otherwise = result.GetValue(_markdown) || result.GetValue(Json) || result.GetValue(_plan) || result.GetValue(_mode) == BenchMode.Stress;
+            if (result.GetValue(_jsonLines) && otherwise)
+            {
+                result.AddError("--jsonl prints rows alone: without --json, --markdown and --plan, and not of bench stress.");
+            }
+
+            if (result.GetValue(_plan) && (result.GetValue(_mode) != BenchMode.Fit || result.GetValue(_markdown)))
+            {
+                result.AddError("--plan goes with bench fit, as text or --json.");
+            }
+        });
+        SetAction((parse, cancellationToken) => run(
+            new BenchRequest
+            {
+                Mode = parse.GetRequiredValue(_mode),
+                Shape = parse.GetValue(_shape) ?? BenchShape.Parse("demo"),
+                Type = parse.GetValue(_type) ?? TensorType.BF16,
+                Context = parse.GetValue(_context) is > 0 and int context ? context : null,
+                Device = _device.Read(parse).Device,
+                Threads = _device.Read(parse).Threads,
+                Terms = parse.GetValue(_terms),
+                Tangents = parse.GetValue(_tangents),
+                Batches = parse.GetValue(_batches),
+                Rows = parse.GetValue(_rows),
+                Fits = parse.GetValue(_fits),
+                FitPrompts = parse.GetValue(_prompts),
+                Seconds = parse.GetValue(_seconds),
+                Minutes = parse.GetValue(_minutes),
+                Sessions = parse.GetValue(_sessions),
+                DemoFolder = DemoRun.ModelFolder,
+                Plan = parse.GetValue(_plan),
+                Json = parse.GetValue(Json),
+                JsonLines = parse.GetValue(_jsonLines),
+                Markdown = parse.GetValue(_markdown),
+            },
+            cancellationToken));
+    }
+
+    private static Option<IReadOnlyList<int>?> Numbers(string name, string description) => new(name)
+    {
+        Description = description,
+        HelpName = "N,N,...",
+        CustomParser = result =>
+        {
+            string text = result.Tokens[^1].Value;
+            int[] numbers = [.. text.Split(',').Select(part => int.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out int n) && n <= 4096 ? n : 0)];
+            if (numbers.Contains(0))
+            {
+                result.AddError($"{name} takes whole numbers from 1 to 4096 with commas between them, got '{text}'.");
+                return null;
+            }
+
+            return numbers;
+        },
+    };
+
+    public override string Examples =>
+        """
+          # how close is decoding to the memory's bandwidth, and what does steering cost?
+          tiller bench decode --shape llama-3.2-1b
+          # the same on a GPU, and what it costs to decode 1, 8 and 64 sequences under controllers of their own
+          tiller bench decode --device cuda --shape llama-3-8b --terms 1,16 --tangents 31
+          tiller bench batch --device cuda --shape llama-3-8b --batch 1,8,64
+          # what this machine can do at most
+          tiller bench ceilings
+          # every stage alone, for machines, each row when it is there
+          tiller bench kernels --shape 16,2048,8192,32,8,64,128256 --jsonl
+          # do two sessions that decode at once get the same?
+          tiller bench sharing
+          # how soon does the work end after Ctrl-C?
+          tiller bench interrupt
+          # 64 sessions at once, cancelled at random: does each still give what it gives alone?
+          tiller bench stress --minutes 5 --sessions 64
+          # a table for a results file
+          tiller bench fit --markdown
+          # would a fit of this shape fit into this machine?
+          tiller bench fit --plan --shape llama-3-8b --context 32
+        """;
+}

@@ -1,0 +1,26 @@
+using Tiller.Bench;
+
+namespace Tiller.Tool;
+
+/// <summary><c>tiller bench</c>.</summary>
+internal static class BenchRun
+{
+    public static int Run(Terminal terminal, BenchRequest request, CancellationToken cancellationToken)
+    {
+        if (request.Plan)
+        {
+            PlanOutput.Write(terminal, request.Json, PlanRun.OfShape(request, cancellationToken));
+            return ExitCode.Ok;
+        }
+
+        if (request.Mode == BenchMode.Stress)
+        {
+            var report = StressBench.Run(request, cancellationToken);
+            StressOutput.Write(request, report, terminal.Output);
+            return report.Counts.Failures.Count == 0 ? ExitCode.Ok : ExitCode.VerificationFailed;
+        }
+
+        BenchOutput.Write(request, Suite.Run(request, cancellationToken), terminal.Output);
+        return ExitCode.Ok;
+    }
+}

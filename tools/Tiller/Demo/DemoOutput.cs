@@ -1,0 +1,81 @@
+using System.Text.Json;
+using Spectre.Console;
+
+namespace Tiller.Tool;
+
+/// <summary>How <c>tiller demo</c> shows its result.</summary>
+internal static class DemoOutput
+{
+    private const int TextsShown = 4;
+
+    /// <summary>Some texts side by side, then the scores of all.</summary>
+    public static void WriteTable(Terminal terminal, DemoReport report)
+    {
+        var (_, lambda, plain, steered) = report;
+        var table = new Table().Border(TableBorder.Rounded).ShowRowSeparators().Expand();
+        table.AddColumn(new TableColumn("plain")).AddColumn(new TableColumn($"steered: {Aim(report.Task)}, λ {lambda}"));
+        for (int i = 0; i < Math.Min(TextsShown, plain.Texts.Count); i++)
+        {
+            table.AddRow(Cell(plain.Texts[i]), Cell(steered.Texts[i]));
+        }
+
+        terminal.StyledOutput.Write(table);
+        terminal.Output.WriteLine($"Over {plain.Texts.Count} prompts:");
+        WriteRow(terminal, Measure(report.Task), plain.Score.ToString("F2"), steered.Score.ToString("F2"));
+        WriteRow(terminal, "perplexity under the plain model", plain.Perplexity.ToString("F2"), steered.Perplexity.ToString("F2"));
+        WriteRow(terminal, "tracking error, mean |β − v·x|", "", steered.TrackingError.ToString("G3"));
+        WriteRow(terminal, "effort, mean |u|/|x|", "", steered.Effort.ToString("P1"));
+    }
+
+    /// <summary>The whole report as one object.</summary>
+    public static void WriteJson(Terminal terminal, DemoReport report) => Json.Write(terminal.Output, json =>
+    {
+        json.WriteStartObject();
+        json.WriteString("task", report.Task.ToString().ToLowerInvariant());
+        json.WriteStartObject("plain");
+        WriteSide(json, report.Plain);
+        json.WriteEndObject();
+        json.WriteStartObject("steered");
+        WriteSide(json, report.Steered);
+        json.WriteNumberOrNull("trackingError", report.Steered.TrackingError);
+        json.WriteNumberOrNull("effort", report.Steered.Effort);
+        json.WriteEndObject();
+        json.WriteEndObject();
+    });
+
+    private static void WriteSide(Utf8JsonWriter json, DemoSide side)
+    {
+        json.WriteStartArray("texts");
+        foreach (string text in side.Texts)
+        {
+            json.WriteStringValue(text);
+        }
+
+        json.WriteEndArray();
+        json.WriteNumberOrNull("score", side.Score);
+        json.WriteNumberOrNull("perplexity", side.Perplexity);
+    }
+
+    private static void WriteRow(Terminal terminal, string name, string plain, string steered) =>
+        terminal.Output.WriteLine($"  {name,-36}{plain,8}{steered,10}");
+
+    private static string Cell(string text) => Markup.Escape(VisibleText.Of(text));
+
+    private static string Aim(DemoTask task) => task switch
+    {
+        DemoTask.Topic => "towards the sea",
+        DemoTask.Tone => "towards kindness",
+        DemoTask.Honesty => "towards the truth",
+        DemoTask.Refusal => "towards refusal",
+        _ => throw new ArgumentOutOfRangeException(nameof(task), task, "Unknown task."),
+    };
+
+    private static string Measure(DemoTask task) => task switch
+    {
+        DemoTask.Topic => "share of topic words about the sea",
+        DemoTask.Tone => "tone, -1 rude to 1 kind",
+        DemoTask.Honesty => "share of true answers",
+        DemoTask.Refusal => "share of refusals",
+        _ => throw new ArgumentOutOfRangeException(nameof(task), task, "Unknown task."),
+    };
+}

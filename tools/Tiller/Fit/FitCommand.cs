@@ -1,0 +1,171 @@
+using System.CommandLine;
+using Tiller.Controllers;
+using Tiller.Law;
+
+namespace Tiller.Tool;
+
+/// <summary>What <c>tiller fit</c> was asked for.</summary>
+internal sealed record FitRequest
+{
+    public required string Model { get; init; }
+
+    public required DeviceRequest Device { get; init; }
+
+    public required string Positive { get; init; }
+
+    public required string Negative { get; init; }
+
+    /// <summary>Whether texts are users' messages in the checkpoint's chat format.</summary>
+    public bool Chat { get; init; }
+
+    /// <summary>System message of every prompt, with <see cref="Chat"/> only.</summary>
+    public string? System { get; init; }
+
+    /// <summary>Where the controller goes; null only for a plan.</summary>
+    public required string? Out { get; init; }
+
+    /// <summary>Tell what the fit takes, and stop.</summary>
+    public bool Plan { get; init; }
+
+    public FitCost Cost { get; init; }
+
+    /// <summary>p of the reduced controller; null for a full one.</summary>
+    public int? Order { get; init; }
+
+    public Setpoint Setpoint { get; init; }
+
+    public double Q { get; init; }
+
+    public double R { get; init; }
+
+    public double Qf { get; init; }
+
+    /// <summary>Blocks that are steered; null for all.</summary>
+    public LayerSet? Layers { get; init; }
+
+    /// <summary>Prompts the Jacobians are averaged over; null for the contrast prompts.</summary>
+    public string? Calibration { get; init; }
+
+    public bool Json { get; init; }
+}
+
+/// <summary><c>tiller fit</c>: two lists of prompts become a controller file.</summary>
+internal sealed class FitCommand : TillerCommand
+{
+    private const string CostRange = "0 to 1e12";
+
+    private readonly Option<string> _model = OptionKinds.Model();
+    private readonly DeviceArguments _device = new();
+    private readonly Option<string> _positive = OptionKinds.RequiredPath(
+        "--positive", "Prompts that show the feature: a text with one a line, .jsonl, or a .json array.", "FILE");
+
+    private readonly Option<string> _negative = OptionKinds.RequiredPath("--negative", "Prompts that lack it, otherwise alike.", "FILE");
+
+    private readonly Option<bool> _chat = new("--chat")
+    {
+        Description = "Put every prompt in the checkpoint's chat format, as steer --chat does: a text becomes a user's message.",
+    };
+
+    private readonly Option<string?> _system = new("--system") { Description = "System message of every prompt, with --chat.", HelpName = "text" };
+
+    private readonly Option<string?> _out = new("--out")
+    {
+        Description = "Controller file to write, whole or not at all; - is standard output. (REQUIRED without --plan)",
+        HelpName = "FILE",
+    };
+
+    private readonly Option<bool> _plan = new("--plan")
+    {
+        Description = "Tell memory, FLOPs and time before anything starts, and stop; weights are not loaded, config.json is enough.",
+    };
+
+    private readonly Option<FitCost> _cost = OptionKinds.Choice<FitCost>(
+        "--cost", "What may not stray: the whole state (dense, as published), or the feature only (factored; much faster, no Jacobian).");
+
+    private readonly Option<int?> _order = OptionKinds.NumberOrNone<int>(
+        "--order", "Fit a reduced controller from p Jacobian-vector products a layer.", p => p > 0, "a whole number above 0", "p");
+
+    private readonly Option<Setpoint> _setpoint = OptionKinds.Choice<Setpoint>(
+        "--setpoint", "What λ means: a multiple of the mean difference (published), or 0 = negative mean to 1 = positive mean (affine).");
+
+    private readonly Option<double> _q = OptionKinds.Number("--q", "Cost of being off the setpoint, at every layer.", 0.1, IsCost, CostRange);
+    private readonly Option<double> _r = OptionKinds.Number("--r", "Cost of steering: more means gentler.", 1.0, r => IsCost(r) && r > 0, "above 0 and at most 1e12");
+    private readonly Option<double> _qf = OptionKinds.Number("--qf", "Cost of being off the setpoint after the last layer.", 1.0, IsCost, CostRange);
+    private readonly Option<LayerSet?> _layers = OptionKinds.Layers(
+        "--layers", "Steer these blocks only, counted from 0; 1-3,8-9 leaves those between alone [default: all]");
+
+    private readonly Option<string?> _calibration = new("--calibration")
+    {
+        Description = "Prompts whose Jacobians are averaged [default: the contrast prompts]",
+        HelpName = "FILE",
+    };
+
+    public FitCommand(Func<FitRequest, CancellationToken, Task<int>> run)
+        : base("fit", "Fit a controller from two lists of prompts: the feature is their mean difference, the gains are optimal (LQR).")
+    {
+        Option[] options = [_model, _positive, _negative, _chat, _system, _out, _cost, _order, _setpoint, _q, _r, _qf, _layers, _calibration, _plan];
+        foreach (var option in options)
+        {
+            Add(option);
+        }
+
+        _device.AddTo(this);
+        Validators.Add(result =>
+        {
+            bool others = result.GetResult(_model) is not null && result.GetResult(_positive) is not null && result.GetResult(_negative) is not null;
+            if (others && result.GetResult(_out) is null && !result.GetValue(_plan))
+            {
+                result.AddError("Option '--out' is required.");
+            }
+        });
+
+        SetAction((parse, cancellationToken) => run(Read(parse), cancellationToken));
+    }
+
+    public override string Examples =>
+        """
+          # the published controller
+          tiller fit --model models/demo --positive sea.txt --negative other.txt --out sea.tiller --q 0.03
+          # without any Jacobian: seconds instead of minutes on a large model
+          tiller fit --model DIR --positive kind.txt --negative rude.txt --out kind.tiller --cost feature
+          # memory, FLOPs and time of that, before anything is loaded
+          tiller fit --model DIR --positive kind.txt --negative rude.txt --cost feature --plan
+          # for steer --chat: each line is a user's message, and the feature is read where the answer begins
+          tiller fit --model DIR --positive a.txt --negative b.txt --out a.tiller --chat --system "Be brief."
+          # 16 tangents a layer, steering blocks 4 to 20 only
+          tiller fit --model DIR --positive a.jsonl --negative b.jsonl --out a.tiller --order 16 --layers 4-20
+        """;
+
+    private static bool IsCost(double value) => value is >= 0 and <= 1e12;
+
+    private FitRequest Read(ParseResult parse)
+    {
+        var request = Asked(parse);
+        PromptArguments.CheckSystem(request.Chat, request.System);
+        return request is not { Q: 0, Qf: 0 }
+            ? request
+            : throw new UsageException(
+                "--q and --qf are both 0: being off the setpoint costs nothing, so the best controller does nothing. Raise one of them.");
+    }
+
+    private FitRequest Asked(ParseResult parse) => new()
+    {
+        Model = parse.GetRequiredValue(_model),
+        Device = _device.Read(parse),
+        Positive = parse.GetRequiredValue(_positive),
+        Negative = parse.GetRequiredValue(_negative),
+        Chat = parse.GetValue(_chat),
+        System = parse.GetValue(_system),
+        Out = parse.GetValue(_out),
+        Plan = parse.GetValue(_plan),
+        Cost = parse.GetValue(_cost),
+        Order = parse.GetValue(_order),
+        Setpoint = parse.GetValue(_setpoint),
+        Q = parse.GetValue(_q),
+        R = parse.GetValue(_r),
+        Qf = parse.GetValue(_qf),
+        Layers = parse.GetValue(_layers),
+        Calibration = parse.GetValue(_calibration),
+        Json = parse.GetValue(Json),
+    };
+}

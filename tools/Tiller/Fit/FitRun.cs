@@ -1,0 +1,96 @@
+using Tiller.Checkpoint;
+using Tiller.Controllers;
+using Tiller.Features;
+using Tiller.Model;
+using Tiller.Synthesis;
+
+namespace Tiller.Tool;
+
+/// <summary><c>tiller fit</c>.</summary>
+internal static class FitRun
+{
+    public static int Run(Terminal terminal, FitRequest request, CancellationToken cancellationToken)
+    {
+        if (request.Out is null || request.Plan)
+        {
+            PlanOutput.Write(terminal, request.Json, [PlanRun.OfCheckpoint(request, cancellationToken)]);
+            return ExitCode.Ok;
+        }
+
+        var destination = Destination.Of(terminal, "--out", request.Out, isText: false, request.Json);
+        terminal = destination.Rest;
+        var (contrast, calibration) = Prompts(request, cancellationToken);
+        using var model = Runs.Load(terminal, request.Model, request.Device, cancellationToken);
+        var result = Fit(terminal, model, contrast, Options(request, model.Config, calibration), cancellationToken);
+        cancellationToken.ThrowIfCancellationRequested();
+        destination.Write(result.Controller.Save, result.Controller.Save);
+        if (request.Json)
+        {
+            FitOutput.WriteJson(terminal, request.Out, result);
+        }
+        else
+        {
+            FitOutput.WriteText(terminal, destination.Name, result);
+        }
+
+        return ExitCode.Ok;
+    }
+
+    /// <summary>The prompts that were asked for, as chats if they are to be.</summary>
+    /// <exception cref="PromptFileException">A file cannot be read, or holds chats that do not go with the others or with --system.</exception>
+    public static (ContrastSet Contrast, IReadOnlyList<Prompt>? Calibration) Prompts(FitRequest request, CancellationToken cancellationToken)
+    {
+        List<(string File, IReadOnlyList<Prompt> Prompts)> files = [.. new[] { request.Positive, request.Negative, request.Calibration }
+            .OfType<string>().Select(file => (file, PromptFile.Read(file, cancellationToken)))];
+        bool anyText = files.Any(f => f.Prompts.Any(p => p is TextPrompt));
+        foreach (var (file, prompts) in files)
+        {
+            for (int i = 0; i < prompts.Count; i++)
+            {
+                if (prompts[i] is ChatPrompt && !request.Chat && anyText)
+                {
+                    throw new PromptFileException(
+                        file, 0, $"prompt {i + 1} is a chat, and there are prompts that are texts: add --chat to make them users' messages.");
+                }
+
+                if (prompts[i] is ChatPrompt { System: not null } && request.System is not null)
+                {
+                    throw new PromptFileException(file, 0, $"prompt {i + 1} is a chat with a system message of its own: leave out --system.");
+                }
+            }
+        }
+
+        IReadOnlyList<Prompt>[] lists = [.. files.Select(f => request.Chat ? [.. f.Prompts.Select(p => p.AsChat(request.System))] : f.Prompts)];
+        return (new ContrastSet(lists[0], lists[1]), lists.ElementAtOrDefault(2));
+    }
+
+    /// <summary>Fits with a bar for every stage.</summary>
+    public static FitResult Fit(Terminal terminal, LanguageModel model, ContrastSet contrast, FitOptions options, CancellationToken cancellationToken) =>
+        StageBars.Run(terminal, progress => ControllerFit.Run(
+            model, contrast, options, new Relay<FitProgress>(p => progress.Report(new StageProgress(p.Stage, p.Done, p.Total))), cancellationToken));
+
+    /// <summary>What was asked for, checked against the model's shape.</summary>
+    /// <exception cref="UsageException">A block or an order that the model does not have.</exception>
+    public static FitOptions Options(FitRequest request, ModelConfig c, IReadOnlyList<Prompt>? calibration)
+    {
+        if (request.Layers is { } range && range.Last >= c.L)
+        {
+            throw new UsageException($"--layers must be within 0-{c.L - 1}, the blocks of this model, got {range}.");
+        }
+
+        if (request.Order > c.D)
+        {
+            throw new UsageException($"--order must be at most {c.D}, the width of this model, got {request.Order}.");
+        }
+
+        return new FitOptions
+        {
+            Weights = new LqrWeights(request.Q, request.R, request.Qf),
+            Cost = request.Cost,
+            Order = request.Order,
+            Setpoint = request.Setpoint,
+            Layers = request.Layers,
+            Calibration = calibration,
+        };
+    }
+}

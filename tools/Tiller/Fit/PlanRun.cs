@@ -1,0 +1,99 @@
+using System.Text;
+using Tiller.Bench;
+using Tiller.Chat;
+using Tiller.Checkpoint;
+using Tiller.Controllers;
+using Tiller.Features;
+using Tiller.Model;
+using Tiller.Tokens;
+
+namespace Tiller.Tool;
+
+/// <summary>A plan with what it was made from.</summary>
+/// <param name="Model">Name of the checkpoint or shape.</param>
+/// <param name="Config">Its shape.</param>
+/// <param name="Weights">How the size of the weights is known.</param>
+/// <param name="Prompts">Contrast prompts.</param>
+/// <param name="Calibration">Prompts that Jacobians are averaged over.</param>
+/// <param name="Tokens">Tokens of all prompts.</param>
+/// <param name="CountedTokens">Whether a tokenizer counted them.</param>
+/// <param name="Solve">dense, factored, or reduced and its order.</param>
+/// <param name="Plan">Memory and FLOPs.</param>
+/// <param name="Rates">What this machine does a second.</param>
+internal sealed record PlannedFit(
+    string Model, ModelConfig Config, string Weights, int Prompts, int Calibration, long Tokens, bool CountedTokens, string Solve, FitPlan Plan, QuickRates Rates);
+
+/// <summary><c>tiller fit --plan</c> and <c>tiller bench fit --plan</c>: what a fit takes, told before anything of its size is allocated.</summary>
+internal static class PlanRun
+{
+    private const int ReducedOrder = 64;
+
+    // Where there is no tokenizer: English runs at four bytes a token or a little more.
+    private const int BytesPerToken = 4;
+
+    /// <summary>The fit that was asked for, from config.json, the sizes of the weights and, where it is there, the tokenizer.</summary>
+    public static PlannedFit OfCheckpoint(FitRequest request, CancellationToken cancellationToken)
+    {
+        var (contrast, calibration) = FitRun.Prompts(request, cancellationToken);
+        string directory = HubCache.Resolve(request.Model);
+        var c = ModelConfigReader.Read(directory);
+        var options = FitRun.Options(request, c, calibration);
+        bool counted = File.Exists(Path.Combine(directory, "tokenizer.json"));
+        var encoder = counted ? Encoder(request, c, cancellationToken) : null;
+        int[] lengths = [.. Lengths("Positive", contrast.Positive), .. Lengths("Negative", contrast.Negative)];
+        int[]? kept = calibration is null ? null : [.. Lengths("Calibration", calibration)];
+
+        long weights;
+        string known;
+        if (File.Exists(Path.Combine(directory, CheckpointFolder.SingleFileName)) || File.Exists(Path.Combine(directory, CheckpointFolder.IndexFileName)))
+        {
+            using var folder = CheckpointFolder.Open(directory);
+            (weights, known) = (folder.SizeInBytes, "as stored");
+        }
+        else
+        {
+            (weights, known) = ((long)new Counts(c, TensorType.BF16).AllBytes, "if stored as bf16; there is no weight file");
+        }
+
+        var rates = QuickRates.Measure(c, TensorType.BF16, request.Device.ToLoadOptions(), cancellationToken);
+        var plan = FitPlan.Of(c, weights, lengths, kept, options, rates.Callers);
+        return new PlannedFit(HubCache.NameOf(directory), c, known, lengths.Length, (kept ?? lengths).Length, lengths.Concat(kept ?? []).Sum(n => (long)n), counted, Solve(options), plan, rates);
+
+        // Prompts that the fit would refuse are refused here.
+        IEnumerable<int> Lengths(string list, IReadOnlyList<Prompt> prompts) =>
+            encoder?.Encode(list, prompts, cancellationToken).Select(ids => ids.Length) ?? prompts.Select(p => Estimate(p, c));
+    }
+
+    /// <summary>Dense, factored and reduced fits of a named shape.</summary>
+    public static IReadOnlyList<PlannedFit> OfShape(BenchRequest request, CancellationToken cancellationToken)
+    {
+        var c = request.Shape.Config;
+        int prompts = 2 * request.FitPrompts;
+        int[] lengths = [.. Enumerable.Repeat(Math.Min(request.ContextLength, c.MaxPositions), prompts)];
+        long weights = (long)new Counts(c, request.Type).AllBytes;
+        var rates = QuickRates.Measure(c, request.Type, new LoadOptions { Device = request.Device, Threads = request.Threads }, cancellationToken);
+        FitOptions[] all = [new(), new() { Cost = FitCost.Feature }, new() { Order = Math.Min(ReducedOrder, c.D) }];
+        return
+        [
+            .. all.Select(options => new PlannedFit(
+                request.Shape.Name, c, $"as {request.Type.SpecName().ToLowerInvariant()}", prompts, prompts, lengths.Sum(n => (long)n), CountedTokens: true, Solve(options),
+                FitPlan.Of(c, weights, lengths, calibration: null, options, rates.Callers), rates)),
+        ];
+    }
+
+    private static PromptEncoder Encoder(FitRequest request, ModelConfig c, CancellationToken cancellationToken)
+    {
+        var tokenizer = Tokenizer.Load(request.Model, cancellationToken);
+        var chat = new Lazy<ChatFormat>(() => ChatFormat.Load(request.Model, tokenizer));
+        return new PromptEncoder(() => tokenizer, () => chat.Value, c.V, c.MaxPositions);
+    }
+
+    private static int Estimate(Prompt prompt, ModelConfig c)
+    {
+        IEnumerable<string> texts = prompt is ChatPrompt chat ? chat.Messages.Select(m => m.Content) : [((TextPrompt)prompt).Text];
+        return Math.Min(c.MaxPositions, 1 + (texts.Sum(Encoding.UTF8.GetByteCount) / BytesPerToken));
+    }
+
+    private static string Solve(FitOptions options) =>
+        options.Order is { } order ? $"reduced, order {order}" : options.Cost == FitCost.Feature ? "factored" : "dense";
+}

@@ -1,0 +1,40 @@
+using System.CommandLine;
+
+namespace Tiller.Tool;
+
+/// <summary>What <c>tiller generate</c> was asked for.</summary>
+internal sealed record GenerateRequest(string Model, DeviceRequest Device, PromptRequest Prompt, DecodingRequest Decoding, bool Json);
+
+/// <summary><c>tiller generate</c>: the plain model.</summary>
+internal sealed class GenerateCommand : TillerCommand
+{
+    private readonly Option<string> _model = OptionKinds.Model();
+    private readonly DeviceArguments _device = new();
+    private readonly PromptArguments _prompt = new();
+    private readonly DecodingArguments _decoding = new();
+
+    public GenerateCommand(Func<GenerateRequest, CancellationToken, Task<int>> run)
+        : base("generate", "Decode with the plain model, streamed.")
+    {
+        _prompt.AddTo(this);
+        Add(_model);
+        _device.AddTo(this);
+        _decoding.AddTo(this);
+        SetAction((parse, cancellationToken) => run(Read(parse), cancellationToken));
+    }
+
+    public override string Examples =>
+        """
+          # the likeliest text
+          tiller generate --model models/demo "Once upon a time"
+          # drawn at random, the same for the same seed
+          tiller generate --model models/demo --temperature 0.7 --top-p 0.95 --seed 3 "One day"
+          # a question to a chat model, in its own chat format, with a variable of its template
+          tiller generate --model DIR --chat --chat-arg enable_thinking=false "Which way is north?"
+          # a long prompt, up to the next blank line
+          tiller generate --model DIR --file prompt.txt --stop $'\n\n' --max-tokens 400
+        """;
+
+    private GenerateRequest Read(ParseResult parse) =>
+        new(parse.GetRequiredValue(_model), _device.Read(parse), _prompt.Read(parse), _decoding.Read(parse), parse.GetValue(Json));
+}

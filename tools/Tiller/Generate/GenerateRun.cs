@@ -1,0 +1,79 @@
+using Tiller.Decode;
+using Tiller.Features;
+using Tiller.Model;
+
+namespace Tiller.Tool;
+
+/// <summary><c>tiller generate</c>, and what <c>tiller steer</c> shares with it.</summary>
+internal static class GenerateRun
+{
+    public static async Task<int> Run(Terminal terminal, GenerateRequest request, CancellationToken cancellationToken)
+    {
+        string prompt = await ReadPrompt(terminal, request.Prompt, cancellationToken);
+        using var model = Runs.Load(terminal, request.Model, request.Device, cancellationToken);
+        var options = Options(request.Decoding);
+        var plain = Decode(terminal, model, Tokenize(model, request.Prompt, prompt, cancellationToken), options, request.Json, cancellationToken);
+        if (request.Json)
+        {
+            DecodedOutput.WriteJson(terminal, model.Name, [("plain", plain)], []);
+        }
+
+        return ExitCode.Ok;
+    }
+
+    /// <summary>The prompt; waiting for standard input can be cancelled.</summary>
+    public static Task<string> ReadPrompt(Terminal terminal, PromptRequest request, CancellationToken cancellationToken) =>
+        Task.Run(() => request.Read(terminal, cancellationToken), cancellationToken).WaitAsync(cancellationToken);
+
+    /// <summary>Ids of the prompt, by the tokenizer's template or the checkpoint's chat format.</summary>
+    /// <exception cref="UsageException">The prompt is empty and the template adds nothing.</exception>
+    public static int[] Tokenize(LanguageModel model, PromptRequest request, string prompt, CancellationToken cancellationToken)
+    {
+        int[] ids = request.Chat
+            ? model.Chat.Encode(new TextPrompt(prompt).AsChat(request.System).Messages, request.ChatOptions, cancellationToken)
+            : model.Tokenizer.Encode(prompt, cancellationToken: cancellationToken);
+        return ids.Length > 0 ? ids : throw new UsageException("The prompt has no token, and this tokenizer adds none: give it some text.");
+    }
+
+    public static GenerationOptions Options(DecodingRequest decoding) => new()
+    {
+        MaxNewTokens = decoding.MaxTokens,
+        Sampling = decoding.Sampling,
+        StopStrings = decoding.Stop,
+    };
+
+    /// <summary>Streams a text to standard output, unless JSON will be written there, and sums it up on standard error.</summary>
+    public static DecodedText Decode(
+        Terminal terminal, LanguageModel model, int[] prompt, GenerationOptions options, bool json, CancellationToken cancellationToken)
+    {
+        bool open = false;
+        try
+        {
+            var text = DecodedText.Run(model, prompt, options, json ? static _ => { } : Print, cancellationToken);
+            EndLine();
+            DecodedOutput.WriteSummary(terminal, text);
+            return text;
+        }
+        finally
+        {
+            EndLine();
+        }
+
+        void Print(string text)
+        {
+            open = true;
+            terminal.Output.Write(terminal.OutputIsTerminal ? VisibleText.Of(text) : text);
+            terminal.Output.Flush();
+        }
+
+        // What follows, an error too, begins a line.
+        void EndLine()
+        {
+            if (open)
+            {
+                terminal.Output.WriteLine();
+                open = false;
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+using System.Text.Json;
+using Tiller.Checkpoint;
+using Tiller.Model;
+
+namespace Tiller.Tool;
+
+/// <summary>How <c>tiller inspect</c> tells a checkpoint.</summary>
+internal static class CheckpointOutput
+{
+    public static void WriteText(Terminal terminal, CheckpointInspection inspection)
+    {
+        var (checkpoint, chat, noChat, nonFinite) = inspection;
+        var (folder, c, tokenizer) = (checkpoint.Folder, checkpoint.Config, checkpoint.Tokenizer);
+        Row("folder", folder.Path);
+        Row("family", c.Family);
+        Row("shape", $"L {c.L} layers, D {c.D} wide, H {c.H} heads, G {c.G} key/value heads, E {c.E} head size, F {c.F} feed-forward, V {c.V} vocabulary");
+        Row("context", $"{c.MaxPositions} tokens{Window(c)}");
+        Row("rotary", $"theta {c.RopeTheta:G}{(c.RopeScaling is { } scaling ? $", {scaling}" : "")}");
+        Row("weights", $"{Parameters(folder):N0} parameters, {Size(folder.SizeInBytes)} in {folder.Files.Count} file{(folder.Files.Count == 1 ? "" : "s")}, " +
+            $"{(c.TiedHead ? "embedding and head tied" : "own head")}{(c.TiedHead && HasHead(folder) ? $", {ModelWeights.HeadName} not used" : "")}");
+        string beyond = tokenizer.VocabularySize > c.V ? $", those from {c.V} on without a row in the embedding" : "";
+        Row("tokenizer", $"{tokenizer.VocabularySize} ids{beyond}");
+        Row("ends at", Ends(checkpoint));
+        Row("chat", chat ?? $"none: {noChat}");
+        Row("fingerprint", folder.Fingerprint);
+        foreach (string warning in checkpoint.Warnings)
+        {
+            Row("warning", warning);
+        }
+
+        terminal.Output.WriteLine();
+        terminal.Output.WriteLine($"{"tensor",-52} {"type",-6}{"shape",-18}{"count",6}{"size",12}");
+        foreach (var kind in folder.Tensors.GroupBy(t => (Name: AnyLayer(t.Name), t.Type, t.ShapeText)))
+        {
+            terminal.Output.WriteLine(
+                $"{VisibleText.Of(kind.Key.Name),-52} {kind.Key.Type.SpecName(),-6}{kind.Key.ShapeText,-18}{kind.Count(),6}{Size(kind.Sum(t => t.SizeInBytes)),12}");
+        }
+
+        if (nonFinite is not null)
+        {
+            terminal.Output.WriteLine();
+            Row("values", nonFinite.Sum() == 0 ? $"all {Parameters(folder):N0} are finite" : $"{nonFinite.Sum():N0} of {Parameters(folder):N0} are NaN or infinite:");
+            foreach (var (tensor, count) in folder.Tensors.Zip(nonFinite).Where(pair => pair.Second > 0))
+            {
+                Row("", $"{count:N0} of {tensor.ElementCount:N0} in {tensor.Name}");
+            }
+        }
+
+        void Row(string name, string value) => terminal.Output.WriteLine($"{name,-12}{VisibleText.Of(value)}");
+    }
+
+    public static void WriteJson(Terminal terminal, CheckpointInspection inspection) => Json.Write(terminal.Output, json =>
+    {
+        var (checkpoint, chat, noChat, nonFinite) = inspection;
+        var (folder, c, tokenizer) = (checkpoint.Folder, checkpoint.Config, checkpoint.Tokenizer);
+        json.WriteStartObject();
+        json.WriteString("kind", "checkpoint");
+        json.WriteString("folder", folder.Path);
+        json.WriteString("family", c.Family);
+        foreach (var (name, value) in new[] { ("L", c.L), ("D", c.D), ("H", c.H), ("G", c.G), ("E", c.E), ("F", c.F), ("V", c.V), ("maxPositions", c.MaxPositions) })
+        {
+            json.WriteNumber(name, value);
+        }
+
+        json.WriteBoolean("tiedHead", c.TiedHead);
+        json.WriteNumber("parameters", Parameters(folder));
+        json.WriteNumber("sizeInBytes", folder.SizeInBytes);
+        json.WriteNumber("files", folder.Files.Count);
+        json.WriteNumber("tokens", tokenizer.VocabularySize);
+        json.WriteStartArray("endIds");
+        foreach (int id in checkpoint.EndIds.Value)
+        {
+            json.WriteNumberValue(id);
+        }
+
+        json.WriteEndArray();
+        json.WriteString("chat", chat);
+        json.WriteString("noChat", noChat);
+        json.WriteString("fingerprint", folder.Fingerprint);
+        json.WriteStartArray("warnings");
+        foreach (string warning in checkpoint.Warnings)
+        {
+            json.WriteStringValue(warning);
+        }
+
+        json.WriteEndArray();
+        WriteTensors(json, folder, nonFinite);
+        json.WriteEndObject();
+    });
+
+    private static void WriteTensors(Utf8JsonWriter json, CheckpointFolder folder, IReadOnlyList<long>? nonFinite)
+    {
+        json.WriteStartArray("tensors");
+        for (int i = 0; i < folder.Tensors.Count; i++)
+        {
+            var tensor = folder.Tensors[i];
+            json.WriteStartObject();
+            json.WriteString("name", tensor.Name);
+            json.WriteString("type", tensor.Type.SpecName());
+            json.WriteStartArray("shape");
+            foreach (long extent in tensor.Shape)
+            {
+                json.WriteNumberValue(extent);
+            }
+
+            json.WriteEndArray();
+            json.WriteNumber("sizeInBytes", tensor.SizeInBytes);
+            if (nonFinite is not null)
+            {
+                json.WriteNumber("nonFinite", nonFinite[i]);
+            }
+
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
+    }
+
+    private static bool HasHead(CheckpointFolder folder) => folder.TryFind(ModelWeights.HeadName) is not null;
+
+    private static string Ends(LoadableCheckpoint checkpoint) => checkpoint.EndIds.Value is { Count: > 0 } ids
+        ? string.Join(", ", ids.Select(id => checkpoint.Tokenizer.Tokens.Contains(id) ? $"{checkpoint.Tokenizer.TokenOf(id)} ({id})" : $"{id}"))
+        : "no token: only --max-tokens and --stop end them";
+
+    private static long Parameters(CheckpointFolder folder) => folder.Tensors.Sum(t => t.ElementCount);
+
+    private static string Window(ModelConfig c) =>
+        c.Windows.Any(w => w > 0) ? $", window {c.Windows.Where(w => w > 0).Min()} on {c.Windows.Count(w => w > 0)} of {c.L} layers" : "";
+
+    // model.layers.7.mlp.up_proj.weight → model.layers.*.mlp.up_proj.weight
+    private static string AnyLayer(string name) => string.Join('.', name.Split('.').Select(part => part.Length > 0 && part.All(char.IsAsciiDigit) ? "*" : part));
+
+    private static string Size(long bytes) => bytes switch
+    {
+        >= 1_000_000_000 => $"{bytes / 1e9:F2} GB",
+        >= 1_000_000 => $"{bytes / 1e6:F1} MB",
+        >= 1_000 => $"{bytes / 1e3:F1} kB",
+        _ => $"{bytes} B",
+    };
+}

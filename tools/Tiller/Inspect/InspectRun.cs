@@ -1,0 +1,76 @@
+using Tiller.Chat;
+using Tiller.Checkpoint;
+using Tiller.Controllers;
+using Tiller.Model;
+
+namespace Tiller.Tool;
+
+/// <summary>What a checkpoint holds.</summary>
+/// <param name="Checkpoint">All but the weights' values; owned by the caller.</param>
+/// <param name="Chat">Name of the chat format, or null.</param>
+/// <param name="NoChat">Why there is no chat format, or null.</param>
+/// <param name="NonFinite">How many values of each tensor are NaN or infinite; null if the weights were not read.</param>
+internal sealed record CheckpointInspection(LoadableCheckpoint Checkpoint, string? Chat, string? NoChat, IReadOnlyList<long>? NonFinite);
+
+/// <summary><c>tiller inspect</c>.</summary>
+internal static class InspectRun
+{
+    public static int Run(Terminal terminal, InspectRequest request, CancellationToken cancellationToken)
+    {
+        if (Directory.Exists(request.Path))
+        {
+            using var checkpoint = LoadableCheckpoint.Open(request.Path, cancellationToken);
+            var inspection = Inspect(checkpoint);
+            if (request.Check)
+            {
+                var folder = checkpoint.Folder;
+                inspection = inspection with { NonFinite = [.. folder.Tensors.Select(t => NonFiniteValues.Count(folder, t, cancellationToken))] };
+            }
+
+            if (request.Json)
+            {
+                CheckpointOutput.WriteJson(terminal, inspection);
+            }
+            else
+            {
+                CheckpointOutput.WriteText(terminal, inspection);
+            }
+
+            return inspection.NonFinite?.Sum() > 0 ? ExitCode.BadInput : ExitCode.Ok;
+        }
+
+        if (request.Check)
+        {
+            throw new UsageException("--check looks at the weights of a checkpoint: name its folder.");
+        }
+
+        if (!File.Exists(request.Path))
+        {
+            throw new FileNotFoundException($"{request.Path}: no such folder or file. Expected the folder of a checkpoint, or a controller file.");
+        }
+
+        var controller = Controller.Load(request.Path);
+        if (request.Json)
+        {
+            ControllerOutput.WriteJson(terminal, controller);
+        }
+        else
+        {
+            ControllerOutput.WriteText(terminal, controller);
+        }
+
+        return ExitCode.Ok;
+    }
+
+    private static CheckpointInspection Inspect(LoadableCheckpoint checkpoint)
+    {
+        try
+        {
+            return new CheckpointInspection(checkpoint, checkpoint.Chat.Value.Name, null, null);
+        }
+        catch (ChatException e)
+        {
+            return new CheckpointInspection(checkpoint, null, OptionNames.Of(e.Message), null);
+        }
+    }
+}

@@ -1,0 +1,96 @@
+using System.CommandLine;
+using System.CommandLine.Help;
+using System.CommandLine.Parsing;
+
+namespace Tiller.Tool;
+
+/// <summary>From arguments to an exit code: parses, runs the command, tells errors. The one place where errors become exit codes.</summary>
+internal static class CommandLine
+{
+    // A prompt may begin with @, and -abc is never three options.
+    private static readonly ParserConfiguration s_parsing = new() { ResponseFileTokenReplacer = null, EnablePosixBundling = false };
+
+    private const string AfterRoot =
+        $"""
+        Examples:
+          # see it work, on the small model that comes with tiller
+          tiller demo
+          # fit a controller, then steer with it
+          tiller fit --model DIR --positive pos.txt --negative neg.txt --out my.tiller
+          tiller steer --model DIR --controller my.tiller --lambda 1.5 --compare "prompt"
+          # all about a command
+          tiller steer --help
+
+        Results go to standard output, everything else to standard error. Colour and progress only on a terminal, and not if NO_COLOR is set.
+
+        {ExitCode.Help}
+        """;
+
+    /// <summary>Runs one command line.</summary>
+    /// <param name="commands">The commands of tiller.</param>
+    /// <param name="args">Arguments, without the program's name.</param>
+    /// <param name="terminal">Where it reads and writes.</param>
+    /// <param name="cancellationToken">Ends the command with <see cref="ExitCode.Cancelled"/>.</param>
+    public static async Task<int> RunAsync(
+        IReadOnlyList<TillerCommand> commands, string[] args, Terminal terminal, CancellationToken cancellationToken)
+    {
+        bool json = args.TakeWhile(a => a != "--").Contains("--json");
+        var command = commands.FirstOrDefault(c => c.Name == args.FirstOrDefault(a => !a.StartsWith('-')));
+        var parse = Create(commands).Parse(NumbersOption.Repeat(args, command), s_parsing);
+        if (parse.Action is not TeachingHelp && UsageError(parse) is { } wrong)
+        {
+            return ErrorReport.Write(terminal, wrong, ExitCode.Usage, json);
+        }
+
+        try
+        {
+            var invocation = new InvocationConfiguration
+            {
+                Output = terminal.Output,
+                Error = terminal.Error,
+                EnableDefaultExceptionHandler = false,
+                ProcessTerminationTimeout = null,
+            };
+            return await parse.InvokeAsync(invocation, cancellationToken);
+        }
+        catch (Exception e) when (ExitCode.Of(e) is not null)
+        {
+            return ErrorReport.Write(terminal, e, ExitCode.Of(e)!.Value, json);
+        }
+    }
+
+    private static RootCommand Create(IReadOnlyList<TillerCommand> commands)
+    {
+        var root = new RootCommand("Tiller runs language models with an optimal feedback controller inside the forward pass: fit it from two lists of prompts, then steer.");
+        foreach (var command in commands)
+        {
+            root.Add(command);
+        }
+
+        root.Add(TillerCommand.Json);
+        root.Directives.Clear();
+        var help = root.Options.OfType<HelpOption>().Single();
+        help.Action = new TeachingHelp((HelpAction)help.Action!, AfterRoot);
+        return root;
+    }
+
+    // Null if the command line is right.
+    private static UsageException? UsageError(ParseResult parse)
+    {
+        var command = parse.CommandResult.Command;
+        string name = command is RootCommand ? "tiller" : $"tiller {command.Name}";
+        string[] wrong = UnknownOption(parse) is { } option
+            ? [$"Unknown option '{option}'. A prompt or path that begins with a dash goes after --."]
+            : [.. parse.Errors.Select(e => e.Message).Distinct()];
+        return wrong.Length > 0 ? new UsageException($"{string.Join(' ', wrong)} See '{name} --help'.") : null;
+    }
+
+    // System.CommandLine takes a misspelt option for an argument where a command has one.
+    private static string? UnknownOption(ParseResult parse)
+    {
+        var values = parse.CommandResult.Children.OfType<OptionResult>().SelectMany(o => o.Tokens).ToHashSet<Token>(ReferenceEqualityComparer.Instance);
+        return parse.Tokens
+            .TakeWhile(t => t.Type != TokenType.DoubleDash)
+            .FirstOrDefault(t => t.Type == TokenType.Argument && t.Value.Length > 1 && t.Value[0] == '-' && !values.Contains(t))?.Value;
+    }
+}

@@ -1,0 +1,74 @@
+using System.Diagnostics;
+using System.Text;
+using Tiller.Decode;
+using Tiller.Model;
+
+namespace Tiller.Tool;
+
+/// <summary>A continuation with what it took.</summary>
+internal sealed record DecodedText
+{
+    public required string Text { get; init; }
+
+    public required int[] Ids { get; init; }
+
+    public required int PromptTokens { get; init; }
+
+    public required StopReason Stop { get; init; }
+
+    /// <summary>Until the first token: the prompt's pass and one draw.</summary>
+    public required double PromptMs { get; init; }
+
+    /// <summary>From the first token to the last.</summary>
+    public required double DecodeMs { get; init; }
+
+    /// <summary>Bytes of weights that one step reads.</summary>
+    public required long WeightsInBytes { get; init; }
+
+    /// <summary>Seed that the tokens were drawn with; null where each was the likeliest.</summary>
+    public required ulong? Seed { get; init; }
+
+    /// <summary>FNV-1a over the bits of the last logits.</summary>
+    public required ulong LogitsHash { get; init; }
+
+    /// <summary>What the law did; null when plain.</summary>
+    public required SteeringSummary? Steering { get; init; }
+
+    /// <summary>Steps after the prompt per second; 0 if there was none.</summary>
+    public double TokensPerSecond => DecodeMs > 0 ? (Ids.Length - 1) * 1000.0 / DecodeMs : 0;
+
+    /// <summary>Weights read per second, 1e9 bytes.</summary>
+    public double GigabytesPerSecond => TokensPerSecond * WeightsInBytes / 1e9;
+
+    /// <summary>Decodes to the end, handing text on as it becomes certain.</summary>
+    public static DecodedText Run(LanguageModel model, int[] prompt, GenerationOptions options, Action<string> onText, CancellationToken cancellationToken)
+    {
+        var clock = Stopwatch.StartNew();
+        using var generation = new Generation(model, prompt, options);
+        var text = new StringBuilder();
+        double promptMs = 0;
+        while (generation.MoveNext(cancellationToken))
+        {
+            promptMs = promptMs == 0 ? clock.Elapsed.TotalMilliseconds : promptMs;
+            if (generation.Current.Text.Length > 0)
+            {
+                text.Append(generation.Current.Text);
+                onText(generation.Current.Text);
+            }
+        }
+
+        return new DecodedText
+        {
+            Text = text.ToString(),
+            Ids = generation.NewIds.ToArray(),
+            PromptTokens = prompt.Length,
+            Stop = generation.Current.StopReason!.Value,
+            PromptMs = promptMs,
+            DecodeMs = clock.Elapsed.TotalMilliseconds - promptMs,
+            WeightsInBytes = model.WeightsInBytes,
+            Seed = options.Sampling.Temperature > 0 ? generation.Seed : null,
+            LogitsHash = generation.LogitsHash,
+            Steering = generation.Steering,
+        };
+    }
+}

@@ -1,0 +1,34 @@
+namespace Tiller.Tool;
+
+/// <summary>How an error is told: a line on stderr, and with <c>--json</c> an object on stdout.</summary>
+internal static class ErrorReport
+{
+    /// <summary>Reports an error.</summary>
+    /// <returns>The exit code.</returns>
+    public static int Write(Terminal terminal, Exception error, int code, bool json)
+    {
+        string message = error is OperationCanceledException ? "cancelled." : OptionNames.Of(error.Message);
+        terminal.Error.WriteLine($"tiller: error: {VisibleText.Of(message)}");
+        if (json)
+        {
+            Json.Write(terminal.Output, w =>
+            {
+                w.WriteStartObject();
+                w.WriteStartObject("error");
+                w.WriteString("type", TypeOf(error));
+                w.WriteString("message", message);
+                w.WriteEndObject();
+                w.WriteEndObject();
+            });
+        }
+
+        return code;
+    }
+
+    private static string TypeOf(Exception error) => error switch
+    {
+        OperationCanceledException => "Cancelled",
+        _ when error.GetType().Name.EndsWith("Exception", StringComparison.Ordinal) => error.GetType().Name[..^"Exception".Length],
+        _ => error.GetType().Name,
+    };
+}

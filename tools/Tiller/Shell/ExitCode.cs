@@ -1,0 +1,47 @@
+using Tiller.Controllers;
+using Tiller.Decode;
+using Tiller.Interop;
+using Tiller.Kernels;
+using Tiller.Model;
+using Tiller.Ops;
+using Tiller.Synthesis;
+
+namespace Tiller.Tool;
+
+/// <summary>The command line cannot be understood, or its parts contradict each other.</summary>
+internal sealed class UsageException(string message) : TillerException(message);
+
+/// <summary>What a run ended with; shown by <c>tiller --help</c>.</summary>
+internal static class ExitCode
+{
+    public const int Ok = 0;
+    public const int VerificationFailed = 1;
+    public const int Usage = 2;
+    public const int DeviceUnavailable = 3;
+    public const int BadInput = 4;
+    public const int Numerical = 5;
+    public const int Cancelled = 130;
+
+    public const string Help =
+        """
+        Exit codes:
+          0    done
+          1    verify: a golden value was missed; bench stress: an output differed, memory leaked or a session hung
+          2    the command line is wrong; nothing was run
+          3    the device asked for, or a CUDA library that is needed, is not available
+          4    bad input: a file, checkpoint, tokenizer, controller or prompt
+          5    numerical failure, or the device failed
+          130  cancelled (Ctrl-C); nothing half-written is left
+        """;
+
+    /// <summary>The code of an error; null for one that only a defect of tiller explains.</summary>
+    public static int? Of(Exception error) => error switch
+    {
+        OperationCanceledException => Cancelled,
+        DeviceUnavailableException or CudaLibraryMissingException => DeviceUnavailable,
+        UsageException or DeviceNameException or KernelArchitectureException or SamplingOptionsException or StopStringsException => Usage,
+        NonFiniteLogitsException or NonFiniteStateException or SteeringOverflowException or RiccatiException or DeviceMemoryException or CudaException => Numerical,
+        TillerException or IOException or UnauthorizedAccessException => BadInput,
+        _ => null,
+    };
+}

@@ -1,0 +1,86 @@
+using System.CommandLine;
+using System.Globalization;
+using System.Numerics;
+using Tiller.Law;
+
+namespace Tiller.Tool;
+
+/// <summary>The kinds of option that more than one command has, each checked where it is parsed.</summary>
+internal static class OptionKinds
+{
+    /// <summary>A number for which <paramref name="valid"/> holds.</summary>
+    public static Option<T> Number<T>(string name, string description, T standard, Func<T, bool> valid, string expected)
+        where T : struct, INumber<T> => new(name)
+        {
+            Description = description,
+            HelpName = "number",
+            DefaultValueFactory = _ => standard,
+            CustomParser = result => TypedNumber.Read(result, name, result.Tokens[^1].Value, valid, expected).GetValueOrDefault(),
+        };
+
+    /// <summary>A number for which <paramref name="valid"/> holds; null if not given.</summary>
+    public static Option<T?> NumberOrNone<T>(string name, string description, Func<T, bool> valid, string expected, string helpName = "number")
+        where T : struct, INumber<T> => new(name)
+        {
+            Description = description,
+            HelpName = helpName,
+            CustomParser = result => TypedNumber.Read(result, name, result.Tokens[^1].Value, valid, expected),
+        };
+
+    /// <summary>One of the names of an enum in lower case; the first is the default.</summary>
+    public static Option<T> Choice<T>(string name, string description)
+        where T : struct, Enum
+    {
+        string[] names = [.. Enum.GetNames<T>().Select(n => n.ToLowerInvariant())];
+        var option = new Option<T>(name)
+        {
+            Description = $"{description} [default: {names[0]}]",
+            HelpName = string.Join('|', names),
+            CustomParser = result =>
+            {
+                string text = result.Tokens[^1].Value;
+                int index = Array.IndexOf(names, text);
+                if (index >= 0)
+                {
+                    return Enum.GetValues<T>()[index];
+                }
+
+                result.AddError($"{name} must be one of {string.Join(", ", names)}, got '{text}'.");
+                return default;
+            },
+        };
+        option.CompletionSources.Add(names);
+        return option;
+    }
+
+    /// <summary>A path that must be given.</summary>
+    public static Option<string> RequiredPath(string name, string description, string helpName) =>
+        new(name) { Description = description, Required = true, HelpName = helpName };
+
+    /// <summary>The checkpoint every command but inspect and verify starts from.</summary>
+    public static Option<string> Model() => RequiredPath(
+        "--model", "Folder of a Hugging Face checkpoint: config.json, tokenizer.json, *.safetensors; or of a model in its cache, models--ORG--NAME.", "DIR");
+
+    /// <summary>Some blocks; null for all.</summary>
+    public static Option<LayerSet?> Layers(string name, string description) => new(name)
+    {
+        Description = description,
+        HelpName = "a-b,…",
+        CustomParser = result =>
+        {
+            string text = result.Tokens[^1].Value;
+            if (LayerSet.TryParse(text, out var layers))
+            {
+                return layers;
+            }
+
+            result.AddError($"{name} must be ranges of blocks a-b with a ≤ b, counted from 0, such as 4-9 or 1-3,8-9, got '{text}'.");
+            return null;
+        },
+    };
+
+    /// <summary>What λ must be: a strength too large for the model's state is found when that overflows, and is a numerical failure.</summary>
+    public const string LambdaRange = "a number that fits in float32";
+
+    private static bool Index(string text, out int value) => int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out value);
+}

@@ -1,0 +1,31 @@
+namespace Tiller.Tool;
+
+/// <summary>The library's messages name the members that its callers set; people at a command line read the names of its options instead.</summary>
+internal static class OptionNames
+{
+    private static readonly (string Library, string CommandLine)[] s_names =
+    [
+        ("SamplingOptions.Temperature", "--temperature"),
+        ("SamplingOptions.TopK", "--top-k"),
+        ("SamplingOptions.TopP", "--top-p"),
+        ("SamplingOptions.MinP", "--min-p"),
+        ("SamplingOptions.RepetitionPenalty", "--repetition-penalty"),
+        ("FitOptions.Cost = FitCost.Feature", "--cost feature"),
+        ("FitOptions.Order = p", "--order p"),
+        ("LoadOptions.Device = \"cpu\"", "--device cpu"),
+        ("NonFiniteValues.Count counts them", "tiller inspect --check counts them"),
+        ("Controller.Save wrote", "tiller fit wrote"),
+        ("Write the prompt yourself and encode it with Tokenizer.Encode(parseSpecial: true)", "Leave --chat out and write the prompt as plain text"),
+    ];
+
+    /// <summary>The message in the command line's words.</summary>
+    public static string Of(string message)
+    {
+        foreach (var (library, commandLine) in s_names)
+        {
+            message = message.Replace(library, commandLine, StringComparison.Ordinal);
+        }
+
+        return message;
+    }
+}

@@ -1,0 +1,54 @@
+using System.Text.Json;
+using Tiller.Features;
+
+namespace Tiller.Tool;
+
+/// <summary>How <c>tiller fit</c>, <c>inspect</c> and <c>steer</c> tell in which form a controller's prompts were.</summary>
+internal static class PromptFormOutput
+{
+    private const int ShownLength = 60;
+
+    /// <summary>A line for people.</summary>
+    public static string Text(PromptForm? form) => form switch
+    {
+        RawForm => "raw text",
+        ChatForm chat => $"chat, template {chat.TemplateSha256[..Math.Min(12, chat.TemplateSha256.Length)]}, {System(chat)}",
+        TokenForm => "token ids, made by the caller",
+        _ => "not known",
+    };
+
+    /// <summary>A property for machines.</summary>
+    public static void WriteJson(Utf8JsonWriter json, PromptForm? form)
+    {
+        json.WriteString("form", form switch { RawForm => "raw", ChatForm => "chat", TokenForm => "tokens", _ => null });
+        if (form is ChatForm chat)
+        {
+            json.WriteString("templateSha256", chat.TemplateSha256);
+            json.WriteString("system", chat.System);
+            json.WriteBoolean("systemVaries", chat.SystemVaries);
+        }
+    }
+
+    /// <summary>What to do where a prompt is steered in another form than it was fitted in.</summary>
+    public static string Advice(PromptForm fitted, PromptForm steered) => (fitted, steered) switch
+    {
+        (RawForm, _) => "Steer without --chat, or fit it again with --chat.",
+        (ChatForm chat, RawForm) => $"Steer with {Options(chat)}, or fit it again without --chat.",
+        (ChatForm chat, ChatForm now) when !string.Equals(chat.TemplateSha256, now.TemplateSha256, StringComparison.OrdinalIgnoreCase) =>
+            "Fit it again with the template of this checkpoint.",
+        (ChatForm chat, _) => $"Steer with {Options(chat)}, or fit it again with this system message.",
+        _ => "",
+    };
+
+    private static string Options(ChatForm chat) =>
+        chat.System is { } system ? $"--chat --system {Quoted(system)}" : chat.SystemVaries ? "--chat" : "--chat and no --system";
+
+    private static string System(ChatForm chat) =>
+        chat.SystemVaries ? "system messages that differ" : chat.System is { } system ? $"system {Quoted(system)}" : "no system message";
+
+    private static string Quoted(string text)
+    {
+        string start = text.Length <= ShownLength ? text : text[..ShownLength] + "…";
+        return $"\"{start.ReplaceLineEndings("\\n")}\"";
+    }
+}

@@ -1,0 +1,47 @@
+using Tiller.Checkpoint;
+using Tiller.Model;
+
+namespace Tiller.Tool;
+
+/// <summary>The commands of tiller with what each runs.</summary>
+internal static class Runs
+{
+    /// <summary>Every command, reading and writing at <paramref name="terminal"/>.</summary>
+    public static IReadOnlyList<TillerCommand> Commands(Terminal terminal) =>
+    [
+        new DemoCommand((request, token) => Task.FromResult(DemoRun.Run(terminal, request, token))),
+        new FitCommand((request, token) => Task.FromResult(FitRun.Run(terminal, request, token))),
+        new SteerCommand((request, token) => SteerRun.Run(terminal, request, token)),
+        new GenerateCommand((request, token) => GenerateRun.Run(terminal, request, token)),
+        new InspectCommand((request, token) => Task.FromResult(InspectRun.Run(terminal, request, token))),
+        new VerifyCommand((request, token) => Task.FromResult(VerifyRun.Run(terminal, request, token))),
+        new BenchCommand((request, token) => Task.FromResult(BenchRun.Run(terminal, request, token))),
+        new DevicesCommand((request, _) => Task.FromResult(DevicesRun.Run(terminal, request))),
+        new KernelsCommand((request, token) => Task.FromResult(KernelsRun.Run(terminal, request, token))),
+    ];
+
+    /// <summary>Loads a model with a bar for its bytes, and tells its oddities.</summary>
+    public static LanguageModel Load(Terminal terminal, string directory, DeviceRequest device, CancellationToken cancellationToken)
+    {
+        long total;
+        using (var folder = CheckpointFolder.Open(directory))
+        {
+            total = folder.SizeInBytes;
+        }
+
+        var model = StageBars.Run(terminal, progress => LanguageModel.Load(
+            directory, device.ToLoadOptions() with { Progress = new Relay<long>(done => progress.Report(new StageProgress("weights", done, total))) }, cancellationToken));
+        foreach (string warning in model.Warnings)
+        {
+            terminal.Warn(warning);
+        }
+
+        return model;
+    }
+}
+
+/// <summary>Calls back on the reporting thread; <see cref="Progress{T}"/> would post to the pool and arrive out of order.</summary>
+internal sealed class Relay<T>(Action<T> report) : IProgress<T>
+{
+    public void Report(T value) => report(value);
+}

@@ -1,0 +1,125 @@
+using System.CommandLine;
+using Tiller.Decode;
+
+namespace Tiller.Tool;
+
+/// <summary>A controller file and how hard it steers.</summary>
+internal sealed record Controlled(string Controller, float Lambda);
+
+/// <summary>What <c>tiller steer</c> was asked for.</summary>
+internal sealed record SteerRequest
+{
+    public required string Model { get; init; }
+
+    public required DeviceRequest Device { get; init; }
+
+    /// <summary>At least one; their inputs add up.</summary>
+    public required IReadOnlyList<Controlled> Controllers { get; init; }
+
+    public required PromptRequest Prompt { get; init; }
+
+    public required DecodingRequest Decoding { get; init; }
+
+    public SteeredTokens Tokens { get; init; }
+
+    /// <summary>Bound on |u| at every layer; infinity for none.</summary>
+    public float MaxEffort { get; init; }
+
+    /// <summary>Decode plain as well, and show both.</summary>
+    public bool Compare { get; init; }
+
+    /// <summary>File for v·x, α and |u| of every layer and token.</summary>
+    public string? Trace { get; init; }
+
+    public bool Json { get; init; }
+}
+
+/// <summary><c>tiller steer</c>: decode with controllers in the loop.</summary>
+internal sealed class SteerCommand : TillerCommand
+{
+    private readonly Option<string> _model = OptionKinds.Model();
+    private readonly DeviceArguments _device = new();
+
+    private readonly Option<string[]> _controllers = new("--controller")
+    {
+        Description = "Controller file that tiller fit wrote for this model; several add up.",
+        HelpName = "FILE",
+        Required = true,
+    };
+
+    private readonly NumbersOption _lambdas = new("--lambda", OptionKinds.LambdaRange)
+    {
+        Description = "How far to steer: 0 is the setpoint's zero, negative is the other way. One for all controllers, or one each in order, "
+            + "repeated or with spaces between. [default: 1]",
+    };
+
+    private readonly PromptArguments _prompt = new();
+    private readonly DecodingArguments _decoding = new();
+    private readonly Option<SteeredTokens> _tokens = OptionKinds.Choice<SteeredTokens>(
+        "--tokens", "Steer from the prompt's last token on (last), or every token of the prompt too (all).");
+
+    private readonly Option<float?> _maxEffort = OptionKinds.NumberOrNone<float>(
+        "--u-max", "Bound on |u|, what is added to the state at a layer. [default: none]", u => u > 0, "a number above 0");
+
+    private readonly Option<bool> _compare = new("--compare") { Description = "Decode without the controllers too, and show both." };
+    private readonly Option<string?> _trace = new("--trace")
+    {
+        Description = "Write v·x, α and |u| of every layer and token here (JSONL); - is standard output, and the text goes to standard error.",
+        HelpName = "FILE",
+    };
+
+    public SteerCommand(Func<SteerRequest, CancellationToken, Task<int>> run)
+        : base("steer", "Decode with one or more controllers in the loop, streamed. Changing λ needs no new fit.")
+    {
+        _prompt.AddTo(this);
+        Option[] options = [_model, _controllers, _lambdas, _tokens, _maxEffort, _compare, _trace];
+        foreach (var option in options)
+        {
+            Add(option);
+        }
+
+        _device.AddTo(this);
+        _decoding.AddTo(this);
+        SetAction((parse, cancellationToken) => run(Read(parse), cancellationToken));
+    }
+
+    public override string Examples =>
+        """
+          # plain and steered text
+          tiller steer --model models/demo --controller sea.tiller --lambda 1.5 --compare "Once upon a time"
+          # what the controller read and did, token by token
+          tiller steer --model models/demo --controller sea.tiller --trace - "One day"
+          # away from the feature
+          tiller steer --model models/demo --controller sea.tiller --lambda -1 "One day"
+          # two controllers at once, prompt from standard input
+          echo "A guest wrote." | tiller steer --model DIR --controller kind.tiller --lambda 2 --controller sea.tiller --lambda 1
+          # a chat model
+          tiller steer --model DIR --controller honest.tiller --chat --system "Be brief." "Is the moon made of cheese?"
+        """;
+
+    private SteerRequest Read(ParseResult parse) => new()
+    {
+        Model = parse.GetRequiredValue(_model),
+        Device = _device.Read(parse),
+        Controllers = Pair(parse.GetRequiredValue(_controllers), parse.GetValue(_lambdas) ?? []),
+        Prompt = _prompt.Read(parse),
+        Decoding = _decoding.Read(parse),
+        Tokens = parse.GetValue(_tokens),
+        MaxEffort = parse.GetValue(_maxEffort) ?? float.PositiveInfinity,
+        Compare = parse.GetValue(_compare),
+        Trace = parse.GetValue(_trace),
+        Json = parse.GetValue(Json),
+    };
+
+    private static Controlled[] Pair(string[] controllers, float[] lambdas)
+    {
+        if (lambdas.Length > 1 && lambdas.Length != controllers.Length)
+        {
+            throw new UsageException(
+                $"Expected one --lambda for all or one for each of the {controllers.Length} controllers, got {lambdas.Length}. "
+                + "A prompt that is a number goes before --lambda, or after --.");
+        }
+
+        return [.. controllers.Select((c, i) => new Controlled(c, lambdas.Length == 0 ? 1 : lambdas[lambdas.Length == 1 ? 0 : i]))];
+    }
+}

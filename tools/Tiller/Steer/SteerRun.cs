@@ -1,0 +1,96 @@
+using Tiller.Checkpoint;
+using Tiller.Controllers;
+using Tiller.Decode;
+using Tiller.Features;
+using Tiller.Law;
+using Tiller.Model;
+
+namespace Tiller.Tool;
+
+/// <summary><c>tiller steer</c>: the laws of all controllers, each at its λ, summed into one.</summary>
+internal static class SteerRun
+{
+    public static async Task<int> Run(Terminal terminal, SteerRequest request, CancellationToken cancellationToken)
+    {
+        var destination = request.Trace is null ? null : Destination.Of(terminal, "--trace", request.Trace, isText: true, request.Json);
+        terminal = destination?.Rest ?? terminal;
+        Controller[] controllers = [.. request.Controllers.Select(c => Controller.Load(c.Controller))];
+        var law = Law(terminal, request, controllers);
+        string prompt = await GenerateRun.ReadPrompt(terminal, request.Prompt, cancellationToken);
+        using var model = Runs.Load(terminal, request.Model, request.Device, cancellationToken);
+        WarnOfForms(terminal, model, request, controllers);
+        int[] ids = GenerateRun.Tokenize(model, request.Prompt, prompt, cancellationToken);
+        var options = GenerateRun.Options(request.Decoding);
+        var texts = new List<(string, DecodedText)>();
+        if (request.Compare)
+        {
+            var plain = Decode("plain", options);
+            texts.Add(("plain", plain));
+
+            // What differs between the two is the controllers, not the draws.
+            options = options with { Sampling = options.Sampling with { Seed = plain.Seed ?? options.Sampling.Seed } };
+        }
+
+        var trace = destination is null ? null : new SteeringTrace(law);
+        texts.Add(("steered", Decode(Label(request), options with { Law = law, SteeredTokens = request.Tokens, Trace = trace })));
+        destination?.Write(trace!.Write, trace!.Write);
+        if (request.Json)
+        {
+            DecodedOutput.WriteJson(terminal, model.Name, texts, request.Controllers);
+        }
+
+        return ExitCode.Ok;
+
+        DecodedText Decode(string label, GenerationOptions how)
+        {
+            if (request.Compare && !request.Json)
+            {
+                terminal.Output.WriteLine($"--- {label}");
+            }
+
+            return GenerateRun.Decode(terminal, model, ids, how, request.Json, cancellationToken);
+        }
+    }
+
+    /// <summary>Refuses those of another model, before any weight is read; tells those that do nothing, or do it twice.</summary>
+    private static FeedbackLaw Law(Terminal terminal, SteerRequest request, Controller[] controllers)
+    {
+        using var folder = CheckpointFolder.Open(request.Model);
+        var config = ModelConfigReader.Read(request.Model);
+        for (int i = 0; i < controllers.Length; i++)
+        {
+            var controller = controllers[i];
+            controller.CheckModel(folder.Name, folder.Fingerprint, config.L, config.D);
+            if (controller.Method.Idle is { } reason)
+            {
+                terminal.Warn($"{request.Controllers[i].Controller} does nothing, as {reason}; without it the text is the same.");
+            }
+
+            int first = Array.FindIndex(controllers, other => other.SteersAs(controller));
+            if (first < i)
+            {
+                terminal.Warn(
+                    $"--controller {i + 1}, {request.Controllers[i].Controller}, is the same controller as number {first + 1}, " +
+                    $"{request.Controllers[first].Controller}: it steers twice. Give it once, at the λ that is meant.");
+            }
+        }
+
+        return FeedbackLaw.Sum([.. controllers.Zip(request.Controllers, (controller, asked) => controller.ToLaw(asked.Lambda, request.MaxEffort))]);
+    }
+
+    /// <summary>Tells where the prompt is put to the model in another form than a controller's prompts were.</summary>
+    private static void WarnOfForms(Terminal terminal, LanguageModel model, SteerRequest request, Controller[] controllers)
+    {
+        PromptForm steered = request.Prompt.Chat ? ChatForm.Of(model.Chat, [new TextPrompt("").AsChat(request.Prompt.System)]) : new RawForm();
+        foreach (var (controller, asked) in controllers.Zip(request.Controllers))
+        {
+            if (controller.DifferenceTo(steered) is { } difference)
+            {
+                terminal.Warn($"{Path.GetFileName(asked.Controller)}: {difference} {PromptFormOutput.Advice(controller.Source.Form!, steered)}");
+            }
+        }
+    }
+
+    private static string Label(SteerRequest request) =>
+        "steered: " + string.Join(", ", request.Controllers.Select(c => $"{VisibleText.Of(Path.GetFileName(c.Controller))} λ {c.Lambda}"));
+}
