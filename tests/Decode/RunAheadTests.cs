@@ -110,12 +110,12 @@ public sealed class RunAheadTests : CudaTest
     [Test]
     public void What_has_been_queued_ends_before_memory_goes()
     {
-        var model = Open();
+        using var model = Open();
         var law = Decode.Laws.LooksBack(model, 1);
         var sampler = new Sampler(new SamplingOptions(), model.Config.V);
-        SessionBatch batch = new(model), idle = new(model);
-        Session prefilled = new(model, law), ahead = new(model, law), steered = new(model, law);
-        Session first = new(model, law), second = new(model), last = new(model);
+        using SessionBatch batch = new(model), idle = new(model);
+        using Session prefilled = new(model, law), ahead = new(model, law), steered = new(model, law);
+        using Session first = new(model, law), second = new(model), last = new(model);
         foreach (var session in (Session[])[ahead, steered, first, second, last])
         {
             session.Append(s_prompt);
@@ -132,7 +132,6 @@ public sealed class RunAheadTests : CudaTest
         Frees(second.Dispose, () => last.Append(7)); // with the logits that were the batch's
         Frees(model.Dispose, () => last.Append(7));
         Frees(last.Dispose, () => { });
-        steered.Dispose();
 
         static void Frees(Action free, Action queue)
         {
