@@ -18,7 +18,7 @@ public sealed partial class ArchitectureTests
         ("Cpu", ["Checkpoint", "Law", "Ops"]),
         ("Cuda", ["Checkpoint", "Law", "Ops"]),
         ("Model", ["Checkpoint", "Tokens", "Chat", "Law", "Ops", "Cpu", "Cuda"]),
-        ("Features", ["Checkpoint", "Tokens", "Chat", "Ops", "Model"]),
+        ("Features", ["Tokens", "Chat", "Ops", "Model"]),
         ("Synthesis", ["Checkpoint", "Law", "Ops", "Cpu", "Model", "Features"]),
         ("Controllers", ["Checkpoint", "Law", "Ops", "Cpu", "Model", "Features", "Synthesis"]),
         ("Decode", ["Checkpoint", "Tokens", "Chat", "Law", "Ops", "Model"]),
