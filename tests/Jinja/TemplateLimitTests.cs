@@ -19,6 +19,10 @@ internal sealed class TemplateLimitTests
         Grow + "{% set ns.l = ns.l + ['a' * 1000000] %}{% endfor %}", Grow + "{{ range(99999) | list | sort | length }}{% endfor %}", Grow + "{% set x = dict.fromkeys(range(99999)) %}{% endfor %}",
         "{% set s = '🚢' * 500000 %}{% for i in range(99999) %}{{ s[i] }}{% endfor %}", "{% set s = 'ab' * 1000000 %}{% for i in range(99999) %}{{ s.count('ab') }}{% endfor %}",
         "{{ '%1000000000d' % 1 }}", "{{ '{:1000000000}'.format(1) }}", "{{ '%.1000000000f' % 1 }}", "{{ 'a'.ljust(1000000000) }}", "{{ 'a' | center(1000000000) }}",
+        "{{ strftime_now('%9999d' * 100000) }}", "{{ ('a' * 4000000) in ('a' * 8000000) }}", "{{ ('a' * 9000000).count('a' * 2000000 ~ 'b' ~ 'a' * 2000000) }}",
+        Grow + "{{ {'a' * 1000000: 1} is mapping }}{% endfor %}", Grow + "{{ dict(a=1).get('a' * 1000000) }}{% endfor %}", "{% set l = [1] * 99999 %}{% for i in range(99999) %}{{ l.count(l[0]) }}{% endfor %}",
+        "{% set l = [[]] * 99999 %}{% for i in range(99999) %}{{ l == l[:] }}{% endfor %}", "{% set l = [[]] * 99999 %}{% for i in range(99999) %}{{ l < l[:] }}{% endfor %}",
+        "{% set d = dict.fromkeys(range(99999)) %}{% for i in range(99999) %}{% set e = d.copy() %}{% endfor %}", "{% for i in range(99999) %}{{ ('9' * 9999999) | float }}{% endfor %}",
         "{{ 'a' | indent(1000000000) }}", "{{ [1] | tojson(indent=1000000000) }}", "{{ [1] | batch(1000000000, 1) | list }}", "{{ [1] | slice(1000000000, 1) | list }}",
     ];
 
@@ -68,6 +72,42 @@ internal sealed class TemplateLimitTests
     [TestCase("{% set ns = namespace(l=1) %}{% for i in range(400) %}{% set ns.l = [ns.l] %}{% endfor %}{{ (ns.l | tojson == ns.l | string) and ns.l == ns.l[:] }}", "True")]
     [TestCase("{{ range(100000) | length }}", "100000")]
     public void A_hundred_levels_and_a_hundred_thousand_numbers_are_no_trouble(string template, string expected) => Assert.That(Render(template), Is.EqualTo(expected));
+
+    // Twice as long a template may take twice the memory to parse, and not four times.
+    [TestCase("{{% set a{0} = {0} %}}{{% if a{0} %}}{{% set b{0} = 1 %}}{{% else %}}{{{{ c{0} }}}}{{% endif %}}")]
+    [TestCase("{{{{ a{0} + 'x' 'y' 'z' ~ b.c{0}[{0}] }}}}")]
+    [TestCase("{{% macro m{0}(a, b={0}) %}}{{{{ a{0} }}}}{{% endmacro %}}{{% for x in y %}}{{{{ m{0}(x) }}}}{{% endfor %}}")]
+    [TestCase("{{% raw %}}{{{{{{% endraw %}}{{# {0} #}}   {{%- if x -%}}   {{%- endif %}}")]
+    public void Parsing_takes_memory_in_proportion(string piece)
+    {
+        long Parse(int n)
+        {
+            string template = string.Concat(Enumerable.Range(0, n).Select(i => string.Format(piece, i)));
+            long before = GC.GetAllocatedBytesForCurrentThread();
+            _ = JinjaTemplate.Parse(template);
+            return GC.GetAllocatedBytesForCurrentThread() - before;
+        }
+
+        _ = Parse(10);
+        Assert.That(Parse(8000), Is.LessThan(2.7 * Parse(4000)));
+    }
+
+    // As many changes of origin as characters: cutting one by one looks at few of them.
+    [Test]
+    public void A_text_of_many_origins_is_cut_in_steps_that_grow_with_it()
+    {
+        var run = new Run(JinjaLimits.Default, TimeProvider.System, CancellationToken.None);
+        var mixed = new TextBuilder(run);
+        for (int i = 0; i < 200_000; i++)
+        {
+            mixed.Append('a', content: i % 2 == 0);
+        }
+
+        Text text = mixed.ToText();
+        Text turned = (Text)text.Cut(new Indexes(null, null, Int.Of(-1)), run);
+        Assert.That(turned.Changes.Length, Is.EqualTo(200_000 - 1));
+        Assert.That(((Text)turned.Cut(new Indexes(null, null, Int.Of(-1)), run)).Changes.ToArray(), Is.EqualTo(text.Changes.ToArray()));
+    }
 
     [Test]
     public void The_caller_sets_the_limits()

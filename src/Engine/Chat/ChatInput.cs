@@ -55,7 +55,7 @@ internal static class ChatInput
             return message;
         }
 
-        var prepared = new MapBuilder();
+        var prepared = new MapBuilder(null);
         for (int i = 0; i < map.Count; i++)
         {
             if (!dropNull || map.At(i) is not NoneValue)
@@ -88,7 +88,7 @@ internal static class ChatInput
 
         string? text = (last.Find(field) as Text)?.Value;
         bool isReasoning = Array.IndexOf(s_reasoning, field) >= 0;
-        var changed = new MapBuilder();
+        var changed = new MapBuilder(null);
         for (int i = 0; i < last.Count; i++)
         {
             string? name = (last.KeyAt(i) as Text)?.Value;
@@ -126,7 +126,7 @@ internal static class ChatInput
                 }
 
                 var part = (MapValue)parts.Values[at];
-                var changed = new MapBuilder();
+                var changed = new MapBuilder(null);
                 for (int i = 0; i < part.Count; i++)
                 {
                     changed.Set(part.KeyAt(i), part.KeyAt(i) is Text { Value: "text" } ? JinjaValue.ContentText(((Text)part.At(i)).Value + Marker) : part.At(i));

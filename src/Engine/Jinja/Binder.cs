@@ -4,7 +4,7 @@ namespace Tiller.Jinja;
 internal sealed class Binder
 {
     private readonly List<Scope> scopes = [];
-    private readonly List<string> given = [];
+    private readonly Dictionary<string, int> given = new(StringComparer.Ordinal);
     private readonly HashSet<string> blocks = new(StringComparer.Ordinal);
     private readonly bool hasBlocks;
 
@@ -26,19 +26,13 @@ internal sealed class Binder
             each.Close(binder.Given);
         }
 
-        return (function, scope, [.. binder.given]);
+        return (function, scope, [.. binder.given.Keys]);
     }
 
     private int Given(string name)
     {
-        int at = given.IndexOf(name);
-        if (at < 0)
-        {
-            given.Add(name);
-            at = given.Count - 1;
-        }
-
-        return at;
+        given.TryAdd(name, given.Count);
+        return given[name];
     }
 
     private Scope Open(Scope? parent, FunctionBody function)
@@ -93,18 +87,18 @@ internal sealed class Binder
     private static void AnalyzeIf(IfStatement choice, Scope scope)
     {
         Load([choice.Tests[0]], scope);
-        Scope body = scope.Copy();
+        Scope body = scope.Branch();
         Analyze(choice.Bodies[0], body);
-        Scope elifs = scope.Copy();
+        Scope elifs = scope.Branch();
         for (int i = 1; i < choice.Tests.Length; i++)
         {
             Load([choice.Tests[i]], elifs);
-            Scope elif = elifs.Copy();
+            Scope elif = elifs.Branch();
             Analyze(choice.Bodies[i], elif);
-            elifs.Merge(elif, elifs.Copy(), elifs.Copy());
+            elifs.Merge(elif, elifs.Branch(), elifs.Branch());
         }
 
-        Scope otherwise = scope.Copy();
+        Scope otherwise = scope.Branch();
         Analyze(choice.Otherwise, otherwise);
         scope.Merge(body, elifs, otherwise);
     }

@@ -137,6 +137,7 @@ internal static class BraceFormat
         }
         else
         {
+            run.Charge(arguments.Named.Length);
             int at = Array.FindIndex(arguments.Named, pair => pair.Key == first);
             value = at >= 0 ? arguments.Named[at].Value : throw JinjaException.Value($"no value '{first}' for the format");
         }
@@ -308,10 +309,13 @@ internal static class FormatSpec
 
         string rest = digits[whole..];
         string number = digits[..whole];
-        while (number.Length + ((number.Length - 1) / size) + rest.Length < width)
+        int length = Math.Max(number.Length, (int)((long)(width - rest.Length) * size / (size + 1)) - 1);
+        while (length + ((length - 1) / size) + rest.Length < width)
         {
-            number = "0" + number;
+            length++;
         }
+
+        number = number.PadLeft(length, '0');
 
         var grouped = new StringBuilder();
         for (int i = 0; i < number.Length; i++)

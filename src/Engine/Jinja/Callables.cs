@@ -134,7 +134,7 @@ internal sealed class Namespace : JinjaValue
     internal override void Repr(TextBuilder to, bool content)
     {
         to.Append("<Namespace ", content);
-        var map = new MapBuilder();
+        var map = new MapBuilder(null);
         foreach ((string name, JinjaValue value) in attributes)
         {
             map.Set(Text.Of(name), value);

@@ -60,6 +60,7 @@ internal abstract class Sequence : JinjaValue
         "count" => new BoundMethod(this, name, static (self, arguments, run) =>
         {
             JinjaValue item = arguments.Positional("count", 1, 1)[0]!;
+            run.Charge(((Sequence)self).Values.Length);
             int count = 0;
             foreach (JinjaValue value in ((Sequence)self).Values)
             {
@@ -73,6 +74,7 @@ internal abstract class Sequence : JinjaValue
             JinjaValue?[] given = arguments.Positional("index", 1, 3);
             JinjaValue[] values = ((Sequence)self).Values;
             (int start, int count, _) = new Indexes(given[1], given[2], null).Of(values.Length);
+            run.Charge(count);
             for (int i = start; i < start + count; i++)
             {
                 if (Comparison.Same(values[i], given[0]!, run))
@@ -123,7 +125,7 @@ internal sealed class ListValue(JinjaValue[] values, bool content = false) : Seq
         name == "copy" ? new BoundMethod(this, name, static (self, arguments, run) =>
         {
             arguments.Positional("copy", 0, 0);
-            return new ListValue(((ListValue)self).Values);
+            return new ListValue(self.ToArray(run));
         }) : base.Attribute(name, run);
 
     internal override bool Hides(string name) => name is "append" or "clear" or "pop" or "reverse" or "insert" or "sort" or "extend" or "remove";
@@ -145,19 +147,21 @@ internal sealed class TupleValue(JinjaValue[] values, bool isGroup = false) : Se
 }
 
 /// <summary>A mapping under construction: a key keeps its first place and takes its last value.</summary>
-internal sealed class MapBuilder
+/// <param name="run">Pays for the keys; null outside of a rendering.</param>
+internal sealed class MapBuilder(Run? run)
 {
     // Up to here a search from the front is faster than a table.
     public const int Few = 8;
 
-    /// <summary>What a new key costs beside other steps.</summary>
-    public const int Steps = 8;
+    // What a new key costs beside its weight.
+    private const int Steps = 8;
 
     private readonly List<KeyValuePair<JinjaValue, JinjaValue>> items = [];
     private Dictionary<JinjaValue, int>? places;
 
     public void Set(JinjaValue key, JinjaValue value)
     {
+        run?.Charge(Steps + (long)key.Weight);
         KeyComparer.Require(key);
         int at = -1;
         if (places is not null)
@@ -193,9 +197,8 @@ internal sealed class MapBuilder
         }
     }
 
-    public void SetAll(MapValue map, Run run)
+    public void SetAll(MapValue map)
     {
-        run.Charge((long)map.Count * Steps);
         for (int i = 0; i < map.Count; i++)
         {
             Set(map.KeyAt(i), map.At(i));
@@ -259,6 +262,13 @@ internal sealed class MapValue : JinjaValue
         return null;
     }
 
+    /// <summary>Paid for by the weight of the key.</summary>
+    public JinjaValue? Find(JinjaValue key, Run run)
+    {
+        run.Charge(key.Weight);
+        return Find(KeyComparer.Require(key));
+    }
+
     public JinjaValue? Find(JinjaValue key)
     {
         if (key is Text text)
@@ -294,9 +304,9 @@ internal sealed class MapValue : JinjaValue
         }
     }
 
-    internal override bool Contains(JinjaValue item, Run run) => Find(KeyComparer.Require(item)) is not null;
+    internal override bool Contains(JinjaValue item, Run run) => Find(item, run) is not null;
 
-    internal override JinjaValue? Item(JinjaValue key, Run run) => key is ListValue or MapValue ? null : Find(KeyComparer.Require(key));
+    internal override JinjaValue? Item(JinjaValue key, Run run) => key is ListValue or MapValue ? null : Find(key, run);
 
     internal override JinjaValue Cut(Indexes indexes, Run run) => throw JinjaException.Type("unhashable type: 'slice'");
 
@@ -325,15 +335,16 @@ internal sealed class MapValue : JinjaValue
         "items" => new BoundMethod(this, name, static (self, arguments, _) => View(self, arguments, "items", MapPart.Items)),
         "keys" => new BoundMethod(this, name, static (self, arguments, _) => View(self, arguments, "keys", MapPart.Keys)),
         "values" => new BoundMethod(this, name, static (self, arguments, _) => View(self, arguments, "values", MapPart.Values)),
-        "get" => new BoundMethod(this, name, static (self, arguments, _) =>
+        "get" => new BoundMethod(this, name, static (self, arguments, run) =>
         {
             JinjaValue?[] given = arguments.Positional("get", 1, 2);
-            return ((MapValue)self).Find(KeyComparer.Require(given[0]!)) ?? given[1] ?? None;
+            return ((MapValue)self).Find(given[0]!, run) ?? given[1] ?? None;
         }),
-        "copy" => new BoundMethod(this, name, static (self, arguments, _) =>
+        "copy" => new BoundMethod(this, name, static (self, arguments, run) =>
         {
             arguments.Positional("copy", 0, 0);
             var map = (MapValue)self;
+            run.Charge(map.Count);
             return new MapValue(map.items, map.places, map.content);
         }),
         "fromkeys" => new BoundMethod(this, name, static (_, arguments, run) => FromKeys(arguments, run)),
@@ -345,10 +356,9 @@ internal sealed class MapValue : JinjaValue
     internal static MapValue FromKeys(Arguments arguments, Run run)
     {
         JinjaValue?[] given = arguments.Positional("fromkeys", 1, 2);
-        var map = new MapBuilder();
+        var map = new MapBuilder(run);
         foreach (JinjaValue key in given[0]!.ToArray(run))
         {
-            run.Charge(MapBuilder.Steps);
             map.Set(key, given[1] ?? None);
         }
 

@@ -1,4 +1,5 @@
 using System.Numerics;
+using System.Runtime.CompilerServices;
 
 namespace Tiller.Jinja;
 
@@ -71,6 +72,7 @@ internal static class Comparison
         }
 
         run.Enter();
+        run.Charge(a.Length);
         for (int i = 0; i < a.Length; i++)
         {
             if (!Same(a[i], b[i], run))
@@ -94,6 +96,7 @@ internal static class Comparison
         run.Enter();
         for (int i = 0; i < a.Count; i++)
         {
+            run.Charge(a.KeyAt(i).Weight);
             if (b.Find(a.KeyAt(i)) is not { } other || !Same(a.At(i), other, run))
             {
                 run.Leave();
@@ -134,6 +137,7 @@ internal static class Comparison
         int i = 0;
         while (i < a.Length && i < b.Length && Same(a[i], b[i], run))
         {
+            run.Charge(1);
             i++;
         }
 
@@ -186,12 +190,9 @@ internal static class Comparison
     }
 }
 
-/// <summary>Keys of mappings and sets, by value.</summary>
+/// <summary>Keys of mappings and sets, by value. What it does is to be paid for beforehand, by the weight of the key.</summary>
 internal sealed class KeyComparer : IEqualityComparer<JinjaValue>
 {
-    // A key of more parts is refused: comparing keys is not counted.
-    private const int MostParts = 1000;
-
     public static readonly KeyComparer Instance = new();
 
     /// <summary>The key itself, or a TypeError where Python cannot hash it.</summary>
@@ -204,11 +205,7 @@ internal sealed class KeyComparer : IEqualityComparer<JinjaValue>
 
         if (key is TupleValue tuple)
         {
-            if (tuple.Weight > MostParts)
-            {
-                throw new JinjaException(JinjaError.Limit, $"A key of more than {MostParts} parts.");
-            }
-
+            RuntimeHelpers.EnsureSufficientExecutionStack();
             foreach (JinjaValue part in tuple.Values)
             {
                 Require(part);
@@ -225,12 +222,19 @@ internal sealed class KeyComparer : IEqualityComparer<JinjaValue>
             return true;
         }
 
-        if (x is TupleValue a && y is TupleValue b)
+        if (x is not TupleValue a || y is not TupleValue b)
         {
-            return a.Values.Length == b.Values.Length && a.Values.Zip(b.Values).All(pair => Equals(pair.First, pair.Second));
+            return Comparison.Shallow(x!, y!);
         }
 
-        return Comparison.Shallow(x!, y!);
+        RuntimeHelpers.EnsureSufficientExecutionStack();
+        bool same = a.Values.Length == b.Values.Length;
+        for (int i = 0; same && i < a.Values.Length; i++)
+        {
+            same = Equals(a.Values[i], b.Values[i]);
+        }
+
+        return same;
     }
 
     public int GetHashCode(JinjaValue obj)
@@ -240,7 +244,14 @@ internal sealed class KeyComparer : IEqualityComparer<JinjaValue>
             case Text text:
                 return text.Value.GetHashCode(StringComparison.Ordinal);
             case TupleValue tuple:
-                return tuple.Values.Aggregate(17, (hash, part) => HashCode.Combine(hash, GetHashCode(part)));
+                RuntimeHelpers.EnsureSufficientExecutionStack();
+                int hash = 17;
+                foreach (JinjaValue part in tuple.Values)
+                {
+                    hash = HashCode.Combine(hash, GetHashCode(part));
+                }
+
+                return hash;
             case Float real when double.IsInteger(real.Value):
                 return new BigInteger(real.Value).GetHashCode();
             case Float real:
@@ -252,7 +263,7 @@ internal sealed class KeyComparer : IEqualityComparer<JinjaValue>
             case BoundMethod method:
                 return method.Name.GetHashCode(StringComparison.Ordinal);
             default:
-                return Arithmetic.TryInt(obj, out Int number) ? number.Number.GetHashCode() : System.Runtime.CompilerServices.RuntimeHelpers.GetHashCode(obj);
+                return Arithmetic.TryInt(obj, out Int number) ? number.Number.GetHashCode() : RuntimeHelpers.GetHashCode(obj);
         }
     }
 }

@@ -76,7 +76,7 @@ internal sealed class MapExpression(Expression[] keys, Expression[] values, int 
     public override JinjaValue Eval(Frame frame, Run run)
     {
         run.Charge(keys.Length);
-        var map = new MapBuilder();
+        var map = new MapBuilder(run);
         for (int i = 0; i < keys.Length; i++)
         {
             JinjaValue key = keys[i].Eval(frame, run);

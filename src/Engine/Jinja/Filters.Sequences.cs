@@ -3,6 +3,9 @@ namespace Tiller.Jinja;
 // Filters over the items of a value. Those that give a generator do their work when it is looped over.
 internal static partial class Filters
 {
+    // What a list of its own costs, or a place in a set.
+    private const int KeptList = 8;
+
     /// <summary>Items of a mapping as tuples; none of what is undefined.</summary>
     private static IEnumerator<JinjaValue> Items(JinjaValue value, Run run)
     {
@@ -136,8 +139,9 @@ internal static partial class Filters
         using IEnumerator<JinjaValue> items = value.Items(run);
         while (items.MoveNext())
         {
-            run.Charge(MapBuilder.Steps);
-            if (seen.Add(KeyComparer.Require(Folded(Follow(items.Current, path, null, run), caseSensitive, run))))
+            JinjaValue key = Folded(Follow(items.Current, path, null, run), caseSensitive, run);
+            run.Charge(KeptList + (long)key.Weight);
+            if (seen.Add(KeyComparer.Require(key)))
             {
                 yield return items.Current;
             }
@@ -249,7 +253,7 @@ internal static partial class Filters
                 run.Charge(1);
                 if (Comparison.Equal(Int.Of(batch.Count), given[0]!, run))
                 {
-                    run.Charge(MapBuilder.Steps);
+                    run.Charge(KeptList);
                     yield return new ListValue([.. batch]);
                     batch.Clear();
                 }
@@ -294,7 +298,7 @@ internal static partial class Filters
             for (int i = 0; i < slices; i++)
             {
                 // A list of its own, which is kept.
-                run.Charge(MapBuilder.Steps);
+                run.Charge(KeptList);
                 int end = start + each + (i < extra ? 1 : 0);
                 yield return new ListValue(given[1] is { } fill and not NoneValue && i >= extra ? [.. items[start..end], fill] : items[start..end]);
                 start = end;

@@ -20,7 +20,7 @@ internal static partial class Filters
         ["attr"] = static (value, arguments, run) =>
         {
             JinjaValue name = arguments.Bind("attr", 1, "name")[0]!;
-            return name is Text text ? Sandbox.Visible(value, text.Value, run) ?? Undefined.Member(value, name, run)
+            return name is Text text ? Sandbox.Visible(value, text.Value, run) ?? Undefined.Member(value, name)
                 : throw JinjaException.Type("attribute name must be string");
         },
         ["batch"] = Batch,
@@ -29,7 +29,7 @@ internal static partial class Filters
         {
             JinjaValue?[] given = arguments.Bind("center", 0, "width");
             Text text = value.ToText(run);
-            int width = given[0] is null ? 80 : Indexes.Integer(given[0]!);
+            int width = given[0] is null ? 80 : Indexes.Width(given[0]!);
             return TextMethods.Pad(text, width, ' ', fillContent: false, TextMethods.LeftOfCenter(width - text.Points, width), run);
         },
         ["count"] = Length,
@@ -45,8 +45,9 @@ internal static partial class Filters
             using IEnumerator<JinjaValue> items = value.Items(run);
             return items.MoveNext() ? items.Current : new Undefined("No first item, sequence was empty.");
         },
-        ["float"] = static (value, arguments, _) =>
+        ["float"] = static (value, arguments, run) =>
         {
+            run.Charge(value.Weight);
             JinjaValue?[] given = arguments.Bind("float", 0, "default");
             return ToFloat(value) is { } real ? new Float(real, value.HasContent) : given[0] ?? new Float(0);
         },
@@ -62,7 +63,7 @@ internal static partial class Filters
                 throw JinjaException.Runtime("can't handle positional and keyword arguments at the same time");
             }
 
-            var map = new MapBuilder();
+            var map = new MapBuilder(run);
             foreach ((string name, JinjaValue argument) in arguments.Named)
             {
                 map.Set(Text.Of(name), argument);
@@ -276,14 +277,13 @@ internal static partial class Filters
             throw JinjaException.Value($"truncate expects a length of at least {end.Points} and a leeway of at least 0, got {length} and {leeway}");
         }
 
-        int points = value.Len(run) ?? throw JinjaException.Type($"object of type '{value.TypeName}' has no len()");
-        if (points <= length + leeway)
+        long points = value.Len(run) ?? throw JinjaException.Type($"object of type '{value.TypeName}' has no len()");
+        if (points <= (long)length + leeway)
         {
             return value;
         }
 
         Text text = value as Text ?? throw JinjaException.Type($"object of type '{value.TypeName}' cannot be truncated");
-
         Text cut = text.Slice(0, text.UnitOf(length - end.Points));
         int space = given[1]?.IsTrue(run) == true ? -1 : cut.Value.LastIndexOf(' ');
         return Arithmetic.Add(space < 0 ? cut : cut.Slice(0, space), end, run);

@@ -22,7 +22,9 @@ internal static class Functions
         {
             JinjaValue format = arguments.Bind("strftime_now", 1, "format")[0]!;
             Text written = format as Text ?? throw JinjaException.Type($"strftime() argument 1 must be str, not {format.TypeName}");
-            return Text.Of(TimeFormat.Format(run.Clock.GetLocalNow().DateTime, written.Value), written.HasContent);
+            var formatted = new TextBuilder(run);
+            TimeFormat.Append(run.Clock.GetLocalNow().DateTime, written.Value, formatted, written.HasContent);
+            return formatted.ToText();
         }),
     }.ToFrozenDictionary(StringComparer.Ordinal);
 
@@ -35,7 +37,7 @@ internal static class Functions
             throw JinjaException.Type($"dict expected at most 1 argument, got {arguments.Values.Length}");
         }
 
-        var map = new MapBuilder();
+        var map = new MapBuilder(run);
         switch (arguments.Values)
         {
             case []:
@@ -43,13 +45,12 @@ internal static class Functions
             case [Undefined missing]:
                 throw missing.Error();
             case [MapValue from]:
-                map.SetAll(from, run);
+                map.SetAll(from);
                 break;
             case [{ } pairs]:
                 foreach (JinjaValue pair in pairs.ToArray(run))
                 {
                     JinjaValue[] parts = pair.ToArray(run);
-                    run.Charge(MapBuilder.Steps);
                     map.Set(parts.Length == 2 ? parts[0] : throw JinjaException.Value($"dictionary update sequence element has length {parts.Length}; 2 is required"), parts[1]);
                 }
 

@@ -19,6 +19,9 @@ internal readonly record struct Indexes(JinjaValue? Start, JinjaValue? Stop, Jin
             : throw JinjaException.Type($"'{value.TypeName}' object cannot be interpreted as an integer");
     }
 
+    /// <summary>An argument that has to be an integer and says how wide something is at least.</summary>
+    public static int Width(JinjaValue value) => Math.Max(Integer(value), 0);
+
     /// <summary>First index, how many, and from one to the next, of a sequence.</summary>
     public (int Start, int Count, int Step) Of(int length)
     {

@@ -101,13 +101,17 @@ public sealed class JinjaTemplate
 
         var run = new Run(limits ?? JinjaLimits.Default, clock ?? TimeProvider.System, cancellationToken) { Outside = outside, Shared = new JinjaValue?[given.Length] };
         var to = new TextBuilder(run);
-        var frame = new Frame(function.Slots, null);
+        Frame frame = function.NewFrame(null, run);
         try
         {
             RuntimeHelpers.EnsureSufficientExecutionStack();
             scope.Enter(frame, run);
             Statement.Exec(body, frame, to, run);
             return new JinjaRendering(to.ToText());
+        }
+        catch (InsufficientExecutionStackException)
+        {
+            throw new JinjaException(JinjaError.Recursion, "Values or calls nest deeper than the stack of this thread.", run.Line);
         }
         catch (JinjaException e) when (e.Line == 0)
         {

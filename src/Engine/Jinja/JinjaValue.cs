@@ -65,7 +65,7 @@ public abstract class JinjaValue
     public static JinjaValue Map(IEnumerable<KeyValuePair<string, JinjaValue>> items)
     {
         ArgumentNullException.ThrowIfNull(items);
-        var map = new MapBuilder();
+        var map = new MapBuilder(null);
         foreach ((string name, JinjaValue value) in items)
         {
             map.Set(Text.Of(name, content: true), value);
@@ -114,6 +114,7 @@ public abstract class JinjaValue
         using IEnumerator<JinjaValue> items = Iterate(run) ?? throw JinjaException.Type($"argument of type '{TypeName}' is not iterable");
         while (items.MoveNext())
         {
+            run.Charge(1);
             if (Comparison.Same(items.Current, item, run))
             {
                 return true;
@@ -168,7 +169,7 @@ public abstract class JinjaValue
         switch (json.ValueKind)
         {
             case JsonValueKind.Object:
-                var map = new MapBuilder();
+                var map = new MapBuilder(null);
                 foreach (JsonProperty property in json.EnumerateObject())
                 {
                     map.Set(Text.Of(property.Name, content: true), FromJson(property.Value, depth + 1));

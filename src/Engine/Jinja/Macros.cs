@@ -50,8 +50,8 @@ internal sealed class Macro(MacroBody body, Frame around) : JinjaValue
     internal override JinjaValue Call(Arguments arguments, Run run)
     {
         run.EnterCall();
-        var frame = new Frame(body.Function.Slots, around);
-        Bind(arguments, frame);
+        Frame frame = body.Function.NewFrame(around, run);
+        Bind(arguments, frame, run);
         body.Scope.Enter(frame, run);
         for (int i = 0; i < body.Parameters.Length; i++)
         {
@@ -69,8 +69,9 @@ internal sealed class Macro(MacroBody body, Frame around) : JinjaValue
         return to.ToText();
     }
 
-    private void Bind(Arguments arguments, Frame frame)
+    private void Bind(Arguments arguments, Frame frame, Run run)
     {
+        run.Charge((long)arguments.Named.Length * (1 + body.Parameters.Length));
         int count = body.Parameters.Length;
         var named = new List<KeyValuePair<string, JinjaValue>>(arguments.Named);
         bool foundCaller = arguments.Values.Length >= count && body.NamesCaller;
@@ -94,7 +95,7 @@ internal sealed class Macro(MacroBody body, Frame around) : JinjaValue
 
         if (body.Kwargs is { } kwargs)
         {
-            var map = new MapBuilder();
+            var map = new MapBuilder(run);
             foreach ((string name, JinjaValue value) in named)
             {
                 map.Set(Text.Of(name), value);

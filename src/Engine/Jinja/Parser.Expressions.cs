@@ -1,3 +1,5 @@
+using System.Text;
+
 namespace Tiller.Jinja;
 
 // Expressions, from the loosest operator to the tightest.
@@ -194,13 +196,13 @@ internal sealed partial class Parser
                     _ => new NameExpression(token.Text, token.Line),
                 };
             case TokenKind.String:
-                string text = token.Text;
+                var text = new StringBuilder(token.Text);
                 while (Now.Kind == TokenKind.String)
                 {
-                    text += tokens[next++].Text;
+                    text.Append(tokens[next++].Text);
                 }
 
-                return new Constant(Text.Of(text), token.Line);
+                return new Constant(Text.Of(text.ToString()), token.Line);
             case TokenKind.Number:
                 return new Constant(token.Number!, token.Line);
             case TokenKind.Operator when token.Text == "(":
@@ -426,13 +428,13 @@ internal sealed partial class Parser
 
     private string Dotted(string what)
     {
-        string name = Name(what);
+        var name = new StringBuilder(Name(what));
         while (Skip("."))
         {
-            name += "." + Name(what);
+            name.Append('.').Append(Name(what));
         }
 
-        return name;
+        return name.ToString();
     }
 
     private ArgumentList Arguments()
@@ -471,6 +473,11 @@ internal sealed partial class Parser
                 Require(stars is null);
                 string name = Now.Text;
                 next += 2;
+                if (named.Count == MostNames)
+                {
+                    throw Fail($"a call has more than {MostNames} named arguments");
+                }
+
                 if (named.Exists(pair => pair.Key == name))
                 {
                     throw Fail($"keyword argument repeated: {name}");

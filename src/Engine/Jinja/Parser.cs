@@ -8,6 +8,9 @@ internal sealed partial class Parser
     // Statements in statements, and brackets in brackets.
     private const int MostNested = 100;
 
+    // Parameters of a macro, and named arguments of a call.
+    private const int MostNames = 255;
+
     private readonly List<Token> tokens;
     private int next;
     private int nesting;
@@ -233,6 +236,11 @@ internal sealed partial class Parser
             ExpectComma(parameters.Count);
             int line = Now.Line;
             string name = Assignable(Name("name of a parameter"));
+            if (parameters.Count == MostNames)
+            {
+                throw Lexer.Error($"a macro has more than {MostNames} parameters", line);
+            }
+
             if (parameters.Exists(parameter => parameter.Name == name))
             {
                 throw Lexer.Error($"duplicate argument '{name}' in function definition", line);

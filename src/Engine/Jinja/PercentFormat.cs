@@ -45,7 +45,8 @@ internal static class PercentFormat
             string flags = "";
             while (i < f.Length && f[i] is '-' or '+' or ' ' or '#' or '0')
             {
-                flags += f[i++];
+                flags += flags.Contains(f[i]) ? "" : f[i];
+                i++;
             }
 
             JinjaValue Take() => next < items.Length ? items[next++] : throw JinjaException.Type("not enough arguments for format string");
@@ -92,7 +93,7 @@ internal static class PercentFormat
         if (i < f.Length && f[i] == '*')
         {
             i++;
-            return take() is var value && Indexes.TryInteger(value, out _) ? Indexes.Integer(value) : throw JinjaException.Type("* wants int");
+            return take() is var value && Indexes.TryInteger(value, out _) ? Math.Max(Indexes.Integer(value), -int.MaxValue) : throw JinjaException.Type("* wants int");
         }
 
         long number = 0;

@@ -56,8 +56,11 @@ internal sealed class Run
             throw new JinjaException(JinjaError.Limit, $"A text of more than {Limits.TextLength} characters would be made.");
         }
 
-        Charge(1 + (length >> 4));
+        Charge(1 + (Math.Max(length, 0) >> 4));
     }
+
+    /// <summary>Before one text is sought in another; a long one may nearly match at every place.</summary>
+    public void ChargeSearch(int length, int sought) => Charge(1 + (length >> 4) + (sought > 32 ? ((long)length * sought) >> 10 : 0));
 
     /// <summary>Goes into a value of a value.</summary>
     public void Enter() => Enter(1);

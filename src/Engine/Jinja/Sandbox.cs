@@ -16,11 +16,11 @@ internal static class Sandbox
 
     /// <summary>value.name: an attribute first, then an item.</summary>
     public static JinjaValue Attribute(JinjaValue value, string name, Run run) =>
-        Visible(value, name, run) ?? value.Item(Text.Of(name), run) ?? Undefined.Member(value, Text.Of(name), run);
+        Visible(value, name, run) ?? value.Item(Text.Of(name), run) ?? Undefined.Member(value, Text.Of(name));
 
     /// <summary>value[key]: an item first, then an attribute.</summary>
     public static JinjaValue Item(JinjaValue value, JinjaValue key, Run run) =>
-        value.Item(key, run) ?? (key is Text name ? Visible(value, name.Value, run) : null) ?? Undefined.Member(value, key, run);
+        value.Item(key, run) ?? (key is Text name ? Visible(value, name.Value, run) : null) ?? Undefined.Member(value, key);
 
     /// <summary>An attribute alone; null if there is none.</summary>
     public static JinjaValue? Visible(JinjaValue value, string name, Run run)

@@ -7,7 +7,12 @@ internal sealed class FunctionBody(FunctionBody? outer)
 
     public FunctionBody? Outer => outer;
 
-    public int Slots => variables.Count;
+    /// <summary>The variables of a call.</summary>
+    public Frame NewFrame(Frame? outer, Run run)
+    {
+        run.Charge(variables.Count >> 3);
+        return new Frame(variables.Count, outer);
+    }
 
     public Variable Variable(int level, string name)
     {
@@ -72,6 +77,7 @@ internal sealed class Scope
     private readonly Dictionary<string, Variable> names;
     private readonly Dictionary<Variable, Source> sources;
     private readonly HashSet<string> stores;
+    private Scope? trunk;
     private (int Slot, Reference? From, int Given)[] enter = [];
     private int[] leave = [];
 
@@ -85,15 +91,6 @@ internal sealed class Scope
         stores = new HashSet<string>(StringComparer.Ordinal);
     }
 
-    private Scope(Scope copied)
-    {
-        Parent = copied.Parent;
-        Function = copied.Function;
-        Level = copied.Level;
-        names = new Dictionary<string, Variable>(copied.names, StringComparer.Ordinal);
-        sources = new Dictionary<Variable, Source>(copied.sources);
-        stores = new HashSet<string>(copied.stores, StringComparer.Ordinal);
-    }
 
     public Scope? Parent { get; }
 
@@ -101,12 +98,13 @@ internal sealed class Scope
 
     public int Level { get; }
 
-    public Scope Copy() => new(this);
+    /// <summary>The same scope in one branch of an if: what it adds is its own until <see cref="Merge"/>.</summary>
+    public Scope Branch() => new(Parent, Function) { trunk = this };
 
     public void Store(string name)
     {
         stores.Add(name);
-        if (!names.ContainsKey(name))
+        if (Own(name) is null)
         {
             Define(name, Parent?.Find(name) is { } outer ? new Source(outer, null) : new Source(null, null));
         }
@@ -135,7 +133,11 @@ internal sealed class Scope
             added.UnionWith(branch.stores);
         }
 
-        added.ExceptWith(stores);
+        for (Scope? scope = this; scope is not null; scope = scope.trunk)
+        {
+            added.ExceptWith(scope.stores);
+        }
+
         foreach (Scope branch in branches)
         {
             foreach ((string name, Variable variable) in branch.names)
@@ -161,7 +163,7 @@ internal sealed class Scope
     {
         for (Scope? scope = this; scope is not null; scope = scope.Parent)
         {
-            if (scope.names.TryGetValue(name, out Variable? variable))
+            if (scope.Own(name) is { } variable)
             {
                 return variable;
             }
@@ -180,6 +182,7 @@ internal sealed class Scope
 
     public void Enter(Frame frame, Run run)
     {
+        run.Charge(enter.Length);
         foreach ((int slot, Reference? from, int given) in enter)
         {
             frame.Slots[slot] = from is { } outer ? outer.Read(frame) : given >= 0 ? run.Given(given) : null;
@@ -192,6 +195,19 @@ internal sealed class Scope
         {
             frame.Slots[slot] = null;
         }
+    }
+
+    private Variable? Own(string name)
+    {
+        for (Scope? scope = this; scope is not null; scope = scope.trunk)
+        {
+            if (scope.names.TryGetValue(name, out Variable? variable))
+            {
+                return variable;
+            }
+        }
+
+        return null;
     }
 
     private Variable Define(string name, Source? source)

@@ -128,7 +128,7 @@ internal sealed class ForStatement(Target target, Expression items, Expression? 
     {
         run.EnterCall();
         var to = new TextBuilder(run);
-        Turns(iterable, new Frame(Function!.Slots, outer), to, run, depth, (inner, deeper, run) => Recurse(inner, deeper, outer, run));
+        Turns(iterable, Function!.NewFrame(outer, run), to, run, depth, (inner, deeper, run) => Recurse(inner, deeper, outer, run));
         run.LeaveCall();
         return to.ToText();
     }
@@ -181,7 +181,7 @@ internal sealed class ForStatement(Target target, Expression items, Expression? 
 
     private IEnumerator<JinjaValue> Filtered(IEnumerator<JinjaValue> values, Frame outer, Run run)
     {
-        var frame = new Frame(TestFunction!.Slots, outer);
+        Frame frame = TestFunction!.NewFrame(outer, run);
         TestScope.Enter(frame, run);
         while (values.MoveNext())
         {
@@ -316,7 +316,7 @@ internal sealed class BlockStatement(string name, Statement[] body, int line) : 
     public override Flow Exec(Frame frame, TextBuilder to, Run run)
     {
         run.EnterCall();
-        var inner = new Frame(Function.Slots, null);
+        Frame inner = Function.NewFrame(null, run);
         Scope.Enter(inner, run);
         Exec(body, inner, to, run);
         run.LeaveCall();

@@ -29,6 +29,8 @@ internal sealed class Text : JinjaValue
 
     internal override bool HasContent => changes.Length > 0;
 
+    internal override int Weight => 1 + (Value.Length >> 4);
+
     public ReadOnlySpan<int> Changes => changes;
 
     /// <summary>Length in code points.</summary>
@@ -191,24 +193,22 @@ internal sealed class Text : JinjaValue
 
     internal override bool Contains(JinjaValue item, Run run)
     {
-        if (item is Undefined missing)
-        {
-            throw JinjaException.Type($"'in <string>' requires string as left operand, not {missing.TypeName}");
-        }
-
         if (item is not Text part)
         {
             throw JinjaException.Type($"'in <string>' requires string as left operand, not {item.TypeName}");
         }
 
-        run.ChargeText(Value.Length);
+        run.ChargeSearch(Value.Length, part.Value.Length);
         return Value.Contains(part.Value, StringComparison.Ordinal);
     }
 
-    public bool IsContentAt(int unit)
+    public bool IsContentAt(int unit) => (ChangesUpTo(unit) & 1) == 1;
+
+    /// <summary>How many changes lie at a unit or before it.</summary>
+    public int ChangesUpTo(int unit)
     {
         int at = Array.BinarySearch(changes, unit);
-        return ((at >= 0 ? at + 1 : ~at) & 1) == 1;
+        return at >= 0 ? at + 1 : ~at;
     }
 
     private int UnitsOf(int from, int count)
@@ -229,8 +229,7 @@ internal sealed class Text : JinjaValue
             return [];
         }
 
-        int first = Array.BinarySearch(changes, start);
-        first = first >= 0 ? first + 1 : ~first;
+        int first = ChangesUpTo(start);
         bool content = (first & 1) == 1;
         int last = first;
         while (last < changes.Length && changes[last] < start + length)

@@ -47,16 +47,12 @@ internal sealed class TextBuilder(Run run)
             return;
         }
 
-        ReadOnlySpan<int> places = value.Changes;
         int at = text.Length;
-        bool content = value.HasContent && value.IsContentAt(start);
-        Begin(length, content);
-        foreach (int place in places)
+        int next = value.ChangesUpTo(start);
+        Begin(length, (next & 1) == 1);
+        for (ReadOnlySpan<int> places = value.Changes; next < places.Length && places[next] < start + length; next++)
         {
-            if (place > start && place < start + length)
-            {
-                changes.Add(at + place - start);
-            }
+            changes.Add(at + places[next] - start);
         }
 
         text.Append(value.Value, start, length);

@@ -57,14 +57,17 @@ internal static class TextMethods
         },
         ["join"] = static (self, arguments, run) => Join((Text)self, arguments.Positional("join", 1, 1)[0]!, run),
         ["format"] = static (self, arguments, run) => BraceFormat.Format((Text)self, arguments, run),
-        ["format_map"] = static (self, arguments, run) => arguments.Positional("format_map", 1, 1)[0] is MapValue map
-            ? BraceFormat.Format((Text)self, new Arguments([], [.. Enumerable.Range(0, map.Count).Where(i => map.KeyAt(i) is Text)
-                .Select(i => KeyValuePair.Create(((Text)map.KeyAt(i)).Value, map.At(i)))]), run)
-            : throw JinjaException.Type("format_map() takes a mapping"),
+        ["format_map"] = static (self, arguments, run) =>
+        {
+            MapValue map = arguments.Positional("format_map", 1, 1)[0] as MapValue ?? throw JinjaException.Type("format_map() takes a mapping");
+            run.Charge(map.Count);
+            return BraceFormat.Format((Text)self, new Arguments([], [.. Enumerable.Range(0, map.Count).Where(i => map.KeyAt(i) is Text)
+                .Select(i => KeyValuePair.Create(((Text)map.KeyAt(i)).Value, map.At(i)))]), run);
+        },
         ["center"] = static (self, arguments, run) => Padded((Text)self, arguments, "center", run),
         ["ljust"] = static (self, arguments, run) => Padded((Text)self, arguments, "ljust", run),
         ["rjust"] = static (self, arguments, run) => Padded((Text)self, arguments, "rjust", run),
-        ["zfill"] = static (self, arguments, run) => ZeroFilled((Text)self, Indexes.Integer(arguments.Positional("zfill", 1, 1)[0]!), run),
+        ["zfill"] = static (self, arguments, run) => ZeroFilled((Text)self, Indexes.Width(arguments.Positional("zfill", 1, 1)[0]!), run),
         ["expandtabs"] = static (self, arguments, run) =>
         {
             JinjaValue?[] given = arguments.Bind("expandtabs", 0, "tabsize");
@@ -119,7 +122,7 @@ internal static class TextMethods
 
     public static Text Replace(Text text, Text old, Text fresh, int count, Run run)
     {
-        run.ChargeText(text.Value.Length);
+        run.ChargeSearch(text.Value.Length, old.Value.Length);
         bool content = text.HasContent || fresh.HasContent;
         string value = text.Value;
         var replaced = new TextBuilder(run);
@@ -344,6 +347,7 @@ internal static class TextMethods
     {
         string value = text.Value;
         string cut = separator.Value.Length > 0 ? separator.Value : throw JinjaException.Value("empty separator");
+        run.ChargeSearch(value.Length, cut.Length);
         var parts = new List<Text>();
         if (fromEnd)
         {
@@ -447,7 +451,7 @@ internal static class TextMethods
             throw JinjaException.Value("empty separator");
         }
 
-        run.ChargeText(text.Value.Length);
+        run.ChargeSearch(text.Value.Length, separator.Value.Length);
         int at = last ? text.Value.LastIndexOf(separator.Value, StringComparison.Ordinal) : text.Value.IndexOf(separator.Value, StringComparison.Ordinal);
         if (at < 0)
         {
@@ -514,7 +518,7 @@ internal static class TextMethods
     {
         JinjaValue?[] given = arguments.Positional(name, 1, 3);
         string part = One(name, given[0]!).Value;
-        run.ChargeText(text.Value.Length);
+        run.ChargeSearch(text.Value.Length, part.Length);
         if (Within(text, given[1], given[2]) is not var (start, end) || start > end)
         {
             return -1;
@@ -531,7 +535,7 @@ internal static class TextMethods
     {
         JinjaValue?[] given = arguments.Positional("count", 1, 3);
         string part = One("count", given[0]!).Value;
-        run.ChargeText(text.Value.Length);
+        run.ChargeSearch(text.Value.Length, part.Length);
         if (Within(text, given[1], given[2]) is not var (start, end) || start > end)
         {
             return Int.Of(0);
@@ -543,7 +547,7 @@ internal static class TextMethods
     private static Text Padded(Text text, Arguments arguments, string name, Run run)
     {
         JinjaValue?[] given = arguments.Positional(name, 1, 2);
-        int width = Indexes.Integer(given[0]!);
+        int width = Indexes.Width(given[0]!);
         Text fill = given[1] is null ? Text.Of(" ") : One(name, given[1]!);
         if (fill.Points != 1 || fill.Value.Length != 1)
         {

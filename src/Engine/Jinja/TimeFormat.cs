@@ -1,25 +1,17 @@
 using System.Globalization;
-using System.Text;
 
 namespace Tiller.Jinja;
 
 /// <summary>strftime() of the C library in English, for a time without a zone.</summary>
 internal static class TimeFormat
 {
-    public static string Format(DateTime time, string format)
-    {
-        var text = new StringBuilder();
-        Append(time, format, text);
-        return text.ToString();
-    }
-
-    private static void Append(DateTime time, string format, StringBuilder text)
+    public static void Append(DateTime time, string format, TextBuilder text, bool content)
     {
         for (int i = 0; i < format.Length; i++)
         {
             if (format[i] != '%')
             {
-                text.Append(format[i]);
+                text.Append(format[i], content);
                 continue;
             }
 
@@ -47,7 +39,7 @@ internal static class TimeFormat
 
             if (i >= format.Length || Piece(time, format[i]) is not var (piece, digits, filler))
             {
-                text.Append(format, start, Math.Min(i, format.Length - 1) - start + 1);
+                text.Append(format.AsSpan(start, Math.Min(i, format.Length - 1) - start + 1), content);
                 continue;
             }
 
@@ -55,7 +47,8 @@ internal static class TimeFormat
             piece = upper ? piece.ToUpperInvariant() : swap ? format[i] == 'p' ? piece.ToLowerInvariant() : piece.ToUpperInvariant() : piece;
             filler = pad switch { '_' => ' ', '0' => '0', _ => filler };
             int length = width > 0 ? width : pad == '-' ? 0 : digits;
-            text.Append(number || width > 0 ? piece.PadLeft(length, number ? filler : pad == '0' ? '0' : ' ') : piece);
+            text.Append(number ? filler : pad == '0' ? '0' : ' ', number || width > 0 ? Math.Max(length - piece.Length, 0) : 0, content);
+            text.Append(piece, content);
         }
     }
 
@@ -72,13 +65,13 @@ internal static class TimeFormat
             'A' => Plain(time.ToString("dddd", english)),
             'b' or 'h' => Plain(time.ToString("MMM", english)),
             'B' => Plain(time.ToString("MMMM", english)),
-            'c' => Plain(Format(time, "%a %b %e %H:%M:%S %Y")),
+            'c' => Plain(Together("%a %b %e %H:%M:%S %Y")),
             'C' => Number(time.Year / 100, 2),
             'd' => Number(time.Day, 2),
-            'D' or 'x' => Plain(Format(time, "%m/%d/%y")),
+            'D' or 'x' => Plain(Together("%m/%d/%y")),
             'e' => (time.Day.ToString(english), 2, ' '),
             'f' => Number(time.Ticks / 10 % 1_000_000, 6),
-            'F' => Plain(Format(time, "%Y-%m-%d")),
+            'F' => Plain(Together("%Y-%m-%d")),
             'g' => Number(ISOWeek.GetYear(time) % 100, 2),
             'G' => Number(ISOWeek.GetYear(time), 1),
             'H' => Number(time.Hour, 2),
@@ -91,12 +84,12 @@ internal static class TimeFormat
             'n' => Plain("\n"),
             'p' => Plain(time.Hour < 12 ? "AM" : "PM"),
             'P' => Plain(time.Hour < 12 ? "am" : "pm"),
-            'r' => Plain(Format(time, "%I:%M:%S %p")),
-            'R' => Plain(Format(time, "%H:%M")),
+            'r' => Plain(Together("%I:%M:%S %p")),
+            'R' => Plain(Together("%H:%M")),
             's' => Number((time.Ticks - DateTime.UnixEpoch.Ticks) / TimeSpan.TicksPerSecond, 1),
             'S' => Number(time.Second, 2),
             't' => Plain("\t"),
-            'T' or 'X' => Plain(Format(time, "%H:%M:%S")),
+            'T' or 'X' => Plain(Together("%H:%M:%S")),
             'u' => Number(fromMonday + 1, 1),
             'U' => Number((time.DayOfYear + 6 - weekday) / 7, 2),
             'V' => Number(ISOWeek.GetWeekOfYear(time), 2),
@@ -109,6 +102,8 @@ internal static class TimeFormat
             _ => null,
         };
 
+        string Together(string codes) => string.Concat(codes.Split('%').Skip(1).Select(part => Two(Piece(time, part[0])!.Value) + part[1..]));
+        string Two((string Text, int Digits, char Filler) piece) => piece.Text.PadLeft(piece.Digits, piece.Filler);
         (string, int, char) Plain(string text) => (text, 0, ' ');
         (string, int, char) Number(long number, int digits) => (number.ToString(english), digits, '0');
     }

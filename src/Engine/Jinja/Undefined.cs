@@ -1,8 +1,25 @@
 namespace Tiller.Jinja;
 
 /// <summary>What a name, key or attribute that does not exist gives: false, empty when printed or looped over, an error in most other uses.</summary>
-internal sealed class Undefined(string detail, JinjaError code = JinjaError.Undefined) : JinjaValue
+internal sealed class Undefined : JinjaValue
 {
+    private readonly string? detail;
+    private readonly JinjaError code = JinjaError.Undefined;
+    private readonly JinjaValue? owner;
+    private readonly JinjaValue? key;
+
+    public Undefined(string detail, JinjaError code = JinjaError.Undefined)
+    {
+        this.detail = detail;
+        this.code = code;
+    }
+
+    private Undefined(JinjaValue owner, JinjaValue key)
+    {
+        this.owner = owner;
+        this.key = key;
+    }
+
     internal override string TypeName => "Undefined";
 
     // The class defines __call__, which fails.
@@ -10,24 +27,27 @@ internal sealed class Undefined(string detail, JinjaError code = JinjaError.Unde
 
     public static Undefined Name(string name) => new($"'{name}' is undefined");
 
-    public static Undefined Member(JinjaValue of, JinjaValue key, Run run)
-    {
-        string owner = of is NoneValue ? "None" : of.TypeName + " object";
-        if (key is Text name)
-        {
-            return new Undefined($"'{owner}' has no attribute '{Shorten(name.Value)}'");
-        }
-
-        var written = new TextBuilder(run);
-        key.Repr(written, content: false);
-        return new Undefined($"{owner} has no element {Shorten(written.ToText().Value)}");
-    }
+    public static Undefined Member(JinjaValue of, JinjaValue key) => new(of, key);
 
     /// <summary>For an attribute that the sandbox hides.</summary>
     public static Undefined Unsafe(JinjaValue of, string name) =>
         new($"access to attribute '{Shorten(name)}' of '{of.TypeName}' object is unsafe.", JinjaError.Security);
 
-    public JinjaException Error() => new(code, detail);
+    public JinjaException Error()
+    {
+        if (detail is not null)
+        {
+            return new JinjaException(code, detail);
+        }
+
+        string what = owner is NoneValue ? "None" : owner!.TypeName + " object";
+        return JinjaException.Undefined(key switch
+        {
+            Text name => $"'{what}' has no attribute '{Shorten(name.Value)}'",
+            Int number => $"{what} has no element {number.Number}",
+            _ => $"{what} has no element of this {key!.TypeName}",
+        });
+    }
 
     internal override bool IsTrue(Run run) => false;
 
