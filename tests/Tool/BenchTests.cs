@@ -213,7 +213,7 @@ public class BenchTests
         Assert.That(await CommandLine.RunAsync([command], ["bench", "decode", "--plan"], terminal, default), Is.EqualTo(2));
         Assert.That(await CommandLine.RunAsync([command], ["bench", "decode", "--jsonl"], terminal, default), Is.Zero, error.ToString());
         Assert.That((taken!.JsonLines, taken.Json), Is.EqualTo((true, false)));
-        foreach (string[] wrong in new string[][] { ["decode", "--json"], ["decode", "--markdown"], ["fit", "--plan"], ["stress"] })
+        foreach (string[] wrong in new string[][] { ["decode", "--json"], ["decode", "--markdown"], ["fit", "--plan"] })
         {
             Assert.That(await CommandLine.RunAsync([command], ["bench", .. wrong, "--jsonl"], terminal, default), Is.EqualTo(2), wrong[^1]);
         }

@@ -35,6 +35,9 @@ internal static class Program
     /// <summary>Starts a sample in a folder.</summary>
     public static Process StartSample(string sample, string folder) => Start([], [], folder, WordsOf(sample, []));
 
+    /// <summary>Starts another of the tools.</summary>
+    public static Process StartTool(string tool, params string[] args) => Start([], [], null, WordsOf(tool, args));
+
     /// <summary>The words that start the program.</summary>
     public static IReadOnlyList<string> Words(params string[] args) => WordsOf("tiller", args);
 

@@ -19,7 +19,6 @@ public enum BenchMode
     Sharing,
     Interrupt,
     Ceilings,
-    Stress,
 }
 
 /// <summary>What <c>tiller bench</c> was asked for.</summary>
@@ -45,12 +44,6 @@ internal sealed record BenchRequest
 
     /// <summary>Time spent on one row, in seconds; a row takes at least <see cref="Meter.MinSamples"/> samples.</summary>
     public double Seconds { get; init; } = 3;
-
-    /// <summary>Length of a stress run.</summary>
-    public double Minutes { get; init; } = 5;
-
-    /// <summary>Sessions of a stress run that decode at once.</summary>
-    public int Sessions { get; init; } = 64;
 
     /// <summary>Folder of the demo checkpoint with its contrast texts, which fit, load and tokenize read.</summary>
     public required string DemoFolder { get; init; }

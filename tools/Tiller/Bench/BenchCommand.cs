@@ -94,8 +94,6 @@ internal sealed class BenchCommand : TillerCommand
 
     private readonly Option<int> _prompts = OptionKinds.Number("--prompts", "With fit: prompts on each side of the contrast.", 50, n => n > 0, "a whole number, 1 or more");
     private readonly Option<double> _seconds = OptionKinds.Number("--seconds", "Time for each row.", 3.0, s => s is > 0 and <= 3600, "above 0 and at most 3600");
-    private readonly Option<double> _minutes = OptionKinds.Number("--minutes", "Length of a stress run.", 5.0, m => m is > 0 and <= 1440, "above 0 and at most 1440");
-    private readonly Option<int> _sessions = OptionKinds.Number("--sessions", "Sessions of a stress run that decode at once.", 64, n => n is > 0 and <= 4096, "a whole number, 1 to 4096");
     private readonly Option<bool> _plan = new("--plan")
     {
         Description = "With fit: tell memory, FLOPs and time of dense, factored and reduced fits of the shape from 100 prompts of --context tokens, and measure nothing.",
@@ -122,8 +120,6 @@ internal sealed class BenchCommand : TillerCommand
         Add(_fits);
         Add(_prompts);
         Add(_seconds);
-        Add(_minutes);
-        Add(_sessions);
         Add(_plan);
         Add(_markdown);
         Add(_jsonLines);
@@ -134,10 +130,10 @@ internal sealed class BenchCommand : TillerCommand
                 result.AddError("--json and --markdown exclude each other.");
             }
 
-            bool otherwise = result.GetValue(_markdown) || result.GetValue(Json) || result.GetValue(_plan) || result.GetValue(_mode) == BenchMode.Stress;
+            bool otherwise = result.GetValue(_markdown) || result.GetValue(Json) || result.GetValue(_plan);
             if (result.GetValue(_jsonLines) && otherwise)
             {
-                result.AddError("--jsonl prints rows alone: without --json, --markdown and --plan, and not of bench stress.");
+                result.AddError("--jsonl prints rows alone: without --json, --markdown and --plan.");
             }
 
             if (result.GetValue(_plan) && (result.GetValue(_mode) != BenchMode.Fit || result.GetValue(_markdown)))
@@ -161,8 +157,6 @@ internal sealed class BenchCommand : TillerCommand
                 Fits = parse.GetValue(_fits),
                 FitPrompts = parse.GetValue(_prompts),
                 Seconds = parse.GetValue(_seconds),
-                Minutes = parse.GetValue(_minutes),
-                Sessions = parse.GetValue(_sessions),
                 DemoFolder = DemoRun.ModelFolder,
                 Plan = parse.GetValue(_plan),
                 Json = parse.GetValue(Json),
@@ -205,8 +199,6 @@ internal sealed class BenchCommand : TillerCommand
           tiller bench sharing
           # how soon does the work end after Ctrl-C?
           tiller bench interrupt
-          # 64 sessions at once, cancelled at random: does each still give what it gives alone?
-          tiller bench stress --minutes 5 --sessions 64
           # a table for a results file
           tiller bench fit --markdown
           # would a fit of this shape fit into this machine?

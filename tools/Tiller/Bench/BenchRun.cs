@@ -13,13 +13,6 @@ internal static class BenchRun
             return ExitCode.Ok;
         }
 
-        if (request.Mode == BenchMode.Stress)
-        {
-            var report = StressBench.Run(request, cancellationToken);
-            StressOutput.Write(request, report, terminal.Output);
-            return report.Counts.Failures.Count == 0 ? ExitCode.Ok : ExitCode.VerificationFailed;
-        }
-
         BenchOutput.Write(request, Suite.Run(request, cancellationToken), terminal.Output);
         return ExitCode.Ok;
     }

@@ -26,7 +26,7 @@ internal static class ExitCode
         """
         Exit codes:
           0    done
-          1    verify: a golden value was missed; bench stress: an output differed, memory leaked or a session hung
+          1    verify: a golden value was missed
           2    the command line is wrong; nothing was run
           3    the device asked for, or a CUDA library that is needed, is not available
           4    bad input: a file, checkpoint, tokenizer, controller or prompt

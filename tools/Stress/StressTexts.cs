@@ -1,11 +1,12 @@
 using System.Diagnostics;
+using Tiller.Bench;
 using Tiller.Controllers;
 using Tiller.Decode;
 using Tiller.Features;
 using Tiller.Law;
 using Tiller.Model;
 
-namespace Tiller.Bench;
+namespace Tiller.Stress;
 
 /// <summary>One way to decode a text, with what a session that had the machine to itself made of it.</summary>
 internal sealed class StressText

@@ -1,10 +1,11 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
+using Tiller.Bench;
 using Tiller.Decode;
 using Tiller.Model;
 using Tiller.Ops;
 
-namespace Tiller.Bench;
+namespace Tiller.Stress;
 
 /// <summary>What a stress run has done so far.</summary>
 /// <param name="Texts">Texts decoded to their end.</param>
@@ -45,7 +46,7 @@ internal sealed record StressReport
 /// Many sessions at once on one model, cancelled and restarted at random: every logit must be the one that a session alone gave, bit for bit;
 /// nothing may leak or hang.
 /// </summary>
-internal sealed unsafe class StressBench
+internal sealed unsafe class StressRun
 {
     // Scratch of the pool's threads may still grow, and how many of the sessions are long at once is chance.
     private const long MostHeldInBytes = 32L << 20;
@@ -66,7 +67,7 @@ internal sealed unsafe class StressBench
     private readonly List<string> _failures = [];
     private volatile bool _stop;
 
-    private StressBench(LanguageModel model, IReadOnlyList<StressText> texts, double textMs, int sessions)
+    private StressRun(LanguageModel model, IReadOnlyList<StressText> texts, double textMs, int sessions)
     {
         (_model, _texts, _textMs) = (model, texts, textMs);
         _workers = [.. Enumerable.Range(0, sessions).Select(i => new Worker(i))];
@@ -77,14 +78,15 @@ internal sealed unsafe class StressBench
     /// <param name="cancellationToken">Ends the run.</param>
     /// <param name="progress">See the other.</param>
     /// <exception cref="DeviceMemoryException">There is no room.</exception>
-    public static StressReport Run(BenchRequest request, CancellationToken cancellationToken, Func<StressCounts, double>? progress = null)
+    public static StressReport Run(StressRequest request, CancellationToken cancellationToken, Func<StressCounts, double>? progress = null)
     {
         var c = request.Shape.Config;
-        using var machine = Machine.Open(request);
+        using var machine = Machine.Open(request.OnMachine);
         request = request with { Device = machine.Device };
-        var model = RandomParts.Model(request, machine, request.Sessions * ((2.0 * new Counts(c, request.Type).CacheBytes(400)) + (300.0 * Activations.RowSizeInBytes(c))));
+        double cachesAndScratch = request.Sessions * ((2.0 * new Counts(c, request.Type).CacheBytes(400)) + (300.0 * Activations.RowSizeInBytes(c)));
+        var model = RandomParts.Model(request.OnMachine, machine, cachesAndScratch);
         var texts = StressTexts.Build(model, out double textMs, cancellationToken);
-        var report = Run(model, texts, textMs * request.Sessions / request.ThreadCount, request, cancellationToken, progress);
+        var report = Run(model, texts, textMs * request.Sessions / request.OnMachine.ThreadCount, request, cancellationToken, progress);
         if (!report.Hung)
         {
             // A thread that hangs still reads the weights.
@@ -105,10 +107,10 @@ internal sealed unsafe class StressBench
     /// compared.
     /// </param>
     public static StressReport Run(
-        LanguageModel model, IReadOnlyList<StressText> texts, double textMs, BenchRequest request, CancellationToken cancellationToken,
+        LanguageModel model, IReadOnlyList<StressText> texts, double textMs, StressRequest request, CancellationToken cancellationToken,
         Func<StressCounts, double>? progress = null)
     {
-        var bench = new StressBench(model, texts, textMs, request.Sessions);
+        var bench = new StressRun(model, texts, textMs, request.Sessions);
         long held = Held();
         var clock = Stopwatch.StartNew();
         progress ??= counts => counts.Calls > 0 ? clock.Elapsed / TimeSpan.FromMinutes(request.Minutes) : 0;

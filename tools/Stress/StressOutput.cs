@@ -1,12 +1,13 @@
 using System.Text;
 using System.Text.Json;
+using Tiller.Bench;
 
-namespace Tiller.Bench;
+namespace Tiller.Stress;
 
 /// <summary>How a stress run is told: lines for people, a table for Markdown, an object for machines.</summary>
 internal static class StressOutput
 {
-    public static void Write(BenchRequest request, StressReport report, TextWriter output)
+    public static void Write(StressRequest request, StressReport report, TextWriter output)
     {
         if (request.Json)
         {
@@ -15,7 +16,7 @@ internal static class StressOutput
         }
 
         string what = $"stress, shape {request.Shape.Name}, {request.Type.ToString().ToLowerInvariant()}";
-        string hardware = Hardware.Describe(request, AppContext.BaseDirectory);
+        string hardware = Hardware.Describe(request.OnMachine, AppContext.BaseDirectory);
         output.WriteLine(request.Markdown ? $"{what}; {hardware}\n\n| | |\n|---|---|" : $"# {what}\n# {hardware}");
         foreach (var (name, value) in Rows(report))
         {

@@ -2,8 +2,10 @@ using Tiller.Bench;
 using Tiller.Checkpoint;
 using Tiller.Model;
 using Tiller.Ops;
+using Tiller.Stress;
+using Tiller.Tests.Tool;
 
-namespace Tiller.Tests.Tool;
+namespace Tiller.Tests.Stress;
 
 /// <summary>Many sessions at once, cancelled at random, give what each gives alone; and the tool that says so would notice if not.</summary>
 public sealed class StressTests
@@ -13,7 +15,7 @@ public sealed class StressTests
     {
         using var guard = Patience.Guard();
         int asked = 0;
-        var report = StressBench.Run(Request(sessions: 64), guard.Token, counts => new[]
+        var report = StressRun.Run(Request(sessions: 64), guard.Token, counts => new[]
         {
             // Slowly enough for a look at the memory in every quarter.
             ++asked / 40.0,
@@ -36,7 +38,7 @@ public sealed class StressTests
         var texts = StressTexts.Build(model, out double textMs, CancellationToken.None);
         texts[5].Hashes[2]++;
         texts[6].Ids[23]++;
-        var report = StressBench.Run(
+        var report = StressRun.Run(
             model, [texts[5], texts[6], texts[7]], textMs, request, guard.Token,
             counts => counts.Failures.Contains(Logits) && counts.Failures.Contains(Draw) ? 1 : 0);
         Assert.That(report.Counts.Failures, Has.All.StartsWith("text 0").Or.StartsWith("text 1"));
@@ -47,7 +49,7 @@ public sealed class StressTests
     {
         var leaked = new List<HostBuffer>();
         using var guard = Patience.Guard();
-        var report = StressBench.Run(Request(sessions: 2), guard.Token, _ =>
+        var report = StressRun.Run(Request(sessions: 2), guard.Token, _ =>
         {
             var buffer = new HostBuffer(4 << 20);
             new Floats(buffer.Address, 1, 1 << 20).HostRow(0).Fill(1);
@@ -60,22 +62,28 @@ public sealed class StressTests
         Assert.That(report.Counts.Failures, Has.Some.Match("^[0-9]+ MiB of buffers are still held"));
     }
 
-    [Test]
-    public async Task The_command_tells_what_it_did()
+    [TestCase("", "# stress, shape 2,64,128,4,2,16,300, bf16\n", "\nfailures +0\n$")]
+    [TestCase("--markdown", "stress, shape 2,64,128,4,2,16,300, bf16", "\n\\| sessions at once \\| 9 \\|\n")]
+    [TestCase("--json", "{", "\"sessions\": 9,(.|\n)*\"failures\": \\[\\]")]
+    public async Task The_program_tells_what_it_did(string format, string begins, string says)
     {
-        string[] command = ["bench", "stress", "--minutes", "0.02", "--sessions", "9", "--shape", "2,64,128,4,2,16,300"];
-        var text = await ToolRun.Of(command);
-        var markdown = await ToolRun.Of([.. command, "--markdown"]);
-        var json = await ToolRun.Of([.. command, "--json"]);
-        using (Assert.EnterMultipleScope())
-        {
-            Assert.That((text.Code, markdown.Code, json.Code), Is.EqualTo((0, 0, 0)), text.Error + text.Output);
-            Assert.That(text.Output, Does.StartWith("# stress, shape 2,64,128,4,2,16,300, bf16\n").And.Match("\nfailures +0\n$"));
-            Assert.That(markdown.Output, Does.Contain("| sessions at once | 9 |"));
-            Assert.That(json.Json.GetProperty("sessions").GetInt32(), Is.EqualTo(9));
-            Assert.That(json.Json.GetProperty("calls").GetInt64(), Is.Positive);
-            Assert.That(json.Json.GetProperty("failures").GetArrayLength(), Is.Zero);
-        }
+        string[] options = [.. "--minutes 0.02 --sessions 9 --device cpu --shape 2,64,128,4,2,16,300".Split(' '), .. format.Split(' ', StringSplitOptions.RemoveEmptyEntries)];
+        using var program = Program.StartTool("tiller-stress", options);
+        string text = await program.StandardOutput.ReadToEndAsync();
+        await program.WaitForExitAsync();
+        Assert.That(program.ExitCode, Is.Zero, await program.StandardError.ReadToEndAsync() + text);
+        Assert.That(text, Does.StartWith(begins).And.Match(says));
+    }
+
+    [TestCase("--shape", "3,1")]
+    [TestCase("--minutes", "0")]
+    public async Task What_is_wrong_with_the_options_is_told(params string[] options)
+    {
+        using var program = Program.StartTool("tiller-stress", options);
+        string error = await program.StandardError.ReadToEndAsync();
+        await program.WaitForExitAsync();
+        Assert.That(program.ExitCode, Is.Not.Zero);
+        Assert.That(error, Does.Contain(options[0].TrimStart('-')));
     }
 
     [Test]
@@ -83,7 +91,7 @@ public sealed class StressTests
     {
         using var source = new CancellationTokenSource();
         Assert.That(
-            () => StressBench.Run(Request(sessions: 16), source.Token, counts =>
+            () => StressRun.Run(Request(sessions: 16), source.Token, counts =>
             {
                 if (counts.Calls > 0)
                 {
@@ -95,12 +103,10 @@ public sealed class StressTests
             Throws.InstanceOf<OperationCanceledException>());
     }
 
-    private static BenchRequest Request(int sessions) => new()
+    private static StressRequest Request(int sessions) => new()
     {
         Device = "cpu",
-        Mode = BenchMode.Stress,
         Shape = BenchShape.Parse("demo"),
         Sessions = sessions,
-        DemoFolder = ToolRun.Model,
     };
 }

@@ -1,0 +1,62 @@
+using System.CommandLine;
+using Tiller;
+using Tiller.Bench;
+using Tiller.Checkpoint;
+using Tiller.Stress;
+
+var minutes = new Option<double>("--minutes") { Description = "Length of the run.", DefaultValueFactory = _ => 5 };
+var sessions = new Option<int>("--sessions") { Description = "Sessions that decode at once.", DefaultValueFactory = _ => 64 };
+var shape = new Option<string>("--shape")
+{
+    Description = "Shape of a model with random weights.",
+    HelpName = $"{string.Join('|', BenchShape.Names)}|L,D,FF,H,KV,E,V",
+    DefaultValueFactory = _ => "demo",
+};
+var type = new Option<TensorType>("--dtype") { Description = "Stored type of the weights: bf16, f16 or f32.", DefaultValueFactory = _ => TensorType.BF16 };
+var device = new Option<string?>("--device") { Description = "auto, cpu, cuda or cuda:N; TILLER_DEVICE sets the default." };
+var threads = new Option<int>("--threads") { Description = "Threads that share one step on the CPU; 0 takes one per processor." };
+var json = new Option<bool>("--json") { Description = "Report as a JSON object." };
+var markdown = new Option<bool>("--markdown") { Description = "Report as a Markdown table." };
+minutes.Validators.Add(result => Check(result.GetValueOrDefault<double>() is > 0 and <= 1440, result, "--minutes must be above 0 and at most 1440."));
+sessions.Validators.Add(result => Check(result.GetValueOrDefault<int>() is > 0 and <= 4096, result, "--sessions must be a whole number from 1 to 4096."));
+
+var root = new RootCommand(
+    "Lets many sessions decode at once on one model, alone and in batches, under several controllers, cancelled at random: each must give, bit for bit, what "
+    + "it gives alone, memory must not grow, and nothing may hang. Exit code 1 if anything was wrong.")
+{
+    minutes, sessions, shape, type, device, threads, json, markdown,
+};
+root.SetAction((parse, cancellationToken) =>
+{
+    try
+    {
+        var request = new StressRequest
+        {
+            Shape = BenchShape.Parse(parse.GetValue(shape)!),
+            Type = parse.GetValue(type),
+            Device = parse.GetValue(device),
+            Threads = parse.GetValue(threads),
+            Minutes = parse.GetValue(minutes),
+            Sessions = parse.GetValue(sessions),
+            Json = parse.GetValue(json),
+            Markdown = parse.GetValue(markdown),
+        };
+        var report = StressRun.Run(request, cancellationToken);
+        StressOutput.Write(request, report, Console.Out);
+        return Task.FromResult(report.Counts.Failures.Count == 0 ? 0 : 1);
+    }
+    catch (TillerException e)
+    {
+        Console.Error.WriteLine($"tiller-stress: {e.Message}");
+        return Task.FromResult(2);
+    }
+});
+return await root.Parse(args).InvokeAsync();
+
+static void Check(bool holds, System.CommandLine.Parsing.SymbolResult result, string message)
+{
+    if (!holds)
+    {
+        result.AddError(message);
+    }
+}
