@@ -3,7 +3,6 @@ using Tiller.Checkpoint;
 using Tiller.Model;
 using Tiller.Ops;
 using Tiller.Stress;
-using Tiller.Tests.Tool;
 
 namespace Tiller.Tests.Stress;
 
@@ -68,7 +67,7 @@ public sealed class StressTests
     public async Task The_program_tells_what_it_did(string format, string begins, string says)
     {
         string[] options = [.. "--minutes 0.02 --sessions 9 --device cpu --shape 2,64,128,4,2,16,300".Split(' '), .. format.Split(' ', StringSplitOptions.RemoveEmptyEntries)];
-        using var program = Program.StartTool("tiller-stress", options);
+        using var program = Tool.Program.StartTool("tiller-stress", options);
         string text = await program.StandardOutput.ReadToEndAsync();
         await program.WaitForExitAsync();
         Assert.That(program.ExitCode, Is.Zero, await program.StandardError.ReadToEndAsync() + text);
@@ -79,7 +78,7 @@ public sealed class StressTests
     [TestCase("--minutes", "0")]
     public async Task What_is_wrong_with_the_options_is_told(params string[] options)
     {
-        using var program = Program.StartTool("tiller-stress", options);
+        using var program = Tool.Program.StartTool("tiller-stress", options);
         string error = await program.StandardError.ReadToEndAsync();
         await program.WaitForExitAsync();
         Assert.That(program.ExitCode, Is.Not.Zero);
