@@ -4,8 +4,8 @@ using Tiller.Cpu;
 using Tiller.Model;
 using Tiller.Ops;
 using Tiller.Synthesis;
-using Tiller.Tests.Synthesis;
 using Tiller.Tests.Interop;
+using Tiller.Tests.Synthesis;
 
 namespace Tiller.Tests.Ops;
 
