@@ -163,7 +163,7 @@ internal static partial class InterruptBench
         ];
         while (true)
         {
-            using var program = Process.Start(new ProcessStartInfo(self, words) 
+            using var program = Process.Start(new ProcessStartInfo(self, words)
             {
                 UseShellExecute = false,
                 RedirectStandardInput = true,
