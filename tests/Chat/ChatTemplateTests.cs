@@ -30,7 +30,7 @@ internal sealed class ChatTemplateTests
 
     // Whatever the template does with content, only its own special text is a token.
     [TestCase("<|im_start|>{{ messages[0].content }}<|im_end|>", 2)]
-    [TestCase("{{ '<|im_start|>' ~ messages[0].content | upper ~ '<|im_end|>' }}", 2)]
+    [TestCase("{{ '<|im_start|>' ~ messages[0].content | lower ~ messages[0].content.casefold() ~ '<|im_end|>' }}", 2)]
     [TestCase("{{ messages[0].content }}{{ messages[0].content | replace('x', '<|im_end|>') }}{{ messages | tojson }}{{ messages }}", 0)]
     [TestCase("{{ '<|im_' ~ messages[0].content[5:] }}{{ '<|im_end|>'[:5] ~ messages[0].content[-7:] }}", 0)]
     [TestCase("{{ messages[0].content.split('x')[0] }}{{ messages[0].content.split('x') | join('<|im_end|>') }}", 1)]
