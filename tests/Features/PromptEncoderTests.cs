@@ -67,8 +67,7 @@ public sealed class PromptEncoderTests
         yield return Case("long word", new ContrastSet(["a"], [$"{word}\U0001F6A2{all}"]), $"Negative prompt 1 (\"{word} …\"): ");
         yield return Case("long ids", new ContrastSet([[1]], (IReadOnlyList<int[]>)[new int[3000]]), "Negative prompt 1 (\"0 0 0 0");
         yield return Case("half a surrogate pair", new ContrastSet(["a"], ["b", "c\ud800"]), "Negative prompt 2");
-        Prompt user = new ChatPrompt([new ChatMessage("user", "b")]), robot = new ChatPrompt([new ChatMessage("robot", "b c")]);
-        yield return Case("role", new ContrastSet([user], [robot]), "Negative prompt 1 (\"b c\") cannot be put to the model");
+        Prompt user = new ChatPrompt([new ChatMessage("user", "b")]);
         yield return Case("mixed", new ContrastSet(["a"], [user]), "Positive prompt 1 (\"a\") is a text and Negative prompt 1 (\"b\") is a chat");
 
         static TestCaseData Case(string name, ContrastSet contrast, string says) => new TestCaseData(contrast, says).SetArgDisplayNames(name);
@@ -80,6 +79,19 @@ public sealed class PromptEncoderTests
         var model = TestModels.Load(Qwen);
         Assert.That(() => FeatureMeasurement.Measure(model, contrast), Throws.InstanceOf<TillerException>().With.Message.StartsWith(says));
         Assert.That(() => ControllerFit.Run(model, contrast), Throws.InstanceOf<TillerException>().With.Message.StartsWith(says));
+    }
+
+    [Test]
+    public void A_chat_that_the_template_refuses_is_named_too()
+    {
+        using var checkpoint = new EditableCheckpoint(Qwen);
+        File.WriteAllText(
+            checkpoint["chat_template.jinja"], "{{ raise_exception('No robots.') if messages[0].role == 'robot' }}{{ messages[0].content }}");
+        using var model = LanguageModel.Load(checkpoint.Save());
+        Prompt user = new ChatPrompt([new ChatMessage("user", "b")]), robot = new ChatPrompt([new ChatMessage("robot", "b c")]);
+        Assert.That(
+            () => FeatureMeasurement.Measure(model, new ContrastSet([user], [robot])),
+            Throws.InstanceOf<TillerException>().With.Message.Match("^Negative prompt 1 \\(\"b c\"\\) cannot be put to the model.*No robots\\."));
     }
 
     [Test]

@@ -15,6 +15,9 @@ internal sealed class TokenizerConfig
 
     private const int LargestFile = 16 << 20;
 
+    // The tokens with a role that transformers knows.
+    private static readonly string[] s_roles = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
     private readonly Dictionary<string, string> _tokens = new(StringComparer.Ordinal);
     private readonly Dictionary<string, string> _templates = new(StringComparer.Ordinal);
 
@@ -75,7 +78,9 @@ internal sealed class TokenizerConfig
 
         foreach (JsonProperty property in config.EnumerateObject())
         {
-            if (property.Name.EndsWith("_token", StringComparison.Ordinal) && TokenText(property.Value) is { } text)
+            // Names such as add_bos_token end alike and are no tokens.
+            bool isRole = s_roles.Contains(property.Name);
+            if ((isRole || property.Name.EndsWith("_token", StringComparison.Ordinal)) && TokenText(property.Value, isRole) is { } text)
             {
                 _tokens[property.Name] = text;
             }
@@ -83,7 +88,7 @@ internal sealed class TokenizerConfig
 
         if (config.TryGetProperty("additional_special_tokens", out JsonElement more) && more.ValueKind == JsonValueKind.Array)
         {
-            AdditionalSpecialTokens = [.. more.EnumerateArray().Select(static token => TokenText(token) ?? "")];
+            AdditionalSpecialTokens = [.. more.EnumerateArray().Select(static token => TokenText(token, must: true) ?? "")];
         }
 
         if (!config.TryGetProperty("chat_template", out JsonElement template))
@@ -108,11 +113,12 @@ internal sealed class TokenizerConfig
         }
     }
 
-    private static string? TokenText(JsonElement token) => token.ValueKind switch
+    // Text, or an object with it; null, too, where there is none.
+    private static string? TokenText(JsonElement token, bool must) => token.ValueKind switch
     {
-        JsonValueKind.String => token.GetString(),
         JsonValueKind.Object => token.GetProperty("content").GetString(),
-        _ => null,
+        JsonValueKind.String or JsonValueKind.Null => token.GetString(),
+        _ => must ? throw new InvalidOperationException($"a special token is a string or an object with its content, not {token.ValueKind}") : null,
     };
 
     private static string? ReadText(string path)
