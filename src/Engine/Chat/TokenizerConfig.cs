@@ -116,7 +116,7 @@ internal sealed class TokenizerConfig
     // Text, or an object with it; null, too, where there is none.
     private static string? TokenText(JsonElement token, bool must) => token.ValueKind switch
     {
-        JsonValueKind.Object => token.GetProperty("content").GetString(),
+        JsonValueKind.Object when must || token.TryGetProperty("content", out _) => token.GetProperty("content").GetString(),
         JsonValueKind.String or JsonValueKind.Null => token.GetString(),
         _ => must ? throw new InvalidOperationException($"a special token is a string or an object with its content, not {token.ValueKind}") : null,
     };
