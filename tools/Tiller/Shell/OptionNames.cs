@@ -10,6 +10,7 @@ internal static class OptionNames
         ("SamplingOptions.TopP", "--top-p"),
         ("SamplingOptions.MinP", "--min-p"),
         ("SamplingOptions.RepetitionPenalty", "--repetition-penalty"),
+        ("FitOptions.Weights has q = qf = 0", "--q and --qf are both 0"),
         ("FitOptions.Cost = FitCost.Feature", "--cost feature"),
         ("FitOptions.Order = p", "--order p"),
         ("LoadOptions.Device = \"cpu\"", "--device cpu"),
