@@ -42,7 +42,8 @@ internal sealed class ChatTemplates
             }
             catch (Exception e) when (e is JsonException or InvalidOperationException or KeyNotFoundException)
             {
-                throw new ChatException(ChatError.Unreadable, $"tokenizer_config.json is not valid JSON, or not of the expected form: {e.Message}", e);
+                throw new ChatException(ChatError.Unreadable, $"tokenizer_config.json is not valid JSON, or not of the expected form: {e.Message}",
+                    e);
             }
         }
 
@@ -57,8 +58,10 @@ internal sealed class ChatTemplates
             templates.sources[Path.GetFileNameWithoutExtension(path)] = Read(path)!;
         }
 
-        return templates.sources.Values.Any(static source => !string.IsNullOrWhiteSpace(source)) ? templates : throw new ChatException(ChatError.NoTemplate,
-            $"'{directory}' has no chat template (chat_template.jinja, or chat_template in tokenizer_config.json): it is not a chat model. Prompt it with plain text.");
+        return templates.sources.Values.Any(static source => !string.IsNullOrWhiteSpace(source)) ? templates
+            : throw new ChatException(ChatError.NoTemplate,
+            $"'{directory}' has no chat template (chat_template.jinja, or chat_template in tokenizer_config.json): it is not a chat model. "
+            + "Prompt it with plain text.");
     }
 
     /// <summary>The template to use, and its text.</summary>
@@ -68,8 +71,9 @@ internal sealed class ChatTemplates
         name ??= withTools && sources.ContainsKey(ToolUse) ? ToolUse : Default;
         if (!sources.TryGetValue(name, out string? source))
         {
+            string names = TokenizerException.Escape(string.Join(", ", Names));
             throw new ChatException(ChatError.NoTemplate,
-                $"'{directory}' has no chat template named '{TokenizerException.Escape(name)}'; it has: {TokenizerException.Escape(string.Join(", ", Names))}. Name one of them.");
+                $"'{directory}' has no chat template named '{TokenizerException.Escape(name)}'; it has: {names}. Name one of them.");
         }
 
         return (parsed.GetOrAdd(name, static (_, text) => Parse(text), source), source);
@@ -117,7 +121,8 @@ internal sealed class ChatTemplates
 
         if (config.TryGetProperty("additional_special_tokens", out JsonElement more) && more.ValueKind == JsonValueKind.Array)
         {
-            SpecialTokens["additional_special_tokens"] = JinjaValue.List(more.EnumerateArray().Select(static token => JinjaValue.TemplateText(TokenText(token) ?? "")));
+            SpecialTokens["additional_special_tokens"] = JinjaValue.List(more.EnumerateArray().Select(static token =>
+                JinjaValue.TemplateText(TokenText(token) ?? "")));
         }
 
         if (!config.TryGetProperty("chat_template", out JsonElement template))
