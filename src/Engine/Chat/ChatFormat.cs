@@ -13,9 +13,9 @@ namespace Tiller.Chat;
 public sealed record ChatMessage(string Role, string Content);
 
 /// <summary>
-/// Chat messages → ids, by the checkpoint's own chat template, which is interpreted. The ids are those of the published code, with one difference: special tokens count
-/// only where the template itself writes them, and text of messages and variables never becomes one (<see cref="ChatOptions.ParseContent"/> lifts that).
-/// Immutable and thread-safe.
+/// Chat messages → ids, by the checkpoint's own chat template, which is interpreted. The ids are those of the published code, with one difference:
+/// special tokens count only where the template itself writes them, and text of messages and variables never becomes one
+/// (<see cref="ChatOptions.ParseContent"/> lifts that). Immutable and thread-safe.
 /// </summary>
 public sealed class ChatFormat
 {
@@ -62,13 +62,15 @@ public sealed class ChatFormat
     public IReadOnlyList<int> StopIds { get; }
 
     /// <summary>Reads the chat template of a checkpoint.</summary>
-    /// <param name="directory">Folder with chat_template.jinja (and additional_chat_templates/), or with a chat_template in tokenizer_config.json.</param>
+    /// <param name="directory">Folder with chat_template.jinja (and additional_chat_templates/), or with a chat_template in
+    /// tokenizer_config.json.</param>
     /// <param name="tokenizer">The tokenizer of the same checkpoint.</param>
     /// <exception cref="ChatException">There is no template, or it cannot be read or used.</exception>
     public static ChatFormat Load(string directory, Tokenizer tokenizer) => Load(directory, tokenizer, TimeProvider.System);
 
     /// <summary>Reads the chat template of a checkpoint; templates that write today's date take it from a clock.</summary>
-    /// <param name="directory">Folder with chat_template.jinja (and additional_chat_templates/), or with a chat_template in tokenizer_config.json.</param>
+    /// <param name="directory">Folder with chat_template.jinja (and additional_chat_templates/), or with a chat_template in
+    /// tokenizer_config.json.</param>
     /// <param name="tokenizer">The tokenizer of the same checkpoint.</param>
     /// <param name="clock">Read whenever a template asks for the time, in its local time zone.</param>
     /// <exception cref="ChatException">There is no template, or it cannot be read or used.</exception>
@@ -124,10 +126,12 @@ public sealed class ChatFormat
         {
             if (messages[i].Role is null || messages[i].Content is null)
             {
-                throw new ChatException(ChatError.Empty, $"Message {i} has no {(messages[i].Role is null ? "role" : "content")}; expected text, which may be empty.");
+                throw new ChatException(ChatError.Empty,
+                    $"Message {i} has no {(messages[i].Role is null ? "role" : "content")}; expected text, which may be empty.");
             }
 
-            values[i] = JinjaValue.Map([new("role", JinjaValue.ContentText(messages[i].Role)), new("content", JinjaValue.ContentText(messages[i].Content))]);
+            values[i] = JinjaValue.Map([new("role", JinjaValue.ContentText(messages[i].Role)),
+                new("content", JinjaValue.ContentText(messages[i].Content))]);
         }
 
         return Render(values, options, cancellationToken);
@@ -153,7 +157,8 @@ public sealed class ChatFormat
         }
         catch (JinjaException e)
         {
-            throw new ChatException(ChatError.Failed, $"The chat template fails on these messages and variables, {TokenizerException.Escape(e.Message)}", e);
+            throw new ChatException(ChatError.Failed,
+                $"The chat template fails on these messages and variables, {TokenizerException.Escape(e.Message)}", e);
         }
     }
 
@@ -176,7 +181,8 @@ public sealed class ChatFormat
 
         if (options.Continue is not null && options.AddGenerationPrompt)
         {
-            throw new ArgumentException("A chat whose last message is to be continued opens no next one: set AddGenerationPrompt to false.", nameof(options));
+            throw new ArgumentException("A chat whose last message is to be continued opens no next one: set AddGenerationPrompt to false.",
+                nameof(options));
         }
 
         messages = options.Continue is null ? messages : ChatInput.Mark(messages, options.Continue);
@@ -184,9 +190,11 @@ public sealed class ChatFormat
         JinjaTemplate template = templates.Find(options.Template, withTools).Template;
         return Guard(() =>
         {
-            IEnumerable<KeyValuePair<string, JinjaValue>> given = options.Variables.Select(pair => KeyValuePair.Create(pair.Key, Value(pair.Key, pair.Value)));
+            IEnumerable<KeyValuePair<string, JinjaValue>> given = options.Variables.Select(pair =>
+                KeyValuePair.Create(pair.Key, Value(pair.Key, pair.Value)));
             JinjaRendering rendering = template.Render(
-                ChatInput.Variables(JinjaValue.List(messages), options.AddGenerationPrompt, templates.SpecialTokens.Concat(given)), clock, null, cancellationToken);
+                ChatInput.Variables(JinjaValue.List(messages), options.AddGenerationPrompt, templates.SpecialTokens.Concat(given)), clock, null,
+                    cancellationToken);
             return options.Continue is null ? rendering : rendering.Until(ChatInput.EndOfMarked(rendering.Text));
         });
     }

@@ -13,7 +13,8 @@ internal static class ChatInput
     private static readonly string[] s_reasoning = ["reasoning_content", "thinking", "reasoning"];
 
     /// <summary>The variables that every template finds, with those that the caller adds or replaces.</summary>
-    public static Dictionary<string, JinjaValue> Variables(JinjaValue messages, bool addGenerationPrompt, IEnumerable<KeyValuePair<string, JinjaValue>> others)
+    public static Dictionary<string, JinjaValue> Variables(
+        JinjaValue messages, bool addGenerationPrompt, IEnumerable<KeyValuePair<string, JinjaValue>> others)
     {
         var variables = new Dictionary<string, JinjaValue>(StringComparer.Ordinal)
         {
@@ -83,7 +84,8 @@ internal static class ChatInput
     {
         if (messages.Count == 0 || messages[^1] is not MapValue last || Marked(last.Find(field)) is not { } marked)
         {
-            throw new ChatException(ChatError.Empty, $"There is nothing to continue: the last message has no text in its field '{TokenizerException.Escape(field)}'.");
+            throw new ChatException(ChatError.Empty,
+                $"There is nothing to continue: the last message has no text in its field '{TokenizerException.Escape(field)}'.");
         }
 
         string? text = (last.Find(field) as Text)?.Value;
@@ -92,7 +94,8 @@ internal static class ChatInput
         for (int i = 0; i < last.Count; i++)
         {
             string? name = (last.KeyAt(i) as Text)?.Value;
-            bool same = name == field || (isReasoning && s_reasoning.Contains(name) && text is not null && last.At(i) is Text other && other.Value == text);
+            bool same = name == field || (isReasoning && s_reasoning.Contains(name) && text is not null && last.At(i) is Text other
+                && other.Value == text);
             changed.Set(last.KeyAt(i), same ? marked : last.At(i));
         }
 
@@ -129,7 +132,8 @@ internal static class ChatInput
                 var changed = new MapBuilder(null);
                 for (int i = 0; i < part.Count; i++)
                 {
-                    changed.Set(part.KeyAt(i), part.KeyAt(i) is Text { Value: "text" } ? JinjaValue.ContentText(((Text)part.At(i)).Value + Marker) : part.At(i));
+                    changed.Set(part.KeyAt(i), part.KeyAt(i) is Text { Value: "text" } ? JinjaValue.ContentText(((Text)part.At(i)).Value + Marker)
+                        : part.At(i));
                 }
 
                 return JinjaValue.List([.. parts.Values[..at], changed.ToMap(content: true), .. parts.Values[(at + 1)..]]);

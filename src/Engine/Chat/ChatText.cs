@@ -5,7 +5,8 @@ using Tiller.Tokens;
 namespace Tiller.Chat;
 
 /// <summary>
-/// The text of a chat in ids: special tokens count in what the template itself writes, and never in content. Neighbouring plain text of both is tokenised as one run.
+/// The text of a chat in ids: special tokens count in what the template itself writes, and never in content. Neighbouring plain text of both is
+/// tokenised as one run.
 /// </summary>
 internal sealed class ChatText
 {
@@ -61,10 +62,12 @@ internal sealed class ChatText
         return marks;
     }
 
-    public int[] Encode(JinjaRendering rendering, CancellationToken cancellationToken) => tokenizer.EncodeMarked(rendering.Text, Marks(rendering), cancellationToken);
+    public int[] Encode(JinjaRendering rendering, CancellationToken cancellationToken) =>
+        tokenizer.EncodeMarked(rendering.Text, Marks(rendering), cancellationToken);
 
     private AddedToken Usable(AddedToken token) => !token.Normalized || !tokenizer.NormalizerChanges(token.Content) ? token
         : throw new ChatException(ChatError.Unrecognised,
-            $"The special token {TokenizerException.Escape(Encoding.UTF8.GetString(token.Content))} is matched in normalised text, where the tokenizer writes it differently; "
+            $"The special token {TokenizerException.Escape(Encoding.UTF8.GetString(token.Content))} is matched in normalised text, where the "
+            + "tokenizer writes it differently; "
             + "such tokenizers are not supported for chats.");
 }

@@ -14,7 +14,8 @@ internal static class Arithmetic
     }
 
     /// <summary>An Int or Bool as Int.</summary>
-    public static Int ToInt(JinjaValue value) => TryInt(value, out Int number) ? number : throw JinjaException.Type($"'{value.TypeName}' object cannot be interpreted as an integer");
+    public static Int ToInt(JinjaValue value) => TryInt(value, out Int number) ? number
+        : throw JinjaException.Type($"'{value.TypeName}' object cannot be interpreted as an integer");
 
     public static double ToDouble(JinjaValue value) => value is Float real ? real.Value : ToInt(value).ToDouble();
 
@@ -36,7 +37,8 @@ internal static class Arithmetic
                 return new TupleValue([.. x.Values, .. y.Values]);
             case (Int { Big: null } x, Int { Big: null } y):
                 long plain = unchecked(x.Value + y.Value);
-                return ((x.Value ^ plain) & (y.Value ^ plain)) < 0 ? Int.Of((BigInteger)x.Value + y.Value, Content(a, b)) : Int.Of(plain, Content(a, b));
+                return ((x.Value ^ plain) & (y.Value ^ plain)) < 0 ? Int.Of((BigInteger)x.Value + y.Value, Content(a, b))
+                    : Int.Of(plain, Content(a, b));
             default:
                 return Numbers("+", a, b, static (x, y) => x + y, static (x, y) => x + y, run);
         }
@@ -118,7 +120,8 @@ internal static class Arithmetic
         {
             if (x.Big is null && x.Value is 0 or 1 or -1)
             {
-                return y.Sign == 0 || x.Value == 1 ? Int.Of(1, content) : x.Value == 0 ? Int.Of(0, content) : Int.Of(y.Number.IsEven ? 1 : -1, content);
+                return y.Sign == 0 || x.Value == 1 ? Int.Of(1, content) : x.Value == 0 ? Int.Of(0, content)
+                    : Int.Of(y.Number.IsEven ? 1 : -1, content);
             }
 
             double bits = BigInteger.Abs(x.Number).GetBitLength() * (y.Big is null ? (double)y.Value : double.PositiveInfinity);
@@ -136,7 +139,8 @@ internal static class Arithmetic
 
         if (value < 0 && double.IsFinite(value) && double.IsFinite(power) && !double.IsInteger(power))
         {
-            throw new JinjaException(JinjaError.Unsupported, "A negative number raised to a fraction is a complex number; those are not implemented.");
+            throw new JinjaException(JinjaError.Unsupported,
+                "A negative number raised to a fraction is a complex number; those are not implemented.");
         }
 
         double raised = Math.Pow(value, power);
@@ -232,7 +236,8 @@ internal static class Arithmetic
 
     private static JinjaValue Repeat(JinjaValue value, Int times, Run run)
     {
-        long count = times.Sign <= 0 ? 0 : times.Big is null ? times.Value : throw JinjaException.Overflow("cannot fit 'int' into an index-sized integer");
+        long count = times.Sign <= 0 ? 0 : times.Big is null ? times.Value
+            : throw JinjaException.Overflow("cannot fit 'int' into an index-sized integer");
         if (value is Text text)
         {
             if (text.Value.Length == 0 || count == 0)

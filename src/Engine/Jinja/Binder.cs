@@ -286,7 +286,8 @@ internal sealed class Binder
         {
             if (caller >= 0 && caller < macro.Parameters.Length - macro.Defaults.Length)
             {
-                throw Lexer.Error("When defining macros or call blocks the special \"caller\" argument must be omitted or be given a default.", macro.Line);
+                throw Lexer.Error("When defining macros or call blocks the special \"caller\" argument must be omitted or be given a default.",
+                    macro.Line);
             }
 
             macro.Caller = macro.Scope.Parameter("caller").From(macro.Function);

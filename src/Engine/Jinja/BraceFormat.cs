@@ -131,9 +131,11 @@ internal static class BraceFormat
                 throw JinjaException.Value("cannot switch between manual field specification and automatic field numbering");
             }
 
-            int at = counted ? automatic++ : int.TryParse(first, NumberStyles.None, CultureInfo.InvariantCulture, out int number) ? number : int.MaxValue;
+            int at = counted ? automatic++ : int.TryParse(first, NumberStyles.None, CultureInfo.InvariantCulture, out int number) ? number
+                : int.MaxValue;
             automatic = counted ? automatic : -1;
-            value = at < arguments.Values.Length ? arguments.Values[at] : throw JinjaException.Value($"Replacement index {at} out of range for positional args tuple");
+            value = at < arguments.Values.Length ? arguments.Values[at]
+                : throw JinjaException.Value($"Replacement index {at} out of range for positional args tuple");
         }
         else
         {
@@ -161,7 +163,8 @@ internal static class BraceFormat
             }
 
             string key = field[(i + 1)..close];
-            value = Sandbox.Item(value, int.TryParse(key, NumberStyles.None, CultureInfo.InvariantCulture, out int index) ? Int.Of(index) : Text.Of(key), run);
+            value = Sandbox.Item(value, int.TryParse(key, NumberStyles.None, CultureInfo.InvariantCulture, out int index) ? Int.Of(index)
+                : Text.Of(key), run);
             i = close + 1;
         }
 

@@ -93,7 +93,8 @@ internal sealed class Function(string name, Func<Arguments, Run, JinjaValue> bod
 
     // The one method that a template can reach through a class.
     internal override JinjaValue? Attribute(string attribute, Run run) =>
-        name == "dict" && attribute == "fromkeys" ? new BoundMethod(this, attribute, static (_, arguments, run) => MapValue.FromKeys(arguments, run)) : null;
+        name == "dict" && attribute == "fromkeys" ? new BoundMethod(this, attribute, static (_, arguments, run) => MapValue.FromKeys(arguments, run))
+            : null;
 
     internal override void Repr(TextBuilder to, bool content) => to.Append($"<function {name}>", content);
 }

@@ -484,7 +484,8 @@ internal sealed class RangeValue : JinjaValue
         }
 
         long value = number.Value;
-        return number.Big is null && count > 0 && (step > 0 ? value >= start && value < stop : value <= start && value > stop) && (value - start) % step == 0;
+        return number.Big is null && count > 0 && (step > 0 ? value >= start && value < stop : value <= start && value > stop)
+            && (value - start) % step == 0;
     }
 
     internal override JinjaValue? Item(JinjaValue key, Run run)
@@ -505,7 +506,8 @@ internal sealed class RangeValue : JinjaValue
         return new RangeValue(start + (from * step), start + (to * step), by * step);
     }
 
-    internal override void Repr(TextBuilder to, bool content) => to.Append(step == 1 ? $"range({start}, {stop})" : $"range({start}, {stop}, {step})", content);
+    internal override void Repr(TextBuilder to, bool content) =>
+        to.Append(step == 1 ? $"range({start}, {stop})" : $"range({start}, {stop}, {step})", content);
 
     internal override JinjaValue? Attribute(string name, Run run) => name switch
     {

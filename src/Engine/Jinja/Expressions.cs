@@ -273,7 +273,8 @@ internal sealed class ItemExpression(Expression of, Expression key, int line) : 
     }
 }
 
-internal sealed class SliceExpression(Expression of, Expression? start, Expression? stop, Expression? step, int line) : Expression(line, of, start, stop, step)
+internal sealed class SliceExpression(Expression of, Expression? start, Expression? stop, Expression? step, int line)
+    : Expression(line, of, start, stop, step)
 {
     public override IEnumerable<Expression> Children => new[] { of, start, stop, step }.OfType<Expression>();
 

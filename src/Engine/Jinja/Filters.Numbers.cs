@@ -24,7 +24,8 @@ internal static partial class Filters
 
                 return PythonNumber.ParseFloat(text.Value) is { } real && double.IsFinite(real) ? Truncate(real, content) : otherwise;
             case Float { Value: var d }:
-                return double.IsFinite(d) ? Truncate(d, content) : double.IsNaN(d) ? otherwise : throw JinjaException.Overflow("cannot convert float infinity to integer");
+                return double.IsFinite(d) ? Truncate(d, content) : double.IsNaN(d) ? otherwise
+                    : throw JinjaException.Overflow("cannot convert float infinity to integer");
             default:
                 return Arithmetic.TryInt(value, out Int same) ? same : otherwise;
         }
@@ -57,7 +58,8 @@ internal static partial class Filters
 
             int precision = Indexes.Integer(places);
             run.Charge(Math.Min(Math.Abs((long)precision), 4096));
-            return value is Float real ? new Float(PythonNumber.Round(real.Value, precision), value.HasContent) : RoundInt(Arithmetic.ToInt(value), precision);
+            return value is Float real ? new Float(PythonNumber.Round(real.Value, precision), value.HasContent)
+                : RoundInt(Arithmetic.ToInt(value), precision);
         }
 
         JinjaValue scale = Arithmetic.Power(Int.Of(10), places, run);
@@ -111,7 +113,8 @@ internal static partial class Filters
     {
         JinjaValue?[] given = arguments.Bind("filesizeformat", 0, "binary");
         bool binary = given[0]?.IsTrue(run) == true;
-        double bytes = ToFloat(value) ?? throw (value is Text ? JinjaException.Value("could not convert string to float") : JinjaException.Type($"float() argument must be a string or a real number, not '{value.TypeName}'"));
+        double bytes = ToFloat(value) ?? throw (value is Text ? JinjaException.Value("could not convert string to float")
+            : JinjaException.Type($"float() argument must be a string or a real number, not '{value.TypeName}'"));
         double unit = binary ? 1024 : 1000;
         if (bytes == 1)
         {

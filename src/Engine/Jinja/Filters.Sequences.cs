@@ -26,10 +26,12 @@ internal static partial class Filters
     }
 
     private static MapValue AsMap(JinjaValue value) =>
-        value as MapValue ?? throw (value is Undefined undefined ? undefined.Error() : JinjaException.Type($"'{value.TypeName}' object has no attribute 'items'"));
+        value as MapValue ?? throw (value is Undefined undefined ? undefined.Error()
+            : JinjaException.Type($"'{value.TypeName}' object has no attribute 'items'"));
 
     // What Python's reversed() takes.
-    private static JinjaValue[]? Reversible(JinjaValue value, Run run) => value is Text or Sequence or MapValue or MapView or RangeValue or Undefined ? value.ToArray(run) : null;
+    private static JinjaValue[]? Reversible(JinjaValue value, Run run) => value is Text or Sequence or MapValue or MapView or RangeValue or Undefined
+        ? value.ToArray(run) : null;
 
     // "a.0.b" in its parts; a number is an index.
     private static string[] PathOf(JinjaValue attribute, Run run)
@@ -94,10 +96,12 @@ internal static partial class Filters
         while (items.MoveNext())
         {
             run.Charge(1);
-            yield return byAttribute ? Follow(items.Current, path, given[1], run) : Named(arguments.Values[0], run)(items.Current, arguments.Without(1), run);
+            yield return byAttribute ? Follow(items.Current, path, given[1], run)
+                : Named(arguments.Values[0], run)(items.Current, arguments.Without(1), run);
         }
 
-        static Method Named(JinjaValue name, Run run) => Find(name.ToText(run).Value) ?? throw JinjaException.Runtime($"No filter named '{name.ToText(run).Value}'.");
+        static Method Named(JinjaValue name, Run run) => Find(name.ToText(run).Value)
+            ?? throw JinjaException.Runtime($"No filter named '{name.ToText(run).Value}'.");
     }
 
     private static IEnumerator<JinjaValue> Select(JinjaValue value, Arguments arguments, bool keep, bool byAttribute, Run run)
@@ -127,7 +131,8 @@ internal static partial class Filters
             }
         }
 
-        static Test Named(JinjaValue name, Run run) => Tests.Find(name.ToText(run).Value) ?? throw JinjaException.Runtime($"No test named '{name.ToText(run).Value}'.");
+        static Test Named(JinjaValue name, Run run) => Tests.Find(name.ToText(run).Value)
+            ?? throw JinjaException.Runtime($"No test named '{name.ToText(run).Value}'.");
     }
 
     private static IEnumerator<JinjaValue> Unique(JinjaValue value, Arguments arguments, Run run)
@@ -152,9 +157,11 @@ internal static partial class Filters
     {
         JinjaValue?[] given = arguments.Bind("sort", 0, "reverse", "case_sensitive", "attribute");
         bool caseSensitive = given[1]?.IsTrue(run) == true;
-        string[][] paths = given[2] is Text several ? [.. several.Value.Split(',').Select(static path => path.Split('.'))] : [PathOf(given[2] ?? JinjaValue.None, run)];
+        string[][] paths = given[2] is Text several ? [.. several.Value.Split(',').Select(static path => path.Split('.'))]
+            : [PathOf(given[2] ?? JinjaValue.None, run)];
         return new ListValue(Sorted(
-            value.ToArray(run), item => new ListValue([.. paths.Select(path => Folded(Follow(item, path, null, run), caseSensitive, run))]), given[0]?.IsTrue(run) == true, run));
+            value.ToArray(run), item => new ListValue([.. paths.Select(path => Folded(Follow(item, path, null, run), caseSensitive, run))]),
+                given[0]?.IsTrue(run) == true, run));
     }
 
     private static JinjaValue[] Sorted(JinjaValue[] items, Func<JinjaValue, JinjaValue> keyOf, bool reverse, Run run)
@@ -193,7 +200,8 @@ internal static partial class Filters
             items.Add(pairs.Current);
         }
 
-        return new ListValue(Sorted([.. items], item => Folded(((TupleValue)item).Values[part], caseSensitive, run), given[2]?.IsTrue(run) == true, run));
+        return new ListValue(Sorted([.. items], item => Folded(((TupleValue)item).Values[part], caseSensitive, run), given[2]?.IsTrue(run) == true,
+            run));
     }
 
     private static ListValue GroupBy(JinjaValue value, Arguments arguments, Run run)

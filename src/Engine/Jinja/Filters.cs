@@ -101,16 +101,19 @@ internal static partial class Filters
             arguments.Positional("pprint", 0, 0);
             var repr = new TextBuilder(run);
             value.Repr(repr, value.HasContent);
-            return repr.Length <= 80 ? repr.ToText() : throw new JinjaException(JinjaError.Unsupported, "pprint of values longer than a line is not implemented; use tojson(indent=2).");
+            return repr.Length <= 80 ? repr.ToText() : throw new JinjaException(JinjaError.Unsupported,
+                "pprint of values longer than a line is not implemented; use tojson(indent=2).");
         },
-        ["random"] = static (_, _, _) => throw new JinjaException(JinjaError.Unsupported, "The filter random is not implemented: the same chat has to give the same text."),
+        ["random"] = static (_, _, _) => throw new JinjaException(JinjaError.Unsupported,
+            "The filter random is not implemented: the same chat has to give the same text."),
         ["reject"] = static (value, arguments, run) => new Generator(Select(value, arguments, keep: false, byAttribute: false, run)),
         ["rejectattr"] = static (value, arguments, run) => new Generator(Select(value, arguments, keep: false, byAttribute: true, run)),
         ["replace"] = static (value, arguments, run) =>
         {
             JinjaValue?[] given = arguments.Bind("replace", 2, "old", "new", "count");
             return TextMethods.Replace(
-                value.ToText(run).AsSafe(false), given[0]!.ToText(run), given[1]!.ToText(run), given[2] is null or NoneValue ? -1 : Indexes.Integer(given[2]!), run);
+                value.ToText(run).AsSafe(false), given[0]!.ToText(run), given[1]!.ToText(run), given[2] is null or NoneValue ? -1
+                    : Indexes.Integer(given[2]!), run);
         },
         ["reverse"] = static (value, arguments, run) =>
         {
@@ -126,7 +129,8 @@ internal static partial class Filters
                 _ => value.ToArray(run),
             }];
             Array.Reverse(items);
-            return value is Generator ? new ListValue(items) : new Generator(((IEnumerable<JinjaValue>)items).GetEnumerator(), "list_reverseiterator");
+            return value is Generator ? new ListValue(items) : new Generator(((IEnumerable<JinjaValue>)items).GetEnumerator(),
+                "list_reverseiterator");
         },
         ["round"] = Round,
         ["safe"] = static (value, arguments, run) =>
@@ -151,7 +155,8 @@ internal static partial class Filters
             JinjaValue?[] given = arguments.Bind("tojson", 0, "ensure_ascii", "indent", "separators", "sort_keys");
             return JsonText.Write(value, given[0]?.IsTrue(run) == true, given[1], given[2], given[3]?.IsTrue(run) == true, run);
         },
-        ["trim"] = static (value, arguments, run) => TextMethods.Strip(value.ToText(run), arguments.Bind("trim", 0, "chars")[0], start: true, end: true, run),
+        ["trim"] = static (value, arguments, run) => TextMethods.Strip(value.ToText(run), arguments.Bind("trim", 0, "chars")[0], start: true,
+            end: true, run),
         ["truncate"] = Truncate,
         ["unique"] = static (value, arguments, run) => new Generator(Unique(value, arguments, run)),
         ["upper"] = Lost("upper", PythonCase.ToUpper),
@@ -161,6 +166,10 @@ internal static partial class Filters
         ["wordwrap"] = static (_, _, _) => throw new JinjaException(JinjaError.Unsupported, "The filter wordwrap is not implemented."),
         ["xmlattr"] = XmlAttributes,
     }.ToFrozenDictionary(StringComparer.Ordinal);
+
+    // Entities as text, the ampersand last.
+    private static readonly (string, string)[] s_entities =
+        [("&lt;", "<"), ("&gt;", ">"), ("&#34;", "\""), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];
 
     // What ends the name of an attribute in HTML.
     private static readonly SearchValues<char> s_endsOfNames = SearchValues.Create(" \t\n\r\f\v/>=");
@@ -235,7 +244,8 @@ internal static partial class Filters
         JinjaValue?[] given = arguments.Bind("indent", 0, "width", "first", "blank");
         if (value is not Text text)
         {
-            throw value is Undefined undefined ? undefined.Error() : JinjaException.Type($"unsupported operand type(s) for +=: '{value.TypeName}' and 'str'");
+            throw value is Undefined undefined ? undefined.Error()
+                : JinjaException.Type($"unsupported operand type(s) for +=: '{value.TypeName}' and 'str'");
         }
 
         JinjaValue width = given[0] ?? Int.Of(4);
@@ -338,15 +348,19 @@ internal static partial class Filters
         plain = Remove(plain, "<!--", "-->");
         plain = Remove(plain, "<", ">");
         plain = string.Join(' ', plain.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries));
-        plain = plain.Replace("&lt;", "<", StringComparison.Ordinal).Replace("&gt;", ">", StringComparison.Ordinal).Replace("&#34;", "\"", StringComparison.Ordinal)
-            .Replace("&quot;", "\"", StringComparison.Ordinal).Replace("&#39;", "'", StringComparison.Ordinal).Replace("&amp;", "&", StringComparison.Ordinal);
+        foreach ((string entity, string plainly) in s_entities)
+        {
+            plain = plain.Replace(entity, plainly, StringComparison.Ordinal);
+        }
+
         return Text.Of(plain, text.HasContent);
 
         static string Remove(string from, string open, string close)
         {
             var left = new StringBuilder();
             int at = 0;
-            while (from.IndexOf(open, at, StringComparison.Ordinal) is >= 0 and int start && from.IndexOf(close, start, StringComparison.Ordinal) is >= 0 and int end)
+            while (from.IndexOf(open, at, StringComparison.Ordinal) is >= 0 and int start
+                && from.IndexOf(close, start, StringComparison.Ordinal) is >= 0 and int end)
             {
                 left.Append(from, at, start - at);
                 at = end + close.Length;

@@ -15,7 +15,8 @@ internal static class Functions
                 : arguments.Values.Length > 0 ? new Cycler(arguments.Values) : throw JinjaException.Runtime("at least one item has to be provided")),
         ["joiner"] = new Function("joiner", static (arguments, _) => new Joiner(arguments.Bind("joiner", 0, "sep")[0] ?? Text.Of(", "))),
         ["lipsum"] = new Function("lipsum", static (_, _) =>
-            throw new JinjaException(JinjaError.Unsupported, "lipsum() is not implemented: it is random, and the same chat has to give the same text.")),
+            throw new JinjaException(JinjaError.Unsupported,
+                "lipsum() is not implemented: it is random, and the same chat has to give the same text.")),
         ["raise_exception"] = new Function("raise_exception", static (arguments, run) =>
             throw new JinjaException(JinjaError.Raised, arguments.Bind("raise_exception", 1, "message")[0]!.ToText(run).Value)),
         ["strftime_now"] = new Function("strftime_now", static (arguments, run) =>
@@ -51,7 +52,8 @@ internal static class Functions
                 foreach (JinjaValue pair in pairs.ToArray(run))
                 {
                     JinjaValue[] parts = pair.ToArray(run);
-                    map.Set(parts.Length == 2 ? parts[0] : throw JinjaException.Value($"dictionary update sequence element has length {parts.Length}; 2 is required"), parts[1]);
+                    map.Set(parts.Length == 2 ? parts[0]
+                        : throw JinjaException.Value($"dictionary update sequence element has length {parts.Length}; 2 is required"), parts[1]);
                 }
 
                 break;

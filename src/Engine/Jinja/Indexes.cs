@@ -7,7 +7,8 @@ internal readonly record struct Indexes(JinjaValue? Start, JinjaValue? Stop, Jin
     public static bool TryInteger(JinjaValue value, out long index)
     {
         bool integer = Arithmetic.TryInt(value, out Int number);
-        index = !integer ? 0 : number.Big is { } big ? big.Sign < 0 ? long.MinValue / 4 : long.MaxValue / 4 : Math.Clamp(number.Value, long.MinValue / 4, long.MaxValue / 4);
+        index = !integer ? 0 : number.Big is { } big ? big.Sign < 0 ? long.MinValue / 4 : long.MaxValue / 4
+            : Math.Clamp(number.Value, long.MinValue / 4, long.MaxValue / 4);
         return integer;
     }
 

@@ -50,8 +50,8 @@ public sealed class JinjaRendering
 }
 
 /// <summary>
-/// A Jinja template as transformers renders chat templates (jinja2 3.1): trim_blocks, lstrip_blocks, loop controls, generation blocks, its tojson, raise_exception and
-/// strftime_now, in an immutable sandbox. Parsed once; immutable and thread-safe.
+/// A Jinja template as transformers renders chat templates (jinja2 3.1): trim_blocks, lstrip_blocks, loop controls, generation blocks, its tojson,
+/// raise_exception and strftime_now, in an immutable sandbox. Parsed once; immutable and thread-safe.
 /// </summary>
 public sealed class JinjaTemplate
 {
@@ -90,7 +90,8 @@ public sealed class JinjaTemplate
     /// <param name="cancellationToken">Looked at every 65,536 steps.</param>
     /// <exception cref="JinjaException">The template fails on these values, refuses them, or takes more than the limits allow.</exception>
     public JinjaRendering Render(
-        IReadOnlyDictionary<string, JinjaValue> variables, TimeProvider? clock = null, JinjaLimits? limits = null, CancellationToken cancellationToken = default)
+        IReadOnlyDictionary<string, JinjaValue> variables, TimeProvider? clock = null, JinjaLimits? limits = null,
+            CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(variables);
         var outside = new JinjaValue?[given.Length];
@@ -99,7 +100,11 @@ public sealed class JinjaTemplate
             outside[i] = variables.TryGetValue(given[i], out JinjaValue? value) ? value : Functions.Find(given[i]);
         }
 
-        var run = new Run(limits ?? JinjaLimits.Default, clock ?? TimeProvider.System, cancellationToken) { Outside = outside, Shared = new JinjaValue?[given.Length] };
+        var run = new Run(limits ?? JinjaLimits.Default, clock ?? TimeProvider.System, cancellationToken)
+        {
+            Outside = outside,
+            Shared = new JinjaValue?[given.Length],
+        };
         var to = new TextBuilder(run);
         Frame frame = function.NewFrame(null, run);
         try

@@ -5,8 +5,8 @@ using System.Text.Json;
 namespace Tiller.Jinja;
 
 /// <summary>
-/// A value of a template, of one of Python's types. Lists, tuples and mappings never change once they are made (the sandbox is an immutable one), so a
-/// value may be used by many renderings at once.
+/// A value of a template, of one of Python's types. Lists, tuples and mappings never change once they are made (the sandbox is an immutable one), so
+/// a value may be used by many renderings at once.
 /// </summary>
 public abstract class JinjaValue
 {
@@ -191,7 +191,8 @@ public abstract class JinjaValue
                 string raw = json.GetRawText();
                 return raw.AsSpan().IndexOfAny('.', 'e', 'E') >= 0 ? new Float(json.GetDouble(), content: true)
                     : json.TryGetInt64(out long value) ? Int.Of(value, content: true)
-                    : raw.Length > PythonNumber.MostDigits ? throw JinjaException.Value($"A number given to the template has more than {PythonNumber.MostDigits} digits.")
+                    : raw.Length > PythonNumber.MostDigits
+                        ? throw JinjaException.Value($"A number given to the template has more than {PythonNumber.MostDigits} digits.")
                     : Int.Of(BigInteger.Parse(raw), content: true);
             case JsonValueKind.True or JsonValueKind.False:
                 return Bool.Of(json.GetBoolean(), content: true);

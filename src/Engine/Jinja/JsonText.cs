@@ -89,7 +89,8 @@ internal static class JsonText
             }
         }
 
-        private static string Real(double value) => double.IsNaN(value) ? "NaN" : double.IsPositiveInfinity(value) ? "Infinity" : double.IsNegativeInfinity(value) ? "-Infinity" : PythonNumber.Repr(value);
+        private static string Real(double value) => double.IsNaN(value) ? "NaN" : double.IsPositiveInfinity(value) ? "Infinity"
+            : double.IsNegativeInfinity(value) ? "-Infinity" : PythonNumber.Repr(value);
 
         private int[] Sorted(MapValue map)
         {

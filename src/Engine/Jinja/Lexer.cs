@@ -42,7 +42,8 @@ internal enum TokenKind
 internal readonly record struct Token(TokenKind Kind, string Text, int Line, JinjaValue? Number = null);
 
 /// <summary>
-/// A template in tokens, with trim_blocks and lstrip_blocks: the newline after a block or comment and the white space before one that begins its line are dropped.
+/// A template in tokens, with trim_blocks and lstrip_blocks: the newline after a block or comment and the white space before one that begins its
+/// line are dropped.
 /// </summary>
 internal sealed class Lexer
 {
@@ -253,7 +254,8 @@ internal sealed class Lexer
     private bool Name()
     {
         int end = at;
-        while (end < source.Length && Rune.TryGetRuneAt(source, end, out Rune rune) && (PythonChars.IsWord(rune) || PythonChars.IsIdentifierPart(rune)))
+        while (end < source.Length && Rune.TryGetRuneAt(source, end, out Rune rune)
+            && (PythonChars.IsWord(rune) || PythonChars.IsIdentifierPart(rune)))
         {
             end += rune.Utf16SequenceLength;
         }
@@ -334,8 +336,10 @@ internal sealed class Lexer
             return;
         }
 
-        int radix = source[at] == '0' && at + 1 < source.Length ? source[at + 1] switch { 'x' or 'X' => 16, 'o' or 'O' => 8, 'b' or 'B' => 2, _ => 10 } : 10;
-        end = radix == 10 ? source[at] == '0' ? Digits(at, static c => c == '0') : whole : Digits(at + 2, c => radix == 16 ? char.IsAsciiHexDigit(c) : c >= '0' && c < '0' + radix, underscoreFirst: true);
+        int radix = source[at] == '0' && at + 1 < source.Length
+            ? source[at + 1] switch { 'x' or 'X' => 16, 'o' or 'O' => 8, 'b' or 'B' => 2, _ => 10 } : 10;
+        end = radix == 10 ? source[at] == '0' ? Digits(at, static c => c == '0') : whole
+            : Digits(at + 2, c => radix == 16 ? char.IsAsciiHexDigit(c) : c >= '0' && c < '0' + radix, underscoreFirst: true);
         end = radix != 10 && end == at + 2 ? at + 1 : end;
         string digits = source[at..end].Replace("_", "", StringComparison.Ordinal);
         BigInteger? value = digits.Length > PythonNumber.MostDigits ? null : PythonNumber.ParseInt(digits, 0);
@@ -390,7 +394,8 @@ internal sealed class Lexer
         MoveTo(end + 1);
     }
 
-    // Python's unicode-escape. A backslash before a character beyond ASCII stays, and that character is written as an escape, which is no escape any more.
+    // Python's unicode-escape. A backslash before a character beyond ASCII stays, and that character is written as an escape, which is no escape any
+    // more.
     private static string Unescape(ReadOnlySpan<char> text, int line)
     {
         if (!text.Contains('\\'))
@@ -431,7 +436,8 @@ internal sealed class Lexer
                     break;
                 case 'x' or 'u' or 'U':
                     int length = c == 'x' ? 2 : c == 'u' ? 4 : 8;
-                    if (i + length >= text.Length || !uint.TryParse(text.Slice(i + 1, length), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out uint code) || code > 0x10FFFF)
+                    if (i + length >= text.Length || !uint.TryParse(text.Slice(i + 1, length), NumberStyles.AllowHexSpecifier,
+                        CultureInfo.InvariantCulture, out uint code) || code > 0x10FFFF)
                     {
                         throw Error($"A \\{c} escape in a string needs {length} hexadecimal digits of a code point", line);
                     }
@@ -440,7 +446,8 @@ internal sealed class Lexer
                     i += length;
                     break;
                 case 'N':
-                    throw new JinjaException(JinjaError.Unsupported, "Characters by name (\\N{...}) are not implemented; write \\u and the code point.", line);
+                    throw new JinjaException(JinjaError.Unsupported,
+                        "Characters by name (\\N{...}) are not implemented; write \\u and the code point.", line);
                 case > '~':
                     int point = char.IsHighSurrogate(c) && i + 1 < text.Length ? char.ConvertToUtf32(c, text[++i]) : c;
                     value.Append('\\').Append(point < 0x100 ? $"x{point:x2}" : point < 0x10000 ? $"u{point:x4}" : $"U{point:x8}");

@@ -59,7 +59,8 @@ internal sealed class Macro(MacroBody body, Frame around) : JinjaValue
             {
                 int at = i - body.Parameters.Length + body.Defaults.Length;
                 string parameter = body.Parameters[i].Name;
-                body.Parameters[i].Place.Write(frame, at >= 0 ? body.Defaults[at].Eval(frame, run) : new Undefined($"parameter '{parameter}' was not provided"));
+                body.Parameters[i].Place.Write(frame, at >= 0 ? body.Defaults[at].Eval(frame, run)
+                    : new Undefined($"parameter '{parameter}' was not provided"));
             }
         }
 
@@ -156,7 +157,8 @@ internal sealed class CallBlock(CallExpression? call, MacroBody body, int line) 
     public override Flow Exec(Frame frame, TextBuilder to, Run run)
     {
         var caller = new Macro(body, frame);
-        to.Append(Written(call is null ? caller.Call(Arguments.Empty, run) : call.Eval(frame, run, new KeyValuePair<string, JinjaValue>("caller", caller))));
+        to.Append(Written(call is null ? caller.Call(Arguments.Empty, run)
+            : call.Eval(frame, run, new KeyValuePair<string, JinjaValue>("caller", caller))));
         return Flow.On;
     }
 }

@@ -58,7 +58,8 @@ internal static class NumberText
         }
 
         binary = new string('0', (3 - (binary.Length % 3)) % 3) + binary;
-        string octal = string.Concat(Enumerable.Range(0, binary.Length / 3).Select(i => (char)('0' + ((binary[3 * i] - '0') * 4) + ((binary[(3 * i) + 1] - '0') * 2) + binary[(3 * i) + 2] - '0')));
+        string octal = string.Concat(Enumerable.Range(0, binary.Length / 3).Select(i =>
+            (char)('0' + ((binary[3 * i] - '0') * 4) + ((binary[(3 * i) + 1] - '0') * 2) + binary[(3 * i) + 2] - '0')));
         return octal.Length == 0 ? "0" : octal;
     }
 

@@ -49,7 +49,8 @@ internal sealed class Int : JinjaValue
             return Of((long)value, content);
         }
 
-        return value.GetBitLength() <= MostBits ? new Int(0, value, content) : throw new JinjaException(JinjaError.Limit, $"A number of more than {MostBits} bits.");
+        return value.GetBitLength() <= MostBits ? new Int(0, value, content)
+            : throw new JinjaException(JinjaError.Limit, $"A number of more than {MostBits} bits.");
     }
 
     /// <summary>Before a power is computed.</summary>

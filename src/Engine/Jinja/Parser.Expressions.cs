@@ -412,7 +412,8 @@ internal sealed partial class Parser
         {
             arguments = Arguments();
         }
-        else if (Now.Kind is TokenKind.String or TokenKind.Number || IsNow("[") || IsNow("{") || (Now.Kind == TokenKind.Name && Now.Text is not ("else" or "or" or "and")))
+        else if (Now.Kind is TokenKind.String or TokenKind.Number || IsNow("[") || IsNow("{")
+            || (Now.Kind == TokenKind.Name && Now.Text is not ("else" or "or" or "and")))
         {
             if (IsName("is"))
             {

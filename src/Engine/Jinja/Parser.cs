@@ -146,7 +146,8 @@ internal sealed partial class Parser
             case "autoescape":
                 throw new JinjaException(JinjaError.Unsupported, "The tag 'autoescape' is not implemented: a chat is no HTML.", line);
             default:
-                throw Lexer.Error($"Encountered unknown tag '{tag.Text}'{(ends.Length > 0 ? $"; {string.Join(" or ", ends)} was expected" : "")}", line);
+                throw Lexer.Error($"Encountered unknown tag '{tag.Text}'{(ends.Length > 0 ? $"; {string.Join(" or ", ends)} was expected" : "")}",
+                    line);
         }
     }
 
@@ -288,7 +289,8 @@ internal sealed partial class Parser
                 Expect(",");
             }
 
-            if (Now.Kind is TokenKind.VariableEnd or TokenKind.BlockEnd || IsNow(")") || (end is not null && Now is { Kind: TokenKind.Name } && Now.Text == end))
+            if (Now.Kind is TokenKind.VariableEnd or TokenKind.BlockEnd || IsNow(")")
+                || (end is not null && Now is { Kind: TokenKind.Name } && Now.Text == end))
             {
                 break;
             }

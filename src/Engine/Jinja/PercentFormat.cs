@@ -85,7 +85,8 @@ internal static class PercentFormat
             Piece(formatted, value, type, flags, width, precision, own, format.IsSafe, run);
         }
 
-        return next < items.Length && !isMapping ? throw JinjaException.Type("not all arguments converted during string formatting") : formatted.ToText(format.IsSafe);
+        return next < items.Length && !isMapping ? throw JinjaException.Type("not all arguments converted during string formatting")
+            : formatted.ToText(format.IsSafe);
     }
 
     private static int Number(string f, ref int i, Func<JinjaValue> take)
@@ -93,7 +94,8 @@ internal static class PercentFormat
         if (i < f.Length && f[i] == '*')
         {
             i++;
-            return take() is var value && Indexes.TryInteger(value, out _) ? Math.Max(Indexes.Integer(value), -int.MaxValue) : throw JinjaException.Type("* wants int");
+            return take() is var value && Indexes.TryInteger(value, out _) ? Math.Max(Indexes.Integer(value), -int.MaxValue)
+                : throw JinjaException.Type("* wants int");
         }
 
         long number = 0;
@@ -137,7 +139,8 @@ internal static class PercentFormat
                 break;
             case 'c':
                 text = value is Text { Points: 1 } one ? one
-                    : Indexes.TryInteger(value, out long code) && code is >= 0 and <= 0x10FFFF && Rune.IsValid((int)code) ? Text.Of(new Rune((int)code).ToString(), value.HasContent)
+                    : Indexes.TryInteger(value, out long code) && code is >= 0 and <= 0x10FFFF && Rune.IsValid((int)code)
+                        ? Text.Of(new Rune((int)code).ToString(), value.HasContent)
                     : throw JinjaException.Type("%c requires int or char");
                 break;
             case 'd' or 'i' or 'u' or 'o' or 'x' or 'X':
@@ -151,7 +154,8 @@ internal static class PercentFormat
                 number = true;
                 break;
             case 'e' or 'E' or 'f' or 'F' or 'g' or 'G':
-                double d = Arithmetic.IsNumber(value) ? Arithmetic.ToDouble(value) : throw JinjaException.Type($"must be real number, not {value.TypeName}");
+                double d = Arithmetic.IsNumber(value) ? Arithmetic.ToDouble(value)
+                    : throw JinjaException.Type($"must be real number, not {value.TypeName}");
                 text = Text.Of(NumberText.Real(d, type, precision, flags.Contains('#', StringComparison.Ordinal)), value.HasContent);
                 sign = Sign(double.IsNegative(d) && !double.IsNaN(d), flags);
                 number = true;
@@ -175,7 +179,8 @@ internal static class PercentFormat
         var ascii = new StringBuilder();
         foreach (Rune rune in repr.Value.EnumerateRunes())
         {
-            ascii.Append(rune.IsAscii ? rune.ToString() : rune.Value < 0x100 ? $"\\x{rune.Value:x2}" : rune.IsBmp ? $"\\u{rune.Value:x4}" : $"\\U{rune.Value:x8}");
+            ascii.Append(rune.IsAscii ? rune.ToString() : rune.Value < 0x100 ? $"\\x{rune.Value:x2}" : rune.IsBmp ? $"\\u{rune.Value:x4}"
+                : $"\\U{rune.Value:x8}");
         }
 
         return Text.Of(ascii.ToString(), repr.HasContent);

@@ -165,7 +165,8 @@ internal static class PythonCase
         return folded.ToString();
     }
 
-    public static void AppendUpper(Rune rune, StringBuilder to) => to.Append(s_upper.TryGetValue(rune, out string? upper) ? upper : Rune.ToUpperInvariant(rune).ToString());
+    public static void AppendUpper(Rune rune, StringBuilder to) =>
+        to.Append(s_upper.TryGetValue(rune, out string? upper) ? upper : Rune.ToUpperInvariant(rune).ToString());
 
     private static void AppendTitle(Rune rune, StringBuilder to)
     {
@@ -219,7 +220,8 @@ internal static class PythonCase
     }
 
     private static Rune RuneAt(string text, int i) =>
-        Rune.TryGetRuneAt(text, i, out Rune rune) || (char.IsLowSurrogate(text[i]) && i > 0 && Rune.TryGetRuneAt(text, i - 1, out rune)) ? rune : Rune.ReplacementChar;
+        Rune.TryGetRuneAt(text, i, out Rune rune) || (char.IsLowSurrogate(text[i]) && i > 0 && Rune.TryGetRuneAt(text, i - 1, out rune)) ? rune
+            : Rune.ReplacementChar;
 
     private static int Units(string text, int i) => Rune.TryGetRuneAt(text, i, out Rune rune) ? rune.Utf16SequenceLength : 1;
 

@@ -48,7 +48,8 @@ internal static class PythonNumber
         string digits = new string([.. shortest.TakeWhile(static c => c != 'E').Where(char.IsAsciiDigit)]).Trim('0');
 
         // The exponent of the rounded seventeen digits is that of the shortest, except where those carry: 9.99…e22 beside 1e23.
-        int exponent = int.Parse(text.AsSpan(text.IndexOf('E', StringComparison.Ordinal) + 1), NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture);
+        int exponent = int.Parse(text.AsSpan(text.IndexOf('E', StringComparison.Ordinal) + 1), NumberStyles.AllowLeadingSign,
+            CultureInfo.InvariantCulture);
         int e = shortest.IndexOf('E', StringComparison.Ordinal);
         string mantissa = e < 0 ? shortest : shortest[..e];
         int shift = e < 0 ? 0 : int.Parse(shortest.AsSpan(e + 1), NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture);
@@ -102,7 +103,8 @@ internal static class PythonNumber
         }
 
         double rounded = double.Parse($"{Scaled(value, places)}E{-places}", NumberStyles.Float, CultureInfo.InvariantCulture);
-        return double.IsInfinity(rounded) ? throw JinjaException.Overflow("rounded value too large to represent") : double.IsNegative(value) ? -rounded : rounded;
+        return double.IsInfinity(rounded) ? throw JinjaException.Overflow("rounded value too large to represent") : double.IsNegative(value)
+            ? -rounded : rounded;
     }
 
     /// <summary>str() of an integer beyond 64 bits.</summary>
@@ -231,8 +233,10 @@ internal static class PythonNumber
             return double.NaN;
         }
 
-        bool starts = unsigned.Length > 0 && (char.IsAsciiDigit(unsigned[0]) || (unsigned[0] == '.' && unsigned.Length > 1 && char.IsAsciiDigit(unsigned[1])));
-        return starts && double.TryParse(unsigned, NumberStyles.AllowDecimalPoint | NumberStyles.AllowExponent, CultureInfo.InvariantCulture, out double value)
+        bool starts = unsigned.Length > 0 && (char.IsAsciiDigit(unsigned[0])
+            || (unsigned[0] == '.' && unsigned.Length > 1 && char.IsAsciiDigit(unsigned[1])));
+        return starts && double.TryParse(unsigned, NumberStyles.AllowDecimalPoint | NumberStyles.AllowExponent, CultureInfo.InvariantCulture,
+            out double value)
             ? sign * value
             : null;
     }

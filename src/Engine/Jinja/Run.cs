@@ -77,7 +77,8 @@ internal sealed class Run
         depth += levels;
         if (depth > Limits.Nesting || !RuntimeHelpers.TryEnsureSufficientExecutionStack())
         {
-            throw new JinjaException(JinjaError.Recursion, $"Calls nest more than {Limits.Nesting / CallDepth} deep, values more than {Limits.Nesting}, or either deeper than the stack of this thread.");
+            throw new JinjaException(JinjaError.Recursion,
+                $"Calls nest more than {Limits.Nesting / CallDepth} deep, values more than {Limits.Nesting}, or either deeper than the stack.");
         }
     }
 

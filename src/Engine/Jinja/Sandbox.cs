@@ -8,11 +8,13 @@ internal static class Sandbox
     // What every object of Python has; the others of a type only matter to templates that look for a way out.
     private static readonly FrozenSet<string> s_internals = new[]
     {
-        "__class__", "__doc__", "__init__", "__new__", "__repr__", "__str__", "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__hash__", "__sizeof__",
-        "__reduce__", "__reduce_ex__", "__dir__", "__format__", "__getattribute__", "__setattr__", "__delattr__", "__init_subclass__", "__subclasshook__", "__getstate__",
+        "__class__", "__doc__", "__init__", "__new__", "__repr__", "__str__", "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__hash__",
+        "__sizeof__", "__reduce__", "__reduce_ex__", "__dir__", "__format__", "__getattribute__", "__setattr__", "__delattr__", "__init_subclass__",
+        "__subclasshook__", "__getstate__",
     }.ToFrozenSet(StringComparer.Ordinal);
 
-    private static readonly FrozenSet<string> s_containers = new[] { "__len__", "__iter__", "__contains__", "__getitem__" }.ToFrozenSet(StringComparer.Ordinal);
+    private static readonly FrozenSet<string> s_containers =
+        new[] { "__len__", "__iter__", "__contains__", "__getitem__" }.ToFrozenSet(StringComparer.Ordinal);
 
     /// <summary>value.name: an attribute first, then an item.</summary>
     public static JinjaValue Attribute(JinjaValue value, string name, Run run) =>

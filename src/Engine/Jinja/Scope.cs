@@ -69,8 +69,8 @@ internal readonly record struct Reference(int Hops, int Slot)
 }
 
 /// <summary>
-/// The names of one part of a template, resolved as Jinja resolves them (its idtracking): a name that is set in a part is that part's own from its beginning, with the value
-/// that it has outside, or with the value given from outside to the template where no part around knows it.
+/// The names of one part of a template, resolved as Jinja resolves them (its idtracking): a name that is set in a part is that part's own from its
+/// beginning, with the value that it has outside, or with the value given from outside to the template where no part around knows it.
 /// </summary>
 internal sealed class Scope
 {

@@ -80,7 +80,8 @@ internal sealed class IfStatement(Expression[] tests, Statement[][] bodies, Stat
     }
 }
 
-internal sealed class ForStatement(Target target, Expression items, Expression? test, bool recursive, Statement[] body, Statement[] otherwise, int line) : Statement(line)
+internal sealed class ForStatement(Target target, Expression items, Expression? test, bool recursive, Statement[] body, Statement[] otherwise,
+    int line) : Statement(line)
 {
     public Target Target => target;
 

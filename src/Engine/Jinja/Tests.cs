@@ -61,7 +61,8 @@ internal static class Tests
 
     private static Test Compared(string op) => (value, arguments, run) => CompareExpression.Holds(op, value, arguments.Positional(op, 1, 1)[0]!, run);
 
-    private static bool IsRest(JinjaValue value, JinjaValue divisor, int rest, Run run) => Comparison.Equal(Arithmetic.Modulo(value, divisor, run), Int.Of(rest), run);
+    private static bool IsRest(JinjaValue value, JinjaValue divisor, int rest, Run run) =>
+        Comparison.Equal(Arithmetic.Modulo(value, divisor, run), Int.Of(rest), run);
 
     private static string Counted(JinjaValue value, Run run)
     {

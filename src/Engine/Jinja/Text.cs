@@ -143,7 +143,8 @@ internal sealed class Text : JinjaValue
         }
     }
 
-    internal override JinjaValue? Attribute(string name, Run run) => TextMethods.Find(name) is { } method ? new BoundMethod(this, name, method) : null;
+    internal override JinjaValue? Attribute(string name, Run run) => TextMethods.Find(name) is { } method ? new BoundMethod(this, name, method)
+        : null;
 
     internal override JinjaValue? Item(JinjaValue key, Run run)
     {

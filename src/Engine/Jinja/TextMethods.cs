@@ -3,7 +3,8 @@ using System.Text;
 
 namespace Tiller.Jinja;
 
-/// <summary>Methods of Python's str. Those that only cut and join know the origin of every character of their result; the others make it all content if any was.</summary>
+/// <summary>Methods of Python's str. Those that only cut and join know the origin of every character of their result; the others make it all content
+/// if any was.</summary>
 internal static class TextMethods
 {
     private static readonly FrozenDictionary<string, Method> s_methods = new Dictionary<string, Method>(StringComparer.Ordinal)
@@ -53,7 +54,8 @@ internal static class TextMethods
             var text = (Text)self;
             Text old = One("replace", given[0]!);
             Text fresh = One("replace", given[1]!);
-            return Replace(text, text.IsSafe ? Html.Escape(old, run) : old, text.IsSafe ? Html.Escape(fresh, run) : fresh, given[2] is null ? -1 : Indexes.Integer(given[2]!), run);
+            return Replace(text, text.IsSafe ? Html.Escape(old, run) : old, text.IsSafe ? Html.Escape(fresh, run) : fresh, given[2] is null ? -1
+                : Indexes.Integer(given[2]!), run);
         },
         ["join"] = static (self, arguments, run) => Join((Text)self, arguments.Positional("join", 1, 1)[0]!, run),
         ["format"] = static (self, arguments, run) => BraceFormat.Format((Text)self, arguments, run),
@@ -73,7 +75,8 @@ internal static class TextMethods
             JinjaValue?[] given = arguments.Bind("expandtabs", 0, "tabsize");
             return ExpandTabs((Text)self, given[0] is null ? 8 : Indexes.Integer(given[0]!), run);
         },
-        ["encode"] = static (_, _, _) => throw new JinjaException(JinjaError.Unsupported, "str.encode() gives bytes, a type that is not implemented."),
+        ["encode"] = static (_, _, _) => throw new JinjaException(JinjaError.Unsupported,
+            "str.encode() gives bytes, a type that is not implemented."),
         ["maketrans"] = static (_, _, _) => throw new JinjaException(JinjaError.Unsupported, "str.maketrans() is not implemented."),
         ["translate"] = static (self, arguments, run) => Translate((Text)self, arguments, run),
     }.ToFrozenDictionary(StringComparer.Ordinal);
@@ -112,7 +115,8 @@ internal static class TextMethods
             from += rune.Utf16SequenceLength;
         }
 
-        while (end && to > from && Rune.DecodeLastFromUtf16(value.AsSpan(from, to - from), out Rune rune, out int units) == System.Buffers.OperationStatus.Done && known.Contains(rune))
+        while (end && to > from && Rune.DecodeLastFromUtf16(value.AsSpan(from, to - from), out Rune rune,
+            out int units) == System.Buffers.OperationStatus.Done && known.Contains(rune))
         {
             to -= units;
         }
@@ -315,7 +319,8 @@ internal static class TextMethods
         return empty || text.Length > 0;
     });
 
-    private static Method Stripped(string name, bool start, bool end) => (self, arguments, run) => Strip((Text)self, arguments.Positional(name, 0, 1)[0], start, end, run);
+    private static Method Stripped(string name, bool start, bool end) => (self, arguments, run) =>
+        Strip((Text)self, arguments.Positional(name, 0, 1)[0], start, end, run);
 
     private static Text One(string function, JinjaValue value)
     {
@@ -452,7 +457,8 @@ internal static class TextMethods
         }
 
         run.ChargeSearch(text.Value.Length, separator.Value.Length);
-        int at = last ? text.Value.LastIndexOf(separator.Value, StringComparison.Ordinal) : text.Value.IndexOf(separator.Value, StringComparison.Ordinal);
+        int at = last ? text.Value.LastIndexOf(separator.Value, StringComparison.Ordinal)
+            : text.Value.IndexOf(separator.Value, StringComparison.Ordinal);
         if (at < 0)
         {
             Text empty = Text.Of("", safe: text.IsSafe);
@@ -478,7 +484,8 @@ internal static class TextMethods
         {
             run.Charge(1);
             string affix = One(name, option).Value;
-            if (!outside && (name == "startswith" ? part.StartsWith(affix, StringComparison.Ordinal) : part.EndsWith(affix, StringComparison.Ordinal)))
+            if (!outside && (name == "startswith" ? part.StartsWith(affix, StringComparison.Ordinal)
+                : part.EndsWith(affix, StringComparison.Ordinal)))
             {
                 return Bool.True;
             }
@@ -492,7 +499,8 @@ internal static class TextMethods
         string affix = One(name, arguments.Positional(name, 1, 1)[0]!).Value;
         run.ChargeText(text.Value.Length);
         bool prefix = name == "removeprefix";
-        bool there = affix.Length > 0 && (prefix ? text.Value.StartsWith(affix, StringComparison.Ordinal) : text.Value.EndsWith(affix, StringComparison.Ordinal));
+        bool there = affix.Length > 0 && (prefix ? text.Value.StartsWith(affix, StringComparison.Ordinal)
+            : text.Value.EndsWith(affix, StringComparison.Ordinal));
         return !there ? text : text.Slice(prefix ? affix.Length : 0, text.Value.Length - affix.Length);
     }
 
@@ -555,7 +563,8 @@ internal static class TextMethods
         }
 
         int missing = width - text.Points;
-        return Pad(text, width, fill.Value[0], fill.HasContent, name switch { "center" => LeftOfCenter(missing, width), "rjust" => missing, _ => 0 }, run);
+        return Pad(text, width, fill.Value[0], fill.HasContent, name switch { "center" => LeftOfCenter(missing, width), "rjust" => missing, _ => 0 },
+            run);
     }
 
     private static Text ZeroFilled(Text text, int width, Run run)

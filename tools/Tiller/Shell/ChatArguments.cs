@@ -14,11 +14,16 @@ internal sealed class ChatArguments
         AllowMultipleArgumentsPerToken = false,
     };
 
-    private readonly Option<string?> _template = new("--chat-template") { Description = "Which of the checkpoint's chat templates, by name, with --chat.", HelpName = "NAME" };
+    private readonly Option<string?> _template = new("--chat-template")
+    {
+        Description = "Which of the checkpoint's chat templates, by name, with --chat.",
+        HelpName = "NAME",
+    };
 
     private readonly Option<bool> _published = new("--chat-published")
     {
-        Description = "With --chat: special tokens count also where they stand in the prompt or a variable, as in the published code. Without it such text stays text.",
+        Description = "With --chat: special tokens count also where they stand in the prompt or a variable, as in the published code. "
+            + "Without it such text stays text.",
     };
 
     public void AddTo(Command command)
@@ -39,7 +44,8 @@ internal sealed class ChatArguments
             string name = equals < 0 ? "" : variable[..equals].Trim();
             if (name.Length == 0 || name == "messages")
             {
-                throw new UsageException($"Option '--chat-arg' expects NAME=JSON, where NAME is a variable of the template other than messages; found '{variable}'.");
+                throw new UsageException($"Option '--chat-arg' expects NAME=JSON, where NAME is a variable of the template "
+                    + $"other than messages; found '{variable}'.");
             }
 
             if (!variables.TryAdd(name, Json(name, variable[(equals + 1)..])))
@@ -63,7 +69,8 @@ internal sealed class ChatArguments
         }
         catch (JsonException e)
         {
-            throw new UsageException($"Option '--chat-arg' expects JSON for '{name}' (a string is written with quotes, '{name}=\"text\"'): {e.Message}");
+            throw new UsageException($"Option '--chat-arg' expects JSON for '{name}' "
+                + $"(a string is written with quotes, '{name}=\"text\"'): {e.Message}");
         }
     }
 }

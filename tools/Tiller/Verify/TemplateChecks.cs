@@ -5,7 +5,8 @@ using Tiller.Jinja;
 
 namespace Tiller.Tool;
 
-/// <summary>Chat templates against what transformers renders: renderings.json (whole templates) and snippets.json (pieces of Jinja), exactly, errors included.</summary>
+/// <summary>Chat templates against what transformers renders: renderings.json (whole templates) and snippets.json (pieces of Jinja), exactly, errors
+/// included.</summary>
 internal static class TemplateChecks
 {
     private const string Renderings = "renderings.json";
@@ -36,7 +37,8 @@ internal static class TemplateChecks
                     snippet, snippet.GetProperty("name").GetString()!, snippet.GetProperty("template").GetString()!)), RenderSnippet);
             }
 
-            string RenderSnippet(JinjaTemplate template, JsonElement snippet) => template.Render(Variables(snippet).ToDictionary(StringComparer.Ordinal), clock, null, cancellationToken).Text;
+            string RenderSnippet(JinjaTemplate template, JsonElement snippet) =>
+                template.Render(Variables(snippet).ToDictionary(StringComparer.Ordinal), clock, null, cancellationToken).Text;
         }
 
         if (File.Exists(Path.Combine(path, Renderings)))
@@ -46,7 +48,8 @@ internal static class TemplateChecks
             var cases = document.RootElement.GetProperty("templates").EnumerateObject().SelectMany(template =>
             {
                 string source = ReadTemplate(templates, template.Name);
-                return template.Value.EnumerateArray().Select(rendering => (rendering, $"{template.Name} {rendering.GetProperty("name").GetString()}", source));
+                return template.Value.EnumerateArray().Select(rendering =>
+                    (rendering, $"{template.Name} {rendering.GetProperty("name").GetString()}", source));
             });
             yield return Row(path, "renderings", cases, (template, rendering) => RenderChat(template, rendering, clock, cancellationToken));
         }
@@ -93,7 +96,8 @@ internal static class TemplateChecks
 
     private static string RenderChat(JinjaTemplate template, JsonElement rendering, TimeProvider clock, CancellationToken cancellationToken)
     {
-        IReadOnlyList<JinjaValue> messages = ChatInput.Messages(rendering.GetProperty("messages"), rendering.TryGetProperty("drop_null", out JsonElement drop) && drop.GetBoolean());
+        IReadOnlyList<JinjaValue> messages = ChatInput.Messages(rendering.GetProperty("messages"),
+            rendering.TryGetProperty("drop_null", out JsonElement drop) && drop.GetBoolean());
         string? field = !rendering.TryGetProperty("continue_final_message", out JsonElement more) ? null
             : more.ValueKind == JsonValueKind.String ? more.GetString() : more.GetBoolean() ? "content" : null;
         messages = field is null ? messages : ChatInput.Mark(messages, field);
@@ -123,7 +127,8 @@ internal static class TemplateChecks
     /// <summary>The moment that the cases were rendered at.</summary>
     private sealed class PinnedClock(JsonElement root) : TimeProvider
     {
-        private readonly DateTimeOffset now = DateTimeOffset.Parse(root.GetProperty("strftime_now").GetString()!, CultureInfo.InvariantCulture, DateTimeStyles.AssumeUniversal);
+        private readonly DateTimeOffset now = DateTimeOffset.Parse(root.GetProperty("strftime_now").GetString()!, CultureInfo.InvariantCulture,
+            DateTimeStyles.AssumeUniversal);
 
         public override TimeZoneInfo LocalTimeZone => TimeZoneInfo.Utc;
 
