@@ -33,13 +33,11 @@ public enum SteeredTokens
 /// </example>
 public sealed partial class Session : IDisposable
 {
-    // Bounds the scratch of a long prompt; a row's result does not depend on the chunk it is in beyond rounding.
-    private const int PrefillChunk = 256;
-
     private readonly LanguageModel _model;
     private readonly Turn _turn;
     private readonly KvCache _cache;
     private readonly Activations _activations;
+    private readonly PromptPass _pass;
     private readonly RowBatch _rows = new();
     private readonly float[] _logits;
     private readonly SteeredTokens _steered;
@@ -66,6 +64,7 @@ public sealed partial class Session : IDisposable
             nameof(Session), "session", "Give each thread a session of its own, or step several on one thread with a SessionBatch.", model.Lifetime, Free);
         _cache = model.NewCache();
         _activations = model.NewActivations();
+        _pass = new PromptPass(model, _activations);
         _logits = new float[model.Config.V];
         _logitsOnDevice = model.Ops.Allocate(4L * model.Config.V);
         try
@@ -119,7 +118,7 @@ public sealed partial class Session : IDisposable
     internal KvCache Cache => _cache;
 
     /// <summary>Whether the last pass of a prompt had steered rows.</summary>
-    internal bool PassWasSteered => _rows.AnySteered;
+    internal bool PassWasSteered => _pass.Rows.AnySteered;
 
     /// <summary>Whose call it is; a batch takes the turn of each of its sessions.</summary>
     internal Turn Turn => _turn;
@@ -186,14 +185,22 @@ public sealed partial class Session : IDisposable
         using var call = Enter();
         Prepare(ids);
         BringLogitsHome();
-        for (int begin = 0; begin < ids.Length; begin += _rows.Values)
+        try
         {
-            Place(ids, begin, Length);
-            Run(cancellationToken);
-            afterPass?.Invoke(Length + begin + _rows.Values);
+            for (int begin = 0; begin < ids.Length; begin += _pass.Rows.Values)
+            {
+                Fill(ids, begin, Length);
+                _pass.Run(visit: null, cancellationToken);
+                afterPass?.Invoke(Length + begin + _pass.Rows.Values);
+            }
+        }
+        catch (OperationCanceledException)
+        {
+            GiveUp();
+            throw;
         }
 
-        _model.Head(_activations, _rows.Values - 1, 1, LogitsOnDevice);
+        _model.Head(_activations, _pass.Rows.Values - 1, 1, LogitsOnDevice);
         _logitsAreHere = false;
         Length += ids.Length;
     }
@@ -214,10 +221,10 @@ public sealed partial class Session : IDisposable
         ArgumentOutOfRangeException.ThrowIfGreaterThan(ids.Length, Length);
         Forget();
         GiveUp();
-        for (int begin = 0; begin < ids.Length; begin += _rows.Values)
+        for (int begin = 0; begin < ids.Length; begin += _pass.Rows.Values)
         {
-            Place(ids, begin, Length - ids.Length);
-            if (NonFiniteSearch.Run(_model, _rows, _activations, prompt: null, cause, cancellationToken) is { } found)
+            Fill(ids, begin, Length - ids.Length);
+            if (NonFiniteSearch.Run(_model, _pass, prompt: null, cause, cancellationToken) is { } found)
             {
                 return found;
             }
@@ -358,30 +365,7 @@ public sealed partial class Session : IDisposable
         }
     }
 
-    /// <summary>Rows of one pass: <paramref name="ids"/> from <paramref name="begin"/> on, the first of them all standing at <paramref name="position"/>.</summary>
-    private void Place(ReadOnlySpan<int> ids, int begin, int position)
-    {
-        int chunk = _steered == SteeredTokens.All && _steering is { Law.LooksBack: true } ? 1 : PrefillChunk;
-        _rows.Clear();
-        for (int i = begin; i < Math.Min(begin + chunk, ids.Length); i++)
-        {
-            bool steered = _steered == SteeredTokens.All || i == ids.Length - 1;
-            _rows.Add(ids[i], position + i, _cache, steered ? _steering : null);
-        }
-
-        _activations.Reserve(_rows.Total);
-    }
-
-    private void Run(CancellationToken cancellationToken)
-    {
-        try
-        {
-            _model.Run(_rows, _activations, cancellationToken);
-        }
-        catch (OperationCanceledException)
-        {
-            GiveUp();
-            throw;
-        }
-    }
+    /// <summary>The next pass: <paramref name="ids"/> from <paramref name="begin"/> on, the first of them all standing at <paramref name="position"/>.</summary>
+    private void Fill(ReadOnlySpan<int> ids, int begin, int position) =>
+        _pass.Fill(ids, begin, position, _cache, _steering, steersAll: _steered == SteeredTokens.All);
 }
