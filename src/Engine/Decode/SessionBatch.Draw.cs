@@ -29,8 +29,7 @@ public sealed partial class SessionBatch
     /// Draws the next token of each session, as <see cref="Session.Draw"/> would alone: on a device all of them at once, but for those that the host has
     /// to draw (a repetition penalty). No token is appended: that is <see cref="Step"/>, with these ids or others, of these sessions or others.
     /// </summary>
-    /// <param name="sessions">Distinct sessions of the model, each with a token at least.</param>
-    /// <param name="samplers">One for each, which belongs to it alone. Of those made without a seed each has one of its own.</param>
+    /// <param name="rows">Distinct sessions of the model, each with a token at least and a sampler. Of samplers made without a seed each has one of its own.</param>
     /// <param name="ids">Result: a token, 0..V-1, for each.</param>
     /// <param name="goesOn">
     /// Whether most are likely to be appended (default). A device that draws all of them then begins the step that takes them before the host knows them,
@@ -38,7 +37,7 @@ public sealed partial class SessionBatch
     /// step one for nothing, of which no trace is left.
     /// </param>
     /// <exception cref="ArgumentException">
-    /// A session or a sampler is there twice, they or the ids are not as many, or a sampler is for another vocabulary.
+    /// A session or a sampler is there twice or missing, the ids are not as many, or a sampler is for another vocabulary.
     /// </exception>
     /// <exception cref="ModelMismatchException">A session belongs to another model.</exception>
     /// <exception cref="InvalidOperationException">
@@ -49,21 +48,19 @@ public sealed partial class SessionBatch
     /// <exception cref="BatchLogitsException">
     /// Sessions that it names have logits that are not finite. Their ids are -1 and their samplers have not moved; the others' ids were drawn and count.
     /// </exception>
-    public void Draw(IReadOnlyList<Session> sessions, IReadOnlyList<Sampler> samplers, Span<int> ids, bool goesOn = true)
+    public void Draw(IReadOnlyList<BatchRow> rows, Span<int> ids, bool goesOn = true)
     {
-        ArgumentNullException.ThrowIfNull(sessions);
-        ArgumentNullException.ThrowIfNull(samplers);
-        using var call = new Call(this, sessions, samplers);
-        ArgumentOutOfRangeException.ThrowIfNotEqual(call.Samplers.Length, call.Sessions.Length);
-        ArgumentOutOfRangeException.ThrowIfNotEqual(ids.Length, call.Sessions.Length);
-        DrawAll(call.Sessions, call.Samplers, ids, goesOn);
+        ArgumentNullException.ThrowIfNull(rows);
+        using var call = new Call(this, rows, draws: true);
+        ArgumentOutOfRangeException.ThrowIfNotEqual(ids.Length, call.Rows.Length);
+        DrawAll(call.Rows, ids, goesOn);
     }
 
-    private void DrawAll(ReadOnlySpan<Session> sessions, ReadOnlySpan<Sampler> samplers, Span<int> ids, bool goesOn)
+    private void DrawAll(ReadOnlySpan<BatchRow> rows, Span<int> ids, bool goesOn)
     {
-        for (int i = 0; i < sessions.Length; i++)
+        for (int i = 0; i < rows.Length; i++)
         {
-            sessions[i].CheckDraw(samplers[i]);
+            rows[i].Session.CheckDraw(rows[i].Sampler!);
         }
 
         _begun = 0;
@@ -73,33 +70,33 @@ public sealed partial class SessionBatch
         }
 
         // What can fail comes before the first sampler moves.
-        int onHost = Prepare(sessions, samplers);
+        int onHost = Prepare(rows);
         if (onHost < ids.Length)
         {
-            DrawOnDevice(sessions, ids, goesOn && onHost == 0);
+            DrawOnDevice(rows, ids, goesOn && onHost == 0);
         }
 
-        DrawOnHost(sessions, samplers, ids);
+        DrawOnHost(rows, ids);
     }
 
     // How each is drawn on the device; fetches the logits of those that the host draws, and counts them.
-    private int Prepare(ReadOnlySpan<Session> sessions, ReadOnlySpan<Sampler> samplers)
+    private int Prepare(ReadOnlySpan<BatchRow> rows)
     {
-        if (_settings.Length < sessions.Length)
+        if (_settings.Length < rows.Length)
         {
-            _settings = new DrawSettings[Math.Max(sessions.Length, 2 * _settings.Length)];
+            _settings = new DrawSettings[Math.Max(rows.Length, 2 * _settings.Length)];
         }
 
         bool onDevice = _model.Ops.Draws(_model.Config.V);
         int onHost = 0;
-        for (int i = 0; i < sessions.Length; i++)
+        for (int i = 0; i < rows.Length; i++)
         {
-            sessions[i].Forget();
-            var settings = onDevice ? samplers[i].OnDevice : null;
+            rows[i].Session.Forget();
+            var settings = onDevice ? rows[i].Sampler!.OnDevice : null;
             _settings[i] = settings ?? default;
             if (settings is null)
             {
-                _ = sessions[i].Logits;
+                _ = rows[i].Session.Logits;
                 onHost++;
             }
         }
@@ -108,12 +105,12 @@ public sealed partial class SessionBatch
     }
 
     // Rows that the host draws are drawn too, greedily, to no use.
-    private void DrawOnDevice(ReadOnlySpan<Session> sessions, Span<int> ids, bool goesOn)
+    private void DrawOnDevice(ReadOnlySpan<BatchRow> rows, Span<int> ids, bool goesOn)
     {
-        var settings = _settings.AsSpan(0, sessions.Length);
-        Gather(sessions);
-        var logits = _logits.First(sessions.Length);
-        if (!goesOn || !PlaceNext(sessions, settings))
+        var settings = _settings.AsSpan(0, rows.Length);
+        Gather(rows);
+        var logits = _logits.First(rows.Length);
+        if (!goesOn || !PlaceNext(rows, settings))
         {
             _model.Ops.Draw(logits, settings, ids);
             return;
@@ -123,44 +120,44 @@ public sealed partial class SessionBatch
         _model.StepPlaced(_rows, _activations, _nextLogits.First(_rows.Filled), CancellationToken.None);
         _model.Ops.TakeNext(_activations, ids);
         _begunSessions.AsSpan().Clear();
-        if (_begunSessions.Length < sessions.Length)
+        if (_begunSessions.Length < rows.Length)
         {
             _begunSessions = new Session?[_settings.Length];
         }
 
-        for (int i = 0; i < sessions.Length; i++)
+        for (int i = 0; i < rows.Length; i++)
         {
             if (ids[i] >= 0)
             {
-                sessions[i].HasBegun(ids[i], this, i);
-                _begunSessions[i] = sessions[i];
+                rows[i].Session.HasBegun(ids[i], this, i);
+                _begunSessions[i] = rows[i].Session;
             }
         }
 
-        _begun = sessions.Length;
+        _begun = rows.Length;
     }
 
-    private void DrawOnHost(ReadOnlySpan<Session> sessions, ReadOnlySpan<Sampler> samplers, Span<int> ids)
+    private void DrawOnHost(ReadOnlySpan<BatchRow> rows, Span<int> ids)
     {
         bool onDevice = _model.Ops.Draws(_model.Config.V);
         List<int>? places = null;
         NonFiniteLogitsException? first = null;
-        for (int i = 0; i < sessions.Length; i++)
+        for (int i = 0; i < rows.Length; i++)
         {
             try
             {
-                if (!onDevice || samplers[i].OnDevice is null)
+                if (!onDevice || rows[i].Sampler!.OnDevice is null)
                 {
-                    sessions[i].Logits.CopyTo(_scores ??= new float[_model.Config.V]);
-                    ids[i] = samplers[i].Next(_scores, sessions[i].Ids);
+                    rows[i].Session.Logits.CopyTo(_scores ??= new float[_model.Config.V]);
+                    ids[i] = rows[i].Sampler!.Next(_scores, rows[i].Session.Ids);
                 }
                 else if (ids[i] >= 0)
                 {
-                    samplers[i].HasDrawn();
+                    rows[i].Sampler!.HasDrawn();
                 }
                 else
                 {
-                    throw NonFiniteLogitsException.Of(sessions[i].Logits);
+                    throw NonFiniteLogitsException.Of(rows[i].Session.Logits);
                 }
             }
             catch (NonFiniteLogitsException e)
@@ -173,36 +170,36 @@ public sealed partial class SessionBatch
 
         if (first is not null)
         {
-            throw new BatchLogitsException([.. places!], sessions.Length, first);
+            throw new BatchLogitsException([.. places!], rows.Length, first);
         }
     }
 
     // Brings the sessions' logits into rows 0, 1, 2, …; they are there already where the last step was of these sessions.
-    private void Gather(ReadOnlySpan<Session> sessions)
+    private void Gather(ReadOnlySpan<BatchRow> rows)
     {
         int there = 0;
-        while (there < sessions.Length && _logits.Holds(sessions[there], there))
+        while (there < rows.Length && _logits.Holds(rows[there].Session, there))
         {
             there++;
         }
 
-        if (there == sessions.Length)
+        if (there == rows.Length)
         {
             return;
         }
 
-        _nextLogits.Clear(sessions.Length);
-        for (int i = 0; i < sessions.Length; i++)
+        _nextLogits.Clear(rows.Length);
+        for (int i = 0; i < rows.Length; i++)
         {
-            sessions[i].CopyLogits(_nextLogits.First(sessions.Length).Slice(i, 1).Address);
-            _nextLogits.Take(sessions[i], i);
+            rows[i].Session.CopyLogits(_nextLogits.First(rows.Length).Slice(i, 1).Address);
+            _nextLogits.Take(rows[i].Session, i);
         }
 
         (_logits, _nextLogits) = (_nextLogits, _logits);
     }
 
     // Makes room for a step ahead, if it can be.
-    private bool PlaceNext(ReadOnlySpan<Session> sessions, ReadOnlySpan<DrawSettings> settings)
+    private bool PlaceNext(ReadOnlySpan<BatchRow> rows, ReadOnlySpan<DrawSettings> settings)
     {
         if (!_model.Ops.RunsAhead)
         {
@@ -212,9 +209,9 @@ public sealed partial class SessionBatch
         try
         {
             _rows.Clear();
-            for (int i = 0; i < sessions.Length; i++)
+            for (int i = 0; i < rows.Length; i++)
             {
-                if (!sessions[i].AddNext(_rows))
+                if (!rows[i].Session.AddNext(_rows))
                 {
                     return false;
                 }
@@ -231,28 +228,28 @@ public sealed partial class SessionBatch
     }
 
     // The begun step is this one, or this one and rows of sessions that are left out.
-    private bool KeepBegun(ReadOnlySpan<Session> sessions, ReadOnlySpan<int> ids, CancellationToken cancellationToken)
+    private bool KeepBegun(ReadOnlySpan<BatchRow> rows, ReadOnlySpan<int> ids, CancellationToken cancellationToken)
     {
         if (_begun == 0 || !_model.Ops.AreAlike(ids.Length, _begun))
         {
             return false;
         }
 
-        for (int i = 0; i < sessions.Length; i++)
+        for (int i = 0; i < rows.Length; i++)
         {
-            int row = sessions[i].BegunRow(ids[i], this);
-            if (row < 0 || row >= _begun || _begunSessions[row] != sessions[i])
+            int row = rows[i].Session.BegunRow(ids[i], this);
+            if (row < 0 || row >= _begun || _begunSessions[row] != rows[i].Session)
             {
                 return false;
             }
         }
 
         cancellationToken.ThrowIfCancellationRequested();
-        for (int i = 0; i < sessions.Length; i++)
+        for (int i = 0; i < rows.Length; i++)
         {
-            int row = sessions[i].BegunRow(ids[i], this);
-            sessions[i].KeepBegun(_activations, row);
-            _nextLogits.Take(sessions[i], row);
+            int row = rows[i].Session.BegunRow(ids[i], this);
+            rows[i].Session.KeepBegun(_activations, row);
+            _nextLogits.Take(rows[i].Session, row);
         }
 
         (_logits, _nextLogits, _begun) = (_nextLogits, _logits, 0);

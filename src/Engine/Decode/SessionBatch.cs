@@ -3,6 +3,11 @@ using Tiller.Ops;
 
 namespace Tiller.Decode;
 
+/// <summary>One row of a batch: a session, and what draws its tokens.</summary>
+/// <param name="Session">The session.</param>
+/// <param name="Sampler">Belongs to the session alone. A step needs none: null is for rows whose tokens come from elsewhere.</param>
+public readonly record struct BatchRow(Session Session, Sampler? Sampler = null);
+
 /// <summary>
 /// Steps several sessions of one model together, so that the weights are read once for all, and draws their tokens together. Each keeps its own
 /// keys, values, feedback law and sampler. A session's result does not depend on the others. Sessions may come and go between any two calls; one
@@ -12,9 +17,9 @@ namespace Tiller.Decode;
 /// <example>
 /// A service: before <see cref="Draw"/> new sessions join, prompts appended; after it, those that have ended leave.
 /// <code>
-/// batch.Draw(sessions, samplers, ids);
-/// // hand out the ids; remove sessions whose id is one of model.EndIds from the three lists
-/// batch.Step(sessions, ids);
+/// batch.Draw(rows, ids);
+/// // hand out the ids; remove rows whose id is one of model.EndIds, and these ids
+/// batch.Step(rows, ids);
 /// </code>
 /// </example>
 public sealed partial class SessionBatch : IDisposable
@@ -24,10 +29,9 @@ public sealed partial class SessionBatch : IDisposable
     private readonly Activations _activations;
     private readonly RowBatch _rows = new();
 
-    // Of the call under way: its sessions and samplers, read once from the caller's lists, which may change meanwhile; and the turns it has.
+    // Of the call under way: its rows, read once from the caller's list, which may change meanwhile; and the turns it has.
     private readonly List<Turn> _taken = [];
-    private Session[] _sessions = [];
-    private Sampler[] _samplers = [];
+    private BatchRow[] _read = [];
 
     // Logits of the last step, and where those of the next go: a call that fails leaves the last ones alone.
     private LogitRows _logits;
@@ -49,38 +53,39 @@ public sealed partial class SessionBatch : IDisposable
     /// Appends one token to each session and leaves the logits where they are, for <see cref="Draw"/> or <see cref="Session.Logits"/>. Of the tokens
     /// just drawn a device may have run the step already: all of them, or those of the sessions that are left.
     /// </summary>
-    /// <param name="sessions">Distinct sessions of the model.</param>
+    /// <param name="rows">Distinct sessions of the model; their samplers are not used.</param>
     /// <param name="ids">One token for each.</param>
-    /// <param name="cancellationToken">Looked at between blocks.</param>
+    /// <param name="cancellationToken">Checked between blocks.</param>
     /// <exception cref="ArgumentException">A session is there twice, the ids are not as many, or one is outside the vocabulary.</exception>
     /// <exception cref="ContextLengthException">One of them is full; none was stepped.</exception>
     /// <exception cref="ModelMismatchException">A session belongs to another model.</exception>
     /// <exception cref="InvalidOperationException">Another thread is using the batch or a session, which is named; none was stepped.</exception>
     /// <exception cref="ObjectDisposedException">The batch, a session or the model has been disposed of; none was stepped.</exception>
-    public void Step(IReadOnlyList<Session> sessions, ReadOnlySpan<int> ids, CancellationToken cancellationToken = default)
+    public void Step(IReadOnlyList<BatchRow> rows, ReadOnlySpan<int> ids, CancellationToken cancellationToken = default)
     {
-        ArgumentNullException.ThrowIfNull(sessions);
-        using var call = new Call(this, sessions, samplers: []);
-        ArgumentOutOfRangeException.ThrowIfNotEqual(ids.Length, call.Sessions.Length);
-        StepAll(call.Sessions, ids, cancellationToken);
+        ArgumentNullException.ThrowIfNull(rows);
+        using var call = new Call(this, rows, draws: false);
+        ArgumentOutOfRangeException.ThrowIfNotEqual(ids.Length, call.Rows.Length);
+        StepAll(call.Rows, ids, cancellationToken);
     }
 
     /// <inheritdoc/>
     public void Dispose() => _turn.Close();
 
-    private void StepAll(ReadOnlySpan<Session> sessions, ReadOnlySpan<int> ids, CancellationToken cancellationToken)
+    private void StepAll(ReadOnlySpan<BatchRow> rows, ReadOnlySpan<int> ids, CancellationToken cancellationToken)
     {
-        if (ids.IsEmpty || KeepBegun(sessions, ids, cancellationToken))
+        if (ids.IsEmpty || KeepBegun(rows, ids, cancellationToken))
         {
             return;
         }
 
         _begun = 0;
         _rows.Clear();
-        for (int i = 0; i < sessions.Length; i++)
+        for (int i = 0; i < rows.Length; i++)
         {
-            sessions[i].Prepare(ids.Slice(i, 1));
-            _rows.Add(ids[i], sessions[i].Length, sessions[i].Cache, sessions[i].Steering);
+            var session = rows[i].Session;
+            session.Prepare(ids.Slice(i, 1));
+            _rows.Add(ids[i], session.Length, session.Cache, session.Steering);
         }
 
         Reserve();
@@ -90,18 +95,18 @@ public sealed partial class SessionBatch : IDisposable
         }
         catch (OperationCanceledException)
         {
-            for (int i = 0; i < sessions.Length; i++)
+            for (int i = 0; i < rows.Length; i++)
             {
-                sessions[i].GiveUp();
+                rows[i].Session.GiveUp();
             }
 
             throw;
         }
 
-        for (int i = 0; i < sessions.Length; i++)
+        for (int i = 0; i < rows.Length; i++)
         {
-            sessions[i].Advance(1);
-            _nextLogits.Take(sessions[i], i);
+            rows[i].Session.Advance(1);
+            _nextLogits.Take(rows[i].Session, i);
         }
 
         (_logits, _nextLogits) = (_nextLogits, _logits);
@@ -122,50 +127,49 @@ public sealed partial class SessionBatch : IDisposable
         _activations.Reserve(_rows.Filled);
     }
 
-    private ReadOnlySpan<Session> Take(IReadOnlyList<Session> sessions)
+    private ReadOnlySpan<BatchRow> Take(IReadOnlyList<BatchRow> rows, bool draws)
     {
-        int count = sessions.Count;
-        MakeRoom(ref _sessions, count);
+        int count = rows.Count;
+        if (_read.Length < count)
+        {
+            _read = new BatchRow[Math.Max(count, 2 * _read.Length)];
+        }
+
         for (int i = 0; i < count; i++)
         {
-            var session = sessions[i] ?? throw new ArgumentException($"Session {i} is null.", nameof(sessions));
+            var (session, sampler) = _read[i] = rows[i];
+            if (session is null)
+            {
+                throw new ArgumentException($"Session {i} is null.", nameof(rows));
+            }
+
             if (session.Model != _model)
             {
                 throw new ModelMismatchException($"Session {i} belongs to another model than its batch.");
             }
 
-            _sessions[i] = session;
             if (!session.Turn.Take(i))
             {
-                int first = Array.IndexOf(_sessions, session);
-                throw new ArgumentException($"Sessions {first} and {i} are the same; a batch has each session once.", nameof(sessions));
+                throw new ArgumentException($"Sessions {First(session.Turn)} and {i} are the same; a batch has each session once.", nameof(rows));
             }
 
             _taken.Add(session.Turn);
-        }
-
-        return _sessions.AsSpan(0, count);
-    }
-
-    private ReadOnlySpan<Sampler> Take(IReadOnlyList<Sampler> samplers)
-    {
-        int count = samplers.Count;
-        MakeRoom(ref _samplers, count);
-        for (int i = 0; i < count; i++)
-        {
-            var sampler = samplers[i] ?? throw new ArgumentException($"Sampler {i} is null.", nameof(samplers));
-            _samplers[i] = sampler;
-            if (!sampler.Turn.Take(i))
+            if (draws)
             {
-                int first = Array.IndexOf(_samplers, sampler);
-                throw new ArgumentException($"Samplers {first} and {i} are the same; each session has its own.", nameof(samplers));
-            }
+                var turn = sampler?.Turn ?? throw new ArgumentException($"Sampler {i} is null; a draw needs one for each session.", nameof(rows));
+                if (!turn.Take(i))
+                {
+                    throw new ArgumentException($"Samplers {First(turn)} and {i} are the same; each session has its own.", nameof(rows));
+                }
 
-            _taken.Add(sampler.Turn);
+                _taken.Add(turn);
+            }
         }
 
-        return _samplers.AsSpan(0, count);
+        return _read.AsSpan(0, count);
     }
+
+    private int First(Turn turn) => Array.FindIndex(_read, row => row.Session.Turn == turn || row.Sampler?.Turn == turn);
 
     private void GiveBack()
     {
@@ -175,25 +179,16 @@ public sealed partial class SessionBatch : IDisposable
         }
 
         _taken.Clear();
-        Array.Clear(_sessions);
-        Array.Clear(_samplers);
+        Array.Clear(_read);
     }
 
-    private static void MakeRoom<T>(ref T[] array, int count)
-    {
-        if (array.Length < count)
-        {
-            array = new T[Math.Max(count, 2 * array.Length)];
-        }
-    }
-
-    /// <summary>A call of the batch, which has the turn of its sessions and samplers too until it ends.</summary>
+    /// <summary>A call of the batch, which has the turns of its sessions, and of the samplers it draws with, until it ends.</summary>
     private readonly ref struct Call : IDisposable
     {
         private readonly SessionBatch _batch;
         private readonly Turn.Call _call;
 
-        public Call(SessionBatch batch, IReadOnlyList<Session> sessions, IReadOnlyList<Sampler> samplers)
+        public Call(SessionBatch batch, IReadOnlyList<BatchRow> rows, bool draws)
         {
             _batch = batch;
             _call = batch._turn.Enter();
@@ -204,8 +199,7 @@ public sealed partial class SessionBatch : IDisposable
 
             try
             {
-                Sessions = batch.Take(sessions);
-                Samplers = batch.Take(samplers);
+                Rows = batch.Take(rows, draws);
             }
             catch
             {
@@ -214,9 +208,7 @@ public sealed partial class SessionBatch : IDisposable
             }
         }
 
-        public ReadOnlySpan<Session> Sessions { get; }
-
-        public ReadOnlySpan<Sampler> Samplers { get; }
+        public ReadOnlySpan<BatchRow> Rows { get; }
 
         public void Dispose()
         {
