@@ -8,6 +8,19 @@ namespace Tiller.Decode;
 /// <param name="Sampler">Belongs to the session alone. A step needs none: null is for rows whose tokens come from elsewhere.</param>
 public readonly record struct BatchRow(Session Session, Sampler? Sampler = null);
 
+/// <summary>Some sessions of a batch have logits that no token can be drawn from. The tokens of the others were drawn and count.</summary>
+public sealed class BatchLogitsException : TillerException
+{
+    internal BatchLogitsException(int[] places, int count, NonFiniteLogitsException first)
+        : base($"Of {count} sessions, {places.Length} cannot go on: those at {string.Join(", ", places)}. Leave them out; the others' ids count. Of the first: {first.Message}", first)
+    {
+        Places = places;
+    }
+
+    /// <summary>Places of these sessions in the batch, rising; their ids are -1.</summary>
+    public IReadOnlyList<int> Places { get; }
+}
+
 /// <summary>
 /// Steps several sessions of one model together, so that the weights are read once for all, and draws their tokens together. Each keeps its own
 /// keys, values, feedback law and sampler. A session's result does not depend on the others. Sessions may come and go between any two calls; one
@@ -22,20 +35,15 @@ public readonly record struct BatchRow(Session Session, Sampler? Sampler = null)
 /// batch.Step(rows, ids);
 /// </code>
 /// </example>
-public sealed partial class SessionBatch : IDisposable
+public sealed class SessionBatch : IDisposable
 {
     private readonly LanguageModel _model;
     private readonly Turn _turn;
-    private readonly Activations _activations;
-    private readonly RowBatch _rows = new();
+    private readonly Decoder _decoder;
 
     // Of the call under way: its rows, read once from the caller's list, which may change meanwhile; and the turns it has.
     private readonly List<Turn> _taken = [];
     private BatchRow[] _read = [];
-
-    // Logits of the last step, and where those of the next go: a call that fails leaves the last ones alone.
-    private LogitRows _logits;
-    private LogitRows _nextLogits;
 
     /// <summary>Prepares scratch for <paramref name="model"/>.</summary>
     /// <exception cref="ObjectDisposedException">The model has been disposed of.</exception>
@@ -44,9 +52,8 @@ public sealed partial class SessionBatch : IDisposable
         ArgumentNullException.ThrowIfNull(model);
         using var use = model.Enter();
         _model = model;
-        _turn = new Turn(nameof(SessionBatch), "batch", "Give each thread a batch and sessions of its own.", model.Lifetime, Free);
-        _activations = model.NewActivations();
-        (_logits, _nextLogits) = (new LogitRows(model), new LogitRows(model));
+        _decoder = new Decoder(model);
+        _turn = new Turn(nameof(SessionBatch), "batch", "Give each thread a batch and sessions of its own.", model.Lifetime, _decoder.Dispose);
     }
 
     /// <summary>
@@ -66,66 +73,54 @@ public sealed partial class SessionBatch : IDisposable
         ArgumentNullException.ThrowIfNull(rows);
         using var call = new Call(this, rows, draws: false);
         ArgumentOutOfRangeException.ThrowIfNotEqual(ids.Length, call.Rows.Length);
-        StepAll(call.Rows, ids, cancellationToken);
+        _decoder.Step(call.Rows, ids, cancellationToken);
+    }
+
+    /// <summary>
+    /// Draws the next token of each session, as <see cref="Session.Draw"/> would alone: on a device all of them at once, but for those that the host has
+    /// to draw (a repetition penalty). No token is appended: that is <see cref="Step"/>, with these ids or others, of these sessions or others.
+    /// </summary>
+    /// <param name="rows">Distinct sessions of the model, each with a token at least and a sampler. Of samplers made without a seed each has one of its own.</param>
+    /// <param name="ids">Result: a token, 0..V-1, for each.</param>
+    /// <param name="goesOn">
+    /// Whether most are likely to be appended (default). A device that draws all of them then begins the step that takes them before the host knows them,
+    /// unless a session is full. <see cref="Step"/> of some of these sessions with their ids finds its work done; any other call for a session makes the begun
+    /// step one for nothing, of which no trace is left.
+    /// </param>
+    /// <exception cref="ArgumentException">
+    /// A session or a sampler is there twice or missing, the ids are not as many, or a sampler is for another vocabulary.
+    /// </exception>
+    /// <exception cref="ModelMismatchException">A session belongs to another model.</exception>
+    /// <exception cref="InvalidOperationException">
+    /// A session has no token yet; or another thread is using the batch, a session or a sampler. Nothing was drawn.
+    /// </exception>
+    /// <exception cref="ObjectDisposedException">The batch, a session or the model has been disposed of; nothing was drawn.</exception>
+    /// <exception cref="DeviceMemoryException">There is no room to draw in; nothing was drawn.</exception>
+    /// <exception cref="BatchLogitsException">
+    /// Sessions that it names have logits that are not finite. Their ids are -1 and their samplers have not moved; the others' ids were drawn and count.
+    /// </exception>
+    public void Draw(IReadOnlyList<BatchRow> rows, Span<int> ids, bool goesOn = true)
+    {
+        ArgumentNullException.ThrowIfNull(rows);
+        using var call = new Call(this, rows, draws: true);
+        ArgumentOutOfRangeException.ThrowIfNotEqual(ids.Length, call.Rows.Length);
+        if (_decoder.Draw(call.Rows, ids, goesOn) is { } first)
+        {
+            var places = new List<int>();
+            for (int i = 0; i < ids.Length; i++)
+            {
+                if (ids[i] < 0)
+                {
+                    places.Add(i);
+                }
+            }
+
+            throw new BatchLogitsException([.. places], ids.Length, first);
+        }
     }
 
     /// <inheritdoc/>
     public void Dispose() => _turn.Close();
-
-    private void StepAll(ReadOnlySpan<BatchRow> rows, ReadOnlySpan<int> ids, CancellationToken cancellationToken)
-    {
-        if (ids.IsEmpty || KeepBegun(rows, ids, cancellationToken))
-        {
-            return;
-        }
-
-        _begun = 0;
-        _rows.Clear();
-        for (int i = 0; i < rows.Length; i++)
-        {
-            var session = rows[i].Session;
-            session.Prepare(ids.Slice(i, 1));
-            _rows.Add(ids[i], session.Length, session.Cache, session.Steering);
-        }
-
-        Reserve();
-        try
-        {
-            _model.Step(_rows, _activations, _nextLogits.First(_rows.Filled), cancellationToken);
-        }
-        catch (OperationCanceledException)
-        {
-            for (int i = 0; i < rows.Length; i++)
-            {
-                rows[i].Session.GiveUp();
-            }
-
-            throw;
-        }
-
-        for (int i = 0; i < rows.Length; i++)
-        {
-            rows[i].Session.Advance(1);
-            _nextLogits.Take(rows[i].Session, i);
-        }
-
-        (_logits, _nextLogits) = (_nextLogits, _logits);
-    }
-
-    private void Free()
-    {
-        _activations.Dispose(); // first: it waits for a step that may be running
-        _logits.Dispose();
-        _nextLogits.Dispose();
-    }
-
-    // Room for the rows' step, and for what the device fills it up with.
-    private void Reserve()
-    {
-        _rows.Filled = _model.Ops.FillUp(_rows.Values);
-        _nextLogits.Clear(_rows.Filled);
-        _activations.Reserve(_rows.Filled);
-    }
 
     private ReadOnlySpan<BatchRow> Take(IReadOnlyList<BatchRow> rows, bool draws)
     {
