@@ -9,14 +9,14 @@ var sea = ControllerFit.Run(model, contrast, new FitOptions { Cost = FitCost.Fea
 
 using var batch = new SessionBatch(model);
 using Session plain = new(model), steered = new(model, sea.ToLaw(lambda: 1.5));
-Session[] sessions = [plain, steered];
-Sampler[] samplers = [.. sessions.Select(_ => new Sampler(new SamplingOptions { Temperature = 0.7f, Seed = 3 }, model.Config.V))];
-Array.ForEach(sessions, session => session.Append(model.Tokenizer.Encode("Once upon a time")));
-int[] ids = new int[sessions.Length];
+var sampling = new SamplingOptions { Temperature = 0.7f, Seed = 3 };
+BatchRow[] rows = [new(plain, new Sampler(sampling, model.Config.V)), new(steered, new Sampler(sampling, model.Config.V))];
+Array.ForEach(rows, row => row.Session.Append(model.Tokenizer.Encode("Once upon a time")));
+int[] ids = new int[rows.Length];
 for (int i = 0; i < 36; i++)
 {
-    batch.Draw(sessions, samplers, ids);
-    batch.Step(sessions, ids);
+    batch.Draw(rows, ids);
+    batch.Step(rows, ids);
 }
 
-Array.ForEach(sessions, session => Console.WriteLine(model.Tokenizer.Decode(session.Ids, skipSpecial: true)));
+Array.ForEach(rows, row => Console.WriteLine(model.Tokenizer.Decode(row.Session.Ids, skipSpecial: true)));

@@ -74,6 +74,7 @@ public sealed class AllocationTests(string device) : OnEveryDevice(device)
         var model = TestModels.Load(family);
         Session[] sessions = [new(model), new(model, Laws.Random(model, 1)), new(model, Laws.LooksBack(model, 2))];
         Sampler[] samplers = [.. sessions.Select((_, i) => new Sampler(new SamplingOptions { Temperature = i, Seed = 1, RepetitionPenalty = penalty && i == 1 ? 1.2f : 1 }, model.Config.V))];
+        BatchRow[] rows = [.. sessions.Zip(samplers, (session, sampler) => new BatchRow(session, sampler))];
         using var batch = new SessionBatch(model);
         int[] ids = new int[3];
         Array.ForEach(sessions, session => session.Append([3]));
@@ -93,8 +94,8 @@ public sealed class AllocationTests(string device) : OnEveryDevice(device)
         {
             for (int i = 0; i < tokens; i++)
             {
-                batch.Draw(sessions, samplers, ids);
-                batch.Step(sessions, ids);
+                batch.Draw(rows, ids);
+                batch.Step(rows, ids);
             }
         }
     }
@@ -105,13 +106,14 @@ public sealed class AllocationTests(string device) : OnEveryDevice(device)
         var model = AnyModel;
         Session[] sessions = [new(model), new(model, Laws.Random(model, 1)), new(model, Laws.LooksBack(model, 2))];
         using var batch = new SessionBatch(model);
+        BatchRow[] rows = [.. sessions.Select(session => new BatchRow(session))];
         int[] ids = [4, 5, 6];
         foreach (var session in sessions)
         {
             session.Prefill([.. Enumerable.Range(3, Prompt)]);
         }
 
-        Assert.That(BytesOf(() => batch.Step(sessions, ids)), Is.Zero);
+        Assert.That(BytesOf(() => batch.Step(rows, ids)), Is.Zero);
         foreach (var session in sessions)
         {
             session.Dispose();

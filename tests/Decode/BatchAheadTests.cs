@@ -220,14 +220,14 @@ public sealed class BatchAheadTests : CudaTest
             () => b.Use(first),
             () => c.Append(9),
             () => a.Append([10, 11]),
-            () => other.Step([c, b], [loop.Ids[2], loop.Ids[1]]),
+            () => other.Step([new(c), new(b)], [loop.Ids[2], loop.Ids[1]]),
             () => Assert.That(() => loop.Step(new CancellationToken(canceled: true)), Throws.InstanceOf<OperationCanceledException>()),
             () => readings.Add(a.Logits.ToArray()),
             loop.Draw,
             () => readings.Add([a.Draw(sampler)]),
-            () => loop.Batch.Step([c, fourth], [loop.Ids[2], 12]),
-            () => loop.Batch.Step([c, a], [loop.Ids[2], loop.Ids[0]]),
-            () => loop.Batch.Step([a, b, c], [loop.Ids[0], loop.Ids[1], (loop.Ids[2] + 1) % 700]),
+            () => loop.Batch.Step([new(c), new(fourth)], [loop.Ids[2], 12]),
+            () => loop.Batch.Step([new(c), new(a)], [loop.Ids[2], loop.Ids[0]]),
+            () => loop.Batch.Step([new(a), new(b), new(c)], [loop.Ids[0], loop.Ids[1], (loop.Ids[2] + 1) % 700]),
             () => Assert.That(a.FindNonFinite(a.Ids[^1..]), Is.Null),
             () => b.Use(null),
         ];
@@ -283,13 +283,15 @@ public sealed class BatchAheadTests : CudaTest
 
         public Session[] Sessions => [.. _running.Select(r => r.Session)];
 
+        private BatchRow[] Rows => [.. _running.Select(r => r.Row)];
+
         public int[] Ids { get; private set; }
 
         public string Drawn(int i) => string.Join(' ', _running[i].Ids);
 
         public void Draw()
         {
-            Batch.Draw(Sessions, [.. _running.Select(r => r.Sampler)], Ids);
+            Batch.Draw(Rows, Ids);
             for (int i = 0; i < Ids.Length; i++)
             {
                 _running[i].Ids.Add(Ids[i]);
@@ -298,7 +300,7 @@ public sealed class BatchAheadTests : CudaTest
 
         public void Step() => Step(CancellationToken.None);
 
-        public void Step(CancellationToken cancellationToken) => Batch.Step(Sessions, Ids, cancellationToken);
+        public void Step(CancellationToken cancellationToken) => Batch.Step(Rows, Ids, cancellationToken);
 
         public void Run(int tokens)
         {

@@ -28,14 +28,14 @@ public sealed class BatchDrawTests(string device) : OnEveryDevice(device)
         const int N = 8;
         var options = new SamplingOptions { Temperature = 1 };
         Session[] sessions = [.. Enumerable.Range(0, N).Select(_ => new Session(AnyModel))];
-        Sampler[] samplers = [.. sessions.Select(_ => new Sampler(options, AnyModel.Config.V))];
+        BatchRow[] rows = [.. sessions.Select(session => new BatchRow(session, new Sampler(options, AnyModel.Config.V)))];
         using var batch = new SessionBatch(AnyModel);
         Array.ForEach(sessions, session => session.Append(TestModels.Prompts(AnyFamily)[0]));
         int[] ids = new int[N];
         for (int i = 0; i < 12; i++)
         {
-            batch.Draw(sessions, samplers, ids);
-            batch.Step(sessions, ids);
+            batch.Draw(rows, ids);
+            batch.Step(rows, ids);
         }
 
         Assert.That(sessions.Select(session => string.Join(' ', session.Ids.ToArray())), Is.Unique);
@@ -54,24 +54,24 @@ public sealed class BatchDrawTests(string device) : OnEveryDevice(device)
         BatchSession[] running = [.. texts.Select(text => new BatchSession(model, text))];
         using var batch = new SessionBatch(model);
         int[] ids = new int[3];
-        batch.Draw([.. running.Select(r => r.Session)], [.. running.Select(r => r.Sampler)], ids);
+        batch.Draw([.. running.Select(r => r.Row)], ids);
         for (int i = 0; i < 3; i++)
         {
             running[i].Take(ids[i]);
         }
 
         running[0].Session.Use(bad);
-        batch.Step([.. running.Select(r => r.Session)], ids);
+        batch.Step([.. running.Select(r => r.Row)], ids);
         int[] before = [.. ids];
-        var error = Assert.Throws<BatchLogitsException>(() => batch.Draw([.. running.Select(r => r.Session)], [.. running.Select(r => r.Sampler)], ids))!;
+        var error = Assert.Throws<BatchLogitsException>(() => batch.Draw([.. running.Select(r => r.Row)], ids))!;
         Assert.That(error.Places, Is.EqualTo(new[] { 0 }));
         Assert.That(error.InnerException, Is.TypeOf<NonFiniteLogitsException>());
         Assert.That(error.Message, Does.StartWith("Of 3 sessions, 1 cannot go on: those at 0."));
         Assert.That(ids[0], Is.EqualTo(-1));
         running[1].Take(ids[1]);
         running[2].Take(ids[2]);
-        batch.Step([running[2].Session, running[1].Session], [ids[2], ids[1]]);
-        batch.Draw([running[1].Session, running[2].Session], [running[1].Sampler, running[2].Sampler], ids.AsSpan(1));
+        batch.Step([running[2].Row, running[1].Row], [ids[2], ids[1]]);
+        batch.Draw([running[1].Row, running[2].Row], ids.AsSpan(1));
         running[1].Take(ids[1]);
         running[2].Take(ids[2]);
         Assert.That(running[1].Outcome, Is.EqualTo(texts[1].Alone(model)));
@@ -95,10 +95,10 @@ public sealed class BatchDrawTests(string device) : OnEveryDevice(device)
         third.Append([3, 4]);
         using (var batch = new SessionBatch(model))
         {
-            batch.Step([third, second], [5, 5]);
+            batch.Step([new(third), new(second)], [5, 5]);
             for (int i = 0; i < 3; i++)
             {
-                batch.Step([third], [6]); // the first goes beside the row of the other, the second over it
+                batch.Step([new(third)], [6]); // the first goes beside the row of the other, the second over it
             }
 
             Assert.That(second.Logits.ToArray(), Is.EqualTo(expected));
@@ -132,7 +132,7 @@ public sealed class BatchDrawTests(string device) : OnEveryDevice(device)
         {
             var leaves = new Session(model);
             leaves.Append([4, 5]);
-            batch.Step([leaves, stays], [6, 7]);
+            batch.Step([new(leaves), new(stays)], [6, 7]);
             ulong[] hashes = new ulong[3];
             var other = new Thread(() =>
             {
@@ -142,8 +142,8 @@ public sealed class BatchDrawTests(string device) : OnEveryDevice(device)
                 leaves.Dispose();
             });
             other.Start();
-            batch.Step([stays], [8]);
-            batch.Step([stays], [8]);
+            batch.Step([new(stays)], [8]);
+            batch.Step([new(stays)], [8]);
             other.Join();
             expected = expected == 0 ? hashes[0] ^ hashes[1] : expected;
             Assert.That((hashes[0] ^ hashes[1], hashes[2]), Is.EqualTo((expected, hashes[1])), $"turn {turn}");
@@ -160,17 +160,17 @@ public sealed class BatchDrawTests(string device) : OnEveryDevice(device)
         Sampler[] samplers = [new(new SamplingOptions(), model.Config.V), new(new SamplingOptions(), model.Config.V)];
         int[] ids = new int[2];
         session.Append([3]);
-        batch.Draw([], [], []);
-        Assert.That(() => batch.Draw([session, other], samplers, ids), Throws.TypeOf<InvalidOperationException>());
+        batch.Draw([], []);
+        Assert.That(() => batch.Draw([new(session, samplers[0]), new(other, samplers[1])], ids), Throws.TypeOf<InvalidOperationException>());
         Assert.That(() => other.Draw(samplers[0]), Throws.TypeOf<InvalidOperationException>());
         other.Append([4]);
-        Assert.That(() => batch.Draw([session, session], samplers, ids), Throws.InstanceOf<ArgumentException>());
-        Assert.That(() => batch.Draw([session, other], [samplers[0], samplers[0]], ids), Throws.InstanceOf<ArgumentException>());
-        Assert.That(() => batch.Draw([session, other], samplers, ids.AsSpan(1)), Throws.InstanceOf<ArgumentException>());
-        Assert.That(() => batch.Draw([session], samplers, ids.AsSpan(1)), Throws.InstanceOf<ArgumentException>());
-        Assert.That(() => batch.Draw([session, other], [samplers[0], new Sampler(new SamplingOptions(), 5)], ids), Throws.InstanceOf<ArgumentException>());
+        Assert.That(() => batch.Draw([new(session, samplers[0]), new(session, samplers[1])], ids), Throws.InstanceOf<ArgumentException>());
+        Assert.That(() => batch.Draw([new(session, samplers[0]), new(other, samplers[0])], ids), Throws.InstanceOf<ArgumentException>());
+        Assert.That(() => batch.Draw([new(session, samplers[0]), new(other, samplers[1])], ids.AsSpan(1)), Throws.InstanceOf<ArgumentException>());
+        Assert.That(() => batch.Draw([new(session)], ids.AsSpan(1)), Throws.ArgumentException.With.Message.Contains("Sampler 0 is null"));
+        Assert.That(() => batch.Draw([new(session, samplers[0]), new(other, new Sampler(new SamplingOptions(), 5))], ids), Throws.InstanceOf<ArgumentException>());
         Assert.That(() => session.Draw(new Sampler(new SamplingOptions(), 5)), Throws.InstanceOf<ArgumentException>());
-        batch.Draw([session, other], samplers, ids);
+        batch.Draw([new(session, samplers[0]), new(other, samplers[1])], ids);
         Assert.That(ids, Is.EqualTo(new[] { session.Draw(samplers[0]), other.Draw(samplers[1]) }));
     }
 }

@@ -62,7 +62,7 @@ internal sealed record BatchText(int[] Prompt, FeedbackLaw? Law, SamplingOptions
             }
 
             int[] ids = new int[running.Count];
-            batch.Draw([.. running.Select(r => r.Text.Session)], [.. running.Select(r => r.Text.Sampler)], ids);
+            batch.Draw([.. running.Select(r => r.Text.Row)], ids);
             for (int i = 0; i < ids.Length; i++)
             {
                 running[i].Text.Take(ids[i]);
@@ -75,7 +75,7 @@ internal sealed record BatchText(int[] Prompt, FeedbackLaw? Law, SamplingOptions
             }
 
             running.RemoveAll(r => outcomes[r.Number] is not null);
-            batch.Step([.. running.Select(r => r.Text.Session)], [.. running.Select(r => r.Text.Ids[^1])]);
+            batch.Step([.. running.Select(r => r.Text.Row)], [.. running.Select(r => r.Text.Ids[^1])]);
         }
 
         return outcomes;
@@ -101,6 +101,8 @@ internal sealed class BatchSession : IDisposable
     public Session Session { get; }
 
     public Sampler Sampler { get; }
+
+    public BatchRow Row => new(Session, Sampler);
 
     public List<int> Ids { get; } = [];
 

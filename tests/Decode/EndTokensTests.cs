@@ -208,14 +208,14 @@ public sealed class EndTokensTests
         int[] drawn = new int[1];
         while (ids.Count < most)
         {
-            batch.Draw([session], [sampler], drawn);
+            batch.Draw([new(session, sampler)], drawn);
             ids.Add(drawn[0]);
             if (model.EndIds.Contains(drawn[0]))
             {
                 break;
             }
 
-            batch.Step([session], drawn);
+            batch.Step([new(session)], drawn);
         }
 
         return ids;

@@ -76,7 +76,7 @@ public sealed class LifetimeTests(string device) : OnEveryDevice(device)
             nameof(LanguageModel), () => session.Append(7), () => session.Append(s_prompt), () => session.Step(7),
             () => session.Prefill(s_prompt), () => session.Draw(sampler), () => session.Use(law), () => session.Use(null), () => plain.Use(law),
             () => session.FindNonFinite(s_prompt), () => _ = session.Logits.Length, () => generation.MoveNext(),
-            () => batch.Step([session, plain], [7, 7]), () => batch.Draw([session], [sampler], ids),
+            () => batch.Step([new(session), new(plain)], [7, 7]), () => batch.Draw([new(session, sampler)], ids),
             () => steering.ReadErrors(0, errors), () => steering.WriteErrors(errors), () => steering.ReadEffort(0, norms, norms));
         Assert.That((session.Length, session.Ids.ToArray()), Is.EqualTo((read.Length, read)));
         if (Counts)
@@ -91,7 +91,7 @@ public sealed class LifetimeTests(string device) : OnEveryDevice(device)
         }
 
         Gone(nameof(Session), () => session.Append(7), () => generation.MoveNext());
-        Gone(nameof(SessionBatch), () => batch.Step([session], [7]));
+        Gone(nameof(SessionBatch), () => batch.Step([new(session)], [7]));
     }
 
     [Test]
@@ -107,10 +107,10 @@ public sealed class LifetimeTests(string device) : OnEveryDevice(device)
         var steering = session.Steering!;
         session.Append(s_prompt);
         other.Append(s_prompt);
-        batch.Step([session, other], [7, 7]); // the logits of both are the batch's
+        batch.Step([new(session), new(other)], [7, 7]); // the logits of both are the batch's
         batch.Dispose();
         batch.Dispose();
-        Gone(nameof(SessionBatch), () => batch.Step([other], [7]), () => batch.Draw([other], [sampler], new int[1]));
+        Gone(nameof(SessionBatch), () => batch.Step([new(other)], [7]), () => batch.Draw([new(other, sampler)], new int[1]));
         float[] logits = other.Logits.ToArray();
         session.Dispose();
         session.Dispose();
@@ -119,11 +119,11 @@ public sealed class LifetimeTests(string device) : OnEveryDevice(device)
             nameof(Session), () => session.Append(7), () => session.Append(s_prompt), () => session.Step(7),
             () => session.Prefill(s_prompt), () => session.Draw(sampler), () => session.Use(law), () => session.FindNonFinite(s_prompt),
             () => _ = session.Logits.Length, () => steering.ReadErrors(0, new float[law.Sensors.Count]),
-            () => left.Step([other, session], [7, 7]), () => left.Draw([other, session], [sampler, sampler], new int[2]));
+            () => left.Step([new(other), new(session)], [7, 7]), () => left.Draw([new(other, sampler), new(session, sampler)], new int[2]));
 
         // The other was refused with it, and is as it was.
         Assert.That(other.Logits.ToArray(), Is.EqualTo(logits));
-        OtherThread.Run(() => left.Step([other], [8]));
+        OtherThread.Run(() => left.Step([new(other)], [8]));
         using var alone = new Session(model);
         alone.Append(s_prompt);
         alone.Append(7);
@@ -215,11 +215,11 @@ public sealed class LifetimeTests(string device) : OnEveryDevice(device)
             "The session", () => session.Append(7), () => session.Append(s_prompt), () => session.Step(7),
             () => session.Prefill(s_prompt), () => session.Draw(sampler), () => session.Use(law), () => session.Use(null), () => session.FindNonFinite([]), () => _ = session.Logits.Length,
             () => steering.ReadErrors(0, new float[law.Sensors.Count]), () => steering.ReadEffort(0, new float[law.Layers], new float[law.Layers]));
-        Refused("Session 1", () => batch.Step([free, session], [7, 7]), () => batch.Draw([free, session], [sampler, sampler], new int[2]));
+        Refused("Session 1", () => batch.Step([new(free), new(session)], [7, 7]), () => batch.Draw([new(free, sampler), new(session, sampler)], new int[2]));
         Assert.That(free.Length, Is.EqualTo(s_prompt.Length));
         Assert.That(step.End(), Is.EqualTo(expected));
         session.Append(7);
-        batch.Step([free, session], [8, 8]);
+        batch.Step([new(free), new(session)], [8, 8]);
     }
 
     [Test]
@@ -236,23 +236,23 @@ public sealed class LifetimeTests(string device) : OnEveryDevice(device)
         using var idle = new SessionBatch(model);
         first.Append(s_prompt);
         second.Append(s_prompt);
-        var sessions = new GatedList<Session>([first, second]);
+        var sessions = new GatedList<BatchRow>([new(first), new(second)]);
         var step = OtherThread.Start(() => batch.Step(sessions, [7, 7]));
         sessions.WaitUntilReached(); // it has the first
-        Refused("The batch", () => batch.Step([second], [7]), () => batch.Draw([second], [sampler], new int[1]));
+        Refused("The batch", () => batch.Step([new(second)], [7]), () => batch.Draw([new(second, sampler)], new int[1]));
         Refused("The session", () => first.Append(7), () => _ = first.Logits.Length);
-        Refused("Session 0", () => idle.Step([first], [7]));
+        Refused("Session 0", () => idle.Step([new(first)], [7]));
         batch.Dispose();
         first.Dispose();
-        Gone(nameof(SessionBatch), () => batch.Step([second], [7]));
-        Gone(nameof(Session), () => first.Append(7), () => idle.Step([first], [7]));
+        Gone(nameof(SessionBatch), () => batch.Step([new(second)], [7]));
+        Gone(nameof(Session), () => first.Append(7), () => idle.Step([new(first)], [7]));
         sessions.GoOn();
         OtherThread.End(step);
-        Gone(nameof(SessionBatch), () => batch.Step([second], [7]));
+        Gone(nameof(SessionBatch), () => batch.Step([new(second)], [7]));
         Gone(nameof(Session), () => first.Append(7));
         Assert.That((first.Length, second.Length), Is.EqualTo((s_prompt.Length + 1, s_prompt.Length + 1)));
         Assert.That(second.Logits.ToArray(), Is.EqualTo(expected));
-        idle.Step([second], [8]);
+        idle.Step([new(second)], [8]);
         second.Dispose();
         idle.Dispose();
         if (IsHostCuda)
@@ -269,7 +269,7 @@ public sealed class LifetimeTests(string device) : OnEveryDevice(device)
         using var batch = new SessionBatch(model);
         first.Append(s_prompt);
         second.Append(s_prompt);
-        var sessions = new GatedList<Session>([first, second]);
+        var sessions = new GatedList<BatchRow>([new(first), new(second)]);
         var step = OtherThread.Start(() => batch.Step(sessions, [7, 7]));
         sessions.WaitUntilReached();
         model.Dispose();
@@ -277,7 +277,7 @@ public sealed class LifetimeTests(string device) : OnEveryDevice(device)
         sessions.GoOn();
         OtherThread.End(step);
         Assert.That((first.Length, second.Length), Is.EqualTo((s_prompt.Length + 1, s_prompt.Length + 1)));
-        Gone(nameof(LanguageModel), () => batch.Step([first, second], [7, 7]));
+        Gone(nameof(LanguageModel), () => batch.Step([new(first), new(second)], [7, 7]));
     }
 
     [Test]
@@ -302,25 +302,25 @@ public sealed class LifetimeTests(string device) : OnEveryDevice(device)
         Assert.That(() => session.Draw(new Sampler(new SamplingOptions(), 5)), Throws.ArgumentException);
         Goes();
         Assert.That(
-            () => batch.Step([other, session, other], [7, 7, 7]), Throws.ArgumentException.With.Message.Contains("Sessions 0 and 2 are the same"));
-        Assert.That(() => batch.Step([session, session], [7, 7]), Throws.ArgumentException.With.Message.Contains("Sessions 0 and 1 are the same"));
+            () => batch.Step([new(other), new(session), new(other)], [7, 7, 7]), Throws.ArgumentException.With.Message.Contains("Sessions 0 and 2 are the same"));
+        Assert.That(() => batch.Step([new(session), new(session)], [7, 7]), Throws.ArgumentException.With.Message.Contains("Sessions 0 and 1 are the same"));
         Assert.That(
-            () => batch.Draw([session, other], [samplers[0], samplers[0]], ids),
+            () => batch.Draw([new(session, samplers[0]), new(other, samplers[0])], ids),
             Throws.ArgumentException.With.Message.Contains("Samplers 0 and 1 are the same"));
-        Assert.That(() => batch.Step([session, null!], [7, 7]), Throws.ArgumentException.With.Message.Contains("Session 1 is null"));
+        Assert.That(() => batch.Step([new(session), new(null!)], [7, 7]), Throws.ArgumentException.With.Message.Contains("Session 1 is null"));
         Assert.That(
-            () => batch.Draw([session, other], [samplers[0], null!], ids), Throws.ArgumentException.With.Message.Contains("Sampler 1 is null"));
-        Assert.That(() => batch.Step([session, elsewhere], [7, 7]), Throws.TypeOf<ModelMismatchException>());
-        Assert.That(() => batch.Step([session, other], [7]), Throws.InstanceOf<ArgumentException>());
-        Assert.That(() => batch.Step([session, other], [7, -1]), Throws.InstanceOf<ArgumentException>());
-        Assert.That(() => batch.Step([session, other], [7, 7], cancelled), Throws.InstanceOf<OperationCanceledException>());
-        Assert.That(() => batch.Draw([session, other], [samplers[0]], ids), Throws.InstanceOf<ArgumentException>());
-        var broken = new ActingList<Session>([session, other], () => throw new NotSupportedException());
+            () => batch.Draw([new(session, samplers[0]), new(other, null!)], ids), Throws.ArgumentException.With.Message.Contains("Sampler 1 is null"));
+        Assert.That(() => batch.Step([new(session), new(elsewhere)], [7, 7]), Throws.TypeOf<ModelMismatchException>());
+        Assert.That(() => batch.Step([new(session), new(other)], [7]), Throws.InstanceOf<ArgumentException>());
+        Assert.That(() => batch.Step([new(session), new(other)], [7, -1]), Throws.InstanceOf<ArgumentException>());
+        Assert.That(() => batch.Step([new(session), new(other)], [7, 7], cancelled), Throws.InstanceOf<OperationCanceledException>());
+        Assert.That(() => batch.Draw([new(session, samplers[0])], ids), Throws.InstanceOf<ArgumentException>());
+        var broken = new ActingList<BatchRow>([new(session), new(other)], () => throw new NotSupportedException());
         Assert.That(() => batch.Step(broken, [7, 7]), Throws.TypeOf<NotSupportedException>());
         int length = other.Length;
         Goes();
-        OtherThread.Run(() => batch.Draw([session, other], samplers, ids));
-        OtherThread.Run(() => batch.Step([session, other], ids));
+        OtherThread.Run(() => batch.Draw([new(session, samplers[0]), new(other, samplers[1])], ids));
+        OtherThread.Run(() => batch.Step([new(session), new(other)], ids));
         Assert.That(other.Length, Is.EqualTo(length + 1));
 
         void Goes()
@@ -338,9 +338,9 @@ public sealed class LifetimeTests(string device) : OnEveryDevice(device)
         using var batch = new SessionBatch(model);
         first.Append(s_prompt);
         second.Append(s_prompt);
-        var calling = new ActingList<Session>([first, second], () => batch.Step([second], [7]));
+        var calling = new ActingList<BatchRow>([new(first), new(second)], () => batch.Step([new(second)], [7]));
         Assert.That(() => batch.Step(calling, [7, 7]), Throws.TypeOf<InvalidOperationException>().With.Message.Contains("list"));
-        OtherThread.Run(() => batch.Step([first, second], [7, 7]));
+        OtherThread.Run(() => batch.Step([new(first), new(second)], [7, 7]));
         Assert.That((first.Length, second.Length), Is.EqualTo((s_prompt.Length + 1, s_prompt.Length + 1)));
     }
 
@@ -620,14 +620,14 @@ public sealed class LifetimeTests(string device) : OnEveryDevice(device)
                 if (i == expected.Length)
                 {
                     // Nothing has been disposed of yet: wait for it in steps of their own.
-                    batch.Draw(sessions, [.. sessions.Select(session => sampler[session])], ids, goesOn: false);
+                    batch.Draw([.. sessions.Select(session => new BatchRow(session, sampler[session]))], ids, goesOn: false);
                     i--;
                     continue;
                 }
 
-                batch.Draw(sessions, [.. sessions.Select(session => sampler[session])], ids);
+                batch.Draw([.. sessions.Select(session => new BatchRow(session, sampler[session]))], ids);
                 Assert.That(ids, Is.All.EqualTo(expected[i]), $"token {i}");
-                batch.Step(sessions, ids);
+                batch.Step([.. sessions.Select(session => new BatchRow(session))], ids);
                 if (i == 0)
                 {
                     begun.Signal();

@@ -122,13 +122,13 @@ public sealed class RunAheadTests : CudaTest
             session.Append(session.Draw(sampler));
         }
 
-        batch.Draw([first, second], [sampler, new Sampler(new SamplingOptions(), model.Config.V)], new int[2]);
+        batch.Draw([new(first, sampler), new(second, new Sampler(new SamplingOptions(), model.Config.V))], new int[2]);
         Frees(prefilled.Dispose, () => prefilled.Append(s_prompt));
         Frees(ahead.Dispose, () => ahead.Draw(sampler)); // its next step is running
         Frees(() => steered.Use(null), () => steered.Append(7));
-        Frees(first.Dispose, () => idle.Step([second], [7]));
+        Frees(first.Dispose, () => idle.Step([new(second)], [7]));
         Frees(batch.Dispose, () => second.Append(7));
-        Frees(idle.Dispose, () => idle.Step([second], [7]));
+        Frees(idle.Dispose, () => idle.Step([new(second)], [7]));
         Frees(second.Dispose, () => last.Append(7)); // with the logits that were the batch's
         Frees(model.Dispose, () => last.Append(7));
         Frees(last.Dispose, () => { });
@@ -317,7 +317,7 @@ public sealed class RunAheadTests : CudaTest
             _ => session.Use(first),
             id => session.Append((id + 1) % 700, CancellationToken.None),
             _ => session.Prefill([8, 9, 10]),
-            id => batch.Step([other, session], [11, id]),
+            id => batch.Step([new(other), new(session)], [11, id]),
             _ => readings.Add(session.Logits.ToArray()),
             _ => loop.Draw(),
             _ => session.Use(Decode.Laws.Random(model, 4)),

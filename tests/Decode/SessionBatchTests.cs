@@ -38,9 +38,9 @@ public sealed class SessionBatchTests(string device) : OnEveryDevice(device)
         using var batch = new SessionBatch(model);
         full.Prefill(TestModels.LongPrompt(AnyFamily, model.Config.MaxPositions));
         other.Prefill([3, 4]);
-        Assert.That(() => batch.Step([other, full], [5, 5]), Throws.InstanceOf<ContextLengthException>());
+        Assert.That(() => batch.Step([new(other), new(full)], [5, 5]), Throws.InstanceOf<ContextLengthException>());
         Assert.That(other.Length, Is.EqualTo(2));
-        batch.Step([other], [5]);
+        batch.Step([new(other)], [5]);
         using var alone = new Session(model);
         alone.Prefill([3, 4]);
         Assert.That(other.Logits.ToArray(), Is.EqualTo(alone.Step(5).ToArray()));
@@ -56,10 +56,10 @@ public sealed class SessionBatchTests(string device) : OnEveryDevice(device)
         session.Prefill([3]);
         foreign.Prefill([3]);
         batch.Step([], []);
-        Assert.That(() => batch.Step([session, foreign], [4, 4]), Throws.InstanceOf<ModelMismatchException>());
-        Assert.That(() => batch.Step([session], [4, 4]), Throws.InstanceOf<ArgumentException>());
-        Assert.That(() => batch.Step([session, session], [4, 4]), Throws.InstanceOf<ArgumentException>());
-        Assert.That(() => batch.Step([session], [-1]), Throws.InstanceOf<ArgumentException>());
+        Assert.That(() => batch.Step([new(session), new(foreign)], [4, 4]), Throws.InstanceOf<ModelMismatchException>());
+        Assert.That(() => batch.Step([new(session)], [4, 4]), Throws.InstanceOf<ArgumentException>());
+        Assert.That(() => batch.Step([new(session), new(session)], [4, 4]), Throws.InstanceOf<ArgumentException>());
+        Assert.That(() => batch.Step([new(session)], [-1]), Throws.InstanceOf<ArgumentException>());
         Assert.That(session.Length, Is.EqualTo(1));
     }
 
@@ -78,7 +78,7 @@ public sealed class SessionBatchTests(string device) : OnEveryDevice(device)
         for (int step = 0; step < (IsHostCuda ? 5 : 12); step++)
         {
             int[] ids = [.. kinds.Select((_, i) => 3 + ((7 * i) + (5 * step)) % 200)];
-            batch.Step(together, ids);
+            batch.Step([.. together.Select(session => new BatchRow(session))], ids);
             for (int i = 0; i < kinds.Length; i++)
             {
                 check(together[i].Logits.ToArray(), alone[i].Step(ids[i]).ToArray());

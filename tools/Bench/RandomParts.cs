@@ -87,7 +87,7 @@ internal sealed class DecodeLoop : IDisposable
     private readonly int _first;
     private readonly int _last;
     private readonly Sampler[] _samplers;
-    private Session[] _sessions = [];
+    private BatchRow[] _rows = [];
 
     /// <summary>Prepares one session for each of <paramref name="laws"/>; several are stepped as a batch.</summary>
     public DecodeLoop(LanguageModel model, int context, params IReadOnlyList<FeedbackLaw?> laws)
@@ -113,16 +113,16 @@ internal sealed class DecodeLoop : IDisposable
     /// <summary>Makes sure that so many steps are possible, and room for one that a device begins ahead.</summary>
     public void Prepare(int steps)
     {
-        if (_sessions.Length > 0 && _sessions[0].Length + steps < _last)
+        if (_rows.Length > 0 && _rows[0].Session.Length + steps < _last)
         {
             return;
         }
 
         Release();
-        _sessions = [.. _laws.Select(law => new Session(_model, law))];
-        foreach (var session in _sessions)
+        _rows = [.. _laws.Select((law, i) => new BatchRow(new Session(_model, law), _samplers.ElementAtOrDefault(i)))];
+        foreach (var row in _rows)
         {
-            Place(session);
+            Place(row.Session);
         }
 
         // The first step takes the scratch.
@@ -134,20 +134,20 @@ internal sealed class DecodeLoop : IDisposable
     {
         if (_batch is not null)
         {
-            _batch.Step(_sessions, _ids);
+            _batch.Step(_rows, _ids);
             if (_samplers.Length > 0)
             {
-                _batch.Draw(_sessions, _samplers, _ids);
+                _batch.Draw(_rows, _ids);
             }
         }
         else if (_samplers.Length > 0)
         {
-            _sessions[0].Append(_ids[0]);
-            _ids[0] = _sessions[0].Draw(_samplers[0]);
+            _rows[0].Session.Append(_ids[0]);
+            _ids[0] = _rows[0].Session.Draw(_samplers[0]);
         }
         else
         {
-            _sessions[0].Step(_ids[0]);
+            _rows[0].Session.Step(_ids[0]);
         }
     }
 
@@ -167,12 +167,12 @@ internal sealed class DecodeLoop : IDisposable
 
     private void Release()
     {
-        foreach (var session in _sessions)
+        foreach (var row in _rows)
         {
-            session.Dispose();
+            row.Session.Dispose();
         }
 
-        _sessions = [];
+        _rows = [];
     }
 }
 

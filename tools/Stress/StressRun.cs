@@ -293,12 +293,12 @@ internal sealed unsafe class StressRun
             }
 
             using var batch = new SessionBatch(_model);
-            Session[] sessions = [.. texts.Select(t => t.Session)];
+            BatchRow[] rows = [.. texts.Select(t => new BatchRow(t.Session))];
             for (int i = 1; i < texts[0].Length && !_stop; i++)
             {
                 texts.ForEach(t => t.Expected.SwitchLaw(t.Session, i));
                 int[] ids = [.. texts.Select(t => t.Expected.Ids[i - 1])];
-                if (!worker.Call(_textMs, token => batch.Step(sessions, ids, token)))
+                if (!worker.Call(_textMs, token => batch.Step(rows, ids, token)))
                 {
                     return;
                 }

@@ -6,7 +6,7 @@ namespace Tiller.Decode;
 /// <summary>How likely the plain model finds a text.</summary>
 public static class Likelihood
 {
-    private const int ChunkRows = 64;
+    private const int MaxRows = 64;
 
     // One product with the head of a large vocabulary is long enough to be cancelled between such groups.
     private const int HeadRows = 8;
@@ -46,21 +46,15 @@ public static class Likelihood
         using var a = model.NewActivations();
         using var memory = model.Ops.Allocate(4L * HeadRows * vocabulary);
         float[] logits = new float[vocabulary];
-        var rows = new RowBatch();
+        var pass = new PromptPass(model, a, MaxRows);
         cache.Reserve(ids.Length, used: 0);
         double sum = 0;
-        for (int begin = 0; begin < ids.Length - 1; begin += ChunkRows)
+        for (int begin = 0; begin < ids.Length - 1; begin += pass.Rows.Values)
         {
-            using var pass = model.Enter();
-            int count = Math.Min(ChunkRows, ids.Length - 1 - begin);
-            rows.Clear();
-            for (int t = begin; t < begin + count; t++)
-            {
-                rows.Add(ids[t], t, cache);
-            }
-
-            a.Reserve(count);
-            model.Run(rows, a, cancellationToken);
+            using var passing = model.Enter();
+            pass.Fill(ids.AsSpan(0, ids.Length - 1), begin, position: 0, cache);
+            pass.Run(visit: null, cancellationToken);
+            int count = pass.Rows.Values;
             for (int first = Math.Max(0, prompt.Length - 1 - begin); first < count; first += HeadRows)
             {
                 cancellationToken.ThrowIfCancellationRequested();

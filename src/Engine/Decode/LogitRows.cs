@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Numerics;
 using Tiller.Model;
 using Tiller.Ops;
@@ -5,9 +6,10 @@ using Tiller.Ops;
 namespace Tiller.Decode;
 
 /// <summary>
-/// Logits of sessions that were stepped together, left where the step wrote them // (rows, V). Before something else is written there, the
-/// rows of sessions that still need theirs are copied to buffers of their own. Its members lock, for a session that has left the batch may be at
-/// work on another thread; only that session's own calls, and those of the batch that it is in, bring it here.
+/// Logits of sessions that were stepped together, left where the step wrote them // (rows, V): the one place where a session's logits are. Before
+/// something else is written there, the rows of sessions that still need theirs are copied to those sessions' own rows (<see cref="Session.OwnLogits"/>).
+/// Its members lock, for a session that has left a batch may be at work on another thread; only that session's own calls, and those of the batch
+/// that it is in, bring it here.
 /// </summary>
 internal sealed class LogitRows(LanguageModel model) : IDisposable
 {
@@ -30,8 +32,7 @@ internal sealed class LogitRows(LanguageModel model) : IDisposable
             {
                 if (session is not null)
                 {
-                    Copy(session, session.OwnLogits);
-                    Remove(session);
+                    MoveHome(session);
                 }
             }
 
@@ -49,36 +50,41 @@ internal sealed class LogitRows(LanguageModel model) : IDisposable
     /// <summary>From now on an empty row holds the session's logits.</summary>
     public void Take(Session session, int row)
     {
-        session.SharedLogits?.Drop(session);
+        session.DropLogits();
         lock (_lock)
         {
-            (_sessions[row], session.LogitRow, session.SharedLogits) = (session, row, this);
-            _count++;
+            Put(session, row);
         }
     }
 
     /// <summary>Whether a row holds the session's logits; asked by the batch that the session is in.</summary>
-    public bool Holds(Session session, int row) => session.SharedLogits == this && session.LogitRow == row;
+    public bool Holds(Session session, int row) => session.LogitsIn == this && session.LogitRow == row;
 
     /// <summary>The session's logits are no longer asked for here.</summary>
-    public void Drop(Session session)
+    /// <returns>False if they have moved to the session's own row.</returns>
+    public bool TryDrop(Session session)
     {
         lock (_lock)
         {
-            if (session.SharedLogits == this)
+            bool here = session.LogitsIn == this;
+            if (here)
             {
-                Remove(session);
+                int row = session.LogitRow;
+                session.LogitsIn = null;
+                Remove(row);
             }
+
+            return here;
         }
     }
 
     /// <summary>Copies a session's logits to an address of the device.</summary>
-    /// <returns>False if they have moved to the session's own buffer.</returns>
+    /// <returns>False if they have moved to the session's own row.</returns>
     public bool TryCopy(Session session, nint destination)
     {
         lock (_lock)
         {
-            bool here = session.SharedLogits == this;
+            bool here = session.LogitsIn == this;
             if (here)
             {
                 Copy(session, destination);
@@ -89,12 +95,12 @@ internal sealed class LogitRows(LanguageModel model) : IDisposable
     }
 
     /// <summary>Fetches a session's logits.</summary>
-    /// <returns>False if they have moved to the session's own buffer.</returns>
+    /// <returns>False if they have moved to the session's own row.</returns>
     public bool TryDownload(Session session, Span<float> destination)
     {
         lock (_lock)
         {
-            bool here = session.SharedLogits == this;
+            bool here = session.LogitsIn == this;
             if (here)
             {
                 model.Ops.DownloadRow(First(_sessions.Length), session.LogitRow, destination);
@@ -114,12 +120,34 @@ internal sealed class LogitRows(LanguageModel model) : IDisposable
         }
     }
 
+    // Locks the session's own rows within these; they lock no others.
+    private void MoveHome(Session session)
+    {
+        var home = session.OwnLogits;
+        Debug.Assert(home != this, "a session's own rows are empty before its next step");
+        int row = session.LogitRow;
+        lock (home._lock)
+        {
+            Copy(session, home.First(1).Address);
+            home.Put(session, 0);
+        }
+
+        Remove(row);
+    }
+
+    private void Put(Session session, int row)
+    {
+        (_sessions[row], session.LogitRow) = (session, row);
+        session.LogitsIn = this;
+        _count++;
+    }
+
     private void Copy(Session session, nint destination) =>
         model.Ops.Copy(First(_sessions.Length).Slice(session.LogitRow, 1).Address, destination, 4L * model.Config.V);
 
-    private void Remove(Session session)
+    private void Remove(int row)
     {
-        (_sessions[session.LogitRow], session.SharedLogits) = (null, null);
+        _sessions[row] = null;
         _count--;
         FreeIfEmpty();
     }

@@ -31,24 +31,20 @@ public enum SteeredTokens
 /// }
 /// </code>
 /// </example>
-public sealed partial class Session : IDisposable
+public sealed class Session : IDisposable
 {
-    // Bounds the scratch of a long prompt; a row's result does not depend on the chunk it is in beyond rounding.
-    private const int PrefillChunk = 256;
-
     private readonly LanguageModel _model;
     private readonly Turn _turn;
     private readonly KvCache _cache;
-    private readonly Activations _activations;
-    private readonly RowBatch _rows = new();
-    private readonly float[] _logits;
+    private readonly Decoder _decoder;
+    private readonly PromptPass _pass;
+    private readonly float[] _logits; // (V), a copy on the host
     private readonly SteeredTokens _steered;
     private SteeringState? _steering;
     private float[] _errorsBefore = [];
     private int[] _ids = []; // (cache's capacity)
-    private DeviceBuffer _logitsOnDevice;
     private bool _logitsAreHere = true;
-    private volatile LogitRows? _sharedLogits;
+    private volatile LogitRows? _logitsIn;
 
     /// <summary>Starts an empty sequence.</summary>
     /// <param name="model">Once it is disposed of, the session cannot go on.</param>
@@ -65,16 +61,17 @@ public sealed partial class Session : IDisposable
         _turn = new Turn(
             nameof(Session), "session", "Give each thread a session of its own, or step several on one thread with a SessionBatch.", model.Lifetime, Free);
         _cache = model.NewCache();
-        _activations = model.NewActivations();
         _logits = new float[model.Config.V];
-        _logitsOnDevice = model.Ops.Allocate(4L * model.Config.V);
+        _decoder = new Decoder(model);
+        _pass = new PromptPass(model, _decoder.Activations);
         try
         {
+            _decoder.Logits.Clear(1); // logits come home without asking for memory
             _steering = law is null ? null : NewSteering(law);
         }
         catch
         {
-            _logitsOnDevice.Dispose();
+            _decoder.Dispose();
             throw;
         }
     }
@@ -101,9 +98,9 @@ public sealed partial class Session : IDisposable
             using var call = Enter();
             if (!_logitsAreHere)
             {
-                if (_sharedLogits?.TryDownload(this, _logits) != true)
+                while (_logitsIn is { } rows && !rows.TryDownload(this, _logits))
                 {
-                    _model.Ops.DownloadRow(LogitsOnDevice, 0, _logits);
+                    // They have moved.
                 }
 
                 _logitsAreHere = true;
@@ -113,13 +110,26 @@ public sealed partial class Session : IDisposable
         }
     }
 
-    // Where they are unless a batch holds them.
-    private Floats LogitsOnDevice => new(_logitsOnDevice.Address, 1, _model.Config.V);
-
     internal KvCache Cache => _cache;
 
     /// <summary>Whether the last pass of a prompt had steered rows.</summary>
-    internal bool PassWasSteered => _rows.AnySteered;
+    internal bool PassWasSteered => _pass.Rows.AnySteered;
+
+    /// <summary>Where the logits are; null before the first token. Written under the rows' lock.</summary>
+    internal LogitRows? LogitsIn
+    {
+        get => _logitsIn;
+        set => _logitsIn = value;
+    }
+
+    /// <summary>Which row of <see cref="LogitsIn"/>.</summary>
+    internal int LogitRow { get; set; }
+
+    /// <summary>Rows of its own, where the logits go when a batch needs theirs for something else.</summary>
+    internal LogitRows OwnLogits => _decoder.Logits;
+
+    /// <summary>The row of a step that a device has begun, which appends a token to this session. Every call but the one that appends it forgets it.</summary>
+    internal BegunRow Begun { get; set; }
 
     /// <summary>Whose call it is; a batch takes the turn of each of its sessions.</summary>
     internal Turn Turn => _turn;
@@ -185,17 +195,23 @@ public sealed partial class Session : IDisposable
 
         using var call = Enter();
         Prepare(ids);
-        BringLogitsHome();
-        for (int begin = 0; begin < ids.Length; begin += _rows.Values)
+        try
         {
-            Place(ids, begin, Length);
-            Run(cancellationToken);
-            afterPass?.Invoke(Length + begin + _rows.Values);
+            for (int begin = 0; begin < ids.Length; begin += _pass.Rows.Values)
+            {
+                Fill(ids, begin, Length);
+                _pass.Run(visit: null, cancellationToken);
+                afterPass?.Invoke(Length + begin + _pass.Rows.Values);
+            }
+        }
+        catch (OperationCanceledException)
+        {
+            GiveUp();
+            throw;
         }
 
-        _model.Head(_activations, _rows.Values - 1, 1, LogitsOnDevice);
-        _logitsAreHere = false;
-        Length += ids.Length;
+        _decoder.TakePrompt(this, _pass.Rows.Values - 1);
+        Advance(ids.Length);
     }
 
     /// <summary>
@@ -214,10 +230,10 @@ public sealed partial class Session : IDisposable
         ArgumentOutOfRangeException.ThrowIfGreaterThan(ids.Length, Length);
         Forget();
         GiveUp();
-        for (int begin = 0; begin < ids.Length; begin += _rows.Values)
+        for (int begin = 0; begin < ids.Length; begin += _pass.Rows.Values)
         {
-            Place(ids, begin, Length - ids.Length);
-            if (NonFiniteSearch.Run(_model, _rows, _activations, prompt: null, cause, cancellationToken) is { } found)
+            Fill(ids, begin, Length - ids.Length);
+            if (NonFiniteSearch.Run(_model, _pass, prompt: null, cause, cancellationToken) is { } found)
             {
                 return found;
             }
@@ -250,30 +266,31 @@ public sealed partial class Session : IDisposable
     public void Append(int id, CancellationToken cancellationToken = default)
     {
         using var call = Enter();
-        if (_begun == id && _begunIn is null)
-        {
-            cancellationToken.ThrowIfCancellationRequested();
-            KeepBegun(_activations, 0);
-            (_logitsOnDevice, _nextLogits) = (_nextLogits!, _logitsOnDevice);
-            return;
-        }
+        _decoder.Step([new BatchRow(this)], [id], cancellationToken);
+    }
 
-        Prepare([id]);
-        BringLogitsHome();
-        _rows.Clear();
-        _rows.Add(id, Length, _cache, _steering);
-        _activations.Reserve(1);
-        try
-        {
-            _model.Step(_rows, _activations, LogitsOnDevice, cancellationToken);
-        }
-        catch (OperationCanceledException)
-        {
-            GiveUp();
-            throw;
-        }
-
-        Advance(1);
+    /// <summary>
+    /// Draws the next token where the logits are, or on the host where a device cannot (a repetition penalty). The token is not appended: that is
+    /// <see cref="Append(int, CancellationToken)"/>, or another token in its place, or nothing.
+    /// </summary>
+    /// <param name="sampler">Draws; belongs to this session, whose <see cref="Ids"/> are its history.</param>
+    /// <param name="goesOn">
+    /// Whether the token is likely to be appended (default). A device then begins the step that takes it before the host knows the token; if another
+    /// call follows, that step was for nothing and leaves no trace.
+    /// </param>
+    /// <returns>Id of the token, 0..V-1.</returns>
+    /// <exception cref="ArgumentException">The sampler is for another vocabulary.</exception>
+    /// <exception cref="InvalidOperationException">The session has no token yet, or another thread is using it or the sampler.</exception>
+    /// <exception cref="ObjectDisposedException">The session or its model has been disposed of.</exception>
+    /// <exception cref="NonFiniteLogitsException">A logit is NaN or +∞, or all are -∞; the sampler has not moved. <see cref="FindNonFinite"/> says where.</exception>
+    public int Draw(Sampler sampler, bool goesOn = true)
+    {
+        ArgumentNullException.ThrowIfNull(sampler);
+        using var call = Enter();
+        using var drawing = sampler.Turn.Enter();
+        int id = -1;
+        var error = _decoder.Draw([new BatchRow(this, sampler)], new Span<int>(ref id), goesOn);
+        return error is null ? id : throw error;
     }
 
     /// <inheritdoc/>
@@ -319,6 +336,67 @@ public sealed partial class Session : IDisposable
         Length += tokens;
     }
 
+    /// <summary>Whether a draw is possible.</summary>
+    internal void CheckDraw(Sampler sampler)
+    {
+        if (sampler.Vocabulary != _logits.Length)
+        {
+            throw new ArgumentException($"The sampler is for {sampler.Vocabulary} tokens, the model has {_logits.Length}.", nameof(sampler));
+        }
+
+        if (Length == 0)
+        {
+            throw new InvalidOperationException("A session without tokens has no logits to draw from: append a prompt first.");
+        }
+    }
+
+    /// <summary>Copies the logits to an address of the device.</summary>
+    internal void CopyLogits(nint destination)
+    {
+        while (_logitsIn is { } rows && !rows.TryCopy(this, destination))
+        {
+            // They have moved.
+        }
+    }
+
+    /// <summary>The logits are no longer asked for.</summary>
+    internal void DropLogits()
+    {
+        while (_logitsIn is { } rows && !rows.TryDrop(this))
+        {
+            // They have moved.
+        }
+    }
+
+    /// <summary>Makes room for a token that is yet to be drawn, and adds its row.</summary>
+    /// <returns>False if the context is full.</returns>
+    /// <exception cref="DeviceMemoryException">There is no room for its keys and values.</exception>
+    internal bool AddNext(RowBatch rows)
+    {
+        Forget();
+        if (Length == _model.Config.MaxPositions)
+        {
+            return false;
+        }
+
+        Reserve(Length + 1);
+        rows.Add(id: 0, Length, _cache, _steering);
+        return true;
+    }
+
+    /// <summary>The begun step counts for this session.</summary>
+    internal void KeepBegun(Activations a)
+    {
+        RememberErrors();
+        _model.Ops.KeepNext(a, Begun.Row);
+        _ids[Length] = Begun.Id;
+        Forget();
+        Advance(1);
+    }
+
+    /// <summary>No begun step counts for this session.</summary>
+    internal void Forget() => Begun = default;
+
     private SteeringState NewSteering(FeedbackLaw law)
     {
         var steering = _model.NewSteering(law);
@@ -328,12 +406,10 @@ public sealed partial class Session : IDisposable
 
     private void Free()
     {
-        _sharedLogits?.Drop(this); // first: until then a batch may copy them here
-        _activations.Dispose();    // waits for what has been queued, which no call adds to any more
+        DropLogits();       // first: until then a batch may copy them to this session's own
+        _decoder.Dispose(); // waits for what has been queued, which no call adds to any more
         _steering?.Release();
         _cache.Dispose();
-        _logitsOnDevice.Dispose();
-        _nextLogits?.Dispose();
     }
 
     private void Reserve(int positions)
@@ -358,30 +434,7 @@ public sealed partial class Session : IDisposable
         }
     }
 
-    /// <summary>Rows of one pass: <paramref name="ids"/> from <paramref name="begin"/> on, the first of them all standing at <paramref name="position"/>.</summary>
-    private void Place(ReadOnlySpan<int> ids, int begin, int position)
-    {
-        int chunk = _steered == SteeredTokens.All && _steering is { Law.LooksBack: true } ? 1 : PrefillChunk;
-        _rows.Clear();
-        for (int i = begin; i < Math.Min(begin + chunk, ids.Length); i++)
-        {
-            bool steered = _steered == SteeredTokens.All || i == ids.Length - 1;
-            _rows.Add(ids[i], position + i, _cache, steered ? _steering : null);
-        }
-
-        _activations.Reserve(_rows.Total);
-    }
-
-    private void Run(CancellationToken cancellationToken)
-    {
-        try
-        {
-            _model.Run(_rows, _activations, cancellationToken);
-        }
-        catch (OperationCanceledException)
-        {
-            GiveUp();
-            throw;
-        }
-    }
+    /// <summary>The next pass: <paramref name="ids"/> from <paramref name="begin"/> on, the first of them all standing at <paramref name="position"/>.</summary>
+    private void Fill(ReadOnlySpan<int> ids, int begin, int position) =>
+        _pass.Fill(ids, begin, position, _cache, _steering, steersAll: _steered == SteeredTokens.All);
 }

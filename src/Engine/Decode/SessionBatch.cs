@@ -3,6 +3,24 @@ using Tiller.Ops;
 
 namespace Tiller.Decode;
 
+/// <summary>One row of a batch: a session, and what draws its tokens.</summary>
+/// <param name="Session">The session.</param>
+/// <param name="Sampler">Belongs to the session alone. A step needs none: null is for rows whose tokens come from elsewhere.</param>
+public readonly record struct BatchRow(Session Session, Sampler? Sampler = null);
+
+/// <summary>Some sessions of a batch have logits that no token can be drawn from. The tokens of the others were drawn and count.</summary>
+public sealed class BatchLogitsException : TillerException
+{
+    internal BatchLogitsException(int[] places, int count, NonFiniteLogitsException first)
+        : base($"Of {count} sessions, {places.Length} cannot go on: those at {string.Join(", ", places)}. Leave them out; the others' ids count. Of the first: {first.Message}", first)
+    {
+        Places = places;
+    }
+
+    /// <summary>Places of these sessions in the batch, rising; their ids are -1.</summary>
+    public IReadOnlyList<int> Places { get; }
+}
+
 /// <summary>
 /// Steps several sessions of one model together, so that the weights are read once for all, and draws their tokens together. Each keeps its own
 /// keys, values, feedback law and sampler. A session's result does not depend on the others. Sessions may come and go between any two calls; one
@@ -12,26 +30,20 @@ namespace Tiller.Decode;
 /// <example>
 /// A service: before <see cref="Draw"/> new sessions join, prompts appended; after it, those that have ended leave.
 /// <code>
-/// batch.Draw(sessions, samplers, ids);
-/// // hand out the ids; remove sessions whose id is one of model.EndIds from the three lists
-/// batch.Step(sessions, ids);
+/// batch.Draw(rows, ids);
+/// // hand out the ids; remove rows whose id is one of model.EndIds, and these ids
+/// batch.Step(rows, ids);
 /// </code>
 /// </example>
-public sealed partial class SessionBatch : IDisposable
+public sealed class SessionBatch : IDisposable
 {
     private readonly LanguageModel _model;
     private readonly Turn _turn;
-    private readonly Activations _activations;
-    private readonly RowBatch _rows = new();
+    private readonly Decoder _decoder;
 
-    // Of the call under way: its sessions and samplers, read once from the caller's lists, which may change meanwhile; and the turns it has.
+    // Of the call under way: its rows, read once from the caller's list, which may change meanwhile; and the turns it has.
     private readonly List<Turn> _taken = [];
-    private Session[] _sessions = [];
-    private Sampler[] _samplers = [];
-
-    // Logits of the last step, and where those of the next go: a call that fails leaves the last ones alone.
-    private LogitRows _logits;
-    private LogitRows _nextLogits;
+    private BatchRow[] _read = [];
 
     /// <summary>Prepares scratch for <paramref name="model"/>.</summary>
     /// <exception cref="ObjectDisposedException">The model has been disposed of.</exception>
@@ -40,132 +52,119 @@ public sealed partial class SessionBatch : IDisposable
         ArgumentNullException.ThrowIfNull(model);
         using var use = model.Enter();
         _model = model;
-        _turn = new Turn(nameof(SessionBatch), "batch", "Give each thread a batch and sessions of its own.", model.Lifetime, Free);
-        _activations = model.NewActivations();
-        (_logits, _nextLogits) = (new LogitRows(model), new LogitRows(model));
+        _decoder = new Decoder(model);
+        _turn = new Turn(nameof(SessionBatch), "batch", "Give each thread a batch and sessions of its own.", model.Lifetime, _decoder.Dispose);
     }
 
     /// <summary>
     /// Appends one token to each session and leaves the logits where they are, for <see cref="Draw"/> or <see cref="Session.Logits"/>. Of the tokens
     /// just drawn a device may have run the step already: all of them, or those of the sessions that are left.
     /// </summary>
-    /// <param name="sessions">Distinct sessions of the model.</param>
+    /// <param name="rows">Distinct sessions of the model; their samplers are not used.</param>
     /// <param name="ids">One token for each.</param>
-    /// <param name="cancellationToken">Looked at between blocks.</param>
+    /// <param name="cancellationToken">Checked between blocks.</param>
     /// <exception cref="ArgumentException">A session is there twice, the ids are not as many, or one is outside the vocabulary.</exception>
     /// <exception cref="ContextLengthException">One of them is full; none was stepped.</exception>
     /// <exception cref="ModelMismatchException">A session belongs to another model.</exception>
     /// <exception cref="InvalidOperationException">Another thread is using the batch or a session, which is named; none was stepped.</exception>
     /// <exception cref="ObjectDisposedException">The batch, a session or the model has been disposed of; none was stepped.</exception>
-    public void Step(IReadOnlyList<Session> sessions, ReadOnlySpan<int> ids, CancellationToken cancellationToken = default)
+    public void Step(IReadOnlyList<BatchRow> rows, ReadOnlySpan<int> ids, CancellationToken cancellationToken = default)
     {
-        ArgumentNullException.ThrowIfNull(sessions);
-        using var call = new Call(this, sessions, samplers: []);
-        ArgumentOutOfRangeException.ThrowIfNotEqual(ids.Length, call.Sessions.Length);
-        StepAll(call.Sessions, ids, cancellationToken);
+        ArgumentNullException.ThrowIfNull(rows);
+        using var call = new Call(this, rows, draws: false);
+        ArgumentOutOfRangeException.ThrowIfNotEqual(ids.Length, call.Rows.Length);
+        _decoder.Step(call.Rows, ids, cancellationToken);
+    }
+
+    /// <summary>
+    /// Draws the next token of each session, as <see cref="Session.Draw"/> would alone: on a device all of them at once, but for those that the host has
+    /// to draw (a repetition penalty). No token is appended: that is <see cref="Step"/>, with these ids or others, of these sessions or others.
+    /// </summary>
+    /// <param name="rows">Distinct sessions of the model, each with a token at least and a sampler. Of samplers made without a seed each has one of its own.</param>
+    /// <param name="ids">Result: a token, 0..V-1, for each.</param>
+    /// <param name="goesOn">
+    /// Whether most are likely to be appended (default). A device that draws all of them then begins the step that takes them before the host knows them,
+    /// unless a session is full. <see cref="Step"/> of some of these sessions with their ids finds its work done; any other call for a session makes the begun
+    /// step one for nothing, of which no trace is left.
+    /// </param>
+    /// <exception cref="ArgumentException">
+    /// A session or a sampler is there twice or missing, the ids are not as many, or a sampler is for another vocabulary.
+    /// </exception>
+    /// <exception cref="ModelMismatchException">A session belongs to another model.</exception>
+    /// <exception cref="InvalidOperationException">
+    /// A session has no token yet; or another thread is using the batch, a session or a sampler. Nothing was drawn.
+    /// </exception>
+    /// <exception cref="ObjectDisposedException">The batch, a session or the model has been disposed of; nothing was drawn.</exception>
+    /// <exception cref="DeviceMemoryException">There is no room to draw in; nothing was drawn.</exception>
+    /// <exception cref="BatchLogitsException">
+    /// Sessions that it names have logits that are not finite. Their ids are -1 and their samplers have not moved; the others' ids were drawn and count.
+    /// </exception>
+    public void Draw(IReadOnlyList<BatchRow> rows, Span<int> ids, bool goesOn = true)
+    {
+        ArgumentNullException.ThrowIfNull(rows);
+        using var call = new Call(this, rows, draws: true);
+        ArgumentOutOfRangeException.ThrowIfNotEqual(ids.Length, call.Rows.Length);
+        if (_decoder.Draw(call.Rows, ids, goesOn) is { } first)
+        {
+            var places = new List<int>();
+            for (int i = 0; i < ids.Length; i++)
+            {
+                if (ids[i] < 0)
+                {
+                    places.Add(i);
+                }
+            }
+
+            throw new BatchLogitsException([.. places], ids.Length, first);
+        }
     }
 
     /// <inheritdoc/>
     public void Dispose() => _turn.Close();
 
-    private void StepAll(ReadOnlySpan<Session> sessions, ReadOnlySpan<int> ids, CancellationToken cancellationToken)
+    private ReadOnlySpan<BatchRow> Take(IReadOnlyList<BatchRow> rows, bool draws)
     {
-        if (ids.IsEmpty || KeepBegun(sessions, ids, cancellationToken))
+        int count = rows.Count;
+        if (_read.Length < count)
         {
-            return;
+            _read = new BatchRow[Math.Max(count, 2 * _read.Length)];
         }
 
-        _begun = 0;
-        _rows.Clear();
-        for (int i = 0; i < sessions.Length; i++)
-        {
-            sessions[i].Prepare(ids.Slice(i, 1));
-            _rows.Add(ids[i], sessions[i].Length, sessions[i].Cache, sessions[i].Steering);
-        }
-
-        Reserve();
-        try
-        {
-            _model.Step(_rows, _activations, _nextLogits.First(_rows.Filled), cancellationToken);
-        }
-        catch (OperationCanceledException)
-        {
-            for (int i = 0; i < sessions.Length; i++)
-            {
-                sessions[i].GiveUp();
-            }
-
-            throw;
-        }
-
-        for (int i = 0; i < sessions.Length; i++)
-        {
-            sessions[i].Advance(1);
-            _nextLogits.Take(sessions[i], i);
-        }
-
-        (_logits, _nextLogits) = (_nextLogits, _logits);
-    }
-
-    private void Free()
-    {
-        _activations.Dispose(); // first: it waits for a step that may be running
-        _logits.Dispose();
-        _nextLogits.Dispose();
-    }
-
-    // Room for the rows' step, and for what the device fills it up with.
-    private void Reserve()
-    {
-        _rows.Filled = _model.Ops.FillUp(_rows.Values);
-        _nextLogits.Clear(_rows.Filled);
-        _activations.Reserve(_rows.Filled);
-    }
-
-    private ReadOnlySpan<Session> Take(IReadOnlyList<Session> sessions)
-    {
-        int count = sessions.Count;
-        MakeRoom(ref _sessions, count);
         for (int i = 0; i < count; i++)
         {
-            var session = sessions[i] ?? throw new ArgumentException($"Session {i} is null.", nameof(sessions));
+            var (session, sampler) = _read[i] = rows[i];
+            if (session is null)
+            {
+                throw new ArgumentException($"Session {i} is null.", nameof(rows));
+            }
+
             if (session.Model != _model)
             {
                 throw new ModelMismatchException($"Session {i} belongs to another model than its batch.");
             }
 
-            _sessions[i] = session;
             if (!session.Turn.Take(i))
             {
-                int first = Array.IndexOf(_sessions, session);
-                throw new ArgumentException($"Sessions {first} and {i} are the same; a batch has each session once.", nameof(sessions));
+                throw new ArgumentException($"Sessions {First(session.Turn)} and {i} are the same; a batch has each session once.", nameof(rows));
             }
 
             _taken.Add(session.Turn);
-        }
-
-        return _sessions.AsSpan(0, count);
-    }
-
-    private ReadOnlySpan<Sampler> Take(IReadOnlyList<Sampler> samplers)
-    {
-        int count = samplers.Count;
-        MakeRoom(ref _samplers, count);
-        for (int i = 0; i < count; i++)
-        {
-            var sampler = samplers[i] ?? throw new ArgumentException($"Sampler {i} is null.", nameof(samplers));
-            _samplers[i] = sampler;
-            if (!sampler.Turn.Take(i))
+            if (draws)
             {
-                int first = Array.IndexOf(_samplers, sampler);
-                throw new ArgumentException($"Samplers {first} and {i} are the same; each session has its own.", nameof(samplers));
-            }
+                var turn = sampler?.Turn ?? throw new ArgumentException($"Sampler {i} is null; a draw needs one for each session.", nameof(rows));
+                if (!turn.Take(i))
+                {
+                    throw new ArgumentException($"Samplers {First(turn)} and {i} are the same; each session has its own.", nameof(rows));
+                }
 
-            _taken.Add(sampler.Turn);
+                _taken.Add(turn);
+            }
         }
 
-        return _samplers.AsSpan(0, count);
+        return _read.AsSpan(0, count);
     }
+
+    private int First(Turn turn) => Array.FindIndex(_read, row => row.Session.Turn == turn || row.Sampler?.Turn == turn);
 
     private void GiveBack()
     {
@@ -175,25 +174,16 @@ public sealed partial class SessionBatch : IDisposable
         }
 
         _taken.Clear();
-        Array.Clear(_sessions);
-        Array.Clear(_samplers);
+        Array.Clear(_read);
     }
 
-    private static void MakeRoom<T>(ref T[] array, int count)
-    {
-        if (array.Length < count)
-        {
-            array = new T[Math.Max(count, 2 * array.Length)];
-        }
-    }
-
-    /// <summary>A call of the batch, which has the turn of its sessions and samplers too until it ends.</summary>
+    /// <summary>A call of the batch, which has the turns of its sessions, and of the samplers it draws with, until it ends.</summary>
     private readonly ref struct Call : IDisposable
     {
         private readonly SessionBatch _batch;
         private readonly Turn.Call _call;
 
-        public Call(SessionBatch batch, IReadOnlyList<Session> sessions, IReadOnlyList<Sampler> samplers)
+        public Call(SessionBatch batch, IReadOnlyList<BatchRow> rows, bool draws)
         {
             _batch = batch;
             _call = batch._turn.Enter();
@@ -204,8 +194,7 @@ public sealed partial class SessionBatch : IDisposable
 
             try
             {
-                Sessions = batch.Take(sessions);
-                Samplers = batch.Take(samplers);
+                Rows = batch.Take(rows, draws);
             }
             catch
             {
@@ -214,9 +203,7 @@ public sealed partial class SessionBatch : IDisposable
             }
         }
 
-        public ReadOnlySpan<Session> Sessions { get; }
-
-        public ReadOnlySpan<Sampler> Samplers { get; }
+        public ReadOnlySpan<BatchRow> Rows { get; }
 
         public void Dispose()
         {

@@ -9,9 +9,6 @@ namespace Tiller.Features;
 /// </summary>
 internal sealed class PromptState : IDisposable
 {
-    // Rows in one pass; bounds the scratch.
-    private const int RowsPerPass = 256;
-
     private PromptState(int position, float[][] x, KvCache? cache) => (Position, X, Cache) = (position, x, cache);
 
     /// <summary>Position of the last token.</summary>
@@ -38,7 +35,7 @@ internal sealed class PromptState : IDisposable
         var caches = new KvCache?[prompts.Count];
         var states = new float[prompts.Count][][];
         using var a = model.NewActivations();
-        var rows = new RowBatch();
+        var pass = new PromptPass(model, a);
         var last = new List<(int Row, int Prompt)>();
         try
         {
@@ -48,21 +45,21 @@ internal sealed class PromptState : IDisposable
                 caches[i]!.Reserve(prompts[i].Length, used: 0);
                 for (int t = 0; t < prompts[i].Length; t++)
                 {
-                    if (rows.Values == RowsPerPass)
+                    if (pass.IsFull)
                     {
-                        Pass(i);
+                        RunPass(i);
                     }
 
                     if (t == prompts[i].Length - 1)
                     {
-                        last.Add((rows.Values, i));
+                        last.Add((pass.Rows.Values, i));
                     }
 
-                    rows.Add(prompts[i][t], t, caches[i]!);
+                    pass.Rows.Add(prompts[i][t], t, caches[i]!);
                 }
             }
 
-            Pass(prompts.Count);
+            RunPass(prompts.Count);
             return [.. prompts.Select((p, i) => new PromptState(p.Length - 1, states[i], keepCaches ? caches[i] : null))];
         }
         catch
@@ -75,26 +72,15 @@ internal sealed class PromptState : IDisposable
             throw;
         }
 
-        void Pass(int current)
+        void RunPass(int current)
         {
-            using var pass = model.Enter();
-            a.Reserve(rows.Values);
+            using var passing = model.Enter();
             foreach (var (_, prompt) in last)
             {
                 states[prompt] = new float[model.Config.L + 1][];
             }
 
-            rows.Cancellation = cancellationToken;
-            model.Embed(rows, a);
-            Capture(0);
-            for (int k = 0; k < model.Config.L; k++)
-            {
-                model.Forward(k, rows, a);
-                cancellationToken.ThrowIfCancellationRequested();
-                a.Advance();
-                Capture(k + 1);
-            }
-
+            pass.Run(Capture, cancellationToken);
             foreach (var (_, prompt) in last)
             {
                 if (!keepCaches)
@@ -103,12 +89,12 @@ internal sealed class PromptState : IDisposable
                 }
             }
 
-            rows.Clear();
+            pass.Rows.Clear();
             last.Clear();
             done?.Report(current);
         }
 
-        void Capture(int k)
+        bool Capture(PromptPass _, int k)
         {
             foreach (var (row, prompt) in last)
             {
@@ -122,6 +108,8 @@ internal sealed class PromptState : IDisposable
                         ?? new NonFiniteStateException(prompt, prompts[prompt].Length - 1, k, bad, states[prompt][k][bad]);
                 }
             }
+
+            return true;
         }
     }
 

@@ -195,14 +195,6 @@ public sealed class LanguageModel : IDisposable
     internal void Pullback(int k, RowBatch rows, Activations a, RowGroups groups, Cotangents y) =>
         Block.Pullback(Ops, Config, k, _weights.Blocks[k], rows, a, groups, y);
 
-    /// <summary>All blocks; the result is in <see cref="Activations.X"/>.</summary>
-    internal void Run(RowBatch rows, Activations a, CancellationToken cancellationToken)
-    {
-        rows.Cancellation = cancellationToken;
-        Embed(rows, a);
-        RunBlocks(rows, a, cancellationToken);
-    }
-
     /// <summary>All blocks and the head of every value row: a step that comes again with other tokens, which a device may record.</summary>
     internal void Step(RowBatch rows, Activations a, Floats logits, CancellationToken cancellationToken)
     {

@@ -15,44 +15,30 @@ internal sealed record Probe(double[] States, double[] Logits)
         using var cache = model.NewCache();
         using var a = model.NewActivations();
         cache.Reserve(ids.Length, used: 0);
-        var rows = new RowBatch();
-        for (int t = 0; t < ids.Length; t++)
-        {
-            rows.Add(ids[t], t, cache);
-        }
-
-        a.Reserve(ids.Length);
+        var pass = new PromptPass(model, a, maxRows: ids.Length);
+        pass.Fill(ids, begin: 0, position: 0, cache);
         var states = new List<double>();
-        model.Embed(rows, a);
-        Keep(a.X);
-        for (int k = 0; k < c.L; k++)
-        {
-            cancellationToken.ThrowIfCancellationRequested();
-            model.Forward(k, rows, a);
-            a.Advance();
-            Keep(a.X);
-        }
-
+        pass.Run(
+            (_, _) =>
+            {
+                Keep(a.X.Slice(0, pass.Rows.Values), states);
+                return true;
+            },
+            cancellationToken);
         using var memory = model.Ops.Allocate(4L * ids.Length * c.V);
         var logits = new Floats(memory.Address, ids.Length, c.V);
         model.Head(a, 0, ids.Length, logits);
         var all = new List<double>();
-        var row = new float[c.V];
-        for (int t = 0; t < ids.Length; t++)
-        {
-            model.Ops.DownloadRow(logits, t, row);
-            all.AddRange(row.Select(x => (double)x));
-        }
-
+        Keep(logits, all);
         return new Probe([.. states], [.. all]);
 
-        void Keep(Floats x)
+        void Keep(Floats rows, List<double> numbers)
         {
-            var line = new float[c.D];
-            for (int t = 0; t < rows.Values; t++)
+            var line = new float[rows.Columns];
+            for (int t = 0; t < rows.Rows; t++)
             {
-                model.Ops.DownloadRow(x, t, line);
-                states.AddRange(line.Select(value => (double)value));
+                model.Ops.DownloadRow(rows, t, line);
+                numbers.AddRange(line.Select(value => (double)value));
             }
         }
     }
