@@ -1,4 +1,5 @@
 using System.Numerics;
+using Tiller.Kernels;
 using Tiller.Model;
 using Tiller.Ops;
 
