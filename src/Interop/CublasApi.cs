@@ -16,27 +16,13 @@ internal static unsafe partial class CublasApi
     public static partial int cublasDestroy_v2(nint handle);
 
     [LibraryImport(Library)]
-    public static partial int cublasGetVersion_v2(nint handle, int* version);
-
-    [LibraryImport(Library)]
     public static partial int cublasSetStream_v2(nint handle, nint stream);
 
     [LibraryImport(Library)]
     public static partial int cublasSetWorkspace_v2(nint handle, nint workspace, nuint bytes);
 
     [LibraryImport(Library)]
-    public static partial int cublasSgemm_v2(
-        nint handle, CublasOperation transposeA, CublasOperation transposeB, int m, int n, int k, float* alpha, nint a, int lda, nint b,
-        int ldb, float* beta, nint c, int ldc);
-
-    [LibraryImport(Library)]
     public static partial int cublasDgemm_v2(
         nint handle, CublasOperation transposeA, CublasOperation transposeB, int m, int n, int k, double* alpha, nint a, int lda, nint b,
         int ldb, double* beta, nint c, int ldc);
-
-    [LibraryImport(Library)]
-    public static partial int cublasGemmEx(
-        nint handle, CublasOperation transposeA, CublasOperation transposeB, int m, int n, int k, void* alpha, nint a, CudaDataType typeA,
-        int lda, nint b, CudaDataType typeB, int ldb, void* beta, nint c, CudaDataType typeC, int ldc, CublasComputeType computeType,
-        int algorithm);
 }

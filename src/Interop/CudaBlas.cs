@@ -7,7 +7,6 @@ namespace Tiller.Interop;
 public sealed unsafe class CudaBlas : CudaHandle
 {
     internal const int WorkspaceInBytes = 32 << 20;
-    private const int DefaultAlgorithm = -1;
 
     private readonly CudaDeviceVariable<byte> workspace;
 
@@ -45,24 +44,6 @@ public sealed unsafe class CudaBlas : CudaHandle
         Context.Enter();
         Check(Context, CublasApi.cublasDgemm_v2(Native, transposeA, transposeB, m, n, k, &alpha, a, lda, b, ldb, &beta, c, ldc),
             nameof(CublasApi.cublasDgemm_v2), m, n, k);
-    }
-
-    /// <summary>C ← α·op(A)·op(B) + β·C in float; op(A) is (m, k), op(B) is (k, n).</summary>
-    public void Sgemm(CublasOperation transposeA, CublasOperation transposeB, int m, int n, int k, float alpha, nint a, int lda, nint b, int ldb,
-        float beta, nint c, int ldc)
-    {
-        Context.Enter();
-        Check(Context, CublasApi.cublasSgemm_v2(Native, transposeA, transposeB, m, n, k, &alpha, a, lda, b, ldb, &beta, c, ldc),
-            nameof(CublasApi.cublasSgemm_v2), m, n, k);
-    }
-
-    /// <summary>C ← α·op(A)·op(B) + β·C with A and B of one type, C of its own, and FP32 sums.</summary>
-    public void GemmEx(CublasOperation transposeA, CublasOperation transposeB, int m, int n, int k, float alpha, nint a, int lda, nint b, int ldb,
-        CudaDataType typeAB, float beta, nint c, int ldc, CudaDataType typeC)
-    {
-        Context.Enter();
-        Check(Context, CublasApi.cublasGemmEx(Native, transposeA, transposeB, m, n, k, &alpha, a, typeAB, lda, b, typeAB, ldb, &beta, c, typeC, ldc,
-            CublasComputeType.F32, DefaultAlgorithm), nameof(CublasApi.cublasGemmEx), m, n, k);
     }
 
     internal static void Check(PrimaryContext context, int status, string call)

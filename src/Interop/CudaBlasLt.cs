@@ -35,8 +35,8 @@ public sealed unsafe class CudaBlasLt : CudaHandle
         }
     }
 
-    /// <summary>Shapes whose algorithm is kept.</summary>
-    public int PlanCount => plans.Count;
+    /// <summary>Shapes whose algorithm is kept, for tests.</summary>
+    internal int PlanCount => plans.Count;
 
     /// <summary>
     /// C ← α·op(A)·op(B) + β·C; op(A) is (m, k), op(B) is (k, n). A and B have one type, C its own. For a known shape nothing is allocated.

@@ -73,41 +73,6 @@ public sealed unsafe class CudaDeviceVariable<T> : CudaHandle
         }
     }
 
-    /// <summary>Copies host to device in a stream. The pinned memory must not change until that is done.</summary>
-    public void CopyToDeviceAsync(CudaPinnedHostMemory<T> source, long sourceAt, long at, long count, CudaStream stream)
-    {
-        ArgumentNullException.ThrowIfNull(source);
-        ArgumentNullException.ThrowIfNull(stream);
-        using Held held = Hold(), of = source.Hold(), on = stream.Hold();
-        T* from = source.PointerTo(sourceAt, count);
-        nint to = Range(at, count);
-        Context.Check(DriverApi.cuMemcpyHtoDAsync_v2(to, from, Bytes(count), stream.Native),
-            nameof(DriverApi.cuMemcpyHtoDAsync_v2), Name, (long)Bytes(count));
-    }
-
-    /// <summary>Copies device to host in a stream. The pinned memory holds the values once that is done.</summary>
-    public void CopyToHostAsync(CudaPinnedHostMemory<T> destination, long destinationAt, long at, long count, CudaStream stream)
-    {
-        ArgumentNullException.ThrowIfNull(destination);
-        ArgumentNullException.ThrowIfNull(stream);
-        using Held held = Hold(), of = destination.Hold(), on = stream.Hold();
-        T* to = destination.PointerTo(destinationAt, count);
-        nint from = Range(at, count);
-        Context.Check(DriverApi.cuMemcpyDtoHAsync_v2(to, from, Bytes(count), stream.Native),
-            nameof(DriverApi.cuMemcpyDtoHAsync_v2), Name, (long)Bytes(count));
-    }
-
-    /// <summary>Copies within the device in a stream.</summary>
-    public void CopyFromDeviceAsync(CudaDeviceVariable<T> source, long sourceAt, long at, long count, CudaStream stream)
-    {
-        ArgumentNullException.ThrowIfNull(source);
-        ArgumentNullException.ThrowIfNull(stream);
-        using Held held = Hold(), of = source.Hold(), on = stream.Hold();
-        nint from = source.Range(sourceAt, count), to = Range(at, count);
-        Context.Check(DriverApi.cuMemcpyDtoDAsync_v2(to, from, Bytes(count), stream.Native),
-            nameof(DriverApi.cuMemcpyDtoDAsync_v2), Name, (long)Bytes(count));
-    }
-
     /// <summary>Sets every byte to zero in a stream.</summary>
     public void ClearAsync(CudaStream stream)
     {
@@ -116,22 +81,6 @@ public sealed unsafe class CudaDeviceVariable<T> : CudaHandle
         nint to = Range(0, Length);
         Context.Check(DriverApi.cuMemsetD8Async(to, 0, (nuint)SizeInBytes, stream.Native), nameof(DriverApi.cuMemsetD8Async), Name,
             SizeInBytes);
-    }
-
-    /// <summary>Sets every element, of four bytes, to one value in a stream.</summary>
-    /// <exception cref="NotSupportedException">The element is not four bytes long.</exception>
-    public void FillAsync(T value, CudaStream stream)
-    {
-        ArgumentNullException.ThrowIfNull(stream);
-        if (Unsafe.SizeOf<T>() != 4)
-        {
-            throw new NotSupportedException($"Only elements of four bytes can be filled; {typeof(T).Name} has {Unsafe.SizeOf<T>()}.");
-        }
-
-        using Held held = Hold(), on = stream.Hold();
-        nint to = Range(0, Length);
-        Context.Check(DriverApi.cuMemsetD32Async(to, Unsafe.BitCast<T, uint>(value), (nuint)Length, stream.Native),
-            nameof(DriverApi.cuMemsetD32Async), Name, SizeInBytes);
     }
 
     private protected override bool Release(nint native) => Context.Released(DriverApi.cuMemFree_v2(native), nameof(DriverApi.cuMemFree_v2));

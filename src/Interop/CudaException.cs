@@ -100,7 +100,7 @@ public sealed class CudaDriverTooOldException : CudaException
         DriverVersion = driverVersion;
     }
 
-    /// <summary>The oldest driver that has every entry point used here: CUDA 12.0 (cuGraphExecUpdate_v2).</summary>
+    /// <summary>The oldest driver that Tiller is written for and tested against: CUDA 12.0.</summary>
     public const int Minimum = 12000;
 
     /// <summary>The CUDA version the driver supports, 1000 × major + 10 × minor; 0 if it could not be asked.</summary>

@@ -9,8 +9,8 @@ public sealed unsafe class CudaGraph : CudaHandle
         Own(graph);
     }
 
-    /// <summary>Kernels, copies and fills in the graph.</summary>
-    public int NodeCount
+    /// <summary>Kernels, copies and fills in the graph, for tests.</summary>
+    internal int NodeCount
     {
         get
         {
@@ -56,24 +56,6 @@ public sealed unsafe class CudaGraphExec : CudaHandle
         ArgumentNullException.ThrowIfNull(stream);
         Context.Enter();
         Context.Check(DriverApi.cuGraphUpload(Native, stream.Native), nameof(DriverApi.cuGraphUpload));
-    }
-
-    /// <summary>
-    /// Takes the parameters of a newly captured graph of the same shape. False if the shape differs, and then nothing changes: instantiate instead.
-    /// </summary>
-    public bool TryUpdate(CudaGraph graph)
-    {
-        ArgumentNullException.ThrowIfNull(graph);
-        Context.Enter();
-        CUgraphExecUpdateResultInfo info = default;
-        CUresult result = DriverApi.cuGraphExecUpdate_v2(Native, graph.Native, &info);
-        if (result == CUresult.CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE)
-        {
-            return false;
-        }
-
-        Context.Check(result, nameof(DriverApi.cuGraphExecUpdate_v2));
-        return true;
     }
 
     private protected override bool Release(nint native) =>

@@ -64,39 +64,6 @@ public sealed unsafe class CudaSolveDense : CudaHandle
         return ReadInfo();
     }
 
-    /// <summary>A = Q·R, A (m, n): R in the upper triangle, Q as reflectors below it and min(m, n) factors in tau.</summary>
-    public int Geqrf(long m, long n, CudaDataType type, nint a, long lda, nint tau)
-    {
-        Context.Enter();
-        nuint device, host;
-        Check(CusolverApi.cusolverDnXgeqrf_bufferSize(Native, parameters, m, n, type, a, lda, type, tau, type, &device, &host),
-            nameof(CusolverApi.cusolverDnXgeqrf_bufferSize), m);
-        Reserve(device, host);
-        fixed (byte* h = hostWorkspace)
-        {
-            Check(CusolverApi.cusolverDnXgeqrf(Native, parameters, m, n, type, a, lda, type, tau, type, workspace!.DevicePointer,
-                (nuint)workspace.Length, h, (nuint)hostWorkspace.Length, info.DevicePointer), nameof(CusolverApi.cusolverDnXgeqrf), m);
-            return ReadInfo();
-        }
-    }
-
-    /// <summary>Eigenvalues of a symmetric A (n, n), ascending into w (n); with vectors, A's columns become them.</summary>
-    public int Syevd(bool vectors, CublasFillMode uplo, long n, CudaDataType type, nint a, long lda, nint w)
-    {
-        Context.Enter();
-        int jobz = vectors ? 1 : 0;
-        nuint device, host;
-        Check(CusolverApi.cusolverDnXsyevd_bufferSize(Native, parameters, jobz, uplo, n, type, a, lda, type, w, type, &device, &host),
-            nameof(CusolverApi.cusolverDnXsyevd_bufferSize), n);
-        Reserve(device, host);
-        fixed (byte* h = hostWorkspace)
-        {
-            Check(CusolverApi.cusolverDnXsyevd(Native, parameters, jobz, uplo, n, type, a, lda, type, w, type, workspace!.DevicePointer,
-                (nuint)workspace.Length, h, (nuint)hostWorkspace.Length, info.DevicePointer), nameof(CusolverApi.cusolverDnXsyevd), n);
-            return ReadInfo();
-        }
-    }
-
     private protected override bool Release(nint native)
     {
         if (parameters != 0)

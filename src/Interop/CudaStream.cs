@@ -37,14 +37,6 @@ public sealed unsafe class CudaStream : CudaHandle
         return true;
     }
 
-    /// <summary>Makes later work of this stream wait for an event; while the event's stream is captured, this stream joins the capture.</summary>
-    public void WaitFor(CudaEvent recorded)
-    {
-        ArgumentNullException.ThrowIfNull(recorded);
-        Context.Enter();
-        Context.Check(DriverApi.cuStreamWaitEvent(Native, recorded.Native, 0), nameof(DriverApi.cuStreamWaitEvent));
-    }
-
     /// <summary>Copies host memory to an address of the device; the source may change as soon as this returns.</summary>
     public void CopyToDevice(nint destination, ReadOnlySpan<byte> source)
     {

@@ -36,7 +36,6 @@ internal enum CUresult
     CUDA_ERROR_LAUNCH_FAILED = 719,
     CUDA_ERROR_SYSTEM_DRIVER_MISMATCH = 803,
     CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE = 804,
-    CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE = 910,
 }
 
 /// <summary>Device properties asked with cuDeviceGetAttribute (cuda.h).</summary>
@@ -162,15 +161,6 @@ internal unsafe struct CUlaunchConfig
     public nint hStream;
     public CUlaunchAttribute* attrs;
     public uint numAttrs;
-}
-
-/// <summary>CUgraphExecUpdateResultInfo.</summary>
-[StructLayout(LayoutKind.Sequential)]
-internal struct CUgraphExecUpdateResultInfo
-{
-    public int result;
-    public nint errorNode;
-    public nint errorFromNode;
 }
 
 [InlineArray(8)]

@@ -38,24 +38,4 @@ internal static unsafe partial class CusolverApi
     public static partial int cusolverDnXpotrs(
         nint handle, nint parameters, CublasFillMode uplo, long n, long columns, CudaDataType typeA, nint a, long lda, CudaDataType typeB,
         nint b, long ldb, nint info);
-
-    [LibraryImport(Library)]
-    public static partial int cusolverDnXgeqrf_bufferSize(
-        nint handle, nint parameters, long m, long n, CudaDataType typeA, nint a, long lda, CudaDataType typeTau, nint tau,
-        CudaDataType computeType, nuint* deviceBytes, nuint* hostBytes);
-
-    [LibraryImport(Library)]
-    public static partial int cusolverDnXgeqrf(
-        nint handle, nint parameters, long m, long n, CudaDataType typeA, nint a, long lda, CudaDataType typeTau, nint tau,
-        CudaDataType computeType, nint workspace, nuint workspaceBytes, void* hostWorkspace, nuint hostBytes, nint info);
-
-    [LibraryImport(Library)]
-    public static partial int cusolverDnXsyevd_bufferSize(
-        nint handle, nint parameters, int jobz, CublasFillMode uplo, long n, CudaDataType typeA, nint a, long lda, CudaDataType typeW,
-        nint w, CudaDataType computeType, nuint* deviceBytes, nuint* hostBytes);
-
-    [LibraryImport(Library)]
-    public static partial int cusolverDnXsyevd(
-        nint handle, nint parameters, int jobz, CublasFillMode uplo, long n, CudaDataType typeA, nint a, long lda, CudaDataType typeW,
-        nint w, CudaDataType computeType, nint workspace, nuint workspaceBytes, void* hostWorkspace, nuint hostBytes, nint info);
 }

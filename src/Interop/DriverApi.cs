@@ -19,9 +19,6 @@ internal static unsafe partial class DriverApi
     public static partial CUresult cuGetErrorName(CUresult error, byte** name);
 
     [LibraryImport(Library)]
-    public static partial CUresult cuGetErrorString(CUresult error, byte** text);
-
-    [LibraryImport(Library)]
     public static partial CUresult cuDeviceGetCount(int* count);
 
     [LibraryImport(Library)]
@@ -46,9 +43,6 @@ internal static unsafe partial class DriverApi
     public static partial CUresult cuCtxSetCurrent(nint context);
 
     [LibraryImport(Library)]
-    public static partial CUresult cuCtxGetCurrent(nint* context);
-
-    [LibraryImport(Library)]
     public static partial CUresult cuCtxSynchronize();
 
     [LibraryImport(Library)]
@@ -70,16 +64,10 @@ internal static unsafe partial class DriverApi
     public static partial CUresult cuMemsetD8Async(nint pointer, byte value, nuint count, nint stream);
 
     [LibraryImport(Library)]
-    public static partial CUresult cuMemsetD32Async(nint pointer, uint value, nuint count, nint stream);
-
-    [LibraryImport(Library)]
     public static partial CUresult cuMemcpyHtoD_v2(nint destination, void* source, nuint bytes);
 
     [LibraryImport(Library)]
     public static partial CUresult cuMemcpyDtoH_v2(void* destination, nint source, nuint bytes);
-
-    [LibraryImport(Library)]
-    public static partial CUresult cuMemcpyDtoD_v2(nint destination, nint source, nuint bytes);
 
     [LibraryImport(Library)]
     public static partial CUresult cuMemcpyHtoDAsync_v2(nint destination, void* source, nuint bytes, nint stream);
@@ -103,9 +91,6 @@ internal static unsafe partial class DriverApi
     public static partial CUresult cuStreamQuery(nint stream);
 
     [LibraryImport(Library)]
-    public static partial CUresult cuStreamWaitEvent(nint stream, nint event_, uint flags);
-
-    [LibraryImport(Library)]
     public static partial CUresult cuStreamBeginCapture_v2(nint stream, int mode);
 
     [LibraryImport(Library)]
@@ -125,9 +110,6 @@ internal static unsafe partial class DriverApi
 
     [LibraryImport(Library)]
     public static partial CUresult cuEventSynchronize(nint event_);
-
-    [LibraryImport(Library)]
-    public static partial CUresult cuEventQuery(nint event_);
 
     [LibraryImport(Library)]
     public static partial CUresult cuEventElapsedTime(float* milliseconds, nint start, nint end);
@@ -161,9 +143,6 @@ internal static unsafe partial class DriverApi
 
     [LibraryImport(Library)]
     public static partial CUresult cuGraphInstantiateWithFlags(nint* exec, nint graph, ulong flags);
-
-    [LibraryImport(Library)]
-    public static partial CUresult cuGraphExecUpdate_v2(nint exec, nint graph, CUgraphExecUpdateResultInfo* info);
 
     [LibraryImport(Library)]
     public static partial CUresult cuGraphExecDestroy(nint exec);

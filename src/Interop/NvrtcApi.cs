@@ -44,10 +44,4 @@ internal static unsafe partial class NvrtcApi
 
     [LibraryImport(Library)]
     public static partial int nvrtcGetPTX(nint program, byte* image);
-
-    [LibraryImport(Library)]
-    public static partial int nvrtcAddNameExpression(nint program, byte* expression);
-
-    [LibraryImport(Library)]
-    public static partial int nvrtcGetLoweredName(nint program, byte* expression, byte** lowered);
 }

@@ -17,7 +17,7 @@ public readonly record struct AttentionShape(int Layer, int H, int G, int E, flo
 public sealed class AttentionShapeException : TillerException
 {
     /// <summary>Creates the error for a shape.</summary>
-    public AttentionShapeException(AttentionShape shape)
+    internal AttentionShapeException(AttentionShape shape)
         : base($"The CUDA attention kernels have heads of 1 to {AttentionKernels.MaxHeadSize} numbers and 1 to {AttentionKernels.MaxHeadsPerGroup} query heads "
             + $"per key/value head; the model has H = {shape.H}, G = {shape.G}, E = {shape.E}. "
             + "Run it on the CPU (LoadOptions.Device = \"cpu\").") => Shape = shape;
@@ -32,7 +32,7 @@ public sealed class AttentionShapeException : TillerException
 /// depend neither on the other rows nor on <c>longest</c>. Scratch may hold anything and is free again when the stage is done. The stages of
 /// one instance run in one stream.
 /// </summary>
-public sealed class AttentionKernels
+internal sealed class AttentionKernels
 {
     /// <summary>Largest E.</summary>
     public const int MaxHeadSize = 256;

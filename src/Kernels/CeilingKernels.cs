@@ -4,7 +4,7 @@ using Tiller.Interop;
 namespace Tiller.Kernels;
 
 /// <summary>What a GPU can do at most: reading memory, multiply-adds on registers, and launching. For benchmarks; kernels in ceilings.cu.</summary>
-public sealed class CeilingKernels
+internal sealed class CeilingKernels
 {
     /// <summary>Threads of a block.</summary>
     public const int Threads = 256;

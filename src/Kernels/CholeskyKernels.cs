@@ -4,7 +4,7 @@ using Tiller.Interop;
 namespace Tiller.Kernels;
 
 /// <summary>Cholesky and triangular solves of small float64 matrices, column-major and lower, without cuSOLVER. Kernels in cholesky.cu.</summary>
-public sealed class CholeskyKernels
+internal sealed class CholeskyKernels
 {
     /// <summary>The largest matrix.</summary>
     public const int MaxOrder = 128;

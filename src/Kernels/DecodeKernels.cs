@@ -9,7 +9,7 @@ namespace Tiller.Kernels;
 /// <param name="Values">Value rows.</param>
 /// <param name="Tangents">Tangent rows.</param>
 /// <param name="Steered">Whether any row has a law.</param>
-public readonly record struct DecodeRows(nint Table, nint Owners, int Values, int Tangents, bool Steered)
+internal readonly record struct DecodeRows(nint Table, nint Owners, int Values, int Tangents, bool Steered)
 {
     /// <summary>All rows.</summary>
     public int Total => Values + Tangents;
@@ -19,7 +19,7 @@ public readonly record struct DecodeRows(nint Table, nint Owners, int Values, in
 /// The stages of decoding as one kernel each, for up to <see cref="LinearKernels.FewRows"/> rows (decode_qkv.cu, decode_gate.cu, decode_down.cu). A row's
 /// result depends, bit for bit, on that row alone. Nothing is allocated: launches can be captured.
 /// </summary>
-public sealed class DecodeKernels
+internal sealed class DecodeKernels
 {
     private const int Threads = 256;
     private const int StagedInBytes = 64 << 10;
@@ -54,7 +54,7 @@ public sealed class DecodeKernels
     /// <param name="G">Key/value heads.</param>
     /// <param name="E">Head size, even.</param>
     /// <param name="layer">k.</param>
-    public void NormQkv(CudaStream stream, in DecodeRows rows, nint x, nint norm, float eps, in WeightMatrix w, nint bias, nint rotation, nint qkv, int H, int G, int E, int layer)
+    public void NormQkv(CudaStream stream, in DecodeRows rows, nint x, nint norm, float eps, in Matrix w, nint bias, nint rotation, nint qkv, int H, int G, int E, int layer)
     {
         int parts = LinearShape.FewParts(w.Rows, w.Columns), steered = rows.Steered ? rows.Total : 0;
         Launch(this.qkv, stream, rows.Total, w, steered + LinearShape.Divide(w.Rows / 2, 16 / parts), new QkvParameters
@@ -88,7 +88,7 @@ public sealed class DecodeKernels
     /// <param name="activation">Activation of the gate.</param>
     /// <param name="layer">k.</param>
     public void NormGateUp(
-        CudaStream stream, in DecodeRows rows, nint x, nint norm, float eps, in WeightMatrix w, nint gateUp, nint gated, nint inputs, GateActivation activation, int layer)
+        CudaStream stream, in DecodeRows rows, nint x, nint norm, float eps, in Matrix w, nint gateUp, nint gated, nint inputs, Activation activation, int layer)
     {
         int parts = LinearShape.FewParts(w.Rows, w.Columns), steered = rows.Steered && inputs != 0 ? rows.Total : 0;
         Launch(gate, stream, rows.Total, w, steered + LinearShape.Divide(w.Rows / 2, 16 / parts), new GateParameters
@@ -116,7 +116,7 @@ public sealed class DecodeKernels
     /// <param name="residual">(rows, D).</param>
     /// <param name="inputs">What <see cref="NormGateUp"/> left // (rows, D).</param>
     /// <param name="y">Result // (rows, D).</param>
-    public void ProjectDown(CudaStream stream, in DecodeRows rows, nint x, in WeightMatrix w, nint residual, nint inputs, nint y)
+    public void ProjectDown(CudaStream stream, in DecodeRows rows, nint x, in Matrix w, nint residual, nint inputs, nint y)
     {
         int parts = LinearShape.FewParts(w.Rows, w.Columns);
         Launch(down, stream, rows.Total, w, LinearShape.Divide(w.Rows, 32 / parts), new DownParameters
@@ -137,7 +137,7 @@ public sealed class DecodeKernels
         });
     }
 
-    private static void Launch<TParameters>(CudaKernel[] kernels, CudaStream stream, int rows, in WeightMatrix w, int blocks, in TParameters parameters)
+    private static void Launch<TParameters>(CudaKernel[] kernels, CudaStream stream, int rows, in Matrix w, int blocks, in TParameters parameters)
         where TParameters : unmanaged
     {
         int instance = LinearKernels.Instance(w.Type, rows), group = 1 << instance % 4;

@@ -4,7 +4,7 @@ using Tiller.Interop;
 namespace Tiller.Kernels;
 
 /// <summary>What a step begins with: rotations for RoPE and the rows of the embedding. Kernels in embed.cu.</summary>
-public sealed class EmbedKernels
+internal sealed class EmbedKernels
 {
     private readonly CudaKernel _rotate;
     private readonly CudaKernel _embed;
@@ -43,7 +43,7 @@ public sealed class EmbedKernels
     /// <param name="table">Embedding // (V, D).</param>
     /// <param name="scale">Factor; 1 for none.</param>
     /// <param name="x">Result // (values, D).</param>
-    public void Embed(CudaStream stream, nint rows, int values, WeightMatrix table, float scale, nint x)
+    public void Embed(CudaStream stream, nint rows, int values, Matrix table, float scale, nint x)
     {
         if (values == 0)
         {

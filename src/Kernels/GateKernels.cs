@@ -3,18 +3,8 @@ using Tiller.Interop;
 
 namespace Tiller.Kernels;
 
-/// <summary>The activation of a gated unit, in the order of <c>TillerActivation</c> (math.cuh).</summary>
-public enum GateActivation
-{
-    /// <summary>a σ(a).</summary>
-    Silu,
-
-    /// <summary>a (1 + tanh(κ (a + 0.044715 a³))) / 2, κ = sqrt(2/π).</summary>
-    GeluTanh,
-}
-
 /// <summary>The gated unit on the rows of a dual batch, and its transpose. Kernels in gate.cu.</summary>
-public sealed class GateKernels
+internal sealed class GateKernels
 {
     private const int TangentsPerThread = 4;
     private const int ColumnsPerBlock = 512;
@@ -40,7 +30,7 @@ public sealed class GateKernels
     /// <param name="gated">Result // (values + tangents, F).</param>
     /// <param name="F">Feed-forward width.</param>
     /// <param name="activation">act.</param>
-    public void Forward(CudaStream stream, nint gateUp, int values, nint owners, int tangents, nint gated, int F, GateActivation activation)
+    public void Forward(CudaStream stream, nint gateUp, int values, nint owners, int tangents, nint gated, int F, Activation activation)
     {
         int lines = values + RowLaunch.Blocks(tangents, TangentsPerThread);
         if (lines == 0)
@@ -72,7 +62,7 @@ public sealed class GateKernels
     /// <param name="gateUpBar">Result: ā, then ū // (rows, 2F).</param>
     /// <param name="F">Feed-forward width.</param>
     /// <param name="activation">act.</param>
-    public void Pull(CudaStream stream, nint gateUp, nint owners, int rows, nint gatedBar, nint gateUpBar, int F, GateActivation activation)
+    public void Pull(CudaStream stream, nint gateUp, nint owners, int rows, nint gatedBar, nint gateUpBar, int F, Activation activation)
     {
         if (rows == 0)
         {

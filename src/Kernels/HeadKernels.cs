@@ -5,7 +5,7 @@ namespace Tiller.Kernels;
 
 /// <summary>How one row's next token is drawn, as the kernels read it: <c>TillerSampling</c> of sampling.cuh.</summary>
 [StructLayout(LayoutKind.Sequential)]
-public record struct DeviceSampling
+internal record struct DeviceSampling
 {
     /// <summary>State of the random sequence: the seed at first; every draw moves it on.</summary>
     public ulong Random;
@@ -33,7 +33,7 @@ public record struct DeviceSampling
 }
 
 /// <summary>From logits to the next token, and from the token to the next row, without the host. Kernels in head.cu and sample.cu.</summary>
-public sealed unsafe class HeadKernels
+internal sealed unsafe class HeadKernels
 {
     /// <summary>The largest vocabulary that can be sampled from.</summary>
     public const int MaxVocabulary = 1 << 20;

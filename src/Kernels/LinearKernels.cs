@@ -17,7 +17,7 @@ namespace Tiller.Kernels;
 /// captured (the library's after one outside a capture for each shape, which chooses its algorithm). Addresses are on the device; matrices start at
 /// multiples of 64 bytes.
 /// </summary>
-public sealed class LinearKernels
+internal sealed class LinearKernels
 {
     /// <summary>Most rows of the first class.</summary>
     public const int FewRows = 8;
@@ -86,7 +86,7 @@ public sealed class LinearKernels
     /// Bytes of scratch that suffice for <see cref="Forward"/> with up to so many rows, and for <see cref="Transposed"/> with as many in all. One
     /// scratch, as large as the largest, serves all maps of a stream: it holds nothing between calls.
     /// </summary>
-    public long ScratchInBytes(int values, int tangents, in WeightMatrix w)
+    public long ScratchInBytes(int values, int tangents, in Matrix w)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(values);
         ArgumentOutOfRangeException.ThrowIfNegative(tangents);
@@ -112,7 +112,7 @@ public sealed class LinearKernels
     /// <param name="scratch"><see cref="ScratchInBytes"/> bytes at a multiple of 64.</param>
     /// <param name="bias">Of value rows // (w.Rows), or 0.</param>
     /// <param name="residual">(values + tangents, w.Rows), or 0; may be <paramref name="y"/>.</param>
-    public void Forward(CudaStream stream, nint x, int values, int tangents, in WeightMatrix w, nint y, nint scratch, nint bias = 0, nint residual = 0)
+    public void Forward(CudaStream stream, nint x, int values, int tangents, in Matrix w, nint y, nint scratch, nint bias = 0, nint residual = 0)
     {
         int rows = values + tangents;
         var end = new Ending(y, values, bias, residual);
@@ -141,7 +141,7 @@ public sealed class LinearKernels
     /// <param name="w">Weights // (N, K).</param>
     /// <param name="x">Result // (M, w.Columns).</param>
     /// <param name="scratch"><see cref="ScratchInBytes"/> bytes at a multiple of 64.</param>
-    public void Transposed(CudaStream stream, nint y, int rows, in WeightMatrix w, nint x, nint scratch)
+    public void Transposed(CudaStream stream, nint y, int rows, in Matrix w, nint x, nint scratch)
     {
         if (rows > FewRows && ByLibrary(rows, w))
         {
@@ -173,10 +173,10 @@ public sealed class LinearKernels
         }
     }
 
-    private static bool OnTensorCores(in WeightMatrix w) => w.Type == WeightType.BF16 && w.Columns % 8 == 0 && w.Address % 16 == 0;
+    private static bool OnTensorCores(in Matrix w) => w.Type == WeightType.BF16 && w.Columns % 8 == 0 && w.Address % 16 == 0;
 
     // Tensor-core kernels of the library want every leading dimension to be a multiple of 16 bytes.
-    private bool ByLibrary(int rows, in WeightMatrix w) => blas is not null && rows >= LibraryRows && OnTensorCores(w) && w.Rows % 8 == 0;
+    private bool ByLibrary(int rows, in Matrix w) => blas is not null && rows >= LibraryRows && OnTensorCores(w) && w.Rows % 8 == 0;
 
     private static nint Bytes(int rows, int columns) => 4 * (nint)rows * columns;
 
@@ -186,12 +186,12 @@ public sealed class LinearKernels
         return parts > 1 ? parts * Bytes(rows, outputs) : 0;
     }
 
-    internal static bool IsWide(in WeightMatrix w) => (long)w.Columns * (w.Type == WeightType.F32 ? 4 : 2) % 16 == 0 && w.Address % 16 == 0;
+    internal static bool IsWide(in Matrix w) => (long)w.Columns * (w.Type == WeightType.F32 ? 4 : 2) % 16 == 0 && w.Address % 16 == 0;
 
     // The instance with room for so many rows, of 1, 2, 4 and 8.
     internal static int Instance(WeightType type, int rows) => (4 * (int)type) + (rows <= 1 ? 0 : rows <= 2 ? 1 : rows <= 4 ? 2 : 3);
 
-    private void Few(CudaStream stream, nint x, int rows, in WeightMatrix w, in Ending end)
+    private void Few(CudaStream stream, nint x, int rows, in Matrix w, in Ending end)
     {
         if (rows == 0)
         {
@@ -217,7 +217,7 @@ public sealed class LinearKernels
         });
     }
 
-    private void FewTransposed(CudaStream stream, nint y, int rows, in WeightMatrix w, nint x, nint scratch)
+    private void FewTransposed(CudaStream stream, nint y, int rows, in Matrix w, nint x, nint scratch)
     {
         int instance = Instance(w.Type, rows), segment = LinearShape.SegmentRows(w.Rows, w.Columns), segments = LinearShape.Divide(w.Rows, segment);
         var shape = new CudaLaunch(LinearShape.Divide(w.Columns, LinearShape.FewStep), segments, 1, Threads,
@@ -272,7 +272,7 @@ public sealed class LinearKernels
         }
     }
 
-    private void ByLibrary(CudaStream stream, nint x, int rows, in WeightMatrix w, in Ending end, nint scratch)
+    private void ByLibrary(CudaStream stream, nint x, int rows, in Matrix w, in Ending end, nint scratch)
     {
         bool prepared = end.Bias != 0 || end.Residual != 0;
         if (end.Bias != 0 || (end.Residual != 0 && end.Residual != end.Y))

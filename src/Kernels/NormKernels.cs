@@ -4,7 +4,7 @@ using Tiller.Interop;
 namespace Tiller.Kernels;
 
 /// <summary>RMSNorm on the rows of a dual batch, and its transpose. Kernels in norm.cu.</summary>
-public sealed class NormKernels
+internal sealed class NormKernels
 {
     private readonly CudaKernel _norm;
     private readonly CudaKernel _pull;

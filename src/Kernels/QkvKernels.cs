@@ -4,7 +4,7 @@ using Tiller.Interop;
 namespace Tiller.Kernels;
 
 /// <summary>Norms, RoPE and the cache: from the projection to what attention reads, and back. Kernels in qkv.cu.</summary>
-public sealed class QkvKernels
+internal sealed class QkvKernels
 {
     private const int HeadsPerBlock = 4;
 

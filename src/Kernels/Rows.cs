@@ -4,7 +4,7 @@ namespace Tiller.Kernels;
 
 /// <summary>A value row of a batch as the kernels read it: <c>TillerRow</c> of rows.cuh, where the fields are explained.</summary>
 [StructLayout(LayoutKind.Sequential)]
-public struct DeviceRow
+internal struct DeviceRow
 {
     /// <summary>Token id.</summary>
     public int Id;
@@ -33,7 +33,7 @@ public struct DeviceRow
 
 /// <summary>A law at work in one sequence as the kernels read it: <c>TillerSteering</c> of rows.cuh.</summary>
 [StructLayout(LayoutKind.Sequential)]
-public struct DeviceSteering
+internal struct DeviceSteering
 {
     /// <summary><see cref="DeviceLayerLaw"/> // (L), on the device.</summary>
     public nint Layers;
@@ -71,7 +71,7 @@ public struct DeviceSteering
 
 /// <summary>One block's part of a law as the kernels read it: <c>TillerLayerLaw</c> of rows.cuh.</summary>
 [StructLayout(LayoutKind.Sequential)]
-public struct DeviceLayerLaw
+internal struct DeviceLayerLaw
 {
     /// <summary>Directions read // (sensors, D).</summary>
     public nint V;
@@ -100,23 +100,3 @@ public struct DeviceLayerLaw
     /// <summary>Terms of this block.</summary>
     public int Terms;
 }
-
-/// <summary>How the numbers of a weight matrix are stored.</summary>
-public enum WeightType
-{
-    /// <summary>float32.</summary>
-    F32,
-
-    /// <summary>IEEE half.</summary>
-    F16,
-
-    /// <summary>bfloat16: the upper half of a float32.</summary>
-    BF16,
-}
-
-/// <summary>A weight matrix on the device // (Rows, Columns), row-major: y = W x has Rows numbers.</summary>
-/// <param name="Address">First element.</param>
-/// <param name="Type">Its numbers.</param>
-/// <param name="Rows">Outputs.</param>
-/// <param name="Columns">Inputs.</param>
-public readonly record struct WeightMatrix(nint Address, WeightType Type, int Rows, int Columns);

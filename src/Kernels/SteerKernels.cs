@@ -7,7 +7,7 @@ namespace Tiller.Kernels;
 /// Feedback laws at work on the rows of a dual batch, each row by its own. Kernels in steer.cu. Directions (<see cref="DeviceLayerLaw.V"/>,
 /// <see cref="DeviceLayerLaw.W"/>) are 16-byte aligned.
 /// </summary>
-public sealed class SteerKernels
+internal sealed class SteerKernels
 {
     private readonly CudaKernel _sense;
     private readonly CudaKernel _senseNorm;

@@ -4,7 +4,7 @@ using Tiller.Interop;
 namespace Tiller.Kernels;
 
 /// <summary>A norm and the linear map after it, pushed forward along unit vectors without a product. Kernel in unit.cu.</summary>
-public sealed class UnitKernels
+internal sealed class UnitKernels
 {
     private const int Columns = 32;
     private const int Outputs = 256;
@@ -33,7 +33,7 @@ public sealed class UnitKernels
     /// <param name="first">First coordinate.</param>
     /// <param name="count">Unit vectors beside each value row.</param>
     /// <param name="y">Result, the vectors of one value row after those of another // (values · count, N).</param>
-    public void Push(CudaStream stream, nint x, int values, nint weight, float eps, in WeightMatrix w, nint z, nint bias, int first, int count, nint y)
+    public void Push(CudaStream stream, nint x, int values, nint weight, float eps, in Matrix w, nint z, nint bias, int first, int count, nint y)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThan(first + count, w.Columns);
         var p = new Parameters

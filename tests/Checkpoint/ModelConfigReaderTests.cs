@@ -1,5 +1,6 @@
 using System.Text;
 using Tiller.Checkpoint;
+using Tiller.Kernels;
 
 namespace Tiller.Tests.Checkpoint;
 

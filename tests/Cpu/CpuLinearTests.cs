@@ -1,6 +1,6 @@
 using System.Runtime.InteropServices;
-using Tiller.Checkpoint;
 using Tiller.Cpu;
+using Tiller.Kernels;
 using Tiller.Ops;
 using Tiller.Tests.Model;
 
@@ -12,7 +12,7 @@ public sealed class CpuLinearTests
     // A float32 sum of n products is off by at most about n ε Σ|w x|; the sums here are far better than that worst case.
     private const double Tolerance = 2e-6;
 
-    private static readonly TensorType[] s_types = [TensorType.BF16, TensorType.F16, TensorType.F32];
+    private static readonly WeightType[] s_types = [WeightType.BF16, WeightType.F16, WeightType.F32];
 
     private static readonly (int Inputs, int Outputs)[] s_shapes =
     [
@@ -23,7 +23,7 @@ public sealed class CpuLinearTests
         from type in s_types from shape in s_shapes select new TestCaseData(type, shape.Inputs, shape.Outputs);
 
     [TestCaseSource(nameof(Cases))]
-    public void Both_directions_agree_with_float64(TensorType type, int inputs, int outputs)
+    public void Both_directions_agree_with_float64(WeightType type, int inputs, int outputs)
     {
         using var pool = new WorkerPool(2);
         using var w = new Weights(type, outputs, inputs, seed: inputs + outputs);
@@ -73,7 +73,7 @@ public sealed class CpuLinearTests
     }
 
     [TestCaseSource(nameof(Cases))]
-    public unsafe void Columns_are_what_unit_vectors_give(TensorType type, int inputs, int outputs)
+    public unsafe void Columns_are_what_unit_vectors_give(WeightType type, int inputs, int outputs)
     {
         using var pool = new WorkerPool(2);
         using var w = new Weights(type, outputs, inputs, seed: inputs + outputs);
@@ -111,7 +111,7 @@ public sealed class CpuLinearTests
     {
         const int Inputs = 48, Outputs = 50;
         using var pool = new WorkerPool(2);
-        using var w = new Weights(TensorType.BF16, Outputs, Inputs, seed: 1);
+        using var w = new Weights(WeightType.BF16, Outputs, Inputs, seed: 1);
         using var x = Rows.Random(rows, Inputs, seed: 2);
         using var bias = Rows.Random(1, Outputs, seed: 3);
         using var residual = Rows.Random(rows, Outputs, seed: 4);
@@ -140,7 +140,7 @@ public sealed class CpuLinearTests
     }
 
     [TestCaseSource(nameof(s_types))]
-    public void A_rows_bits_do_not_depend_on_its_neighbours_or_their_number(TensorType type)
+    public void A_rows_bits_do_not_depend_on_its_neighbours_or_their_number(WeightType type)
     {
         const int Inputs = 1030, Outputs = 49;
         using var pool = new WorkerPool(2);
@@ -175,7 +175,7 @@ public sealed class CpuLinearTests
     }
 
     [TestCaseSource(nameof(s_types))]
-    public void A_value_rows_bits_do_not_depend_on_many_tangents_beside_it(TensorType type)
+    public void A_value_rows_bits_do_not_depend_on_many_tangents_beside_it(WeightType type)
     {
         const int Inputs = 1030, Outputs = 49, Values = 3;
         using var pool = new WorkerPool(2);
@@ -193,7 +193,7 @@ public sealed class CpuLinearTests
     }
 
     [TestCaseSource(nameof(s_types))]
-    public void The_number_of_threads_changes_no_bit(TensorType type)
+    public void The_number_of_threads_changes_no_bit(WeightType type)
     {
         const int Inputs = 513, Outputs = 700;
         using var w = new Weights(type, Outputs, Inputs, seed: 7);
@@ -222,7 +222,7 @@ public sealed class CpuLinearTests
         // All 65536 bit patterns, 16 a row: a row of W times a unit vector is one weight.
         using var pool = new WorkerPool(1);
         ushort[] bits = [.. Enumerable.Range(0, 65536).Select(i => (ushort)i)];
-        foreach (var type in new[] { TensorType.F16, TensorType.BF16 })
+        foreach (var type in new[] { WeightType.F16, WeightType.BF16 })
         {
             using var w = new Weights(type, 4096, 16, bits);
             using var row = new Rows(1, 16);
@@ -267,7 +267,7 @@ public sealed class CpuLinearTests
     }
 
     [TestCaseSource(nameof(s_types))]
-    public void Infinities_and_NaN_in_the_weights_pass_through(TensorType type)
+    public void Infinities_and_NaN_in_the_weights_pass_through(WeightType type)
     {
         using var pool = new WorkerPool(1);
         foreach (float odd in new[] { float.PositiveInfinity, float.NegativeInfinity, float.NaN })
@@ -307,8 +307,8 @@ public sealed class CpuLinearTests
         return Math.Abs(actual - sum) / size;
     }
 
-    private static float Widen(TensorType type, ushort bits) =>
-        type == TensorType.F16 ? (float)BitConverter.UInt16BitsToHalf(bits) : BitConverter.UInt32BitsToSingle((uint)bits << 16);
+    private static float Widen(WeightType type, ushort bits) =>
+        type == WeightType.F16 ? (float)BitConverter.UInt16BitsToHalf(bits) : BitConverter.UInt32BitsToSingle((uint)bits << 16);
 
     /// <summary>A random matrix in a stored type, with some denormals, and its exact values.</summary>
     private sealed class Weights : IDisposable
@@ -316,7 +316,7 @@ public sealed class CpuLinearTests
         private readonly HostBuffer _memory;
         private readonly double[] _values;
 
-        public Weights(TensorType type, int rows, int columns, int seed)
+        public Weights(WeightType type, int rows, int columns, int seed)
             : this(type, rows, columns)
         {
             var random = new Random(seed);
@@ -327,12 +327,12 @@ public sealed class CpuLinearTests
             }
         }
 
-        public Weights(TensorType type, int rows, int columns, ushort[] bits)
+        public Weights(WeightType type, int rows, int columns, ushort[] bits)
             : this(type, rows, columns) => bits.CopyTo(MemoryMarshal.Cast<byte, ushort>(Bytes));
 
-        private Weights(TensorType type, int rows, int columns)
+        private Weights(WeightType type, int rows, int columns)
         {
-            _memory = new HostBuffer((long)rows * columns * (type == TensorType.F32 ? 4 : 2));
+            _memory = new HostBuffer((long)rows * columns * (type == WeightType.F32 ? 4 : 2));
             View = new Matrix(_memory.Address, type, rows, columns);
             _values = new double[rows * columns];
         }
@@ -346,14 +346,14 @@ public sealed class CpuLinearTests
         public void Set(int n, int k, float value)
         {
             int i = (n * View.Columns) + k;
-            if (View.Type == TensorType.F32)
+            if (View.Type == WeightType.F32)
             {
                 MemoryMarshal.Cast<byte, float>(Bytes)[i] = value;
                 _values[i] = value;
                 return;
             }
 
-            ushort bits = View.Type == TensorType.F16
+            ushort bits = View.Type == WeightType.F16
                 ? BitConverter.HalfToUInt16Bits((Half)value) : (ushort)(BitConverter.SingleToUInt32Bits(value) >> 16);
             MemoryMarshal.Cast<byte, ushort>(Bytes)[i] = bits;
             _values[i] = Widen(View.Type, bits);

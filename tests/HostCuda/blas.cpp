@@ -122,7 +122,7 @@ int gemm(Stream& stream, const Gemm& g)
         if (!held) { return raise(IllegalAddress); }
         return g.d.type == R64F ? compute<double>(g) : compute<float>(g);
     };
-    return blasStatus(runOrRecord(stream, {Node::Library, "gemm", run}));
+    return blasStatus(runOrRecord(stream, {Node::Library, run}));
 }
 
 template <class T> double scalar(const void* p) { return double(*static_cast<const T*>(p)); }
@@ -165,12 +165,6 @@ HOST_CUDA int cublasCreate_v2(void** handle)
     return 0;
 }
 HOST_CUDA int cublasDestroy_v2(void* handle) { return release<Blas>(handle); }
-HOST_CUDA int cublasGetVersion_v2(void*, int* version)
-{
-    Call call(Need::Nothing);
-    *version = 130000;
-    return blasStatus(call.error);
-}
 HOST_CUDA int cublasSetStream_v2(void* handle, void* stream)
 {
     Call call(Need::Context);
@@ -187,28 +181,15 @@ HOST_CUDA int cublasSetWorkspace_v2(void* handle, std::uint64_t workspace, std::
     if (call.error) { return blasStatus(call.error); }
     return find<Blas>(handle) && insideAllocation(workspace, bytes) ? 0 : InvalidStatus;
 }
-HOST_CUDA int cublasGemmEx(void* handle, int transposeA, int transposeB, int m, int n, int k, const void* alpha, std::uint64_t a, int typeA, int lda,
-                           std::uint64_t b, int typeB, int ldb, const void* beta, std::uint64_t c, int typeC, int ldc, int computeType, int)
+HOST_CUDA int cublasDgemm_v2(void* handle, int transposeA, int transposeB, int m, int n, int k, const double* alpha, std::uint64_t a, int lda,
+                             std::uint64_t b, int ldb, const double* beta, std::uint64_t c, int ldc)
 {
     Call call(Need::Context);
     if (call.error) { return blasStatus(call.error); }
     Blas* blas = find<Blas>(handle);
     if (!blas) { return 1; }
-    const bool wide = computeType == 70; // CUBLAS_COMPUTE_64F
-    if (wide != (typeC == R64F)) { return NotSupported; }
-    const double scaleA = wide ? scalar<double>(alpha) : scalar<float>(alpha), scaleC = wide ? scalar<double>(beta) : scalar<float>(beta);
-    const Operand result{c, typeC, ldc};
-    return gemm(*blas->stream, {transposeA, transposeB, m, n, k, scaleA, scaleC, {a, typeA, lda}, {b, typeB, ldb}, result, result});
-}
-HOST_CUDA int cublasSgemm_v2(void* handle, int transposeA, int transposeB, int m, int n, int k, const float* alpha, std::uint64_t a, int lda,
-                             std::uint64_t b, int ldb, const float* beta, std::uint64_t c, int ldc)
-{
-    return cublasGemmEx(handle, transposeA, transposeB, m, n, k, alpha, a, R32F, lda, b, R32F, ldb, beta, c, R32F, ldc, 68, -1);
-}
-HOST_CUDA int cublasDgemm_v2(void* handle, int transposeA, int transposeB, int m, int n, int k, const double* alpha, std::uint64_t a, int lda,
-                             std::uint64_t b, int ldb, const double* beta, std::uint64_t c, int ldc)
-{
-    return cublasGemmEx(handle, transposeA, transposeB, m, n, k, alpha, a, R64F, lda, b, R64F, ldb, beta, c, R64F, ldc, 70, -1);
+    const Operand result{c, R64F, ldc};
+    return gemm(*blas->stream, {transposeA, transposeB, m, n, k, *alpha, *beta, {a, R64F, lda}, {b, R64F, ldb}, result, result});
 }
 
 HOST_CUDA int cublasLtCreate(void** handle)

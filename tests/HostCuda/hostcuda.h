@@ -25,7 +25,7 @@ enum : int
 {
     Success = 0, InvalidValue = 1, OutOfMemory = 2, NotInitialized = 3, NoDevice = 100, InvalidDevice = 101, InvalidImage = 200,
     InvalidContext = 201, NoBinaryForGpu = 209, InvalidHandle = 400, IllegalState = 401, NotFound = 500, NotReady = 600, IllegalAddress = 700,
-    LaunchFailed = 719, CaptureUnsupported = 900, CaptureInvalidated = 901, GraphExecUpdateFailure = 910,
+    LaunchFailed = 719, CaptureUnsupported = 900, CaptureInvalidated = 901,
 };
 
 struct Object
@@ -33,11 +33,10 @@ struct Object
     virtual ~Object() = default;
 };
 
-// One step of a stream: run now, or kept in a graph. Two nodes are alike when kind and function agree.
+// One step of a stream: run now, or kept in a graph.
 struct Node
 {
     enum Kind { Kernel, Copy, Set, Library } kind;
-    const void* function;
     std::function<int()> run;
 };
 

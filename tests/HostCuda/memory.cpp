@@ -66,22 +66,7 @@ int copyLater(std::uint64_t to, bool toDevice, std::uint64_t from, bool fromDevi
         const bool held = (!toDevice || insideAllocation(to, bytes)) && (!fromDevice || insideAllocation(from, bytes));
         return held ? copy(to, from, bytes) : raise(InvalidValue);
     };
-    return runOrRecord(*on, {Node::Copy, nullptr, run});
-}
-
-template <class T> int setLater(std::uint64_t to, T value, std::size_t count, void* stream)
-{
-    Call call(Need::Context);
-    if (call.error) { return call.error; }
-    Stream* on = findStream(stream);
-    if (!on) { return InvalidHandle; }
-    const auto run = [=]
-    {
-        if (!insideAllocation(to, count * sizeof(T)) || to % sizeof(T)) { return raise(InvalidValue); }
-        for (std::size_t i = 0; i < count; i++) { reinterpret_cast<T*>(to)[i] = value; }
-        return int(Success);
-    };
-    return runOrRecord(*on, {Node::Set, nullptr, run});
+    return runOrRecord(*on, {Node::Copy, run});
 }
 }
 
@@ -202,7 +187,6 @@ HOST_CUDA int cuMemcpyDtoH_v2(void* to, std::uint64_t from, std::size_t bytes)
 {
     return copyNow(reinterpret_cast<std::uint64_t>(to), false, from, true, bytes);
 }
-HOST_CUDA int cuMemcpyDtoD_v2(std::uint64_t to, std::uint64_t from, std::size_t bytes) { return copyNow(to, true, from, true, bytes); }
 HOST_CUDA int cuMemcpyHtoDAsync_v2(std::uint64_t to, const void* from, std::size_t bytes, void* stream)
 {
     return copyLater(to, true, reinterpret_cast<std::uint64_t>(from), false, bytes, stream);
@@ -215,5 +199,17 @@ HOST_CUDA int cuMemcpyDtoDAsync_v2(std::uint64_t to, std::uint64_t from, std::si
 {
     return copyLater(to, true, from, true, bytes, stream);
 }
-HOST_CUDA int cuMemsetD8Async(std::uint64_t to, unsigned char value, std::size_t count, void* stream) { return setLater(to, value, count, stream); }
-HOST_CUDA int cuMemsetD32Async(std::uint64_t to, unsigned value, std::size_t count, void* stream) { return setLater(to, value, count, stream); }
+HOST_CUDA int cuMemsetD8Async(std::uint64_t to, unsigned char value, std::size_t count, void* stream)
+{
+    Call call(Need::Context);
+    if (call.error) { return call.error; }
+    Stream* on = findStream(stream);
+    if (!on) { return InvalidHandle; }
+    const auto run = [=]
+    {
+        if (!insideAllocation(to, count)) { return raise(InvalidValue); }
+        std::memset(reinterpret_cast<void*>(to), value, count);
+        return int(Success);
+    };
+    return runOrRecord(*on, {Node::Set, run});
+}

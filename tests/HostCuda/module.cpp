@@ -42,7 +42,6 @@ struct LaunchConfig // CUlaunchConfig
 struct Program : Object
 {
     std::string name, source, log, image;
-    std::map<std::string, std::string> expressions;
 };
 
 std::map<std::string, KernelEntry>& kernels()
@@ -208,7 +207,7 @@ HOST_CUDA int cuLaunchKernelEx(const LaunchConfig* config, void* function, void*
         for (auto& value : *values) { pointers.push_back(value.data()); }
         return runGrid(*kernel, pointers.data(), copy.grid, copy.block, copy.sharedBytes, dependent);
     };
-    const int error = runOrRecord(*stream, {Node::Kernel, kernel->name, run});
+    const int error = runOrRecord(*stream, {Node::Kernel, run});
     // A fault in a kernel is reported by a later call, as a GPU does.
     return isSticky(error) ? int(Success) : error;
 }
@@ -304,20 +303,3 @@ HOST_CUDA int nvrtcGetCUBIN(void* program, char* image)
 }
 HOST_CUDA int nvrtcGetPTXSize(void* program, std::size_t* bytes) { return nvrtcGetCUBINSize(program, bytes); }
 HOST_CUDA int nvrtcGetPTX(void* program, char* image) { return nvrtcGetCUBIN(program, image); }
-HOST_CUDA int nvrtcAddNameExpression(void* program, const char* expression)
-{
-    Call call(Need::Nothing);
-    Program* p = findProgram(program);
-    if (!p) { return 4; }
-    p->expressions[expression] = expression;
-    return nvrtcStatus(call.error);
-}
-// Kernels are extern "C": the lowered name is the name.
-HOST_CUDA int nvrtcGetLoweredName(void* program, const char* expression, const char** lowered)
-{
-    Call call(Need::Nothing);
-    Program* p = findProgram(program);
-    if (!p || !p->expressions.contains(expression)) { return 10; }
-    *lowered = p->expressions[expression].c_str();
-    return nvrtcStatus(call.error);
-}

@@ -8,10 +8,6 @@ extern "C" void spotrf_(const char*, const int*, float*, const int*, int*);
 extern "C" void dpotrf_(const char*, const int*, double*, const int*, int*);
 extern "C" void spotrs_(const char*, const int*, const int*, const float*, const int*, float*, const int*, int*);
 extern "C" void dpotrs_(const char*, const int*, const int*, const double*, const int*, double*, const int*, int*);
-extern "C" void sgeqrf_(const int*, const int*, float*, const int*, float*, float*, const int*, int*);
-extern "C" void dgeqrf_(const int*, const int*, double*, const int*, double*, double*, const int*, int*);
-extern "C" void ssyevd_(const char*, const char*, const int*, float*, const int*, float*, float*, const int*, int*, const int*, int*);
-extern "C" void dsyevd_(const char*, const char*, const int*, double*, const int*, double*, double*, const int*, int*, const int*, int*);
 
 namespace
 {
@@ -122,60 +118,5 @@ HOST_CUDA int cusolverDnXpotrs(void* handle, void*, int uplo, std::int64_t n, st
         const int size = int(n), count = int(columns), strideA = int(lda), strideB = int(ldb);
         if (type == R64F) { dpotrs_(triangle(uplo), &size, &count, at<double>(a), &strideA, at<double>(b), &strideB, result); }
         else { spotrs_(triangle(uplo), &size, &count, at<float>(a), &strideA, at<float>(b), &strideB, result); }
-    });
-}
-HOST_CUDA int cusolverDnXgeqrf_bufferSize(void* handle, void*, std::int64_t, std::int64_t, int, std::uint64_t, std::int64_t, int, std::uint64_t, int,
-                                          std::size_t* device, std::size_t* host)
-{
-    return bufferSizes(handle, device, host);
-}
-HOST_CUDA int cusolverDnXgeqrf(void* handle, void*, std::int64_t m, std::int64_t n, int type, std::uint64_t a, std::int64_t lda, int typeTau,
-                               std::uint64_t tau, int compute, std::uint64_t workspace, std::size_t workspaceBytes, void* hostWorkspace,
-                               std::size_t hostBytes, std::uint64_t info)
-{
-    const std::int64_t reflectors = m < n ? m : n;
-    const bool memory = inside(a, matrixBytes(m, n, lda, type)) && inside(tau, std::size_t(reflectors) * sizeOf(type))
-                     && workspaceHolds(workspace, workspaceBytes, hostWorkspace, hostBytes);
-    return solve(handle, known(type, compute) && typeTau == type && lda >= m, memory, info, [&](int* result)
-    {
-        const int rows = int(m), columns = int(n), stride = int(lda), length = 64 * (columns + 1);
-        if (type == R64F)
-        {
-            std::vector<double> work(static_cast<std::size_t>(length));
-            dgeqrf_(&rows, &columns, at<double>(a), &stride, at<double>(tau), work.data(), &length, result);
-        }
-        else
-        {
-            std::vector<float> work(static_cast<std::size_t>(length));
-            sgeqrf_(&rows, &columns, at<float>(a), &stride, at<float>(tau), work.data(), &length, result);
-        }
-    });
-}
-HOST_CUDA int cusolverDnXsyevd_bufferSize(void* handle, void*, int, int, std::int64_t, int, std::uint64_t, std::int64_t, int, std::uint64_t, int,
-                                          std::size_t* device, std::size_t* host)
-{
-    return bufferSizes(handle, device, host);
-}
-HOST_CUDA int cusolverDnXsyevd(void* handle, void*, int jobz, int uplo, std::int64_t n, int type, std::uint64_t a, std::int64_t lda, int typeW,
-                               std::uint64_t w, int compute, std::uint64_t workspace, std::size_t workspaceBytes, void* hostWorkspace,
-                               std::size_t hostBytes, std::uint64_t info)
-{
-    const bool memory = inside(a, matrixBytes(n, n, lda, type)) && inside(w, std::size_t(n) * sizeOf(type))
-                     && workspaceHolds(workspace, workspaceBytes, hostWorkspace, hostBytes);
-    return solve(handle, known(type, compute) && typeW == type && lda >= n, memory, info, [&](int* result)
-    {
-        const char* job = jobz == 1 ? "V" : "N"; // cusolverEigMode_t
-        const int size = int(n), stride = int(lda), length = 1 + 6 * size + 2 * size * size, integers = 3 + 5 * size;
-        std::vector<int> iwork(static_cast<std::size_t>(integers));
-        if (type == R64F)
-        {
-            std::vector<double> work(static_cast<std::size_t>(length));
-            dsyevd_(job, triangle(uplo), &size, at<double>(a), &stride, at<double>(w), work.data(), &length, iwork.data(), &integers, result);
-        }
-        else
-        {
-            std::vector<float> work(static_cast<std::size_t>(length));
-            ssyevd_(job, triangle(uplo), &size, at<float>(a), &stride, at<float>(w), work.data(), &length, iwork.data(), &integers, result);
-        }
     });
 }

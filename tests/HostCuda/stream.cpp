@@ -11,18 +11,11 @@ struct Event : Object
 {
     std::chrono::steady_clock::time_point at;
     bool recorded = false, timed = true;
-    std::shared_ptr<Capture> capture;
 };
 
 struct GraphExec : Object
 {
     std::vector<Node> nodes;
-};
-
-struct UpdateResult // CUgraphExecUpdateResultInfo
-{
-    int result;
-    void *errorNode, *errorFromNode;
 };
 }
 
@@ -89,16 +82,6 @@ HOST_CUDA int cuStreamSynchronize(void* stream)
     return CaptureUnsupported;
 }
 HOST_CUDA int cuStreamQuery(void* stream) { return cuStreamSynchronize(stream); }
-HOST_CUDA int cuStreamWaitEvent(void* stream, void* event, unsigned)
-{
-    Call call(Need::Context);
-    if (call.error) { return call.error; }
-    Stream* on = findStream(stream);
-    Event* e = find<Event>(event);
-    if (!on || !e) { return InvalidHandle; }
-    if (e->capture && !e->capture->ended) { on->capture = e->capture; } // the stream joins the capture
-    return Success;
-}
 
 HOST_CUDA int cuEventCreate(void** event, unsigned flags)
 {
@@ -122,8 +105,7 @@ HOST_CUDA int cuEventRecord(void* event, void* stream)
     Stream* on = findStream(stream);
     Event* e = find<Event>(event);
     if (!on || !e) { return InvalidHandle; }
-    e->capture = on->capturing() ? on->capture : nullptr;
-    e->recorded = !e->capture;
+    e->recorded = !on->capturing();
     e->at = std::chrono::steady_clock::now();
     return Success;
 }
@@ -132,7 +114,6 @@ HOST_CUDA int cuEventSynchronize(void* event)
     Call call(Need::Context);
     return call.error ? call.error : find<Event>(event) ? Success : InvalidHandle;
 }
-HOST_CUDA int cuEventQuery(void* event) { return cuEventSynchronize(event); }
 HOST_CUDA int cuEventElapsedTime(float* milliseconds, void* start, void* end)
 {
     Call call(Need::Context);
@@ -217,24 +198,6 @@ HOST_CUDA int cuGraphExecDestroy(void* exec)
     noteFree();
     const bool known = destroy<GraphExec>(exec);
     return call.error ? call.error : known ? Success : InvalidHandle;
-}
-HOST_CUDA int cuGraphExecUpdate_v2(void* exec, void* graph, UpdateResult* info)
-{
-    Call call(Need::Context);
-    if (call.error) { return call.error; }
-    GraphExec* e = find<GraphExec>(exec);
-    Graph* g = find<Graph>(graph);
-    if (!e || !g) { return InvalidHandle; }
-    *info = {0, nullptr, nullptr};
-    if (e->nodes.size() != g->nodes.size()) { info->result = 2; } // TOPOLOGY_CHANGED
-    for (std::size_t i = 0; info->result == 0 && i < g->nodes.size(); i++)
-    {
-        if (e->nodes[i].kind != g->nodes[i].kind) { info->result = 3; }              // NODE_TYPE_CHANGED
-        else if (e->nodes[i].function != g->nodes[i].function) { info->result = 4; } // FUNCTION_CHANGED
-    }
-    if (info->result != 0) { return GraphExecUpdateFailure; }
-    e->nodes = g->nodes;
-    return Success;
 }
 HOST_CUDA int cuGraphLaunch(void* exec, void* stream)
 {

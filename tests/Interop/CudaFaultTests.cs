@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Tiller.Interop;
 
 namespace Tiller.Tests.Interop;
@@ -49,30 +50,29 @@ public class CudaFaultTests : HostCudaTest
         using var context = new PrimaryContext();
         using var stream = new CudaStream(context);
         using CudaModule module = TestKernels.Load(context, "vector_add.cu");
-        using var pinned = new CudaPinnedHostMemory<float>(context, N);
+        using var pinned = new CudaPinnedHostMemory<byte>(context, sizeof(float) * N);
         using var x = new CudaDeviceVariable<float>(context, N);
         using var done = new CudaEvent(context);
         using var blas = new CudaBlas(context, stream);
         using var lt = new CudaBlasLt(context);
         using var solver = new CudaSolveDense(context, stream);
-        using var s = new CudaDeviceVariable<float>(context, 1);
-        pinned.Span().Fill(1);
-        x.CopyToDeviceAsync(pinned, 0, 0, N, stream);
+        using var s = new CudaDeviceVariable<double>(context, 1);
+        MemoryMarshal.Cast<byte, float>(pinned.Span()).Fill(1);
+        stream.CopyToDevice(x.DevicePointer, pinned, 0, sizeof(float) * N);
         CudaKernel kernel = module.GetKernel("tillerTestVectorAdd");
         using CudaGraph graph = stream.Capture(() => CudaKernelTests.Add(kernel, stream, x.DevicePointer, x.DevicePointer, x.DevicePointer, 1, N));
         using CudaGraphExec exec = graph.Instantiate();
         exec.Launch(stream);
-        s.FillAsync(16, stream);
-        blas.Sgemm(AsStored, AsStored, 1, 1, 1, 1, s.DevicePointer, 1, s.DevicePointer, 1, 0, s.DevicePointer, 1);
-        lt.Matmul(AsStored, AsStored, 1, 1, 1, 1, s.DevicePointer, 1, s.DevicePointer, 1, CudaDataType.R32F, 0, s.DevicePointer, 1,
-            CudaDataType.R32F, stream);
-        Assert.That(solver.Potrf(CublasFillMode.Lower, 1, CudaDataType.R32F, s.DevicePointer, 1), Is.Zero);
+        s.CopyToDevice([16]);
+        blas.Dgemm(AsStored, AsStored, 1, 1, 1, 1, s.DevicePointer, 1, s.DevicePointer, 1, 0, s.DevicePointer, 1);
+        lt.Matmul(AsStored, AsStored, 1, 1, 1, 1, s.DevicePointer, 1, s.DevicePointer, 1, CudaDataType.R64F, 0, s.DevicePointer, 1,
+            CudaDataType.R64F, stream);
+        Assert.That(solver.Potrf(CublasFillMode.Lower, 1, CudaDataType.R64F, s.DevicePointer, 1), Is.Zero);
         done.Record(stream);
         done.Synchronize();
-        x.CopyToHostAsync(pinned, 0, 0, N, stream);
-        stream.Synchronize();
-        Assert.That(pinned.Span().ToArray(), Is.All.EqualTo(2));
-        float[] root = new float[1];
+        stream.CopyToHost(x.DevicePointer, pinned.Span());
+        Assert.That(MemoryMarshal.Cast<byte, float>(pinned.Span()).ToArray(), Is.All.EqualTo(2));
+        double[] root = new double[1];
         s.CopyToHost(root);
         Assert.That(root[0], Is.EqualTo(256)); // 16² squared, and its root
     }

@@ -13,7 +13,6 @@ public unsafe class CudaTypesTests
         {
             Assert.That(Unsafe.SizeOf<CUlaunchConfig>(), Is.EqualTo(56));
             Assert.That(Unsafe.SizeOf<CUlaunchAttribute>(), Is.EqualTo(72));
-            Assert.That(Unsafe.SizeOf<CUgraphExecUpdateResultInfo>(), Is.EqualTo(24));
             Assert.That(Unsafe.SizeOf<cublasLtMatmulAlgo_t>(), Is.EqualTo(64));
             Assert.That(Unsafe.SizeOf<cublasLtMatmulHeuristicResult_t>(), Is.EqualTo(96));
         }
@@ -24,7 +23,6 @@ public unsafe class CudaTypesTests
     {
         CUlaunchConfig config;
         CUlaunchAttribute attribute;
-        CUgraphExecUpdateResultInfo info;
         cublasLtMatmulHeuristicResult_t result;
         using (Assert.EnterMultipleScope())
         {
@@ -33,7 +31,6 @@ public unsafe class CudaTypesTests
             Assert.That((byte*)&config.attrs - (byte*)&config, Is.EqualTo(40));
             Assert.That((byte*)&config.numAttrs - (byte*)&config, Is.EqualTo(48));
             Assert.That((byte*)&attribute.programmaticStreamSerializationAllowed - (byte*)&attribute, Is.EqualTo(8));
-            Assert.That((byte*)&info.errorNode - (byte*)&info, Is.EqualTo(8));
             Assert.That((byte*)&result.workspaceSize - (byte*)&result, Is.EqualTo(64));
             Assert.That((byte*)&result.state - (byte*)&result, Is.EqualTo(72));
             Assert.That((byte*)&result.wavesCount - (byte*)&result, Is.EqualTo(76));

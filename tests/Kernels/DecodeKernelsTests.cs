@@ -44,7 +44,7 @@ public class DecodeKernelsTests : SteeredKernelTest
             Close(Row(gateUp, 2 * F, row), pre, $"gate and up of row {row}", ByFma);
             Close(Row(gated, F, row), [.. Enumerable.Range(0, F).Select(c =>
             {
-                (double act, double slope) = RowReference.Activate(GateActivation.Silu, ofOwner[c]);
+                (double act, double slope) = RowReference.Activate(Activation.Silu, ofOwner[c]);
                 return value ? act * pre[F + c] : (slope * ofOwner[F + c] * pre[c]) + (act * pre[F + c]);
             })], $"gated units of row {row}", 2 * ByFma, 1e-6);
 
@@ -184,10 +184,10 @@ public class DecodeKernelsTests : SteeredKernelTest
                 Steering = _steered(row) ? law : 0,
             })];
             var rows = new DecodeRows(_test.Send(table), _test.Send(Owners), _values, Owners.Length, law != 0);
-            WeightMatrix Matrix(float[] w, int columns) => new(_test.Send(LinearJob.Stored(w, _type)), _type, w.Length / columns, columns);
+            Matrix Matrix(float[] w, int columns) => new(_test.Send(LinearJob.Stored(w, _type)), _type, w.Length / columns, columns);
             nint x = _test.Send(X), norm = _test.Send(Norm), angles = turned ? _test.Send(Rotation) : 0;
             kernels.NormQkv(_test.Stream, rows, x, norm, Eps, Matrix(WeightsQkv, _width), _test.Send(Bias), angles, Qkv, H, G, E, Layer);
-            kernels.NormGateUp(_test.Stream, rows, x, norm, Eps, Matrix(WeightsGateUp, _width), GateUp, Gated, Inputs, GateActivation.Silu, Layer);
+            kernels.NormGateUp(_test.Stream, rows, x, norm, Eps, Matrix(WeightsGateUp, _width), GateUp, Gated, Inputs, Activation.Silu, Layer);
             kernels.ProjectDown(_test.Stream, rows, _test.Send(Units), Matrix(WeightsDown, _units), _test.Send(Residual), Inputs, Y);
         }
     }

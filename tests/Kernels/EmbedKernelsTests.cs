@@ -52,7 +52,7 @@ public class EmbedKernelsTests : ElementKernelTest
         int[] ids = [8, 0, 3, 3];
         DeviceRow[] rows = [.. ids.Select(id => new DeviceRow { Id = id })];
         nint x = Poisoned<float>((ids.Length * D) + 4);
-        var table = new WeightMatrix(type == WeightType.F32 ? Send(wide) : Send(stored), type, V, D);
+        var table = new Matrix(type == WeightType.F32 ? Send(wide) : Send(stored), type, V, D);
         kernels.Embed(Stream, Send(rows), rows.Length, table, Scale, x);
         float[] actual = Receive<float>(x, (ids.Length * D) + 4);
         float[] expected = [.. ids.SelectMany(id => Enumerable.Range(0, D).Select(c => Scale * Weight((id * D) + c)))];

@@ -7,13 +7,13 @@ public class GateKernelsTests : ElementKernelTest
     // Two owners meet inside one thread's four tangents, and the last thread has one.
     private static readonly int[] Owners = [0, 0, 0, 2, 2];
 
-    [TestCase(1, GateActivation.Silu)]
-    [TestCase(31, GateActivation.GeluTanh)]
-    [TestCase(33, GateActivation.Silu)]
-    [TestCase(127, GateActivation.GeluTanh)]
-    [TestCase(516, GateActivation.Silu)]
-    [TestCase(4097, GateActivation.GeluTanh)]
-    public void ValuesTangentsAndCotangents(int F, GateActivation activation)
+    [TestCase(1, Activation.Silu)]
+    [TestCase(31, Activation.GeluTanh)]
+    [TestCase(33, Activation.Silu)]
+    [TestCase(127, Activation.GeluTanh)]
+    [TestCase(516, Activation.Silu)]
+    [TestCase(4097, Activation.GeluTanh)]
+    public void ValuesTangentsAndCotangents(int F, Activation activation)
     {
         const int Values = 3, Rows = 8;
         var kernels = Load(k => new GateKernels(k));
@@ -57,16 +57,16 @@ public class GateKernelsTests : ElementKernelTest
         float[] gateUp = Normal(3, 4 * 2 * F);
         gateUp.AsSpan(0, 2 * F).Fill(float.NaN);
         nint many = Poisoned<float>(4 * F), alone = Poisoned<float>(2 * F);
-        kernels.Forward(Stream, Send(gateUp), 2, Send(0, 1), 2, many, F, GateActivation.Silu);
+        kernels.Forward(Stream, Send(gateUp), 2, Send(0, 1), 2, many, F, Activation.Silu);
         float[] pair = [.. Row(gateUp, 2 * F, 1), .. Row(gateUp, 2 * F, 3)];
-        kernels.Forward(Stream, Send(pair), 1, Send(0), 1, alone, F, GateActivation.Silu);
+        kernels.Forward(Stream, Send(pair), 1, Send(0), 1, alone, F, Activation.Silu);
         float[] all = Receive<float>(many, 4 * F);
         Assert.That(Bits(Receive<float>(alone, 2 * F)), Is.EqualTo(Bits([.. Row(all, F, 1), .. Row(all, F, 3)])));
     }
 
-    [TestCase(GateActivation.Silu)]
-    [TestCase(GateActivation.GeluTanh)]
-    public void LargeGatesSaturate(GateActivation activation)
+    [TestCase(Activation.Silu)]
+    [TestCase(Activation.GeluTanh)]
+    public void LargeGatesSaturate(Activation activation)
     {
         var kernels = Load(k => new GateKernels(k));
         nint gated = Poisoned<float>(4);

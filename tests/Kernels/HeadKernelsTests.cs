@@ -156,7 +156,7 @@ public class HeadKernelsTests : ElementKernelTest
         nint scratch = Poisoned<byte>((int)HeadKernels.ScratchSizeInBytes(2, V, draws: false));
         using var graph = Stream.Capture(() =>
         {
-            embed.Embed(Stream, rows, 2, new WeightMatrix(weights, WeightType.F32, V, V), 1, logits);
+            embed.Embed(Stream, rows, 2, new Matrix(weights, WeightType.F32, V, V), 1, logits);
             head.ArgMax(Stream, logits, 2, V, ids, scratch);
             head.Advance(Stream, rows, 2, 0, ids, ring, width: 1, Steps, count);
         });

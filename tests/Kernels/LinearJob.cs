@@ -25,7 +25,7 @@ internal sealed class LinearJob : IDisposable
 
     public int Plans => blas!.PlanCount;
 
-    public long ScratchInBytes(int values, int tangents, WeightMatrix w) => kernels.ScratchInBytes(values, tangents, w);
+    public long ScratchInBytes(int values, int tangents, Matrix w) => kernels.ScratchInBytes(values, tangents, w);
 
     public static float[] Numbers(int count, int seed)
     {
@@ -94,7 +94,7 @@ internal sealed class LinearJob : IDisposable
         using CudaDeviceVariable<byte> from = Upload(MemoryMarshal.AsBytes(input.AsSpan())), to = Unwritten(4L * output.Length);
         using CudaDeviceVariable<byte>? added = bias is null ? null : Upload(MemoryMarshal.AsBytes(bias.AsSpan()));
         using CudaDeviceVariable<byte>? kept = where != Residual.Apart ? null : Upload(MemoryMarshal.AsBytes(residual.AsSpan()));
-        var matrix = new WeightMatrix(w.DevicePointer, type, n, k);
+        var matrix = new Matrix(w.DevicePointer, type, n, k);
         using var scratch = Unwritten(Math.Max(1, kernels.ScratchInBytes(first, rows - first, matrix)));
         if (where == Residual.InPlace)
         {
@@ -128,7 +128,7 @@ internal sealed class LinearJob : IDisposable
         using CudaDeviceVariable<byte> w = Upload(Stored(weights, WeightType.BF16));
         using CudaDeviceVariable<byte> from = Upload(MemoryMarshal.AsBytes(x.AsSpan())), to = Unwritten(4L * forward.Length);
         using CudaDeviceVariable<byte> fromBack = Upload(MemoryMarshal.AsBytes(y.AsSpan())), toBack = Unwritten(4L * back.Length);
-        var matrix = new WeightMatrix(w.DevicePointer, WeightType.BF16, n, k);
+        var matrix = new Matrix(w.DevicePointer, WeightType.BF16, n, k);
         using var scratch = Unwritten(Math.Max(1, kernels.ScratchInBytes(rows, 0, matrix)));
         long allocated = 0;
         using CudaGraph graph = stream.Capture(() =>

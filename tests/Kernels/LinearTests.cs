@@ -171,8 +171,8 @@ public class LinearTests : CudaTest
         int[] rows = [0, 1, 2, 8, 9, 16, 17, 64, 65, 128, 129, 255, 256, 1000];
         foreach (int others in (int[])[0, 7, 300])
         {
-            long[] byValues = [.. rows.Select(count => job.ScratchInBytes(count, others, new WeightMatrix(0, type, n, k)))];
-            long[] byTangents = [.. rows.Select(count => job.ScratchInBytes(others, count, new WeightMatrix(0, type, n, k)))];
+            long[] byValues = [.. rows.Select(count => job.ScratchInBytes(count, others, new Matrix(0, type, n, k)))];
+            long[] byTangents = [.. rows.Select(count => job.ScratchInBytes(others, count, new Matrix(0, type, n, k)))];
             Assert.That(byValues, Is.Ordered);
             Assert.That(byTangents, Is.Ordered);
             Assert.That(byValues[^1], Is.GreaterThan(0));

@@ -43,9 +43,9 @@ internal static class RowReference
         [.. Enumerable.Range(0, w.Length / x.Length).Select(n => Enumerable.Range(0, x.Length).Sum(k => w[(n * x.Length) + k] * x[k]))];
 
     /// <summary>act(a) and act'(a).</summary>
-    public static (double Value, double Slope) Activate(GateActivation activation, double a)
+    public static (double Value, double Slope) Activate(Activation activation, double a)
     {
-        if (activation == GateActivation.Silu)
+        if (activation == Activation.Silu)
         {
             double s = 1 / (1 + Math.Exp(-a));
             return (a * s, s * (1 + (a * (1 - s))));

@@ -26,7 +26,7 @@ public class UnitKernelsTests : ElementKernelTest
         float[] z = [.. products.SelectMany(p => p.Select((v, n) => (float)(v + (biased ? bias[n] : 0))))];
         int length = Values * count * N;
         nint y = Poisoned<float>(length + 1);
-        kernels.Push(Stream, Send(x), Values, Send(g), Eps, new WeightMatrix(weights, type, N, D), Send(z), biased ? Send(bias) : 0, first, count, y);
+        kernels.Push(Stream, Send(x), Values, Send(g), Eps, new Matrix(weights, type, N, D), Send(z), biased ? Send(bias) : 0, first, count, y);
         float[] actual = Receive<float>(y, length + 1);
         for (int i = 0; i < Values; i++)
         {

@@ -1,4 +1,5 @@
 using Tiller.Features;
+using Tiller.Kernels;
 using Tiller.Law;
 using Tiller.Model;
 using Tiller.Ops;

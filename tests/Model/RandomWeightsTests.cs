@@ -2,6 +2,7 @@ using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using Tiller.Bench;
 using Tiller.Checkpoint;
+using Tiller.Kernels;
 using Tiller.Model;
 using Tiller.Ops;
 using Tiller.Tests.Interop;
@@ -53,7 +54,7 @@ public sealed class RandomWeightsTests
     {
         byte[] bytes = new byte[m.SizeInBytes];
         ops.Download(m.Address, bytes);
-        return m.Type == TensorType.F32
+        return m.Type == WeightType.F32
             ? MemoryMarshal.Cast<byte, float>(bytes).ToArray()
             : [.. MemoryMarshal.Cast<byte, ushort>(bytes).ToArray().Select(v => BitConverter.UInt32BitsToSingle((uint)v << 16))];
     }

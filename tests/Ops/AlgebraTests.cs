@@ -1,6 +1,7 @@
 using System.Numerics.Tensors;
 using MathNet.Numerics.LinearAlgebra;
 using Tiller.Cpu;
+using Tiller.Kernels;
 using Tiller.Model;
 using Tiller.Ops;
 using Tiller.Synthesis;
@@ -321,7 +322,7 @@ internal sealed class DeviceMatrix : IDisposable
         ops.Upload(numbers.ToColumnMajorArray(), view);
     }
 
-    public Doubles View { get; }
+    public ColumnMajor View { get; }
 
     public Matrix<double> Read()
     {

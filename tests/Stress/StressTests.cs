@@ -1,5 +1,6 @@
 using Tiller.Bench;
 using Tiller.Checkpoint;
+using Tiller.Kernels;
 using Tiller.Model;
 using Tiller.Ops;
 using Tiller.Stress;

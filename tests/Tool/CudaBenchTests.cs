@@ -72,9 +72,9 @@ public class CudaBenchTests : CudaTest
         var w = weights.Blocks[0].Output;
         int rows = values + tangents;
         using DeviceBuffer x = ops.Allocate(4L * rows * w.Columns), y = ops.Allocate(4L * rows * w.Rows);
-        using var scratch = ops.Allocate(ops.Linears.ScratchInBytes(values, tangents, CudaOps.Weights(w)));
+        using var scratch = ops.Allocate(ops.Linears.ScratchInBytes(values, tangents, w));
         long before = HostCuda.CallsOf("cublasLtMatmul");
-        ops.Linears.Forward(ops.Stream, x.Address, values, tangents, CudaOps.Weights(w), y.Address, scratch.Address);
+        ops.Linears.Forward(ops.Stream, x.Address, values, tangents, w, y.Address, scratch.Address);
 
         // Two products of all rows, and a third of the values.
         Assert.That(HostCuda.CallsOf("cublasLtMatmul") - before, Is.EqualTo(values > 0 ? 3 : 2));

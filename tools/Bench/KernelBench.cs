@@ -1,5 +1,6 @@
 using Tiller.Cpu;
 using Tiller.Cuda;
+using Tiller.Kernels;
 using Tiller.Model;
 using Tiller.Ops;
 
@@ -89,7 +90,7 @@ internal sealed class LinearBench : IDisposable
         _pool = _device is null ? new WorkerPool(threads) : null;
         _x = ops.Allocate(4L * rows * w.Columns);
         _y = ops.Allocate(4L * rows * w.Rows);
-        _scratch = _device is null ? null : ops.Allocate(_device.Linears.ScratchInBytes(0, rows, CudaOps.Weights(w)));
+        _scratch = _device is null ? null : ops.Allocate(_device.Linears.ScratchInBytes(0, rows, w));
         var random = new Random(14);
         for (int i = 0; i < rows; i++)
         {
@@ -103,7 +104,7 @@ internal sealed class LinearBench : IDisposable
     {
         if (_device is not null)
         {
-            _device.Linears.Forward(_device.Stream, _x.Address, 0, rows, CudaOps.Weights(w), _y.Address, _scratch!.Address);
+            _device.Linears.Forward(_device.Stream, _x.Address, 0, rows, w, _y.Address, _scratch!.Address);
         }
         else
         {
@@ -116,7 +117,7 @@ internal sealed class LinearBench : IDisposable
     {
         if (_device is not null)
         {
-            _device.Linears.Transposed(_device.Stream, _y.Address, rows, CudaOps.Weights(w), _x.Address, _scratch!.Address);
+            _device.Linears.Transposed(_device.Stream, _y.Address, rows, w, _x.Address, _scratch!.Address);
         }
         else
         {

@@ -2,8 +2,8 @@ using System.Diagnostics;
 using Tiller.Checkpoint;
 using Tiller.Controllers;
 using Tiller.Features;
+using Tiller.Kernels;
 using Tiller.Model;
-using Tiller.Ops;
 using Tiller.Synthesis;
 
 namespace Tiller.Bench;
@@ -49,7 +49,7 @@ internal sealed record QuickRates(double Single, double Double, string Device, i
         using var prompt = prompts[0];
         using var linearization = new Linearization(model, prompts);
         using var memory = model.Ops.Allocate(d, 3 * d, out var all);
-        Doubles a = all.Slice(0, d), b = all.Slice(d, d), product = all.Slice(2 * d, d);
+        ColumnMajor a = all.Slice(0, d), b = all.Slice(d, d), product = all.Slice(2 * d, d);
         double[] first = new double[1];
         double single = Fastest(() => linearization.Jacobian(0, a, cancellationToken));
         model.Ops.Copy(a, b);
@@ -65,7 +65,7 @@ internal sealed record QuickRates(double Single, double Double, string Device, i
                 cancellationToken.ThrowIfCancellationRequested();
                 long begin = Stopwatch.GetTimestamp();
                 run();
-                model.Ops.Download(new Doubles(memory.Address, 1, 1), first); // waits for a device
+                model.Ops.Download(new ColumnMajor(memory.Address, 1, 1), first); // waits for a device
                 best = Math.Min(best, Stopwatch.GetElapsedTime(begin).TotalSeconds);
             }
 

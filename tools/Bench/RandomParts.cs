@@ -1,5 +1,6 @@
 using Tiller.Checkpoint;
 using Tiller.Decode;
+using Tiller.Kernels;
 using Tiller.Law;
 using Tiller.Model;
 using Tiller.Ops;

@@ -1,3 +1,5 @@
+using Tiller.Kernels;
+
 namespace Tiller.Checkpoint;
 
 // One alphabet, used in every file of the engine:
@@ -6,16 +8,6 @@ namespace Tiller.Checkpoint;
 //   H  attention heads             G  key/value heads             E  size of one head
 //   F  width of the feed-forward   V  vocabulary                  p  tangents (or cotangents)
 //   k  a layer, 0 .. L-1           t  a position                  x  residual stream, dx its tangent
-
-/// <summary>Nonlinearity of the gated feed-forward unit.</summary>
-public enum Activation
-{
-    /// <summary>silu(a) = a σ(a).</summary>
-    Silu,
-
-    /// <summary>gelu(a) in its tanh form (<c>gelu_pytorch_tanh</c>).</summary>
-    GeluTanh,
-}
 
 /// <summary>How rotary frequencies are rescaled for long contexts (<c>rope_scaling</c> in config.json).</summary>
 public abstract record RopeScaling

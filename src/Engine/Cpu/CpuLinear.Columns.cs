@@ -1,6 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
-using Tiller.Checkpoint;
+using Tiller.Kernels;
 using Tiller.Ops;
 
 namespace Tiller.Cpu;
@@ -39,10 +39,10 @@ internal static unsafe partial class CpuLinear
         int parts = (count + ColumnsPerPart - 1) / ColumnsPerPart;
         switch (w.Type)
         {
-            case TensorType.BF16:
+            case WeightType.BF16:
                 pool.Run(parts, ref job, &ColumnsPart<Bf16Weight>, cancellation);
                 break;
-            case TensorType.F16:
+            case WeightType.F16:
                 pool.Run(parts, ref job, &ColumnsPart<F16Weight>, cancellation);
                 break;
             default:

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using Tiller.Kernels;
 using Tiller.Ops;
 
 namespace Tiller.Cpu;

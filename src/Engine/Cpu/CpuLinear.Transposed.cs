@@ -1,6 +1,7 @@
 using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using Tiller.Kernels;
 using Tiller.Ops;
 
 namespace Tiller.Cpu;

@@ -1,7 +1,7 @@
 using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
-using Tiller.Checkpoint;
+using Tiller.Kernels;
 using Tiller.Ops;
 
 namespace Tiller.Cpu;
@@ -43,10 +43,10 @@ internal static unsafe partial class CpuLinear
         Debug.Assert(x.Columns == w.Columns && y.Columns == w.Rows && x.Rows == y.Rows, "shapes of a linear map");
         switch (w.Type)
         {
-            case TensorType.BF16:
+            case WeightType.BF16:
                 Forward<Bf16Weight>(pool, x, values, w, bias, residual, y, cancellation);
                 break;
-            case TensorType.F16:
+            case WeightType.F16:
                 Forward<F16Weight>(pool, x, values, w, bias, residual, y, cancellation);
                 break;
             default:
@@ -61,10 +61,10 @@ internal static unsafe partial class CpuLinear
         Debug.Assert(x.Columns == w.Columns && y.Columns == w.Rows && x.Rows == y.Rows, "shapes of a linear map");
         switch (w.Type)
         {
-            case TensorType.BF16:
+            case WeightType.BF16:
                 Transposed<Bf16Weight>(pool, y, w, x, cancellation);
                 break;
-            case TensorType.F16:
+            case WeightType.F16:
                 Transposed<F16Weight>(pool, y, w, x, cancellation);
                 break;
             default:
@@ -81,8 +81,8 @@ internal static unsafe partial class CpuLinear
         {
             destination[i] = scale * w.Type switch
             {
-                TensorType.BF16 => Bf16Weight.LoadOne(p + (2 * i)),
-                TensorType.F16 => F16Weight.LoadOne(p + (2 * i)),
+                WeightType.BF16 => Bf16Weight.LoadOne(p + (2 * i)),
+                WeightType.F16 => F16Weight.LoadOne(p + (2 * i)),
                 _ => F32Weight.LoadOne(p + (4 * i)),
             };
         }

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using Tiller.Kernels;
 using Tiller.Ops;
 
 namespace Tiller.Cpu;
@@ -18,23 +19,23 @@ public sealed unsafe partial class CpuOps
     internal static CpuOps Shared => s_shared.Value;
 
     /// <inheritdoc/>
-    public override void WithHost(double[] source, int rows, Action<Doubles> use)
+    public override void WithHost(double[] source, int rows, Action<ColumnMajor> use)
     {
         fixed (double* numbers = source)
         {
-            use(new Doubles((nint)numbers, rows, rows == 0 ? 0 : source.Length / rows));
+            use(new ColumnMajor((nint)numbers, rows, rows == 0 ? 0 : source.Length / rows));
         }
     }
 
     /// <inheritdoc/>
-    public override void Multiply(double alpha, Factor a, Factor b, double beta, Doubles c, CancellationToken cancellationToken = default)
+    public override void Multiply(double alpha, Factor a, Factor b, double beta, ColumnMajor c, CancellationToken cancellationToken = default)
     {
         Debug.Assert(a.Columns == b.Rows && a.Rows == c.Rows && b.Columns == c.Columns, "C = A B needs matching shapes.");
         CpuProduct.Multiply(_pool, alpha, Strided.Of(a), Strided.Of(b), beta, Strided.Of(c), cancellationToken);
     }
 
     /// <inheritdoc/>
-    public override void Add(double alpha, Doubles x, Doubles y)
+    public override void Add(double alpha, ColumnMajor x, ColumnMajor y)
     {
         Debug.Assert(x.Length == y.Length, "matrices of one size");
         var job = new AlgebraJob { X = x, Y = y, Scale = alpha };
@@ -42,7 +43,7 @@ public sealed unsafe partial class CpuOps
     }
 
     /// <inheritdoc/>
-    public override void AddToDiagonal(double value, Doubles m)
+    public override void AddToDiagonal(double value, ColumnMajor m)
     {
         double* at = (double*)m.Address;
         for (int i = 0; i < Math.Min(m.Rows, m.Columns); i++, at += m.Rows + 1)
@@ -52,7 +53,7 @@ public sealed unsafe partial class CpuOps
     }
 
     /// <inheritdoc/>
-    public override double Symmetrise(Doubles s)
+    public override double Symmetrise(ColumnMajor s)
     {
         Debug.Assert(s.Rows == s.Columns, "a square matrix");
         int parts = (s.Rows + SquareTile - 1) / SquareTile;
@@ -70,7 +71,7 @@ public sealed unsafe partial class CpuOps
     }
 
     /// <inheritdoc/>
-    public override Pivots Cholesky(Doubles m, CancellationToken cancellationToken = default)
+    public override Pivots Cholesky(ColumnMajor m, CancellationToken cancellationToken = default)
     {
         var view = Strided.Of(m);
         int failed = CpuCholesky.Factor(_pool, view, cancellationToken);
@@ -90,7 +91,7 @@ public sealed unsafe partial class CpuOps
     }
 
     /// <inheritdoc/>
-    public override void CholeskySolve(Doubles l, Doubles x, CancellationToken cancellationToken = default)
+    public override void CholeskySolve(ColumnMajor l, ColumnMajor x, CancellationToken cancellationToken = default)
     {
         Debug.Assert(l.Rows == l.Columns && l.Rows == x.Rows, "as many rows as the factor");
         CpuCholesky.SolveLower(_pool, Strided.Of(l), Strided.Of(x), cancellationToken);
@@ -98,10 +99,10 @@ public sealed unsafe partial class CpuOps
     }
 
     /// <summary>X = X L^{-T} in place // (n, n), (rows, n).</summary>
-    internal void SolveRight(Doubles x, Doubles l) => CpuCholesky.SolveLower(_pool, Strided.Of(l), Strided.Of(x.T), CancellationToken.None);
+    internal void SolveRight(ColumnMajor x, ColumnMajor l) => CpuCholesky.SolveLower(_pool, Strided.Of(l), Strided.Of(x.T), CancellationToken.None);
 
     /// <inheritdoc/>
-    public override long FirstNonFinite(Doubles m)
+    public override long FirstNonFinite(ColumnMajor m)
     {
         const int Run = 1 << 20;
         for (long at = 0; at < m.Length; at += Run)
@@ -129,7 +130,7 @@ public sealed unsafe partial class CpuOps
     }
 
     /// <inheritdoc/>
-    public override void SumPanels(Floats rows, ReadOnlySpan<double> scales, bool add, Doubles result)
+    public override void SumPanels(Floats rows, ReadOnlySpan<double> scales, bool add, ColumnMajor result)
     {
         Debug.Assert(rows.Columns == result.Rows && scales.Length == result.Columns && rows.Rows % scales.Length == 0, "whole panels");
         int columnsPerPart = (int)Math.Max(1, (long)NumbersPerPart * result.Columns / ((long)rows.Rows * result.Rows));
@@ -217,8 +218,8 @@ public sealed unsafe partial class CpuOps
 
     private struct AlgebraJob
     {
-        public Doubles X;
-        public Doubles Y;
+        public ColumnMajor X;
+        public ColumnMajor Y;
         public Floats Rows;
         public double* Sums;
         public double Scale;

@@ -1,6 +1,7 @@
 using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
 using Tiller.Checkpoint;
+using Tiller.Kernels;
 using Tiller.Ops;
 
 namespace Tiller.Cpu;

@@ -3,6 +3,7 @@ using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
 using System.Runtime.ExceptionServices;
 using Tiller.Checkpoint;
+using Tiller.Kernels;
 using Tiller.Law;
 using Tiller.Ops;
 

@@ -1,4 +1,4 @@
-using Tiller.Ops;
+using Tiller.Kernels;
 
 namespace Tiller.Cpu;
 

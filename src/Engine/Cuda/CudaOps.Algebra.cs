@@ -29,7 +29,7 @@ internal sealed partial class CudaOps
     public override long? FreeInBytes => _context.GetMemoryInfo().FreeInBytes;
 
     /// <inheritdoc/>
-    public override void Multiply(double alpha, Factor a, Factor b, double beta, Doubles c, CancellationToken cancellationToken = default)
+    public override void Multiply(double alpha, Factor a, Factor b, double beta, ColumnMajor c, CancellationToken cancellationToken = default)
     {
         Debug.Assert(a.Columns == b.Rows && a.Rows == c.Rows && b.Columns == c.Columns, "C = A B needs matching shapes.");
         cancellationToken.ThrowIfCancellationRequested();
@@ -44,7 +44,7 @@ internal sealed partial class CudaOps
     }
 
     /// <inheritdoc/>
-    public override void Add(double alpha, Doubles x, Doubles y)
+    public override void Add(double alpha, ColumnMajor x, ColumnMajor y)
     {
         Debug.Assert(x.Length == y.Length, "matrices of one size");
         lock (_launching)
@@ -54,7 +54,7 @@ internal sealed partial class CudaOps
     }
 
     /// <inheritdoc/>
-    public override void AddToDiagonal(double value, Doubles m)
+    public override void AddToDiagonal(double value, ColumnMajor m)
     {
         lock (_launching)
         {
@@ -63,7 +63,7 @@ internal sealed partial class CudaOps
     }
 
     /// <inheritdoc/>
-    public override double Symmetrise(Doubles s)
+    public override double Symmetrise(ColumnMajor s)
     {
         Debug.Assert(s.Rows == s.Columns, "a square matrix");
         Span<double> sums = stackalloc double[2];
@@ -78,7 +78,7 @@ internal sealed partial class CudaOps
     }
 
     /// <inheritdoc/>
-    public override Pivots Cholesky(Doubles m, CancellationToken cancellationToken = default)
+    public override Pivots Cholesky(ColumnMajor m, CancellationToken cancellationToken = default)
     {
         Debug.Assert(m.Rows == m.Columns, "Cholesky takes a square matrix.");
         cancellationToken.ThrowIfCancellationRequested();
@@ -117,7 +117,7 @@ internal sealed partial class CudaOps
     }
 
     /// <inheritdoc/>
-    public override void CholeskySolve(Doubles l, Doubles x, CancellationToken cancellationToken = default)
+    public override void CholeskySolve(ColumnMajor l, ColumnMajor x, CancellationToken cancellationToken = default)
     {
         Debug.Assert(l.Rows == l.Columns && l.Rows == x.Rows, "as many rows as the factor");
         cancellationToken.ThrowIfCancellationRequested();
@@ -143,7 +143,7 @@ internal sealed partial class CudaOps
     }
 
     /// <inheritdoc/>
-    public override long FirstNonFinite(Doubles m)
+    public override long FirstNonFinite(ColumnMajor m)
     {
         if (m.Length == 0)
         {
@@ -173,7 +173,7 @@ internal sealed partial class CudaOps
     }
 
     /// <inheritdoc/>
-    public override void SumPanels(Floats rows, ReadOnlySpan<double> scales, bool add, Doubles result)
+    public override void SumPanels(Floats rows, ReadOnlySpan<double> scales, bool add, ColumnMajor result)
     {
         Debug.Assert(rows.Columns == result.Rows && scales.Length == result.Columns && rows.Rows % scales.Length == 0, "whole panels");
         lock (_launching)
@@ -184,7 +184,7 @@ internal sealed partial class CudaOps
         }
     }
 
-    private int FirstNaN(Doubles l)
+    private int FirstNaN(ColumnMajor l)
     {
         double pivot = 0;
         for (int i = 0; i < l.Rows; i++)

@@ -22,7 +22,7 @@ internal sealed partial class CudaOps
     {
         lock (_launching)
         {
-            _gate.Pull(_stream, a.GateUp.Address, Groups(y).Owners, groups.Total, y.Gated.Address, y.GateUp.Address, c.F, Activation(c));
+            _gate.Pull(_stream, a.GateUp.Address, Groups(y).Owners, groups.Total, y.Gated.Address, y.GateUp.Address, c.F, c.Activation);
             PullNormed(c, w.GateUp, y.GateUp, w.FeedForwardNorm, a.R, a, groups, y);
         }
     }
@@ -78,14 +78,14 @@ internal sealed partial class CudaOps
                 stream = y.Normed;
             }
 
-            _linear.Transposed(_stream, stream.Address, groups.Total, Weights(w), x.Address, Table(a).Scratch);
+            _linear.Transposed(_stream, stream.Address, groups.Total, w, x.Address, Table(a).Scratch);
         }
     }
 
     // stream += norm' W' ȳ
     private void PullNormed(ModelConfig c, Matrix w, Floats outputs, Floats norm, Floats at, Activations a, RowGroups groups, Cotangents y)
     {
-        _linear.Transposed(_stream, outputs.Address, groups.Total, Weights(w), y.Normed.Address, Table(a).Scratch);
+        _linear.Transposed(_stream, outputs.Address, groups.Total, w, y.Normed.Address, Table(a).Scratch);
         _norm.Pull(_stream, y.Normed.Address, at.Address, Groups(y).Owners, groups.Total, norm.Address, y.Stream.Address, c.D, c.NormEpsilon, accumulate: true);
     }
 }

@@ -221,7 +221,7 @@ internal sealed partial class CudaOps : DeviceOps
             _embed.Rotate(_stream, table.Rows, table.Values, frequencies.Address, c.E, a.Rotation.Address);
             if (embedding is { } weights)
             {
-                _embed.Embed(_stream, table.Rows, table.Values, Weights(weights), c.EmbeddingScale, a.X.Address);
+                _embed.Embed(_stream, table.Rows, table.Values, weights, c.EmbeddingScale, a.X.Address);
             }
         }
     }
@@ -234,7 +234,7 @@ internal sealed partial class CudaOps : DeviceOps
         {
             if (table.IsFew)
             {
-                _decode.NormQkv(_stream, table.Few(rows), a.X.Address, w.AttentionNorm.Address, c.NormEpsilon, Weights(w.Qkv), w.QkvBias.Address,
+                _decode.NormQkv(_stream, table.Few(rows), a.X.Address, w.AttentionNorm.Address, c.NormEpsilon, w.Qkv, w.QkvBias.Address,
                     c.QkNorm ? 0 : a.Rotation.Address, a.Qkv.Address, c.H, c.G, c.E, k);
                 if (!c.QkNorm)
                 {
@@ -245,8 +245,8 @@ internal sealed partial class CudaOps : DeviceOps
             {
                 // The values alone; then their tangents from W's columns.
                 _norm.Forward(_stream, a.X.Address, table.Values, owners: 0, tangents: 0, w.AttentionNorm.Address, a.Normed.Address, c.D, c.NormEpsilon);
-                _linear.Forward(_stream, a.Normed.Address, table.Values, tangents: 0, Weights(w.Qkv), a.Qkv.Address, table.Scratch, w.QkvBias.Address);
-                _units.Push(_stream, a.X.Address, table.Values, w.AttentionNorm.Address, c.NormEpsilon, Weights(w.Qkv), a.Qkv.Address, w.QkvBias.Address,
+                _linear.Forward(_stream, a.Normed.Address, table.Values, tangents: 0, w.Qkv, a.Qkv.Address, table.Scratch, w.QkvBias.Address);
+                _units.Push(_stream, a.X.Address, table.Values, w.AttentionNorm.Address, c.NormEpsilon, w.Qkv, a.Qkv.Address, w.QkvBias.Address,
                     first, rows.TangentGroups.End(0), a.Qkv.Slice(table.Values, table.Tangents).Address);
             }
             else
@@ -296,14 +296,14 @@ internal sealed partial class CudaOps : DeviceOps
         {
             if (table.IsFew)
             {
-                _decode.NormGateUp(_stream, table.Few(rows), a.R.Address, w.FeedForwardNorm.Address, c.NormEpsilon, Weights(w.GateUp), a.GateUp.Address,
-                    a.Gated.Address, table.Inputs, Activation(c), k);
+                _decode.NormGateUp(_stream, table.Few(rows), a.R.Address, w.FeedForwardNorm.Address, c.NormEpsilon, w.GateUp, a.GateUp.Address,
+                    a.Gated.Address, table.Inputs, c.Activation, k);
                 return;
             }
 
             Norm(c, table, a.R, w.FeedForwardNorm, a.Normed);
             Linear(table, a.Normed, w.GateUp, a.GateUp);
-            _gate.Forward(_stream, a.GateUp.Address, table.Values, table.Owners, table.Tangents, a.Gated.Address, c.F, Activation(c));
+            _gate.Forward(_stream, a.GateUp.Address, table.Values, table.Owners, table.Tangents, a.Gated.Address, c.F, c.Activation);
         }
     }
 
@@ -315,7 +315,7 @@ internal sealed partial class CudaOps : DeviceOps
         {
             lock (_launching)
             {
-                _decode.ProjectDown(_stream, table.Few(rows), a.Gated.Address, Weights(w.Down), a.R.Address, table.Inputs, a.Y.Address);
+                _decode.ProjectDown(_stream, table.Few(rows), a.Gated.Address, w.Down, a.R.Address, table.Inputs, a.Y.Address);
             }
 
             return;
@@ -339,7 +339,7 @@ internal sealed partial class CudaOps : DeviceOps
         lock (_launching)
         {
             _norm.Forward(_stream, a.X.Slice(row, count).Address, count, 0, 0, norm.Address, normed, c.D, c.NormEpsilon);
-            _linear.Forward(_stream, normed, count, tangents: 0, Weights(head), logits.Address, table.Scratch);
+            _linear.Forward(_stream, normed, count, tangents: 0, head, logits.Address, table.Scratch);
             if (c.LogitSoftCap > 0)
             {
                 _head.SoftCap(_stream, logits.Address, (long)count * c.V, c.LogitSoftCap);
@@ -395,16 +395,6 @@ internal sealed partial class CudaOps : DeviceOps
 
     private static CudaRows Table(Activations a) => (CudaRows)a.OnDevice!;
 
-    /// <summary>A matrix as the kernels take it.</summary>
-    internal static WeightMatrix Weights(Matrix w) => new(w.Address, w.Type switch
-    {
-        TensorType.F32 => WeightType.F32,
-        TensorType.F16 => WeightType.F16,
-        _ => WeightType.BF16,
-    }, w.Rows, w.Columns);
-
-    private static GateActivation Activation(ModelConfig c) => c.Activation == Checkpoint.Activation.Silu ? GateActivation.Silu : GateActivation.GeluTanh;
-
     private static AttentionShape Shape(ModelConfig c, int k) => new(k, c.H, c.G, c.E, c.AttentionScale, c.AttentionSoftCap, c.Windows[k]);
 
     private long ScratchInBytes(ModelConfig c, CudaRows rows) =>
@@ -415,7 +405,7 @@ internal sealed partial class CudaOps : DeviceOps
         long most = 0;
         foreach (var (outputs, inputs) in (ReadOnlySpan<(int, int)>)[((c.H + (2 * c.G)) * c.E, c.D), (c.D, c.H * c.E), (2 * c.F, c.D), (c.D, c.F), (c.V, c.D)])
         {
-            most = Math.Max(most, _linear.ScratchInBytes(values, tangents, new WeightMatrix(0, WeightType.BF16, outputs, inputs)));
+            most = Math.Max(most, _linear.ScratchInBytes(values, tangents, new Matrix(0, WeightType.BF16, outputs, inputs)));
         }
 
         return most;
@@ -425,7 +415,7 @@ internal sealed partial class CudaOps : DeviceOps
         _norm.Forward(_stream, x.Address, table.Values, table.Owners, table.Tangents, weight.Address, y.Address, c.D, c.NormEpsilon);
 
     private void Linear(CudaRows table, Floats x, Matrix w, Floats y, Floats bias = default, Floats residual = default) =>
-        _linear.Forward(_stream, x.Address, table.Values, table.Tangents, Weights(w), y.Address, table.Scratch, bias.Address, residual.Address);
+        _linear.Forward(_stream, x.Address, table.Values, table.Tangents, w, y.Address, table.Scratch, bias.Address, residual.Address);
 
     // out = residual + [norm] (W x)
     private void Project(ModelConfig c, Activations a, Floats x, Matrix w, Floats postNorm, Floats raw, Floats residual, Floats output)

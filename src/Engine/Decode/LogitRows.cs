@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Numerics;
+using Tiller.Kernels;
 using Tiller.Model;
 using Tiller.Ops;
 

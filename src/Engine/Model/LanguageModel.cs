@@ -1,5 +1,6 @@
 using Tiller.Chat;
 using Tiller.Checkpoint;
+using Tiller.Kernels;
 using Tiller.Law;
 using Tiller.Ops;
 using Tiller.Tokens;

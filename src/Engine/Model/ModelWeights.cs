@@ -1,8 +1,10 @@
 using System.Collections.Concurrent;
+using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.ExceptionServices;
 using System.Runtime.InteropServices;
 using Tiller.Checkpoint;
+using Tiller.Kernels;
 using Tiller.Ops;
 
 namespace Tiller.Model;
@@ -255,7 +257,7 @@ internal sealed class ModelWeights : IDisposable
     }
 
     /// <summary>A matrix made of one or more stored tensors under each other.</summary>
-    private sealed record Stack(long Offset, TensorType Type, int Rows, int Columns);
+    private sealed record Stack(long Offset, WeightType Type, int Rows, int Columns);
 
     /// <summary>
     /// Where every tensor of the checkpoint goes. The names are those <c>save_pretrained</c> writes for all five families; Gemma-2 calls
@@ -389,7 +391,7 @@ internal sealed class ModelWeights : IDisposable
             }
 
             SizeInBytes = (SizeInBytes + AlignmentInBytes - 1) / AlignmentInBytes * AlignmentInBytes;
-            return _matrices[name] = new Stack(offset, type!.Value, rows, columns);
+            return _matrices[name] = new Stack(offset, Stored(type!.Value), rows, columns);
         }
 
         private Stack AddNorm(string name, int size) => AddVector(name, _c.NormAddsOne ? 1 : 0, (name, size));
@@ -407,7 +409,16 @@ internal sealed class ModelWeights : IDisposable
             }
 
             Place(4L * total);
-            return _vectors[name] = new Stack(offset, TensorType.F32, 1, total);
+            return _vectors[name] = new Stack(offset, WeightType.F32, 1, total);
         }
+
+        // A checkpoint's other types were refused when the tensor was looked up.
+        private static WeightType Stored(TensorType type) => type switch
+        {
+            TensorType.F32 => WeightType.F32,
+            TensorType.F16 => WeightType.F16,
+            TensorType.BF16 => WeightType.BF16,
+            _ => throw new UnreachableException($"weights stored as {type.SpecName()}"),
+        };
     }
 }

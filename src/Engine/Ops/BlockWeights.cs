@@ -1,3 +1,5 @@
+using Tiller.Kernels;
+
 namespace Tiller.Ops;
 
 /// <summary>

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Tiller.Kernels;
 
 namespace Tiller.Ops;
 

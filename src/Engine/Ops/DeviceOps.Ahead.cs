@@ -1,3 +1,5 @@
+using Tiller.Kernels;
+
 namespace Tiller.Ops;
 
 // Running ahead: a device that draws tokens by itself begins the step that takes them at once, so that it never waits for the host. One

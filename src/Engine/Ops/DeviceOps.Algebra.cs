@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
+using Tiller.Kernels;
 
 namespace Tiller.Ops;
 
@@ -17,29 +18,29 @@ public abstract partial class DeviceOps
     /// <param name="columns">Columns.</param>
     /// <param name="matrix">The whole of the memory // (rows, columns).</param>
     /// <exception cref="DeviceMemoryException">There is no room.</exception>
-    public DeviceBuffer Allocate(int rows, int columns, out Doubles matrix)
+    public DeviceBuffer Allocate(int rows, int columns, out ColumnMajor matrix)
     {
         var memory = Allocate(sizeof(double) * (long)rows * columns);
-        matrix = new Doubles(memory.Address, rows, columns);
+        matrix = new ColumnMajor(memory.Address, rows, columns);
         return memory;
     }
 
     /// <summary>Writes a matrix, columns one after another.</summary>
-    public void Upload(ReadOnlySpan<double> source, Doubles destination)
+    public void Upload(ReadOnlySpan<double> source, ColumnMajor destination)
     {
         Debug.Assert(source.Length == destination.Length, "one matrix");
         Upload(MemoryMarshal.AsBytes(source), destination.Address);
     }
 
     /// <summary>Reads a matrix, columns one after another.</summary>
-    public void Download(Doubles source, Span<double> destination)
+    public void Download(ColumnMajor source, Span<double> destination)
     {
         Debug.Assert(destination.Length == source.Length, "one matrix");
         Download(source.Address, MemoryMarshal.AsBytes(destination));
     }
 
     /// <summary>destination = source.</summary>
-    public void Copy(Doubles source, Doubles destination)
+    public void Copy(ColumnMajor source, ColumnMajor destination)
     {
         Debug.Assert(source.Length == destination.Length, "matrices of one size");
         Copy(source.Address, destination.Address, source.SizeInBytes);
@@ -49,7 +50,7 @@ public abstract partial class DeviceOps
     /// <param name="source">Columns one after another.</param>
     /// <param name="rows">Rows of the view.</param>
     /// <param name="use">Must not write to the view nor keep it.</param>
-    public virtual void WithHost(double[] source, int rows, Action<Doubles> use)
+    public virtual void WithHost(double[] source, int rows, Action<ColumnMajor> use)
     {
         using var memory = Allocate(rows, rows == 0 ? 0 : source.Length / rows, out var copy);
         Upload(source, copy);
@@ -63,26 +64,26 @@ public abstract partial class DeviceOps
     /// <param name="beta">β.</param>
     /// <param name="c">C // (m, n); overlaps neither factor.</param>
     /// <param name="cancellationToken">Looked at between parts on the CPU; C is of no use once cancelled.</param>
-    public abstract void Multiply(double alpha, Factor a, Factor b, double beta, Doubles c, CancellationToken cancellationToken = default);
+    public abstract void Multiply(double alpha, Factor a, Factor b, double beta, ColumnMajor c, CancellationToken cancellationToken = default);
 
     /// <summary>Y += α X.</summary>
-    public abstract void Add(double alpha, Doubles x, Doubles y);
+    public abstract void Add(double alpha, ColumnMajor x, ColumnMajor y);
 
     /// <summary>M += value I.</summary>
-    public abstract void AddToDiagonal(double value, Doubles m);
+    public abstract void AddToDiagonal(double value, ColumnMajor m);
 
     /// <summary>S = (S + S')/2.</summary>
     /// <returns>|S − S'| / |S|, Frobenius; 0 for S = 0.</returns>
-    public abstract double Symmetrise(Doubles s);
+    public abstract double Symmetrise(ColumnMajor s);
 
     /// <summary>M = L L' in place, M symmetric // (n, n): L is the lower triangle; what the strict upper one holds is undefined.</summary>
-    public abstract Pivots Cholesky(Doubles m, CancellationToken cancellationToken = default);
+    public abstract Pivots Cholesky(ColumnMajor m, CancellationToken cancellationToken = default);
 
     /// <summary>X = (L L')^{-1} X in place, from what <see cref="Cholesky"/> left // (n, n), (n, columns).</summary>
-    public abstract void CholeskySolve(Doubles l, Doubles x, CancellationToken cancellationToken = default);
+    public abstract void CholeskySolve(ColumnMajor l, ColumnMajor x, CancellationToken cancellationToken = default);
 
     /// <summary>Position of the first entry that is NaN or infinite, counted down the columns, or -1.</summary>
-    public abstract long FirstNonFinite(Doubles m);
+    public abstract long FirstNonFinite(ColumnMajor m);
 
     /// <summary>rows[j] = e_{column + j}: <paramref name="rows"/> of the identity // (p, D).</summary>
     public abstract void IdentityRows(int column, Floats rows);
@@ -94,7 +95,7 @@ public abstract partial class DeviceOps
     /// <param name="scales">One number a column // (p).</param>
     /// <param name="add">Whether to add to the result; it is overwritten else.</param>
     /// <param name="result">// (D, p).</param>
-    public abstract void SumPanels(Floats rows, ReadOnlySpan<double> scales, bool add, Doubles result);
+    public abstract void SumPanels(Floats rows, ReadOnlySpan<double> scales, bool add, ColumnMajor result);
 
     /// <summary>Makes all panels of p rows equal to the first.</summary>
     /// <param name="rows">Panels of p rows, one after another // (panels · p, D).</param>

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
 using Tiller.Checkpoint;
+using Tiller.Kernels;
 using Tiller.Law;
 
 namespace Tiller.Ops;

@@ -2,6 +2,7 @@ using System.Numerics.Tensors;
 using MathNet.Numerics.LinearAlgebra;
 using MathNet.Numerics.LinearAlgebra.Storage;
 using Tiller.Cpu;
+using Tiller.Kernels;
 using Tiller.Ops;
 
 namespace Tiller.Synthesis;
@@ -66,5 +67,5 @@ internal static unsafe class DenseAlgebra
         return c;
     }
 
-    private static Doubles View(double* numbers, Matrix<double> m) => new((nint)numbers, m.RowCount, m.ColumnCount);
+    private static ColumnMajor View(double* numbers, Matrix<double> m) => new((nint)numbers, m.RowCount, m.ColumnCount);
 }

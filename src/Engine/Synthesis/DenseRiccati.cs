@@ -14,6 +14,7 @@
 using System.Numerics.Tensors;
 using MathNet.Numerics.LinearAlgebra;
 using Tiller.Cpu;
+using Tiller.Kernels;
 using Tiller.Ops;
 
 namespace Tiller.Synthesis;
@@ -92,7 +93,7 @@ public static class DenseRiccati
             cancellationToken);
     }
 
-    /// <summary>Bytes that <see cref="Solve(DeviceOps, int, int, Action{int, Doubles}, QuadraticCost, Action{int, Doubles}, CancellationToken)"/> holds on the device.</summary>
+    /// <summary>Bytes that <see cref="Solve(DeviceOps, int, int, Action{int, ColumnMajor}, QuadraticCost, Action{int, ColumnMajor}, CancellationToken)"/> holds on the device.</summary>
     internal static long SizeInBytes(int width) => sizeof(double) * (long)width * ((Workspace.Matrices * (long)width) + (Workspace.ProbePanels * Probes));
 
     /// <summary>Solves on a device.</summary>
@@ -104,7 +105,7 @@ public static class DenseRiccati
     /// <param name="onGain">Takes (k, K_k // (D, D)) of every layer with an input; K_k is gone when it returns.</param>
     /// <param name="cancellationToken">Looked at between blocks of every product.</param>
     internal static RiccatiReport Solve(
-        DeviceOps ops, int layers, int width, Action<int, Doubles> linearise, QuadraticCost cost, Action<int, Doubles> onGain, CancellationToken cancellationToken)
+        DeviceOps ops, int layers, int width, Action<int, ColumnMajor> linearise, QuadraticCost cost, Action<int, ColumnMajor> onGain, CancellationToken cancellationToken)
     {
         using var w = new Workspace(ops, width);
         var (a, s, l, gain) = (w.A, w.S, w.L, w.K);
@@ -156,7 +157,7 @@ public static class DenseRiccati
         return new RiccatiReport(steps);
     }
 
-    private static double Residual(DeviceOps ops, Workspace w, int k, Doubles s, Doubles next, QuadraticCost cost)
+    private static double Residual(DeviceOps ops, Workspace w, int k, ColumnMajor s, ColumnMajor next, QuadraticCost cost)
     {
         var z = Probe(s.Rows, Probes, k);
         ops.Upload(DenseAlgebra.Numbers(z), w.Probe(0));
@@ -182,7 +183,7 @@ public static class DenseRiccati
         return Math.Max(gainError, Relative(cost.Multiply(k, terminal: false, z) + Host(ops, value), Host(ops, nextz)));
     }
 
-    private static double ResidualWithoutInput(DeviceOps ops, Workspace w, int k, Doubles s, Doubles next, QuadraticCost cost)
+    private static double ResidualWithoutInput(DeviceOps ops, Workspace w, int k, ColumnMajor s, ColumnMajor next, QuadraticCost cost)
     {
         var z = Probe(s.Rows, Probes, k);
         ops.Upload(DenseAlgebra.Numbers(z), w.Probe(0));
@@ -196,31 +197,31 @@ public static class DenseRiccati
         return Relative(cost.Multiply(k, terminal: false, z) + Host(ops, value), Host(ops, nextz));
     }
 
-    private static Matrix<double> Host(DeviceOps ops, Doubles m)
+    private static Matrix<double> Host(DeviceOps ops, ColumnMajor m)
     {
         double[] numbers = new double[m.Length];
         ops.Download(m, numbers);
         return Matrix<double>.Build.Dense(m.Rows, m.Columns, numbers);
     }
 
-    private static void CheckFinite(DeviceOps ops, Doubles a, int k)
+    private static void CheckFinite(DeviceOps ops, ColumnMajor a, int k)
     {
         long bad = ops.FirstNonFinite(a);
         if (bad >= 0)
         {
             double[] value = new double[1];
-            ops.Download(new Doubles(a.Address + (nint)(sizeof(double) * bad), 1, 1), value);
+            ops.Download(new ColumnMajor(a.Address + (nint)(sizeof(double) * bad), 1, 1), value);
             throw RiccatiException.NonFinite("The Jacobian A", k, (int)(bad % a.Rows), (int)(bad / a.Rows), value[0]);
         }
     }
 
-    private static double LargestDiagonal(DeviceOps ops, Doubles s)
+    private static double LargestDiagonal(DeviceOps ops, ColumnMajor s)
     {
         double largest = double.NegativeInfinity;
         double[] value = new double[1];
         for (int i = 0; i < s.Rows; i++)
         {
-            ops.Download(new Doubles(s.Address + (nint)(sizeof(double) * (long)i * (s.Rows + 1)), 1, 1), value);
+            ops.Download(new ColumnMajor(s.Address + (nint)(sizeof(double) * (long)i * (s.Rows + 1)), 1, 1), value);
             largest = Math.Max(largest, value[0]);
         }
 
@@ -248,7 +249,7 @@ public static class DenseRiccati
         public const int ProbePanels = 9;
 
         private readonly DeviceBuffer _memory;
-        private readonly Doubles _probes;
+        private readonly ColumnMajor _probes;
 
         public Workspace(DeviceOps ops, int width)
         {
@@ -257,19 +258,19 @@ public static class DenseRiccati
             _probes = all.Slice(Matrices * width, ProbePanels * Probes);
         }
 
-        public Doubles A { get; }
+        public ColumnMajor A { get; }
 
-        public Doubles S { get; }
+        public ColumnMajor S { get; }
 
-        public Doubles L { get; }
+        public ColumnMajor L { get; }
 
-        public Doubles K { get; }
+        public ColumnMajor K { get; }
 
         /// <summary>Panel i // (D, probes).</summary>
-        public Doubles Probe(int i) => ProbesFrom(i, 1);
+        public ColumnMajor Probe(int i) => ProbesFrom(i, 1);
 
         /// <summary>Panels i .. i + count − 1, side by side.</summary>
-        public Doubles ProbesFrom(int i, int count) => _probes.Slice(i * Probes, count * Probes);
+        public ColumnMajor ProbesFrom(int i, int count) => _probes.Slice(i * Probes, count * Probes);
 
         public void Dispose() => _memory.Dispose();
     }

@@ -2,6 +2,7 @@ using System.Numerics.Tensors;
 using System.Runtime.InteropServices;
 using MathNet.Numerics.LinearAlgebra;
 using Tiller.Features;
+using Tiller.Kernels;
 using Tiller.Model;
 using Tiller.Ops;
 
@@ -9,7 +10,7 @@ namespace Tiller.Synthesis;
 
 /// <summary>
 /// The blocks linearised at the last token of calibration prompts, averaged over the prompts in float64: A_k = mean ∂f_k/∂x_k
-/// (docs/math.md §1, §9). A_k is formed only by <see cref="Jacobian(int, Doubles, CancellationToken)"/>, and stays on the device;
+/// (docs/math.md §1, §9). A_k is formed only by <see cref="Jacobian(int, ColumnMajor, CancellationToken)"/>, and stays on the device;
 /// <see cref="Push"/> and <see cref="Pull"/> apply it and its transpose. Products run in float32 on directions of unit length. Scratch
 /// is bounded by <see cref="PassPlan"/>.
 /// </summary>
@@ -38,7 +39,7 @@ internal sealed class Linearization : IDisposable
     /// <param name="k">The block.</param>
     /// <param name="result">Gets A_k, on the model's device.</param>
     /// <param name="cancellationToken">Looked at before every pass.</param>
-    public void Jacobian(int k, Doubles result, CancellationToken cancellationToken) =>
+    public void Jacobian(int k, ColumnMajor result, CancellationToken cancellationToken) =>
         ForPasses(D, (lane, prompts, column, p) =>
         {
             cancellationToken.ThrowIfCancellationRequested();
@@ -95,7 +96,7 @@ internal sealed class Linearization : IDisposable
         }
     }
 
-    private Matrix<double> OnHost(int columns, Action<Doubles> compute)
+    private Matrix<double> OnHost(int columns, Action<ColumnMajor> compute)
     {
         double[] numbers = new double[(long)D * columns];
         using (var memory = Ops.Allocate(D, columns, out var result))
@@ -167,7 +168,7 @@ internal sealed class Linearization : IDisposable
     }
 
     /// <summary>result[:, j] = Σ_i scales[j] · row / prompts, over the prompts of all passes in order.</summary>
-    private void Gather(Floats rows, double[] scales, Range prompts, Doubles result)
+    private void Gather(Floats rows, double[] scales, Range prompts, ColumnMajor result)
     {
         TensorPrimitives.Divide(scales, _prompts.Count, scales);
         Ops.SumPanels(rows, scales, add: prompts.Start.Value > 0, result);

@@ -1,5 +1,6 @@
 using MathNet.Numerics.LinearAlgebra;
 using Tiller.Features;
+using Tiller.Kernels;
 using Tiller.Law;
 using Tiller.Ops;
 
@@ -26,7 +27,7 @@ public abstract class QuadraticCost
     internal bool HasInput(int layer) => Inputs?.Contains(layer) ?? true;
 
     /// <summary>S += Q_k in place, on the device // (D, D).</summary>
-    internal abstract void AddTo(int layer, bool terminal, DeviceOps ops, Doubles s);
+    internal abstract void AddTo(int layer, bool terminal, DeviceOps ops, ColumnMajor s);
 
     /// <summary>Q_k X // (D, p).</summary>
     internal abstract Matrix<double> Multiply(int layer, bool terminal, Matrix<double> x);
@@ -46,7 +47,7 @@ public sealed class IsotropicCost : QuadraticCost
     /// <summary>q, r, qf.</summary>
     public LqrWeights Weights { get; }
 
-    internal override void AddTo(int layer, bool terminal, DeviceOps ops, Doubles s) => ops.AddToDiagonal(terminal ? Weights.Qf : Weights.Q, s);
+    internal override void AddTo(int layer, bool terminal, DeviceOps ops, ColumnMajor s) => ops.AddToDiagonal(terminal ? Weights.Qf : Weights.Q, s);
 
     internal override Matrix<double> Multiply(int layer, bool terminal, Matrix<double> x) => x * (terminal ? Weights.Qf : Weights.Q);
 }
@@ -77,7 +78,7 @@ public sealed class MatrixCost : QuadraticCost
     /// <summary>Q_0..Q_L // L+1 of (D, D).</summary>
     public IReadOnlyList<Matrix<double>> Q { get; }
 
-    internal override void AddTo(int layer, bool terminal, DeviceOps ops, Doubles s) =>
+    internal override void AddTo(int layer, bool terminal, DeviceOps ops, ColumnMajor s) =>
         ops.WithHost(DenseAlgebra.Numbers(At(layer, s.Rows)), s.Rows, q => ops.Add(1, q, s));
 
     internal override Matrix<double> Multiply(int layer, bool terminal, Matrix<double> x) => DenseAlgebra.Multiply(At(layer, x.RowCount), x);
@@ -177,7 +178,7 @@ public sealed class FactoredCost : QuadraticCost
         return C[layer];
     }
 
-    internal override void AddTo(int layer, bool terminal, DeviceOps ops, Doubles s) =>
+    internal override void AddTo(int layer, bool terminal, DeviceOps ops, ColumnMajor s) =>
         ops.WithHost(DenseAlgebra.Numbers(At(layer, s.Rows)), s.Rows, c => ops.Multiply(1, c, c.T, 1, s));
 
     internal override Matrix<double> Multiply(int layer, bool terminal, Matrix<double> x)

@@ -9,6 +9,7 @@
 //
 // p = D is a change of coordinates, so it equals the dense gain. (docs/math.md §5; arXiv:2606.04775, arXiv:2607.14943.)
 using MathNet.Numerics.LinearAlgebra;
+using Tiller.Kernels;
 using Tiller.Ops;
 
 namespace Tiller.Synthesis;
@@ -62,7 +63,7 @@ public static class ReducedRiccati
     /// <summary>Q̃_k = W_k' Q_k W_k.</summary>
     private sealed class ProjectedCost(QuadraticCost full, IReadOnlyList<Matrix<double>> bases) : QuadraticCost(full.R)
     {
-        internal override void AddTo(int layer, bool terminal, DeviceOps ops, Doubles s)
+        internal override void AddTo(int layer, bool terminal, DeviceOps ops, ColumnMajor s)
         {
             var reduced = DenseAlgebra.TransposeMultiply(bases[layer], full.Multiply(layer, terminal, bases[layer]));
             ops.WithHost(DenseAlgebra.Numbers(reduced), s.Rows, q => ops.Add(1, q, s));

@@ -1,21 +1,6 @@
 using System.Diagnostics;
-using Tiller.Checkpoint;
 
-namespace Tiller.Ops;
-
-/// <summary>View of a weight matrix in its stored type // (Rows, Columns), row-major: y = W x has Rows numbers.</summary>
-/// <param name="Address">First element, on the device.</param>
-/// <param name="Type">F32, F16 or BF16.</param>
-/// <param name="Rows">Outputs.</param>
-/// <param name="Columns">Inputs.</param>
-public readonly record struct Matrix(nint Address, TensorType Type, int Rows, int Columns)
-{
-    /// <summary>Bytes of one element.</summary>
-    public int ElementSizeInBytes => Type == TensorType.F32 ? 4 : 2;
-
-    /// <summary>Bytes of the whole matrix.</summary>
-    public long SizeInBytes => (long)Rows * Columns * ElementSizeInBytes;
-}
+namespace Tiller.Kernels;
 
 /// <summary>View of float32 numbers on the device // (Rows, Columns), row-major. <c>default</c> is "not there".</summary>
 /// <param name="Address">First element, on the device; 0 when absent.</param>
@@ -25,6 +10,9 @@ public readonly unsafe record struct Floats(nint Address, int Rows, int Columns)
 {
     /// <summary>Whether there is anything to look at.</summary>
     public bool IsAbsent => Address == 0;
+
+    /// <summary>Whether it has room for so many rows of so many numbers: what a launcher is promised, and asserts.</summary>
+    internal bool Holds(int rows, int columns) => rows == 0 || (!IsAbsent && Rows >= rows && Columns == columns);
 
     /// <summary>Address of row <paramref name="row"/>, for code that runs where the memory is.</summary>
     internal float* Row(int row)

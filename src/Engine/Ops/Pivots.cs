@@ -1,0 +1,12 @@
+namespace Tiller.Ops;
+
+/// <summary>What a Cholesky factorisation met on its way down the diagonal.</summary>
+/// <param name="Failed">Row of the first pivot that is not positive, or -1.</param>
+/// <param name="Value">That pivot's value where the device tells it, else NaN.</param>
+/// <param name="Smallest">Smallest L_ii; 0 after a failure.</param>
+/// <param name="Largest">Largest L_ii; 0 after a failure.</param>
+public readonly record struct Pivots(int Failed, double Value, double Smallest, double Largest)
+{
+    /// <summary>(max L_ii / min L_ii)², a lower bound of the condition number; 1 for a matrix without rows.</summary>
+    public double Condition => Largest == 0 ? 1 : Largest / Smallest * (Largest / Smallest);
+}
