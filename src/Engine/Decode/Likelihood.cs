@@ -1,6 +1,5 @@
 using Tiller.Kernels;
 using Tiller.Model;
-using Tiller.Ops;
 
 namespace Tiller.Decode;
 

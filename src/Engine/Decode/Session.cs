@@ -1,4 +1,3 @@
-using Tiller.Kernels;
 using Tiller.Law;
 using Tiller.Model;
 using Tiller.Ops;

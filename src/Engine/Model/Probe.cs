@@ -1,5 +1,4 @@
 using Tiller.Kernels;
-using Tiller.Ops;
 
 namespace Tiller.Model;
 
