@@ -15,7 +15,7 @@ internal sealed class ChatFormatTests
         + "{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}{{'<start_of_turn>model\n'}}{% endif %}";
 
     private static IEnumerable<string> Chatting => Repository.Goldens.Select(static x => Path.GetFileName(x))
-        .Where(static x => GoldenTokensTests.Read(x).GetProperty("chats").GetArrayLength() > 0);
+        .Where(static x => GoldenTokensTests.Read(Repository.Path("tests", "goldens", x)).GetProperty("chats").GetArrayLength() > 0);
 
     [TestCaseSource(nameof(Chatting))]
     public void Chats_give_the_ids_of_the_checkpoints_template(string folder)
@@ -23,7 +23,7 @@ internal sealed class ChatFormatTests
         ChatFormat format = Load(folder, out _);
         Assert.Multiple(() =>
         {
-            foreach (JsonElement chat in GoldenTokensTests.Read(folder).GetProperty("chats").EnumerateArray())
+            foreach (JsonElement chat in GoldenTokensTests.Read(Repository.Path("tests", "goldens", folder)).GetProperty("chats").EnumerateArray())
             {
                 ChatMessage[] messages = [.. chat.GetProperty("messages").EnumerateArray().Select(static x =>
                     new ChatMessage(x.GetProperty("role").GetString()!, x.GetProperty("content").GetString()!))];

@@ -19,6 +19,12 @@ public sealed record LoadOptions
     /// </summary>
     public string? Device { get; init; }
 
+    /// <summary>
+    /// A text that needs a byte or character that the vocabulary has no token for is refused; by default it is left out, as the published tokenizer does
+    /// (<see cref="EncodedText.Dropped"/>).
+    /// </summary>
+    public bool Strict { get; init; }
+
     /// <summary>Told the bytes of weights read so far, by one thread at a time.</summary>
     public IProgress<long>? Progress { get; init; }
 }
@@ -106,7 +112,7 @@ public sealed class LanguageModel : IDisposable
     public static LanguageModel Load(string directory, LoadOptions? options = null, CancellationToken cancellationToken = default)
     {
         options ??= new LoadOptions();
-        using var checkpoint = LoadableCheckpoint.Open(directory, cancellationToken);
+        using var checkpoint = LoadableCheckpoint.Open(directory, options.Strict, cancellationToken);
         cancellationToken.ThrowIfCancellationRequested();
 
         var ops = Devices.Open(options.Device, options.Threads);

@@ -37,9 +37,10 @@ internal sealed class LoadableCheckpoint : IDisposable
 
     /// <summary>Opens a checkpoint and checks that it can be loaded.</summary>
     /// <param name="directory">As for <see cref="CheckpointFolder.Open"/>.</param>
+    /// <param name="strict">As <see cref="LoadOptions.Strict"/>.</param>
     /// <param name="cancellationToken">Looked at between files.</param>
     /// <exception cref="TillerException">A file is missing, malformed or of an unknown family, or the files do not belong together.</exception>
-    public static LoadableCheckpoint Open(string directory, CancellationToken cancellationToken)
+    public static LoadableCheckpoint Open(string directory, bool strict, CancellationToken cancellationToken)
     {
         var folder = CheckpointFolder.Open(directory);
         try
@@ -47,6 +48,7 @@ internal sealed class LoadableCheckpoint : IDisposable
             var config = ModelConfigReader.Read(folder.Path);
             string[] unused = ModelWeights.Check(folder, config);
             var tokenizer = Tokenizer.Load(folder.Path, cancellationToken).ForEmbedding(config.V);
+            tokenizer = strict ? tokenizer.ToStrict() : tokenizer;
             var text = TokenizerConfig.Read(folder.Path);
             List<string> warnings = [.. folder.Warnings];
             if (unused.Length > 0)

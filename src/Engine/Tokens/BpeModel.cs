@@ -1,18 +1,13 @@
-using System.Text;
-
 namespace Tiller.Tokens;
 
 /// <summary>
 /// Byte-pair encoding: a word becomes one symbol per byte (byte-level) or per character (SentencePiece style, with bytes for
 /// characters the vocabulary lacks); then, again and again, the leftmost pair of the lowest rank merges. O(n log n) in the word.
 /// </summary>
-internal sealed class BpeModel
+internal sealed class BpeModel : TokenModel
 {
     // Up to this many symbols the quadratic loop beats the heap.
     private const int ShortWord = 40;
-
-    /// <summary>Vocabulary by raw token text (byte-level: in the printable byte alphabet).</summary>
-    public required TokenTable Tokens { get; init; }
 
     public required MergeTable Merges { get; init; }
 
@@ -21,9 +16,6 @@ internal sealed class BpeModel
 
     /// <summary>Byte-level: id of each byte's symbol. Otherwise: id of <c>&lt;0xNN&gt;</c>, or null without byte fallback. -1: none. Length 256.</summary>
     public required int[]? ByteIds { get; init; }
-
-    /// <summary>Id of the unknown token, or -1.</summary>
-    public required int UnknownId { get; init; }
 
     /// <summary>Neighbouring unknown characters become one unknown token.</summary>
     public required bool FuseUnknown { get; init; }
@@ -34,14 +26,10 @@ internal sealed class BpeModel
     /// <summary>No merge crosses from another character into U+2581, so a word may be cut before each run of it: the result is the same.</summary>
     public required bool CutsBeforeMetaspace { get; init; }
 
-    /// <summary>Ids of special tokens.</summary>
-    public required HashSet<int> Special { get; init; }
-
     /// <summary>By id: a token that plain text never becomes: special, or added without being a token of the model. Empty if there is none.</summary>
     public required bool[] Hidden { get; init; }
 
-    /// <summary>Appends the ids of a word (UTF-8, not empty) to the scratch's output.</summary>
-    public void Encode(ReadOnlySpan<byte> word, BpeScratch scratch)
+    public override void Encode(ReadOnlySpan<byte> word, BpeScratch scratch)
     {
         if (!CutsBeforeMetaspace)
         {
@@ -70,29 +58,7 @@ internal sealed class BpeModel
         }
     }
 
-    private void EncodeCached(ReadOnlySpan<byte> word, BpeScratch scratch)
-    {
-        scratch.Steps.Take();
-        if (word.Length > WordCache.LongestWord)
-        {
-            EncodeWord(word, scratch);
-            return;
-        }
-
-        WordKey key = WordCache.KeyOf(word);
-        ReadOnlySpan<int> ids = scratch.Cache.Find(key);
-        if (!ids.IsEmpty)
-        {
-            scratch.Append(ids);
-            return;
-        }
-
-        int before = scratch.Count;
-        EncodeWord(word, scratch);
-        scratch.Cache.Store(key, scratch.Output[before..]);
-    }
-
-    private void EncodeWord(ReadOnlySpan<byte> word, BpeScratch scratch)
+    protected override void EncodeWord(ReadOnlySpan<byte> word, BpeScratch scratch)
     {
         if (IgnoreMerges && WholeWord(word) is >= 0 and int whole)
         {
@@ -101,7 +67,7 @@ internal sealed class BpeModel
         }
 
         scratch.ReserveSymbols(word.Length);
-        int count = ByteLevel ? BytesToSymbols(word, scratch.Symbols) : CharactersToSymbols(word, scratch);
+        int count = ByteLevel ? BytesToSymbols(word, scratch) : CharactersToSymbols(word, scratch);
         if (count <= ShortWord)
         {
             count = MergeShort(scratch.Symbols.AsSpan(0, count));
@@ -121,21 +87,28 @@ internal sealed class BpeModel
 
     private bool Visible(int id) => id >= 0 && (Hidden.Length == 0 || !Hidden[id]);
 
-    private int BytesToSymbols(ReadOnlySpan<byte> word, int[] symbols)
+    private int BytesToSymbols(ReadOnlySpan<byte> word, BpeScratch scratch)
     {
+        int[] symbols = scratch.Symbols;
         int count = 0;
+        int lost = -1; // start of the last character that lost a byte
         bool pending = false;
-        foreach (byte b in word)
+        for (int i = 0; i < word.Length; i++)
         {
-            int id = ByteIds![b];
+            int id = ByteIds![word[i]];
             if (id >= 0)
             {
                 Flush(symbols, ref count, ref pending);
                 symbols[count++] = id;
             }
-            else
+            else if (UnknownId >= 0)
             {
                 Unknown(symbols, ref count, ref pending);
+            }
+            else if (CharClasses.StartBefore(word, i + 1) is var at && at != lost)
+            {
+                scratch.Drop(word, at);
+                lost = at;
             }
         }
 
@@ -151,7 +124,7 @@ internal sealed class BpeModel
         bool pending = false;
         for (int i = 0; i < word.Length;)
         {
-            int code = CharClasses.CodeAt(word, i, out int length);
+            CharClasses.CodeAt(word, i, out int length);
             ReadOnlySpan<byte> character = word.Slice(i, length);
             i += length;
             scratch.TakeStride(++characters);
@@ -169,14 +142,13 @@ internal sealed class BpeModel
                     symbols[count++] = ByteIds[b];
                 }
             }
-            else if (UnknownId < 0)
+            else if (UnknownId >= 0)
             {
-                throw new TokenizerException(TokenizerError.UnknownToken, "$.model.unk_token", new Rune(code).ToString(),
-                    $"U+{code:X4} is not in the vocabulary, and the model has neither byte fallback nor an unknown token for it. Remove it from the text.");
+                Unknown(symbols, ref count, ref pending);
             }
             else
             {
-                Unknown(symbols, ref count, ref pending);
+                scratch.Drop(word, i - length);
             }
         }
 

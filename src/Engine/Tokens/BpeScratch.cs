@@ -16,6 +16,14 @@ internal sealed class BpeScratch
 
     public WordCache Cache { get; } = new();
 
+    /// <summary>Room for one key of a vocabulary.</summary>
+    public ByteBuffer Word { get; } = new();
+
+    public UnigramPath Path { get; private set; } = new();
+
+    /// <summary>Characters that lost all or some of their bytes, in the order of the text.</summary>
+    public List<int> Dropped { get; } = [];
+
     public PairHeap Heap { get; } = new();
 
     public int[] Symbols { get; private set; } = new int[64];
@@ -27,6 +35,7 @@ internal sealed class BpeScratch
     public void Clear()
     {
         Count = 0;
+        Dropped.Clear();
         const int Keep = 1 << 20;
         if (Symbols.Length > Keep)
         {
@@ -34,6 +43,11 @@ internal sealed class BpeScratch
             Next = [];
             Previous = [];
             Heap.Trim();
+        }
+
+        if (Path.Ids.Length > Keep)
+        {
+            Path = new UnigramPath();
         }
 
         if (output.Length > Keep)
@@ -50,6 +64,12 @@ internal sealed class BpeScratch
             Steps.Take(Stride);
         }
     }
+
+    /// <summary>Notes that a character of a word lost bytes.</summary>
+    public void Drop(ReadOnlySpan<byte> word, int at) => Dropped.Add(CharClasses.CodeAt(word, at, out _));
+
+    /// <summary>Takes back the ids after the first <paramref name="count"/>.</summary>
+    public void Truncate(int count) => Count = count;
 
     public void Append(int id)
     {

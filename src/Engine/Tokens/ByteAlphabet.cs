@@ -26,6 +26,22 @@ internal static class ByteAlphabet
         return Encoding.UTF8.GetBytes(text);
     }
 
+    /// <summary>Appends bytes as UTF-8 text in the alphabet.</summary>
+    public static void Append(ReadOnlySpan<byte> bytes, ByteBuffer output)
+    {
+        foreach (byte b in bytes)
+        {
+            int code = CharOfByte[b];
+            if (code >= 0x80)
+            {
+                output.Append((byte)(0xC0 | (code >> 6)));
+                code = 0x80 | (code & 0x3F);
+            }
+
+            output.Append((byte)code);
+        }
+    }
+
     /// <summary>Appends the bytes that UTF-8 text in the alphabet stands for; text with any other character is appended as it is.</summary>
     public static void Decode(ReadOnlySpan<byte> text, ByteBuffer output)
     {

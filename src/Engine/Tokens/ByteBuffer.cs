@@ -29,6 +29,18 @@ internal sealed class ByteBuffer
         values.CopyTo(Grow(values.Length));
     }
 
+    /// <summary>Appends text with every occurrence of a pattern, from the left, replaced.</summary>
+    public void AppendReplaced(ReadOnlySpan<byte> text, ReadOnlySpan<byte> pattern, ReadOnlySpan<byte> content)
+    {
+        for (int at; (at = text.IndexOf(pattern)) >= 0; text = text[(at + pattern.Length)..])
+        {
+            Append(text[..at]);
+            Append(content);
+        }
+
+        Append(text);
+    }
+
     /// <summary>Makes room for, and returns, the next bytes.</summary>
     public Span<byte> Grow(int count)
     {

@@ -34,7 +34,7 @@ internal static class CharClasses
         }
 
         int code = CodeAt(utf8, i, out length);
-        return code < 0x10000 ? Bmp[code] : ClassOf(code);
+        return ClassAt(code);
     }
 
     /// <summary>Code point at <paramref name="i"/> of valid UTF-8.</summary>
@@ -58,6 +58,18 @@ internal static class CharClasses
         }
     }
 
+    /// <summary>Number of code points.</summary>
+    public static int Count(ReadOnlySpan<byte> utf8)
+    {
+        int count = 0;
+        foreach (byte b in utf8)
+        {
+            count += (b & 0xC0) != 0x80 ? 1 : 0;
+        }
+
+        return count;
+    }
+
     /// <summary>Start of the code point that ends just before <paramref name="end"/>; end &gt; 0.</summary>
     public static int StartBefore(ReadOnlySpan<byte> utf8, int end)
     {
@@ -69,6 +81,28 @@ internal static class CharClasses
 
         return i;
     }
+
+    /// <summary>\s: White_Space.</summary>
+    public static bool IsSpace(int code) => code < 0x10000 && Bmp[code] == CharClass.Space;
+
+    /// <summary>\p{N}.</summary>
+    public static bool IsNumber(int code) => ClassAt(code) == CharClass.Number;
+
+    /// <summary>\p{M}.</summary>
+    public static bool IsMark(int code) =>
+        code >= 0x300 && CharUnicodeInfo.GetUnicodeCategory(code) is >= UnicodeCategory.NonSpacingMark and <= UnicodeCategory.EnclosingMark;
+
+    /// <summary>\p{Mn}.</summary>
+    public static bool IsMarkWithoutSpacing(int code) => code >= 0x300 && CharUnicodeInfo.GetUnicodeCategory(code) == UnicodeCategory.NonSpacingMark;
+
+    /// <summary>\p{C}: control, format, private use, unassigned.</summary>
+    public static bool IsControl(int code) => CharUnicodeInfo.GetUnicodeCategory(code)
+        is UnicodeCategory.Control or UnicodeCategory.Format or UnicodeCategory.PrivateUse;
+
+    /// <summary>Punctuation as tokenizers have it: \p{P} and the symbols of ASCII.</summary>
+    public static bool IsPunctuation(int code) => code < 0x80
+        ? code is > ' ' and < 0x7F && !char.IsAsciiLetterOrDigit((char)code)
+        : CharUnicodeInfo.GetUnicodeCategory(code) is >= UnicodeCategory.ConnectorPunctuation and <= UnicodeCategory.OtherPunctuation;
 
     /// <summary>\w as Rust's regex has it: Alphabetic, marks, decimal digits, connector punctuation, join controls (UTS 18, annex C).</summary>
     public static bool IsWord(int code)
@@ -86,6 +120,8 @@ internal static class CharClasses
                     or >= 0x1F170 and <= 0x1F189 or 0x200C or 0x200D;
         }
     }
+
+    private static CharClass ClassAt(int code) => code < 0x10000 ? Bmp[code] : ClassOf(code);
 
     private static CharClass ClassOf(int code) => CharUnicodeInfo.GetUnicodeCategory(code) switch
     {

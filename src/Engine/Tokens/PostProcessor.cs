@@ -45,8 +45,13 @@ internal sealed class PostProcessor
             case "TemplateProcessing":
                 ReadTemplate(node, tokens, prefix, suffix);
                 break;
+            case "BertProcessing":
+            case "RobertaProcessing":
+                prefix.Insert(0, NamedId(node["cls"], tokens));
+                suffix.Add(NamedId(node["sep"], tokens));
+                break;
             default:
-                throw node.Unsupported(kind, "Sequence, ByteLevel, TemplateProcessing");
+                throw node.Unsupported(kind, "Sequence, ByteLevel, TemplateProcessing, BertProcessing, RobertaProcessing");
         }
     }
 
@@ -97,6 +102,13 @@ internal sealed class PostProcessor
 
         prefix.InsertRange(0, before);
         suffix.AddRange(after);
+    }
+
+    // ["[CLS]", 2]
+    private static int NamedId(TokenizerNode node, TokenTable tokens)
+    {
+        TokenizerNode[] pair = [.. node.Items()];
+        return pair.Length == 2 ? Id(pair[1], tokens) : throw node.Wrong("a token and its id");
     }
 
     private static int Id(TokenizerNode node, TokenTable tokens)

@@ -9,64 +9,43 @@ internal sealed class TextNormalizer
     private const int MostStages = 64;
     private const int LongestPrepend = 64;
 
-    private readonly Stage[] stages;
+    private readonly List<NormalizerStage> stages = [];
+    private long growth = 1;
 
-    private TextNormalizer(Stage[] stages)
+    private TextNormalizer()
     {
-        this.stages = stages;
     }
 
-    private enum Step
-    {
-        Nfc,
-        Nfkc,
-        Prepend,
-        Replace,
-    }
-
-    /// <summary>The normalizer changes no text.</summary>
-    public bool IsIdentity => stages.Length == 0;
-
+    /// <summary>Reads a node.</summary>
+    /// <param name="node">Null for none.</param>
     public static TextNormalizer Read(TokenizerNode node)
     {
-        var read = new List<Stage>();
-        Read(node, read);
-        if (read.Count > MostStages)
+        var result = new TextNormalizer();
+        if (!node.IsNull)
         {
-            throw new TokenizerException(TokenizerError.Limit, node.Path, null, $"a normalizer has at most {MostStages} steps, found {read.Count}.");
+            result.Add(node);
         }
 
-        long growth = 1;
-        foreach (Stage stage in read.Where(static x => x.Step == Step.Replace))
-        {
-            growth *= Math.Max(1, (stage.Content.Length + stage.Pattern.Length - 1) / stage.Pattern.Length);
-            if (growth > MostGrowth)
-            {
-                throw new TokenizerException(TokenizerError.Limit, node.Path, null,
-                    $"the normalizer can make text more than {MostGrowth} times as long; use a shorter replacement.");
-            }
-        }
-
-        return new TextNormalizer([.. read]);
+        return result;
     }
 
     /// <summary>The normalised text; the result may be the argument or lie in one of the two buffers.</summary>
     public ReadOnlySpan<byte> Apply(ReadOnlySpan<byte> text, ByteBuffer first, ByteBuffer second)
     {
-        foreach (Stage stage in stages)
+        foreach (NormalizerStage stage in stages)
         {
             if (text.IsEmpty)
             {
                 return text;
             }
 
-            if (stage.Step == Step.Replace && text.IndexOf(stage.Pattern) < 0)
+            if (!stage.MayChange(text))
             {
                 continue;
             }
 
             first.Length = 0;
-            Apply(stage, text, first);
+            stage.Append(text, first);
             text = first.Span;
             (first, second) = (second, first);
         }
@@ -74,88 +53,112 @@ internal sealed class TextNormalizer
         return text;
     }
 
-    private static void Read(TokenizerNode node, List<Stage> output)
+    // A line for each kind.
+    private void Add(TokenizerNode node)
     {
-        if (node.IsNull)
-        {
-            return;
-        }
-
         string kind = node.Kind();
         switch (kind)
         {
             case "Sequence":
                 foreach (TokenizerNode item in node["normalizers"].Items())
                 {
-                    Read(item, output);
+                    Add(item);
                 }
 
                 break;
             case "NFC":
-                output.Add(new Stage(Step.Nfc, [], []));
+                stages.Add(new UnicodeStage(compat: false, composed: true));
+                break;
+            case "NFD":
+                stages.Add(new UnicodeStage(compat: false, composed: false));
                 break;
             case "NFKC":
-                output.Add(new Stage(Step.Nfkc, [], []));
+                stages.Add(new UnicodeStage(compat: true, composed: true));
+                break;
+            case "NFKD":
+                stages.Add(new UnicodeStage(compat: true, composed: false));
+                break;
+            case "Lowercase":
+                stages.Add(new LowercaseStage());
+                break;
+            case "StripAccents":
+                stages.Add(new WithoutStage(CharClasses.IsMark));
+                break;
+            case "Strip":
+                stages.Add(new StripStage(node["strip_left"].Flag(absent: true), node["strip_right"].Flag(absent: true)));
                 break;
             case "Prepend":
-                byte[] prepend = node["prepend"].Utf8();
-                if (prepend.Length > LongestPrepend)
-                {
-                    throw new TokenizerException(TokenizerError.Limit, node["prepend"].Path, null,
-                        $"expected at most {LongestPrepend} bytes, found {prepend.Length}.");
-                }
-
-                output.Add(new Stage(Step.Prepend, [], prepend));
+                stages.Add(new PrependStage(Prepended(node["prepend"])));
                 break;
             case "Replace":
-                output.Add(new Stage(Step.Replace, Pattern(node["pattern"]), node["content"].Utf8()));
+                AddReplace(node);
+                break;
+            case "ByteLevel":
+                stages.Add(new AlphabetStage());
+                break;
+            case "Precompiled":
+                stages.Add(new CharacterMapStage(CharacterMap.Read(node["precompiled_charsmap"])));
+                break;
+            case "BertNormalizer":
+                AddBert(node);
                 break;
             default:
-                throw node.Unsupported(kind, "Sequence, NFC, NFKC, Prepend, Replace");
+                throw node.Unsupported(kind,
+                    "NFC, NFD, NFKC, NFKD, Lowercase, Strip, StripAccents, Replace, Prepend, Precompiled, BertNormalizer, ByteLevel, Sequence");
         }
-    }
 
-    /// <summary>A pattern that is a plain string, not empty.</summary>
-    internal static byte[] Pattern(TokenizerNode node)
-    {
-        if (node["Regex"].IsString)
+        if (stages.Count > MostStages)
         {
-            throw node.Unsupported(node["Regex"].Text(), "a String pattern here");
+            throw new TokenizerException(TokenizerError.Limit, node.Path, null, $"a normalizer has at most {MostStages} steps.");
         }
-
-        byte[] pattern = node["String"].Utf8();
-        return pattern.Length > 0 ? pattern : throw node["String"].Wrong("a pattern that is not empty");
     }
 
-    private static void Apply(Stage stage, ReadOnlySpan<byte> text, ByteBuffer output)
+    private static byte[] Prepended(TokenizerNode node)
     {
-        switch (stage.Step)
-        {
-            case Step.Nfc:
-            case Step.Nfkc:
-                UnicodeNormalization.Append(text, stage.Step == Step.Nfkc, output);
-                break;
-            case Step.Prepend:
-                output.Append(stage.Content);
-                output.Append(text);
-                break;
-            default:
-                Replace(text, stage.Pattern, stage.Content, output);
-                break;
-        }
+        byte[] text = node.Utf8();
+        return text.Length <= LongestPrepend
+            ? text
+            : throw new TokenizerException(TokenizerError.Limit, node.Path, null, $"expected at most {LongestPrepend} bytes, found {text.Length}.");
     }
 
-    /// <summary>Appends the text with every occurrence of the pattern, from the left, replaced.</summary>
-    internal static void Replace(ReadOnlySpan<byte> text, ReadOnlySpan<byte> pattern, ReadOnlySpan<byte> content, ByteBuffer output)
+    private void AddReplace(TokenizerNode node)
     {
-        for (int at; (at = text.IndexOf(pattern)) >= 0; text = text[(at + pattern.Length)..])
+        byte[] content = node["content"].Utf8();
+        bool plain = !node["pattern"]["Regex"].IsString;
+        int shortest = plain ? PatternReader.String(node["pattern"]).Length : 1;
+        growth *= Math.Max(1, (content.Length + shortest - 1) / shortest);
+        if (growth > MostGrowth)
         {
-            output.Append(text[..at]);
-            output.Append(content);
+            throw new TokenizerException(TokenizerError.Limit, node.Path, null,
+                $"the normalizer can make text more than {MostGrowth} times as long; use a shorter replacement.");
         }
 
-        output.Append(text);
+        stages.Add(plain ? new ReplaceStage(PatternReader.String(node["pattern"]), content) : new ReplaceMatchesStage(PatternReader.Read(node["pattern"]), content));
     }
 
-    private sealed record Stage(Step Step, byte[] Pattern, byte[] Content);
+    // As BERT's: control characters out, ideographs apart, accents off, small letters.
+    private void AddBert(TokenizerNode node)
+    {
+        bool lowercase = node["lowercase"].Flag(absent: true);
+        if (node["clean_text"].Flag(absent: true))
+        {
+            stages.Add(new CleanStage());
+        }
+
+        if (node["handle_chinese_chars"].Flag(absent: true))
+        {
+            stages.Add(new IdeographStage());
+        }
+
+        if (node["strip_accents"].Flag(absent: lowercase))
+        {
+            stages.Add(new UnicodeStage(compat: false, composed: false));
+            stages.Add(new WithoutStage(CharClasses.IsMarkWithoutSpacing));
+        }
+
+        if (lowercase)
+        {
+            stages.Add(new LowercaseStage());
+        }
+    }
 }

@@ -72,42 +72,56 @@ internal sealed class TokenDecoder
                 fused = true;
                 break;
             case "Replace":
-                byte[] pattern = TextNormalizer.Pattern(node["pattern"]);
-                byte[] content = node["content"].Utf8();
-                if (fused && Encoding.UTF8.GetCharCount(pattern) != 1)
-                {
-                    throw node.Unsupported(node["pattern"]["String"].Text(), "one character as the pattern of a Replace after Fuse");
-                }
-
-                CheckGrowth(node, pattern, content);
-                stages.Add(() => new ReplaceStage(pattern, content));
+                AddReplace(node, fused);
                 break;
             case "Strip":
-                byte[] strip = Character(node["content"]);
+                byte[] strip = node["content"].Character();
                 int start = node["start"].Integer(0, int.MaxValue);
-                if (node["stop"].Integer(0, int.MaxValue) != 0)
-                {
-                    throw node["stop"].Unsupported("stop", "a Strip at the start only");
-                }
-
-                stages.Add(() => new StripStage(strip, start));
+                int stop = node["stop"].Integer(0, int.MaxValue);
+                stages.Add(() => new StripStage(strip, start, stop));
+                break;
+            case "WordPiece":
+                byte[] prefix = Encoding.UTF8.GetBytes(node["prefix"].TextOrNull() ?? "##");
+                bool cleanup = node["cleanup"].Flag(absent: true);
+                stages.Add(() => new WordPieceStage(prefix, cleanup));
+                break;
+            case "BPEDecoder":
+                byte[] suffix = Encoding.UTF8.GetBytes(node["suffix"].TextOrNull() ?? "</w>");
+                stages.Add(() => new SuffixStage(suffix.Length > 0 ? suffix : throw node["suffix"].Wrong("a suffix that is not empty")));
                 break;
             case "Metaspace":
-                byte[] mark = Character(node["replacement"]);
+                byte[] mark = node["replacement"].Character();
                 string scheme = node["prepend_scheme"].TextOrNull() ?? (node["add_prefix_space"].Flag(absent: true) ? "always" : "never");
                 stages.Add(() => new MetaspaceStage(mark, scheme != "never"));
                 break;
             default:
-                throw node.Unsupported(kind, "Sequence, ByteLevel, ByteFallback, Fuse, Replace, Strip, Metaspace");
+                throw node.Unsupported(kind, "Sequence, ByteLevel, ByteFallback, Fuse, Replace, Strip, Metaspace, WordPiece, BPEDecoder");
         }
     }
 
-    // One character: of an empty text there is no next occurrence.
-    private static byte[] Character(TokenizerNode node) => node.Text().EnumerateRunes().Count() == 1 ? node.Utf8() : throw node.Wrong("one character");
-
-    private void CheckGrowth(TokenizerNode node, byte[] pattern, byte[] content)
+    private void AddReplace(TokenizerNode node, bool fused)
     {
-        growth *= Math.Max(1, (double)content.Length / pattern.Length);
+        byte[] content = node["content"].Utf8();
+        if (node["pattern"]["Regex"].IsString)
+        {
+            TextPattern expression = PatternReader.Read(node["pattern"]);
+            CheckGrowth(node, 1, content);
+            stages.Add(() => new ReplaceMatchesInTokensStage(expression, content));
+            return;
+        }
+
+        byte[] pattern = PatternReader.String(node["pattern"]);
+        CheckGrowth(node, pattern.Length, content);
+
+        // After Fuse a token comes in pieces, and a pattern of several characters may lie across two.
+        stages.Add(fused && Encoding.UTF8.GetCharCount(pattern) != 1
+            ? () => new ReplaceMatchesInTokensStage(new StringPattern(pattern), content)
+            : () => new ReplaceStage(pattern, content));
+    }
+
+    private void CheckGrowth(TokenizerNode node, int shortest, byte[] content)
+    {
+        growth *= Math.Max(1, (double)content.Length / shortest);
         if (growth > TextNormalizer.MostGrowth)
         {
             throw new TokenizerException(TokenizerError.Limit, node.Path, null,
@@ -155,21 +169,27 @@ internal sealed class TokenDecoder
         public override void Token(ReadOnlySpan<byte> text, bool starts)
         {
             buffer.Length = 0;
-            TextNormalizer.Replace(text, pattern, content, buffer);
+            buffer.AppendReplaced(text, pattern, content);
             Next!.Token(buffer.Span, starts);
         }
     }
 
-    // Up to `most` leading occurrences of a token's first characters; a token may come in several pieces (after Fuse).
-    private sealed class StripStage(byte[] content, int most) : DecoderStage
+    // Up to `mostFirst` leading and `mostLast` trailing occurrences of a character; a token may come in several pieces (after Fuse). Trailing
+    // ones are held back until the token is seen to go on.
+    private sealed class StripStage(byte[] content, int mostFirst, int mostLast) : DecoderStage
     {
+        private readonly ByteBuffer piece = new();
         private int left;
+        private int held;
+        private bool started; // the next piece starts a token
 
         public override void Token(ReadOnlySpan<byte> text, bool starts)
         {
             if (starts)
             {
-                left = most;
+                EndToken();
+                left = mostFirst;
+                started = true;
             }
 
             while (left > 0 && text.StartsWith(content))
@@ -178,13 +198,129 @@ internal sealed class TokenDecoder
                 left--;
             }
 
-            if (!text.IsEmpty)
+            if (text.IsEmpty)
             {
-                left = 0;
+                return;
             }
 
-            Next!.Token(text, starts);
+            left = 0;
+            int trailing = 0;
+            ReadOnlySpan<byte> rest = text;
+            for (; trailing < mostLast && rest.EndsWith(content); trailing++)
+            {
+                rest = rest[..^content.Length];
+            }
+
+            if (!rest.IsEmpty)
+            {
+                Pass(rest);
+                held = trailing;
+                return;
+            }
+
+            // Nothing but the character: what exceeds the most that may go is certain.
+            held += trailing;
+            if (held > mostLast)
+            {
+                int certain = held - mostLast;
+                held = 0;
+                piece.Length = 0;
+                for (int i = 0; i < certain; i++)
+                {
+                    piece.Append(content);
+                }
+
+                Next!.Token(piece.Span, Starts());
+                held = mostLast;
+            }
         }
+
+        public override void Flush()
+        {
+            EndToken();
+            base.Flush();
+        }
+
+        private void Pass(ReadOnlySpan<byte> rest)
+        {
+            piece.Length = 0;
+            for (; held > 0; held--)
+            {
+                piece.Append(content);
+            }
+
+            piece.Append(rest);
+            Next!.Token(piece.Span, Starts());
+        }
+
+        private bool Starts()
+        {
+            bool starts = started;
+            started = false;
+            return starts;
+        }
+
+        // A token of which nothing is left is still a token.
+        private void EndToken()
+        {
+            held = 0;
+            if (started)
+            {
+                Next!.Token(default, Starts());
+            }
+        }
+    }
+
+    // The matches of a pattern replaced within each token, which is therefore held back until it has ended.
+    private sealed class ReplaceMatchesInTokensStage(TextPattern pattern, byte[] content) : WholeTokenStage
+    {
+        private readonly NormalizerStage replace = new ReplaceMatchesStage(pattern, content);
+
+        protected override void Token(ReadOnlySpan<byte> text, bool first, bool last, ByteBuffer output)
+        {
+            if (!text.IsEmpty)
+            {
+                replace.Append(text, output);
+            }
+        }
+    }
+
+    // WordPiece: a token that does not go on with the word before gets a space; then spaces before punctuation and contractions are taken away.
+    private sealed class WordPieceStage(byte[] prefix, bool cleanup) : WholeTokenStage
+    {
+        private static readonly (byte[] From, byte[] To)[] Cleanup =
+        [
+            (" ."u8.ToArray(), "."u8.ToArray()), (" ?"u8.ToArray(), "?"u8.ToArray()), (" !"u8.ToArray(), "!"u8.ToArray()), (" ,"u8.ToArray(), ","u8.ToArray()),
+            (" ' "u8.ToArray(), "'"u8.ToArray()), (" n't"u8.ToArray(), "n't"u8.ToArray()), (" 'm"u8.ToArray(), "'m"u8.ToArray()),
+            (" do not"u8.ToArray(), " don't"u8.ToArray()), (" 's"u8.ToArray(), "'s"u8.ToArray()), (" 've"u8.ToArray(), "'ve"u8.ToArray()),
+            (" 're"u8.ToArray(), "'re"u8.ToArray()),
+        ];
+
+        private ByteBuffer from = new();
+        private ByteBuffer to = new();
+
+        protected override void Token(ReadOnlySpan<byte> text, bool first, bool last, ByteBuffer output)
+        {
+            from.Length = 0;
+            bool joins = first || (prefix.Length > 0 && text.StartsWith(prefix));
+            from.Append(joins ? ""u8 : " "u8);
+            from.Append(text[(joins && !first ? prefix.Length : 0)..]);
+            foreach ((byte[] dirty, byte[] clean) in cleanup ? Cleanup : [])
+            {
+                to.Length = 0;
+                to.AppendReplaced(from.Span, dirty, clean);
+                (from, to) = (to, from);
+            }
+
+            output.Append(from.Span);
+        }
+    }
+
+    // BPE with a mark at the end of words: the mark becomes a space, in the last token nothing.
+    private sealed class SuffixStage(byte[] suffix) : WholeTokenStage
+    {
+        protected override void Token(ReadOnlySpan<byte> text, bool first, bool last, ByteBuffer output) =>
+            output.AppendReplaced(text, suffix, last ? ""u8 : " "u8);
     }
 
     // The mark becomes a space; in the first token it vanishes if encoding had prepended one.
@@ -199,7 +335,7 @@ internal sealed class TokenDecoder
             first = starts ? !later : first;
             later = true;
             buffer.Length = 0;
-            TextNormalizer.Replace(text, mark, first && prepended ? ""u8 : " "u8, buffer);
+            buffer.AppendReplaced(text, mark, first && prepended ? ""u8 : " "u8);
             Next!.Token(buffer.Span, starts);
         }
     }
@@ -306,6 +442,46 @@ internal abstract class DecoderStage
 
     /// <summary>Passes on what was held back.</summary>
     public virtual void Flush() => Next?.Flush();
+}
+
+/// <summary>A step that looks at whole tokens, and so holds each back until the next one starts or the text ends.</summary>
+internal abstract class WholeTokenStage : DecoderStage
+{
+    private readonly ByteBuffer token = new();
+    private readonly ByteBuffer output = new();
+    private bool holds;
+    private bool any;
+
+    public sealed override void Token(ReadOnlySpan<byte> text, bool starts)
+    {
+        if (starts)
+        {
+            Release(last: false);
+        }
+
+        token.Append(text);
+        holds = true;
+    }
+
+    public sealed override void Flush()
+    {
+        Release(last: true);
+        base.Flush();
+    }
+
+    /// <summary>Appends what becomes of a token.</summary>
+    protected abstract void Token(ReadOnlySpan<byte> text, bool first, bool last, ByteBuffer output);
+
+    private void Release(bool last)
+    {
+        if (holds)
+        {
+            output.Length = 0;
+            Token(token.Span, !any, last, output);
+            (holds, any, token.Length) = (false, true, 0);
+            Next!.Token(output.Span, starts: true);
+        }
+    }
 }
 
 /// <summary>Tokens that stand for one byte: <c>&lt;0xNN&gt;</c>.</summary>

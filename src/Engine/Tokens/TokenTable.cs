@@ -27,6 +27,9 @@ internal sealed class TokenTable
     /// <summary>Highest id + 1.</summary>
     public int IdEnd { get; private set; }
 
+    /// <summary>Bytes of the longest token.</summary>
+    public int LongestText { get; private set; }
+
     public bool Contains(int id) => (uint)id < (uint)IdEnd && lengths[id] >= 0;
 
     /// <summary>UTF-8 text of a token that exists.</summary>
@@ -59,6 +62,7 @@ internal sealed class TokenTable
         lengths[id] = text.Length;
         arenaLength += text.Length;
         IdEnd = Math.Max(IdEnd, id + 1);
+        LongestText = Math.Max(LongestText, text.Length);
         Count++;
         if (Count * 2 > slots.Length)
         {

@@ -5,8 +5,8 @@ using Tiller.Checkpoint;
 namespace Tiller.Tokens;
 
 /// <summary>
-/// Text ↔ ids, from a checkpoint's tokenizer.json alone, with the semantics of Hugging Face's tokenizers library: byte-level BPE (splits
-/// of GPT-2, Llama-3, Qwen2) and SentencePiece-style BPE with byte fallback. Immutable and thread-safe.
+/// Text ↔ ids, from a checkpoint's tokenizer.json alone, with the semantics of Hugging Face's tokenizers library: BPE, Unigram, WordPiece and
+/// WordLevel with its normalizers, pre-tokenizers, post-processors and decoders. Immutable and thread-safe.
 /// </summary>
 public sealed class Tokenizer
 {
@@ -16,6 +16,7 @@ public sealed class Tokenizer
     private readonly AddedTokens raw; // found in the text as it is
     private readonly AddedTokens normalized; // found in normalised text
     private readonly int rows = int.MaxValue; // of the embedding
+    private readonly bool strict;
     private readonly ConcurrentBag<EncodeState> states = [];
 
     private Tokenizer(TokenizerFile file)
@@ -25,9 +26,9 @@ public sealed class Tokenizer
         normalized = new AddedTokens(Normalized());
     }
 
-    private Tokenizer(Tokenizer other, int rows)
+    private Tokenizer(Tokenizer other, int rows, bool strict)
     {
-        (file, raw, normalized, this.rows) = (other.file, other.raw, other.normalized, rows);
+        (file, raw, normalized, this.rows, this.strict) = (other.file, other.raw, other.normalized, rows, strict);
     }
 
     /// <summary>
@@ -50,6 +51,9 @@ public sealed class Tokenizer
     /// <summary>Told how many steps a call has made, wherever it may be cancelled: tests count there, and cancel. Null for nobody.</summary>
     internal Action<long>? Watch { get; set; }
 
+    /// <summary>Told of every text that loses characters, on the thread that encodes it. Null for nobody.</summary>
+    internal Action<EncodedText>? Lost { get; set; }
+
     /// <summary>Loads the tokenizer of a checkpoint.</summary>
     /// <param name="directory">As for <see cref="CheckpointFolder.Open"/>; with tokenizer.json (at most 128 MiB).</param>
     /// <param name="cancellationToken">Looked at between tokens and merges.</param>
@@ -69,11 +73,20 @@ public sealed class Tokenizer
     /// <param name="addSpecial">Ids of the post-processor's template (for example the beginning-of-text id) are added.</param>
     /// <param name="parseSpecial">Special tokens written in the text become their ids; by default they are plain text, as users' text must be.</param>
     /// <param name="cancellationToken">Looked at between words, and within long ones.</param>
-    /// <returns>Ids, below <see cref="VocabularySize"/>.</returns>
+    /// <returns>Ids, below <see cref="VocabularySize"/>. What the vocabulary has no token for is left out; <see cref="EncodeText"/> says what.</returns>
     /// <exception cref="TokenizerException">
-    /// The text is not valid UTF-16, the vocabulary cannot express it, or it needs an added token without a row in the embedding.
+    /// The text is not valid UTF-16, the vocabulary cannot express it (<see cref="ToStrict"/>), or it needs an added token without a row in the embedding.
     /// </exception>
-    public int[] Encode(string text, bool addSpecial = true, bool parseSpecial = false, CancellationToken cancellationToken = default)
+    public int[] Encode(string text, bool addSpecial = true, bool parseSpecial = false, CancellationToken cancellationToken = default) =>
+        EncodeText(text, addSpecial, parseSpecial, cancellationToken).Ids;
+
+    /// <summary>As <see cref="Encode"/>, with what the text lost.</summary>
+    /// <param name="text">As for <see cref="Encode"/>.</param>
+    /// <param name="addSpecial">As for <see cref="Encode"/>.</param>
+    /// <param name="parseSpecial">As for <see cref="Encode"/>.</param>
+    /// <param name="cancellationToken">As for <see cref="Encode"/>.</param>
+    /// <exception cref="TokenizerException">As for <see cref="Encode"/>.</exception>
+    public EncodedText EncodeText(string text, bool addSpecial = true, bool parseSpecial = false, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(text);
         return Run(text, state =>
@@ -145,8 +158,14 @@ public sealed class Tokenizer
             }
         }
 
-        return new Tokenizer(this, rows);
+        return new Tokenizer(this, rows, strict);
     }
+
+    /// <summary>
+    /// This tokenizer, but a text that would lose characters is refused, with <see cref="TokenizerError.MissingByte"/>, in place of being encoded without
+    /// them (<see cref="EncodedText.Dropped"/>).
+    /// </summary>
+    public Tokenizer ToStrict() => new(this, rows, strict: true);
 
     /// <summary>Encodes text in which only the marked places are special tokens; everything else is plain text.</summary>
     /// <param name="text">The whole text, the special tokens' own text included.</param>
@@ -171,7 +190,7 @@ public sealed class Tokenizer
 
         raw.Split(utf8, from, utf8.Length, special: false, state.Parts);
         EncodeParts(state, parseSpecial: false);
-    }, cancellationToken);
+    }, cancellationToken).Ids;
 
     /// <summary>Whether normalising changes a text, so that the text cannot be marked as a token in <see cref="EncodeMarked"/>.</summary>
     internal bool NormalizerChanges(byte[] text) => !file.Normalizer.Apply(text, new ByteBuffer(), new ByteBuffer()).SequenceEqual(text);
@@ -199,22 +218,51 @@ public sealed class Tokenizer
         return result;
     }
 
-    private int[] Run(string text, Action<EncodeState> encode, CancellationToken cancellationToken)
+    private EncodedText Run(string text, Action<EncodeState> encode, CancellationToken cancellationToken)
     {
         if (!states.TryTake(out EncodeState? state))
         {
-            state = new EncodeState();
+            state = new EncodeState(file.Model);
         }
 
         state.Begin(text);
         state.Steps.Begin(Watch, cancellationToken);
         encode(state);
         int[] ids = state.Scratch.Output.ToArray();
+        string dropped = Dropped(state.Scratch.Dropped);
         state.End();
         states.Add(state);
         int beyond = VocabularySize > rows ? ids.AsSpan().IndexOfAnyExceptInRange(0, rows - 1) : -1;
-        return beyond < 0 ? ids : throw new TokenizerException(TokenizerError.Range, "", TokenOf(ids[beyond]),
-            $"the text needs the added token {ids[beyond]}, but the embedding has {rows} rows. Leave the token out, or load weights that have it.");
+        if (beyond >= 0)
+        {
+            throw new TokenizerException(TokenizerError.Range, "", TokenOf(ids[beyond]),
+                $"the text needs the added token {ids[beyond]}, but the embedding has {rows} rows. Leave the token out, or load weights that have it.");
+        }
+
+        if (dropped.Length > 0 && strict)
+        {
+            throw new TokenizerException(TokenizerError.MissingByte, "", dropped,
+                "the vocabulary has no token for bytes of these characters, so the text would lose them. Take them out of the text, or leave LoadOptions.Strict off.");
+        }
+
+        var result = new EncodedText(ids, dropped);
+        if (dropped.Length > 0)
+        {
+            Lost?.Invoke(result);
+        }
+
+        return result;
+    }
+
+    private static string Dropped(List<int> codes)
+    {
+        var text = new StringBuilder(codes.Count);
+        foreach (int code in codes)
+        {
+            text.Append(new Rune(code).ToString());
+        }
+
+        return text.ToString();
     }
 
     private void EncodeParts(EncodeState state, bool parseSpecial)
@@ -230,7 +278,7 @@ public sealed class Tokenizer
             ReadOnlySpan<byte> text = file.Normalizer.Apply(state.Text.Span[part.Start..part.End], state.First, state.Second);
             if (normalized.IsEmpty)
             {
-                file.PreTokenizer.Encode(text, part.Start == 0, file.Model, state.Scratch, state.Third);
+                file.PreTokenizer.Encode(text, part.Start == 0, state.Sink);
                 continue;
             }
 
@@ -245,7 +293,7 @@ public sealed class Tokenizer
                 else
                 {
                     bool atStart = part.Start == 0 && inner.Start == 0;
-                    file.PreTokenizer.Encode(text[inner.Start..inner.End], atStart, file.Model, state.Scratch, state.Third);
+                    file.PreTokenizer.Encode(text[inner.Start..inner.End], atStart, state.Sink);
                 }
             }
         }
@@ -258,23 +306,23 @@ public sealed class Tokenizer
 
         private static readonly UTF8Encoding Strict = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
 
-        public EncodeState()
+        public EncodeState(TokenModel model)
         {
-            Scratch = new BpeScratch { Steps = Steps };
-            (First, Second, Third) = (NewBuffer(), NewBuffer(), NewBuffer());
+            Sink = new WordSink(Steps) { Model = model };
+            (First, Second) = (NewBuffer(), NewBuffer());
         }
 
         public EncodeSteps Steps { get; } = new();
 
-        public BpeScratch Scratch { get; }
+        public WordSink Sink { get; }
+
+        public BpeScratch Scratch => Sink.Scratch;
 
         public ByteBuffer Text { get; private set; } = new();
 
         public ByteBuffer First { get; private set; }
 
         public ByteBuffer Second { get; private set; }
-
-        public ByteBuffer Third { get; private set; }
 
         public List<TextPart> Parts { get; } = [];
 
@@ -298,7 +346,8 @@ public sealed class Tokenizer
         {
             if (Text.Length > Keep)
             {
-                (Text, First, Second, Third) = (new(), NewBuffer(), NewBuffer(), NewBuffer());
+                (Text, First, Second) = (new(), NewBuffer(), NewBuffer());
+                Sink.Trim();
             }
 
             Text.Length = 0;

@@ -14,15 +14,15 @@ internal sealed class TokenizerFile
     private const int LargestFixedLength = int.MaxValue;
 
     private readonly byte[] json;
-    private readonly BpeModelReader model;
+    private readonly ModelReader model;
 
     private TokenizerFile(byte[] json, CancellationToken cancellationToken)
     {
         this.json = json;
-        model = new BpeModelReader(json, cancellationToken);
+        model = new ModelReader(json, cancellationToken);
     }
 
-    public BpeModel Model { get; private set; } = null!;
+    public TokenModel Model { get; private set; } = null!;
 
     public TextNormalizer Normalizer { get; private set; } = null!;
 
@@ -124,6 +124,7 @@ internal sealed class TokenizerFile
         PreTokenizer = PreTokenizer.Read(Node("pre_tokenizer"));
         model.ReadVocabulary(modelRange);
         ReadAdded(Node("added_tokens"));
+        PreTokenizer = model.TakesBytes ? PreTokenizer : PreTokenizer.WithMapping();
         Model = model.Finish(PreTokenizer.ByteLevel, [.. Added.Where(static x => x.Special).Select(static x => x.Id)]);
         PostProcessor = PostProcessor.Read(Node("post_processor"), Model.Tokens);
         Decoder = TokenDecoder.Read(Node("decoder"));

@@ -137,6 +137,9 @@ internal readonly struct TokenizerNode
         return string.Create(CultureInfo.InvariantCulture, $"{text.AsSpan(0, Math.Min(text.Length, 200))}");
     }
 
+    /// <summary>The text in UTF-8, one character: of an empty text there is no next occurrence.</summary>
+    public byte[] Character() => Text().EnumerateRunes().Count() == 1 ? Utf8() : throw Wrong("one character");
+
     /// <summary>The text in UTF-8.</summary>
     public byte[] Utf8() => Encoding.UTF8.GetBytes(Text());
 }

@@ -4,7 +4,7 @@ using System.Text;
 namespace Tiller.Tokens;
 
 /// <summary>
-/// NFC and NFKC from own tables (Unicode Standard Annex 15), so that ids do not depend on whether ICU is installed: .NET's
+/// NFC, NFKC, NFD and NFKD from own tables (Unicode Standard Annex 15), so that ids do not depend on whether ICU is installed: .NET's
 /// string.Normalize leaves text beyond ASCII alone in invariant-globalisation mode.
 /// </summary>
 internal sealed class UnicodeNormalization
@@ -116,6 +116,22 @@ internal sealed class UnicodeNormalization
 
     /// <summary>As <see cref="Append"/>, all of the text taken apart as one: the definition, which the stretches must agree with.</summary>
     internal static void AppendWhole(ReadOnlySpan<byte> text, bool compat, ByteBuffer output) => Shared.Value.Run(text, compat, new Parts(), output);
+
+    /// <summary>NFD, or NFKD: taken apart and not composed again.</summary>
+    /// <param name="text">Valid UTF-8.</param>
+    /// <param name="compat">NFKD instead of NFD.</param>
+    /// <param name="output">Receives UTF-8.</param>
+    public static void AppendDecomposed(ReadOnlySpan<byte> text, bool compat, ByteBuffer output)
+    {
+        if (text.IndexOfAnyInRange((byte)0x80, (byte)0xFF) < 0)
+        {
+            output.Append(text);
+        }
+        else
+        {
+            Shared.Value.Run(text, compat, new Parts(), output, compose: false);
+        }
+    }
 
     // Where the next code point stands that is not stable; -1 if there is none.
     private int NextUnstable(ReadOnlySpan<byte> text, int at, bool compat, byte least, EncodeSteps? steps)
@@ -232,7 +248,7 @@ internal sealed class UnicodeNormalization
         }
     }
 
-    private int Run(ReadOnlySpan<byte> text, bool compat, Parts parts, ByteBuffer output)
+    private int Run(ReadOnlySpan<byte> text, bool compat, Parts parts, ByteBuffer output, bool compose = true)
     {
         parts.Count = 0;
         int taken = 0;
@@ -245,7 +261,7 @@ internal sealed class UnicodeNormalization
         }
 
         Reorder(parts.Codes, parts.Order, parts.Count, output.Steps);
-        int count = Compose(parts.Codes, parts.Order, parts.Count, output.Steps);
+        int count = compose ? Compose(parts.Codes, parts.Order, parts.Count, output.Steps) : parts.Count;
         Span<byte> bytes = stackalloc byte[4];
         for (int i = 0; i < count; i++)
         {

@@ -1,3 +1,5 @@
+using System.Globalization;
+
 namespace Tiller.Tokens;
 
 /// <summary>
@@ -17,6 +19,15 @@ internal enum WordSplit
 
     /// <summary>Qwen2: numbers one by one.</summary>
     Qwen2,
+
+    /// <summary>Qwen3.5: as Qwen2, and marks are part of words.</summary>
+    Qwen35,
+
+    /// <summary>o200k: words begin anew at a capital after a small letter, contractions belong to them; numbers in groups of up to three.</summary>
+    O200k,
+
+    /// <summary>Tekken: as o200k, without contractions, numbers one by one.</summary>
+    Tekken,
 }
 
 /// <summary>Scanners of <see cref="WordSplit"/>.</summary>
@@ -29,6 +40,11 @@ internal static class WordSplits
     private const string Letters = @"|[^\r\n\p{L}\p{N}]?\p{L}+";
     private const string LettersPossessive = @"|[^\r\n\p{L}\p{N}]?+\p{L}+";
 
+    private const string Capitals = @"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]";
+    private const string Smalls = @"[\p{Ll}\p{Lm}\p{Lo}\p{M}]";
+    private const string Lead = @"[^\r\n\p{L}\p{N}]?";
+    private const string TailSlash = @"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
     // The same language in the spellings under which it was published.
     private static readonly Dictionary<string, WordSplit> Known = new(StringComparer.Ordinal)
     {
@@ -39,10 +55,48 @@ internal static class WordSplits
         [ContractionsShort + Letters + @"|\p{N}{1,3}" + Tail] = WordSplit.Llama3,
         [Contractions + Letters + @"|\p{N}" + Tail] = WordSplit.Qwen2,
         [ContractionsShort + Letters + @"|\p{N}" + Tail] = WordSplit.Qwen2,
+        [Contractions + @"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"] = WordSplit.Qwen35,
+        [$"{Lead}{Capitals}*{Smalls}+{Contractions}?|{Lead}{Capitals}+{Smalls}*{Contractions}?" + @"|\p{N}{1,3}" + TailSlash] = WordSplit.O200k,
+        [$"{Lead}{Capitals}*{Smalls}+|{Lead}{Capitals}+{Smalls}*" + @"|\p{N}" + TailSlash] = WordSplit.Tekken,
     };
 
-    /// <summary>The split a regular expression stands for, or null if it is none of the known ones.</summary>
-    public static WordSplit? OfRegex(string regex) => Known.TryGetValue(regex, out WordSplit split) ? split : null;
+    private static readonly (int First, int Last)[] DeepSeekLetters =
+    [
+        (0x0041, 0x005A), (0x0061, 0x007A), (0x00B5, 0x00B5), (0x00C0, 0x00D6), (0x00D8, 0x00F6), (0x00F8, 0x01BA), (0x01BC, 0x01BF), (0x01C4, 0x0293),
+        (0x0295, 0x02AF), (0x0370, 0x0373), (0x0376, 0x0376), (0x0377, 0x0377), (0x037B, 0x037D), (0x037F, 0x037F), (0x0386, 0x0386), (0x0388, 0x038A),
+        (0x038C, 0x038C), (0x038E, 0x03A1), (0x03A3, 0x03F5), (0x03F7, 0x0481), (0x048A, 0x052F), (0x0531, 0x0556),
+    ];
+
+    private static readonly (int First, int Last)[] DeepSeekSymbols =
+    [
+        (0x0021, 0x002F), (0x003A, 0x007E), (0xFF01, 0xFF0F), (0xFF1A, 0xFF5E), (0x2018, 0x201F), (0x3000, 0x3002),
+    ];
+
+    private static readonly (int First, int Last)[] DeepSeekIdeographs =
+    [
+        (0x4E00, 0x9FA5), (0x0800, 0x4E00), (0xAC00, 0xD7FF),
+    ];
+
+    // The five expressions that DeepSeek's tokenizers apply one after the other.
+    private static readonly Dictionary<string, TextPattern> OfDeepSeek = new(StringComparer.Ordinal)
+    {
+        ["[\\r\\n]"] = new CharacterPattern(static code => code is '\r' or '\n'),
+        ["\\s?[A-Za-z\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u01ba\u01bc-\u01bf\u01c4-\u0293\u0295-\u02af\u0370-\u0373\u0376\u0377"
+            + "\u037b-\u037d\u037f\u0386\u0388-\u038a\u038c\u038e-\u03a1\u03a3-\u03f5\u03f7-\u0481\u048a-\u052f\u0531-\u0556]+"] = new RunPattern(static code => Lies(DeepSeekLetters, code), spaceBefore: true),
+        ["\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+"] = new RunPattern(static code => Lies(DeepSeekSymbols, code), spaceBefore: true),
+        ["\\s+$"] = new TrailingSpacePattern(),
+        ["[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"] = new RunPattern(static code => Lies(DeepSeekIdeographs, code), spaceBefore: false),
+    };
+
+    /// <summary>The split of GPT-2, which is also that of the ByteLevel pre-tokenizer.</summary>
+    public static TextPattern Gpt2 { get; } = new WordPattern(WordSplit.Gpt2);
+
+    /// <summary>Every expression that has a scanner.</summary>
+    internal static IEnumerable<string> KnownExpressions => [.. Known.Keys, .. OfDeepSeek.Keys];
+
+    /// <summary>A scanner for a known regular expression, or null if it is none.</summary>
+    public static TextPattern? OfRegex(string regex) =>
+        Known.TryGetValue(regex, out WordSplit split) ? new WordPattern(split) : OfDeepSeek.GetValueOrDefault(regex);
 
     /// <summary>End of the word that starts at <paramref name="i"/> &lt; text.Length.</summary>
     public static int End(WordSplit split, ReadOnlySpan<byte> text, int i) => split switch
@@ -50,6 +104,9 @@ internal static class WordSplits
         WordSplit.Gpt2 => EndGpt2(text, i),
         WordSplit.Llama3 => EndModern(text, i, 3),
         WordSplit.Qwen2 => EndModern(text, i, 1),
+        WordSplit.Qwen35 => EndMarked(text, i),
+        WordSplit.O200k => EndCased(text, i, 3, contractions: true),
+        WordSplit.Tekken => EndCased(text, i, 1, contractions: false),
         _ => text.Length,
     };
 
@@ -109,6 +166,148 @@ internal static class WordSplits
 
         return EndOfSpaces(text, i, newlines: true);
     }
+
+    private static bool Lies((int First, int Last)[] ranges, int code)
+    {
+        foreach ((int first, int last) in ranges)
+        {
+            if (code >= first && code <= last)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    private static int EndMarked(ReadOnlySpan<byte> text, int i)
+    {
+        if (text[i] == '\'' && Contraction(text, i, ignoreCase: true) is > 0 and int end)
+        {
+            return end;
+        }
+
+        CharClass at = CharClasses.At(text, i, out int length);
+        int after = i + length;
+        if (at == CharClass.Number)
+        {
+            return after;
+        }
+
+        int word = at != CharClass.Letter && text[i] is not ((byte)'\r' or (byte)'\n') && after < text.Length && IsLetterOrMark(text, after, out _) ? after : i;
+        if (word > i || IsLetterOrMark(text, i, out _))
+        {
+            while (word < text.Length && IsLetterOrMark(text, word, out length))
+            {
+                word += length;
+            }
+
+            return word;
+        }
+
+        int j = text[i] == ' ' ? i + 1 : i;
+        return j < text.Length && IsOther(text, j, out _) ? EndOfOthers(text, j, slash: false, marks: false) : EndOfSpaces(text, i, newlines: true);
+
+        static bool IsLetterOrMark(ReadOnlySpan<byte> text, int i, out int length) =>
+            CharClasses.At(text, i, out length) == CharClass.Letter || CharClasses.IsMark(CharClasses.CodeAt(text, i, out _));
+
+        static bool IsOther(ReadOnlySpan<byte> text, int i, out int length) =>
+            CharClasses.At(text, i, out length) == CharClass.Other && !CharClasses.IsMark(CharClasses.CodeAt(text, i, out _));
+    }
+
+    private static int EndCased(ReadOnlySpan<byte> text, int i, int digits, bool contractions)
+    {
+        CharClass at = CharClasses.At(text, i, out int length);
+        int after = i + length;
+        bool lead = at is CharClass.Other or CharClass.Space && text[i] is not ((byte)'\r' or (byte)'\n') && after < text.Length;
+        bool word = at == CharClass.Letter || (at == CharClass.Other && CharClasses.IsMark(CharClasses.CodeAt(text, i, out _)));
+        if (lead || word)
+        {
+            int end = lead ? EndOfSmalls(text, after) : 0;
+            end = end == 0 && word ? EndOfSmalls(text, i) : end;
+            int capitals = end == 0 && lead ? EndOfCapitals(text, after, out _) : 0;
+            end = capitals > after ? capitals : end;
+            end = end == 0 && word ? EndOfCapitals(text, i, out _) : end;
+            if (end > i)
+            {
+                return contractions && end < text.Length && text[end] == '\'' && Contraction(text, end, ignoreCase: true) is > 0 and int longer ? longer : end;
+            }
+        }
+
+        if (at == CharClass.Number)
+        {
+            for (int n = 1; n < digits && after < text.Length && CharClasses.At(text, after, out length) == CharClass.Number; n++)
+            {
+                after += length;
+            }
+
+            return after;
+        }
+
+        int j = text[i] == ' ' ? i + 1 : i;
+        return j < text.Length && CharClasses.At(text, j, out _) == CharClass.Other
+            ? EndOfOthers(text, j, slash: true, marks: true)
+            : EndOfSpaces(text, i, newlines: true);
+    }
+
+    // Others, then newlines (and slashes).
+    private static int EndOfOthers(ReadOnlySpan<byte> text, int i, bool slash, bool marks)
+    {
+        while (i < text.Length && CharClasses.At(text, i, out int length) == CharClass.Other && (marks || !CharClasses.IsMark(CharClasses.CodeAt(text, i, out _))))
+        {
+            i += length;
+        }
+
+        while (i < text.Length && (text[i] is (byte)'\r' or (byte)'\n' || (slash && text[i] == '/')))
+        {
+            i++;
+        }
+
+        return i;
+    }
+
+    // [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+ or 0. Where no small letter follows the capitals, the match goes back to the last
+    // character that is of both classes.
+    private static int EndOfSmalls(ReadOnlySpan<byte> text, int i)
+    {
+        i = EndOfCapitals(text, i, out int endOfBoth);
+        int start = i;
+        while (i < text.Length && IsSmall(CharClasses.CodeAt(text, i, out int length)))
+        {
+            i += length;
+        }
+
+        return i > start ? i : endOfBoth;
+    }
+
+    // End of [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*, and of its last character that is of both classes (0: none).
+    private static int EndOfCapitals(ReadOnlySpan<byte> text, int i, out int endOfBoth)
+    {
+        endOfBoth = 0;
+        while (i < text.Length)
+        {
+            int code = CharClasses.CodeAt(text, i, out int length);
+            bool small = IsSmall(code);
+            if (small ? code < 0x80 || CharUnicodeInfo.GetUnicodeCategory(code) == UnicodeCategory.LowercaseLetter : !IsCapital(code))
+            {
+                break;
+            }
+
+            i += length;
+            endOfBoth = small ? i : endOfBoth;
+        }
+
+        return i;
+    }
+
+    private static bool IsCapital(int code) =>
+        code < 0x80 ? code is >= 'A' and <= 'Z' : CharUnicodeInfo.GetUnicodeCategory(code) is UnicodeCategory.UppercaseLetter or UnicodeCategory.TitlecaseLetter;
+
+    // Lm, Lo and M are small and capital.
+    private static bool IsSmall(int code) => code < 0x80
+        ? code is >= 'a' and <= 'z'
+        : CharUnicodeInfo.GetUnicodeCategory(code) is UnicodeCategory.LowercaseLetter or UnicodeCategory.ModifierLetter or UnicodeCategory.OtherLetter
+            or UnicodeCategory.NonSpacingMark or UnicodeCategory.SpacingCombiningMark or UnicodeCategory.EnclosingMark;
 
     private static int EndOfRun(ReadOnlySpan<byte> text, int i, CharClass run)
     {

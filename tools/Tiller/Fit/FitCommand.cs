@@ -46,6 +46,9 @@ internal sealed record FitRequest
     /// <summary>Prompts the Jacobians are averaged over; null for the contrast prompts.</summary>
     public string? Calibration { get; init; }
 
+    /// <summary>Refuse a prompt that would lose characters.</summary>
+    public bool Strict { get; init; }
+
     public bool Json { get; init; }
 }
 
@@ -56,6 +59,7 @@ internal sealed class FitCommand : TillerCommand
 
     private readonly Option<string> _model = OptionKinds.Model();
     private readonly DeviceArguments _device = new();
+    private readonly Option<bool> _strict = OptionKinds.Strict();
     private readonly Option<string> _positive = OptionKinds.RequiredPath(
         "--positive", "Prompts that show the feature: a text with one a line, .jsonl, or a .json array.", "FILE");
 
@@ -109,6 +113,7 @@ internal sealed class FitCommand : TillerCommand
             Add(option);
         }
 
+        Add(_strict);
         _device.AddTo(this);
         Validators.Add(result =>
         {
@@ -152,6 +157,7 @@ internal sealed class FitCommand : TillerCommand
     {
         Model = parse.GetRequiredValue(_model),
         Device = _device.Read(parse),
+        Strict = parse.GetValue(_strict),
         Positive = parse.GetRequiredValue(_positive),
         Negative = parse.GetRequiredValue(_negative),
         Chat = parse.GetValue(_chat),

@@ -20,7 +20,7 @@ internal static class FitRun
         var destination = Destination.Of(terminal, "--out", request.Out, isText: false, request.Json);
         terminal = destination.Rest;
         var (contrast, calibration) = Prompts(request, cancellationToken);
-        using var model = Runs.Load(terminal, request.Model, request.Device, cancellationToken);
+        using var model = Runs.Load(terminal, request.Model, request.Device, request.Strict, cancellationToken);
         var result = Fit(terminal, model, contrast, Options(request, model.Config, calibration), cancellationToken);
         cancellationToken.ThrowIfCancellationRequested();
         destination.Write(result.Controller.Save, result.Controller.Save);

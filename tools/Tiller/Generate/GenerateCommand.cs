@@ -3,7 +3,7 @@ using System.CommandLine;
 namespace Tiller.Tool;
 
 /// <summary>What <c>tiller generate</c> was asked for.</summary>
-internal sealed record GenerateRequest(string Model, DeviceRequest Device, PromptRequest Prompt, DecodingRequest Decoding, bool Json);
+internal sealed record GenerateRequest(string Model, DeviceRequest Device, PromptRequest Prompt, DecodingRequest Decoding, bool Strict, bool Json);
 
 /// <summary><c>tiller generate</c>: the plain model.</summary>
 internal sealed class GenerateCommand : TillerCommand
@@ -11,12 +11,14 @@ internal sealed class GenerateCommand : TillerCommand
     private readonly Option<string> _model = OptionKinds.Model();
     private readonly DeviceArguments _device = new();
     private readonly PromptArguments _prompt = new();
+    private readonly Option<bool> _strict = OptionKinds.Strict();
     private readonly DecodingArguments _decoding = new();
 
     public GenerateCommand(Func<GenerateRequest, CancellationToken, Task<int>> run)
         : base("generate", "Decode with the plain model, streamed.")
     {
         _prompt.AddTo(this);
+        Add(_strict);
         Add(_model);
         _device.AddTo(this);
         _decoding.AddTo(this);
@@ -36,5 +38,5 @@ internal sealed class GenerateCommand : TillerCommand
         """;
 
     private GenerateRequest Read(ParseResult parse) =>
-        new(parse.GetRequiredValue(_model), _device.Read(parse), _prompt.Read(parse), _decoding.Read(parse), parse.GetValue(Json));
+        new(parse.GetRequiredValue(_model), _device.Read(parse), _prompt.Read(parse), _decoding.Read(parse), parse.GetValue(_strict), parse.GetValue(Json));
 }

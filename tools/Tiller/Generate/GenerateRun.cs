@@ -10,7 +10,7 @@ internal static class GenerateRun
     public static async Task<int> Run(Terminal terminal, GenerateRequest request, CancellationToken cancellationToken)
     {
         string prompt = await ReadPrompt(terminal, request.Prompt, cancellationToken);
-        using var model = Runs.Load(terminal, request.Model, request.Device, cancellationToken);
+        using var model = Runs.Load(terminal, request.Model, request.Device, request.Strict, cancellationToken);
         var options = Options(request.Decoding);
         var plain = Decode(terminal, model, Tokenize(model, request.Prompt, prompt, cancellationToken), options, request.Json, cancellationToken);
         if (request.Json)

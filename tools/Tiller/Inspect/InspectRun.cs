@@ -19,7 +19,7 @@ internal static class InspectRun
     {
         if (Directory.Exists(request.Path))
         {
-            using var checkpoint = LoadableCheckpoint.Open(request.Path, cancellationToken);
+            using var checkpoint = LoadableCheckpoint.Open(request.Path, strict: false, cancellationToken);
             var inspection = Inspect(checkpoint);
             if (request.Check)
             {

@@ -61,6 +61,12 @@ internal static class OptionKinds
     public static Option<string> Model() => RequiredPath(
         "--model", "Folder of a Hugging Face checkpoint: config.json, tokenizer.json, *.safetensors; or of a model in its cache, models--ORG--NAME.", "DIR");
 
+    /// <summary>Whether a prompt that would lose characters is refused.</summary>
+    public static Option<bool> Strict() => new("--strict")
+    {
+        Description = "Refuse a prompt with characters that the vocabulary has no token for; by default they are left out, with a warning.",
+    };
+
     /// <summary>Some blocks; null for all.</summary>
     public static Option<LayerSet?> Layers(string name, string description) => new(name)
     {

@@ -14,6 +14,7 @@ internal static class OptionNames
         ("FitOptions.Cost = FitCost.Feature", "--cost feature"),
         ("FitOptions.Order = p", "--order p"),
         ("LoadOptions.Device = \"cpu\"", "--device cpu"),
+        ("LoadOptions.Strict", "--strict"),
         ("NonFiniteValues.Count counts them", "tiller inspect --check counts them"),
         ("Controller.Save wrote", "tiller fit wrote"),
         ("Write the prompt yourself and encode it with Tokenizer.Encode(parseSpecial: true)", "Leave --chat out and write the prompt as plain text"),

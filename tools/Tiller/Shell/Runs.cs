@@ -1,5 +1,6 @@
 using Tiller.Checkpoint;
 using Tiller.Model;
+using Tiller.Tokens;
 
 namespace Tiller.Tool;
 
@@ -20,8 +21,13 @@ internal static class Runs
         new KernelsCommand((request, token) => Task.FromResult(KernelsRun.Run(terminal, request, token))),
     ];
 
-    /// <summary>Loads a model with a bar for its bytes, and tells its oddities.</summary>
-    public static LanguageModel Load(Terminal terminal, string directory, DeviceRequest device, CancellationToken cancellationToken)
+    /// <summary>Loads a model with a bar for its bytes, and tells its oddities; later, once, that a text loses characters.</summary>
+    /// <param name="terminal">Where to tell it.</param>
+    /// <param name="directory">The checkpoint's folder.</param>
+    /// <param name="device">What runs it.</param>
+    /// <param name="strict">A text that would lose characters is refused.</param>
+    /// <param name="cancellationToken">Ends loading.</param>
+    public static LanguageModel Load(Terminal terminal, string directory, DeviceRequest device, bool strict, CancellationToken cancellationToken)
     {
         long total;
         using (var folder = CheckpointFolder.Open(directory))
@@ -30,14 +36,23 @@ internal static class Runs
         }
 
         var model = StageBars.Run(terminal, progress => LanguageModel.Load(
-            directory, device.ToLoadOptions() with { Progress = new Relay<long>(done => progress.Report(new StageProgress("weights", done, total))) }, cancellationToken));
+            directory, device.ToLoadOptions() with { Strict = strict, Progress = new Relay<long>(done => progress.Report(new StageProgress("weights", done, total))) }, cancellationToken));
         foreach (string warning in model.Warnings)
         {
             terminal.Warn(warning);
         }
 
+        model.Tokenizer.Lost = text =>
+        {
+            model.Tokenizer.Lost = null;
+            terminal.Warn(LossOf(text));
+        };
         return model;
     }
+
+    private static string LossOf(EncodedText text) =>
+        "The vocabulary has no token for bytes of these characters of a prompt, which are left out, as the published tokenizer does: "
+        + $"{TokenizerException.Escape(text.Dropped)} (said once; --strict refuses such a prompt).";
 }
 
 /// <summary>Calls back on the reporting thread; <see cref="Progress{T}"/> would post to the pool and arrive out of order.</summary>

@@ -31,6 +31,9 @@ internal sealed record SteerRequest
     /// <summary>File for v·x, α and |u| of every layer and token.</summary>
     public string? Trace { get; init; }
 
+    /// <summary>Refuse a prompt that would lose characters.</summary>
+    public bool Strict { get; init; }
+
     public bool Json { get; init; }
 }
 
@@ -39,6 +42,7 @@ internal sealed class SteerCommand : TillerCommand
 {
     private readonly Option<string> _model = OptionKinds.Model();
     private readonly DeviceArguments _device = new();
+    private readonly Option<bool> _strict = OptionKinds.Strict();
 
     private readonly Option<string[]> _controllers = new("--controller")
     {
@@ -78,6 +82,7 @@ internal sealed class SteerCommand : TillerCommand
             Add(option);
         }
 
+        Add(_strict);
         _device.AddTo(this);
         _decoding.AddTo(this);
         SetAction((parse, cancellationToken) => run(Read(parse), cancellationToken));
@@ -101,6 +106,7 @@ internal sealed class SteerCommand : TillerCommand
     {
         Model = parse.GetRequiredValue(_model),
         Device = _device.Read(parse),
+        Strict = parse.GetValue(_strict),
         Controllers = Pair(parse.GetRequiredValue(_controllers), parse.GetValue(_lambdas) ?? []),
         Prompt = _prompt.Read(parse),
         Decoding = _decoding.Read(parse),

@@ -17,7 +17,7 @@ internal static class SteerRun
         Controller[] controllers = [.. request.Controllers.Select(c => Controller.Load(c.Controller))];
         var law = Law(terminal, request, controllers);
         string prompt = await GenerateRun.ReadPrompt(terminal, request.Prompt, cancellationToken);
-        using var model = Runs.Load(terminal, request.Model, request.Device, cancellationToken);
+        using var model = Runs.Load(terminal, request.Model, request.Device, request.Strict, cancellationToken);
         WarnOfForms(terminal, model, request, controllers);
         int[] ids = GenerateRun.Tokenize(model, request.Prompt, prompt, cancellationToken);
         var options = GenerateRun.Options(request.Decoding);

@@ -1,0 +1,138 @@
+using System.Buffers.Binary;
+using System.Globalization;
+using System.Text;
+
+namespace Tiller.Tokens;
+
+/// <summary>
+/// SentencePiece's compiled character map (precompiled_charsmap): a double array that finds prefixes of a key, and the texts they become, each
+/// ended by a zero byte.
+/// </summary>
+internal sealed class CharacterMap
+{
+    private const int LargestUnits = 1 << 22;
+
+    private readonly uint[] units;
+    private readonly byte[] texts;
+
+    private CharacterMap(uint[] units, byte[] texts)
+    {
+        this.units = units;
+        this.texts = texts;
+    }
+
+    /// <summary>Reads the base64 text.</summary>
+    public static CharacterMap Read(TokenizerNode node)
+    {
+        byte[] bytes;
+        try
+        {
+            bytes = Convert.FromBase64String(node.Text());
+        }
+        catch (FormatException)
+        {
+            throw Damaged(node, "it is not base64");
+        }
+
+        int size = bytes.Length >= 4 ? BinaryPrimitives.ReadInt32LittleEndian(bytes) : -1;
+        if (size < 4 || size % 4 != 0 || size > bytes.Length - 4 || size / 4 > LargestUnits)
+        {
+            throw Damaged(node, "its length is wrong");
+        }
+
+        var array = new uint[size / 4];
+        for (int i = 0; i < array.Length; i++)
+        {
+            array[i] = BinaryPrimitives.ReadUInt32LittleEndian(bytes.AsSpan(4 + (4 * i)));
+        }
+
+        byte[] rest = bytes[(4 + size)..];
+        return System.Text.Unicode.Utf8.IsValid(rest) ? new CharacterMap(array, rest) : throw Damaged(node, "its texts are not UTF-8");
+    }
+
+    /// <summary>
+    /// The text that stands for the shortest prefix of a key that the map knows: all of the key is replaced by it, as the reference
+    /// implementation does.
+    /// </summary>
+    public bool TryMap(ReadOnlySpan<byte> key, out ReadOnlySpan<byte> text)
+    {
+        text = default;
+        uint at = Offset(units[0]);
+        foreach (byte b in key)
+        {
+            at ^= b;
+            if (b == 0 || at >= units.Length)
+            {
+                return false;
+            }
+
+            uint unit = units[at];
+            if ((unit & 0x800000FF) != b)
+            {
+                return false;
+            }
+
+            at ^= Offset(unit);
+            if (((unit >> 8) & 1) != 0)
+            {
+                uint start = at < units.Length ? units[at] & 0x7FFFFFFF : uint.MaxValue;
+                if (start >= texts.Length)
+                {
+                    return false;
+                }
+
+                ReadOnlySpan<byte> rest = texts.AsSpan((int)start);
+                int end = rest.IndexOf((byte)0);
+                text = end >= 0 ? rest[..end] : rest;
+
+                // A damaged map may point into a character.
+                return System.Text.Unicode.Utf8.IsValid(text);
+            }
+        }
+
+        return false;
+    }
+
+    private static uint Offset(uint unit) => (unit >> 10) << (int)((unit & 0x200) >> 6);
+
+    private static TokenizerException Damaged(TokenizerNode node, string why) =>
+        new(TokenizerError.Unsupported, node.Path, null, $"the compiled character map cannot be read: {why}. Take the file from where it was published.");
+}
+
+/// <summary>Grapheme clusters of up to five bytes, else their characters, through a <see cref="CharacterMap"/>.</summary>
+internal sealed class CharacterMapStage(CharacterMap map) : NormalizerStage
+{
+    private const int LongestCluster = 5;
+
+    public override void Append(ReadOnlySpan<byte> text, ByteBuffer output)
+    {
+        string utf16 = Encoding.UTF8.GetString(text);
+        int at = 0;
+        for (int i = 0; i < utf16.Length;)
+        {
+            output.Steps?.Take();
+            int chars = StringInfo.GetNextTextElementLength(utf16, i);
+            int bytes = Encoding.UTF8.GetByteCount(utf16.AsSpan(i, chars));
+            AppendCluster(text.Slice(at, bytes), output);
+            i += chars;
+            at += bytes;
+        }
+    }
+
+    private void AppendCluster(ReadOnlySpan<byte> cluster, ByteBuffer output)
+    {
+        if (cluster.Length <= LongestCluster && map.TryMap(cluster, out ReadOnlySpan<byte> mapped))
+        {
+            output.Append(mapped);
+            return;
+        }
+
+        for (int i = 0; i < cluster.Length;)
+        {
+            CharClasses.CodeAt(cluster, i, out int length);
+            ReadOnlySpan<byte> character = cluster.Slice(i, length);
+            output.Append(map.TryMap(character, out mapped) ? mapped : character);
+            i += length;
+        }
+    }
+}

@@ -1,0 +1,221 @@
+using System.Text;
+using System.Text.Json;
+
+namespace Tiller.Tokens;
+
+/// <summary>Reads the model of tokenizer.json: the vocabulary straight from the bytes, no string per token; then the rest by the model's kind.</summary>
+internal sealed class ModelReader(byte[] json, CancellationToken cancellationToken)
+{
+    private const string Supported = "BPE, Unigram, WordPiece, WordLevel";
+
+    private readonly TokenTable tokens = new();
+    private readonly List<string> warnings = [];
+    private readonly HashSet<int> addedOnly = []; // added tokens that the model itself does not know
+    private readonly List<double> scores = []; // of Unigram, by id
+    private string kind = "";
+    private int modelStart;
+    private Dictionary<string, Range> slices = [];
+
+    public IReadOnlyList<string> Warnings => warnings;
+
+    /// <summary>The vocabulary, the added tokens among it.</summary>
+    public TokenTable Tokens => tokens;
+
+    /// <summary>Ids of special tokens; set before <see cref="Finish"/>.</summary>
+    public HashSet<int> Special { get; private set; } = [];
+
+    /// <summary>By id: a token that plain text never becomes: special, or added without being a token of the model. Empty if there is none.</summary>
+    public bool[] Hidden => addedOnly.Count + Special.Count == 0
+        ? []
+        : [.. Enumerable.Range(0, tokens.IdEnd).Select(x => addedOnly.Contains(x) || Special.Contains(x))];
+
+    public CancellationToken CancellationToken => cancellationToken;
+
+    /// <summary>Reads the vocabulary, and keeps the place of the rest.</summary>
+    public void ReadVocabulary(Range range)
+    {
+        modelStart = range.Start.Value;
+        slices = TokenizerFile.Slices(json.AsSpan(range), "$.model");
+        TokenizerNode type = Node("type");
+        kind = type.TextOrNull() ?? "BPE"; // the oldest files leave it out
+        if (kind is not ("BPE" or "Unigram" or "WordPiece" or "WordLevel"))
+        {
+            throw type.Unsupported(kind, Supported);
+        }
+
+        if (!slices.ContainsKey("vocab") || (kind == "BPE" && !slices.ContainsKey("merges")))
+        {
+            string expected = kind == "BPE" ? "vocab/merges: expected both" : "vocab";
+            throw new TokenizerException(TokenizerError.MissingVocabulary, "$.model", null, $"Missing {expected}.");
+        }
+
+        if (kind == "Unigram")
+        {
+            ReadScores();
+            return;
+        }
+
+        Utf8JsonReader reader = Reader("vocab", JsonTokenType.StartObject, "an object of token: id");
+        var scratch = new byte[256];
+        while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            ReadOnlySpan<byte> text = TextOf(ref reader, ref scratch);
+            reader.Read();
+            if (reader.TokenType != JsonTokenType.Number)
+            {
+                throw Error(TokenizerError.Schema, "$.model.vocab", text, "expected a number as the id of this token.");
+            }
+
+            if (!reader.TryGetInt32(out int id) || id < 0 || id >= TokenTable.IdLimit)
+            {
+                throw Error(TokenizerError.Range, "$.model.vocab", text, $"expected a whole number below {TokenTable.IdLimit} as the id of this token.");
+            }
+
+            if (tokens.IdOf(text) >= 0)
+            {
+                throw Error(TokenizerError.Duplicate, "$.model.vocab", text, "this token stands there twice.");
+            }
+
+            CheckFree(text, id, "$.model.vocab");
+            tokens.Add(text, id);
+        }
+    }
+
+    /// <summary>Reads what follows the vocabulary, and builds the model.</summary>
+    /// <param name="byteLevel">Words come as raw bytes that the model is to see in <see cref="ByteAlphabet"/>; only BPE can.</param>
+    /// <param name="special">Ids of special tokens.</param>
+    public TokenModel Finish(bool byteLevel, HashSet<int> special)
+    {
+        Special = special;
+        return kind switch
+        {
+            "BPE" => new BpeModelReader(this).Read(byteLevel),
+            "Unigram" => UnigramModel.Read(this, [.. scores]),
+            "WordPiece" => WordPieceModel.Read(this),
+            _ => WordLevelModel.Read(this),
+        };
+    }
+
+    /// <summary>Whether the model is one that takes words as raw bytes.</summary>
+    public bool TakesBytes => kind == "BPE" && !Node("byte_fallback").Flag(absent: false);
+
+    /// <summary>Id of the token that unk_token names; it must be there.</summary>
+    public int UnknownId(string absent)
+    {
+        TokenizerNode node = Node("unk_token");
+        string name = node.TextOrNull() ?? absent;
+        int id = InModel(tokens.IdOf(name));
+        return id >= 0 ? id : throw new TokenizerException(TokenizerError.UnknownToken, node.Path, name, "the unknown token is not in the vocabulary.");
+    }
+
+    /// <summary>Ids of <c>&lt;0xNN&gt;</c>, -1 where there is none.</summary>
+    public int[] ByteTokens() => [.. Enumerable.Range(0, 256).Select(b => InModel(tokens.IdOf(ByteToken.Name(b))))];
+
+    /// <summary>Adds a token of added_tokens: known already under the same id, or new.</summary>
+    public void AddToken(ReadOnlySpan<byte> text, int id, string path)
+    {
+        int known = tokens.IdOf(text);
+        if (known == id)
+        {
+            return;
+        }
+
+        if (known >= 0)
+        {
+            throw Error(TokenizerError.AddedTokenMismatch, path, text, $"the vocabulary has this token under id {known}, here it has id {id}.");
+        }
+
+        CheckFree(text, id, path);
+        tokens.Add(text, id);
+        addedOnly.Add(id);
+    }
+
+    // [["▁the", -3.5], …]; the place is the id.
+    private void ReadScores()
+    {
+        Utf8JsonReader reader = Reader("vocab", JsonTokenType.StartArray, "an array of [token, score]");
+        var scratch = new byte[256];
+        while (reader.Read() && reader.TokenType != JsonTokenType.EndArray)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            int id = scores.Count;
+            string path = $"$.model.vocab[{id}]";
+            if (reader.TokenType != JsonTokenType.StartArray || !reader.Read() || reader.TokenType != JsonTokenType.String)
+            {
+                throw Error(TokenizerError.Schema, path, default, "expected [token, score].");
+            }
+
+            ReadOnlySpan<byte> text = TextOf(ref reader, ref scratch);
+            if (id >= TokenTable.IdLimit)
+            {
+                throw Error(TokenizerError.Range, path, text, $"a vocabulary has at most {TokenTable.IdLimit} tokens.");
+            }
+
+            if (tokens.IdOf(text) >= 0)
+            {
+                throw Error(TokenizerError.Duplicate, path, text, "this token stands there twice.");
+            }
+
+            tokens.Add(text, id);
+            if (!reader.Read() || reader.TokenType != JsonTokenType.Number || !reader.TryGetDouble(out double score) || !double.IsFinite(score)
+                || !reader.Read() || reader.TokenType != JsonTokenType.EndArray)
+            {
+                throw Error(TokenizerError.Schema, path, tokens.TextOf(id), "expected [token, score], the score a finite number.");
+            }
+
+            scores.Add(score);
+        }
+    }
+
+    /// <summary>The text of a string in the file.</summary>
+    public static ReadOnlySpan<byte> TextOf(scoped ref Utf8JsonReader reader, scoped ref byte[] scratch)
+    {
+        if (!reader.ValueIsEscaped)
+        {
+            return reader.ValueSpan;
+        }
+
+        if (scratch.Length < reader.ValueSpan.Length)
+        {
+            scratch = new byte[reader.ValueSpan.Length * 2];
+        }
+
+        return scratch.AsSpan(0, reader.CopyString(scratch));
+    }
+
+    public static TokenizerException Error(TokenizerError code, string path, ReadOnlySpan<byte> value, string message) =>
+        new(code, path, Encoding.UTF8.GetString(value), message);
+
+    /// <summary>Adds a warning.</summary>
+    public void Warn(string warning) => warnings.Add(warning);
+
+    /// <summary>Bytes of a property in the file.</summary>
+    public int SizeOf(string name) => slices[name].End.Value - slices[name].Start.Value;
+
+    /// <summary>A property of the model.</summary>
+    public TokenizerNode Node(string name) =>
+        TokenizerNode.Parse(slices.TryGetValue(name, out Range range) ? Slice(range) : "null"u8.ToArray(), $"$.model.{name}");
+
+    private ReadOnlyMemory<byte> Slice(Range range) => json.AsMemory(modelStart + range.Start.Value, range.End.Value - range.Start.Value);
+
+    /// <summary>A reader that has just read the start of a property.</summary>
+    public Utf8JsonReader Reader(string name, JsonTokenType start, string expected)
+    {
+        var reader = new Utf8JsonReader(Slice(slices[name]).Span);
+        return reader.Read() && reader.TokenType == start
+            ? reader
+            : throw new TokenizerException(TokenizerError.Schema, $"$.model.{name}", null, $"expected {expected}.");
+    }
+
+    private void CheckFree(ReadOnlySpan<byte> text, int id, string path)
+    {
+        if (tokens.Contains(id))
+        {
+            throw Error(TokenizerError.Duplicate, path, text, $"id {id} already belongs to '{TokenizerException.Escape(tokens.StringOf(id))}'.");
+        }
+    }
+
+    /// <summary>The id if the model itself knows it, else -1.</summary>
+    public int InModel(int id) => addedOnly.Contains(id) ? -1 : id;
+}

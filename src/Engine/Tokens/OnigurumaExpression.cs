@@ -1,0 +1,564 @@
+using System.Globalization;
+using System.Text;
+
+namespace Tiller.Tokens;
+
+/// <summary>
+/// An expression in Oniguruma's Ruby syntax, which tokenizer.json has, written anew for .NET so that it means the same. What both write alike goes
+/// through; what Oniguruma writes otherwise is translated; what .NET cannot express, or where the two are not known to agree, is refused by name.
+/// Groups capture nothing, for nobody asks.
+/// </summary>
+internal sealed class OnigurumaExpression
+{
+    /// <summary>A symbol that \w takes.</summary>
+    internal const char WordSymbol = '\u24B6';
+
+    private const int LongestSource = 8192;
+    private const int Deepest = 64;
+    private const int MostRepeats = 1000;
+
+    // \w: Alphabetic, marks, decimal digits, connectors; the symbols are the circled letters. .NET's \w lacks the last and the numbers that are letters.
+    private const string Word = @"\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}\u24B6-\u24E9";
+
+    private static readonly HashSet<string> Categories = new(StringComparer.Ordinal)
+    {
+        "L", "Lu", "Ll", "Lt", "Lm", "Lo", "M", "Mn", "Mc", "Me", "N", "Nd", "Nl", "No", "P", "Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po",
+        "S", "Sm", "Sc", "Sk", "So", "Z", "Zs", "Zl", "Zp", "C", "Cc", "Cf", "Co", "Cn",
+    };
+
+    private readonly string source;
+    private readonly string path;
+    private readonly StringBuilder ranges = new(); // pairs of characters that the expression names
+    private int at;
+    private int depth;
+    private bool ignoreCase;
+    private bool lookingBehind;
+    private char before; // the letter just before, where case is ignored: two may fold to one character
+
+    private OnigurumaExpression(string source, string path)
+    {
+        this.source = source;
+        this.path = path;
+    }
+
+    /// <summary>The expression for .NET.</summary>
+    public string Text { get; private set; } = "";
+
+    /// <summary>Translates an expression.</summary>
+    /// <param name="source">As it stands in the file.</param>
+    /// <param name="path">Where it stands, for errors.</param>
+    /// <exception cref="TokenizerException">Unsupported: invalid, or not known to mean the same.</exception>
+    public static OnigurumaExpression Translate(string source, string path)
+    {
+        var result = new OnigurumaExpression(source, path);
+        if (source.Length is 0 or > LongestSource)
+        {
+            throw result.Refused($"an expression of {source.Length} characters (1 to {LongestSource} are read)");
+        }
+
+        result.Text = result.Alternatives();
+        return result.at == source.Length ? result : throw result.Refused("a ')' without '('");
+    }
+
+    /// <summary>For each general category a character that the expression does not name.</summary>
+    /// <exception cref="TokenizerException">Unsupported: it names all of a category.</exception>
+    public char[] StandIns(string expression, string place)
+    {
+        var result = new char[(int)UnicodeCategory.OtherNotAssigned + 1];
+        int missing = result.Length - 1; // surrogates stand in no text
+        for (int code = 0xFFFD; code > 0 && missing > 0; code--)
+        {
+            char c = (char)code;
+            UnicodeCategory category = CharUnicodeInfo.GetUnicodeCategory(c);
+            if (category != UnicodeCategory.Surrogate && result[(int)category] == 0 && !Names(c) && c is not (>= WordSymbol and <= '\u24E9'))
+            {
+                result[(int)category] = c;
+                missing--;
+            }
+        }
+
+        // Categories that have no character beyond U+FFFF need none.
+        foreach (UnicodeCategory category in (UnicodeCategory[])[UnicodeCategory.UppercaseLetter, UnicodeCategory.LowercaseLetter, UnicodeCategory.OtherLetter,
+            UnicodeCategory.ModifierLetter, UnicodeCategory.NonSpacingMark, UnicodeCategory.SpacingCombiningMark, UnicodeCategory.DecimalDigitNumber,
+            UnicodeCategory.LetterNumber, UnicodeCategory.OtherNumber, UnicodeCategory.OtherPunctuation, UnicodeCategory.DashPunctuation,
+            UnicodeCategory.MathSymbol, UnicodeCategory.CurrencySymbol, UnicodeCategory.ModifierSymbol, UnicodeCategory.OtherSymbol,
+            UnicodeCategory.Format, UnicodeCategory.PrivateUse, UnicodeCategory.OtherNotAssigned])
+        {
+            if (result[(int)category] == 0)
+            {
+                throw new TokenizerException(TokenizerError.Unsupported, place, expression,
+                    $"this expression names every character of a category ({category}) up to U+FFFF and none beyond, which cannot be told apart here.");
+            }
+        }
+
+        return result;
+    }
+
+    private bool Names(char c)
+    {
+        for (int i = 0; i < ranges.Length; i += 2)
+        {
+            if (c >= ranges[i] && c <= ranges[i + 1])
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    private TokenizerException Refused(string what) =>
+        new(TokenizerError.Unsupported, path, source, $"this expression has {what}, which .NET writes otherwise or not at all. Known and plain expressions are read.");
+
+    private bool Takes(string text)
+    {
+        if (string.CompareOrdinal(source, at, text, 0, text.Length) != 0)
+        {
+            return false;
+        }
+
+        at += text.Length;
+        return true;
+    }
+
+    private string Alternatives()
+    {
+        if (++depth > Deepest)
+        {
+            throw Refused($"groups nested deeper than {Deepest}");
+        }
+
+        var text = new StringBuilder();
+        before = '\0';
+        while (at < source.Length && source[at] != ')')
+        {
+            if (source[at] == '|')
+            {
+                at++;
+                before = '\0';
+                text.Append('|');
+            }
+            else
+            {
+                text.Append(Repeated());
+            }
+        }
+
+        depth--;
+        before = '\0';
+        return text.ToString();
+    }
+
+    // An atom and its quantifiers; several in a row are one around the other.
+    private string Repeated()
+    {
+        int start = at;
+        string atom = Atom(out bool isPlace);
+        bool any = false;
+        while (at < source.Length && Quantifier() is { } quantifier)
+        {
+            if (isPlace)
+            {
+                throw Refused($"a quantifier after '{source[start..at]}'");
+            }
+
+            atom = any ? $"(?:{atom})" : atom;
+            any = true;
+            bool braces = quantifier[0] == '{';
+            bool exact = braces && !quantifier.Contains(',', StringComparison.Ordinal);
+            atom += quantifier;
+            if (!braces && Takes("+"))
+            {
+                atom = lookingBehind ? throw Refused("a possessive quantifier in a look-behind") : $"(?>{atom})";
+            }
+            else if (!exact && Takes("?"))
+            {
+                atom += "?"; // {n}? is an optional {n}, and {n,m}+ a repeated one: both fall to the next turn
+            }
+        }
+
+        before = any ? '\0' : before;
+        return atom;
+    }
+
+    // The quantifier that stands here, as .NET writes it, or null.
+    private string? Quantifier()
+    {
+        if (source[at] is '*' or '+' or '?')
+        {
+            return source[at++].ToString();
+        }
+
+        int end = source[at] == '{' ? source.IndexOf('}', at) : -1;
+        string inside = end > 0 ? source[(at + 1)..end] : "";
+        string[] parts = inside.Split(',');
+        if (end < 0 || parts.Length > 2 || inside is "" or "," || !parts.All(static p => p.All(char.IsAsciiDigit)))
+        {
+            return null; // a plain '{'
+        }
+
+        int least = Count(parts[0], 0);
+        int most = parts.Length == 1 ? least : Count(parts[1], int.MaxValue);
+        if (least > most)
+        {
+            throw Refused($"'{{{inside}}}'");
+        }
+
+        at = end + 1;
+        return parts.Length == 1 ? $"{{{least}}}" : parts[1].Length == 0 ? $"{{{least},}}" : $"{{{least},{most}}}";
+
+        int Count(string digits, int absent) => digits.Length == 0 ? absent
+            : digits.Length <= 4 && int.Parse(digits, CultureInfo.InvariantCulture) is <= MostRepeats and var count ? count
+            : throw Refused($"'{{{inside}}}' (at most {MostRepeats})");
+    }
+
+    private string Atom(out bool isPlace)
+    {
+        isPlace = false;
+        char c = source[at++];
+        switch (c)
+        {
+            case '(':
+                return Group(out isPlace);
+            case '[':
+                before = '\0';
+                return Class();
+            case '.':
+                before = '\0';
+                return @"[^\n]";
+            case '^':
+                isPlace = true;
+                return @"(?:\A|(?<=\n)(?!\z))"; // of every line, but not after the last newline
+            case '$':
+                isPlace = true;
+                return "(?m:$)"; // of every line
+            case '\\':
+                return Escape(out isPlace);
+            case '*' or '+' or '?':
+                throw Refused($"'{c}' with nothing before it");
+            default:
+                at--;
+                return Literal(CodePoint());
+        }
+    }
+
+    private string Group(out bool isPlace)
+    {
+        isPlace = false;
+        bool outerCase = ignoreCase;
+        bool outerBehind = lookingBehind;
+        string open;
+        if (Takes("?:"))
+        {
+            open = "(?:";
+        }
+        else if (Takes("?="))
+        {
+            open = "(?=";
+        }
+        else if (Takes("?!"))
+        {
+            open = "(?!";
+        }
+        else if (Takes("?<="))
+        {
+            (open, lookingBehind) = ("(?<=", true);
+        }
+        else if (Takes("?<!"))
+        {
+            (open, lookingBehind) = ("(?<!", true);
+        }
+        else if (Takes("?>"))
+        {
+            open = lookingBehind ? throw Refused("an atomic group in a look-behind") : "(?>";
+        }
+        else if (Takes("?i:"))
+        {
+            (open, ignoreCase) = ("(?:", true);
+        }
+        else if (Takes("?-i:"))
+        {
+            (open, ignoreCase) = ("(?:", false);
+        }
+        else if (at < source.Length && source[at] is '?' or '*')
+        {
+            int end = Math.Min(at + 4, source.Length);
+            throw Refused($"'({source[at..end]}'");
+        }
+        else
+        {
+            open = "(?:";
+        }
+
+        isPlace = open is "(?=" or "(?!" or "(?<=" or "(?<!";
+        string inside = Alternatives();
+        (ignoreCase, lookingBehind) = (outerCase, outerBehind);
+        return Takes(")") ? $"{open}{inside})" : throw Refused("a '(' without ')'");
+    }
+
+    private string Escape(out bool isPlace)
+    {
+        isPlace = false;
+        if (at == source.Length)
+        {
+            throw Refused("a '\\' at its end");
+        }
+
+        switch (source[at])
+        {
+            case 'A' or 'z' or 'Z':
+                isPlace = true;
+                return $"\\{source[at++]}";
+            case 'b':
+                at++;
+                isPlace = true;
+                return $"(?:(?<=[{Word}])(?![{Word}])|(?<![{Word}])(?=[{Word}]))";
+            case 'B':
+                at++;
+                isPlace = true;
+                return $"(?:(?<=[{Word}])(?=[{Word}])|(?<![{Word}])(?![{Word}]))";
+            case 'W':
+                at++;
+                before = '\0';
+                return $"[^{Word}]";
+            case 'H':
+                at++;
+                before = '\0';
+                return "[^0-9A-Fa-f]";
+            default:
+                if (SetEscape() is { } set)
+                {
+                    before = '\0';
+                    return $"[{set}]";
+                }
+
+                return Literal(CharacterEscape());
+        }
+    }
+
+    // \s, \d, \w, \h, \p{…} after the backslash, as they stand in a class; null for another escape.
+    private string? SetEscape()
+    {
+        char c = source[at];
+        switch (c)
+        {
+            case 's' or 'S' or 'd' or 'D':
+                at++;
+                return $"\\{c}";
+            case 'w':
+                at++;
+                return Word;
+            case 'h':
+                at++;
+                return "0-9A-Fa-f";
+            case 'p' or 'P':
+                at++;
+                int end = source.IndexOf('}', at);
+                if (!Takes("{") || end < 0)
+                {
+                    throw Refused($"'\\{c}'");
+                }
+
+                bool not = c == 'P';
+                if (Takes("^"))
+                {
+                    not = !not;
+                }
+
+                string name = source[at..end];
+                at = end + 1;
+                if (!Categories.Contains(name) || (ignoreCase && name is "Lu" or "Ll" or "Lt"))
+                {
+                    throw Refused($"the property '{name}'");
+                }
+
+                return name == "C" && !not ? @"\p{Cc}\p{Cf}\p{Co}\p{Cn}" : $"\\{(not ? 'P' : 'p')}{{{name}}}";
+            default:
+                return null;
+        }
+    }
+
+    // A character written with an escape, after the backslash.
+    private int CharacterEscape()
+    {
+        char c = source[at++];
+        switch (c)
+        {
+            case 't':
+                return '\t';
+            case 'n':
+                return '\n';
+            case 'r':
+                return '\r';
+            case 'f':
+                return '\f';
+            case 'v':
+                return '\v';
+            case 'a':
+                return '\a';
+            case 'e':
+                return 0x1B;
+            case 'u':
+                return Hex(4, 4, most: 0xFFFF);
+            case 'x' when Takes("{"):
+                int code = Hex(1, 6, most: 0x10FFFF);
+                return Takes("}") ? code : throw Refused("'\\x{' without '}'");
+            case 'x':
+                return Hex(1, 2, most: 0x7F); // beyond that a byte of UTF-8, not a character
+            default:
+                at--;
+                int literal = CodePoint();
+                return literal < 0x80 && !char.IsAsciiLetterOrDigit((char)literal) ? literal : throw Refused($"'\\{c}'");
+        }
+    }
+
+    private int Hex(int least, int longest, int most)
+    {
+        int start = at;
+        while (at < source.Length && at - start < longest && char.IsAsciiHexDigit(source[at]))
+        {
+            at++;
+        }
+
+        int code = at - start >= least ? int.Parse(source.AsSpan(start, at - start), NumberStyles.HexNumber, CultureInfo.InvariantCulture) : -1;
+        return code >= 0 && code <= most ? code : throw Refused("a hexadecimal escape beyond what it can be");
+    }
+
+    private int CodePoint()
+    {
+        if (char.IsHighSurrogate(source[at]) && at + 1 < source.Length && char.IsLowSurrogate(source[at + 1]))
+        {
+            at += 2;
+            return char.ConvertToUtf32(source[at - 2], source[at - 1]);
+        }
+
+        return source[at++];
+    }
+
+    // One character, as .NET writes it in and outside a class.
+    private char Named(int first, int last)
+    {
+        if (last > 0xFFFF || (first <= 0xDFFF && last >= 0xD800))
+        {
+            throw Refused($"a character beyond U+FFFF (U+{last:X4})");
+        }
+
+        ranges.Append((char)first).Append((char)last);
+        return (char)first;
+    }
+
+    private static string Escaped(int code) => $"\\u{code:X4}";
+
+    private string Literal(int code)
+    {
+        char c = Named(code, code);
+        char previous = before;
+        before = c;
+        if (!ignoreCase || (c < 0x80 && !char.IsAsciiLetter(c)))
+        {
+            return Escaped(c);
+        }
+
+        // Two letters may be one character of the text: ß, ﬀ, ﬁ, ﬂ, ﬆ.
+        string pair = $"{char.ToLowerInvariant(previous)}{char.ToLowerInvariant(c)}";
+        if (pair is "ss" or "ff" or "fi" or "fl" or "st")
+        {
+            throw Refused($"'{pair}' where case is ignored, which is also one character");
+        }
+
+        return $"[{Folded(c, c)}]";
+    }
+
+    // What a range is where case is ignored.
+    private string Folded(char first, char last)
+    {
+        if (last >= 0x80)
+        {
+            throw Refused("a character beyond ASCII where case is ignored");
+        }
+
+        var text = new StringBuilder($"{Escaped(first)}-{Escaped(last)}");
+        for (char c = first; c <= last; c++)
+        {
+            text.Append(char.IsAsciiLetter(c) ? Escaped(c ^ 0x20) : "");
+            int third = (c | 0x20) == 's' && char.IsAsciiLetter(c) ? 0x17F : (c | 0x20) == 'k' && char.IsAsciiLetter(c) ? 0x212A : 0;
+            text.Append(third > 0 ? Escaped(Named(third, third)) : "");
+        }
+
+        return text.ToString();
+    }
+
+    private string Class()
+    {
+        var text = new StringBuilder(Takes("^") ? "[^" : "[");
+        if (at < source.Length && source[at] == ']')
+        {
+            throw Refused("an empty class, or a ']' at the start of one");
+        }
+
+        while (at < source.Length && source[at] != ']')
+        {
+            if (source[at] == '[' || string.CompareOrdinal(source, at, "&&", 0, 2) == 0)
+            {
+                throw Refused("a class within a class, or '&&'");
+            }
+
+            if (source[at] == '\\' && at + 1 < source.Length)
+            {
+                at++;
+                if (SetEscape() is { } set)
+                {
+                    if (at + 1 < source.Length && source[at] == '-' && source[at + 1] != ']')
+                    {
+                        throw Refused("a range that begins with a class");
+                    }
+
+                    text.Append(set);
+                    continue;
+                }
+
+                at--;
+            }
+
+            text.Append(Range());
+        }
+
+        return Takes("]") ? text.Append(']').ToString() : throw Refused("a '[' without ']'");
+    }
+
+    // a, or a-z.
+    private string Range()
+    {
+        int first = ClassCharacter();
+        int last = first;
+        if (at + 1 < source.Length && source[at] == '-' && source[at + 1] != ']')
+        {
+            at++;
+            last = source[at] == '[' ? throw Refused("a range to a class") : ClassCharacter();
+        }
+
+        if (last < first)
+        {
+            throw Refused("a range that ends before it begins");
+        }
+
+        Named(first, last);
+        return ignoreCase ? Folded((char)first, (char)last) : first == last ? Escaped(first) : $"{Escaped(first)}-{Escaped(last)}";
+    }
+
+    private int ClassCharacter()
+    {
+        if (source[at] != '\\')
+        {
+            return CodePoint();
+        }
+
+        at++;
+        if (at == source.Length || source[at] is 's' or 'S' or 'd' or 'D' or 'w' or 'W' or 'h' or 'H' or 'p' or 'P' or 'b' or 'B')
+        {
+            throw Refused("a range to a class, or a negated class within one");
+        }
+
+        return CharacterEscape();
+    }
+}

@@ -1,0 +1,49 @@
+namespace Tiller.Tokens;
+
+/// <summary>The model of tokenizer.json: words → ids.</summary>
+internal abstract class TokenModel
+{
+    /// <summary>Vocabulary by the tokens' text (byte-level: in the printable byte alphabet).</summary>
+    public required TokenTable Tokens { get; init; }
+
+    /// <summary>Id of the unknown token, or -1.</summary>
+    public required int UnknownId { get; init; }
+
+    /// <summary>Ids of special tokens.</summary>
+    public required HashSet<int> Special { get; init; }
+
+    /// <summary>Appends the ids of a word to the scratch's output.</summary>
+    /// <param name="word">UTF-8, not empty.</param>
+    /// <param name="scratch">Room of this call.</param>
+    public virtual void Encode(ReadOnlySpan<byte> word, BpeScratch scratch) => EncodeCached(word, scratch);
+
+    /// <summary>As <see cref="Encode"/>, for a word that is not cached.</summary>
+    protected abstract void EncodeWord(ReadOnlySpan<byte> word, BpeScratch scratch);
+
+    /// <summary>Short words are looked up among those of earlier calls. A word that loses text is not kept, so that each loss is seen.</summary>
+    protected void EncodeCached(ReadOnlySpan<byte> word, BpeScratch scratch)
+    {
+        scratch.Steps.Take();
+        if (word.Length > WordCache.LongestWord)
+        {
+            EncodeWord(word, scratch);
+            return;
+        }
+
+        WordKey key = WordCache.KeyOf(word);
+        ReadOnlySpan<int> ids = scratch.Cache.Find(key);
+        if (!ids.IsEmpty)
+        {
+            scratch.Append(ids);
+            return;
+        }
+
+        int before = scratch.Count;
+        int dropped = scratch.Dropped.Count;
+        EncodeWord(word, scratch);
+        if (scratch.Dropped.Count == dropped)
+        {
+            scratch.Cache.Store(key, scratch.Output[before..]);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+namespace Tiller.Tokens;
+
+/// <summary>Each word a token, or unknown.</summary>
+internal sealed class WordLevelModel : TokenModel
+{
+    /// <summary>Reads what follows the vocabulary.</summary>
+    public static WordLevelModel Read(ModelReader reader) =>
+        new() { Tokens = reader.Tokens, UnknownId = reader.UnknownId("[UNK]"), Special = reader.Special };
+
+    protected override void EncodeWord(ReadOnlySpan<byte> word, BpeScratch scratch)
+    {
+        int id = Tokens.IdOf(word);
+        scratch.Append(id >= 0 ? id : UnknownId);
+    }
+}
+
+/// <summary>
+/// WordPiece: from the left the longest token there is, those that do not begin the word with a prefix. A word that is not made of tokens, or is too
+/// long, is unknown as a whole.
+/// </summary>
+internal sealed class WordPieceModel : TokenModel
+{
+    private const int LongestPrefix = 64;
+
+    private readonly byte[] prefix;
+    private readonly int mostCharacters;
+    private readonly int longestToken;
+
+    private WordPieceModel(byte[] prefix, int mostCharacters, int longestToken)
+    {
+        this.prefix = prefix;
+        this.mostCharacters = mostCharacters;
+        this.longestToken = longestToken;
+    }
+
+    /// <summary>Reads what follows the vocabulary.</summary>
+    public static WordPieceModel Read(ModelReader reader)
+    {
+        TokenizerNode node = reader.Node("continuing_subword_prefix");
+        byte[] text = node.IsNull ? "##"u8.ToArray() : node.Utf8();
+        if (text.Length > LongestPrefix)
+        {
+            throw new TokenizerException(TokenizerError.Limit, node.Path, null, $"expected at most {LongestPrefix} bytes, found {text.Length}.");
+        }
+
+        TokenizerNode most = reader.Node("max_input_chars_per_word");
+        return new WordPieceModel(text, most.IsNull ? 100 : most.Integer(0, int.MaxValue), reader.Tokens.LongestText)
+        {
+            Tokens = reader.Tokens,
+            UnknownId = reader.UnknownId("[UNK]"),
+            Special = reader.Special,
+        };
+    }
+
+    protected override void EncodeWord(ReadOnlySpan<byte> word, BpeScratch scratch)
+    {
+        if (CharClasses.Count(word) > mostCharacters)
+        {
+            scratch.Append(UnknownId);
+            return;
+        }
+
+        int before = scratch.Count;
+        for (int start = 0; start < word.Length;)
+        {
+            scratch.TakeStride(start);
+            int id = Longest(word[start..], start > 0 ? prefix : [], scratch.Word, out int length);
+            if (id < 0)
+            {
+                scratch.Truncate(before);
+                scratch.Append(UnknownId);
+                return;
+            }
+
+            scratch.Append(id);
+            start += length;
+        }
+    }
+
+    // The longest token that the rest of a word begins with, or -1.
+    private int Longest(ReadOnlySpan<byte> rest, ReadOnlySpan<byte> prefix, ByteBuffer key, out int length)
+    {
+        key.Length = 0;
+        length = Math.Min(rest.Length, longestToken - prefix.Length);
+        if (length <= 0)
+        {
+            return -1;
+        }
+
+        while (length < rest.Length && (rest[length] & 0xC0) == 0x80)
+        {
+            length--;
+        }
+
+        prefix.CopyTo(key.Grow(prefix.Length));
+        rest[..length].CopyTo(key.Grow(length));
+        while (length > 0)
+        {
+            int id = Tokens.IdOf(key.Span);
+            if (id >= 0)
+            {
+                return id;
+            }
+
+            length = CharClasses.StartBefore(rest, length);
+            key.Length = prefix.Length + length;
+        }
+
+        return -1;
+    }
+}
