@@ -43,9 +43,9 @@ internal sealed partial class CudaOps
                 ahead.Send(_stream, settings);
             }
 
-            nint ids = Launch(logits, settings.Length, samples ? ahead.Sampling : 0);
+            var ids = Launch(logits, settings.Length, samples ? ahead.Sampling : default);
             table.Advance(); // first: should the launch fail, the rows are sent again
-            _head.Advance(_stream, table.Rows, settings.Length, sampling: 0, ids, ahead.Line, ahead.Width, capacity: 1, ahead.Count);
+            _head.Advance(_stream, table.All.Rows.Slice(0, settings.Length), sampling: default, ids, ahead.Ring);
             ahead.Mark(_stream);
         }
     }
