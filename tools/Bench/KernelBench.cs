@@ -179,7 +179,6 @@ internal sealed class StageBench : IDisposable
         }
 
         _a.Reserve(rows);
-        _ops.Place(_rows, _a);
         _ops.Begin(_c, _weights.Frequencies, _weights.Embedding, _rows, _a);
         Block.Forward(_ops, _c, 0, _weights.Blocks[0], _rows, _a);
     }

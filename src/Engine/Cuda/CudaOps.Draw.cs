@@ -13,11 +13,8 @@ internal sealed partial class CudaOps
     // DeviceSampling // (rows), then the ids, then scratch, each at a multiple of 64 bytes.
     private DeviceBuffer? _draw;
 
-    /// <inheritdoc/>
-    public override bool Draws(int v) => v <= HeadKernels.MaxVocabulary;
-
-    /// <inheritdoc/>
-    public override void Draw(Floats logits, ReadOnlySpan<DrawSettings> settings, Span<int> ids)
+    /// <summary>Draws a token from each row of logits, and waits for the ids.</summary>
+    internal void Draw(Floats logits, ReadOnlySpan<DrawSettings> settings, Span<int> ids)
     {
         int rows = settings.Length;
         lock (_launching)

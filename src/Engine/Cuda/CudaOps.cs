@@ -31,7 +31,6 @@ internal sealed partial class CudaOps : DeviceOps
     private readonly AlgebraKernels _algebraKernels;
     private readonly CholeskyKernels _cholesky;
 
-    // Held while launching: another thread's work must not fall into a stage's scratch, nor into a recording.
     private readonly Lock _launching = new();
     private CudaStaging? _staging;
     private bool _isReleased;
@@ -60,7 +59,6 @@ internal sealed partial class CudaOps : DeviceOps
             _attention = new AttentionKernels(_library.Get);
             _algebraKernels = new AlgebraKernels(_library.Get);
             _cholesky = new CholeskyKernels(_library.Get);
-            RunsAhead = true;
         }
         catch
         {
@@ -74,6 +72,9 @@ internal sealed partial class CudaOps : DeviceOps
 
     /// <summary>Where all its work runs.</summary>
     internal CudaStream Stream => _stream;
+
+    /// <summary>Held while work is launched: another thread's must not fall into a stage's scratch, nor into a recording.</summary>
+    internal Lock Launching => _launching;
 
     /// <summary>Its linear maps.</summary>
     internal LinearKernels Linears => _linear;
@@ -196,7 +197,10 @@ internal sealed partial class CudaOps : DeviceOps
     public override SteeringState NewSteering(FeedbackLaw law) => new CudaSteering(this, law);
 
     /// <inheritdoc/>
-    public override void Place(RowBatch rows, Activations a)
+    internal override Stepper NewStepper(ModelConfig c, StepStages stages) => new CudaStepper(this, c, stages);
+
+    /// <summary>Puts the rows of a pass on the device, with room for its scratch.</summary>
+    internal void Place(RowBatch rows, Activations a)
     {
         var table = (CudaRows)(a.OnDevice ??= new CudaRows(this));
         table.Place(rows, a.Config);
@@ -215,7 +219,13 @@ internal sealed partial class CudaOps : DeviceOps
     /// <inheritdoc/>
     public override void Begin(ModelConfig c, Floats frequencies, Matrix? embedding, RowBatch rows, Activations a)
     {
+        if (a.OnDevice is not CudaRows { IsPlaced: true })
+        {
+            Place(rows, a);
+        }
+
         var table = Table(a);
+        table.IsPlaced = false;
         lock (_launching)
         {
             _embed.Rotate(_stream, table.All.Rows, frequencies, a.Rotation);
@@ -390,7 +400,7 @@ internal sealed partial class CudaOps : DeviceOps
         _context.Dispose();
     }
 
-    private static CudaRows Table(Activations a) => (CudaRows)a.OnDevice!;
+    internal static CudaRows Table(Activations a) => (CudaRows)a.OnDevice!;
 
     private static AttentionShape Shape(ModelConfig c, int k) => new(k, c.H, c.G, c.E, c.AttentionScale, c.AttentionSoftCap, c.Windows[k]);
 

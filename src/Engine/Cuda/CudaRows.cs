@@ -33,6 +33,9 @@ internal sealed class CudaRows : IDisposable
     /// <summary>What a launch of attention is sized for.</summary>
     public AttentionExtent Extent => new(Longest, MostTangents, OneSequence);
 
+    /// <summary>Whether the rows of the pass that <see cref="CudaOps.Begin"/> opens next are here already; a pass that is recorded may not bring them.</summary>
+    public bool IsPlaced { get; set; }
+
     /// <summary>Value rows, with those that fill the batch up: the first token of a sequence that nobody has, in a cache of its own.</summary>
     public int Values { get; private set; }
 
@@ -251,7 +254,7 @@ internal sealed class CudaRows : IDisposable
     private DeviceRow Filler(int row, ModelConfig c)
     {
         long sizeInBytes = 4L * c.L * 2 * c.G * c.E;
-        _fillers ??= _ops.Allocate((CudaOps.RowsTile - 1) * sizeInBytes);
+        _fillers ??= _ops.Allocate((CudaStepper.RowsTile - 1) * sizeInBytes);
         return new DeviceRow { Capacity = 1, Cache = _fillers.Address + (nint)((row - _sequences) * sizeInBytes) };
     }
 
