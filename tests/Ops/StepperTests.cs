@@ -1,4 +1,5 @@
 using Tiller.Cpu;
+using Tiller.Kernels;
 using Tiller.Ops;
 using Tiller.Tests.Model;
 

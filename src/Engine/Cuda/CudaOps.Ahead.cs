@@ -1,3 +1,4 @@
+using Tiller.Kernels;
 using Tiller.Ops;
 
 namespace Tiller.Cuda;

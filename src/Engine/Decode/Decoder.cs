@@ -1,3 +1,4 @@
+using Tiller.Kernels;
 using Tiller.Model;
 using Tiller.Ops;
 

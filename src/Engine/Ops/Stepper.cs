@@ -1,4 +1,5 @@
 using Tiller.Checkpoint;
+using Tiller.Kernels;
 
 namespace Tiller.Ops;
 
