@@ -41,7 +41,7 @@ public class SteerTests
     [Test]
     public async Task The_seed_that_was_drawn_is_told_and_gives_the_text_again()
     {
-        string[] generate = ["generate", "--model", ToolRun.Model, "--temperature", "1", "--max-tokens", "24", "Once upon a time"];
+        string[] generate = ["generate", "--model", ToolRun.Model, "--temperature", "2", "--max-tokens", "24", "Once upon a time"];
         ToolRun[] drawn = [await ToolRun.Of(generate), await ToolRun.Of(generate), await ToolRun.Of(generate)];
         Assert.That(drawn.Select(run => run.Output), Is.Unique);
         foreach (var run in drawn)
