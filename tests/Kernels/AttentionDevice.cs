@@ -10,15 +10,13 @@ internal sealed class AttentionDevice : IDisposable
     private readonly List<IDisposable> _owned = [];
     private readonly CudaDeviceVariable<float> _heads;
     private readonly CudaDeviceVariable<float> _qkvBar;
-    private readonly int _width, _qkvWidth;
 
     public AttentionDevice(PrimaryContext context, AttentionProblem problem, float[]? heads = null)
     {
         _context = context;
-        int tangents = problem.Owners.Length;
-        (_width, _qkvWidth) = (problem.Shape.H * problem.Shape.E, problem.Width);
-        nint[] caches = [.. problem.Caches.Select(cache => Send(cache).Address)];
-        Rows = Send<DeviceRow>([.. problem.Rows.Select((row, r) => new DeviceRow
+        int width = problem.Shape.H * problem.Shape.E, tangents = problem.Owners.Length;
+        nint[] caches = [.. problem.Caches.Select(cache => Send(cache))];
+        Rows = Send([.. problem.Rows.Select((row, r) => new DeviceRow
         {
             Position = row.Length - 1,
             Capacity = problem.Capacity(r),
@@ -26,12 +24,12 @@ internal sealed class AttentionDevice : IDisposable
             EndTangent = problem.Begin[r + 1],
             Cache = caches[problem.CacheOf(r)],
         })]);
-        Qkv = new Floats(Send(problem.Qkv).Address, problem.Rows.Length + tangents, _qkvWidth);
+        Qkv = Send(problem.Qkv);
         Owners = Send(problem.Owners);
         Begin = Send(problem.Begin);
-        HeadsBar = new Floats(Send(problem.HeadsBar).Address, tangents, _width);
-        _heads = Unwritten((problem.Rows.Length + tangents) * _width);
-        _qkvBar = Unwritten(Math.Max(1, tangents * _qkvWidth));
+        HeadsBar = Send(problem.HeadsBar);
+        _heads = Unwritten((problem.Rows.Length + tangents) * width);
+        _qkvBar = Unwritten(Math.Max(1, tangents * problem.Width));
         _owned.AddRange([_heads, _qkvBar]);
         if (heads is not null)
         {
@@ -39,22 +37,19 @@ internal sealed class AttentionDevice : IDisposable
         }
     }
 
-    public DeviceSpan<DeviceRow> Rows { get; }
+    public nint Rows { get; }
 
-    public Floats Qkv { get; }
+    public nint Qkv { get; }
 
-    public DeviceSpan<int> Owners { get; }
+    public nint Owners { get; }
 
-    public DeviceSpan<int> Begin { get; }
+    public nint Begin { get; }
 
-    public Floats HeadsBar { get; }
+    public nint HeadsBar { get; }
 
-    public Floats Heads => new(_heads.DevicePointer, (int)_heads.Length / _width, _width);
+    public nint Heads => _heads.DevicePointer;
 
-    public Floats QkvBar => new(_qkvBar.DevicePointer, (int)_qkvBar.Length / _qkvWidth, _qkvWidth);
-
-    /// <summary>The rows with their tangents.</summary>
-    public RowTable Table => new(Rows, Owners);
+    public nint QkvBar => _qkvBar.DevicePointer;
 
     public float[] ReadHeads() => Read(_heads);
 
@@ -78,12 +73,12 @@ internal sealed class AttentionDevice : IDisposable
         return memory;
     }
 
-    private DeviceSpan<T> Send<T>(T[] values)
+    private nint Send<T>(T[] values)
         where T : unmanaged
     {
         var memory = new CudaDeviceVariable<T>(_context, Math.Max(1, values.Length));
         _owned.Add(memory);
         memory.CopyToDevice(values);
-        return new(memory.DevicePointer, values.Length);
+        return memory.DevicePointer;
     }
 }
