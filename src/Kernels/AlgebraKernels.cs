@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Tiller.Interop;
 
 namespace Tiller.Kernels;
@@ -30,91 +31,101 @@ internal sealed unsafe class AlgebraKernels
 
     /// <summary>result[:, j] (+)= scales[j] Σ_i rows[i p + j] in float64, i ascending.</summary>
     /// <param name="stream">Where it runs.</param>
-    /// <param name="rows">float32 // (panels · p, D).</param>
-    /// <param name="panels">Terms of each sum.</param>
-    /// <param name="p">Columns.</param>
-    /// <param name="D">Width of a row.</param>
-    /// <param name="scales">float64 // (p).</param>
+    /// <param name="rows">Panels of p rows // (panels · p, D).</param>
+    /// <param name="scales">Factors of the sums // (p).</param>
     /// <param name="add">Whether to add to the result.</param>
-    /// <param name="result">float64 // (D, p).</param>
-    public void SumPanels(CudaStream stream, nint rows, int panels, int p, int D, nint scales, bool add, nint result)
+    /// <param name="result">(D, p).</param>
+    public void SumPanels(CudaStream stream, Floats rows, DeviceSpan<double> scales, bool add, ColumnMajor result)
     {
-        var parameters = new SumParameters { Rows = rows, Scales = scales, Result = result, Panels = panels, P = p, D = D, Add = add ? 1 : 0 };
-        _sum.Launch(Elements((long)p * D), stream, parameters);
+        int p = (int)scales.Length, d = rows.Columns;
+        Debug.Assert(p > 0 && rows.Rows % p == 0 && result.Rows == d && result.Columns == p, "rows // (panels · p, D), result // (D, p)");
+        var parameters = new SumParameters
+        {
+            Rows = rows.Address,
+            Scales = scales.Address,
+            Result = result.Address,
+            Panels = rows.Rows / p,
+            P = p,
+            D = d,
+            Add = add ? 1 : 0,
+        };
+        _sum.Launch(Elements(result.Length), stream, parameters);
     }
 
     /// <summary>rows[j] = e_{first + j}.</summary>
     /// <param name="stream">Where it runs.</param>
-    /// <param name="rows">float32 // (count, D).</param>
-    /// <param name="count">Rows.</param>
-    /// <param name="D">Width of a row.</param>
+    /// <param name="rows">Result // (count, D).</param>
     /// <param name="first">Column of the first row's one.</param>
-    public void Identity(CudaStream stream, nint rows, int count, int D, int first)
+    public void Identity(CudaStream stream, Floats rows, int first)
     {
-        void** parameters = stackalloc void*[] { &rows, &count, &D, &first };
-        _identity.Launch(Elements((long)count * D), stream, parameters);
+        var (address, count, d) = (rows.Address, rows.Rows, rows.Columns);
+        void** parameters = stackalloc void*[] { &address, &count, &d, &first };
+        _identity.Launch(Elements((long)count * d), stream, parameters);
     }
 
     /// <summary>y += α x.</summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="alpha">α.</param>
-    /// <param name="x">float64 // (count).</param>
-    /// <param name="y">float64 // (count).</param>
-    /// <param name="count">Numbers.</param>
-    public void Add(CudaStream stream, double alpha, nint x, nint y, long count)
+    /// <param name="x">As many numbers as y.</param>
+    /// <param name="y">Result.</param>
+    public void Add(CudaStream stream, double alpha, ColumnMajor x, ColumnMajor y)
     {
-        void** parameters = stackalloc void*[] { &alpha, &x, &y, &count };
+        Debug.Assert(x.Length == y.Length, "matrices of one size");
+        var (from, to, count) = (x.Address, y.Address, y.Length);
+        void** parameters = stackalloc void*[] { &alpha, &from, &to, &count };
         _add.Launch(Elements(count), stream, parameters);
     }
 
     /// <summary>m_ii += value.</summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="value">Added.</param>
-    /// <param name="m">float64 // (rows, columns).</param>
-    /// <param name="order">min(rows, columns).</param>
-    /// <param name="rows">Rows.</param>
-    public void AddDiagonal(CudaStream stream, double value, nint m, int order, int rows)
+    /// <param name="m">Any matrix.</param>
+    public void AddDiagonal(CudaStream stream, double value, ColumnMajor m)
     {
-        void** parameters = stackalloc void*[] { &value, &m, &order, &rows };
+        var (address, rows, order) = (m.Address, m.Rows, Math.Min(m.Rows, m.Columns));
+        void** parameters = stackalloc void*[] { &value, &address, &order, &rows };
         _diagonal.Launch(new CudaLaunch((order + Threads - 1) / Threads, 1, 1, Threads, Programmatic: true), stream, parameters);
     }
 
     /// <summary>s = (s + s')/2; |s − s'|² before and |s|² after.</summary>
     /// <param name="stream">Where it runs.</param>
-    /// <param name="s">float64 // (n, n).</param>
-    /// <param name="n">Order.</param>
-    /// <param name="sums">Scratch, float64 // (n, 2).</param>
-    /// <param name="result">float64 // (2).</param>
-    public void Symmetrise(CudaStream stream, nint s, int n, nint sums, nint result)
+    /// <param name="s">(n, n).</param>
+    /// <param name="sums">Scratch // (2n).</param>
+    /// <param name="result">(2).</param>
+    public void Symmetrise(CudaStream stream, ColumnMajor s, DeviceSpan<double> sums, DeviceSpan<double> result)
     {
-        void** parameters = stackalloc void*[] { &s, &n, &sums };
+        Debug.Assert(s.Rows == s.Columns && sums.Length >= 2L * s.Rows && result.Length >= 2, "s // (n, n), sums // (2n), result // (2)");
+        var (matrix, n, rows, norms) = (s.Address, s.Rows, sums.Address, result.Address);
+        void** parameters = stackalloc void*[] { &matrix, &n, &rows };
         _symmetrise.Launch(new CudaLaunch(n, 1, 1, Threads, Programmatic: true), stream, parameters);
-        void** pairs = stackalloc void*[] { &sums, &n, &result };
+        void** pairs = stackalloc void*[] { &rows, &n, &norms };
         _pairs.Launch(new CudaLaunch(1, 1, 1, Threads, Programmatic: true), stream, pairs);
     }
 
     /// <summary>Smallest and largest m_ii; NaN where any is.</summary>
     /// <param name="stream">Where it runs.</param>
-    /// <param name="m">float64 // (n, n), n at least 1.</param>
-    /// <param name="n">Order.</param>
-    /// <param name="result">float64 // (2).</param>
-    public void DiagonalExtremes(CudaStream stream, nint m, int n, nint result)
+    /// <param name="m">(n, n), n at least 1.</param>
+    /// <param name="result">(2).</param>
+    public void DiagonalExtremes(CudaStream stream, ColumnMajor m, DeviceSpan<double> result)
     {
-        void** parameters = stackalloc void*[] { &m, &n, &result };
+        Debug.Assert(m.Rows == m.Columns && m.Rows > 0 && result.Length >= 2, "m // (n, n), result // (2)");
+        var (matrix, n, ends) = (m.Address, m.Rows, result.Address);
+        void** parameters = stackalloc void*[] { &matrix, &n, &ends };
         _extremes.Launch(new CudaLaunch(1, 1, 1, Threads, Programmatic: true), stream, parameters);
     }
 
     /// <summary>Position of the first number of each stretch that is NaN or infinite, or -1.</summary>
     /// <param name="stream">Where it runs.</param>
-    /// <param name="m">float64 // (count).</param>
-    /// <param name="count">Numbers, at least 1.</param>
-    /// <param name="firsts">Result, 64-bit // (<see cref="MostStretches"/>).</param>
+    /// <param name="m">A matrix with at least one number.</param>
+    /// <param name="firsts">Result // (<see cref="MostStretches"/>).</param>
     /// <returns>Stretches, in order.</returns>
-    public int FirstBad(CudaStream stream, nint m, long count, nint firsts)
+    public int FirstBad(CudaStream stream, ColumnMajor m, DeviceSpan<long> firsts)
     {
+        var (address, count, to) = (m.Address, m.Length, firsts.Address);
         long stretch = Math.Max(16 * Threads, (count + MostStretches - 1) / MostStretches);
         int stretches = (int)((count + stretch - 1) / stretch);
-        void** parameters = stackalloc void*[] { &m, &count, &stretch, &firsts };
+        Debug.Assert(count > 0 && firsts.Length >= stretches, "a number at least, and a place for each stretch");
+        void** parameters = stackalloc void*[] { &address, &count, &stretch, &to };
         _bad.Launch(new CudaLaunch(stretches, 1, 1, Threads, Programmatic: true), stream, parameters);
         return stretches;
     }

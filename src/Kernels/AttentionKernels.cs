@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Numerics;
 using Tiller.Interop;
 
@@ -12,6 +13,17 @@ namespace Tiller.Kernels;
 /// <param name="SoftCap">z becomes cap tanh(z/cap); 0 for none.</param>
 /// <param name="Window">A row sees so many positions, its own the last; 0 for all.</param>
 public readonly record struct AttentionShape(int Layer, int H, int G, int E, float Scale, float SoftCap, int Window);
+
+/// <summary>What a launch of attention is sized for.</summary>
+/// <param name="Longest">Bound on position + 1 over the rows.</param>
+/// <param name="MostTangents">Tangent or cotangent rows of one value row at most; 0 where there are none.</param>
+/// <param name="OneSequence">Whether all rows share one cache: 16 and more of them are worked through in tiles.</param>
+internal readonly record struct AttentionExtent(int Longest, int MostTangents = 0, bool OneSequence = false);
+
+/// <summary>What the value rows had when attention went forward.</summary>
+/// <param name="Qkv">Queries, keys and values after RoPE // (values, (H + 2 G) E).</param>
+/// <param name="Heads">o // (values, H E).</param>
+internal readonly record struct AttentionValues(Floats Qkv, Floats Heads);
 
 /// <summary>A model's heads are of a shape that the attention kernels do not have.</summary>
 public sealed class AttentionShapeException : TillerException
@@ -82,12 +94,10 @@ internal sealed class AttentionKernels
 
     /// <summary>Scratch that any stage needs, in bytes, whatever the block's window; never 0.</summary>
     /// <param name="shape">Heads; the window plays no part.</param>
-    /// <param name="values">Value rows at most.</param>
-    /// <param name="tangents">Tangent or cotangent rows at most.</param>
-    /// <param name="mostTangents">Tangent or cotangent rows of one value row at most.</param>
-    /// <param name="longest">Bound on position + 1 over the rows.</param>
+    /// <param name="rows">Value rows, and tangent or cotangent rows, at most.</param>
+    /// <param name="extent">Bounds of the rows.</param>
     /// <exception cref="AttentionShapeException">There are no kernels for this shape.</exception>
-    public static long ScratchInBytes(AttentionShape shape, int values, int tangents, int mostTangents, int longest)
+    public static long ScratchInBytes(AttentionShape shape, RowCounts rows, AttentionExtent extent)
     {
         if (shape.E is < 1 or > MaxHeadSize || shape.G < 1 || shape.H % shape.G != 0 || shape.H / shape.G is < 1 or > MaxHeadsPerGroup)
         {
@@ -95,24 +105,27 @@ internal sealed class AttentionKernels
         }
 
         AttentionShape whole = shape with { Window = 0 };
-        return Math.Max(AttentionPlan.Forward(whole, values, longest).End, AttentionPlan.Tangents(whole, values, tangents, mostTangents, longest).End);
+        return Math.Max(
+            AttentionPlan.Forward(whole, rows.Values, extent.Longest).End,
+            AttentionPlan.Tangents(whole, rows.Values, rows.Tangents, extent.MostTangents, extent.Longest).End);
     }
 
     /// <summary>o = Σ_j P_j v_j for every value row and head.</summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="shape">Heads and window of the block.</param>
-    /// <param name="rows"><see cref="DeviceRow"/> // (values). Keys and values of their own positions are in the caches.</param>
-    /// <param name="values">Value rows.</param>
-    /// <param name="longest">Bound on position + 1 over the rows; a row beyond it gets NaN.</param>
-    /// <param name="oneSequence">Whether all rows share one cache: 16 and more of them are worked through in tiles.</param>
+    /// <param name="rows">The rows, of which the tangents play no part. Keys and values of their own positions are in the caches.</param>
+    /// <param name="extent">Bounds of the rows; a row beyond the longest gets NaN.</param>
     /// <param name="qkv">Queries, keys and values after RoPE // (values + …, (H + 2 G) E).</param>
     /// <param name="heads">Result // (values + …, H E); the value rows are written.</param>
     /// <param name="scratch"><see cref="ScratchInBytes"/>.</param>
-    public void Forward(CudaStream stream, in AttentionShape shape, nint rows, int values, int longest, bool oneSequence, nint qkv, nint heads, nint scratch)
+    public void Forward(
+        CudaStream stream, in AttentionShape shape, in RowTable rows, in AttentionExtent extent, Floats qkv, Floats heads, DeviceSpan<byte> scratch)
     {
-        AttentionPlan plan = AttentionPlan.Forward(shape, values, longest);
-        var p = new AttentionParameters(shape, plan, rows, values, qkv, heads, scratch);
-        if (oneSequence && values >= FewestTiledRows)
+        int values = rows.Values;
+        Check(shape, new RowCounts(values, 0), extent, qkv, values, heads, scratch);
+        AttentionPlan plan = AttentionPlan.Forward(shape, values, extent.Longest);
+        var p = new AttentionParameters(shape, plan, rows.Rows, qkv, heads, scratch);
+        if (extent.OneSequence && values >= FewestTiledRows)
         {
             int tile = shape.E > 128 ? 32 : 64;
             _rows[Bucket(shape.E)].Launch(new CudaLaunch((values + tile - 1) / tile, shape.H, 1, 256, 1, 1, RowsSharedInBytes(shape.E), Programmatic: true), stream, p);
@@ -131,52 +144,63 @@ internal sealed class AttentionKernels
     /// <summary>do = M dq + b (q·dk_t) + P_t dv_t for every tangent row and head; the value rows of <paramref name="heads"/> are there.</summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="shape">Heads and window of the block.</param>
-    /// <param name="rows"><see cref="DeviceRow"/> // (values), with their tangents.</param>
-    /// <param name="values">Value rows.</param>
-    /// <param name="owners">Value row of each tangent row // (tangents) int.</param>
-    /// <param name="tangents">Tangent rows.</param>
-    /// <param name="mostTangents">Tangent rows of one value row at most.</param>
-    /// <param name="longest">Bound on position + 1 over the rows.</param>
+    /// <param name="rows">The rows, with their tangents.</param>
+    /// <param name="extent">Bounds of the rows.</param>
     /// <param name="qkv">Value rows, then dq, dk, dv after RoPE // (values + tangents, (H + 2 G) E).</param>
     /// <param name="heads">Value rows, then the result // (values + tangents, H E).</param>
     /// <param name="scratch"><see cref="ScratchInBytes"/>.</param>
     public void Push(
-        CudaStream stream, in AttentionShape shape, nint rows, int values, nint owners, int tangents, int mostTangents, int longest, nint qkv, nint heads,
-        nint scratch)
+        CudaStream stream, in AttentionShape shape, in RowTable rows, in AttentionExtent extent, Floats qkv, Floats heads, DeviceSpan<byte> scratch)
     {
-        AttentionPlan plan = AttentionPlan.Tangents(shape, values, tangents, mostTangents, longest);
-        var p = new AttentionParameters(shape, plan, rows, values, qkv, heads, scratch);
-        (p.Owners, p.Tangents) = (owners, tangents);
-        Linearise(stream, shape, plan, p, mostTangents, _push, _pushDense);
+        Check(shape, rows.Counts, extent, qkv, rows.Total, heads, scratch);
+        AttentionPlan plan = AttentionPlan.Tangents(shape, rows.Values, rows.Tangents, extent.MostTangents, extent.Longest);
+        var p = new AttentionParameters(shape, plan, rows.Rows, qkv, heads, scratch) { Owners = rows.Owners.Address, Tangents = rows.Tangents };
+        Linearise(stream, shape, plan, p, extent.MostTangents, _push, _pushDense);
     }
 
     /// <summary>q̄ = M'ō, k̄ = Σ_heads (b·ō) q and v̄ = Σ_heads P_t ō for every cotangent row.</summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="shape">Heads and window of the block.</param>
-    /// <param name="rows"><see cref="DeviceRow"/> // (values).</param>
-    /// <param name="values">Value rows.</param>
-    /// <param name="groupBegin">First cotangent row of each value row, and the count // (values + 1) int.</param>
-    /// <param name="owners">Value row of each cotangent row // (count) int.</param>
-    /// <param name="count">Cotangent rows.</param>
-    /// <param name="mostRows">Cotangent rows of one value row at most.</param>
+    /// <param name="rows">The value rows // (values).</param>
+    /// <param name="groups">Cotangent rows of each value row.</param>
     /// <param name="longest">Bound on position + 1 over the rows.</param>
-    /// <param name="qkv">Queries, keys and values of the value rows after RoPE // (values, (H + 2 G) E).</param>
-    /// <param name="heads">o of the value rows // (values, H E).</param>
-    /// <param name="headsBar">ō // (count, H E).</param>
-    /// <param name="qkvBar">Result // (count, (H + 2 G) E).</param>
+    /// <param name="forward">What the value rows had.</param>
+    /// <param name="headsBar">ō // (rows, H E).</param>
+    /// <param name="qkvBar">Result // (rows, (H + 2 G) E).</param>
     /// <param name="scratch"><see cref="ScratchInBytes"/>.</param>
     public void Pull(
-        CudaStream stream, in AttentionShape shape, nint rows, int values, nint groupBegin, nint owners, int count, int mostRows, int longest, nint qkv,
-        nint heads, nint headsBar, nint qkvBar, nint scratch)
+        CudaStream stream, in AttentionShape shape, DeviceSpan<DeviceRow> rows, in CotangentGroups groups, int longest, in AttentionValues forward,
+        Floats headsBar, Floats qkvBar, DeviceSpan<byte> scratch)
     {
-        AttentionPlan plan = AttentionPlan.Tangents(shape, values, count, mostRows, longest);
-        var p = new AttentionParameters(shape, plan, rows, values, qkv, heads, scratch);
-        (p.Owners, p.Tangents, p.GroupBegin, p.HeadsBar, p.QkvBar, p.Pull) = (owners, count, groupBegin, headsBar, qkvBar, 1);
-        Linearise(stream, shape, plan, p, mostRows, _pull, _pullDense);
+        int values = (int)rows.Length, count = groups.Total;
+        Debug.Assert(groups.Begin.Length == values + 1, "a group for each value row");
+        Debug.Assert(headsBar.Holds(count, shape.H * shape.E) && qkvBar.Holds(count, forward.Qkv.Columns), "headsBar // (rows, H E), qkvBar // (rows, (H + 2 G) E)");
+        var extent = new AttentionExtent(longest, groups.MostRows);
+        Check(shape, new RowCounts(values, count), extent, forward.Qkv, values, forward.Heads, scratch);
+        AttentionPlan plan = AttentionPlan.Tangents(shape, values, count, groups.MostRows, longest);
+        var p = new AttentionParameters(shape, plan, rows, forward.Qkv, forward.Heads, scratch)
+        {
+            Owners = groups.Owners.Address,
+            Tangents = count,
+            GroupBegin = groups.Begin.Address,
+            HeadsBar = headsBar.Address,
+            QkvBar = qkvBar.Address,
+            Pull = 1,
+        };
+        Linearise(stream, shape, plan, p, groups.MostRows, _pull, _pullDense);
         if (count > 0)
         {
             _pullOwn.Launch(new CudaLaunch((count + 7) / 8, shape.G, 1, 128, Programmatic: true), stream, p);
         }
+    }
+
+    [Conditional("DEBUG")]
+    private static void Check(
+        in AttentionShape shape, RowCounts rows, in AttentionExtent extent, Floats qkv, int lines, Floats heads, DeviceSpan<byte> scratch)
+    {
+        Debug.Assert(qkv.Holds(lines, (shape.H + (2 * shape.G)) * shape.E), "qkv // (rows, (H + 2 G) E)");
+        Debug.Assert(heads.Holds(lines, shape.H * shape.E), "heads // (rows, H E)");
+        Debug.Assert(scratch.Length >= ScratchInBytes(shape, rows, extent), "scratch of ScratchInBytes");
     }
 
     // Scores, then M and its rows for value rows with E/2 tangents or more, and streamed keys and values for the others.

@@ -125,14 +125,14 @@ internal struct AttentionParameters
     public int ZStride;
     public int Pull;
 
-    public AttentionParameters(in AttentionShape shape, AttentionPlan plan, nint rows, int values, nint qkv, nint heads, nint scratch)
+    public AttentionParameters(in AttentionShape shape, AttentionPlan plan, DeviceSpan<DeviceRow> rows, Floats qkv, Floats heads, DeviceSpan<byte> scratch)
     {
-        (Rows, Values, Qkv, Heads) = (rows, values, qkv, heads);
-        Partial = scratch + (nint)plan.Partial;
-        PartialTotals = scratch + (nint)plan.PartialTotals;
-        Stats = scratch + (nint)plan.Stats;
-        Z = scratch + (nint)plan.Z;
-        M = scratch + (nint)plan.M;
+        (Rows, Values, Qkv, Heads) = (rows.Address, (int)rows.Length, qkv.Address, heads.Address);
+        Partial = scratch.Address + (nint)plan.Partial;
+        PartialTotals = scratch.Address + (nint)plan.PartialTotals;
+        Stats = scratch.Address + (nint)plan.Stats;
+        Z = scratch.Address + (nint)plan.Z;
+        M = scratch.Address + (nint)plan.M;
         (Layer, H, G, E) = (shape.Layer, shape.H, shape.G, shape.E);
         (Scale, SoftCap, Window) = (shape.Scale, shape.SoftCap, shape.Window);
         (Bound, ChunkBound, ZStride) = (plan.Visible, plan.Chunks, plan.ZStride);

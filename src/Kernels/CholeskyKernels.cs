@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Runtime.InteropServices;
 using Tiller.Interop;
 
@@ -25,59 +26,54 @@ internal sealed class CholeskyKernels
 
     /// <summary>A = L L', L in place of A's lower half.</summary>
     /// <param name="stream">Where it runs.</param>
-    /// <param name="a">Symmetric, only the lower half is read // (p, p), column-major float64.</param>
-    /// <param name="p">Order, 1 to <see cref="MaxOrder"/>.</param>
-    /// <param name="leadingDimension">Numbers from one column to the next, at least p.</param>
-    /// <param name="failed">Gets 0, or the number, from 1, of the first pivot that is not positive and finite; A is then as it was. One int.</param>
-    public void Factor(CudaStream stream, nint a, int p, int leadingDimension, nint failed)
+    /// <param name="a">Symmetric, only the lower half is read // (p, p), p from 1 to <see cref="MaxOrder"/>, columns contiguous.</param>
+    /// <param name="failed">Gets 0, or the number, from 1, of the first pivot that is not positive and finite; A is then as it was // (1).</param>
+    public void Factor(CudaStream stream, in StridedDoubles a, DeviceSpan<int> failed)
     {
-        CheckOrder(p);
-        var parameters = new FactorParameters { A = a, Failed = failed, P = p, Ld = leadingDimension };
-        _factor.Launch(new CudaLaunch(1, 1, 1, 512, SharedInBytes: PackedSizeInBytes(p), Programmatic: true), stream, parameters);
+        CheckOrder(a);
+        Debug.Assert(failed.Length == 1, "one number");
+        var parameters = new FactorParameters { A = a.Address, Failed = failed.Address, P = a.Rows, Ld = (int)a.ColumnStride };
+        _factor.Launch(new CudaLaunch(1, 1, 1, 512, SharedInBytes: PackedSizeInBytes(a.Rows), Programmatic: true), stream, parameters);
     }
 
     /// <summary>L X = B, or L' X = B, X in place of B; nothing after a failed <see cref="Factor"/>.</summary>
     /// <param name="stream">Where it runs.</param>
-    /// <param name="l">What <see cref="Factor"/> left // (p, p), column-major float64.</param>
-    /// <param name="p">Order, 1 to <see cref="MaxOrder"/>.</param>
-    /// <param name="leadingDimension">Numbers from one column of L to the next.</param>
-    /// <param name="failed">What <see cref="Factor"/> reported, one int.</param>
-    /// <param name="b">Right-hand sides // (p, n) float64.</param>
-    /// <param name="n">Right-hand sides; 0 launches nothing.</param>
-    /// <param name="rowStride">Numbers from one row of B to the next: 1 where B is column-major.</param>
-    /// <param name="columnStride">Numbers from one column of B to the next: 1 where B is row-major.</param>
+    /// <param name="l">What <see cref="Factor"/> left // (p, p).</param>
+    /// <param name="failed">What <see cref="Factor"/> reported // (1).</param>
+    /// <param name="b">Right-hand sides // (p, n); of none nothing is launched.</param>
     /// <param name="transposed">Whether L' is solved with.</param>
-    public void Solve(
-        CudaStream stream, nint l, int p, int leadingDimension, nint failed, nint b, int n, long rowStride, long columnStride, bool transposed)
+    public void Solve(CudaStream stream, in StridedDoubles l, DeviceSpan<int> failed, in StridedDoubles b, bool transposed)
     {
-        CheckOrder(p);
-        if (n == 0)
+        CheckOrder(l);
+        if (b.Columns == 0)
         {
             return;
         }
 
+        Debug.Assert(failed.Length == 1 && b.Rows == l.Rows, "one number, B // (p, n)");
         var parameters = new SolveParameters
         {
-            L = l,
-            Failed = failed,
-            B = b,
-            RowStride = rowStride,
-            ColumnStride = columnStride,
-            P = p,
-            Ld = leadingDimension,
-            N = n,
+            L = l.Address,
+            Failed = failed.Address,
+            B = b.Address,
+            RowStride = b.RowStride,
+            ColumnStride = b.ColumnStride,
+            P = l.Rows,
+            Ld = (int)l.ColumnStride,
+            N = b.Columns,
             Transposed = transposed ? 1 : 0,
         };
-        var shape = new CudaLaunch(RowLaunch.Blocks(n, 32), 1, 1, 256, SharedInBytes: PackedSizeInBytes(p), Programmatic: true);
+        var shape = new CudaLaunch(RowLaunch.Blocks(b.Columns, 32), 1, 1, 256, SharedInBytes: PackedSizeInBytes(l.Rows), Programmatic: true);
         _solve.Launch(shape, stream, parameters);
     }
 
     private static int PackedSizeInBytes(int p) => 8 * p * (p + 1) / 2;
 
-    private static void CheckOrder(int p)
+    private static void CheckOrder(in StridedDoubles m)
     {
-        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(p);
-        ArgumentOutOfRangeException.ThrowIfGreaterThan(p, MaxOrder);
+        Debug.Assert(m.Rows == m.Columns && m.RowStride == 1 && m.ColumnStride >= m.Rows, "a square matrix of contiguous columns");
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(m.Rows);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(m.Rows, MaxOrder);
     }
 
     [StructLayout(LayoutKind.Sequential)]

@@ -1,18 +1,16 @@
+using System.Diagnostics;
 using System.Runtime.InteropServices;
 using Tiller.Interop;
 
 namespace Tiller.Kernels;
 
 /// <summary>The rows of a fused stage.</summary>
-/// <param name="Table"><see cref="DeviceRow"/> // (Values).</param>
-/// <param name="Owners">Value row of each tangent row // (Tangents), int.</param>
-/// <param name="Values">Value rows.</param>
-/// <param name="Tangents">Tangent rows.</param>
+/// <param name="Table">The rows.</param>
 /// <param name="Steered">Whether any row has a law.</param>
-internal readonly record struct DecodeRows(nint Table, nint Owners, int Values, int Tangents, bool Steered)
+internal readonly record struct DecodeRows(RowTable Table, bool Steered)
 {
     /// <summary>All rows.</summary>
-    public int Total => Values + Tangents;
+    public int Total => Table.Total;
 }
 
 /// <summary>
@@ -44,30 +42,31 @@ internal sealed class DecodeKernels
     /// <param name="stream">Where it runs.</param>
     /// <param name="rows">The rows.</param>
     /// <param name="x">Residual stream // (rows, D).</param>
-    /// <param name="norm">Norm weights // (D).</param>
-    /// <param name="eps">ε of the norm.</param>
+    /// <param name="norm">g and ε.</param>
     /// <param name="w">Wq, Wk, Wv under each other // ((H + 2G) E, D).</param>
-    /// <param name="bias">((H + 2G) E), or 0.</param>
-    /// <param name="rotation">Cosines and sines // (values, E); 0 leaves RoPE and the cache to <see cref="QkvKernels.Finish"/>, where heads have norms.</param>
+    /// <param name="bias">(1, (H + 2G) E), or absent.</param>
+    /// <param name="rotation">Cosines and sines // (values, E); absent leaves RoPE and the cache to <see cref="QkvKernels.Finish"/>, where heads have norms.</param>
     /// <param name="qkv">Result // (rows, (H + 2G) E).</param>
-    /// <param name="H">Query heads.</param>
-    /// <param name="G">Key/value heads.</param>
-    /// <param name="E">Head size, even.</param>
+    /// <param name="heads">H, G and E.</param>
     /// <param name="layer">k.</param>
-    public void NormQkv(CudaStream stream, in DecodeRows rows, nint x, nint norm, float eps, in Matrix w, nint bias, nint rotation, nint qkv, int H, int G, int E, int layer)
+    public void NormQkv(
+        CudaStream stream, in DecodeRows rows, Floats x, in RmsNorm norm, in Matrix w, Floats bias, Floats rotation, Floats qkv, in HeadShape heads, int layer)
     {
+        Debug.Assert(w.Rows == heads.QkvWidth && qkv.Holds(rows.Total, w.Rows), "w // ((H + 2G) E, D), qkv // (rows, (H + 2G) E)");
+        Debug.Assert(bias.IsAbsent || bias.Holds(1, w.Rows), "bias // (1, (H + 2G) E)");
+        Debug.Assert(rotation.IsAbsent || rotation.Holds(rows.Table.Values, heads.E), "rotation // (values, E)");
         int parts = LinearShape.FewParts(w.Rows, w.Columns), steered = rows.Steered ? rows.Total : 0;
         Launch(this.qkv, stream, rows.Total, w, steered + LinearShape.Divide(w.Rows / 2, 16 / parts), new QkvParameters
         {
-            In = new NormedRows(x, norm, rows, w.Columns, eps),
-            Rows = rows.Table,
+            In = new NormedRows(x, norm, rows.Table, w.Columns),
+            Rows = rows.Table.Rows.Address,
             W = w.Address,
-            Bias = bias,
-            Rotation = rotation,
-            Qkv = qkv,
-            Queries = H,
-            Groups = G,
-            E = E,
+            Bias = bias.Address,
+            Rotation = rotation.Address,
+            Qkv = qkv.Address,
+            Queries = heads.H,
+            Groups = heads.G,
+            E = heads.E,
             Layer = layer,
             Parts = parts,
             Wide = LinearKernels.IsWide(w) ? 1 : 0,
@@ -79,26 +78,28 @@ internal sealed class DecodeKernels
     /// <param name="stream">Where it runs.</param>
     /// <param name="rows">The rows.</param>
     /// <param name="x">Residual stream // (rows, D).</param>
-    /// <param name="norm">Norm weights // (D).</param>
-    /// <param name="eps">ε of the norm.</param>
+    /// <param name="norm">g and ε.</param>
     /// <param name="w">Wgate over Wup // (2F, D).</param>
     /// <param name="gateUp">Pre-activations // (rows, 2F).</param>
     /// <param name="gated">Result // (rows, F).</param>
-    /// <param name="inputs">u_k of steered rows // (rows, D); 0 leaves them to <see cref="SteerKernels.Act"/>.</param>
+    /// <param name="inputs">u_k of steered rows // (rows, D); absent leaves them to <see cref="SteerKernels.Act"/>.</param>
     /// <param name="activation">Activation of the gate.</param>
     /// <param name="layer">k.</param>
     public void NormGateUp(
-        CudaStream stream, in DecodeRows rows, nint x, nint norm, float eps, in Matrix w, nint gateUp, nint gated, nint inputs, Activation activation, int layer)
+        CudaStream stream, in DecodeRows rows, Floats x, in RmsNorm norm, in Matrix w, Floats gateUp, Floats gated, Floats inputs, Activation activation,
+        int layer)
     {
-        int parts = LinearShape.FewParts(w.Rows, w.Columns), steered = rows.Steered && inputs != 0 ? rows.Total : 0;
+        Debug.Assert(gateUp.Holds(rows.Total, w.Rows) && gated.Holds(rows.Total, w.Rows / 2), "gateUp // (rows, 2F), gated // (rows, F)");
+        Debug.Assert(inputs.IsAbsent || inputs.Holds(rows.Total, w.Columns), "inputs // (rows, D)");
+        int parts = LinearShape.FewParts(w.Rows, w.Columns), steered = rows.Steered && !inputs.IsAbsent ? rows.Total : 0;
         Launch(gate, stream, rows.Total, w, steered + LinearShape.Divide(w.Rows / 2, 16 / parts), new GateParameters
         {
-            In = new NormedRows(x, norm, rows, w.Columns, eps),
-            Rows = rows.Table,
+            In = new NormedRows(x, norm, rows.Table, w.Columns),
+            Rows = rows.Table.Rows.Address,
             W = w.Address,
-            GateUp = gateUp,
-            Gated = gated,
-            Inputs = inputs,
+            GateUp = gateUp.Address,
+            Gated = gated.Address,
+            Inputs = inputs.Address,
             Units = w.Rows / 2,
             Activation = (int)activation,
             Layer = layer,
@@ -116,20 +117,22 @@ internal sealed class DecodeKernels
     /// <param name="residual">(rows, D).</param>
     /// <param name="inputs">What <see cref="NormGateUp"/> left // (rows, D).</param>
     /// <param name="y">Result // (rows, D).</param>
-    public void ProjectDown(CudaStream stream, in DecodeRows rows, nint x, in Matrix w, nint residual, nint inputs, nint y)
+    public void ProjectDown(CudaStream stream, in DecodeRows rows, Floats x, in Matrix w, Floats residual, Floats inputs, Floats y)
     {
+        Debug.Assert(x.Holds(rows.Total, w.Columns), "x // (rows, F)");
+        Debug.Assert(residual.Holds(rows.Total, w.Rows) && inputs.Holds(rows.Total, w.Rows) && y.Holds(rows.Total, w.Rows), "residual, inputs and y // (rows, D)");
         int parts = LinearShape.FewParts(w.Rows, w.Columns);
         Launch(down, stream, rows.Total, w, LinearShape.Divide(w.Rows, 32 / parts), new DownParameters
         {
-            X = x,
+            X = x.Address,
             W = w.Address,
-            Residual = residual,
-            Inputs = inputs,
-            Y = y,
-            Rows = rows.Table,
-            Owners = rows.Owners,
-            Values = rows.Values,
-            Tangents = rows.Tangents,
+            Residual = residual.Address,
+            Inputs = inputs.Address,
+            Y = y.Address,
+            Rows = rows.Table.Rows.Address,
+            Owners = rows.Table.Owners.Address,
+            Values = rows.Table.Values,
+            Tangents = rows.Table.Tangents,
             Columns = w.Columns,
             Outputs = w.Rows,
             Parts = parts,
@@ -146,11 +149,18 @@ internal sealed class DecodeKernels
     }
 
     [StructLayout(LayoutKind.Sequential)]
-    private struct NormedRows(nint x, nint norm, in DecodeRows rows, int columns, float eps)
+    private struct NormedRows
     {
-        public nint X = x, Norm = norm, Owners = rows.Owners;
-        public int Values = rows.Values, Tangents = rows.Tangents, Columns = columns;
-        public float Eps = eps;
+        public nint X, Norm, Owners;
+        public int Values, Tangents, Columns;
+        public float Eps;
+
+        public NormedRows(Floats x, in RmsNorm norm, in RowTable rows, int columns)
+        {
+            Debug.Assert(x.Holds(rows.Total, columns) && norm.Weight.Holds(1, columns), "x // (rows, D), g // (1, D)");
+            (X, Norm, Owners) = (x.Address, norm.Weight.Address, rows.Owners.Address);
+            (Values, Tangents, Columns, Eps) = (rows.Values, rows.Tangents, columns, norm.Epsilon);
+        }
     }
 
     [StructLayout(LayoutKind.Sequential)]

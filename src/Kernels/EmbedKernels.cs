@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Runtime.InteropServices;
 using Tiller.Interop;
 
@@ -20,42 +21,43 @@ internal sealed class EmbedKernels
 
     /// <summary>cos(t ω_e), e &lt; E/2, then sin(t ω_e), t the row's position.</summary>
     /// <param name="stream">Where it runs.</param>
-    /// <param name="rows"><see cref="DeviceRow"/> // (values), on the device.</param>
-    /// <param name="values">Value rows; 0 launches nothing.</param>
-    /// <param name="frequencies">ω, radians per position // (E/2).</param>
-    /// <param name="E">Head size, even.</param>
-    /// <param name="rotation">Result // (values, E).</param>
-    public void Rotate(CudaStream stream, nint rows, int values, nint frequencies, int E, nint rotation)
+    /// <param name="rows">The value rows, with their positions; of none nothing is launched.</param>
+    /// <param name="frequencies">ω, radians per position // (1, E/2).</param>
+    /// <param name="rotation">Result // (values, E), E even.</param>
+    public void Rotate(CudaStream stream, DeviceSpan<DeviceRow> rows, Floats frequencies, Floats rotation)
     {
+        int values = (int)rows.Length, half = frequencies.Columns;
         if (values == 0)
         {
             return;
         }
 
-        var p = new RotateParameters { Rows = rows, Frequencies = frequencies, Rotation = rotation, Values = values, Half = E / 2 };
-        _rotate.Launch(new CudaLaunch(RowLaunch.Blocks((long)values * p.Half, 256), 1, 1, 256, Programmatic: true), stream, p);
+        Debug.Assert(frequencies.Holds(1, half) && rotation.Holds(values, 2 * half), "frequencies // (1, E/2), rotation // (values, E)");
+        var p = new RotateParameters { Rows = rows.Address, Frequencies = frequencies.Address, Rotation = rotation.Address, Values = values, Half = half };
+        _rotate.Launch(new CudaLaunch(RowLaunch.Blocks((long)values * half, 256), 1, 1, 256, Programmatic: true), stream, p);
     }
 
     /// <summary>x = scale · table[id] of every value row.</summary>
     /// <param name="stream">Where it runs.</param>
-    /// <param name="rows"><see cref="DeviceRow"/> // (values), on the device; ids below V.</param>
-    /// <param name="values">Value rows; 0 launches nothing.</param>
+    /// <param name="rows">The value rows, with ids below V; of none nothing is launched.</param>
     /// <param name="table">Embedding // (V, D).</param>
     /// <param name="scale">Factor; 1 for none.</param>
     /// <param name="x">Result // (values, D).</param>
-    public void Embed(CudaStream stream, nint rows, int values, Matrix table, float scale, nint x)
+    public void Embed(CudaStream stream, DeviceSpan<DeviceRow> rows, in Matrix table, float scale, Floats x)
     {
+        int values = (int)rows.Length;
         if (values == 0)
         {
             return;
         }
 
+        Debug.Assert(x.Holds(values, table.Columns), "x // (values, D)");
         int blocks = RowLaunch.Blocks(table.Columns, 512);
         var p = new EmbedParameters
         {
-            Rows = rows,
+            Rows = rows.Address,
             Table = table.Address,
-            X = x,
+            X = x.Address,
             D = table.Columns,
             Type = (int)table.Type,
             BlocksPerRow = blocks,

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Runtime.InteropServices;
 using Tiller.Interop;
 
@@ -24,29 +25,27 @@ internal sealed class GateKernels
     /// <summary>act(a) ∘ u of value rows, act'(a) ∘ u ∘ da + act(a) ∘ du of tangents.</summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="gateUp">Gates a, then ups u // (values + tangents, 2F).</param>
-    /// <param name="values">Value rows.</param>
-    /// <param name="owners">Value row of each tangent, int // (tangents); not read without tangents.</param>
-    /// <param name="tangents">Tangent rows.</param>
+    /// <param name="rows">Which of them are tangents, and whose.</param>
     /// <param name="gated">Result // (values + tangents, F).</param>
-    /// <param name="F">Feed-forward width.</param>
     /// <param name="activation">act.</param>
-    public void Forward(CudaStream stream, nint gateUp, int values, nint owners, int tangents, nint gated, int F, Activation activation)
+    public void Forward(CudaStream stream, Floats gateUp, in DualRows rows, Floats gated, Activation activation)
     {
-        int lines = values + RowLaunch.Blocks(tangents, TangentsPerThread);
+        int lines = rows.Values + RowLaunch.Blocks(rows.Tangents, TangentsPerThread), f = gated.Columns;
         if (lines == 0)
         {
             return;
         }
 
-        int blocks = RowLaunch.Blocks(F, ColumnsPerBlock);
+        Debug.Assert(gateUp.Holds(rows.Total, 2 * f) && gated.Holds(rows.Total, f), "gateUp // (values + tangents, 2F), gated // (values + tangents, F)");
+        int blocks = RowLaunch.Blocks(f, ColumnsPerBlock);
         var p = new GateParameters
         {
-            GateUp = gateUp,
-            Owners = owners,
-            Gated = gated,
-            Values = values,
-            Tangents = tangents,
-            F = F,
+            GateUp = gateUp.Address,
+            Owners = rows.Owners.Address,
+            Gated = gated.Address,
+            Values = rows.Values,
+            Tangents = rows.Tangents,
+            F = f,
             Activation = (int)activation,
             BlocksPerLine = blocks,
         };
@@ -56,28 +55,29 @@ internal sealed class GateKernels
     /// <summary>ā = act'(a) ∘ u ∘ f̄ and ū = act(a) ∘ f̄ at the value row's a and u.</summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="gateUp">What the value rows had // (values, 2F).</param>
-    /// <param name="owners">Value row of each cotangent, int // (rows).</param>
-    /// <param name="rows">Cotangent rows; 0 launches nothing.</param>
+    /// <param name="owners">Value row of each cotangent // (rows); of none nothing is launched.</param>
     /// <param name="gatedBar">f̄ // (rows, F).</param>
     /// <param name="gateUpBar">Result: ā, then ū // (rows, 2F).</param>
-    /// <param name="F">Feed-forward width.</param>
     /// <param name="activation">act.</param>
-    public void Pull(CudaStream stream, nint gateUp, nint owners, int rows, nint gatedBar, nint gateUpBar, int F, Activation activation)
+    public void Pull(CudaStream stream, Floats gateUp, DeviceSpan<int> owners, Floats gatedBar, Floats gateUpBar, Activation activation)
     {
+        int rows = (int)owners.Length, f = gatedBar.Columns;
         if (rows == 0)
         {
             return;
         }
 
-        int blocks = RowLaunch.Blocks(F, ColumnsPerBlock);
+        Debug.Assert(gateUp.Holds(1, 2 * f), "gateUp // (values, 2F)");
+        Debug.Assert(gatedBar.Holds(rows, f) && gateUpBar.Holds(rows, 2 * f), "gatedBar // (rows, F), gateUpBar // (rows, 2F)");
+        int blocks = RowLaunch.Blocks(f, ColumnsPerBlock);
         var p = new PullParameters
         {
-            GateUp = gateUp,
-            Owners = owners,
-            GatedBar = gatedBar,
-            GateUpBar = gateUpBar,
+            GateUp = gateUp.Address,
+            Owners = owners.Address,
+            GatedBar = gatedBar.Address,
+            GateUpBar = gateUpBar.Address,
             Rows = rows,
-            F = F,
+            F = f,
             Activation = (int)activation,
             BlocksPerLine = blocks,
         };

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Runtime.InteropServices;
 using Tiller.Interop;
 
@@ -31,6 +32,16 @@ internal record struct DeviceSampling
     /// <summary>Padding.</summary>
     public int Reserved;
 }
+
+/// <summary>
+/// Where steps that follow each other leave their tokens: step n's lines are those of n % <see cref="Capacity"/>. On the device, or pinned
+/// memory of the host.
+/// </summary>
+/// <param name="Lines">By step and row the id, then as floats α // (sensors), |u_k| // (L), |x_k| // (L) of a row with a law // (Capacity, rows, Width).</param>
+/// <param name="Width">Words of a row: 1 for ids alone, else as many as the row with most of them needs.</param>
+/// <param name="Capacity">Steps that the ring holds.</param>
+/// <param name="Count">Steps so far // (1).</param>
+internal readonly record struct TokenRing(DeviceSpan<int> Lines, int Width, int Capacity, DeviceSpan<int> Count);
 
 /// <summary>From logits to the next token, and from the token to the next row, without the host. Kernels in head.cu and sample.cu.</summary>
 internal sealed unsafe class HeadKernels
@@ -71,32 +82,30 @@ internal sealed unsafe class HeadKernels
 
     /// <summary>z = cap tanh(z / cap), in place.</summary>
     /// <param name="stream">Where it runs.</param>
-    /// <param name="logits">Logits // (count).</param>
-    /// <param name="count">Numbers.</param>
+    /// <param name="logits">Logits // (rows, V); of no rows nothing is launched.</param>
     /// <param name="cap">Bound of the logits.</param>
-    public void SoftCap(CudaStream stream, nint logits, long count, float cap)
+    public void SoftCap(CudaStream stream, Floats logits, float cap)
     {
+        long count = (long)logits.Rows * logits.Columns;
         if (count == 0)
         {
             return;
         }
 
-        var p = new SoftCapParameters { Z = logits, Count = count, Cap = cap };
+        var p = new SoftCapParameters { Z = logits.Address, Count = count, Cap = cap };
         _softCap.Launch(new CudaLaunch(RowLaunch.Blocks(count, 1024), 1, 1, 256, Programmatic: true), stream, p);
     }
 
     /// <summary>The lowest id of each row's largest logit; or, where a logit is NaN or +∞, ~id of the first; or ~0 where all are -∞.</summary>
     /// <param name="stream">Where it runs.</param>
-    /// <param name="logits">Logits // (rows, V).</param>
-    /// <param name="rows">Rows; 0 launches nothing.</param>
-    /// <param name="V">Vocabulary, at most <see cref="MaxVocabulary"/>.</param>
-    /// <param name="ids">Result, int // (rows).</param>
+    /// <param name="logits">Logits // (rows, V), V at most <see cref="MaxVocabulary"/>.</param>
+    /// <param name="ids">Result // (rows); for none nothing is launched.</param>
     /// <param name="scratch"><see cref="ScratchSizeInBytes"/>.</param>
-    public void ArgMax(CudaStream stream, nint logits, int rows, int V, nint ids, nint scratch)
+    public void ArgMax(CudaStream stream, Floats logits, DeviceSpan<int> ids, DeviceSpan<byte> scratch)
     {
-        if (rows > 0)
+        if (ids.Length > 0)
         {
-            Pick(stream, Parameters(logits, rows, V, 0, ids, scratch), rows);
+            Pick(stream, Parameters(logits, default, ids, scratch), (int)ids.Length);
         }
     }
 
@@ -105,20 +114,20 @@ internal sealed unsafe class HeadKernels
     /// are as in <see cref="ArgMax"/>. Logits are overwritten where a penalty applies.
     /// </summary>
     /// <param name="stream">Where it runs.</param>
-    /// <param name="logits">Logits // (rows, V).</param>
-    /// <param name="rows">Rows; 0 launches nothing.</param>
-    /// <param name="V">Vocabulary, at most <see cref="MaxVocabulary"/>.</param>
-    /// <param name="sampling"><see cref="DeviceSampling"/> // (rows), on the device; its random states move on.</param>
-    /// <param name="ids">Result, int // (rows).</param>
+    /// <param name="logits">Logits // (rows, V), V at most <see cref="MaxVocabulary"/>.</param>
+    /// <param name="sampling">How each row is drawn // (rows); the random states move on.</param>
+    /// <param name="ids">Result // (rows); for none nothing is launched.</param>
     /// <param name="scratch"><see cref="ScratchSizeInBytes"/>.</param>
-    public void Sample(CudaStream stream, nint logits, int rows, int V, nint sampling, nint ids, nint scratch)
+    public void Sample(CudaStream stream, Floats logits, DeviceSpan<DeviceSampling> sampling, DeviceSpan<int> ids, DeviceSpan<byte> scratch)
     {
+        int rows = (int)ids.Length;
         if (rows == 0)
         {
             return;
         }
 
-        var p = Parameters(logits, rows, V, sampling, ids, scratch);
+        Debug.Assert(!sampling.IsAbsent && sampling.Length >= rows, "sampling // (rows)");
+        var p = Parameters(logits, sampling, ids, scratch);
         Pick(stream, p, rows);
         _filter.Launch(new CudaLaunch(checked(rows * p.Chunks), 1, 1, 256, Programmatic: true), stream, p);
         _draw.Launch(new CudaLaunch(rows, 1, 1, 512, Programmatic: true), stream, p);
@@ -126,52 +135,48 @@ internal sealed unsafe class HeadKernels
 
     /// <summary>
     /// Makes the drawn tokens the next step's rows: id, position + 1, seen, and the next state of the row's law
-    /// (<see cref="DeviceSteering.Next"/>), where its errors are those of this one. Writes the ids and what the laws read and did to line
-    /// <c>count % capacity</c> of the ring, whose count goes up by one. A row whose id is negative goes on as token 0; the ring shows it.
+    /// (<see cref="DeviceSteering.Next"/>), where its errors are those of this one. Writes the ids and what the laws read and did to the
+    /// ring's next lines. A row whose id is negative goes on as token 0; the ring shows it.
     /// </summary>
     /// <param name="stream">Where it runs.</param>
-    /// <param name="table"><see cref="DeviceRow"/> // (rows), on the device.</param>
-    /// <param name="rows">Rows; 0 launches nothing.</param>
-    /// <param name="sampling"><see cref="DeviceSampling"/> // (rows); 0 where nothing is penalised.</param>
-    /// <param name="ids">What <see cref="ArgMax"/> or <see cref="Sample"/> gave, int // (rows).</param>
-    /// <param name="ring">
-    /// By step and row the id (int), then α // (sensors), |u_k| // (L), |x_k| // (L) of a row with a law // (capacity, rows, width). On the
-    /// device, or pinned memory of the host.
-    /// </param>
-    /// <param name="width">Four-byte words of a row: 1 for ids alone, else as many as the row with most of them needs.</param>
-    /// <param name="capacity">Steps that the ring holds.</param>
-    /// <param name="count">Steps so far, one int.</param>
-    public void Advance(CudaStream stream, nint table, int rows, nint sampling, nint ids, nint ring, int width, int capacity, nint count)
+    /// <param name="rows">The rows, which become the next // (rows); of none nothing is launched.</param>
+    /// <param name="sampling">How they are drawn // (rows); absent where nothing is penalised.</param>
+    /// <param name="ids">What <see cref="ArgMax"/> or <see cref="Sample"/> gave // (rows).</param>
+    /// <param name="ring">Where the lines go.</param>
+    public void Advance(CudaStream stream, DeviceSpan<DeviceRow> rows, DeviceSpan<DeviceSampling> sampling, DeviceSpan<int> ids, in TokenRing ring)
     {
-        if (rows == 0)
+        int count = (int)rows.Length;
+        if (count == 0)
         {
             return;
         }
 
+        Debug.Assert(ids.Length == count && (sampling.IsAbsent || sampling.Length >= count), "ids and sampling // (rows)");
+        Debug.Assert(ring.Lines.Length >= (long)ring.Capacity * count * ring.Width && ring.Count.Length == 1, "the ring // (capacity, rows, width)");
         var p = new AdvanceParameters
         {
-            Rows = table,
-            Sampling = sampling,
-            Ids = ids,
-            Ring = ring,
-            Count = count,
-            RowCount = rows,
-            Width = width,
-            Capacity = capacity,
+            Rows = rows.Address,
+            Sampling = sampling.Address,
+            Ids = ids.Address,
+            Ring = ring.Lines.Address,
+            Count = ring.Count.Address,
+            RowCount = count,
+            Width = ring.Width,
+            Capacity = ring.Capacity,
         };
-        _advance.Launch(new CudaLaunch(1, 1, 1, 256 * (rows < 2 ? 1 : rows < 4 ? 2 : 4), Programmatic: true), stream, p);
+        _advance.Launch(new CudaLaunch(1, 1, 1, 256 * (count < 2 ? 1 : count < 4 ? 2 : 4), Programmatic: true), stream, p);
     }
 
     /// <summary>seen[id] = 1 for the ids of a prompt.</summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="seen"><see cref="DeviceSampling.Seen"/> // (V).</param>
-    /// <param name="ids">Ids below V, int // (count).</param>
-    /// <param name="count">How many; 0 launches nothing.</param>
-    public void MarkSeen(CudaStream stream, nint seen, nint ids, int count)
+    /// <param name="ids">Ids below V; for none nothing is launched.</param>
+    public void MarkSeen(CudaStream stream, DeviceSpan<byte> seen, DeviceSpan<int> ids)
     {
-        if (count > 0)
+        if (ids.Length > 0)
         {
-            void** parameters = stackalloc void*[] { &seen, &ids, &count };
+            var (to, from, count) = (seen.Address, ids.Address, (int)ids.Length);
+            void** parameters = stackalloc void*[] { &to, &from, &count };
             _mark.Launch(new CudaLaunch(RowLaunch.Blocks(count, 256), 1, 1, 256, Programmatic: true), stream, parameters);
         }
     }
@@ -182,11 +187,22 @@ internal sealed unsafe class HeadKernels
         _pick.Launch(new CudaLaunch(rows, 1, 1, 256, Programmatic: true), stream, p);
     }
 
-    private static HeadParameters Parameters(nint logits, int rows, int v, nint sampling, nint ids, nint scratch)
+    private static HeadParameters Parameters(Floats logits, DeviceSpan<DeviceSampling> sampling, DeviceSpan<int> ids, DeviceSpan<byte> scratch)
     {
+        int rows = (int)ids.Length, v = logits.Columns;
         ArgumentOutOfRangeException.ThrowIfGreaterThan(v, MaxVocabulary);
-        _ = Carve(scratch, rows, v, sampling != 0, out var carved);
-        return new HeadParameters { Logits = logits, Sampling = sampling, Ids = ids, Scratch = carved, V = v, Chunks = RowLaunch.Blocks(v, Chunk) };
+        Debug.Assert(logits.Holds(rows, v), "logits // (rows, V)");
+        long size = Carve(scratch.Address, rows, v, !sampling.IsAbsent, out var carved);
+        Debug.Assert(scratch.Length >= size, "scratch of ScratchSizeInBytes");
+        return new HeadParameters
+        {
+            Logits = logits.Address,
+            Sampling = sampling.Address,
+            Ids = ids.Address,
+            Scratch = carved,
+            V = v,
+            Chunks = RowLaunch.Blocks(v, Chunk),
+        };
     }
 
     private static long Carve(nint scratch, int rows, int v, bool draws, out HeadScratch s)

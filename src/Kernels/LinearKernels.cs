@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Runtime.InteropServices;
 using Tiller.Interop;
 
@@ -72,25 +73,25 @@ internal sealed class LinearKernels
     /// Products of bf16 numbers made for one product of a float32 row, in the mean over the rows of a map: three for a value, two for a tangent or
     /// cotangent. The kernels here take rows sixteen at a time, values first, and make three for all sixteen if one of them is a value.
     /// </summary>
-    /// <param name="values">Value rows.</param>
-    /// <param name="tangents">Tangent or cotangent rows.</param>
-    public static double PassesOf(int values, int tangents)
+    /// <param name="rows">Value rows, and tangent or cotangent rows.</param>
+    public static double PassesOf(RowCounts rows)
     {
-        ArgumentOutOfRangeException.ThrowIfNegative(values);
-        ArgumentOutOfRangeException.ThrowIfNegative(tangents);
-        int rows = values + tangents;
-        return 2 + (rows >= LibraryRows ? (double)values / rows : (double)LinearShape.PanelTiles(values) / LinearShape.PanelTiles(Math.Max(1, rows)));
+        ArgumentOutOfRangeException.ThrowIfNegative(rows.Values);
+        ArgumentOutOfRangeException.ThrowIfNegative(rows.Tangents);
+        int total = rows.Total;
+        return 2 + (total >= LibraryRows ? (double)rows.Values / total
+            : (double)LinearShape.PanelTiles(rows.Values) / LinearShape.PanelTiles(Math.Max(1, total)));
     }
 
     /// <summary>
     /// Bytes of scratch that suffice for <see cref="Forward"/> with up to so many rows, and for <see cref="Transposed"/> with as many in all. One
     /// scratch, as large as the largest, serves all maps of a stream: it holds nothing between calls.
     /// </summary>
-    public long ScratchInBytes(int values, int tangents, in Matrix w)
+    public long ScratchInBytes(RowCounts counts, in Matrix w)
     {
-        ArgumentOutOfRangeException.ThrowIfNegative(values);
-        ArgumentOutOfRangeException.ThrowIfNegative(tangents);
-        int rows = values + tangents, segments = LinearShape.Divide(w.Rows, LinearShape.SegmentRows(w.Rows, w.Columns));
+        ArgumentOutOfRangeException.ThrowIfNegative(counts.Values);
+        ArgumentOutOfRangeException.ThrowIfNegative(counts.Tangents);
+        int rows = counts.Total, values = counts.Values, segments = LinearShape.Divide(w.Rows, LinearShape.SegmentRows(w.Rows, w.Columns));
         long bytes = segments > 1 ? 4L * segments * Math.Min(rows, FewRows) * w.Columns : 0;
         if (rows > FewRows && OnTensorCores(w))
         {
@@ -105,31 +106,34 @@ internal sealed class LinearKernels
     /// <summary>y = x W' (+ bias) (+ residual), for each row.</summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="x">Rows, values first // (values + tangents, w.Columns).</param>
-    /// <param name="values">Value rows.</param>
-    /// <param name="tangents">Tangent rows.</param>
+    /// <param name="counts">Value rows and tangent rows.</param>
     /// <param name="w">Weights // (N, K).</param>
     /// <param name="y">Result // (values + tangents, w.Rows).</param>
     /// <param name="scratch"><see cref="ScratchInBytes"/> bytes at a multiple of 64.</param>
-    /// <param name="bias">Of value rows // (w.Rows), or 0.</param>
-    /// <param name="residual">(values + tangents, w.Rows), or 0; may be <paramref name="y"/>.</param>
-    public void Forward(CudaStream stream, nint x, int values, int tangents, in Matrix w, nint y, nint scratch, nint bias = 0, nint residual = 0)
+    /// <param name="bias">Of value rows // (1, w.Rows), or absent.</param>
+    /// <param name="residual">(values + tangents, w.Rows), or absent; may be <paramref name="y"/>.</param>
+    public void Forward(CudaStream stream, Floats x, RowCounts counts, in Matrix w, Floats y, DeviceSpan<byte> scratch, Floats bias = default, Floats residual = default)
     {
-        int rows = values + tangents;
-        var end = new Ending(y, values, bias, residual);
+        int rows = counts.Total;
+        Debug.Assert(x.Holds(rows, w.Columns) && y.Holds(rows, w.Rows), "x // (values + tangents, K), y // (values + tangents, N)");
+        Debug.Assert(bias.IsAbsent || bias.Holds(1, w.Rows), "bias // (1, N)");
+        Debug.Assert(residual.IsAbsent || residual.Holds(rows, w.Rows), "residual // (values + tangents, N)");
+        Debug.Assert(scratch.Length >= ScratchInBytes(counts, w), "scratch of ScratchInBytes");
+        var end = new Ending(y.Address, counts.Values, bias.Address, residual.Address);
         if (rows <= FewRows || !OnTensorCores(w))
         {
-            Few(stream, x, rows, w, end);
+            Few(stream, x.Address, rows, w, end);
         }
         else if (ByLibrary(rows, w))
         {
-            ByLibrary(stream, x, rows, w, end, scratch);
+            ByLibrary(stream, x.Address, rows, w, end, scratch.Address);
         }
         else
         {
             for (int begin = 0; begin < rows; begin += GroupRows)
             {
                 int count = Math.Min(GroupRows, rows - begin);
-                Rows(stream, rowsForward, x + Bytes(begin, w.Columns), count, w.Address, w.Rows, w.Columns, end.From(begin, w.Rows), scratch);
+                Rows(stream, rowsForward, x.Address + Bytes(begin, w.Columns), count, w.Address, w.Rows, w.Columns, end.From(begin, w.Rows), scratch.Address);
             }
         }
     }
@@ -141,16 +145,18 @@ internal sealed class LinearKernels
     /// <param name="w">Weights // (N, K).</param>
     /// <param name="x">Result // (M, w.Columns).</param>
     /// <param name="scratch"><see cref="ScratchInBytes"/> bytes at a multiple of 64.</param>
-    public void Transposed(CudaStream stream, nint y, int rows, in Matrix w, nint x, nint scratch)
+    public void Transposed(CudaStream stream, Floats y, int rows, in Matrix w, Floats x, DeviceSpan<byte> scratch)
     {
+        Debug.Assert(y.Holds(rows, w.Rows) && x.Holds(rows, w.Columns), "y // (M, N), x // (M, K)");
+        Debug.Assert(scratch.Length >= ScratchInBytes(new RowCounts(0, rows), w), "scratch of ScratchInBytes");
         if (rows > FewRows && ByLibrary(rows, w))
         {
-            Split(stream, y, rows, values: 0, w.Rows, scratch);
+            Split(stream, y.Address, rows, values: 0, w.Rows, scratch.Address);
             for (int piece = 0; piece < 2; piece++)
             {
                 // Column-major: X' (K, M) = W' (K, N) Y' (N, M).
                 blas!.Matmul(CublasOperation.NonTranspose, CublasOperation.NonTranspose, w.Columns, rows, w.Rows, 1, w.Address, w.Columns,
-                    scratch + (piece * (Bytes(rows, w.Rows) / 2)), w.Rows, CudaDataType.R16BF, piece, x, w.Columns, CudaDataType.R32F, stream);
+                    scratch.Address + (piece * (Bytes(rows, w.Rows) / 2)), w.Rows, CudaDataType.R16BF, piece, x.Address, w.Columns, CudaDataType.R32F, stream);
             }
 
             return;
@@ -161,14 +167,14 @@ internal sealed class LinearKernels
         for (int begin = 0; begin < rows; begin += most)
         {
             int count = Math.Min(most, rows - begin);
-            nint from = y + Bytes(begin, w.Rows), to = x + Bytes(begin, w.Columns);
+            nint from = y.Address + Bytes(begin, w.Rows), to = x.Address + Bytes(begin, w.Columns);
             if (onTensorCores)
             {
-                Rows(stream, rowsTransposed, from, count, w.Address, w.Columns, w.Rows, new Ending(to), scratch);
+                Rows(stream, rowsTransposed, from, count, w.Address, w.Columns, w.Rows, new Ending(to), scratch.Address);
             }
             else
             {
-                FewTransposed(stream, from, count, w, to, scratch);
+                FewTransposed(stream, from, count, w, to, scratch.Address);
             }
         }
     }

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Runtime.InteropServices;
 using Tiller.Interop;
 
@@ -21,66 +22,58 @@ internal sealed class NormKernels
     /// <summary>y = g ∘ h, h = s x, s = (mean x² + ε)^-1/2, of value rows; dy = s g ∘ (dx − (dx·h) h / D) of tangents.</summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="x">Rows // (values + tangents, D).</param>
-    /// <param name="values">Value rows.</param>
-    /// <param name="owners">Value row of each tangent, int // (tangents); not read without tangents.</param>
-    /// <param name="tangents">Tangent rows.</param>
-    /// <param name="weight">g // (D).</param>
+    /// <param name="rows">Which of them are tangents, and whose.</param>
+    /// <param name="norm">g and ε.</param>
     /// <param name="y">Result // (values + tangents, D); must not overlap <paramref name="x"/>.</param>
-    /// <param name="d">D.</param>
-    /// <param name="eps">ε.</param>
-    public void Forward(CudaStream stream, nint x, int values, nint owners, int tangents, nint weight, nint y, int d, float eps) =>
-        AddNormed(stream, 0, x, values, owners, tangents, weight, y, d, eps);
+    public void Forward(CudaStream stream, Floats x, in DualRows rows, in RmsNorm norm, Floats y) => AddNormed(stream, default, x, rows, norm, y);
 
     /// <summary>output = residual + norm(raw), value rows and tangents as in <see cref="Forward"/>.</summary>
     /// <param name="stream">Where it runs.</param>
-    /// <param name="residual">Added // (values + tangents, D); 0 for none.</param>
+    /// <param name="residual">Added // (values + tangents, D), or absent.</param>
     /// <param name="raw">Rows // (values + tangents, D).</param>
-    /// <param name="values">Value rows.</param>
-    /// <param name="owners">Value row of each tangent, int // (tangents); not read without tangents.</param>
-    /// <param name="tangents">Tangent rows.</param>
-    /// <param name="weight">g // (D).</param>
+    /// <param name="rows">Which of them are tangents, and whose.</param>
+    /// <param name="norm">g and ε.</param>
     /// <param name="output">Result // (values + tangents, D); may be <paramref name="residual"/>, must not overlap <paramref name="raw"/>.</param>
-    /// <param name="d">D.</param>
-    /// <param name="eps">ε.</param>
-    public void AddNormed(
-        CudaStream stream, nint residual, nint raw, int values, nint owners, int tangents, nint weight, nint output, int d, float eps)
+    public void AddNormed(CudaStream stream, Floats residual, Floats raw, in DualRows rows, in RmsNorm norm, Floats output)
     {
-        if (values + tangents == 0)
+        if (rows.Total == 0)
         {
             return;
         }
 
-        var p = new NormParameters { X = raw, Residual = residual, Weight = weight, Y = output, Owners = owners, Values = values, D = d, Eps = eps };
-        _norm.Launch(new CudaLaunch(values + tangents, 1, 1, RowLaunch.ThreadsPerRow(d), Programmatic: true), stream, p);
+        var p = NormParameters.Of(raw, rows, norm, output);
+        Debug.Assert(residual.IsAbsent || residual.Holds(rows.Total, p.D), "residual // (values + tangents, D)");
+        p.Residual = residual.Address;
+        _norm.Launch(new CudaLaunch(rows.Total, 1, 1, RowLaunch.ThreadsPerRow(p.D), Programmatic: true), stream, p);
     }
 
     /// <summary>output = s (z − (z·h) h / D), or the same added to output; z = g ∘ bar, h = s x at the value row.</summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="bar">Cotangents of the norm's output // (rows, D).</param>
     /// <param name="at">What the value rows had // (values, D).</param>
-    /// <param name="owners">Value row of each cotangent, int // (rows).</param>
-    /// <param name="rows">Cotangent rows; 0 launches nothing.</param>
-    /// <param name="weight">g // (D).</param>
+    /// <param name="owners">Value row of each cotangent // (rows); of none nothing is launched.</param>
+    /// <param name="norm">g and ε.</param>
     /// <param name="output">Result // (rows, D); may be <paramref name="bar"/> where nothing accumulates.</param>
-    /// <param name="d">D.</param>
-    /// <param name="eps">ε.</param>
     /// <param name="accumulate">Whether the result is added to <paramref name="output"/>.</param>
-    public void Pull(CudaStream stream, nint bar, nint at, nint owners, int rows, nint weight, nint output, int d, float eps, bool accumulate)
+    public void Pull(CudaStream stream, Floats bar, Floats at, DeviceSpan<int> owners, in RmsNorm norm, Floats output, bool accumulate)
     {
+        int rows = (int)owners.Length, d = norm.Weight.Columns;
         if (rows == 0)
         {
             return;
         }
 
+        Debug.Assert(norm.Weight.Holds(1, d) && at.Holds(1, d), "g // (1, D), at // (values, D)");
+        Debug.Assert(bar.Holds(rows, d) && output.Holds(rows, d), "bar and output // (rows, D)");
         var p = new PullParameters
         {
-            Bar = bar,
-            At = at,
-            Owners = owners,
-            Weight = weight,
-            Output = output,
+            Bar = bar.Address,
+            At = at.Address,
+            Owners = owners.Address,
+            Weight = norm.Weight.Address,
+            Output = output.Address,
             D = d,
-            Eps = eps,
+            Eps = norm.Epsilon,
             Accumulate = accumulate ? 1 : 0,
         };
         _pull.Launch(new CudaLaunch(rows, 1, 1, RowLaunch.ThreadsPerRow(d), Programmatic: true), stream, p);
@@ -112,4 +105,22 @@ internal struct NormParameters
     public int Values;
     public int D;
     public float Eps;
+
+    /// <summary>y = norm(x), without a residual.</summary>
+    public static NormParameters Of(Floats x, in DualRows rows, in RmsNorm norm, Floats y)
+    {
+        int d = norm.Weight.Columns;
+        Debug.Assert(norm.Weight.Holds(1, d), "g // (1, D)");
+        Debug.Assert(x.Holds(rows.Total, d) && y.Holds(rows.Total, d), "x and y // (values + tangents, D)");
+        return new NormParameters
+        {
+            X = x.Address,
+            Weight = norm.Weight.Address,
+            Y = y.Address,
+            Owners = rows.Owners.Address,
+            Values = rows.Values,
+            D = d,
+            Eps = norm.Epsilon,
+        };
+    }
 }

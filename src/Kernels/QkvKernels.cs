@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Runtime.InteropServices;
 using Tiller.Interop;
 
@@ -25,45 +26,39 @@ internal sealed class QkvKernels
     /// cache.
     /// </summary>
     /// <param name="stream">Where it runs.</param>
-    /// <param name="rows"><see cref="DeviceRow"/> // (values), on the device.</param>
-    /// <param name="values">Value rows.</param>
-    /// <param name="owners">Value row of each tangent, int // (tangents); not read without tangents.</param>
-    /// <param name="tangents">Tangent rows.</param>
+    /// <param name="rows">The rows, with their positions and caches.</param>
     /// <param name="qkv">Queries, keys, values // (values + tangents, (H + 2G) E).</param>
-    /// <param name="rawQk">Gets the value rows' queries and keys before their norm // (values, (H + G) E); 0 without norms.</param>
+    /// <param name="rawQk">Gets the value rows' queries and keys before their norm // (values, (H + G) E); absent without norms.</param>
     /// <param name="rotation">Rotations of the value rows // (values, E).</param>
-    /// <param name="queryNorm">g of the queries // (E); 0 without norms.</param>
-    /// <param name="keyNorm">g of the keys // (E); 0 without norms.</param>
-    /// <param name="eps">ε of the norms.</param>
-    /// <param name="H">Query heads.</param>
-    /// <param name="G">Key/value heads.</param>
-    /// <param name="E">Head size.</param>
+    /// <param name="norms">Norms of the heads, or none.</param>
+    /// <param name="heads">H, G and E.</param>
     /// <param name="layer">Block k.</param>
     public void Finish(
-        CudaStream stream, nint rows, int values, nint owners, int tangents, nint qkv, nint rawQk, nint rotation, nint queryNorm, nint keyNorm,
-        float eps, int H, int G, int E, int layer)
+        CudaStream stream, in RowTable rows, Floats qkv, Floats rawQk, Floats rotation, in HeadNorms norms, in HeadShape heads, int layer)
     {
+        Debug.Assert(qkv.Holds(rows.Total, heads.QkvWidth), "qkv // (values + tangents, (H + 2G) E)");
+        Check(rows.Values, rawQk, rotation, norms, heads);
         var p = new FinishParameters
         {
-            Rows = rows,
-            Owners = owners,
-            Qkv = qkv,
-            RawQk = rawQk,
-            Rotation = rotation,
-            QueryNorm = queryNorm,
-            KeyNorm = keyNorm,
-            Values = values,
-            Queries = H,
-            Groups = G,
-            E = E,
+            Rows = rows.Rows.Address,
+            Owners = rows.Owners.Address,
+            Qkv = qkv.Address,
+            RawQk = rawQk.Address,
+            Rotation = rotation.Address,
+            QueryNorm = norms.Query.Address,
+            KeyNorm = norms.Key.Address,
+            Values = rows.Values,
+            Queries = heads.H,
+            Groups = heads.G,
+            E = heads.E,
             Layer = layer,
-            Eps = eps,
+            Eps = norms.Epsilon,
         };
 
         // With norms, tangents read what the value rows leave in rawQk.
-        bool twice = queryNorm != 0 && tangents > 0;
-        FinishRows(stream, p, 0, twice ? values : values + tangents);
-        FinishRows(stream, p, values, twice ? values + tangents : values);
+        bool twice = !norms.AreAbsent && rows.Tangents > 0;
+        FinishRows(stream, p, 0, twice ? rows.Values : rows.Total);
+        FinishRows(stream, p, rows.Values, twice ? rows.Total : rows.Values);
     }
 
     private void FinishRows(CudaStream stream, FinishParameters p, int first, int end)
@@ -82,42 +77,47 @@ internal sealed class QkvKernels
     /// Cotangents of the projection's queries and keys from those of the turned and normed ones, in place; those of values stay.
     /// </summary>
     /// <param name="stream">Where it runs.</param>
-    /// <param name="owners">Value row of each cotangent, int // (rows).</param>
-    /// <param name="rows">Cotangent rows; 0 launches nothing.</param>
+    /// <param name="owners">Value row of each cotangent // (rows); of none nothing is launched.</param>
     /// <param name="qkvBar">Cotangents // (rows, (H + 2G) E).</param>
-    /// <param name="rawQk">What <see cref="Finish"/> left // (values, (H + G) E); 0 without norms.</param>
+    /// <param name="rawQk">What <see cref="Finish"/> left // (values, (H + G) E); absent without norms.</param>
     /// <param name="rotation">Rotations of the value rows // (values, E).</param>
-    /// <param name="queryNorm">g of the queries // (E); 0 without norms.</param>
-    /// <param name="keyNorm">g of the keys // (E); 0 without norms.</param>
-    /// <param name="eps">ε of the norms.</param>
-    /// <param name="H">Query heads.</param>
-    /// <param name="G">Key/value heads.</param>
-    /// <param name="E">Head size.</param>
-    public void Pull(
-        CudaStream stream, nint owners, int rows, nint qkvBar, nint rawQk, nint rotation, nint queryNorm, nint keyNorm, float eps, int H, int G,
-        int E)
+    /// <param name="norms">Norms of the heads, or none.</param>
+    /// <param name="heads">H, G and E.</param>
+    public void Pull(CudaStream stream, DeviceSpan<int> owners, Floats qkvBar, Floats rawQk, Floats rotation, in HeadNorms norms, in HeadShape heads)
     {
+        int rows = (int)owners.Length;
         if (rows == 0)
         {
             return;
         }
 
+        Debug.Assert(qkvBar.Holds(rows, heads.QkvWidth), "qkvBar // (rows, (H + 2G) E)");
+        Check(1, rawQk, rotation, norms, heads);
         var p = new PullParameters
         {
-            Owners = owners,
-            Qkv = qkvBar,
-            RawQk = rawQk,
-            Rotation = rotation,
-            QueryNorm = queryNorm,
-            KeyNorm = keyNorm,
+            Owners = owners.Address,
+            Qkv = qkvBar.Address,
+            RawQk = rawQk.Address,
+            Rotation = rotation.Address,
+            QueryNorm = norms.Query.Address,
+            KeyNorm = norms.Key.Address,
             Rows = rows,
-            Queries = H,
-            Groups = G,
-            E = E,
-            Eps = eps,
+            Queries = heads.H,
+            Groups = heads.G,
+            E = heads.E,
+            Eps = norms.Epsilon,
         };
-        int blocks = RowLaunch.Blocks((long)rows * (H + G), HeadsPerBlock);
+        int blocks = RowLaunch.Blocks((long)rows * (heads.H + heads.G), HeadsPerBlock);
         _pull.Launch(new CudaLaunch(blocks, 1, 1, 32 * HeadsPerBlock, Programmatic: true), stream, p);
+    }
+
+    [Conditional("DEBUG")]
+    private static void Check(int values, Floats rawQk, Floats rotation, in HeadNorms norms, in HeadShape heads)
+    {
+        Debug.Assert(rotation.Holds(values, heads.E), "rotation // (values, E)");
+        Debug.Assert(norms.AreAbsent == norms.Key.IsAbsent, "norms of queries and keys, or of neither");
+        Debug.Assert(norms.AreAbsent || (norms.Query.Holds(1, heads.E) && norms.Key.Holds(1, heads.E)), "norms // (1, E)");
+        Debug.Assert(norms.AreAbsent || rawQk.Holds(values, heads.QkWidth), "rawQk // (values, (H + G) E)");
     }
 
     [StructLayout(LayoutKind.Sequential)]

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Runtime.InteropServices;
 using Tiller.Interop;
 
@@ -29,62 +30,54 @@ internal sealed class SteerKernels
     /// terms.
     /// </summary>
     /// <param name="stream">Where it runs.</param>
-    /// <param name="rows"><see cref="DeviceRow"/> // (values), on the device.</param>
-    /// <param name="values">Value rows.</param>
-    /// <param name="owners">Value row of each tangent, int // (tangents); not read without tangents.</param>
-    /// <param name="tangents">Tangent rows.</param>
+    /// <param name="rows">The rows, with their laws.</param>
     /// <param name="x">What enters the block // (values + tangents, D).</param>
     /// <param name="layer">Block k.</param>
-    /// <param name="D">Width.</param>
-    public void Sense(CudaStream stream, nint rows, int values, nint owners, int tangents, nint x, int layer, int D) =>
-        Launch(_sense, stream, rows, values, owners, tangents, x, layer, D);
+    public void Sense(CudaStream stream, in RowTable rows, Floats x, int layer) => Launch(_sense, stream, rows, x, layer);
 
     /// <summary><see cref="Sense"/> and <see cref="NormKernels.Forward"/> of the same rows in one launch, with the same bits.</summary>
     /// <param name="stream">Where it runs.</param>
-    /// <param name="rows"><see cref="DeviceRow"/> // (values), on the device.</param>
-    /// <param name="values">Value rows.</param>
-    /// <param name="owners">Value row of each tangent, int // (tangents); not read without tangents.</param>
-    /// <param name="tangents">Tangent rows.</param>
+    /// <param name="rows">The rows, with their laws.</param>
     /// <param name="x">What enters the block // (values + tangents, D).</param>
     /// <param name="layer">Block k.</param>
-    /// <param name="weight">g of the norm // (D).</param>
+    /// <param name="norm">g and ε.</param>
     /// <param name="y">x normed // (values + tangents, D); must not overlap <paramref name="x"/>.</param>
-    /// <param name="D">Width.</param>
-    /// <param name="eps">ε of the norm.</param>
-    public void SenseNorm(
-        CudaStream stream, nint rows, int values, nint owners, int tangents, nint x, int layer, nint weight, nint y, int D, float eps)
+    public void SenseNorm(CudaStream stream, in RowTable rows, Floats x, int layer, in RmsNorm norm, Floats y)
     {
-        if (values == 0)
+        if (rows.Values == 0)
         {
             return;
         }
 
-        var norm = new NormParameters { X = x, Weight = weight, Y = y, Owners = owners, Values = values, D = D, Eps = eps };
-        var p = new SenseNormParameters { Rows = rows, Norm = norm, Layer = layer };
-        _senseNorm.Launch(new CudaLaunch(values + tangents, 1, 1, RowLaunch.ThreadsPerRow(D), Programmatic: true), stream, p);
+        var p = new SenseNormParameters { Rows = rows.Rows.Address, Norm = NormParameters.Of(x, rows.Dual, norm, y), Layer = layer };
+        _senseNorm.Launch(new CudaLaunch(rows.Total, 1, 1, RowLaunch.ThreadsPerRow(p.Norm.D), Programmatic: true), stream, p);
     }
 
     /// <summary>y += u_k with |u_k| at most the law's bound, after <see cref="Sense"/> of the same block; dy += du_k of tangents.</summary>
     /// <param name="stream">Where it runs.</param>
-    /// <param name="rows"><see cref="DeviceRow"/> // (values), on the device.</param>
-    /// <param name="values">Value rows.</param>
-    /// <param name="owners">Value row of each tangent, int // (tangents); not read without tangents.</param>
-    /// <param name="tangents">Tangent rows.</param>
+    /// <param name="rows">The rows, with their laws.</param>
     /// <param name="y">What leaves the block, moved in place // (values + tangents, D).</param>
     /// <param name="layer">Block k.</param>
-    /// <param name="D">Width.</param>
-    public void Act(CudaStream stream, nint rows, int values, nint owners, int tangents, nint y, int layer, int D) =>
-        Launch(_act, stream, rows, values, owners, tangents, y, layer, D);
+    public void Act(CudaStream stream, in RowTable rows, Floats y, int layer) => Launch(_act, stream, rows, y, layer);
 
-    private static void Launch(CudaKernel kernel, CudaStream stream, nint rows, int values, nint owners, int tangents, nint x, int layer, int d)
+    private static void Launch(CudaKernel kernel, CudaStream stream, in RowTable rows, Floats x, int layer)
     {
-        if (values == 0)
+        if (rows.Values == 0)
         {
             return;
         }
 
-        var p = new SteerParameters { Rows = rows, Owners = owners, X = x, Values = values, Layer = layer, D = d };
-        kernel.Launch(new CudaLaunch(values + tangents, 1, 1, RowLaunch.ThreadsPerRow(d), Programmatic: true), stream, p);
+        Debug.Assert(x.Holds(rows.Total, x.Columns), "x // (values + tangents, D)");
+        var p = new SteerParameters
+        {
+            Rows = rows.Rows.Address,
+            Owners = rows.Owners.Address,
+            X = x.Address,
+            Values = rows.Values,
+            Layer = layer,
+            D = x.Columns,
+        };
+        kernel.Launch(new CudaLaunch(rows.Total, 1, 1, RowLaunch.ThreadsPerRow(x.Columns), Programmatic: true), stream, p);
     }
 
     [StructLayout(LayoutKind.Sequential)]

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Runtime.InteropServices;
 using Tiller.Interop;
 
@@ -23,33 +24,34 @@ internal sealed class UnitKernels
     /// Tangents of W (g ∘ h) + b, h = s x, s = (mean x² + ε)^-1/2, along the unit vectors from <paramref name="first"/> on, beside every value row.
     /// </summary>
     /// <param name="stream">Where it runs.</param>
-    /// <param name="x">What the norm reads // (values, D).</param>
-    /// <param name="values">Value rows, 1 to 65,535.</param>
-    /// <param name="weight">g // (D).</param>
-    /// <param name="eps">ε.</param>
+    /// <param name="x">What the norm reads of the value rows, 1 to 65,535 // (values, D).</param>
+    /// <param name="norm">g and ε.</param>
     /// <param name="w">W // (N, D).</param>
     /// <param name="z">W (g ∘ h) + b of the value rows // (values, N).</param>
-    /// <param name="bias">b // (N); 0 for none.</param>
+    /// <param name="bias">b // (1, N), or absent.</param>
     /// <param name="first">First coordinate.</param>
-    /// <param name="count">Unit vectors beside each value row.</param>
-    /// <param name="y">Result, the vectors of one value row after those of another // (values · count, N).</param>
-    public void Push(CudaStream stream, nint x, int values, nint weight, float eps, in Matrix w, nint z, nint bias, int first, int count, nint y)
+    /// <param name="y">Result, as many vectors for each value row, those of one after those of another // (values · vectors, N).</param>
+    public void Push(CudaStream stream, Floats x, in RmsNorm norm, in Matrix w, Floats z, Floats bias, int first, Floats y)
     {
+        int values = x.Rows, count = y.Rows / values;
         ArgumentOutOfRangeException.ThrowIfGreaterThan(first + count, w.Columns);
+        Debug.Assert(count * values == y.Rows && y.Holds(y.Rows, w.Rows), "y // (values · vectors, N)");
+        Debug.Assert(x.Holds(values, w.Columns) && norm.Weight.Holds(1, w.Columns), "x // (values, D), g // (1, D)");
+        Debug.Assert(z.Holds(values, w.Rows) && (bias.IsAbsent || bias.Holds(1, w.Rows)), "z // (values, N), b // (1, N)");
         var p = new Parameters
         {
-            X = x,
-            Weight = weight,
+            X = x.Address,
+            Weight = norm.Weight.Address,
             W = w.Address,
-            Z = z,
-            Bias = bias,
-            Y = y,
+            Z = z.Address,
+            Bias = bias.Address,
+            Y = y.Address,
             D = w.Columns,
             Outputs = w.Rows,
             First = first,
             Count = count,
             Type = (int)w.Type,
-            Eps = eps,
+            Eps = norm.Epsilon,
         };
         _units.Launch(new CudaLaunch(RowLaunch.Blocks(count, Columns), RowLaunch.Blocks(w.Rows, Outputs), values, 256, Programmatic: true), stream, p);
     }

@@ -36,7 +36,7 @@ public sealed class BatchAheadTests : CudaTest
         loop.Run(1);
         Assert.That(Counted(() => loop.Run(1)), Is.EqualTo(new long[] { 1, 1, 0, 0, 0, 0 }));
 
-        model.Ops.RunsAhead = false;
+        model.RunsAhead = false;
         loop.Run(2);
         Assert.That(Counted(() => loop.Draw()), Is.EqualTo(new long[] { 0, 0, 1, 1, 1, 0 }), "one wait for the ids of all");
 
@@ -58,7 +58,7 @@ public sealed class BatchAheadTests : CudaTest
 
         ulong[] Shrink(bool ahead)
         {
-            model.Ops.RunsAhead = ahead;
+            model.RunsAhead = ahead;
             using var loop = new Loop(model, [.. Enumerable.Range(0, 17).Select(i => i % 5 == 1 ? Laws.Random(model, i) : null)]);
             loop.Run(2);
             loop.Leave(0);
@@ -100,7 +100,7 @@ public sealed class BatchAheadTests : CudaTest
 
         ulong[] Shrink(bool ahead)
         {
-            model.Ops.RunsAhead = ahead;
+            model.RunsAhead = ahead;
             using var loop = new Loop(model, [.. Enumerable.Range(0, 9).Select(i => i == 1 ? Laws.Random(model, i) : null)]);
             loop.Draw();
             loop.Leave(3);
@@ -204,7 +204,7 @@ public sealed class BatchAheadTests : CudaTest
     // Everything that may come between a draw and the step that takes it, and what the sessions then say.
     private static float[][] Between(LanguageModel model, bool ahead)
     {
-        model.Ops.RunsAhead = ahead;
+        model.RunsAhead = ahead;
         var (first, second) = (Laws.LooksBack(model, 5), Laws.LooksBack(model, 5, lambda: -2));
         using var loop = new Loop(model, first, null, Laws.Random(model, 6));
         using var fourth = new Session(model, first);

@@ -94,7 +94,7 @@ public sealed class RunAheadTests : CudaTest
         loop.Run(6);
         Assert.That(Counts().Zip(before, (after, was) => after - was), Is.EqualTo(new long[] { 6, 6, 0, 0, 0, 0 }));
 
-        model.Ops.RunsAhead = false;
+        model.RunsAhead = false;
         loop.Run(2);
         before = Counts();
         loop.Run(1);
@@ -197,7 +197,7 @@ public sealed class RunAheadTests : CudaTest
         using var spoilt = LanguageModel.Load(checkpoint.Save(), new LoadOptions { Device = "cuda" });
         foreach (bool ahead in new[] { false, true })
         {
-            spoilt.Ops.RunsAhead = ahead;
+            spoilt.RunsAhead = ahead;
             using var generation = new Generation(spoilt, s_prompt, options);
             for (int i = 0; i <= bad; i++)
             {
@@ -260,9 +260,9 @@ public sealed class RunAheadTests : CudaTest
 
     private static Text Waiting(LanguageModel model, GenerationOptions options)
     {
-        model.Ops.RunsAhead = false;
+        model.RunsAhead = false;
         var text = Run(model, options);
-        model.Ops.RunsAhead = true;
+        model.RunsAhead = true;
         return text;
     }
 
@@ -301,7 +301,7 @@ public sealed class RunAheadTests : CudaTest
     // Everything that may come between a draw and the append of what was drawn, and what the session then says.
     private static float[][] Between(LanguageModel model, bool ahead)
     {
-        model.Ops.RunsAhead = ahead;
+        model.RunsAhead = ahead;
         var (first, second) = (Decode.Laws.LooksBack(model, 5), Decode.Laws.LooksBack(model, 5, lambda: -2));
         using var loop = new Loop(model, first, s_sampled);
         using var other = new Session(model);

@@ -12,11 +12,11 @@ public class AlgebraKernelsTests : ElementKernelTest
     {
         float[] rows = Normal(D, panels * p * D);
         double[] scales = Doubles(p, p), before = Doubles(D + 1, p * D);
-        nint result = add ? Send(before) : Poisoned<double>(p * D);
-        NewAlgebra().SumPanels(Stream, Send(rows), panels, p, D, Send(scales), add, result);
+        var result = add ? SendColumns(D, before) : new ColumnMajor(Poisoned<double>(p * D), D, p);
+        NewAlgebra().SumPanels(Stream, SendRows(D, rows), SendSpan(scales), add, result);
         double[] expected = [.. Enumerable.Range(0, p * D).Select(at =>
             (add ? before[at] : 0) + (scales[at / D] * Enumerable.Range(0, panels).Sum(i => (double)rows[(i * p * D) + at])))];
-        Assert.That(Receive<double>(result, p * D), Is.EqualTo(expected).Within(1e-14));
+        Assert.That(Receive(result), Is.EqualTo(expected).Within(1e-14));
     }
 
     [TestCase(1, 1, 0)]
@@ -24,9 +24,9 @@ public class AlgebraKernelsTests : ElementKernelTest
     [TestCase(127, 4097, 3970)]
     public void RowsOfTheIdentity(int count, int D, int first)
     {
-        nint rows = Poisoned<float>((count * D) + 1);
-        NewAlgebra().Identity(Stream, rows, count, D, first);
-        float[] actual = Receive<float>(rows, (count * D) + 1);
+        var rows = PoisonedRows(count, D, beyond: 1);
+        NewAlgebra().Identity(Stream, rows, first);
+        float[] actual = Receive(rows, beyond: 1);
         Assert.That(actual[..^1].Select((v, at) => v == (at % D == first + (at / D) ? 1f : 0f)), Is.All.True);
         Assert.That(actual[^1], Is.NaN, "nothing is written past the end");
     }
@@ -38,16 +38,16 @@ public class AlgebraKernelsTests : ElementKernelTest
     {
         double[] x = Doubles(1, count), y = Doubles(2, count);
         var kernels = NewAlgebra();
-        nint sum = Send(y);
-        kernels.Add(Stream, 0.3, Send(x), sum, count);
-        Assert.That(Receive<double>(sum, count), Is.EqualTo(y.Zip(x, (b, a) => b + (0.3 * a))).Within(1e-15));
+        var sum = SendColumns(count, y);
+        kernels.Add(Stream, 0.3, SendColumns(count, x), sum);
+        Assert.That(Receive(sum), Is.EqualTo(y.Zip(x, (b, a) => b + (0.3 * a))).Within(1e-15));
 
         // (rows, columns), higher than wide.
         int order = Math.Min(count, 127), rows = order + 3;
         double[] m = Doubles(3, rows * order);
-        nint moved = Send(m);
-        kernels.AddDiagonal(Stream, 0.25, moved, order, rows);
-        Assert.That(Receive<double>(moved, m.Length), Is.EqualTo(m.Select((v, at) => at % rows == at / rows ? v + 0.25 : v)));
+        var moved = SendColumns(rows, m);
+        kernels.AddDiagonal(Stream, 0.25, moved);
+        Assert.That(Receive(moved), Is.EqualTo(m.Select((v, at) => at % rows == at / rows ? v + 0.25 : v)));
     }
 
     [TestCase(1)]
@@ -59,9 +59,10 @@ public class AlgebraKernelsTests : ElementKernelTest
     {
         double[] s = Doubles(n, n * n);
         double At(int i, int j) => s[(j * n) + i];
-        nint matrix = Send(s), result = Poisoned<double>(3);
-        NewAlgebra().Symmetrise(Stream, matrix, n, Poisoned<double>(2 * n), result);
-        double[] actual = Receive<double>(matrix, n * n), norms = Receive<double>(result, 3);
+        var matrix = SendColumns(n, s);
+        var result = PoisonedSpan<double>(3);
+        NewAlgebra().Symmetrise(Stream, matrix, PoisonedSpan<double>(2 * n), result);
+        double[] actual = Receive(matrix), norms = Receive(result);
         double[] expected = [.. Enumerable.Range(0, n * n).Select(at => 0.5 * (At(at % n, at / n) + At(at / n, at % n)))];
         double lacked = Enumerable.Range(0, n * n).Sum(at => Math.Pow(At(at % n, at / n) - At(at / n, at % n), 2));
         Assert.That(actual, Is.EqualTo(expected));
@@ -79,9 +80,9 @@ public class AlgebraKernelsTests : ElementKernelTest
         double[] m = Doubles(n, n * n);
         double[] Extremes()
         {
-            nint result = Poisoned<double>(2);
-            kernels.DiagonalExtremes(Stream, Send(m), n, result);
-            return Receive<double>(result, 2);
+            var result = PoisonedSpan<double>(2);
+            kernels.DiagonalExtremes(Stream, SendColumns(n, m), result);
+            return Receive(result);
         }
 
         double[] diagonal = [.. Enumerable.Range(0, n).Select(i => m[i * (n + 1)])];
@@ -103,9 +104,9 @@ public class AlgebraKernelsTests : ElementKernelTest
             m[at] = at % 2 == 0 ? double.NaN : double.NegativeInfinity;
         }
 
-        nint firsts = Poisoned<long>(AlgebraKernels.MostStretches);
-        int stretches = NewAlgebra().FirstBad(Stream, Send(m), count, firsts);
-        long[] found = [.. Receive<long>(firsts, stretches).Where(at => at >= 0)];
+        var firsts = PoisonedSpan<long>(AlgebraKernels.MostStretches);
+        int stretches = NewAlgebra().FirstBad(Stream, SendColumns(count, m), firsts);
+        long[] found = [.. Receive(firsts.Slice(0, stretches)).Where(at => at >= 0)];
         Assert.That(found, Is.Ordered);
         Assert.That(found.FirstOrDefault(-1), Is.EqualTo(bad.Length == 0 ? -1 : bad.Min()));
         Assert.That(found, Is.SubsetOf(bad.Select(at => (long)at)));

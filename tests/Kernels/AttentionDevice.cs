@@ -10,13 +10,15 @@ internal sealed class AttentionDevice : IDisposable
     private readonly List<IDisposable> _owned = [];
     private readonly CudaDeviceVariable<float> _heads;
     private readonly CudaDeviceVariable<float> _qkvBar;
+    private readonly int _width, _qkvWidth;
 
     public AttentionDevice(PrimaryContext context, AttentionProblem problem, float[]? heads = null)
     {
         _context = context;
-        int width = problem.Shape.H * problem.Shape.E, tangents = problem.Owners.Length;
-        nint[] caches = [.. problem.Caches.Select(cache => Send(cache))];
-        Rows = Send([.. problem.Rows.Select((row, r) => new DeviceRow
+        int tangents = problem.Owners.Length;
+        (_width, _qkvWidth) = (problem.Shape.H * problem.Shape.E, problem.Width);
+        nint[] caches = [.. problem.Caches.Select(cache => Send(cache).Address)];
+        Rows = Send<DeviceRow>([.. problem.Rows.Select((row, r) => new DeviceRow
         {
             Position = row.Length - 1,
             Capacity = problem.Capacity(r),
@@ -24,12 +26,12 @@ internal sealed class AttentionDevice : IDisposable
             EndTangent = problem.Begin[r + 1],
             Cache = caches[problem.CacheOf(r)],
         })]);
-        Qkv = Send(problem.Qkv);
+        Qkv = new Floats(Send(problem.Qkv).Address, problem.Rows.Length + tangents, _qkvWidth);
         Owners = Send(problem.Owners);
         Begin = Send(problem.Begin);
-        HeadsBar = Send(problem.HeadsBar);
-        _heads = Unwritten((problem.Rows.Length + tangents) * width);
-        _qkvBar = Unwritten(Math.Max(1, tangents * problem.Width));
+        HeadsBar = new Floats(Send(problem.HeadsBar).Address, tangents, _width);
+        _heads = Unwritten((problem.Rows.Length + tangents) * _width);
+        _qkvBar = Unwritten(Math.Max(1, tangents * _qkvWidth));
         _owned.AddRange([_heads, _qkvBar]);
         if (heads is not null)
         {
@@ -37,19 +39,22 @@ internal sealed class AttentionDevice : IDisposable
         }
     }
 
-    public nint Rows { get; }
+    public DeviceSpan<DeviceRow> Rows { get; }
 
-    public nint Qkv { get; }
+    public Floats Qkv { get; }
 
-    public nint Owners { get; }
+    public DeviceSpan<int> Owners { get; }
 
-    public nint Begin { get; }
+    public DeviceSpan<int> Begin { get; }
 
-    public nint HeadsBar { get; }
+    public Floats HeadsBar { get; }
 
-    public nint Heads => _heads.DevicePointer;
+    public Floats Heads => new(_heads.DevicePointer, (int)_heads.Length / _width, _width);
 
-    public nint QkvBar => _qkvBar.DevicePointer;
+    public Floats QkvBar => new(_qkvBar.DevicePointer, (int)_qkvBar.Length / _qkvWidth, _qkvWidth);
+
+    /// <summary>The rows with their tangents.</summary>
+    public RowTable Table => new(Rows, Owners);
 
     public float[] ReadHeads() => Read(_heads);
 
@@ -73,12 +78,12 @@ internal sealed class AttentionDevice : IDisposable
         return memory;
     }
 
-    private nint Send<T>(T[] values)
+    private DeviceSpan<T> Send<T>(T[] values)
         where T : unmanaged
     {
         var memory = new CudaDeviceVariable<T>(_context, Math.Max(1, values.Length));
         _owned.Add(memory);
         memory.CopyToDevice(values);
-        return memory.DevicePointer;
+        return new(memory.DevicePointer, values.Length);
     }
 }

@@ -1,4 +1,3 @@
-using System.Runtime.InteropServices;
 using Tiller.Interop;
 using Tiller.Kernels;
 using Tiller.Tests.Interop;
@@ -213,15 +212,15 @@ public sealed class AttentionTests : CudaTest
         AttentionShape shape = Shape(4, 2, 8);
         AttentionProblem[] steps = [.. new[] { 30, 33, 70 }.Select(n => new AttentionProblem(shape, [new(n), new(n + 50)], seed: n))];
         using var device = new AttentionDevice(_context, steps[0]);
-        nint scratch = Scratch(steps[0], 128, out CudaDeviceVariable<byte> memory);
+        var scratch = Scratch(steps[0], 128, out CudaDeviceVariable<byte> memory);
         using CudaGraph graph = _stream.Capture(() =>
-            _kernels.Forward(_stream, shape, device.Rows, 2, 128, oneSequence: false, device.Qkv, device.Heads, scratch));
+            _kernels.Forward(_stream, shape, device.Table, new AttentionExtent(128), device.Qkv, device.Heads, scratch));
         using CudaGraphExec recorded = graph.Instantiate();
         foreach (AttentionProblem step in steps)
         {
             using var next = new AttentionDevice(_context, step);
-            _stream.CopyWithinDevice(next.Rows, device.Rows, 2 * Marshal.SizeOf<DeviceRow>());
-            _stream.CopyWithinDevice(next.Qkv, device.Qkv, step.Qkv.Length * 4L);
+            _stream.CopyWithinDevice(next.Rows.Address, device.Rows.Address, device.Rows.SizeInBytes);
+            _stream.CopyWithinDevice(next.Qkv.Address, device.Qkv.Address, step.Qkv.Length * 4L);
             recorded.Launch(_stream);
             _stream.Synchronize();
             float[] heads = device.ReadHeads();
@@ -235,10 +234,10 @@ public sealed class AttentionTests : CudaTest
     [Test]
     public void ShapesWithoutKernelsAreRefusedByName()
     {
-        Assert.That(() => AttentionKernels.ScratchInBytes(Shape(8, 4, 264), 1, 0, 0, 32), Throws.TypeOf<AttentionShapeException>().With.Message.Contains("E = 264"));
-        Assert.That(() => AttentionKernels.ScratchInBytes(Shape(17, 1, 64), 1, 0, 0, 32), Throws.TypeOf<AttentionShapeException>().With.Message.Contains("H = 17"));
-        Assert.That(() => AttentionKernels.ScratchInBytes(Shape(6, 4, 64), 1, 0, 0, 32), Throws.TypeOf<AttentionShapeException>());
-        Assert.That(AttentionKernels.ScratchInBytes(Shape(16, 1, 256), 1, 0, 0, 1), Is.Positive);
+        Assert.That(() => ScratchInBytes(Shape(8, 4, 264), 1, 0, 0, 32), Throws.TypeOf<AttentionShapeException>().With.Message.Contains("E = 264"));
+        Assert.That(() => ScratchInBytes(Shape(17, 1, 64), 1, 0, 0, 32), Throws.TypeOf<AttentionShapeException>().With.Message.Contains("H = 17"));
+        Assert.That(() => ScratchInBytes(Shape(6, 4, 64), 1, 0, 0, 32), Throws.TypeOf<AttentionShapeException>());
+        Assert.That(ScratchInBytes(Shape(16, 1, 256), 1, 0, 0, 1), Is.Positive);
     }
 
     [Test]
@@ -246,13 +245,13 @@ public sealed class AttentionTests : CudaTest
     {
         AttentionShape shape = Shape(8, 2, 64, window: 40);
         int[] sizes = [1, 2, 3, 31, 100, 127, 600, 1025, 5000];
-        long[] byRows = [.. sizes.Select(n => AttentionKernels.ScratchInBytes(shape, n, 5, 5, 2048))];
-        long[] byTangents = [.. sizes.Select(n => AttentionKernels.ScratchInBytes(shape, 3, n, n, 2048))];
-        long[] byLength = [.. sizes.Select(n => AttentionKernels.ScratchInBytes(shape, 300, 40, 40, n))];
+        long[] byRows = [.. sizes.Select(n => ScratchInBytes(shape, n, 5, 5, 2048))];
+        long[] byTangents = [.. sizes.Select(n => ScratchInBytes(shape, 3, n, n, 2048))];
+        long[] byLength = [.. sizes.Select(n => ScratchInBytes(shape, 300, 40, 40, n))];
         Assert.That(byRows, Is.Ordered);
         Assert.That(byTangents, Is.Ordered);
         Assert.That(byLength, Is.Ordered);
-        Assert.That(AttentionKernels.ScratchInBytes(shape, 3, 5, 5, 2048), Is.EqualTo(AttentionKernels.ScratchInBytes(shape with { Window = 0 }, 3, 5, 5, 2048)));
+        Assert.That(ScratchInBytes(shape, 3, 5, 5, 2048), Is.EqualTo(ScratchInBytes(shape with { Window = 0 }, 3, 5, 5, 2048)));
     }
 
     private static AttentionShape Shape(int h, int g, int e, float softCap = 0, int window = 0) => new(1, h, g, e, 1.7f / MathF.Sqrt(e), softCap, window);
@@ -274,9 +273,11 @@ public sealed class AttentionTests : CudaTest
     {
         using var device = new AttentionDevice(_context, problem);
         int values = problem.Rows.Length - skip, width = problem.Shape.H * problem.Shape.E;
-        nint scratch = Scratch(problem, longest, out CudaDeviceVariable<byte> memory);
-        _kernels.Forward(_stream, problem.Shape, device.Rows + (skip * Marshal.SizeOf<DeviceRow>()), values, longest, oneSequence,
-            device.Qkv + (skip * problem.Width * 4), device.Heads + (skip * width * 4), scratch);
+        var scratch = Scratch(problem, longest, out CudaDeviceVariable<byte> memory);
+        var rows = new RowTable(device.Rows.Slice(skip, values), default);
+        _kernels.Forward(
+            _stream, problem.Shape, rows, new AttentionExtent(longest, OneSequence: oneSequence), device.Qkv.Slice(skip, values),
+            device.Heads.Slice(skip, values), scratch);
         _stream.Synchronize();
         memory.Dispose();
         return device.ReadHeads()[(skip * width)..(problem.Rows.Length * width)];
@@ -286,16 +287,16 @@ public sealed class AttentionTests : CudaTest
     private float[] Push(AttentionProblem problem, int longest)
     {
         using var device = new AttentionDevice(_context, problem);
-        nint scratch = Scratch(problem, longest, out CudaDeviceVariable<byte> memory);
-        int values = problem.Rows.Length, most = problem.Rows.Max(row => row.Tangents);
-        _kernels.Forward(_stream, problem.Shape, device.Rows, values, longest, oneSequence: false, device.Qkv, device.Heads, scratch);
+        var scratch = Scratch(problem, longest, out CudaDeviceVariable<byte> memory);
+        var extent = Extent(problem, longest);
+        _kernels.Forward(_stream, problem.Shape, device.Table, extent, device.Qkv, device.Heads, scratch);
         _stream.Synchronize();
         float[] before = device.ReadHeads();
-        _kernels.Push(_stream, problem.Shape, device.Rows, values, device.Owners, problem.Owners.Length, most, longest, device.Qkv, device.Heads, scratch);
+        _kernels.Push(_stream, problem.Shape, device.Table, extent, device.Qkv, device.Heads, scratch);
         _stream.Synchronize();
         memory.Dispose();
         float[] heads = device.ReadHeads();
-        int count = values * problem.Shape.H * problem.Shape.E;
+        int count = problem.Rows.Length * problem.Shape.H * problem.Shape.E;
         Assert.That(heads[..count], Is.EqualTo(before[..count]), "the value rows stay");
         return heads;
     }
@@ -303,24 +304,30 @@ public sealed class AttentionTests : CudaTest
     private float[] Pull(AttentionProblem problem, int longest, float[] heads)
     {
         using var device = new AttentionDevice(_context, problem, heads);
-        nint scratch = Scratch(problem, longest, out CudaDeviceVariable<byte> memory);
-        _kernels.Pull(_stream, problem.Shape, device.Rows, problem.Rows.Length, device.Begin, device.Owners, problem.Owners.Length,
-            problem.Rows.Max(row => row.Tangents), longest, device.Qkv, device.Heads, device.HeadsBar, device.QkvBar, scratch);
+        var scratch = Scratch(problem, longest, out CudaDeviceVariable<byte> memory);
+        var groups = new CotangentGroups(device.Begin, device.Owners, Extent(problem, longest).MostTangents);
+        _kernels.Pull(
+            _stream, problem.Shape, device.Rows, groups, longest, new AttentionValues(device.Qkv, device.Heads), device.HeadsBar, device.QkvBar, scratch);
         _stream.Synchronize();
         memory.Dispose();
         return device.ReadQkvBar();
     }
 
     // Exactly as much as is asked for, full of NaN.
-    private nint Scratch(AttentionProblem problem, int longest, out CudaDeviceVariable<byte> memory)
+    private DeviceSpan<byte> Scratch(AttentionProblem problem, int longest, out CudaDeviceVariable<byte> memory)
     {
-        long size = AttentionKernels.ScratchInBytes(problem.Shape, problem.Rows.Length, problem.Owners.Length, problem.Rows.Max(row => row.Tangents), longest);
+        long size = ScratchInBytes(problem.Shape, problem.Rows.Length, problem.Owners.Length, Extent(problem, longest).MostTangents, longest);
         memory = new CudaDeviceVariable<byte>(_context, size);
         byte[] ones = new byte[size];
         Array.Fill(ones, (byte)0xFF);
         memory.CopyToDevice(ones);
-        return memory.DevicePointer;
+        return new(memory.DevicePointer, size);
     }
+
+    private static AttentionExtent Extent(AttentionProblem problem, int longest) => new(longest, problem.Rows.Max(row => row.Tangents));
+
+    private static long ScratchInBytes(AttentionShape shape, int values, int tangents, int mostTangents, int longest) =>
+        AttentionKernels.ScratchInBytes(shape, new RowCounts(values, tangents), new AttentionExtent(longest, mostTangents));
 
     private static float[] Line(float[] lines, int line, int width) => lines[(line * width)..((line + 1) * width)];
 

@@ -15,10 +15,11 @@ public class CholeskyKernelsTests : ElementKernelTest
         int ld = p + padding;
         var kernels = NewCholesky();
         double[] a = Spd(p, ld);
-        nint memory = Send(a), failed = Poisoned<int>(1);
-        kernels.Factor(Stream, memory, p, ld, failed);
-        Assert.That(Receive<int>(failed, 1)[0], Is.Zero);
-        double[] l = Receive<double>(memory, a.Length);
+        var memory = Padded(Send(a), p, ld);
+        var failed = PoisonedSpan<int>(1);
+        kernels.Factor(Stream, memory, failed);
+        Assert.That(Receive(failed)[0], Is.Zero);
+        double[] l = Receive<double>(memory.Address, a.Length);
         double scale = a.Where(v => !double.IsNaN(v)).Max();
         for (int j = 0; j < ld * p; j++)
         {
@@ -58,12 +59,15 @@ public class CholeskyKernelsTests : ElementKernelTest
         }
 
         long rowStride = rowMajor ? n : 1, columnStride = rowMajor ? 1 : p;
-        nint l = Send(a), failed = Poisoned<int>(1), solved = Send([.. b, double.NaN]), half = Send(b);
-        kernels.Factor(Stream, l, p, ld, failed);
-        kernels.Solve(Stream, l, p, ld, failed, solved, n, rowStride, columnStride, transposed: false);
-        kernels.Solve(Stream, l, p, ld, failed, half, n, rowStride, columnStride, transposed: false);
-        kernels.Solve(Stream, l, p, ld, failed, solved, n, rowStride, columnStride, transposed: true);
-        double[] actual = Receive<double>(solved, b.Length + 1), forward = Receive<double>(half, b.Length), factor = Receive<double>(l, a.Length);
+        StridedDoubles l = Padded(Send(a), p, ld), solved = new(Send([.. b, double.NaN]), p, n, rowStride, columnStride);
+        StridedDoubles half = solved with { Address = Send(b) };
+        var failed = PoisonedSpan<int>(1);
+        kernels.Factor(Stream, l, failed);
+        kernels.Solve(Stream, l, failed, solved, transposed: false);
+        kernels.Solve(Stream, l, failed, half, transposed: false);
+        kernels.Solve(Stream, l, failed, solved, transposed: true);
+        double[] actual = Receive<double>(solved.Address, b.Length + 1), forward = Receive<double>(half.Address, b.Length);
+        double[] factor = Receive<double>(l.Address, a.Length);
         Assert.That(actual[..b.Length], Is.EqualTo(x).Within(1e-12 * p));
         Assert.That(actual[^1], Is.NaN, "nothing is written past the end");
         for (int c = 0; c < n; c++)
@@ -84,17 +88,20 @@ public class CholeskyKernelsTests : ElementKernelTest
         var kernels = NewCholesky();
         double[] a = Spd(P, P), b = [.. Enumerable.Repeat(1.5, P)];
         a[(pivot * P) + pivot] = value;
-        nint memory = Send(a), failed = Poisoned<int>(1), right = Send(b);
-        kernels.Factor(Stream, memory, P, P, failed);
-        kernels.Solve(Stream, memory, P, P, failed, right, 1, 1, P, transposed: false);
-        Assert.That(Receive<int>(failed, 1)[0], Is.EqualTo(pivot + 1));
-        Assert.That(Receive<double>(memory, a.Length), Is.EqualTo(a));
-        Assert.That(Receive<double>(right, P), Is.EqualTo(b));
+        ColumnMajor memory = SendColumns(P, a), right = SendColumns(P, b);
+        var failed = PoisonedSpan<int>(1);
+        kernels.Factor(Stream, memory, failed);
+        kernels.Solve(Stream, memory, failed, right, transposed: false);
+        Assert.That(Receive(failed)[0], Is.EqualTo(pivot + 1));
+        Assert.That(Receive(memory), Is.EqualTo(a));
+        Assert.That(Receive(right), Is.EqualTo(b));
     }
 
     [Test]
     public void ALargerMatrixIsRefused() =>
-        Assert.That(() => NewCholesky().Factor(Stream, 0, 129, 129, 0), Throws.TypeOf<ArgumentOutOfRangeException>());
+        Assert.That(() => NewCholesky().Factor(Stream, new ColumnMajor(0, 129, 129), new DeviceSpan<int>(0, 1)), Throws.TypeOf<ArgumentOutOfRangeException>());
+
+    private static StridedDoubles Padded(nint address, int p, int ld) => new(address, p, p, RowStride: 1, ColumnStride: ld);
 
     private CholeskyKernels NewCholesky() => Load(k => new CholeskyKernels(k));
 

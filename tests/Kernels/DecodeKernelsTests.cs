@@ -22,8 +22,7 @@ public class DecodeKernelsTests : SteeredKernelTest
         var law = NewLaw(D, D, [0, 9, 2], [2, 5, 1], 3f);
         var cpu = new CpuSteering(law);
         stage.Run(Ready(law, values, Math.Max(1, tangents)).Address);
-        float[] qkv = Receive<float>(stage.Qkv, stage.Rows * stage.Line), gateUp = Receive<float>(stage.GateUp, stage.Rows * 2 * F);
-        float[] gated = Receive<float>(stage.Gated, stage.Rows * F), y = Receive<float>(stage.Y, stage.Rows * D);
+        float[] qkv = Receive(stage.Qkv), gateUp = Receive(stage.GateUp), gated = Receive(stage.Gated), y = Receive(stage.Y);
         double[][] input = new double[stage.Rows][];
         for (int row = 0; row < stage.Rows; row++)
         {
@@ -89,9 +88,8 @@ public class DecodeKernelsTests : SteeredKernelTest
         {
             var stage = new Stage(this, type, values, [before], D, 127, row => row == before, before);
             stage.Run(Ready(law, values, 1).Address);
-            return [.. Row(Receive<float>(stage.Qkv, stage.Rows * stage.Line), stage.Line, before), .. Row(Receive<float>(stage.Gated, stage.Rows * 127), 127, before),
-                .. Row(Receive<float>(stage.Y, stage.Rows * D), D, before), .. Row(Receive<float>(stage.Gated, stage.Rows * 127), 127, values),
-                .. Row(Receive<float>(stage.Y, stage.Rows * D), D, values)];
+            float[] qkv = Receive(stage.Qkv), gated = Receive(stage.Gated), y = Receive(stage.Y);
+            return [.. Row(qkv, stage.Line, before), .. Row(gated, 127, before), .. Row(y, D, before), .. Row(gated, 127, values), .. Row(y, D, values)];
         }
 
         uint[] alone = Bits(Bits3(0, 1));
@@ -105,7 +103,7 @@ public class DecodeKernelsTests : SteeredKernelTest
     {
         var stage = new Stage(this, WeightType.BF16, 2, [1], 72, 31, _ => false);
         stage.Run(0, turned: false);
-        float[] qkv = Receive<float>(stage.Qkv, stage.Rows * stage.Line);
+        float[] qkv = Receive(stage.Qkv);
         double[] projected = RowReference.Times(stage.WeightsQkv, RowReference.Norm(Row(stage.X, 72, 1), stage.Norm, Eps));
         Close(Row(qkv, stage.Line, 1), [.. projected.Select((v, i) => v + stage.Bias[i])], "a value row", ByFma);
         Assert.That(Receive<float>(stage.Caches[1], L * 2 * G * Capacity * stage.E), Is.All.NaN);
@@ -130,8 +128,8 @@ public class DecodeKernelsTests : SteeredKernelTest
             Rotation = [.. Enumerable.Repeat(float.NaN, before * E), .. Normal(60, (values - before) * E)];
             (WeightsQkv, WeightsGateUp, WeightsDown) = (LinearJob.Weights(type, Line, D), LinearJob.Weights(type, 2 * F, D), LinearJob.Weights(type, D, F));
             Caches = [.. Enumerable.Range(0, values).Select(_ => test.Poisoned<float>(L * 2 * G * Capacity * E))];
-            (Qkv, GateUp) = (test.Poisoned<float>(Rows * Line), test.Poisoned<float>(Rows * 2 * F));
-            (Gated, Inputs, Y) = (test.Poisoned<float>(Rows * F), test.Poisoned<float>(Rows * D), test.Poisoned<float>(Rows * D));
+            (Qkv, GateUp) = (test.PoisonedRows(Rows, Line), test.PoisonedRows(Rows, 2 * F));
+            (Gated, Inputs, Y) = (test.PoisonedRows(Rows, F), test.PoisonedRows(Rows, D), test.PoisonedRows(Rows, D));
         }
 
         public int[] Owners { get; }
@@ -162,15 +160,15 @@ public class DecodeKernelsTests : SteeredKernelTest
 
         public nint[] Caches { get; }
 
-        public nint Qkv { get; }
+        public Floats Qkv { get; }
 
-        public nint GateUp { get; }
+        public Floats GateUp { get; }
 
-        public nint Gated { get; }
+        public Floats Gated { get; }
 
-        public nint Inputs { get; }
+        public Floats Inputs { get; }
 
-        public nint Y { get; }
+        public Floats Y { get; }
 
         public void Run(nint law, bool turned = true)
         {
@@ -183,12 +181,14 @@ public class DecodeKernelsTests : SteeredKernelTest
                 Slot = row / 2,
                 Steering = _steered(row) ? law : 0,
             })];
-            var rows = new DecodeRows(_test.Send(table), _test.Send(Owners), _values, Owners.Length, law != 0);
+            var rows = new DecodeRows(new RowTable(_test.SendSpan(table), _test.SendSpan(Owners)), law != 0);
             Matrix Matrix(float[] w, int columns) => new(_test.Send(LinearJob.Stored(w, _type)), _type, w.Length / columns, columns);
-            nint x = _test.Send(X), norm = _test.Send(Norm), angles = turned ? _test.Send(Rotation) : 0;
-            kernels.NormQkv(_test.Stream, rows, x, norm, Eps, Matrix(WeightsQkv, _width), _test.Send(Bias), angles, Qkv, H, G, E, Layer);
-            kernels.NormGateUp(_test.Stream, rows, x, norm, Eps, Matrix(WeightsGateUp, _width), GateUp, Gated, Inputs, Activation.Silu, Layer);
-            kernels.ProjectDown(_test.Stream, rows, _test.Send(Units), Matrix(WeightsDown, _units), _test.Send(Residual), Inputs, Y);
+            Floats x = _test.SendRows(_width, X), angles = turned ? _test.SendRows(E, Rotation) : default, bias = _test.SendRows(Line, Bias);
+            var norm = new RmsNorm(_test.SendRows(_width, Norm), Eps);
+            kernels.NormQkv(_test.Stream, rows, x, norm, Matrix(WeightsQkv, _width), bias, angles, Qkv, new HeadShape(H, G, E), Layer);
+            kernels.NormGateUp(_test.Stream, rows, x, norm, Matrix(WeightsGateUp, _width), GateUp, Gated, Inputs, Activation.Silu, Layer);
+            kernels.ProjectDown(
+                _test.Stream, rows, _test.SendRows(_units, Units), Matrix(WeightsDown, _units), _test.SendRows(_width, Residual), Inputs, Y);
         }
     }
 }

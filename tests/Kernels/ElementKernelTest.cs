@@ -55,6 +55,37 @@ public abstract unsafe class ElementKernelTest : CudaTest
         return memory.DevicePointer;
     }
 
+    /// <summary>Rows of so many numbers.</summary>
+    private protected Floats SendRows(int columns, params float[] values) => new(Send(values), values.Length / columns, columns);
+
+    /// <summary>A column-major matrix of so many rows.</summary>
+    private protected ColumnMajor SendColumns(int rows, params double[] values) => new(Send(values), rows, values.Length / rows);
+
+    /// <summary>Values one after another.</summary>
+    private protected DeviceSpan<T> SendSpan<T>(params T[] values)
+        where T : unmanaged => new(Send(values), values.Length);
+
+    /// <summary>Room for rows, full of NaN, of which a test may ask for more than it shows to a launcher.</summary>
+    /// <param name="rows">Rows.</param>
+    /// <param name="columns">Numbers of a row.</param>
+    /// <param name="beyond">Numbers after the last row, which nothing may write.</param>
+    private protected Floats PoisonedRows(int rows, int columns, int beyond = 0) => new(Poisoned<float>((rows * columns) + beyond), rows, columns);
+
+    /// <summary>Room for values, full of NaN (or of -1 in integers).</summary>
+    private protected DeviceSpan<T> PoisonedSpan<T>(long count)
+        where T : unmanaged => new(Poisoned<T>((int)count), count);
+
+    /// <summary>Which rows are tangents, and whose.</summary>
+    private protected DualRows Dual(int values, params int[] owners) => new(values, SendSpan(owners));
+
+    /// <summary>Rows, and the numbers after them where there is room for some.</summary>
+    private protected float[] Receive(Floats rows, int beyond = 0) => Receive<float>(rows.Address, (rows.Rows * rows.Columns) + beyond);
+
+    private protected double[] Receive(ColumnMajor matrix) => Receive<double>(matrix.Address, (int)matrix.Length);
+
+    private protected T[] Receive<T>(DeviceSpan<T> span)
+        where T : unmanaged => Receive<T>(span.Address, (int)span.Length);
+
     /// <summary>Room for a result, full of NaN (or of -1 in integers).</summary>
     protected nint Poisoned<T>(int count)
         where T : unmanaged

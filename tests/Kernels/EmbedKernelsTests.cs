@@ -14,9 +14,9 @@ public class EmbedKernelsTests : ElementKernelTest
         var kernels = Load(k => new EmbedKernels(k));
         float[] frequencies = [.. Enumerable.Range(0, E / 2).Select(e => (float)Math.Pow(500000, -2.0 * e / E))];
         DeviceRow[] rows = [.. Positions.Select(position => new DeviceRow { Position = position })];
-        nint rotation = Poisoned<float>((rows.Length * E) + 1);
-        kernels.Rotate(Stream, Send(rows), rows.Length, Send(frequencies), E, rotation);
-        float[] actual = Receive<float>(rotation, (rows.Length * E) + 1);
+        var rotation = PoisonedRows(rows.Length, E, beyond: 1);
+        kernels.Rotate(Stream, SendSpan(rows), SendRows(E / 2, frequencies), rotation);
+        float[] actual = Receive(rotation, beyond: 1);
         for (int i = 0; i < rows.Length; i++)
         {
             double[] angles = [.. frequencies.Select(f => (double)(f * Positions[i]))];
@@ -51,10 +51,10 @@ public class EmbedKernelsTests : ElementKernelTest
         };
         int[] ids = [8, 0, 3, 3];
         DeviceRow[] rows = [.. ids.Select(id => new DeviceRow { Id = id })];
-        nint x = Poisoned<float>((ids.Length * D) + 4);
+        var x = PoisonedRows(ids.Length, D, beyond: 4);
         var table = new Matrix(type == WeightType.F32 ? Send(wide) : Send(stored), type, V, D);
-        kernels.Embed(Stream, Send(rows), rows.Length, table, Scale, x);
-        float[] actual = Receive<float>(x, (ids.Length * D) + 4);
+        kernels.Embed(Stream, SendSpan(rows), table, Scale, x);
+        float[] actual = Receive(x, beyond: 4);
         float[] expected = [.. ids.SelectMany(id => Enumerable.Range(0, D).Select(c => Scale * Weight((id * D) + c)))];
         Assert.That(actual[..expected.Length], Is.EqualTo(expected));
         Assert.That(actual[expected.Length..], Is.All.NaN, "nothing is written past the end");
@@ -66,8 +66,8 @@ public class EmbedKernelsTests : ElementKernelTest
         var kernels = Load(k => new EmbedKernels(k));
         Assert.That(() =>
         {
-            kernels.Rotate(Stream, 0, 0, 0, 4, 0);
-            kernels.Embed(Stream, 0, 0, default, 1, 0);
+            kernels.Rotate(Stream, default, default, default);
+            kernels.Embed(Stream, default, default, 1, default);
             Stream.Synchronize();
         }, Throws.Nothing);
     }

@@ -18,12 +18,13 @@ public class GateKernelsTests : ElementKernelTest
         const int Values = 3, Rows = 8;
         var kernels = Load(k => new GateKernels(k));
         float[] gateUp = Normal(F, Rows * 2 * F, 2), bar = Normal(F + 1, Owners.Length * F);
-        nint at = Send(gateUp), owners = Send(Owners), gated = Poisoned<float>((Rows * F) + 4), again = Poisoned<float>(Rows * F);
-        nint pulled = Poisoned<float>((Owners.Length * 2 * F) + 4);
-        kernels.Forward(Stream, at, Values, owners, Owners.Length, gated, F, activation);
-        kernels.Forward(Stream, at, Values, owners, Owners.Length, again, F, activation);
-        kernels.Pull(Stream, at, owners, Owners.Length, Send(bar), pulled, F, activation);
-        float[] actual = Receive<float>(gated, (Rows * F) + 4), back = Receive<float>(pulled, (Owners.Length * 2 * F) + 4);
+        Floats at = SendRows(2 * F, gateUp), gated = PoisonedRows(Rows, F, beyond: 4), again = PoisonedRows(Rows, F);
+        var pulled = PoisonedRows(Owners.Length, 2 * F, beyond: 4);
+        var rows = Dual(Values, Owners);
+        kernels.Forward(Stream, at, rows, gated, activation);
+        kernels.Forward(Stream, at, rows, again, activation);
+        kernels.Pull(Stream, at, rows.Owners, SendRows(F, bar), pulled, activation);
+        float[] actual = Receive(gated, beyond: 4), back = Receive(pulled, beyond: 4);
         (double Value, double Slope) Act(int row, int c) => RowReference.Activate(activation, gateUp[(2 * row * F) + c]);
         double Up(int row, int c) => gateUp[(2 * row * F) + F + c];
         double Gate(int row, int c) => gateUp[(2 * row * F) + c];
@@ -46,7 +47,7 @@ public class GateKernelsTests : ElementKernelTest
 
         Assert.That(actual[(Rows * F)..], Is.All.NaN);
         Assert.That(back[(Owners.Length * 2 * F)..], Is.All.NaN);
-        Assert.That(Bits(Receive<float>(again, Rows * F)), Is.EqualTo(Bits(actual[..(Rows * F)])), "two runs");
+        Assert.That(Bits(Receive(again)), Is.EqualTo(Bits(actual[..(Rows * F)])), "two runs");
     }
 
     [Test]
@@ -56,12 +57,12 @@ public class GateKernelsTests : ElementKernelTest
         var kernels = Load(k => new GateKernels(k));
         float[] gateUp = Normal(3, 4 * 2 * F);
         gateUp.AsSpan(0, 2 * F).Fill(float.NaN);
-        nint many = Poisoned<float>(4 * F), alone = Poisoned<float>(2 * F);
-        kernels.Forward(Stream, Send(gateUp), 2, Send(0, 1), 2, many, F, Activation.Silu);
+        Floats many = PoisonedRows(4, F), alone = PoisonedRows(2, F);
+        kernels.Forward(Stream, SendRows(2 * F, gateUp), Dual(2, 0, 1), many, Activation.Silu);
         float[] pair = [.. Row(gateUp, 2 * F, 1), .. Row(gateUp, 2 * F, 3)];
-        kernels.Forward(Stream, Send(pair), 1, Send(0), 1, alone, F, Activation.Silu);
-        float[] all = Receive<float>(many, 4 * F);
-        Assert.That(Bits(Receive<float>(alone, 2 * F)), Is.EqualTo(Bits([.. Row(all, F, 1), .. Row(all, F, 3)])));
+        kernels.Forward(Stream, SendRows(2 * F, pair), Dual(1, 0), alone, Activation.Silu);
+        float[] all = Receive(many);
+        Assert.That(Bits(Receive(alone)), Is.EqualTo(Bits([.. Row(all, F, 1), .. Row(all, F, 3)])));
     }
 
     [TestCase(Activation.Silu)]
@@ -69,8 +70,8 @@ public class GateKernelsTests : ElementKernelTest
     public void LargeGatesSaturate(Activation activation)
     {
         var kernels = Load(k => new GateKernels(k));
-        nint gated = Poisoned<float>(4);
-        kernels.Forward(Stream, Send(300f, -300f, 1e4f, -1e4f, 2f, 2f, 2f, 2f), 1, 0, 0, gated, 4, activation);
-        Assert.That(Receive<float>(gated, 4), Is.EqualTo(new[] { 600f, 0f, 2e4f, 0f }));
+        var gated = PoisonedRows(1, 4);
+        kernels.Forward(Stream, SendRows(8, 300f, -300f, 1e4f, -1e4f, 2f, 2f, 2f, 2f), Dual(1), gated, activation);
+        Assert.That(Receive(gated), Is.EqualTo(new[] { 600f, 0f, 2e4f, 0f }));
     }
 }

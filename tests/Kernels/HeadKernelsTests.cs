@@ -12,9 +12,9 @@ public class HeadKernelsTests : ElementKernelTest
     {
         const float Cap = 30;
         float[] logits = Normal(count, count, 40);
-        nint z = Send(logits);
-        NewHead().SoftCap(Stream, z, count, Cap);
-        Close(Receive<float>(z, count), [.. logits.Select(l => Cap * Math.Tanh(l / Cap))], "z");
+        var z = SendRows(count, logits);
+        NewHead().SoftCap(Stream, z, Cap);
+        Close(Receive(z), [.. logits.Select(l => Cap * Math.Tanh(l / Cap))], "z");
     }
 
     [TestCase(1)]
@@ -62,21 +62,22 @@ public class HeadKernelsTests : ElementKernelTest
     {
         const int Capacity = 3, V = 10;
         var head = NewHead();
-        nint seen = Send(new byte[V]);
-        nint rows = Send(new DeviceRow { Id = 1, Position = 4, Slot = 3, Cache = 77 }, new DeviceRow { Id = 2, Position = 0 });
-        nint sampling = Send(new DeviceSampling { Seen = seen }, default), ring = Poisoned<int>(Capacity * 2), count = Send(0);
-        head.MarkSeen(Stream, seen, Send(3, 0), 2);
+        var seen = SendSpan(new byte[V]);
+        var rows = SendSpan(new DeviceRow { Id = 1, Position = 4, Slot = 3, Cache = 77 }, new DeviceRow { Id = 2, Position = 0 });
+        var sampling = SendSpan(new DeviceSampling { Seen = seen.Address }, default);
+        var ring = new TokenRing(PoisonedSpan<int>(Capacity * 2), Width: 1, Capacity, SendSpan(0));
+        head.MarkSeen(Stream, seen, SendSpan(3, 0));
         foreach (int[] ids in (int[][])[[5, 6], [7, ~2], [9, 1], [8, 0]])
         {
-            head.Advance(Stream, rows, 2, sampling, Send(ids), ring, width: 1, Capacity, count);
+            head.Advance(Stream, rows, sampling, SendSpan(ids), ring);
         }
 
-        DeviceRow[] after = Receive<DeviceRow>(rows, 2);
+        DeviceRow[] after = Receive(rows);
         Assert.That((after[0].Id, after[0].Position, after[0].Slot, after[0].Cache), Is.EqualTo((8, 8, 3, (nint)77)));
         Assert.That((after[1].Id, after[1].Position), Is.EqualTo((0, 4)));
-        Assert.That(Receive<int>(ring, Capacity * 2), Is.EqualTo(new[] { 8, 0, 7, ~2, 9, 1 }));
-        Assert.That(Receive<int>(count, 1)[0], Is.EqualTo(4));
-        Assert.That(Receive<byte>(seen, V), Is.EqualTo(new byte[] { 1, 0, 0, 1, 0, 1, 0, 1, 1, 1 }));
+        Assert.That(Receive(ring.Lines), Is.EqualTo(new[] { 8, 0, 7, ~2, 9, 1 }));
+        Assert.That(Receive(ring.Count)[0], Is.EqualTo(4));
+        Assert.That(Receive(seen), Is.EqualTo(new byte[] { 1, 0, 0, 1, 0, 1, 0, 1, 1, 1 }));
     }
 
     [Test]
@@ -87,16 +88,16 @@ public class HeadKernelsTests : ElementKernelTest
         nint errors = Send(1f, 2, 3, 4, 5, 6), inputs = Send(0f, 0, 7, 8), states = Send(0f, 0, 9, 10), nextErrors = Poisoned<float>(Sensors);
         nint next = Send(new DeviceSteering { Errors = nextErrors, Sensors = Sensors, LayerCount = L });
         nint now = Send(new DeviceSteering { Errors = errors, InputNorms = inputs, StateNorms = states, Sensors = Sensors, LayerCount = L, Next = next });
-        nint rows = Send(new DeviceRow { Position = 4, Slot = 1, Steering = now }, new DeviceRow { Position = 8, Slot = 5 });
-        nint ring = Poisoned<int>(2 * Width);
-        NewHead().Advance(Stream, rows, 2, 0, Send(11, ~4), ring, Width, 1, Send(0));
-        DeviceRow[] after = Receive<DeviceRow>(rows, 2);
+        var rows = SendSpan(new DeviceRow { Position = 4, Slot = 1, Steering = now }, new DeviceRow { Position = 8, Slot = 5 });
+        var ring = PoisonedSpan<int>(2 * Width);
+        NewHead().Advance(Stream, rows, default, SendSpan(11, ~4), new TokenRing(ring, Width, Capacity: 1, SendSpan(0)));
+        DeviceRow[] after = Receive(rows);
         Assert.That((after[0].Id, after[0].Position, after[0].Slot, after[0].Steering), Is.EqualTo((11, 5, 0, next)));
         Assert.That((after[1].Id, after[1].Position, after[1].Slot, after[1].Steering), Is.EqualTo((0, 9, 5, (nint)0)));
         Assert.That(Receive<float>(nextErrors, Sensors), Is.EqualTo(new float[] { 4, 5, 6 }));
-        Assert.That(Receive<int>(ring, 1)[0], Is.EqualTo(11));
-        Assert.That(Receive<float>(ring, Width)[1..], Is.EqualTo(new float[] { 4, 5, 6, 7, 8, 9, 10 }));
-        Assert.That(Receive<int>(ring, Width + 1)[Width], Is.EqualTo(~4));
+        Assert.That(Receive(ring)[0], Is.EqualTo(11));
+        Assert.That(Receive<float>(ring.Address, Width)[1..], Is.EqualTo(new float[] { 4, 5, 6, 7, 8, 9, 10 }));
+        Assert.That(Receive(ring)[Width], Is.EqualTo(~4));
     }
 
     [TestCase(1)]
@@ -128,9 +129,10 @@ public class HeadKernelsTests : ElementKernelTest
             };
         }
 
-        nint rows = Send(table), ring = Send(new int[count * Width]);
-        NewHead().Advance(Stream, rows, count, 0, Send(Enumerable.Range(50, count).ToArray()), ring, Width, 1, Send(0));
-        int[] lines = Receive<int>(ring, count * Width);
+        var ring = SendSpan(new int[count * Width]);
+        NewHead().Advance(
+            Stream, SendSpan(table), default, SendSpan(Enumerable.Range(50, count).ToArray()), new TokenRing(ring, Width, Capacity: 1, SendSpan(0)));
+        int[] lines = Receive(ring);
         for (int i = 0; i < count; i++)
         {
             int[] numbers = [.. (table[i].Steering == 0 ? [] : errors[i].Concat(norms[i])).Select(BitConverter.SingleToInt32Bits)];
@@ -151,14 +153,17 @@ public class HeadKernelsTests : ElementKernelTest
         var head = NewHead();
         var embed = Load(k => new EmbedKernels(k));
         float[] table = [.. Enumerable.Range(0, V * V).Select(i => i % V == (i / V * 5 + 3) % V ? 1f : 0f)];
-        nint rows = Send(new DeviceRow { Id = 2 }, new DeviceRow { Id = 30, Position = 9 }), logits = Poisoned<float>(2 * V), ids = Poisoned<int>(2);
-        nint ring = Poisoned<int>(Steps * 2), count = Send(0), weights = Send(table);
-        nint scratch = Poisoned<byte>((int)HeadKernels.ScratchSizeInBytes(2, V, draws: false));
+        var rows = SendSpan(new DeviceRow { Id = 2 }, new DeviceRow { Id = 30, Position = 9 });
+        var logits = PoisonedRows(2, V);
+        var ids = PoisonedSpan<int>(2);
+        var ring = new TokenRing(PoisonedSpan<int>(Steps * 2), Width: 1, Steps, SendSpan(0));
+        var weights = new Matrix(Send(table), WeightType.F32, V, V);
+        var scratch = PoisonedSpan<byte>(HeadKernels.ScratchSizeInBytes(2, V, draws: false));
         using var graph = Stream.Capture(() =>
         {
-            embed.Embed(Stream, rows, 2, new Matrix(weights, WeightType.F32, V, V), 1, logits);
-            head.ArgMax(Stream, logits, 2, V, ids, scratch);
-            head.Advance(Stream, rows, 2, 0, ids, ring, width: 1, Steps, count);
+            embed.Embed(Stream, rows, weights, 1, logits);
+            head.ArgMax(Stream, logits, ids, scratch);
+            head.Advance(Stream, rows, default, ids, ring);
         });
         using var step = graph.Instantiate();
         for (int i = 0; i < Steps; i++)
@@ -173,18 +178,19 @@ public class HeadKernelsTests : ElementKernelTest
             (expected[2 * i], expected[(2 * i) + 1]) = (first, second);
         }
 
-        Assert.That(Receive<int>(ring, Steps * 2), Is.EqualTo(expected));
-        Assert.That(Receive<DeviceRow>(rows, 2).Select(r => r.Position), Is.EqualTo(new[] { Steps, 9 + Steps }));
+        Assert.That(Receive(ring.Lines), Is.EqualTo(expected));
+        Assert.That(Receive(rows).Select(r => r.Position), Is.EqualTo(new[] { Steps, 9 + Steps }));
     }
 
     private HeadKernels NewHead() => Load(k => new HeadKernels(k));
 
     private int[] ArgMax(float[] logits, int rows, int V)
     {
-        nint ids = Poisoned<int>(rows + 1), memory = Send(logits);
-        NewHead().ArgMax(Stream, memory, rows, V, ids, Poisoned<byte>((int)HeadKernels.ScratchSizeInBytes(rows, V, draws: false)));
-        int[] actual = Receive<int>(ids, rows + 1);
-        Assert.That(Bits(Receive<float>(memory, logits.Length)), Is.EqualTo(Bits(logits)), "the logits stay");
+        var ids = PoisonedSpan<int>(rows + 1);
+        var memory = SendRows(V, logits);
+        NewHead().ArgMax(Stream, memory, ids.Slice(0, rows), PoisonedSpan<byte>(HeadKernels.ScratchSizeInBytes(rows, V, draws: false)));
+        int[] actual = Receive(ids);
+        Assert.That(Bits(Receive(memory)), Is.EqualTo(Bits(logits)), "the logits stay");
         Assert.That(actual[rows], Is.EqualTo(-1), "nothing is written past the end");
         return actual[..rows];
     }

@@ -25,7 +25,7 @@ internal sealed class LinearJob : IDisposable
 
     public int Plans => blas!.PlanCount;
 
-    public long ScratchInBytes(int values, int tangents, Matrix w) => kernels.ScratchInBytes(values, tangents, w);
+    public long ScratchInBytes(int values, int tangents, Matrix w) => kernels.ScratchInBytes(new RowCounts(values, tangents), w);
 
     public static float[] Numbers(int count, int seed)
     {
@@ -91,11 +91,13 @@ internal sealed class LinearJob : IDisposable
         float[] output = new float[rows * (transposed ? k : n)];
         int first = transposed ? 0 : values ?? rows;
         using CudaDeviceVariable<byte> w = Upload(Stored(weights, type));
+        int inputs = transposed ? n : k, outputs = transposed ? k : n;
         using CudaDeviceVariable<byte> from = Upload(MemoryMarshal.AsBytes(input.AsSpan())), to = Unwritten(4L * output.Length);
         using CudaDeviceVariable<byte>? added = bias is null ? null : Upload(MemoryMarshal.AsBytes(bias.AsSpan()));
         using CudaDeviceVariable<byte>? kept = where != Residual.Apart ? null : Upload(MemoryMarshal.AsBytes(residual.AsSpan()));
         var matrix = new Matrix(w.DevicePointer, type, n, k);
-        using var scratch = Unwritten(Math.Max(1, kernels.ScratchInBytes(first, rows - first, matrix)));
+        var counts = new RowCounts(first, rows - first);
+        using var scratch = Unwritten(Math.Max(1, kernels.ScratchInBytes(counts, matrix)));
         if (where == Residual.InPlace)
         {
             to.CopyToDevice(MemoryMarshal.AsBytes(residual.AsSpan()));
@@ -103,17 +105,18 @@ internal sealed class LinearJob : IDisposable
 
         if (transposed)
         {
-            kernels.Transposed(stream, from.DevicePointer, rows, matrix, to.DevicePointer, scratch.DevicePointer);
+            kernels.Transposed(stream, Rows(from, inputs), rows, matrix, Rows(to, outputs), Bytes(scratch));
         }
         else
         {
-            nint other = where switch
+            var other = where switch
             {
-                Residual.Apart => kept!.DevicePointer,
-                Residual.InPlace => to.DevicePointer,
-                _ => 0,
+                Residual.Apart => Rows(kept!, outputs),
+                Residual.InPlace => Rows(to, outputs),
+                _ => default,
             };
-            kernels.Forward(stream, from.DevicePointer, first, rows - first, matrix, to.DevicePointer, scratch.DevicePointer, added?.DevicePointer ?? 0, other);
+            kernels.Forward(
+                stream, Rows(from, inputs), counts, matrix, Rows(to, outputs), Bytes(scratch), added is null ? default : Rows(added, outputs), other);
         }
 
         stream.Synchronize();
@@ -129,13 +132,13 @@ internal sealed class LinearJob : IDisposable
         using CudaDeviceVariable<byte> from = Upload(MemoryMarshal.AsBytes(x.AsSpan())), to = Unwritten(4L * forward.Length);
         using CudaDeviceVariable<byte> fromBack = Upload(MemoryMarshal.AsBytes(y.AsSpan())), toBack = Unwritten(4L * back.Length);
         var matrix = new Matrix(w.DevicePointer, WeightType.BF16, n, k);
-        using var scratch = Unwritten(Math.Max(1, kernels.ScratchInBytes(rows, 0, matrix)));
+        using var scratch = Unwritten(Math.Max(1, kernels.ScratchInBytes(new RowCounts(rows, 0), matrix)));
         long allocated = 0;
         using CudaGraph graph = stream.Capture(() =>
         {
             long before = GC.GetAllocatedBytesForCurrentThread();
-            kernels.Forward(stream, from.DevicePointer, rows, 0, matrix, to.DevicePointer, scratch.DevicePointer);
-            kernels.Transposed(stream, fromBack.DevicePointer, rows, matrix, toBack.DevicePointer, scratch.DevicePointer);
+            kernels.Forward(stream, Rows(from, k), new RowCounts(rows, 0), matrix, Rows(to, n), Bytes(scratch));
+            kernels.Transposed(stream, Rows(fromBack, n), rows, matrix, Rows(toBack, k), Bytes(scratch));
             allocated = GC.GetAllocatedBytesForCurrentThread() - before;
         });
         Assert.That(allocated, Is.Zero);
@@ -191,6 +194,10 @@ internal sealed class LinearJob : IDisposable
 
         Assert.That(Math.Sqrt(allErrors), Is.LessThanOrEqualTo(tolerance(rows - 1) * Math.Sqrt(all)), what);
     }
+
+    private static Floats Rows(CudaDeviceVariable<byte> memory, int columns) => new(memory.DevicePointer, (int)(memory.Length / (4L * columns)), columns);
+
+    private static DeviceSpan<byte> Bytes(CudaDeviceVariable<byte> memory) => new(memory.DevicePointer, memory.Length);
 
     // NaN.
     private CudaDeviceVariable<byte> Unwritten(long sizeInBytes)

@@ -19,12 +19,13 @@ public class NormKernelsTests : ElementKernelTest
         const int Values = 3, Rows = 6;
         var kernels = Load(k => new NormKernels(k));
         float[] x = Normal(D, Rows * D), g = Normal(D + 1, D), residual = Normal(D + 2, Rows * D);
-        nint y = Poisoned<float>((Rows * D) + 4), sum = Poisoned<float>(Rows * D), again = Poisoned<float>(Rows * D);
-        nint at = Send(x), owners = Send(Owners), weight = Send(g);
-        kernels.Forward(Stream, at, Values, owners, Owners.Length, weight, y, D, Eps);
-        kernels.AddNormed(Stream, Send(residual), at, Values, owners, Owners.Length, weight, sum, D, Eps);
-        kernels.Forward(Stream, at, Values, owners, Owners.Length, weight, again, D, Eps);
-        float[] actual = Receive<float>(y, (Rows * D) + 4), added = Receive<float>(sum, Rows * D);
+        Floats at = SendRows(D, x), y = PoisonedRows(Rows, D, beyond: 4), sum = PoisonedRows(Rows, D), again = PoisonedRows(Rows, D);
+        var rows = Dual(Values, Owners);
+        var norm = new RmsNorm(SendRows(D, g), Eps);
+        kernels.Forward(Stream, at, rows, norm, y);
+        kernels.AddNormed(Stream, SendRows(D, residual), at, rows, norm, sum);
+        kernels.Forward(Stream, at, rows, norm, again);
+        float[] actual = Receive(y, beyond: 4), added = Receive(sum);
         for (int row = 0; row < Rows; row++)
         {
             float[] r = Row(residual, D, row);
@@ -34,7 +35,7 @@ public class NormKernelsTests : ElementKernelTest
         }
 
         Assert.That(actual[(Rows * D)..], Is.All.NaN, "nothing is written past the end");
-        Assert.That(Bits(Receive<float>(again, Rows * D)), Is.EqualTo(Bits(actual[..(Rows * D)])), "two runs");
+        Assert.That(Bits(Receive(again)), Is.EqualTo(Bits(actual[..(Rows * D)])), "two runs");
     }
 
     [Test]
@@ -44,10 +45,11 @@ public class NormKernelsTests : ElementKernelTest
         var kernels = Load(k => new NormKernels(k));
         float[] x = Normal(1, 5 * D), g = Normal(2, D);
         x.AsSpan(0, D).Fill(float.NaN);
-        nint y = Poisoned<float>(5 * D), alone = Poisoned<float>(2 * D);
-        kernels.Forward(Stream, Send(x), 4, Send(3), 1, Send(g), y, D, Eps);
-        kernels.Forward(Stream, Send(x[(3 * D)..]), 1, Send(0), 1, Send(g), alone, D, Eps);
-        Assert.That(Bits(Receive<float>(alone, 2 * D)), Is.EqualTo(Bits(Receive<float>(y, 5 * D)[(3 * D)..])));
+        Floats y = PoisonedRows(5, D), alone = PoisonedRows(2, D);
+        var norm = new RmsNorm(SendRows(D, g), Eps);
+        kernels.Forward(Stream, SendRows(D, x), Dual(4, 3), norm, y);
+        kernels.Forward(Stream, SendRows(D, x[(3 * D)..]), Dual(1, 0), norm, alone);
+        Assert.That(Bits(Receive(alone)), Is.EqualTo(Bits(Receive(y)[(3 * D)..])));
     }
 
     [TestCase(1, false)]
@@ -58,9 +60,10 @@ public class NormKernelsTests : ElementKernelTest
     {
         var kernels = Load(k => new NormKernels(k));
         float[] x = Normal(D, 3 * D), bar = Normal(D + 1, 3 * D), g = Normal(D + 2, D), before = Normal(D + 3, 3 * D);
-        nint output = accumulate ? Send(before) : Send(bar);
-        kernels.Pull(Stream, accumulate ? Send(bar) : output, Send(x), Send(Owners), 3, Send(g), output, D, Eps, accumulate);
-        float[] actual = Receive<float>(output, 3 * D);
+        var output = SendRows(D, accumulate ? before : bar);
+        kernels.Pull(
+            Stream, accumulate ? SendRows(D, bar) : output, SendRows(D, x), SendSpan(Owners), new RmsNorm(SendRows(D, g), Eps), output, accumulate);
+        float[] actual = Receive(output);
         for (int row = 0; row < 3; row++)
         {
             double[] expected = RowReference.PullNorm(Row(x, D, Owners[row]), [.. Row(bar, D, row).Select(v => (double)v)], g, Eps);

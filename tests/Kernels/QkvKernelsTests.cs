@@ -24,12 +24,15 @@ public class QkvKernelsTests : ElementKernelTest
         float[] queryNorm = Normal(E + 2, E), keyNorm = Normal(E + 3, E);
         nint[] caches = [.. Positions.Select(_ => Poisoned<float>(L * 2 * G * Capacity * E))];
         DeviceRow[] table = [.. Positions.Select((p, i) => new DeviceRow { Position = p, Capacity = Capacity, Cache = caches[i] })];
-        nint at = Send(qkv), raw = norms ? Poisoned<float>(Values * turned * E) : 0, back = Send(bar), angles = Send(rotation), owners = Send(Owners);
-        nint queries = norms ? Send(queryNorm) : 0, keys = norms ? Send(keyNorm) : 0;
-        kernels.Finish(Stream, Send(table), Values, owners, Owners.Length, at, raw, angles, queries, keys, Eps, H, G, E, Layer);
-        kernels.Pull(Stream, owners, Owners.Length, back, raw, angles, queries, keys, Eps, H, G, E);
+        Floats at = SendRows(heads * E, qkv), raw = norms ? PoisonedRows(Values, turned * E) : default, back = SendRows(heads * E, bar);
+        var angles = SendRows(E, rotation);
+        var headNorms = norms ? new HeadNorms(SendRows(E, queryNorm), SendRows(E, keyNorm), Eps) : default;
+        var owners = SendSpan(Owners);
+        var shape = new HeadShape(H, G, E);
+        kernels.Finish(Stream, new RowTable(SendSpan(table), owners), at, raw, angles, headNorms, shape, Layer);
+        kernels.Pull(Stream, owners, back, raw, angles, headNorms, shape);
 
-        float[] actual = Receive<float>(at, qkv.Length), pulled = Receive<float>(back, bar.Length);
+        float[] actual = Receive(at), pulled = Receive(back);
         float[]? g(int head) => !norms ? null : head < H ? queryNorm : keyNorm;
         for (int row = 0; row < rows; row++)
         {
@@ -77,7 +80,7 @@ public class QkvKernelsTests : ElementKernelTest
 
         if (norms)
         {
-            float[] kept = Receive<float>(raw, Values * turned * E);
+            float[] kept = Receive(raw);
             Assert.That(kept, Is.EqualTo(Enumerable.Range(0, Values).SelectMany(row => qkv.Skip(row * heads * E).Take(turned * E))));
         }
     }
@@ -91,12 +94,14 @@ public class QkvKernelsTests : ElementKernelTest
         float[] qkv = Normal(1, 4 * Line), rotation = Normal(2, 2 * E), g = Normal(3, E);
         qkv.AsSpan(0, Line).Fill(float.NaN);
         DeviceRow NewRow() => new() { Capacity = 1, Cache = Poisoned<float>(2 * G * E) };
-        nint norm = norms ? Send(g) : 0;
-        nint many = Send(qkv), alone = Send([.. Row(qkv, Line, 1), .. Row(qkv, Line, 3)]);
-        nint raw = Poisoned<float>(2 * Line);
-        kernels.Finish(Stream, Send(NewRow(), NewRow()), 2, Send(0, 1), 2, many, raw, Send(rotation), norm, norm, Eps, H, G, E, 0);
-        kernels.Finish(Stream, Send(NewRow()), 1, Send(0), 1, alone, Poisoned<float>(Line), Send(rotation[E..]), norm, norm, Eps, H, G, E, 0);
-        float[] all = Receive<float>(many, 4 * Line);
-        Assert.That(Bits(Receive<float>(alone, 2 * Line)), Is.EqualTo(Bits([.. Row(all, Line, 1), .. Row(all, Line, 3)])));
+        var weight = SendRows(E, g);
+        var norm = norms ? new HeadNorms(weight, weight, Eps) : default;
+        var shape = new HeadShape(H, G, E);
+        Floats many = SendRows(Line, qkv), alone = SendRows(Line, [.. Row(qkv, Line, 1), .. Row(qkv, Line, 3)]);
+        Floats raw = PoisonedRows(2, shape.QkWidth), rawAlone = PoisonedRows(1, shape.QkWidth);
+        kernels.Finish(Stream, new RowTable(SendSpan(NewRow(), NewRow()), SendSpan(0, 1)), many, raw, SendRows(E, rotation), norm, shape, 0);
+        kernels.Finish(Stream, new RowTable(SendSpan(NewRow()), SendSpan(0)), alone, rawAlone, SendRows(E, rotation[E..]), norm, shape, 0);
+        float[] all = Receive(many);
+        Assert.That(Bits(Receive(alone)), Is.EqualTo(Bits([.. Row(all, Line, 1), .. Row(all, Line, 3)])));
     }
 }

@@ -50,11 +50,11 @@ public class SampleKernelsTests : ElementKernelTest
         float[] logits = Normal(1, 3 * V);
         logits[V + 9] = float.NaN;
         DeviceSampling[] sampling = [.. Enumerable.Repeat(Device(Options[6], 0), 3)];
-        nint table = Send(sampling);
-        int[] ids = Sample(NewHead(), Send(logits), 3, V, table);
+        var table = SendSpan(sampling);
+        int[] ids = Sample(NewHead(), SendRows(V, logits), table);
         Assert.That(ids[1], Is.EqualTo(~9));
         Assert.That(ids[0], Is.InRange(0, V - 1));
-        DeviceSampling[] after = Receive<DeviceSampling>(table, 3);
+        DeviceSampling[] after = Receive(table);
         Assert.That(after[1].Random, Is.EqualTo(sampling[1].Random), "nothing was drawn");
         Assert.That(after[0].Random, Is.Not.EqualTo(sampling[0].Random));
     }
@@ -67,7 +67,7 @@ public class SampleKernelsTests : ElementKernelTest
         float[] one = [.. new[] { 0.1, 0.2, 0.3, 0.4 }.Select(p => (float)Math.Log(p))];
         float[] logits = [.. Enumerable.Repeat(one, Rows).SelectMany(l => l)];
         DeviceSampling[] sampling = [.. Enumerable.Range(0, Rows).Select(i => Device(new SamplingOptions { Temperature = 1, Seed = (ulong)i }, 0))];
-        int[] ids = Sample(NewHead(), Send(logits), Rows, V, Send(sampling));
+        int[] ids = Sample(NewHead(), SendRows(V, logits), SendSpan(sampling));
         for (int id = 0; id < V; id++)
         {
             double p = 0.1 * (id + 1);
@@ -81,24 +81,26 @@ public class SampleKernelsTests : ElementKernelTest
         var head = NewHead();
         int rows = Options.Length;
         int[] prompt = [0, V / 3, 0, V - 1];
-        nint[] seen = [.. Options.Select(_ => Send(new byte[V]))];
-        nint sampling = Send<DeviceSampling>([.. Options.Select((o, i) => Device(o, o.RepetitionPenalty != 1 ? seen[i] : 0))]);
-        nint table = Send(new DeviceRow[rows]), ring = Poisoned<int>(steps * rows), count = Send(0);
+        DeviceSpan<byte>[] seen = [.. Options.Select(_ => SendSpan(new byte[V]))];
+        var sampling = SendSpan<DeviceSampling>([.. Options.Select((o, i) => Device(o, o.RepetitionPenalty != 1 ? seen[i].Address : 0))]);
+        var table = SendSpan(new DeviceRow[rows]);
+        var ring = new TokenRing(PoisonedSpan<int>(steps * rows), Width: 1, steps, SendSpan(0));
         Sampler[] cpu = [.. Options.Select(o => new Sampler(o with { Seed = o.Seed ?? 0 }, V))];
         List<int>[] history = [.. Options.Select(_ => prompt.ToList())];
-        foreach (nint s in seen)
+        foreach (var s in seen)
         {
-            head.MarkSeen(Stream, s, Send(prompt), prompt.Length);
+            head.MarkSeen(Stream, s, SendSpan(prompt));
         }
 
         for (int step = 0; step < steps; step++)
         {
             float[][] logits = [.. Enumerable.Range(0, rows).Select(row => logitsOf(step, row))];
-            nint memory = Send<float>([.. logits.SelectMany(l => l)]), ids = Poisoned<int>(rows);
-            head.Sample(Stream, memory, rows, V, sampling, ids, Poisoned<byte>((int)HeadKernels.ScratchSizeInBytes(rows, V, draws: true)));
-            head.Advance(Stream, table, rows, sampling, ids, ring, width: 1, steps, count);
+            var ids = PoisonedSpan<int>(rows);
+            head.Sample(
+                Stream, SendRows(V, [.. logits.SelectMany(l => l)]), sampling, ids, PoisonedSpan<byte>(HeadKernels.ScratchSizeInBytes(rows, V, draws: true)));
+            head.Advance(Stream, table, sampling, ids, ring);
             int[] expected = [.. cpu.Select((s, row) => s.Next(logits[row], history[row].ToArray()))];
-            Assert.That(Receive<int>(ids, rows), Is.EqualTo(expected), $"step {step}");
+            Assert.That(Receive(ids), Is.EqualTo(expected), $"step {step}");
             for (int row = 0; row < rows; row++)
             {
                 history[row].Add(expected[row]);
@@ -119,10 +121,10 @@ public class SampleKernelsTests : ElementKernelTest
 
     private HeadKernels NewHead() => Load(k => new HeadKernels(k));
 
-    private int[] Sample(HeadKernels head, nint logits, int rows, int V, nint sampling)
+    private int[] Sample(HeadKernels head, Floats logits, DeviceSpan<DeviceSampling> sampling)
     {
-        nint ids = Poisoned<int>(rows);
-        head.Sample(Stream, logits, rows, V, sampling, ids, Poisoned<byte>((int)HeadKernels.ScratchSizeInBytes(rows, V, draws: true)));
-        return Receive<int>(ids, rows);
+        var ids = PoisonedSpan<int>(logits.Rows);
+        head.Sample(Stream, logits, sampling, ids, PoisonedSpan<byte>(HeadKernels.ScratchSizeInBytes(logits.Rows, logits.Columns, draws: true)));
+        return Receive(ids);
     }
 }

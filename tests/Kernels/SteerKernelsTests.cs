@@ -24,16 +24,16 @@ public class SteerKernelsTests : SteeredKernelTest
         CpuSteering[] cpu = [.. laws.Select(law => new CpuSteering(law))];
         OnDevice[] device = [.. laws.Select(law => Ready(law, slots: 2, Owners.Length))];
         var kernels = Load(k => new SteerKernels(k));
-        nint rows = Rows(device), owners = Send(Owners);
+        var rows = Rows(device);
         int values = LawOf.Length, total = values + Owners.Length;
         for (int k = 0; k < L; k++)
         {
             float[] x = Normal((D * 10) + k, total * D), y = Normal((D * 20) + k, total * D);
-            nint state = Send(x), output = Send(y);
-            kernels.Sense(Stream, rows, values, owners, Owners.Length, state, k, D);
-            kernels.Act(Stream, rows, values, owners, Owners.Length, output, k, D);
-            float[] actual = Receive<float>(output, total * D), expected = [.. y];
-            Assert.That(Bits(Receive<float>(state, total * D)), Is.EqualTo(Bits(x)), "sensing moves nothing");
+            Floats state = SendRows(D, x), output = SendRows(D, y);
+            kernels.Sense(Stream, rows, state, k);
+            kernels.Act(Stream, rows, output, k);
+            float[] actual = Receive(output), expected = [.. y];
+            Assert.That(Bits(Receive(state)), Is.EqualTo(Bits(x)), "sensing moves nothing");
             for (int i = 0; i < values; i++)
             {
                 if (LawOf[i] >= 0)
@@ -88,11 +88,11 @@ public class SteerKernelsTests : SteeredKernelTest
             float strength = bound * MathF.Pow(10, seed - 3) / MathF.Sqrt(D);
             var law = new FeedbackLaw(1, D, [], [new Term(0, Normal(seed, D), strength, 0, -1)], bound);
             var device = Ready(law, 1, 0);
-            nint y = Send(new float[D]);
-            nint rows = Send(new DeviceRow { Steering = device.Address });
-            kernels.Sense(Stream, rows, 1, 0, 0, y, 0, D);
-            kernels.Act(Stream, rows, 1, 0, 0, y, 0, D);
-            float[] u = Receive<float>(y, D);
+            var y = SendRows(D, new float[D]);
+            var rows = Table([new DeviceRow { Steering = device.Address }]);
+            kernels.Sense(Stream, rows, y, 0);
+            kernels.Act(Stream, rows, y, 0);
+            float[] u = Receive(y);
             double norm = Math.Sqrt(u.Sum(v => (double)v * v)), free = Math.Sqrt(law.Terms[0].W.Sum(w => (double)(w * strength) * (w * strength)));
             Assert.That(norm, Is.LessThanOrEqualTo(bound), $"seed {seed}");
             float kept = Receive<float>(device.InputNorms, 1)[0];
@@ -110,10 +110,11 @@ public class SteerKernelsTests : SteeredKernelTest
         const int D = 33;
         var law = new FeedbackLaw(1, D, [], [new Term(0, [.. Enumerable.Repeat(1f, D)], 3e38f, 0, -1)], 1f);
         var kernels = Load(k => new SteerKernels(k));
-        nint rows = Send(new DeviceRow { Steering = Ready(law, 1, 0).Address }), y = Send(new float[D]);
-        kernels.Sense(Stream, rows, 1, 0, 0, y, 0, D);
-        kernels.Act(Stream, rows, 1, 0, 0, y, 0, D);
-        Assert.That(Receive<float>(y, D), Is.All.NaN);
+        var rows = Table([new DeviceRow { Steering = Ready(law, 1, 0).Address }]);
+        var y = SendRows(D, new float[D]);
+        kernels.Sense(Stream, rows, y, 0);
+        kernels.Act(Stream, rows, y, 0);
+        Assert.That(Receive(y), Is.All.NaN);
     }
 
     [Test]
@@ -125,14 +126,15 @@ public class SteerKernelsTests : SteeredKernelTest
         var device = Ready(law, 1, 1);
         var kernels = Load(k => new SteerKernels(k));
         float[] x = Normal(6, 2 * D), y = Normal(7, 2 * D);
-        nint rows = Send(new DeviceRow { Steering = device.Address, EndTangent = 1 }), owners = Send(0), output = Send(y);
-        kernels.Sense(Stream, rows, 1, owners, 1, Send(x), 0, D);
-        kernels.Act(Stream, rows, 1, owners, 1, output, 0, D);
+        var rows = Table([new DeviceRow { Steering = device.Address, EndTangent = 1 }], 0);
+        var output = SendRows(D, y);
+        kernels.Sense(Stream, rows, SendRows(D, x), 0);
+        kernels.Act(Stream, rows, output, 0);
         cpu.Sense(0, 0, Row(x, D, 0));
         cpu.Act(0, 0, y.AsSpan(0, D));
         cpu.SenseTangent(0, 0, Row(x, D, 1));
         cpu.ActTangent(0, 0, 0, y.AsSpan(D, D));
-        float[] actual = Receive<float>(output, 2 * D);
+        float[] actual = Receive(output);
         Close(Row(actual, D, 0), [.. Row(y, D, 0).Select(v => (double)v)], "value");
         Close(Row(actual, D, 1), [.. Row(y, D, 1).Select(v => (double)v)], "tangent");
     }
@@ -147,15 +149,16 @@ public class SteerKernelsTests : SteeredKernelTest
         var kernels = Load(k => new SteerKernels(k));
         var norm = Load(k => new NormKernels(k));
         int values = LawOf.Length, total = values + Owners.Length;
-        nint owners = Send(Owners), g = Send(Normal(D + 1, D)), expected = Poisoned<float>(total * D), actual = Poisoned<float>(total * D);
-        nint rowsApart = Rows(apart), rowsTogether = Rows(together);
+        var weights = new RmsNorm(SendRows(D, Normal(D + 1, D)), 1e-5f);
+        Floats expected = PoisonedRows(total, D), actual = PoisonedRows(total, D);
+        RowTable rowsApart = Rows(apart), rowsTogether = Rows(together);
         for (int k = 0; k < L; k++)
         {
-            nint x = Send(Normal((D * 10) + k, total * D));
-            kernels.Sense(Stream, rowsApart, values, owners, Owners.Length, x, k, D);
-            norm.Forward(Stream, x, values, owners, Owners.Length, g, expected, D, 1e-5f);
-            kernels.SenseNorm(Stream, rowsTogether, values, owners, Owners.Length, x, k, g, actual, D, 1e-5f);
-            Assert.That(Bits(Receive<float>(actual, total * D)), Is.EqualTo(Bits(Receive<float>(expected, total * D))), $"layer {k}");
+            var x = SendRows(D, Normal((D * 10) + k, total * D));
+            kernels.Sense(Stream, rowsApart, x, k);
+            norm.Forward(Stream, x, rowsApart.Dual, weights, expected);
+            kernels.SenseNorm(Stream, rowsTogether, x, k, weights, actual);
+            Assert.That(Bits(Receive(actual)), Is.EqualTo(Bits(Receive(expected))), $"layer {k}");
         }
 
         for (int j = 0; j < apart.Length; j++)
@@ -180,10 +183,11 @@ public class SteerKernelsTests : SteeredKernelTest
             DeviceRow[] rows = [.. new DeviceRow[before], new DeviceRow { Steering = device.Address }];
             float[] noise = [.. Enumerable.Repeat(float.NaN, before * D)];
             int[] owners = [.. Enumerable.Range(0, before + 1)];
-            nint state = Send([.. noise, .. x[..D], .. noise, .. x[D..]]), output = Send([.. noise, .. y[..D], .. noise, .. y[D..]]);
-            kernels.Sense(Stream, Send(rows), before + 1, Send(owners), before + 1, state, 0, D);
-            kernels.Act(Stream, Send(rows), before + 1, Send(owners), before + 1, output, 0, D);
-            float[] all = Receive<float>(output, 2 * (before + 1) * D);
+            var table = Table(rows, owners);
+            Floats state = SendRows(D, [.. noise, .. x[..D], .. noise, .. x[D..]]), output = SendRows(D, [.. noise, .. y[..D], .. noise, .. y[D..]]);
+            kernels.Sense(Stream, table, state, 0);
+            kernels.Act(Stream, table, output, 0);
+            float[] all = Receive(output);
             return [.. Row(all, D, before), .. Row(all, D, (2 * before) + 1)];
         }
 
@@ -203,6 +207,8 @@ public class SteerKernelsTests : SteeredKernelTest
         Close(Receive<float>(device.StateNorms + (4 * slot * L), L), [.. states.Select(v => (double)v)], "|x|");
     }
 
-    private nint Rows(OnDevice[] laws) =>
-        Send<DeviceRow>([.. LawOf.Select((law, i) => new DeviceRow { Slot = Slots[i], Steering = law < 0 ? 0 : laws[law].Address })]);
+    private RowTable Rows(OnDevice[] laws) =>
+        Table([.. LawOf.Select((law, i) => new DeviceRow { Slot = Slots[i], Steering = law < 0 ? 0 : laws[law].Address })], Owners);
+
+    private RowTable Table(DeviceRow[] rows, params int[] owners) => new(SendSpan(rows), SendSpan(owners));
 }

@@ -24,10 +24,11 @@ public class UnitKernelsTests : ElementKernelTest
         };
         double[][] products = [.. Enumerable.Range(0, Values).Select(i => Product(w, D, Norm(Row(x, D, i), g)))];
         float[] z = [.. products.SelectMany(p => p.Select((v, n) => (float)(v + (biased ? bias[n] : 0))))];
-        int length = Values * count * N;
-        nint y = Poisoned<float>(length + 1);
-        kernels.Push(Stream, Send(x), Values, Send(g), Eps, new Matrix(weights, type, N, D), Send(z), biased ? Send(bias) : 0, first, count, y);
-        float[] actual = Receive<float>(y, length + 1);
+        var y = PoisonedRows(Values * count, N, beyond: 1);
+        kernels.Push(
+            Stream, SendRows(D, x), new RmsNorm(SendRows(D, g), Eps), new Matrix(weights, type, N, D), SendRows(N, z), biased ? SendRows(N, bias) : default,
+            first, y);
+        float[] actual = Receive(y, beyond: 1);
         for (int i = 0; i < Values; i++)
         {
             for (int j = 0; j < count; j++)
@@ -37,7 +38,7 @@ public class UnitKernelsTests : ElementKernelTest
             }
         }
 
-        Assert.That(actual[length], Is.NaN, "nothing is written past the end");
+        Assert.That(actual[^1], Is.NaN, "nothing is written past the end");
     }
 
     private static float Stored(WeightType type, float v) => type switch

@@ -72,9 +72,11 @@ public class CudaBenchTests : CudaTest
         var w = weights.Blocks[0].Output;
         int rows = values + tangents;
         using DeviceBuffer x = ops.Allocate(4L * rows * w.Columns), y = ops.Allocate(4L * rows * w.Rows);
-        using var scratch = ops.Allocate(ops.Linears.ScratchInBytes(values, tangents, w));
+        using var scratch = ops.Allocate(ops.Linears.ScratchInBytes(new RowCounts(values, tangents), w));
         long before = HostCuda.CallsOf("cublasLtMatmul");
-        ops.Linears.Forward(ops.Stream, x.Address, values, tangents, w, y.Address, scratch.Address);
+        ops.Linears.Forward(
+            ops.Stream, new Floats(x.Address, rows, w.Columns), new RowCounts(values, tangents), w, new Floats(y.Address, rows, w.Rows),
+            new DeviceSpan<byte>(scratch.Address, scratch.SizeInBytes));
 
         // Two products of all rows, and a third of the values.
         Assert.That(HostCuda.CallsOf("cublasLtMatmul") - before, Is.EqualTo(values > 0 ? 3 : 2));
@@ -88,7 +90,7 @@ public class CudaBenchTests : CudaTest
     [TestCase(17, 100, 2.25)]
     public void Rows_of_sixteen_are_counted_as_the_panels_hold_them(int values, int tangents, double passes)
     {
-        Assert.That(LinearKernels.PassesOf(values, tangents), Is.EqualTo(passes));
+        Assert.That(LinearKernels.PassesOf(new RowCounts(values, tangents)), Is.EqualTo(passes));
         double pieces = LinearShape.PanelBlockInBytes(values + tangents, values) / (512.0 * LinearShape.PanelTiles(values + tangents));
         Assert.That(pieces, Is.EqualTo(passes));
     }

@@ -73,7 +73,7 @@ internal sealed class CudaMachine : Machine
             (Precision.Double, true) => new(CeilingKind.Gemm64, 1, 0),
             (Precision.Double, false) => new(CeilingKind.Fma64, 1, 0),
             (_, true) when _bf16 && values + tangents > LinearKernels.FewRows =>
-                new(CeilingKind.Gemm16, 1, 0, LinearKernels.PassesOf(values, tangents)),
+                new(CeilingKind.Gemm16, 1, 0, LinearKernels.PassesOf(new RowCounts(values, tangents))),
             _ => new(CeilingKind.Fma32, 1, 0),
         };
     }

@@ -90,25 +90,27 @@ internal sealed class LinearBench : IDisposable
         _pool = _device is null ? new WorkerPool(threads) : null;
         _x = ops.Allocate(4L * rows * w.Columns);
         _y = ops.Allocate(4L * rows * w.Rows);
-        _scratch = _device is null ? null : ops.Allocate(_device.Linears.ScratchInBytes(0, rows, w));
+        _scratch = _device is null ? null : ops.Allocate(_device.Linears.ScratchInBytes(new RowCounts(0, rows), w));
         var random = new Random(14);
         for (int i = 0; i < rows; i++)
         {
-            ops.UploadRow(RandomParts.Unit(random, w.Columns), new Floats(_x.Address, rows, w.Columns), i);
-            ops.UploadRow(RandomParts.Unit(random, w.Rows), new Floats(_y.Address, rows, w.Rows), i);
+            ops.UploadRow(RandomParts.Unit(random, w.Columns), X(rows, w), i);
+            ops.UploadRow(RandomParts.Unit(random, w.Rows), Y(rows, w), i);
         }
     }
+
+    private DeviceSpan<byte> Scratch => new(_scratch!.Address, _scratch.SizeInBytes);
 
     /// <summary>y = x W', the rows taken as tangents.</summary>
     public void Forward(int rows, Matrix w)
     {
         if (_device is not null)
         {
-            _device.Linears.Forward(_device.Stream, _x.Address, 0, rows, w, _y.Address, _scratch!.Address);
+            _device.Linears.Forward(_device.Stream, X(rows, w), new RowCounts(0, rows), w, Y(rows, w), Scratch);
         }
         else
         {
-            CpuLinear.Forward(_pool!, new Floats(_x.Address, rows, w.Columns), 0, w, default, default, new Floats(_y.Address, rows, w.Rows));
+            CpuLinear.Forward(_pool!, X(rows, w), 0, w, default, default, Y(rows, w));
         }
     }
 
@@ -117,13 +119,17 @@ internal sealed class LinearBench : IDisposable
     {
         if (_device is not null)
         {
-            _device.Linears.Transposed(_device.Stream, _y.Address, rows, w, _x.Address, _scratch!.Address);
+            _device.Linears.Transposed(_device.Stream, Y(rows, w), rows, w, X(rows, w), Scratch);
         }
         else
         {
-            CpuLinear.Transposed(_pool!, new Floats(_y.Address, rows, w.Rows), w, new Floats(_x.Address, rows, w.Columns));
+            CpuLinear.Transposed(_pool!, Y(rows, w), w, X(rows, w));
         }
     }
+
+    private Floats X(int rows, Matrix w) => new(_x.Address, rows, w.Columns);
+
+    private Floats Y(int rows, Matrix w) => new(_y.Address, rows, w.Rows);
 
     public void Dispose()
     {
@@ -173,7 +179,6 @@ internal sealed class StageBench : IDisposable
         }
 
         _a.Reserve(rows);
-        _ops.Place(_rows, _a);
         _ops.Begin(_c, _weights.Frequencies, _weights.Embedding, _rows, _a);
         Block.Forward(_ops, _c, 0, _weights.Blocks[0], _rows, _a);
     }

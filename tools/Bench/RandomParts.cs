@@ -102,7 +102,8 @@ internal sealed class DecodeLoop : IDisposable
 
         _ids = RandomParts.Tokens(model.Config.V, laws.Count, seed: 3);
         _batch = laws.Count > 1 ? new SessionBatch(model) : null;
-        _samplers = model.Ops.Draws(model.Config.V) ? [.. laws.Select(_ => new Sampler(new SamplingOptions(), model.Config.V))] : [];
+        using var stepper = model.NewStepper();
+        _samplers = stepper.Draws ? [.. laws.Select(_ => new Sampler(new SamplingOptions(), model.Config.V))] : [];
     }
 
     /// <summary>Longest that a context of a nominal length gets.</summary>
@@ -181,9 +182,8 @@ internal sealed class DecodeLoop : IDisposable
 internal sealed class TangentLoop : IDisposable
 {
     private readonly LanguageModel _model;
-    private readonly Activations _activations;
+    private readonly Stepper _stepper;
     private readonly KvCache _cache;
-    private readonly RowBatch _rows = new();
     private readonly DeviceBuffer _tangents; // (tangents, D)
     private readonly int _count;
     private readonly float[] _logits;
@@ -198,8 +198,8 @@ internal sealed class TangentLoop : IDisposable
     public TangentLoop(LanguageModel model, int position, int tangents)
     {
         (_model, _position) = (model, position);
-        _activations = model.NewActivations();
-        _activations.Reserve(1 + tangents);
+        _stepper = model.NewStepper();
+        _stepper.A.Reserve(1 + tangents);
         _cache = model.NewCache();
         _cache.Reserve(position + 1, used: 0);
         var random = new Random(5);
@@ -217,14 +217,15 @@ internal sealed class TangentLoop : IDisposable
     /// <summary>The token, its tangents and its logits.</summary>
     public void Step()
     {
-        _rows.Clear();
-        _rows.Add(1, _position, _cache, steering: null, _count);
-        _model.Ops.Copy(_tangents.Address, _activations.X.Slice(1, _count).Address, _tangents.SizeInBytes);
+        _stepper.Rows.Clear();
+        _stepper.Rows.Add(1, _position, _cache, steering: null, _count);
+        _model.Ops.Copy(_tangents.Address, _stepper.A.X.Slice(1, _count).Address, _tangents.SizeInBytes);
         var logits = new Floats(_logitsOnDevice.Address, 1, _logits.Length);
-        _model.Step(_rows, _activations, logits, CancellationToken.None);
-        if (_model.Ops.Draws(_logits.Length))
+        var idle = _stepper.State.Drop();
+        idle.Run(logits, CancellationToken.None);
+        if (_stepper.Draws)
         {
-            _model.Ops.Draw(logits, s_greedy, _id);
+            idle.Draw(logits, s_greedy, _id);
         }
         else
         {
@@ -235,7 +236,7 @@ internal sealed class TangentLoop : IDisposable
     public void Dispose()
     {
         _cache.Dispose();
-        _activations.Dispose();
+        _stepper.Dispose();
         _tangents.Dispose();
         _logitsOnDevice.Dispose();
     }

@@ -60,6 +60,9 @@ public sealed unsafe partial class CpuOps : DeviceOps
     public override SteeringState NewSteering(FeedbackLaw law) => new CpuSteering(law);
 
     /// <inheritdoc/>
+    internal override Stepper NewStepper(ModelConfig c, StepStages stages) => new CpuStepper(this, c, stages);
+
+    /// <inheritdoc/>
     public override void Begin(ModelConfig c, Floats frequencies, Matrix? embedding, RowBatch rows, Activations a)
     {
         int half = c.E / 2;

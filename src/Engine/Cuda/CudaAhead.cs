@@ -32,14 +32,11 @@ internal sealed class CudaAhead : IDisposable
         _drawn = new CudaEvent(context, timing: false);
     }
 
-    /// <summary>Steps so far, int.</summary>
-    public nint Count => _memory!.Address;
+    /// <summary>How the rows are drawn // (rows).</summary>
+    public DeviceSpan<DeviceSampling> Sampling => new(_memory!.Address + SamplingAt, _sampling.Length);
 
-    /// <summary><see cref="DeviceSampling"/> // (rows).</summary>
-    public nint Sampling => _memory!.Address + SamplingAt;
-
-    /// <summary>The lines // (rows, Width), at their address on the device.</summary>
-    public nint Line => _lines!.DevicePointer;
+    /// <summary>The lines, of one step at a time.</summary>
+    public TokenRing Ring => new(new(_lines!.DevicePointer, _lines.Length), Width, Capacity: 1, Count: new(_memory!.Address, 1));
 
     /// <summary>Four-byte words of a line: as many as the law with most of them needs.</summary>
     public int Width { get; private set; }
@@ -97,7 +94,7 @@ internal sealed class CudaAhead : IDisposable
         if (!isThere)
         {
             // All of it: behind the rows of now may be those of a batch that was larger.
-            stream.CopyToDevice(Sampling, MemoryMarshal.AsBytes(_sampling.AsSpan()));
+            stream.CopyToDevice(Sampling.Address, MemoryMarshal.AsBytes(_sampling.AsSpan()));
         }
 
         _isSent = true;

@@ -3,18 +3,13 @@ using Tiller.Ops;
 
 namespace Tiller.Cuda;
 
-// The drawn tokens go to the host and to the step that takes them at the same time: the host waits for four bytes a row and the laws' numbers
-// while the step runs.
+// A step that the device begins by itself (CudaStepper): its rows, and their tokens.
 internal sealed partial class CudaOps
 {
-    /// <inheritdoc/>
-    public override bool PlaceNext(RowBatch rows, ReadOnlySpan<DrawSettings> settings, Activations a)
+    /// <summary>Readies rows whose tokens are yet to be drawn.</summary>
+    /// <returns>False if the device cannot write to the host: nothing has changed.</returns>
+    internal bool PlaceNext(RowBatch rows, ReadOnlySpan<DrawSettings> settings, Activations a)
     {
-        if (!Draws(a.Config.V))
-        {
-            return false;
-        }
-
         lock (_launching)
         {
             var table = (CudaRows)(a.OnDevice ??= new CudaRows(this));
@@ -30,8 +25,8 @@ internal sealed partial class CudaOps
         }
     }
 
-    /// <inheritdoc/>
-    public override void DrawNext(Floats logits, ReadOnlySpan<DrawSettings> settings, Activations a)
+    /// <summary>Draws the tokens of the rows of <see cref="PlaceNext"/> and makes them the next step's; waits for nothing.</summary>
+    internal void DrawNext(Floats logits, ReadOnlySpan<DrawSettings> settings, Activations a)
     {
         var table = Table(a);
         var ahead = table.Ahead!;
@@ -43,20 +38,10 @@ internal sealed partial class CudaOps
                 ahead.Send(_stream, settings);
             }
 
-            nint ids = Launch(logits, settings.Length, samples ? ahead.Sampling : 0);
+            var ids = Launch(logits, settings.Length, samples ? ahead.Sampling : default);
             table.Advance(); // first: should the launch fail, the rows are sent again
-            _head.Advance(_stream, table.Rows, settings.Length, sampling: 0, ids, ahead.Line, ahead.Width, capacity: 1, ahead.Count);
+            _head.Advance(_stream, table.All.Rows.Slice(0, settings.Length), sampling: default, ids, ahead.Ring);
             ahead.Mark(_stream);
         }
     }
-
-    /// <inheritdoc/>
-    public override void TakeNext(Activations a, Span<int> ids) => Table(a).Ahead!.Take(ids);
-
-    /// <inheritdoc/>
-    public override void KeepNext(Activations a, int row) => Table(a).Ahead!.Keep(row);
-
-    /// <inheritdoc/>
-    public override bool AreAlike(int rows, int others) => rows == others
-        || (rows < LinearKernels.LibraryRows && others < LinearKernels.LibraryRows && rows <= LinearKernels.FewRows == others <= LinearKernels.FewRows);
 }

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Tiller.Interop;
 using Tiller.Kernels;
@@ -46,10 +47,9 @@ internal sealed partial class CudaOps
     /// <inheritdoc/>
     public override void Add(double alpha, ColumnMajor x, ColumnMajor y)
     {
-        Debug.Assert(x.Length == y.Length, "matrices of one size");
         lock (_launching)
         {
-            _algebraKernels.Add(_stream, alpha, x.Address, y.Address, x.Length);
+            _algebraKernels.Add(_stream, alpha, x, y);
         }
     }
 
@@ -58,7 +58,7 @@ internal sealed partial class CudaOps
     {
         lock (_launching)
         {
-            _algebraKernels.AddDiagonal(_stream, value, m.Address, Math.Min(m.Rows, m.Columns), m.Rows);
+            _algebraKernels.AddDiagonal(_stream, value, m);
         }
     }
 
@@ -69,9 +69,10 @@ internal sealed partial class CudaOps
         Span<double> sums = stackalloc double[2];
         lock (_launching)
         {
-            nint scratch = AlgebraScratch(16 + (16L * s.Rows));
-            _algebraKernels.Symmetrise(_stream, s.Address, s.Rows, scratch + 16, scratch);
-            _stream.CopyToHost(scratch, MemoryMarshal.AsBytes(sums));
+            long pairs = 2L * s.Rows;
+            var scratch = AlgebraScratch<double>(2 + pairs);
+            _algebraKernels.Symmetrise(_stream, s, scratch.Slice(2, pairs), scratch.Slice(0, 2));
+            _stream.CopyToHost(scratch.Address, MemoryMarshal.AsBytes(sums));
         }
 
         return sums[1] == 0 ? 0 : Math.Sqrt(sums[0]) / Math.Sqrt(sums[1]);
@@ -91,16 +92,16 @@ internal sealed partial class CudaOps
         lock (_launching)
         {
             int info;
-            nint scratch = AlgebraScratch(16);
             if (Solver(m.Rows) is { } solver)
             {
                 info = solver.Potrf(CublasFillMode.Lower, m.Rows, CudaDataType.R64F, m.Address, m.Rows);
             }
             else
             {
-                _cholesky.Factor(_stream, m.Address, m.Rows, m.Rows, scratch);
+                var failed = AlgebraScratch<int>(1);
+                _cholesky.Factor(_stream, m, failed);
                 info = 0;
-                _stream.CopyToHost(scratch, MemoryMarshal.AsBytes(new Span<int>(ref info)));
+                _stream.CopyToHost(failed.Address, MemoryMarshal.AsBytes(new Span<int>(ref info)));
             }
 
             if (info > 0)
@@ -108,8 +109,9 @@ internal sealed partial class CudaOps
                 return new Pivots(info - 1, double.NaN, 0, 0);
             }
 
-            _algebraKernels.DiagonalExtremes(_stream, m.Address, m.Rows, scratch);
-            _stream.CopyToHost(scratch, MemoryMarshal.AsBytes(ends));
+            var extremes = AlgebraScratch<double>(2);
+            _algebraKernels.DiagonalExtremes(_stream, m, extremes);
+            _stream.CopyToHost(extremes.Address, MemoryMarshal.AsBytes(ends));
 
             // LAPACK's factorisations compare with zero, which NaN passes.
             return double.IsNaN(ends[0]) ? new Pivots(FirstNaN(m), double.NaN, 0, 0) : new Pivots(-1, double.NaN, ends[0], ends[1]);
@@ -135,10 +137,10 @@ internal sealed partial class CudaOps
             }
 
             // L Y = X, L' X = Y
-            nint succeeded = AlgebraScratch(16);
-            _stream.Clear(succeeded, sizeof(int));
-            _cholesky.Solve(_stream, l.Address, l.Rows, l.Rows, succeeded, x.Address, x.Columns, 1, x.Rows, transposed: false);
-            _cholesky.Solve(_stream, l.Address, l.Rows, l.Rows, succeeded, x.Address, x.Columns, 1, x.Rows, transposed: true);
+            var succeeded = AlgebraScratch<int>(1);
+            _stream.Clear(succeeded.Address, succeeded.SizeInBytes);
+            _cholesky.Solve(_stream, l, succeeded, x, transposed: false);
+            _cholesky.Solve(_stream, l, succeeded, x, transposed: true);
         }
     }
 
@@ -153,10 +155,10 @@ internal sealed partial class CudaOps
         Span<long> firsts = stackalloc long[AlgebraKernels.MostStretches];
         lock (_launching)
         {
-            nint scratch = AlgebraScratch(sizeof(long) * AlgebraKernels.MostStretches);
-            int stretches = _algebraKernels.FirstBad(_stream, m.Address, m.Length, scratch);
+            var scratch = AlgebraScratch<long>(AlgebraKernels.MostStretches);
+            int stretches = _algebraKernels.FirstBad(_stream, m, scratch);
             firsts = firsts[..stretches];
-            _stream.CopyToHost(scratch, MemoryMarshal.AsBytes(firsts));
+            _stream.CopyToHost(scratch.Address, MemoryMarshal.AsBytes(firsts));
         }
 
         int at = firsts.IndexOfAnyExcept(-1L);
@@ -168,19 +170,18 @@ internal sealed partial class CudaOps
     {
         lock (_launching)
         {
-            _algebraKernels.Identity(_stream, rows.Address, rows.Rows, rows.Columns, column);
+            _algebraKernels.Identity(_stream, rows, column);
         }
     }
 
     /// <inheritdoc/>
     public override void SumPanels(Floats rows, ReadOnlySpan<double> scales, bool add, ColumnMajor result)
     {
-        Debug.Assert(rows.Columns == result.Rows && scales.Length == result.Columns && rows.Rows % scales.Length == 0, "whole panels");
         lock (_launching)
         {
-            nint onDevice = AlgebraScratch(sizeof(double) * (long)scales.Length);
-            _stream.CopyToDevice(onDevice, MemoryMarshal.AsBytes(scales));
-            _algebraKernels.SumPanels(_stream, rows.Address, rows.Rows / scales.Length, scales.Length, rows.Columns, onDevice, add, result.Address);
+            var onDevice = AlgebraScratch<double>(scales.Length);
+            _stream.CopyToDevice(onDevice.Address, MemoryMarshal.AsBytes(scales));
+            _algebraKernels.SumPanels(_stream, rows, onDevice, add, result);
         }
     }
 
@@ -201,8 +202,10 @@ internal sealed partial class CudaOps
 
     private static CublasOperation Operation(Factor f) => f.Transposed ? CublasOperation.Transpose : CublasOperation.NonTranspose;
 
-    private nint AlgebraScratch(long sizeInBytes)
+    private DeviceSpan<T> AlgebraScratch<T>(long length)
+        where T : unmanaged
     {
+        long sizeInBytes = Unsafe.SizeOf<T>() * length;
         if (_algebra is null || _algebra.SizeInBytes < sizeInBytes)
         {
             _algebra?.Dispose();
@@ -210,7 +213,7 @@ internal sealed partial class CudaOps
             _algebra = Allocate(sizeInBytes);
         }
 
-        return _algebra.Address;
+        return new(_algebra.Address, length);
     }
 
     private CudaBlas Blas64()

@@ -13,11 +13,8 @@ internal sealed partial class CudaOps
     // DeviceSampling // (rows), then the ids, then scratch, each at a multiple of 64 bytes.
     private DeviceBuffer? _draw;
 
-    /// <inheritdoc/>
-    public override bool Draws(int v) => v <= HeadKernels.MaxVocabulary;
-
-    /// <inheritdoc/>
-    public override void Draw(Floats logits, ReadOnlySpan<DrawSettings> settings, Span<int> ids)
+    /// <summary>Draws a token from each row of logits, and waits for the ids.</summary>
+    internal void Draw(Floats logits, ReadOnlySpan<DrawSettings> settings, Span<int> ids)
     {
         int rows = settings.Length;
         lock (_launching)
@@ -39,7 +36,7 @@ internal sealed partial class CudaOps
                 _stream.CopyToDevice(_draw!.Address, MemoryMarshal.AsBytes(_sampling.AsSpan(0, rows)));
             }
 
-            _stream.CopyToHost(Launch(logits, rows, samples ? _draw!.Address : 0), MemoryMarshal.AsBytes(ids[..rows]));
+            _stream.CopyToHost(Launch(logits, rows, samples ? new(_draw!.Address, rows) : default).Address, MemoryMarshal.AsBytes(ids[..rows]));
         }
     }
 
@@ -82,17 +79,18 @@ internal sealed partial class CudaOps
         }
     }
 
-    // Draws by the DeviceSampling // (rows) at an address, 0 where all rows take the largest; gives back that of the ids, which hold until the next draw.
-    private nint Launch(Floats logits, int rows, nint sampling)
+    // Draws as told, absent where all rows take the largest; gives back the ids, which hold until the next draw.
+    private DeviceSpan<int> Launch(Floats logits, int rows, DeviceSpan<DeviceSampling> sampling)
     {
-        nint ids = _draw!.Address + IdsAt(rows), scratch = _draw.Address + ScratchAt(rows);
-        if (sampling == 0)
+        var ids = new DeviceSpan<int>(_draw!.Address + IdsAt(rows), rows);
+        var scratch = new DeviceSpan<byte>(_draw.Address, _draw.SizeInBytes).Slice(ScratchAt(rows), _draw.SizeInBytes - ScratchAt(rows));
+        if (sampling.IsAbsent)
         {
-            _head.ArgMax(_stream, logits.Address, rows, logits.Columns, ids, scratch);
+            _head.ArgMax(_stream, logits, ids, scratch);
         }
         else
         {
-            _head.Sample(_stream, logits.Address, rows, logits.Columns, sampling, ids, scratch);
+            _head.Sample(_stream, logits, sampling, ids, scratch);
         }
 
         return ids;

@@ -13,7 +13,9 @@ internal sealed partial class CudaOps
         // The first stage of a pullback: the groups are the same in those that follow.
         var placed = (CudaGroups)(y.OnDevice ??= new CudaGroups(this));
         placed.Place(groups);
-        Table(a).ReserveScratch(Math.Max(LinearScratchInBytes(c, values: 0, groups.Total), AttentionKernels.ScratchInBytes(Shape(c, 0), rows.Values, groups.Total, Most(groups), Table(a).Longest)));
+        Table(a).ReserveScratch(Math.Max(
+            LinearScratchInBytes(c, new RowCounts(Values: 0, groups.Total)),
+            AttentionKernels.ScratchInBytes(Shape(c, 0), new RowCounts(rows.Values, groups.Total), new AttentionExtent(Table(a).Longest, placed.All.MostRows))));
         PullProject(c, w.Down, w.PostFeedForwardNorm, a.RawFeedForward, a, groups, y, y.Gated);
     }
 
@@ -22,7 +24,7 @@ internal sealed partial class CudaOps
     {
         lock (_launching)
         {
-            _gate.Pull(_stream, a.GateUp.Address, Groups(y).Owners, groups.Total, y.Gated.Address, y.GateUp.Address, c.F, c.Activation);
+            _gate.Pull(_stream, a.GateUp, Groups(y).Owners, y.Gated, y.GateUp, c.Activation);
             PullNormed(c, w.GateUp, y.GateUp, w.FeedForwardNorm, a.R, a, groups, y);
         }
     }
@@ -37,8 +39,7 @@ internal sealed partial class CudaOps
         var table = Table(a);
         lock (_launching)
         {
-            _attention.Pull(_stream, Shape(c, k), table.Rows, table.Values, Groups(y).Begin, Groups(y).Owners, groups.Total, Most(groups), table.Longest,
-                a.Qkv.Address, a.Heads.Address, y.Heads.Address, y.Qkv.Address, table.Scratch);
+            _attention.Pull(_stream, Shape(c, k), table.All.Rows, Groups(y), table.Longest, new AttentionValues(a.Qkv, a.Heads), y.Heads, y.Qkv, table.Scratch);
         }
     }
 
@@ -47,24 +48,12 @@ internal sealed partial class CudaOps
     {
         lock (_launching)
         {
-            _qkv.Pull(_stream, Groups(y).Owners, groups.Total, y.Qkv.Address, a.RawQk.Address, a.Rotation.Address, w.QueryNorm.Address,
-                w.KeyNorm.Address, c.NormEpsilon, c.H, c.G, c.E);
+            _qkv.Pull(_stream, Groups(y).Owners, y.Qkv, a.RawQk, a.Rotation, HeadNorms(c, w), Heads(c));
             PullNormed(c, w.Qkv, y.Qkv, w.AttentionNorm, a.X, a, groups, y);
         }
     }
 
-    private static CudaGroups Groups(Cotangents y) => (CudaGroups)y.OnDevice!;
-
-    private static int Most(RowGroups groups)
-    {
-        int most = 0;
-        for (int i = 0; i < groups.Count; i++)
-        {
-            most = Math.Max(most, groups.End(i) - groups.Begin(i));
-        }
-
-        return most;
-    }
+    private static CotangentGroups Groups(Cotangents y) => ((CudaGroups)y.OnDevice!).All;
 
     // x̄ = W' [norm'] ȳ
     private void PullProject(ModelConfig c, Matrix w, Floats postNorm, Floats raw, Activations a, RowGroups groups, Cotangents y, Floats x)
@@ -74,18 +63,18 @@ internal sealed partial class CudaOps
             var stream = y.Stream;
             if (!postNorm.IsAbsent)
             {
-                _norm.Pull(_stream, y.Stream.Address, raw.Address, Groups(y).Owners, groups.Total, postNorm.Address, y.Normed.Address, c.D, c.NormEpsilon, accumulate: false);
+                _norm.Pull(_stream, y.Stream, raw, Groups(y).Owners, new RmsNorm(postNorm, c.NormEpsilon), y.Normed, accumulate: false);
                 stream = y.Normed;
             }
 
-            _linear.Transposed(_stream, stream.Address, groups.Total, w, x.Address, Table(a).Scratch);
+            _linear.Transposed(_stream, stream, groups.Total, w, x, Table(a).Scratch);
         }
     }
 
     // stream += norm' W' ȳ
     private void PullNormed(ModelConfig c, Matrix w, Floats outputs, Floats norm, Floats at, Activations a, RowGroups groups, Cotangents y)
     {
-        _linear.Transposed(_stream, outputs.Address, groups.Total, w, y.Normed.Address, Table(a).Scratch);
-        _norm.Pull(_stream, y.Normed.Address, at.Address, Groups(y).Owners, groups.Total, norm.Address, y.Stream.Address, c.D, c.NormEpsilon, accumulate: true);
+        _linear.Transposed(_stream, outputs, groups.Total, w, y.Normed, Table(a).Scratch);
+        _norm.Pull(_stream, y.Normed, at, Groups(y).Owners, new RmsNorm(norm, c.NormEpsilon), y.Stream, accumulate: true);
     }
 }

@@ -31,7 +31,6 @@ internal sealed partial class CudaOps : DeviceOps
     private readonly AlgebraKernels _algebraKernels;
     private readonly CholeskyKernels _cholesky;
 
-    // Held while launching: another thread's work must not fall into a stage's scratch, nor into a recording.
     private readonly Lock _launching = new();
     private CudaStaging? _staging;
     private bool _isReleased;
@@ -60,7 +59,6 @@ internal sealed partial class CudaOps : DeviceOps
             _attention = new AttentionKernels(_library.Get);
             _algebraKernels = new AlgebraKernels(_library.Get);
             _cholesky = new CholeskyKernels(_library.Get);
-            RunsAhead = true;
         }
         catch
         {
@@ -74,6 +72,9 @@ internal sealed partial class CudaOps : DeviceOps
 
     /// <summary>Where all its work runs.</summary>
     internal CudaStream Stream => _stream;
+
+    /// <summary>Held while work is launched: another thread's must not fall into a stage's scratch, nor into a recording.</summary>
+    internal Lock Launching => _launching;
 
     /// <summary>Its linear maps.</summary>
     internal LinearKernels Linears => _linear;
@@ -196,7 +197,10 @@ internal sealed partial class CudaOps : DeviceOps
     public override SteeringState NewSteering(FeedbackLaw law) => new CudaSteering(this, law);
 
     /// <inheritdoc/>
-    public override void Place(RowBatch rows, Activations a)
+    internal override Stepper NewStepper(ModelConfig c, StepStages stages) => new CudaStepper(this, c, stages);
+
+    /// <summary>Puts the rows of a pass on the device, with room for its scratch.</summary>
+    internal void Place(RowBatch rows, Activations a)
     {
         var table = (CudaRows)(a.OnDevice ??= new CudaRows(this));
         table.Place(rows, a.Config);
@@ -215,13 +219,19 @@ internal sealed partial class CudaOps : DeviceOps
     /// <inheritdoc/>
     public override void Begin(ModelConfig c, Floats frequencies, Matrix? embedding, RowBatch rows, Activations a)
     {
+        if (a.OnDevice is not CudaRows { IsPlaced: true })
+        {
+            Place(rows, a);
+        }
+
         var table = Table(a);
+        table.IsPlaced = false;
         lock (_launching)
         {
-            _embed.Rotate(_stream, table.Rows, table.Values, frequencies.Address, c.E, a.Rotation.Address);
+            _embed.Rotate(_stream, table.All.Rows, frequencies, a.Rotation);
             if (embedding is { } weights)
             {
-                _embed.Embed(_stream, table.Rows, table.Values, weights, c.EmbeddingScale, a.X.Address);
+                _embed.Embed(_stream, table.All.Rows, weights, c.EmbeddingScale, a.X);
             }
         }
     }
@@ -230,12 +240,12 @@ internal sealed partial class CudaOps : DeviceOps
     public override void NormQkv(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a)
     {
         var table = Table(a);
+        var norm = new RmsNorm(w.AttentionNorm, c.NormEpsilon);
         lock (_launching)
         {
             if (table.IsFew)
             {
-                _decode.NormQkv(_stream, table.Few(rows), a.X.Address, w.AttentionNorm.Address, c.NormEpsilon, w.Qkv, w.QkvBias.Address,
-                    c.QkNorm ? 0 : a.Rotation.Address, a.Qkv.Address, c.H, c.G, c.E, k);
+                _decode.NormQkv(_stream, table.Few(rows), a.X, norm, w.Qkv, w.QkvBias, c.QkNorm ? default : a.Rotation, a.Qkv, Heads(c), k);
                 if (!c.QkNorm)
                 {
                     return;
@@ -244,27 +254,25 @@ internal sealed partial class CudaOps : DeviceOps
             else if (rows.UnitTangents is { } first)
             {
                 // The values alone; then their tangents from W's columns.
-                _norm.Forward(_stream, a.X.Address, table.Values, owners: 0, tangents: 0, w.AttentionNorm.Address, a.Normed.Address, c.D, c.NormEpsilon);
-                _linear.Forward(_stream, a.Normed.Address, table.Values, tangents: 0, w.Qkv, a.Qkv.Address, table.Scratch, w.QkvBias.Address);
-                _units.Push(_stream, a.X.Address, table.Values, w.AttentionNorm.Address, c.NormEpsilon, w.Qkv, a.Qkv.Address, w.QkvBias.Address,
-                    first, rows.TangentGroups.End(0), a.Qkv.Slice(table.Values, table.Tangents).Address);
+                _norm.Forward(_stream, a.X, new DualRows(table.Values, default), norm, a.Normed);
+                _linear.Forward(_stream, a.Normed, new RowCounts(table.Values, Tangents: 0), w.Qkv, a.Qkv, table.Scratch, w.QkvBias);
+                _units.Push(_stream, a.X.Slice(0, table.Values), norm, w.Qkv, a.Qkv, w.QkvBias, first, a.Qkv.Slice(table.Values, table.Tangents));
             }
             else
             {
                 if (rows.AnySteered)
                 {
-                    _steer.SenseNorm(_stream, table.Rows, table.Values, table.Owners, table.Tangents, a.X.Address, k, w.AttentionNorm.Address, a.Normed.Address, c.D, c.NormEpsilon);
+                    _steer.SenseNorm(_stream, table.All, a.X, k, norm, a.Normed);
                 }
                 else
                 {
-                    Norm(c, table, a.X, w.AttentionNorm, a.Normed);
+                    _norm.Forward(_stream, a.X, table.All.Dual, norm, a.Normed);
                 }
 
                 Linear(table, a.Normed, w.Qkv, a.Qkv, bias: w.QkvBias);
             }
 
-            _qkv.Finish(_stream, table.Rows, table.Values, table.Owners, table.Tangents, a.Qkv.Address, a.RawQk.Address, a.Rotation.Address,
-                w.QueryNorm.Address, w.KeyNorm.Address, c.NormEpsilon, c.H, c.G, c.E, k);
+            _qkv.Finish(_stream, table.All, a.Qkv, a.RawQk, a.Rotation, HeadNorms(c, w), Heads(c), k);
         }
     }
 
@@ -275,11 +283,10 @@ internal sealed partial class CudaOps : DeviceOps
         var shape = Shape(c, k);
         lock (_launching)
         {
-            _attention.Forward(_stream, shape, table.Rows, table.Values, table.Longest, table.OneSequence, a.Qkv.Address, a.Heads.Address, table.Scratch);
+            _attention.Forward(_stream, shape, table.All, table.Extent, a.Qkv, a.Heads, table.Scratch);
             if (table.Tangents > 0)
             {
-                _attention.Push(_stream, shape, table.Rows, table.Values, table.Owners, table.Tangents, table.MostTangents, table.Longest,
-                    a.Qkv.Address, a.Heads.Address, table.Scratch);
+                _attention.Push(_stream, shape, table.All, table.Extent, a.Qkv, a.Heads, table.Scratch);
             }
         }
     }
@@ -292,18 +299,18 @@ internal sealed partial class CudaOps : DeviceOps
     public override void NormGateUp(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a)
     {
         var table = Table(a);
+        var norm = new RmsNorm(w.FeedForwardNorm, c.NormEpsilon);
         lock (_launching)
         {
             if (table.IsFew)
             {
-                _decode.NormGateUp(_stream, table.Few(rows), a.R.Address, w.FeedForwardNorm.Address, c.NormEpsilon, w.GateUp, a.GateUp.Address,
-                    a.Gated.Address, table.Inputs, c.Activation, k);
+                _decode.NormGateUp(_stream, table.Few(rows), a.R, norm, w.GateUp, a.GateUp, a.Gated, table.Inputs, c.Activation, k);
                 return;
             }
 
-            Norm(c, table, a.R, w.FeedForwardNorm, a.Normed);
+            _norm.Forward(_stream, a.R, table.All.Dual, norm, a.Normed);
             Linear(table, a.Normed, w.GateUp, a.GateUp);
-            _gate.Forward(_stream, a.GateUp.Address, table.Values, table.Owners, table.Tangents, a.Gated.Address, c.F, c.Activation);
+            _gate.Forward(_stream, a.GateUp, table.All.Dual, a.Gated, c.Activation);
         }
     }
 
@@ -311,11 +318,11 @@ internal sealed partial class CudaOps : DeviceOps
     public override void ProjectDown(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a)
     {
         var table = Table(a);
-        if (rows.AnySteered && table.Inputs != 0)
+        if (rows.AnySteered && !table.Inputs.IsAbsent)
         {
             lock (_launching)
             {
-                _decode.ProjectDown(_stream, table.Few(rows), a.Gated.Address, w.Down, a.R.Address, table.Inputs, a.Y.Address);
+                _decode.ProjectDown(_stream, table.Few(rows), a.Gated, w.Down, a.R, table.Inputs, a.Y);
             }
 
             return;
@@ -326,7 +333,7 @@ internal sealed partial class CudaOps : DeviceOps
         {
             lock (_launching)
             {
-                _steer.Act(_stream, table.Rows, table.Values, table.Owners, table.Tangents, a.Y.Address, k, c.D);
+                _steer.Act(_stream, table.All, a.Y, k);
             }
         }
     }
@@ -335,14 +342,14 @@ internal sealed partial class CudaOps : DeviceOps
     public override void Head(ModelConfig c, Floats norm, Matrix head, Activations a, int row, int count, Floats logits)
     {
         var table = Table(a);
-        nint normed = a.Normed.Slice(row, count).Address;
+        var normed = a.Normed.Slice(row, count);
         lock (_launching)
         {
-            _norm.Forward(_stream, a.X.Slice(row, count).Address, count, 0, 0, norm.Address, normed, c.D, c.NormEpsilon);
-            _linear.Forward(_stream, normed, count, tangents: 0, head, logits.Address, table.Scratch);
+            _norm.Forward(_stream, a.X.Slice(row, count), new DualRows(count, default), new RmsNorm(norm, c.NormEpsilon), normed);
+            _linear.Forward(_stream, normed, new RowCounts(count, Tangents: 0), head, logits, table.Scratch);
             if (c.LogitSoftCap > 0)
             {
-                _head.SoftCap(_stream, logits.Address, (long)count * c.V, c.LogitSoftCap);
+                _head.SoftCap(_stream, logits.Slice(0, count), c.LogitSoftCap);
             }
         }
     }
@@ -393,29 +400,33 @@ internal sealed partial class CudaOps : DeviceOps
         _context.Dispose();
     }
 
-    private static CudaRows Table(Activations a) => (CudaRows)a.OnDevice!;
+    internal static CudaRows Table(Activations a) => (CudaRows)a.OnDevice!;
 
     private static AttentionShape Shape(ModelConfig c, int k) => new(k, c.H, c.G, c.E, c.AttentionScale, c.AttentionSoftCap, c.Windows[k]);
 
-    private long ScratchInBytes(ModelConfig c, CudaRows rows) =>
-        Math.Max(LinearScratchInBytes(c, rows.Values, rows.Tangents), AttentionKernels.ScratchInBytes(Shape(c, 0), rows.Values, rows.Tangents, rows.MostTangents, rows.Longest));
+    private static HeadShape Heads(ModelConfig c) => new(c.H, c.G, c.E);
 
-    private long LinearScratchInBytes(ModelConfig c, int values, int tangents)
+    private static HeadNorms HeadNorms(ModelConfig c, BlockWeights w) => new(w.QueryNorm, w.KeyNorm, c.NormEpsilon);
+
+    private long ScratchInBytes(ModelConfig c, CudaRows rows)
+    {
+        var counts = new RowCounts(rows.Values, rows.Tangents);
+        return Math.Max(LinearScratchInBytes(c, counts), AttentionKernels.ScratchInBytes(Shape(c, 0), counts, rows.Extent));
+    }
+
+    private long LinearScratchInBytes(ModelConfig c, RowCounts rows)
     {
         long most = 0;
         foreach (var (outputs, inputs) in (ReadOnlySpan<(int, int)>)[((c.H + (2 * c.G)) * c.E, c.D), (c.D, c.H * c.E), (2 * c.F, c.D), (c.D, c.F), (c.V, c.D)])
         {
-            most = Math.Max(most, _linear.ScratchInBytes(values, tangents, new Matrix(0, WeightType.BF16, outputs, inputs)));
+            most = Math.Max(most, _linear.ScratchInBytes(rows, new Matrix(0, WeightType.BF16, outputs, inputs)));
         }
 
         return most;
     }
 
-    private void Norm(ModelConfig c, CudaRows table, Floats x, Floats weight, Floats y) =>
-        _norm.Forward(_stream, x.Address, table.Values, table.Owners, table.Tangents, weight.Address, y.Address, c.D, c.NormEpsilon);
-
     private void Linear(CudaRows table, Floats x, Matrix w, Floats y, Floats bias = default, Floats residual = default) =>
-        _linear.Forward(_stream, x.Address, table.Values, table.Tangents, w, y.Address, table.Scratch, bias.Address, residual.Address);
+        _linear.Forward(_stream, x, table.All.Counts, w, y, table.Scratch, bias, residual);
 
     // out = residual + [norm] (W x)
     private void Project(ModelConfig c, Activations a, Floats x, Matrix w, Floats postNorm, Floats raw, Floats residual, Floats output)
@@ -430,7 +441,7 @@ internal sealed partial class CudaOps : DeviceOps
             }
 
             Linear(table, x, w, raw);
-            _norm.AddNormed(_stream, residual.Address, raw.Address, table.Values, table.Owners, table.Tangents, postNorm.Address, output.Address, c.D, c.NormEpsilon);
+            _norm.AddNormed(_stream, residual, raw, table.All.Dual, new RmsNorm(postNorm, c.NormEpsilon), output);
         }
     }
 }

@@ -21,16 +21,20 @@ internal sealed class CudaRows : IDisposable
     private DeviceBuffer? _onDevice;
     private DeviceBuffer? _scratch;
     private DeviceBuffer? _inputs;
+    private Floats _inputsOfFew;
     private DeviceBuffer? _fillers;
     private int _sequences; // value rows without those that fill the batch up
 
     public CudaRows(CudaOps ops) => _ops = ops;
 
-    /// <summary><see cref="DeviceRow"/> // (Values).</summary>
-    public nint Rows => _onDevice!.Address;
+    /// <summary>The rows as the kernels take them.</summary>
+    public RowTable All => new(new(_onDevice!.Address, Values), new(_onDevice.Address + (Values * Unsafe.SizeOf<DeviceRow>()), Tangents));
 
-    /// <summary>Value row of each tangent row // (Tangents), int.</summary>
-    public nint Owners => _onDevice!.Address + (Values * Unsafe.SizeOf<DeviceRow>());
+    /// <summary>What a launch of attention is sized for.</summary>
+    public AttentionExtent Extent => new(Longest, MostTangents, OneSequence);
+
+    /// <summary>Whether the rows of the pass that <see cref="CudaOps.Begin"/> opens next are here already; a pass that is recorded may not bring them.</summary>
+    public bool IsPlaced { get; set; }
 
     /// <summary>Value rows, with those that fill the batch up: the first token of a sequence that nobody has, in a cache of its own.</summary>
     public int Values { get; private set; }
@@ -50,11 +54,11 @@ internal sealed class CudaRows : IDisposable
     /// <summary>Whether the rows are few enough for the fused kernels of decoding.</summary>
     public bool IsFew => Values + Tangents <= LinearKernels.FewRows;
 
-    /// <summary>u_k of steered rows on their way from stage 4 to stage 5 // (rows, D); 0 where stage 5 forms them.</summary>
-    public nint Inputs => IsFew && _inputs is not null ? _inputs.Address : 0;
+    /// <summary>u_k of steered rows on their way from stage 4 to stage 5 // (rows, D); absent where stage 5 forms them.</summary>
+    public Floats Inputs => IsFew ? _inputsOfFew : default;
 
     /// <summary>Scratch of a stage.</summary>
-    public nint Scratch => _scratch!.Address;
+    public DeviceSpan<byte> Scratch => new(_scratch!.Address, _scratch.SizeInBytes);
 
     /// <summary>For steps that the device begins by itself; null before the first.</summary>
     public CudaAhead? Ahead { get; set; }
@@ -182,10 +186,14 @@ internal sealed class CudaRows : IDisposable
     }
 
     /// <summary>The rows as the fused kernels take them.</summary>
-    public DecodeRows Few(RowBatch rows) => new(Rows, Owners, Values, Tangents, rows.AnySteered);
+    public DecodeRows Few(RowBatch rows) => new(All, rows.AnySteered);
 
     /// <summary>Makes room for <see cref="Inputs"/>, once: it is as large for any few rows.</summary>
-    public void ReserveInputs(int width) => _inputs ??= _ops.Allocate(4L * LinearKernels.FewRows * width);
+    public void ReserveInputs(int width)
+    {
+        _inputs ??= _ops.Allocate(4L * LinearKernels.FewRows * width);
+        _inputsOfFew = new Floats(_inputs.Address, LinearKernels.FewRows, width);
+    }
 
     /// <summary>Makes room for a stage's scratch; recorded steps are forgotten when it has to grow.</summary>
     public void ReserveScratch(long sizeInBytes)
@@ -246,7 +254,7 @@ internal sealed class CudaRows : IDisposable
     private DeviceRow Filler(int row, ModelConfig c)
     {
         long sizeInBytes = 4L * c.L * 2 * c.G * c.E;
-        _fillers ??= _ops.Allocate((CudaOps.RowsTile - 1) * sizeInBytes);
+        _fillers ??= _ops.Allocate((CudaStepper.RowsTile - 1) * sizeInBytes);
         return new DeviceRow { Capacity = 1, Cache = _fillers.Address + (nint)((row - _sequences) * sizeInBytes) };
     }
 
@@ -311,16 +319,13 @@ internal sealed class CudaGroups : IDisposable
 
     public CudaGroups(CudaOps ops) => _ops = ops;
 
-    /// <summary>First row of each group, and the count of all // (groups + 1), int.</summary>
-    public nint Begin => _onDevice!.Address;
-
-    /// <summary>Group of each row // (rows), int.</summary>
-    public nint Owners { get; private set; }
+    /// <summary>The groups as the kernels take them.</summary>
+    public CotangentGroups All { get; private set; }
 
     /// <summary>Puts the groups on the device.</summary>
     public void Place(RowGroups groups)
     {
-        int size = groups.Count + 1 + groups.Total;
+        int size = groups.Count + 1 + groups.Total, most = 0;
         if (_table.Length < size)
         {
             _table = new int[Math.Max(size, 2 * _table.Length)];
@@ -328,8 +333,10 @@ internal sealed class CudaGroups : IDisposable
 
         for (int i = 0; i < groups.Count; i++)
         {
+            int count = groups.End(i) - groups.Begin(i);
             _table[i] = groups.Begin(i);
-            _table.AsSpan(groups.Count + 1 + groups.Begin(i), groups.End(i) - groups.Begin(i)).Fill(i);
+            _table.AsSpan(groups.Count + 1 + groups.Begin(i), count).Fill(i);
+            most = Math.Max(most, count);
         }
 
         _table[groups.Count] = groups.Total;
@@ -340,7 +347,8 @@ internal sealed class CudaGroups : IDisposable
             _onDevice = _ops.Allocate(sizeof(int) * _table.Length);
         }
 
-        Owners = _onDevice.Address + (sizeof(int) * (groups.Count + 1));
+        var onDevice = new DeviceSpan<int>(_onDevice.Address, size);
+        All = new CotangentGroups(onDevice.Slice(0, groups.Count + 1), onDevice.Slice(groups.Count + 1, groups.Total), most);
         _ops.Upload(MemoryMarshal.AsBytes(_table.AsSpan(0, size)), _onDevice.Address);
     }
 

@@ -1,3 +1,4 @@
+using Tiller.Kernels;
 using Tiller.Model;
 using Tiller.Ops;
 
@@ -6,16 +7,14 @@ namespace Tiller.Decode;
 /// <summary>
 /// Draws and steps the tokens of rows together: of a <see cref="SessionBatch"/>'s, or of one session alone. A device that draws tokens by itself
 /// begins the step that takes them before the host knows them; that step counts for the sessions that take its tokens, if they are of one kind of
-/// batch (<see cref="DeviceOps.AreAlike"/>) with all of it. Whoever calls has the turns of the rows' sessions and samplers.
+/// batch with all of it (<see cref="Stepper.Begun"/>). Whoever calls has the turns of the rows' sessions and samplers.
 /// </summary>
 internal sealed class Decoder : IDisposable
 {
     private readonly LanguageModel _model;
-    private readonly RowBatch _rows = new();
+    private readonly Stepper _stepper;
     private DrawSettings[] _settings = [];
     private float[]? _scores;
-    private int _begun;   // rows of a step that the device has begun by itself
-    private int _beginnings;
 
     // Logits of the last step, and where those of the next go: a call that fails leaves the last ones alone.
     private LogitRows _logits;
@@ -25,12 +24,12 @@ internal sealed class Decoder : IDisposable
     public Decoder(LanguageModel model)
     {
         _model = model;
-        Activations = model.NewActivations();
+        _stepper = model.NewStepper();
         (_logits, _nextLogits) = (new LogitRows(model), new LogitRows(model));
     }
 
     /// <summary>Scratch of its steps, which a prompt of its session may use between two of them.</summary>
-    public Activations Activations { get; }
+    public Activations Activations => _stepper.A;
 
     /// <summary>Rows of the last step's logits.</summary>
     public LogitRows Logits => _logits;
@@ -46,19 +45,19 @@ internal sealed class Decoder : IDisposable
             return;
         }
 
-        _begun = 0;
-        _rows.Clear();
+        var idle = _stepper.State.Drop();
+        _stepper.Rows.Clear();
         for (int i = 0; i < rows.Length; i++)
         {
             var session = rows[i].Session;
             session.Prepare(ids.Slice(i, 1));
-            _rows.Add(ids[i], session.Length, session.Cache, session.Steering);
+            _stepper.Rows.Add(ids[i], session.Length, session.Cache, session.Steering);
         }
 
-        Reserve();
+        var next = Reserve();
         try
         {
-            _model.Step(_rows, Activations, _nextLogits.First(_rows.Filled), cancellationToken);
+            idle.Run(next, cancellationToken);
         }
         catch (OperationCanceledException)
         {
@@ -104,7 +103,7 @@ internal sealed class Decoder : IDisposable
             row.Session.CheckDraw(row.Sampler!);
         }
 
-        _begun = 0;
+        var idle = _stepper.State.Drop();
         if (ids.IsEmpty)
         {
             return null;
@@ -114,7 +113,7 @@ internal sealed class Decoder : IDisposable
         int onHost = PrepareDraw(rows);
         if (onHost < ids.Length)
         {
-            DrawOnDevice(rows, ids, goesOn && onHost == 0);
+            DrawOnDevice(idle, rows, ids, goesOn && onHost == 0 && _model.RunsAhead);
         }
 
         return EndDraw(rows, ids);
@@ -123,17 +122,17 @@ internal sealed class Decoder : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        Activations.Dispose(); // first: it waits for a step that may be running
+        _stepper.Dispose(); // first: it waits for a step that may be running
         _logits.Dispose();
         _nextLogits.Dispose();
     }
 
-    // Room for the rows' step, and for what the device fills it up with.
-    private void Reserve()
+    // Room for the rows' step; gives back where its logits go.
+    private Floats Reserve()
     {
-        _rows.Filled = _model.Ops.FillUp(_rows.Values);
-        _nextLogits.Clear(_rows.Filled);
-        Activations.Reserve(_rows.Filled);
+        int count = _stepper.Reserve();
+        _nextLogits.Clear(count);
+        return _nextLogits.First(count);
     }
 
     private void Swap() => (_logits, _nextLogits) = (_nextLogits, _logits);
@@ -146,12 +145,11 @@ internal sealed class Decoder : IDisposable
             _settings = new DrawSettings[Math.Max(rows.Length, 2 * _settings.Length)];
         }
 
-        bool onDevice = _model.Ops.Draws(_model.Config.V);
         int onHost = 0;
         for (int i = 0; i < rows.Length; i++)
         {
             rows[i].Session.Forget();
-            var settings = onDevice ? rows[i].Sampler!.OnDevice : null;
+            var settings = _stepper.Draws ? rows[i].Sampler!.OnDevice : null;
             _settings[i] = settings ?? default;
             if (settings is null)
             {
@@ -164,26 +162,23 @@ internal sealed class Decoder : IDisposable
     }
 
     // Rows that the host draws are drawn too, greedily, to no use.
-    private void DrawOnDevice(ReadOnlySpan<BatchRow> rows, Span<int> ids, bool goesOn)
+    private void DrawOnDevice(Stepper.Idle idle, ReadOnlySpan<BatchRow> rows, Span<int> ids, bool goesOn)
     {
         var settings = _settings.AsSpan(0, rows.Length);
         Gather(rows);
         var logits = _logits.First(rows.Length);
-        if (!goesOn || !PlaceNext(rows, settings))
+        if ((goesOn ? GetReady(idle, rows, settings) : null) is not { } ready)
         {
-            _model.Ops.Draw(logits, settings, ids);
+            idle.Draw(logits, settings, ids);
             return;
         }
 
-        _model.Ops.DrawNext(logits, settings, Activations);
-        _model.StepPlaced(_rows, Activations, _nextLogits.First(_rows.Filled), CancellationToken.None);
-        _model.Ops.TakeNext(Activations, ids);
-        (_begun, _beginnings) = (rows.Length, _beginnings + 1);
+        var begun = ready.Begin(logits, settings, _nextLogits.First(_stepper.Rows.Filled), ids);
         for (int i = 0; i < rows.Length; i++)
         {
             if (ids[i] >= 0)
             {
-                rows[i].Session.Begun = new BegunRow(this, _beginnings, i, ids[i]);
+                rows[i].Session.Begun = new BegunRow(begun, begun.Number, i, ids[i]);
             }
         }
     }
@@ -191,14 +186,13 @@ internal sealed class Decoder : IDisposable
     // What the host draws; and of what the device has drawn, which count.
     private NonFiniteLogitsException? EndDraw(ReadOnlySpan<BatchRow> rows, Span<int> ids)
     {
-        bool onDevice = _model.Ops.Draws(_model.Config.V);
         NonFiniteLogitsException? first = null;
         for (int i = 0; i < rows.Length; i++)
         {
             var (session, sampler) = rows[i];
             try
             {
-                if (!onDevice || sampler!.OnDevice is null)
+                if (!_stepper.Draws || sampler!.OnDevice is null)
                 {
                     session.Logits.CopyTo(_scores ??= new float[_model.Config.V]);
                     ids[i] = sampler!.Next(_scores, session.Ids);
@@ -247,46 +241,41 @@ internal sealed class Decoder : IDisposable
     }
 
     // Makes room for a step ahead, if it can be.
-    private bool PlaceNext(ReadOnlySpan<BatchRow> rows, ReadOnlySpan<DrawSettings> settings)
+    private Stepper.Ready? GetReady(Stepper.Idle idle, ReadOnlySpan<BatchRow> rows, ReadOnlySpan<DrawSettings> settings)
     {
-        if (!_model.Ops.RunsAhead)
-        {
-            return false;
-        }
-
         try
         {
-            _rows.Clear();
+            _stepper.Rows.Clear();
             foreach (var row in rows)
             {
-                if (!row.Session.AddNext(_rows))
+                if (!row.Session.AddNext(_stepper.Rows))
                 {
-                    return false;
+                    return null;
                 }
             }
 
             Reserve();
-            return _model.Ops.PlaceNext(_rows, settings, Activations);
+            return idle.GetReady(settings);
         }
         catch (DeviceMemoryException)
         {
             // The tokens can be drawn all the same; appending them says what there is no room for.
-            return false;
+            return null;
         }
     }
 
     // The begun step is this one, or this one and rows of sessions that are left out.
     private bool KeepBegun(ReadOnlySpan<BatchRow> rows, ReadOnlySpan<int> ids, CancellationToken cancellationToken)
     {
-        if (_begun == 0 || !_model.Ops.AreAlike(ids.Length, _begun))
+        if (_stepper.State is not Stepper.Begun begun || !begun.Serves(ids.Length))
         {
             return false;
         }
 
         for (int i = 0; i < rows.Length; i++)
         {
-            var begun = rows[i].Session.Begun;
-            if (begun != new BegunRow(this, _beginnings, begun.Row, ids[i]))
+            var its = rows[i].Session.Begun;
+            if (its != new BegunRow(begun, begun.Number, its.Row, ids[i]))
             {
                 return false;
             }
@@ -296,19 +285,19 @@ internal sealed class Decoder : IDisposable
         foreach (var (session, _) in rows)
         {
             int row = session.Begun.Row;
-            session.KeepBegun(Activations);
+            session.KeepBegun(begun);
             _nextLogits.Take(session, row);
         }
 
         Swap();
-        _begun = 0;
+        begun.Drop();
         return true;
     }
 }
 
 /// <summary>A row of a step that a device has begun by itself: it appends a token to a session.</summary>
-/// <param name="By">Whose step.</param>
-/// <param name="Beginning">Which of those that it has begun.</param>
+/// <param name="Step">The step.</param>
+/// <param name="Number">Its number when it was begun: another one since is another step.</param>
 /// <param name="Row">Row of the step.</param>
 /// <param name="Id">The token.</param>
-internal readonly record struct BegunRow(Decoder? By, int Beginning, int Row, int Id);
+internal readonly record struct BegunRow(Stepper.Begun? Step, int Number, int Row, int Id);

@@ -385,10 +385,10 @@ public sealed class Session : IDisposable
     }
 
     /// <summary>The begun step counts for this session.</summary>
-    internal void KeepBegun(Activations a)
+    internal void KeepBegun(Stepper.Begun begun)
     {
         RememberErrors();
-        _model.Ops.KeepNext(a, Begun.Row);
+        begun.Keep(Begun.Row);
         _ids[Length] = Begun.Id;
         Forget();
         Advance(1);

@@ -97,6 +97,9 @@ public sealed class LanguageModel : IDisposable
 
     internal DeviceOps Ops { get; }
 
+    /// <summary>Whether a device that can may begin a session's next step before the host knows its token; default true.</summary>
+    internal bool RunsAhead { get; set; } = true;
+
     /// <summary>Its uses: whatever runs the model takes one for as long as that lasts, and one for each step where there are many.</summary>
     internal Lifetime Lifetime { get; }
 
@@ -154,7 +157,10 @@ public sealed class LanguageModel : IDisposable
     /// <exception cref="ObjectDisposedException">The model has been disposed of.</exception>
     internal Lifetime.Use Enter() => Lifetime.Enter();
 
-    /// <summary>Scratch for batches of this model.</summary>
+    /// <summary>Steps of one batch of this model.</summary>
+    internal Stepper NewStepper() => Ops.NewStepper(Config, Step);
+
+    /// <summary>Scratch for passes of this model.</summary>
     internal Activations NewActivations() => new(Ops, Config);
 
     /// <summary>Scratch for pullbacks of this model.</summary>
@@ -181,19 +187,11 @@ public sealed class LanguageModel : IDisposable
         return Ops.NewSteering(law);
     }
 
-    /// <summary>Positions and embeddings of a batch: what enters block 0.</summary>
-    internal void Embed(RowBatch rows, Activations a)
-    {
-        Ops.Place(rows, a);
-        Ops.Begin(Config, _weights.Frequencies, _weights.Embedding, rows, a);
-    }
+    /// <summary>Opens a pass: positions and embeddings of a batch, which is what enters block 0.</summary>
+    internal void Embed(RowBatch rows, Activations a) => Ops.Begin(Config, _weights.Frequencies, _weights.Embedding, rows, a);
 
-    /// <summary>Positions of a batch whose residual stream the caller has set.</summary>
-    internal void Begin(RowBatch rows, Activations a)
-    {
-        Ops.Place(rows, a);
-        Ops.Begin(Config, _weights.Frequencies, null, rows, a);
-    }
+    /// <summary>Opens a pass of a batch whose residual stream the caller has set.</summary>
+    internal void Begin(RowBatch rows, Activations a) => Ops.Begin(Config, _weights.Frequencies, null, rows, a);
 
     /// <summary>Block k, from <see cref="Activations.X"/> to <see cref="Activations.Y"/>.</summary>
     internal void Forward(int k, RowBatch rows, Activations a) => Block.Forward(Ops, Config, k, _weights.Blocks[k], rows, a);
@@ -201,41 +199,6 @@ public sealed class LanguageModel : IDisposable
     /// <summary>Block k backwards, on <see cref="Cotangents.Stream"/>.</summary>
     internal void Pullback(int k, RowBatch rows, Activations a, RowGroups groups, Cotangents y) =>
         Block.Pullback(Ops, Config, k, _weights.Blocks[k], rows, a, groups, y);
-
-    /// <summary>All blocks and the head of every value row: a step that comes again with other tokens, which a device may record.</summary>
-    internal void Step(RowBatch rows, Activations a, Floats logits, CancellationToken cancellationToken)
-    {
-        cancellationToken.ThrowIfCancellationRequested();
-        Ops.Place(rows, a);
-        StepPlaced(rows, a, logits, cancellationToken);
-    }
-
-    /// <summary><see cref="Step"/> of rows that the device has been told of.</summary>
-    internal void StepPlaced(RowBatch rows, Activations a, Floats logits, CancellationToken cancellationToken)
-    {
-        if (!Ops.BeginStep(rows, a, logits))
-        {
-            if (Config.L % 2 == 1)
-            {
-                a.Advance();
-            }
-
-            return;
-        }
-
-        bool complete = false;
-        try
-        {
-            Ops.Begin(Config, _weights.Frequencies, _weights.Embedding, rows, a);
-            RunBlocks(rows, a, cancellationToken);
-            Head(a, 0, rows.Filled, logits);
-            complete = true;
-        }
-        finally
-        {
-            Ops.EndStep(a, complete);
-        }
-    }
 
     /// <summary>Logits of value rows [row, row + count) of what left the last block.</summary>
     internal void Head(Activations a, int row, int count, Floats logits) => Ops.Head(Config, _weights.Norm, _weights.Head, a, row, count, logits);
@@ -250,8 +213,10 @@ public sealed class LanguageModel : IDisposable
         Ops.Dispose();
     }
 
-    private void RunBlocks(RowBatch rows, Activations a, CancellationToken cancellationToken)
+    // The stages of a step.
+    private void Step(RowBatch rows, Activations a, Floats logits, CancellationToken cancellationToken)
     {
+        Embed(rows, a);
         for (int k = 0; k < Config.L; k++)
         {
             cancellationToken.ThrowIfCancellationRequested();
@@ -260,6 +225,7 @@ public sealed class LanguageModel : IDisposable
         }
 
         cancellationToken.ThrowIfCancellationRequested();
+        Head(a, 0, rows.Filled, logits);
     }
 }
 

@@ -73,34 +73,12 @@ public abstract partial class DeviceOps : IDisposable
     /// <summary>Readies a law for one sequence.</summary>
     public abstract SteeringState NewSteering(FeedbackLaw law);
 
-    /// <summary>Tells the device which rows come: the first call of every pass, before <see cref="Begin"/>.</summary>
-    /// <param name="rows">The batch.</param>
-    /// <param name="a">Has room for its rows.</param>
-    public virtual void Place(RowBatch rows, Activations a)
-    {
-    }
+    /// <summary>Readies the steps of one batch.</summary>
+    /// <param name="c">The model's shape.</param>
+    /// <param name="stages">What a step runs.</param>
+    internal abstract Stepper NewStepper(ModelConfig c, StepStages stages);
 
-    /// <summary>Rows that a step of so many value rows, each of another sequence, is run as on this device: <see cref="RowBatch.Filled"/>.</summary>
-    public virtual int FillUp(int values) => values;
-
-    /// <summary>
-    /// Opens a step that will come again with other tokens: all stages of all blocks and <see cref="Head"/>, on the same buffers. A device
-    /// that recorded it before runs the recording and answers false: nothing is left to do. On true the caller runs the stages and calls
-    /// <see cref="EndStep"/>. Comes after <see cref="Place"/>.
-    /// </summary>
-    /// <param name="rows">The batch.</param>
-    /// <param name="a">Its activations, X where the step starts.</param>
-    /// <param name="logits">Where the step's logits go.</param>
-    public virtual bool BeginStep(RowBatch rows, Activations a, Floats logits) => true;
-
-    /// <summary>Closes what <see cref="BeginStep"/> opened.</summary>
-    /// <param name="a">The activations.</param>
-    /// <param name="complete">Whether every stage was called; false throws the step away.</param>
-    public virtual void EndStep(Activations a, bool complete)
-    {
-    }
-
-    /// <summary>Rows' rotations for RoPE, and, where <paramref name="embedding"/> is given, x = scale · embedding[id] for value rows.</summary>
+    /// <summary>Opens a pass, which brings its rows to the device: their rotations for RoPE, and, where <paramref name="embedding"/> is given, x = scale · embedding[id] for value rows.</summary>
     /// <param name="c">The model's shape.</param>
     /// <param name="frequencies">Rotary frequencies // (1, E/2), radians per position.</param>
     /// <param name="embedding">Embedding // (V, D), or null when the caller sets <see cref="Activations.X"/> itself.</param>
@@ -132,15 +110,6 @@ public abstract partial class DeviceOps : IDisposable
     /// <param name="count">Value rows.</param>
     /// <param name="logits">Result // (count, V).</param>
     public abstract void Head(ModelConfig c, Floats norm, Matrix head, Activations a, int row, int count, Floats logits);
-
-    /// <summary>Whether the device draws tokens from logits over a vocabulary of <paramref name="v"/>; else the host has to.</summary>
-    public virtual bool Draws(int v) => false;
-
-    /// <summary>Draws a token from each row of logits without taking them to the host; waits for the ids. Only where it <see cref="Draws"/>.</summary>
-    /// <param name="logits">(rows, V); stay as they are.</param>
-    /// <param name="settings">How // (rows).</param>
-    /// <param name="ids">Result // (rows); negative where a logit is not finite.</param>
-    public virtual void Draw(Floats logits, ReadOnlySpan<DrawSettings> settings, Span<int> ids) => throw new NotSupportedException();
 
     /// <summary>Stage 5 backwards: cotangents of <see cref="Activations.Gated"/> from those of the stream.</summary>
     public abstract void PullDown(ModelConfig c, BlockWeights w, RowBatch rows, Activations a, RowGroups groups, Cotangents y);

@@ -44,6 +44,9 @@ public sealed class Tokenizer
     /// <summary>Id of the unknown token, or -1; it may be special and still stand for plain text.</summary>
     internal int UnknownId => file.Model.UnknownId;
 
+    /// <summary>Whether plain text never becomes a special token, its unknown token apart. Other models than BPE find those that their vocabulary has.</summary>
+    internal bool HidesSpecial => file.Model is BpeModel;
+
     internal TokenDecoder Decoder => file.Decoder;
 
     internal IReadOnlyList<AddedToken> Added => file.Added;

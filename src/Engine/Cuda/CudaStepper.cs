@@ -1,0 +1,112 @@
+using System.Numerics;
+using Tiller.Checkpoint;
+using Tiller.Kernels;
+using Tiller.Ops;
+
+namespace Tiller.Cuda;
+
+/// <summary>
+/// Steps on a CUDA device. One that comes again is recorded once as a CUDA graph and then launched whole: what changes from token to token (ids,
+/// positions, caches, laws) is in tables on the device, what a recording depends on is its <see cref="CudaStepKey"/>. The device draws, and runs
+/// ahead: a drawn token goes to the host and to the step that takes it at the same time, so the host waits for four bytes a row and the laws'
+/// numbers while the step runs.
+/// </summary>
+internal sealed class CudaStepper(CudaOps ops, ModelConfig c, StepStages stages) : Stepper(ops, c, stages)
+{
+    /// <summary>Rows that the tensor cores take together, so that rows which fill up a batch to a multiple of it cost next to nothing.</summary>
+    internal const int RowsTile = 16;
+
+    // More rows are a prefill, which does not come again; and the library's first product of a shape may not be captured.
+    private const int MostRows = LinearKernels.LibraryRows - 1;
+
+    /// <inheritdoc/>
+    public override bool Draws => Config.V <= HeadKernels.MaxVocabulary;
+
+    /// <inheritdoc/>
+    protected override int FillUp(int values)
+    {
+        return values > MostRows ? values
+            : values <= LinearKernels.FewRows ? (int)BitOperations.RoundUpToPowerOf2((uint)values)
+            : Math.Min((values + RowsTile - 1) / RowsTile * RowsTile, MostRows);
+    }
+
+    /// <inheritdoc/>
+    protected override void Run(Floats logits, CancellationToken cancellationToken)
+    {
+        ops.Place(Rows, A);
+        RunPlaced(logits, cancellationToken);
+    }
+
+    /// <inheritdoc/>
+    protected override void Draw(Floats logits, ReadOnlySpan<DrawSettings> settings, Span<int> ids) => ops.Draw(logits, settings, ids);
+
+    /// <inheritdoc/>
+    protected override bool PlaceNext(ReadOnlySpan<DrawSettings> settings) => Draws && ops.PlaceNext(Rows, settings, A);
+
+    /// <inheritdoc/>
+    protected override void RunNext(Floats logits, ReadOnlySpan<DrawSettings> settings, Floats next, Span<int> ids)
+    {
+        ops.DrawNext(logits, settings, A);
+        RunPlaced(next, CancellationToken.None);
+        CudaOps.Table(A).Ahead!.Take(ids);
+    }
+
+    /// <inheritdoc/>
+    protected override void KeepNext(int row) => CudaOps.Table(A).Ahead!.Keep(row);
+
+    /// <inheritdoc/>
+    protected override bool AreAlike(int rows, int others) => rows == others
+        || (rows < LinearKernels.LibraryRows && others < LinearKernels.LibraryRows && rows <= LinearKernels.FewRows == others <= LinearKernels.FewRows);
+
+    // Of rows that the device has been told of: it may not be told while a step is recorded.
+    private void RunPlaced(Floats logits, CancellationToken cancellationToken)
+    {
+        var table = CudaOps.Table(A);
+        if (table.Values + table.Tangents > MostRows)
+        {
+            table.IsPlaced = true;
+            Stages(Rows, A, logits, cancellationToken);
+            return;
+        }
+
+        var key = new CudaStepKey(
+            A.X.Address, A.Y.Address, A.Capacity, logits.Address, table.Values, table.Tangents, table.MostTangents, table.Longest, Rows.AnySteered, table.OneSequence);
+        lock (ops.Launching)
+        {
+            if (table.Find(key) is { } graph)
+            {
+                graph.Launch(ops.Stream);
+                if (Config.L % 2 == 1)
+                {
+                    A.Advance();
+                }
+
+                return;
+            }
+
+            Record(key, table, logits, cancellationToken);
+        }
+    }
+
+    private void Record(in CudaStepKey key, CudaRows table, Floats logits, CancellationToken cancellationToken)
+    {
+        ops.Stream.BeginCapture();
+        bool isComplete = false;
+        try
+        {
+            table.IsPlaced = true;
+            Stages(Rows, A, logits, cancellationToken);
+            isComplete = true;
+        }
+        finally
+        {
+            using var recorded = ops.Stream.EndCapture();
+            if (isComplete)
+            {
+                var graph = recorded.Instantiate();
+                table.Keep(key, graph);
+                graph.Launch(ops.Stream);
+            }
+        }
+    }
+}
