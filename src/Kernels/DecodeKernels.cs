@@ -74,21 +74,24 @@ internal sealed class DecodeKernels
         });
     }
 
-    /// <summary>Norm, gate and up, activation; inputs u_k of steered rows.</summary>
+    /// <summary>Norm, gate and up with bias, activation; inputs u_k of steered rows.</summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="rows">The rows.</param>
     /// <param name="x">Residual stream // (rows, D).</param>
     /// <param name="norm">g and ε.</param>
     /// <param name="w">Wgate over Wup // (2F, D).</param>
+    /// <param name="bias">(1, 2F), or absent.</param>
     /// <param name="gateUp">Pre-activations // (rows, 2F).</param>
     /// <param name="gated">Result // (rows, F).</param>
     /// <param name="inputs">u_k of steered rows // (rows, D); absent leaves them to <see cref="SteerKernels.Act"/>.</param>
     /// <param name="activation">Activation of the gate.</param>
+    /// <param name="scale">Factor on the activation; 1 for none.</param>
     /// <param name="layer">k.</param>
     public void NormGateUp(
-        CudaStream stream, in DecodeRows rows, Floats x, in RmsNorm norm, in Matrix w, Floats gateUp, Floats gated, Floats inputs, Activation activation,
-        int layer)
+        CudaStream stream, in DecodeRows rows, Floats x, in RmsNorm norm, in Matrix w, Floats bias, Floats gateUp, Floats gated, Floats inputs,
+        Activation activation, float scale, int layer)
     {
+        Debug.Assert(bias.IsAbsent || bias.Holds(1, w.Rows), "bias // (1, 2F)");
         Debug.Assert(gateUp.Holds(rows.Total, w.Rows) && gated.Holds(rows.Total, w.Rows / 2), "gateUp // (rows, 2F), gated // (rows, F)");
         Debug.Assert(inputs.IsAbsent || inputs.Holds(rows.Total, w.Columns), "inputs // (rows, D)");
         int parts = LinearShape.FewParts(w.Rows, w.Columns), steered = rows.Steered && !inputs.IsAbsent ? rows.Total : 0;
@@ -97,6 +100,7 @@ internal sealed class DecodeKernels
             In = new NormedRows(x, norm, rows.Table, w.Columns),
             Rows = rows.Table.Rows.Address,
             W = w.Address,
+            Bias = bias.Address,
             GateUp = gateUp.Address,
             Gated = gated.Address,
             Inputs = inputs.Address,
@@ -106,19 +110,22 @@ internal sealed class DecodeKernels
             Parts = parts,
             Wide = LinearKernels.IsWide(w) ? 1 : 0,
             Steered = steered,
+            Scale = scale,
         });
     }
 
-    /// <summary>y = residual + x W' (+ u of rows with a law).</summary>
+    /// <summary>y = residual + x W' + b (+ u of rows with a law).</summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="rows">The rows.</param>
     /// <param name="x">Gated units // (rows, F).</param>
     /// <param name="w">Wdown // (D, F).</param>
+    /// <param name="bias">b of value rows // (1, D), or absent.</param>
     /// <param name="residual">(rows, D).</param>
     /// <param name="inputs">What <see cref="NormGateUp"/> left // (rows, D).</param>
     /// <param name="y">Result // (rows, D).</param>
-    public void ProjectDown(CudaStream stream, in DecodeRows rows, Floats x, in Matrix w, Floats residual, Floats inputs, Floats y)
+    public void ProjectDown(CudaStream stream, in DecodeRows rows, Floats x, in Matrix w, Floats bias, Floats residual, Floats inputs, Floats y)
     {
+        Debug.Assert(bias.IsAbsent || bias.Holds(1, w.Rows), "bias // (1, D)");
         Debug.Assert(x.Holds(rows.Total, w.Columns), "x // (rows, F)");
         Debug.Assert(residual.Holds(rows.Total, w.Rows) && inputs.Holds(rows.Total, w.Rows) && y.Holds(rows.Total, w.Rows), "residual, inputs and y // (rows, D)");
         int parts = LinearShape.FewParts(w.Rows, w.Columns);
@@ -126,6 +133,7 @@ internal sealed class DecodeKernels
         {
             X = x.Address,
             W = w.Address,
+            Bias = bias.Address,
             Residual = residual.Address,
             Inputs = inputs.Address,
             Y = y.Address,
@@ -175,14 +183,15 @@ internal sealed class DecodeKernels
     private struct GateParameters
     {
         public NormedRows In;
-        public nint Rows, W, GateUp, Gated, Inputs;
+        public nint Rows, W, Bias, GateUp, Gated, Inputs;
         public int Units, Activation, Layer, Parts, Wide, Steered;
+        public float Scale;
     }
 
     [StructLayout(LayoutKind.Sequential)]
     private struct DownParameters
     {
-        public nint X, W, Residual, Inputs, Y, Rows, Owners;
+        public nint X, W, Bias, Residual, Inputs, Y, Rows, Owners;
         public int Values, Tangents, Columns, Outputs, Parts, Wide;
     }
 }

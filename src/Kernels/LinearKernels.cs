@@ -179,6 +179,20 @@ internal sealed class LinearKernels
         }
     }
 
+    /// <summary>y += x.</summary>
+    /// <param name="stream">Where it runs.</param>
+    /// <param name="x">(rows, N).</param>
+    /// <param name="rows">How many; of none nothing is launched.</param>
+    /// <param name="y">(rows, N).</param>
+    public void Add(CudaStream stream, Floats x, int rows, Floats y)
+    {
+        Debug.Assert(x.Holds(rows, x.Columns) && y.Holds(rows, x.Columns), "x and y // (rows, N)");
+        if (rows > 0)
+        {
+            Merge(stream, x.Address, parts: 1, rows, x.Columns, new Ending(y.Address, Residual: y.Address));
+        }
+    }
+
     private static bool OnTensorCores(in Matrix w) => w.Type == WeightType.BF16 && w.Columns % 8 == 0 && w.Address % 16 == 0;
 
     // Tensor-core kernels of the library want every leading dimension to be a multiple of 16 bytes.

@@ -24,6 +24,12 @@ internal struct DeviceRow
     /// <summary>One past the last of its tangent rows.</summary>
     public int EndTangent;
 
+    /// <summary>1 where its sequence is turned by the second half of the rotary tables.</summary>
+    public int IsLong;
+
+    /// <summary>Fills up to the addresses.</summary>
+    public int Reserved;
+
     /// <summary>Keys and values of the sequence, on the device.</summary>
     public nint Cache;
 

@@ -42,6 +42,8 @@ struct TillerRow
     int slot;               // line of `steering`
     int firstTangent;       // its tangent rows, counted from the first tangent row
     int endTangent;
+    int isLong;             // turned by the second half of the rotary tables
+    int reserved;
     float* cache;           // keys after RoPE and values: layer k, head g at ((2 k G + g) capacity) E, values at g + G
     const TillerSteering* steering; // null for a plain row
 };

@@ -37,7 +37,7 @@ internal sealed class CheckpointFolderTests
             float[] norm = checkpoint.ReadFloat32(checkpoint.Find(layer + "input_layernorm.weight", config.D));
             Assert.That(norm, Has.All.Matches<float>(float.IsFinite));
             Assert.That(checkpoint.TryFind(layer + "self_attn.q_proj.bias"), config.QkvBias ? Is.Not.Null : Is.Null);
-            Assert.That(checkpoint.TryFind(layer + "self_attn.q_norm.weight"), config.QkNorm ? Is.Not.Null : Is.Null);
+            Assert.That(checkpoint.TryFind(layer + "self_attn.q_norm.weight"), config.QkNorm != QkNorm.None ? Is.Not.Null : Is.Null);
             Assert.That(checkpoint.TryFind(layer + "post_feedforward_layernorm.weight"), config.PostNorms ? Is.Not.Null : Is.Null);
         }
     }

@@ -22,10 +22,10 @@ internal sealed class ModelConfigReaderTests
         NormAddsOne = false,
         PostNorms = false,
         QkvBias = false,
-        QkNorm = false,
+        QkNorm = QkNorm.None,
         Activation = Activation.Silu,
-        RopeTheta = 10000,
-        RopeScaling = null,
+        Rotary = [new Rotary(10000)],
+        R = 16,
         AttentionScale = 0.25f,
         AttentionSoftCap = 0,
         LogitSoftCap = 0,
@@ -47,8 +47,8 @@ internal sealed class ModelConfigReaderTests
         G = 2,
         E = 8,
         F = 192,
-        RopeTheta = 500000,
-        RopeScaling = new RopeScaling.Llama3(8, 1, 4, 32),
+        Rotary = [new Rotary(500000, new RopeScaling.Llama3(8, 1, 4, 32))],
+        R = 8,
         AttentionScale = (float)Math.Pow(8, -0.5),
         Windows = new int[6],
         TiedHead = true,
@@ -68,7 +68,7 @@ internal sealed class ModelConfigReaderTests
         F = 192,
         NormEpsilon = 1e-6f,
         QkvBias = true,
-        RopeTheta = 1e6,
+        Rotary = [new Rotary(1e6)],
         Windows = new int[5],
         TiedHead = true,
         BosId = null,
@@ -82,10 +82,11 @@ internal sealed class ModelConfigReaderTests
         L = 5,
         G = 2,
         E = 24,
+        R = 24,
         F = 128,
         NormEpsilon = 1e-6f,
-        QkNorm = true,
-        RopeTheta = 1e6,
+        QkNorm = QkNorm.Heads,
+        Rotary = [new Rotary(1e6)],
         AttentionScale = (float)Math.Pow(24, -0.5),
         Windows = new int[5],
         BosId = 703,
@@ -99,6 +100,7 @@ internal sealed class ModelConfigReaderTests
         L = 6,
         G = 2,
         E = 20,
+        R = 20,
         F = 128,
         NormEpsilon = 1e-6f,
         NormAddsOne = true,
@@ -134,7 +136,7 @@ internal sealed class ModelConfigReaderTests
         ModelConfig config = Parse($$"""{"model_type":"{{type}}"}""");
 
         Assert.That((config.L, config.D, config.H, config.G, config.E, config.F, config.V), Is.EqualTo((L, D, H, G, E, F, V)));
-        Assert.That((config.MaxPositions, config.TiedHead, config.NormEpsilon, config.RopeTheta), Is.EqualTo((positions, tied, 1e-6f, 10000.0)));
+        Assert.That((config.MaxPositions, config.TiedHead, config.NormEpsilon, config.Rotary[0]!.Theta), Is.EqualTo((positions, tied, 1e-6f, 10000.0)));
         Assert.That(config.Windows.Count(w => w == 4096), Is.EqualTo(windows));
         Assert.That(config.Windows.Count(w => w == 0), Is.EqualTo(L - windows));
     }
@@ -176,15 +178,15 @@ internal sealed class ModelConfigReaderTests
     [TestCase("""{"type":"default","factor":8}""")]
     [TestCase("null")]
     public void No_rope_scaling(string scaling)
-        => Assert.That(Parse($$"""{"model_type":"llama","rope_scaling":{{scaling}}}""").RopeScaling, Is.Null);
+        => Assert.That(Parse($$"""{"model_type":"llama","rope_scaling":{{scaling}}}""").Rotary[0]!.Scaling, Is.Null);
 
     [TestCase("rope_type")]
     [TestCase("type")]
     public void Rope_scaling_by_new_and_old_key(string key)
     {
-        Assert.That(Parse($$$"""{"model_type":"llama","rope_scaling":{"{{{key}}}":"linear","factor":2.5}}""").RopeScaling, Is.EqualTo(new RopeScaling.Linear(2.5)));
+        Assert.That(Parse($$$"""{"model_type":"llama","rope_scaling":{"{{{key}}}":"linear","factor":2.5}}""").Rotary[0]!.Scaling, Is.EqualTo(new RopeScaling.Linear(2.5)));
         Assert.That(
-            Parse($$$"""{"model_type":"qwen2","rope_scaling":{"{{{key}}}":"llama3","factor":32,"low_freq_factor":1,"high_freq_factor":4,"original_max_position_embeddings":8192}}""").RopeScaling,
+            Parse($$$"""{"model_type":"qwen2","rope_scaling":{"{{{key}}}":"llama3","factor":32,"low_freq_factor":1,"high_freq_factor":4,"original_max_position_embeddings":8192}}""").Rotary[0]!.Scaling,
             Is.EqualTo(new RopeScaling.Llama3(32, 1, 4, 8192)));
     }
 
@@ -194,8 +196,8 @@ internal sealed class ModelConfigReaderTests
         ModelConfig plain = Parse("""{"model_type":"llama","rope_parameters":{"rope_theta":500000.0,"rope_type":"default"}}""");
         ModelConfig scaled = Parse("""{"model_type":"llama","rope_parameters":{"rope_theta":5e5,"rope_type":"linear","factor":4}}""");
 
-        Assert.That((plain.RopeTheta, plain.RopeScaling), Is.EqualTo((500000.0, (RopeScaling?)null)));
-        Assert.That((scaled.RopeTheta, scaled.RopeScaling), Is.EqualTo((500000.0, (RopeScaling?)new RopeScaling.Linear(4))));
+        Assert.That((plain.Rotary[0]!.Theta, plain.Rotary[0]!.Scaling), Is.EqualTo((500000.0, (RopeScaling?)null)));
+        Assert.That((scaled.Rotary[0]!.Theta, scaled.Rotary[0]!.Scaling), Is.EqualTo((500000.0, (RopeScaling?)new RopeScaling.Linear(4))));
     }
 
     private const string Llama3 = """{"rope_type":"llama3","factor":32.0,"low_freq_factor":1.0,"high_freq_factor":4.0,"original_max_position_embeddings":8192""";
@@ -209,7 +211,7 @@ internal sealed class ModelConfigReaderTests
     {
         ModelConfig config = Parse($$"""{"model_type":"llama","rope_scaling":{{older}},"rope_parameters":{{newer}}{{(theta is null ? "" : $",\"rope_theta\":{theta}")}}}""");
 
-        Assert.That((config.RopeTheta, config.RopeScaling), Is.EqualTo((500000.0, (RopeScaling?)new RopeScaling.Llama3(32, 1, 4, 8192))));
+        Assert.That((config.Rotary[0]!.Theta, config.Rotary[0]!.Scaling), Is.EqualTo((500000.0, (RopeScaling?)new RopeScaling.Llama3(32, 1, 4, 8192))));
     }
 
     [TestCase("""{"rope_type":"default"}""", """{"rope_theta":10000.0}""")]
@@ -220,7 +222,7 @@ internal sealed class ModelConfigReaderTests
     {
         ModelConfig config = Parse($$"""{"model_type":"llama","rope_scaling":{{older}},"rope_parameters":{{newer}},"rope_theta":10000}""");
 
-        Assert.That((config.RopeTheta, config.RopeScaling), Is.EqualTo((10000.0, (RopeScaling?)null)));
+        Assert.That((config.Rotary[0]!.Theta, config.Rotary[0]!.Scaling), Is.EqualTo((10000.0, (RopeScaling?)null)));
     }
 
     [TestCase("""{"rope_type":"linear","factor":2}""", """{"rope_type":"linear","factor":4}""", "rope_scaling")]
@@ -313,6 +315,7 @@ internal sealed class ModelConfigReaderTests
 
         Assert.That(config.Windows, Is.EqualTo(expected.Windows));
         Assert.That(config.EosIds, Is.EqualTo(expected.EosIds));
-        Assert.That(config with { Windows = expected.Windows, EosIds = expected.EosIds }, Is.EqualTo(expected));
+        Assert.That(config.Rotary, Is.EqualTo(Enumerable.Repeat(expected.Rotary.Single(), expected.L)));
+        Assert.That(config with { Windows = expected.Windows, EosIds = expected.EosIds, Rotary = expected.Rotary }, Is.EqualTo(expected));
     }
 }

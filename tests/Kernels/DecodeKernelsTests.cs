@@ -186,9 +186,9 @@ public class DecodeKernelsTests : SteeredKernelTest
             Floats x = _test.SendRows(_width, X), angles = turned ? _test.SendRows(E, Rotation) : default, bias = _test.SendRows(Line, Bias);
             var norm = new RmsNorm(_test.SendRows(_width, Norm), Eps);
             kernels.NormQkv(_test.Stream, rows, x, norm, Matrix(WeightsQkv, _width), bias, angles, Qkv, new HeadShape(H, G, E), Layer);
-            kernels.NormGateUp(_test.Stream, rows, x, norm, Matrix(WeightsGateUp, _width), GateUp, Gated, Inputs, Activation.Silu, Layer);
+            kernels.NormGateUp(_test.Stream, rows, x, norm, Matrix(WeightsGateUp, _width), default, GateUp, Gated, Inputs, Activation.Silu, 1, Layer);
             kernels.ProjectDown(
-                _test.Stream, rows, _test.SendRows(_units, Units), Matrix(WeightsDown, _units), _test.SendRows(_width, Residual), Inputs, Y);
+                _test.Stream, rows, _test.SendRows(_units, Units), Matrix(WeightsDown, _units), default, _test.SendRows(_width, Residual), Inputs, Y);
         }
     }
 }

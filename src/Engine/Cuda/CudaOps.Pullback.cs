@@ -24,7 +24,7 @@ internal sealed partial class CudaOps
     {
         lock (_launching)
         {
-            _gate.Pull(_stream, a.GateUp, Groups(y).Owners, y.Gated, y.GateUp, c.Activation);
+            _gate.Pull(_stream, a.GateUp, Groups(y).Owners, y.Gated, y.GateUp, c.Activation, c.ResidualScale);
             PullNormed(c, w.GateUp, y.GateUp, w.FeedForwardNorm, a.R, a, groups, y);
         }
     }
@@ -48,7 +48,12 @@ internal sealed partial class CudaOps
     {
         lock (_launching)
         {
-            _qkv.Pull(_stream, Groups(y).Owners, y.Qkv, a.RawQk, a.Rotation, HeadNorms(c, w), Heads(c));
+            _qkv.Pull(_stream, Groups(y).Owners, y.Qkv, a.RawQk, a.Rotation(w.Rotation), SingleHeadNorms(c, w), Heads(c));
+            if (c.QkNorm == QkNorm.Width)
+            {
+                _qkv.PullWidth(_stream, Groups(y).Owners, y.Qkv, a.RawQk, HeadNorms(c, w), Heads(c));
+            }
+
             PullNormed(c, w.Qkv, y.Qkv, w.AttentionNorm, a.X, a, groups, y);
         }
     }
@@ -71,10 +76,16 @@ internal sealed partial class CudaOps
         }
     }
 
-    // stream += norm' W' ȳ
+    // stream += [norm'] W' ȳ
     private void PullNormed(ModelConfig c, Matrix w, Floats outputs, Floats norm, Floats at, Activations a, RowGroups groups, Cotangents y)
     {
         _linear.Transposed(_stream, outputs, groups.Total, w, y.Normed, Table(a).Scratch);
+        if (norm.IsAbsent)
+        {
+            _linear.Add(_stream, y.Normed, groups.Total, y.Stream);
+            return;
+        }
+
         _norm.Pull(_stream, y.Normed, at, Groups(y).Owners, new RmsNorm(norm, c.NormEpsilon), y.Stream, accumulate: true);
     }
 }

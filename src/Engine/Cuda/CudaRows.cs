@@ -91,6 +91,7 @@ internal sealed class CudaRows : IDisposable
                 Slot = row.Slot,
                 FirstTangent = begin,
                 EndTangent = end,
+                IsLong = row.Cache.IsLong ? 1 : 0,
                 Cache = row.Cache.Keys(0, 0).Address,
                 Steering = row.Steering is CudaSteering steering ? steering.Enter(row.Slot, end) : 0,
             };
@@ -144,6 +145,7 @@ internal sealed class CudaRows : IDisposable
                 Position = row.Position - 1,
                 Capacity = row.Cache.Capacity,
                 Slot = steering.Slot,
+                IsLong = row.Cache.IsLong ? 1 : 0,
                 Cache = row.Cache.Keys(0, 0).Address,
                 Steering = steering.Last,
             };

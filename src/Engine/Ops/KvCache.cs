@@ -14,12 +14,13 @@ public sealed class KvCache : IDisposable
     private readonly int _heads;
     private readonly int _headSize;
     private readonly int _limit;
+    private readonly int _short;
     private DeviceBuffer? _memory;
 
     internal KvCache(DeviceOps ops, ModelConfig config, int capacity = 0)
     {
         _ops = ops;
-        (_layers, _heads, _headSize, _limit) = (config.L, config.G, config.E, config.MaxPositions);
+        (_layers, _heads, _headSize, _limit, _short) = (config.L, config.G, config.E, config.MaxPositions, config.ShortPositions ?? int.MaxValue);
         if (capacity > 0)
         {
             Reserve(capacity, used: 0);
@@ -35,11 +36,18 @@ public sealed class KvCache : IDisposable
     /// <summary>Values of key/value head <paramref name="g"/> at layer <paramref name="k"/> // (Capacity, E).</summary>
     public Floats Values(int k, int g) => View(k, _heads + g);
 
-    /// <summary>Makes room for <paramref name="positions"/>, keeping the first <paramref name="used"/>.</summary>
+    /// <summary>Whether keys are turned as those of a long sequence: by the second half of the rotary tables.</summary>
+    public bool IsLong { get; private set; }
+
+    /// <summary>Whether keys of a sequence of so many positions are turned otherwise than those that are here, which then mean nothing.</summary>
+    public bool TurnsOtherwise(int positions) => IsLong != positions > _short;
+
+    /// <summary>Makes room for a sequence of <paramref name="positions"/>, the longest it has been, keeping the first <paramref name="used"/>.</summary>
     public void Reserve(int positions, int used)
     {
         if (positions <= Capacity)
         {
+            IsLong = positions > _short;
             return;
         }
 
@@ -58,7 +66,7 @@ public sealed class KvCache : IDisposable
 
         old?.Dispose();
         _memory = memory;
-        Capacity = capacity;
+        (Capacity, IsLong) = (capacity, positions > _short);
     }
 
     /// <summary>Positions there is room for once <paramref name="positions"/> have been asked for.</summary>

@@ -37,7 +37,7 @@ internal sealed class ConfigTarget(Corpus corpus) : FuzzTarget
         Promise(config is { L: > 0 and <= ModelConfigReader.MaxLayers, D: > 0, H: > 0, G: > 0, E: > 0, F: > 0, V: > 0, MaxPositions: > 0 }, "every dimension is positive");
         Promise(config.H % config.G == 0 && config.E % 2 == 0 && (long)config.H * config.E <= int.MaxValue, "heads divide, and fit a matrix");
         Promise(config.Windows.Count == config.L && config.Windows.All(w => w >= 0), "every layer has a window or none");
-        Promise(config.NormEpsilon > 0 && double.IsFinite(config.RopeTheta) && config.RopeTheta > 0 && float.IsFinite(config.AttentionScale), "every number is usable");
+        Promise(config.NormEpsilon > 0 && config.Rotary.All(rotary => rotary is null || (double.IsFinite(rotary.Theta) && rotary.Theta > 0)) && float.IsFinite(config.AttentionScale), "every number is usable");
         Promise(config.EosIds.All(id => id >= 0 && id < config.V) && !(config.BosId >= config.V) && !(config.BosId < 0), "ids lie in the vocabulary");
     }
 

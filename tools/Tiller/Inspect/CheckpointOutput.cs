@@ -15,7 +15,7 @@ internal static class CheckpointOutput
         Row("family", c.Family);
         Row("shape", $"L {c.L} layers, D {c.D} wide, H {c.H} heads, G {c.G} key/value heads, E {c.E} head size, F {c.F} feed-forward, V {c.V} vocabulary");
         Row("context", $"{c.MaxPositions} tokens{Window(c)}");
-        Row("rotary", $"theta {c.RopeTheta:G}{(c.RopeScaling is { } scaling ? $", {scaling}" : "")}");
+        Row("rotary", string.Join("; ", c.Rotary.GroupBy(rotary => rotary).Select(group => Rotary(group.Key, group.Count(), c))));
         Row("weights", $"{Parameters(folder):N0} parameters, {Size(folder.SizeInBytes)} in {folder.Files.Count} file{(folder.Files.Count == 1 ? "" : "s")}, " +
             $"{(c.TiedHead ? "embedding and head tied" : "own head")}{(c.TiedHead && HasHead(folder) ? $", {ModelWeights.HeadName} not used" : "")}");
         string beyond = tokenizer.VocabularySize > c.V ? $", those from {c.V} on without a row in the embedding" : "";
@@ -117,6 +117,13 @@ internal static class CheckpointOutput
     }
 
     private static bool HasHead(CheckpointFolder folder) => folder.TryFind(ModelWeights.HeadName) is not null;
+
+    // Layers that turn alike; all of them where nothing else is said.
+    private static string Rotary(Rotary? rotary, int layers, ModelConfig c)
+    {
+        string how = rotary is null ? "none" : $"theta {rotary.Theta:G}{(c.R < c.E ? $", {c.R} of {c.E}" : "")}{(rotary.Scaling is { } scaling ? $", {scaling}" : "")}";
+        return layers == c.L ? how : $"{how} in {layers} layers";
+    }
 
     private static string Ends(LoadableCheckpoint checkpoint) => checkpoint.EndIds.Value is { Count: > 0 } ids
         ? string.Join(", ", ids.Select(id => checkpoint.Tokenizer.Tokens.Contains(id) ? $"{checkpoint.Tokenizer.TokenOf(id)} ({id})" : $"{id}"))
