@@ -29,7 +29,7 @@ internal sealed class ModelConfigHostileTests
     {
         var error = Assert.Throws<ConfigException>(() => ModelConfigReader.Parse("""{"model_type":"mixtral"}"""u8));
 
-        Assert.That(error!.Message, Does.Contain("config.json: model_type: expected one of llama, mistral, qwen2, qwen3, gemma2, got \"mixtral\"."));
+        Assert.That(error!.Message, Does.Contain("config.json: model_type: expected one of llama, mistral, qwen2, qwen3, gemma2, gemma3, gemma3_text, olmo2, phi3, smollm3, granite, got \"mixtral\"."));
         Assert.That((error.File, error.Key, error.Value), Is.EqualTo(("config.json", "model_type", "\"mixtral\"")));
     }
 
@@ -125,7 +125,7 @@ internal sealed class ModelConfigHostileTests
         yield return Text("16: no model_type", "{}", ConfigError.Unsupported, "model_type");
         yield return Text("16: model_type of the wrong kind", """{"model_type":1}""", ConfigError.Schema, "model_type");
         yield return Text("16: unknown architectures alone", """{"architectures":["FalconForCausalLM"]}""", ConfigError.Unsupported, "architectures");
-        foreach (string type in new[] { "mixtral", "qwen2_moe", "gemma", "gemma3", "phi3", "Llama", "llama4", "" })
+        foreach (string type in new[] { "mixtral", "qwen2_moe", "gemma", "gemma3n", "phi", "phimoe", "olmo", "granitemoe", "Llama", "llama4", "" })
         {
             yield return Row(16, ConfigError.Unsupported, "model_type", $"\"{type}\"");
         }
@@ -151,7 +151,7 @@ internal sealed class ModelConfigHostileTests
         yield return Row(16, ConfigError.Unsupported, "hidden_activation", "\"gelu\"", "gemma2");
         yield return Row(16, ConfigError.Unsupported, "torch_dtype", "\"float8_e4m3fn\"");
         yield return Row(16, ConfigError.Unsupported, "dtype", "\"int8\"");
-        foreach (string type in new[] { "dynamic", "yarn", "longrope", "su", "mrope" })
+        foreach (string type in new[] { "dynamic", "longrope", "su", "mrope" })
         {
             yield return Row(16, ConfigError.Unsupported, "rope_scaling", $$"""{"rope_type":"{{type}}","factor":2}""", reported: "rope_scaling.rope_type");
             yield return Row(16, ConfigError.Unsupported, "rope_scaling", $$"""{"type":"{{type}}","factor":2}""", reported: "rope_scaling.type");
@@ -161,11 +161,15 @@ internal sealed class ModelConfigHostileTests
         yield return Row(16, ConfigError.Schema, "rope_scaling", "\"linear\"");
         yield return Row(16, ConfigError.Unsupported, "rope_parameters", """{"full_attention":{"rope_theta":1}}""");
         yield return Row(16, ConfigError.Schema, "rope_scaling", """{"rope_type":"linear","factor":2}""", more: """{"rope_parameters":{"rope_theta":1}}""");
-        yield return Row(16, ConfigError.Unsupported, "attention_bias", "true");
-        yield return Row(16, ConfigError.Unsupported, "mlp_bias", "true");
-        yield return Row(16, ConfigError.Unsupported, "attention_bias", "true", "qwen3");
+        yield return Row(16, ConfigError.Unsupported, "attention_bias", "true", "phi3");
+        yield return Row(16, ConfigError.Unsupported, "mlp_bias", "true", "phi3");
+        yield return Row(16, ConfigError.Schema, "attention_bias", "1");
         yield return Row(16, ConfigError.Unsupported, "use_bidirectional_attention", "true", "gemma2");
+        yield return Row(16, ConfigError.Unsupported, "attn_logit_softcapping", "50.0", "gemma3_text");
         yield return Row(16, ConfigError.Unsupported, "partial_rotary_factor", "0.5");
+        yield return Row(16, ConfigError.Schema, "vision_config", "{}", "gemma3", reported: "text_config");
+        yield return Row(16, ConfigError.Unsupported, "text_config", """{"model_type":"llama"}""", "gemma3", reported: "text_config.model_type");
+        yield return Row(16, ConfigError.Unsupported, "audio_config", "{}", "gemma3");
         yield return Row(16, ConfigError.Schema, "tie_word_embeddings", "\"yes\"");
 
         foreach (string key in Dimensions)
@@ -222,6 +226,38 @@ internal sealed class ModelConfigHostileTests
             reported: "rope_scaling.original_max_position_embeddings");
         yield return Row(
             22, ConfigError.Schema, "rope_scaling", """{"rope_type":"llama3","factor":8,"low_freq_factor":1,"high_freq_factor":4}""", reported: "rope_scaling.original_max_position_embeddings");
+        yield return Row(22, ConfigError.Schema, "rope_scaling", """{"rope_type":"yarn"}""", reported: "rope_scaling.factor");
+        yield return Row(22, ConfigError.OutOfRange, "rope_scaling", """{"rope_type":"yarn","factor":0.5}""", reported: "rope_scaling.factor");
+        yield return Row(22, ConfigError.OutOfRange, "rope_scaling", """{"rope_type":"yarn","factor":4,"beta_fast":0}""", reported: "rope_scaling.beta_fast");
+        yield return Row(22, ConfigError.OutOfRange, "rope_scaling", """{"rope_type":"yarn","factor":4,"beta_slow":33}""", reported: "rope_scaling.beta_slow");
+        foreach (string list in new[] { "null", "[]", "[1,1]", "[1,1,1,1,1]", "[1,1,1,0]", "[1,1,1,\"1\"]", "1" })
+        {
+            yield return Text(
+                $"22: long_factor {list}",
+                $$$"""{"model_type":"phi3","eos_token_id":2,"vocab_size":100,"hidden_size":16,"num_attention_heads":2,"rope_scaling":{"type":"longrope","short_factor":[1,1,1,1],"long_factor":{{{list}}}}}""",
+                ConfigError.OutOfRange, "rope_scaling.long_factor");
+        }
+
+        yield return Text(
+            "22: an original length of one", """{"model_type":"phi3","hidden_size":8,"num_attention_heads":2,"original_max_position_embeddings":1,"rope_scaling":{"type":"longrope","short_factor":[1,1],"long_factor":[1,1]}}""",
+            ConfigError.OutOfRange, "original_max_position_embeddings");
+        foreach (string part in new[] { "1.5", "0.3", "0.01", "-1", "\"1\"" })
+        {
+            yield return Text(
+                $"22: partial_rotary_factor {part}", $$"""{"model_type":"phi3","hidden_size":16,"num_attention_heads":2,"partial_rotary_factor":{{part}}}""", ConfigError.OutOfRange, "partial_rotary_factor");
+        }
+
+        foreach (string layers in new[] { "[1]", "[1,2]", "[1,1,1]", "1", "[null,1]" })
+        {
+            yield return Text($"22: no_rope_layers {layers}", $$"""{"model_type":"smollm3","num_hidden_layers":2,"no_rope_layers":{{layers}}}""", ConfigError.OutOfRange, "no_rope_layers");
+        }
+
+        yield return Text("22: no layer is windowed every zeroth", """{"model_type":"gemma3_text","sliding_window_pattern":0}""", ConfigError.OutOfRange, "sliding_window_pattern");
+        foreach (string key in new[] { "embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling" })
+        {
+            yield return Text($"22: {key}", $$"""{"model_type":"granite","{{key}}":0}""", ConfigError.OutOfRange, key);
+        }
+
         yield return Row(22, ConfigError.OutOfRange, "attn_logit_softcapping", "0", "gemma2");
         yield return Row(22, ConfigError.OutOfRange, "final_logit_softcapping", "-30", "gemma2");
         foreach (string value in new[] { "100", "-1", "1.5", "\"</s>\"", "[1,100]", "[[1]]", "4294967296", "{}" })

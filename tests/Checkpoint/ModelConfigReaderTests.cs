@@ -141,6 +141,79 @@ internal sealed class ModelConfigReaderTests
         Assert.That(config.Windows.Count(w => w == 0), Is.EqualTo(L - windows));
     }
 
+    [TestCase("gemma3_text", 26, 2304, 8, 4, 256, 9216, 262208, 131072, true, 22, 1e-6f)]
+    [TestCase("olmo2", 32, 4096, 32, 32, 128, 11008, 50304, 2048, false, 0, 1e-5f)]
+    [TestCase("phi3", 32, 3072, 32, 32, 96, 8192, 32064, 4096, false, 0, 1e-5f)]
+    [TestCase("smollm3", 36, 2048, 16, 4, 128, 11008, 128256, 32768, true, 0, 1e-6f)]
+    [TestCase("granite", 32, 4096, 32, 32, 128, 11008, 32000, 2048, false, 0, 1e-6f)]
+    public void Missing_keys_of_further_families(string type, int L, int D, int H, int G, int E, int F, int V, int positions, bool tied, int windows, float epsilon)
+    {
+        ModelConfig config = Parse($$"""{"model_type":"{{type}}"}""");
+
+        Assert.That((config.L, config.D, config.H, config.G, config.E, config.F, config.V, config.R), Is.EqualTo((L, D, H, G, E, F, V, E)));
+        Assert.That((config.MaxPositions, config.TiedHead, config.NormEpsilon), Is.EqualTo((positions, tied, epsilon)));
+        Assert.That(config.Windows.Count(w => w == 4096), Is.EqualTo(windows));
+        Assert.That(config.Rotary.Select(rotary => rotary?.Theta).Distinct(), Is.EquivalentTo(type switch
+        {
+            "gemma3_text" => new double?[] { 10000, 1e6 },
+            "smollm3" => [2e6, null],
+            _ => [10000],
+        }));
+    }
+
+    [TestCase("""{"model_type":"smollm3","num_hidden_layers":5}""", "RRR-R")]
+    [TestCase("""{"model_type":"smollm3","num_hidden_layers":5,"no_rope_layer_interval":2}""", "R-R-R")]
+    [TestCase("""{"model_type":"smollm3","num_hidden_layers":3,"no_rope_layers":[0,1,0],"use_sliding_window":true,"sliding_window":7}""", "-7R-7")]
+    [TestCase("""{"model_type":"smollm3","num_hidden_layers":3,"no_rope_layers":[0,1,0],"sliding_window":7}""", "-R-")]
+    [TestCase("""{"model_type":"gemma3_text","num_hidden_layers":7,"sliding_window":9}""", "r9r9r9r9r9Rr9")]
+    [TestCase("""{"model_type":"gemma3_text","num_hidden_layers":2,"sliding_window":9,"layer_types":["full_attention","sliding_attention"]}""", "Rr9")]
+    [TestCase("""{"model_type":"phi3","num_hidden_layers":2,"sliding_window":9}""", "R9R9")]
+    public void Layers_that_turn_and_attend_otherwise(string json, string expected)
+    {
+        ModelConfig config = Parse(json);
+
+        // R is the RoPE of full layers, r that of windowed ones where it is another, - none; then the window.
+        var layers = config.Rotary.Zip(config.Windows, (rotary, window) => (rotary is null ? "-" : rotary.Theta == 10000 && config.Family == "gemma3_text" ? "r" : "R") + (window > 0 ? $"{window}" : ""));
+        Assert.That(string.Concat(layers), Is.EqualTo(expected));
+    }
+
+    [Test]
+    public void A_text_model_inside_another_is_read_with_what_the_whole_says_of_texts()
+    {
+        ModelConfig config = Parse("""
+            {"architectures":["Gemma3ForConditionalGeneration"],"model_type":"gemma3","eos_token_id":[1,106],"vision_config":{},
+             "text_config":{"model_type":"gemma3_text","hidden_size":2560,"num_hidden_layers":34,"rope_scaling":{"factor":8.0,"rope_type":"linear"}}}
+            """);
+
+        Assert.That((config.Family, config.IsPartOfMultimodal, config.D, config.L, config.TiedHead), Is.EqualTo(("gemma3_text", true, 2560, 34, true)));
+        Assert.That(config.EosIds, Is.EqualTo(new[] { 1, 106 }));
+        Assert.That(config.Rotary[5], Is.EqualTo(new Rotary(1e6, new RopeScaling.Linear(8))));
+    }
+
+    [TestCase("llama", true, true, true)]
+    [TestCase("granite", true, true, true)]
+    [TestCase("smollm3", true, true, true)]
+    [TestCase("qwen3", true, true, false)]
+    [TestCase("gemma2", true, true, false)]
+    [TestCase("gemma3_text", true, true, false)]
+    [TestCase("olmo2", true, true, false)]
+    [TestCase("qwen2", true, false, false)]
+    [TestCase("mistral", false, false, false)]
+    public void Biases_are_where_the_family_has_them(string type, bool qkv, bool output, bool feedForward)
+    {
+        ModelConfig config = Parse($$"""{"model_type":"{{type}}","attention_bias":true,"mlp_bias":true}""");
+
+        Assert.That((config.QkvBias, config.OutputBias, config.FeedForwardBias), Is.EqualTo((qkv, output, feedForward)));
+    }
+
+    [Test]
+    public void Granites_multipliers()
+    {
+        ModelConfig config = Parse("""{"model_type":"granite","embedding_multiplier":12.0,"residual_multiplier":0.22,"attention_multiplier":0.015625,"logits_scaling":16.0}""");
+
+        Assert.That((config.EmbeddingScale, config.ResidualScale, config.AttentionScale, config.LogitDivisor), Is.EqualTo((12f, 0.22f, 0.015625f, 16f)));
+    }
+
     [Test]
     public void Gemma2_defaults()
     {

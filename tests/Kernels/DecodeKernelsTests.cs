@@ -39,11 +39,13 @@ public class DecodeKernelsTests : SteeredKernelTest
             })];
             Close(Row(qkv, stage.Line, row), turned, $"q, k, v of row {row}", ByFma);
 
-            double[] pre = RowReference.Times(stage.WeightsGateUp, input[row]), ofOwner = RowReference.Times(stage.WeightsGateUp, input[owner]);
+            double[] pre = Biased(RowReference.Times(stage.WeightsGateUp, input[row]), value ? stage.BiasGateUp : null);
+            double[] ofOwner = Biased(RowReference.Times(stage.WeightsGateUp, input[owner]), stage.BiasGateUp);
             Close(Row(gateUp, 2 * F, row), pre, $"gate and up of row {row}", ByFma);
             Close(Row(gated, F, row), [.. Enumerable.Range(0, F).Select(c =>
             {
-                (double act, double slope) = RowReference.Activate(Activation.Silu, ofOwner[c]);
+                var (act, slope) = RowReference.Activate(Activation.Silu, ofOwner[c]);
+                (act, slope) = (stage.Scale * act, stage.Scale * slope);
                 return value ? act * pre[F + c] : (slope * ofOwner[F + c] * pre[c]) + (act * pre[F + c]);
             })], $"gated units of row {row}", 2 * ByFma, 1e-6);
 
@@ -63,7 +65,7 @@ public class DecodeKernelsTests : SteeredKernelTest
                 }
             }
 
-            double[] down = RowReference.Times(stage.WeightsDown, [.. Row(stage.Units, F, row).Select(v => (double)v)]);
+            double[] down = Biased(RowReference.Times(stage.WeightsDown, [.. Row(stage.Units, F, row).Select(v => (double)v)]), value ? stage.BiasDown : null);
             Close(Row(y, D, row), [.. down.Select((v, i) => v + stage.Residual[(row * D) + i] + u[i])], $"output of row {row}", ByFma);
         }
 
@@ -109,6 +111,8 @@ public class DecodeKernelsTests : SteeredKernelTest
         Assert.That(Receive<float>(stage.Caches[1], L * 2 * G * Capacity * stage.E), Is.All.NaN);
     }
 
+    private static double[] Biased(double[] x, float[]? bias) => [.. x.Select((v, i) => v + (bias?[i] ?? 0))];
+
     /// <summary>The three stages over random numbers; those of the row <c>before</c> and of its tangent are the same whatever stands before them, which is NaN.</summary>
     private sealed class Stage
     {
@@ -125,6 +129,7 @@ public class DecodeKernelsTests : SteeredKernelTest
                 [.. Enumerable.Repeat(float.NaN, before * columns), .. Normal(seed, (values - before) * columns), .. Normal(seed + 1, owners.Length * columns)];
             (X, Units, Residual) = (Numbers(10, D), Numbers(20, F), Numbers(30, D));
             (Norm, Bias) = (Normal(40, D), Normal(50, Line));
+            (BiasGateUp, BiasDown, Scale) = D % 2 == 0 ? (null, null, 1) : (Normal(70, 2 * F), Normal(80, D), 0.6f);
             Rotation = [.. Enumerable.Repeat(float.NaN, before * E), .. Normal(60, (values - before) * E)];
             (WeightsQkv, WeightsGateUp, WeightsDown) = (LinearJob.Weights(type, Line, D), LinearJob.Weights(type, 2 * F, D), LinearJob.Weights(type, D, F));
             Caches = [.. Enumerable.Range(0, values).Select(_ => test.Poisoned<float>(L * 2 * G * Capacity * E))];
@@ -145,6 +150,14 @@ public class DecodeKernelsTests : SteeredKernelTest
         public float[] Norm { get; }
 
         public float[] Bias { get; }
+
+        /// <summary>Of gate and up, of the way down: every other shape has them.</summary>
+        public float[]? BiasGateUp { get; }
+
+        public float[]? BiasDown { get; }
+
+        /// <summary>Factor on the activation.</summary>
+        public float Scale { get; }
 
         public float[] Rotation { get; }
 
@@ -183,12 +196,13 @@ public class DecodeKernelsTests : SteeredKernelTest
             })];
             var rows = new DecodeRows(new RowTable(_test.SendSpan(table), _test.SendSpan(Owners)), law != 0);
             Matrix Matrix(float[] w, int columns) => new(_test.Send(LinearJob.Stored(w, _type)), _type, w.Length / columns, columns);
+            Floats Send(float[]? bias) => bias is null ? default : _test.SendRows(bias.Length, bias);
             Floats x = _test.SendRows(_width, X), angles = turned ? _test.SendRows(E, Rotation) : default, bias = _test.SendRows(Line, Bias);
             var norm = new RmsNorm(_test.SendRows(_width, Norm), Eps);
             kernels.NormQkv(_test.Stream, rows, x, norm, Matrix(WeightsQkv, _width), bias, angles, Qkv, new HeadShape(H, G, E), Layer);
-            kernels.NormGateUp(_test.Stream, rows, x, norm, Matrix(WeightsGateUp, _width), default, GateUp, Gated, Inputs, Activation.Silu, 1, Layer);
+            kernels.NormGateUp(_test.Stream, rows, x, norm, Matrix(WeightsGateUp, _width), Send(BiasGateUp), GateUp, Gated, Inputs, Activation.Silu, Scale, Layer);
             kernels.ProjectDown(
-                _test.Stream, rows, _test.SendRows(_units, Units), Matrix(WeightsDown, _units), default, _test.SendRows(_width, Residual), Inputs, Y);
+                _test.Stream, rows, _test.SendRows(_units, Units), Matrix(WeightsDown, _units), Send(BiasDown), _test.SendRows(_width, Residual), Inputs, Y);
         }
     }
 }

@@ -19,6 +19,22 @@ public sealed class CudaVerifyTests : CudaTest
             Assert.Ignore("Too long for the host CUDA.");
         }
 
+        Verify(folder);
+    }
+
+    [TestCaseSource(typeof(VerifyTests), nameof(VerifyTests.SharedFamilies))]
+    public void The_engine_agrees_with_the_goldens_of_more_families(string family)
+    {
+        if (!OnGpu && HostCuda.Checks.Length > 0)
+        {
+            Assert.Ignore("Too long for the host CUDA.");
+        }
+
+        Verify(SharedFolder.Require(Path.Combine("goldens2", "families", family)));
+    }
+
+    private static void Verify(string folder)
+    {
         var rows = Verification.Run(folder, new LoadOptions { Device = "cuda" }, null, CancellationToken.None, oneIn: OnGpu ? 1 : 6).ToList();
         string[] kinds = ["hidden states", "logits", "plain continuations", "mean jacobian", "last continuations", "all projections", "s-pid continuations"];
         using (Assert.EnterMultipleScope())
@@ -32,8 +48,17 @@ public sealed class CudaVerifyTests : CudaTest
 
 public class VerifyTests
 {
+    /// <summary>Families that have goldens outside of the sources.</summary>
+    public static IEnumerable<string> SharedFamilies =>
+        ["gemma3-bf16", "granite-f32", "llama-linear-f16", "olmo2-f32", "phi3-bf16", "phi3-long-f32", "qwen2-yarn-bf16", "smollm3-bf16"];
+
     [TestCaseSource(typeof(Repository), nameof(Repository.Goldens))]
-    public void The_engine_agrees_with_every_golden(string folder)
+    public void The_engine_agrees_with_every_golden(string folder) => Verify(folder);
+
+    [TestCaseSource(nameof(SharedFamilies))]
+    public void The_engine_agrees_with_every_golden_of_more_families(string family) => Verify(SharedFolder.Require(Path.Combine("goldens2", "families", family)));
+
+    private static void Verify(string folder)
     {
         var rows = Verification.Run(folder, new LoadOptions(), null, CancellationToken.None).ToList();
         foreach (var row in rows.Where(r => r.Note.Contains("near tie", StringComparison.Ordinal)))

@@ -189,5 +189,6 @@ internal sealed record ModelFamily
         },
     ];
 
-    public static string Known => string.Join(", ", All.Select(family => family.Name));
+    public static string Known =>
+        string.Join(", ", All.SelectMany(family => family.Multimodal is { } multimodal ? new[] { multimodal.Name, family.Name } : [family.Name]));
 }

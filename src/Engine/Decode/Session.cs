@@ -40,10 +40,12 @@ public sealed class Session : IDisposable
     private readonly PromptPass _pass;
     private readonly float[] _logits; // (V), a copy on the host
     private readonly SteeredTokens _steered;
+    private readonly SteeringHistory _history = new();
     private SteeringState? _steering;
     private float[] _errorsBefore = [];
     private int[] _ids = []; // (cache's capacity)
     private bool _logitsAreHere = true;
+    private bool _isHalfRead; // reading again was given up: keys and values mean nothing
     private volatile LogitRows? _logitsIn;
 
     /// <summary>Starts an empty sequence.</summary>
@@ -194,7 +196,7 @@ public sealed class Session : IDisposable
         }
 
         using var call = Enter();
-        Prepare(ids);
+        Prepare(ids, cancellationToken);
         try
         {
             for (int begin = 0; begin < ids.Length; begin += _pass.Rows.Values)
@@ -299,8 +301,8 @@ public sealed class Session : IDisposable
     /// <summary>Begins a call, or a part of one.</summary>
     internal Turn.Call Enter() => _turn.Enter();
 
-    /// <summary>Checks the next tokens and makes room for them.</summary>
-    internal void Prepare(ReadOnlySpan<int> ids)
+    /// <summary>Checks the next tokens and makes room for them; reads the sequence again where with them its tokens are turned otherwise.</summary>
+    internal void Prepare(ReadOnlySpan<int> ids, CancellationToken cancellationToken = default)
     {
         Forget();
         int bad = ids.IndexOfAnyExceptInRange(0, _model.Config.V - 1);
@@ -315,7 +317,13 @@ public sealed class Session : IDisposable
             throw new ContextLengthException(needed, _model.Config.MaxPositions);
         }
 
+        bool readAgain = Length > 0 && (_isHalfRead || _cache.TurnsOtherwise((int)needed));
         Reserve((int)needed);
+        if (readAgain)
+        {
+            ReadAgain(cancellationToken);
+        }
+
         ids.CopyTo(_ids.AsSpan(Length));
         RememberErrors();
     }
@@ -334,6 +342,15 @@ public sealed class Session : IDisposable
     {
         _logitsAreHere = false;
         Length += tokens;
+        if (_cache.TurnsNoMore(Length))
+        {
+            _history.Clear();
+            return;
+        }
+
+        int plain = _steered == SteeredTokens.All ? 0 : tokens - 1;
+        _history.Add(plain, law: null);
+        _history.Add(tokens - plain, _steering?.Law);
     }
 
     /// <summary>Whether a draw is possible.</summary>
@@ -369,12 +386,12 @@ public sealed class Session : IDisposable
     }
 
     /// <summary>Makes room for a token that is yet to be drawn, and adds its row.</summary>
-    /// <returns>False if the context is full.</returns>
+    /// <returns>False if the context is full, or the sequence has to be read again first.</returns>
     /// <exception cref="DeviceMemoryException">There is no room for its keys and values.</exception>
     internal bool AddNext(RowBatch rows)
     {
         Forget();
-        if (Length == _model.Config.MaxPositions)
+        if (Length == _model.Config.MaxPositions || _isHalfRead || _cache.TurnsOtherwise(Length + 1))
         {
             return false;
         }
@@ -401,7 +418,58 @@ public sealed class Session : IDisposable
     {
         var steering = _model.NewSteering(law);
         steering.Owner = _turn;
+        _history.Begin();
         return steering;
+    }
+
+    // As transformers does where a sequence outgrows the short factors of LongRoPE; each position is steered as it was.
+    private void ReadAgain(CancellationToken cancellationToken)
+    {
+        _isHalfRead = true;
+        SteeringState? steering = null;
+        try
+        {
+            int end = 0;
+            foreach (var (positions, law, begins) in _history.Runs)
+            {
+                int begin = end;
+                end += positions;
+                if (law is not null && (begins || steering is null))
+                {
+                    steering?.Release();
+                    steering = _model.NewSteering(law);
+                }
+                else if (law is not null)
+                {
+                    steering!.Use(law);
+                }
+
+                for (; begin < end; begin += _pass.Rows.Values)
+                {
+                    _pass.Fill(_ids.AsSpan(0, end), begin, position: 0, _cache, law is null ? null : steering, steersAll: true);
+                    _pass.Run(visit: null, cancellationToken);
+                }
+            }
+
+            TakeErrors(steering);
+            _isHalfRead = false;
+        }
+        finally
+        {
+            steering?.Release();
+        }
+    }
+
+    // What the law looks back at is what was read the second time; a law that has just begun, or has other sensors, looks back at nothing.
+    private void TakeErrors(SteeringState? again)
+    {
+        if (again is not null && _steering is { Law.LooksBack: true } steering && !_history.Begins
+            && steering.Law.Sensors.Count == again.Law.Sensors.Count)
+        {
+            float[] errors = new float[steering.Law.Sensors.Count];
+            again.ReadErrors(again.Slots - 1, errors);
+            steering.WriteErrors(errors);
+        }
     }
 
     private void Free()

@@ -39,6 +39,9 @@ public sealed class KvCache : IDisposable
     /// <summary>Whether keys are turned as those of a long sequence: by the second half of the rotary tables.</summary>
     public bool IsLong { get; private set; }
 
+    /// <summary>Whether a sequence of so many positions is as it will be turned however long it grows.</summary>
+    public bool TurnsNoMore(int positions) => _short == int.MaxValue || positions > _short;
+
     /// <summary>Whether keys of a sequence of so many positions are turned otherwise than those that are here, which then mean nothing.</summary>
     public bool TurnsOtherwise(int positions) => IsLong != positions > _short;
 
