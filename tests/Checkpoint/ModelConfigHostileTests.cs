@@ -252,6 +252,10 @@ internal sealed class ModelConfigHostileTests
             yield return Text($"22: no_rope_layers {layers}", $$"""{"model_type":"smollm3","num_hidden_layers":2,"no_rope_layers":{{layers}}}""", ConfigError.OutOfRange, "no_rope_layers");
         }
 
+        yield return Text("22: half of the rotary parameters", """{"model_type":"gemma3_text","rope_parameters":{"full_attention":{"rope_theta":1}}}""", ConfigError.Schema, "rope_parameters.sliding_attention");
+        yield return Text(
+            "22: both spellings for layers that differ", """{"model_type":"gemma3_text","rope_scaling":{"type":"linear","factor":8},"rope_parameters":{"full_attention":{},"sliding_attention":{}}}""",
+            ConfigError.Schema, "rope_scaling");
         yield return Text("22: no layer is windowed every zeroth", """{"model_type":"gemma3_text","sliding_window_pattern":0}""", ConfigError.OutOfRange, "sliding_window_pattern");
         foreach (string key in new[] { "embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling" })
         {

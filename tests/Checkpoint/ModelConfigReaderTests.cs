@@ -190,6 +190,23 @@ internal sealed class ModelConfigReaderTests
         Assert.That(config.Rotary[5], Is.EqualTo(new Rotary(1e6, new RopeScaling.Linear(8))));
     }
 
+    [Test]
+    public void Newer_files_have_rotary_parameters_for_each_kind_of_layer_or_beside_them_the_part_of_a_head()
+    {
+        ModelConfig gemma = Parse("""
+            {"model_type":"gemma3_text","num_hidden_layers":6,"rope_parameters":{
+             "sliding_attention":{"rope_theta":20000,"rope_type":"default"},"full_attention":{"rope_theta":500000,"rope_type":"linear","factor":4}}}
+            """);
+        ModelConfig phi = Parse("""
+            {"model_type":"phi3","hidden_size":64,"num_attention_heads":4,"max_position_embeddings":2048,"rope_parameters":{"rope_theta":5000,"partial_rotary_factor":0.25,
+             "original_max_position_embeddings":1024,"rope_type":"longrope","short_factor":[1,2],"long_factor":[3,4],"attention_factor":1.5}}
+            """);
+
+        Assert.That(gemma.Rotary.Distinct(), Is.EqualTo(new[] { new Rotary(20000), new Rotary(500000, new RopeScaling.Linear(4)) }));
+        Assert.That(phi.R, Is.EqualTo(4));
+        Assert.That(phi.Rotary.Distinct().Single(), Is.EqualTo(new Rotary(5000, new RopeScaling.LongRope([1, 2], [3, 4], 1024, 1.5))));
+    }
+
     [TestCase("llama", true, true, true)]
     [TestCase("granite", true, true, true)]
     [TestCase("smollm3", true, true, true)]

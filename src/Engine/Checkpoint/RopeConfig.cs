@@ -34,14 +34,15 @@ internal static class RopeConfig
     /// <exception cref="ConfigException">Unsupported, OutOfRange.</exception>
     public static int ReadTurned(ConfigJson config, ModelFamily family, int E)
     {
-        double part = config.HasValue(PartialKey) ? config.Positive(PartialKey, 1) : 1;
+        ConfigJson place = config.Section(NewerKey) is { } newer && newer.HasValue(PartialKey) ? newer : config;
+        double part = place.HasValue(PartialKey) ? place.Positive(PartialKey, 1) : 1;
         if (part != 1 && !family.HasLongRope)
         {
-            throw config.Fail(ConfigError.Unsupported, PartialKey, $"1 for {family.Name} (all of a head is rotated)");
+            throw place.Fail(ConfigError.Unsupported, PartialKey, $"1 for {family.Name} (all of a head is rotated)");
         }
 
         int R = part > 1 ? 0 : (int)(E * part);
-        return R > 0 && R % 2 == 0 ? R : throw config.Fail(ConfigError.OutOfRange, PartialKey, $"a part of head_dim, which is {E}, that is an even number");
+        return R > 0 && R % 2 == 0 ? R : throw place.Fail(ConfigError.OutOfRange, PartialKey, $"a part of head_dim, which is {E}, that is an even number");
     }
 
     /// <summary>RoPE of each layer // (L).</summary>
@@ -54,12 +55,34 @@ internal static class RopeConfig
     /// <exception cref="ConfigException">Unsupported, OutOfRange, Schema.</exception>
     public static IReadOnlyList<Rotary?> Read(ConfigJson config, ModelFamily family, int R, int maxPositions, bool[] turned, int[] windows)
     {
-        var all = ReadOne(config, family, R, maxPositions);
-        var windowed = family.WindowRopeTheta is { } missing ? new Rotary(config.Positive(WindowThetaKey, missing)) : all;
-        return [.. turned.Zip(windows, (isTurned, window) => isTurned ? (window > 0 ? windowed : all) : null)];
+        var scope = new Scope(config, family, R, maxPositions);
+        var (full, windowed) = family.WindowRopeTheta is { } missing ? ReadTwo(config, scope, missing) : (ReadOne(config, scope), null);
+        return [.. turned.Zip(windows, (isTurned, window) => isTurned ? (window > 0 ? windowed ?? full : full) : null)];
     }
 
-    private static Rotary ReadOne(ConfigJson config, ModelFamily family, int R, int maxPositions)
+    // Of full layers and of windowed ones: in keys of their own, or in the newer section one set of parameters for each.
+    private static (Rotary Full, Rotary Windowed) ReadTwo(ConfigJson config, Scope scope, double missing)
+    {
+        if (config.Section(NewerKey) is not { } newer || !newer.AnyObjects())
+        {
+            return (ReadOne(config, scope), new Rotary(config.Positive(WindowThetaKey, missing)));
+        }
+
+        if (config.HasValue(OlderKey))
+        {
+            throw config.Fail(ConfigError.Schema, OlderKey, $"no such key beside {NewerKey} of both kinds of layers", Choose);
+        }
+
+        return (Of("full_attention", scope.Family.RopeTheta), Of("sliding_attention", missing));
+
+        Rotary Of(string key, double theta)
+        {
+            ConfigJson section = newer.Section(key) ?? throw newer.Fail(ConfigError.Schema, key, "rotary parameters of these layers");
+            return new Rotary(section.Positive(ThetaKey, theta), ReadScaling(section, scope, typeRequired: false));
+        }
+    }
+
+    private static Rotary ReadOne(ConfigJson config, Scope scope)
     {
         ConfigJson? older = config.Section(OlderKey);
         ConfigJson? newer = config.Section(NewerKey);
@@ -68,8 +91,7 @@ internal static class RopeConfig
             throw config.Fail(ConfigError.Unsupported, NewerKey, "one set of parameters for all layers");
         }
 
-        var scope = new Scope(config, family, R, maxPositions);
-        double theta = ReadTheta([config, .. older is null ? [] : new[] { older }, .. newer is null ? [] : new[] { newer }], family.RopeTheta);
+        double theta = ReadTheta([config, .. older is null ? [] : new[] { older }, .. newer is null ? [] : new[] { newer }], scope.Family.RopeTheta);
         RopeScaling? scaling = older is null ? null : ReadScaling(older, scope, typeRequired: newer is null);
         if (newer is null)
         {
@@ -102,7 +124,7 @@ internal static class RopeConfig
 
     private static RopeScaling? ReadScaling(ConfigJson section, Scope scope, bool typeRequired)
     {
-        if (section.HasValue(PartialKey) && section.Positive(PartialKey, 1) != 1)
+        if (section.HasValue(PartialKey) && section.Positive(PartialKey, 1) != 1 && !scope.Family.HasLongRope)
         {
             throw section.Fail(ConfigError.Unsupported, PartialKey, "1 in this place");
         }
@@ -164,7 +186,8 @@ internal static class RopeConfig
     // arXiv:2402.13753; the amplitude is sqrt(1 + ln(new / original) / ln(original)) where nothing else is said.
     private static RopeScaling.LongRope ReadLongRope(ConfigJson section, Scope scope)
     {
-        int original = scope.Config.HasValue(OriginalKey) ? scope.Config.Whole(OriginalKey, 2, int.MaxValue) : scope.Family.MaxPositions;
+        ConfigJson place = scope.Config.HasValue(OriginalKey) ? scope.Config : section;
+        int original = place.HasValue(OriginalKey) ? place.Whole(OriginalKey, 2, int.MaxValue) : scope.Family.MaxPositions;
         double ratio = (double)scope.MaxPositions / original;
         double amplitude = Optional(section, "attention_factor") ?? (ratio <= 1 ? 1 : Math.Sqrt(1 + (Math.Log(ratio) / Math.Log(original))));
         return new RopeScaling.LongRope(section.Positives("short_factor", scope.R / 2), section.Positives("long_factor", scope.R / 2), original, amplitude);
