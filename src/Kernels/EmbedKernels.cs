@@ -24,7 +24,9 @@ internal sealed class EmbedKernels
     /// <param name="rows">The value rows, with their positions; of none nothing is launched.</param>
     /// <param name="frequencies">Tables: ω in radians per position, then a // (tables, E); twice as many where rows may be of long sequences.</param>
     /// <param name="tables">How many of them a row is turned by.</param>
-    /// <param name="rotation">Result, all rows by one table and then all by the next // (tables · lines, E), E even, at least as many lines as rows.</param>
+    /// <param name="rotation">
+    /// Result, all rows by one table and then all by the next // (tables · lines, E), E even, at least as many lines as rows.
+    /// </param>
     public void Rotate(CudaStream stream, DeviceSpan<DeviceRow> rows, Floats frequencies, int tables, Floats rotation)
     {
         int values = (int)rows.Length, half = frequencies.Columns / 2;

@@ -37,7 +37,8 @@ internal sealed class GateKernels
             return;
         }
 
-        Debug.Assert(gateUp.Holds(rows.Total, 2 * f) && gated.Holds(rows.Total, f), "gateUp // (values + tangents, 2F), gated // (values + tangents, F)");
+        Debug.Assert(gateUp.Holds(rows.Total, 2 * f) && gated.Holds(rows.Total, f),
+            "gateUp // (values + tangents, 2F), gated // (values + tangents, F)");
         int blocks = RowLaunch.Blocks(f, ColumnsPerBlock);
         var p = new GateParameters
         {
@@ -62,7 +63,8 @@ internal sealed class GateKernels
     /// <param name="gateUpBar">Result: ā, then ū // (rows, 2F).</param>
     /// <param name="activation">act.</param>
     /// <param name="scale">Factor m on act; 1 for none.</param>
-    public void Pull(CudaStream stream, Floats gateUp, DeviceSpan<int> owners, Floats gatedBar, Floats gateUpBar, Activation activation, float scale = 1)
+    public void Pull(
+        CudaStream stream, Floats gateUp, DeviceSpan<int> owners, Floats gatedBar, Floats gateUpBar, Activation activation, float scale = 1)
     {
         int rows = (int)owners.Length, f = gatedBar.Columns;
         if (rows == 0)

@@ -124,7 +124,8 @@ internal sealed class QkvKernels
     /// <param name="heads">H, G and E.</param>
     public void NormWidth(CudaStream stream, in DualRows rows, Floats qkv, Floats rawQk, in HeadNorms norms, in HeadShape heads)
     {
-        Debug.Assert(qkv.Holds(rows.Total, heads.QkvWidth) && rawQk.Holds(rows.Values, heads.QkWidth), "qkv // (rows, (H + 2G) E), rawQk // (values, (H + G) E)");
+        Debug.Assert(qkv.Holds(rows.Total, heads.QkvWidth) && rawQk.Holds(rows.Values, heads.QkWidth),
+            "qkv // (rows, (H + 2G) E), rawQk // (values, (H + G) E)");
         var p = OfWidth(rows.Owners, qkv, rawQk, norms, heads);
         p.Values = rows.Values;
         Launch(rows.Values);

@@ -1,6 +1,7 @@
 // Stage 4 of decoding for up to eight rows, in one kernel: norm, gate and up, activation; and, beside it, the inputs u_k of steered
 // rows, which the next stage adds (decode_down.cu).
-//   value row  f = act(a) ∘ b        tangent row  df = act'(a) ∘ b ∘ da + act(a) ∘ db,   a = gate, b = up, each with its bias; act m times the nonlinearity
+//   value row  f = act(a) ∘ b        tangent row  df = act'(a) ∘ b ∘ da + act(a) ∘ db,   a = gate, b = up, each with its bias;
+//   act is m times the nonlinearity
 //
 // Grid: `steered` blocks first, one per row, which form u_k (steering.cuh); then ⌈F / (16 / parts)⌉ blocks of 256 threads that compute
 // pairs (gate, up) of a unit (decode.cuh, linear.cuh). A tangent's unit needs its value row's: all rows of a block go through shared

@@ -1,6 +1,6 @@
 // What a step begins with.
-//   rotation (tables, lines, E): a_e cos(t ω_e), e < E/2, then a_e sin(t ω_e) of each value row and table, t the row's position; a table has ω (E/2) in
-//   radians per position, then a (E/2); rows of long sequences take the tables after the first `tables`
+//   rotation (tables, lines, E): a_e cos(t ω_e), e < E/2, then a_e sin(t ω_e) of each value row and table, t the row's position; a table has ω (E/2)
+//   in radians per position, then a (E/2); rows of long sequences take the tables after the first `tables`
 //   x (values, D) = scale · table[id]
 // Rotate: one thread per angle, 256 threads a block. Embed: one thread per four columns, 128 threads a block, ⌈D/512⌉ blocks a row;
 // reads one row of the table (8 or 16 bytes a thread) and writes 4 D bytes per row. No shared memory.

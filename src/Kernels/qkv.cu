@@ -7,8 +7,9 @@
 // it alone reads. With norms a tangent needs its value row's unnormed heads: the launcher then runs value rows first, which leave
 // them in rawQk // (values, (H + G) E), and tangents in a second launch. Bytes: (H + 2G) E read, (H + G) E written, 2 G E to the cache.
 //
-// Where all query heads have one norm, and all key heads another (NormWidth, PullWidth), these are launches of their own, before the others' and after
-// their pull: one block of 256 threads for the queries of a row and one for its keys, in place, 256 bytes of shared memory; the rows' order is the same.
+// Where all query heads have one norm, and all key heads another (NormWidth, PullWidth), these are launches of their own, before the others' and
+// after their pull: one block of 256 threads for the queries of a row and one for its keys, in place, 256 bytes of shared memory; the rows' order is
+// the same.
 #include "math.cuh"
 #include "quads.cuh"
 #include "rows.cuh"

@@ -51,7 +51,8 @@ public sealed class LongRopeTests(string device) : OnEveryDevice(device)
     [Test]
     public void Each_position_is_steered_as_it_was([Values] SteeredTokens steered, [Values] bool looksBack)
     {
-        FeedbackLaw first = looksBack ? Laws.LooksBack(_model, 1) : Laws.Random(_model, 1), second = looksBack ? Laws.LooksBack(_model, 1, lambda: 2) : Laws.Random(_model, 2);
+        FeedbackLaw first = looksBack ? Laws.LooksBack(_model, 1) : Laws.Random(_model, 1), second = looksBack
+            ? Laws.LooksBack(_model, 1, lambda: 2) : Laws.Random(_model, 2);
         FeedbackLaw?[] laws = [first, first, null, second, second, first, first, second, second];
         using Session session = new(_model, steered: steered), always = new(_long, steered: steered);
         int[] lengths = [6, 1, 2, 1, 4, 5, 3, 7, 1];
@@ -63,7 +64,8 @@ public sealed class LongRopeTests(string device) : OnEveryDevice(device)
             session.Append(_ids.AsSpan(length, lengths[i]));
             always.Append(_ids.AsSpan(length, lengths[i]));
             length += lengths[i];
-            Assert.That(Numbers.Error(session.Logits, always.Logits), length <= Original ? Is.GreaterThan(1e-3) : Is.LessThan(3e-5), $"{length} tokens");
+            Assert.That(Numbers.Error(session.Logits, always.Logits), length <= Original ? Is.GreaterThan(1e-3) : Is.LessThan(3e-5),
+                $"{length} tokens");
         }
 
         Assert.That(length, Is.GreaterThan(Original));

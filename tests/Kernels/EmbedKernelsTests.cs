@@ -12,12 +12,15 @@ public class EmbedKernelsTests : ElementKernelTest
     public void RotationsAreCosinesAndSinesOfPositionTimesFrequency(int E, int tables)
     {
         var kernels = Load(k => new EmbedKernels(k));
-        float[][] frequencies = [.. Enumerable.Range(0, 2 * tables).Select(t => Enumerable.Range(0, E / 2).Select(e => t == 1 ? 0 : (float)Math.Pow(500000 + t, -2.0 * e / E)).ToArray())];
-        float[][] amplitudes = [.. Enumerable.Range(0, 2 * tables).Select(t => Enumerable.Range(0, E / 2).Select(e => t == 1 ? 1 : 1 + (t / 7f) + e).ToArray())];
+        float[][] frequencies = [.. Enumerable.Range(0, 2 * tables).Select(t =>
+            Enumerable.Range(0, E / 2).Select(e => t == 1 ? 0 : (float)Math.Pow(500000 + t, -2.0 * e / E)).ToArray())];
+        float[][] amplitudes =
+            [.. Enumerable.Range(0, 2 * tables).Select(t => Enumerable.Range(0, E / 2).Select(e => t == 1 ? 1 : 1 + (t / 7f) + e).ToArray())];
         DeviceRow[] rows = [.. Positions.Select((position, i) => new DeviceRow { Position = position, IsLong = i % 2 })];
         int lines = rows.Length + 2;
         var rotation = PoisonedRows(tables * lines, E, beyond: 1);
-        kernels.Rotate(Stream, SendSpan(rows), SendRows(E, [.. Enumerable.Range(0, 2 * tables).SelectMany(t => frequencies[t].Concat(amplitudes[t]))]), tables, rotation);
+        kernels.Rotate(Stream, SendSpan(rows),
+            SendRows(E, [.. Enumerable.Range(0, 2 * tables).SelectMany(t => frequencies[t].Concat(amplitudes[t]))]), tables, rotation);
         float[] actual = Receive(rotation, beyond: 1);
         for (int table = 0; table < tables; table++)
         {
@@ -25,7 +28,8 @@ public class EmbedKernelsTests : ElementKernelTest
             {
                 int from = rows[i].IsLong == 0 ? table : tables + table;
                 double[] angles = [.. frequencies[from].Select(f => (double)(f * Positions[i]))];
-                double[] expected = [.. angles.Select((angle, e) => amplitudes[from][e] * Math.Cos(angle)), .. angles.Select((angle, e) => amplitudes[from][e] * Math.Sin(angle))];
+                double[] expected = [.. angles.Select((angle, e) => amplitudes[from][e] * Math.Cos(angle)),
+                    .. angles.Select((angle, e) => amplitudes[from][e] * Math.Sin(angle))];
                 Close(Row(actual, E, (table * lines) + i), expected, $"position {Positions[i]}, table {table}");
             }
         }

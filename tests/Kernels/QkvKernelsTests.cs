@@ -43,7 +43,8 @@ public class QkvKernelsTests : ElementKernelTest
                 double[] expected = [.. x.Select(v => (double)v)];
                 if (head < turned)
                 {
-                    expected = RowReference.Rotate(row < Values ? RowReference.Norm(x, g(head), Eps) : RowReference.Tangent(ownersX, x, g(head), Eps), Row(rotation, E, owner), 1);
+                    expected = RowReference.Rotate(row < Values ? RowReference.Norm(x, g(head), Eps) : RowReference.Tangent(ownersX, x, g(head), Eps),
+                        Row(rotation, E, owner), 1);
                 }
 
                 Close(Row(actual, E, (row * heads) + head), expected, $"row {row} head {head}");
@@ -93,7 +94,8 @@ public class QkvKernelsTests : ElementKernelTest
     {
         int rows = Values + Owners.Length, line = (H + (2 * G)) * E;
         var kernels = Load(k => new QkvKernels(k));
-        float[] qkv = Normal(E, rows * line), bar = Normal(E + 4, Owners.Length * line), queryNorm = Normal(E + 2, H * E), keyNorm = Normal(E + 3, G * E);
+        float[] qkv = Normal(E, rows * line), bar = Normal(E + 4, Owners.Length * line), queryNorm = Normal(E + 2, H * E), keyNorm =
+            Normal(E + 3, G * E);
         Floats at = SendRows(line, qkv), raw = PoisonedRows(Values, (H + G) * E), back = SendRows(line, bar);
         var norms = new HeadNorms(SendRows(H * E, queryNorm), SendRows(G * E, keyNorm), Eps);
         var shape = new HeadShape(H, G, E);
@@ -107,7 +109,8 @@ public class QkvKernelsTests : ElementKernelTest
             for (int row = 0; row < rows; row++)
             {
                 float[] x = Part(qkv, row, keys), ownersX = Part(qkv, row < Values ? row : Owners[row - Values], keys);
-                Close(Part(actual, row, keys), row < Values ? RowReference.Norm(x, g, Eps) : RowReference.Tangent(ownersX, x, g, Eps), $"row {row}, keys {keys}");
+                Close(Part(actual, row, keys), row < Values ? RowReference.Norm(x, g, Eps) : RowReference.Tangent(ownersX, x, g, Eps),
+                    $"row {row}, keys {keys}");
             }
 
             for (int t = 0; t < Owners.Length; t++)

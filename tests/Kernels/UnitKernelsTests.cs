@@ -23,11 +23,13 @@ public class UnitKernelsTests : ElementKernelTest
             WeightType.F16 => Send([.. w.Select(v => (Half)v)]),
             _ => Send([.. w.Select(v => (ushort)(BitConverter.SingleToUInt32Bits(v) >> 16))]),
         };
-        double[][] products = [.. Enumerable.Range(0, Values).Select(i => Product(w, D, normed ? Norm(Row(x, D, i), g) : [.. Row(x, D, i).Select(v => (double)v)]))];
+        double[][] products = [.. Enumerable.Range(0, Values).Select(i =>
+            Product(w, D, normed ? Norm(Row(x, D, i), g) : [.. Row(x, D, i).Select(v => (double)v)]))];
         float[] z = [.. products.SelectMany(p => p.Select((v, n) => (float)(v + (biased ? bias[n] : 0))))];
         var y = PoisonedRows(Values * count, N, beyond: 1);
         kernels.Push(
-            Stream, SendRows(D, x), new RmsNorm(normed ? SendRows(D, g) : default, Eps), new Matrix(weights, type, N, D), SendRows(N, z), biased ? SendRows(N, bias) : default,
+            Stream, SendRows(D, x), new RmsNorm(normed ? SendRows(D, g) : default, Eps), new Matrix(weights, type, N, D), SendRows(N, z), biased
+                ? SendRows(N, bias) : default,
             first, y);
         float[] actual = Receive(y, beyond: 1);
         for (int i = 0; i < Values; i++)

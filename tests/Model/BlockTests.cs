@@ -15,7 +15,8 @@ public sealed class BlockTests(string device) : OnEveryDevice(device)
 
     private static IEnumerable<string> Families => TestModels.Families.Concat(FamilyCheckpoint.Names);
 
-    private static IEnumerable<TestCaseData> FamiliesFewAndMany => Families.SelectMany(family => new[] { new TestCaseData(family, false), new TestCaseData(family, true) });
+    private static IEnumerable<TestCaseData> FamiliesFewAndMany =>
+        Families.SelectMany(family => new[] { new TestCaseData(family, false), new TestCaseData(family, true) });
 
     [OneTimeTearDown]
     public void FreePrompts()

@@ -5,20 +5,25 @@ using Tiller.Tests.Checkpoint;
 namespace Tiller.Tests.Model;
 
 /// <summary>
-/// Tiny checkpoints of families and options that no golden in the sources has, under the names that <c>save_pretrained</c> gives their tensors. Random
+/// Tiny checkpoints of families and options that no golden in the sources has, under the names that <c>save_pretrained</c> gives their tensors.
+/// Random
 /// weights, so that a part which is left out or misplaced shows.
 /// </summary>
 internal sealed class FamilyCheckpoint : IDisposable
 {
-    private const string Common = "\"vocab_size\":704,\"hidden_size\":48,\"intermediate_size\":72,\"max_position_embeddings\":96,\"rms_norm_eps\":1e-5,\"bos_token_id\":1,\"eos_token_id\":2";
+    private const string Common = """
+        "vocab_size":704,"hidden_size":48,"intermediate_size":72,"max_position_embeddings":96,"rms_norm_eps":1e-5,"bos_token_id":1,"eos_token_id":2
+        """;
+
 
     // What each is about beside its family: two bases of RoPE and windows; norms over the width; part of a head turned, by two lists; layers that
     // are not turned, and biases; multipliers, biases and YaRN; biases and linear scaling; biases, YaRN of other bounds, norms of heads.
     private static readonly Dictionary<string, string> s_configs = new(StringComparer.Ordinal)
     {
         ["own-gemma3"] = """
-            "model_type":"gemma3_text","num_hidden_layers":3,"num_attention_heads":4,"num_key_value_heads":1,"head_dim":20,"sliding_window":4,"sliding_window_pattern":2,
-            "query_pre_attn_scalar":18,"rope_theta":100000,"rope_local_base_freq":500,"rope_scaling":{"rope_type":"linear","factor":8},"final_logit_softcapping":4
+            "model_type":"gemma3_text","num_hidden_layers":3,"num_attention_heads":4,"num_key_value_heads":1,"head_dim":20,
+            "sliding_window":4,"sliding_window_pattern":2,"query_pre_attn_scalar":18,"final_logit_softcapping":4,
+            "rope_theta":100000,"rope_local_base_freq":500,"rope_scaling":{"rope_type":"linear","factor":8}
             """,
         ["own-olmo2"] = """
             "model_type":"olmo2","num_hidden_layers":2,"num_attention_heads":4,"num_key_value_heads":2,"tie_word_embeddings":true
@@ -29,7 +34,8 @@ internal sealed class FamilyCheckpoint : IDisposable
             "rope_scaling":{"type":"longrope","short_factor":[1,1.1,1.2,1.3,1.4,1.5],"long_factor":[1.5,2,2.5,3,3.5,4],"attention_factor":1.25}
             """,
         ["own-smollm3"] = """
-            "model_type":"smollm3","num_hidden_layers":3,"num_attention_heads":4,"num_key_value_heads":2,"no_rope_layer_interval":2,"attention_bias":true
+            "model_type":"smollm3","num_hidden_layers":3,"num_attention_heads":4,"num_key_value_heads":2,"no_rope_layer_interval":2,
+            "attention_bias":true
             """,
         ["own-granite"] = """
             "model_type":"granite","num_hidden_layers":2,"num_attention_heads":4,"num_key_value_heads":2,"tie_word_embeddings":true,
@@ -37,12 +43,15 @@ internal sealed class FamilyCheckpoint : IDisposable
             "rope_scaling":{"rope_type":"yarn","factor":4,"original_max_position_embeddings":24}
             """,
         ["own-llama"] = """
-            "model_type":"llama","num_hidden_layers":2,"num_attention_heads":4,"num_key_value_heads":4,"attention_bias":true,"mlp_bias":true,"tie_word_embeddings":true,
+            "model_type":"llama","num_hidden_layers":2,"num_attention_heads":4,"num_key_value_heads":4,
+            "attention_bias":true,"mlp_bias":true,"tie_word_embeddings":true,
             "rope_scaling":{"rope_type":"linear","factor":3}
             """,
         ["own-qwen3"] = """
-            "model_type":"qwen3","num_hidden_layers":2,"num_attention_heads":4,"num_key_value_heads":2,"head_dim":16,"attention_bias":true,"tie_word_embeddings":true,
-            "rope_scaling":{"rope_type":"yarn","factor":8,"original_max_position_embeddings":12,"beta_fast":8,"beta_slow":0.5,"truncate":false,"attention_factor":0.9}
+            "model_type":"qwen3","num_hidden_layers":2,"num_attention_heads":4,"num_key_value_heads":2,"head_dim":16,
+            "attention_bias":true,"tie_word_embeddings":true,
+            "rope_scaling":{"rope_type":"yarn","factor":8,"original_max_position_embeddings":12,"beta_fast":8,
+            "beta_slow":0.5,"truncate":false,"attention_factor":0.9}
             """,
     };
 
@@ -57,8 +66,10 @@ internal sealed class FamilyCheckpoint : IDisposable
         foreach (var (tensor, shape) in TensorsOf(Config))
         {
             bool isNorm = tensor.EndsWith("norm.weight", StringComparison.Ordinal);
-            double mean = isNorm && FamilyOf(Config) != "gemma3_text" ? 1 : 0, scale = tensor.EndsWith("bias", StringComparison.Ordinal) ? 0.5 : isNorm ? 0.2 : 0.16;
-            float[] values = [.. Numbers.Gaussian(random, (int)shape.Aggregate(1L, (a, b) => a * b), scale).Select(v => Stored(Type, (float)(mean + v)))];
+            double mean = isNorm && FamilyOf(Config) != "gemma3_text" ? 1 : 0, scale = tensor.EndsWith("bias", StringComparison.Ordinal) ? 0.5
+                : isNorm ? 0.2 : 0.16;
+            float[] values = [.. Numbers.Gaussian(random, (int)shape.Aggregate(1L, (a, b) => a * b), scale).Select(v =>
+                Stored(Type, (float)(mean + v)))];
             Tensors[tensor] = (shape, values);
         }
     }
@@ -131,7 +142,8 @@ internal sealed class FamilyCheckpoint : IDisposable
                 _ => ["input_layernorm", "post_attention_layernorm"],
             };
             (string Name, int Rows, int Columns, bool Bias)[] maps = family == "phi3"
-                ? [("self_attn.qkv_proj", (H + (2 * G)) * E, D, false), ("self_attn.o_proj", D, H * E, false), ("mlp.gate_up_proj", 2 * F, D, false), ("mlp.down_proj", D, F, false)]
+                ? [("self_attn.qkv_proj", (H + (2 * G)) * E, D, false), ("self_attn.o_proj", D, H * E, false), ("mlp.gate_up_proj", 2 * F, D, false),
+                    ("mlp.down_proj", D, F, false)]
                 :
                 [
                     ("self_attn.q_proj", H * E, D, Flag("attention_bias")), ("self_attn.k_proj", G * E, D, Flag("attention_bias")),

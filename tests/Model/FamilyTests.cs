@@ -68,12 +68,14 @@ public sealed class FamilyTests(string device) : OnEveryDevice(device)
         separate.Config["model_type"] = "mistral";
         foreach (string name in separate.Tensors.Keys.ToList())
         {
-            string[] parts = name.Contains("qkv_proj", StringComparison.Ordinal) ? ["q_proj", "k_proj", "v_proj"] : name.Contains("gate_up", StringComparison.Ordinal) ? ["gate_proj", "up_proj"] : [];
+            string[] parts = name.Contains("qkv_proj", StringComparison.Ordinal) ? ["q_proj", "k_proj", "v_proj"]
+                : name.Contains("gate_up", StringComparison.Ordinal) ? ["gate_proj", "up_proj"] : [];
             int[] rows = parts.Length == 3 ? [48, 16, 16] : [72, 72];
             int at = 0;
             for (int i = 0; i < parts.Length; i++)
             {
-                separate.Tensors[name.Replace("qkv_proj", parts[i], StringComparison.Ordinal).Replace("gate_up_proj", parts[i], StringComparison.Ordinal)] =
+                separate.Tensors[name.Replace("qkv_proj", parts[i], StringComparison.Ordinal).Replace("gate_up_proj", parts[i],
+                    StringComparison.Ordinal)] =
                     ([rows[i], 48], separate.Tensors[name].Values[at..(at += rows[i] * 48)]);
             }
 
@@ -114,14 +116,16 @@ public sealed class FamilyTests(string device) : OnEveryDevice(device)
         whole.Tensors["vision_tower.vision_model.embeddings.weight"] = ([2, 2], [1, 2, 3, 4]);
         whole.Tensors["multi_modal_projector.mm_soft_emb_norm.weight"] = ([2], [1, 2]);
         var model = AssertSame(text, whole);
-        Assert.That(model, Is.EqualTo(new[] { "The checkpoint also reads images: its text model is loaded, the 2 tensors of its vision tower are left out." }));
+        const string Note = "The checkpoint also reads images: its text model is loaded, the 2 tensors of its vision tower are left out.";
+        Assert.That(model, Is.EqualTo(new[] { Note }));
     }
 
     [Test]
     public void A_scale_of_one_and_no_bias_change_nothing()
     {
         using var granite = new FamilyCheckpoint("own-granite");
-        foreach (string key in new[] { "embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling", "attention_bias", "mlp_bias" })
+        foreach (string key in new[] { "embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling", "attention_bias",
+            "mlp_bias" })
         {
             granite.Config.Remove(key);
         }
@@ -163,6 +167,7 @@ public sealed class FamilyTests(string device) : OnEveryDevice(device)
     {
         Assert.That(actual, Has.Count.EqualTo(expected.Sum(row => row.Length)));
         int width = expected[0].Length;
-        return expected.Select((row, i) => Math.Sqrt(row.Select((v, j) => Math.Pow(actual[(i * width) + j] - v, 2)).Sum() / row.Sum(v => v * v))).Max();
+        return expected.Select((row, i) =>
+            Math.Sqrt(row.Select((v, j) => Math.Pow(actual[(i * width) + j] - v, 2)).Sum() / row.Sum(v => v * v))).Max();
     }
 }

@@ -3,7 +3,8 @@ using System.Text.Json.Nodes;
 namespace Tiller.Tests.Model;
 
 /// <summary>
-/// The forward pass of a <see cref="FamilyCheckpoint"/> in float64, written from the families' definitions, with nothing of the engine: one token after
+/// The forward pass of a <see cref="FamilyCheckpoint"/> in float64, written from the families' definitions, with nothing of the engine: one token
+/// after
 /// another, one head after another.
 /// </summary>
 internal sealed class ReferenceModel(FamilyCheckpoint checkpoint)
@@ -32,7 +33,8 @@ internal sealed class ReferenceModel(FamilyCheckpoint checkpoint)
         }
 
         double cap = Real("final_logit_softcapping", 0), divisor = Real("logits_scaling", 1);
-        double[][] logits = [.. x.Select(row => Map("model.embed_tokens", "", Norm("model.norm", row)).Select(z => cap > 0 ? cap * Math.Tanh(z / cap) : z / divisor).ToArray())];
+        double[][] logits = [.. x.Select(row =>
+            Map("model.embed_tokens", "", Norm("model.norm", row)).Select(z => cap > 0 ? cap * Math.Tanh(z / cap) : z / divisor).ToArray())];
         return ([.. states], logits);
     }
 
@@ -54,7 +56,8 @@ internal sealed class ReferenceModel(FamilyCheckpoint checkpoint)
 
     private double[] FeedForward(string mlp, double[] x)
     {
-        double[] both = Family == "phi3" ? Map(mlp + "gate_up_proj", "", x) : [.. Map(mlp + "gate_proj", mlp + "gate_proj", x), .. Map(mlp + "up_proj", mlp + "up_proj", x)];
+        double[] both = Family == "phi3" ? Map(mlp + "gate_up_proj", "", x)
+            : [.. Map(mlp + "gate_proj", mlp + "gate_proj", x), .. Map(mlp + "up_proj", mlp + "up_proj", x)];
         int F = both.Length / 2;
         return Map(mlp + "down_proj", mlp + "down_proj", [.. Enumerable.Range(0, F).Select(f => Activate(both[f]) * both[F + f])]);
     }
@@ -91,7 +94,8 @@ internal sealed class ReferenceModel(FamilyCheckpoint checkpoint)
             v[t] = [.. Heads(all[((H + G) * E)..])];
         }
 
-        return [.. Enumerable.Range(0, x.Length).Select(t => Map(attention + "o_proj", attention + "o_proj", [.. Enumerable.Range(0, H).SelectMany(h => Attend(q, k2, v, t, h, window, scale))]))];
+        return [.. Enumerable.Range(0, x.Length).Select(t =>
+            Map(attention + "o_proj", attention + "o_proj", [.. Enumerable.Range(0, H).SelectMany(h => Attend(q, k2, v, t, h, window, scale))]))];
     }
 
     private double[] Attend(double[][][] q, double[][][] keys, double[][][] values, int t, int h, int window, double scale)
@@ -125,7 +129,8 @@ internal sealed class ReferenceModel(FamilyCheckpoint checkpoint)
 
     private (double Frequency, double Amplitude) Frequency(int e, int R, int length, bool isLocal)
     {
-        double theta = isLocal ? Real("rope_local_base_freq", 0) : Real("rope_theta", Family == "smollm3" ? 2e6 : 10000), plain = Math.Pow(theta, -2.0 * e / R);
+        double theta = isLocal ? Real("rope_local_base_freq", 0) : Real("rope_theta", Family == "smollm3" ? 2e6 : 10000), plain =
+            Math.Pow(theta, -2.0 * e / R);
         var scaling = isLocal ? null : _c["rope_scaling"]?.AsObject();
         double Of(string key, double missing) => scaling![key]?.GetValue<double>() ?? missing;
         switch ((scaling?["rope_type"] ?? scaling?["type"])?.GetValue<string>())
@@ -139,7 +144,8 @@ internal sealed class ReferenceModel(FamilyCheckpoint checkpoint)
                 return (plain / scaling![list]![e]!.GetValue<double>(), Of("attention_factor", 0));
             default:
                 // Pairs above β_fast turns in the original context are kept, those below β_slow interpolated.
-                double PairOf(double turns) => R * Math.Log(Of("original_max_position_embeddings", 0) / (2 * Math.PI * turns)) / (2 * Math.Log(theta));
+                double PairOf(double turns) =>
+                    R * Math.Log(Of("original_max_position_embeddings", 0) / (2 * Math.PI * turns)) / (2 * Math.Log(theta));
                 double low = PairOf(Of("beta_fast", 32)), high = PairOf(Of("beta_slow", 1));
                 if (scaling!["truncate"]?.GetValue<bool>() ?? true)
                 {
@@ -177,7 +183,8 @@ internal sealed class ReferenceModel(FamilyCheckpoint checkpoint)
         return y;
     }
 
-    private IEnumerable<double> Row(string name, int row, int columns) => checkpoint.Tensors[name].Values.Skip(row * columns).Take(columns).Select(v => (double)v);
+    private IEnumerable<double> Row(string name, int row, int columns) =>
+        checkpoint.Tensors[name].Values.Skip(row * columns).Take(columns).Select(v => (double)v);
 
     private static double[] Sum(double[] x, double m, double[] y) => [.. x.Zip(y, (a, b) => a + (m * b))];
 

@@ -19,7 +19,8 @@ internal static class TestModels
     public static LanguageModel Demo => Load("demo");
 
     /// <summary>A golden checkpoint, or one of <see cref="FamilyCheckpoint"/>.</summary>
-    public static LanguageModel Load(string family) => s_loaded.GetOrAdd(s_device + family, _ => new Lazy<LanguageModel>(() => LoadAnew(family))).Value;
+    public static LanguageModel Load(string family) =>
+        s_loaded.GetOrAdd(s_device + family, _ => new Lazy<LanguageModel>(() => LoadAnew(family))).Value;
 
     /// <summary>A checkpoint of the test's own, which disposes it.</summary>
     public static LanguageModel LoadFrom(string folder) => LanguageModel.Load(folder, new LoadOptions { Device = s_device, Threads = 2 });

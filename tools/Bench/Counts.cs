@@ -3,7 +3,9 @@ using Tiller.Controllers;
 
 namespace Tiller.Bench;
 
-/// <summary>Bytes and FLOPs of the engine's steps, counted from the shape. A multiply-add is two FLOPs; norms and activations are not counted.</summary>
+/// <summary>
+/// Bytes and FLOPs of the engine's steps, counted from the shape. A multiply-add is two FLOPs; norms and activations are not counted.
+/// </summary>
 internal sealed class Counts(ModelConfig c, TensorType type)
 {
     /// <summary>Bytes of one stored weight.</summary>

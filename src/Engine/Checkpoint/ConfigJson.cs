@@ -127,9 +127,12 @@ internal sealed class ConfigJson
             return missing;
         }
 
-        return value.ValueKind == JsonValueKind.Number && value.TryGetDouble(out double number) && number >= LeastNormal && number <= float.MaxValue && number < limit
+        return value.ValueKind == JsonValueKind.Number && value.TryGetDouble(out double number) && number >= LeastNormal && number <= float.MaxValue
+            && number < limit
             ? number
-            : throw Fail(ConfigError.OutOfRange, key, double.IsFinite(limit) ? $"a number above 0 and below {limit}" : "a finite number above 0 (as float32)");
+            : throw Fail(ConfigError.OutOfRange, key, double.IsFinite(limit)
+                ? $"a number above 0 and below {limit}"
+                : "a finite number above 0 (as float32)");
     }
 
     /// <summary>True or false; null is false, as Python has it.</summary>
@@ -156,7 +159,8 @@ internal sealed class ConfigJson
     public double[] Positives(string key, int count)
     {
         if (HasValue(key) && _object.GetProperty(key) is { ValueKind: JsonValueKind.Array } list && list.GetArrayLength() == count
-            && list.EnumerateArray().All(item => item.ValueKind == JsonValueKind.Number && item.TryGetDouble(out double x) && x >= LeastNormal && x <= float.MaxValue))
+            && list.EnumerateArray().All(item => item.ValueKind == JsonValueKind.Number && item.TryGetDouble(out double x) && x >= LeastNormal
+                && x <= float.MaxValue))
         {
             return [.. list.EnumerateArray().Select(item => item.GetDouble())];
         }

@@ -24,24 +24,28 @@ public abstract record RopeScaling
     /// <param name="OriginalMaxPositions">Context length the checkpoint was first trained on, in tokens.</param>
     public sealed record Llama3(double Factor, double LowFrequencyFactor, double HighFrequencyFactor, int OriginalMaxPositions) : RopeScaling;
 
-    /// <summary>YaRN (arXiv:2309.00071): pairs that turn often are kept, those that turn seldom are divided by the factor, a ramp lies between.</summary>
+    /// <summary>
+    /// YaRN (arXiv:2309.00071): pairs that turn often are kept, those that turn seldom are divided by the factor, a ramp lies between.
+    /// </summary>
     /// <param name="Factor">Division of the low frequencies, at least 1.</param>
     /// <param name="OriginalMaxPositions">Context length the checkpoint was first trained on, in tokens.</param>
     /// <param name="BetaFast">Turns within the original context above which a pair is kept.</param>
     /// <param name="BetaSlow">Turns within the original context below which a pair is divided.</param>
     /// <param name="Truncate">The ends of the ramp are whole numbers of pairs.</param>
     /// <param name="Amplitude">What queries and keys are multiplied by as they are turned.</param>
-    public sealed record Yarn(double Factor, int OriginalMaxPositions, double BetaFast, double BetaSlow, bool Truncate, double Amplitude) : RopeScaling;
+    public sealed record Yarn(double Factor, int OriginalMaxPositions, double BetaFast, double BetaSlow, bool Truncate, double Amplitude)
+        : RopeScaling;
 
     /// <summary>
-    /// LongRoPE (arXiv:2402.13753): every frequency is divided by a factor of its own, out of one list while the sequence fits the original context and
+    /// LongRoPE (arXiv:2402.13753): every frequency is divided by a factor of its own, out of one list while the sequence fits the original context,
     /// out of another once it is longer, then for all of its tokens.
     /// </summary>
     /// <param name="ShortFactors">Factors of sequences that fit // (R/2).</param>
     /// <param name="LongFactors">Factors of longer ones // (R/2).</param>
     /// <param name="OriginalMaxPositions">Context length the checkpoint was first trained on, in tokens.</param>
     /// <param name="Amplitude">What queries and keys are multiplied by as they are turned.</param>
-    public sealed record LongRope(IReadOnlyList<double> ShortFactors, IReadOnlyList<double> LongFactors, int OriginalMaxPositions, double Amplitude) : RopeScaling
+    public sealed record LongRope(IReadOnlyList<double> ShortFactors, IReadOnlyList<double> LongFactors, int OriginalMaxPositions, double Amplitude)
+        : RopeScaling
     {
         /// <inheritdoc/>
         public bool Equals(LongRope? other) => other is not null && (OriginalMaxPositions, Amplitude) == (other.OriginalMaxPositions, other.Amplitude)
@@ -178,11 +182,14 @@ public sealed record ModelConfig
     /// <summary>The text model's part of a checkpoint that also reads images.</summary>
     public bool IsPartOfMultimodal { get; init; }
 
-    /// <summary>Factor on q·k of queries and keys that both carry <see cref="ResidualScale"/>, as the norm before attention gives it to them.</summary>
+    /// <summary>
+    /// Factor on q·k of queries and keys that both carry <see cref="ResidualScale"/>, as the norm before attention gives it to them.
+    /// </summary>
     internal float ScoreScale => AttentionScale / (ResidualScale * ResidualScale);
 
     /// <summary>
     /// Tokens up to which a sequence is turned by the short factors of LongRoPE; null without it. One more, and all its tokens have the long ones.
     /// </summary>
-    internal int? ShortPositions => (Rotary.FirstOrDefault(rotary => rotary?.Scaling is RopeScaling.LongRope)?.Scaling as RopeScaling.LongRope)?.OriginalMaxPositions;
+    internal int? ShortPositions =>
+        (Rotary.FirstOrDefault(rotary => rotary?.Scaling is RopeScaling.LongRope)?.Scaling as RopeScaling.LongRope)?.OriginalMaxPositions;
 }

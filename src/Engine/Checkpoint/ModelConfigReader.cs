@@ -56,7 +56,8 @@ public static class ModelConfigReader
         if (FindMultimodal(config) is { } multimodal)
         {
             RefuseOthers(config, but: [VisionKey, TextKey]);
-            ConfigJson text = config.Section(TextKey) ?? throw config.Fail(ConfigError.Schema, TextKey, $"the text model's configuration, of a {multimodal.Name}");
+            ConfigJson text = config.Section(TextKey)
+                ?? throw config.Fail(ConfigError.Schema, TextKey, $"the text model's configuration, of a {multimodal.Name}");
             if (text.Text("model_type") is { } type && type != multimodal.Name)
             {
                 throw text.Fail(ConfigError.Unsupported, "model_type", multimodal.Name);
@@ -68,7 +69,9 @@ public static class ModelConfigReader
         return Read(config, FindFamily(config), whole: config, generation);
     }
 
-    /// <summary>Reads a family's configuration; <paramref name="whole"/> is the file that has it, which for a multimodal model says how a text ends.</summary>
+    /// <summary>
+    /// Reads a family's configuration; <paramref name="whole"/> is the file that has it, which for a multimodal model says how a text ends.
+    /// </summary>
     private static ModelConfig Read(ConfigJson config, ModelFamily family, ConfigJson whole, ConfigJson? generation)
     {
         RefuseOthers(config, but: []);
@@ -135,7 +138,8 @@ public static class ModelConfigReader
     {
         string? type = config.Text("model_type");
         string[] architectures = config.Texts("architectures") ?? [];
-        return ModelFamily.All.FirstOrDefault(f => f.Multimodal is { } its && (type is null ? architectures.Contains(its.Architecture) : its.Name == type));
+        return ModelFamily.All.FirstOrDefault(f => f.Multimodal is { } its
+            && (type is null ? architectures.Contains(its.Architecture) : its.Name == type));
     }
 
     private static ModelFamily FindFamily(ConfigJson config)
@@ -160,7 +164,8 @@ public static class ModelConfigReader
         {
             if (!but.Contains(key) && config.HasValue(key) && !dense(config, key))
             {
-                throw config.Fail(ConfigError.Unsupported, key, "no such key: quantized, mixture-of-experts and other multimodal models are not computed");
+                throw config.Fail(ConfigError.Unsupported, key,
+                    "no such key: quantized, mixture-of-experts and other multimodal models are not computed");
             }
         }
 
@@ -233,7 +238,8 @@ public static class ModelConfigReader
         ? ReadMultiplier(config, family, "attention_multiplier")
         : (float)Math.Pow(family.QueryScalar is { } scalar ? config.Positive("query_pre_attn_scalar", scalar) : E, -0.5);
 
-    private static float ReadMultiplier(ConfigJson config, ModelFamily family, string key) => family.HasMultipliers ? (float)config.Positive(key, 1) : 1;
+    private static float ReadMultiplier(ConfigJson config, ModelFamily family, string key) =>
+        family.HasMultipliers ? (float)config.Positive(key, 1) : 1;
 
     // Null is none, a missing key the family's value.
     private static float ReadSoftCap(ConfigJson config, string key, double? family)
@@ -259,7 +265,9 @@ public static class ModelConfigReader
 
     // The family's id for a missing key, which a small vocabulary may not have.
     private static int? Default(ConfigJson config, string key, int? id, int V)
-        => id < V || id is null ? id : throw config.Fail(ConfigError.OutOfRange, key, $"a value, as the family's id {id} is not in the vocabulary of {V}");
+        => id < V || id is null
+            ? id
+            : throw config.Fail(ConfigError.OutOfRange, key, $"a value, as the family's id {id} is not in the vocabulary of {V}");
 
     private static int[] ReadEos(ConfigJson config, ConfigJson? generation, ModelFamily family, int V)
     {

@@ -101,10 +101,14 @@ internal sealed record ModelFamily
 
     public WindowRule Windows { get; init; }
 
-    /// <summary>Value of a missing rope_local_base_freq, the base of windowed layers, which nothing rescales; null where all layers have one base.</summary>
+    /// <summary>
+    /// Value of a missing rope_local_base_freq, the base of windowed layers, which nothing rescales; null where all layers have one base.
+    /// </summary>
     public double? WindowRopeTheta { get; init; }
 
-    /// <summary>Layers whose no_rope_layers is 0, else every n-th, n = no_rope_layer_interval or this, have no RoPE; null where all have it.</summary>
+    /// <summary>
+    /// Layers whose no_rope_layers is 0, else every n-th, n = no_rope_layer_interval or this, have no RoPE; null where all have it.
+    /// </summary>
     public int? UnturnedInterval { get; init; }
 
     /// <summary>Has rope_scaling of the type longrope and partial_rotary_factor.</summary>

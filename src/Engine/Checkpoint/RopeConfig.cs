@@ -42,7 +42,8 @@ internal static class RopeConfig
         }
 
         int R = part > 1 ? 0 : (int)(E * part);
-        return R > 0 && R % 2 == 0 ? R : throw place.Fail(ConfigError.OutOfRange, PartialKey, $"a part of head_dim, which is {E}, that is an even number");
+        return R > 0 && R % 2 == 0 ? R
+            : throw place.Fail(ConfigError.OutOfRange, PartialKey, $"a part of head_dim, which is {E}, that is an even number");
     }
 
     /// <summary>RoPE of each layer // (L).</summary>
@@ -177,7 +178,8 @@ internal static class RopeConfig
         }
 
         double? all = Optional(section, "mscale_all_dim"), one = Optional(section, "mscale");
-        double amplitude = Optional(section, "attention_factor") ?? (all is null || one is null ? Amplitude(1) : Amplitude(one.Value) / Amplitude(all.Value));
+        double amplitude = Optional(section, "attention_factor")
+            ?? (all is null || one is null ? Amplitude(1) : Amplitude(one.Value) / Amplitude(all.Value));
         return new RopeScaling.Yarn(factor, original, fast, slow, section.Flag("truncate", missing: true), amplitude);
 
         double Amplitude(double scale) => (0.1 * scale * Math.Log(factor)) + 1;
@@ -190,7 +192,8 @@ internal static class RopeConfig
         int original = place.HasValue(OriginalKey) ? place.Whole(OriginalKey, 2, int.MaxValue) : scope.Family.MaxPositions;
         double ratio = (double)scope.MaxPositions / original;
         double amplitude = Optional(section, "attention_factor") ?? (ratio <= 1 ? 1 : Math.Sqrt(1 + (Math.Log(ratio) / Math.Log(original))));
-        return new RopeScaling.LongRope(section.Positives("short_factor", scope.R / 2), section.Positives("long_factor", scope.R / 2), original, amplitude);
+        double[] shortFactors = section.Positives("short_factor", scope.R / 2), longFactors = section.Positives("long_factor", scope.R / 2);
+        return new RopeScaling.LongRope(shortFactors, longFactors, original, amplitude);
     }
 
     private static double? Optional(ConfigJson section, string key) => section.HasValue(key) ? section.Positive(key, double.NaN) : null;

@@ -55,7 +55,8 @@ internal sealed class LoadableCheckpoint : IDisposable
             {
                 string[] ofImages = [.. unused.Where(IsOfImages)];
                 unused = [.. unused.Except(ofImages, StringComparer.Ordinal)];
-                warnings.Add($"The checkpoint also reads images: its text model is loaded, the {ofImages.Length} tensors of its vision tower are left out.");
+                string leftOut = $"the {ofImages.Length} tensors of its vision tower are left out";
+                warnings.Add($"The checkpoint also reads images: its text model is loaded, {leftOut}.");
             }
 
             if (unused.Length > 0)

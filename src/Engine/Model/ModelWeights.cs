@@ -71,7 +71,8 @@ internal sealed class ModelWeights : IDisposable
     /// <param name="c">Expected shapes.</param>
     /// <param name="progress">Told the bytes read so far.</param>
     /// <param name="cancellationToken">Looked at between chunks.</param>
-    public static ModelWeights Load(DeviceOps ops, CheckpointFolder folder, ModelConfig c, IProgress<long>? progress, CancellationToken cancellationToken)
+    public static ModelWeights Load(DeviceOps ops, CheckpointFolder folder, ModelConfig c, IProgress<long>? progress,
+        CancellationToken cancellationToken)
     {
         var plan = PlanFor(folder, c);
         return Fill(ops, plan, c, memory =>
@@ -156,12 +157,13 @@ internal sealed class ModelWeights : IDisposable
         {
             var name = tensor.Name.AsSpan();
             if (name.StartsWith(prefix, StringComparison.Ordinal)
-                && int.TryParse(name[prefix.Length..][..Math.Max(0, name[prefix.Length..].IndexOf('.'))], NumberStyles.None, CultureInfo.InvariantCulture, out int k)
+                && int.TryParse(name[prefix.Length..][..Math.Max(0, name[prefix.Length..].IndexOf('.'))], NumberStyles.None,
+                    CultureInfo.InvariantCulture, out int k)
                 && k >= c.L)
             {
                 throw new CheckpointException(
-                    CheckpointError.ShapeMismatch, folder.FileOf(tensor), "the checkpoint has more blocks than num_hidden_layers of config.json says.",
-                    tensor.Name, $"blocks 0-{c.L - 1}", $"block {k}");
+                    CheckpointError.ShapeMismatch, folder.FileOf(tensor),
+                    "the checkpoint has more blocks than num_hidden_layers of config.json says.", tensor.Name, $"blocks 0-{c.L - 1}", $"block {k}");
             }
         }
     }
@@ -196,7 +198,11 @@ internal sealed class ModelWeights : IDisposable
     /// <summary>Several chunks at once: one thread cannot keep up with the page cache.</summary>
     private static void InParallel<T>(IEnumerable<T> chunks, Action<T> body, CancellationToken cancellationToken)
     {
-        var options = new ParallelOptions { CancellationToken = cancellationToken, MaxDegreeOfParallelism = Math.Min(Environment.ProcessorCount, MaxReaders) };
+        var options = new ParallelOptions
+        {
+            CancellationToken = cancellationToken,
+            MaxDegreeOfParallelism = Math.Min(Environment.ProcessorCount, MaxReaders),
+        };
         try
         {
             Parallel.ForEach(Partitioner.Create(chunks, EnumerablePartitionerOptions.NoBuffering), options, body);
@@ -234,7 +240,9 @@ internal sealed class ModelWeights : IDisposable
         }
     }
 
-    /// <summary>Bytes of a stored tensor, from <paramref name="From"/> on, and the place they go to; a vector's become factor · (increment + value).</summary>
+    /// <summary>
+    /// Bytes of a stored tensor, from <paramref name="From"/> on, and the place they go to; a vector's become factor · (increment + value).
+    /// </summary>
     private sealed record Part(TensorInfo Tensor, long From, long SizeInBytes, long Offset, bool IsVector, float Increment, float Factor)
     {
         /// <summary>Where byte <paramref name="at"/> of the part goes; vectors widen to float32.</summary>
@@ -315,8 +323,9 @@ internal sealed class ModelWeights : IDisposable
     }
 
     /// <summary>
-    /// Where every tensor of the checkpoint goes. The names are those <c>save_pretrained</c> writes. With two norms around the gated unit (Gemma) its first is
-    /// called pre_feedforward_layernorm, and post_attention_layernorm is the one after attention; with one before it, that has this name.
+    /// Where every tensor of the checkpoint goes. The names are those <c>save_pretrained</c> writes. With two norms around the gated unit (Gemma)
+    /// its first is called pre_feedforward_layernorm, and post_attention_layernorm is the one after attention; with one before it, that has this
+    /// name.
     /// </summary>
     private sealed class Plan
     {
@@ -381,10 +390,11 @@ internal sealed class ModelWeights : IDisposable
         public static Floats VectorAt(Stack s, DeviceBuffer memory) => new(memory.Address + (nint)s.Offset, s.Rows, s.Columns);
 
         // Some exporters keep the head beside the text model, others inside it.
-        private static string HeadNameOf(string prefix) => prefix.StartsWith("language_model.", StringComparison.Ordinal) ? "language_model." + HeadName : HeadName;
+        private static string HeadNameOf(string prefix) =>
+            prefix.StartsWith("language_model.", StringComparison.Ordinal) ? "language_model." + HeadName : HeadName;
 
-        // m, which scales what attention and the gated unit add (docs/math.md §9), is in the norm before attention, so that queries, keys and values carry
-        // it, and in the biases; the gated unit's own is in its activation.
+        // m, which scales what attention and the gated unit add (docs/math.md §9), is in the norm before attention, so that queries, keys and
+        // values carry it, and in the biases; the gated unit's own is in its activation.
         private BlockPlan AddBlock(string block, int rotation)
         {
             var c = _c;
@@ -438,7 +448,8 @@ internal sealed class ModelWeights : IDisposable
             return [.. HeadRows(name, all, 0, _c.H + _c.G), new Rows(name, all, queries + keys, keys)];
         }
 
-        // Pair e of RoPE is numbers e and e + R/2 of a head; the stages turn e and e + E/2: the halves of what does not turn go behind each half of what does.
+        // Pair e of RoPE is numbers e and e + R/2 of a head; the stages turn e and e + E/2: the halves of what does not turn go behind each half
+        // of what does.
         private IEnumerable<Rows> HeadRows(string name, int of, int first, int heads)
         {
             if (_c.R == _c.E)
@@ -468,7 +479,8 @@ internal sealed class ModelWeights : IDisposable
                 if (type is { } first && tensor.Type != first)
                 {
                     throw new CheckpointException(
-                        CheckpointError.Unsupported, _source, "Tensors that form one matrix are stored in different types; convert the checkpoint to one.",
+                        CheckpointError.Unsupported, _source,
+                        "Tensors that form one matrix are stored in different types; convert the checkpoint to one.",
                         its.Name, first.SpecName(), tensor.Type.SpecName());
                 }
 
@@ -493,7 +505,8 @@ internal sealed class ModelWeights : IDisposable
             {
                 var tensor = _find(its.Name, [its.Of]);
                 long numberInBytes = tensor.SizeInBytes / its.Of;
-                Parts.Add(new Part(tensor, its.First * numberInBytes, its.Count * numberInBytes, offset + (4L * total), IsVector: true, increment, factor));
+                var (from, size, to) = (its.First * numberInBytes, its.Count * numberInBytes, offset + (4L * total));
+                Parts.Add(new Part(tensor, from, size, to, IsVector: true, increment, factor));
                 total += its.Count;
             }
 

@@ -7,8 +7,8 @@ namespace Tiller.Model;
 internal static class RotaryFrequencies
 {
     /// <summary>
-    /// The tables of a model // (tables, E): a table has E/2 frequencies in radians per position, then E/2 amplitudes. Those of <see cref="Tables"/> in
-    /// their order, where there is LongRoPE for short sequences, and then all of them again for long ones.
+    /// The tables of a model // (tables, E): a table has E/2 frequencies in radians per position, then E/2 amplitudes. Those of
+    /// <see cref="Tables"/> in their order, where there is LongRoPE for short sequences, and then all of them again for long ones.
     /// </summary>
     public static float[] Compute(ModelConfig c)
     {
@@ -47,7 +47,8 @@ internal static class RotaryFrequencies
                 RopeScaling.Linear linear => frequency / (float)linear.Factor,
                 RopeScaling.Llama3 llama3 => Rescale(frequency, llama3),
                 RopeScaling.Yarn yarn => Rescale(frequency, e, rotary.Theta, c.R, yarn),
-                RopeScaling.LongRope longRope => 1f / ((float)(isLong ? longRope.LongFactors : longRope.ShortFactors)[e] * (float)Math.Pow(rotary.Theta, exponent)),
+                RopeScaling.LongRope longRope =>
+                    1f / ((float)(isLong ? longRope.LongFactors : longRope.ShortFactors)[e] * (float)Math.Pow(rotary.Theta, exponent)),
                 _ => throw new UnreachableException(rotary.Scaling.GetType().Name),
             };
             amplitudes[e] = rotary.Scaling switch
@@ -82,8 +83,8 @@ internal static class RotaryFrequencies
     }
 
     /// <summary>
-    /// Pair e turns n times within the original context where e = R ln(original / (2π n)) / (2 ln θ). From the pair of β_fast turns to that of β_slow a ramp
-    /// goes from 0 to 1, (1 − ramp) f + ramp f/factor.
+    /// Pair e turns n times within the original context where e = R ln(original / (2π n)) / (2 ln θ). From the pair of β_fast turns to that of
+    /// β_slow a ramp goes from 0 to 1, (1 − ramp) f + ramp f/factor.
     /// </summary>
     private static float Rescale(float frequency, int e, double theta, int R, RopeScaling.Yarn s)
     {

@@ -56,7 +56,9 @@ public sealed class Activations : IDisposable
     /// <summary>Feed-forward output before its post-norm // (rows, D); absent without post-norms.</summary>
     public Floats RawFeedForward { get; private set; }
 
-    /// <summary>Rotations of each value row, all by one table and then all by the next: E/2 cosines, then E/2 sines // (tables · capacity, E).</summary>
+    /// <summary>
+    /// Rotations of each value row, all by one table and then all by the next: E/2 cosines, then E/2 sines // (tables · capacity, E).
+    /// </summary>
     public Floats Rotations { get; private set; }
 
     /// <summary>Shape of the model.</summary>
@@ -92,7 +94,9 @@ public sealed class Activations : IDisposable
     /// <summary>Rotation of each value row by a table (<see cref="BlockWeights.Rotation"/>) // (rows, E).</summary>
     public Floats Rotation(int table) => Rotations.Slice(table * Capacity, Capacity);
 
-    /// <summary>Rows there is room for once <paramref name="rows"/> have been asked for where there was room for <paramref name="capacity"/>.</summary>
+    /// <summary>
+    /// Rows there is room for once <paramref name="rows"/> have been asked for where there was room for <paramref name="capacity"/>.
+    /// </summary>
     internal static int CapacityFor(int rows, int capacity) => rows <= capacity ? capacity : Math.Max(rows, Math.Min(2 * capacity, capacity + 256));
 
     /// <summary>The output of this block becomes the input of the next; no number moves.</summary>
@@ -100,8 +104,8 @@ public sealed class Activations : IDisposable
 
     /// <summary>Bytes that one row takes.</summary>
     public static long RowSizeInBytes(ModelConfig c) =>
-        4L * ((4 * c.D) + ((c.H + (2 * c.G)) * c.E) + (c.QkNorm == QkNorm.None ? 0 : (c.H + c.G) * c.E) + (c.H * c.E) + (c.PostNorms ? 2 * c.D : 0) + (3 * c.F)
-            + (RotationTables(c) * c.E));
+        4L * ((4 * c.D) + ((c.H + (2 * c.G)) * c.E) + (c.QkNorm == QkNorm.None ? 0 : (c.H + c.G) * c.E) + (c.H * c.E) + (c.PostNorms ? 2 * c.D : 0)
+            + (3 * c.F) + (RotationTables(c) * c.E));
 
     // In how many ways layers turn their queries and keys.
     private static int RotationTables(ModelConfig c) => c.Rotary.Distinct().Count();

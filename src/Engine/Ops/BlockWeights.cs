@@ -12,7 +12,8 @@ public sealed record BlockWeights
     public required Floats AttentionNorm { get; init; }
 
     /// <summary>
-    /// Wq, Wk, Wv under each other // ((H + 2G) E, D). The rows of each query and key head are in such an order that pair e of RoPE is rows e and e + E/2.
+    /// Wq, Wk, Wv under each other // ((H + 2G) E, D). The rows of each query and key head are in such an order that pair e of RoPE is
+    /// rows e and e + E/2.
     /// </summary>
     public required Matrix Qkv { get; init; }
 

@@ -45,7 +45,9 @@ public sealed class KvCache : IDisposable
     /// <summary>Whether keys of a sequence of so many positions are turned otherwise than those that are here, which then mean nothing.</summary>
     public bool TurnsOtherwise(int positions) => IsLong != positions > _short;
 
-    /// <summary>Makes room for a sequence of <paramref name="positions"/>, the longest it has been, keeping the first <paramref name="used"/>.</summary>
+    /// <summary>
+    /// Makes room for a sequence of <paramref name="positions"/>, the longest it has been, keeping the first <paramref name="used"/>.
+    /// </summary>
     public void Reserve(int positions, int used)
     {
         if (positions <= Capacity)
