@@ -24,7 +24,10 @@ internal static unsafe partial class CpuLinear
         static abstract int Count { get; }
     }
 
-    /// <summary>Whether so many rows of dot products go in pairs. It asks for the instructions, which a program built ahead of time finds out when it runs.</summary>
+    /// <summary>
+    /// Whether so many rows of dot products go in pairs. A program built ahead of time for processors without AVX-512 has no such code, since its
+    /// compiler takes these instructions for certain or not at all.
+    /// </summary>
     private static bool UsesPairs(int rows) => Avx512F.IsSupported && rows > 1;
 
     /// <summary>
