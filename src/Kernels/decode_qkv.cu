@@ -22,6 +22,7 @@ struct TillerDecodeQkv
     int queries, groups, e;  // H, G, E
     int layer;
     int parts, wide;
+    int prefetch;            // bytes of a row of w (linear_few.cu)
     int steered;             // rows whose steering is looked at: all, or none
 };
 
@@ -72,7 +73,7 @@ template <class W, int R> static __device__ __forceinline__ void tillerDecodeQkv
             stored[half] = b;
         }
     };
-    tillerNormedPairs<W, R>(p.in, p.w, heads * half, p.parts, p.wide != 0, block - p.steered, rowOf, store);
+    tillerNormedPairs<W, R>(p.in, p.w, heads * half, p.parts, p.wide != 0, p.prefetch, block - p.steered, rowOf, store);
 }
 
 #define TILLER_DECODE_QKV(name, W, R, blocks)                                                                          \

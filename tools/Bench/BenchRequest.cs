@@ -66,6 +66,12 @@ internal sealed record BenchRequest
     /// <summary>Rows that the linear map is measured with, the most of them the stages too; null for 1 to 256.</summary>
     public IReadOnlyList<int>? Rows { get; init; }
 
+    /// <summary>
+    /// With <see cref="BenchMode.Decode"/> and <see cref="BenchMode.Prefill"/> on a CUDA device: what each choice of its kernels is worth, every one left out in turn,
+    /// instead of the usual rows.
+    /// </summary>
+    public bool Variants { get; init; }
+
     /// <summary>Do not measure a fit but tell what it takes.</summary>
     public bool Plan { get; init; }
 

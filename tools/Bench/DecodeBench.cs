@@ -1,5 +1,8 @@
+using Tiller.Cuda;
 using Tiller.Decode;
+using Tiller.Kernels;
 using Tiller.Law;
+using Tiller.Model;
 using Tiller.Ops;
 
 namespace Tiller.Bench;
@@ -34,6 +37,24 @@ internal static class DecodeBench
             MostRuns = plain.MostRuns,
             Run = plain.Step,
         };
+        if (request.Variants)
+        {
+            foreach (var row in meter.Measure(WithoutEach(model, step, manyRows: false)))
+            {
+                yield return row;
+            }
+
+            foreach (var pushed in tangents.Select(Pushed))
+            {
+                foreach (var row in meter.Measure(WithoutEach(model, pushed, manyRows: pushed.Rows > LinearKernels.FewRows)))
+                {
+                    yield return row;
+                }
+            }
+
+            yield break;
+        }
+
         foreach (var row in meter.Measure([step, .. terms.Select(Steered)]))
         {
             yield return row;
@@ -80,7 +101,7 @@ internal static class DecodeBench
         using var model = RandomParts.Model(request, meter.Machine, counts.CacheBytes(tokens) + ((double)Chunk * Activations.RowSizeInBytes(c)));
         int[] ids = RandomParts.Tokens(c.V, tokens, seed: 4);
         Session? session = null;
-        yield return meter.Measure(new Work
+        var prefill = new Work
         {
             Name = $"prefill {tokens} tokens",
             Bytes = counts.DecodeBytes,
@@ -96,8 +117,39 @@ internal static class DecodeBench
             },
             MostRuns = 1,
             Run = () => session!.Prefill(ids),
-        });
+        };
+        foreach (var row in meter.Measure(request.Variants ? WithoutEach(model, prefill, manyRows: prefill.Rows > LinearKernels.FewRows) : [prefill]))
+        {
+            yield return row;
+        }
+
         session?.Dispose();
+    }
+
+    // A work as it is, then without each of what the kernels do for rows of its number; all of them run the very same step.
+    private static Work[] WithoutEach(LanguageModel model, Work work, bool manyRows)
+    {
+        if (model.Ops is not CudaOps ops)
+        {
+            throw new BenchException($"Variants are choices of CUDA kernels, and this is {model.Device}. Ask for --device cuda, or leave out --variants.");
+        }
+
+        return
+        [
+            work with { Name = $"{work.Name}, all variants", Run = () => Run(KernelVariants.Default) },
+            .. KernelVariant.All.Where(v => v.ManyRows == manyRows).Select(v => work with
+            {
+                Name = $"{work.Name}, without {v.Name} (predicted {v.Predicted})",
+                Comparison = Comparison.Speed,
+                Run = () => Run(v.Without),
+            }),
+        ];
+
+        void Run(KernelVariants variants)
+        {
+            ops.Variants = variants;
+            work.Run();
+        }
     }
 
     /// <summary>Several sessions: plain, each with its own law.</summary>

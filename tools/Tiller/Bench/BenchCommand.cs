@@ -101,6 +101,12 @@ internal sealed class BenchCommand : TillerCommand
         "a whole number, 1 or more");
     private readonly Option<double> _seconds = OptionKinds.Number("--seconds", "Time for each row.", 3.0, s => s is > 0 and <= 3600,
         "above 0 and at most 3600");
+    private readonly Option<bool> _variants = new("--variants")
+    {
+        Description = "With decode and prefill on CUDA: the step with all that its kernels do for speed or exactness, and without each in turn, "
+            + "beside what was predicted.",
+    };
+
     private readonly Option<bool> _plan = new("--plan")
     {
         Description = "With fit: tell memory, FLOPs and time of dense, factored and reduced fits of the shape from 100 prompts of --context tokens, "
@@ -128,6 +134,7 @@ internal sealed class BenchCommand : TillerCommand
         Add(_fits);
         Add(_prompts);
         Add(_seconds);
+        Add(_variants);
         Add(_plan);
         Add(_markdown);
         Add(_jsonLines);
@@ -142,6 +149,11 @@ internal sealed class BenchCommand : TillerCommand
             if (result.GetValue(_jsonLines) && otherwise)
             {
                 result.AddError("--jsonl prints rows alone: without --json, --markdown and --plan.");
+            }
+
+            if (result.GetValue(_variants) && result.GetValue(_mode) is not (BenchMode.Decode or BenchMode.Prefill))
+            {
+                result.AddError("--variants goes with bench decode and bench prefill.");
             }
 
             if (result.GetValue(_plan) && (result.GetValue(_mode) != BenchMode.Fit || result.GetValue(_markdown)))
@@ -166,6 +178,7 @@ internal sealed class BenchCommand : TillerCommand
                 FitPrompts = parse.GetValue(_prompts),
                 Seconds = parse.GetValue(_seconds),
                 DemoFolder = DemoRun.ModelFolder,
+                Variants = parse.GetValue(_variants),
                 Plan = parse.GetValue(_plan),
                 Json = parse.GetValue(Json),
                 JsonLines = parse.GetValue(_jsonLines),
@@ -200,6 +213,8 @@ internal sealed class BenchCommand : TillerCommand
           # the same on a GPU, and what it costs to decode 1, 8 and 64 sequences under controllers of their own
           tiller bench decode --device cuda --shape llama-3-8b --terms 1,16 --tangents 31
           tiller bench batch --device cuda --shape llama-3-8b --batch 1,8,64
+          # what is each choice of the CUDA kernels worth?
+          tiller bench decode --device cuda --shape llama-3-8b --tangents 31 --variants
           # what this machine can do at most
           tiller bench ceilings
           # every stage alone, for machines, each row when it is there
