@@ -216,7 +216,7 @@ internal sealed class PackageTokenizerTests
             // A character that lost some of its bytes still has tokens for the others.
             if (Encoding.UTF8.GetBytes(character).All(b => tokenizer.IdOf(ByteAlphabet.CharOf(b).ToString()) is null))
             {
-                covered.AsSpan(at, character.Length).Fill(false);
+                covered.AsSpan(at, character.Length).Clear();
             }
 
             at += character.Length;
