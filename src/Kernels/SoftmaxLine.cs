@@ -3,7 +3,9 @@ using System.Runtime.InteropServices;
 
 namespace Tiller.Kernels;
 
-/// <summary>Of the softmax of one row of logits what log-probabilities need, as the kernels write it: <c>TillerSoftmaxLine</c> of sampling.cuh.</summary>
+/// <summary>
+/// Of the softmax of one row of logits what log-probabilities need, as the kernels write it: <c>TillerSoftmaxLine</c> of sampling.cuh.
+/// </summary>
 [StructLayout(LayoutKind.Sequential)]
 internal struct SoftmaxLine
 {

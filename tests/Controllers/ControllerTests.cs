@@ -102,7 +102,13 @@ public sealed class ControllerTests
     [Test]
     public void ABareSourceStaysBare()
     {
-        var bare = new ControllerSource { ModelName = "m", ModelFingerprint = "f", Positive = new PromptSet("a", 1), Negative = new PromptSet("b", 2) };
+        var bare = new ControllerSource
+        {
+            ModelName = "m",
+            ModelFingerprint = "f",
+            Positive = new PromptSet("a", 1),
+            Negative = new PromptSet("b", 2),
+        };
         new Controller(new Ablation(MakeFeature()), bare).Save(File);
         var source = Controller.Load(File).Source;
         Assert.That(source with { Settings = bare.Settings }, Is.EqualTo(bare));
@@ -153,7 +159,12 @@ public sealed class ControllerTests
         for (int i = 0; i < methods.Length; i++)
         {
             new Controller(methods[i], Source).Save(File);
-            var other = new Controller(Controller.Load(File).Method, Source with { ModelName = "another", Positive = new PromptSet("77", 3), Residuals = null });
+            var other = new Controller(Controller.Load(File).Method, Source with
+            {
+                ModelName = "another",
+                Positive = new PromptSet("77", 3),
+                Residuals = null,
+            });
             for (int j = 0; j < methods.Length; j++)
             {
                 Assert.That(new Controller(methods[j], Source).SteersAs(other), Is.EqualTo(i == j), $"{i} and {j}");
@@ -164,11 +175,13 @@ public sealed class ControllerTests
         float[][] w = Rows(3, Layers);
         SteeringMethod[] variants =
         [
-            new LinearQuadratic(feature, w), new LinearQuadratic(feature, w, Setpoint.Affine), new LinearQuadratic(feature, w, layers: new LayerSet(0, 2)),
+            new LinearQuadratic(feature, w), new LinearQuadratic(feature, w, Setpoint.Affine),
+            new LinearQuadratic(feature, w, layers: new LayerSet(0, 2)),
             new LinearQuadratic(feature, Rows(4, Layers)), new LinearQuadratic(Feature.FromDifference(Rows(5, Layers + 1)), w),
             new LinearQuadratic(new Feature(feature.V, [.. feature.Mu.Select(mu => 2 * mu)]), w),
             new LinearQuadratic(new Feature(feature.V, feature.Mu, [.. feature.Origin!.Select(o => o + 1)]), w, Setpoint.Affine),
-            new Proportional(feature), new Proportional(feature, 2), new Ablation(feature), new OpenLoopAddition(feature), new SPid(feature, 1, 0, 0), new SPid(feature, 0, 1, 0),
+            new Proportional(feature), new Proportional(feature, 2), new Ablation(feature), new OpenLoopAddition(feature), new SPid(feature, 1, 0, 0),
+            new SPid(feature, 0, 1, 0),
         ];
         foreach (var a in variants)
         {
@@ -402,7 +415,8 @@ public sealed class ControllerTests
     {
         const long Size = 1L << 40;
         byte[] json = System.Text.Encoding.UTF8.GetBytes(
-            $$$"""{"__metadata__":{"format":"tiller.controller","version":"1","sha256":"00"},"v":{"dtype":"F32","shape":[2,{{{Size / 8}}}],"data_offsets":[0,{{{Size}}}]}}""");
+            $$$"""{"__metadata__":{"format":"tiller.controller","version":"1","sha256":"00"},"""
+            + $$$""" "v":{"dtype":"F32","shape":[2,{{{Size / 8}}}],"data_offsets":[0,{{{Size}}}]}}""");
         using (var file = System.IO.File.Create(File))
         {
             file.Write(BitConverter.GetBytes((ulong)json.Length));

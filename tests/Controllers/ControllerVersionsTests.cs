@@ -6,7 +6,9 @@ using Tiller.Synthesis;
 
 namespace Tiller.Tests.Controllers;
 
-/// <summary>Controller files load for ever, whichever version of the format wrote them: tests/controllers keeps one of each method and version.</summary>
+/// <summary>
+/// Controller files load for ever, whichever version of the format wrote them: tests/controllers keeps one of each method and version.
+/// </summary>
 public sealed class ControllerVersionsTests
 {
     private const int Layers = 3;
@@ -53,7 +55,8 @@ public sealed class ControllerVersionsTests
             Assert.That(read.Source.Residuals, Is.EqualTo(new[] { 1e-15, 2e-15, 0 }));
             Assert.That(read.Source.Ranks, Is.EqualTo(new[] { 0, 2, 1 }));
             Assert.That(read.Source.OpenLoop, Is.EqualTo(new[] { 1.1, -0.9, 0.1 + 0.2 }));
-            Assert.That(read.Source.Settings.OrderBy(x => x.Key), Is.EqualTo(new KeyValuePair<string, string>[] { new("path", "Zürich\n\"x\""), new("seed", "7") }));
+            Assert.That(read.Source.Settings.OrderBy(x => x.Key),
+                Is.EqualTo(new KeyValuePair<string, string>[] { new("path", "Zürich\n\"x\""), new("seed", "7") }));
         }
     }
 

@@ -170,7 +170,8 @@ public sealed class SteeringMethodTests
         var feature = MakeFeature(8, [.. Enumerable.Range(0, Layers + 1)]);
         SteeringMethod[] methods =
         [
-            new LinearQuadratic(feature, Directions(1)), new OpenLoopAddition(feature), new Proportional(feature), new Ablation(feature), new SPid(feature, 1, 1, 1),
+            new LinearQuadratic(feature, Directions(1)), new OpenLoopAddition(feature), new Proportional(feature), new Ablation(feature),
+            new SPid(feature, 1, 1, 1),
         ];
         foreach (var method in methods)
         {
@@ -189,12 +190,14 @@ public sealed class SteeringMethodTests
         var at7 = new LayerSet(7, 7);
         (SteeringMethod Method, string? Says)[] all =
         [
-            (new LinearQuadratic(feature, w), null), (new LinearQuadratic(feature, zero), "w = K v is 0"), (new LinearQuadratic(feature, w, layers: new LayerSet(4, 4)), "of 4-4"),
-            (new LinearQuadratic(feature, w, layers: at7), "of 7-7"), (new LinearQuadratic(feature, w, layers: new LayerSet(new LayerRange(4, 4), new LayerRange(7, 7))), "of 4-4,7-7"),
+            (new LinearQuadratic(feature, w), null), (new LinearQuadratic(feature, zero), "w = K v is 0"),
+            (new LinearQuadratic(feature, w, layers: new LayerSet(4, 4)), "of 4-4"),
+            (new LinearQuadratic(feature, w, layers: at7), "of 7-7"),
+            (new LinearQuadratic(feature, w, layers: new LayerSet(new LayerRange(4, 4), new LayerRange(7, 7))), "of 4-4,7-7"),
             (new LinearQuadratic(feature, w, layers: new LayerSet(7, 8)), null),
             (new OpenLoopAddition(feature, new LayerSet(3, 3)), "μ is 0"), (new OpenLoopAddition(feature, new LayerSet(4, 4)), null),
-            (new Proportional(feature, layers: new LayerSet(4, 4)), "μ is 0"), (new Proportional(feature, layers: new LayerSet(3, 3)), null), (new Proportional(feature, 0), "k_p is 0"),
-            (new Ablation(feature, new LayerSet(4, 4)), "μ is 0"), (new Ablation(feature), null),
+            (new Proportional(feature, layers: new LayerSet(4, 4)), "μ is 0"), (new Proportional(feature, layers: new LayerSet(3, 3)), null),
+            (new Proportional(feature, 0), "k_p is 0"), (new Ablation(feature, new LayerSet(4, 4)), "μ is 0"), (new Ablation(feature), null),
             (new SPid(feature, 0, 0, 0), "are 0"), (new SPid(feature, 0, 0, 0.1), null),
         ];
         foreach (var (method, says) in all)

@@ -89,7 +89,8 @@ public sealed class BatchDrawTests(string device) : OnEveryDevice(device)
     {
         var model = TestModels.Load(Family);
         var bias = new Dictionary<int, float> { [5] = 60 };
-        SamplingOptions[] options = [new() { LogProbabilities = 5, LogitBias = bias }, new(), new() { Temperature = 1, Seed = 2, LogProbabilities = 0, FrequencyPenalty = 1 }];
+        SamplingOptions[] options = [new() { LogProbabilities = 5, LogitBias = bias }, new(), new() { Temperature = 1, Seed = 2,
+            LogProbabilities = 0, FrequencyPenalty = 1 }];
         Session[] sessions = [.. options.Select((_, i) => new Session(model, i == 2 ? Laws.Random(model, 1) : null))];
         Sampler[] samplers = [.. options.Select(o => new Sampler(o, model.Config.V))];
         BatchRow[] rows = [.. sessions.Zip(samplers, (session, sampler) => new BatchRow(session, sampler))];
@@ -112,7 +113,8 @@ public sealed class BatchDrawTests(string device) : OnEveryDevice(device)
                 Assert.That(samplers[i].LogProbability, Is.EqualTo(logits[i][ids[i]] - log).Within(1e-4));
                 int[] best = [.. Enumerable.Range(0, model.Config.V).OrderByDescending(id => logits[i][id]).Take(count)];
                 Assert.That(samplers[i].MostProbable.ToArray().Select(token => token.Id), Is.EqualTo(best));
-                Assert.That(samplers[i].MostProbable.ToArray().Select(token => (double)token.LogProbability), Is.EqualTo(best.Select(id => logits[i][id] - log)).Within(1e-4));
+                double[] shown = [.. samplers[i].MostProbable.ToArray().Select(token => (double)token.LogProbability)];
+                Assert.That(shown, Is.EqualTo(best.Select(id => logits[i][id] - log)).Within(1e-4));
             }
 
             batch.Step(rows, ids);
@@ -145,7 +147,8 @@ public sealed class BatchDrawTests(string device) : OnEveryDevice(device)
         }
 
         // A sampler of another text: what was text is its prompt.
-        Sampler next = new(options with { RepetitionPenalty = 1 }, model.Config.V), nextOnHost = new(options with { RepetitionPenalty = 1 }, model.Config.V);
+        Sampler next = new(options with { RepetitionPenalty = 1 }, model.Config.V), nextOnHost = new(options with { RepetitionPenalty = 1 },
+            model.Config.V);
         session.Append([9, 10]);
         alone.Append([9, 10]);
         for (int i = 0; i < 2; i++)
@@ -243,7 +246,8 @@ public sealed class BatchDrawTests(string device) : OnEveryDevice(device)
         Assert.That(() => batch.Draw([new(session, samplers[0]), new(other, samplers[0])], ids), Throws.InstanceOf<ArgumentException>());
         Assert.That(() => batch.Draw([new(session, samplers[0]), new(other, samplers[1])], ids.AsSpan(1)), Throws.InstanceOf<ArgumentException>());
         Assert.That(() => batch.Draw([new(session)], ids.AsSpan(1)), Throws.ArgumentException.With.Message.Contains("Sampler 0 is null"));
-        Assert.That(() => batch.Draw([new(session, samplers[0]), new(other, new Sampler(new SamplingOptions(), 5))], ids), Throws.InstanceOf<ArgumentException>());
+        Assert.That(() => batch.Draw([new(session, samplers[0]), new(other, new Sampler(new SamplingOptions(), 5))], ids),
+            Throws.InstanceOf<ArgumentException>());
         Assert.That(() => session.Draw(new Sampler(new SamplingOptions(), 5)), Throws.InstanceOf<ArgumentException>());
         batch.Draw([new(session, samplers[0]), new(other, samplers[1])], ids);
         Assert.That(ids, Is.EqualTo(new[] { session.Draw(samplers[0]), other.Draw(samplers[1]) }));

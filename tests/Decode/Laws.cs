@@ -37,5 +37,6 @@ internal static class Laws
     }
 
     /// <summary>Looks back at the token before.</summary>
-    public static FeedbackLaw LooksBack(LanguageModel model, int seed, double lambda = 1) => new SPid(RandomFeature(model, seed), 0.3, 0.05, 0.2).Compile(lambda);
+    public static FeedbackLaw LooksBack(LanguageModel model, int seed, double lambda = 1)
+        => new SPid(RandomFeature(model, seed), 0.3, 0.05, 0.2).Compile(lambda);
 }

@@ -52,7 +52,8 @@ public sealed class SteeringTests(string device) : OnEveryDevice(device)
         Assert.That(ab.Zip(ba, (x, y) => Numbers.Error(x, y)), Is.All.LessThan(1e-4));
         var opposite = new FeedbackLaw(a.Layers, a.Width, a.Sensors, [.. a.Terms.Select(t => t with { C = -t.C, S = -t.S })]);
         float[][] plain = Decode(model, null, SteeredTokens.Last);
-        Assert.That(Decode(model, FeedbackLaw.Sum([a, opposite]), SteeredTokens.Last).Zip(plain, (x, y) => Numbers.Error(x, y)), Is.All.LessThan(1e-4));
+        Assert.That(Decode(model, FeedbackLaw.Sum([a, opposite]), SteeredTokens.Last).Zip(plain, (x, y) => Numbers.Error(x, y)),
+            Is.All.LessThan(1e-4));
     }
 
     [TestCaseSource(typeof(TestModels), nameof(TestModels.Families))]
@@ -118,14 +119,16 @@ public sealed class SteeringTests(string device) : OnEveryDevice(device)
             float bound = (float)Math.Pow(10, (6 * random.NextDouble()) - 3);
             double scale = Math.Pow(10, (6 * random.NextDouble()) - 3);
             var law = new FeedbackLaw(
-                1, width, [new Sensor(0, Numbers.Unit(random, width), (float)scale)], [new Term(0, Numbers.Gaussian(random, width, scale), 0.5f, 1, 0)], bound);
+                1, width, [new Sensor(0, Numbers.Unit(random, width), (float)scale)],
+                [new Term(0, Numbers.Gaussian(random, width, scale), 0.5f, 1, 0)], bound);
             var steering = new CpuSteering(law);
             float[] u = new float[width], norm = new float[1], state = new float[1];
             steering.Sense(0, 0, Numbers.Gaussian(random, width));
             steering.Act(0, 0, u);
             steering.ReadEffort(0, norm, state);
             Assert.That(norm[0], Is.EqualTo((float)Numbers.Norm(u)), $"trial {trial}");
-            Assert.That(Numbers.Norm(u), Is.LessThanOrEqualTo(bound).And.GreaterThan(Math.Min(bound * (1 - 1e-5), norm[0] * 0.999)), $"trial {trial}");
+            Assert.That(Numbers.Norm(u), Is.LessThanOrEqualTo(bound).And.GreaterThan(Math.Min(bound * (1 - 1e-5), norm[0] * 0.999)),
+                $"trial {trial}");
         }
     }
 
@@ -242,8 +245,10 @@ public sealed class SteeringTests(string device) : OnEveryDevice(device)
     public void A_law_of_another_shape_is_refused()
     {
         var model = TestModels.Demo;
-        Assert.That(() => new Session(model, new FeedbackLaw(model.Config.L - 1, model.Config.D, [], [])), Throws.InstanceOf<ModelMismatchException>());
-        Assert.That(() => new Session(model, new FeedbackLaw(model.Config.L, model.Config.D + 1, [], [])), Throws.InstanceOf<ModelMismatchException>());
+        Assert.That(() => new Session(model, new FeedbackLaw(model.Config.L - 1, model.Config.D, [], [])),
+            Throws.InstanceOf<ModelMismatchException>());
+        Assert.That(() => new Session(model, new FeedbackLaw(model.Config.L, model.Config.D + 1, [], [])),
+            Throws.InstanceOf<ModelMismatchException>());
     }
 
     private static void CheckTangents(string family, float bound)

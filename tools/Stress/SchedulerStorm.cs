@@ -20,7 +20,8 @@ internal sealed record StormReport(
     long Texts, long Moved, long Cancelled, long Dropped, long Refused, long PrefixHits, long HeldInBytes, IReadOnlyList<string> Failures);
 
 /// <summary>
-/// Many readers of one scheduler at once: some leave on the way, some never read, some change λ. Every token that is read must be, in steps of eight rows at
+/// Many readers of one scheduler at once: some leave on the way, some never read, some change λ. Every token that is read must be, in steps of
+/// eight rows at
 /// most, the one that a session alone drew; every text must end, and say how.
 /// </summary>
 internal sealed class SchedulerStorm
@@ -68,10 +69,12 @@ internal sealed class SchedulerStorm
     {
         var storm = new SchedulerStorm(model, texts);
         long held = HostBuffer.LiveInBytes, hits = 0;
-        var options = new SchedulerOptions { MaxSequences = 8, MaxQueued = Math.Max(1, readers / 2), ReaderBuffer = Buffer, ReaderPatience = TimeSpan.FromMilliseconds(200) };
+        var options = new SchedulerOptions { MaxSequences = 8, MaxQueued = Math.Max(1, readers / 2), ReaderBuffer = Buffer,
+            ReaderPatience = TimeSpan.FromMilliseconds(200) };
         using (var scheduler = new Scheduler(model, options))
         {
-            await Task.WhenAll(Enumerable.Range(0, readers).Select(i => Task.Run(() => storm.Read(scheduler, new Random(i), goesOn, cancellationToken), cancellationToken)));
+            await Task.WhenAll(Enumerable.Range(0, readers).Select(i => Task.Run(() => storm.Read(scheduler, new Random(i), goesOn,
+                cancellationToken), cancellationToken)));
             await scheduler.DrainAsync(TimeSpan.FromMinutes(5));
             var status = scheduler.Status;
             hits = status.PrefixHits;
@@ -88,7 +91,8 @@ internal sealed class SchedulerStorm
         lock (_failures)
         {
             return new StormReport(
-                Volatile.Read(ref _read), Volatile.Read(ref _changed), Volatile.Read(ref _cancelled), Volatile.Read(ref _dropped), Volatile.Read(ref _refused), hits, held,
+                Volatile.Read(ref _read), Volatile.Read(ref _changed), Volatile.Read(ref _cancelled), Volatile.Read(ref _dropped),
+                    Volatile.Read(ref _refused), hits, held,
                 [.. _failures]);
         }
     }
@@ -177,7 +181,8 @@ internal sealed class SchedulerStorm
         var result = await scheduled.Completion.WaitAsync(cancellationToken);
         bool whole = result.End == TextEnd.Stopped, left = leavesAt <= ids.Count;
         Check(
-            whole || (left && result.End == TextEnd.Cancelled) || (!reads && result.End == TextEnd.SlowReader) || (result.End == TextEnd.SlowReader && ids.Count < text.Ids.Length),
+            whole || (left && result.End == TextEnd.Cancelled) || (!reads && result.End == TextEnd.SlowReader) || (result.End == TextEnd.SlowReader
+                && ids.Count < text.Ids.Length),
             $"text {number} ended as {result.End}: {result.Error?.Message}");
         var alone = reads && movesAt >= 0 ? _alone[number] : _alone[number][^1..];
         Check(Array.Exists(alone, its => ids.SequenceEqual(its.Take(ids.Count))), $"text {number}: its tokens are not those of a session alone");

@@ -40,7 +40,8 @@ internal static class StressOutput
         });
     }
 
-    private static void WriteRows(StressRequest request, IEnumerable<(string Name, string Value)> rows, IReadOnlyList<string> failures, TextWriter output)
+    private static void WriteRows(StressRequest request, IEnumerable<(string Name, string Value)> rows, IReadOnlyList<string> failures,
+        TextWriter output)
     {
         string what = $"stress, shape {request.Shape.Name}, {request.Type.ToString().ToLowerInvariant()}";
         string hardware = Hardware.Describe(request.OnMachine, AppContext.BaseDirectory);

@@ -16,8 +16,9 @@ namespace Tiller.Controllers;
 // Metadata: format, version, sha256, method, layers, the method's parameters, and the source. sha256 covers every other metadata entry and
 // every tensor (name, shape, bytes), so any changed bit outside the header's own syntax is seen.
 //
-// Version 2 may steer several ranges of layers and says in which form the prompts were (form, optional: raw, chat or tokens; of a chat template.sha256 and, if there is one, system,
-// or system.varies). Version 1 knew raw text only. Every version is read for ever; tests/controllers keeps files of each.
+// Version 2 may steer several ranges of layers and says in which form the prompts were (form, optional: raw, chat or tokens; of a chat
+// template.sha256 and, if there is one, system, or system.varies). Version 1 knew raw text only. Every version is read for ever; tests/controllers
+// keeps files of each.
 
 /// <summary>The controller's form on disk.</summary>
 internal static class ControllerFile
@@ -134,7 +135,8 @@ internal static class ControllerFile
         if (version > Version)
         {
             throw new ControllerException(
-                ControllerFault.UnsupportedVersion, $"{path} is a controller of format version {version}; this program reads up to {Version}. Update it.");
+                ControllerFault.UnsupportedVersion, $"{path} is a controller of format version {version}; this program reads up to {Version}. "
+                    + "Update it.");
         }
 
         if (version < 1)
@@ -144,7 +146,8 @@ internal static class ControllerFile
 
         if (file.LengthInBytes > MaxLength)
         {
-            throw new ControllerException(ControllerFault.LimitExceeded, $"{path} has {file.LengthInBytes} bytes; a controller has at most {MaxLength}.");
+            throw new ControllerException(ControllerFault.LimitExceeded,
+                $"{path} has {file.LengthInBytes} bytes; a controller has at most {MaxLength}.");
         }
 
         CheckChecksum(path, file, reader);
@@ -167,7 +170,8 @@ internal static class ControllerFile
     {
         string expected = reader.Required("sha256");
         byte[] block = new byte[1 << 16];
-        string actual = Checksum(file.Metadata, file.Tensors.OrderBy(t => t.Name, StringComparer.Ordinal).Select(t => (t.Name, t.Shape, Data: Blocks(t))));
+        string actual = Checksum(file.Metadata, file.Tensors.OrderBy(t => t.Name, StringComparer.Ordinal)
+            .Select(t => (t.Name, t.Shape, Data: Blocks(t))));
         IEnumerable<ReadOnlyMemory<byte>> Blocks(TensorInfo tensor)
         {
             for (long done = 0; done < tensor.SizeInBytes; done += block.Length)
@@ -181,7 +185,8 @@ internal static class ControllerFile
         if (!string.Equals(expected, actual, StringComparison.Ordinal))
         {
             throw new ControllerException(
-                ControllerFault.Checksum, $"{path} is damaged: its contents have SHA-256 {actual}, it was written with {expected}. Copy or fit it again.");
+                ControllerFault.Checksum, $"{path} is damaged: its contents have SHA-256 {actual}, it was written with {expected}. "
+                    + "Copy or fit it again.");
         }
     }
 
@@ -258,11 +263,13 @@ internal static class ControllerFile
 
     private static string Checksum(IReadOnlyDictionary<string, string> metadata, IReadOnlyList<TensorData> tensors) => Checksum(
         metadata,
-        tensors.OrderBy(t => t.Name, StringComparer.Ordinal).Select(t => (t.Name, (IReadOnlyList<long>)t.Shape, (IEnumerable<ReadOnlyMemory<byte>>)[t.Data])));
+        tensors.OrderBy(t => t.Name, StringComparer.Ordinal)
+            .Select(t => (t.Name, (IReadOnlyList<long>)t.Shape, (IEnumerable<ReadOnlyMemory<byte>>)[t.Data])));
 
     // Tensors by name; the blocks of one follow one another.
     private static string Checksum(
-        IReadOnlyDictionary<string, string> metadata, IEnumerable<(string Name, IReadOnlyList<long> Shape, IEnumerable<ReadOnlyMemory<byte>> Data)> tensors)
+        IReadOnlyDictionary<string, string> metadata,
+        IEnumerable<(string Name, IReadOnlyList<long> Shape, IEnumerable<ReadOnlyMemory<byte>> Data)> tensors)
     {
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         foreach (var (key, value) in metadata.Where(x => x.Key != "sha256").OrderBy(x => x.Key, StringComparer.Ordinal))

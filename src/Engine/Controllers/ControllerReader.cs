@@ -18,7 +18,9 @@ internal sealed class ControllerReader(string path, SafetensorsFile file)
     public int Count(string key, int least)
     {
         int value = Integer(key);
-        return value >= least ? value : throw new ControllerException(ControllerFault.Range, $"{path} has {key} = {value}; it must be at least {least}.");
+        return value >= least
+            ? value
+            : throw new ControllerException(ControllerFault.Range, $"{path} has {key} = {value}; it must be at least {least}.");
     }
 
     public double Number(string key)
@@ -28,7 +30,9 @@ internal sealed class ControllerReader(string path, SafetensorsFile file)
             throw Schema($"has {key} = '{Required(key)}', expected a number");
         }
 
-        return double.IsFinite(value) ? value : throw new ControllerException(ControllerFault.Range, $"{path} has {key} = {value}; it must be finite.");
+        return double.IsFinite(value)
+            ? value
+            : throw new ControllerException(ControllerFault.Range, $"{path} has {key} = {value}; it must be finite.");
     }
 
     public PromptSet Prompts(string key) => new(Required(key + ".sha256"), Count(key + ".count", 1));
@@ -69,7 +73,8 @@ internal sealed class ControllerReader(string path, SafetensorsFile file)
             int least = solved.Contains(k) ? 1 : 0;
             if (!(values[k] >= least && values[k] <= int.MaxValue && values[k] == Math.Floor(values[k])))
             {
-                throw new ControllerException(ControllerFault.Range, $"{path} has rank {values[k]} at layer {k}; it must be a whole number, at least {least}.") { Layer = k };
+                throw new ControllerException(ControllerFault.Range, $"{path} has rank {values[k]} at layer {k}; it must be a whole number, "
+                    + $"at least {least}.") { Layer = k };
             }
         }
 
@@ -109,6 +114,7 @@ internal sealed class ControllerReader(string path, SafetensorsFile file)
     }
 
     private ControllerException NonFinite(string name, int layer, int index, double value) =>
-        new(ControllerFault.NonFinite, $"{path}: the tensor '{name}' holds {value} at layer {layer}, index {index}; every number must be finite. Fit it again.")
+        new(ControllerFault.NonFinite, $"{path}: the tensor '{name}' holds {value} at layer {layer}, index {index}; every number must be finite. "
+            + "Fit it again.")
         { Layer = layer, Index = index };
 }

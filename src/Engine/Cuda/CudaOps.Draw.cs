@@ -103,7 +103,8 @@ internal sealed partial class CudaOps
     }
 
     // Draws as told, absent where all rows take the largest; gives back the ids, which hold until the next draw.
-    private DeviceSpan<int> Launch(Floats logits, ReadOnlySpan<DrawSettings> settings, DeviceSpan<DeviceSampling> sampling, DeviceSpan<SoftmaxLine> softmax)
+    private DeviceSpan<int> Launch(Floats logits, ReadOnlySpan<DrawSettings> settings, DeviceSpan<DeviceSampling> sampling,
+        DeviceSpan<SoftmaxLine> softmax)
     {
         var memory = new DrawMemory(_draw!, settings.Length);
         if (sampling.IsAbsent)
@@ -199,7 +200,8 @@ internal sealed partial class CudaOps
 
         public DeviceSpan<TallyChange> Changes => new(memory.Address + ChangesAt(rows), rows * TokenTally.MostChanges);
 
-        public DeviceSpan<byte> Scratch => new DeviceSpan<byte>(memory.Address, memory.SizeInBytes).Slice(ScratchAt(rows), memory.SizeInBytes - ScratchAt(rows));
+        public DeviceSpan<byte> Scratch => new DeviceSpan<byte>(memory.Address, memory.SizeInBytes).Slice(ScratchAt(rows),
+            memory.SizeInBytes - ScratchAt(rows));
 
         public static int ScratchAt(int rows) => ChangesAt(rows) + Aligned(rows * TokenTally.MostChanges * Unsafe.SizeOf<TallyChange>());
 

@@ -33,7 +33,9 @@ internal sealed class CudaRows : IDisposable
     /// <summary>What a launch of attention is sized for.</summary>
     public AttentionExtent Extent => new(Longest, MostTangents, OneSequence);
 
-    /// <summary>Whether the rows of the pass that <see cref="CudaOps.Begin"/> opens next are here already; a pass that is recorded may not bring them.</summary>
+    /// <summary>
+    /// Whether the rows of the pass that <see cref="CudaOps.Begin"/> opens next are here already; a pass that is recorded may not bring them.
+    /// </summary>
     public bool IsPlaced { get; set; }
 
     /// <summary>Value rows, with those that fill the batch up: the first token of a sequence that nobody has, in a cache of its own.</summary>
@@ -310,7 +312,9 @@ internal sealed class CudaRows : IDisposable
 internal readonly record struct CudaStepKey(
     nint X, nint Y, int Capacity, nint Logits, int Values, int Tangents, int MostTangents, int Longest, bool Steered, bool OneSequence);
 
-/// <summary>Groups of cotangent rows on the device: where each value row's begin, and the owner of each row. Belongs to one <see cref="Cotangents"/>.</summary>
+/// <summary>
+/// Groups of cotangent rows on the device: where each value row's begin, and the owner of each row. Belongs to one <see cref="Cotangents"/>.
+/// </summary>
 internal sealed class CudaGroups : IDisposable
 {
     private readonly CudaOps _ops;

@@ -50,7 +50,9 @@ public enum StopReason
 /// <param name="StopReason">Set on the last step.</param>
 public readonly record struct GeneratedToken(int Id, string Text, StopReason? StopReason)
 {
-    /// <summary>How probable it was, and the most probable tokens; null unless <see cref="SamplingOptions.LogProbabilities"/> asks for them.</summary>
+    /// <summary>
+    /// How probable it was, and the most probable tokens; null unless <see cref="SamplingOptions.LogProbabilities"/> asks for them.
+    /// </summary>
     public DrawnProbabilities? Probabilities { get; init; }
 }
 

@@ -118,7 +118,8 @@ public sealed class FeedbackLaw
         {
             if (law.Layers != laws[0].Layers || law.Width != laws[0].Width)
             {
-                throw new ArgumentException($"Laws of different models: L {laws[0].Layers}, D {laws[0].Width} and L {law.Layers}, D {law.Width}.", nameof(laws));
+                throw new ArgumentException($"Laws of different models: L {laws[0].Layers}, D {laws[0].Width} and L {law.Layers}, D {law.Width}.",
+                    nameof(laws));
             }
 
             int shift = sensors.Count;

@@ -41,10 +41,10 @@ public sealed class NonFiniteLogitsException : TillerException
 public readonly record struct TokenProbability(int Id, float LogProbability);
 
 /// <summary>
-/// Draws next tokens. Filters are defined as in transformers (RepetitionPenaltyLogitsProcessor, TemperatureLogitsWarper,
-/// TopKLogitsWarper, TopPLogitsWarper, MinPLogitsWarper, each keeping at least one token); where equally probable tokens straddle the
-/// edge of top-p, the lower ids stay. One sampler belongs to one text of one session: it holds the position in its random sequence, and what its first
-/// draw finds before it is the prompt, which presence and frequency penalties leave out. A session's next turn takes a new one.
+/// Draws next tokens. Filters are defined as in transformers (RepetitionPenaltyLogitsProcessor, TemperatureLogitsWarper, TopKLogitsWarper,
+/// TopPLogitsWarper, MinPLogitsWarper, each keeping at least one token); where equally probable tokens straddle the edge of top-p, the lower ids
+/// stay. One sampler belongs to one text of one session: it holds the position in its random sequence, and what its first draw finds before it is
+/// the prompt, which presence and frequency penalties leave out. A session's next turn takes a new one.
 /// </summary>
 public sealed class Sampler
 {
@@ -61,7 +61,9 @@ public sealed class Sampler
     private int _promptLength = -1;
     private int _mostProbableCount;
 
-    /// <summary>Allocates all scratch memory a draw needs: 8 V bytes with top-p, 4 V each with penalties and with log-probabilities, little without.</summary>
+    /// <summary>
+    /// Allocates all scratch memory a draw needs: 8 V bytes with top-p, 4 V each with penalties and with log-probabilities, little without.
+    /// </summary>
     /// <param name="options">What to draw by.</param>
     /// <param name="vocabulary">V, the number of logits of every call.</param>
     /// <exception cref="SamplingOptionsException">A setting is out of range.</exception>

@@ -52,8 +52,8 @@ public sealed record SamplingOptions
     public float FrequencyPenalty { get; init; }
 
     /// <summary>
-    /// Added to the logits of these tokens, each from −<see cref="MaxBias"/>, which all but bans a token, to <see cref="MaxBias"/>; null (the default)
-    /// for none. Not to be changed while a sampler of these options is in use. Applies to greedy decoding too.
+    /// Added to the logits of these tokens, each from −<see cref="MaxBias"/>, which all but bans a token, to <see cref="MaxBias"/>; null (the
+    /// default) for none. Not to be changed while a sampler of these options is in use. Applies to greedy decoding too.
     /// </summary>
     public IReadOnlyDictionary<int, float>? LogitBias { get; init; }
 
@@ -93,10 +93,14 @@ public sealed record SamplingOptions
         Require(TopK >= 0, nameof(TopK), "0 (off) or more", TopK);
         Require(TopP is > 0 and <= 1, nameof(TopP), "above 0 and at most 1 (off)", TopP);
         Require(MinP is >= 0 and <= 1, nameof(MinP), "0 (off) to 1", MinP);
-        Require(RepetitionPenalty is >= MinPenalty and <= MaxPenalty, nameof(RepetitionPenalty), $"{MinPenalty} to {MaxPenalty} (1 is off)", RepetitionPenalty);
-        Require(float.Abs(PresencePenalty) <= MaxTextPenalty, nameof(PresencePenalty), $"-{MaxTextPenalty} to {MaxTextPenalty} (0 is off)", PresencePenalty);
-        Require(float.Abs(FrequencyPenalty) <= MaxTextPenalty, nameof(FrequencyPenalty), $"-{MaxTextPenalty} to {MaxTextPenalty} (0 is off)", FrequencyPenalty);
-        Require(LogProbabilities is null or (>= 0 and <= MaxLogProbabilities), nameof(LogProbabilities), $"0 to {MaxLogProbabilities}", LogProbabilities ?? 0);
+        Require(RepetitionPenalty is >= MinPenalty and <= MaxPenalty, nameof(RepetitionPenalty), $"{MinPenalty} to {MaxPenalty} (1 is off)",
+            RepetitionPenalty);
+        Require(float.Abs(PresencePenalty) <= MaxTextPenalty, nameof(PresencePenalty), $"-{MaxTextPenalty} to {MaxTextPenalty} (0 is off)",
+            PresencePenalty);
+        Require(float.Abs(FrequencyPenalty) <= MaxTextPenalty, nameof(FrequencyPenalty), $"-{MaxTextPenalty} to {MaxTextPenalty} (0 is off)",
+            FrequencyPenalty);
+        Require(LogProbabilities is null or (>= 0 and <= MaxLogProbabilities), nameof(LogProbabilities), $"0 to {MaxLogProbabilities}",
+            LogProbabilities ?? 0);
         foreach (var (id, bias) in LogitBias ?? new Dictionary<int, float>())
         {
             Require(id >= 0, nameof(LogitBias), "of token ids, 0 or more", id);

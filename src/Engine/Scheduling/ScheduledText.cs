@@ -57,8 +57,8 @@ public sealed record ScheduledResult(TextEnd End, Exception? Error)
 }
 
 /// <summary>
-/// A text that a <see cref="Scheduler"/> has taken. Its tokens are read by one reader, on any thread; everything else may be called by any thread at any
-/// time.
+/// A text that a <see cref="Scheduler"/> has taken. Its tokens are read by one reader, on any thread; everything else may be called by any thread
+/// at any time.
 /// </summary>
 public sealed class ScheduledText : IDisposable
 {
@@ -79,7 +79,8 @@ public sealed class ScheduledText : IDisposable
         (_scheduler, Prompt, Options, Positions) = (scheduler, prompt, options, Continuation.Positions(prompt.Length, options, scheduler.Model));
         Steering = new SteeringKey(options.Law, options.SteeredTokens);
         SubmittedAt = scheduler.Options.Clock.GetTimestamp();
-        _tokens = Channel.CreateBounded<GeneratedToken>(new BoundedChannelOptions(scheduler.Options.ReaderBuffer) { SingleReader = true, SingleWriter = true });
+        var buffer = new BoundedChannelOptions(scheduler.Options.ReaderBuffer) { SingleReader = true, SingleWriter = true };
+        _tokens = Channel.CreateBounded<GeneratedToken>(buffer);
     }
 
     /// <summary>Tokens of the prompt.</summary>
@@ -145,7 +146,10 @@ public sealed class ScheduledText : IDisposable
         }
     }
 
-    /// <summary>Steers with another law from the next token that is run on; null stops steering. Changing λ is this call. While the prompt is run the old law holds.</summary>
+    /// <summary>
+    /// Steers with another law from the next token that is run on; null stops steering. Changing λ is this call. While the prompt is run the old
+    /// law holds.
+    /// </summary>
     /// <param name="law">The law.</param>
     /// <returns>False if the text has ended.</returns>
     /// <exception cref="ModelMismatchException">The law is for another shape of model.</exception>
@@ -160,7 +164,8 @@ public sealed class ScheduledText : IDisposable
         if (Options.Trace is not null && law?.Sensors.Count != Options.Law!.Sensors.Count)
         {
             throw new ArgumentException(
-                $"The text is traced with a law of {Options.Law!.Sensors.Count} sensors, the new one has {law?.Sensors.Count ?? 0}: trace texts whose law stays, or changes λ alone.",
+                $"The text is traced with a law of {Options.Law!.Sensors.Count} sensors, the new one has {law?.Sensors.Count ?? 0}: "
+                + "trace texts whose law stays, or changes λ alone.",
                 nameof(law));
         }
 

@@ -5,9 +5,9 @@ using Tiller.Ops;
 namespace Tiller.Scheduling;
 
 /// <summary>
-/// Continues many texts of one model at once, each with its own law, sampler and limits: they join and leave between two steps of one batch, and prompts
-/// are run in chunks in between. One thread does all of it, and sleeps while there is nothing to do. A text's output depends on nothing but the text: in
-/// steps of at most eight rows bit for bit, in larger ones up to rounding. Texts are admitted in the order in which they came.
+/// Continues many texts of one model at once, each with its own law, sampler and limits: they join and leave between two steps of one batch, and
+/// prompts are run in chunks in between. One thread does all of it, and sleeps while there is nothing to do. A text's output depends on nothing
+/// but the text: in steps of at most eight rows bit for bit, in larger ones up to rounding. Texts are admitted in the order in which they came.
 /// </summary>
 /// <example>
 /// <code>
@@ -125,7 +125,8 @@ public sealed class Scheduler : IDisposable
                 var retryAfter = RetryAfter();
                 throw new RefusedException(
                     RefusalReason.QueueFull,
-                    $"{_queue.Count} texts wait to be admitted, as many as may (SchedulerOptions.MaxQueued): come again in {retryAfter.TotalSeconds:F0} s.", retryAfter);
+                    $"{_queue.Count} texts wait to be admitted, as many as may (SchedulerOptions.MaxQueued): "
+                    + $"come again in {retryAfter.TotalSeconds:F0} s.", retryAfter);
             }
 
             _queue.Enqueue(text);
@@ -183,14 +184,16 @@ public sealed class Scheduler : IDisposable
         {
             throw new RefusedException(
                 RefusalReason.PromptTooLong,
-                $"The prompt has {text.Prompt.Length} tokens, and {Options.MaxPromptTokens} are allowed (SchedulerOptions.MaxPromptTokens): shorten it.");
+                $"The prompt has {text.Prompt.Length} tokens, and {Options.MaxPromptTokens} are allowed "
+                + "(SchedulerOptions.MaxPromptTokens): shorten it.");
         }
 
         if (text.Options.MaxNewTokens > Options.MaxNewTokens)
         {
             throw new RefusedException(
                 RefusalReason.TooManyNewTokens,
-                $"{text.Options.MaxNewTokens} new tokens are asked for, and {Options.MaxNewTokens} are allowed (SchedulerOptions.MaxNewTokens): ask for fewer.");
+                $"{text.Options.MaxNewTokens} new tokens are asked for, and {Options.MaxNewTokens} are allowed "
+                + "(SchedulerOptions.MaxNewTokens): ask for fewer.");
         }
 
         long needed = KvCache.SizeInBytesFor(Model.Config, text.Positions);
@@ -198,8 +201,8 @@ public sealed class Scheduler : IDisposable
         {
             throw new RefusedException(
                 RefusalReason.KvMemory,
-                $"Keys and values of {text.Positions} positions take {needed} bytes, and there are {Options.MaxKvBytes} for all texts (SchedulerOptions.MaxKvBytes): "
-                + "shorten the prompt, or ask for fewer new tokens.");
+                $"Keys and values of {text.Positions} positions take {needed} bytes, and there are {Options.MaxKvBytes} for all texts "
+                + "(SchedulerOptions.MaxKvBytes): shorten the prompt, or ask for fewer new tokens.");
         }
     }
 
@@ -259,10 +262,13 @@ public sealed class Scheduler : IDisposable
         for (int i = _sequences.Count - 1; i >= 0; i--)
         {
             var text = _sequences[i].Text;
-            TextEnd? end = _isOver ? TextEnd.Drained : text.IsCancelled ? TextEnd.Cancelled : text.HasExpired && !text.HasRoom() ? TextEnd.SlowReader : null;
-            if (end is { } reason)
+            if (_isOver || text.IsCancelled)
             {
-                End(_sequences[i], reason, null);
+                End(_sequences[i], _isOver ? TextEnd.Drained : TextEnd.Cancelled, null);
+            }
+            else if (text.HasExpired && !text.HasRoom())
+            {
+                End(_sequences[i], TextEnd.SlowReader, null);
             }
         }
 
@@ -371,7 +377,8 @@ public sealed class Scheduler : IDisposable
         sequence.LastChunk = ++_chunks;
         try
         {
-            session.Prefill(prompt.AsSpan(begin, count), sequence.Continuation.ObservePass, CancellationToken.None, isEnd: begin + count == prompt.Length);
+            session.Prefill(prompt.AsSpan(begin, count), sequence.Continuation.ObservePass, CancellationToken.None,
+                isEnd: begin + count == prompt.Length);
         }
         catch (Exception e) when (IsOfAText(e))
         {
@@ -578,7 +585,8 @@ public sealed class Scheduler : IDisposable
         lock (_lock)
         {
             _status = new SchedulerStatus(
-                _sequences.Count, _queue.Count, _kvBytes, _prefixes.SizeInBytes, _prefixHits, _reusedTokens, _prefillTokens, _newTokens, _steps, _ended);
+                _sequences.Count, _queue.Count, _kvBytes, _prefixes.SizeInBytes, _prefixHits, _reusedTokens, _prefillTokens, _newTokens, _steps,
+                _ended);
             if (_isDraining && _sequences.Count + _queue.Count == 0)
             {
                 _drained.TrySetResult();

@@ -24,8 +24,8 @@ public sealed record SchedulerOptions
     public int MaxNewTokens { get; init; } = int.MaxValue;
 
     /// <summary>
-    /// Tokens of a prompt that are run between two steps; default 256. Prompts are cut, and kept prompts taken over, at its multiples alone, so that a
-    /// text's numbers do not depend on what runs beside it.
+    /// Tokens of a prompt that are run between two steps; default 256. Prompts are cut, and kept prompts taken over, at its multiples alone, so
+    /// that a text's numbers do not depend on what runs beside it.
     /// </summary>
     public int PrefillChunk { get; init; } = PromptPass.DefaultRows;
 
@@ -101,4 +101,5 @@ public sealed class RefusedException : TillerException
 /// <param name="Steps">Steps in which tokens were drawn.</param>
 /// <param name="Ended">Texts that have ended, for whatever reason.</param>
 public readonly record struct SchedulerStatus(
-    int Running, int Queued, long KvBytes, long KeptBytes, long PrefixHits, long ReusedTokens, long PrefillTokens, long NewTokens, long Steps, long Ended);
+    int Running, int Queued, long KvBytes, long KeptBytes, long PrefixHits, long ReusedTokens, long PrefillTokens, long NewTokens, long Steps,
+    long Ended);

@@ -98,7 +98,8 @@ public sealed class FactoredGain : Gain
     /// <summary>A_k' Z // (D, p).</summary>
     public Matrix<double> W { get; }
 
-    private protected override Vector<double> Multiply(Vector<double> v) => Z * _inner.Solve(W.TransposeThisAndMultiply(v).ToColumnMatrix()).Column(0);
+    private protected override Vector<double> Multiply(Vector<double> v)
+        => Z * _inner.Solve(W.TransposeThisAndMultiply(v).ToColumnMatrix()).Column(0);
 }
 
 /// <summary>K ≈ W_{k+1} K̃ W_k' held as its factors (docs/math.md §5).</summary>

@@ -16,18 +16,23 @@ internal sealed class DecodingArguments
     private static readonly SamplingOptions s_standard = new();
 
     private readonly Option<int> _maxTokens = OptionKinds.Number("--max-tokens", "Most new tokens.", 128, n => n > 0, "a whole number above 0");
-    private readonly Option<float> _temperature = Setting("--temperature", "Divides the logits; 0 always takes the likeliest token.", s_standard.Temperature);
+    private readonly Option<float> _temperature = Setting("--temperature", "Divides the logits; 0 always takes the likeliest token.",
+        s_standard.Temperature);
     private readonly Option<int> _topK = Setting("--top-k", "Draw from the K likeliest tokens; 0 for all.", s_standard.TopK);
     private readonly Option<float> _topP = Setting("--top-p", "Draw from the fewest tokens that together have this probability.", s_standard.TopP);
-    private readonly Option<float> _minP = Setting("--min-p", "Draw from tokens at least this many times as likely as the likeliest.", s_standard.MinP);
-    private readonly Option<float> _penalty = Setting("--repetition-penalty", "Above 1 discourages tokens that were there before.", s_standard.RepetitionPenalty);
-    private readonly Option<float> _presence = Setting("--presence-penalty", "Subtracted from the logits of tokens that are in the new text.", s_standard.PresencePenalty);
+    private readonly Option<float> _minP = Setting("--min-p", "Draw from tokens at least this many times as likely as the likeliest.",
+        s_standard.MinP);
+    private readonly Option<float> _penalty = Setting("--repetition-penalty", "Above 1 discourages tokens that were there before.",
+        s_standard.RepetitionPenalty);
+    private readonly Option<float> _presence = Setting("--presence-penalty", "Subtracted from the logits of tokens that are in the new text.",
+        s_standard.PresencePenalty);
     private readonly Option<float> _frequency = Setting(
         "--frequency-penalty", "Subtracted from the logit of a token for each time that it is in the new text.", s_standard.FrequencyPenalty);
 
     private readonly Option<int?> _logProbabilities = OptionKinds.NumberOrNone<int>(
         "--logprobs",
-        "With --json: the log-probability of every token, and the N most probable ones, under the model's softmax before any penalty. [default: none]",
+        "With --json: the log-probability of every token, and the N most probable ones, under the model's softmax before any penalty. "
+            + "[default: none]",
         _ => true,
         "a whole number in range");
 
