@@ -127,6 +127,8 @@ public class CommandLineTests
     [TestCase("--top-k", "-1")]
     [TestCase("--min-p", "1.5")]
     [TestCase("--repetition-penalty", "0")]
+    [TestCase("--presence-penalty", "-2.5")]
+    [TestCase("--frequency-penalty", "3")]
     [TestCase("--seed", "18446744073709551616")]
     [TestCase("--seed", "-1")]
     [TestCase("--stop", "", "stop string")]

@@ -48,7 +48,7 @@ internal sealed class CudaStepper(CudaOps ops, ModelConfig c, StepStages stages)
     {
         ops.DrawNext(logits, settings, A);
         RunPlaced(next, CancellationToken.None);
-        CudaOps.Table(A).Ahead!.Take(ids);
+        CudaOps.Table(A).Ahead!.Take(ids, Config.V);
     }
 
     /// <inheritdoc/>

@@ -42,6 +42,7 @@ public sealed class Session : IDisposable
     private readonly SteeredTokens _steered;
     private readonly SteeringHistory _history = new();
     private SteeringState? _steering;
+    private TokenTally? _tally;
     private float[] _errorsBefore = [];
     private int[] _ids = []; // (cache's capacity)
     private bool _logitsAreHere = true;
@@ -88,7 +89,7 @@ public sealed class Session : IDisposable
     /// <summary>What the law last read and did; null when plain. It is read in turn with the session's calls.</summary>
     public SteeringState? Steering => _steering;
 
-    /// <summary>Tokens held, oldest first // (<see cref="Length"/>); what a repetition penalty is about. Valid until the next call.</summary>
+    /// <summary>Tokens held, oldest first // (<see cref="Length"/>); what penalties are about. Valid until the next call.</summary>
     public ReadOnlySpan<int> Ids => _ids.AsSpan(0, Length);
 
     /// <summary>Logits after the last token // (V). A device hands them over when they are first asked for.</summary>
@@ -191,7 +192,8 @@ public sealed class Session : IDisposable
     /// Called after every pass, with the position after its last row; <see cref="Steering"/> then holds these rows if <see cref="PassWasSteered"/>.
     /// </param>
     /// <param name="cancellationToken">Looked at between blocks; a cancelled call appends nothing.</param>
-    internal void Prefill(ReadOnlySpan<int> ids, Action<int>? afterPass, CancellationToken cancellationToken)
+    /// <param name="isEnd">Whether the prompt ends with them, so that its last token is steered and its logits are wanted; else more follow.</param>
+    internal void Prefill(ReadOnlySpan<int> ids, Action<int>? afterPass, CancellationToken cancellationToken, bool isEnd = true)
     {
         if (ids.IsEmpty)
         {
@@ -204,7 +206,7 @@ public sealed class Session : IDisposable
         {
             for (int begin = 0; begin < ids.Length; begin += _pass.Rows.Values)
             {
-                Fill(ids, begin, Length);
+                Fill(ids, begin, Length, isEnd);
                 _pass.Run(visit: null, cancellationToken);
                 afterPass?.Invoke(Length + begin + _pass.Rows.Values);
             }
@@ -215,8 +217,12 @@ public sealed class Session : IDisposable
             throw;
         }
 
-        _decoder.TakePrompt(this, _pass.Rows.Values - 1);
-        Advance(ids.Length);
+        if (isEnd)
+        {
+            _decoder.TakePrompt(this, _pass.Rows.Values - 1);
+        }
+
+        Advance(ids.Length, isEnd);
     }
 
     /// <summary>
@@ -237,7 +243,7 @@ public sealed class Session : IDisposable
         GiveUp();
         for (int begin = 0; begin < ids.Length; begin += _pass.Rows.Values)
         {
-            Fill(ids, begin, Length - ids.Length);
+            Fill(ids, begin, Length - ids.Length, isEnd: true);
             if (NonFiniteSearch.Run(_model, _pass, prompt: null, cause, cancellationToken) is { } found)
             {
                 return found;
@@ -275,7 +281,7 @@ public sealed class Session : IDisposable
     }
 
     /// <summary>
-    /// Draws the next token where the logits are, or on the host where a device cannot (a repetition penalty). The token is not appended: that is
+    /// Draws the next token where the logits are. The token is not appended: that is
     /// <see cref="Append(int, CancellationToken)"/>, or another token in its place, or nothing.
     /// </summary>
     /// <param name="sampler">Draws; belongs to this session, whose <see cref="Ids"/> are its history.</param>
@@ -305,6 +311,25 @@ public sealed class Session : IDisposable
 
     /// <summary>Begins a call, or a part of one.</summary>
     internal Turn.Call Enter() => _turn.Enter();
+
+    /// <summary>Makes room, so that tokens up to so many positions ask for no more.</summary>
+    /// <exception cref="DeviceMemoryException">There is none.</exception>
+    internal void ReservePositions(int positions)
+    {
+        using var call = Enter();
+        Reserve(positions);
+    }
+
+    /// <summary>Begins the empty sequence with tokens that have been run in another, steered as they would be here. There is room for them.</summary>
+    /// <param name="ids">The tokens.</param>
+    /// <param name="keys">Their keys and values.</param>
+    internal void TakeOver(ReadOnlySpan<int> ids, KvCache keys)
+    {
+        using var call = Enter();
+        _cache.CopyFrom(keys, ids.Length);
+        ids.CopyTo(_ids);
+        Advance(ids.Length, isEnd: false);
+    }
 
     /// <summary>Checks the next tokens and makes room for them; reads the sequence again where with them its tokens are turned otherwise.</summary>
     internal void Prepare(ReadOnlySpan<int> ids, CancellationToken cancellationToken = default)
@@ -343,7 +368,9 @@ public sealed class Session : IDisposable
     }
 
     /// <summary>Counts tokens that have been run after <see cref="Prepare"/>; their logits are new.</summary>
-    internal void Advance(int tokens)
+    /// <param name="tokens">How many.</param>
+    /// <param name="isEnd">Whether the last of them ends a prompt, or is one decoded.</param>
+    internal void Advance(int tokens, bool isEnd = true)
     {
         _logitsAreHere = false;
         Length += tokens;
@@ -353,7 +380,7 @@ public sealed class Session : IDisposable
             return;
         }
 
-        int plain = _steered == SteeredTokens.All ? 0 : tokens - 1;
+        int plain = _steered == SteeredTokens.All ? 0 : isEnd ? tokens - 1 : tokens;
         _history.Add(plain, law: null);
         _history.Add(tokens - plain, _steering?.Law);
     }
@@ -370,6 +397,26 @@ public sealed class Session : IDisposable
         {
             throw new InvalidOperationException("A session without tokens has no logits to draw from: append a prompt first.");
         }
+    }
+
+    /// <summary>How a device draws the next token; it is told of the tokens so far if they count.</summary>
+    /// <exception cref="DeviceMemoryException">There is no room for what it has to know of them.</exception>
+    internal DrawSettings Settings(Sampler sampler)
+    {
+        if (!sampler.Adjusts)
+        {
+            return sampler.OnDevice(tally: null);
+        }
+
+        if (_tally is null || _tally.Owner != sampler)
+        {
+            _tally?.Dispose();
+            _tally = null;
+            _tally = new TokenTally(_model.Ops, _model.Config.V, sampler.Bias, sampler);
+        }
+
+        _tally.Count(Ids, sampler.BeginText(Length));
+        return sampler.OnDevice(_tally);
     }
 
     /// <summary>Copies the logits to an address of the device.</summary>
@@ -482,6 +529,7 @@ public sealed class Session : IDisposable
         DropLogits();       // first: until then a batch may copy them to this session's own
         _decoder.Dispose(); // waits for what has been queued, which no call adds to any more
         _steering?.Release();
+        _tally?.Dispose();
         _cache.Dispose();
     }
 
@@ -508,8 +556,12 @@ public sealed class Session : IDisposable
     }
 
     /// <summary>
-    /// The next pass: <paramref name="ids"/> from <paramref name="begin"/> on, the first of them all standing at <paramref name="position"/>.
+    /// The next pass: <paramref name="ids"/> from <paramref name="begin"/> on, the first of them all standing at <paramref name="position"/>, the
+    /// last at the prompt's end or not.
     /// </summary>
-    private void Fill(ReadOnlySpan<int> ids, int begin, int position) =>
-        _pass.Fill(ids, begin, position, _cache, _steering, steersAll: _steered == SteeredTokens.All);
+    private void Fill(ReadOnlySpan<int> ids, int begin, int position, bool isEnd)
+    {
+        bool all = _steered == SteeredTokens.All;
+        _pass.Fill(ids, begin, position, _cache, isEnd || all ? _steering : null, steersAll: all);
+    }
 }

@@ -5,10 +5,9 @@ namespace Tiller.Decode;
 /// <summary>Means over the steered tokens and layers of a text.</summary>
 public sealed class SteeringSummary
 {
-    private readonly FeedbackLaw _law;
-    private readonly float[] _errors;
     private readonly float[] _inputNorms;
     private readonly float[] _stateNorms;
+    private float[] _errors;
     private double _error;
     private double _input;
     private double _relative;
@@ -18,7 +17,6 @@ public sealed class SteeringSummary
     /// <summary>Starts empty.</summary>
     public SteeringSummary(FeedbackLaw law)
     {
-        _law = law;
         _errors = new float[law.Sensors.Count];
         _inputNorms = new float[law.Layers];
         _stateNorms = new float[law.Layers];
@@ -33,9 +31,14 @@ public sealed class SteeringSummary
     /// <summary>Mean |u|/|x| over steered tokens and layers.</summary>
     public double Effort => _inputCount == 0 ? 0 : _relative / _inputCount;
 
-    /// <summary>Adds the last step's rows.</summary>
+    /// <summary>Adds the last step's rows, of this law or another for the same model.</summary>
     public void Add(SteeringState steering)
     {
+        if (_errors.Length != steering.Law.Sensors.Count)
+        {
+            _errors = new float[steering.Law.Sensors.Count];
+        }
+
         for (int slot = 0; slot < steering.Slots; slot++)
         {
             steering.ReadErrors(slot, _errors);
@@ -48,7 +51,7 @@ public sealed class SteeringSummary
             steering.ReadEffort(slot, _inputNorms, _stateNorms);
             for (int k = 0; k < _inputNorms.Length; k++)
             {
-                if (_law.TermsOf(k).Length > 0)
+                if (steering.Law.TermsOf(k).Length > 0)
                 {
                     _input += _inputNorms[k];
                     _relative += _stateNorms[k] > 0 ? _inputNorms[k] / _stateNorms[k] : 0;

@@ -72,14 +72,15 @@ internal sealed class BenchCommand : TillerCommand
         "a whole number, 0 or more");
 
     private readonly DeviceArguments _device = new();
-    private readonly Option<IReadOnlyList<int>?> _terms =
-        Numbers("--terms", "With decode: terms a layer of the laws that steer. [default: 1,16; on CUDA 1,4,16]");
-    private readonly Option<IReadOnlyList<int>?> _tangents =
-        Numbers("--tangents", "With decode: tangents of a token. [default: 31; on CUDA 8,31,63]");
-    private readonly Option<IReadOnlyList<int>?> _batches =
-        Numbers("--batch", "With batch: sessions stepped at once, plain and steered. [default: 8,64; on CUDA 1,8,64]");
-    private readonly Option<IReadOnlyList<int>?> _rows =
-        Numbers("--rows", "With kernels: rows of the linear map; the stages take 1 and the most of them. [default: 1,2,4,8,16,32,64,256]");
+    private readonly Option<IReadOnlyList<int>?> _terms = Numbers("--terms",
+        "With decode: terms a layer of the laws that steer. [default: 1,16; on CUDA 1,4,16]");
+    private readonly Option<IReadOnlyList<int>?> _tangents = Numbers("--tangents",
+        "With decode: tangents of a token. [default: 31; on CUDA 8,31,63]");
+    private readonly Option<IReadOnlyList<int>?> _batches = Numbers("--batch",
+        "With batch: sessions stepped at once, plain and steered. [default: 8,64; on CUDA 1,8,64] "
+        + "With schedule: texts at once. [default: 1,8; on CUDA 1,8,64]");
+    private readonly Option<IReadOnlyList<int>?> _rows = Numbers("--rows",
+        "With kernels: rows of the linear map; the stages take 1 and the most of them. [default: 1,2,4,8,16,32,64,256]");
     private readonly Option<IReadOnlyList<string>?> _fits = new("--fits")
     {
         Description = "With fit: which. [default: dense,factored,reduced]",

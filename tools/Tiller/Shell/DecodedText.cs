@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Text;
 using Tiller.Decode;
 using Tiller.Model;
+using Tiller.Tokens;
 
 namespace Tiller.Tool;
 
@@ -11,6 +12,9 @@ internal sealed record DecodedText
     public required string Text { get; init; }
 
     public required int[] Ids { get; init; }
+
+    /// <summary>How probable each token was; empty where nobody asked.</summary>
+    public required IReadOnlyList<TokenProbabilities> Probabilities { get; init; }
 
     public required int PromptTokens { get; init; }
 
@@ -47,10 +51,16 @@ internal sealed record DecodedText
         var clock = Stopwatch.StartNew();
         using var generation = new Generation(model, prompt, options);
         var text = new StringBuilder();
+        var probabilities = new List<TokenProbabilities>();
         double promptMs = 0;
         while (generation.MoveNext(cancellationToken))
         {
             promptMs = promptMs == 0 ? clock.Elapsed.TotalMilliseconds : promptMs;
+            if (generation.Current.Probabilities is { } drawn)
+            {
+                probabilities.Add(TokenProbabilities.Of(model.Tokenizer, generation.Current.Id, drawn));
+            }
+
             if (generation.Current.Text.Length > 0)
             {
                 text.Append(generation.Current.Text);
@@ -62,6 +72,7 @@ internal sealed record DecodedText
         {
             Text = text.ToString(),
             Ids = generation.NewIds.ToArray(),
+            Probabilities = probabilities,
             PromptTokens = prompt.Length,
             Stop = generation.Current.StopReason!.Value,
             PromptMs = promptMs,
@@ -72,4 +83,18 @@ internal sealed record DecodedText
             Steering = generation.Steering,
         };
     }
+}
+
+/// <summary>A token by its text, and how probable it was.</summary>
+internal sealed record NamedProbability(int Id, string Text, float LogProbability)
+{
+    public static NamedProbability Of(Tokenizer tokenizer, int id, float logProbability) => new(id, tokenizer.Decode([id]), logProbability);
+}
+
+/// <summary>How probable a drawn token was, and the most probable ones.</summary>
+internal sealed record TokenProbabilities(NamedProbability Drawn, IReadOnlyList<NamedProbability> MostProbable)
+{
+    public static TokenProbabilities Of(Tokenizer tokenizer, int id, DrawnProbabilities drawn) => new(
+        NamedProbability.Of(tokenizer, id, drawn.LogProbability),
+        [.. drawn.MostProbable.Select(token => NamedProbability.Of(tokenizer, token.Id, token.LogProbability))]);
 }

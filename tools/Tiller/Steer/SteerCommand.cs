@@ -109,7 +109,7 @@ internal sealed class SteerCommand : TillerCommand
         Strict = parse.GetValue(_strict),
         Controllers = Pair(parse.GetRequiredValue(_controllers), parse.GetValue(_lambdas) ?? []),
         Prompt = _prompt.Read(parse),
-        Decoding = _decoding.Read(parse),
+        Decoding = _decoding.Read(parse, parse.GetValue(Json)),
         Tokens = parse.GetValue(_tokens),
         MaxEffort = parse.GetValue(_maxEffort) ?? float.PositiveInfinity,
         Compare = parse.GetValue(_compare),
