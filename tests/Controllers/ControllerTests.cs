@@ -58,6 +58,17 @@ public sealed class ControllerTests
         yield return new LinearQuadratic(feature, Rows(3, Layers), layers: new LayerSet(new LayerRange(0, 0), new LayerRange(2, 3)));
         yield return new Ablation(feature, new LayerSet(new LayerRange(1, 1), new LayerRange(3, 3)));
         yield return new SPid(feature, 0.7, 0.01, 1.0 / 3);
+        float[][] second = [.. feature.V.Take(Layers).Zip(Rows(6, Layers), AngularSetpoint.SecondDirection)];
+        yield return new AngularSetpoint(feature, second, Rows(3, Layers), Rows(4, Layers), new LayerSet(1, 3));
+        yield return new AngularSteering(feature, second, adaptive: true, new LayerSet(0, 2));
+        yield return new AngularSteering(feature, second);
+        yield return new Ablation(feature, new LayerSet(1, 2), Hook.Input);
+        yield return new Clamp(feature, 0.1, 1.0 / 3);
+        yield return new Clamp(feature, null, -0.5, new LayerSet(1, 1));
+        yield return new Clamp(feature, 2, null);
+        float[][][] read = [Rows(7, 2), Rows(8, 1), [], Rows(9, 3)], push = [Rows(10, 2), Rows(11, 1), [], Rows(12, 3)];
+        yield return new Trajectory(feature, Rows(13, Layers), read, push, new LayerSet(0, 3));
+        yield return new Gated(new Proportional(feature, 0.1, new LayerSet(1, 3)), new TokenGate(2, Rows(14, 1)[0], 0.1f));
     }
 
     private static Controller Lqr() => new(new LinearQuadratic(MakeFeature(), Rows(3, Layers)), Source);
@@ -74,13 +85,16 @@ public sealed class ControllerTests
         Assert.That(b.Terms, Has.Count.EqualTo(a.Terms.Count).And.Not.Empty);
         for (int i = 0; i < a.Terms.Count; i++)
         {
-            Assert.That(b.Terms[i] with { W = a.Terms[i].W }, Is.EqualTo(a.Terms[i]));
+            Assert.That(
+                (b.Terms[i].Layer, b.Terms[i].C, b.Terms[i].Gate, b.Terms[i].Hook), Is.EqualTo((a.Terms[i].Layer, a.Terms[i].C, a.Terms[i].Gate, a.Terms[i].Hook)));
+            Assert.That(b.Terms[i].Feeds, Is.EqualTo(a.Terms[i].Feeds));
+            Assert.That(b.Planes, Is.EqualTo(a.Planes));
             Assert.That(b.Terms[i].W, Is.EqualTo(a.Terms[i].W));
         }
 
         for (int i = 0; i < a.Sensors.Count; i++)
         {
-            Assert.That((b.Sensors[i].Layer, b.Sensors[i].Beta), Is.EqualTo((a.Sensors[i].Layer, a.Sensors[i].Beta)));
+            Assert.That((b.Sensors[i].Layer, b.Sensors[i].Low, b.Sensors[i].High), Is.EqualTo((a.Sensors[i].Layer, a.Sensors[i].Low, a.Sensors[i].High)));
             Assert.That(b.Sensors[i].V, Is.EqualTo(a.Sensors[i].V));
         }
     }
@@ -204,7 +218,7 @@ public sealed class ControllerTests
 
     [TestCase("format", "other", ControllerFault.Schema)]
     [TestCase("format", null, ControllerFault.Schema)]
-    [TestCase("version", "3", ControllerFault.UnsupportedVersion)]
+    [TestCase("version", "4", ControllerFault.UnsupportedVersion)]
     [TestCase("version", "0", ControllerFault.Schema)]
     [TestCase("version", "one", ControllerFault.Schema)]
     [TestCase("method", "magic", ControllerFault.Schema)]
@@ -249,7 +263,7 @@ public sealed class ControllerTests
     public void ANewerVersionSaysBothVersions()
     {
         Rewrite((metadata, _) => metadata["version"] = "7");
-        Assert.That(Refused().Message, Does.Contain("version 7").And.Contain("up to 2"));
+        Assert.That(Refused().Message, Does.Contain("version 7").And.Contain($"up to {ControllerFile.Version}"));
     }
 
     [TestCase("v")]

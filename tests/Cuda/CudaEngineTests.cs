@@ -1,6 +1,7 @@
 using Tiller.Controllers;
 using Tiller.Decode;
 using Tiller.Features;
+using Tiller.Law;
 using Tiller.Model;
 using Tiller.Tests.Decode;
 using Tiller.Tests.Interop;

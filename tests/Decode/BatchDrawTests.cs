@@ -49,7 +49,7 @@ public sealed class BatchDrawTests(string device) : OnEveryDevice(device)
         var model = TestModels.Load(Family);
         float[] axis = new float[model.Config.D];
         axis[0] = 1;
-        var bad = new FeedbackLaw(model.Config.L, model.Config.D, [], [new Term(0, axis, 3e38f, 0, -1), new Term(0, axis, 3e38f, 0, -1)]);
+        var bad = new FeedbackLaw(model.Config.L, model.Config.D, [], [new Term(0, axis, 3e38f), new Term(0, axis, 3e38f)]);
         var sampling = new SamplingOptions { Temperature = 1, RepetitionPenalty = kind > 1 ? 1.1f : 1, Seed = 7 };
         BatchText[] texts = [new([3, 4], null, sampling, 3), new([5], Laws.LooksBack(model, 1), sampling, 3), new([6, 7], null, sampling, 3)];
         BatchSession[] running = [.. texts.Select(text => new BatchSession(model, text))];

@@ -243,6 +243,12 @@ internal sealed partial class CudaOps : DeviceOps
         var norm = new RmsNorm(w.AttentionNorm, c.NormEpsilon);
         lock (_launching)
         {
+            if (rows.AnyInputMoved)
+            {
+                _steer.Sense(_stream, table.All, a.X, c.L + k);
+                _steer.Act(_stream, table.All, a.X, c.L + k);
+            }
+
             if (table.IsFew)
             {
                 _decode.NormQkv(_stream, table.Few(rows), a.X, norm, w.Qkv, w.QkvBias, c.QkNorm ? default : a.Rotation, a.Qkv, Heads(c), k);

@@ -70,7 +70,8 @@ internal sealed class CudaStepper(CudaOps ops, ModelConfig c, StepStages stages)
         }
 
         var key = new CudaStepKey(
-            A.X.Address, A.Y.Address, A.Capacity, logits.Address, table.Values, table.Tangents, table.MostTangents, table.Longest, Rows.AnySteered, table.OneSequence);
+            A.X.Address, A.Y.Address, A.Capacity, logits.Address, table.Values, table.Tangents, table.MostTangents, table.Longest, Rows.AnySteered,
+            Rows.AnyInputMoved, table.OneSequence);
         lock (ops.Launching)
         {
             if (table.Find(key) is { } graph)

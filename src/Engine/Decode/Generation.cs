@@ -168,11 +168,7 @@ public sealed class Generation : IDisposable
         {
             _session.Prefill(_history.AsSpan(0, PromptLength), end =>
             {
-                if (_session.PassWasSteered)
-                {
-                    Observe(end);
-                }
-
+                Observe();
                 AfterPass?.Invoke(end);
             }, cancellationToken);
         }
@@ -189,20 +185,18 @@ public sealed class Generation : IDisposable
     {
         if (_length > PromptLength)
         {
-            Observe(_session.Length);
+            Observe();
         }
     }
 
-    /// <summary>Takes down what the law did to the last pass's steered rows, which end before position <paramref name="end"/>.</summary>
-    private void Observe(int end)
+    /// <summary>Takes down what the law did to the last pass's steered rows.</summary>
+    private void Observe()
     {
-        if (_session.Steering is not { } steering)
+        if (!_session.SteeredPositions.IsEmpty)
         {
-            return;
+            Steering!.Add(_session.Steering!);
+            _options.Trace?.Add(_session.Steering!, _history, _session.SteeredPositions);
         }
-
-        Steering!.Add(steering);
-        _options.Trace?.Add(steering, _history.AsSpan(end - steering.Slots, steering.Slots), end - steering.Slots);
     }
 
     /// <summary>FNV-1a over the bits.</summary>

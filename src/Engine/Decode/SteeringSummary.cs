@@ -6,6 +6,7 @@ namespace Tiller.Decode;
 public sealed class SteeringSummary
 {
     private readonly FeedbackLaw _law;
+    private readonly int[] _fedBack; // sensors that a term uses: those of gates alone track nothing
     private readonly float[] _errors;
     private readonly float[] _inputNorms;
     private readonly float[] _stateNorms;
@@ -19,12 +20,13 @@ public sealed class SteeringSummary
     public SteeringSummary(FeedbackLaw law)
     {
         _law = law;
+        _fedBack = [.. law.Terms.SelectMany(term => term.Feeds, (_, feed) => feed.Sensor).Distinct().Order()];
         _errors = new float[law.Sensors.Count];
         _inputNorms = new float[law.Layers];
         _stateNorms = new float[law.Layers];
     }
 
-    /// <summary>Mean |β − v·x| over steered tokens and sensors.</summary>
+    /// <summary>Mean |e| over steered tokens and the sensors that terms feed back: |β − v·x| of setpoints.</summary>
     public double TrackingError => _errorCount == 0 ? 0 : _error / _errorCount;
 
     /// <summary>Mean |u| over steered tokens and layers.</summary>
@@ -39,16 +41,16 @@ public sealed class SteeringSummary
         for (int slot = 0; slot < steering.Slots; slot++)
         {
             steering.ReadErrors(slot, _errors);
-            foreach (float error in _errors)
+            foreach (int sensor in _fedBack)
             {
-                _error += Math.Abs(error);
+                _error += Math.Abs(_errors[sensor]);
                 _errorCount++;
             }
 
             steering.ReadEffort(slot, _inputNorms, _stateNorms);
             for (int k = 0; k < _inputNorms.Length; k++)
             {
-                if (_law.TermsOf(k).Length > 0)
+                if (_law.Moves(k))
                 {
                     _input += _inputNorms[k];
                     _relative += _stateNorms[k] > 0 ? _inputNorms[k] / _stateNorms[k] : 0;
