@@ -14,8 +14,8 @@ internal readonly record struct DecodeRows(RowTable Table, bool Steered)
 }
 
 /// <summary>
-/// The stages of decoding as one kernel each, for up to <see cref="LinearKernels.FewRows"/> rows (decode_qkv.cu, decode_gate.cu, decode_down.cu). A row's
-/// result depends, bit for bit, on that row alone. Nothing is allocated: launches can be captured.
+/// The stages of decoding as one kernel each, for up to <see cref="LinearKernels.FewRows"/> rows (decode_qkv.cu, decode_gate.cu, decode_down.cu). A
+/// row's result depends, bit for bit, on that row alone. Nothing is allocated: launches can be captured.
 /// </summary>
 internal sealed class DecodeKernels
 {
@@ -33,7 +33,8 @@ internal sealed class DecodeKernels
         for (int i = 0; i < qkv.Length; i++)
         {
             string instance = $"{s_types[i / 4]}x{1 << i % 4}";
-            (qkv[i], gate[i], down[i]) = (kernel("tillerDecodeQkv" + instance), kernel("tillerDecodeGate" + instance), kernel("tillerDecodeDown" + instance));
+            (qkv[i], gate[i], down[i]) =
+                (kernel("tillerDecodeQkv" + instance), kernel("tillerDecodeGate" + instance), kernel("tillerDecodeDown" + instance));
             qkv[i].MaxDynamicSharedInBytes = gate[i].MaxDynamicSharedInBytes = down[i].MaxDynamicSharedInBytes = StagedInBytes;
         }
     }
@@ -45,12 +46,15 @@ internal sealed class DecodeKernels
     /// <param name="norm">g and ε.</param>
     /// <param name="w">Wq, Wk, Wv under each other // ((H + 2G) E, D).</param>
     /// <param name="bias">(1, (H + 2G) E), or absent.</param>
-    /// <param name="rotation">Cosines and sines // (values, E); absent leaves RoPE and the cache to <see cref="QkvKernels.Finish"/>, where heads have norms.</param>
+    /// <param name="rotation">
+    /// Cosines and sines // (values, E); absent leaves RoPE and the cache to <see cref="QkvKernels.Finish"/>, where heads have norms.
+    /// </param>
     /// <param name="qkv">Result // (rows, (H + 2G) E).</param>
     /// <param name="heads">H, G and E.</param>
     /// <param name="layer">k.</param>
     public void NormQkv(
-        CudaStream stream, in DecodeRows rows, Floats x, in RmsNorm norm, in Matrix w, Floats bias, Floats rotation, Floats qkv, in HeadShape heads, int layer)
+        CudaStream stream, in DecodeRows rows, Floats x, in RmsNorm norm, in Matrix w, Floats bias, Floats rotation, Floats qkv,
+        in HeadShape heads, int layer)
     {
         Debug.Assert(w.Rows == heads.QkvWidth && qkv.Holds(rows.Total, w.Rows), "w // ((H + 2G) E, D), qkv // (rows, (H + 2G) E)");
         Debug.Assert(bias.IsAbsent || bias.Holds(1, w.Rows), "bias // (1, (H + 2G) E)");
@@ -86,8 +90,8 @@ internal sealed class DecodeKernels
     /// <param name="activation">Activation of the gate.</param>
     /// <param name="layer">k.</param>
     public void NormGateUp(
-        CudaStream stream, in DecodeRows rows, Floats x, in RmsNorm norm, in Matrix w, Floats gateUp, Floats gated, Floats inputs, Activation activation,
-        int layer)
+        CudaStream stream, in DecodeRows rows, Floats x, in RmsNorm norm, in Matrix w, Floats gateUp, Floats gated, Floats inputs,
+        Activation activation, int layer)
     {
         Debug.Assert(gateUp.Holds(rows.Total, w.Rows) && gated.Holds(rows.Total, w.Rows / 2), "gateUp // (rows, 2F), gated // (rows, F)");
         Debug.Assert(inputs.IsAbsent || inputs.Holds(rows.Total, w.Columns), "inputs // (rows, D)");
@@ -120,7 +124,8 @@ internal sealed class DecodeKernels
     public void ProjectDown(CudaStream stream, in DecodeRows rows, Floats x, in Matrix w, Floats residual, Floats inputs, Floats y)
     {
         Debug.Assert(x.Holds(rows.Total, w.Columns), "x // (rows, F)");
-        Debug.Assert(residual.Holds(rows.Total, w.Rows) && inputs.Holds(rows.Total, w.Rows) && y.Holds(rows.Total, w.Rows), "residual, inputs and y // (rows, D)");
+        Debug.Assert(residual.Holds(rows.Total, w.Rows) && inputs.Holds(rows.Total, w.Rows) && y.Holds(rows.Total, w.Rows),
+            "residual, inputs and y // (rows, D)");
         int parts = LinearShape.FewParts(w.Rows, w.Columns);
         Launch(down, stream, rows.Total, w, LinearShape.Divide(w.Rows, 32 / parts), new DownParameters
         {

@@ -33,7 +33,14 @@ internal sealed class EmbedKernels
         }
 
         Debug.Assert(frequencies.Holds(1, half) && rotation.Holds(values, 2 * half), "frequencies // (1, E/2), rotation // (values, E)");
-        var p = new RotateParameters { Rows = rows.Address, Frequencies = frequencies.Address, Rotation = rotation.Address, Values = values, Half = half };
+        var p = new RotateParameters
+        {
+            Rows = rows.Address,
+            Frequencies = frequencies.Address,
+            Rotation = rotation.Address,
+            Values = values,
+            Half = half,
+        };
         _rotate.Launch(new CudaLaunch(RowLaunch.Blocks((long)values * half, 256), 1, 1, 256, Programmatic: true), stream, p);
     }
 

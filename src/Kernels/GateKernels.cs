@@ -36,7 +36,8 @@ internal sealed class GateKernels
             return;
         }
 
-        Debug.Assert(gateUp.Holds(rows.Total, 2 * f) && gated.Holds(rows.Total, f), "gateUp // (values + tangents, 2F), gated // (values + tangents, F)");
+        Debug.Assert(gateUp.Holds(rows.Total, 2 * f) && gated.Holds(rows.Total, f),
+            "gateUp // (values + tangents, 2F), gated // (values + tangents, F)");
         int blocks = RowLaunch.Blocks(f, ColumnsPerBlock);
         var p = new GateParameters
         {

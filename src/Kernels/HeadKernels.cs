@@ -37,7 +37,9 @@ internal record struct DeviceSampling
 /// Where steps that follow each other leave their tokens: step n's lines are those of n % <see cref="Capacity"/>. On the device, or pinned
 /// memory of the host.
 /// </summary>
-/// <param name="Lines">By step and row the id, then as floats α // (sensors), |u_k| // (L), |x_k| // (L) of a row with a law // (Capacity, rows, Width).</param>
+/// <param name="Lines">
+/// By step and row the id, then as floats α // (sensors), |u_k| // (L), |x_k| // (L) of a row with a law // (Capacity, rows, Width).
+/// </param>
 /// <param name="Width">Words of a row: 1 for ids alone, else as many as the row with most of them needs.</param>
 /// <param name="Capacity">Steps that the ring holds.</param>
 /// <param name="Count">Steps so far // (1).</param>

@@ -11,10 +11,10 @@ namespace Tiller.Kernels;
 /// <item>from 9, bf16: tensor cores on rows split in bf16 pieces (docs/math.md §10), W read once for each 128 rows (linear_rows.cu).</item>
 /// <item>from <see cref="LibraryRows"/>, bf16, where a <see cref="CudaBlasLt"/> was given: a product by cuBLASLt for each piece.</item>
 /// </list>
-/// A value row has three pieces, which hold float32 exactly; a tangent or cotangent two, 16 bits: two thirds of the work, and a product is off by 2.6e-6 in the mean.
-/// f16 and f32 weights, and bf16 matrices whose columns are no multiple of 8, go through the first class eight rows at a time whatever M is: correct,
-/// but W is read ⌈M/8⌉ times. Inside a class a row's result depends, bit for bit, on that row and W alone (the library's also on M, by which it
-/// chooses its algorithm). Nothing is allocated: launches can be
+/// A value row has three pieces, which hold float32 exactly; a tangent or cotangent two, 16 bits: two thirds of the work, and a product is off by
+/// 2.6e-6 in the mean. f16 and f32 weights, and bf16 matrices whose columns are no multiple of 8, go through the first class eight rows at a time
+/// whatever M is: correct, but W is read ⌈M/8⌉ times. Inside a class a row's result depends, bit for bit, on that row and W alone (the library's also
+/// on M, by which it chooses its algorithm). Nothing is allocated: launches can be
 /// captured (the library's after one outside a capture for each shape, which chooses its algorithm). Addresses are on the device; matrices start at
 /// multiples of 64 bytes.
 /// </summary>
@@ -44,7 +44,9 @@ internal sealed class LinearKernels
 
     /// <summary>Finds the kernels.</summary>
     /// <param name="kernel">A kernel by its name.</param>
-    /// <param name="blas">cuBLASLt for many rows; without it (the default) they go through the kernels here, <see cref="GroupRows"/> at a time.</param>
+    /// <param name="blas">
+    /// cuBLASLt for many rows; without it (the default) they go through the kernels here, <see cref="GroupRows"/> at a time.
+    /// </param>
     public LinearKernels(Func<string, CudaKernel> kernel, CudaBlasLt? blas = null)
     {
         ArgumentNullException.ThrowIfNull(kernel);
@@ -112,7 +114,8 @@ internal sealed class LinearKernels
     /// <param name="scratch"><see cref="ScratchInBytes"/> bytes at a multiple of 64.</param>
     /// <param name="bias">Of value rows // (1, w.Rows), or absent.</param>
     /// <param name="residual">(values + tangents, w.Rows), or absent; may be <paramref name="y"/>.</param>
-    public void Forward(CudaStream stream, Floats x, RowCounts counts, in Matrix w, Floats y, DeviceSpan<byte> scratch, Floats bias = default, Floats residual = default)
+    public void Forward(CudaStream stream, Floats x, RowCounts counts, in Matrix w, Floats y, DeviceSpan<byte> scratch, Floats bias = default,
+        Floats residual = default)
     {
         int rows = counts.Total;
         Debug.Assert(x.Holds(rows, w.Columns) && y.Holds(rows, w.Rows), "x // (values + tangents, K), y // (values + tangents, N)");
@@ -133,7 +136,8 @@ internal sealed class LinearKernels
             for (int begin = 0; begin < rows; begin += GroupRows)
             {
                 int count = Math.Min(GroupRows, rows - begin);
-                Rows(stream, rowsForward, x.Address + Bytes(begin, w.Columns), count, w.Address, w.Rows, w.Columns, end.From(begin, w.Rows), scratch.Address);
+                Rows(stream, rowsForward, x.Address + Bytes(begin, w.Columns), count, w.Address, w.Rows, w.Columns, end.From(begin, w.Rows),
+                    scratch.Address);
             }
         }
     }
@@ -156,7 +160,8 @@ internal sealed class LinearKernels
             {
                 // Column-major: X' (K, M) = W' (K, N) Y' (N, M).
                 blas!.Matmul(CublasOperation.NonTranspose, CublasOperation.NonTranspose, w.Columns, rows, w.Rows, 1, w.Address, w.Columns,
-                    scratch.Address + (piece * (Bytes(rows, w.Rows) / 2)), w.Rows, CudaDataType.R16BF, piece, x.Address, w.Columns, CudaDataType.R32F, stream);
+                    scratch.Address + (piece * (Bytes(rows, w.Rows) / 2)), w.Rows, CudaDataType.R16BF, piece, x.Address, w.Columns,
+                    CudaDataType.R32F, stream);
             }
 
             return;
@@ -291,7 +296,9 @@ internal sealed class LinearKernels
         {
             // Column-major: Y' (N, M) = W (N, K) X' (K, M).
             blas!.Matmul(CublasOperation.Transpose, CublasOperation.NonTranspose, w.Rows, piece < 2 ? rows : end.Values, w.Columns, 1, w.Address,
-                w.Columns, scratch + (piece * (Bytes(rows, w.Columns) / 2)), w.Columns, CudaDataType.R16BF, piece > 0 || prepared ? 1 : 0, end.Y, w.Rows,
+                w.Columns, scratch + (piece * (Bytes(rows, w.Columns) / 2)), w.Columns, CudaDataType.R16BF, piece > 0 || prepared
+                    ? 1
+                    : 0, end.Y, w.Rows,
                 CudaDataType.R32F, stream);
         }
     }

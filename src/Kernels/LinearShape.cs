@@ -37,7 +37,9 @@ internal static class LinearShape
     }
 
     /// <summary>Columns of x staged at a time: tillerDotChunk of linear.cuh.</summary>
-    public static int FewChunk(int rows, int columns) => rows >= 4 ? 16384 / rows : Math.Min(16384 / rows / 2048 * 2048, Divide(columns, FewStep) * FewStep);
+    public static int FewChunk(int rows, int columns) => rows >= 4
+        ? 16384 / rows
+        : Math.Min(16384 / rows / 2048 * 2048, Divide(columns, FewStep) * FewStep);
 
     /// <summary>Rows of W in a segment of the transposed map for few rows.</summary>
     public static int SegmentRows(int outputs, int columns)
@@ -72,7 +74,10 @@ internal static class LinearShape
     /// <summary>Tiles of eight rows in a panel; an even number, for the kernel takes two at a time.</summary>
     public static int PanelTiles(int rows) => 2 * Divide(rows, 16);
 
-    /// <summary>Bytes of a block of panels: of <paramref name="rows"/> rows the tiles that the first <paramref name="values"/> lie in have three pieces, the others two.</summary>
+    /// <summary>
+    /// Bytes of a block of panels: of <paramref name="rows"/> rows the tiles that the first <paramref name="values"/> lie in have three pieces, the
+    /// others two.
+    /// </summary>
     public static int PanelBlockInBytes(int rows, int values) => 512 * ((2 * PanelTiles(rows)) + PanelTiles(values));
 
     /// <summary>Bytes of panels for rows of <paramref name="depth"/> numbers.</summary>

@@ -53,7 +53,8 @@ internal sealed class UnitKernels
             Type = (int)w.Type,
             Eps = norm.Epsilon,
         };
-        _units.Launch(new CudaLaunch(RowLaunch.Blocks(count, Columns), RowLaunch.Blocks(w.Rows, Outputs), values, 256, Programmatic: true), stream, p);
+        _units.Launch(new CudaLaunch(RowLaunch.Blocks(count, Columns), RowLaunch.Blocks(w.Rows, Outputs), values, 256, Programmatic: true), stream,
+            p);
     }
 
     [StructLayout(LayoutKind.Sequential)]

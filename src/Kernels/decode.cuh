@@ -25,7 +25,8 @@ static __device__ __forceinline__ int tillerPairs(int parts) { return 16 / parts
 
 // rowOf(pair, second) is a row of w; epilogue(m, pair, first, second) gets a row's pair of normed outputs in one thread.
 template <class W, int R, class RowOf, class Epilogue>
-static __device__ __forceinline__ void tillerNormedPairs(const TillerNormedRows& p, const void* w, int pairs, int parts, bool wide, int tile, RowOf rowOf, Epilogue epilogue)
+static __device__ __forceinline__ void tillerNormedPairs(
+    const TillerNormedRows& p, const void* w, int pairs, int parts, bool wide, int tile, RowOf rowOf, Epilogue epilogue)
 {
     TILLER_DYNAMIC_SHARED(float, x);
     __shared__ float scratch[32 * R];

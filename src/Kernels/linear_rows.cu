@@ -1,5 +1,6 @@
 // y = x W' and x = y W for 9 to 128 rows on the tensor cores: W // (N, K) bf16, K % 8 == 0, the activations as bf16 panels
-// (linear_split.cu): values in three pieces, exactly; tangents in two. FP32 sums. Below "outputs" are the rows of W (its columns when transposed), "depth" is what is summed over.
+// (linear_split.cu): values in three pieces, exactly; tangents in two. FP32 sums. Below "outputs" are the rows of W (its columns when
+// transposed), "depth" is what is summed over.
 //
 // Grid: (tiles of 256 outputs, parts of the depth), 256 threads. A warp owns 32 outputs, two mma tiles of 16, and all M rows: W is
 // read once, straight into registers, four blocks of 32 depths ahead (two for more than 64 rows): 64 KiB on their way in a block.

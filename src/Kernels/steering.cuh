@@ -189,7 +189,8 @@ static __device__ __forceinline__ float tillerHeld(float g, float maxEffort, flo
     return tillerTruncate(tillerEffortLimit(maxEffort) / freeNorm * double(g));
 }
 
-// y += u_k, after a barrier of the block. Tangents: dy += du_k, and where u is held, with ĝ = g/|g|, du = U/|g| (dg − ĝ (ĝ·dg)). After tillerSense of the layer.
+// y += u_k, after a barrier of the block. Tangents: dy += du_k, and where u is held, with ĝ = g/|g|, du = U/|g| (dg − ĝ (ĝ·dg)).
+// After tillerSense of the layer.
 static __device__ __forceinline__ void tillerAct(
     const TillerSteering& steering, int layer, float* y, int d, int slot, bool tangent, int tangentLine, TillerSteeringScratch& scratch)
 {

@@ -58,7 +58,8 @@ extern "C" __global__ void __launch_bounds__(256) tillerUnits(const TillerUnits 
         for (int r = line; r < 32 && begin + r < p.count; r += 8)
         {
             const int c = p.first + begin + r;
-            p.y[((long long)i * p.count + begin + r) * p.outputs + n + lane] = tillerFma(s * p.weight[c], tile[33 * lane + r], -s * s * x[c] / float(p.d) * z);
+            p.y[((long long)i * p.count + begin + r) * p.outputs + n + lane] =
+                tillerFma(s * p.weight[c], tile[33 * lane + r], -s * s * x[c] / float(p.d) * z);
         }
     }
 }

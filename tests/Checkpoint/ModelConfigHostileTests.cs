@@ -9,7 +9,8 @@ namespace Tiller.Tests.Checkpoint;
 internal sealed class ModelConfigHostileTests
 {
     private static readonly string[] Dimensions =
-        ["hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size", "intermediate_size", "max_position_embeddings"];
+        ["hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size", "intermediate_size",
+            "max_position_embeddings"];
 
     [TestCaseSource(nameof(Rejected))]
     public void Config_is_rejected(string json, ConfigError expected, string? key)
@@ -36,7 +37,8 @@ internal sealed class ModelConfigHostileTests
     [Test]
     public void Long_values_are_cut_in_messages()
     {
-        var error = Assert.Throws<ConfigException>(() => ModelConfigReader.Parse(Encoding.UTF8.GetBytes($$"""{"model_type":"{{new string('x', 10_000)}}"}""")));
+        var error = Assert.Throws<ConfigException>(() =>
+            ModelConfigReader.Parse(Encoding.UTF8.GetBytes($$"""{"model_type":"{{new string('x', 10_000)}}"}""")));
 
         Assert.That(error!.Message, Has.Length.LessThan(500));
     }
@@ -46,7 +48,8 @@ internal sealed class ModelConfigHostileTests
     [TestCase("-Infinity")]
     public void Row15_pythons_literals_get_a_hint(string literal)
     {
-        var error = Assert.Throws<ConfigException>(() => ModelConfigReader.Parse(Encoding.UTF8.GetBytes($$"""{"model_type":"llama","rope_theta":{{literal}}}""")));
+        var error = Assert.Throws<ConfigException>(() =>
+            ModelConfigReader.Parse(Encoding.UTF8.GetBytes($$"""{"model_type":"llama","rope_theta":{{literal}}}""")));
 
         Assert.That(error!.Error, Is.EqualTo(ConfigError.InvalidJson));
         Assert.That(error.Message, Does.Contain("Python"));
@@ -91,13 +94,16 @@ internal sealed class ModelConfigHostileTests
 
     private static IEnumerable<TestCaseData> Rejected()
     {
-        static TestCaseData Text(string row, string json, ConfigError error, string? key = null) => new TestCaseData(json, error, key).SetArgDisplayNames(row);
+        static TestCaseData Text(string row, string json, ConfigError error, string? key = null)
+            => new TestCaseData(json, error, key).SetArgDisplayNames(row);
 
         // A sound Llama configuration with some keys replaced.
-        static TestCaseData Row(int row, ConfigError error, string key, string value, string family = "llama", string? reported = null, string more = "{}")
+        static TestCaseData Row(int row, ConfigError error, string key, string value, string family = "llama", string? reported = null,
+            string more = "{}")
         {
             var json = JsonNode.Parse("""
-                {"hidden_size":64,"num_hidden_layers":2,"num_attention_heads":4,"num_key_value_heads":2,"head_dim":16,"vocab_size":100,"intermediate_size":96}
+                {"hidden_size":64,"num_hidden_layers":2,"num_attention_heads":4,"num_key_value_heads":2,"head_dim":16,
+                 "vocab_size":100,"intermediate_size":96}
                 """)!.AsObject();
             json["model_type"] = family;
             foreach ((string name, JsonNode? node) in JsonNode.Parse(more)!.AsObject())
@@ -106,7 +112,8 @@ internal sealed class ModelConfigHostileTests
             }
 
             json[key] = "@";
-            return Text($"{row}: {family} {key} {value} {(more == "{}" ? "" : more)}", json.ToJsonString().Replace("\"@\"", value), error, reported ?? key);
+            return Text($"{row}: {family} {key} {value} {(more == "{}" ? "" : more)}", json.ToJsonString().Replace("\"@\"", value), error,
+                reported ?? key);
         }
 
         foreach (string json in new[] { "", "{", "{} {}", "{,}", "{'a':1}", "\ufeff{}", "{\"model_type\":\"llama\",}", "// c\n{}" })
@@ -118,7 +125,8 @@ internal sealed class ModelConfigHostileTests
         yield return Text("15: not an object", "[]", ConfigError.Schema);
         yield return Text("15: lone surrogate", """{"model_type":"\ud800"}""", ConfigError.InvalidJson, "model_type");
         yield return Text("15: key twice", """{"model_type":"llama","vocab_size":1,"vocab_size":1}""", ConfigError.Duplicate, "vocab_size");
-        yield return Text("15: key twice, escaped and nested", """{"model_type":"llama","rope_scaling":{"type":"linear","\u0074ype":"linear"}}""", ConfigError.Duplicate, "rope_scaling.type");
+        yield return Text("15: key twice, escaped and nested", """{"model_type":"llama","rope_scaling":{"type":"linear","\u0074ype":"linear"}}""",
+            ConfigError.Duplicate, "rope_scaling.type");
         yield return Row(15, ConfigError.OutOfRange, "rms_norm_eps", "1e999");
         yield return Row(15, ConfigError.OutOfRange, "rope_theta", "1e999");
 
@@ -153,14 +161,16 @@ internal sealed class ModelConfigHostileTests
         yield return Row(16, ConfigError.Unsupported, "dtype", "\"int8\"");
         foreach (string type in new[] { "dynamic", "yarn", "longrope", "su", "mrope" })
         {
-            yield return Row(16, ConfigError.Unsupported, "rope_scaling", $$"""{"rope_type":"{{type}}","factor":2}""", reported: "rope_scaling.rope_type");
+            yield return Row(16, ConfigError.Unsupported, "rope_scaling", $$"""{"rope_type":"{{type}}","factor":2}""",
+                reported: "rope_scaling.rope_type");
             yield return Row(16, ConfigError.Unsupported, "rope_scaling", $$"""{"type":"{{type}}","factor":2}""", reported: "rope_scaling.type");
         }
 
         yield return Row(16, ConfigError.Schema, "rope_scaling", """{"factor":2}""", reported: "rope_scaling.rope_type");
         yield return Row(16, ConfigError.Schema, "rope_scaling", "\"linear\"");
         yield return Row(16, ConfigError.Unsupported, "rope_parameters", """{"full_attention":{"rope_theta":1}}""");
-        yield return Row(16, ConfigError.Schema, "rope_scaling", """{"rope_type":"linear","factor":2}""", more: """{"rope_parameters":{"rope_theta":1}}""");
+        yield return Row(16, ConfigError.Schema, "rope_scaling", """{"rope_type":"linear","factor":2}""",
+            more: """{"rope_parameters":{"rope_theta":1}}""");
         yield return Row(16, ConfigError.Unsupported, "attention_bias", "true");
         yield return Row(16, ConfigError.Unsupported, "mlp_bias", "true");
         yield return Row(16, ConfigError.Unsupported, "attention_bias", "true", "qwen3");
@@ -208,20 +218,24 @@ internal sealed class ModelConfigHostileTests
         foreach (string value in new[] { "0", "-1", "null" })
         {
             yield return Row(22, ConfigError.OutOfRange, "rope_theta", value);
-            yield return Row(22, ConfigError.OutOfRange, "rope_scaling", $$"""{"rope_type":"linear","factor":{{value}}}""", reported: "rope_scaling.factor");
+            yield return Row(22, ConfigError.OutOfRange, "rope_scaling", $$"""{"rope_type":"linear","factor":{{value}}}""",
+                reported: "rope_scaling.factor");
             yield return Row(22, ConfigError.OutOfRange, "query_pre_attn_scalar", value, "gemma2");
         }
 
         yield return Row(22, ConfigError.OutOfRange, "rope_scaling", """{"rope_type":"linear","factor":0.5}""", reported: "rope_scaling.factor");
         yield return Row(22, ConfigError.Schema, "rope_scaling", """{"rope_type":"linear"}""", reported: "rope_scaling.factor");
         yield return Row(
-            22, ConfigError.OutOfRange, "rope_scaling", """{"rope_type":"llama3","factor":8,"low_freq_factor":4,"high_freq_factor":4,"original_max_position_embeddings":32}""",
+            22, ConfigError.OutOfRange, "rope_scaling",
+            """{"rope_type":"llama3","factor":8,"low_freq_factor":4,"high_freq_factor":4,"original_max_position_embeddings":32}""",
             reported: "rope_scaling.high_freq_factor");
         yield return Row(
-            22, ConfigError.OutOfRange, "rope_scaling", """{"rope_type":"llama3","factor":8,"low_freq_factor":1,"high_freq_factor":4,"original_max_position_embeddings":0}""",
+            22, ConfigError.OutOfRange, "rope_scaling",
+            """{"rope_type":"llama3","factor":8,"low_freq_factor":1,"high_freq_factor":4,"original_max_position_embeddings":0}""",
             reported: "rope_scaling.original_max_position_embeddings");
         yield return Row(
-            22, ConfigError.Schema, "rope_scaling", """{"rope_type":"llama3","factor":8,"low_freq_factor":1,"high_freq_factor":4}""", reported: "rope_scaling.original_max_position_embeddings");
+            22, ConfigError.Schema, "rope_scaling", """{"rope_type":"llama3","factor":8,"low_freq_factor":1,"high_freq_factor":4}""",
+            reported: "rope_scaling.original_max_position_embeddings");
         yield return Row(22, ConfigError.OutOfRange, "attn_logit_softcapping", "0", "gemma2");
         yield return Row(22, ConfigError.OutOfRange, "final_logit_softcapping", "-30", "gemma2");
         foreach (string value in new[] { "100", "-1", "1.5", "\"</s>\"", "[1,100]", "[[1]]", "4294967296", "{}" })
@@ -230,8 +244,10 @@ internal sealed class ModelConfigHostileTests
         }
 
         yield return Row(25, ConfigError.OutOfRange, "bos_token_id", "100");
-        yield return Text("25: the family's bos_token_id in a vocabulary of 1", """{"model_type":"llama","vocab_size":1}""", ConfigError.OutOfRange, "bos_token_id");
-        yield return Text("25: the family's eos_token_id in a vocabulary of 2", """{"model_type":"llama","vocab_size":2}""", ConfigError.OutOfRange, "eos_token_id");
+        yield return Text("25: the family's bos_token_id in a vocabulary of 1", """{"model_type":"llama","vocab_size":1}""", ConfigError.OutOfRange,
+            "bos_token_id");
+        yield return Text("25: the family's eos_token_id in a vocabulary of 2", """{"model_type":"llama","vocab_size":2}""", ConfigError.OutOfRange,
+            "eos_token_id");
         yield return Row(25, ConfigError.Schema, "bos_token_id", "[1,2]");
         yield return Row(26, ConfigError.OutOfRange, "layer_types", """["full_attention"]""", "gemma2");
         yield return Row(26, ConfigError.OutOfRange, "layer_types", """["full_attention","full_attention","full_attention"]""", "qwen2");
@@ -247,7 +263,9 @@ internal sealed class ModelConfigHostileTests
 
         yield return Row(26, ConfigError.OutOfRange, "sliding_window", "null", "gemma2");
         yield return Row(26, ConfigError.OutOfRange, "max_window_layers", "-1", "qwen2");
-        yield return Row(26, ConfigError.OutOfRange, "max_window_layers", "null", "qwen2", more: """{"use_sliding_window":true,"sliding_window":7}""");
-        yield return Row(26, ConfigError.OutOfRange, "sliding_window", "7", "qwen2", more: """{"layer_types":["full_attention","sliding_attention"]}""");
+        yield return Row(26, ConfigError.OutOfRange, "max_window_layers", "null", "qwen2",
+            more: """{"use_sliding_window":true,"sliding_window":7}""");
+        yield return Row(26, ConfigError.OutOfRange, "sliding_window", "7", "qwen2",
+            more: """{"layer_types":["full_attention","sliding_attention"]}""");
     }
 }

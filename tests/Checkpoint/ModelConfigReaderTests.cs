@@ -129,7 +129,8 @@ internal sealed class ModelConfigReaderTests
     [TestCase("qwen2", 32, 4096, 32, 32, 128, 22016, 151936, 32768, false, 0)]
     [TestCase("qwen3", 32, 4096, 32, 32, 128, 22016, 151936, 32768, false, 0)]
     [TestCase("gemma2", 26, 2304, 8, 4, 256, 9216, 256000, 8192, true, 13)]
-    public void Missing_keys_have_the_values_of_transformers(string type, int L, int D, int H, int G, int E, int F, int V, int positions, bool tied, int windows)
+    public void Missing_keys_have_the_values_of_transformers(string type, int L, int D, int H, int G, int E, int F, int V, int positions, bool tied,
+        int windows)
     {
         ModelConfig config = Parse($$"""{"model_type":"{{type}}"}""");
 
@@ -144,7 +145,8 @@ internal sealed class ModelConfigReaderTests
     {
         ModelConfig config = Parse("""{"model_type":"gemma2"}""");
 
-        Assert.That((config.AttentionSoftCap, config.LogitSoftCap, config.AttentionScale, config.EmbeddingScale), Is.EqualTo((50f, 30f, 1 / 16f, 48f)));
+        Assert.That((config.AttentionSoftCap, config.LogitSoftCap, config.AttentionScale, config.EmbeddingScale),
+            Is.EqualTo((50f, 30f, 1 / 16f, 48f)));
         Assert.That((config.BosId, config.EosIds[0], config.Windows[0], config.Windows[1]), Is.EqualTo(((int?)2, 1, 4096, 0)));
         Assert.That(Parse("""{"model_type":"gemma2","hidden_size":2048}""").EmbeddingScale, Is.EqualTo(45.254833995939045f));
     }
@@ -163,7 +165,8 @@ internal sealed class ModelConfigReaderTests
     [TestCase("qwen3", "null")]
     public void Null_head_dim_and_key_value_heads_are_derived(string type, string value)
     {
-        ModelConfig config = Parse($$"""{"model_type":"{{type}}","hidden_size":320,"num_attention_heads":10,"head_dim":{{value}},"num_key_value_heads":{{value}}}""");
+        ModelConfig config =
+            Parse($$"""{"model_type":"{{type}}","hidden_size":320,"num_attention_heads":10,"head_dim":{{value}},"num_key_value_heads":{{value}}}""");
 
         Assert.That((config.E, config.G, config.AttentionScale), Is.EqualTo((32, 10, (float)Math.Pow(32, -0.5))));
     }
@@ -182,9 +185,13 @@ internal sealed class ModelConfigReaderTests
     [TestCase("type")]
     public void Rope_scaling_by_new_and_old_key(string key)
     {
-        Assert.That(Parse($$$"""{"model_type":"llama","rope_scaling":{"{{{key}}}":"linear","factor":2.5}}""").RopeScaling, Is.EqualTo(new RopeScaling.Linear(2.5)));
+        Assert.That(Parse($$$"""{"model_type":"llama","rope_scaling":{"{{{key}}}":"linear","factor":2.5}}""").RopeScaling,
+            Is.EqualTo(new RopeScaling.Linear(2.5)));
         Assert.That(
-            Parse($$$"""{"model_type":"qwen2","rope_scaling":{"{{{key}}}":"llama3","factor":32,"low_freq_factor":1,"high_freq_factor":4,"original_max_position_embeddings":8192}}""").RopeScaling,
+            Parse($$$"""
+                {"model_type":"qwen2","rope_scaling":{"{{{key}}}":"llama3","factor":32,"low_freq_factor":1,"high_freq_factor":4,
+                 "original_max_position_embeddings":8192}}
+                """).RopeScaling,
             Is.EqualTo(new RopeScaling.Llama3(32, 1, 4, 8192)));
     }
 
@@ -198,16 +205,19 @@ internal sealed class ModelConfigReaderTests
         Assert.That((scaled.RopeTheta, scaled.RopeScaling), Is.EqualTo((500000.0, (RopeScaling?)new RopeScaling.Linear(4))));
     }
 
-    private const string Llama3 = """{"rope_type":"llama3","factor":32.0,"low_freq_factor":1.0,"high_freq_factor":4.0,"original_max_position_embeddings":8192""";
+    private const string Llama3 =
+        """{"rope_type":"llama3","factor":32.0,"low_freq_factor":1.0,"high_freq_factor":4.0,"original_max_position_embeddings":8192""";
 
     // What exporters write for programs old and new: the same twice, in other words.
     [TestCase(Llama3 + "}", Llama3 + ""","rope_theta":500000.0}""", "500000")]
     [TestCase(Llama3 + ""","rope_theta":5e5}""", Llama3 + ""","rope_theta":500000.0}""", "500000.0")]
     [TestCase(Llama3 + ""","rope_theta":5e5}""", Llama3 + "}", null)]
-    [TestCase("""{"original_max_position_embeddings":8192,"high_freq_factor":4,"low_freq_factor":1,"factor":32,"type":"llama3"}""", Llama3 + ""","rope_theta":5e5}""", null)]
+    [TestCase("""{"original_max_position_embeddings":8192,"high_freq_factor":4,"low_freq_factor":1,"factor":32,"type":"llama3"}""",
+        Llama3 + ""","rope_theta":5e5}""", null)]
     public void Rope_parameters_beside_a_rope_scaling_that_means_the_same(string older, string newer, string? theta)
     {
-        ModelConfig config = Parse($$"""{"model_type":"llama","rope_scaling":{{older}},"rope_parameters":{{newer}}{{(theta is null ? "" : $",\"rope_theta\":{theta}")}}}""");
+        string rope = theta is null ? "" : $",\"rope_theta\":{theta}";
+        ModelConfig config = Parse($$"""{"model_type":"llama","rope_scaling":{{older}},"rope_parameters":{{newer}}{{rope}}}""");
 
         Assert.That((config.RopeTheta, config.RopeScaling), Is.EqualTo((500000.0, (RopeScaling?)new RopeScaling.Llama3(32, 1, 4, 8192))));
     }
@@ -232,7 +242,8 @@ internal sealed class ModelConfigReaderTests
     public void Rope_parameters_and_rope_scaling_that_differ_are_refused_and_both_shown(string older, string newer, string key)
     {
         string theta = older.Contains("1000}", StringComparison.Ordinal) ? "" : ""","rope_theta":10000""";
-        var error = Assert.Throws<ConfigException>(() => Parse($$"""{"model_type":"llama","rope_scaling":{{older}},"rope_parameters":{{newer}}{{theta}}}"""))!;
+        var error = Assert.Throws<ConfigException>(() =>
+            Parse($$"""{"model_type":"llama","rope_scaling":{{older}},"rope_parameters":{{newer}}{{theta}}}"""))!;
 
         Assert.That((error.Error, error.Key), Is.EqualTo((ConfigError.Schema, key)));
         string[] shown = key == "rope_scaling" ? [older[..20], newer[..20]] : theta.Length > 0 ? ["2000", "10000"] : ["1000", "2000"];
@@ -241,20 +252,27 @@ internal sealed class ModelConfigReaderTests
 
     [TestCase("""{"model_type":"mistral","num_hidden_layers":2,"sliding_window":null}""", new[] { 0, 0 })]
     [TestCase("""{"model_type":"qwen2","num_hidden_layers":2,"sliding_window":7,"max_window_layers":null}""", new[] { 0, 0 })]
-    [TestCase("""{"model_type":"qwen3","num_hidden_layers":2,"sliding_window":null,"max_window_layers":null,"use_sliding_window":true}""", new[] { 0, 0 })]
-    [TestCase("""{"model_type":"qwen2","num_hidden_layers":2,"sliding_window":7,"max_window_layers":null,"use_sliding_window":true,"layer_types":["full_attention","sliding_attention"]}""", new[] { 0, 7 })]
+    [TestCase("""{"model_type":"qwen3","num_hidden_layers":2,"sliding_window":null,"max_window_layers":null,"use_sliding_window":true}""",
+        new[] { 0, 0 })]
+    [TestCase("""{"model_type":"qwen2","num_hidden_layers":2,"sliding_window":7,"max_window_layers":null,"use_sliding_window":true,"""
+        + """ "layer_types":["full_attention","sliding_attention"]}""", new[] { 0, 7 })]
     [TestCase("""{"model_type":"qwen2","num_hidden_layers":2,"sliding_window":7,"max_window_layers":0,"use_sliding_window":false}""", new[] { 0, 0 })]
-    [TestCase("""{"model_type":"qwen2","num_hidden_layers":2,"sliding_window":7,"use_sliding_window":false,"layer_types":["full_attention","sliding_attention"]}""", new[] { 0, 0 })]
+    [TestCase("""{"model_type":"qwen2","num_hidden_layers":2,"sliding_window":7,"use_sliding_window":false,"""
+        + """ "layer_types":["full_attention","sliding_attention"]}""", new[] { 0, 0 })]
     [TestCase("""{"model_type":"mistral","num_hidden_layers":2,"sliding_window":7,"use_sliding_window":false}""", new[] { 7, 7 })]
     [TestCase("""{"model_type":"mistral","num_hidden_layers":2,"sliding_window":7}""", new[] { 7, 7 })]
     [TestCase("""{"model_type":"llama","num_hidden_layers":2,"sliding_window":7}""", new[] { 0, 0 })]
     [TestCase("""{"model_type":"qwen2","num_hidden_layers":3,"sliding_window":7,"max_window_layers":1}""", new[] { 0, 0, 0 })]
-    [TestCase("""{"model_type":"qwen2","num_hidden_layers":3,"sliding_window":7,"max_window_layers":1,"use_sliding_window":true}""", new[] { 0, 7, 7 })]
+    [TestCase("""{"model_type":"qwen2","num_hidden_layers":3,"sliding_window":7,"max_window_layers":1,"use_sliding_window":true}""",
+        new[] { 0, 7, 7 })]
     [TestCase("""{"model_type":"qwen3","num_hidden_layers":2,"sliding_window":7,"max_window_layers":0,"use_sliding_window":true}""", new[] { 7, 7 })]
-    [TestCase("""{"model_type":"qwen3","num_hidden_layers":2,"sliding_window":null,"max_window_layers":0,"use_sliding_window":true}""", new[] { 0, 0 })]
-    [TestCase("""{"model_type":"qwen3","num_hidden_layers":2,"sliding_window":7,"use_sliding_window":true,"layer_types":["sliding_attention","full_attention"]}""", new[] { 7, 0 })]
+    [TestCase("""{"model_type":"qwen3","num_hidden_layers":2,"sliding_window":null,"max_window_layers":0,"use_sliding_window":true}""",
+        new[] { 0, 0 })]
+    [TestCase("""{"model_type":"qwen3","num_hidden_layers":2,"sliding_window":7,"use_sliding_window":true,"""
+        + """ "layer_types":["sliding_attention","full_attention"]}""", new[] { 7, 0 })]
     [TestCase("""{"model_type":"gemma2","num_hidden_layers":3,"sliding_window":7}""", new[] { 7, 0, 7 })]
-    [TestCase("""{"model_type":"gemma2","num_hidden_layers":3,"sliding_window":7,"layer_types":["full_attention","sliding_attention","full_attention"]}""", new[] { 0, 7, 0 })]
+    [TestCase("""{"model_type":"gemma2","num_hidden_layers":3,"sliding_window":7,"""
+        + """ "layer_types":["full_attention","sliding_attention","full_attention"]}""", new[] { 0, 7, 0 })]
     public void Windows(string json, int[] expected) => Assert.That(Parse(json).Windows, Is.EqualTo(expected));
 
     [TestCase("1", "", new[] { 1 })]
@@ -268,7 +286,8 @@ internal sealed class ModelConfigReaderTests
     [TestCase(null, "{}", new[] { 2 })]
     [TestCase(null, "", new[] { 2 })]
     public void Row25_end_tokens_are_the_union_of_both_files(string? eos, string generation, int[] expected)
-        => Assert.That(Parse($$"""{"model_type":"llama"{{(eos is null ? "" : $",\"eos_token_id\":{eos}")}}}""", generation).EosIds, Is.EqualTo(expected));
+        => Assert.That(Parse($$"""{"model_type":"llama"{{(eos is null ? "" : $",\"eos_token_id\":{eos}")}}}""", generation).EosIds,
+            Is.EqualTo(expected));
 
     [Test]
     public void Null_bos_is_none_and_missing_bos_the_default()

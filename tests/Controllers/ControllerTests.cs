@@ -86,7 +86,8 @@ public sealed class ControllerTests
         for (int i = 0; i < a.Terms.Count; i++)
         {
             Assert.That(
-                (b.Terms[i].Layer, b.Terms[i].C, b.Terms[i].Gate, b.Terms[i].Hook), Is.EqualTo((a.Terms[i].Layer, a.Terms[i].C, a.Terms[i].Gate, a.Terms[i].Hook)));
+                (b.Terms[i].Layer, b.Terms[i].C, b.Terms[i].Gate, b.Terms[i].Hook),
+                    Is.EqualTo((a.Terms[i].Layer, a.Terms[i].C, a.Terms[i].Gate, a.Terms[i].Hook)));
             Assert.That(b.Terms[i].Feeds, Is.EqualTo(a.Terms[i].Feeds));
             Assert.That(b.Planes, Is.EqualTo(a.Planes));
             Assert.That(b.Terms[i].W, Is.EqualTo(a.Terms[i].W));
@@ -94,7 +95,8 @@ public sealed class ControllerTests
 
         for (int i = 0; i < a.Sensors.Count; i++)
         {
-            Assert.That((b.Sensors[i].Layer, b.Sensors[i].Low, b.Sensors[i].High), Is.EqualTo((a.Sensors[i].Layer, a.Sensors[i].Low, a.Sensors[i].High)));
+            Assert.That((b.Sensors[i].Layer, b.Sensors[i].Low, b.Sensors[i].High),
+                Is.EqualTo((a.Sensors[i].Layer, a.Sensors[i].Low, a.Sensors[i].High)));
             Assert.That(b.Sensors[i].V, Is.EqualTo(a.Sensors[i].V));
         }
     }
@@ -116,7 +118,13 @@ public sealed class ControllerTests
     [Test]
     public void ABareSourceStaysBare()
     {
-        var bare = new ControllerSource { ModelName = "m", ModelFingerprint = "f", Positive = new PromptSet("a", 1), Negative = new PromptSet("b", 2) };
+        var bare = new ControllerSource
+        {
+            ModelName = "m",
+            ModelFingerprint = "f",
+            Positive = new PromptSet("a", 1),
+            Negative = new PromptSet("b", 2),
+        };
         new Controller(new Ablation(MakeFeature()), bare).Save(File);
         var source = Controller.Load(File).Source;
         Assert.That(source with { Settings = bare.Settings }, Is.EqualTo(bare));
@@ -167,7 +175,12 @@ public sealed class ControllerTests
         for (int i = 0; i < methods.Length; i++)
         {
             new Controller(methods[i], Source).Save(File);
-            var other = new Controller(Controller.Load(File).Method, Source with { ModelName = "another", Positive = new PromptSet("77", 3), Residuals = null });
+            var other = new Controller(Controller.Load(File).Method, Source with
+            {
+                ModelName = "another",
+                Positive = new PromptSet("77", 3),
+                Residuals = null,
+            });
             for (int j = 0; j < methods.Length; j++)
             {
                 Assert.That(new Controller(methods[j], Source).SteersAs(other), Is.EqualTo(i == j), $"{i} and {j}");
@@ -178,11 +191,13 @@ public sealed class ControllerTests
         float[][] w = Rows(3, Layers);
         SteeringMethod[] variants =
         [
-            new LinearQuadratic(feature, w), new LinearQuadratic(feature, w, Setpoint.Affine), new LinearQuadratic(feature, w, layers: new LayerSet(0, 2)),
+            new LinearQuadratic(feature, w), new LinearQuadratic(feature, w, Setpoint.Affine),
+            new LinearQuadratic(feature, w, layers: new LayerSet(0, 2)),
             new LinearQuadratic(feature, Rows(4, Layers)), new LinearQuadratic(Feature.FromDifference(Rows(5, Layers + 1)), w),
             new LinearQuadratic(new Feature(feature.V, [.. feature.Mu.Select(mu => 2 * mu)]), w),
             new LinearQuadratic(new Feature(feature.V, feature.Mu, [.. feature.Origin!.Select(o => o + 1)]), w, Setpoint.Affine),
-            new Proportional(feature), new Proportional(feature, 2), new Ablation(feature), new OpenLoopAddition(feature), new SPid(feature, 1, 0, 0), new SPid(feature, 0, 1, 0),
+            new Proportional(feature), new Proportional(feature, 2), new Ablation(feature), new OpenLoopAddition(feature), new SPid(feature, 1, 0, 0),
+            new SPid(feature, 0, 1, 0),
         ];
         foreach (var a in variants)
         {
@@ -194,9 +209,11 @@ public sealed class ControllerTests
     }
 
     /// <summary>Rewrites a good file with one change and a fresh checksum.</summary>
-    private void Rewrite(Action<Dictionary<string, string>, List<TensorData>> change)
+    private void Rewrite(Action<Dictionary<string, string>, List<TensorData>> change) => Rewrite(Lqr().Method, change);
+
+    private void Rewrite(SteeringMethod method, Action<Dictionary<string, string>, List<TensorData>> change)
     {
-        Lqr().Save(File);
+        new Controller(method, Source).Save(File);
         Dictionary<string, string> metadata;
         var tensors = new List<TensorData>();
         using (var file = SafetensorsFile.Open(File))
@@ -212,6 +229,36 @@ public sealed class ControllerTests
 
         change(metadata, tensors);
         ControllerFile.Write(File, metadata, tensors);
+    }
+
+    [TestCase("trajectory", "columns", "2,1,0", ControllerFault.Schema)]
+    [TestCase("trajectory", "columns", "2,1,0,-3", ControllerFault.Schema)]
+    [TestCase("trajectory", "columns", "2,1,0,4", ControllerFault.Shape)]
+    [TestCase("trajectory", "columns", "2147483647,1,0,0", ControllerFault.Schema)]
+    [TestCase("trajectory", "columns", null, ControllerFault.Schema)]
+    [TestCase("proportional", "gate.layer", "4", ControllerFault.Range)]
+    [TestCase("proportional", "gate.layer", "-1", ControllerFault.Range)]
+    [TestCase("proportional", "gate.threshold", "NaN", ControllerFault.Range)]
+    [TestCase("proportional", "gate.threshold", null, ControllerFault.Schema)]
+    [TestCase("angular-steering", "adaptive", "yes", ControllerFault.Schema)]
+    [TestCase("clamp", "low", "9", ControllerFault.Range)]
+    [TestCase("clamp", "high", "x", ControllerFault.Schema)]
+    public void BadPartsOfTheNewerMethodsAreRefused(string name, string key, string? value, ControllerFault fault)
+    {
+        // The clamp with both ends; of the proportional ones that behind a gate.
+        var method = name == "clamp" ? Methods().First(m => m is Clamp) : Methods().Last(m => m.Name == name);
+        Rewrite(method, (metadata, _) =>
+        {
+            if (value is null)
+            {
+                metadata.Remove(key);
+            }
+            else
+            {
+                metadata[key] = value;
+            }
+        });
+        Assert.That(Refused().Fault, Is.EqualTo(fault));
     }
 
     private ControllerException Refused() => Assert.Throws<ControllerException>(() => Controller.Load(File))!;
@@ -416,7 +463,8 @@ public sealed class ControllerTests
     {
         const long Size = 1L << 40;
         byte[] json = System.Text.Encoding.UTF8.GetBytes(
-            $$$"""{"__metadata__":{"format":"tiller.controller","version":"1","sha256":"00"},"v":{"dtype":"F32","shape":[2,{{{Size / 8}}}],"data_offsets":[0,{{{Size}}}]}}""");
+            $$$"""{"__metadata__":{"format":"tiller.controller","version":"1","sha256":"00"},"""
+            + $$$""" "v":{"dtype":"F32","shape":[2,{{{Size / 8}}}],"data_offsets":[0,{{{Size}}}]}}""");
         using (var file = System.IO.File.Create(File))
         {
             file.Write(BitConverter.GetBytes((ulong)json.Length));

@@ -107,7 +107,8 @@ public sealed class SteeringMethodTests
         }
 
         Assert.That(AngularSetpoint.FromGains(feature, feature, solution.Gains).Idle, Is.Not.Null, "a plane needs a second direction");
-        Assert.That(() => new AngularSetpoint(feature, [.. feature.V.Take(Layers)], method.W1, method.W2), Throws.ArgumentException, "not orthogonal");
+        Assert.That(() => new AngularSetpoint(feature, [.. feature.V.Take(Layers)], method.W1, method.W2), Throws.ArgumentException,
+            "not orthogonal");
     }
 
     [Test]
@@ -137,7 +138,8 @@ public sealed class SteeringMethodTests
         var problem = Problem.WithFullCost(3, Layers, Width);
         var feature = MakeFeature(3);
         float[][] record = Directions(8);
-        var factored = FactoredRiccati.Solve(Layers, (k, z) => problem.A[k].TransposeThisAndMultiply(z), FactoredCost.OfFeatures(new LqrWeights(1, 1, 1), feature));
+        var factored = FactoredRiccati.Solve(Layers, (k, z) => problem.A[k].TransposeThisAndMultiply(z),
+            FactoredCost.OfFeatures(new LqrWeights(1, 1, 1), feature));
         foreach (var gains in new[] { problem.Dense().Gains, factored.Gains })
         {
             Check(Trajectory.FromGains(feature, record, gains).Compile(lambda), (x, t, k) =>
@@ -243,7 +245,8 @@ public sealed class SteeringMethodTests
         var feature = MakeFeature(8, [.. Enumerable.Range(0, Layers + 1)]);
         SteeringMethod[] methods =
         [
-            new LinearQuadratic(feature, Directions(1)), new OpenLoopAddition(feature), new Proportional(feature), new Ablation(feature), new SPid(feature, 1, 1, 1),
+            new LinearQuadratic(feature, Directions(1)), new OpenLoopAddition(feature), new Proportional(feature), new Ablation(feature),
+            new SPid(feature, 1, 1, 1),
         ];
         foreach (var method in methods)
         {
@@ -262,12 +265,14 @@ public sealed class SteeringMethodTests
         var at7 = new LayerSet(7, 7);
         (SteeringMethod Method, string? Says)[] all =
         [
-            (new LinearQuadratic(feature, w), null), (new LinearQuadratic(feature, zero), "w = K v is 0"), (new LinearQuadratic(feature, w, layers: new LayerSet(4, 4)), "of 4-4"),
-            (new LinearQuadratic(feature, w, layers: at7), "of 7-7"), (new LinearQuadratic(feature, w, layers: new LayerSet(new LayerRange(4, 4), new LayerRange(7, 7))), "of 4-4,7-7"),
+            (new LinearQuadratic(feature, w), null), (new LinearQuadratic(feature, zero), "w = K v is 0"),
+            (new LinearQuadratic(feature, w, layers: new LayerSet(4, 4)), "of 4-4"),
+            (new LinearQuadratic(feature, w, layers: at7), "of 7-7"),
+            (new LinearQuadratic(feature, w, layers: new LayerSet(new LayerRange(4, 4), new LayerRange(7, 7))), "of 4-4,7-7"),
             (new LinearQuadratic(feature, w, layers: new LayerSet(7, 8)), null),
             (new OpenLoopAddition(feature, new LayerSet(3, 3)), "μ is 0"), (new OpenLoopAddition(feature, new LayerSet(4, 4)), null),
-            (new Proportional(feature, layers: new LayerSet(4, 4)), "μ is 0"), (new Proportional(feature, layers: new LayerSet(3, 3)), null), (new Proportional(feature, 0), "k_p is 0"),
-            (new Ablation(feature, new LayerSet(4, 4)), "μ is 0"), (new Ablation(feature), null),
+            (new Proportional(feature, layers: new LayerSet(4, 4)), "μ is 0"), (new Proportional(feature, layers: new LayerSet(3, 3)), null),
+            (new Proportional(feature, 0), "k_p is 0"), (new Ablation(feature, new LayerSet(4, 4)), "μ is 0"), (new Ablation(feature), null),
             (new SPid(feature, 0, 0, 0), "are 0"), (new SPid(feature, 0, 0, 0.1), null),
         ];
         foreach (var (method, says) in all)
@@ -275,7 +280,8 @@ public sealed class SteeringMethodTests
             Assert.That(method.Idle, says is null ? Is.Null : Does.Contain(says), method.Name);
 
             // What it says is what it does.
-            bool moves = new[] { -1.5, 0, 1 }.Any(lambda => method.Compile(lambda).Terms.Any(t => (t.C != 0 || t.Feeds.Any(f => f.Gain != 0)) && t.W.Any(x => x != 0)));
+            bool moves = new[] { -1.5, 0, 1 }
+                .Any(lambda => method.Compile(lambda).Terms.Any(t => (t.C != 0 || t.Feeds.Any(f => f.Gain != 0)) && t.W.Any(x => x != 0)));
             Assert.That(moves, Is.EqualTo(says is null), method.Name);
             Assert.That(says is not null && method.Compile(1).Terms.Count > 0, Is.False, method.Name);
         }

@@ -29,7 +29,8 @@ public sealed class CudaEngineTests : CudaTest
         var actual = Probe.Run(model, ids, CancellationToken.None);
 
         // Value rows are split exactly: what is left is the order of float32 sums, which a row may be unlucky in.
-        foreach (var (typical, worst) in new[] { Errors(actual.States, expected.States, model.Config.D), Errors(actual.Logits, expected.Logits, model.Config.V) })
+        foreach (var (typical, worst) in new[] { Errors(actual.States, expected.States, model.Config.D),
+            Errors(actual.Logits, expected.Logits, model.Config.V) })
         {
             TestContext.Out.WriteLine($"typical {typical:E1}, worst {worst:E1}");
             Assert.That(typical, Is.LessThan(3e-6));
@@ -124,7 +125,8 @@ public sealed class CudaEngineTests : CudaTest
         var errors = new List<double>();
         for (int at = 0; at < expected.Length; at += width)
         {
-            errors.Add(Numbers.Error(Array.ConvertAll(actual[at..(at + width)], x => (float)x), Array.ConvertAll(expected[at..(at + width)], x => (float)x)));
+            errors.Add(Numbers.Error(Array.ConvertAll(actual[at..(at + width)], x => (float)x),
+                Array.ConvertAll(expected[at..(at + width)], x => (float)x)));
         }
 
         return (Math.Sqrt(errors.Average(e => e * e)), errors.Max());

@@ -73,7 +73,13 @@ public sealed class AllocationTests(string device) : OnEveryDevice(device)
         const int Tokens = 4;
         var model = TestModels.Load(family);
         Session[] sessions = [new(model), new(model, Laws.Random(model, 1)), new(model, Laws.LooksBack(model, 2))];
-        Sampler[] samplers = [.. sessions.Select((_, i) => new Sampler(new SamplingOptions { Temperature = i, Seed = 1, RepetitionPenalty = penalty && i == 1 ? 1.2f : 1 }, model.Config.V))];
+        Sampler[] samplers =
+            [.. sessions.Select((_, i) => new Sampler(new SamplingOptions
+            {
+                Temperature = i,
+                Seed = 1,
+                RepetitionPenalty = penalty && i == 1 ? 1.2f : 1,
+            }, model.Config.V))];
         BatchRow[] rows = [.. sessions.Zip(samplers, (session, sampler) => new BatchRow(session, sampler))];
         using var batch = new SessionBatch(model);
         int[] ids = new int[3];
@@ -138,7 +144,8 @@ public sealed class AllocationTests(string device) : OnEveryDevice(device)
         }), Is.Zero);
     }
 
-    // A collection that happens to come counts what is left of the thread's allocation block as allocated; what a step allocates shows in every round.
+    // A collection that happens to come counts what is left of the thread's allocation block as allocated; what a step allocates shows in every
+    // round.
     private long BytesOf(Action step)
     {
         for (int i = 0; i < WarmUp; i++)

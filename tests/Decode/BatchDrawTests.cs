@@ -169,7 +169,8 @@ public sealed class BatchDrawTests(string device) : OnEveryDevice(device)
         Assert.That(() => batch.Draw([new(session, samplers[0]), new(other, samplers[0])], ids), Throws.InstanceOf<ArgumentException>());
         Assert.That(() => batch.Draw([new(session, samplers[0]), new(other, samplers[1])], ids.AsSpan(1)), Throws.InstanceOf<ArgumentException>());
         Assert.That(() => batch.Draw([new(session)], ids.AsSpan(1)), Throws.ArgumentException.With.Message.Contains("Sampler 0 is null"));
-        Assert.That(() => batch.Draw([new(session, samplers[0]), new(other, new Sampler(new SamplingOptions(), 5))], ids), Throws.InstanceOf<ArgumentException>());
+        Assert.That(() => batch.Draw([new(session, samplers[0]), new(other, new Sampler(new SamplingOptions(), 5))], ids),
+            Throws.InstanceOf<ArgumentException>());
         Assert.That(() => session.Draw(new Sampler(new SamplingOptions(), 5)), Throws.InstanceOf<ArgumentException>());
         batch.Draw([new(session, samplers[0]), new(other, samplers[1])], ids);
         Assert.That(ids, Is.EqualTo(new[] { session.Draw(samplers[0]), other.Draw(samplers[1]) }));

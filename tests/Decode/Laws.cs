@@ -31,7 +31,8 @@ internal static class Laws
     }
 
     /// <summary>
-    /// Every kind of error, of any layer's sensors; a matrix of several; gates of all three kinds of place; block inputs moved where asked for. States are about
+    /// Every kind of error, of any layer's sensors; a matrix of several; gates of all three kinds of place; block inputs moved where asked for.
+    /// States are about
     /// <paramref name="scale"/> long in each coordinate.
     /// </summary>
     public static FeedbackLaw Every(int layers, int width, Random random, double scale, float maxEffort = float.PositiveInfinity, bool inputs = false)
@@ -54,7 +55,8 @@ internal static class Laws
             }
 
             sensors.Add(new Sensor(k, Unit(), end, end + (float)(0.5 * scale)));
-            sensors.Add(random.Next(2) == 0 ? new Sensor(k, Unit(), Near(), float.PositiveInfinity) : new Sensor(k, Unit(), float.NegativeInfinity, Near()));
+            sensors.Add(random.Next(2) == 0 ? new Sensor(k, Unit(), Near(), float.PositiveInfinity)
+                : new Sensor(k, Unit(), float.NegativeInfinity, Near()));
             var (sine, cosine) = Math.SinCos(6 * random.NextDouble());
             planes.Add(new Plane(sensors.Count + 1, sensors.Count, (float)cosine, (float)sine));
             sensors.AddRange([new Sensor(k, Unit(), 0f), new Sensor(k, Unit(), 0f)]);
@@ -64,7 +66,8 @@ internal static class Laws
         {
             for (int i = 0; i < 4; i++)
             {
-                Feed[] feeds = [.. Enumerable.Range(0, random.Next(5)).Select(_ => new Feed(random.Next(sensors.Count), (float)(random.NextDouble() - 0.5)))];
+                Feed[] feeds = [.. Enumerable.Range(0, random.Next(5))
+                    .Select(_ => new Feed(random.Next(sensors.Count), (float)(random.NextDouble() - 0.5)))];
                 terms.Add(new Term(k, Unit(), 0.2f * Near(), feeds) { Gate = random.Next(3) > 0 ? -1 : random.Next(sensors.Count) });
             }
         }
@@ -79,5 +82,6 @@ internal static class Laws
     }
 
     /// <summary>Looks back at the token before.</summary>
-    public static FeedbackLaw LooksBack(LanguageModel model, int seed, double lambda = 1) => new SPid(RandomFeature(model, seed), 0.3, 0.05, 0.2).Compile(lambda);
+    public static FeedbackLaw LooksBack(LanguageModel model, int seed, double lambda = 1)
+        => new SPid(RandomFeature(model, seed), 0.3, 0.05, 0.2).Compile(lambda);
 }

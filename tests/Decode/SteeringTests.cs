@@ -50,16 +50,19 @@ public sealed class SteeringTests(string device) : OnEveryDevice(device)
         float[][] ab = Decode(model, FeedbackLaw.Sum([a, b]), SteeredTokens.Last);
         float[][] ba = Decode(model, FeedbackLaw.Sum([b, a]), SteeredTokens.Last);
         Assert.That(ab.Zip(ba, (x, y) => Numbers.Error(x, y)), Is.All.LessThan(1e-4));
-        var opposite = new FeedbackLaw(a.Layers, a.Width, a.Sensors, [.. a.Terms.Select(t => t with { C = -t.C, Feeds = [.. t.Feeds.Select(f => f with { Gain = -f.Gain })] })]);
+        var opposite = new FeedbackLaw(a.Layers, a.Width, a.Sensors,
+            [.. a.Terms.Select(t => t with { C = -t.C, Feeds = [.. t.Feeds.Select(f => f with { Gain = -f.Gain })] })]);
         float[][] plain = Decode(model, null, SteeredTokens.Last);
-        Assert.That(Decode(model, FeedbackLaw.Sum([a, opposite]), SteeredTokens.Last).Zip(plain, (x, y) => Numbers.Error(x, y)), Is.All.LessThan(1e-4));
+        Assert.That(Decode(model, FeedbackLaw.Sum([a, opposite]), SteeredTokens.Last).Zip(plain, (x, y) => Numbers.Error(x, y)),
+            Is.All.LessThan(1e-4));
     }
 
     [TestCaseSource(typeof(TestModels), nameof(TestModels.Families))]
     public void Tangents_are_the_derivative_of_the_closed_loop(string family) => CheckTangents(family, float.PositiveInfinity);
 
     [TestCaseSource(typeof(TestModels), nameof(TestModels.Families))]
-    public void Tangents_are_the_derivative_of_intervals_planes_and_gates(string family) => CheckTangents(family, float.PositiveInfinity, everyKind: true);
+    public void Tangents_are_the_derivative_of_intervals_planes_and_gates(string family) =>
+        CheckTangents(family, float.PositiveInfinity, everyKind: true);
 
     [Test]
     public void A_law_on_the_input_of_a_block_is_one_on_the_output_of_the_block_before()
@@ -138,14 +141,16 @@ public sealed class SteeringTests(string device) : OnEveryDevice(device)
             float bound = (float)Math.Pow(10, (6 * random.NextDouble()) - 3);
             double scale = Math.Pow(10, (6 * random.NextDouble()) - 3);
             var law = new FeedbackLaw(
-                1, width, [new Sensor(0, Numbers.Unit(random, width), (float)scale)], [new Term(0, Numbers.Gaussian(random, width, scale), 0.5f, new Feed(0, 1))], bound);
+                1, width, [new Sensor(0, Numbers.Unit(random, width), (float)scale)],
+                [new Term(0, Numbers.Gaussian(random, width, scale), 0.5f, new Feed(0, 1))], bound);
             var steering = new CpuSteering(law);
             float[] u = new float[width], norm = new float[1], state = new float[1];
             steering.Sense(0, 0, Numbers.Gaussian(random, width));
             steering.Act(0, 0, u);
             steering.ReadEffort(0, norm, state);
             Assert.That(norm[0], Is.EqualTo((float)Numbers.Norm(u)), $"trial {trial}");
-            Assert.That(Numbers.Norm(u), Is.LessThanOrEqualTo(bound).And.GreaterThan(Math.Min(bound * (1 - 1e-5), norm[0] * 0.999)), $"trial {trial}");
+            Assert.That(Numbers.Norm(u), Is.LessThanOrEqualTo(bound).And.GreaterThan(Math.Min(bound * (1 - 1e-5), norm[0] * 0.999)),
+                $"trial {trial}");
         }
     }
 
@@ -263,8 +268,10 @@ public sealed class SteeringTests(string device) : OnEveryDevice(device)
     public void A_law_of_another_shape_is_refused()
     {
         var model = TestModels.Demo;
-        Assert.That(() => new Session(model, new FeedbackLaw(model.Config.L - 1, model.Config.D, [], [])), Throws.InstanceOf<ModelMismatchException>());
-        Assert.That(() => new Session(model, new FeedbackLaw(model.Config.L, model.Config.D + 1, [], [])), Throws.InstanceOf<ModelMismatchException>());
+        Assert.That(() => new Session(model, new FeedbackLaw(model.Config.L - 1, model.Config.D, [], [])),
+            Throws.InstanceOf<ModelMismatchException>());
+        Assert.That(() => new Session(model, new FeedbackLaw(model.Config.L, model.Config.D + 1, [], [])),
+            Throws.InstanceOf<ModelMismatchException>());
     }
 
     private static void CheckTangents(string family, float bound, bool everyKind = false)

@@ -6,8 +6,8 @@ using namespace tillerhost;
 
 extern "C" void sgemm_(const char*, const char*, const int*, const int*, const int*, const float*, const float*, const int*, const float*, const int*,
                        const float*, float*, const int*);
-extern "C" void dgemm_(const char*, const char*, const int*, const int*, const int*, const double*, const double*, const int*, const double*, const int*,
-                       const double*, double*, const int*);
+extern "C" void dgemm_(const char*, const char*, const int*, const int*, const int*, const double*, const double*, const int*, const double*,
+                       const int*, const double*, double*, const int*);
 
 namespace
 {

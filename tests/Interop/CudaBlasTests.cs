@@ -48,7 +48,9 @@ public class CudaBlasTests : CudaTest
         foreach (float[] result in (float[][])[values, twice])
         {
             // The first time into what was never written, the second on top of it.
-            lt.Matmul(AsStored, AsStored, M, N, K, 1, da.DevicePointer, M, db.DevicePointer, K, CudaDataType.R16BF, result == values ? 0 : 1, c.DevicePointer, M,
+            lt.Matmul(AsStored, AsStored, M, N, K, 1, da.DevicePointer, M, db.DevicePointer, K, CudaDataType.R16BF, result == values
+                ? 0
+                : 1, c.DevicePointer, M,
                 CudaDataType.R32F, stream);
             stream.Synchronize();
             c.CopyToHost(result);

@@ -11,7 +11,8 @@ public class DecodeKernelsTests : SteeredKernelTest
 
     public static IEnumerable<TestCaseData> Shapes() =>
         from type in Enum.GetValues<WeightType>()
-        from shape in new[] { (1, 0, 33, 31), (1, 0, 516, 4097), (1, 1, 127, 264), (2, 0, 1032, 1), (1, 3, 31, 127), (4, 0, 256, 33), (3, 5, 4097, 127), (8, 0, 520, 516), (1, 7, 40, 31) }
+        from shape in new[] { (1, 0, 33, 31), (1, 0, 516, 4097), (1, 1, 127, 264), (2, 0, 1032, 1), (1, 3, 31, 127), (4, 0, 256, 33),
+            (3, 5, 4097, 127), (8, 0, 520, 516), (1, 7, 40, 31) }
         select new TestCaseData(type, shape.Item1, shape.Item2, shape.Item3, shape.Item4);
 
     [TestCaseSource(nameof(Shapes))]
@@ -73,7 +74,8 @@ public class DecodeKernelsTests : SteeredKernelTest
             for (int head = 0; head < 2 * G; head++)
             {
                 int first = ((((Layer * 2 * G) + head) * Capacity) + (row % Capacity)) * stage.E;
-                Assert.That(Bits(cache[first..(first + stage.E)]), Is.EqualTo(Bits(Row(qkv, stage.E, (row * Heads) + H + head))), $"row {row} cached head {head}");
+                Assert.That(Bits(cache[first..(first + stage.E)]), Is.EqualTo(Bits(Row(qkv, stage.E, (row * Heads) + H + head))),
+                    $"row {row} cached head {head}");
             }
 
             Assert.That(cache.Count(float.IsNaN), Is.EqualTo(cache.Length - (2 * G * stage.E)), "nothing else of the cache is written");
@@ -89,7 +91,8 @@ public class DecodeKernelsTests : SteeredKernelTest
             var stage = new Stage(this, type, values, [before], D, 127, row => row == before, before);
             stage.Run(Ready(law, values, 1).Address);
             float[] qkv = Receive(stage.Qkv), gated = Receive(stage.Gated), y = Receive(stage.Y);
-            return [.. Row(qkv, stage.Line, before), .. Row(gated, 127, before), .. Row(y, D, before), .. Row(gated, 127, values), .. Row(y, D, values)];
+            return [.. Row(qkv, stage.Line, before), .. Row(gated, 127, before), .. Row(y, D, before), .. Row(gated, 127, values),
+                .. Row(y, D, values)];
         }
 
         uint[] alone = Bits(Bits3(0, 1));
@@ -109,7 +112,10 @@ public class DecodeKernelsTests : SteeredKernelTest
         Assert.That(Receive<float>(stage.Caches[1], L * 2 * G * Capacity * stage.E), Is.All.NaN);
     }
 
-    /// <summary>The three stages over random numbers; those of the row <c>before</c> and of its tangent are the same whatever stands before them, which is NaN.</summary>
+    /// <summary>
+    /// The three stages over random numbers; those of the row <c>before</c> and of its tangent are the same whatever stands before them, which is
+    /// NaN.
+    /// </summary>
     private sealed class Stage
     {
         private readonly DecodeKernelsTests _test;
@@ -122,11 +128,13 @@ public class DecodeKernelsTests : SteeredKernelTest
             (_test, _type, _values, _width, _units, _steered, Owners) = (test, type, values, D, F, steered, owners);
             E = D % 2 == 0 ? 20 : 6;
             float[] Numbers(int seed, int columns) =>
-                [.. Enumerable.Repeat(float.NaN, before * columns), .. Normal(seed, (values - before) * columns), .. Normal(seed + 1, owners.Length * columns)];
+                [.. Enumerable.Repeat(float.NaN, before * columns), .. Normal(seed, (values - before) * columns),
+                    .. Normal(seed + 1, owners.Length * columns)];
             (X, Units, Residual) = (Numbers(10, D), Numbers(20, F), Numbers(30, D));
             (Norm, Bias) = (Normal(40, D), Normal(50, Line));
             Rotation = [.. Enumerable.Repeat(float.NaN, before * E), .. Normal(60, (values - before) * E)];
-            (WeightsQkv, WeightsGateUp, WeightsDown) = (LinearJob.Weights(type, Line, D), LinearJob.Weights(type, 2 * F, D), LinearJob.Weights(type, D, F));
+            (WeightsQkv, WeightsGateUp, WeightsDown) =
+                (LinearJob.Weights(type, Line, D), LinearJob.Weights(type, 2 * F, D), LinearJob.Weights(type, D, F));
             Caches = [.. Enumerable.Range(0, values).Select(_ => test.Poisoned<float>(L * 2 * G * Capacity * E))];
             (Qkv, GateUp) = (test.PoisonedRows(Rows, Line), test.PoisonedRows(Rows, 2 * F));
             (Gated, Inputs, Y) = (test.PoisonedRows(Rows, F), test.PoisonedRows(Rows, D), test.PoisonedRows(Rows, D));

@@ -87,7 +87,15 @@ public class HeadKernelsTests : ElementKernelTest
         const int Sensors = 3, L = 2, Width = 1 + Sensors + (2 * L);
         nint errors = Send(1f, 2, 3, 4, 5, 6), inputs = Send(0f, 0, 7, 8), states = Send(0f, 0, 9, 10), nextErrors = Poisoned<float>(Sensors);
         nint next = Send(new DeviceSteering { Errors = nextErrors, Sensors = Sensors, LayerCount = L });
-        nint now = Send(new DeviceSteering { Errors = errors, InputNorms = inputs, StateNorms = states, Sensors = Sensors, LayerCount = L, Next = next });
+        nint now = Send(new DeviceSteering
+        {
+            Errors = errors,
+            InputNorms = inputs,
+            StateNorms = states,
+            Sensors = Sensors,
+            LayerCount = L,
+            Next = next,
+        });
         var rows = SendSpan(new DeviceRow { Position = 4, Slot = 1, Steering = now }, new DeviceRow { Position = 8, Slot = 5 });
         var ring = PoisonedSpan<int>(2 * Width);
         NewHead().Advance(Stream, rows, default, SendSpan(11, ~4), new TokenRing(ring, Width, Capacity: 1, SendSpan(0)));
@@ -106,7 +114,8 @@ public class HeadKernelsTests : ElementKernelTest
     public void LawsOfEveryRowAreHandedOut(int count)
     {
         const int L = 3, MostSensors = 4 * 67, Width = 1 + MostSensors + (2 * L);
-        float[][] errors = [.. Enumerable.Range(0, count).Select(i => Normal(i, (i % 5) * 67))], norms = [.. Enumerable.Range(0, count).Select(i => Normal(100 + i, 2 * L))];
+        float[][] errors = [.. Enumerable.Range(0, count).Select(i => Normal(i, (i % 5) * 67))],
+            norms = [.. Enumerable.Range(0, count).Select(i => Normal(100 + i, 2 * L))];
         nint[] after = new nint[count];
         var table = new DeviceRow[count];
         for (int i = 0; i < count; i++)

@@ -43,7 +43,8 @@ public class QkvKernelsTests : ElementKernelTest
                 double[] expected = [.. x.Select(v => (double)v)];
                 if (head < turned)
                 {
-                    expected = RowReference.Rotate(row < Values ? RowReference.Norm(x, g(head), Eps) : RowReference.Tangent(ownersX, x, g(head), Eps), Row(rotation, E, owner), 1);
+                    expected = RowReference.Rotate(row < Values ? RowReference.Norm(x, g(head), Eps) : RowReference.Tangent(ownersX, x, g(head), Eps),
+                        Row(rotation, E, owner), 1);
                 }
 
                 Close(Row(actual, E, (row * heads) + head), expected, $"row {row} head {head}");

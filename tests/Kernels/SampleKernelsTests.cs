@@ -97,7 +97,8 @@ public class SampleKernelsTests : ElementKernelTest
             float[][] logits = [.. Enumerable.Range(0, rows).Select(row => logitsOf(step, row))];
             var ids = PoisonedSpan<int>(rows);
             head.Sample(
-                Stream, SendRows(V, [.. logits.SelectMany(l => l)]), sampling, ids, PoisonedSpan<byte>(HeadKernels.ScratchSizeInBytes(rows, V, draws: true)));
+                Stream, SendRows(V, [.. logits.SelectMany(l => l)]), sampling, ids,
+                PoisonedSpan<byte>(HeadKernels.ScratchSizeInBytes(rows, V, draws: true)));
             head.Advance(Stream, table, sampling, ids, ring);
             int[] expected = [.. cpu.Select((s, row) => s.Next(logits[row], history[row].ToArray()))];
             Assert.That(Receive(ids), Is.EqualTo(expected), $"step {step}");

@@ -34,7 +34,8 @@ public abstract class SteeredKernelTest : ElementKernelTest
 
         Term NewTerm(int k, int j)
         {
-            Feed[] feeds = [.. Enumerable.Range(0, j % 4 == 3 ? 0 : 1 + (j % 3)).Select(_ => new Feed(random.Next(read.Length), 1 + random.NextSingle()))];
+            Feed[] feeds = [.. Enumerable.Range(0, j % 4 == 3 ? 0 : 1 + (j % 3))
+                .Select(_ => new Feed(random.Next(read.Length), 1 + random.NextSingle()))];
             return new Term(k, Direction(), random.NextSingle(), feeds) { Gate = j % 5 == 4 ? random.Next(read.Length) : -1 };
         }
 

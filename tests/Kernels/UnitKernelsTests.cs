@@ -26,7 +26,9 @@ public class UnitKernelsTests : ElementKernelTest
         float[] z = [.. products.SelectMany(p => p.Select((v, n) => (float)(v + (biased ? bias[n] : 0))))];
         var y = PoisonedRows(Values * count, N, beyond: 1);
         kernels.Push(
-            Stream, SendRows(D, x), new RmsNorm(SendRows(D, g), Eps), new Matrix(weights, type, N, D), SendRows(N, z), biased ? SendRows(N, bias) : default,
+            Stream, SendRows(D, x), new RmsNorm(SendRows(D, g), Eps), new Matrix(weights, type, N, D), SendRows(N, z), biased
+                ? SendRows(N, bias)
+                : default,
             first, y);
         float[] actual = Receive(y, beyond: 1);
         for (int i = 0; i < Values; i++)

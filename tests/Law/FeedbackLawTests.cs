@@ -61,7 +61,8 @@ public sealed class FeedbackLawTests
             Assert.That(error, Is.EqualTo(Math.Clamp(projection, low, high) - projection).Within(1e-5));
             bool inside = projection > low && projection < high;
             Assert.That(error == 0, Is.EqualTo(inside));
-            Assert.That(sensor.Projection(error), inside ? Is.NaN : Is.EqualTo(projection).Within(1e-5), "the projection is told where the error tells it");
+            Assert.That(sensor.Projection(error), inside ? Is.NaN : Is.EqualTo(projection).Within(1e-5),
+                "the projection is told where the error tells it");
         }
     }
 
@@ -76,7 +77,8 @@ public sealed class FeedbackLawTests
         second = [.. second.Select(y => (float)(y / length))];
         var (sine, cosine) = Math.SinCos(degrees * Math.PI / 180);
         var law = new FeedbackLaw(
-            1, D, [new Sensor(0, first, 0f), new Sensor(0, second, 0f)], [new Term(0, first, 0, new Feed(0, 1)), new Term(0, second, 0, new Feed(1, 1))],
+            1, D, [new Sensor(0, first, 0f), new Sensor(0, second, 0f)],
+                [new Term(0, first, 0, new Feed(0, 1)), new Term(0, second, 0, new Feed(1, 1))],
             planes: [new Plane(0, 1, (float)cosine, (float)sine)]);
         float[] x = Numbers.Gaussian(random, D), y = [.. x];
         var steering = new CpuSteering(law);
@@ -195,14 +197,16 @@ public sealed class FeedbackLawTests
         Assert.That(() => Make([new Sensor(0, v, float.NaN)], []), Throws.InstanceOf<ArgumentException>());
         Assert.That(() => Make([new Sensor(0, v, float.PositiveInfinity)], []), Throws.InstanceOf<ArgumentException>());
         Assert.That(() => Make([new Sensor(0, v, float.NegativeInfinity)], []), Throws.InstanceOf<ArgumentException>());
-        Assert.That(() => Make([zero], [new Term(0, v, 0, new Feed(1, 1))]), Throws.InstanceOf<ArgumentException>().With.Message.Contains("sensor 1"));
+        Assert.That(() => Make([zero], [new Term(0, v, 0, new Feed(1, 1))]),
+            Throws.InstanceOf<ArgumentException>().With.Message.Contains("sensor 1"));
         Assert.That(() => Make([zero], [new Term(0, v, 0, new Feed(-1, 1))]), Throws.InstanceOf<ArgumentException>());
         Assert.That(() => Make([zero], [new Term(0, v, 0, new Feed(0, float.NaN))]), Throws.InstanceOf<ArgumentException>());
         Assert.That(() => Make([zero], [new Term(0, v, 0) { Gate = 1 }]), Throws.InstanceOf<ArgumentException>());
         Assert.That(() => Make([zero], [new Term(0, v, 0) { Gate = -2 }]), Throws.InstanceOf<ArgumentException>());
         foreach (var (first, second) in new[] { (0, 0), (0, 1), (0, 2), (0, 4), (-1, 0) })
         {
-            Assert.That(() => Make([zero, elsewhere, other, zero], [], new Plane(first, second, 1, 0)), Throws.InstanceOf<ArgumentException>(), $"{first}, {second}");
+            Assert.That(() => Make([zero, elsewhere, other, zero], [], new Plane(first, second, 1, 0)), Throws.InstanceOf<ArgumentException>(),
+                $"{first}, {second}");
         }
 
         Assert.That(() => Make([zero, zero, zero], [], new Plane(0, 1, 1, 0), new Plane(2, 1, 1, 0)), Throws.InstanceOf<ArgumentException>());

@@ -135,7 +135,8 @@ public sealed class SteeredTokensTests(string device) : OnEveryDevice(device)
         ];
         foreach (var tokens in choices)
         {
-            using var generation = new Generation(model, s_prompt, new GenerationOptions { Law = law, SteeredTokens = tokens, MaxNewTokens = 7, StopIds = [] });
+            using var generation = new Generation(model, s_prompt,
+                new GenerationOptions { Law = law, SteeredTokens = tokens, MaxNewTokens = 7, StopIds = [] });
             while (generation.MoveNext())
             {
             }

@@ -13,7 +13,8 @@ public sealed class BlockTests(string device) : OnEveryDevice(device)
 
     private readonly Dictionary<string, IReadOnlyList<PromptState>> _prompts = new(StringComparer.Ordinal);
 
-    private static IEnumerable<TestCaseData> FamiliesFewAndMany => TestModels.Families.SelectMany(family => new[] { new TestCaseData(family, false), new TestCaseData(family, true) });
+    private static IEnumerable<TestCaseData> FamiliesFewAndMany
+        => TestModels.Families.SelectMany(family => new[] { new TestCaseData(family, false), new TestCaseData(family, true) });
 
     [OneTimeTearDown]
     public void FreePrompts()

@@ -15,17 +15,20 @@ public class SamplerTests
         Assert.That(new Sampler(new SamplingOptions(), logits.Length).Next(logits, []), Is.EqualTo(expected));
 
     [Test]
-    public void A_logit_that_is_not_a_number_is_named([Values(0, 5, 8, 18)] int at, [Values(float.NaN, float.PositiveInfinity)] float bad, [Values(0f, 1f)] float temperature)
+    public void A_logit_that_is_not_a_number_is_named([Values(0, 5, 8, 18)] int at, [Values(float.NaN, float.PositiveInfinity)] float bad,
+        [Values(0f, 1f)] float temperature)
     {
         float[] logits = [.. Enumerable.Range(0, 19).Select(i => (float)i)];
         logits[at] = bad;
-        var error = Assert.Throws<NonFiniteLogitsException>(() => new Sampler(new SamplingOptions { Temperature = temperature }, 19).Next(logits, []))!;
+        var error = Assert.Throws<NonFiniteLogitsException>(() => new Sampler(new SamplingOptions { Temperature = temperature },
+            19).Next(logits, []))!;
         Assert.That((error.Token, error.Logit), Is.EqualTo((at, bad)));
     }
 
     [Test]
     public void Logits_that_are_all_masked_are_refused() =>
-        Assert.That(() => new Sampler(new SamplingOptions(), 9).Next(Enumerable.Repeat(float.NegativeInfinity, 9).ToArray(), []), Throws.TypeOf<NonFiniteLogitsException>());
+        Assert.That(() => new Sampler(new SamplingOptions(), 9).Next(Enumerable.Repeat(float.NegativeInfinity, 9).ToArray(), []),
+            Throws.TypeOf<NonFiniteLogitsException>());
 
     [Test]
     public void Wrong_shapes_are_refused()
@@ -75,11 +78,13 @@ public class SamplerTests
 
     [Test]
     public void Ties_at_the_edge_of_top_k_all_stay() =>
-        Assert.That(Draw(new SamplingOptions { Temperature = 1, TopK = 2, Seed = 0 }, [1, 3, 2, 2, 0], 2000).Select(c => c > 0), Is.EqualTo([false, true, true, true, false]));
+        Assert.That(Draw(new SamplingOptions { Temperature = 1, TopK = 2, Seed = 0 }, [1, 3, 2, 2, 0], 2000).Select(c => c > 0),
+            Is.EqualTo([false, true, true, true, false]));
 
     [Test]
     public void Ties_at_the_edge_of_top_p_keep_the_lower_ids() =>
-        Assert.That(Draw(new SamplingOptions { Temperature = 1, TopP = 0.5f, Seed = 0 }, [1, 1, 1, 1], 2000).Select(c => c > 0), Is.EqualTo([true, true, false, false]));
+        Assert.That(Draw(new SamplingOptions { Temperature = 1, TopP = 0.5f, Seed = 0 }, [1, 1, 1, 1], 2000).Select(c => c > 0),
+            Is.EqualTo([true, true, false, false]));
 
     // Against the definitions in transformers, written with a full sort in float64.
     [Test]

@@ -20,7 +20,8 @@ internal static class TestModels
 
     public static LanguageModel Load(string family) =>
         s_loaded.GetOrAdd(
-            s_device + family, _ => new Lazy<LanguageModel>(() => LanguageModel.Load(Folder(family), new LoadOptions { Device = s_device, Threads = 2 }))).Value;
+            s_device + family,
+            _ => new Lazy<LanguageModel>(() => LanguageModel.Load(Folder(family), new LoadOptions { Device = s_device, Threads = 2 }))).Value;
 
     /// <summary>A checkpoint of the test's own, which disposes it.</summary>
     public static LanguageModel LoadFrom(string folder) => LanguageModel.Load(folder, new LoadOptions { Device = s_device, Threads = 2 });

@@ -34,7 +34,11 @@ public sealed class StressTests
         const string Draw = "text 1, new token 24: another token was drawn than by a session alone";
         var request = Request(sessions: 8);
         using var guard = Patience.Guard();
-        using var model = LanguageModel.WithRandomWeights(request.Shape.Config, TensorType.BF16, new LoadOptions { Device = "cpu", Threads = request.Threads });
+        using var model = LanguageModel.WithRandomWeights(request.Shape.Config, TensorType.BF16, new LoadOptions
+        {
+            Device = "cpu",
+            Threads = request.Threads,
+        });
         var texts = StressTexts.Build(model, out double textMs, CancellationToken.None);
         texts[5].Hashes[2]++;
         texts[6].Ids[23]++;
@@ -67,7 +71,8 @@ public sealed class StressTests
     [TestCase("--json", "{", "\"sessions\": 9,(.|\n)*\"failures\": \\[\\]")]
     public async Task The_program_tells_what_it_did(string format, string begins, string says)
     {
-        string[] options = [.. "--minutes 0.02 --sessions 9 --device cpu --shape 2,64,128,4,2,16,300".Split(' '), .. format.Split(' ', StringSplitOptions.RemoveEmptyEntries)];
+        string[] options = [.. "--minutes 0.02 --sessions 9 --device cpu --shape 2,64,128,4,2,16,300".Split(' '),
+            .. format.Split(' ', StringSplitOptions.RemoveEmptyEntries)];
         using var program = Tool.Program.StartTool("tiller-stress", options);
         string text = await program.StandardOutput.ReadToEndAsync();
         await program.WaitForExitAsync();

@@ -19,7 +19,8 @@ internal sealed class GoldenTokensTests
         ("real/smollm2", "real/golden"),
     ];
 
-    private static IEnumerable<TestCaseData> Published => s_published.Select(static x => new TestCaseData(x.Tokenizer, x.Golden).SetArgDisplayNames(x.Golden));
+    private static IEnumerable<TestCaseData> Published
+        => s_published.Select(static x => new TestCaseData(x.Tokenizer, x.Golden).SetArgDisplayNames(x.Golden));
 
     [TestCaseSource(nameof(Folders))]
     public void Every_text_and_every_ids_give_what_the_reference_gives(string folder) =>
@@ -74,7 +75,8 @@ internal sealed class GoldenTokensTests
             TokenStream stream = tokenizer.NewStream(skip);
             string[] pieces = [.. ids.Select(stream.Append), stream.Flush()];
             Assert.That(string.Concat(pieces), Is.EqualTo(expected), string.Join(' ', ids));
-            Assert.That(pieces, Has.None.Matches<string>(static x => x is { Length: > 0 } && (char.IsLowSurrogate(x[0]) || char.IsHighSurrogate(x[^1]))));
+            Assert.That(pieces, Has.None.Matches<string>(static x => x is { Length: > 0 }
+                && (char.IsLowSurrogate(x[0]) || char.IsHighSurrogate(x[^1]))));
         }
     }
 

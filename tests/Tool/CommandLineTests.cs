@@ -39,7 +39,8 @@ public class CommandLineTests
     [Test]
     public async Task Fit_takes_every_option()
     {
-        string[] options = ["--cost", "feature", "--order", "16", "--setpoint", "affine", "--q", "0", "--r", "1e-3", "--qf", "2.5", "--layers", "3-9"];
+        string[] options = ["--cost", "feature", "--order", "16", "--setpoint", "affine", "--q", "0", "--r", "1e-3", "--qf", "2.5",
+            "--layers", "3-9"];
         string[] more = ["--calibration", "f", "--chat", "--system", "s", "--device", "cuda:1", "--threads", "3", "--json"];
         Assert.That((await Run([.. s_fit, .. options, .. more])).Request, Is.EqualTo(new FitRequest
         {
@@ -72,7 +73,8 @@ public class CommandLineTests
 
     [TestCase("--out", "o")]
     [TestCase("--plan")]
-    public async Task A_cost_of_nothing_is_refused(params string[] options) => await ExpectUsageError([.. s_fit[..^2], .. options, "--q", "0", "--qf", "0"], "--q and --qf are both 0");
+    public async Task A_cost_of_nothing_is_refused(params string[] options)
+        => await ExpectUsageError([.. s_fit[..^2], .. options, "--q", "0", "--qf", "0"], "--q and --qf are both 0");
 
     [Test]
     public async Task A_plan_needs_no_file_to_write() =>
@@ -162,11 +164,14 @@ public class CommandLineTests
     public async Task Chat_variables_are_names_and_json()
     {
         string[] chat = [.. s_steer, "--chat"];
-        var request = (SteerRequest)(await Run([.. chat, "--chat-arg", "enable_thinking=false", "--chat-arg", "s=\"a=b\"", "--chat-arg", "tools=[{\"n\": 1.0}]", "--chat-template", "rag", "--chat-published", "p"])).Request!;
+        var request =
+            (SteerRequest)(await Run([.. chat, "--chat-arg", "enable_thinking=false", "--chat-arg", "s=\"a=b\"", "--chat-arg", "tools=[{\"n\": 1.0}]",
+                "--chat-template", "rag", "--chat-published", "p"])).Request!;
         ChatOptions options = request.Prompt.ChatOptions;
         using (Assert.EnterMultipleScope())
         {
-            Assert.That(options.Variables.Select(static v => $"{v.Key} {v.Value.GetRawText()}"), Is.EqualTo(["enable_thinking false", "s \"a=b\"", "tools [{\"n\": 1.0}]"]));
+            Assert.That(options.Variables.Select(static v => $"{v.Key} {v.Value.GetRawText()}"),
+                Is.EqualTo(["enable_thinking false", "s \"a=b\"", "tools [{\"n\": 1.0}]"]));
             Assert.That((options.Template, options.ParseContent, options.AddGenerationPrompt), Is.EqualTo(("rag", true, true)));
         }
 
@@ -203,12 +208,15 @@ public class CommandLineTests
     [Test]
     public async Task Steer_takes_every_option()
     {
-        string[] options = ["--tokens", "all", "--compare", "--trace", "t", "--u-max", "3", "--chat", "--system", "s", "--max-tokens", "7", "--temperature", "0.5", "--top-k", "4"];
-        string[] more = ["--top-p", "0.9", "--min-p", "0.1", "--repetition-penalty", "1.2", "--seed", "18446744073709551615", "--stop", "a", "--stop", "b", "--device", "cpu", "--json"];
+        string[] options = ["--tokens", "all", "--compare", "--trace", "t", "--u-max", "3", "--chat", "--system", "s", "--max-tokens", "7",
+            "--temperature", "0.5", "--top-k", "4"];
+        string[] more = ["--top-p", "0.9", "--min-p", "0.1", "--repetition-penalty", "1.2", "--seed", "18446744073709551615", "--stop", "a", "--stop",
+            "b", "--device", "cpu", "--json"];
         var request = (SteerRequest)(await Run([.. s_steer, .. options, .. more, "p"])).Request!;
         using (Assert.EnterMultipleScope())
         {
-            Assert.That((request.Tokens, request.Compare, request.Trace, request.MaxEffort, request.Json), Is.EqualTo((SteeredTokens.All, true, "t", 3f, true)));
+            Assert.That((request.Tokens, request.Compare, request.Trace, request.MaxEffort, request.Json),
+                Is.EqualTo((SteeredTokens.All, true, "t", 3f, true)));
             Assert.That(request.Device, Is.EqualTo(new DeviceRequest("cpu", 0)));
             Assert.That(request.Prompt, Is.EqualTo(new PromptRequest("p", null, true, "s")));
             Assert.That(request.Decoding.MaxTokens, Is.EqualTo(7));
@@ -331,7 +339,8 @@ public class CommandLineTests
     public async Task Root_help_teaches_commands_and_exit_codes()
     {
         var run = await Run(["--help"]);
-        string[] taught = ["demo", "fit", "steer", "generate", "inspect", "verify", "devices", "Exit codes:", "130", "NO_COLOR", "tiller fit --model"];
+        string[] taught = ["demo", "fit", "steer", "generate", "inspect", "verify", "devices", "Exit codes:", "130", "NO_COLOR",
+            "tiller fit --model"];
         Assert.That(run.Code, Is.Zero);
         Assert.That(taught, Has.All.Matches<string>(t => run.Output.Contains(t!, StringComparison.Ordinal)));
     }
@@ -366,7 +375,8 @@ public class CommandLineTests
         Assert.That(examples, Has.Length.AtLeast(2));
         foreach (string example in examples)
         {
-            string[] args = [.. System.CommandLine.Parsing.CommandLineParser.SplitCommandLine(example[example.IndexOf("tiller ", StringComparison.Ordinal)..])];
+            string[] args =
+                [.. System.CommandLine.Parsing.CommandLineParser.SplitCommandLine(example[example.IndexOf("tiller ", StringComparison.Ordinal)..])];
             var run = await Run(args[1..]);
             Assert.That((run.Code, run.Error), Is.EqualTo((0, "")), example);
             Assert.That(run.Request, Is.Not.Null);
@@ -379,7 +389,8 @@ public class CommandLineTests
         using (Assert.EnterMultipleScope())
         {
             Assert.That((await Run(["demo"])).Request, Is.EqualTo(new DemoRequest(DemoTask.Topic, null, null, new DeviceRequest(null, 0), false)));
-            Assert.That((await Run(["demo", "--task", "refusal", "--json"])).Request, Is.EqualTo(new DemoRequest(DemoTask.Refusal, null, null, new DeviceRequest(null, 0), true)));
+            Assert.That((await Run(["demo", "--task", "refusal", "--json"])).Request,
+                Is.EqualTo(new DemoRequest(DemoTask.Refusal, null, null, new DeviceRequest(null, 0), true)));
             Assert.That((await Run(["inspect", "--json", "x"])).Request, Is.EqualTo(new InspectRequest("x", false, true)));
             Assert.That(((VerifyRequest)(await Run(["verify", "a", "b"])).Request!).Folders, Is.EqualTo(["a", "b"]));
         }
@@ -410,10 +421,12 @@ public class CommandLineTests
         }
 
         TillerCommand[] commands =
-            [new DemoCommand(Take), new FitCommand(Take), new SteerCommand(Take), new GenerateCommand(Take), new InspectCommand(Take), new VerifyCommand(Take), new DevicesCommand(Take)];
+            [new DemoCommand(Take), new FitCommand(Take), new SteerCommand(Take), new GenerateCommand(Take), new InspectCommand(Take),
+                new VerifyCommand(Take), new DevicesCommand(Take)];
         using var output = new StringWriter { NewLine = "\n" };
         using var error = new StringWriter { NewLine = "\n" };
-        var terminal = new Terminal(new MemoryStream(Encoding.UTF8.GetBytes(input)), inputIsTerminal: false, output, outputIsLive: false, error, errorIsLive: false);
+        var terminal = new Terminal(new MemoryStream(Encoding.UTF8.GetBytes(input)), inputIsTerminal: false, output, outputIsLive: false, error,
+            errorIsLive: false);
         int code = await CommandLine.RunAsync(commands, args, terminal, default);
         return new Outcome(code, request, output.ToString(), error.ToString(), terminal);
     }

@@ -29,7 +29,8 @@ internal static class DecodeBench
         double rows = 1 + terms.Count + LawKinds.Length + tangents.Sum(p => 1.0 + p);
         double laws = 8.0 * c.L * c.D * (terms.Sum() + (16.0 * LawKinds.Length));
         using var model = RandomParts.Model(
-            request, meter.Machine, (loops * counts.CacheBytes(DecodeLoop.LastLength(context))) + (rows * Activations.RowSizeInBytes(c)) + (loops * 4.0 * c.V) + laws);
+            request, meter.Machine, (loops * counts.CacheBytes(DecodeLoop.LastLength(context))) + (rows * Activations.RowSizeInBytes(c))
+                + (loops * 4.0 * c.V) + laws);
         using var plain = new DecodeLoop(model, context, null as FeedbackLaw);
         using var owned = new Owned();
         var step = new Work
@@ -63,7 +64,8 @@ internal static class DecodeBench
         Work Kind((string Name, Func<ModelConfig, FeedbackLaw> Law) kind)
         {
             var loop = owned.Add(new DecodeLoop(model, context, kind.Law(c)));
-            return step with { Name = $"decode {kind.Name}", Comparison = Comparison.Speed, Prepare = loop.Prepare, MostRuns = loop.MostRuns, Run = loop.Step };
+            return step with { Name = $"decode {kind.Name}", Comparison = Comparison.Speed, Prepare = loop.Prepare, MostRuns = loop.MostRuns,
+                Run = loop.Step };
         }
 
         Work Pushed(int tangents) => step with
@@ -88,7 +90,8 @@ internal static class DecodeBench
         int tokens = request.ContextLength;
         if (tokens > c.MaxPositions)
         {
-            throw new BenchException($"A prompt of {tokens} tokens is longer than the {c.MaxPositions} positions of this shape. Ask for a shorter --context.");
+            throw new BenchException($"A prompt of {tokens} tokens is longer than the {c.MaxPositions} positions of this shape. "
+                + "Ask for a shorter --context.");
         }
 
         using var model = RandomParts.Model(request, meter.Machine, counts.CacheBytes(tokens) + ((double)Chunk * Activations.RowSizeInBytes(c)));
@@ -124,7 +127,8 @@ internal static class DecodeBench
         // How many sessions, and whether they are steered too.
         (int Sessions, bool Steered)[] all = request.Batches is { } asked ? [.. asked.Select(n => (n, true))]
             : meter.Machine is CudaMachine ? [(1, true), (8, true), (64, true)] : [(8, true), (64, false)];
-        double perSession = counts.CacheBytes(DecodeLoop.LastLength(context)) + (2.0 * Activations.RowSizeInBytes(c)) + (20.0 * c.V) + (8.0 * c.L * c.D);
+        double perSession = counts.CacheBytes(DecodeLoop.LastLength(context)) + (2.0 * Activations.RowSizeInBytes(c)) + (20.0 * c.V)
+            + (8.0 * c.L * c.D);
         using var model = RandomParts.Model(request, meter.Machine, all.Max(n => (n.Steered ? 2 : 1) * n.Sessions) * perSession);
         foreach (var (sessions, steered) in all)
         {

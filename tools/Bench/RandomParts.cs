@@ -130,7 +130,8 @@ internal sealed class DecodeLoop : IDisposable
         (_first, _last) = (Math.Max(1, context - Margin), LastLength(context));
         if (_last > model.Config.MaxPositions)
         {
-            throw new BenchException($"A context of {context} tokens is held up to {_last}; this shape has {model.Config.MaxPositions} positions. Ask for a shorter --context.");
+            throw new BenchException($"A context of {context} tokens is held up to {_last}; this shape has {model.Config.MaxPositions} positions. "
+                + "Ask for a shorter --context.");
         }
 
         _ids = RandomParts.Tokens(model.Config.V, laws.Count, seed: 3);

@@ -81,7 +81,8 @@ internal static class SaveLoop
     public static Controller MakeController(int version)
     {
         var random = new Random(version);
-        float[][] Rows(int count) => [.. Enumerable.Range(0, count).Select(_ => Enumerable.Range(0, Width + version).Select(_ => random.NextSingle() - 0.5f).ToArray())];
+        float[][] Rows(int count)
+            => [.. Enumerable.Range(0, count).Select(_ => Enumerable.Range(0, Width + version).Select(_ => random.NextSingle() - 0.5f).ToArray())];
         var feature = Feature.FromDifference(Rows(Layers + 1));
         return new Controller(new LinearQuadratic(feature, Rows(Layers)), new ControllerSource
         {

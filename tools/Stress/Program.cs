@@ -12,17 +12,22 @@ var shape = new Option<string>("--shape")
     HelpName = $"{string.Join('|', BenchShape.Names)}|L,D,FF,H,KV,E,V",
     DefaultValueFactory = _ => "demo",
 };
-var type = new Option<TensorType>("--dtype") { Description = "Stored type of the weights: bf16, f16 or f32.", DefaultValueFactory = _ => TensorType.BF16 };
+var type = new Option<TensorType>("--dtype")
+{
+    Description = "Stored type of the weights: bf16, f16 or f32.",
+    DefaultValueFactory = _ => TensorType.BF16,
+};
 var device = new Option<string?>("--device") { Description = "auto, cpu, cuda or cuda:N; TILLER_DEVICE sets the default." };
 var threads = new Option<int>("--threads") { Description = "Threads that share one step on the CPU; 0 takes one per processor." };
 var json = new Option<bool>("--json") { Description = "Report as a JSON object." };
 var markdown = new Option<bool>("--markdown") { Description = "Report as a Markdown table." };
 minutes.Validators.Add(result => Check(result.GetValueOrDefault<double>() is > 0 and <= 1440, result, "--minutes must be above 0 and at most 1440."));
-sessions.Validators.Add(result => Check(result.GetValueOrDefault<int>() is > 0 and <= 4096, result, "--sessions must be a whole number from 1 to 4096."));
+sessions.Validators.Add(result => Check(result.GetValueOrDefault<int>() is > 0 and <= 4096, result,
+    "--sessions must be a whole number from 1 to 4096."));
 
 var root = new RootCommand(
-    "Lets many sessions decode at once on one model, alone and in batches, under several controllers, cancelled at random: each must give, bit for bit, what "
-    + "it gives alone, memory must not grow, and nothing may hang. Exit code 1 if anything was wrong.")
+    "Lets many sessions decode at once on one model, alone and in batches, under several controllers, cancelled at random: each must give, "
+    + "bit for bit, what it gives alone, memory must not grow, and nothing may hang. Exit code 1 if anything was wrong.")
 {
     minutes, sessions, shape, type, device, threads, json, markdown,
 };

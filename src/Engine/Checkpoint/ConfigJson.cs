@@ -127,9 +127,12 @@ internal sealed class ConfigJson
             return missing;
         }
 
-        return value.ValueKind == JsonValueKind.Number && value.TryGetDouble(out double number) && number >= LeastNormal && number <= float.MaxValue && number < limit
+        return value.ValueKind == JsonValueKind.Number && value.TryGetDouble(out double number) && number >= LeastNormal && number <= float.MaxValue
+            && number < limit
             ? number
-            : throw Fail(ConfigError.OutOfRange, key, double.IsFinite(limit) ? $"a number above 0 and below {limit}" : "a finite number above 0 (as float32)");
+            : throw Fail(ConfigError.OutOfRange, key, double.IsFinite(limit)
+                ? $"a number above 0 and below {limit}"
+                : "a finite number above 0 (as float32)");
     }
 
     /// <summary>True or false; null is false, as Python has it.</summary>

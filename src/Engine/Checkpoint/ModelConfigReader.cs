@@ -213,7 +213,9 @@ public static class ModelConfigReader
 
     // The family's id for a missing key, which a small vocabulary may not have.
     private static int? Default(ConfigJson config, string key, int? id, int V)
-        => id < V || id is null ? id : throw config.Fail(ConfigError.OutOfRange, key, $"a value, as the family's id {id} is not in the vocabulary of {V}");
+        => id < V || id is null
+            ? id
+            : throw config.Fail(ConfigError.OutOfRange, key, $"a value, as the family's id {id} is not in the vocabulary of {V}");
 
     private static int[] ReadEos(ConfigJson config, ConfigJson? generation, ModelFamily family, int V)
     {

@@ -52,13 +52,15 @@ public sealed class AngularSetpoint : SteeringMethod
     {
         if (gains.Count != feature.L || other.L != feature.L || other.D != feature.D)
         {
-            throw new ArgumentException($"{gains.Count} gains and features of {feature.L} and {other.L} blocks; all three must be as many.", nameof(gains));
+            throw new ArgumentException($"{gains.Count} gains and features of {feature.L} and {other.L} blocks; all three must be as many.",
+                nameof(gains));
         }
 
         float[][] second = [.. Enumerable.Range(0, feature.L).Select(k => SecondDirection(feature.V[k], other.V[k]))];
         return new AngularSetpoint(feature, second, Products(feature.V), Products(second), layers);
 
-        float[][] Products(IReadOnlyList<float[]> directions) => [.. gains.Select((gain, k) => Array.ConvertAll(gain.Apply(directions[k]), x => (float)x))];
+        float[][] Products(IReadOnlyList<float[]> directions) =>
+            [.. gains.Select((gain, k) => Array.ConvertAll(gain.Apply(directions[k]), x => (float)x))];
     }
 
     /// <summary>b₂: the part of a direction that is orthogonal to b₁, of unit length; 0 where nothing of it is left beyond rounding.</summary>
@@ -80,7 +82,8 @@ public sealed class AngularSetpoint : SteeringMethod
             if (length != 0 && !(Math.Abs(length - 1) < 1e-5 && Math.Abs(along) < 1e-5))
             {
                 throw new ArgumentException(
-                    $"The second direction at layer {k} has length {length} and projection {along} on the first; it must be of unit length and orthogonal, or 0.",
+                    $"The second direction at layer {k} has length {length} and projection {along} on the first; "
+                    + "it must be of unit length and orthogonal, or 0.",
                     nameof(second));
             }
         }

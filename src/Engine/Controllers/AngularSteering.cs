@@ -5,14 +5,18 @@ namespace Tiller.Controllers;
 
 /// <summary>
 /// Angular Steering: a block's input is turned in the plane of b₁ = v_k and b₂, x ← x − Px + |Px| (cos θ b₁ + sin θ b₂), whatever the angle was; its
-/// length stays. λ is θ in degrees. Adaptive, only inputs with b₁·x above 0 are turned. It has no gains: <see cref="AngularSetpoint"/> is the same target
+/// length stays. λ is θ in degrees. Adaptive, only inputs with b₁·x above 0 are turned. It has no gains: <see cref="AngularSetpoint"/> is the same
+/// target
 /// with an optimal controller. A layer without a second direction is left alone.
 /// </summary>
 public sealed class AngularSteering : SteeringMethod
 {
     /// <summary>Turns at these blocks.</summary>
     /// <param name="feature">b₁ = v_k.</param>
-    /// <param name="second">b₂ of each block, of unit length and orthogonal to v_k, or 0 (<see cref="AngularSetpoint.SecondDirection(float[], float[])"/>) // (L, D).</param>
+    /// <param name="second">
+    /// b₂ of each block, of unit length and orthogonal to v_k, or 0 (<see cref="AngularSetpoint.SecondDirection(float[], float[])"/>)
+    /// // (L, D).
+    /// </param>
     /// <param name="adaptive">Whether inputs that point away from the feature are left alone.</param>
     /// <param name="layers">Steered blocks; null for all.</param>
     /// <exception cref="ArgumentException">Lengths disagree, a number is not finite, or a pair is not orthonormal.</exception>

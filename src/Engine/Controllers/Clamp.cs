@@ -5,7 +5,8 @@ namespace Tiller.Controllers;
 
 /// <summary>
 /// Keeps the projection in an interval: u_k = (clip(v_k·x_k, low λ μ_k, high λ μ_k) − v_k·x_k) v_k. A projection inside is left alone, so that
-/// what the model does by itself is not disturbed where it is already right. Without a low end it is a cap, without a high end a floor; equal ends are the
+/// what the model does by itself is not disturbed where it is already right. Without a low end it is a cap, without a high end a floor; equal ends
+/// are the
 /// clamp of feature steering, which puts every projection on one value.
 /// </summary>
 public sealed class Clamp : SteeringMethod
@@ -26,7 +27,8 @@ public sealed class Clamp : SteeringMethod
 
         if (!float.IsFinite((float)(low ?? 0)) || !float.IsFinite((float)(high ?? 0)) || low > high)
         {
-            throw new ArgumentOutOfRangeException(nameof(low), $"{low}, {high}", "The ends of a clamp must be finite, the low one no more than the high one.");
+            throw new ArgumentOutOfRangeException(nameof(low), $"{low}, {high}",
+                "The ends of a clamp must be finite, the low one no more than the high one.");
         }
 
         Low = low;

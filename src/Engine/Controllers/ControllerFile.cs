@@ -12,16 +12,18 @@ namespace Tiller.Controllers;
 // A controller is a safetensors file.
 //
 //   v (L+1, D) F32   mu (L+1) F32   origin (L+1) F32, optional   w (L, D) F32, of a-lqr
-//   second, w1, w2 (L, D) F32, of angular; second of angular-steering   record (L, D), read, push (Σ p_k, D) F32, of trajectory   gate (D) F32, optional
+//   second, w1, w2 (L, D) F32, of angular; second of angular-steering   record (L, D), read, push (Σ p_k, D) F32, of trajectory   gate (D) F32,
+// optional
 //   residual, rank, open (L) F64, optional
 //
 // Metadata: format, version, sha256, method, layers, the method's parameters, and the source. sha256 covers every other metadata entry and
 // every tensor (name, shape, bytes), so any changed bit outside the header's own syntax is seen.
 //
-// Version 2 may steer several ranges of layers and says in which form the prompts were (form, optional: raw, chat or tokens; of a chat template.sha256 and, if there is one, system,
-// or system.varies). Version 1 knew raw text only. Version 3 has the methods angular, angular-steering (adaptive = true, optional), clamp (low, high; one of
-// them may be absent) and trajectory (columns: p_0,…,p_{L-1}), ablation of block inputs (hook = input, optional), and a token gate before any method
-// (gate.layer, gate.threshold). Every version is read for ever; tests/controllers keeps files of each.
+// Version 2 may steer several ranges of layers and says in which form the prompts were (form, optional: raw, chat or tokens; of a chat
+// template.sha256 and, if there is one, system, or system.varies). Version 1 knew raw text only. Version 3 has the methods angular,
+// angular-steering (adaptive = true, optional), clamp (low, high; one of them may be absent) and trajectory (columns: p_0,…,p_{L-1}), ablation of
+// block inputs (hook = input, optional), and a token gate before any method (gate.layer, gate.threshold). Every version is read for ever;
+// tests/controllers keeps files of each.
 
 /// <summary>The controller's form on disk.</summary>
 internal static class ControllerFile
@@ -177,7 +179,8 @@ internal static class ControllerFile
         if (version > Version)
         {
             throw new ControllerException(
-                ControllerFault.UnsupportedVersion, $"{path} is a controller of format version {version}; this program reads up to {Version}. Update it.");
+                ControllerFault.UnsupportedVersion, $"{path} is a controller of format version {version}; this program reads up to {Version}. "
+                    + "Update it.");
         }
 
         if (version < 1)
@@ -187,7 +190,8 @@ internal static class ControllerFile
 
         if (file.LengthInBytes > MaxLength)
         {
-            throw new ControllerException(ControllerFault.LimitExceeded, $"{path} has {file.LengthInBytes} bytes; a controller has at most {MaxLength}.");
+            throw new ControllerException(ControllerFault.LimitExceeded,
+                $"{path} has {file.LengthInBytes} bytes; a controller has at most {MaxLength}.");
         }
 
         CheckChecksum(path, file, reader);
@@ -210,7 +214,8 @@ internal static class ControllerFile
     {
         string expected = reader.Required("sha256");
         byte[] block = new byte[1 << 16];
-        string actual = Checksum(file.Metadata, file.Tensors.OrderBy(t => t.Name, StringComparer.Ordinal).Select(t => (t.Name, t.Shape, Data: Blocks(t))));
+        string actual = Checksum(file.Metadata, file.Tensors.OrderBy(t => t.Name, StringComparer.Ordinal)
+            .Select(t => (t.Name, t.Shape, Data: Blocks(t))));
         IEnumerable<ReadOnlyMemory<byte>> Blocks(TensorInfo tensor)
         {
             for (long done = 0; done < tensor.SizeInBytes; done += block.Length)
@@ -224,7 +229,8 @@ internal static class ControllerFile
         if (!string.Equals(expected, actual, StringComparison.Ordinal))
         {
             throw new ControllerException(
-                ControllerFault.Checksum, $"{path} is damaged: its contents have SHA-256 {actual}, it was written with {expected}. Copy or fit it again.");
+                ControllerFault.Checksum, $"{path} is damaged: its contents have SHA-256 {actual}, it was written with {expected}. "
+                    + "Copy or fit it again.");
         }
     }
 
@@ -254,7 +260,8 @@ internal static class ControllerFile
     {
         var method = ReadUngated(feature, file, reader);
         return file.Metadata.ContainsKey("gate.layer")
-            ? new Gated(method, new TokenGate(reader.Count("gate.layer", 0), reader.Float32("gate", feature.D, feature.D), (float)reader.Number("gate.threshold")))
+            ? new Gated(method,
+                new TokenGate(reader.Count("gate.layer", 0), reader.Float32("gate", feature.D, feature.D), (float)reader.Number("gate.threshold")))
             : method;
     }
 
@@ -290,7 +297,8 @@ internal static class ControllerFile
                 return new Trajectory(feature, Rows("record"), Factors("read", columns), Factors("push", columns), layers);
             case var other:
                 throw reader.Schema(
-                    $"has the method '{other}'; known are a-lqr, addition, proportional, ablation, s-pid, angular, angular-steering, clamp and trajectory");
+                    $"has the method '{other}'; known are a-lqr, addition, proportional, ablation, s-pid, angular, "
+                    + "angular-steering, clamp and trajectory");
         }
 
         float[][] Rows(string name) => [.. reader.Float32(name, feature.D, feature.L, feature.D).Chunk(feature.D)];
@@ -336,11 +344,13 @@ internal static class ControllerFile
 
     private static string Checksum(IReadOnlyDictionary<string, string> metadata, IReadOnlyList<TensorData> tensors) => Checksum(
         metadata,
-        tensors.OrderBy(t => t.Name, StringComparer.Ordinal).Select(t => (t.Name, (IReadOnlyList<long>)t.Shape, (IEnumerable<ReadOnlyMemory<byte>>)[t.Data])));
+        tensors.OrderBy(t => t.Name, StringComparer.Ordinal)
+            .Select(t => (t.Name, (IReadOnlyList<long>)t.Shape, (IEnumerable<ReadOnlyMemory<byte>>)[t.Data])));
 
     // Tensors by name; the blocks of one follow one another.
     private static string Checksum(
-        IReadOnlyDictionary<string, string> metadata, IEnumerable<(string Name, IReadOnlyList<long> Shape, IEnumerable<ReadOnlyMemory<byte>> Data)> tensors)
+        IReadOnlyDictionary<string, string> metadata,
+        IEnumerable<(string Name, IReadOnlyList<long> Shape, IEnumerable<ReadOnlyMemory<byte>> Data)> tensors)
     {
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         foreach (var (key, value) in metadata.Where(x => x.Key != "sha256").OrderBy(x => x.Key, StringComparer.Ordinal))

@@ -18,7 +18,9 @@ internal sealed class ControllerReader(string path, SafetensorsFile file)
     public int Count(string key, int least)
     {
         int value = Integer(key);
-        return value >= least ? value : throw new ControllerException(ControllerFault.Range, $"{path} has {key} = {value}; it must be at least {least}.");
+        return value >= least
+            ? value
+            : throw new ControllerException(ControllerFault.Range, $"{path} has {key} = {value}; it must be at least {least}.");
     }
 
     /// <summary>Whole numbers of at least 0, separated by commas, so many; their sum is one too.</summary>
@@ -29,7 +31,8 @@ internal sealed class ControllerReader(string path, SafetensorsFile file)
         long sum = 0;
         for (int i = 0; i < count; i++)
         {
-            if (parts.Length != count || !int.TryParse(parts[i], NumberStyles.None, CultureInfo.InvariantCulture, out values[i]) || (sum += values[i]) > int.MaxValue)
+            if (parts.Length != count || !int.TryParse(parts[i], NumberStyles.None, CultureInfo.InvariantCulture, out values[i])
+                || (sum += values[i]) > int.MaxValue)
             {
                 throw Schema($"has {key} = '{Required(key)}', expected {count} whole numbers separated by commas");
             }
@@ -52,7 +55,9 @@ internal sealed class ControllerReader(string path, SafetensorsFile file)
             throw Schema($"has {key} = '{Required(key)}', expected a number");
         }
 
-        return double.IsFinite(value) ? value : throw new ControllerException(ControllerFault.Range, $"{path} has {key} = {value}; it must be finite.");
+        return double.IsFinite(value)
+            ? value
+            : throw new ControllerException(ControllerFault.Range, $"{path} has {key} = {value}; it must be finite.");
     }
 
     public PromptSet Prompts(string key) => new(Required(key + ".sha256"), Count(key + ".count", 1));
@@ -88,7 +93,8 @@ internal sealed class ControllerReader(string path, SafetensorsFile file)
             int least = solved.Contains(k) ? 1 : 0;
             if (!(values[k] >= least && values[k] <= int.MaxValue && values[k] == Math.Floor(values[k])))
             {
-                throw new ControllerException(ControllerFault.Range, $"{path} has rank {values[k]} at layer {k}; it must be a whole number, at least {least}.") { Layer = k };
+                throw new ControllerException(ControllerFault.Range, $"{path} has rank {values[k]} at layer {k}; it must be a whole number, "
+                    + $"at least {least}.") { Layer = k };
             }
         }
 
@@ -128,6 +134,7 @@ internal sealed class ControllerReader(string path, SafetensorsFile file)
     }
 
     private ControllerException NonFinite(string name, int layer, int index, double value) =>
-        new(ControllerFault.NonFinite, $"{path}: the tensor '{name}' holds {value} at layer {layer}, index {index}; every number must be finite. Fit it again.")
+        new(ControllerFault.NonFinite, $"{path}: the tensor '{name}' holds {value} at layer {layer}, index {index}; every number must be finite. "
+            + "Fit it again.")
         { Layer = layer, Index = index };
 }

@@ -8,7 +8,8 @@ namespace Tiller.Controllers;
 /// <param name="Threshold">For a probe w·x + b above t this is t − b.</param>
 public sealed record TokenGate(int Layer, float[] Direction, float Threshold);
 
-/// <summary>Another method behind a gate: what it adds is added to the tokens alone whose state meets the condition. λ is the other method's.</summary>
+/// <summary>Another method behind a gate: what it adds is added to the tokens alone whose state meets the condition. λ is the other
+/// method's.</summary>
 public sealed class Gated : SteeringMethod
 {
     /// <summary>Puts the gate before the method.</summary>

@@ -28,7 +28,8 @@ public sealed class SPid : SteeringMethod
 
         if (feature.L == 1 && kd != 0)
         {
-            throw new ArgumentOutOfRangeException(nameof(kd), kd, "A model of one layer has no earlier layer to take a difference with; k_d must be 0.");
+            throw new ArgumentOutOfRangeException(nameof(kd), kd, "A model of one layer has no earlier layer to take a difference with; "
+                + "k_d must be 0.");
         }
 
         Kp = kp;

@@ -79,7 +79,8 @@ public sealed class Trajectory : SteeringMethod
         return new Trajectory(feature, record, [.. factors.Select(f => f.Read)], [.. factors.Select(f => f.Push)], layers);
     }
 
-    private protected override IEnumerable<double> Parameters => Record.Concat(Read.Concat(Push).SelectMany(f => f)).SelectMany(row => row, (_, x) => (double)x);
+    private protected override IEnumerable<double> Parameters => Record.Concat(Read.Concat(Push).SelectMany(f => f))
+        .SelectMany(row => row, (_, x) => (double)x);
 
     private protected override IEnumerable<int> Steered() => Layers.Blocks.Where(k => Push[k].Any(row => row.AsSpan().ContainsAnyExcept(0)));
 
@@ -97,7 +98,8 @@ public sealed class Trajectory : SteeringMethod
         }
     }
 
-    private static float[][] Columns(Matrix<double> m) => [.. m.EnumerateColumns().Select(column => Array.ConvertAll(column.ToArray(), x => (float)x))];
+    private static float[][] Columns(Matrix<double> m) =>
+        [.. m.EnumerateColumns().Select(column => Array.ConvertAll(column.ToArray(), x => (float)x))];
 
     private static double Dot(float[] a, float[] b)
     {

@@ -105,8 +105,10 @@ internal static unsafe partial class CpuLinear
         where T : struct, IStoredWeight
     {
         int inputs = job.Inputs;
-        byte* w0 = job.Row<T>(n), w1 = job.Row<T>(Math.Min(n + 1, last)), w2 = job.Row<T>(Math.Min(n + 2, last)), w3 = job.Row<T>(Math.Min(n + 3, last));
-        byte* w4 = job.Row<T>(Math.Min(n + 4, last)), w5 = job.Row<T>(Math.Min(n + 5, last)), w6 = job.Row<T>(Math.Min(n + 6, last)), w7 = job.Row<T>(Math.Min(n + 7, last));
+        byte* w0 = job.Row<T>(n), w1 = job.Row<T>(Math.Min(n + 1, last)), w2 = job.Row<T>(Math.Min(n + 2, last)),
+            w3 = job.Row<T>(Math.Min(n + 3, last));
+        byte* w4 = job.Row<T>(Math.Min(n + 4, last)), w5 = job.Row<T>(Math.Min(n + 5, last)), w6 = job.Row<T>(Math.Min(n + 6, last)),
+            w7 = job.Row<T>(Math.Min(n + 7, last));
         Vector256<float> s0 = default, s1 = default, s2 = default, s3 = default, s4 = default, s5 = default, s6 = default, s7 = default;
         int k = 0;
         for (; k <= inputs - 16; k += 16)
@@ -152,7 +154,8 @@ internal static unsafe partial class CpuLinear
     {
         int inputs = job.Inputs;
         float* y = x + inputs;
-        byte* w0 = job.Row<T>(n), w1 = job.Row<T>(Math.Min(n + 1, last)), w2 = job.Row<T>(Math.Min(n + 2, last)), w3 = job.Row<T>(Math.Min(n + 3, last));
+        byte* w0 = job.Row<T>(n), w1 = job.Row<T>(Math.Min(n + 1, last)), w2 = job.Row<T>(Math.Min(n + 2, last)),
+            w3 = job.Row<T>(Math.Min(n + 3, last));
         Vector256<float> s0 = default, s1 = default, s2 = default, s3 = default, s4 = default, s5 = default, s6 = default, s7 = default;
         int k = 0;
         for (; k <= inputs - 16; k += 16)

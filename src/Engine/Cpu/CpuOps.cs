@@ -51,10 +51,12 @@ public sealed unsafe partial class CpuOps : DeviceOps
     public override void Fill(nint destination, int sizeInBytes, FillBytes fill) => fill(new Span<byte>((void*)destination, sizeInBytes));
 
     /// <inheritdoc/>
-    public override void Download(nint source, Span<byte> destination) => new ReadOnlySpan<byte>((void*)source, destination.Length).CopyTo(destination);
+    public override void Download(nint source, Span<byte> destination)
+        => new ReadOnlySpan<byte>((void*)source, destination.Length).CopyTo(destination);
 
     /// <inheritdoc/>
-    public override void Copy(nint source, nint destination, long sizeInBytes) => Buffer.MemoryCopy((void*)source, (void*)destination, sizeInBytes, sizeInBytes);
+    public override void Copy(nint source, nint destination, long sizeInBytes)
+        => Buffer.MemoryCopy((void*)source, (void*)destination, sizeInBytes, sizeInBytes);
 
     /// <inheritdoc/>
     public override SteeringState NewSteering(FeedbackLaw law) => new CpuSteering(law);
@@ -242,7 +244,8 @@ public sealed unsafe partial class CpuOps : DeviceOps
 
     private void Linear(Floats x, Matrix w, Floats bias, RowBatch rows, Floats residual, Floats y) =>
         CpuLinear.Forward(
-            _pool, x.Slice(0, rows.Total), rows.Values, w, bias, residual.IsAbsent ? default : residual.Slice(0, rows.Total), y.Slice(0, rows.Total), rows.Cancellation);
+            _pool, x.Slice(0, rows.Total), rows.Values, w, bias, residual.IsAbsent ? default : residual.Slice(0, rows.Total), y.Slice(0, rows.Total),
+            rows.Cancellation);
 
     // ---- RMSNorm --------------------------------------------------------------------------------------------------
 
@@ -264,7 +267,9 @@ public sealed unsafe partial class CpuOps : DeviceOps
         NormTangent(job.InverseRms[owner], job.X.Row(owner), job.X.Row(row), job.Weight.Row(0), job.Y.Row(row), job.X.Columns);
     }
 
-    /// <summary>s = (mean x² + ε)^-1/2. NaN where the squares overflow float32: s = 0 would turn such a state into a text that looks like any other.</summary>
+    /// <summary>
+    /// s = (mean x² + ε)^-1/2. NaN where the squares overflow float32: s = 0 would turn such a state into a text that looks like any other.
+    /// </summary>
     private static float InverseRms(float* x, int n, float epsilon)
     {
         float mean = (VectorMath.Dot(x, x, n) / n) + epsilon;
@@ -386,7 +391,8 @@ public sealed unsafe partial class CpuOps : DeviceOps
 
     /// <summary>RoPE: turns each pair (x_e, x_{e+E/2}) by the row's angle, or back.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Rotate(float* x, float* rotation, int half, bool forward) => VectorMath.Turn(x, x + half, rotation, rotation + half, forward, half);
+    private static void Rotate(float* x, float* rotation, int half, bool forward)
+        => VectorMath.Turn(x, x + half, rotation, rotation + half, forward, half);
 
     // ---- gated unit ------------------------------------------------------------------------------------------------
 

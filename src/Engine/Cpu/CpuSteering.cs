@@ -135,7 +135,10 @@ internal sealed unsafe class CpuSteering : SteeringState
         TensorPrimitives.Add(y, _input, y);
     }
 
-    /// <summary>de for tangent row <paramref name="tangent"/> of this sequence, after <see cref="Sense"/> of its value row: −v·dx, but as <see cref="Bend"/> says.</summary>
+    /// <summary>
+    /// de for tangent row <paramref name="tangent"/> of this sequence, after <see cref="Sense"/> of its value row: −v·dx, but as
+    /// <see cref="Bend"/> says.
+    /// </summary>
     public void SenseTangent(int k, int tangent, ReadOnlySpan<float> x, ReadOnlySpan<float> dx)
     {
         var errors = TangentErrors(tangent);

@@ -175,12 +175,14 @@ internal static unsafe class VectorMath
     /// <summary>The sum of each of eight vectors, in order.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector256<float> SumEach(
-        Vector256<float> a, Vector256<float> b, Vector256<float> c, Vector256<float> d, Vector256<float> e, Vector256<float> f, Vector256<float> g, Vector256<float> h)
+        Vector256<float> a, Vector256<float> b, Vector256<float> c, Vector256<float> d, Vector256<float> e, Vector256<float> f, Vector256<float> g,
+        Vector256<float> h)
     {
         if (!Avx.IsSupported)
         {
             return Vector256.Create(
-                Vector256.Sum(a), Vector256.Sum(b), Vector256.Sum(c), Vector256.Sum(d), Vector256.Sum(e), Vector256.Sum(f), Vector256.Sum(g), Vector256.Sum(h));
+                Vector256.Sum(a), Vector256.Sum(b), Vector256.Sum(c), Vector256.Sum(d), Vector256.Sum(e), Vector256.Sum(f), Vector256.Sum(g),
+                Vector256.Sum(h));
         }
 
         var abcd = Avx.HorizontalAdd(Avx.HorizontalAdd(a, b), Avx.HorizontalAdd(c, d));
@@ -351,7 +353,9 @@ internal static unsafe class VectorMath
         }
     }
 
-    /// <summary>to[j, i] = from[i, j] (+ addend[j, i]) for an 8×8 block; rows are the given strides apart, the addend's as those of <paramref name="to"/>.</summary>
+    /// <summary>
+    /// to[j, i] = from[i, j] (+ addend[j, i]) for an 8×8 block; rows are the given strides apart, the addend's as those of <paramref name="to"/>.
+    /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Transpose8x8(float* from, nint fromStride, float* to, nint toStride, float* addend = null)
     {

@@ -31,7 +31,10 @@ internal sealed class CudaLaw
 
     public static CudaLaw Of(FeedbackLaw law) => new(law);
 
-    /// <summary>Whether the directions, and so the whole layout, are those of <paramref name="other"/>: compared by identity, as laws of one controller share them.</summary>
+    /// <summary>
+    /// Whether the directions, and so the whole layout, are those of <paramref name="other"/>: compared by identity, as laws of one controller share
+    /// them.
+    /// </summary>
     public bool HasDirectionsOf(CudaLaw other)
     {
         var (a, b) = (_law, other._law);
@@ -43,7 +46,8 @@ internal sealed class CudaLaw
 
         for (int i = 0; i < a.Sensors.Count; i++)
         {
-            if (a.Sensors[i].Layer != b.Sensors[i].Layer || a.Sensors[i].Hook != b.Sensors[i].Hook || !ReferenceEquals(a.Sensors[i].V, b.Sensors[i].V))
+            if (a.Sensors[i].Layer != b.Sensors[i].Layer || a.Sensors[i].Hook != b.Sensors[i].Hook
+                || !ReferenceEquals(a.Sensors[i].V, b.Sensors[i].V))
             {
                 return false;
             }

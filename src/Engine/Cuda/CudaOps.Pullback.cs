@@ -15,7 +15,8 @@ internal sealed partial class CudaOps
         placed.Place(groups);
         Table(a).ReserveScratch(Math.Max(
             LinearScratchInBytes(c, new RowCounts(Values: 0, groups.Total)),
-            AttentionKernels.ScratchInBytes(Shape(c, 0), new RowCounts(rows.Values, groups.Total), new AttentionExtent(Table(a).Longest, placed.All.MostRows))));
+            AttentionKernels.ScratchInBytes(Shape(c, 0), new RowCounts(rows.Values, groups.Total),
+                new AttentionExtent(Table(a).Longest, placed.All.MostRows))));
         PullProject(c, w.Down, w.PostFeedForwardNorm, a.RawFeedForward, a, groups, y, y.Gated);
     }
 
@@ -39,7 +40,8 @@ internal sealed partial class CudaOps
         var table = Table(a);
         lock (_launching)
         {
-            _attention.Pull(_stream, Shape(c, k), table.All.Rows, Groups(y), table.Longest, new AttentionValues(a.Qkv, a.Heads), y.Heads, y.Qkv, table.Scratch);
+            _attention.Pull(_stream, Shape(c, k), table.All.Rows, Groups(y), table.Longest, new AttentionValues(a.Qkv, a.Heads), y.Heads, y.Qkv,
+                table.Scratch);
         }
     }
 

@@ -423,7 +423,8 @@ internal sealed partial class CudaOps : DeviceOps
     private long LinearScratchInBytes(ModelConfig c, RowCounts rows)
     {
         long most = 0;
-        foreach (var (outputs, inputs) in (ReadOnlySpan<(int, int)>)[((c.H + (2 * c.G)) * c.E, c.D), (c.D, c.H * c.E), (2 * c.F, c.D), (c.D, c.F), (c.V, c.D)])
+        foreach (var (outputs, inputs) in (ReadOnlySpan<(int, int)>)[((c.H + (2 * c.G)) * c.E, c.D), (c.D, c.H * c.E), (2 * c.F, c.D), (c.D, c.F),
+            (c.V, c.D)])
         {
             most = Math.Max(most, _linear.ScratchInBytes(rows, new Matrix(0, WeightType.BF16, outputs, inputs)));
         }

@@ -33,7 +33,9 @@ internal sealed class CudaRows : IDisposable
     /// <summary>What a launch of attention is sized for.</summary>
     public AttentionExtent Extent => new(Longest, MostTangents, OneSequence);
 
-    /// <summary>Whether the rows of the pass that <see cref="CudaOps.Begin"/> opens next are here already; a pass that is recorded may not bring them.</summary>
+    /// <summary>
+    /// Whether the rows of the pass that <see cref="CudaOps.Begin"/> opens next are here already; a pass that is recorded may not bring them.
+    /// </summary>
     public bool IsPlaced { get; set; }
 
     /// <summary>Value rows, with those that fill the batch up: the first token of a sequence that nobody has, in a cache of its own.</summary>
@@ -309,9 +311,12 @@ internal sealed class CudaRows : IDisposable
 /// <param name="InputMoved">Whether a law moves the inputs of blocks.</param>
 /// <param name="OneSequence">Whether the rows are consecutive tokens of one sequence.</param>
 internal readonly record struct CudaStepKey(
-    nint X, nint Y, int Capacity, nint Logits, int Values, int Tangents, int MostTangents, int Longest, bool Steered, bool InputMoved, bool OneSequence);
+    nint X, nint Y, int Capacity, nint Logits, int Values, int Tangents, int MostTangents, int Longest, bool Steered, bool InputMoved,
+        bool OneSequence);
 
-/// <summary>Groups of cotangent rows on the device: where each value row's begin, and the owner of each row. Belongs to one <see cref="Cotangents"/>.</summary>
+/// <summary>
+/// Groups of cotangent rows on the device: where each value row's begin, and the owner of each row. Belongs to one <see cref="Cotangents"/>.
+/// </summary>
 internal sealed class CudaGroups : IDisposable
 {
     private readonly CudaOps _ops;

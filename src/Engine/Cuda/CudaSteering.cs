@@ -95,7 +95,9 @@ internal sealed class CudaSteering : SteeringState
         return _now.Address;
     }
 
-    /// <summary>Readies a step that the device begins by itself: <see cref="HeadKernels.Advance"/> takes a row from the first of these to the second.</summary>
+    /// <summary>
+    /// Readies a step that the device begins by itself: <see cref="HeadKernels.Advance"/> takes a row from the first of these to the second.
+    /// </summary>
     /// <returns>Address of the <see cref="DeviceSteering"/> of the last step and its last line, and address of the next step's.</returns>
     public (nint Last, int Slot, nint Next) Precede()
     {

@@ -31,7 +31,8 @@ internal sealed class CudaSteeringRecord : IDisposable
 
     public nint ErrorsAt(int slot, int sensors) => _state!.Address + (4 * slot * sensors);
 
-    public void Read(FeedbackLaw law, Span<float> numbers) => _ops.Download(_state!.Address, MemoryMarshal.AsBytes(numbers[..(Capacity * LineLength(law))]));
+    public void Read(FeedbackLaw law, Span<float> numbers)
+        => _ops.Download(_state!.Address, MemoryMarshal.AsBytes(numbers[..(Capacity * LineLength(law))]));
 
     public void ClearNorms(FeedbackLaw law) => _ops.Clear(NormsAt(law), 12L * Capacity * law.Stages);
 

@@ -56,7 +56,8 @@ internal sealed class CudaStepper(CudaOps ops, ModelConfig c, StepStages stages)
 
     /// <inheritdoc/>
     protected override bool AreAlike(int rows, int others) => rows == others
-        || (rows < LinearKernels.LibraryRows && others < LinearKernels.LibraryRows && rows <= LinearKernels.FewRows == others <= LinearKernels.FewRows);
+        || (rows < LinearKernels.LibraryRows && others < LinearKernels.LibraryRows
+            && rows <= LinearKernels.FewRows == others <= LinearKernels.FewRows);
 
     // Of rows that the device has been told of: it may not be told while a step is recorded.
     private void RunPlaced(Floats logits, CancellationToken cancellationToken)

@@ -84,7 +84,9 @@ public sealed class Generation : IDisposable
     /// <summary>Draws the next token.</summary>
     /// <param name="cancellationToken">Looked at between blocks.</param>
     /// <returns>False once the text has ended.</returns>
-    /// <exception cref="NonFiniteStateException">The state is NaN or infinite: λ is too large, or the weights are not finite. Says where first.</exception>
+    /// <exception cref="NonFiniteStateException">
+    /// The state is NaN or infinite: λ is too large, or the weights are not finite. Says where first.
+    /// </exception>
     /// <exception cref="NonFiniteLogitsException">The states are finite, the logits are not.</exception>
     /// <exception cref="InvalidOperationException">Another thread is in this call.</exception>
     /// <exception cref="ObjectDisposedException">The generation or its model has been disposed of.</exception>
@@ -236,7 +238,8 @@ public static class Generating
     /// <exception cref="TillerException">There is no chat template, it refuses the messages, or the chat does not fit the context.</exception>
     /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two tokens.</exception>
     public static IAsyncEnumerable<GeneratedToken> GenerateAsync(
-        this LanguageModel model, IReadOnlyList<ChatMessage> messages, GenerationOptions? options = null, CancellationToken cancellationToken = default) =>
+        this LanguageModel model, IReadOnlyList<ChatMessage> messages, GenerationOptions? options = null,
+        CancellationToken cancellationToken = default) =>
         model.GenerateAsync(messages, new ChatOptions(), options, cancellationToken);
 
     /// <summary>Answers a chat, with tools, documents and whatever else the template reads.</summary>
@@ -248,7 +251,8 @@ public static class Generating
     /// <returns>One item per token; the last has a <see cref="StopReason"/>.</returns>
     /// <exception cref="TillerException">There is no chat template, it refuses the messages, or the chat does not fit the context.</exception>
     public static IAsyncEnumerable<GeneratedToken> GenerateAsync(
-        this LanguageModel model, IReadOnlyList<ChatMessage> messages, ChatOptions chat, GenerationOptions? options = null, CancellationToken cancellationToken = default)
+        this LanguageModel model, IReadOnlyList<ChatMessage> messages, ChatOptions chat, GenerationOptions? options = null,
+        CancellationToken cancellationToken = default)
     {
         int[] prompt = model.Chat.Encode(messages, chat, cancellationToken);
         return model.GenerateAsync(prompt, options, cancellationToken);
@@ -263,7 +267,8 @@ public static class Generating
     /// <exception cref="TillerException">The prompt does not fit the context, or the law is for another model.</exception>
     /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two tokens.</exception>
     public static async IAsyncEnumerable<GeneratedToken> GenerateAsync(
-        this LanguageModel model, int[] prompt, GenerationOptions? options = null, [EnumeratorCancellation] CancellationToken cancellationToken = default)
+        this LanguageModel model, int[] prompt, GenerationOptions? options = null,
+        [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
         using var generation = new Generation(model, prompt, options);
         while (await Task.Run(() => generation.MoveNext(cancellationToken), cancellationToken).ConfigureAwait(false))

@@ -56,7 +56,8 @@ public sealed class Session : IDisposable
         _model = model;
         _steered = steered;
         _turn = new Turn(
-            nameof(Session), "session", "Give each thread a session of its own, or step several on one thread with a SessionBatch.", model.Lifetime, Free);
+            nameof(Session), "session", "Give each thread a session of its own, or step several on one thread with a SessionBatch.",
+            model.Lifetime, Free);
         _cache = model.NewCache();
         _logits = new float[model.Config.V];
         _decoder = new Decoder(model);
@@ -110,7 +111,8 @@ public sealed class Session : IDisposable
     internal KvCache Cache => _cache;
 
     /// <summary>
-    /// Positions that the law moved in the last pass of a prompt or the last step, oldest first, one for each slot of <see cref="Steering"/>. Valid until
+    /// Positions that the law moved in the last pass of a prompt or the last step, oldest first, one for each slot of <see cref="Steering"/>. Valid
+    /// until
     /// the next call.
     /// </summary>
     public ReadOnlySpan<int> SteeredPositions => _steeredPositions.AsSpan(0, _steeredCount);
@@ -128,7 +130,9 @@ public sealed class Session : IDisposable
     /// <summary>Rows of its own, where the logits go when a batch needs theirs for something else.</summary>
     internal LogitRows OwnLogits => _decoder.Logits;
 
-    /// <summary>The row of a step that a device has begun, which appends a token to this session. Every call but the one that appends it forgets it.</summary>
+    /// <summary>
+    /// The row of a step that a device has begun, which appends a token to this session. Every call but the one that appends it forgets it.
+    /// </summary>
     internal BegunRow Begun { get; set; }
 
     /// <summary>Whose call it is; a batch takes the turn of each of its sessions.</summary>
@@ -286,7 +290,9 @@ public sealed class Session : IDisposable
     /// <exception cref="ArgumentException">The sampler is for another vocabulary.</exception>
     /// <exception cref="InvalidOperationException">The session has no token yet, or another thread is using it or the sampler.</exception>
     /// <exception cref="ObjectDisposedException">The session or its model has been disposed of.</exception>
-    /// <exception cref="NonFiniteLogitsException">A logit is NaN or +∞, or all are -∞; the sampler has not moved. <see cref="FindNonFinite"/> says where.</exception>
+    /// <exception cref="NonFiniteLogitsException">
+    /// A logit is NaN or +∞, or all are -∞; the sampler has not moved. <see cref="FindNonFinite"/> says where.
+    /// </exception>
     public int Draw(Sampler sampler, bool goesOn = true)
     {
         ArgumentNullException.ThrowIfNull(sampler);
@@ -457,7 +463,9 @@ public sealed class Session : IDisposable
         }
     }
 
-    /// <summary>The next pass: <paramref name="ids"/> from <paramref name="begin"/> on, the first of them all standing at <paramref name="position"/>.</summary>
+    /// <summary>
+    /// The next pass: <paramref name="ids"/> from <paramref name="begin"/> on, the first of them all standing at <paramref name="position"/>.
+    /// </summary>
     private void Fill(ReadOnlySpan<int> ids, int begin, int position) =>
         _pass.Fill(ids, begin, position, _cache, Steered);
 

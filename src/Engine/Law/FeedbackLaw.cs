@@ -8,7 +8,8 @@ public enum Hook
     /// <summary>The block's output; its sensors read the input that the block gets.</summary>
     Output,
 
-    /// <summary>The block's input, before anything reads it: attention, the residual and the sensors of <see cref="Output"/>. The embedding at block 0.</summary>
+    /// <summary>The block's input, before anything reads it: attention, the residual and the sensors of <see cref="Output"/>. The embedding at
+    /// block 0.</summary>
     Input,
 }
 
@@ -79,7 +80,8 @@ public sealed record Term(int Layer, float[] W, float C, params IReadOnlyList<Fe
 
 /// <summary>
 /// The run-time form of every low-rank steering method (docs/math.md §6): at block k, u_k = Σ_i (c_i + Σ_j m_ij e_j) w_i is added to the
-/// block's output, terms behind a closed gate left out, optionally bounded to |u_k| ≤ MaxEffort. A law without terms is the plain model, bit for bit. Immutable, so
+/// block's output, terms behind a closed gate left out, optionally bounded to |u_k| ≤ MaxEffort. A law without terms is the plain model, bit for
+/// bit. Immutable, so
 /// sessions share it.
 /// </summary>
 public sealed class FeedbackLaw
@@ -119,7 +121,8 @@ public sealed class FeedbackLaw
                 throw new ArgumentOutOfRangeException(
                     nameof(sensors),
                     $"{s.Low} to {s.High}",
-                    $"The sensor at layer {s.Layer} needs a finite setpoint, or an interval from a low end to a high one, either of which may be infinite.");
+                    $"The sensor at layer {s.Layer} needs a finite setpoint, or an interval from a low end to a high one, "
+                    + "either of which may be infinite.");
             }
         }
 
@@ -234,13 +237,15 @@ public sealed class FeedbackLaw
         {
             if (law.Layers != laws[0].Layers || law.Width != laws[0].Width)
             {
-                throw new ArgumentException($"Laws of different models: L {laws[0].Layers}, D {laws[0].Width} and L {law.Layers}, D {law.Width}.", nameof(laws));
+                throw new ArgumentException($"Laws of different models: L {laws[0].Layers}, D {laws[0].Width} and L {law.Layers}, D {law.Width}.",
+                    nameof(laws));
             }
 
             int shift = sensors.Count;
             sensors.AddRange(law.Sensors);
             int Shifted(int sensor) => sensor < 0 ? -1 : sensor + shift;
-            terms.AddRange(law.Terms.Select(t => t with { Feeds = [.. t.Feeds.Select(f => f with { Sensor = Shifted(f.Sensor) })], Gate = Shifted(t.Gate) }));
+            terms.AddRange(law.Terms
+                .Select(t => t with { Feeds = [.. t.Feeds.Select(f => f with { Sensor = Shifted(f.Sensor) })], Gate = Shifted(t.Gate) }));
             planes.AddRange(law.Planes.Select(p => p with { First = Shifted(p.First), Second = Shifted(p.Second) }));
             bound = MathF.Min(bound, law.MaxEffort);
         }
@@ -287,7 +292,9 @@ public sealed class FeedbackLaw
                     || Sensors[i].Layer != Sensors[plane.First].Layer || Sensors[i].Hook != Sensors[plane.First].Hook)
                 {
                     throw new ArgumentException(
-                        $"A plane joins two sensors of one layer and hook, each with setpoint 0 and in no other plane; sensor {i} of {Sensors.Count} is not such.", "planes");
+                        $"A plane joins two sensors of one layer and hook, each with setpoint 0 and in no other plane; "
+                        + $"sensor {i} of {Sensors.Count} is not such.",
+                        "planes");
                 }
             }
 

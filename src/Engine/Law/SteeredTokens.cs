@@ -73,7 +73,8 @@ public sealed record SteeredTokens
     internal bool DependsOnIds => _excludedIds.Length > 0;
 
     /// <summary>Whether a token is moved.</summary>
-    /// <param name="number">Which it is, counted from the prompt's last token, which is 0; earlier ones are negative, and 1 is the first generated one.</param>
+    /// <param name="number">Which it is, counted from the prompt's last token, which is 0; earlier ones are negative, and 1 is the first generated
+    /// one.</param>
     /// <param name="position">Position in the sequence.</param>
     /// <param name="id">Token id.</param>
     public bool Steers(int number, int position, int id)
@@ -90,16 +91,16 @@ public sealed record SteeredTokens
         && _excludedPositions.AsSpan().SequenceEqual(other._excludedPositions) && _excludedIds.AsSpan().SequenceEqual(other._excludedIds);
 
     /// <inheritdoc/>
-    public override int GetHashCode() => HashCode.Combine(Prompt, GeneratedBegin, GeneratedEnd, Clean, _excludedPositions.Length, _excludedIds.Length);
+    public override int GetHashCode() =>
+        HashCode.Combine(Prompt, GeneratedBegin, GeneratedEnd, Clean, _excludedPositions.Length, _excludedIds.Length);
 
     /// <summary>How results name it: last, all, first or clean, or the parts one by one.</summary>
     public override string ToString()
     {
         var whole = this with { ExcludedPositions = [], ExcludedIds = [] };
         string phase = whole == Last ? "last" : whole == All ? "all" : whole == First ? "first" : whole == LastOverCleanPrefix ? "clean"
-            : string.Create(
-                CultureInfo.InvariantCulture,
-                $"prompt {Prompt.ToString().ToLowerInvariant()}, generated {GeneratedBegin} to {(GeneratedEnd == int.MaxValue ? "the end" : GeneratedEnd - 1)}")
+            : string.Create(CultureInfo.InvariantCulture, $"prompt {Prompt.ToString().ToLowerInvariant()}, generated {GeneratedBegin} to ")
+                + (GeneratedEnd == int.MaxValue ? "the end" : (GeneratedEnd - 1).ToString(CultureInfo.InvariantCulture))
                 + (Clean ? ", clean" : "");
         string positions = _excludedPositions.Length > 0 ? $", not at {string.Join(' ', _excludedPositions)}" : "";
         return phase + positions + (_excludedIds.Length > 0 ? $", not of id {string.Join(' ', _excludedIds)}" : "");

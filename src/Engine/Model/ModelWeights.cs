@@ -71,7 +71,8 @@ internal sealed class ModelWeights : IDisposable
     /// <param name="c">Expected shapes.</param>
     /// <param name="progress">Told the bytes read so far.</param>
     /// <param name="cancellationToken">Looked at between chunks.</param>
-    public static ModelWeights Load(DeviceOps ops, CheckpointFolder folder, ModelConfig c, IProgress<long>? progress, CancellationToken cancellationToken)
+    public static ModelWeights Load(DeviceOps ops, CheckpointFolder folder, ModelConfig c, IProgress<long>? progress,
+        CancellationToken cancellationToken)
     {
         var plan = PlanFor(folder, c);
         return Fill(ops, plan, c, memory =>
@@ -155,12 +156,13 @@ internal sealed class ModelWeights : IDisposable
         {
             var name = tensor.Name.AsSpan();
             if (name.StartsWith(Prefix, StringComparison.Ordinal)
-                && int.TryParse(name[Prefix.Length..][..Math.Max(0, name[Prefix.Length..].IndexOf('.'))], NumberStyles.None, CultureInfo.InvariantCulture, out int k)
+                && int.TryParse(name[Prefix.Length..][..Math.Max(0, name[Prefix.Length..].IndexOf('.'))], NumberStyles.None,
+                    CultureInfo.InvariantCulture, out int k)
                 && k >= c.L)
             {
                 throw new CheckpointException(
-                    CheckpointError.ShapeMismatch, folder.FileOf(tensor), "the checkpoint has more blocks than num_hidden_layers of config.json says.",
-                    tensor.Name, $"blocks 0-{c.L - 1}", $"block {k}");
+                    CheckpointError.ShapeMismatch, folder.FileOf(tensor),
+                    "the checkpoint has more blocks than num_hidden_layers of config.json says.", tensor.Name, $"blocks 0-{c.L - 1}", $"block {k}");
             }
         }
     }
@@ -195,7 +197,11 @@ internal sealed class ModelWeights : IDisposable
     /// <summary>Several chunks at once: one thread cannot keep up with the page cache.</summary>
     private static void InParallel<T>(IEnumerable<T> chunks, Action<T> body, CancellationToken cancellationToken)
     {
-        var options = new ParallelOptions { CancellationToken = cancellationToken, MaxDegreeOfParallelism = Math.Min(Environment.ProcessorCount, MaxReaders) };
+        var options = new ParallelOptions
+        {
+            CancellationToken = cancellationToken,
+            MaxDegreeOfParallelism = Math.Min(Environment.ProcessorCount, MaxReaders),
+        };
         try
         {
             Parallel.ForEach(Partitioner.Create(chunks, EnumerablePartitionerOptions.NoBuffering), options, body);
@@ -284,10 +290,12 @@ internal sealed class ModelWeights : IDisposable
                 string block = $"model.layers.{k}.";
                 string attention = block + "self_attn.";
                 AddNorm(block + "input_layernorm.weight", c.D);
-                AddMatrix(attention + "qkv", c.D, (attention + "q_proj.weight", heads), (attention + "k_proj.weight", groups), (attention + "v_proj.weight", groups));
+                AddMatrix(attention + "qkv", c.D, (attention + "q_proj.weight", heads), (attention + "k_proj.weight", groups),
+                    (attention + "v_proj.weight", groups));
                 if (c.QkvBias)
                 {
-                    AddVector(attention + "qkv", (attention + "q_proj.bias", heads), (attention + "k_proj.bias", groups), (attention + "v_proj.bias", groups));
+                    AddVector(attention + "qkv", (attention + "q_proj.bias", heads), (attention + "k_proj.bias", groups),
+                        (attention + "v_proj.bias", groups));
                 }
 
                 if (c.QkNorm)
@@ -380,7 +388,8 @@ internal sealed class ModelWeights : IDisposable
                 if (type is { } first && tensor.Type != first)
                 {
                     throw new CheckpointException(
-                        CheckpointError.Unsupported, _source, "Tensors that form one matrix are stored in different types; convert the checkpoint to one.",
+                        CheckpointError.Unsupported, _source, "Tensors that form one matrix are stored in different types; "
+                            + "convert the checkpoint to one.",
                         tensorName, first.SpecName(), tensor.Type.SpecName());
                 }
 

@@ -4,7 +4,9 @@ using Tiller.Ops;
 namespace Tiller.Model;
 
 /// <summary>Sees every row of a pass before block <paramref name="k"/>; k = L is what leaves the last block.</summary>
-/// <param name="pass">The pass: <see cref="PromptPass.Rows"/> tells which tokens, <see cref="Activations.X"/> of its activations holds their states.</param>
+/// <param name="pass">
+/// The pass: <see cref="PromptPass.Rows"/> tells which tokens, <see cref="Activations.X"/> of its activations holds their states.
+/// </param>
 /// <param name="k">0..L.</param>
 /// <returns>Whether to go on; false ends the pass.</returns>
 internal delegate bool StateVisitor(PromptPass pass, int k);

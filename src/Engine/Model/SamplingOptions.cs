@@ -57,7 +57,8 @@ public sealed record SamplingOptions
         Require(TopK >= 0, nameof(TopK), "0 (off) or more", TopK);
         Require(TopP is > 0 and <= 1, nameof(TopP), "above 0 and at most 1 (off)", TopP);
         Require(MinP is >= 0 and <= 1, nameof(MinP), "0 (off) to 1", MinP);
-        Require(RepetitionPenalty is >= MinPenalty and <= MaxPenalty, nameof(RepetitionPenalty), $"{MinPenalty} to {MaxPenalty} (1 is off)", RepetitionPenalty);
+        Require(RepetitionPenalty is >= MinPenalty and <= MaxPenalty, nameof(RepetitionPenalty), $"{MinPenalty} to {MaxPenalty} (1 is off)",
+            RepetitionPenalty);
     }
 
     private static void Require(bool holds, string option, string expected, double actual)

@@ -88,7 +88,9 @@ public sealed class Activations : IDisposable
         (Heads, RawAttention, GateUp, Gated, RawFeedForward, Rotation) = (_all[6], _all[7], _all[8], _all[9], _all[10], _all[11]);
     }
 
-    /// <summary>Rows there is room for once <paramref name="rows"/> have been asked for where there was room for <paramref name="capacity"/>.</summary>
+    /// <summary>
+    /// Rows there is room for once <paramref name="rows"/> have been asked for where there was room for <paramref name="capacity"/>.
+    /// </summary>
     internal static int CapacityFor(int rows, int capacity) => rows <= capacity ? capacity : Math.Max(rows, Math.Min(2 * capacity, capacity + 256));
 
     /// <summary>The output of this block becomes the input of the next; no number moves.</summary>
@@ -96,7 +98,8 @@ public sealed class Activations : IDisposable
 
     /// <summary>Bytes that one row takes.</summary>
     public static long RowSizeInBytes(ModelConfig c) =>
-        4L * ((4 * c.D) + ((c.H + (2 * c.G)) * c.E) + (c.QkNorm ? (c.H + c.G) * c.E : 0) + (c.H * c.E) + (c.PostNorms ? 2 * c.D : 0) + (3 * c.F) + c.E);
+        4L * ((4 * c.D) + ((c.H + (2 * c.G)) * c.E) + (c.QkNorm ? (c.H + c.G) * c.E : 0) + (c.H * c.E) + (c.PostNorms ? 2 * c.D : 0)
+            + (3 * c.F) + c.E);
 
     /// <inheritdoc/>
     public void Dispose()

@@ -27,8 +27,8 @@ public sealed class RowBatch
     public int Total => Values + Tangents;
 
     /// <summary>
-    /// Rows, counted with <see cref="Values"/>, that a device runs a batch of value rows as, filled up with rows of its own, so that a recorded step serves batches
-    /// of several sizes; activations and logits have room for them. Set after the rows; default <see cref="Values"/>.
+    /// Rows, counted with <see cref="Values"/>, that a device runs a batch of value rows as, filled up with rows of its own, so that a recorded step
+    /// serves batches of several sizes; activations and logits have room for them. Set after the rows; default <see cref="Values"/>.
     /// </summary>
     internal int Filled
     {

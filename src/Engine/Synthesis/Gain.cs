@@ -109,7 +109,8 @@ public sealed class FactoredGain : Gain
     // Y = Z (rI + Z'Z)^{-1}: the inner matrix is symmetric.
     internal override (Matrix<double> Left, Matrix<double> Right) Factors() => (_inner.Solve(Z.Transpose()).Transpose(), W);
 
-    private protected override Vector<double> Multiply(Vector<double> v) => Z * _inner.Solve(W.TransposeThisAndMultiply(v).ToColumnMatrix()).Column(0);
+    private protected override Vector<double> Multiply(Vector<double> v)
+        => Z * _inner.Solve(W.TransposeThisAndMultiply(v).ToColumnMatrix()).Column(0);
 }
 
 /// <summary>K ≈ W_{k+1} K̃ W_k' held as its factors (docs/math.md §5).</summary>

@@ -8,9 +8,10 @@
 //
 //     M   = γ² I − D_k' S D_k            positive definite, or γ is not feasible
 //     S̄   = S + S D_k M⁻¹ D_k' S
-//     H   = R_k + B_k' S̄ B_k,   K_k = H⁻¹ B_k' S̄ A_k,   S ← Q_k + A_k' S̄ (A_k − B_k K_k)
+//     H   = R_k + B_k' S̄ B_k,   K_k = H⁻¹ B_k' S̄ A_k,   C = A_k − B_k K_k,   S ← Q_k + C' S̄ C + K_k' R_k K_k
 //
-// (docs/math.md §3; Başar and Bernhard, H∞-Optimal Control and Related Minimax Design Problems, chapter 3.)
+// The textbook's S = Q + A'S̄ C subtracts: with a small R the closed loop C is itself a small difference, and what is lost in it stands in S. In the
+// last line it stands squared. (docs/math.md §3; Başar and Bernhard, H∞-Optimal Control and Related Minimax Design Problems, chapter 3.)
 using MathNet.Numerics.LinearAlgebra;
 
 namespace Tiller.Synthesis;
@@ -67,7 +68,8 @@ public static class HInfinityRiccati
         {
             if (Factor(plant.R[k]) is null)
             {
-                throw RiccatiException.Shape("The price R of the input", k, "a positive definite matrix with finite entries", "one without a Cholesky factor");
+                throw RiccatiException.Shape("The price R of the input", k, "a positive definite matrix with finite entries",
+                    "one without a Cholesky factor");
             }
         }
 
@@ -92,7 +94,8 @@ public static class HInfinityRiccati
             }
 
             gains[k] = hFactor.Solve(ba * a);
-            var next = plant.Q[k] + (a.TransposeThisAndMultiply(game) * (a - (b * gains[k])));
+            var closed = a - (b * gains[k]);
+            var next = plant.Q[k] + (closed.TransposeThisAndMultiply(game) * closed) + (gains[k].TransposeThisAndMultiply(plant.R[k]) * gains[k]);
             s = 0.5 * (next + next.Transpose());
         }
 

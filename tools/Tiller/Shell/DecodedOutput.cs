@@ -18,7 +18,8 @@ internal static class DecodedOutput
 
     /// <summary>One object: model, controllers, and an object for each text.</summary>
     public static void WriteJson(
-        Terminal terminal, string model, IReadOnlyList<(string Name, DecodedText Text)> texts, IReadOnlyList<Controlled> controllers) => Json.Write(terminal.Output, json =>
+        Terminal terminal, string model, IReadOnlyList<(string Name, DecodedText Text)> texts, IReadOnlyList<Controlled> controllers)
+            => Json.Write(terminal.Output, json =>
     {
         json.WriteStartObject();
         json.WriteString("model", model);

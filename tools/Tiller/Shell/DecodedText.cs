@@ -44,7 +44,8 @@ internal sealed record DecodedText
     public double GigabytesPerSecond => TokensPerSecond * WeightsInBytes / 1e9;
 
     /// <summary>Decodes to the end, handing text on as it becomes certain.</summary>
-    public static DecodedText Run(LanguageModel model, int[] prompt, GenerationOptions options, Action<string> onText, CancellationToken cancellationToken)
+    public static DecodedText Run(LanguageModel model, int[] prompt, GenerationOptions options, Action<string> onText,
+        CancellationToken cancellationToken)
     {
         var clock = Stopwatch.StartNew();
         using var generation = new Generation(model, prompt, options);

@@ -16,11 +16,14 @@ internal sealed class DecodingArguments
     private static readonly SamplingOptions s_standard = new();
 
     private readonly Option<int> _maxTokens = OptionKinds.Number("--max-tokens", "Most new tokens.", 128, n => n > 0, "a whole number above 0");
-    private readonly Option<float> _temperature = Setting("--temperature", "Divides the logits; 0 always takes the likeliest token.", s_standard.Temperature);
+    private readonly Option<float> _temperature = Setting("--temperature", "Divides the logits; 0 always takes the likeliest token.",
+        s_standard.Temperature);
     private readonly Option<int> _topK = Setting("--top-k", "Draw from the K likeliest tokens; 0 for all.", s_standard.TopK);
     private readonly Option<float> _topP = Setting("--top-p", "Draw from the fewest tokens that together have this probability.", s_standard.TopP);
-    private readonly Option<float> _minP = Setting("--min-p", "Draw from tokens at least this many times as likely as the likeliest.", s_standard.MinP);
-    private readonly Option<float> _penalty = Setting("--repetition-penalty", "Above 1 discourages tokens that were there before.", s_standard.RepetitionPenalty);
+    private readonly Option<float> _minP = Setting("--min-p", "Draw from tokens at least this many times as likely as the likeliest.",
+        s_standard.MinP);
+    private readonly Option<float> _penalty = Setting("--repetition-penalty", "Above 1 discourages tokens that were there before.",
+        s_standard.RepetitionPenalty);
     private readonly Option<ulong?> _seed = OptionKinds.NumberOrNone<ulong>(
         "--seed",
         "The same seed draws the same text. [default: a new one each time, which the summary line tells]",

@@ -78,8 +78,10 @@ internal sealed class SteerCommand : TillerCommand
     private readonly Option<(int Begin, int End)?> _window = OptionKinds.Window(
         "--window", "Of the generated tokens steer numbers a to b, counted from 0; a- has no end. [default: 0-]");
 
-    private readonly Option<int[]> _skippedPositions = OptionKinds.Indices("--skip-position", "Leave the token at this position alone, counted from 0; repeated for more.");
-    private readonly Option<int[]> _skippedIds = OptionKinds.Indices("--skip-id", "Leave tokens of this id alone, such as those of a format; repeated for more.");
+    private readonly Option<int[]> _skippedPositions = OptionKinds.Indices("--skip-position",
+        "Leave the token at this position alone, counted from 0; repeated for more.");
+    private readonly Option<int[]> _skippedIds = OptionKinds.Indices("--skip-id",
+        "Leave tokens of this id alone, such as those of a format; repeated for more.");
 
     private readonly Option<float?> _maxEffort = OptionKinds.NumberOrNone<float>(
         "--u-max", "Bound on |u|, what is added to the state at a layer. [default: none]", u => u > 0, "a number above 0");
