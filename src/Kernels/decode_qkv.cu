@@ -38,7 +38,8 @@ template <class W, int R> static __device__ __forceinline__ void tillerDecodeQkv
         tillerReleaseSuccessor();
         if (r.steering)
         {
-            tillerSense(*r.steering, p.layer, p.in.x + (long long)block * p.in.columns, p.in.columns, tangent,
+            tillerSense(*r.steering, p.layer, p.in.x + (long long)block * p.in.columns,
+                        tangent ? p.in.x + (long long)p.in.owners[block - p.in.values] * p.in.columns : nullptr, p.in.columns, tangent,
                         tangent ? block - p.in.values : r.slot, scratch);
         }
         return;

@@ -3,6 +3,7 @@ using Tiller.Cuda;
 using Tiller.Decode;
 using Tiller.Features;
 using Tiller.Kernels;
+using Tiller.Law;
 using Tiller.Model;
 using Tiller.Tests.Decode;
 using Tiller.Tests.Interop;

@@ -49,7 +49,7 @@ public sealed class BatchDrawTests(string device) : OnEveryDevice(device)
         var model = TestModels.Load(Family);
         float[] axis = new float[model.Config.D];
         axis[0] = 1;
-        var bad = new FeedbackLaw(model.Config.L, model.Config.D, [], [new Term(0, axis, 3e38f, 0, -1), new Term(0, axis, 3e38f, 0, -1)]);
+        var bad = new FeedbackLaw(model.Config.L, model.Config.D, [], [new Term(0, axis, 3e38f), new Term(0, axis, 3e38f)]);
         var sampling = new SamplingOptions { Temperature = 1, RepetitionPenalty = kind > 1 ? 1.1f : 1, Seed = 7 };
         BatchText[] texts = [new([3, 4], null, sampling, 3), new([5], Laws.LooksBack(model, 1), sampling, 3), new([6, 7], null, sampling, 3)];
         BatchSession[] running = [.. texts.Select(text => new BatchSession(model, text))];
@@ -132,13 +132,13 @@ public sealed class BatchDrawTests(string device) : OnEveryDevice(device)
         float[] scores = new float[model.Config.V];
         using var session = new Session(model);
         using var alone = new Session(model);
-        Sampler device = new(options, model.Config.V), host = new(options, model.Config.V);
+        Sampler here = new(options, model.Config.V), host = new(options, model.Config.V);
         session.Append([3, 4]);
         alone.Append([3, 4]);
         for (int i = 0; i < 4; i++)
         {
-            session.Draw(device);
-            int id = session.Draw(device);
+            session.Draw(here);
+            int id = session.Draw(here);
             alone.Logits.CopyTo(scores);
             Assert.That(id, Is.EqualTo(host.Next(scores, alone.Ids)), $"token {i}");
             int taken = i == 1 ? 7 : id; // once another one

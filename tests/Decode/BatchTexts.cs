@@ -127,7 +127,7 @@ internal sealed class BatchSession : IDisposable
         Ids.Add(id);
         if (Session.Steering is { } steering)
         {
-            _trace!.Add(steering, Session.Ids[^1..], Session.Length - 1);
+            _trace!.Add(steering, Session.Ids, Session.SteeredPositions);
         }
     }
 

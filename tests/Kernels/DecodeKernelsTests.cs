@@ -61,7 +61,7 @@ public class DecodeKernelsTests : SteeredKernelTest
                 }
                 else
                 {
-                    cpu.SenseTangent(Layer, row - values, Row(stage.X, D, row));
+                    cpu.SenseTangent(Layer, row - values, Row(stage.X, D, owner), Row(stage.X, D, row));
                     cpu.ActTangent(Layer, owner / 2, row - values, u);
                 }
             }

@@ -333,7 +333,7 @@ public sealed class SchedulerTests
     {
         float[] axis = new float[Model.Config.D];
         axis[0] = 1;
-        var bad = new FeedbackLaw(Model.Config.L, Model.Config.D, [], [new Term(0, axis, 3e38f, 0, -1), new Term(0, axis, 3e38f, 0, -1)]);
+        var bad = new FeedbackLaw(Model.Config.L, Model.Config.D, [], [new Term(0, axis, 3e38f), new Term(0, axis, 3e38f)]);
         var texts = Mixed(3);
         Outcome[] expected = await Run(new SchedulerOptions { PrefillChunk = Chunk }, texts);
         Outcome[] outcomes = await Run(new SchedulerOptions { PrefillChunk = Chunk }, [.. texts, (new[] { 3, 4 }, Endless(9) with { Law = bad })]);

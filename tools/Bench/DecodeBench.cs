@@ -1,3 +1,4 @@
+using Tiller.Checkpoint;
 using Tiller.Cuda;
 using Tiller.Decode;
 using Tiller.Kernels;
@@ -10,6 +11,15 @@ namespace Tiller.Bench;
 /// <summary>Steps of one token, prompts, and steps of many sessions at once.</summary>
 internal static class DecodeBench
 {
+    // What a sensor costs without a term, and what the kinds of error, gates and inputs cost more than a setpoint.
+    private static readonly (string Name, Func<ModelConfig, FeedbackLaw> Law)[] LawKinds =
+    [
+        ("sensing, 16 sensors a layer", c => RandomParts.Law(c, 16, seed: 40, kind: RandomParts.LawKind.Sensors)),
+        ("steered, 16 gated intervals a layer", c => RandomParts.Law(c, 16, seed: 41, kind: RandomParts.LawKind.GatedIntervals)),
+        ("steered, 8 planes a layer", c => RandomParts.Law(c, 16, seed: 42, kind: RandomParts.LawKind.Planes)),
+        ("steered, 1 term an input", c => RandomParts.Law(c, 1, seed: 43, kind: RandomParts.LawKind.Inputs)),
+    ];
+
     /// <summary>One session: plain, steered, with tangents.</summary>
     public static IEnumerable<BenchRow> Decode(BenchRequest request, Meter meter)
     {
@@ -18,9 +28,9 @@ internal static class DecodeBench
         int context = request.ContextLength;
         bool onDevice = meter.Machine is CudaMachine;
         IReadOnlyList<int> terms = request.Terms ?? (onDevice ? [1, 4, 16] : [1, 16]), tangents = request.Tangents ?? (onDevice ? [8, 31, 63] : [31]);
-        int loops = 1 + terms.Count + tangents.Count;
-        double rows = 1 + terms.Count + tangents.Sum(p => 1.0 + p);
-        double laws = 8.0 * c.L * c.D * terms.Sum();
+        int loops = 1 + terms.Count + LawKinds.Length + tangents.Count;
+        double rows = 1 + terms.Count + LawKinds.Length + tangents.Sum(p => 1.0 + p);
+        double laws = 8.0 * c.L * c.D * (terms.Sum() + (16.0 * LawKinds.Length));
         using var model = RandomParts.Model(
             request, meter.Machine, (loops * counts.CacheBytes(DecodeLoop.LastLength(context))) + (rows * Activations.RowSizeInBytes(c))
                 + (loops * 4.0 * c.V) + laws);
@@ -55,7 +65,7 @@ internal static class DecodeBench
             yield break;
         }
 
-        foreach (var row in meter.Measure([step, .. terms.Select(Steered)]))
+        foreach (var row in meter.Measure([step, .. terms.Select(Steered), .. LawKinds.Select(Kind)]))
         {
             yield return row;
         }
@@ -70,6 +80,13 @@ internal static class DecodeBench
             var loop = owned.Add(new DecodeLoop(model, context, RandomParts.Law(c, terms, seed: terms)));
             string name = $"decode steered, {terms} term{(terms == 1 ? "" : "s")} a layer";
             return step with { Name = name, Comparison = Comparison.Speed, Prepare = loop.Prepare, MostRuns = loop.MostRuns, Run = loop.Step };
+        }
+
+        Work Kind((string Name, Func<ModelConfig, FeedbackLaw> Law) kind)
+        {
+            var loop = owned.Add(new DecodeLoop(model, context, kind.Law(c)));
+            return step with { Name = $"decode {kind.Name}", Comparison = Comparison.Speed, Prepare = loop.Prepare, MostRuns = loop.MostRuns,
+                Run = loop.Step };
         }
 
         Work Pushed(int tangents) => step with

@@ -258,6 +258,12 @@ internal sealed partial class CudaOps : DeviceOps
         var norm = new RmsNorm(w.AttentionNorm, c.NormEpsilon);
         lock (_launching)
         {
+            if (rows.AnyInputMoved)
+            {
+                _steer.Sense(_stream, table.All, a.X, c.L + k);
+                _steer.Act(_stream, table.All, a.X, c.L + k);
+            }
+
             if (table.IsFew && c.PreNorms)
             {
                 var rotation = c.QkNorm == QkNorm.None ? a.Rotation(w.Rotation) : default;

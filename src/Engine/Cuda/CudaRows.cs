@@ -317,12 +317,13 @@ internal sealed class CudaRows : IDisposable
 /// <param name="MostTangents">Tangents of the value row that has most of them.</param>
 /// <param name="Longest">Bound on the sequences' lengths.</param>
 /// <param name="Steered">Whether any row is steered.</param>
+/// <param name="InputMoved">Whether a law moves the inputs of blocks.</param>
 /// <param name="OneSequence">Whether the rows are consecutive tokens of one sequence.</param>
 /// <param name="OwnCaches">Whether no two rows are of one sequence.</param>
 /// <param name="Variants">What its kernels do.</param>
 internal readonly record struct CudaStepKey(
-    nint X, nint Y, int Capacity, nint Logits, int Values, int Tangents, int MostTangents, int Longest, bool Steered, bool OneSequence, bool OwnCaches,
-    KernelVariants Variants);
+    nint X, nint Y, int Capacity, nint Logits, int Values, int Tangents, int MostTangents, int Longest, bool Steered, bool InputMoved,
+    bool OneSequence, bool OwnCaches, KernelVariants Variants);
 
 /// <summary>
 /// Groups of cotangent rows on the device: where each value row's begin, and the owner of each row. Belongs to one <see cref="Cotangents"/>.

@@ -107,14 +107,7 @@ internal sealed class Continuation : IDisposable
     }
 
     /// <summary>Takes down what the law did to the steered rows of the prompt's last pass.</summary>
-    /// <param name="end">The position after its last row.</param>
-    public void ObservePass(int end)
-    {
-        if (Session.PassWasSteered)
-        {
-            Observe(end);
-        }
-    }
+    public void ObservePass() => Observe();
 
     /// <summary>Takes a drawn token, and down what the law did in the step before, which a device hands out with it: nobody waits for it.</summary>
     public GeneratedToken Take(int id)
@@ -162,19 +155,17 @@ internal sealed class Continuation : IDisposable
     {
         if (_length > PromptLength)
         {
-            Observe(Session.Length);
+            Observe();
         }
     }
 
-    // What the law did to the last pass's steered rows, which end before a position.
-    private void Observe(int end)
+    // What the law did to the last pass's steered rows, if there are any.
+    private void Observe()
     {
-        if (Session.Steering is not { } steering)
+        if (Session.Steering is { } steering && !Session.SteeredPositions.IsEmpty)
         {
-            return;
+            Steering?.Add(steering);
+            _options.Trace?.Add(steering, _history, Session.SteeredPositions);
         }
-
-        Steering?.Add(steering);
-        _options.Trace?.Add(steering, _history.AsSpan(end - steering.Slots, steering.Slots), end - steering.Slots);
     }
 }

@@ -51,7 +51,7 @@ internal sealed class Decoder : IDisposable
         {
             var session = rows[i].Session;
             session.Prepare(ids.Slice(i, 1), cancellationToken);
-            _stepper.Rows.Add(ids[i], session.Length, session.Cache, session.Steering);
+            _stepper.Rows.Add(ids[i], session.Length, session.Cache, session.SteeringOf(ids[i]));
         }
 
         var next = Reserve();
@@ -71,7 +71,7 @@ internal sealed class Decoder : IDisposable
 
         for (int i = 0; i < rows.Length; i++)
         {
-            rows[i].Session.Advance(1);
+            rows[i].Session.AdvanceOne();
             _nextLogits.Take(rows[i].Session, i);
         }
 

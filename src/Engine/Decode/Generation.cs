@@ -109,7 +109,7 @@ public sealed class Generation : IDisposable
         {
             _text.Session.Prefill(_text.Prompt, end =>
             {
-                _text.ObservePass(end);
+                _text.ObservePass();
                 AfterPass?.Invoke(end);
             }, cancellationToken);
         }

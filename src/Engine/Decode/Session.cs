@@ -4,16 +4,6 @@ using Tiller.Ops;
 
 namespace Tiller.Decode;
 
-/// <summary>Which tokens a feedback law moves.</summary>
-public enum SteeredTokens
-{
-    /// <summary>The prompt's last token and every generated one, as the paper does with cached decoding.</summary>
-    Last,
-
-    /// <summary>Every prompt token too (A-LQR+).</summary>
-    All,
-}
-
 /// <summary>
 /// One sequence being decoded: tokens, keys and values, scratch, and what a feedback law remembers. Many sessions of one model run side
 /// by side, and <see cref="SessionBatch"/> steps several at once; one session is used by one thread at a time, and a second thread gets
@@ -33,6 +23,9 @@ public enum SteeredTokens
 /// </example>
 public sealed class Session : IDisposable
 {
+    // Where a prompt ends of which there is more to come.
+    private const int Unended = int.MaxValue;
+
     private readonly LanguageModel _model;
     private readonly Turn _turn;
     private readonly KvCache _cache;
@@ -45,6 +38,10 @@ public sealed class Session : IDisposable
     private TokenTally? _tally;
     private float[] _errorsBefore = [];
     private int[] _ids = []; // (cache's capacity)
+    private int[] _steeredPositions = []; // (cache's capacity)
+    private int _steeredCount;
+    private int _promptEnd = -1;
+    private bool _lastIsSteered;
     private bool _logitsAreHere = true;
     private bool _isHalfRead; // reading again was given up: keys and values mean nothing
     private volatile LogitRows? _logitsIn;
@@ -52,12 +49,15 @@ public sealed class Session : IDisposable
     /// <summary>Starts an empty sequence.</summary>
     /// <param name="model">Once it is disposed of, the session cannot go on.</param>
     /// <param name="law">Steers from the first token on; null for the plain model.</param>
-    /// <param name="steered">Which tokens the law moves.</param>
+    /// <param name="steered">Which tokens the law moves; null for <see cref="SteeredTokens.Last"/>.</param>
+    /// <exception cref="ArgumentException">The choice of tokens contradicts itself.</exception>
     /// <exception cref="ModelMismatchException">The law is for another shape of model.</exception>
     /// <exception cref="ObjectDisposedException">The model has been disposed of.</exception>
-    public Session(LanguageModel model, FeedbackLaw? law = null, SteeredTokens steered = SteeredTokens.Last)
+    public Session(LanguageModel model, FeedbackLaw? law = null, SteeredTokens? steered = null)
     {
         ArgumentNullException.ThrowIfNull(model);
+        steered ??= SteeredTokens.Last;
+        steered.Check();
         using var use = model.Enter();
         _model = model;
         _steered = steered;
@@ -116,8 +116,12 @@ public sealed class Session : IDisposable
 
     internal KvCache Cache => _cache;
 
-    /// <summary>Whether the last pass of a prompt had steered rows.</summary>
-    internal bool PassWasSteered => _pass.Rows.AnySteered;
+    /// <summary>
+    /// Positions that the law moved in the last pass of a prompt or the last step, oldest first, one for each slot of <see cref="Steering"/>. Valid
+    /// until
+    /// the next call.
+    /// </summary>
+    public ReadOnlySpan<int> SteeredPositions => _steeredPositions.AsSpan(0, _steeredCount);
 
     /// <summary>Where the logits are; null before the first token. Written under the rows' lock.</summary>
     internal LogitRows? LogitsIn
@@ -189,7 +193,7 @@ public sealed class Session : IDisposable
     /// <summary>Appends several tokens, tells how far it is, and leaves the logits where they are.</summary>
     /// <param name="ids">At least one.</param>
     /// <param name="afterPass">
-    /// Called after every pass, with the position after its last row; <see cref="Steering"/> then holds these rows if <see cref="PassWasSteered"/>.
+    /// Called after every pass, with the position after its last row; <see cref="Steering"/> then holds its <see cref="SteeredPositions"/>.
     /// </param>
     /// <param name="cancellationToken">Looked at between blocks; a cancelled call appends nothing.</param>
     /// <param name="isEnd">Whether the prompt ends with them, so that its last token is steered and its logits are wanted; else more follow.</param>
@@ -202,17 +206,21 @@ public sealed class Session : IDisposable
 
         using var call = Enter();
         Prepare(ids, cancellationToken);
+        int before = _promptEnd;
+        _promptEnd = isEnd ? Length + ids.Length - 1 : Unended;
         try
         {
             for (int begin = 0; begin < ids.Length; begin += _pass.Rows.Values)
             {
-                Fill(ids, begin, Length, isEnd);
+                Fill(ids, begin, Length);
                 _pass.Run(visit: null, cancellationToken);
+                TakeDown();
                 afterPass?.Invoke(Length + begin + _pass.Rows.Values);
             }
         }
         catch (OperationCanceledException)
         {
+            _promptEnd = before;
             GiveUp();
             throw;
         }
@@ -222,7 +230,7 @@ public sealed class Session : IDisposable
             _decoder.TakePrompt(this, _pass.Rows.Values - 1);
         }
 
-        Advance(ids.Length, isEnd);
+        Advance(ids.Length);
     }
 
     /// <summary>
@@ -243,7 +251,7 @@ public sealed class Session : IDisposable
         GiveUp();
         for (int begin = 0; begin < ids.Length; begin += _pass.Rows.Values)
         {
-            Fill(ids, begin, Length - ids.Length, isEnd: true);
+            Fill(ids, begin, Length - ids.Length);
             if (NonFiniteSearch.Run(_model, _pass, prompt: null, cause, cancellationToken) is { } found)
             {
                 return found;
@@ -328,7 +336,8 @@ public sealed class Session : IDisposable
         using var call = Enter();
         _cache.CopyFrom(keys, ids.Length);
         ids.CopyTo(_ids);
-        Advance(ids.Length, isEnd: false);
+        _promptEnd = Unended;
+        Advance(ids.Length);
     }
 
     /// <summary>Checks the next tokens and makes room for them; reads the sequence again where with them its tokens are turned otherwise.</summary>
@@ -354,6 +363,7 @@ public sealed class Session : IDisposable
             ReadAgain(cancellationToken);
         }
 
+        CleanLast();
         ids.CopyTo(_ids.AsSpan(Length));
         RememberErrors();
     }
@@ -369,21 +379,37 @@ public sealed class Session : IDisposable
 
     /// <summary>Counts tokens that have been run after <see cref="Prepare"/>; their logits are new.</summary>
     /// <param name="tokens">How many.</param>
-    /// <param name="isEnd">Whether the last of them ends a prompt, or is one decoded.</param>
-    internal void Advance(int tokens, bool isEnd = true)
+    internal void Advance(int tokens)
     {
         _logitsAreHere = false;
         Length += tokens;
+        _lastIsSteered = Steered.At(Length - 1, _ids[Length - 1]) is not null;
         if (_cache.TurnsNoMore(Length))
         {
             _history.Clear();
             return;
         }
 
-        int plain = _steered == SteeredTokens.All ? 0 : isEnd ? tokens - 1 : tokens;
-        _history.Add(plain, law: null);
-        _history.Add(tokens - plain, _steering?.Law);
+        // Read again, a clean prefix is the plain model's.
+        for (int position = Length - tokens; position < Length; position++)
+        {
+            _history.Add(1, _steered.Clean ? null : Steered.At(position, _ids[position])?.Law);
+        }
     }
+
+    /// <summary>Counts the token of a step.</summary>
+    internal void AdvanceOne()
+    {
+        Advance(1);
+        _steeredCount = 0;
+        if (_lastIsSteered)
+        {
+            _steeredPositions[_steeredCount++] = Length - 1;
+        }
+    }
+
+    /// <summary>What moves the next token; null where it is left alone.</summary>
+    internal SteeringState? SteeringOf(int id) => Steered.At(Length, id);
 
     /// <summary>Whether a draw is possible.</summary>
     internal void CheckDraw(Sampler sampler)
@@ -438,18 +464,21 @@ public sealed class Session : IDisposable
     }
 
     /// <summary>Makes room for a token that is yet to be drawn, and adds its row.</summary>
-    /// <returns>False if the context is full, or the sequence has to be read again first.</returns>
+    /// <returns>
+    /// False if the context is full, the sequence has to be read again first, or the row depends on the token, or on a pass that comes before it.
+    /// </returns>
     /// <exception cref="DeviceMemoryException">There is no room for its keys and values.</exception>
     internal bool AddNext(RowBatch rows)
     {
         Forget();
-        if (Length == _model.Config.MaxPositions || _isHalfRead || _cache.TurnsOtherwise(Length + 1))
+        if (Length == _model.Config.MaxPositions || _isHalfRead || _cache.TurnsOtherwise(Length + 1)
+            || (_steering is not null && (_steered.DependsOnIds || _steered.Clean)))
         {
             return false;
         }
 
         Reserve(Length + 1);
-        rows.Add(id: 0, Length, _cache, _steering);
+        rows.Add(id: 0, Length, _cache, SteeringOf(id: 0));
         return true;
     }
 
@@ -460,11 +489,13 @@ public sealed class Session : IDisposable
         begun.Keep(Begun.Row);
         _ids[Length] = Begun.Id;
         Forget();
-        Advance(1);
+        AdvanceOne();
     }
 
     /// <summary>No begun step counts for this session.</summary>
     internal void Forget() => Begun = default;
+
+    private SteeredSequence Steered => new(_steering, _steered, _promptEnd);
 
     private SteeringState NewSteering(FeedbackLaw law)
     {
@@ -498,7 +529,7 @@ public sealed class Session : IDisposable
 
                 for (; begin < end; begin += _pass.Rows.Values)
                 {
-                    _pass.Fill(_ids.AsSpan(0, end), begin, position: 0, _cache, law is null ? null : steering, steersAll: true);
+                    _pass.Fill(_ids.AsSpan(0, end), begin, position: 0, _cache, law is null ? default : new SteeredSequence(steering, SteeredTokens.All, end - 1));
                     _pass.Run(visit: null, cancellationToken);
                 }
             }
@@ -539,6 +570,7 @@ public sealed class Session : IDisposable
         if (_ids.Length < positions)
         {
             Array.Resize(ref _ids, _cache.Capacity);
+            Array.Resize(ref _steeredPositions, _cache.Capacity);
         }
     }
 
@@ -556,12 +588,32 @@ public sealed class Session : IDisposable
     }
 
     /// <summary>
-    /// The next pass: <paramref name="ids"/> from <paramref name="begin"/> on, the first of them all standing at <paramref name="position"/>, the
-    /// last at the prompt's end or not.
+    /// The next pass: <paramref name="ids"/> from <paramref name="begin"/> on, the first of them all standing at <paramref name="position"/>.
     /// </summary>
-    private void Fill(ReadOnlySpan<int> ids, int begin, int position, bool isEnd)
+    private void Fill(ReadOnlySpan<int> ids, int begin, int position) =>
+        _pass.Fill(ids, begin, position, _cache, Steered);
+
+    // Which rows of the pass were steered.
+    private void TakeDown()
     {
-        bool all = _steered == SteeredTokens.All;
-        _pass.Fill(ids, begin, position, _cache, isEnd || all ? _steering : null, steersAll: all);
+        _steeredCount = 0;
+        for (int i = 0; i < _pass.Rows.Values; i++)
+        {
+            if (_pass.Rows[i].Steering is not null)
+            {
+                _steeredPositions[_steeredCount++] = _pass.Rows[i].Position;
+            }
+        }
+    }
+
+    // Keys and values of the last token by the plain model, where a clean prefix is asked for; again if that is cancelled.
+    private void CleanLast()
+    {
+        if (_steered.Clean && _lastIsSteered)
+        {
+            _pass.Fill(_ids.AsSpan(0, Length), Length - 1, position: 0, _cache);
+            _pass.Run(visit: null, CancellationToken.None);
+            _lastIsSteered = false;
+        }
     }
 }

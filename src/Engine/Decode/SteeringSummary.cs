@@ -5,6 +5,8 @@ namespace Tiller.Decode;
 /// <summary>Means over the steered tokens and layers of a text.</summary>
 public sealed class SteeringSummary
 {
+    private FeedbackLaw _law;
+    private int[] _fedBack; // sensors that a term uses: those of gates alone track nothing
     private readonly float[] _inputNorms;
     private readonly float[] _stateNorms;
     private float[] _errors;
@@ -17,12 +19,13 @@ public sealed class SteeringSummary
     /// <summary>Starts empty.</summary>
     public SteeringSummary(FeedbackLaw law)
     {
+        (_law, _fedBack) = (law, FedBack(law));
         _errors = new float[law.Sensors.Count];
         _inputNorms = new float[law.Layers];
         _stateNorms = new float[law.Layers];
     }
 
-    /// <summary>Mean |β − v·x| over steered tokens and sensors.</summary>
+    /// <summary>Mean |e| over steered tokens and the sensors that terms feed back: |β − v·x| of setpoints.</summary>
     public double TrackingError => _errorCount == 0 ? 0 : _error / _errorCount;
 
     /// <summary>Mean |u| over steered tokens and layers.</summary>
@@ -34,24 +37,25 @@ public sealed class SteeringSummary
     /// <summary>Adds the last step's rows, of this law or another for the same model.</summary>
     public void Add(SteeringState steering)
     {
-        if (_errors.Length != steering.Law.Sensors.Count)
+        if (!ReferenceEquals(_law, steering.Law))
         {
-            _errors = new float[steering.Law.Sensors.Count];
+            (_law, _fedBack) = (steering.Law, FedBack(steering.Law));
+            _errors = _errors.Length == _law.Sensors.Count ? _errors : new float[_law.Sensors.Count];
         }
 
         for (int slot = 0; slot < steering.Slots; slot++)
         {
             steering.ReadErrors(slot, _errors);
-            foreach (float error in _errors)
+            foreach (int sensor in _fedBack)
             {
-                _error += Math.Abs(error);
+                _error += Math.Abs(_errors[sensor]);
                 _errorCount++;
             }
 
             steering.ReadEffort(slot, _inputNorms, _stateNorms);
             for (int k = 0; k < _inputNorms.Length; k++)
             {
-                if (steering.Law.TermsOf(k).Length > 0)
+                if (_law.Moves(k))
                 {
                     _input += _inputNorms[k];
                     _relative += _stateNorms[k] > 0 ? _inputNorms[k] / _stateNorms[k] : 0;
@@ -77,4 +81,6 @@ public sealed class SteeringSummary
         _errorCount += other._errorCount;
         _inputCount += other._inputCount;
     }
+
+    private static int[] FedBack(FeedbackLaw law) => [.. law.Terms.SelectMany(term => term.Feeds, (_, feed) => feed.Sensor).Distinct().Order()];
 }

@@ -1,4 +1,3 @@
-using Tiller.Decode;
 using Tiller.Law;
 using Tiller.Model;
 using Tiller.Ops;
@@ -31,7 +30,11 @@ internal sealed class SteeringKey(FeedbackLaw? law, SteeredTokens tokens) : IEqu
     // One controller at one λ compiles to records of the same arrays and equal numbers.
     private static bool IsSame(FeedbackLaw? one, FeedbackLaw? other) => ReferenceEquals(one, other) || (one is not null && other is not null
         && one.Layers == other.Layers && one.Width == other.Width && one.MaxEffort.Equals(other.MaxEffort)
-        && one.Sensors.SequenceEqual(other.Sensors) && one.Terms.SequenceEqual(other.Terms));
+        && one.Sensors.SequenceEqual(other.Sensors) && one.Planes.SequenceEqual(other.Planes)
+        && one.Terms.Count == other.Terms.Count && one.Terms.Zip(other.Terms, IsSame).All(same => same));
+
+    private static bool IsSame(Term one, Term other) =>
+        one with { Feeds = [] } == other with { Feeds = [] } && one.Feeds.SequenceEqual(other.Feeds);
 }
 
 /// <summary>Keys and values of prompts' beginnings, to be taken over by prompts that begin alike; those not used for longest go first.</summary>

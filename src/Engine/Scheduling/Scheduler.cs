@@ -377,7 +377,7 @@ public sealed class Scheduler : IDisposable
         sequence.LastChunk = ++_chunks;
         try
         {
-            session.Prefill(prompt.AsSpan(begin, count), sequence.Continuation.ObservePass, CancellationToken.None,
+            session.Prefill(prompt.AsSpan(begin, count), _ => sequence.Continuation.ObservePass(), CancellationToken.None,
                 isEnd: begin + count == prompt.Length);
         }
         catch (Exception e) when (IsOfAText(e))

@@ -75,6 +75,7 @@ internal static class DecodedOutput
         json.WriteString("logitsHash", text.LogitsHash.ToString("x16"));
         if (text.Steering is { } steering)
         {
+            json.WriteString("tokens", text.Tokens);
             json.WriteNumberOrNull("trackingError", steering.TrackingError);
             json.WriteNumberOrNull("inputNorm", steering.InputNorm);
             json.WriteNumberOrNull("effort", steering.Effort);

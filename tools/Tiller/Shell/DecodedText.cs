@@ -38,6 +38,9 @@ internal sealed record DecodedText
     /// <summary>What the law did; null when plain.</summary>
     public required SteeringSummary? Steering { get; init; }
 
+    /// <summary>Which tokens were steered, as results name it; null when plain.</summary>
+    public required string? Tokens { get; init; }
+
     /// <summary>Steps after the prompt per second; 0 if there was none.</summary>
     public double TokensPerSecond => DecodeMs > 0 ? (Ids.Length - 1) * 1000.0 / DecodeMs : 0;
 
@@ -81,6 +84,7 @@ internal sealed record DecodedText
             Seed = options.Sampling.Temperature > 0 ? generation.Seed : null,
             LogitsHash = generation.LogitsHash,
             Steering = generation.Steering,
+            Tokens = options.Law is null ? null : options.SteeredTokens.ToString(),
         };
     }
 }
