@@ -133,16 +133,16 @@ public sealed class FeedbackLaw
             foreach (var feed in t.Feeds)
             {
                 CheckFinite(feed.Gain, "m", t.Layer);
-                CheckSensor(t.Layer, feed.Sensor);
+                CheckSensor(t.Layer, feed.Sensor, nameof(terms));
             }
 
             if (t.Gate != -1)
             {
-                CheckSensor(t.Layer, t.Gate);
+                CheckSensor(t.Layer, t.Gate, nameof(terms));
             }
         }
 
-        CheckPlanes();
+        CheckPlanes(nameof(planes));
         Stages = sensors.Any(s => s.Hook == Hook.Input) || terms.Any(t => t.Hook == Hook.Input) ? 2 * layers : layers;
         bool IsLater(Term t, int sensor) => sensor >= 0 && Time(sensors[sensor].Layer, sensors[sensor].Hook) > Time(t.Layer, t.Hook);
         LooksBack = terms.Any(t => t.Feeds.Any(feed => IsLater(t, feed.Sensor)) || IsLater(t, t.Gate));
@@ -273,15 +273,15 @@ public sealed class FeedbackLaw
         }
     }
 
-    private void CheckSensor(int layer, int sensor)
+    private void CheckSensor(int layer, int sensor, string what)
     {
         if ((uint)sensor >= (uint)Sensors.Count)
         {
-            throw new ArgumentException($"A term at layer {layer} refers to sensor {sensor}; there are {Sensors.Count}, counted from 0.", "terms");
+            throw new ArgumentException($"A term at layer {layer} refers to sensor {sensor}; there are {Sensors.Count}, counted from 0.", what);
         }
     }
 
-    private void CheckPlanes()
+    private void CheckPlanes(string what)
     {
         var taken = new HashSet<int>();
         foreach (var plane in Planes)
@@ -294,7 +294,7 @@ public sealed class FeedbackLaw
                     throw new ArgumentException(
                         $"A plane joins two sensors of one layer and hook, each with setpoint 0 and in no other plane; "
                         + $"sensor {i} of {Sensors.Count} is not such.",
-                        "planes");
+                        what);
                 }
             }
 

@@ -1,5 +1,4 @@
 using System.CommandLine;
-using Tiller.Decode;
 using Tiller.Law;
 
 namespace Tiller.Tool;
