@@ -2,7 +2,6 @@ using System.Text;
 using System.Text.Json;
 using Tiller.Chat;
 using Tiller.Controllers;
-using Tiller.Decode;
 using Tiller.Features;
 using Tiller.Law;
 using Tiller.Model;

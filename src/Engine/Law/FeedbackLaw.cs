@@ -142,7 +142,7 @@ public sealed class FeedbackLaw
             }
         }
 
-        CheckPlanes();
+        CheckPlanes(nameof(planes));
         Stages = sensors.Any(s => s.Hook == Hook.Input) || terms.Any(t => t.Hook == Hook.Input) ? 2 * layers : layers;
         bool IsLater(Term t, int sensor) => sensor >= 0 && Time(sensors[sensor].Layer, sensors[sensor].Hook) > Time(t.Layer, t.Hook);
         LooksBack = terms.Any(t => t.Feeds.Any(feed => IsLater(t, feed.Sensor)) || IsLater(t, t.Gate));
@@ -281,7 +281,7 @@ public sealed class FeedbackLaw
         }
     }
 
-    private void CheckPlanes()
+    private void CheckPlanes(string what)
     {
         var taken = new HashSet<int>();
         foreach (var plane in Planes)
@@ -294,7 +294,7 @@ public sealed class FeedbackLaw
                     throw new ArgumentException(
                         $"A plane joins two sensors of one layer and hook, each with setpoint 0 and in no other plane; "
                         + $"sensor {i} of {Sensors.Count} is not such.",
-                        "planes");
+                        what);
                 }
             }
 
