@@ -110,7 +110,7 @@ public sealed class SteeredTokensTests(string device) : OnEveryDevice(device)
         {
             // As code without a cache does it: everything anew, and the last token alone is steered.
             using var again = new Session(model, law);
-            again.Append(all[..length]);
+            again.Append(all.AsSpan(0, length));
             Assert.That(Numbers.Error(clean.Logits, again.Logits), Is.LessThan(1e-5), $"{length} tokens");
             if (length < all.Length)
             {
