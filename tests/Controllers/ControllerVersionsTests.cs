@@ -38,6 +38,8 @@ public sealed class ControllerVersionsTests
     [TestCase("version-3.proportional", "4901d63ba4a1ad3a2a053509ac834d48a981ce3f95817ef9cb7e00ed370d3afa")]
     [TestCase("version-3.s-pid", "810545a90599c5119c5125f0b6d895891498e1b532b521d035b4b523467aa484")]
     [TestCase("version-3.trajectory", "2d24dd2a7e6fc1aeb4fabf2a20dac1349fabae7de499cc50432e258125f33784")]
+    [TestCase("version-3.ablation-input", "8ee146d8a35eb2511594d4ee2f4f9be29e22c9d32a118cb366541dacb7f1c5c1")]
+    [TestCase("version-3.angular-steering", "5b2e4fae6fcf46aa987b6b84306bc162fafb9fafe40155cec8a2598378752dcc")]
     public void A_kept_file_is_as_it_was_written(string name, string sha256) =>
         Assert.That(Convert.ToHexStringLower(SHA256.HashData(System.IO.File.ReadAllBytes(File(name)))), Is.EqualTo(sha256));
 

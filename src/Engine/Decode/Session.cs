@@ -363,7 +363,7 @@ public sealed class Session : IDisposable
             ReadAgain(cancellationToken);
         }
 
-        CleanLast();
+        CleanLast(cancellationToken);
         ids.CopyTo(_ids.AsSpan(Length));
         RememberErrors();
     }
@@ -529,7 +529,8 @@ public sealed class Session : IDisposable
 
                 for (; begin < end; begin += _pass.Rows.Values)
                 {
-                    _pass.Fill(_ids.AsSpan(0, end), begin, position: 0, _cache, law is null ? default : new SteeredSequence(steering, SteeredTokens.All, end - 1));
+                    var again = law is null ? default : new SteeredSequence(steering, SteeredTokens.All, end - 1);
+                    _pass.Fill(_ids.AsSpan(0, end), begin, position: 0, _cache, again);
                     _pass.Run(visit: null, cancellationToken);
                 }
             }
@@ -607,12 +608,12 @@ public sealed class Session : IDisposable
     }
 
     // Keys and values of the last token by the plain model, where a clean prefix is asked for; again if that is cancelled.
-    private void CleanLast()
+    private void CleanLast(CancellationToken cancellationToken)
     {
         if (_steered.Clean && _lastIsSteered)
         {
             _pass.Fill(_ids.AsSpan(0, Length), Length - 1, position: 0, _cache);
-            _pass.Run(visit: null, CancellationToken.None);
+            _pass.Run(visit: null, cancellationToken);
             _lastIsSteered = false;
         }
     }

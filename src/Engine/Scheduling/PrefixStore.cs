@@ -12,7 +12,7 @@ internal sealed class SteeringKey(FeedbackLaw? law, SteeredTokens tokens) : IEqu
     /// <summary>
     /// Whether keys and values say all of a prompt's beginning: a law that looks back and moves every token remembers more.
     /// </summary>
-    public bool CanBeKept => law is not { LooksBack: true } || tokens == SteeredTokens.Last;
+    public bool CanBeKept => law is not { LooksBack: true } || tokens.Prompt != PromptTokens.All;
 
     /// <inheritdoc/>
     public bool Equals(SteeringKey? other) => other is not null && tokens == other.Tokens && IsSame(law, other.Law);

@@ -415,7 +415,8 @@ internal static class SystemChecks
             var v = tensor(name + "v")!;
             var c = Enumerable.Range(0, a.Length + 1).Select(k =>
                 Math.Sqrt(k == a.Length ? weights.Qf : weights.Q) * Matrix<double>.Build.DenseOfColumns([v[k].ToArray()]));
-            var factored = FactoredRiccati.Solve(a.Length, (k, z) => a[k].TransposeThisAndMultiply(z), new FactoredCost([.. c], weights.R), cancellationToken: cancellationToken);
+            var factored = FactoredRiccati.Solve(
+                a.Length, (k, z) => a[k].TransposeThisAndMultiply(z), new FactoredCost([.. c], weights.R), cancellationToken: cancellationToken);
 
             // With r = 1e-8 the factored form in float64 loses what 1/r costs, and so do the golden H∞ gains, whose recursion subtracts: against
             // 60 digits those of r_tiny_q0 are off by 1.8e-6, HInfinityRiccati's by 3e-15.
