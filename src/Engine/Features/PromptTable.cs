@@ -7,17 +7,17 @@ internal sealed class PromptTable
 {
     private const int LongestShown = 24;
 
-    private readonly string path;
-    private readonly string[]? names;
-    private readonly List<TableRecord> rows;
-    private readonly int columns;
+    private readonly string _path;
+    private readonly string[]? _names;
+    private readonly List<TableRecord> _rows;
+    private readonly int _columns;
 
     private PromptTable(string path, string[]? names, List<TableRecord> rows, int columns)
     {
-        this.path = path;
-        this.names = names;
-        this.rows = rows;
-        this.columns = columns;
+        _path = path;
+        _names = names;
+        _rows = rows;
+        _columns = columns;
     }
 
     /// <summary>
@@ -62,12 +62,12 @@ internal sealed class PromptTable
     {
         int index = column is null ? -1 : IndexOf(column);
         var prompts = new List<Prompt>();
-        foreach (TableRecord row in rows)
+        foreach (TableRecord row in _rows)
         {
             string? text = index >= 0 ? row.Cells[index] : PromptRecipe.Text(new Row(this, row));
             if (text is null)
             {
-                throw new PromptFileException(path, row.Line,
+                throw new PromptFileException(_path, row.Line,
                     $"cannot tell which column holds the prompts: set PromptSelection.Column to its name or number. {Preview()}");
             }
 
@@ -83,35 +83,35 @@ internal sealed class PromptTable
     /// <summary>The rows as records of named fields. A table without names whose last column has letters of choices is one of multiple choice.</summary>
     public IEnumerable<(int Line, DataRecord Record)> Records()
     {
-        bool letters = rows.TrueForAll(x => x.Cells[^1].Trim() is [>= 'A' and var letter] && letter - 'A' < columns - 2);
-        string[]? all = names is null && columns > 3 && letters
-            ? ["question", .. Enumerable.Range(0, columns - 2).Select(static i => $"choice{i}"), "answer"]
-            : names;
-        var table = new PromptTable(path, all, rows, columns);
-        return rows.Select(row => (row.Line, (DataRecord)new Row(table, row)));
+        bool letters = _rows.TrueForAll(x => x.Cells[^1].Trim() is [>= 'A' and var letter] && letter - 'A' < _columns - 2);
+        string[]? all = _names is null && _columns > 3 && letters
+            ? ["question", .. Enumerable.Range(0, _columns - 2).Select(static i => $"choice{i}"), "answer"]
+            : _names;
+        var table = new PromptTable(_path, all, _rows, _columns);
+        return _rows.Select(row => (row.Line, (DataRecord)new Row(table, row)));
     }
 
     private static bool Same(string a, string? b) => string.Equals(a, b, StringComparison.OrdinalIgnoreCase);
 
     private int IndexOf(string column)
     {
-        int index = Array.FindIndex(names ?? [], x => Same(x, column));
-        if (index < 0 && int.TryParse(column, System.Globalization.NumberStyles.None, null, out int number) && number >= 1 && number <= columns)
+        int index = Array.FindIndex(_names ?? [], x => Same(x, column));
+        if (index < 0 && int.TryParse(column, System.Globalization.NumberStyles.None, null, out int number) && number >= 1 && number <= _columns)
         {
             index = number - 1;
         }
 
         return index >= 0
             ? index
-            : throw new PromptFileException(path, 0, $"PromptSelection.Column is '{column}', and the table has no such column. {Preview()}");
+            : throw new PromptFileException(_path, 0, $"PromptSelection.Column is '{column}', and the table has no such column. {Preview()}");
     }
 
     // What there is to choose from: numbers, names, the beginning of the first row's cells.
     private string Preview()
     {
-        string[] cells = rows.Count > 0 ? rows[0].Cells : [];
-        var shown = Enumerable.Range(0, columns).Select(i =>
-            $"{i + 1}{(names is null ? "" : $" '{names[i]}'")} {(i < cells.Length ? $"(\"{Shown(cells[i])}\")" : "(no row)")}");
+        string[] cells = _rows.Count > 0 ? _rows[0].Cells : [];
+        var shown = Enumerable.Range(0, _columns).Select(i =>
+            $"{i + 1}{(_names is null ? "" : $" '{_names[i]}'")} {(i < cells.Length ? $"(\"{Shown(cells[i])}\")" : "(no row)")}");
         return $"Its columns, with the beginning of the first row: {string.Join(", ", shown)}.";
     }
 
@@ -121,7 +121,7 @@ internal sealed class PromptTable
     {
         public override string? Text(string name)
         {
-            int index = Array.FindIndex(table.names ?? [], x => Same(x, name));
+            int index = Array.FindIndex(table._names ?? [], x => Same(x, name));
             return index >= 0 ? row.Cells[index] : null;
         }
 
