@@ -74,7 +74,8 @@ internal sealed class GoldenTokensTests
             TokenStream stream = tokenizer.NewStream(skip);
             string[] pieces = [.. ids.Select(stream.Append), stream.Flush()];
             Assert.That(string.Concat(pieces), Is.EqualTo(expected), string.Join(' ', ids));
-            Assert.That(pieces, Has.None.Matches<string>(static x => x is { Length: > 0 } && (char.IsLowSurrogate(x[0]) || char.IsHighSurrogate(x[^1]))));
+            Assert.That(pieces, Has.None.Matches<string>(static x => x is { Length: > 0 }
+                && (char.IsLowSurrogate(x[0]) || char.IsHighSurrogate(x[^1]))));
         }
     }
 

@@ -223,7 +223,8 @@ public static class PromptFile
         }
 
         int line = 1 + rest[..offset].Count((byte)'\n');
-        throw new PromptFileException(name, line, $"expected UTF-8, but byte {start + offset} (0x{rest[offset]:X2}) is not part of a character. Convert the file to UTF-8.");
+        throw new PromptFileException(name, line, $"expected UTF-8, but byte {start + offset} (0x{rest[offset]:X2}) is not part of a character. "
+            + "Convert the file to UTF-8.");
     }
 
     private static bool HasEnding(string path, string ending) => path.EndsWith(ending, StringComparison.OrdinalIgnoreCase);

@@ -14,7 +14,9 @@ internal sealed class BpeModel : TokenModel
     /// <summary>Words arrive as raw bytes, and each byte is a symbol.</summary>
     public required bool ByteLevel { get; init; }
 
-    /// <summary>Byte-level: id of each byte's symbol. Otherwise: id of <c>&lt;0xNN&gt;</c>, or null without byte fallback. -1: none. Length 256.</summary>
+    /// <summary>
+    /// Byte-level: id of each byte's symbol. Otherwise: id of <c>&lt;0xNN&gt;</c>, or null without byte fallback. -1: none. Length 256.
+    /// </summary>
     public required int[]? ByteIds { get; init; }
 
     /// <summary>Neighbouring unknown characters become one unknown token.</summary>

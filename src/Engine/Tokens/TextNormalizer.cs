@@ -136,7 +136,9 @@ internal sealed class TextNormalizer
                 $"the normalizer can make text more than {MostGrowth} times as long; use a shorter replacement.");
         }
 
-        stages.Add(plain ? new ReplaceStage(PatternReader.String(node["pattern"]), content) : new ReplaceMatchesStage(PatternReader.Read(node["pattern"]), content));
+        stages.Add(plain
+            ? new ReplaceStage(PatternReader.String(node["pattern"]), content)
+            : new ReplaceMatchesStage(PatternReader.Read(node["pattern"]), content));
     }
 
     // As BERT's: control characters out, ideographs apart, accents off, small letters.

@@ -39,7 +39,9 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
     /// </summary>
     public int VocabularySize => Tokens.IdEnd;
 
-    /// <summary>Oddities of the file that do not matter to the result, for example a merge given twice, or one that would make a special token.</summary>
+    /// <summary>
+    /// Oddities of the file that do not matter to the result, for example a merge given twice, or one that would make a special token.
+    /// </summary>
     public IReadOnlyList<string> Warnings => file.Warnings;
 
     internal TokenTable Tokens => file.Model.Tokens;
@@ -47,7 +49,9 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
     /// <summary>Id of the unknown token, or -1; it may be special and still stand for plain text.</summary>
     internal int UnknownId => file.Model.UnknownId;
 
-    /// <summary>Whether plain text never becomes a special token, its unknown token apart. Other models than BPE find those that their vocabulary has.</summary>
+    /// <summary>
+    /// Whether plain text never becomes a special token, its unknown token apart. Other models than BPE find those that their vocabulary has.
+    /// </summary>
     internal bool HidesSpecial => file.Model is BpeModel;
 
     internal TokenDecoder Decoder => file.Decoder;
@@ -77,11 +81,16 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
     /// <summary>Encodes a text.</summary>
     /// <param name="text">Any text; unpaired surrogates are refused.</param>
     /// <param name="addSpecial">Ids of the post-processor's template (for example the beginning-of-text id) are added.</param>
-    /// <param name="parseSpecial">Special tokens written in the text become their ids; by default they are plain text, as users' text must be.</param>
+    /// <param name="parseSpecial">
+    /// Special tokens written in the text become their ids; by default they are plain text, as users' text must be.
+    /// </param>
     /// <param name="cancellationToken">Looked at between words, and within long ones.</param>
-    /// <returns>Ids, below <see cref="VocabularySize"/>. What the vocabulary has no token for is left out; <see cref="EncodeText"/> says what.</returns>
+    /// <returns>
+    /// Ids, below <see cref="VocabularySize"/>. What the vocabulary has no token for is left out; <see cref="EncodeText"/> says what.
+    /// </returns>
     /// <exception cref="TokenizerException">
-    /// The text is not valid UTF-16, the vocabulary cannot express it (<see cref="ToStrict"/>), or it needs an added token without a row in the embedding.
+    /// The text is not valid UTF-16, the vocabulary cannot express it (<see cref="ToStrict"/>), or it needs an added token without a row in the
+    /// embedding.
     /// </exception>
     public int[] Encode(string text, bool addSpecial = true, bool parseSpecial = false, CancellationToken cancellationToken = default) =>
         EncodeText(text, addSpecial, parseSpecial, cancellationToken).Ids;
@@ -168,8 +177,8 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
     }
 
     /// <summary>
-    /// This tokenizer, but a text that would lose characters is refused, with <see cref="TokenizerError.MissingByte"/>, in place of being encoded without
-    /// them (<see cref="EncodedText.Dropped"/>).
+    /// This tokenizer, but a text that would lose characters is refused, with <see cref="TokenizerError.MissingByte"/>, in place of being encoded
+    /// without them (<see cref="EncodedText.Dropped"/>).
     /// </summary>
     public Tokenizer ToStrict() => new(this, rows, strict: true);
 
@@ -177,7 +186,8 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
     /// <param name="text">The whole text, the special tokens' own text included.</param>
     /// <param name="marks">Places of special tokens, ascending: start (UTF-16), token.</param>
     /// <param name="cancellationToken">As for <see cref="Encode"/>.</param>
-    internal int[] EncodeMarked(string text, IReadOnlyList<(int Start, AddedToken Token)> marks, CancellationToken cancellationToken) => Run(text, state =>
+    internal int[] EncodeMarked(string text, IReadOnlyList<(int Start, AddedToken Token)> marks, CancellationToken cancellationToken)
+        => Run(text, state =>
     {
         ReadOnlySpan<byte> utf8 = state.Text.Span;
         int from = 0;
@@ -242,13 +252,15 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
         if (beyond >= 0)
         {
             throw new TokenizerException(TokenizerError.Range, "", TokenOf(ids[beyond]),
-                $"the text needs the added token {ids[beyond]}, but the embedding has {rows} rows. Leave the token out, or load weights that have it.");
+                $"the text needs the added token {ids[beyond]}, but the embedding has {rows} rows. Leave the token out, or load weights "
+                + "that have it.");
         }
 
         if (dropped.Length > 0 && strict)
         {
             throw new TokenizerException(TokenizerError.MissingByte, "", dropped,
-                "the vocabulary has no token for bytes of these characters, so the text would lose them. Take them out of the text, or leave LoadOptions.Strict off.");
+                "the vocabulary has no token for bytes of these characters, so the text would lose them. Take them out of the text, "
+                + "or leave LoadOptions.Strict off.");
         }
 
         var result = new EncodedText(ids, dropped);

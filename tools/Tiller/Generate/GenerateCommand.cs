@@ -48,7 +48,8 @@ internal sealed class GenerateCommand : TillerCommand
     private GenerateRequest Read(ParseResult parse)
     {
         var prompt = _prompt.Read(parse);
-        return new(parse.GetRequiredValue(_model), _device.Read(parse), prompt, _decoding.Read(parse), parse.GetValue(_strict), parse.GetValue(Json))
+        return new(parse.GetRequiredValue(_model), _device.Read(parse), prompt, _decoding.Read(parse, parse.GetValue(Json)),
+            parse.GetValue(_strict), parse.GetValue(Json))
         {
             Many = _many.Read(parse, prompt),
         };

@@ -89,6 +89,7 @@ internal static class ManyPromptsRun
         [
             model.Fingerprint, options.MaxNewTokens.ToString(CultureInfo.InvariantCulture),
             Number(s.Temperature), $"{s.TopK}", Number(s.TopP), Number(s.MinP), Number(s.RepetitionPenalty),
+            Number(s.PresencePenalty), Number(s.FrequencyPenalty),
             .. Enumerable.Range(0, options.StopStrings.Count).Select(i => $"stop {options.StopStrings[i]}"), steering,
             .. controllers.Select(static x => $"{Number(x.Lambda)} {Convert.ToHexString(SHA256.HashData(File.ReadAllBytes(x.Controller)))}"),
         ];

@@ -22,7 +22,9 @@ internal static class SteerRun
         var options = GenerateRun.Options(request.Decoding);
         if (request.Many is { } many)
         {
-            string steering = $"{request.Tokens} {request.MaxEffort:R}";
+            var t = request.Tokens;
+            string steering = $"{t.Prompt} {t.GeneratedBegin}-{t.GeneratedEnd} {t.Clean} {string.Join(',', t.ExcludedPositions)} {string.Join(',', t.ExcludedIds)} "
+                + $"{request.MaxEffort:R}";
             options = options with { Law = law, SteeredTokens = request.Tokens };
             return ManyPromptsRun.Run(terminal, model, request.Prompt, many, options, request.Controllers, steering, request.Json, cancellationToken);
         }
