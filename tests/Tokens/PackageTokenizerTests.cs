@@ -70,7 +70,12 @@ internal sealed class PackageTokenizerTests
                 }
             }
 
-            Assert.That(covered, Is.EqualTo(wanted), text);
+            // Where symbols on both sides of a lost character merged, it lies within their token.
+            for (int i = 0; i < whole.Length; i++)
+            {
+                bool within = dropped.Length > 0 && tokens.Any(x => x.Offset.Start.Value < i && i + 1 < x.Offset.End.Value);
+                Assert.That(covered[i] == wanted[i] || (covered[i] && within), $"{text}: character {i}");
+            }
         }
     }
 

@@ -83,6 +83,19 @@ public sealed record ContrastSet
     public static ContrastSet Read(string positivePath, string negativePath, CancellationToken cancellationToken = default) =>
         new(PromptFile.Read(positivePath, cancellationToken), PromptFile.Read(negativePath, cancellationToken));
 
+    /// <summary>
+    /// Reads a contrast from one file whose items have both sides: a question with the answer that matches a behaviour and one that does not, a choice
+    /// with its right and a wrong letter, a statement with a label and so on (docs/data.md).
+    /// </summary>
+    /// <param name="path">A table (.csv, .tsv) or JSON (.json, .jsonl).</param>
+    /// <param name="cancellationToken">Checked while reading.</param>
+    /// <exception cref="PromptFileException">The file is missing or malformed, or an item has no two sides.</exception>
+    public static ContrastSet ReadPairs(string path, CancellationToken cancellationToken = default)
+    {
+        var (positive, negative) = PromptFile.ParsePairs(path, PromptFile.ReadText(path, cancellationToken));
+        return new ContrastSet(positive, negative);
+    }
+
     /// <summary>The same contrast as chats: every text becomes a user's message, chats stay as they are.</summary>
     /// <param name="system">Text of a system message that each begins with; null for none.</param>
     /// <exception cref="ContrastSetException">A chat has a system message of its own and another is asked for, or a prompt is token ids.</exception>

@@ -32,8 +32,9 @@ public sealed class PromptFileException : TillerException
 /// Text files hold one prompt a line: blank lines are skipped, nothing is trimmed or unescaped (a feature is read at the last token, so
 /// trailing space matters). A text that is a JSON array or looks like CSV is refused, since its syntax would become part of the prompts.
 /// JSONL files, which end in <c>.jsonl</c> or begin with <c>{</c>, hold one prompt a line; files that end in <c>.json</c> hold an array of prompts,
-/// or one. There a prompt is a string, an object with "text" or "prompt", or a chat: an object with "messages", or an array of messages, each with
-/// "role" (system, user, assistant or tool) and "content".
+/// or one. There a prompt is a string, an object with "text" or "prompt" or another usual name, or a chat: an object with "messages", or an array of
+/// messages, each with "role" (system, user, assistant or tool) and "content". Tables, which end in <c>.csv</c> or <c>.tsv</c>, have a prompt in
+/// each row. Published data sets are read as they are (docs/data.md).
 /// </summary>
 public static class PromptFile
 {
@@ -45,9 +46,19 @@ public static class PromptFile
     /// <param name="cancellationToken">Checked while reading.</param>
     /// <returns>At least one prompt: texts, chats, or both.</returns>
     /// <exception cref="PromptFileException">The file cannot be read, is malformed, or holds no prompt.</exception>
-    public static IReadOnlyList<Prompt> Read(string path, CancellationToken cancellationToken = default)
+    public static IReadOnlyList<Prompt> Read(string path, CancellationToken cancellationToken = default) =>
+        Read(path, new PromptSelection(), cancellationToken);
+
+    /// <summary>Reads the prompts of a file.</summary>
+    /// <param name="path">The file; a pipe will do.</param>
+    /// <param name="selection">Where in it the prompts are, if that cannot be told.</param>
+    /// <param name="cancellationToken">Checked while reading.</param>
+    /// <returns>At least one prompt: texts, chats, or both.</returns>
+    /// <exception cref="PromptFileException">The file cannot be read, is malformed, holds no prompt, or not where the selection says.</exception>
+    public static IReadOnlyList<Prompt> Read(string path, PromptSelection selection, CancellationToken cancellationToken = default)
     {
-        return Parse(path, ReadText(path, cancellationToken));
+        ArgumentNullException.ThrowIfNull(selection);
+        return Parse(path, ReadText(path, cancellationToken), selection);
     }
 
     /// <summary>Reads the prompts of a file that holds texts alone.</summary>
@@ -63,31 +74,82 @@ public static class PromptFile
     /// <summary>The prompts in a file's text.</summary>
     /// <param name="path">Name of the file: its ending decides, and errors call it that.</param>
     /// <param name="text">Content of the file.</param>
+    /// <param name="selection">Null for what is usual.</param>
     /// <exception cref="PromptFileException">The text is malformed or holds no prompt.</exception>
-    internal static IReadOnlyList<Prompt> Parse(string path, string text)
+    internal static IReadOnlyList<Prompt> Parse(string path, string text, PromptSelection? selection = null)
     {
+        (string? column, string? field) = (selection?.Column, selection?.Field);
         List<Prompt> prompts;
         if (string.IsNullOrWhiteSpace(text))
         {
             prompts = [];
         }
-        else if (HasEnding(path, ".json"))
+        else if (IsJson(path) || IsJsonLines(path, text))
         {
-            prompts = PromptJson.Parse(path, text);
+            Refuse(column is not null, path, "PromptSelection.Column names a column of a table, and this is JSON: set PromptSelection.Field.");
+            prompts = IsJson(path) ? PromptJson.Parse(path, text, field) : PromptJson.ParseLines(path, text, field);
         }
-        else if (HasEnding(path, ".jsonl") || text.AsSpan().TrimStart().StartsWith('{'))
+        else if (IsTable(path))
         {
-            prompts = PromptJson.ParseLines(path, text);
+            Refuse(field is not null, path, "PromptSelection.Field names a field of JSON, and this is a table: set PromptSelection.Column.");
+            prompts = PromptTable.Read(path, text, column).Prompts(column);
         }
         else
         {
-            RefuseTables(path, text);
+            Refuse(column is not null || field is not null, path,
+                "PromptSelection names a column or a field, and this is a text with one prompt a line. A table's name ends in .csv or .tsv, "
+                + "that of JSON in .json or .jsonl.");
+            RefuseOtherKinds(path, text);
             prompts = [.. Lines(text).Where(line => !string.IsNullOrWhiteSpace(line)).Select(line => new TextPrompt(line))];
         }
 
         return prompts.Count > 0
             ? prompts
             : throw new PromptFileException(path, 0, "a file of prompts must hold at least one, but this one has only blank lines or is empty.");
+    }
+
+    /// <summary>The two sides of a contrast that a file's items have.</summary>
+    /// <param name="path">As for <see cref="Parse"/>.</param>
+    /// <param name="text">Content of the file.</param>
+    /// <exception cref="PromptFileException">The text is malformed, an item has no two sides, or one side is empty.</exception>
+    internal static (List<Prompt> Positive, List<Prompt> Negative) ParsePairs(string path, string text)
+    {
+        List<Prompt> positive = [];
+        List<Prompt> negative = [];
+        if (IsTable(path))
+        {
+            foreach ((int line, DataRecord record) in PromptTable.Read(path, text, column: null).Records())
+            {
+                Add(record, problem => new PromptFileException(path, line, problem), "a row without them");
+            }
+        }
+        else if (IsJson(path) || IsJsonLines(path, text))
+        {
+            PromptJson.Items(path, text, !IsJson(path), (item, place) =>
+                Add(new PromptJson.JsonRecord(item), problem => place.Fail(problem), PromptJson.Describe(item)));
+        }
+        else
+        {
+            throw new PromptFileException(
+                path, 0, "contrast pairs are read from tables (.csv, .tsv) and JSON (.json, .jsonl); this is neither by its name.");
+        }
+
+        return positive.Count > 0 && negative.Count > 0
+            ? (positive, negative)
+            : throw new PromptFileException(
+                path, 0, $"a contrast has two sides, but here are {positive.Count} positive and {negative.Count} negative prompts.");
+
+        bool Add(DataRecord record, Func<string, PromptFileException> fail, string got)
+        {
+            if (PromptRecipe.Sides(record) is not var (first, second))
+            {
+                throw fail($"expected an item with two sides: {PromptRecipe.Pairs}; got {got}.");
+            }
+
+            positive.AddRange(first is null ? [] : [new TextPrompt(first)]);
+            negative.AddRange(second is null ? [] : [new TextPrompt(second)]);
+            return true;
+        }
     }
 
     /// <summary>The lines of a text; line breaks are LF and CR LF.</summary>
@@ -139,6 +201,13 @@ public static class PromptFile
 
     private static string Decode(ReadOnlySpan<byte> bytes, string name)
     {
+        if (bytes.StartsWith("PAR1"u8))
+        {
+            throw new PromptFileException(name, 0,
+                "is a Parquet file, which is not read. Convert it to JSON lines, for example with pandas: "
+                + "read_parquet(FILE).to_json(\"FILE.jsonl\", orient=\"records\", lines=True).");
+        }
+
         ReadOnlySpan<byte> mark = [0xEF, 0xBB, 0xBF];
         int start = bytes.StartsWith(mark) ? mark.Length : 0;
         var rest = bytes[start..];
@@ -160,16 +229,25 @@ public static class PromptFile
 
     private static bool HasEnding(string path, string ending) => path.EndsWith(ending, StringComparison.OrdinalIgnoreCase);
 
-    private static void RefuseTables(string path, string text)
-    {
-        const string Column = "Write the column with the prompts to a file of its own: one prompt a line, or as a JSON array into a file that "
-            + "ends in .json.";
-        const string Otherwise = "If these lines are the prompts after all, write each as a JSON string on a line of a file that ends in .jsonl.";
-        if (HasEnding(path, ".csv") || HasEnding(path, ".tsv"))
-        {
-            throw new PromptFileException(path, 0, $"is a table by its name, and tables are not read. {Column}");
-        }
+    private static bool IsJson(string path) => HasEnding(path, ".json");
 
+    private static bool IsJsonLines(string path, string text) =>
+        HasEnding(path, ".jsonl") || (!IsTable(path) && text.AsSpan().TrimStart().StartsWith('{'));
+
+    private static bool IsTable(string path) => HasEnding(path, ".csv") || HasEnding(path, ".tsv");
+
+    private static void Refuse(bool refuses, string path, string message)
+    {
+        if (refuses)
+        {
+            throw new PromptFileException(path, 0, message);
+        }
+    }
+
+    // Syntax that would become part of the prompts.
+    private static void RefuseOtherKinds(string path, string text)
+    {
+        const string Otherwise = "If these lines are the prompts after all, write each as a JSON string on a line of a file that ends in .jsonl.";
         if (PromptJson.IsArray(text))
         {
             throw new PromptFileException(
@@ -181,7 +259,7 @@ public static class PromptFile
             throw new PromptFileException(
                 path, 0,
                 $"expected a text with one prompt a line, but this looks like CSV: its first line names {fields} columns, "
-                + $"and every record has {fields} fields. {Column} {Otherwise}");
+                + $"and every record has {fields} fields. Give the file a name that ends in .csv. {Otherwise}");
         }
     }
 }

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json;
 using Tiller.Chat;
 using Tiller.Tokens;
@@ -10,7 +11,7 @@ internal static class PromptJson
     // Of one prompt; a file of them nests one deeper.
     private const int MaxDepth = 8;
 
-    private const string Shapes = "a prompt: a string, an object with \"prompt\" or \"text\" (a string), or a chat, "
+    private const string Shapes = "a prompt: a string, an object with \"prompt\" or \"text\" or another usual name (a string), or a chat, "
         + "which is an object with \"messages\" or an array of messages";
 
     private static readonly JsonDocumentOptions s_line = new() { AllowDuplicateProperties = false, MaxDepth = MaxDepth };
@@ -20,7 +21,30 @@ internal static class PromptJson
 
     /// <summary>The prompts of a file that is one value. JSON lines under the name of a .json file are read as what they are.</summary>
     /// <exception cref="PromptFileException">It is not JSON, or not of a shape that prompts have.</exception>
-    public static List<Prompt> Parse(string path, string text)
+    public static List<Prompt> Parse(string path, string text, string? field) =>
+        [.. Whole(path, text, (root, place) => Root(root, field, place), (item, place) => One(item, field, place)).OfType<Prompt>()];
+
+    /// <summary>The prompts of a file with a value a line; blank lines are skipped.</summary>
+    /// <exception cref="PromptFileException">A line is not JSON, or not of a shape that prompts have.</exception>
+    public static List<Prompt> ParseLines(string path, string text, string? field) =>
+        [.. Lines(path, text, (item, place) => One(item, field, place)).OfType<Prompt>()];
+
+    /// <summary>What becomes of the items of a file: of an array, or a value a line.</summary>
+    /// <param name="path">As for <see cref="PromptFile"/>.</param>
+    /// <param name="text">Content of the file.</param>
+    /// <param name="lines">A value a line, whatever the name.</param>
+    /// <param name="read">Makes the result of an item.</param>
+    /// <exception cref="PromptFileException">It is not JSON, or an item is refused.</exception>
+    public static List<T> Items<T>(string path, string text, bool lines, Func<JsonElement, Place, T> read)
+    {
+        return lines ? Lines(path, text, read) : Whole(path, text, Each, read);
+
+        List<T> Each(JsonElement root, Place place) => root.ValueKind == JsonValueKind.Array
+            ? [.. root.EnumerateArray().Select((item, i) => Guarded(place.At(i), at => read(item, at)))]
+            : [read(root, place)];
+    }
+
+    private static List<T> Whole<T>(string path, string text, Func<JsonElement, Place, List<T>> read, Func<JsonElement, Place, T> readLine)
     {
         JsonDocument json;
         try
@@ -31,7 +55,7 @@ internal static class PromptJson
         {
             if (BeginsWithAValueOnItsLine(text))
             {
-                return ParseLines(path, text);
+                return Lines(path, text, readLine);
             }
 
             int line = (int)((e as JsonException)?.LineNumber ?? -1) + 1;
@@ -40,15 +64,13 @@ internal static class PromptJson
 
         using (json)
         {
-            return Guarded(new Place(path, 0, "$"), place => Root(json.RootElement, place));
+            return Guarded(new Place(path, 0, "$"), place => read(json.RootElement, place));
         }
     }
 
-    /// <summary>The prompts of a file with a value a line; blank lines are skipped.</summary>
-    /// <exception cref="PromptFileException">A line is not JSON, or not of a shape that prompts have.</exception>
-    public static List<Prompt> ParseLines(string path, string text)
+    private static List<T> Lines<T>(string path, string text, Func<JsonElement, Place, T> read)
     {
-        var prompts = new List<Prompt>();
+        var items = new List<T>();
         int number = 0;
         foreach (string line in PromptFile.Lines(text))
         {
@@ -61,7 +83,7 @@ internal static class PromptJson
             try
             {
                 using var json = JsonDocument.Parse(line, s_line);
-                prompts.Add(Guarded(new Place(path, number, "$"), place => One(json.RootElement, place)));
+                items.Add(Guarded(new Place(path, number, "$"), place => read(json.RootElement, place)));
             }
             catch (Exception e) when (IsMalformed(e))
             {
@@ -73,7 +95,7 @@ internal static class PromptJson
             }
         }
 
-        return prompts;
+        return items;
     }
 
     /// <summary>Whether a text is one JSON array, or has one on every line.</summary>
@@ -129,15 +151,21 @@ internal static class PromptJson
         }
     }
 
-    private static List<Prompt> Root(JsonElement root, Place place)
+    private static List<Prompt?> Root(JsonElement root, string? field, Place place)
     {
+        // From the root a field leads to a list; in an array, to the prompt of each item.
+        if (field is not null && root.ValueKind == JsonValueKind.Object && Follow(root, field) is { ValueKind: JsonValueKind.Array } list)
+        {
+            (root, place, field) = (list, place.At(Shown(field)), null);
+        }
+
         if (root.ValueKind != JsonValueKind.Array || IsMessage(root.EnumerateArray().FirstOrDefault()))
         {
             RefuseSeveralChats(root, place);
-            return [One(root, place)];
+            return [One(root, field, place)];
         }
 
-        return [.. root.EnumerateArray().Select((item, i) => Guarded(place.At(i), at => One(item, at)))];
+        return [.. root.EnumerateArray().Select((item, i) => Guarded(place.At(i), at => One(item, field, at)))];
     }
 
     // [{"role":"user",…},{"role":"user",…}] is one chat by its form and a list of prompts by its looks.
@@ -154,32 +182,68 @@ internal static class PromptJson
     private static bool IsMessage(JsonElement value) =>
         value.ValueKind == JsonValueKind.Object && value.TryGetProperty("role", out var role) && role.ValueKind == JsonValueKind.String;
 
-    private static Prompt One(JsonElement value, Place place)
+    // Null for an empty string, which is to a list what a blank line is to a text.
+    private static Prompt? One(JsonElement value, string? field, Place place)
     {
+        if (field is not null)
+        {
+            JsonElement found = Follow(value, field)
+                ?? throw place.Fail($"PromptSelection.Field is '{Shown(field)}', which is not in {Describe(value)}.");
+            (value, place) = (found, place.At(Shown(field)));
+        }
+
         switch (value.ValueKind)
         {
             case JsonValueKind.String:
-                return Text(value, place);
+                return value.ValueEquals("") ? null : Text(value, place);
             case JsonValueKind.Array when IsMessage(value.EnumerateArray().FirstOrDefault()):
                 return Chat(value, place);
             case JsonValueKind.Object:
                 bool hasText = value.TryGetProperty("text", out var text);
                 bool hasPrompt = value.TryGetProperty("prompt", out var prompt);
                 bool hasMessages = value.TryGetProperty("messages", out var messages);
-                if ((hasText, hasPrompt, hasMessages) is (true, false, false) or (false, true, false))
+                switch (hasText, hasPrompt, hasMessages)
                 {
-                    return Text(hasText ? text : prompt, place.At(hasText ? "text" : "prompt"));
+                    case (true, false, false):
+                        return Text(text, place.At("text"));
+                    case (false, true, false):
+                        // A text with scores beside it (RealToxicityPrompts).
+                        return prompt.ValueKind == JsonValueKind.Object && prompt.TryGetProperty("text", out text)
+                            ? Text(text, place.At("prompt").At("text"))
+                            : Text(prompt, place.At("prompt"));
+                    case (false, false, true):
+                        return Chat(messages, place.At("messages"));
+                    case (false, false, false) when PromptRecipe.Text(new JsonRecord(value)) is { } usual:
+                        return usual.Length > 0
+                            ? new TextPrompt(usual)
+                            : throw place.Fail($"expected a prompt that is not empty in {Describe(value)}.");
+                    default:
+                        break;
                 }
 
-                if ((hasText, hasPrompt, hasMessages) is (false, false, true))
-                {
-                    return Chat(messages, place.At("messages"));
-                }
+                throw place.Fail($"expected {Shapes}; got {Describe(value)}. Set PromptSelection.Field to the field that holds the prompt.");
+            default:
+                throw place.Fail($"expected {Shapes}; got {Describe(value)}.");
+        }
+    }
 
-                break;
+    // A property, or properties with dots between; numbers are places in arrays. Null if it leads nowhere.
+    private static JsonElement? Follow(JsonElement value, string field)
+    {
+        if (value.ValueKind == JsonValueKind.Object && value.TryGetProperty(field, out var found))
+        {
+            return found;
         }
 
-        throw place.Fail($"expected {Shapes}; got {Describe(value)}.");
+        int dot = field.IndexOf('.', StringComparison.Ordinal);
+        string first = dot < 0 ? field : field[..dot];
+        JsonElement? inner = value.ValueKind switch
+        {
+            JsonValueKind.Object when dot > 0 && value.TryGetProperty(first, out found) => found,
+            JsonValueKind.Array when int.TryParse(first, NumberStyles.None, null, out int index) && index < value.GetArrayLength() => value[index],
+            _ => null,
+        };
+        return inner is null || dot < 0 ? inner : Follow(inner.Value, field[(dot + 1)..]);
     }
 
     private static TextPrompt Text(JsonElement value, Place place)
@@ -233,8 +297,8 @@ internal static class PromptJson
             at => value.ValueKind == JsonValueKind.String ? value.GetString()! : throw at.Fail($"expected a string; got {Describe(value)}."));
     }
 
-    // Kinds and names of keys, never content.
-    private static string Describe(JsonElement value) => value.ValueKind switch
+    /// <summary>Kinds and names of keys, never content.</summary>
+    public static string Describe(JsonElement value) => value.ValueKind switch
     {
         JsonValueKind.String => value.ValueEquals("") ? "an empty string" : "a string",
         JsonValueKind.Number => "a number",
@@ -256,12 +320,51 @@ internal static class PromptJson
     private static string Shown(string name) => TokenizerException.Escape(name.Length <= 40 ? name : name[..40] + "…");
 
     // Where a value stands.
-    private readonly record struct Place(string File, int Line, string Path)
+    internal readonly record struct Place(string File, int Line, string Path)
     {
         public Place At(int index) => this with { Path = $"{Path}[{index}]" };
 
         public Place At(string name) => this with { Path = $"{Path}.{name}" };
 
         public PromptFileException Fail(string message, Exception? cause = null) => new(File, Line, message, cause, Path);
+    }
+
+    /// <summary>An object as an item of a data set.</summary>
+    internal sealed class JsonRecord(JsonElement value) : DataRecord
+    {
+        public override IReadOnlyList<string> Choices => Find("choices") is { ValueKind: JsonValueKind.Array } list
+            ? [.. list.EnumerateArray().Where(static x => x.ValueKind == JsonValueKind.String).Select(static x => x.GetString()!)]
+            : base.Choices;
+
+        public override string? Text(string name) => Find(name) is { ValueKind: JsonValueKind.String } text ? text.GetString() : null;
+
+        public override string? Scalar(string name) => Find(name) switch
+        {
+            { ValueKind: JsonValueKind.Number or JsonValueKind.True or JsonValueKind.False } scalar => scalar.GetRawText(),
+            _ => Text(name),
+        };
+
+        // TruthfulQA: an object whose keys are the answers, each 1 or 0.
+        public override IReadOnlyList<(string Answer, bool IsTrue)>? Targets(string name) => Find(name) is { ValueKind: JsonValueKind.Object } targets
+            ? [.. targets.EnumerateObject().Select(static x => (x.Name, x.Value.ValueKind == JsonValueKind.Number && x.Value.GetDouble() == 1))]
+            : null;
+
+        private JsonElement? Find(string name)
+        {
+            if (value.ValueKind != JsonValueKind.Object)
+            {
+                return null;
+            }
+
+            foreach (JsonProperty property in value.EnumerateObject())
+            {
+                if (string.Equals(property.Name, name, StringComparison.OrdinalIgnoreCase))
+                {
+                    return property.Value;
+                }
+            }
+
+            return name.Contains('.', StringComparison.Ordinal) ? Follow(value, name) : null;
+        }
     }
 }

@@ -5,7 +5,7 @@ using Tiller.Features;
 
 namespace Tiller.Fuzz.Targets;
 
-/// <summary>A file of prompts, as plain lines, as JSONL or as JSON.</summary>
+/// <summary>A file of prompts, as plain lines, as JSONL, as JSON or as a table; and as contrast pairs.</summary>
 internal sealed class PromptsTarget : FuzzTarget
 {
     public override string Name => "prompts";
@@ -16,7 +16,9 @@ internal sealed class PromptsTarget : FuzzTarget
         "{\"text\":\"\\ud83d\\ude00\"}\n\n\"plain\"\n", "日本語\né", "[\"a\", {\"prompt\": \"b\"}]",
         "[{\"role\":\"system\",\"content\":\"a\"},{\"role\":\"user\",\"content\":\"\"}]",
         "{\"messages\":[{\"role\":\"tool\",\"content\":\"c\"}]}\n[{\"role\":\"assistant\",\"content\":\"d\"}]\n",
-        "id,text\n1,\"a \"\"b\"\"\nc\"\r\n2\n",
+        "id,text\n1,\"a \"\"b\"\"\nc\"\r\n2\n", "statement,label\r\na,1\r\n\"b\r\nc\",0", "q,a,b,A\nr,c,d,B\n",
+        "{\"question\":\"q\",\"answer_matching_behavior\":\"(A)\",\"answer_not_matching_behavior\":\"(B)\"}\n",
+        "[{\"question\":\"q\",\"mc1_targets\":{\"a\":1,\"b\":0}},{\"instruction\":\"i\",\"instances\":[{\"input\":\"x\"}]}]",
     }.Select(Encoding.UTF8.GetBytes)];
 
     public override IReadOnlyList<byte[]> Words { get; } = [.. new[]
@@ -34,7 +36,7 @@ internal sealed class PromptsTarget : FuzzTarget
 
     public override void Read(byte[] input)
     {
-        string[] names = ["p.jsonl", "p.json", "p.txt"];
+        string[] names = ["p.jsonl", "p.json", "p.csv", "p.tsv", "p.txt"];
         var refused = new List<PromptFileException>();
         foreach (string name in names)
         {
@@ -45,6 +47,16 @@ internal sealed class PromptsTarget : FuzzTarget
             catch (PromptFileException e)
             {
                 refused.Add(e);
+            }
+
+            try
+            {
+                var (positive, negative) = PromptFile.ParsePairs(name, PromptFile.ReadText(new MemoryStream(input), name));
+                Promise(positive.Count > 0 && negative.Count > 0, "a contrast has two sides");
+            }
+            catch (PromptFileException)
+            {
+                // Most prompts are no pairs.
             }
         }
 

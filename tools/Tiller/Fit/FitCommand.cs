@@ -1,5 +1,6 @@
 using System.CommandLine;
 using Tiller.Controllers;
+using Tiller.Features;
 using Tiller.Law;
 
 namespace Tiller.Tool;
@@ -11,9 +12,17 @@ internal sealed record FitRequest
 
     public required DeviceRequest Device { get; init; }
 
-    public required string Positive { get; init; }
+    /// <summary>Null with <see cref="Pairs"/>.</summary>
+    public string? Positive { get; init; }
 
-    public required string Negative { get; init; }
+    /// <summary>Null with <see cref="Pairs"/>.</summary>
+    public string? Negative { get; init; }
+
+    /// <summary>One file with both sides, in place of two.</summary>
+    public string? Pairs { get; init; }
+
+    /// <summary>Where the prompts are, of the files in order; one for all of them, or none for what is usual.</summary>
+    public IReadOnlyList<PromptSelection> Selections { get; init; } = [];
 
     /// <summary>Whether texts are users' messages in the checkpoint's chat format.</summary>
     public bool Chat { get; init; }
@@ -60,10 +69,28 @@ internal sealed class FitCommand : TillerCommand
     private readonly Option<string> _model = OptionKinds.Model();
     private readonly DeviceArguments _device = new();
     private readonly Option<bool> _strict = OptionKinds.Strict();
-    private readonly Option<string> _positive = OptionKinds.RequiredPath(
-        "--positive", "Prompts that show the feature: a text with one a line, .jsonl, or a .json array.", "FILE");
+    private readonly Option<string?> _positive = new("--positive")
+    {
+        Description = "Prompts that show the feature: a text with one a line, .jsonl, a .json array, or a table (.csv, .tsv). "
+            + "(REQUIRED without --pairs)",
+        HelpName = "FILE",
+    };
 
-    private readonly Option<string> _negative = OptionKinds.RequiredPath("--negative", "Prompts that lack it, otherwise alike.", "FILE");
+    private readonly Option<string?> _negative = new("--negative")
+    {
+        Description = "Prompts that lack it, otherwise alike. (REQUIRED without --pairs)",
+        HelpName = "FILE",
+    };
+
+    private readonly Option<string?> _pairs = new("--pairs")
+    {
+        Description = "One file whose items have both sides: answers that match a behaviour and that do not, right and wrong choices, "
+            + "statements with labels (docs/data.md).",
+        HelpName = "FILE",
+    };
+
+    private readonly Option<string[]> _columns = SelectionArguments.Column<string[]>("One for all files, or one each, repeated: ");
+    private readonly Option<string[]> _fields = SelectionArguments.Field<string[]>("One for all files, or one each, repeated: ");
 
     private readonly Option<bool> _chat = new("--chat")
     {
@@ -108,7 +135,10 @@ internal sealed class FitCommand : TillerCommand
     public FitCommand(Func<FitRequest, CancellationToken, Task<int>> run)
         : base("fit", "Fit a controller from two lists of prompts: the feature is their mean difference, the gains are optimal (LQR).")
     {
-        Option[] options = [_model, _positive, _negative, _chat, _system, _out, _cost, _order, _setpoint, _q, _r, _qf, _layers, _calibration, _plan];
+        Option[] options =
+        [
+            _model, _positive, _negative, _pairs, _columns, _fields, _chat, _system, _out, _cost, _order, _setpoint, _q, _r, _qf, _layers, _calibration, _plan,
+        ];
         foreach (var option in options)
         {
             Add(option);
@@ -118,7 +148,14 @@ internal sealed class FitCommand : TillerCommand
         _device.AddTo(this);
         Validators.Add(result =>
         {
-            bool others = result.GetResult(_model) is not null && result.GetResult(_positive) is not null && result.GetResult(_negative) is not null;
+            bool paired = result.GetResult(_pairs) is not null;
+            Option[] missing = [.. new[] { _positive, _negative }.Where(side => !paired && result.GetResult(side) is null)];
+            foreach (Option side in missing)
+            {
+                result.AddError($"Option '{side.Name}' is required.");
+            }
+
+            bool others = result.GetResult(_model) is not null && missing.Length == 0;
             if (others && result.GetResult(_out) is null && !result.GetValue(_plan))
             {
                 result.AddError("Option '--out' is required.");
@@ -138,6 +175,9 @@ internal sealed class FitCommand : TillerCommand
           tiller fit --model DIR --positive kind.txt --negative rude.txt --cost feature --plan
           # for steer --chat: each line is a user's message, and the feature is read where the answer begins
           tiller fit --model DIR --positive a.txt --negative b.txt --out a.tiller --chat --system "Be brief."
+          # contrast pairs as they are published, and two fields of one file
+          tiller fit --model DIR --pairs sycophancy.json --out sycophancy.tiller
+          tiller fit --model DIR --positive pairs.json --field creative --negative pairs.json --field mundane --out creative.tiller
           # 16 tangents a layer, steering blocks 4 to 20 only
           tiller fit --model DIR --positive a.jsonl --negative b.jsonl --out a.tiller --order 16 --layers 4-20
         """;
@@ -148,10 +188,34 @@ internal sealed class FitCommand : TillerCommand
     {
         var request = Asked(parse);
         PromptArguments.CheckSystem(request.Chat, request.System);
+        if (request.Pairs is not null && (request.Positive is not null || request.Negative is not null))
+        {
+            throw new UsageException("--pairs has both sides: leave out --positive and --negative.");
+        }
+
         return request is not { Q: 0, Qf: 0 }
             ? request
             : throw new UsageException(
                 "--q and --qf are both 0: being off the setpoint costs nothing, so the best controller does nothing. Raise one of them.");
+    }
+
+    // By file in order: positive, negative, calibration.
+    private PromptSelection[] Selections(ParseResult parse)
+    {
+        string[] columns = parse.GetValue(_columns) ?? [], fields = parse.GetValue(_fields) ?? [];
+        int files = new[] { _positive, _negative, _calibration }.Count(x => parse.GetValue(x) is not null);
+        foreach ((string name, int count) in new[] { ("--column", columns.Length), ("--field", fields.Length) })
+        {
+            if (count > 1 && count != files)
+            {
+                throw new UsageException($"Expected one {name} for all files or one for each of the {files}, got {count}.");
+            }
+        }
+
+        int all = Math.Max(columns.Length, fields.Length);
+        return [.. Enumerable.Range(0, all).Select(i => new PromptSelection { Column = Of(columns, i), Field = Of(fields, i) })];
+
+        static string? Of(string[] values, int index) => values.Length == 0 ? null : values[Math.Min(index, values.Length - 1)];
     }
 
     private FitRequest Asked(ParseResult parse) => new()
@@ -159,8 +223,10 @@ internal sealed class FitCommand : TillerCommand
         Model = parse.GetRequiredValue(_model),
         Device = _device.Read(parse),
         Strict = parse.GetValue(_strict),
-        Positive = parse.GetRequiredValue(_positive),
-        Negative = parse.GetRequiredValue(_negative),
+        Positive = parse.GetValue(_positive),
+        Negative = parse.GetValue(_negative),
+        Pairs = parse.GetValue(_pairs),
+        Selections = Selections(parse),
         Chat = parse.GetValue(_chat),
         System = parse.GetValue(_system),
         Out = parse.GetValue(_out),

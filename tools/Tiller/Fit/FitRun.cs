@@ -41,7 +41,13 @@ internal static class FitRun
     public static (ContrastSet Contrast, IReadOnlyList<Prompt>? Calibration) Prompts(FitRequest request, CancellationToken cancellationToken)
     {
         List<(string File, IReadOnlyList<Prompt> Prompts)> files = [.. new[] { request.Positive, request.Negative, request.Calibration }
-            .OfType<string>().Select(file => (file, PromptFile.Read(file, cancellationToken)))];
+            .OfType<string>().Select((file, i) => (file, PromptFile.Read(file, SelectionOf(request.Selections, i), cancellationToken)))];
+        if (request.Pairs is { } pairs)
+        {
+            var both = ContrastSet.ReadPairs(pairs, cancellationToken);
+            files.InsertRange(0, [(pairs, both.Positive), (pairs, both.Negative)]);
+        }
+
         bool anyText = files.Any(f => f.Prompts.Any(p => p is TextPrompt));
         foreach (var (file, prompts) in files)
         {
@@ -63,6 +69,9 @@ internal static class FitRun
         IReadOnlyList<Prompt>[] lists = [.. files.Select(f => request.Chat ? [.. f.Prompts.Select(p => p.AsChat(request.System))] : f.Prompts)];
         return (new ContrastSet(lists[0], lists[1]), lists.ElementAtOrDefault(2));
     }
+
+    private static PromptSelection SelectionOf(IReadOnlyList<PromptSelection> selections, int file) =>
+        selections.Count == 0 ? new PromptSelection() : selections[Math.Min(file, selections.Count - 1)];
 
     /// <summary>Fits with a bar for every stage.</summary>
     public static FitResult Fit(Terminal terminal, LanguageModel model, ContrastSet contrast, FitOptions options, CancellationToken cancellationToken)

@@ -3,7 +3,11 @@ using System.CommandLine;
 namespace Tiller.Tool;
 
 /// <summary>What <c>tiller generate</c> was asked for.</summary>
-internal sealed record GenerateRequest(string Model, DeviceRequest Device, PromptRequest Prompt, DecodingRequest Decoding, bool Strict, bool Json);
+internal sealed record GenerateRequest(string Model, DeviceRequest Device, PromptRequest Prompt, DecodingRequest Decoding, bool Strict, bool Json)
+{
+    /// <summary>The prompts, if they are many.</summary>
+    public ManyPromptsRequest? Many { get; init; }
+}
 
 /// <summary><c>tiller generate</c>: the plain model.</summary>
 internal sealed class GenerateCommand : TillerCommand
@@ -11,6 +15,7 @@ internal sealed class GenerateCommand : TillerCommand
     private readonly Option<string> _model = OptionKinds.Model();
     private readonly DeviceArguments _device = new();
     private readonly PromptArguments _prompt = new();
+    private readonly ManyPromptsArguments _many = new();
     private readonly Option<bool> _strict = OptionKinds.Strict();
     private readonly DecodingArguments _decoding = new();
 
@@ -18,6 +23,7 @@ internal sealed class GenerateCommand : TillerCommand
         : base("generate", "Decode with the plain model, streamed.")
     {
         _prompt.AddTo(this);
+        _many.AddTo(this);
         Add(_strict);
         Add(_model);
         _device.AddTo(this);
@@ -35,9 +41,17 @@ internal sealed class GenerateCommand : TillerCommand
           tiller generate --model DIR --chat --chat-arg enable_thinking=false "Which way is north?"
           # a long prompt, up to the next blank line
           tiller generate --model DIR --file prompt.txt --stop $'\n\n' --max-tokens 400
+          # every question of a data set, as it is published; the same command goes on after an interruption
+          tiller generate --model DIR --chat --prompts TruthfulQA.csv --out answers.jsonl
         """;
 
-    private GenerateRequest Read(ParseResult parse) =>
-        new(parse.GetRequiredValue(_model), _device.Read(parse), _prompt.Read(parse), _decoding.Read(parse, parse.GetValue(Json)),
-            parse.GetValue(_strict), parse.GetValue(Json));
+    private GenerateRequest Read(ParseResult parse)
+    {
+        var prompt = _prompt.Read(parse);
+        return new(parse.GetRequiredValue(_model), _device.Read(parse), prompt, _decoding.Read(parse, parse.GetValue(Json)),
+            parse.GetValue(_strict), parse.GetValue(Json))
+        {
+            Many = _many.Read(parse, prompt),
+        };
+    }
 }

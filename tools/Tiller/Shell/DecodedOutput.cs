@@ -111,7 +111,8 @@ internal static class DecodedOutput
         json.WriteNumberOrNull("logprob", token.LogProbability);
     }
 
-    private static string Reason(StopReason reason) => reason switch
+    /// <summary>Why a text ended, in words.</summary>
+    public static string Reason(StopReason reason) => reason switch
     {
         StopReason.EndToken => "end of text",
         StopReason.StopString => "stop string",

@@ -18,6 +18,9 @@ internal sealed record SteerRequest
 
     public required PromptRequest Prompt { get; init; }
 
+    /// <summary>The prompts, if they are many.</summary>
+    public ManyPromptsRequest? Many { get; init; }
+
     public required DecodingRequest Decoding { get; init; }
 
     public SteeredTokens Tokens { get; init; } = SteeredTokens.Last;
@@ -68,6 +71,7 @@ internal sealed class SteerCommand : TillerCommand
     };
 
     private readonly PromptArguments _prompt = new();
+    private readonly ManyPromptsArguments _many = new();
     private readonly DecodingArguments _decoding = new();
     private readonly Option<TokenPhase> _tokens = OptionKinds.Choice<TokenPhase>(
         "--tokens",
@@ -96,6 +100,7 @@ internal sealed class SteerCommand : TillerCommand
         : base("steer", "Decode with one or more controllers in the loop, streamed. Changing λ needs no new fit.")
     {
         _prompt.AddTo(this);
+        _many.AddTo(this);
         Option[] options = [_model, _controllers, _lambdas, _tokens, _window, _skippedPositions, _skippedIds, _maxEffort, _compare, _trace];
         foreach (var option in options)
         {
@@ -120,17 +125,33 @@ internal sealed class SteerCommand : TillerCommand
           tiller steer --model models/demo --controller sea.tiller --lambda -1 "One day"
           # two controllers at once, prompt from standard input
           echo "A guest wrote." | tiller steer --model DIR --controller kind.tiller --lambda 2 --controller sea.tiller --lambda 1
+          # every prompt of a file; the same command goes on after an interruption
+          tiller steer --model models/demo --controller sea.tiller --prompts models/demo/contrast/topic.prompts.txt --out sea.jsonl
           # a chat model
           tiller steer --model DIR --controller honest.tiller --chat --system "Be brief." "Is the moon made of cheese?"
         """;
 
-    private SteerRequest Read(ParseResult parse) => new()
+    private SteerRequest Read(ParseResult parse)
+    {
+        var request = Asked(parse);
+        return request.Many is null || (!request.Compare && request.Trace is null)
+            ? request
+            : throw new UsageException("--compare and --trace are about one prompt: leave them out with --prompts.");
+    }
+
+    private SteerRequest Asked(ParseResult parse)
+    {
+        var prompt = _prompt.Read(parse);
+        return Asked(parse, prompt) with { Many = _many.Read(parse, prompt) };
+    }
+
+    private SteerRequest Asked(ParseResult parse, PromptRequest prompt) => new()
     {
         Model = parse.GetRequiredValue(_model),
         Device = _device.Read(parse),
         Strict = parse.GetValue(_strict),
         Controllers = Pair(parse.GetRequiredValue(_controllers), parse.GetValue(_lambdas) ?? []),
-        Prompt = _prompt.Read(parse),
+        Prompt = prompt,
         Decoding = _decoding.Read(parse, parse.GetValue(Json)),
         Tokens = ReadTokens(parse),
         MaxEffort = parse.GetValue(_maxEffort) ?? float.PositiveInfinity,

@@ -16,11 +16,20 @@ internal static class SteerRun
         terminal = destination?.Rest ?? terminal;
         Controller[] controllers = [.. request.Controllers.Select(c => Controller.Load(c.Controller))];
         var law = Law(terminal, request, controllers);
-        string prompt = await GenerateRun.ReadPrompt(terminal, request.Prompt, cancellationToken);
+        string prompt = request.Many is null ? await GenerateRun.ReadPrompt(terminal, request.Prompt, cancellationToken) : "";
         using var model = Runs.Load(terminal, request.Model, request.Device, request.Strict, cancellationToken);
         WarnOfForms(terminal, model, request, controllers);
-        int[] ids = GenerateRun.Tokenize(model, request.Prompt, prompt, cancellationToken);
         var options = GenerateRun.Options(request.Decoding);
+        if (request.Many is { } many)
+        {
+            var t = request.Tokens;
+            string steering = $"{t.Prompt} {t.GeneratedBegin}-{t.GeneratedEnd} {t.Clean} {string.Join(',', t.ExcludedPositions)} {string.Join(',', t.ExcludedIds)} "
+                + $"{request.MaxEffort:R}";
+            options = options with { Law = law, SteeredTokens = request.Tokens };
+            return ManyPromptsRun.Run(terminal, model, request.Prompt, many, options, request.Controllers, steering, request.Json, cancellationToken);
+        }
+
+        int[] ids = GenerateRun.Tokenize(model, request.Prompt, prompt, cancellationToken);
         var texts = new List<(string, DecodedText)>();
         if (request.Compare)
         {

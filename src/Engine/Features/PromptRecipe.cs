@@ -1,0 +1,135 @@
+using System.Globalization;
+
+namespace Tiller.Features;
+
+/// <summary>An item of a data set, as fields by name, whatever the case.</summary>
+internal abstract class DataRecord
+{
+    /// <summary>A text; null if there is none of this name.</summary>
+    public abstract string? Text(string name);
+
+    /// <summary>A text, or a number or truth value as it is written; null if there is none of this name.</summary>
+    public abstract string? Scalar(string name);
+
+    /// <summary>Answers, each with whether it is true, in their order; null if there are none of this name.</summary>
+    public virtual IReadOnlyList<(string Answer, bool IsTrue)>? Targets(string name) => null;
+
+    /// <summary>What there is to choose from: a list "choices", or choice0, choice1 and so on.</summary>
+    public virtual IReadOnlyList<string> Choices
+    {
+        get
+        {
+            var choices = new List<string>();
+            while (Text($"choice{choices.Count}") is { } choice)
+            {
+                choices.Add(choice);
+            }
+
+            return choices;
+        }
+    }
+}
+
+/// <summary>How an item of a data set becomes a prompt, or the two sides of a contrast (docs/data.md).</summary>
+internal static class PromptRecipe
+{
+    /// <summary>What <see cref="Sides"/> knows, for messages.</summary>
+    public const string Pairs = "question with answer_matching_behavior and answer_not_matching_behavior; prompt with correct and incorrect; "
+        + "question with mc1_targets or mc0_targets; question with choices (or choice0, choice1 …) and answer; positive with negative; statement with label";
+
+    // What prompts are called, the surest first.
+    private static readonly string[] s_prompts =
+        ["prompt", "text", "question", "instruction", "goal", "forbidden_prompt", "behavior", "statement", "sentence", "input", "query", "concept"];
+
+    private static readonly string[] s_sides = ["answer_matching_behavior", "positive", "negative", "correct", "incorrect"];
+
+    /// <summary>Whether a name is one that prompts or contrasts are known by.</summary>
+    public static bool IsUsual(string name) => s_prompts.Concat(s_sides).Contains(name, StringComparer.OrdinalIgnoreCase);
+
+    /// <summary>The prompt of an item; null if none of its names is usual.</summary>
+    public static string? Text(DataRecord item)
+    {
+        foreach (string name in s_prompts)
+        {
+            if (item.Text(name) is { } text)
+            {
+                return name switch
+                {
+                    // What it is about follows an instruction (Self-Instruct, Alpaca).
+                    "instruction" => Joined(text, "\n\n", item.Text("input") ?? item.Text("instances.0.input")),
+
+                    // The context comes before the behaviour (HarmBench's own code).
+                    "behavior" when item.Text("ContextString") is { Length: > 0 } context => Joined(context, "\n\n---\n\n", text),
+                    _ => text,
+                };
+            }
+        }
+
+        return null;
+    }
+
+    /// <summary>What an item adds to the two sides of a contrast.</summary>
+    /// <returns>A text for each side, or for one of them; null if it is of no known kind.</returns>
+    public static (string? Positive, string? Negative)? Sides(DataRecord item)
+    {
+        if (item.Text("positive") is { } positive && item.Text("negative") is { } negative)
+        {
+            return (positive, negative);
+        }
+
+        if (item.Text("question") is { } question)
+        {
+            if (item.Text("answer_matching_behavior") is { } matching && item.Text("answer_not_matching_behavior") is { } other)
+            {
+                return (Answered(question, matching), Answered(question, other));
+            }
+
+            if ((item.Targets("mc1_targets") ?? item.Targets("mc0_targets")) is { } targets
+                && First(targets, isTrue: true) is { } truth && First(targets, isTrue: false) is { } error)
+            {
+                return ($"Q: {question}\nA: {truth}", $"Q: {question}\nA: {error}");
+            }
+
+            if (item.Choices is { Count: > 1 } choices && Index(item.Scalar("answer"), choices.Count) is { } right)
+            {
+                string asked = $"{question}\n{string.Join('\n', choices.Select(static (x, i) => $"{Letter(i)}. {x}"))}\nAnswer: ";
+                return (asked + Letter(right), asked + Letter((right + 1) % choices.Count));
+            }
+        }
+
+        if (item.Text("prompt") is { } prompt && item.Text("correct") is { } correct && item.Text("incorrect") is { } incorrect)
+        {
+            return (Answered(prompt, correct), Answered(prompt, incorrect));
+        }
+
+        return item.Text("statement") is { } statement ? item.Scalar("label") switch
+        {
+            "1" or "1.0" or "true" or "True" => (statement, null),
+            "0" or "0.0" or "false" or "False" => (null, statement),
+            _ => null,
+        }
+        : null;
+    }
+
+    private static string? First(IReadOnlyList<(string Answer, bool IsTrue)> targets, bool isTrue) =>
+        targets.Where(x => x.IsTrue == isTrue).Select(static x => x.Answer).FirstOrDefault();
+
+    private static char Letter(int index) => (char)('A' + index);
+
+    // A letter, or a number counted from 0.
+    private static int? Index(string? answer, int count)
+    {
+        answer = answer?.Trim();
+        int index = answer is [>= 'A' and <= 'Z'] ? answer[0] - 'A' : int.TryParse(answer, NumberStyles.None, null, out int number) ? number : -1;
+        return index >= 0 && index < count ? index : null;
+    }
+
+    // The feature is read at the last token: at the letter of "(A)", so its closing bracket is left out.
+    private static string Answered(string question, string answer)
+    {
+        answer = answer.StartsWith(' ') ? answer : " " + answer;
+        return $"{question}\n\nAnswer:{(answer.EndsWith(')') ? answer[..^1] : answer)}";
+    }
+
+    private static string Joined(string first, string between, string? second) => string.IsNullOrEmpty(second) ? first : first + between + second;
+}

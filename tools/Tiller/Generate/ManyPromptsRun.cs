@@ -1,0 +1,187 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Security.Cryptography;
+using System.Text;
+using System.Text.Json;
+using Tiller.Decode;
+using Tiller.Features;
+using Tiller.Model;
+
+namespace Tiller.Tool;
+
+/// <summary>What <c>generate</c> and <c>steer</c> do with the prompts of a file.</summary>
+internal static class ManyPromptsRun
+{
+    /// <summary>Continues all prompts that have no line yet.</summary>
+    /// <param name="terminal">Where the summary goes.</param>
+    /// <param name="model">The model.</param>
+    /// <param name="how">How a prompt is put to the model.</param>
+    /// <param name="many">The files.</param>
+    /// <param name="options">How they are continued.</param>
+    /// <param name="controllers">What steers; none for the plain model.</param>
+    /// <param name="steering">What else of the steering the texts depend on.</param>
+    /// <param name="json">Whether the summary is JSON.</param>
+    /// <param name="cancellationToken">Ends the run; what has been written stays.</param>
+    public static int Run(
+        Terminal terminal, LanguageModel model, PromptRequest how, ManyPromptsRequest many, GenerationOptions options,
+        IReadOnlyList<Controlled> controllers, string steering, bool json, CancellationToken cancellationToken)
+    {
+        Prompt[] prompts = Prompts(how, many, cancellationToken);
+        int[][] ids = [.. prompts.Select((prompt, i) => Encode(model, how, many, prompt, i, cancellationToken))];
+        string run = RunOf(model, ids, options, controllers, steering);
+        using var lines = ContinuedLines.Open(many.Out, run, prompts.Length);
+        ulong? seed = SeedOf(options.Sampling, lines, many.Out);
+        var clock = Stopwatch.StartNew();
+        long tokens = 0;
+        StageBars.Run(terminal, progress =>
+        {
+            // Texts end in any order and are written in that of the file.
+            var waiting = new Dictionary<int, Continuation>();
+            int written = lines.Count;
+            var left = Enumerable.Range(written, prompts.Length - written).Select(i => (i, ids[i]));
+            new PromptBatch(model, options, many.Batch).Run(left, i => seed + (ulong)i, Done, cancellationToken);
+            return written;
+
+            void Done(int number, Continuation text)
+            {
+                waiting.Add(number, text);
+                tokens += text.Tokens;
+                for (; waiting.Remove(written, out var next); written++)
+                {
+                    int index = written;
+                    lines.Append(line => Write(line, index, prompts[index], next, run));
+                }
+
+                progress.Report(new StageProgress("texts", written, prompts.Length));
+            }
+        });
+
+        Summarise(terminal, json, many.Out, prompts.Length, lines.Count, tokens, clock.Elapsed.TotalSeconds);
+        return ExitCode.Ok;
+    }
+
+    private static Prompt[] Prompts(PromptRequest how, ManyPromptsRequest many, CancellationToken cancellationToken)
+    {
+        IReadOnlyList<Prompt> prompts = PromptFile.Read(many.Prompts, many.Selection, cancellationToken);
+        return [.. prompts.Select((prompt, i) => prompt is ChatPrompt { System: not null } && how.System is not null
+            ? throw new PromptFileException(many.Prompts, 0, $"prompt {i + 1} is a chat with a system message of its own: leave out --system.")
+            : prompt is ChatPrompt || how.Chat ? prompt.AsChat(how.System) : prompt)];
+    }
+
+    private static int[] Encode(
+        LanguageModel model, PromptRequest how, ManyPromptsRequest many, Prompt prompt, int index, CancellationToken cancellationToken)
+    {
+        int[] ids = prompt is ChatPrompt chat
+            ? model.Chat.Encode(chat.Messages, how.ChatOptions, cancellationToken)
+            : model.Tokenizer.Encode(((TextPrompt)prompt).Text, cancellationToken: cancellationToken);
+        return ids.Length > 0 && ids.Length <= model.Config.MaxPositions
+            ? ids
+            : throw new PromptFileException(many.Prompts, 0,
+                $"prompt {index + 1} has {ids.Length} tokens; expected 1 to {model.Config.MaxPositions}, the context of the model.");
+    }
+
+    // Of all that the texts depend on but the seed, which the lines have.
+    private static string RunOf(LanguageModel model, int[][] ids, GenerationOptions options, IReadOnlyList<Controlled> controllers, string steering)
+    {
+        SamplingOptions s = options.Sampling;
+        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        string[] settings =
+        [
+            model.Fingerprint, options.MaxNewTokens.ToString(CultureInfo.InvariantCulture),
+            Number(s.Temperature), $"{s.TopK}", Number(s.TopP), Number(s.MinP), Number(s.RepetitionPenalty),
+            Number(s.PresencePenalty), Number(s.FrequencyPenalty),
+            .. Enumerable.Range(0, options.StopStrings.Count).Select(i => $"stop {options.StopStrings[i]}"), steering,
+            .. controllers.Select(static x => $"{Number(x.Lambda)} {Convert.ToHexString(SHA256.HashData(File.ReadAllBytes(x.Controller)))}"),
+        ];
+        foreach (string setting in settings)
+        {
+            hash.AppendData(BitConverter.GetBytes(setting.Length));
+            hash.AppendData(Encoding.UTF8.GetBytes(setting));
+        }
+
+        foreach (int[] prompt in ids)
+        {
+            hash.AppendData(BitConverter.GetBytes(prompt.Length));
+            hash.AppendData(System.Runtime.InteropServices.MemoryMarshal.AsBytes<int>(prompt));
+        }
+
+        return Convert.ToHexStringLower(hash.GetHashAndReset())[..32];
+
+        static string Number(float value) => value.ToString("R", CultureInfo.InvariantCulture);
+    }
+
+    // Of the first prompt; each later one has the next. Null where nothing is drawn.
+    private static ulong? SeedOf(SamplingOptions sampling, ContinuedLines lines, string path)
+    {
+        if (sampling.Temperature == 0)
+        {
+            return null;
+        }
+
+        if (lines.Last is { } last && last.TryGetProperty("seed", out var told) && told.TryGetUInt64(out ulong seed))
+        {
+            ulong first = seed - (ulong)(lines.Count - 1);
+            return sampling.Seed is null || sampling.Seed == first
+                ? first
+                : throw new UsageException(
+                    $"--out {path} exists, and its texts were drawn with seed {first}: leave --seed out, or give --out another file.");
+        }
+
+        return sampling.Seed ?? BitConverter.ToUInt64(RandomNumberGenerator.GetBytes(sizeof(ulong)));
+    }
+
+    private static void Write(Utf8JsonWriter json, int index, Prompt prompt, Continuation text, string run)
+    {
+        json.WriteStartObject();
+        json.WriteNumber("index", index);
+        if (prompt is ChatPrompt chat)
+        {
+            json.WriteStartArray("messages");
+            foreach (var message in chat.Messages)
+            {
+                json.WriteStartObject();
+                json.WriteString("role", message.Role);
+                json.WriteString("content", message.Content);
+                json.WriteEndObject();
+            }
+
+            json.WriteEndArray();
+        }
+        else
+        {
+            json.WriteString("prompt", ((TextPrompt)prompt).Text);
+        }
+
+        json.WriteString("text", text.Text);
+        json.WriteNumber("tokens", text.Tokens);
+        json.WriteString("stop", DecodedOutput.Reason(text.Stop));
+        if (text.Seed is { } seed)
+        {
+            json.WriteNumber("seed", seed);
+        }
+
+        json.WriteString("run", run);
+        json.WriteEndObject();
+    }
+
+    private static void Summarise(Terminal terminal, bool json, string path, int count, int before, long tokens, double seconds)
+    {
+        if (json)
+        {
+            Json.Write(terminal.Output, value =>
+            {
+                value.WriteStartObject();
+                value.WriteString("out", path);
+                value.WriteNumber("texts", count);
+                value.WriteNumber("before", before);
+                value.WriteNumber("tokens", tokens);
+                value.WriteNumber("seconds", seconds);
+                value.WriteEndObject();
+            });
+            return;
+        }
+
+        string were = before > 0 ? $", {before} of which were there" : "";
+        terminal.Error.WriteLine($"tiller: {count} texts in {path}{were}; {tokens} new tokens, {(seconds > 0 ? tokens / seconds : 0):F0} tok/s");
+    }
+}
