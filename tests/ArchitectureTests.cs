@@ -22,6 +22,7 @@ public sealed partial class ArchitectureTests
         ("Synthesis", ["Checkpoint", "Law", "Ops", "Cpu", "Model", "Features"]),
         ("Controllers", ["Checkpoint", "Law", "Ops", "Cpu", "Model", "Features", "Synthesis"]),
         ("Decode", ["Checkpoint", "Tokens", "Chat", "Law", "Ops", "Model"]),
+        ("Scheduling", ["Law", "Ops", "Model", "Decode"]),
     ];
 
     private static readonly string s_engine = Repository.Path("src", "Engine");
@@ -118,7 +119,7 @@ public sealed partial class ArchitectureTests
     private static partial Regex Usings();
 
     // A folder's name before a dot and a type: Ops.KvCache. Preceded by a dot it is a member or another library's namespace.
-    [GeneratedRegex(@"(?<![\w.])(?<name>Checkpoint|Tokens|Jinja|Chat|Law|Ops|Cpu|Cuda|Model|Features|Synthesis|Controllers|Decode)"
+    [GeneratedRegex(@"(?<![\w.])(?<name>Checkpoint|Tokens|Jinja|Chat|Law|Ops|Cpu|Cuda|Model|Features|Synthesis|Controllers|Decode|Scheduling)"
         + @"\.(?<type>[A-Z]\w*)", RegexOptions.None, 5000)]
     private static partial Regex Qualified();
 

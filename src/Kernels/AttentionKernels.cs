@@ -18,7 +18,8 @@ public readonly record struct AttentionShape(int Layer, int H, int G, int E, flo
 /// <param name="Longest">Bound on position + 1 over the rows.</param>
 /// <param name="MostTangents">Tangent or cotangent rows of one value row at most; 0 where there are none.</param>
 /// <param name="OneSequence">Whether all rows share one cache: 16 and more of them are worked through in tiles.</param>
-internal readonly record struct AttentionExtent(int Longest, int MostTangents = 0, bool OneSequence = false);
+/// <param name="OwnCaches">Whether no two rows share one: what lies below a row's position is from earlier steps then.</param>
+internal readonly record struct AttentionExtent(int Longest, int MostTangents = 0, bool OneSequence = false, bool OwnCaches = false);
 
 /// <summary>What the value rows had when attention went forward.</summary>
 /// <param name="Qkv">Queries, keys and values after RoPE // (values, (H + 2 G) E).</param>
@@ -92,6 +93,9 @@ internal sealed class AttentionKernels
         }
     }
 
+    /// <summary>What the launches do that a measurement can leave out.</summary>
+    public KernelVariants Variants { get; set; } = KernelVariants.Default;
+
     /// <summary>Scratch that any stage needs, in bytes, whatever the block's window; never 0.</summary>
     /// <param name="shape">Heads; the window plays no part.</param>
     /// <param name="rows">Value rows, and tangent or cotangent rows, at most.</param>
@@ -136,6 +140,7 @@ internal sealed class AttentionKernels
         int perGroup = shape.H / shape.G, most = shape.E % 4 != 0 || perGroup > 4 ? 8 : perGroup == 3 ? 4 : perGroup;
         CudaKernel kernel = shape.E % 4 != 0 ? _attendAny : _attend[BitOperations.Log2((uint)most)];
         int groups = shape.G * ((perGroup + most - 1) / most);
+        p.Early = Variants.EarlyKeys && extent.OwnCaches ? 1 : 0;
         for (p.First = 0; p.First < values; p.First += plan.RowsPerLaunch)
         {
             kernel.Launch(new CudaLaunch(plan.Chunks, groups, Math.Min(plan.RowsPerLaunch, values - p.First), 256, Programmatic: true), stream, p);

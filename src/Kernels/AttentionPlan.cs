@@ -124,6 +124,7 @@ internal struct AttentionParameters
     public int ChunkBound;
     public int ZStride;
     public int Pull;
+    public int Early;
 
     public AttentionParameters(in AttentionShape shape, AttentionPlan plan, DeviceSpan<DeviceRow> rows, Floats qkv, Floats heads,
         DeviceSpan<byte> scratch)

@@ -39,6 +39,9 @@ internal sealed class DecodeKernels
         }
     }
 
+    /// <summary>What the launches do that a measurement can leave out.</summary>
+    public KernelVariants Variants { get; set; } = KernelVariants.Default;
+
     /// <summary>Norm, queries, keys and values with bias, RoPE, append; sensors of steered rows.</summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="rows">The rows.</param>
@@ -62,7 +65,7 @@ internal sealed class DecodeKernels
         int parts = LinearShape.FewParts(w.Rows, w.Columns), steered = rows.Steered ? rows.Total : 0;
         Launch(this.qkv, stream, rows.Total, w, steered + LinearShape.Divide(w.Rows / 2, 16 / parts), new QkvParameters
         {
-            In = new NormedRows(x, norm, rows.Table, w.Columns),
+            In = new NormedRows(x, norm, rows.Table, w.Columns, Variants),
             Rows = rows.Table.Rows.Address,
             W = w.Address,
             Bias = bias.Address,
@@ -74,6 +77,7 @@ internal sealed class DecodeKernels
             Layer = layer,
             Parts = parts,
             Wide = LinearKernels.IsWide(w) ? 1 : 0,
+            Prefetch = Variants.Prefetch ? LinearShape.FewPrefetchInBytes(parts) : 0,
             Steered = steered,
         });
     }
@@ -101,7 +105,7 @@ internal sealed class DecodeKernels
         int parts = LinearShape.FewParts(w.Rows, w.Columns), steered = rows.Steered && !inputs.IsAbsent ? rows.Total : 0;
         Launch(gate, stream, rows.Total, w, steered + LinearShape.Divide(w.Rows / 2, 16 / parts), new GateParameters
         {
-            In = new NormedRows(x, norm, rows.Table, w.Columns),
+            In = new NormedRows(x, norm, rows.Table, w.Columns, Variants),
             Rows = rows.Table.Rows.Address,
             W = w.Address,
             Bias = bias.Address,
@@ -113,6 +117,7 @@ internal sealed class DecodeKernels
             Layer = layer,
             Parts = parts,
             Wide = LinearKernels.IsWide(w) ? 1 : 0,
+            Prefetch = Variants.Prefetch ? LinearShape.FewPrefetchInBytes(parts) : 0,
             Steered = steered,
             Scale = scale,
         });
@@ -150,6 +155,7 @@ internal sealed class DecodeKernels
             Outputs = w.Rows,
             Parts = parts,
             Wide = LinearKernels.IsWide(w) ? 1 : 0,
+            Prefetch = Variants.Prefetch ? LinearShape.FewPrefetchInBytes(parts) : 0,
         });
     }
 
@@ -167,12 +173,13 @@ internal sealed class DecodeKernels
         public nint X, Norm, Owners;
         public int Values, Tangents, Columns;
         public float Eps;
+        public int Batched;
 
-        public NormedRows(Floats x, in RmsNorm norm, in RowTable rows, int columns)
+        public NormedRows(Floats x, in RmsNorm norm, in RowTable rows, int columns, KernelVariants variants)
         {
             Debug.Assert(x.Holds(rows.Total, columns) && norm.Weight.Holds(1, columns), "x // (rows, D), g // (1, D)");
             (X, Norm, Owners) = (x.Address, norm.Weight.Address, rows.Owners.Address);
-            (Values, Tangents, Columns, Eps) = (rows.Values, rows.Tangents, columns, norm.Epsilon);
+            (Values, Tangents, Columns, Eps, Batched) = (rows.Values, rows.Tangents, columns, norm.Epsilon, variants.NormBatch ? 1 : 0);
         }
     }
 
@@ -181,7 +188,7 @@ internal sealed class DecodeKernels
     {
         public NormedRows In;
         public nint Rows, W, Bias, Rotation, Qkv;
-        public int Queries, Groups, E, Layer, Parts, Wide, Steered;
+        public int Queries, Groups, E, Layer, Parts, Wide, Prefetch, Steered;
     }
 
     [StructLayout(LayoutKind.Sequential)]
@@ -189,7 +196,7 @@ internal sealed class DecodeKernels
     {
         public NormedRows In;
         public nint Rows, W, Bias, GateUp, Gated, Inputs;
-        public int Units, Activation, Layer, Parts, Wide, Steered;
+        public int Units, Activation, Layer, Parts, Wide, Prefetch, Steered;
         public float Scale;
     }
 
@@ -197,6 +204,6 @@ internal sealed class DecodeKernels
     private struct DownParameters
     {
         public nint X, W, Bias, Residual, Inputs, Y, Rows, Owners;
-        public int Values, Tangents, Columns, Outputs, Parts, Wide;
+        public int Values, Tangents, Columns, Outputs, Parts, Wide, Prefetch;
     }
 }

@@ -71,6 +71,9 @@ internal sealed class LinearKernels
         merge = kernel("tillerLinearMerge");
     }
 
+    /// <summary>What the launches do that a measurement can leave out.</summary>
+    public KernelVariants Variants { get; set; } = KernelVariants.Default;
+
     /// <summary>
     /// Products of bf16 numbers made for one product of a float32 row, in the mean over the rows of a map: three for a value, two for a tangent or
     /// cotangent. The kernels here take rows sixteen at a time, values first, and make three for all sixteen if one of them is a value.
@@ -156,14 +159,7 @@ internal sealed class LinearKernels
         if (rows > FewRows && ByLibrary(rows, w))
         {
             Split(stream, y.Address, rows, values: 0, w.Rows, scratch.Address);
-            for (int piece = 0; piece < 2; piece++)
-            {
-                // Column-major: X' (K, M) = W' (K, N) Y' (N, M).
-                blas!.Matmul(CublasOperation.NonTranspose, CublasOperation.NonTranspose, w.Columns, rows, w.Rows, 1, w.Address, w.Columns,
-                    scratch.Address + (piece * (Bytes(rows, w.Rows) / 2)), w.Rows, CudaDataType.R16BF, piece, x.Address, w.Columns,
-                    CudaDataType.R32F, stream);
-            }
-
+            LibraryPieces(stream, transposed: true, w, rows, values: 0, scratch.Address, prepared: false, x.Address);
             return;
         }
 
@@ -239,6 +235,7 @@ internal sealed class LinearKernels
             Values = end.Values,
             Parts = parts,
             Wide = IsWide(w) ? 1 : 0,
+            Prefetch = Variants.Prefetch ? LinearShape.FewPrefetchInBytes(parts) : 0,
         });
     }
 
@@ -290,6 +287,7 @@ internal sealed class LinearKernels
             Exact = exact,
             Chunk = chunk,
             Values = end.Values,
+            Flushed = Variants.FlushedSums ? 1 : 0,
         });
         if (!direct)
         {
@@ -306,14 +304,27 @@ internal sealed class LinearKernels
         }
 
         Split(stream, x, rows, end.Values, w.Columns, scratch);
-        for (int piece = 0; piece < (end.Values > 0 ? 3 : 2); piece++)
+        LibraryPieces(stream, transposed: false, w, rows, end.Values, scratch, prepared, end.Y);
+    }
+
+    // The sums of all pieces: middle, low of the values, high. High, which holds 2^8 times what the others do, comes in products of few depths: what tensor cores
+    // cut off of a longer sum would be seen in it alone.
+    private void LibraryPieces(CudaStream stream, bool transposed, in Matrix w, int rows, int values, nint pieces, bool prepared, nint result)
+    {
+        int outputs = transposed ? w.Columns : w.Rows, depth = transposed ? w.Rows : w.Columns;
+        nint pieceInBytes = Bytes(rows, depth) / 2;
+        foreach (int piece in values > 0 ? (ReadOnlySpan<int>)[1, 2, 0] : [1, 0])
         {
-            // Column-major: Y' (N, M) = W (N, K) X' (K, M).
-            blas!.Matmul(CublasOperation.Transpose, CublasOperation.NonTranspose, w.Rows, piece < 2 ? rows : end.Values, w.Columns, 1, w.Address,
-                w.Columns, scratch + (piece * (Bytes(rows, w.Columns) / 2)), w.Columns, CudaDataType.R16BF, piece > 0 || prepared
-                    ? 1
-                    : 0, end.Y, w.Rows,
-                CudaDataType.R32F, stream);
+            int step = piece == 0 && Variants.FlushedSums ? LinearShape.LibraryDepth : depth;
+            for (int begin = 0; begin < depth; begin += step)
+            {
+                // Column-major: Y' (N, M) = W (N, K) X' (K, M); transposed X' (K, M) = W' (K, N) Y' (N, M).
+                nint from = w.Address + (2 * (nint)begin * (transposed ? w.Columns : 1));
+                blas!.Matmul(transposed ? CublasOperation.NonTranspose : CublasOperation.Transpose, CublasOperation.NonTranspose, outputs,
+                    piece < 2 ? rows : values, Math.Min(step, depth - begin), 1, from, w.Columns, pieces + (piece * pieceInBytes) + (2 * begin), depth,
+                    CudaDataType.R16BF, prepared ? 1 : 0, result, outputs, CudaDataType.R32F, stream);
+                prepared = true;
+            }
         }
     }
 

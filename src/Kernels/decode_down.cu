@@ -18,6 +18,7 @@ struct TillerDecodeDown
     int values, tangents;
     int columns, outputs;
     int parts, wide;
+    int prefetch;          // bytes of a row of w (linear_few.cu)
 };
 
 template <class W, int R> static __device__ __forceinline__ void tillerDecodeDown(const TillerDecodeDown& p)
@@ -42,7 +43,7 @@ template <class W, int R> static __device__ __forceinline__ void tillerDecodeDow
         const float y = residual + sum;
         p.y[(long long)m * p.outputs + n] = steered ? y + input : y;
     };
-    tillerDotRows<W, R>(p.w, p.outputs, p.columns, p.parts, p.wide != 0, int(blockIdx.x), stage, ready, store);
+    tillerDotRows<W, R>(p.w, p.outputs, p.columns, p.parts, p.wide != 0, p.prefetch, int(blockIdx.x), stage, ready, store);
 }
 
 #define TILLER_DECODE_DOWN(name, W, R, blocks)                                                                         \

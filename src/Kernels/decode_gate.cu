@@ -24,6 +24,7 @@ struct TillerDecodeGate
     int activation;          // TillerActivation
     int layer;
     int parts, wide;
+    int prefetch;            // bytes of a row of w (linear_few.cu)
     int steered;             // rows whose steering is looked at: all, or none
     float scale;             // m
 };
@@ -68,7 +69,7 @@ template <class W, int R> static __device__ __forceinline__ void tillerDecodeGat
         slopes[m * 16 + unit - first] = slope * b;
         values[m * 16 + unit - first] = value;
     };
-    tillerNormedPairs<W, R>(p.in, p.w, p.units, p.parts, p.wide != 0, block - p.steered, rowOf, store);
+    tillerNormedPairs<W, R>(p.in, p.w, p.units, p.parts, p.wide != 0, p.prefetch, block - p.steered, rowOf, store);
     if (p.in.tangents == 0) { return; }
     __syncthreads();
     for (int i = int(threadIdx.x); i < p.in.tangents * own; i += tillerDotThreads)

@@ -1,6 +1,9 @@
 using Tiller.Controllers;
+using Tiller.Cuda;
 using Tiller.Decode;
 using Tiller.Features;
+using Tiller.Kernels;
+using Tiller.Law;
 using Tiller.Model;
 using Tiller.Tests.Decode;
 using Tiller.Tests.Interop;
@@ -74,6 +77,33 @@ public sealed class CudaEngineTests : CudaTest
         for (int i = 0; i < expected.Terms.Count; i++)
         {
             Assert.That(Numbers.Error(actual.Terms[i].W, expected.Terms[i].W), Is.LessThan(1e-4), $"term {i}");
+        }
+    }
+
+    [TestCase("gemma2-bf16")]
+    [TestCase("llama3-bf16")]
+    public void A_step_without_a_variant_has_a_recording_of_its_own_and_the_same_logits(string family)
+    {
+        using var model = Open(family);
+        var ops = (CudaOps)model.Ops;
+        float[]? all = null;
+        foreach (var variants in (KernelVariants[])[KernelVariants.Default, .. KernelVariant.All.Select(v => v.Without)])
+        {
+            ops.Variants = variants;
+            using var session = new Session(model);
+            session.Prefill(TestModels.LongPrompt(family, 5));
+            session.Step(6);
+            long recorded = CudaTest.OnGpu ? 0 : HostCuda.CallsOf("cuGraphInstantiateWithFlags");
+            session.Step(7);
+            float[] logits = session.Logits.ToArray();
+            Assert.That(logits, Is.EqualTo(all ??= logits), $"{variants}");
+            if (!CudaTest.OnGpu)
+            {
+                ops.Variants = KernelVariants.Default;
+                session.Step(8);
+                session.Step(9);
+                Assert.That(HostCuda.CallsOf("cuGraphInstantiateWithFlags") > recorded, Is.EqualTo(variants != KernelVariants.Default), $"{variants}: it is not what the others were recorded with");
+            }
         }
     }
 

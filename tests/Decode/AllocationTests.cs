@@ -60,7 +60,7 @@ public sealed class AllocationTests(string device) : OnEveryDevice(device)
             for (int i = 0; i < tokens; i++)
             {
                 id[0] = session.Draw(sampler);
-                trace.Add(session.Steering!, id, session.Length - 1);
+                trace.Add(session.Steering!, session.Ids, session.SteeredPositions);
                 session.Append(id[0], CancellationToken.None);
             }
         }
@@ -138,7 +138,7 @@ public sealed class AllocationTests(string device) : OnEveryDevice(device)
             session.Step(ids[0]);
             if (session.Steering is { } steering)
             {
-                trace!.Add(steering, ids, session.Length - 1);
+                trace!.Add(steering, session.Ids, session.SteeredPositions);
                 summary!.Add(steering);
             }
         }), Is.Zero);

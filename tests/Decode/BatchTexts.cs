@@ -13,7 +13,7 @@ namespace Tiller.Tests.Decode;
 /// <param name="Joins">The draw from which on it is in the batch.</param>
 internal sealed record BatchText(int[] Prompt, FeedbackLaw? Law, SamplingOptions Sampling, int Tokens, int Joins = 0)
 {
-    /// <summary>Of every kind, coming and going; in the middle some that the host draws.</summary>
+    /// <summary>Of every kind, coming and going, with penalties and without.</summary>
     public static BatchText[] Various(LanguageModel model) =>
     [
         new([3, 4, 5], null, new(), 6),
@@ -25,6 +25,10 @@ internal sealed record BatchText(int[] Prompt, FeedbackLaw? Law, SamplingOptions
         new([20, 21, 22, 23, 24, 25], new FeedbackLaw(model.Config.L, model.Config.D, [], []), new() { Temperature = 100, Seed = 6 }, 1, Joins: 2),
         new([18, 19], Laws.LooksBack(model, 4), new() { Temperature = 1, RepetitionPenalty = 0.7f, Seed = 5 }, 2, Joins: 3),
         new([26, 27], null, new() { RepetitionPenalty = 1.5f }, 2, Joins: 3),
+        new([28, 28, 29], null, new() { PresencePenalty = 2, FrequencyPenalty = 1.5f, LogProbabilities = 3 }, 4),
+        new([30, 31], Laws.Random(model, 5), new() { Temperature = 0.9f, FrequencyPenalty = -2, RepetitionPenalty = 1.3f, Seed = 7 }, 4, Joins: 1),
+        new([32], null, new() { Temperature = 1, TopP = 0.9f, LogitBias = new Dictionary<int, float> { [40] = 100, [41] = 99.5f, [3] = -100 },
+            Seed = 8 }, 3, Joins: 2),
     ];
 
     /// <summary>Decodes it by a session alone, drawing on the host.</summary>
@@ -123,7 +127,7 @@ internal sealed class BatchSession : IDisposable
         Ids.Add(id);
         if (Session.Steering is { } steering)
         {
-            _trace!.Add(steering, Session.Ids[^1..], Session.Length - 1);
+            _trace!.Add(steering, Session.Ids, Session.SteeredPositions);
         }
     }
 

@@ -4,6 +4,7 @@ using Tiller.Checkpoint;
 using Tiller.Cpu;
 using Tiller.Decode;
 using Tiller.Features;
+using Tiller.Law;
 using Tiller.Model;
 using Tiller.Ops;
 using Tiller.Synthesis;

@@ -2,6 +2,7 @@ using System.Collections;
 using Tiller.Controllers;
 using Tiller.Decode;
 using Tiller.Features;
+using Tiller.Law;
 using Tiller.Model;
 using Tiller.Ops;
 using Tiller.Tests.Interop;

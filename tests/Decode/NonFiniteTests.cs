@@ -3,6 +3,7 @@ using Tiller.Checkpoint;
 using Tiller.Controllers;
 using Tiller.Decode;
 using Tiller.Features;
+using Tiller.Law;
 using Tiller.Model;
 using Tiller.Tests.Model;
 

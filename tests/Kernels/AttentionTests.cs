@@ -49,6 +49,10 @@ public sealed class AttentionTests : CudaTest
         {
             AssertClose(Line(heads, r, shape.H * shape.E), problem.Forward(r), $"row {r}");
         }
+
+        Assert.That(Forward(problem, problem.Longest, ownCaches: true), Is.EqualTo(heads), "what is older than the kernel ahead is read before that has ended");
+        _kernels.Variants = new KernelVariants { EarlyKeys = false };
+        Assert.That(Forward(problem, problem.Longest, ownCaches: true), Is.EqualTo(heads), "and left until then");
     }
 
     [TestCase(1100)]
@@ -149,6 +153,7 @@ public sealed class AttentionTests : CudaTest
         var rows = new AttentionProblem(Shape(2, 1, 8), [new(100), new(20)]);
         float[] heads = Forward(rows, longest: 64);
         Assert.That(heads[..16], Is.All.NaN, "longer than the launch was sized for");
+        Assert.That(Forward(rows, longest: 64, ownCaches: true)[..16], Is.All.NaN, "and read before the kernel ahead has ended");
         AssertClose(heads[16..], rows.Forward(1), "the other row");
 
         var sequences = new AttentionProblem(Shape(1, 1, 8), [.. Enumerable.Range(1, 17).Select(n => new AttentionRow(n))]);
@@ -272,14 +277,14 @@ public sealed class AttentionTests : CudaTest
     }
 
     // Value rows alone; the first `skip` left out of the batch.
-    private float[] Forward(AttentionProblem problem, int longest, bool oneSequence = false, int skip = 0)
+    private float[] Forward(AttentionProblem problem, int longest, bool oneSequence = false, int skip = 0, bool ownCaches = false)
     {
         using var device = new AttentionDevice(_context, problem);
         int values = problem.Rows.Length - skip, width = problem.Shape.H * problem.Shape.E;
         var scratch = Scratch(problem, longest, out CudaDeviceVariable<byte> memory);
         var rows = new RowTable(device.Rows.Slice(skip, values), default);
         _kernels.Forward(
-            _stream, problem.Shape, rows, new AttentionExtent(longest, OneSequence: oneSequence), device.Qkv.Slice(skip, values),
+            _stream, problem.Shape, rows, new AttentionExtent(longest, OneSequence: oneSequence, OwnCaches: ownCaches), device.Qkv.Slice(skip, values),
             device.Heads.Slice(skip, values), scratch);
         _stream.Synchronize();
         memory.Dispose();

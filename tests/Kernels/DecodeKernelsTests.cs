@@ -61,7 +61,7 @@ public class DecodeKernelsTests : SteeredKernelTest
                 }
                 else
                 {
-                    cpu.SenseTangent(Layer, row - values, Row(stage.X, D, row));
+                    cpu.SenseTangent(Layer, row - values, Row(stage.X, D, owner), Row(stage.X, D, row));
                     cpu.ActTangent(Layer, owner / 2, row - values, u);
                 }
             }
@@ -102,6 +102,25 @@ public class DecodeKernelsTests : SteeredKernelTest
         Assert.That(Bits3(0, 1), Has.None.NaN);
         Assert.That(Bits(Bits3(2, 3)), Is.EqualTo(alone));
         Assert.That(Bits(Bits3(6, 7)), Is.EqualTo(alone), "its neighbours are NaN");
+    }
+
+    // Rows longer than what is in flight, brought to the cache, or normed at a time.
+    [Test]
+    public void NoVariantChangesABit([Values] WeightType type, [Values(1, 3, 8)] int values, [Values(264, 4104)] int D)
+    {
+        var law = NewLaw(D, D, [0, 3, 0], [0, 2, 0], 3f);
+        uint[] Run(KernelVariants variants)
+        {
+            var stage = new Stage(this, type, values, values == 3 ? [1, 1, 2] : [], D, 40, row => row == 0);
+            stage.Run(Ready(law, values, 3).Address, variants: variants);
+            return Bits([.. Receive(stage.Qkv), .. Receive(stage.GateUp), .. Receive(stage.Gated), .. Receive(stage.Y)]);
+        }
+
+        uint[] all = Run(KernelVariants.Default);
+        foreach (var variant in KernelVariant.All)
+        {
+            Assert.That(Run(variant.Without), Is.EqualTo(all), $"without {variant.Name}");
+        }
     }
 
     [Test]
@@ -192,9 +211,10 @@ public class DecodeKernelsTests : SteeredKernelTest
 
         public Floats Y { get; }
 
-        public void Run(nint law, bool turned = true)
+        public void Run(nint law, bool turned = true, KernelVariants? variants = null)
         {
             var kernels = _test.Load(k => new DecodeKernels(k));
+            kernels.Variants = variants ?? KernelVariants.Default;
             DeviceRow[] table = [.. Caches.Select((cache, row) => new DeviceRow
             {
                 Position = row % Capacity,

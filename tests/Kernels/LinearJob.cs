@@ -25,6 +25,12 @@ internal sealed class LinearJob : IDisposable
 
     public int Plans => blas!.PlanCount;
 
+    /// <summary>What the launches do.</summary>
+    public KernelVariants Variants
+    {
+        set => kernels.Variants = value;
+    }
+
     public long ScratchInBytes(int values, int tangents, Matrix w) => kernels.ScratchInBytes(new RowCounts(values, tangents), w);
 
     public static float[] Numbers(int count, int seed)

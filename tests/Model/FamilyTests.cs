@@ -2,7 +2,6 @@ using System.Text.Json.Nodes;
 using Tiller.Checkpoint;
 using Tiller.Decode;
 using Tiller.Model;
-using Tiller.Tests.Decode;
 
 namespace Tiller.Tests.Model;
 

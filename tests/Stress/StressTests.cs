@@ -66,6 +66,25 @@ public sealed class StressTests
         Assert.That(report.Counts.Failures, Has.Some.Match("^[0-9]+ MiB of buffers are still held"));
     }
 
+    [Test]
+    public async Task Readers_of_a_scheduler_who_leave_and_dawdle_and_change_lambda_get_what_a_lone_session_draws()
+    {
+        using var guard = Patience.Guard();
+        using var model = LanguageModel.WithRandomWeights(BenchShape.Parse("demo").Config, TensorType.BF16, new LoadOptions { Device = "cpu",
+            Threads = 2 });
+        var texts = StressTexts.Build(model, out _, guard.Token);
+        var report = await SchedulerStorm.Run(
+            model, texts, readers: 64,
+            done => done.Texts < 150 || done.Moved < 20 || done.Cancelled < 40 || done.Dropped < 10 || done.Refused == 0, guard.Token);
+        TestContext.Out.WriteLine(report);
+        Assert.That(report.Failures, Is.Empty);
+        Assert.That(report.PrefixHits, Is.Positive);
+
+        texts[5].Ids[20]++;
+        var wrong = await SchedulerStorm.Run(model, [texts[5]], readers: 3, done => done.Failures.Count == 0, guard.Token);
+        Assert.That(wrong.Failures, Is.EqualTo(new[] { "text 0: its tokens are not those of a session alone" }));
+    }
+
     [TestCase("", "# stress, shape 2,64,128,4,2,16,300, bf16\n", "\nfailures +0\n$")]
     [TestCase("--markdown", "stress, shape 2,64,128,4,2,16,300, bf16", "\n\\| sessions at once \\| 9 \\|\n")]
     [TestCase("--json", "{", "\"sessions\": 9,(.|\n)*\"failures\": \\[\\]")]

@@ -9,7 +9,7 @@ internal sealed class GoldenTokensTests
     private static IEnumerable<string> Folders => Repository.Goldens.Select(static x => Path.GetFileName(x));
 
     // Of the shared folder: tokenizer, golden.
-    private static readonly (string Tokenizer, string Golden)[] s_published =
+    internal static readonly (string Tokenizer, string Golden)[] Shared =
     [
         .. new[]
         {
@@ -19,8 +19,7 @@ internal sealed class GoldenTokensTests
         ("real/smollm2", "real/golden"),
     ];
 
-    private static IEnumerable<TestCaseData> Published
-        => s_published.Select(static x => new TestCaseData(x.Tokenizer, x.Golden).SetArgDisplayNames(x.Golden));
+    private static IEnumerable<TestCaseData> Published => Shared.Select(static x => new TestCaseData(x.Tokenizer, x.Golden).SetArgDisplayNames(x.Golden));
 
     [TestCaseSource(nameof(Folders))]
     public void Every_text_and_every_ids_give_what_the_reference_gives(string folder) =>

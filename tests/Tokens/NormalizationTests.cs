@@ -64,6 +64,35 @@ internal sealed class NormalizationTests
         Assert.That(result, Is.EqualTo("ạ" + new string('\u0323', 49_999) + new string('\u0301', 50_000)));
     }
 
+    [Test]
+    public void A_run_of_marks_costs_its_length_and_ends_where_it_is_cancelled([Values] bool compat)
+    {
+        long once = Steps(1 << 14, null), twice = Steps(1 << 15, null);
+        Assert.That(once, Is.GreaterThan(1 << 14));
+        Assert.That(twice, Is.LessThan(2.5 * once));
+
+        // At every tenth of the way, sorting among it.
+        for (int tenth = 1; tenth < 10; tenth++)
+        {
+            long at = once * tenth / 10;
+            Assert.That(() => Steps(1 << 14, at), Throws.InstanceOf<OperationCanceledException>().With.Message.EqualTo($"{at}"));
+        }
+
+        long Steps(int marks, long? end)
+        {
+            var steps = new EncodeSteps();
+            steps.Begin(count =>
+            {
+                if (count >= end)
+                {
+                    throw new OperationCanceledException($"{count}");
+                }
+            }, CancellationToken.None);
+            UnicodeNormalization.Append(Encoding.UTF8.GetBytes("a" + string.Concat(Enumerable.Repeat("\u0301\u0323", marks / 2))), compat, new ByteBuffer { Steps = steps });
+            return steps.Count;
+        }
+    }
+
     // Every kind of code point that joins, moves or falls apart, among such as do nothing.
     [Test]
     public void Stretches_give_what_the_text_gives_as_a_whole([Values] bool compat)

@@ -11,6 +11,8 @@ public class BenchTests
     [TestCase(BenchMode.Decode, "decode plain", "decode steered, 1 term", "decode steered, 16 terms", "decode with 31 tangents")]
     [TestCase(BenchMode.Prefill, "prefill 512 tokens")]
     [TestCase(BenchMode.Batch, "batch 8 plain", "batch 8, 8 different", "batch 64 plain")]
+    [TestCase(BenchMode.Schedule, "1 text of 32 tokens, batch", "1 text of 32 tokens, scheduler", "8 texts of 32 tokens, batch",
+        "8 texts of 32 tokens, scheduler")]
     [TestCase(BenchMode.Jacobian, "jacobian, one layer", "jacobian, all 10 layers")]
     [TestCase(BenchMode.Pullback, "pullback, 32 cotangents")]
     [TestCase(BenchMode.Riccati, "riccati dense", "riccati factored")]
@@ -51,6 +53,7 @@ public class BenchTests
 
     [TestCase(BenchMode.Decode, "decode plain, context", "decode steered", "decode with 31")]
     [TestCase(BenchMode.Batch, "batch 8 plain", "batch 8, 8 different")]
+    [TestCase(BenchMode.Schedule, "8 texts of 32 tokens, batch", "8 texts of 32 tokens, scheduler")]
     public void Only_comparisons_have_a_ratio(BenchMode mode, string baseline, params string[] compared)
     {
         var rows = Rows(Request(mode));

@@ -2,7 +2,6 @@ using System.Text;
 using System.Text.Json;
 using Tiller.Chat;
 using Tiller.Controllers;
-using Tiller.Decode;
 using Tiller.Features;
 using Tiller.Law;
 using Tiller.Model;
@@ -127,6 +126,8 @@ public class CommandLineTests
     [TestCase("--top-k", "-1")]
     [TestCase("--min-p", "1.5")]
     [TestCase("--repetition-penalty", "0")]
+    [TestCase("--presence-penalty", "-2.5")]
+    [TestCase("--frequency-penalty", "3")]
     [TestCase("--seed", "18446744073709551616")]
     [TestCase("--seed", "-1")]
     [TestCase("--stop", "", "stop string")]
@@ -180,6 +181,29 @@ public class CommandLineTests
         await ExpectUsageError([.. chat, "--chat-arg", "messages=[]", "p"], "other than messages");
         await ExpectUsageError([.. chat, "--chat-arg", "a=yes", "p"], "expects JSON for 'a'");
         await ExpectUsageError([.. chat, "--chat-arg", "a=1", "--chat-arg", "a=2", "p"], "'a' twice");
+    }
+
+    [Test]
+    public async Task Steer_takes_the_tokens_that_it_moves()
+    {
+        async Task<SteeredTokens> Tokens(params string[] options) => ((SteerRequest)(await Run([.. s_steer, .. options, "p"])).Request!).Tokens;
+        Assert.That(await Tokens(), Is.EqualTo(SteeredTokens.Last));
+        Assert.That(await Tokens("--tokens", "first"), Is.EqualTo(SteeredTokens.First));
+        Assert.That(await Tokens("--tokens", "clean"), Is.EqualTo(SteeredTokens.LastOverCleanPrefix));
+        Assert.That(
+            await Tokens("--tokens", "generated", "--window", "2-5"),
+            Is.EqualTo(new SteeredTokens { Prompt = PromptTokens.None, GeneratedBegin = 2, GeneratedEnd = 6 }));
+        Assert.That(
+            await Tokens("--tokens", "all", "--window", "3-", "--skip-position", "0", "--skip-id", "7", "--skip-id", "5"),
+            Is.EqualTo(SteeredTokens.All with { GeneratedBegin = 3, ExcludedPositions = [0], ExcludedIds = [5, 7] }));
+        await ExpectUsageError([.. s_steer, "--tokens", "first", "--window", "0-1", "p"], "--window");
+        foreach (string window in new[] { "5-2", "a-b", "-3", "3", "1-2-3", "0-2147483647" })
+        {
+            await ExpectUsageError([.. s_steer, $"--window={window}", "p"], "--window");
+        }
+
+        await ExpectUsageError([.. s_steer, "--skip-id", "-1", "p"], "--skip-id");
+        await ExpectUsageError([.. s_steer, "--skip-position", "x", "p"], "--skip-position");
     }
 
     [Test]

@@ -51,6 +51,18 @@ public class CudaBenchTests : CudaTest
         }
     }
 
+    [TestCase(BenchMode.Decode, "decode plain, context 8", "decode with 9 tangents")]
+    [TestCase(BenchMode.Prefill, "prefill 8 tokens")]
+    public void EveryVariantStandsBesideTheWholeWithItsPrediction(BenchMode mode, params string[] works)
+    {
+        string[] rows = [.. Rows(Request(mode) with { Variants = true }).Select(r => r.Name)];
+        Assert.That(rows, Is.EqualTo(works.SelectMany(work => (string[])
+        [
+            $"{work}, all variants",
+            .. KernelVariant.All.Where(v => v.ManyRows == work.Contains("tangents", StringComparison.Ordinal)).Select(v => $"{work}, without {v.Name} (predicted {v.Predicted})"),
+        ])));
+    }
+
     [Test]
     public void AFitOfRandomWeightsTakesTheDemosTexts()
     {

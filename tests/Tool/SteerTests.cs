@@ -68,6 +68,34 @@ public class SteerTests
     }
 
     [Test]
+    public async Task Log_probabilities_are_in_the_json_of_plain_and_steered_texts()
+    {
+        var run = await Steer("--json", "--controller", Sea, "--lambda", "2", "--compare", "--logprobs", "3", "--frequency-penalty", "1.5");
+        foreach (string name in new[] { "plain", "steered" })
+        {
+            var text = run.Json.GetProperty(name);
+            int[] ids = [.. text.GetProperty("ids").EnumerateArray().Select(id => id.GetInt32())];
+            var tokens = text.GetProperty("logprobs").EnumerateArray().ToArray();
+            Assert.That(tokens.Select(token => token.GetProperty("id").GetInt32()), Is.EqualTo(ids));
+            Assert.That(string.Concat(tokens.Select(token => token.GetProperty("text").GetString())),
+                Does.Contain(text.GetProperty("text").GetString()!.Trim()));
+            foreach (var token in tokens)
+            {
+                double[] top = [.. token.GetProperty("top").EnumerateArray().Select(t => t.GetProperty("logprob").GetDouble())];
+                Assert.That(top, Has.Length.EqualTo(3).And.Ordered.Descending.And.All.Negative);
+                Assert.That(token.GetProperty("logprob").GetDouble(), Is.LessThanOrEqualTo(top[0]));
+            }
+        }
+
+        var none = await ToolRun.Of("generate", "--model", ToolRun.Model, "--logprobs", "3", "One day");
+        Assert.That(none.Code, Is.EqualTo(2));
+        Assert.That(none.Error, Does.Contain("--logprobs needs --json"));
+        var many = await ToolRun.Of("generate", "--json", "--model", ToolRun.Model, "--logprobs", "21", "One day");
+        Assert.That(many.Code, Is.EqualTo(2));
+        Assert.That(many.Output, Does.Contain("--logprobs must be 0 to 20, got 21"));
+    }
+
+    [Test]
     public async Task Texts_that_are_compared_have_one_seed()
     {
         var run = await Steer("--json", "--controller", Sea, "--lambda", "0", "--u-max", "1e-30", "--temperature", "1", "--compare");

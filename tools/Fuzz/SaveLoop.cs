@@ -98,9 +98,10 @@ internal static class SaveLoop
         FeedbackLaw law = MakeController(version).ToLaw(1);
         var trace = new SteeringTrace(law);
         using var state = new Still(law, version);
-        for (int i = 0; i < 200 + version; i++)
+        int[] ids = [.. Enumerable.Range(0, 200 + version)];
+        foreach (int i in ids)
         {
-            trace.Add(state, [i], i);
+            trace.Add(state, ids, [i]);
         }
 
         return trace;

@@ -23,6 +23,31 @@ internal sealed class ControllerReader(string path, SafetensorsFile file)
             : throw new ControllerException(ControllerFault.Range, $"{path} has {key} = {value}; it must be at least {least}.");
     }
 
+    /// <summary>Whole numbers of at least 0, separated by commas, so many; their sum is one too.</summary>
+    public int[] Counts(string key, int count)
+    {
+        string[] parts = Required(key).Split(',');
+        int[] values = new int[count];
+        long sum = 0;
+        for (int i = 0; i < count; i++)
+        {
+            if (parts.Length != count || !int.TryParse(parts[i], NumberStyles.None, CultureInfo.InvariantCulture, out values[i])
+                || (sum += values[i]) > int.MaxValue)
+            {
+                throw Schema($"has {key} = '{Required(key)}', expected {count} whole numbers separated by commas");
+            }
+        }
+
+        return values;
+    }
+
+    /// <summary>Whether an entry is there, which then has this value.</summary>
+    public bool Flag(string key, string value) => file.Metadata.GetValueOrDefault(key) switch
+    {
+        null => false,
+        var other => other == value ? true : throw Schema($"has {key} = '{other}'; it is {value} or not there"),
+    };
+
     public double Number(string key)
     {
         if (!double.TryParse(Required(key), NumberStyles.Float, CultureInfo.InvariantCulture, out double value))
@@ -46,12 +71,7 @@ internal sealed class ControllerReader(string path, SafetensorsFile file)
         {
             TemplateSha256 = Required("template.sha256"),
             System = file.Metadata.GetValueOrDefault("system"),
-            SystemVaries = file.Metadata.GetValueOrDefault("system.varies") switch
-            {
-                null => false,
-                "true" => true,
-                var other => throw Schema($"has system.varies = '{other}'; it is true or not there"),
-            },
+            SystemVaries = Flag("system.varies", "true"),
         },
         var other => throw Schema($"has the form '{other}'; known are raw, chat and tokens"),
     };

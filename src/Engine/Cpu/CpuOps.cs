@@ -180,12 +180,33 @@ public sealed unsafe partial class CpuOps : DeviceOps
         {
             if (rows[i].Steering is CpuSteering steering)
             {
-                steering.Sense(k, rows[i].Slot, x.HostRow(i));
-                for (int t = rows.TangentGroups.Begin(i); t < rows.TangentGroups.End(i); t++)
+                if (steering.Law.MovesInputs)
                 {
-                    steering.SenseTangent(k, t, x.HostRow(rows.Values + t));
+                    int stage = steering.Law.Layers + k;
+                    Sense(steering, stage, rows, i, x);
+                    Act(steering, stage, rows, i, x);
                 }
+
+                Sense(steering, k, rows, i, x);
             }
+        }
+    }
+
+    private static void Sense(CpuSteering steering, int stage, RowBatch rows, int i, Floats x)
+    {
+        steering.Sense(stage, rows[i].Slot, x.HostRow(i));
+        for (int t = rows.TangentGroups.Begin(i); t < rows.TangentGroups.End(i); t++)
+        {
+            steering.SenseTangent(stage, t, x.HostRow(i), x.HostRow(rows.Values + t));
+        }
+    }
+
+    private static void Act(CpuSteering steering, int stage, RowBatch rows, int i, Floats y)
+    {
+        steering.Act(stage, rows[i].Slot, y.HostRow(i));
+        for (int t = rows.TangentGroups.Begin(i); t < rows.TangentGroups.End(i); t++)
+        {
+            steering.ActTangent(stage, rows[i].Slot, t, y.HostRow(rows.Values + t));
         }
     }
 
@@ -195,11 +216,7 @@ public sealed unsafe partial class CpuOps : DeviceOps
         {
             if (rows[i].Steering is CpuSteering steering)
             {
-                steering.Act(k, rows[i].Slot, y.HostRow(i));
-                for (int t = rows.TangentGroups.Begin(i); t < rows.TangentGroups.End(i); t++)
-                {
-                    steering.ActTangent(k, rows[i].Slot, t, y.HostRow(rows.Values + t));
-                }
+                Act(steering, k, rows, i, y);
             }
         }
     }

@@ -172,6 +172,24 @@ internal static unsafe class VectorMath
         }
     }
 
+    /// <summary>Of sixteen numbers the even ones and the odd ones.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static (Vector256<float> Even, Vector256<float> Odd) EvenOdd(float* x)
+    {
+        if (!Avx2.IsSupported)
+        {
+            return (
+                Vector256.Create(x[0], x[2], x[4], x[6], x[8], x[10], x[12], x[14]),
+                Vector256.Create(x[1], x[3], x[5], x[7], x[9], x[11], x[13], x[15]));
+        }
+
+        var (lower, upper) = (Vector256.Load(x), Vector256.Load(x + 8));
+        return (InOrder(Avx.Shuffle(lower, upper, 0x88)), InOrder(Avx.Shuffle(lower, upper, 0xDD)));
+
+        // A shuffle works on each half of its vectors: pairs come as 0 2 1 3.
+        static Vector256<float> InOrder(Vector256<float> pairs) => Avx2.Permute4x64(pairs.AsDouble(), 0xD8).AsSingle();
+    }
+
     /// <summary>The sum of each of eight vectors, in order.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector256<float> SumEach(

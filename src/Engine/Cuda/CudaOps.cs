@@ -59,6 +59,7 @@ internal sealed partial class CudaOps : DeviceOps
             _attention = new AttentionKernels(_library.Get);
             _algebraKernels = new AlgebraKernels(_library.Get);
             _cholesky = new CholeskyKernels(_library.Get);
+            Variants = KernelVariants.Default;
         }
         catch
         {
@@ -78,6 +79,20 @@ internal sealed partial class CudaOps : DeviceOps
 
     /// <summary>Its linear maps.</summary>
     internal LinearKernels Linears => _linear;
+
+    /// <summary>What kernels do that a measurement can leave out, from the next launch on; each choice has recordings of its own.</summary>
+    internal KernelVariants Variants
+    {
+        get => _linear.Variants;
+        set
+        {
+            lock (_launching)
+            {
+                _linear.Variants = _decode.Variants = _attention.Variants = value;
+                _library.SharedCarveout = value.OneCarveout ? 100 : -1;
+            }
+        }
+    }
 
     /// <inheritdoc/>
     public override DeviceBuffer Allocate(long sizeInBytes)
@@ -243,6 +258,12 @@ internal sealed partial class CudaOps : DeviceOps
         var norm = new RmsNorm(w.AttentionNorm, c.NormEpsilon);
         lock (_launching)
         {
+            if (rows.AnyInputMoved)
+            {
+                _steer.Sense(_stream, table.All, a.X, c.L + k);
+                _steer.Act(_stream, table.All, a.X, c.L + k);
+            }
+
             if (table.IsFew && c.PreNorms)
             {
                 var rotation = c.QkNorm == QkNorm.None ? a.Rotation(w.Rotation) : default;

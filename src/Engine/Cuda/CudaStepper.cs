@@ -48,7 +48,7 @@ internal sealed class CudaStepper(CudaOps ops, ModelConfig c, StepStages stages)
     {
         ops.DrawNext(logits, settings, A);
         RunPlaced(next, CancellationToken.None);
-        CudaOps.Table(A).Ahead!.Take(ids);
+        CudaOps.Table(A).Ahead!.Take(ids, Config.V);
     }
 
     /// <inheritdoc/>
@@ -72,7 +72,7 @@ internal sealed class CudaStepper(CudaOps ops, ModelConfig c, StepStages stages)
 
         var key = new CudaStepKey(
             A.X.Address, A.Y.Address, A.Capacity, logits.Address, table.Values, table.Tangents, table.MostTangents, table.Longest, Rows.AnySteered,
-            table.OneSequence);
+            Rows.AnyInputMoved, table.OneSequence, table.OwnCaches, ops.Variants);
         lock (ops.Launching)
         {
             if (table.Find(key) is { } graph)

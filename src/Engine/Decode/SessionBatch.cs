@@ -78,8 +78,8 @@ public sealed class SessionBatch : IDisposable
     }
 
     /// <summary>
-    /// Draws the next token of each session, as <see cref="Session.Draw"/> would alone: on a device all of them at once, but for those that the host
-    /// has to draw (a repetition penalty). No token is appended: that is <see cref="Step"/>, with these ids or others, of these sessions or others.
+    /// Draws the next token of each session, as <see cref="Session.Draw"/> would alone: on a device all of them at once. No token is appended: that
+    /// is <see cref="Step"/>, with these ids or others, of these sessions or others.
     /// </summary>
     /// <param name="rows">
     /// Distinct sessions of the model, each with a token at least and a sampler. Of samplers made without a seed each has one of its own.

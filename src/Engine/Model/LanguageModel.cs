@@ -74,6 +74,9 @@ public sealed class LanguageModel : IDisposable
     public Tokenizer Tokenizer
         => _tokenizer ?? throw new InvalidOperationException("A model with random weights has no tokenizer; give it token ids.");
 
+    /// <summary>Whether ids are text: not those of random weights without a vocabulary.</summary>
+    internal bool HasTokenizer => _tokenizer is not null;
+
     /// <summary>How messages become ids.</summary>
     /// <exception cref="TillerException">The checkpoint has no chat template, or one Tiller does not know.</exception>
     public ChatFormat Chat => _chat.Value;

@@ -61,18 +61,23 @@ public sealed class KvCache : IDisposable
         var memory = _ops.Allocate(4L * _layers * 2 * _heads * capacity * _headSize);
         if (old is not null && used > 0)
         {
-            long from = 4L * Capacity * _headSize;
-            long to = 4L * capacity * _headSize;
-            for (int head = 0; head < _layers * 2 * _heads; head++)
-            {
-                _ops.Copy(old.Address + (nint)(head * from), memory.Address + (nint)(head * to), 4L * used * _headSize);
-            }
+            Copy(old, Capacity, memory, capacity, used);
         }
 
         old?.Dispose();
         _memory = memory;
         (Capacity, IsLong) = (capacity, positions > _short);
     }
+
+    /// <summary>Takes over the first positions of another cache of the same shape; there is room for them.</summary>
+    public void CopyFrom(KvCache other, int positions)
+    {
+        Copy(other._memory!, other.Capacity, _memory!, Capacity, positions);
+        IsLong = other.IsLong;
+    }
+
+    /// <summary>Bytes of a cache that was asked for so many positions and never for fewer.</summary>
+    internal static long SizeInBytesFor(ModelConfig c, int positions) => 4L * c.L * 2 * c.G * CapacityFor(positions, c.MaxPositions) * c.E;
 
     /// <summary>Positions there is room for once <paramref name="positions"/> have been asked for.</summary>
     internal static int CapacityFor(int positions, int limit, int capacity = 0) =>
@@ -83,6 +88,16 @@ public sealed class KvCache : IDisposable
     {
         _ops.Settle();
         _memory?.Dispose();
+    }
+
+    private void Copy(DeviceBuffer source, int sourceCapacity, DeviceBuffer destination, int capacity, int positions)
+    {
+        long from = 4L * sourceCapacity * _headSize;
+        long to = 4L * capacity * _headSize;
+        for (int head = 0; head < _layers * 2 * _heads; head++)
+        {
+            _ops.Copy(source.Address + (nint)(head * from), destination.Address + (nint)(head * to), 4L * positions * _headSize);
+        }
     }
 
     private Floats View(int k, int slot)

@@ -29,6 +29,9 @@ internal sealed class TextNormalizer
         return result;
     }
 
+    /// <summary>Whether it leaves every text alone.</summary>
+    public bool IsEmpty => stages.Count == 0;
+
     /// <summary>The normalised text; the result may be the argument or lie in one of the two buffers.</summary>
     public ReadOnlySpan<byte> Apply(ReadOnlySpan<byte> text, ByteBuffer first, ByteBuffer second)
     {

@@ -6,9 +6,10 @@ namespace Tiller.Tokens;
 
 /// <summary>
 /// Text ↔ ids, from a checkpoint's tokenizer.json alone, with the semantics of Hugging Face's tokenizers library: BPE, Unigram, WordPiece and
-/// WordLevel with its normalizers, pre-tokenizers, post-processors and decoders. Immutable and thread-safe.
+/// WordLevel with its normalizers, pre-tokenizers, post-processors and decoders. Immutable and thread-safe. It is also a tokenizer of
+/// Microsoft.ML.Tokenizers, for all that takes one; its members say what that class leaves open.
 /// </summary>
-public sealed class Tokenizer
+public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
 {
     private const string FileName = "tokenizer.json";
 
@@ -22,6 +23,7 @@ public sealed class Tokenizer
     private Tokenizer(TokenizerFile file)
     {
         this.file = file;
+        (normalizer, preTokenizer) = NewStages();
         raw = new AddedTokens(file.Added.Where(static x => !x.Normalized).Select(static x => (x.Content, x)));
         normalized = new AddedTokens(Normalized());
     }
@@ -29,6 +31,7 @@ public sealed class Tokenizer
     private Tokenizer(Tokenizer other, int rows, bool strict)
     {
         (file, raw, normalized, this.rows, this.strict) = (other.file, other.raw, other.normalized, rows, strict);
+        (normalizer, preTokenizer) = NewStages();
     }
 
     /// <summary>
@@ -109,7 +112,7 @@ public sealed class Tokenizer
             }
 
             raw.Split(state.Text.Span, 0, state.Text.Length, parseSpecial, state.Parts);
-            EncodeParts(state, parseSpecial);
+            EncodeParts(state, EncodeWay.OfText with { ParsesSpecial = parseSpecial });
             if (addSpecial)
             {
                 state.Scratch.Append(file.PostProcessor.Suffix);
@@ -202,7 +205,7 @@ public sealed class Tokenizer
         }
 
         raw.Split(utf8, from, utf8.Length, special: false, state.Parts);
-        EncodeParts(state, parseSpecial: false);
+        EncodeParts(state, EncodeWay.OfText);
     }, cancellationToken).Ids;
 
     /// <summary>Whether normalising changes a text, so that the text cannot be marked as a token in <see cref="EncodeMarked"/>.</summary>
@@ -231,7 +234,7 @@ public sealed class Tokenizer
         return result;
     }
 
-    private EncodedText Run(string text, Action<EncodeState> encode, CancellationToken cancellationToken)
+    private EncodedText Run(ReadOnlySpan<char> text, Action<EncodeState> encode, CancellationToken cancellationToken)
     {
         if (!states.TryTake(out EncodeState? state))
         {
@@ -280,38 +283,48 @@ public sealed class Tokenizer
         return text.ToString();
     }
 
-    private void EncodeParts(EncodeState state, bool parseSpecial)
+    private void EncodeParts(EncodeState state, EncodeWay way)
     {
         foreach (TextPart part in state.Parts)
         {
+            ReadOnlySpan<byte> text = state.Text.Span[part.Start..part.End];
+            int at = state.Whole?.Length ?? 0; // in the normalised text
             if (part.Id >= 0)
             {
-                state.Scratch.Append(part.Id);
+                state.Whole?.Append(text);
+                state.AddToken(part.Id, at, at + text.Length);
                 continue;
             }
 
-            ReadOnlySpan<byte> text = file.Normalizer.Apply(state.Text.Span[part.Start..part.End], state.First, state.Second);
+            text = way.Normalizes ? file.Normalizer.Apply(text, state.First, state.Second) : text;
+            state.Whole?.Append(text);
             if (normalized.IsEmpty)
             {
-                file.PreTokenizer.Encode(text, part.Start == 0, state.Sink);
+                file.PreTokenizer.Encode(new Piece(text, at, part.Start == 0), state.Sink, way.Splits);
                 continue;
             }
 
             state.Inner.Clear();
-            normalized.Split(text, 0, text.Length, parseSpecial, state.Inner);
+            normalized.Split(text, 0, text.Length, way.ParsesSpecial, state.Inner);
             foreach (TextPart inner in state.Inner)
             {
                 if (inner.Id >= 0)
                 {
-                    state.Scratch.Append(inner.Id);
+                    state.AddToken(inner.Id, at + inner.Start, at + inner.End);
                 }
                 else
                 {
                     bool atStart = part.Start == 0 && inner.Start == 0;
-                    file.PreTokenizer.Encode(text[inner.Start..inner.End], atStart, state.Sink);
+                    file.PreTokenizer.Encode(new Piece(text[inner.Start..inner.End], at + inner.Start, atStart), state.Sink, way.Splits);
                 }
             }
         }
+    }
+
+    // What of a text is done. Special tokens that it holds are text where they are not parsed.
+    private readonly record struct EncodeWay(bool Normalizes, bool Splits, bool ParsesSpecial)
+    {
+        public static EncodeWay OfText { get; } = new(Normalizes: true, Splits: true, ParsesSpecial: false);
     }
 
     // Buffers of one call.
@@ -335,6 +348,9 @@ public sealed class Tokenizer
 
         public ByteBuffer Text { get; private set; } = new();
 
+        /// <summary>Takes the normalised text, if the call asks for it.</summary>
+        public ByteBuffer? Whole { get; set; }
+
         public ByteBuffer First { get; private set; }
 
         public ByteBuffer Second { get; private set; }
@@ -343,7 +359,7 @@ public sealed class Tokenizer
 
         public List<TextPart> Inner { get; } = [];
 
-        public void Begin(string text)
+        public void Begin(ReadOnlySpan<char> text)
         {
             End();
             try
@@ -357,6 +373,18 @@ public sealed class Tokenizer
             }
         }
 
+        public void AddToken(int id, int start, int end)
+        {
+            if (Sink.Words is { } words)
+            {
+                words.Add(new TextRange(start, end));
+            }
+            else
+            {
+                Scratch.Append(id, start, end);
+            }
+        }
+
         public void End()
         {
             if (Text.Length > Keep)
@@ -366,6 +394,7 @@ public sealed class Tokenizer
             }
 
             Text.Length = 0;
+            (Whole, Sink.Words, Sink.Enough) = (null, null, int.MaxValue);
             Parts.Clear();
             Scratch.Clear();
             Steps.Begin(watcher: null, default);

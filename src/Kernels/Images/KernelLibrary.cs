@@ -54,6 +54,7 @@ public sealed class KernelLibrary : IDisposable
     private readonly Dictionary<string, CudaModule> _modules = new(StringComparer.Ordinal);
     private readonly Dictionary<string, CudaKernel> _kernels = new(StringComparer.Ordinal);
     private readonly Lock _gate = new();
+    private int _sharedCarveout = -1;
     private bool _disposed;
 
     /// <summary>Chooses where the kernels come from; loads nothing yet.</summary>
@@ -80,6 +81,30 @@ public sealed class KernelLibrary : IDisposable
 
     /// <summary>Every kernel there is.</summary>
     public IReadOnlyCollection<string> Names => [.. _sources.Kernels.Keys];
+
+    /// <summary>Of every kernel, loaded or to be loaded: <see cref="CudaKernel.SharedCarveout"/>.</summary>
+    internal int SharedCarveout
+    {
+        get => _sharedCarveout;
+        set
+        {
+            lock (_gate)
+            {
+                ObjectDisposedException.ThrowIf(_disposed, this);
+                if (value == _sharedCarveout)
+                {
+                    return;
+                }
+
+                foreach (CudaKernel kernel in _kernels.Values)
+                {
+                    kernel.SharedCarveout = value;
+                }
+
+                _sharedCarveout = value;
+            }
+        }
+    }
 
     /// <summary>Which kind of image was taken and why nothing better, what came from the cache so far, and what is wrong with it.</summary>
     public string Origin
@@ -140,6 +165,11 @@ public sealed class KernelLibrary : IDisposable
             }
 
             kernel = _modules[file].GetKernel(kernelName);
+            if (_sharedCarveout != -1)
+            {
+                kernel.SharedCarveout = _sharedCarveout;
+            }
+
             _kernels.Add(kernelName, kernel);
             return kernel;
         }

@@ -24,6 +24,18 @@ internal sealed class DecodingArguments
         s_standard.MinP);
     private readonly Option<float> _penalty = Setting("--repetition-penalty", "Above 1 discourages tokens that were there before.",
         s_standard.RepetitionPenalty);
+    private readonly Option<float> _presence = Setting("--presence-penalty", "Subtracted from the logits of tokens that are in the new text.",
+        s_standard.PresencePenalty);
+    private readonly Option<float> _frequency = Setting(
+        "--frequency-penalty", "Subtracted from the logit of a token for each time that it is in the new text.", s_standard.FrequencyPenalty);
+
+    private readonly Option<int?> _logProbabilities = OptionKinds.NumberOrNone<int>(
+        "--logprobs",
+        "With --json: the log-probability of every token, and the N most probable ones, under the model's softmax before any penalty. "
+            + "[default: none]",
+        _ => true,
+        "a whole number in range");
+
     private readonly Option<ulong?> _seed = OptionKinds.NumberOrNone<ulong>(
         "--seed",
         "The same seed draws the same text. [default: a new one each time, which the summary line tells]",
@@ -40,14 +52,20 @@ internal sealed class DecodingArguments
         command.Add(_topP);
         command.Add(_minP);
         command.Add(_penalty);
+        command.Add(_presence);
+        command.Add(_frequency);
+        command.Add(_logProbabilities);
         command.Add(_seed);
         command.Add(_stop);
     }
 
     /// <summary>What was asked for, checked.</summary>
+    /// <param name="parse">The command line.</param>
+    /// <param name="json">Whether the result is JSON.</param>
     /// <exception cref="SamplingOptionsException">A setting is out of range.</exception>
     /// <exception cref="StopStringsException">A stop string cannot be one.</exception>
-    public DecodingRequest Read(ParseResult parse)
+    /// <exception cref="UsageException">Log-probabilities have nowhere to go.</exception>
+    public DecodingRequest Read(ParseResult parse, bool json)
     {
         var sampling = new SamplingOptions
         {
@@ -56,9 +74,17 @@ internal sealed class DecodingArguments
             TopP = parse.GetValue(_topP),
             MinP = parse.GetValue(_minP),
             RepetitionPenalty = parse.GetValue(_penalty),
+            PresencePenalty = parse.GetValue(_presence),
+            FrequencyPenalty = parse.GetValue(_frequency),
+            LogProbabilities = parse.GetValue(_logProbabilities),
             Seed = parse.GetValue(_seed),
         };
         sampling.Validate();
+        if (sampling.LogProbabilities is not null && !json)
+        {
+            throw new UsageException("--logprobs needs --json, which is where they are shown: add it, or leave --logprobs out.");
+        }
+
         return new DecodingRequest(parse.GetValue(_maxTokens), sampling, new StopStrings(parse.GetValue(_stop) ?? []));
     }
 

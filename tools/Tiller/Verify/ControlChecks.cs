@@ -159,7 +159,7 @@ internal static class ControlChecks
             {
                 if (ReferenceEquals(law.Sensors[i].V, feature.V[k]))
                 {
-                    ours = law.Sensors[i].Beta - errors[i];
+                    ours = law.Sensors[i].Projection(errors[i]);
                 }
             }
 
