@@ -265,7 +265,7 @@ internal sealed class ModelConfigHostileTests
              "rope_scaling":{"type":"longrope","short_factor":[1,1],"long_factor":[1,1]}}
             """,
             ConfigError.OutOfRange, "original_max_position_embeddings");
-        foreach (string part in new[] { "1.5", "0.3", "0.01", "-1", "\"1\"" })
+        foreach (string part in new[] { "1.5", "0.4", "0.01", "-1", "\"1\"" })
         {
             yield return Text(
                 $"22: partial_rotary_factor {part}",
