@@ -90,7 +90,10 @@ internal sealed class LinearKernels
     /// Bytes of scratch that suffice for <see cref="Forward"/> with up to so many rows, and for <see cref="Transposed"/> with as many in all. One
     /// scratch, as large as the largest, serves all maps of a stream: it holds nothing between calls.
     /// </summary>
-    public long ScratchInBytes(RowCounts counts, in Matrix w)
+    /// <param name="counts">Value rows, and tangents or cotangents.</param>
+    /// <param name="w">Weights // (N, K).</param>
+    /// <param name="isTransposed">Whether the map is run transposed at all.</param>
+    public long ScratchInBytes(RowCounts counts, in Matrix w, bool isTransposed = true)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(counts.Values);
         ArgumentOutOfRangeException.ThrowIfNegative(counts.Tangents);
@@ -103,7 +106,7 @@ internal sealed class LinearKernels
             bytes = Math.Max(bytes, LinearShape.PanelsInBytes(group, 0, w.Rows) + PartialInBytes(group, w.Columns, w.Rows));
         }
 
-        return ByLibrary(rows, w) ? Math.Max(bytes, Math.Max(4L * rows * w.Rows, ((4L * rows) + (2L * values)) * w.Columns)) : bytes;
+        return ByLibrary(rows, w) ? Math.Max(bytes, Math.Max(isTransposed ? 4L * rows * w.Rows : 0, ((4L * rows) + (2L * values)) * w.Columns)) : bytes;
     }
 
     /// <summary>y = x W' (+ bias) (+ residual), for each row.</summary>

@@ -38,14 +38,14 @@ internal static class DecodeBench
         };
         if (request.Variants)
         {
-            foreach (var row in meter.Measure(WithoutEach(model, step, manyRows: false)))
+            foreach (var row in meter.Measure(WithoutEach(model, step, VariantWork.Steps)))
             {
                 yield return row;
             }
 
             foreach (var pushed in tangents.Select(Pushed))
             {
-                foreach (var row in meter.Measure(WithoutEach(model, pushed, manyRows: pushed.Rows > LinearKernels.FewRows)))
+                foreach (var row in meter.Measure(WithoutEach(model, pushed, pushed.Rows > LinearKernels.FewRows ? VariantWork.Tangents : VariantWork.Steps)))
                 {
                     yield return row;
                 }
@@ -87,7 +87,6 @@ internal static class DecodeBench
     /// <summary>One prompt from an empty session.</summary>
     public static IEnumerable<BenchRow> Prefill(BenchRequest request, Meter meter)
     {
-        const int Chunk = 256;
         var c = request.Shape.Config;
         var counts = new Counts(c, request.Type);
         int tokens = request.ContextLength;
@@ -96,7 +95,7 @@ internal static class DecodeBench
             throw new BenchException($"A prompt of {tokens} tokens is longer than the {c.MaxPositions} positions of this shape. Ask for a shorter --context.");
         }
 
-        using var model = RandomParts.Model(request, meter.Machine, counts.CacheBytes(tokens) + ((double)Chunk * Activations.RowSizeInBytes(c)));
+        using var model = RandomParts.Model(request, meter.Machine, counts.CacheBytes(tokens) + ((double)Math.Min(tokens, CudaOps.MostPassRows) * Activations.RowSizeInBytes(c)));
         int[] ids = RandomParts.Tokens(c.V, tokens, seed: 4);
         Session? session = null;
         var prefill = new Work
@@ -105,7 +104,7 @@ internal static class DecodeBench
             Bytes = counts.DecodeBytes,
             Flops = (tokens * counts.RowFlops((tokens + 1) / 2.0)) + counts.HeadFlops,
             WorkingSet = counts.DecodeBytes,
-            Rows = Math.Min(tokens, Chunk),
+            Rows = Math.Min(tokens, model.Ops.PassRows),
             Amount = tokens,
             RateUnit = "tok/s",
             Prepare = _ =>
@@ -116,7 +115,7 @@ internal static class DecodeBench
             MostRuns = 1,
             Run = () => session!.Prefill(ids),
         };
-        foreach (var row in meter.Measure(request.Variants ? WithoutEach(model, prefill, manyRows: prefill.Rows > LinearKernels.FewRows) : [prefill]))
+        foreach (var row in meter.Measure(request.Variants ? WithoutEach(model, prefill, prefill.Rows > LinearKernels.FewRows ? VariantWork.Prompts : VariantWork.Steps) : [prefill]))
         {
             yield return row;
         }
@@ -124,8 +123,8 @@ internal static class DecodeBench
         session?.Dispose();
     }
 
-    // A work as it is, then without each of what the kernels do for rows of its number; all of them run the very same step.
-    private static Work[] WithoutEach(LanguageModel model, Work work, bool manyRows)
+    // A work as it is, then without each of what it would show; all of them run the very same step.
+    private static Work[] WithoutEach(LanguageModel model, Work work, VariantWork kind)
     {
         if (model.Ops is not CudaOps ops)
         {
@@ -135,7 +134,7 @@ internal static class DecodeBench
         return
         [
             work with { Name = $"{work.Name}, all variants", Run = () => Run(KernelVariants.Default) },
-            .. KernelVariant.All.Where(v => v.ManyRows == manyRows).Select(v => work with
+            .. KernelVariant.All.Where(v => v.SeenIn.HasFlag(kind)).Select(v => work with
             {
                 Name = $"{work.Name}, without {v.Name} (predicted {v.Predicted})",
                 Comparison = Comparison.Speed,

@@ -15,12 +15,9 @@ internal delegate bool StateVisitor(PromptPass pass, int k);
 /// </summary>
 /// <param name="model">The model.</param>
 /// <param name="a">Scratch, which grows as passes need it; stays the caller's.</param>
-/// <param name="maxRows">Rows of one pass at most.</param>
-internal sealed class PromptPass(LanguageModel model, Activations a, int maxRows = PromptPass.DefaultRows)
+/// <param name="maxRows">Rows of one pass at most; null for as many as the device likes, <see cref="DeviceOps.PassRows"/>.</param>
+internal sealed class PromptPass(LanguageModel model, Activations a, int? maxRows = null)
 {
-    /// <summary>Rows of one pass, unless another number is given.</summary>
-    public const int DefaultRows = 256;
-
     /// <summary>The pass being filled, or the last one that was run.</summary>
     public RowBatch Rows { get; } = new();
 
@@ -28,7 +25,7 @@ internal sealed class PromptPass(LanguageModel model, Activations a, int maxRows
     public Activations A => a;
 
     /// <summary>Whether there is no room for another row.</summary>
-    public bool IsFull => Rows.Values >= maxRows;
+    public bool IsFull => Rows.Values >= MaxRows;
 
     /// <summary>Makes a pass of the tokens of one sequence from <paramref name="begin"/> on, as many as it has room for.</summary>
     /// <param name="ids">Tokens of the sequence.</param>
@@ -39,13 +36,15 @@ internal sealed class PromptPass(LanguageModel model, Activations a, int maxRows
     /// <param name="steersAll">Whether it moves the others too. Rows of a law that looks back at the token before are passes of their own.</param>
     public void Fill(ReadOnlySpan<int> ids, int begin, int position, KvCache cache, SteeringState? steering = null, bool steersAll = false)
     {
-        int count = steersAll && steering is { Law.LooksBack: true } ? 1 : maxRows;
+        int count = steersAll && steering is { Law.LooksBack: true } ? 1 : MaxRows;
         Rows.Clear();
         for (int i = begin; i < Math.Min(begin + count, ids.Length); i++)
         {
             Rows.Add(ids[i], position + i, cache, steersAll || i == ids.Length - 1 ? steering : null);
         }
     }
+
+    private int MaxRows => maxRows ?? model.Ops.PassRows;
 
     /// <summary>Runs the rows through all blocks; their last states are then in <see cref="Activations.X"/>.</summary>
     /// <param name="visit">Sees the states on the way; null for nobody.</param>
