@@ -31,8 +31,8 @@ public sealed class AttentionShapeException : TillerException
 {
     /// <summary>Creates the error for a shape.</summary>
     internal AttentionShapeException(AttentionShape shape)
-        : base($"The CUDA attention kernels have heads of 1 to {AttentionKernels.MaxHeadSize} numbers and 1 to {AttentionKernels.MaxHeadsPerGroup} query heads "
-            + $"per key/value head; the model has H = {shape.H}, G = {shape.G}, E = {shape.E}. "
+        : base($"The CUDA attention kernels have heads of 1 to {AttentionKernels.MaxHeadSize} numbers and 1 to {AttentionKernels.MaxHeadsPerGroup} "
+            + $"query heads per key/value head; the model has H = {shape.H}, G = {shape.G}, E = {shape.E}. "
             + "Run it on the CPU (LoadOptions.Device = \"cpu\").") => Shape = shape;
 
     /// <summary>The shape that was asked for.</summary>
@@ -132,7 +132,8 @@ internal sealed class AttentionKernels
         if (extent.OneSequence && values >= FewestTiledRows)
         {
             int tile = shape.E > 128 ? 32 : 64;
-            _rows[Bucket(shape.E)].Launch(new CudaLaunch((values + tile - 1) / tile, shape.H, 1, 256, 1, 1, RowsSharedInBytes(shape.E), Programmatic: true), stream, p);
+            _rows[Bucket(shape.E)].Launch(new CudaLaunch((values + tile - 1) / tile, shape.H, 1, 256, 1, 1, RowsSharedInBytes(shape.E),
+                Programmatic: true), stream, p);
             return;
         }
 
@@ -179,7 +180,8 @@ internal sealed class AttentionKernels
     {
         int values = (int)rows.Length, count = groups.Total;
         Debug.Assert(groups.Begin.Length == values + 1, "a group for each value row");
-        Debug.Assert(headsBar.Holds(count, shape.H * shape.E) && qkvBar.Holds(count, forward.Qkv.Columns), "headsBar // (rows, H E), qkvBar // (rows, (H + 2 G) E)");
+        Debug.Assert(headsBar.Holds(count, shape.H * shape.E) && qkvBar.Holds(count, forward.Qkv.Columns),
+            "headsBar // (rows, H E), qkvBar // (rows, (H + 2 G) E)");
         var extent = new AttentionExtent(longest, groups.MostRows);
         Check(shape, new RowCounts(values, count), extent, forward.Qkv, values, forward.Heads, scratch);
         AttentionPlan plan = AttentionPlan.Tangents(shape, values, count, groups.MostRows, longest);
@@ -209,7 +211,8 @@ internal sealed class AttentionKernels
     }
 
     // Scores, then M and its rows for value rows with E/2 tangents or more, and streamed keys and values for the others.
-    private void Linearise(CudaStream stream, in AttentionShape shape, AttentionPlan plan, AttentionParameters p, int most, CudaKernel[] few, CudaKernel many)
+    private void Linearise(CudaStream stream, in AttentionShape shape, AttentionPlan plan, AttentionParameters p, int most, CudaKernel[] few,
+        CudaKernel many)
     {
         int tangents = p.Tangents, dense = AttentionPlan.DenseFrom(shape);
         if (tangents == 0)

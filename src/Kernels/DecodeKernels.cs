@@ -14,8 +14,8 @@ internal readonly record struct DecodeRows(RowTable Table, bool Steered)
 }
 
 /// <summary>
-/// The stages of decoding as one kernel each, for up to <see cref="LinearKernels.FewRows"/> rows (decode_qkv.cu, decode_gate.cu, decode_down.cu). A row's
-/// result depends, bit for bit, on that row alone. Nothing is allocated: launches can be captured.
+/// The stages of decoding as one kernel each, for up to <see cref="LinearKernels.FewRows"/> rows (decode_qkv.cu, decode_gate.cu, decode_down.cu). A
+/// row's result depends, bit for bit, on that row alone. Nothing is allocated: launches can be captured.
 /// </summary>
 internal sealed class DecodeKernels
 {
@@ -33,7 +33,8 @@ internal sealed class DecodeKernels
         for (int i = 0; i < qkv.Length; i++)
         {
             string instance = $"{s_types[i / 4]}x{1 << i % 4}";
-            (qkv[i], gate[i], down[i]) = (kernel("tillerDecodeQkv" + instance), kernel("tillerDecodeGate" + instance), kernel("tillerDecodeDown" + instance));
+            (qkv[i], gate[i], down[i]) =
+                (kernel("tillerDecodeQkv" + instance), kernel("tillerDecodeGate" + instance), kernel("tillerDecodeDown" + instance));
             qkv[i].MaxDynamicSharedInBytes = gate[i].MaxDynamicSharedInBytes = down[i].MaxDynamicSharedInBytes = StagedInBytes;
         }
     }
@@ -48,12 +49,15 @@ internal sealed class DecodeKernels
     /// <param name="norm">g and ε.</param>
     /// <param name="w">Wq, Wk, Wv under each other // ((H + 2G) E, D).</param>
     /// <param name="bias">(1, (H + 2G) E), or absent.</param>
-    /// <param name="rotation">Cosines and sines // (values, E); absent leaves RoPE and the cache to <see cref="QkvKernels.Finish"/>, where heads have norms.</param>
+    /// <param name="rotation">
+    /// Cosines and sines // (values, E); absent leaves RoPE and the cache to <see cref="QkvKernels.Finish"/>, where heads have norms.
+    /// </param>
     /// <param name="qkv">Result // (rows, (H + 2G) E).</param>
     /// <param name="heads">H, G and E.</param>
     /// <param name="layer">k.</param>
     public void NormQkv(
-        CudaStream stream, in DecodeRows rows, Floats x, in RmsNorm norm, in Matrix w, Floats bias, Floats rotation, Floats qkv, in HeadShape heads, int layer)
+        CudaStream stream, in DecodeRows rows, Floats x, in RmsNorm norm, in Matrix w, Floats bias, Floats rotation, Floats qkv,
+        in HeadShape heads, int layer)
     {
         Debug.Assert(w.Rows == heads.QkvWidth && qkv.Holds(rows.Total, w.Rows), "w // ((H + 2G) E, D), qkv // (rows, (H + 2G) E)");
         Debug.Assert(bias.IsAbsent || bias.Holds(1, w.Rows), "bias // (1, (H + 2G) E)");
@@ -78,21 +82,24 @@ internal sealed class DecodeKernels
         });
     }
 
-    /// <summary>Norm, gate and up, activation; inputs u_k of steered rows.</summary>
+    /// <summary>Norm, gate and up with bias, activation; inputs u_k of steered rows.</summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="rows">The rows.</param>
     /// <param name="x">Residual stream // (rows, D).</param>
     /// <param name="norm">g and ε.</param>
     /// <param name="w">Wgate over Wup // (2F, D).</param>
+    /// <param name="bias">(1, 2F), or absent.</param>
     /// <param name="gateUp">Pre-activations // (rows, 2F).</param>
     /// <param name="gated">Result // (rows, F).</param>
     /// <param name="inputs">u_k of steered rows // (rows, D); absent leaves them to <see cref="SteerKernels.Act"/>.</param>
     /// <param name="activation">Activation of the gate.</param>
+    /// <param name="scale">Factor on the activation; 1 for none.</param>
     /// <param name="layer">k.</param>
     public void NormGateUp(
-        CudaStream stream, in DecodeRows rows, Floats x, in RmsNorm norm, in Matrix w, Floats gateUp, Floats gated, Floats inputs, Activation activation,
-        int layer)
+        CudaStream stream, in DecodeRows rows, Floats x, in RmsNorm norm, in Matrix w, Floats bias, Floats gateUp, Floats gated, Floats inputs,
+        Activation activation, float scale, int layer)
     {
+        Debug.Assert(bias.IsAbsent || bias.Holds(1, w.Rows), "bias // (1, 2F)");
         Debug.Assert(gateUp.Holds(rows.Total, w.Rows) && gated.Holds(rows.Total, w.Rows / 2), "gateUp // (rows, 2F), gated // (rows, F)");
         Debug.Assert(inputs.IsAbsent || inputs.Holds(rows.Total, w.Columns), "inputs // (rows, D)");
         int parts = LinearShape.FewParts(w.Rows, w.Columns), steered = rows.Steered && !inputs.IsAbsent ? rows.Total : 0;
@@ -101,6 +108,7 @@ internal sealed class DecodeKernels
             In = new NormedRows(x, norm, rows.Table, w.Columns, Variants),
             Rows = rows.Table.Rows.Address,
             W = w.Address,
+            Bias = bias.Address,
             GateUp = gateUp.Address,
             Gated = gated.Address,
             Inputs = inputs.Address,
@@ -111,26 +119,31 @@ internal sealed class DecodeKernels
             Wide = LinearKernels.IsWide(w) ? 1 : 0,
             Prefetch = Variants.Prefetch ? LinearShape.FewPrefetchInBytes(parts) : 0,
             Steered = steered,
+            Scale = scale,
         });
     }
 
-    /// <summary>y = residual + x W' (+ u of rows with a law).</summary>
+    /// <summary>y = residual + x W' + b (+ u of rows with a law).</summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="rows">The rows.</param>
     /// <param name="x">Gated units // (rows, F).</param>
     /// <param name="w">Wdown // (D, F).</param>
+    /// <param name="bias">b of value rows // (1, D), or absent.</param>
     /// <param name="residual">(rows, D).</param>
     /// <param name="inputs">What <see cref="NormGateUp"/> left // (rows, D).</param>
     /// <param name="y">Result // (rows, D).</param>
-    public void ProjectDown(CudaStream stream, in DecodeRows rows, Floats x, in Matrix w, Floats residual, Floats inputs, Floats y)
+    public void ProjectDown(CudaStream stream, in DecodeRows rows, Floats x, in Matrix w, Floats bias, Floats residual, Floats inputs, Floats y)
     {
+        Debug.Assert(bias.IsAbsent || bias.Holds(1, w.Rows), "bias // (1, D)");
         Debug.Assert(x.Holds(rows.Total, w.Columns), "x // (rows, F)");
-        Debug.Assert(residual.Holds(rows.Total, w.Rows) && inputs.Holds(rows.Total, w.Rows) && y.Holds(rows.Total, w.Rows), "residual, inputs and y // (rows, D)");
+        Debug.Assert(residual.Holds(rows.Total, w.Rows) && inputs.Holds(rows.Total, w.Rows) && y.Holds(rows.Total, w.Rows),
+            "residual, inputs and y // (rows, D)");
         int parts = LinearShape.FewParts(w.Rows, w.Columns);
         Launch(down, stream, rows.Total, w, LinearShape.Divide(w.Rows, 32 / parts), new DownParameters
         {
             X = x.Address,
             W = w.Address,
+            Bias = bias.Address,
             Residual = residual.Address,
             Inputs = inputs.Address,
             Y = y.Address,
@@ -182,14 +195,15 @@ internal sealed class DecodeKernels
     private struct GateParameters
     {
         public NormedRows In;
-        public nint Rows, W, GateUp, Gated, Inputs;
+        public nint Rows, W, Bias, GateUp, Gated, Inputs;
         public int Units, Activation, Layer, Parts, Wide, Prefetch, Steered;
+        public float Scale;
     }
 
     [StructLayout(LayoutKind.Sequential)]
     private struct DownParameters
     {
-        public nint X, W, Residual, Inputs, Y, Rows, Owners;
+        public nint X, W, Bias, Residual, Inputs, Y, Rows, Owners;
         public int Values, Tangents, Columns, Outputs, Parts, Wide, Prefetch;
     }
 }

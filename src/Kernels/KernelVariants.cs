@@ -1,9 +1,9 @@
 namespace Tiller.Kernels;
 
 /// <summary>
-/// What kernels and launchers do for a reason that only a measurement on a GPU can confirm (docs/cuda.md). All of it is on; what is turned off is done
-/// as it was before, so that one process can compare the two. Results keep every bit, unless a member says otherwise. A recorded step keeps the choices
-/// that it was recorded with.
+/// What kernels and launchers do for a reason that only a measurement on a GPU can confirm (docs/cuda.md). All of it is on; what is turned off is
+/// done as it was before, so that one process can compare the two. Results keep every bit, unless a member says otherwise. A recorded step keeps the
+/// choices that it was recorded with.
 /// </summary>
 internal sealed record KernelVariants
 {
@@ -11,18 +11,21 @@ internal sealed record KernelVariants
     public static KernelVariants Default { get; } = new();
 
     /// <summary>
-    /// Sums of tensor cores are added up in float32 every 32 depths, and the library's every <see cref="LinearShape.LibraryDepth"/>: tensor cores cut off
-    /// what they add, so that long sums of theirs shrink. Without it products of many rows are less exact.
+    /// Sums of tensor cores are added up in float32 every 32 depths, and the library's every <see cref="LinearShape.LibraryDepth"/>: tensor cores cut
+    /// off what they add, so that long sums of theirs shrink. Without it products of many rows are less exact.
     /// </summary>
     public bool FlushedSums { get; init; } = true;
 
     /// <summary>
-    /// A kernel for few rows brings the weights after those in flight to the second-level cache before it waits for the kernel ahead of it, so that the memory
-    /// works while that one ends.
+    /// A kernel for few rows brings the weights after those in flight to the second-level cache before it waits for the kernel ahead of it, so that
+    /// the memory works while that one ends.
     /// </summary>
     public bool Prefetch { get; init; } = true;
 
-    /// <summary>Shared memory is all of what a multiprocessor can make of it for every kernel alike: where two differ, no block of the next one begins before the last of this one has ended.</summary>
+    /// <summary>
+    /// Shared memory is all of what a multiprocessor can make of it for every kernel alike: where two differ, no block of the next one begins before
+    /// the last of this one has ended.
+    /// </summary>
     public bool OneCarveout { get; init; } = true;
 
     /// <summary>Attention reads the table of rows, and keys and values below their own positions, before the kernel ahead of it has ended.</summary>
@@ -31,7 +34,9 @@ internal sealed record KernelVariants
     /// <summary>Norms before the maps of few rows are loaded before the kernel ahead has ended, and rows four loads at a time.</summary>
     public bool NormBatch { get; init; } = true;
 
-    /// <summary>Prompts go through the blocks in passes of 1024 rows, not 256. Sums differ in their last bits, as the library's depend on the number of rows.</summary>
+    /// <summary>
+    /// Prompts go through the blocks in passes of 1024 rows, not 256. Sums differ in their last bits, as the library's depend on the number of rows.
+    /// </summary>
     public bool WidePasses { get; init; } = true;
 }
 

@@ -4,8 +4,8 @@
 // group (up to 8 at once: `passes` beyond), so keys and values are read once. Lengths, windows and caches come from `rows`.
 //   per 32 positions   scores (attention_scores.cuh) → z; warp h: running max and sum of head h; o_h += p_hj v_j with thread =
 //                      (key lane, 16-byte column), the keys and values of the next 32 already on their way
-//   before them all    where each row has a cache of its own and E is a multiple of 4, `rows` and the first 32 keys and values but its own were there before the kernel ahead of
-//                      this one began (what is older than that one has ended): they are on their way before it ends
+//   before them all    where each row has a cache of its own and E is a multiple of 4, `rows` and the first 32 keys and values but its
+//                      own are older than the kernel ahead of this one: they are on their way before that one ends
 //   at the end         key lanes add up through shared memory; max, Σ and o of the chunk go to scratch, and the block that arrives last
 //                      adds the chunks in order: the counter orders nobody's sums. A row of one chunk is written directly.
 //

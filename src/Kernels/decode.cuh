@@ -35,7 +35,8 @@ template <int turns> static __device__ __forceinline__ void tillerLoadNorm(const
     }
 }
 
-// Fills the columns [begin, end) of a chunk with g ∘ x and adds to the sums Σ x² of row m, Σ x_m x_owner. g has those of the first turns, if p.turns is more than one.
+// Fills the columns [begin, end) of a chunk with g ∘ x and adds to the sums Σ x² of row m, Σ x_m x_owner. g has those of the first turns,
+// if p.turns is more than one.
 template <class W, int R, int turns> static __device__ __forceinline__ void tillerStageNormed(
     const TillerNormedRows& p, float* x, int chunk, int begin, int end, float4 (&g)[turns], float (&sums)[2 * R])
 {
@@ -72,7 +73,8 @@ template <class W, int R, int turns> static __device__ __forceinline__ void till
                 const int k = first + i * turn;
                 if (k >= until) { continue; }
                 sums[2 * m] += tillerDot4(v[i], v[i]);
-                *reinterpret_cast<float4*>(x + m * chunk + W::slot(k - begin)) = float4{g[i].x * v[i].x, g[i].y * v[i].y, g[i].z * v[i].z, g[i].w * v[i].w};
+                float4* to = reinterpret_cast<float4*>(x + m * chunk + W::slot(k - begin));
+                *to = float4{g[i].x * v[i].x, g[i].y * v[i].y, g[i].z * v[i].z, g[i].w * v[i].w};
             }
         }
     }
@@ -80,7 +82,8 @@ template <class W, int R, int turns> static __device__ __forceinline__ void till
 
 // rowOf(pair, second) is a row of w; epilogue(m, pair, first, second) gets a row's pair of normed outputs in one thread.
 template <class W, int R, class RowOf, class Epilogue>
-static __device__ __forceinline__ void tillerNormedPairs(const TillerNormedRows& p, const void* w, int pairs, int parts, bool wide, int prefetch, int tile, RowOf rowOf, Epilogue epilogue)
+static __device__ __forceinline__ void tillerNormedPairs(const TillerNormedRows& p, const void* w, int pairs, int parts, bool wide, int prefetch,
+                                                         int tile, RowOf rowOf, Epilogue epilogue)
 {
     TILLER_DYNAMIC_SHARED(float, x);
     __shared__ float scratch[32 * R];

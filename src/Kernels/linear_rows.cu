@@ -1,6 +1,7 @@
 // y = x W' and x = y W for 9 to 128 rows on the tensor cores: W // (N, K) bf16, K % 8 == 0, the activations as bf16 panels
 // (linear_split.cu): values in three pieces, exactly; tangents in two. FP32 sums: tensor cores cut off what they add (docs/cuda.md), so they
-// sum 32 depths and no more, and those sums are added up in registers, rounded to nearest. Below "outputs" are the rows of W (its columns when transposed), "depth" is what is summed over.
+// sum 32 depths and no more, and those sums are added up in registers, rounded to nearest. Below "outputs" are the rows of W (its columns
+// when transposed), "depth" is what is summed over.
 //
 // Grid: (tiles of 256 outputs, parts of the depth), 256 threads. A warp owns 32 outputs, two mma tiles of 16, and all M rows: W is
 // read once, straight into registers, four blocks of 32 depths ahead (two for more than 64 rows): 64 KiB on their way in a block.
@@ -184,7 +185,8 @@ template <class Weights, int tiles, int ahead, bool flushed> static __device__ _
                     if (t < p.tiles)
                     {
                         const int before = tillerMin(t, p.exact);
-                        tillerLinearPair<flushed>(now, panel + t * 64 + before * 32, t < p.exact, sums[0][t], sums[1][t], sums[0][t + 1], sums[1][t + 1]);
+                        const uint4* pair = panel + t * 64 + before * 32;
+                        tillerLinearPair<flushed>(now, pair, t < p.exact, sums[0][t], sums[1][t], sums[0][t + 1], sums[1][t + 1]);
                     }
                 }
             }

@@ -3,6 +3,7 @@ using Tiller.Cuda;
 using Tiller.Decode;
 using Tiller.Features;
 using Tiller.Kernels;
+using Tiller.Law;
 using Tiller.Model;
 using Tiller.Tests.Decode;
 using Tiller.Tests.Interop;
@@ -30,7 +31,8 @@ public sealed class CudaEngineTests : CudaTest
         var actual = Probe.Run(model, ids, CancellationToken.None);
 
         // Value rows are split exactly: what is left is the order of float32 sums, which a row may be unlucky in.
-        foreach (var (typical, worst) in new[] { Errors(actual.States, expected.States, model.Config.D), Errors(actual.Logits, expected.Logits, model.Config.V) })
+        foreach (var (typical, worst) in new[] { Errors(actual.States, expected.States, model.Config.D),
+            Errors(actual.Logits, expected.Logits, model.Config.V) })
         {
             TestContext.Out.WriteLine($"typical {typical:E1}, worst {worst:E1}");
             Assert.That(typical, Is.LessThan(3e-6));
@@ -85,7 +87,8 @@ public sealed class CudaEngineTests : CudaTest
         using var model = Open(family);
         var ops = (CudaOps)model.Ops;
         float[]? all = null;
-        foreach (var variants in (KernelVariants[])[KernelVariants.Default, .. KernelVariant.All.Where(v => v.SeenIn == VariantWork.Steps).Select(v => v.Without)])
+        var steps = KernelVariant.All.Where(v => v.SeenIn == VariantWork.Steps);
+        foreach (var variants in (KernelVariants[])[KernelVariants.Default, .. steps.Select(v => v.Without)])
         {
             ops.Variants = variants;
             using var session = new Session(model);
@@ -101,7 +104,8 @@ public sealed class CudaEngineTests : CudaTest
                 ops.Variants = KernelVariants.Default;
                 session.Step(9);
                 session.Step(9);
-                Assert.That(HostCuda.CallsOf("cuGraphInstantiateWithFlags") > recorded, Is.EqualTo(variants != KernelVariants.Default), $"{variants}: recorded anew");
+                bool again = HostCuda.CallsOf("cuGraphInstantiateWithFlags") > recorded;
+                Assert.That(again, Is.EqualTo(variants != KernelVariants.Default), $"{variants}: recorded anew");
             }
         }
     }
@@ -153,7 +157,8 @@ public sealed class CudaEngineTests : CudaTest
         var errors = new List<double>();
         for (int at = 0; at < expected.Length; at += width)
         {
-            errors.Add(Numbers.Error(Array.ConvertAll(actual[at..(at + width)], x => (float)x), Array.ConvertAll(expected[at..(at + width)], x => (float)x)));
+            errors.Add(Numbers.Error(Array.ConvertAll(actual[at..(at + width)], x => (float)x),
+                Array.ConvertAll(expected[at..(at + width)], x => (float)x)));
         }
 
         return (Math.Sqrt(errors.Average(e => e * e)), errors.Max());

@@ -8,7 +8,8 @@ namespace Tiller.Tests.Tool;
 public partial class ReadmeTests
 {
     private static readonly string[] s_starters = ["dotnet run -c Release --project tools/Tiller -- demo", "dotnet test -c Release"];
-    private static IEnumerable<string> Samples => Directory.GetDirectories(Repository.Path("samples")).Select(d => Path.GetFileName(d)).Order(StringComparer.Ordinal);
+    private static IEnumerable<string> Samples => Directory.GetDirectories(Repository.Path("samples")).Select(d => Path.GetFileName(d))
+        .Order(StringComparer.Ordinal);
 
     private static readonly string s_readme = File.ReadAllText(Repository.Path("README.md")).ReplaceLineEndings("\n");
 
@@ -67,11 +68,13 @@ public partial class ReadmeTests
         _ => [word],
     };
 
-    private static IEnumerable<string> Blocks(string language) => Fence().Matches(s_readme).Where(m => m.Groups["language"].Value == language).Select(m => m.Groups["body"].Value.TrimEnd());
+    private static IEnumerable<string> Blocks(string language) => Fence().Matches(s_readme).Where(m => m.Groups["language"].Value == language)
+        .Select(m => m.Groups["body"].Value.TrimEnd());
 
     [GeneratedRegex(@"\A(using [\w.]+;\n)+\n", RegexOptions.ExplicitCapture, 1000)]
     private static partial Regex Usings();
 
-    [GeneratedRegex("^```(?<language>[a-z]*)\n(?<body>.*?)^```$", RegexOptions.Multiline | RegexOptions.Singleline | RegexOptions.ExplicitCapture, 1000)]
+    [GeneratedRegex("^```(?<language>[a-z]*)\n(?<body>.*?)^```$", RegexOptions.Multiline | RegexOptions.Singleline | RegexOptions.ExplicitCapture,
+        1000)]
     private static partial Regex Fence();
 }

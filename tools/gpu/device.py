@@ -32,7 +32,7 @@ LATER = ["shapes", "fit", "load", "sanitize"]
 LATER_SECONDS = 300
 
 # The kernels of a plain and a steered step, and those of one with tangents, as Nsight Compute filters names.
-STEP_KERNELS = r"regex:^tiller(Rotate|Embed|Decode\w+x1$|Attend|LinearFew\w+x1$|Head|Sample|MarkSeen|Advance)"
+STEP_KERNELS = r"regex:^tiller(Rotate|Embed|Decode\w+x1$|Attend|LinearFew\w+x1$|Head|Sample|Softmax|Tally|Advance)"
 TANGENT_KERNELS = r"regex:^tiller(Decode\w+x8$|LinearFew\w+x8$|Push|Steer)"
 
 

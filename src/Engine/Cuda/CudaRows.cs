@@ -33,7 +33,9 @@ internal sealed class CudaRows : IDisposable
     /// <summary>What a launch of attention is sized for.</summary>
     public AttentionExtent Extent => new(Longest, MostTangents, OneSequence, OwnCaches);
 
-    /// <summary>Whether the rows of the pass that <see cref="CudaOps.Begin"/> opens next are here already; a pass that is recorded may not bring them.</summary>
+    /// <summary>
+    /// Whether the rows of the pass that <see cref="CudaOps.Begin"/> opens next are here already; a pass that is recorded may not bring them.
+    /// </summary>
     public bool IsPlaced { get; set; }
 
     /// <summary>Value rows, with those that fill the batch up: the first token of a sequence that nobody has, in a cache of its own.</summary>
@@ -51,7 +53,9 @@ internal sealed class CudaRows : IDisposable
     /// <summary>Whether the rows are consecutive tokens of one sequence.</summary>
     public bool OneSequence { get; private set; }
 
-    /// <summary>Whether each row is of a sequence that no other row is of; of more than few rows only told where that is known without a search.</summary>
+    /// <summary>
+    /// Whether each row is of a sequence that no other row is of; of more than few rows only told where that is known without a search.
+    /// </summary>
     public bool OwnCaches { get; private set; }
 
     /// <summary>Whether the rows are few enough for the fused kernels of decoding.</summary>
@@ -94,6 +98,7 @@ internal sealed class CudaRows : IDisposable
                 Slot = row.Slot,
                 FirstTangent = begin,
                 EndTangent = end,
+                IsLong = row.Cache.IsLong ? 1 : 0,
                 Cache = row.Cache.Keys(0, 0).Address,
                 Steering = row.Steering is CudaSteering steering ? steering.Enter(row.Slot, end) : 0,
             };
@@ -151,6 +156,7 @@ internal sealed class CudaRows : IDisposable
                 Position = row.Position - 1,
                 Capacity = row.Cache.Capacity,
                 Slot = steering.Slot,
+                IsLong = row.Cache.IsLong ? 1 : 0,
                 Cache = row.Cache.Keys(0, 0).Address,
                 Steering = steering.Last,
             };
@@ -313,14 +319,17 @@ internal sealed class CudaRows : IDisposable
 /// <param name="MostTangents">Tangents of the value row that has most of them.</param>
 /// <param name="Longest">Bound on the sequences' lengths.</param>
 /// <param name="Steered">Whether any row is steered.</param>
+/// <param name="InputMoved">Whether a law moves the inputs of blocks.</param>
 /// <param name="OneSequence">Whether the rows are consecutive tokens of one sequence.</param>
 /// <param name="OwnCaches">Whether no two rows are of one sequence.</param>
 /// <param name="Variants">What its kernels do.</param>
 internal readonly record struct CudaStepKey(
-    nint X, nint Y, int Capacity, nint Logits, int Values, int Tangents, int MostTangents, int Longest, bool Steered, bool OneSequence, bool OwnCaches,
-    KernelVariants Variants);
+    nint X, nint Y, int Capacity, nint Logits, int Values, int Tangents, int MostTangents, int Longest, bool Steered, bool InputMoved,
+    bool OneSequence, bool OwnCaches, KernelVariants Variants);
 
-/// <summary>Groups of cotangent rows on the device: where each value row's begin, and the owner of each row. Belongs to one <see cref="Cotangents"/>.</summary>
+/// <summary>
+/// Groups of cotangent rows on the device: where each value row's begin, and the owner of each row. Belongs to one <see cref="Cotangents"/>.
+/// </summary>
 internal sealed class CudaGroups : IDisposable
 {
     private readonly CudaOps _ops;

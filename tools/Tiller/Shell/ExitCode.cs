@@ -40,7 +40,8 @@ internal static class ExitCode
         OperationCanceledException => Cancelled,
         DeviceUnavailableException or CudaLibraryMissingException => DeviceUnavailable,
         UsageException or DeviceNameException or KernelArchitectureException or SamplingOptionsException or StopStringsException => Usage,
-        NonFiniteLogitsException or NonFiniteStateException or SteeringOverflowException or RiccatiException or DeviceMemoryException or CudaException => Numerical,
+        NonFiniteLogitsException or NonFiniteStateException or SteeringOverflowException or RiccatiException or DeviceMemoryException
+            or CudaException => Numerical,
         TillerException or IOException or UnauthorizedAccessException => BadInput,
         _ => null,
     };
