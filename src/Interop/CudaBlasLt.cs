@@ -8,7 +8,10 @@ namespace Tiller.Interop;
 /// </summary>
 public sealed unsafe class CudaBlasLt : CudaHandle
 {
-    /// <summary>The operands start at multiples of so many bytes, and algorithms are chosen that need no more. The library takes 256 for granted if it is told nothing.</summary>
+    /// <summary>
+    /// The operands start at multiples of so many bytes, and algorithms are chosen that need no more. The library takes 256 for granted if it is told
+    /// nothing.
+    /// </summary>
     public const int AlignmentInBytes = 16;
 
     private const int TransA = 3, TransB = 4; // cublasLtMatmulDescAttributes_t

@@ -96,8 +96,8 @@ public sealed unsafe class CudaKernel
     }
 
     /// <summary>
-    /// Shared memory in percent of the most that a multiprocessor can have, the rest being first-level cache; -1 leaves it to the driver. A wish: what a block needs
-    /// is always there.
+    /// Shared memory in percent of the most that a multiprocessor can have, the rest being first-level cache; -1 leaves it to the driver. A wish:
+    /// what a block needs is always there.
     /// </summary>
     public int SharedCarveout
     {

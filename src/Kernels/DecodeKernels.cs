@@ -173,13 +173,13 @@ internal sealed class DecodeKernels
         public nint X, Norm, Owners;
         public int Values, Tangents, Columns;
         public float Eps;
-        public int Batched;
+        public int Turns;
 
         public NormedRows(Floats x, in RmsNorm norm, in RowTable rows, int columns, KernelVariants variants)
         {
             Debug.Assert(x.Holds(rows.Total, columns) && norm.Weight.Holds(1, columns), "x // (rows, D), g // (1, D)");
             (X, Norm, Owners) = (x.Address, norm.Weight.Address, rows.Owners.Address);
-            (Values, Tangents, Columns, Eps, Batched) = (rows.Values, rows.Tangents, columns, norm.Epsilon, variants.NormBatch ? 1 : 0);
+            (Values, Tangents, Columns, Eps, Turns) = (rows.Values, rows.Tangents, columns, norm.Epsilon, variants.NormBatch ? 4 : 1);
         }
     }
 

@@ -92,7 +92,10 @@ internal sealed class LinearKernels
     /// Bytes of scratch that suffice for <see cref="Forward"/> with up to so many rows, and for <see cref="Transposed"/> with as many in all. One
     /// scratch, as large as the largest, serves all maps of a stream: it holds nothing between calls.
     /// </summary>
-    public long ScratchInBytes(RowCounts counts, in Matrix w)
+    /// <param name="counts">Value rows, and tangents or cotangents.</param>
+    /// <param name="w">Weights // (N, K).</param>
+    /// <param name="isTransposed">Whether the map is run transposed at all.</param>
+    public long ScratchInBytes(RowCounts counts, in Matrix w, bool isTransposed = true)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(counts.Values);
         ArgumentOutOfRangeException.ThrowIfNegative(counts.Tangents);
@@ -105,7 +108,8 @@ internal sealed class LinearKernels
             bytes = Math.Max(bytes, LinearShape.PanelsInBytes(group, 0, w.Rows) + PartialInBytes(group, w.Columns, w.Rows));
         }
 
-        return ByLibrary(rows, w) ? Math.Max(bytes, Math.Max(4L * rows * w.Rows, ((4L * rows) + (2L * values)) * w.Columns)) : bytes;
+        long forward = ((4L * rows) + (2L * values)) * w.Columns, transposed = isTransposed ? 4L * rows * w.Rows : 0;
+        return ByLibrary(rows, w) ? Math.Max(bytes, Math.Max(forward, transposed)) : bytes;
     }
 
     /// <summary>y = x W' (+ bias) (+ residual), for each row.</summary>
@@ -307,8 +311,8 @@ internal sealed class LinearKernels
         LibraryPieces(stream, transposed: false, w, rows, end.Values, scratch, prepared, end.Y);
     }
 
-    // The sums of all pieces: middle, low of the values, high. High, which holds 2^8 times what the others do, comes in products of few depths: what tensor cores
-    // cut off of a longer sum would be seen in it alone.
+    // The sums of all pieces: middle, low of the values, high. High, which holds 2^8 times what the others do, comes in products of few depths: what
+    // tensor cores cut off of a longer sum would be seen in it alone.
     private void LibraryPieces(CudaStream stream, bool transposed, in Matrix w, int rows, int values, nint pieces, bool prepared, nint result)
     {
         int outputs = transposed ? w.Columns : w.Rows, depth = transposed ? w.Rows : w.Columns;
@@ -320,9 +324,10 @@ internal sealed class LinearKernels
             {
                 // Column-major: Y' (N, M) = W (N, K) X' (K, M); transposed X' (K, M) = W' (K, N) Y' (N, M).
                 nint from = w.Address + (2 * (nint)begin * (transposed ? w.Columns : 1));
+                nint part = pieces + (piece * pieceInBytes) + (2 * begin);
                 blas!.Matmul(transposed ? CublasOperation.NonTranspose : CublasOperation.Transpose, CublasOperation.NonTranspose, outputs,
-                    piece < 2 ? rows : values, Math.Min(step, depth - begin), 1, from, w.Columns, pieces + (piece * pieceInBytes) + (2 * begin), depth,
-                    CudaDataType.R16BF, prepared ? 1 : 0, result, outputs, CudaDataType.R32F, stream);
+                    piece < 2 ? rows : values, Math.Min(step, depth - begin), 1, from, w.Columns, part, depth, CudaDataType.R16BF,
+                    prepared ? 1 : 0, result, outputs, CudaDataType.R32F, stream);
                 prepared = true;
             }
         }

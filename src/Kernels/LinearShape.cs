@@ -20,8 +20,8 @@ internal static class LinearShape
     public const int PanelDepth = 32;
 
     /// <summary>
-    /// Depths that the library's tensor cores sum at a time where every bit counts: they cut off half a unit in the last place for every 16, which makes 1.2e-6
-    /// of a sum, and each product more reads and writes the sums again.
+    /// Depths that the library's tensor cores sum at a time where every bit counts: they cut off half a unit in the last place for every 16, which
+    /// makes 1.2e-6 of a sum, and each product more reads and writes the sums again.
     /// </summary>
     public const int LibraryDepth = 1024;
 
@@ -43,8 +43,8 @@ internal static class LinearShape
     }
 
     /// <summary>
-    /// Bytes of each row of W that a block brings to the second-level cache before it waits for the kernel ahead: 64 KiB of all its rows, 17 MB of the blocks
-    /// that can be there by then, of a cache of 50.
+    /// Bytes of each row of W that a block brings to the second-level cache before it waits for the kernel ahead: 64 KiB of all its rows, 17 MB of
+    /// the blocks that can be there by then, of a cache of 50.
     /// </summary>
     public static int FewPrefetchInBytes(int parts) => (64 << 10) / FewOutputs * parts;
 

@@ -4,8 +4,8 @@
 // group (up to 8 at once: `passes` beyond), so keys and values are read once. Lengths, windows and caches come from `rows`.
 //   per 32 positions   scores (attention_scores.cuh) → z; warp h: running max and sum of head h; o_h += p_hj v_j with thread =
 //                      (key lane, 16-byte column), the keys and values of the next 32 already on their way
-//   before them all    where each row has a cache of its own, `rows` and the first 32 keys and values but its own were there before the kernel ahead of
-//                      this one began (what is older than that one has ended): they are on their way before it ends
+//   before them all    where each row has a cache of its own and E is a multiple of 4, `rows` and the first 32 keys and values but its
+//                      own are older than the kernel ahead of this one: they are on their way before that one ends
 //   at the end         key lanes add up through shared memory; max, Σ and o of the chunk go to scratch, and the block that arrives last
 //                      adds the chunks in order: the counter orders nobody's sums. A row of one chunk is written directly.
 //
@@ -32,7 +32,8 @@ static __device__ __forceinline__ void tillerAttendChunk(const TillerAttention& 
     const int row = p.first + int(blockIdx.z), perGroup = p.H / p.G, passes = (perGroup + Heads - 1) / Heads;
     const int g = int(blockIdx.y) / passes, firstHead = g * perGroup + int(blockIdx.y) % passes * Heads;
     const int heads = tillerMin(Heads, (g + 1) * perGroup - firstHead), E = p.E, chunk = int(blockIdx.x), thread = int(threadIdx.x);
-    if (!p.early) { tillerWaitForPredecessor(); }
+    const bool early = Width == 4 && p.early;
+    if (!early) { tillerWaitForPredecessor(); }
     const TillerHeadView view = tillerViewOf(p, p.rows[row], g);
     float* const out = p.heads + ((long long)row * p.H + firstHead) * E;
     if (view.length > p.bound)
@@ -61,17 +62,20 @@ static __device__ __forceinline__ void tillerAttendChunk(const TillerAttention& 
                                                         : tillerZeroVector<Width>();
         }
     };
-    const int own = view.length - 1; // the row's own position, whose key and value the kernel ahead writes
-    loadKey(begin, p.early ? tillerMin(end, own) : end);
-    loadValues(begin, p.early ? tillerMin(end, own) : end);
+    // The kernel ahead writes the key and the value of the row's own position, which is the last.
+    loadKey(begin, early ? tillerMin(end, view.length - 1) : end);
+    loadValues(begin, early ? tillerMin(end, view.length - 1) : end);
     tillerWaitForPredecessor();
     tillerReleaseSuccessor();
-    if (p.early && begin + slot == own) { key.load(view.keys + (long long)own * E, E); }
-    TILLER_UNROLL
-    for (int i = 0; i < Slices; i++)
+    if (early && end == view.length && end - begin <= 32)
     {
-        const int at = keyLane + lanes * i;
-        if (p.early && adds && at < 32 && begin + at == own) { value[i] = tillerLoadVector<Width>(view.values + (long long)own * E + column * Width); }
+        if (slot == end - 1 - begin) { loadKey(begin, end); }
+        TILLER_UNROLL
+        for (int i = 0; i < Slices; i++)
+        {
+            const int at = keyLane + lanes * i;
+            if (adds && at == end - 1 - begin) { value[i] = tillerLoadVector<Width>(view.values + (long long)(end - 1) * E + column * Width); }
+        }
     }
     tillerLoadQueries<Heads>(q, tillerQuery(p, row, firstHead), heads, E);
     TILLER_UNROLL

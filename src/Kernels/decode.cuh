@@ -18,28 +18,35 @@ struct TillerNormedRows
     int values, tangents;
     int columns;
     float eps;
-    int batched;         // several turns of a thread at a time, the first g before the kernel ahead has ended; 0: one by one, as it was
+    int turns;           // of a thread whose loads are on their way together, the first g before the kernel ahead has ended; 1: as they come
 };
 
 // Pairs of a block of 32 / parts outputs.
 static __device__ __forceinline__ int tillerPairs(int parts) { return 16 / parts; }
 
-// g at the thread's columns from `first` on, a turn of the block for each.
-template <int turns> static __device__ __forceinline__ void tillerLoadNorm(const TillerNormedRows& p, int first, float4 (&g)[turns])
+// g at the thread's columns from `first` on, a turn of the block for each, those below `until`.
+template <int turns> static __device__ __forceinline__ void tillerLoadNorm(const TillerNormedRows& p, int first, int until, float4 (&g)[turns])
 {
     TILLER_UNROLL
-    for (int i = 0; i < turns; i++) { g[i] = tillerFour(p.norm, first + i * 4 * tillerDotThreads, p.columns); }
+    for (int i = 0; i < turns; i++)
+    {
+        const int k = first + i * 4 * tillerDotThreads;
+        g[i] = k < until ? tillerFour(p.norm, k, p.columns) : float4{0, 0, 0, 0};
+    }
 }
 
-// Fills the columns [begin, end) of a chunk with g ∘ x and adds to the sums Σ x² of row m, Σ x_m x_owner. The row's first g are there, unless turns is 1.
+// Fills the columns [begin, end) of a chunk with g ∘ x and adds to the sums Σ x² of row m, Σ x_m x_owner. g has those of the first turns,
+// if p.turns is more than one.
 template <class W, int R, int turns> static __device__ __forceinline__ void tillerStageNormed(
     const TillerNormedRows& p, float* x, int chunk, int begin, int end, float4 (&g)[turns], float (&sums)[2 * R])
 {
     constexpr int turn = 4 * tillerDotThreads;
     const int rows = p.values + p.tangents;
-    for (int first = begin + 4 * int(threadIdx.x); first < end; first += turns * turn)
+    const int together = tillerMin(turns, p.turns);
+    for (int first = begin + 4 * int(threadIdx.x); first < end; first += together * turn)
     {
-        if (turns == 1 || first >= turns * turn) { tillerLoadNorm<turns>(p, first, g); }
+        const int until = tillerMin(end, first + together * turn);
+        if (together == 1 || first >= turn) { tillerLoadNorm<turns>(p, first, until, g); }
         TILLER_UNROLL
         for (int m = 0; m < R; m++)
         {
@@ -48,7 +55,7 @@ template <class W, int R, int turns> static __device__ __forceinline__ void till
             for (int i = 0; i < turns; i++)
             {
                 const int k = first + i * turn;
-                v[i] = m < rows && k < end ? tillerFour(p.x + (long long)m * p.columns, k, p.columns) : float4{0, 0, 0, 0};
+                v[i] = m < rows && k < until ? tillerFour(p.x + (long long)m * p.columns, k, p.columns) : float4{0, 0, 0, 0};
             }
             if (m >= p.values && m < rows)
             {
@@ -57,16 +64,17 @@ template <class W, int R, int turns> static __device__ __forceinline__ void till
                 for (int i = 0; i < turns; i++)
                 {
                     const int k = first + i * turn;
-                    if (k < end) { sums[2 * m + 1] += tillerDot4(v[i], tillerFour(owner, k, p.columns)); }
+                    if (k < until) { sums[2 * m + 1] += tillerDot4(v[i], tillerFour(owner, k, p.columns)); }
                 }
             }
             TILLER_UNROLL
             for (int i = 0; i < turns; i++)
             {
                 const int k = first + i * turn;
-                if (k >= end) { continue; }
+                if (k >= until) { continue; }
                 sums[2 * m] += tillerDot4(v[i], v[i]);
-                *reinterpret_cast<float4*>(x + m * chunk + W::slot(k - begin)) = float4{g[i].x * v[i].x, g[i].y * v[i].y, g[i].z * v[i].z, g[i].w * v[i].w};
+                float4* to = reinterpret_cast<float4*>(x + m * chunk + W::slot(k - begin));
+                *to = float4{g[i].x * v[i].x, g[i].y * v[i].y, g[i].z * v[i].z, g[i].w * v[i].w};
             }
         }
     }
@@ -85,9 +93,9 @@ static __device__ __forceinline__ void tillerNormedPairs(const TillerNormedRows&
     TillerDots<W, R> dots;
     dots.start(w, p.columns, parts, wide, true, [&](int j) { return rowOf(pairOf(j), j / own); });
     if (prefetch > 0 && tile < tillerDotFirstBlocks) { dots.prefetch(prefetch); }
-    constexpr int turns = R < 8 ? 4 : 2; // of a chunk of 4096 columns, of eight rows 2048
+    constexpr int turns = R < 4 ? 4 : R == 4 && W::size == 4 ? 1 : 2; // of 1024 columns each; there are no registers for more
     float4 g[turns];
-    if (p.batched) { tillerLoadNorm<turns>(p, 4 * int(threadIdx.x), g); }
+    if (turns > 1 && p.turns > 1) { tillerLoadNorm<turns>(p, 4 * int(threadIdx.x), p.columns, g); }
     tillerWaitForPredecessor();
     float sums[2 * R]; // Σ x² of row m, Σ x_m x_owner
     TILLER_UNROLL
@@ -96,12 +104,7 @@ static __device__ __forceinline__ void tillerNormedPairs(const TillerNormedRows&
     {
         const int end = tillerMin(begin + chunk, (p.columns + tillerDotStep - 1) / tillerDotStep * tillerDotStep);
         if (begin > 0) { __syncthreads(); }
-        if (p.batched) { tillerStageNormed<W, R, turns>(p, x, chunk, begin, end, g, sums); }
-        else
-        {
-            float4 one[1];
-            tillerStageNormed<W, R, 1>(p, x, chunk, begin, end, one, sums);
-        }
+        tillerStageNormed<W, R, turns>(p, x, chunk, begin, end, g, sums);
         __syncthreads();
         if (begin + chunk >= p.columns) { tillerReleaseSuccessor(); }
         dots.accumulate(x, chunk, begin, end);

@@ -7,6 +7,7 @@
 // cache. FLOPs: 2 R (H + 2G) E D.
 //
 // local memory: 8 bytes, one word of four rows of f32, outside the loops, for 128 registers and two blocks
+// local memory of PTX: 72 bytes, four rows of f32, in the order of clang's instructions for sm_80
 #include "decode.cuh"
 #include "rows.cuh"
 #include "steering.cuh"

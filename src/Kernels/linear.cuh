@@ -8,7 +8,7 @@
 //
 // A kernel does, in this order (tillerDotRows below; a fused one brings its own `stage`, `ready` and `epilogue`):
 //   TillerDots d; d.start(...)      first weights on their way; W does not depend on the kernel before
-//   d.prefetch(...)                 those after them on their way to the second-level cache: the memory does not stand idle while the kernel before ends
+//   d.prefetch(...)                 those after them on their way to the second-level cache: memory works while the kernel before ends
 //   tillerWaitForPredecessor()
 //   for each chunk of columns: stage x into shared memory, barrier, d.accumulate, barrier
 //   d.finish                        sums of all rows and outputs of the block in shared memory, barrier, epilogue

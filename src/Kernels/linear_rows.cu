@@ -185,7 +185,8 @@ template <class Weights, int tiles, int ahead, bool flushed> static __device__ _
                     if (t < p.tiles)
                     {
                         const int before = tillerMin(t, p.exact);
-                        tillerLinearPair<flushed>(now, panel + t * 64 + before * 32, t < p.exact, sums[0][t], sums[1][t], sums[0][t + 1], sums[1][t + 1]);
+                        const uint4* pair = panel + t * 64 + before * 32;
+                        tillerLinearPair<flushed>(now, pair, t < p.exact, sums[0][t], sums[1][t], sums[0][t + 1], sums[1][t + 1]);
                     }
                 }
             }

@@ -33,8 +33,8 @@ static __device__ __forceinline__ uint2 tillerLoad8(const void* p, bool wanted)
 #endif
 }
 
-// Asks for `bytes` of global memory from p on to be brought to the second-level cache, both multiples of 16: one thread asks for all of it, and nobody waits.
-// Before sm_90 there is no such instruction.
+// Asks for `bytes` of global memory from p on to be brought to the second-level cache, both multiples of 16: one thread asks for all of
+// it, and nobody waits. Before sm_90 there is no such instruction.
 static __device__ __forceinline__ void tillerPrefetch(const void* p, unsigned bytes)
 {
 #if defined(TILLER_HOST_CUDA)

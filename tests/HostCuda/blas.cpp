@@ -1,4 +1,5 @@
-// cuBLAS and cuBLASLt: column-major, alpha and beta on the host. float and double operands go to OpenBLAS, bfloat16 ones are summed as tensor cores round.
+// cuBLAS and cuBLASLt: column-major, alpha and beta on the host. float and double operands go to OpenBLAS, bfloat16 ones are summed as tensor
+// cores round.
 #include "hostcuda.h"
 #include "tensor_cores.h"
 #include <cstring>
@@ -320,8 +321,8 @@ HOST_CUDA int cublasLtMatmulAlgoGetHeuristic(void* handle, void* description, vo
     return 0;
 }
 HOST_CUDA int cublasLtMatmul(void* handle, void* description, const void* alpha, std::uint64_t a, void* layoutA, std::uint64_t b, void* layoutB,
-                             const void* beta, std::uint64_t c, void* layoutC, std::uint64_t d, void* layoutD, const void* algorithm, std::uint64_t workspace,
-                             std::size_t workspaceBytes, void* stream)
+                             const void* beta, std::uint64_t c, void* layoutC, std::uint64_t d, void* layoutD, const void* algorithm,
+                             std::uint64_t workspace, std::size_t workspaceBytes, void* stream)
 {
     Call call(Need::Context);
     if (call.error) { return blasStatus(call.error); }

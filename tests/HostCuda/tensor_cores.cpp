@@ -1,7 +1,8 @@
-// Tensor cores of compute capability 9.0, as experiments with them have shown (arXiv:2511.10909 §IV; before it PeerJ Computer Science 7:e330): the products of 16
-// depths are exact; they and the sum so far are cut off 25 binary places behind the first bit of the largest of the 17, added, and the result is cut off to the 24
-// bits of a float32. Nothing is rounded to nearest, so that every 16 depths take half a unit in the last place from a sum, always towards zero.
-// The largest is told by its float32 exponent: one product may thus be cut off a place lower than on a GPU. Subnormal results are rounded to nearest.
+// Tensor cores of compute capability 9.0, as experiments with them have shown (arXiv:2511.10909; before it PeerJ Computer Science 7:e330):
+// the products of 16 depths are exact; they and the sum so far are cut off 25 binary places behind the first bit of the largest of the 17,
+// added, and the result is cut off to the 24 bits of a float32. Nothing is rounded to nearest, so that every 16 depths take half a unit in
+// the last place from a sum, always towards zero. The largest is told by its float32 exponent: one product may thus be cut off a place
+// lower than on a GPU. Subnormal results are rounded to nearest.
 #include "tensor_cores.h"
 #include "host_device.h"
 
@@ -89,7 +90,8 @@ void addOnTensorCores(float (&sums)[tensorCoreLanes], const float (&products)[te
     }
 }
 
-// Lane 4 g + t holds of A the rows g, g + 8 at k = 2t, 2t + 1 (and + 8), of B the column g at the same k, of C the rows g, g + 8 at columns 2t, 2t + 1.
+// Lane 4 g + t holds of A the rows g, g + 8 at k = 2t, 2t + 1 (and + 8), of B the column g at the same k, of C the rows g, g + 8 at columns 2t,
+// 2t + 1.
 void mma16x8x16(Exchange* const lanes[32], unsigned mask)
 {
     if (mask != 0xffffffffu) { fault(719, "mma.sync needs all 32 lanes"); }

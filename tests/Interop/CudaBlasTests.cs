@@ -94,16 +94,20 @@ public class CudaBlasTests : CudaTest
         using CudaDeviceVariable<ushort> a = UploadBfloat16(context, DenseMatrix.Create(1, K, (_, k) => k == 0 ? 1 << 25 : k < 16 ? 0 : 1));
         using CudaDeviceVariable<ushort> b = UploadBfloat16(context, DenseMatrix.Create(K, 1, 1));
         using var c = new CudaDeviceVariable<float>(context, 4);
-        lt.Matmul(AsStored, AsStored, 1, 1, K, 1, a.DevicePointer, 1, b.DevicePointer, K, CudaDataType.R16BF, 0, c.DevicePointer, 1, CudaDataType.R32F, stream);
-        stream.Synchronize();
-        float[] sum = new float[4];
-        c.CopyToHost(sum);
-        Assert.That(sum[0], Is.EqualTo((1 << 25) + 32), "sixteen at a time are kept: they make 16, a multiple of the last place");
-        using CudaDeviceVariable<ushort> few = UploadBfloat16(context, DenseMatrix.Create(1, K, (_, k) => k == 0 ? 1 << 25 : k % 16 < 3 && k >= 16 ? 1 : 0));
-        lt.Matmul(AsStored, AsStored, 1, 1, K, 1, few.DevicePointer, 1, b.DevicePointer, K, CudaDataType.R16BF, 0, c.DevicePointer, 1, CudaDataType.R32F, stream);
-        stream.Synchronize();
-        c.CopyToHost(sum);
-        Assert.That(sum[0], Is.EqualTo(1 << 25), "three are less than the last place, 4, and are cut off, twice");
+        Assert.That(Sum(a), Is.EqualTo((1 << 25) + 32), "sixteen at a time are kept: they make 16, a multiple of the last place");
+        using CudaDeviceVariable<ushort> few = UploadBfloat16(context, DenseMatrix.Create(1, K,
+            (_, k) => k == 0 ? 1 << 25 : k % 16 < 3 && k >= 16 ? 1 : 0));
+        Assert.That(Sum(few), Is.EqualTo(1 << 25), "three are less than the last place, 4, and are cut off, twice");
+
+        float Sum(CudaDeviceVariable<ushort> numbers)
+        {
+            float[] sum = new float[4];
+            lt.Matmul(AsStored, AsStored, 1, 1, K, 1, numbers.DevicePointer, 1, b.DevicePointer, K, CudaDataType.R16BF, 0, c.DevicePointer, 1,
+                CudaDataType.R32F, stream);
+            stream.Synchronize();
+            c.CopyToHost(sum);
+            return sum[0];
+        }
     }
 
     [Test]

@@ -50,9 +50,9 @@ public sealed class AttentionTests : CudaTest
             AssertClose(Line(heads, r, shape.H * shape.E), problem.Forward(r), $"row {r}");
         }
 
-        Assert.That(Forward(problem, problem.Longest, ownCaches: true), Is.EqualTo(heads), "what is older than the kernel ahead is read before that has ended");
+        Assert.That(Forward(problem, problem.Longest, ownCaches: true), Is.EqualTo(heads), "older keys, before the kernel ahead has ended");
         _kernels.Variants = new KernelVariants { EarlyKeys = false };
-        Assert.That(Forward(problem, problem.Longest, ownCaches: true), Is.EqualTo(heads), "and left until then");
+        Assert.That(Forward(problem, problem.Longest, ownCaches: true), Is.EqualTo(heads), "after it");
     }
 
     [TestCase(1100)]
@@ -283,9 +283,8 @@ public sealed class AttentionTests : CudaTest
         int values = problem.Rows.Length - skip, width = problem.Shape.H * problem.Shape.E;
         var scratch = Scratch(problem, longest, out CudaDeviceVariable<byte> memory);
         var rows = new RowTable(device.Rows.Slice(skip, values), default);
-        _kernels.Forward(
-            _stream, problem.Shape, rows, new AttentionExtent(longest, OneSequence: oneSequence, OwnCaches: ownCaches), device.Qkv.Slice(skip, values),
-            device.Heads.Slice(skip, values), scratch);
+        var extent = new AttentionExtent(longest, OneSequence: oneSequence, OwnCaches: ownCaches);
+        _kernels.Forward(_stream, problem.Shape, rows, extent, device.Qkv.Slice(skip, values), device.Heads.Slice(skip, values), scratch);
         _stream.Synchronize();
         memory.Dispose();
         return device.ReadHeads()[(skip * width)..(problem.Rows.Length * width)];

@@ -48,8 +48,8 @@ public class LinearTests : CudaTest
         }
     }
 
-    // What tensor cores cut off of a sum makes it smaller, whoever the addends are; of numbers above zero the mean over many results shows nothing else. The depth
-    // is that of Llama-3-8B's down projection; so few outputs get parts of 224 depths, the library none.
+    // What tensor cores cut off of a sum makes it smaller, whatever the addends are; of numbers above zero the mean over many results shows nothing
+    // else. The depth is that of Llama-3-8B's down projection; so few outputs get parts of 224 depths, the library none.
     [TestCase(9, true, false, 2e-7)]
     [TestCase(128, true, false, 2e-7)]
     [TestCase(65, false, false, 2e-7)]
@@ -61,7 +61,8 @@ public class LinearTests : CudaTest
     {
         const int Outputs = 40, Depth = 14336;
         using var job = new LinearJob(withBlas: true);
-        float[] w = [.. LinearJob.Weights(WeightType.BF16, Outputs, Depth).Select(Math.Abs)], x = [.. LinearJob.Numbers(rows * Depth, 2).Select(Math.Abs)];
+        float[] w = [.. LinearJob.Weights(WeightType.BF16, Outputs, Depth).Select(Math.Abs)];
+        float[] x = [.. LinearJob.Numbers(rows * Depth, 2).Select(Math.Abs)];
         var (n, k) = transposed ? (Depth, Outputs) : (Outputs, Depth);
         double flushed = Bias(KernelVariants.Default), left = Bias(new KernelVariants { FlushedSums = false });
         Assert.That(Math.Abs(flushed), Is.LessThan(bound), "relative, in the mean");
@@ -96,7 +97,9 @@ public class LinearTests : CudaTest
     public void WeightsBroughtToTheCacheChangeNoBit(WeightType type, int rows)
     {
         using var job = new LinearJob();
-        foreach ((int n, int k) in ((int, int)[])[(5, 4104), (9000, 1032), (33, 520), (7, 33)]) // beyond what is in flight, of blocks that come later, all in flight, not aligned
+
+        // Beyond what is in flight, of blocks that come later, all in flight, not aligned.
+        foreach ((int n, int k) in ((int, int)[])[(5, 4104), (9000, 1032), (33, 520), (7, 33)])
         {
             float[] weights = LinearJob.Weights(type, n, k), x = LinearJob.Numbers(rows * k, 3);
             float[] all = job.Run(x, rows, weights, type, n, k, transposed: false);

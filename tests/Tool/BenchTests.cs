@@ -202,11 +202,12 @@ public class BenchTests
         }
 
         string[] lists = ["bench", "decode", "--device", "cuda:1", "--terms", "1,4", "--tangents", "8", "--batch", "2,3", "--rows", "9", "--fits",
-            "dense,reduced", "--prompts", "7"];
+            "dense,reduced", "--prompts", "7", "--variants"];
         Assert.That(await CommandLine.RunAsync([command], lists, terminal, default), Is.Zero, error.ToString());
         using (Assert.EnterMultipleScope())
         {
             Assert.That(taken!.Device, Is.EqualTo("cuda:1"));
+            Assert.That(taken.Variants, Is.True);
             Assert.That((taken.Terms, taken.Tangents, taken.Batches, taken.Rows),
                 Is.EqualTo((new[] { 1, 4 }, new[] { 8 }, new[] { 2, 3 }, new[] { 9 })));
             Assert.That((taken.Fits, taken.FitPrompts), Is.EqualTo((new[] { "dense", "reduced" }, 7)));
@@ -223,6 +224,7 @@ public class BenchTests
         Assert.That(await CommandLine.RunAsync([command], ["bench", "fit", "--dtype", "f64"], terminal, default), Is.EqualTo(2));
         Assert.That(await CommandLine.RunAsync([command], ["bench", "fit", "--plan", "--markdown"], terminal, default), Is.EqualTo(2));
         Assert.That(await CommandLine.RunAsync([command], ["bench", "decode", "--plan"], terminal, default), Is.EqualTo(2));
+        Assert.That(await CommandLine.RunAsync([command], ["bench", "kernels", "--variants"], terminal, default), Is.EqualTo(2));
         Assert.That(await CommandLine.RunAsync([command], ["bench", "decode", "--jsonl"], terminal, default), Is.Zero, error.ToString());
         Assert.That((taken!.JsonLines, taken.Json), Is.EqualTo((true, false)));
         foreach (string[] wrong in new string[][] { ["decode", "--json"], ["decode", "--markdown"], ["fit", "--plan"] })

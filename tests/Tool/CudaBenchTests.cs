@@ -51,17 +51,26 @@ public class CudaBenchTests : CudaTest
         }
     }
 
-    [TestCase(BenchMode.Decode, "decode plain, context 8", "decode with 9 tangents")]
-    [TestCase(BenchMode.Prefill, "prefill 8 tokens")]
-    public void EveryVariantStandsBesideTheWholeWithItsPrediction(BenchMode mode, params string[] works)
+    [TestCase(BenchMode.Decode, 8, "decode plain, context 8", "decode with 9 tangents")]
+    [TestCase(BenchMode.Prefill, 12, "prefill 12 tokens")]
+    public void EveryVariantStandsBesideTheWholeWithItsPrediction(BenchMode mode, int context, params string[] works)
     {
-        string[] rows = [.. Rows(Request(mode) with { Variants = true }).Select(r => r.Name)];
+        string[] rows = [.. Rows(Request(mode) with { Context = context, Variants = true }).Select(r => r.Name)];
         Assert.That(rows, Is.EqualTo(works.SelectMany(work => (string[])
         [
             $"{work}, all variants",
-            .. KernelVariant.All.Where(v => v.ManyRows == work.Contains("tangents", StringComparison.Ordinal)).Select(v => $"{work}, without {v.Name} (predicted {v.Predicted})"),
+            .. KernelVariant.All.Where(v => v.SeenIn.HasFlag(Kind(work))).Select(v => $"{work}, without {v.Name} (predicted {v.Predicted})"),
         ])));
+
+        VariantWork Kind(string work) => work.Contains("plain", StringComparison.Ordinal) ? VariantWork.Steps
+            : mode == BenchMode.Prefill ? VariantWork.Prompts : VariantWork.Tangents;
     }
+
+    [Test]
+    public void TheCpuHasNoVariants() =>
+        Assert.That(
+            () => Rows(Request(BenchMode.Decode) with { Device = "cpu", Variants = true }),
+            Throws.TypeOf<BenchException>().With.Message.Contains("--device cuda"));
 
     [Test]
     public void AFitOfRandomWeightsTakesTheDemosTexts()

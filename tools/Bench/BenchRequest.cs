@@ -71,8 +71,8 @@ internal sealed record BenchRequest
     public IReadOnlyList<int>? Rows { get; init; }
 
     /// <summary>
-    /// With <see cref="BenchMode.Decode"/> and <see cref="BenchMode.Prefill"/> on a CUDA device: what each choice of its kernels is worth, every one left out in turn,
-    /// instead of the usual rows.
+    /// With <see cref="BenchMode.Decode"/> and <see cref="BenchMode.Prefill"/> on a CUDA device: what each choice of its kernels is worth, every one
+    /// left out in turn, instead of the usual rows.
     /// </summary>
     public bool Variants { get; init; }
 

@@ -49,14 +49,14 @@ internal static class DecodeBench
         };
         if (request.Variants)
         {
-            foreach (var row in meter.Measure(WithoutEach(model, step, manyRows: false)))
+            foreach (var row in meter.Measure(WithoutEach(model, step, VariantWork.Steps)))
             {
                 yield return row;
             }
 
             foreach (var pushed in tangents.Select(Pushed))
             {
-                foreach (var row in meter.Measure(WithoutEach(model, pushed, manyRows: pushed.Rows > LinearKernels.FewRows)))
+                foreach (var row in meter.Measure(WithoutEach(model, pushed, VariantWork.Tangents)))
                 {
                     yield return row;
                 }
@@ -105,7 +105,6 @@ internal static class DecodeBench
     /// <summary>One prompt from an empty session.</summary>
     public static IEnumerable<BenchRow> Prefill(BenchRequest request, Meter meter)
     {
-        const int Chunk = 256;
         var c = request.Shape.Config;
         var counts = new Counts(c, request.Type);
         int tokens = request.ContextLength;
@@ -115,7 +114,8 @@ internal static class DecodeBench
                 + "Ask for a shorter --context.");
         }
 
-        using var model = RandomParts.Model(request, meter.Machine, counts.CacheBytes(tokens) + ((double)Chunk * Activations.RowSizeInBytes(c)));
+        double rows = Math.Min(tokens, CudaOps.MostPassRows);
+        using var model = RandomParts.Model(request, meter.Machine, counts.CacheBytes(tokens) + (rows * Activations.RowSizeInBytes(c)));
         int[] ids = RandomParts.Tokens(c.V, tokens, seed: 4);
         Session? session = null;
         var prefill = new Work
@@ -124,7 +124,7 @@ internal static class DecodeBench
             Bytes = counts.DecodeBytes,
             Flops = (tokens * counts.RowFlops((tokens + 1) / 2.0)) + counts.HeadFlops,
             WorkingSet = counts.DecodeBytes,
-            Rows = Math.Min(tokens, Chunk),
+            Rows = Math.Min(tokens, model.Ops.PassRows),
             Amount = tokens,
             RateUnit = "tok/s",
             Prepare = _ =>
@@ -135,7 +135,7 @@ internal static class DecodeBench
             MostRuns = 1,
             Run = () => session!.Prefill(ids),
         };
-        foreach (var row in meter.Measure(request.Variants ? WithoutEach(model, prefill, manyRows: prefill.Rows > LinearKernels.FewRows) : [prefill]))
+        foreach (var row in meter.Measure(request.Variants ? WithoutEach(model, prefill, VariantWork.Prompts) : [prefill]))
         {
             yield return row;
         }
@@ -143,18 +143,20 @@ internal static class DecodeBench
         session?.Dispose();
     }
 
-    // A work as it is, then without each of what the kernels do for rows of its number; all of them run the very same step.
-    private static Work[] WithoutEach(LanguageModel model, Work work, bool manyRows)
+    // A work as it is, then without each of what it would show; all of them run the very same step.
+    private static Work[] WithoutEach(LanguageModel model, Work work, VariantWork many)
     {
+        var kind = work.Rows > LinearKernels.FewRows ? many : VariantWork.Steps;
         if (model.Ops is not CudaOps ops)
         {
-            throw new BenchException($"Variants are choices of CUDA kernels, and this is {model.Device}. Ask for --device cuda, or leave out --variants.");
+            throw new BenchException(
+                $"Variants are choices of CUDA kernels, and this is {model.Device}. Ask for --device cuda, or leave out --variants.");
         }
 
         return
         [
             work with { Name = $"{work.Name}, all variants", Run = () => Run(KernelVariants.Default) },
-            .. KernelVariant.All.Where(v => v.ManyRows == manyRows).Select(v => work with
+            .. KernelVariant.All.Where(v => v.SeenIn.HasFlag(kind)).Select(v => work with
             {
                 Name = $"{work.Name}, without {v.Name} (predicted {v.Predicted})",
                 Comparison = Comparison.Speed,

@@ -323,7 +323,7 @@ class Device:
         """The step with all that the kernels do, and without each in turn."""
         for shape in self.sizes.main:
             self.bench(phase, "decode", shape, 0.2, context=self.sizes.short, tangents=self.sizes.tangents, variants=True)
-            self.bench(phase, "prefill", shape, 0.2, context=self.sizes.prompt, variants=True)
+            self.bench(phase, "prefill", shape, 0.2, context=2 * self.sizes.prompt, variants=True)
 
     # Of the third ----------------------------------------------------------------------------------------------------------------------------------
 

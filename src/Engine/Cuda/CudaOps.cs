@@ -12,6 +12,11 @@ namespace Tiller.Cuda;
 /// </summary>
 internal sealed partial class CudaOps : DeviceOps
 {
+    /// <summary>
+    /// Most rows of a prompt at a time: products of 1024 rows are limited by arithmetic, those of 256 as much by reading the weights.
+    /// </summary>
+    internal const int MostPassRows = 1024;
+
     private const int ChunkInBytes = 4 << 20;
 
     private readonly PrimaryContext _context;
@@ -70,6 +75,9 @@ internal sealed partial class CudaOps : DeviceOps
 
     /// <inheritdoc/>
     public override string Device => Name;
+
+    /// <inheritdoc/>
+    internal override int PassRows => Variants.WidePasses ? MostPassRows : base.PassRows;
 
     /// <summary>Where all its work runs.</summary>
     internal CudaStream Stream => _stream;
@@ -459,11 +467,11 @@ internal sealed partial class CudaOps : DeviceOps
         return Math.Max(LinearScratchInBytes(c, counts), AttentionKernels.ScratchInBytes(Shape(c, 0), counts, rows.Extent));
     }
 
+    // The head, whose rows are long, is never transposed.
     private long LinearScratchInBytes(ModelConfig c, RowCounts rows)
     {
-        long most = 0;
-        foreach (var (outputs, inputs) in (ReadOnlySpan<(int, int)>)[((c.H + (2 * c.G)) * c.E, c.D), (c.D, c.H * c.E), (2 * c.F, c.D), (c.D, c.F),
-            (c.V, c.D)])
+        long most = _linear.ScratchInBytes(rows, new Matrix(0, WeightType.BF16, c.V, c.D), isTransposed: false);
+        foreach (var (outputs, inputs) in (ReadOnlySpan<(int, int)>)[((c.H + (2 * c.G)) * c.E, c.D), (c.D, c.H * c.E), (2 * c.F, c.D), (c.D, c.F)])
         {
             most = Math.Max(most, _linear.ScratchInBytes(rows, new Matrix(0, WeightType.BF16, outputs, inputs)));
         }

@@ -53,7 +53,9 @@ internal sealed class CudaRows : IDisposable
     /// <summary>Whether the rows are consecutive tokens of one sequence.</summary>
     public bool OneSequence { get; private set; }
 
-    /// <summary>Whether each row is of a sequence that no other row is of; of more than few rows only told where that is known without a search.</summary>
+    /// <summary>
+    /// Whether each row is of a sequence that no other row is of; of more than few rows only told where that is known without a search.
+    /// </summary>
     public bool OwnCaches { get; private set; }
 
     /// <summary>Whether the rows are few enough for the fused kernels of decoding.</summary>

@@ -17,12 +17,9 @@ internal delegate bool StateVisitor(PromptPass pass, int k);
 /// </summary>
 /// <param name="model">The model.</param>
 /// <param name="a">Scratch, which grows as passes need it; stays the caller's.</param>
-/// <param name="maxRows">Rows of one pass at most.</param>
-internal sealed class PromptPass(LanguageModel model, Activations a, int maxRows = PromptPass.DefaultRows)
+/// <param name="maxRows">Rows of one pass at most; null for as many as the device likes, <see cref="DeviceOps.PassRows"/>.</param>
+internal sealed class PromptPass(LanguageModel model, Activations a, int? maxRows = null)
 {
-    /// <summary>Rows of one pass, unless another number is given.</summary>
-    public const int DefaultRows = 256;
-
     /// <summary>The pass being filled, or the last one that was run.</summary>
     public RowBatch Rows { get; } = new();
 
@@ -30,7 +27,7 @@ internal sealed class PromptPass(LanguageModel model, Activations a, int maxRows
     public Activations A => a;
 
     /// <summary>Whether there is no room for another row.</summary>
-    public bool IsFull => Rows.Values >= maxRows;
+    public bool IsFull => Rows.Values >= MaxRows;
 
     /// <summary>Makes a pass of the tokens of one sequence from <paramref name="begin"/> on, as many as it has room for.</summary>
     /// <param name="ids">Tokens of the sequence.</param>
@@ -40,13 +37,15 @@ internal sealed class PromptPass(LanguageModel model, Activations a, int maxRows
     /// <param name="steered">What moves which of them; the default is the plain model.</param>
     public void Fill(ReadOnlySpan<int> ids, int begin, int position, KvCache cache, SteeredSequence steered = default)
     {
-        int count = steered.OneByOne ? 1 : maxRows;
+        int count = steered.OneByOne ? 1 : MaxRows;
         Rows.Clear();
         for (int i = begin; i < Math.Min(begin + count, ids.Length); i++)
         {
             Rows.Add(ids[i], position + i, cache, steered.At(position + i, ids[i]));
         }
     }
+
+    private int MaxRows => maxRows ?? model.Ops.PassRows;
 
     /// <summary>Runs the rows through all blocks; their last states are then in <see cref="Activations.X"/>.</summary>
     /// <param name="visit">Sees the states on the way; null for nobody.</param>

@@ -21,6 +21,11 @@ public abstract partial class DeviceOps : IDisposable
     public virtual int Callers => 1;
 
     /// <summary>
+    /// Rows of a prompt that go through the blocks together: the more, the less often weights are read, and the more scratch there is.
+    /// </summary>
+    internal virtual int PassRows => 256;
+
+    /// <summary>
     /// Calls <paramref name="body"/>(i) for every i in [0, parts), up to <see cref="Callers"/> at once: passes on activations of their own.
     /// </summary>
     /// <remarks>The first error, by i, is thrown again once all have ended.</remarks>

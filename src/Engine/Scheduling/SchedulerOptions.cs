@@ -1,5 +1,3 @@
-using Tiller.Model;
-
 namespace Tiller.Scheduling;
 
 /// <summary>What a <see cref="Scheduler"/> admits, and for how long it waits.</summary>
@@ -27,7 +25,7 @@ public sealed record SchedulerOptions
     /// Tokens of a prompt that are run between two steps; default 256. Prompts are cut, and kept prompts taken over, at its multiples alone, so
     /// that a text's numbers do not depend on what runs beside it.
     /// </summary>
-    public int PrefillChunk { get; init; } = PromptPass.DefaultRows;
+    public int PrefillChunk { get; init; } = 256;
 
     /// <summary>Tokens of a text that wait to be read at most; default 256. A text whose reader has fallen behind so far is not stepped.</summary>
     public int ReaderBuffer { get; init; } = 256;
