@@ -132,13 +132,13 @@ public sealed class BatchDrawTests(string device) : OnEveryDevice(device)
         float[] scores = new float[model.Config.V];
         using var session = new Session(model);
         using var alone = new Session(model);
-        Sampler device = new(options, model.Config.V), host = new(options, model.Config.V);
+        Sampler own = new(options, model.Config.V), host = new(options, model.Config.V);
         session.Append([3, 4]);
         alone.Append([3, 4]);
         for (int i = 0; i < 4; i++)
         {
-            session.Draw(device);
-            int id = session.Draw(device);
+            session.Draw(own);
+            int id = session.Draw(own);
             alone.Logits.CopyTo(scores);
             Assert.That(id, Is.EqualTo(host.Next(scores, alone.Ids)), $"token {i}");
             int taken = i == 1 ? 7 : id; // once another one
