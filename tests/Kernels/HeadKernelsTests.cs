@@ -84,7 +84,6 @@ public class HeadKernelsTests : ElementKernelTest
         TallyChange[] changes =
         [
             new() { Address = first.Address + 4, Word = 9 },
-            new() { Address = first.Address + 4, Word = 9 },
             .. Enumerable.Range(0, 300).Select(i => new TallyChange { Address = second.Address + (8 * i), Word = -i }),
         ];
         NewHead().Tally(Stream, SendSpan(changes));

@@ -62,7 +62,7 @@ internal sealed class TokenTally : IDisposable
     /// <summary>The bias // (V), or nothing.</summary>
     public ReadOnlySpan<byte> Bias => MemoryMarshal.AsBytes(_bias.AsSpan());
 
-    /// <summary>Ids whose words have changed since they were sent, one perhaps twice.</summary>
+    /// <summary>Ids whose words have changed since they were sent, each once: the device writes them in any order.</summary>
     public ReadOnlySpan<int> Changed => _changed.AsSpan(0, _changes);
 
     private int BiasAt => (4 * _words.Length + 63) / 64 * 64;
@@ -79,7 +79,12 @@ internal sealed class TokenTally : IDisposable
         {
             int id = ids[_counted];
             _words[id] = (_words[id] | Seen) + (_counted < prompt ? 0 : 1);
-            _isWhole |= _changes == MostChanges;
+            if (_isWhole || Changed.Contains(id))
+            {
+                continue;
+            }
+
+            _isWhole = _changes == MostChanges;
             if (!_isWhole)
             {
                 _changed[_changes++] = id;
