@@ -197,7 +197,7 @@ internal sealed unsafe class HeadKernels
         _advance.Launch(new CudaLaunch(1, 1, 1, 256 * (count < 2 ? 1 : count < 4 ? 2 : 4), Programmatic: true), stream, p);
     }
 
-    /// <summary>Writes words of tallies. A word that is there twice has the same value both times.</summary>
+    /// <summary>Writes words of tallies, each at an address of its own.</summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="changes">The words; for none nothing is launched.</param>
     public void Tally(CudaStream stream, DeviceSpan<TallyChange> changes)
