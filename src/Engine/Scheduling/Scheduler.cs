@@ -188,12 +188,12 @@ public sealed class Scheduler : IDisposable
                 + "(SchedulerOptions.MaxPromptTokens): shorten it.");
         }
 
-        if (text.Options.MaxNewTokens > Options.MaxNewTokens)
+        var (asked, most) = (text.Options.MaxNewTokens, Options.MaxNewTokens);
+        if (asked > most)
         {
             throw new RefusedException(
                 RefusalReason.TooManyNewTokens,
-                $"{text.Options.MaxNewTokens} new tokens are asked for, and {Options.MaxNewTokens} are allowed "
-                + "(SchedulerOptions.MaxNewTokens): ask for fewer.");
+                $"{asked} new tokens are asked for, and this scheduler allows {most}: ask for fewer.");
         }
 
         long needed = KvCache.SizeInBytesFor(Model.Config, text.Positions);
