@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Runtime.InteropServices;
 using Tiller.Interop;
 
@@ -48,15 +49,16 @@ internal sealed class CeilingKernels
 
     /// <summary>Reads a buffer, each byte once a pass.</summary>
     /// <param name="stream">Where it runs.</param>
-    /// <param name="buffer">16-byte aligned.</param>
-    /// <param name="sizeInBytes">A multiple of 16.</param>
+    /// <param name="buffer">16-byte aligned, a multiple of 16 bytes.</param>
     /// <param name="passes">Times over.</param>
     /// <param name="sums">
     /// Result: sums of 32-bit words, modulo 2³²; together that of the buffer, times the passes // (<see cref="ReadBlocks"/>), uint.
     /// </param>
-    public void Read(CudaStream stream, nint buffer, long sizeInBytes, int passes, nint sums)
+    public void Read(CudaStream stream, DeviceSpan<byte> buffer, int passes, DeviceSpan<uint> sums)
     {
-        var p = new ReadParameters { Buffer = buffer, Sums = sums, Words = sizeInBytes / 16, Passes = passes };
+        Debug.Assert(buffer.Address % 16 == 0 && buffer.Length % 16 == 0, "buffer // 16-byte words");
+        Debug.Assert(sums.Length >= ReadBlocks, "sums // (blocks)");
+        var p = new ReadParameters { Buffer = buffer.Address, Sums = sums.Address, Words = buffer.Length / 16, Passes = passes };
         _read.Launch(new CudaLaunch(ReadBlocks, 1, 1, Threads, Programmatic: true), stream, p);
     }
 
@@ -68,7 +70,7 @@ internal sealed class CeilingKernels
     /// <param name="b">b.</param>
     /// <param name="rounds">Steps of each chain, from x = chain + thread of the block on.</param>
     /// <param name="results">Result: the sum of a thread's chains // (<see cref="SingleBlocks"/> · <see cref="Threads"/>), float.</param>
-    public void MultiplySingle(CudaStream stream, double a, double b, int rounds, nint results)
+    public void MultiplySingle(CudaStream stream, double a, double b, int rounds, DeviceSpan<float> results)
         => Multiply(_multiply32, SingleBlocks, stream, a, b, rounds, results);
 
     /// <summary>As <see cref="MultiplySingle"/> in float64.</summary>
@@ -77,7 +79,7 @@ internal sealed class CeilingKernels
     /// <param name="b">b.</param>
     /// <param name="rounds">Steps of each chain.</param>
     /// <param name="results">Result // (<see cref="DoubleBlocks"/> · <see cref="Threads"/>), double.</param>
-    public void MultiplyDouble(CudaStream stream, double a, double b, int rounds, nint results)
+    public void MultiplyDouble(CudaStream stream, double a, double b, int rounds, DeviceSpan<double> results)
         => Multiply(_multiply64, DoubleBlocks, stream, a, b, rounds, results);
 
     /// <summary>A kernel of one block a multiprocessor that does nothing.</summary>
@@ -86,9 +88,11 @@ internal sealed class CeilingKernels
     public void Nothing(CudaStream stream, bool programmatic) =>
         _nothing.Launch(new CudaLaunch(_multiprocessors, 1, 1, Threads, Programmatic: programmatic), stream, 0);
 
-    private static void Multiply(CudaKernel kernel, int blocks, CudaStream stream, double a, double b, int rounds, nint results)
+    private static void Multiply<T>(CudaKernel kernel, int blocks, CudaStream stream, double a, double b, int rounds, DeviceSpan<T> results)
+        where T : unmanaged
     {
-        var p = new MultiplyParameters { Results = results, A = a, B = b, Rounds = rounds };
+        Debug.Assert(results.Length >= (long)blocks * Threads, "results // (blocks · threads)");
+        var p = new MultiplyParameters { Results = results.Address, A = a, B = b, Rounds = rounds };
         kernel.Launch(new CudaLaunch(blocks, 1, 1, Threads, Programmatic: true), stream, p);
     }
 

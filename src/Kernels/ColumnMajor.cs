@@ -9,7 +9,7 @@ namespace Tiller.Kernels;
 /// <param name="Address">First element, on the device; 0 when absent.</param>
 /// <param name="Rows">Fastest axis, contiguous.</param>
 /// <param name="Columns">Slowest axis.</param>
-public readonly record struct ColumnMajor(nint Address, int Rows, int Columns)
+internal readonly record struct ColumnMajor(nint Address, int Rows, int Columns)
 {
     /// <summary>Numbers in all.</summary>
     public long Length => (long)Rows * Columns;
@@ -31,7 +31,7 @@ public readonly record struct ColumnMajor(nint Address, int Rows, int Columns)
 /// <summary>A matrix or its transpose, as a factor of a product.</summary>
 /// <param name="Matrix">The matrix as it is stored.</param>
 /// <param name="Transposed">Whether its transpose is meant.</param>
-public readonly record struct Factor(ColumnMajor Matrix, bool Transposed)
+internal readonly record struct Factor(ColumnMajor Matrix, bool Transposed)
 {
     /// <summary>Rows of the factor.</summary>
     public int Rows => Transposed ? Matrix.Columns : Matrix.Rows;

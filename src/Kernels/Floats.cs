@@ -6,7 +6,7 @@ namespace Tiller.Kernels;
 /// <param name="Address">First element, on the device; 0 when absent.</param>
 /// <param name="Rows">Slowest axis.</param>
 /// <param name="Columns">Fastest axis, contiguous.</param>
-public readonly unsafe record struct Floats(nint Address, int Rows, int Columns)
+internal readonly unsafe record struct Floats(nint Address, int Rows, int Columns)
 {
     /// <summary>Whether there is anything to look at.</summary>
     public bool IsAbsent => Address == 0;

@@ -18,7 +18,7 @@ public enum WeightType
 /// <param name="Type">Its numbers.</param>
 /// <param name="Rows">Outputs.</param>
 /// <param name="Columns">Inputs.</param>
-public readonly record struct Matrix(nint Address, WeightType Type, int Rows, int Columns)
+internal readonly record struct Matrix(nint Address, WeightType Type, int Rows, int Columns)
 {
     /// <summary>Bytes of one element.</summary>
     public int ElementSizeInBytes => Type == WeightType.F32 ? 4 : 2;

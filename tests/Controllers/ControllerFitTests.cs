@@ -240,15 +240,15 @@ public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
     {
         var told = new Told<FitProgress>();
         var fit = ControllerFit.Run(Tiny, s_contrast, new FitOptions { Cost = cost, Order = order, Calibration = ["One.", "Two."] }, told);
-        Assert.That(told.Values.Select(p => p.Stage).Distinct(), Is.EqualTo(new[] { "activations", "riccati" }));
-        foreach (var stage in told.Values.GroupBy(p => p.Stage, StringComparer.Ordinal))
+        Assert.That(told.Values.Select(p => p.Stage).Distinct(), Is.EqualTo(new[] { FitStage.Activations, FitStage.Riccati }));
+        foreach (var stage in told.Values.GroupBy(p => p.Stage))
         {
-            Assert.That(stage.Select(p => p.Done), Is.Ordered, stage.Key);
+            Assert.That(stage.Select(p => p.Done), Is.Ordered, $"{stage.Key}");
             Assert.That(stage.Select(p => p.Total).Distinct().Count(), Is.EqualTo(1));
-            Assert.That(stage.Last().Done, Is.EqualTo(stage.Last().Total), stage.Key);
+            Assert.That(stage.Last().Done, Is.EqualTo(stage.Last().Total), $"{stage.Key}");
         }
 
-        Assert.That(fit.Stages.Select(s => s.Stage), Is.EqualTo(new[] { "activations", "linearisation", "riccati" }));
+        Assert.That(fit.Stages.Select(s => s.Stage), Is.EqualTo(Enum.GetValues<FitStage>()));
         Assert.That(fit.Stages.Select(s => s.ElapsedMs), Is.All.GreaterThanOrEqualTo(0));
         Assert.That(fit.Controller.Source.ModelFingerprint, Is.EqualTo(Tiny.Fingerprint));
         Assert.That((fit.Controller.Source.Positive.Count, fit.Controller.Source.Negative.Count),
@@ -257,9 +257,9 @@ public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
         Assert.That(() => fit.Controller.CheckModel(TestModels.Demo), Throws.InstanceOf<ControllerException>());
     }
 
-    [TestCase("activations")]
-    [TestCase("riccati")]
-    public void A_fit_can_be_cancelled_in_every_stage(string stage)
+    [TestCase(FitStage.Activations)]
+    [TestCase(FitStage.Riccati)]
+    public void A_fit_can_be_cancelled_in_every_stage(FitStage stage)
     {
         foreach (var options in new[] { new FitOptions(), new FitOptions { Cost = FitCost.Feature }, new FitOptions { Order = 8 } })
         {

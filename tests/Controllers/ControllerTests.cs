@@ -39,7 +39,7 @@ public sealed class ControllerTests
         Calibration = new PromptSet("4455", 17),
         Form = new ChatForm { TemplateSha256 = new string('c', 64), System = "Be brief.\n\"x\" é" },
         Weights = new LqrWeights(0.03, 1, 0.1),
-        Cost = "state",
+        Cost = FitCost.State,
         Order = 16,
         Residuals = [1e-15, 2e-15, 3e-15, 0],
         Ranks = [6, 6, 5, 4],
@@ -271,6 +271,7 @@ public sealed class ControllerTests
     [TestCase("method", "magic", ControllerFault.Schema)]
     [TestCase("method", null, ControllerFault.Schema)]
     [TestCase("setpoint", "here", ControllerFault.Schema)]
+    [TestCase("cost", "effort", ControllerFault.Schema)]
     [TestCase("layers", "all", ControllerFault.Schema)]
     [TestCase("layers", "-1-3", ControllerFault.Schema)]
     [TestCase("layers", "0-4", ControllerFault.Range)]

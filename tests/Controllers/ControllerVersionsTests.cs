@@ -62,7 +62,7 @@ public sealed class ControllerVersionsTests
             Assert.That(
                 new[] { read.Source.Positive, read.Source.Negative, read.Source.Calibration },
                 Is.EqualTo(new[] { new PromptSet("0011", 8), new PromptSet("2233", 9), new PromptSet("4455", 17) }));
-            Assert.That((read.Source.Weights, read.Source.Cost, read.Source.Order), Is.EqualTo((new LqrWeights(0.03, 1, 0.1), "state", 2)));
+            Assert.That((read.Source.Weights, read.Source.Cost, read.Source.Order), Is.EqualTo((new LqrWeights(0.03, 1, 0.1), FitCost.State, 2)));
             Assert.That(read.Source.Residuals, Is.EqualTo(new[] { 1e-15, 2e-15, 0 }));
             Assert.That(read.Source.Ranks, Is.EqualTo(new[] { 0, 2, 1 }));
             Assert.That(read.Source.OpenLoop, Is.EqualTo(new[] { 1.1, -0.9, 0.1 + 0.2 }));

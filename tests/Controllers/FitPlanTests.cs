@@ -53,7 +53,7 @@ public sealed class FitPlanTests
         var reduced = FitPlan.Of(c, 0, s_prompts, calibration: null, new FitOptions { Order = 16 }).Stages;
         using (Assert.EnterMultipleScope())
         {
-            Assert.That(dense.Select(s => s.Name), Is.EqualTo(new[] { "activations", "linearisation", "riccati" }));
+            Assert.That(dense.Select(s => s.Stage), Is.EqualTo(Enum.GetValues<FitStage>()));
             Assert.That(dense[0].SingleFlops, Is.EqualTo(Prompts * L * ((32 * Block) + (4 * 4 * 32 * 32 * 33 / 2.0))).Within(1));
 
             // D tangents and the value row; one tangent and the value row at the end.
@@ -62,7 +62,7 @@ public sealed class FitPlanTests
             Assert.That(reduced[1].SingleFlops, Is.EqualTo(Prompts * L * Block * (16 + 1 + 2)).Within(1));
             Assert.That(dense[2].DoubleFlops, Is.EqualTo(L * ((19.0 / 3 * D * D * D) + (64 * D * D))).Within(1));
             Assert.That(factored[2].DoubleFlops, Is.Positive.And.LessThan(dense[2].DoubleFlops / 10));
-            Assert.That(FitPlan.Seconds(new PlannedStage("x", 6, 8), singleRate: 3, doubleRate: 2), Is.EqualTo(6));
+            Assert.That(FitPlan.Seconds(new PlannedStage(FitStage.Riccati, 6, 8), singleRate: 3, doubleRate: 2), Is.EqualTo(6));
         }
     }
 

@@ -395,15 +395,15 @@ public sealed class LifetimeTests(string device) : OnEveryDevice(device)
         Assert.That(() => model.GenerateAsync(s_prompt).ToBlockingEnumerable().Count(), Throws.TypeOf<ObjectDisposedException>());
     }
 
-    [TestCase("activations", FitCost.Feature, null)]
-    [TestCase("riccati", FitCost.Feature, null)]
-    [TestCase("riccati", FitCost.State, null)]
-    [TestCase("riccati", FitCost.State, 4)]
-    public void A_fit_ends_at_its_next_pass_once_its_model_is_gone(string stage, FitCost cost, int? order)
+    [TestCase(FitStage.Activations, FitCost.Feature, null)]
+    [TestCase(FitStage.Riccati, FitCost.Feature, null)]
+    [TestCase(FitStage.Riccati, FitCost.State, null)]
+    [TestCase(FitStage.Riccati, FitCost.State, 4)]
+    public void A_fit_ends_at_its_next_pass_once_its_model_is_gone(FitStage stage, FitCost cost, int? order)
     {
         long before = Held;
         var model = Own;
-        var told = new List<string>();
+        var told = new List<FitStage>();
         var progress = new Told<FitProgress>(at =>
         {
             if (at.Stage == stage)

@@ -14,9 +14,9 @@ public class CeilingKernelsTests : ElementKernelTest
         var kernels = New();
         byte[] bytes = new byte[16 * words16];
         new Random(words16).NextBytes(bytes);
-        nint sums = Poisoned<uint>(kernels.ReadBlocks + 1);
-        kernels.Read(Stream, Send(bytes), bytes.Length, passes, sums);
-        uint[] actual = Receive<uint>(sums, kernels.ReadBlocks + 1);
+        var sums = PoisonedSpan<uint>(kernels.ReadBlocks + 1);
+        kernels.Read(Stream, SendSpan(bytes), passes, sums);
+        uint[] actual = Receive(sums);
         uint expected = 0;
         foreach (uint word in MemoryMarshal.Cast<byte, uint>(bytes))
         {
@@ -35,11 +35,12 @@ public class CeilingKernelsTests : ElementKernelTest
         const double A = 0.75, B = 0.1;
         var kernels = New();
         int threads = kernels.SingleBlocks * CeilingKernels.Threads, doubleThreads = kernels.DoubleBlocks * CeilingKernels.Threads;
-        nint singles = Poisoned<float>(threads + 1), doubles = Poisoned<double>(doubleThreads + 1);
+        var singles = PoisonedSpan<float>(threads + 1);
+        var doubles = PoisonedSpan<double>(doubleThreads + 1);
         kernels.MultiplySingle(Stream, A, B, rounds, singles);
         kernels.MultiplyDouble(Stream, A, B, rounds, doubles);
-        float[] single = Receive<float>(singles, threads + 1);
-        double[] wide = Receive<double>(doubles, doubleThreads + 1);
+        float[] single = Receive(singles);
+        double[] wide = Receive(doubles);
         for (int thread = 0; thread < Math.Min(threads, doubleThreads); thread += 251)
         {
             float sum32 = 0;

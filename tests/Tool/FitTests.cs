@@ -18,16 +18,18 @@ public class FitTests
     public async Task A_fit_writes_a_controller_and_tells_how_well(string cost, string? order, string? layers, string solve, int rank)
     {
         using var scratch = new Scratch();
-        List<string> args = [.. Fit(scratch, 3), "--cost", cost, "--q", "0.03", .. order is null ? [] : new[] { "--order", order }, .. layers is null
-            ? []
-            : new[] { "--layers", layers }];
+        List<string> args =
+        [
+            .. Fit(scratch, 3), "--cost", cost, "--q", "0.03", .. order is null ? [] : new[] { "--order", order },
+            .. layers is null ? [] : new[] { "--layers", layers },
+        ];
         var run = await ToolRun.Of([.. args]);
         Assert.That(run.Code, Is.Zero, run.Error);
         string[] told = [solve, "3 positive, 3 negative; Jacobians averaged over 6", "q 0.03, r 1, q_f 1", "linearisation", "residual",
             $"rank {rank}", "closed loop", $"blocks {layers ?? "0-9"}"];
         Assert.That(told, Has.All.Matches<string>(t => run.Output.Contains(t!, StringComparison.Ordinal)), run.Output);
         var controller = Controller.Load(scratch["c.tiller"]);
-        Assert.That((controller.Source.Cost, controller.Method.Layers.ToString()), Is.EqualTo((cost, layers ?? "0-9")));
+        Assert.That((FitOutput.Name(controller.Source.Cost), controller.Method.Layers.ToString()), Is.EqualTo((cost, layers ?? "0-9")));
     }
 
     [Test]

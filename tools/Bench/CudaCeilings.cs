@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Tiller.Interop;
 using Tiller.Kernels;
@@ -83,10 +84,12 @@ internal sealed class CudaCeilings : IDisposable
     public double Read(long size)
     {
         Reserve(size);
-        nint sums = Results(4L * _kernels.ReadBlocks);
-        int passes = Calibrate(new(CeilingKind.Read, size), 1, MostPasses,
-            n => Ms(() => _kernels.Read(_stream, _buffer!.DevicePointer, size, n, sums)));
-        return 1000.0 * size * passes / Ms(() => _kernels.Read(_stream, _buffer!.DevicePointer, size, passes, sums));
+        var sums = Results<uint>(_kernels.ReadBlocks);
+        var buffer = new DeviceSpan<byte>(_buffer!.DevicePointer, size);
+        int passes = Calibrate(new(CeilingKind.Read, size), 1, MostPasses, Run);
+        return 1000.0 * size * passes / Run(passes);
+
+        double Run(int n) => Ms(() => _kernels.Read(_stream, buffer, n, sums));
     }
 
     /// <summary>Bytes per second read and written by a copy from one half of a buffer to the other.</summary>
@@ -127,7 +130,8 @@ internal sealed class CudaCeilings : IDisposable
         const double A = 0.999, B = 0.001;
         bool single = precision == Precision.Single;
         long threads = (long)CeilingKernels.Threads * (single ? _kernels.SingleBlocks : _kernels.DoubleBlocks);
-        nint results = Results((single ? 4 : 8) * threads);
+        var singles = single ? Results<float>(threads) : default;
+        var doubles = single ? default : Results<double>(threads);
         int rounds = Calibrate(new(single ? CeilingKind.Fma32 : CeilingKind.Fma64, 0), 16, MostRounds, Run);
         return 1000.0 * 2 * CeilingKernels.Chains * rounds * threads / Run(rounds);
 
@@ -135,11 +139,11 @@ internal sealed class CudaCeilings : IDisposable
         {
             if (single)
             {
-                _kernels.MultiplySingle(_stream, A, B, n, results);
+                _kernels.MultiplySingle(_stream, A, B, n, singles);
             }
             else
             {
-                _kernels.MultiplyDouble(_stream, A, B, n, results);
+                _kernels.MultiplyDouble(_stream, A, B, n, doubles);
             }
         });
     }
@@ -291,8 +295,10 @@ internal sealed class CudaCeilings : IDisposable
         }
     }
 
-    private nint Results(long size)
+    private DeviceSpan<T> Results<T>(long count)
+        where T : unmanaged
     {
+        long size = Unsafe.SizeOf<T>() * count;
         if (_results is null || _results.Length < size)
         {
             _results?.Dispose();
@@ -300,7 +306,7 @@ internal sealed class CudaCeilings : IDisposable
             _results = new CudaDeviceVariable<byte>(_context, size, "results of the ceilings");
         }
 
-        return _results.DevicePointer;
+        return new(_results.DevicePointer, count);
     }
 
     // Writes the factors and chooses the library's algorithm, where the buffer does not hold them already.

@@ -53,7 +53,7 @@ internal static class FitBench
         {
             ControllerFit.Run(model, contrast, options, cancellationToken: cancellationToken);
             var total = new List<double>();
-            var stages = new Dictionary<string, List<double>>(StringComparer.Ordinal);
+            var stages = new Dictionary<FitStage, List<double>>();
             var clock = Stopwatch.StartNew();
             while (total.Count < Meter.MinSamples || clock.Elapsed.TotalSeconds < request.Seconds)
             {
@@ -85,11 +85,12 @@ internal static class FitBench
             yield return meter.Row(work, total);
             foreach (var (stage, times) in stages)
             {
+                string row = $"fit {name}: {stage.ToString().ToLowerInvariant()}";
                 yield return stage switch
                 {
-                    "activations" => meter.Row(work with { Name = $"fit {name}: {stage}", Flops = activations, Tangents = 0 }, times),
-                    "linearisation" => meter.Row(work with { Name = $"fit {name}: {stage}", Flops = linearisation, Tangents = PassPlan.Rows }, times),
-                    _ => meter.Row(work with { Name = $"fit {name}: {stage}", Flops = riccati, Precision = Precision.Double }, times),
+                    FitStage.Activations => meter.Row(work with { Name = row, Flops = activations, Tangents = 0 }, times),
+                    FitStage.Linearisation => meter.Row(work with { Name = row, Flops = linearisation, Tangents = PassPlan.Rows }, times),
+                    _ => meter.Row(work with { Name = row, Flops = riccati, Precision = Precision.Double }, times),
                 };
             }
         }

@@ -38,8 +38,8 @@ public sealed record ControllerSource
     /// <summary>q, r and qf; null for a method that solves nothing.</summary>
     public LqrWeights? Weights { get; init; }
 
-    /// <summary>What was charged for: "state" or "feature"; null for a method that solves nothing.</summary>
-    public string? Cost { get; init; }
+    /// <summary>What was charged for; null for a method that solves nothing.</summary>
+    public FitCost? Cost { get; init; }
 
     /// <summary>Order p of a reduced solve; null for the others.</summary>
     public int? Order { get; init; }

@@ -68,7 +68,7 @@ internal static class ControllerFile
         AddPrompts(metadata, "negative", source.Negative);
         AddPrompts(metadata, "calibration", source.Calibration);
         AddForm(metadata, source.Form);
-        Add(metadata, "cost", source.Cost);
+        Add(metadata, "cost", source.Cost switch { null => null, FitCost.State => "state", _ => "feature" });
         Add(metadata, "order", source.Order is { } order ? Text(order) : null);
         if (source.Weights is { } weights)
         {
@@ -332,7 +332,13 @@ internal static class ControllerFile
             Calibration = metadata.ContainsKey("calibration.sha256") ? reader.Prompts("calibration") : null,
             Form = version < FirstVersionWithForm ? new RawForm() : reader.Form(),
             Weights = metadata.ContainsKey("r") ? new LqrWeights(reader.Number("q"), reader.Number("r"), reader.Number("qf")) : null,
-            Cost = metadata.GetValueOrDefault("cost"),
+            Cost = metadata.GetValueOrDefault("cost") switch
+            {
+                null => null,
+                "state" => FitCost.State,
+                "feature" => FitCost.Feature,
+                var other => throw reader.Schema($"has the cost '{other}'; known are state and feature"),
+            },
             Order = metadata.ContainsKey("order") ? reader.Count("order", 1) : null,
             Residuals = Series("residual"),
             Ranks = Series("rank") is { } ranks ? reader.Ranks(ranks, reader.Layers(layers)) : null,

@@ -53,23 +53,36 @@ public sealed record FitOptions
     public int MaxRank { get; init; } = 512;
 }
 
+/// <summary>A part of a fit.</summary>
+public enum FitStage
+{
+    /// <summary>The prompts are run, and the feature is measured.</summary>
+    Activations,
+
+    /// <summary>Tangents are pushed forward or cotangents pulled back through the blocks.</summary>
+    Linearisation,
+
+    /// <summary>The Riccati recursion is solved.</summary>
+    Riccati,
+}
+
 /// <summary>How far a fit is.</summary>
-/// <param name="Stage">activations, or riccati (which linearises as it goes).</param>
-/// <param name="Done">Units done.</param>
+/// <param name="Stage"><see cref="FitStage.Activations"/>, or <see cref="FitStage.Riccati"/>, which linearises as it goes.</param>
+/// <param name="Done">Units done: prompts, or layers.</param>
 /// <param name="Total">Units in all.</param>
-public readonly record struct FitProgress(string Stage, int Done, int Total);
+public readonly record struct FitProgress(FitStage Stage, int Done, int Total);
 
 /// <summary>How long a part of a fit took.</summary>
-/// <param name="Stage">activations, linearisation or riccati.</param>
+/// <param name="Stage">The part.</param>
 /// <param name="ElapsedMs">Wall time.</param>
-public readonly record struct FitStage(string Stage, double ElapsedMs);
+public readonly record struct FitTime(FitStage Stage, double ElapsedMs);
 
 /// <summary>A fitted controller and how well it was fitted.</summary>
 /// <param name="Controller">Ready to save or compile.</param>
 /// <param name="Report">Residuals, symmetry and ranks of the recursion.</param>
 /// <param name="Loop">Open- and closed-loop gain along the feature.</param>
 /// <param name="Stages">Times.</param>
-public sealed record FitResult(Controller Controller, RiccatiReport Report, ClosedLoop Loop, IReadOnlyList<FitStage> Stages);
+public sealed record FitResult(Controller Controller, RiccatiReport Report, ClosedLoop Loop, IReadOnlyList<FitTime> Stages);
 
 /// <summary>
 /// Fits an A-LQR controller (arXiv:2604.19018): measures the feature, linearises the blocks at the calibration prompts' last tokens,
@@ -155,9 +168,10 @@ public static class ControllerFit
             }
 
             double solveMs = clock.Elapsed.TotalMilliseconds - activationsMs;
-            FitStage[] stages =
+            FitTime[] stages =
             [
-                new("activations", activationsMs), new("linearisation", solver.LinearisationMs), new("riccati", solveMs - solver.LinearisationMs),
+                new(FitStage.Activations, activationsMs), new(FitStage.Linearisation, solver.LinearisationMs),
+                new(FitStage.Riccati, solveMs - solver.LinearisationMs),
             ];
             var source = new ControllerSource
             {
@@ -168,7 +182,7 @@ public static class ControllerFit
                 Calibration = options.Calibration is null ? null : Describe(options.Calibration),
                 Form = form,
                 Weights = options.Weights,
-                Cost = options.Cost == FitCost.State ? "state" : "feature",
+                Cost = options.Cost,
                 Order = options.Order,
                 Residuals = PerLayer(s => s.Residual),
                 Ranks = PerLayer(s => s.Rank),
@@ -200,7 +214,7 @@ public static class ControllerFit
         IReadOnlyList<PromptState> Collect(int[][] prompts, bool keepCaches)
         {
             int before = states.Count;
-            var done = new Relay<int>(n => progress?.Report(new FitProgress("activations", before + n, total)));
+            var done = new Relay<int>(n => progress?.Report(new FitProgress(FitStage.Activations, before + n, total)));
             var collected = PromptState.Collect(model, prompts, keepCaches, done, cancellationToken);
             states.AddRange(collected);
             return collected;
@@ -329,7 +343,7 @@ public static class ControllerFit
         private void Linearise(Action layer)
         {
             Timed(layer);
-            progress?.Report(new FitProgress("riccati", ++_done, Horizon));
+            progress?.Report(new FitProgress(FitStage.Riccati, ++_done, Horizon));
         }
 
         private void Timed(Action run)

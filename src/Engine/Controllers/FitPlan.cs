@@ -11,10 +11,10 @@ namespace Tiller.Controllers;
 public readonly record struct PlannedMemory(string Name, long SizeInBytes);
 
 /// <summary>Arithmetic of one stage of a fit; a multiply-add is two FLOPs.</summary>
-/// <param name="Name">As <see cref="FitStage.Stage"/>: activations, linearisation or riccati.</param>
+/// <param name="Stage">The part.</param>
 /// <param name="SingleFlops">In float32, on weights: norms, activations and the attention of tangents are not counted.</param>
 /// <param name="DoubleFlops">In float64.</param>
-public readonly record struct PlannedStage(string Name, double SingleFlops, double DoubleFlops);
+public readonly record struct PlannedStage(FitStage Stage, double SingleFlops, double DoubleFlops);
 
 /// <summary>
 /// What a fit will take, from the shape of the model and the lengths of the prompts alone. Layers are streamed: one Jacobian is alive at
@@ -102,7 +102,7 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
             solve = DenseFlops(c.D, steered, horizon);
         }
 
-        PlannedStage[] stages = [new("activations", activations, 0), new("linearisation", single, 0), new("riccati", 0, solve)];
+        PlannedStage[] stages = [new(FitStage.Activations, activations, 0), new(FitStage.Linearisation, single, 0), new(FitStage.Riccati, 0, solve)];
         return new FitPlan(memory, stages, options.Order is null && options.Cost == FitCost.State ? 8L * horizon * c.D * c.D : 0);
     }
 

@@ -10,7 +10,7 @@ namespace Tiller.Cpu;
 /// <content>
 /// float64 algebra and panels of tangents on the CPU; products and factors are in <see cref="CpuProduct"/> and <see cref="CpuCholesky"/>.
 /// </content>
-public sealed unsafe partial class CpuOps
+internal sealed unsafe partial class CpuOps
 {
     private const int NumbersPerPart = 8192;
     private const int SquareTile = 32;

@@ -8,7 +8,7 @@ namespace Tiller.Cpu;
 // Attention of one head: z_j = a q·k_j (soft-capped where the model does), P = softmax z over the window, o = Σ P_j v_j.
 // Its linearisation at the last token t (docs/math.md §9): with c_j = 1 − (z_j/cap)² or 1, M = Σ_j a P_j c_j (v_j − o) k_j',
 // b = a P_t c_t (v_t − o):   do = M dq + b (q·dk_t) + P_t dv_t,   and backwards   q̄ = M'ō, k̄_t = (b·ō) q, v̄_t = P_t ō.
-public sealed unsafe partial class CpuOps
+internal sealed unsafe partial class CpuOps
 {
     /// <inheritdoc/>
     public override void Attend(ModelConfig c, int k, RowBatch rows, Activations a)

@@ -8,7 +8,7 @@ namespace Tiller.Cpu;
 
 // The stages backwards, at the values the forward stages left in Activations. y.Stream enters as the cotangent of the block's output
 // and leaves as that of its input.
-public sealed unsafe partial class CpuOps
+internal sealed unsafe partial class CpuOps
 {
     /// <inheritdoc/>
     public override void PullDown(ModelConfig c, BlockWeights w, RowBatch rows, Activations a, RowGroups groups, Cotangents y) =>

@@ -10,7 +10,7 @@ using Tiller.Ops;
 namespace Tiller.Cpu;
 
 /// <summary>The stages on the CPU: values and tangents forward. The reference the other back end is tested against.</summary>
-public sealed unsafe partial class CpuOps : DeviceOps
+internal sealed unsafe partial class CpuOps : DeviceOps
 {
     // Rows whose elementwise work is worth another thread.
     private const int RowsPerPart = 8;

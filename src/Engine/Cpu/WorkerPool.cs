@@ -8,7 +8,7 @@ namespace Tiller.Cpu;
 /// and each part writes its own outputs, so results do not depend on the number of threads. Callers work on their own loop; idle
 /// threads take parts from whatever loops are open, in turn, and sleep when there are none. Nothing is allocated per loop.
 /// </summary>
-public sealed unsafe class WorkerPool : IDisposable
+internal sealed unsafe class WorkerPool : IDisposable
 {
     private const int OpenLoops = 64;
 

@@ -7,7 +7,7 @@ namespace Tiller.Ops;
 /// The rows of a dual batch on their way through a block. Every buffer has one line per row, values first, then tangents; for a
 /// tangent row each buffer holds the tangent of what the name says. What a block leaves here is what its pullback reads.
 /// </summary>
-public sealed class Activations : IDisposable
+internal sealed class Activations : IDisposable
 {
     private readonly DeviceOps _ops;
     private readonly ModelConfig _config;
@@ -144,7 +144,7 @@ public sealed class Activations : IDisposable
 }
 
 /// <summary>Cotangent rows on their way back through a block, grouped by value row like the tangents of a <see cref="RowBatch"/>.</summary>
-public sealed class Cotangents : IDisposable
+internal sealed class Cotangents : IDisposable
 {
     private readonly DeviceOps _ops;
     private readonly ModelConfig _config;

@@ -6,7 +6,7 @@ namespace Tiller.Ops;
 /// The weights of one block, in their stored type, as the stages read them. Norm weights and biases are widened to float32 (exact).
 /// A view: the memory belongs to the model.
 /// </summary>
-public sealed record BlockWeights
+internal sealed record BlockWeights
 {
     /// <summary>Norm before attention // (1, D), or absent.</summary>
     public required Floats AttentionNorm { get; init; }

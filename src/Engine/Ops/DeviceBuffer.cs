@@ -7,7 +7,7 @@ namespace Tiller.Ops;
 /// Owner of one allocation on the device that <see cref="DeviceOps"/> runs on: aligned host memory or GPU memory. Disposing frees it;
 /// views (<see cref="Matrix"/>, <see cref="Floats"/>) do not own and must not outlive it.
 /// </summary>
-public abstract class DeviceBuffer : SafeHandle
+internal abstract class DeviceBuffer : SafeHandle
 {
     /// <summary>Takes ownership of <paramref name="address"/>.</summary>
     protected DeviceBuffer(nint address, long sizeInBytes)

@@ -8,7 +8,7 @@ namespace Tiller.Ops;
 /// What controller synthesis needs beside the block: float64 algebra on matrices that stay on the device, and the panels of tangents a
 /// Jacobian is made of. Results do not depend on the number of threads, bit for bit.
 /// </content>
-public abstract partial class DeviceOps
+internal abstract partial class DeviceOps
 {
     /// <summary>Memory of the device's own that is free; null where it is the host's.</summary>
     public virtual long? FreeInBytes => null;

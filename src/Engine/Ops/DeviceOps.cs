@@ -12,7 +12,7 @@ namespace Tiller.Ops;
 /// both alike; the <c>Pull…</c> stages run the same block backwards on cotangents (docs/math.md §9). Stages of one caller run in order;
 /// different callers may run side by side on different <see cref="Activations"/>.
 /// </summary>
-public abstract partial class DeviceOps : IDisposable
+internal abstract partial class DeviceOps : IDisposable
 {
     /// <summary>What runs the arithmetic, such as "cpu (2 threads)".</summary>
     public abstract string Device { get; }

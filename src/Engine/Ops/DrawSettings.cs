@@ -6,7 +6,7 @@ namespace Tiller.Ops;
 /// <param name="TopP">Keeps the most probable tokens that reach this probability; 1 keeps all.</param>
 /// <param name="MinP">Keeps tokens at least this many times as probable as the most probable; 0 keeps all.</param>
 /// <param name="Random">Where the random sequence is (SplitMix64).</param>
-public readonly record struct DrawSettings(float Temperature, int TopK, float TopP, float MinP, ulong Random)
+internal readonly record struct DrawSettings(float Temperature, int TopK, float TopP, float MinP, ulong Random)
 {
     internal const ulong Gamma = 0x9E3779B97F4A7C15;
 

@@ -7,7 +7,7 @@ namespace Tiller.Ops;
 /// Keys (after RoPE) and values of one sequence, float32. Layer k holds keys then values, each // (G, Capacity, E), so that one
 /// head's keys are contiguous in time. Grows by doubling; positions are overwritten by writing them again.
 /// </summary>
-public sealed class KvCache : IDisposable
+internal sealed class KvCache : IDisposable
 {
     private readonly DeviceOps _ops;
     private readonly int _layers;

@@ -5,7 +5,7 @@ namespace Tiller.Ops;
 /// <param name="Value">That pivot's value where the device tells it, else NaN.</param>
 /// <param name="Smallest">Smallest L_ii; 0 after a failure.</param>
 /// <param name="Largest">Largest L_ii; 0 after a failure.</param>
-public readonly record struct Pivots(int Failed, double Value, double Smallest, double Largest)
+internal readonly record struct Pivots(int Failed, double Value, double Smallest, double Largest)
 {
     /// <summary>(max L_ii / min L_ii)², a lower bound of the condition number; 1 for a matrix without rows.</summary>
     public double Condition => Largest == 0 ? 1 : Largest / Smallest * (Largest / Smallest);

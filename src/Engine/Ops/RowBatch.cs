@@ -9,7 +9,7 @@ namespace Tiller.Ops;
 /// value row in order. Rows of several sequences and of any lengths stand side by side; rows of one sequence are in order of position.
 /// Reused from step to step, so building a batch allocates nothing once it has been as large.
 /// </summary>
-public sealed class RowBatch
+internal sealed class RowBatch
 {
     private Row[] _rows = [];
     private int _filled;

@@ -1,7 +1,7 @@
 namespace Tiller.Ops;
 
 /// <summary>Rows grouped by the value row they belong to: group i is rows [Begin(i), End(i)), in order and without gaps.</summary>
-public sealed class RowGroups
+internal sealed class RowGroups
 {
     private int[] _end = [];
     private int[] _owner = [];

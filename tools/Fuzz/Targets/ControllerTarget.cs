@@ -107,7 +107,7 @@ internal sealed class ControllerTarget : FuzzTarget
                 Calibration = new PromptSet("33", 17),
                 Weights = new LqrWeights(0.03, 1, 0.1),
                 Form = new ChatForm { TemplateSha256 = "44", System = "Be brief." },
-                Cost = "state",
+                Cost = FitCost.State,
                 Order = 2,
                 Residuals = [1e-15, 0],
                 Ranks = [2, 1],

@@ -13,9 +13,9 @@ internal static class FitOutput
         Row("model", $"{VisibleText.Of(source.ModelName)}, L {controller.L}, D {controller.D}");
         Row("prompts", $"{source.Positive.Count} positive, {source.Negative.Count} negative; Jacobians averaged over {CalibrationCount(source)}");
         Row("form", VisibleText.Of(PromptFormOutput.Text(source.Form)));
-        Row("controller", $"A-LQR, cost {source.Cost} ({Solve(source)}), blocks {method.Layers}, setpoint {Name(method.Setpoint)}");
+        Row("controller", $"A-LQR, cost {Name(source.Cost)} ({Solve(source)}), blocks {method.Layers}, setpoint {Name(method.Setpoint)}");
         Row("weights", $"q {source.Weights!.Q:G}, r {source.Weights.R:G}, q_f {source.Weights.Qf:G}");
-        Row("time", string.Join(", ", stages.Select(s => $"{s.Stage} {s.ElapsedMs / 1000:F2} s")));
+        Row("time", string.Join(", ", stages.Select(s => $"{Name(s.Stage)} {s.ElapsedMs / 1000:F2} s")));
         Row("solved", $"residual {report.Residual:E1}, symmetry error {report.SymmetryError:E1}, rank {report.Rank}");
         if (report.DroppedEnergy > 0 || report.Leakage > 0)
         {
@@ -43,7 +43,7 @@ internal static class FitOutput
         json.WriteNumber("negative", source.Negative.Count);
         json.WriteNumber("calibration", CalibrationCount(source));
         PromptFormOutput.WriteJson(json, source.Form);
-        json.WriteString("cost", source.Cost);
+        json.WriteString("cost", Name(source.Cost));
         if (source.Order is { } order)
         {
             json.WriteNumber("order", order);
@@ -57,7 +57,7 @@ internal static class FitOutput
         json.WriteStartObject("elapsedMs");
         foreach (var stage in stages)
         {
-            json.WriteNumber(stage.Stage, stage.ElapsedMs);
+            json.WriteNumber(Name(stage.Stage), stage.ElapsedMs);
         }
 
         json.WriteEndObject();
@@ -73,11 +73,16 @@ internal static class FitOutput
 
     /// <summary>How the recursion was solved.</summary>
     public static string Solve(ControllerSource source) =>
-        source.Order is { } order ? $"reduced, order {order}" : source.Cost == "feature" ? "factored" : "dense";
+        source.Order is { } order ? $"reduced, order {order}" : source.Cost == FitCost.Feature ? "factored" : "dense";
 
     /// <summary>Prompts whose Jacobians were averaged.</summary>
     public static int CalibrationCount(ControllerSource source) => source.Calibration?.Count ?? source.Positive.Count + source.Negative.Count;
 
-    /// <summary>A setpoint as the command line spells it.</summary>
-    public static string Name(Setpoint setpoint) => setpoint.ToString().ToLowerInvariant();
+    /// <summary>A setting, a stage or a cost as the tool writes it.</summary>
+    public static string? Name<T>(T? value)
+        where T : struct, Enum => value?.ToString().ToLowerInvariant();
+
+    /// <summary>A setting or a stage as the tool writes it.</summary>
+    public static string Name<T>(T value)
+        where T : struct, Enum => value.ToString().ToLowerInvariant();
 }

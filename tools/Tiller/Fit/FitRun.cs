@@ -75,9 +75,9 @@ internal static class FitRun
 
     /// <summary>Fits with a bar for every stage.</summary>
     public static FitResult Fit(Terminal terminal, LanguageModel model, ContrastSet contrast, FitOptions options, CancellationToken cancellationToken)
-        =>
-        StageBars.Run(terminal, progress => ControllerFit.Run(
-            model, contrast, options, new Relay<FitProgress>(p => progress.Report(new StageProgress(p.Stage, p.Done, p.Total))), cancellationToken));
+        => StageBars.Run(terminal, progress => ControllerFit.Run(
+            model, contrast, options, new Relay<FitProgress>(p => progress.Report(new StageProgress(FitOutput.Name(p.Stage), p.Done, p.Total))),
+            cancellationToken));
 
     /// <summary>What was asked for, checked against the model's shape.</summary>
     /// <exception cref="UsageException">A block or an order that the model does not have.</exception>

@@ -70,7 +70,7 @@ internal static class PlanOutput
         terminal.Output.WriteLine($"{"",-20}{"GFLOP",10}{"seconds",12}");
         foreach (var stage in plan.Stages)
         {
-            Work(stage.Name, stage.SingleFlops + stage.DoubleFlops, Seconds(fit, stage));
+            Work(FitOutput.Name(stage.Stage), stage.SingleFlops + stage.DoubleFlops, Seconds(fit, stage));
         }
 
         Work("in all", plan.Stages.Sum(s => s.SingleFlops + s.DoubleFlops), plan.Stages.Sum(s => Seconds(fit, s)));
@@ -106,7 +106,7 @@ internal static class PlanOutput
         foreach (var stage in fit.Plan.Stages)
         {
             json.WriteStartObject();
-            json.WriteString("stage", stage.Name);
+            json.WriteString("stage", FitOutput.Name(stage.Stage));
             json.WriteNumber("flops", stage.SingleFlops + stage.DoubleFlops);
             json.WriteNumber("seconds", Seconds(fit, stage));
             json.WriteEndObject();

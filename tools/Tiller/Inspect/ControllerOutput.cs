@@ -59,7 +59,7 @@ internal static class ControllerOutput
         json.WriteNumber("D", controller.D);
         json.WriteString("steered", controller.Method.Layers.ToString());
         json.WriteString("idle", controller.Method.Idle);
-        json.WriteString("cost", source.Cost);
+        json.WriteString("cost", FitOutput.Name(source.Cost));
         if (source.Weights is { } weights)
         {
             json.WriteNumber("q", weights.Q);
@@ -125,7 +125,7 @@ internal static class ControllerOutput
     {
         string gate = controller.Method is Gated gated ? $", behind a gate at block {gated.Gate.Layer}" : "";
         string setpoint = Ungated(controller) is LinearQuadratic lqr ? $", setpoint {FitOutput.Name(lqr.Setpoint)}" : "";
-        string cost = controller.Source.Cost is { } name ? $", cost {name} ({FitOutput.Solve(controller.Source)})" : "";
+        string cost = controller.Source.Cost is { } charged ? $", cost {FitOutput.Name(charged)} ({FitOutput.Solve(controller.Source)})" : "";
         return $"{cost}, blocks {controller.Method.Layers}{setpoint}{gate}";
     }
 
