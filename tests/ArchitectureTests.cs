@@ -23,6 +23,7 @@ public sealed partial class ArchitectureTests
         ("Synthesis", ["Checkpoint", "Law", "Ops", "Cpu", "Model", "Features"]),
         ("Controllers", ["Checkpoint", "Law", "Ops", "Cpu", "Model", "Features", "Synthesis"]),
         ("Decode", ["Checkpoint", "Tokens", "Chat", "Law", "Ops", "Model"]),
+        ("Scheduling", ["Law", "Ops", "Model", "Decode"]),
     ];
 
     private static readonly string s_engine = Repository.Path("src", "Engine");
@@ -36,7 +37,8 @@ public sealed partial class ArchitectureTests
     [Test]
     public void Every_folder_is_a_room_and_every_room_a_folder()
     {
-        Assert.That(Directory.GetDirectories(s_engine).Where(d => Directory.EnumerateFiles(d, "*.cs").Any()).Select(Path.GetFileName), Is.EquivalentTo(s_rooms.Select(r => r.Room)));
+        Assert.That(Directory.GetDirectories(s_engine).Where(d => Directory.EnumerateFiles(d, "*.cs").Any()).Select(Path.GetFileName),
+            Is.EquivalentTo(s_rooms.Select(r => r.Room)));
         Assert.That(Files.Where(f => f.Count(c => c == '/') > 1), Is.Empty, "a room has no rooms inside");
     }
 
@@ -55,7 +57,8 @@ public sealed partial class ArchitectureTests
         string code = Code(file);
         string room = file.Contains('/', StringComparison.Ordinal) ? file[..file.IndexOf('/', StringComparison.Ordinal)] : "";
         Assert.That(Namespaces().Match(code).Groups["name"].Value, Is.EqualTo(room.Length == 0 ? "Tiller" : "Tiller." + room));
-        Assert.That(Named(code).Where(name => name != room).Distinct(StringComparer.Ordinal), Is.SubsetOf(s_rooms.SingleOrDefault(r => r.Room == room).Uses ?? []), file);
+        Assert.That(Named(code).Where(name => name != room).Distinct(StringComparer.Ordinal),
+            Is.SubsetOf(s_rooms.SingleOrDefault(r => r.Room == room).Uses ?? []), file);
     }
 
     [TestCaseSource(nameof(RoomNames))]
@@ -74,7 +77,8 @@ public sealed partial class ArchitectureTests
         Assert.That(Files.Where(f => Code(f).Contains("Tiller.Tool", StringComparison.Ordinal)), Is.Empty);
         foreach (string tool in Directory.EnumerateFiles(Repository.Path("tools"), "*.csproj", SearchOption.AllDirectories))
         {
-            Assert.That(ReferencesOf(tool), Is.All.Matches<string>(r => r!.EndsWith("src/Engine/Tiller.Engine.csproj", StringComparison.Ordinal) || r == "../Bench/Tiller.Bench.csproj"), tool);
+            Assert.That(ReferencesOf(tool), Is.All.Matches<string>(r => r!.EndsWith("src/Engine/Tiller.Engine.csproj", StringComparison.Ordinal)
+                || r == "../Bench/Tiller.Bench.csproj"), tool);
         }
     }
 
@@ -82,9 +86,11 @@ public sealed partial class ArchitectureTests
     public void What_a_rule_forbids_is_found()
     {
         Assert.That(Named("using Tiller.Model;\nnamespace Tiller.Checkpoint;"), Is.EquivalentTo(new[] { "Checkpoint", "Model" }));
-        Assert.That(Named("namespace Tiller.Checkpoint; class A { Ops.KvCache x; Tiller.Decode.Session y; }"), Is.EquivalentTo(new[] { "Checkpoint", "Ops", "Decode" }));
+        Assert.That(Named("namespace Tiller.Checkpoint; class A { Ops.KvCache x; Tiller.Decode.Session y; }"),
+            Is.EquivalentTo(new[] { "Checkpoint", "Ops", "Decode" }));
         Assert.That(Named("using System.Numerics.Tensors; class A { int x = this.Model.Length; }"), Is.Empty);
-        Assert.That(Stripped("a // Tiller.Model\n/* Tiller.Decode */ b \"Tiller.Tokens\" /// Model.X"), Does.Not.Contain("Tiller").And.Not.Contain("Model"));
+        Assert.That(Stripped("a // Tiller.Model\n/* Tiller.Decode */ b \"Tiller.Tokens\" /// Model.X"),
+            Does.Not.Contain("Tiller").And.Not.Contain("Model"));
     }
 
     private static string[] ReferencesOf(params string[] project) =>
@@ -96,7 +102,8 @@ public sealed partial class ArchitectureTests
     private static string Stripped(string source) => Comments().Replace(source, match => match.Value.StartsWith('"') ? "\"\"" : " ");
 
     private static IEnumerable<string> Named(string code) =>
-        Usings().Matches(code).Concat(Qualified().Matches(code).Where(match => TypesOf(match.Groups["name"].Value).Contains(match.Groups["type"].Value)))
+        Usings().Matches(code)
+            .Concat(Qualified().Matches(code).Where(match => TypesOf(match.Groups["name"].Value).Contains(match.Groups["type"].Value)))
             .Select(match => match.Groups["name"].Value).Where(name => RoomNames.Contains(name));
 
     private static IEnumerable<string> TypesOf(string folder) =>
@@ -113,7 +120,8 @@ public sealed partial class ArchitectureTests
     private static partial Regex Usings();
 
     // A folder's name before a dot and a type: Ops.KvCache. Preceded by a dot it is a member or another library's namespace.
-    [GeneratedRegex(@"(?<![\w.])(?<name>Checkpoint|Hub|Tokens|Jinja|Chat|Law|Ops|Cpu|Cuda|Model|Features|Synthesis|Controllers|Decode)\.(?<type>[A-Z]\w*)", RegexOptions.None, 5000)]
+    [GeneratedRegex(@"(?<![\w.])(?<name>Checkpoint|Hub|Tokens|Jinja|Chat|Law|Ops|Cpu|Cuda|Model|Features|Synthesis|Controllers|Decode|Scheduling)"
+        + @"\.(?<type>[A-Z]\w*)", RegexOptions.None, 5000)]
     private static partial Regex Qualified();
 
     [GeneratedRegex("ProjectReference\\s+Include=\"(?<name>[^\"]+)\"", RegexOptions.None, 5000)]

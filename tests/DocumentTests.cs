@@ -19,13 +19,15 @@ public sealed partial class DocumentTests
     [Test]
     public void A_broken_link_is_found()
     {
-        const string Text = "[a](no.md) [b](style.md#nowhere) [c](style.md#c) [d](#here) [e](../..) `[f](x)` [g](https://example.org)\n\n```text\n[h](x)\n```\n\n# Here\n";
+        const string Text = "[a](no.md) [b](style.md#nowhere) [c](style.md#c) [d](#here) [e](../..) `[f](x)` "
+            + "[g](https://example.org)\n\n```text\n[h](x)\n```\n\n# Here\n";
         Assert.That(Broken("docs/README.md", Text), Is.EqualTo(new[] { "no.md", "style.md#nowhere", "../.." }));
     }
 
     [Test]
     public void Anchors_are_made_as_on_GitHub() =>
-        Assert.That(Anchors("# To add a kernel\n## `x` & y: 1.5\n# To add a kernel\n```sh\n# no heading\n```\n"), Is.EqualTo(new[] { "to-add-a-kernel", "x--y-15", "to-add-a-kernel-1" }));
+        Assert.That(Anchors("# To add a kernel\n## `x` & y: 1.5\n# To add a kernel\n```sh\n# no heading\n```\n"),
+            Is.EqualTo(new[] { "to-add-a-kernel", "x--y-15", "to-add-a-kernel-1" }));
 
     [Test]
     public void Every_section_that_a_source_cites_exists()
@@ -43,14 +45,16 @@ public sealed partial class DocumentTests
         }
 
         Assert.That(cited, Is.GreaterThan(30));
-        Assert.That(new[] { "*.cs", "*.cu", "*.cuh" }.SelectMany(Files).Where(f => f != "tests/DocumentTests.cs" && Read(f).Contains("MATH.md", StringComparison.Ordinal)), Is.Empty);
+        Assert.That(new[] { "*.cs", "*.cu", "*.cuh" }.SelectMany(Files)
+            .Where(f => f != "tests/DocumentTests.cs" && Read(f).Contains("MATH.md", StringComparison.Ordinal)), Is.Empty);
     }
 
     [TestCase("CONTRIBUTING.md")]
     [TestCase("docs/math.md")]
     public void Every_type_and_member_that_a_page_names_exists(string page)
     {
-        Type[] known = [typeof(Tiller.Model.LanguageModel), typeof(Tiller.Kernels.KernelLibrary), typeof(TillerException), typeof(Tiller.Tool.ExitCode), typeof(DocumentTests)];
+        Type[] known = [typeof(Tiller.Model.LanguageModel), typeof(Tiller.Kernels.KernelLibrary), typeof(TillerException),
+            typeof(Tiller.Tool.ExitCode), typeof(DocumentTests)];
         var types = known.SelectMany(t => t.Assembly.GetTypes()).ToLookup(t => t.Name, StringComparer.Ordinal);
         string[] names = [.. Named().Matches(Fences().Replace(Read(page), "")).Select(m => m.Groups["name"].Value).Distinct(StringComparer.Ordinal)];
         Assert.That(names, Has.Length.GreaterThan(10));
@@ -76,7 +80,11 @@ public sealed partial class DocumentTests
     }
 
     private static IEnumerable<string> Files(string pattern) => Directory
-        .EnumerateFiles(Repository.Root, pattern, new EnumerationOptions { RecurseSubdirectories = true, AttributesToSkip = FileAttributes.ReparsePoint })
+        .EnumerateFiles(Repository.Root, pattern, new EnumerationOptions
+        {
+            RecurseSubdirectories = true,
+            AttributesToSkip = FileAttributes.ReparsePoint,
+        })
         .Select(f => Path.GetRelativePath(Repository.Root, f).Replace('\\', '/')).Where(f => !s_made.Contains(f.Split('/')[0]))
         .Order(StringComparer.Ordinal);
 
@@ -88,7 +96,9 @@ public sealed partial class DocumentTests
     private static bool Leads(string page, string text, string target)
     {
         string[] parts = target.Split('#', 2);
-        string path = parts[0].Length == 0 ? Repository.Path(page) : Path.GetFullPath(Path.Combine(Repository.Path(page), "..", Uri.UnescapeDataString(parts[0])));
+        string path = parts[0].Length == 0
+            ? Repository.Path(page)
+            : Path.GetFullPath(Path.Combine(Repository.Path(page), "..", Uri.UnescapeDataString(parts[0])));
         bool inside = path.StartsWith(Repository.Root + Path.DirectorySeparatorChar, StringComparison.Ordinal);
         return inside && Path.Exists(path) && (parts.Length == 1 || Anchors(parts[0].Length == 0 ? text : File.ReadAllText(path)).Contains(parts[1]));
     }

@@ -8,7 +8,8 @@ namespace Tiller.Tests;
 /// </summary>
 public sealed partial class MutantTests
 {
-    private static IEnumerable<string> Patches => Directory.GetFiles(Repository.Path("tests", "mutants"), "*.patch").Select(f => Path.GetFileName(f)).Order(StringComparer.Ordinal);
+    private static IEnumerable<string> Patches => Directory.GetFiles(Repository.Path("tests", "mutants"), "*.patch").Select(f => Path.GetFileName(f))
+        .Order(StringComparer.Ordinal);
 
     [TestCaseSource(nameof(Patches))]
     public void A_patch_applies_and_says_which_tests_come_first(string patch)
@@ -68,7 +69,8 @@ public sealed partial class MutantTests
         public static Defect Read(string path)
         {
             string[] parts = System.IO.File.ReadAllText(path).Split("\n\n", 2);
-            var header = parts[0].Split('\n').Select(line => line.Split(": ", 2)).ToDictionary(pair => pair[0], pair => pair[1], StringComparer.Ordinal);
+            var header = parts[0].Split('\n').Select(line => line.Split(": ", 2))
+                .ToDictionary(pair => pair[0], pair => pair[1], StringComparer.Ordinal);
             string[] lines = parts[1].TrimEnd('\n').Split('\n');
             return new Defect(header["Defect"], header["First"].Split('|'), header["File"], Join('-'), Join('+'));
 
@@ -80,6 +82,7 @@ public sealed partial class MutantTests
     private static partial Regex Taken();
 
     // As in the script.
-    [GeneratedRegex(@"^ *(if \(.*\) \{ )?(?<statement>(__syncthreads|__threadfence|tillerWaitForPredecessor|tillerWaitForCopies<.*>)\(\));", RegexOptions.Multiline | RegexOptions.ExplicitCapture, 5000)]
+    [GeneratedRegex(@"^ *(if \(.*\) \{ )?(?<statement>(__syncthreads|__threadfence|tillerWaitForPredecessor|tillerWaitForCopies<.*>)\(\));",
+        RegexOptions.Multiline | RegexOptions.ExplicitCapture, 5000)]
     private static partial Regex Synchronisation();
 }

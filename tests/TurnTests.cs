@@ -60,7 +60,8 @@ public sealed class TurnTests
         call.Dispose();
         Assert.That(freed, Is.EqualTo(1));
         var late = Assert.Throws<ObjectDisposedException>(() => turn.Enter().Dispose())!;
-        Assert.That((late.ObjectName, late.Message), Is.EqualTo(("Session", "The session has been disposed of: make a new one.\nObject name: 'Session'.")));
+        Assert.That((late.ObjectName, late.Message),
+            Is.EqualTo(("Session", "The session has been disposed of: make a new one.\nObject name: 'Session'.")));
         turn.Close();
         Assert.That(freed, Is.EqualTo(1));
     }

@@ -8,8 +8,11 @@ namespace Tiller.Interop;
 /// </summary>
 public sealed unsafe class CudaBlasLt : CudaHandle
 {
+    /// <summary>The operands start at multiples of so many bytes, and algorithms are chosen that need no more. The library takes 256 for granted if it is told nothing.</summary>
+    public const int AlignmentInBytes = 16;
+
     private const int TransA = 3, TransB = 4; // cublasLtMatmulDescAttributes_t
-    private const int MaxWorkspaceBytes = 1;  // cublasLtMatmulPreferenceAttributes_t
+    private const int MaxWorkspaceBytes = 1, MinAlignmentA = 5, MinAlignmentD = 8; // cublasLtMatmulPreferenceAttributes_t
 
     private readonly CudaDeviceVariable<byte> workspace;
     private readonly Dictionary<Shape, Plan> plans = [];
@@ -39,12 +42,17 @@ public sealed unsafe class CudaBlasLt : CudaHandle
     internal int PlanCount => plans.Count;
 
     /// <summary>
-    /// C ← α·op(A)·op(B) + β·C; op(A) is (m, k), op(B) is (k, n). A and B have one type, C its own. For a known shape nothing is allocated.
+    /// C ← α·op(A)·op(B) + β·C; op(A) is (m, k), op(B) is (k, n). A and B have one type, C its own. All start at multiples of
+    /// <see cref="AlignmentInBytes"/>. For a known shape nothing is allocated.
     /// </summary>
+    /// <exception cref="ArgumentException">A matrix starts elsewhere.</exception>
     public void Matmul(CublasOperation transposeA, CublasOperation transposeB, int m, int n, int k, double alpha, nint a, int lda, nint b, int ldb,
         CudaDataType typeAB, double beta, nint c, int ldc, CudaDataType typeC, CudaStream stream)
     {
         ArgumentNullException.ThrowIfNull(stream);
+        CheckAlignment(a, nameof(a));
+        CheckAlignment(b, nameof(b));
+        CheckAlignment(c, nameof(c));
         Context.Enter();
         var shape = new Shape(transposeA, transposeB, m, n, k, lda, ldb, ldc, typeAB, typeC);
         if (!plans.TryGetValue(shape, out Plan? plan))
@@ -59,6 +67,14 @@ public sealed unsafe class CudaBlasLt : CudaHandle
         CudaBlas.Check(Context, CublasLtApi.cublasLtMatmul(Native, plan.Description, wide ? &alpha : &alpha32, a, plan.LayoutA, b, plan.LayoutB,
             wide ? &beta : &beta32, c, plan.LayoutC, c, plan.LayoutC, &algorithm, workspace.DevicePointer, CudaBlas.WorkspaceInBytes, stream.Native),
             nameof(CublasLtApi.cublasLtMatmul), m, n, k);
+    }
+
+    private static void CheckAlignment(nint address, string name)
+    {
+        if (address % AlignmentInBytes != 0)
+        {
+            throw new ArgumentException($"A matrix of a product starts at a multiple of {AlignmentInBytes} bytes, this one at 0x{address:x}.", name);
+        }
     }
 
     private protected override bool Release(nint native)
@@ -137,6 +153,13 @@ public sealed unsafe class CudaBlasLt : CudaHandle
                 ulong bytes = CudaBlas.WorkspaceInBytes;
                 CudaBlas.Check(context, CublasLtApi.cublasLtMatmulPreferenceSetAttribute(preference, MaxWorkspaceBytes, &bytes, sizeof(ulong)),
                     nameof(CublasLtApi.cublasLtMatmulPreferenceSetAttribute));
+                uint alignment = AlignmentInBytes;
+                for (int attribute = MinAlignmentA; attribute <= MinAlignmentD; attribute++)
+                {
+                    CudaBlas.Check(context, CublasLtApi.cublasLtMatmulPreferenceSetAttribute(preference, attribute, &alignment, sizeof(uint)),
+                        nameof(CublasLtApi.cublasLtMatmulPreferenceSetAttribute));
+                }
+
                 cublasLtMatmulHeuristicResult_t best;
                 int found = 0;
                 const string Call = nameof(CublasLtApi.cublasLtMatmulAlgoGetHeuristic);

@@ -135,9 +135,13 @@ public sealed unsafe class CudaPinnedHostMemory<T> : CudaHandle
     /// <summary>Whether the memory is page-locked.</summary>
     public bool IsPinned { get; }
 
-    /// <summary>CUdeviceptr of the first element, for kernels: pinned memory has one address for host and device (driver API, "Unified Addressing").</summary>
+    /// <summary>
+    /// CUdeviceptr of the first element, for kernels: pinned memory has one address for host and device (driver API, "Unified Addressing").
+    /// </summary>
     /// <exception cref="InvalidOperationException">The memory is pageable.</exception>
-    public nint DevicePointer => IsPinned ? Native : throw new InvalidOperationException("Kernels reach pinned memory only; the system refused to lock this.");
+    public nint DevicePointer => IsPinned
+        ? Native
+        : throw new InvalidOperationException("Kernels reach pinned memory only; the system refused to lock this.");
 
     /// <summary>A view; valid until this is disposed.</summary>
     public Span<T> Span(long at, int count) => new(PointerTo(at, count), count);

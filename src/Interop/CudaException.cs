@@ -131,7 +131,8 @@ public sealed class CudaKernelImageException : CudaException
     /// <param name="problem">What there is instead: one or more sentences.</param>
     /// <param name="fault">The call that failed; null if none was made.</param>
     public CudaKernelImageException(string architecture, string problem, CudaFault? fault = null)
-        : base($"No kernel image for this GPU, which is {architecture}: {problem} Build the kernels for {architecture} (cmake), install NVRTC, or update the driver.", fault)
+        : base($"No kernel image for this GPU, which is {architecture}: {problem} Build the kernels for {architecture} (cmake), install NVRTC, "
+            + "or update the driver.", fault)
     {
         Architecture = architecture;
     }

@@ -46,7 +46,8 @@ public static class CudaLibraries
 
         foreach (string line in File.ReadLines(Maps))
         {
-            int dash = line.IndexOf('-', StringComparison.Ordinal), space = line.IndexOf(' ', StringComparison.Ordinal), path = line.IndexOf('/', StringComparison.Ordinal);
+            int dash = line.IndexOf('-', StringComparison.Ordinal), space = line.IndexOf(' ', StringComparison.Ordinal),
+                path = line.IndexOf('/', StringComparison.Ordinal);
             if (path > space && dash < space
                 && ulong.TryParse(line.AsSpan(0, dash), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out ulong from)
                 && ulong.TryParse(line.AsSpan(dash + 1, space - dash - 1), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out ulong to)

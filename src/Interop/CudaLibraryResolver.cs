@@ -105,8 +105,8 @@ public static class CudaLibraryResolver
         return false;
     }
 
-    // NVRTC opens libnvrtc-builtins.so.X.Y by its bare name when it first compiles. Where the system's loader does not know the folder and the library has no
-    // search path of its own, as Debian's, that finds only what is in the process already.
+    // NVRTC opens libnvrtc-builtins.so.X.Y by its bare name when it first compiles. Where the system's loader does not know the folder and the
+    // library has no search path of its own, as Debian's, that finds only what is in the process already.
     private static void LoadBuiltins(string name, string folder)
     {
         if (name.StartsWith(Nvrtc, StringComparison.Ordinal))
@@ -176,7 +176,8 @@ public static class CudaLibraryResolver
         }
     }
 
-    private static string[] Folders(string folder, string pattern) => Matching(() => Directory.Exists(folder) ? Directory.GetDirectories(folder, pattern) : []);
+    private static string[] Folders(string folder, string pattern)
+        => Matching(() => Directory.Exists(folder) ? Directory.GetDirectories(folder, pattern) : []);
 
     private static string[] Matching(Func<string[]> paths)
     {

@@ -95,6 +95,21 @@ public sealed unsafe class CudaKernel
         }
     }
 
+    /// <summary>
+    /// Shared memory in percent of the most that a multiprocessor can have, the rest being first-level cache; -1 leaves it to the driver. A wish: what a block needs
+    /// is always there.
+    /// </summary>
+    public int SharedCarveout
+    {
+        get => GetAttribute(CUfunction_attribute.PreferredSharedMemoryCarveout);
+        set
+        {
+            Enter();
+            module.Context.Check(DriverApi.cuFuncSetAttribute(function, CUfunction_attribute.PreferredSharedMemoryCarveout, value),
+                nameof(DriverApi.cuFuncSetAttribute), Name, value);
+        }
+    }
+
     /// <summary>Registers, local memory, and the like.</summary>
     public int GetAttribute(CUfunction_attribute attribute)
     {

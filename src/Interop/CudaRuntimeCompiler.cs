@@ -50,7 +50,9 @@ public static unsafe class CudaRuntimeCompiler
     /// <param name="architecture">sm_90 gives a cubin for that GPU; compute_90 gives PTX.</param>
     /// <param name="options">Further options, as --use_fast_math.</param>
     /// <exception cref="CudaLibraryMissingException">There is no NVRTC.</exception>
-    /// <exception cref="CudaCompilationException">The source has an error, or NVRTC does not know the architecture or misses a part of its own; carries the log.</exception>
+    /// <exception cref="CudaCompilationException">
+    /// The source has an error, or NVRTC does not know the architecture or misses a part of its own; carries the log.
+    /// </exception>
     public static CudaCompilation Compile(string name, string source, IReadOnlyDictionary<string, string> headers, string architecture,
         params ReadOnlySpan<string> options)
     {

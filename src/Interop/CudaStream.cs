@@ -44,7 +44,8 @@ public sealed unsafe class CudaStream : CudaHandle
         fixed (byte* from = source)
         {
             // The driver stages pageable memory before it returns (CUDA driver API, "API synchronization behavior").
-            Context.Check(DriverApi.cuMemcpyHtoDAsync_v2(destination, from, (nuint)source.Length, Native), nameof(DriverApi.cuMemcpyHtoDAsync_v2), null, source.Length);
+            Context.Check(DriverApi.cuMemcpyHtoDAsync_v2(destination, from, (nuint)source.Length, Native), nameof(DriverApi.cuMemcpyHtoDAsync_v2),
+                null, source.Length);
         }
     }
 
@@ -63,7 +64,8 @@ public sealed unsafe class CudaStream : CudaHandle
         Context.Enter();
         fixed (byte* to = destination)
         {
-            Context.Check(DriverApi.cuMemcpyDtoHAsync_v2(to, source, (nuint)destination.Length, Native), nameof(DriverApi.cuMemcpyDtoHAsync_v2), null, destination.Length);
+            Context.Check(DriverApi.cuMemcpyDtoHAsync_v2(to, source, (nuint)destination.Length, Native), nameof(DriverApi.cuMemcpyDtoHAsync_v2), null,
+                destination.Length);
             Synchronize();
         }
     }
@@ -72,7 +74,8 @@ public sealed unsafe class CudaStream : CudaHandle
     public void CopyWithinDevice(nint source, nint destination, long sizeInBytes)
     {
         Context.Enter();
-        Context.Check(DriverApi.cuMemcpyDtoDAsync_v2(destination, source, (nuint)sizeInBytes, Native), nameof(DriverApi.cuMemcpyDtoDAsync_v2), null, sizeInBytes);
+        Context.Check(DriverApi.cuMemcpyDtoDAsync_v2(destination, source, (nuint)sizeInBytes, Native), nameof(DriverApi.cuMemcpyDtoDAsync_v2), null,
+            sizeInBytes);
     }
 
     /// <summary>Sets bytes at an address of the device to zero.</summary>

@@ -86,6 +86,9 @@ public enum CUfunction_attribute
 
     /// <summary>Bytes of dynamic shared memory that a launch may ask for; may be set.</summary>
     MaxDynamicSharedSizeBytes = 8,
+
+    /// <summary>Shared memory wished for, in percent of the most there is, -1 for the driver's choice; may be set.</summary>
+    PreferredSharedMemoryCarveout = 9,
 }
 
 /// <summary>Element types of cuBLAS and cuSOLVER operands (library_types.h).</summary>

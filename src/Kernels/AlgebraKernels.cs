@@ -3,7 +3,9 @@ using Tiller.Interop;
 
 namespace Tiller.Kernels;
 
-/// <summary>What controller synthesis does to float64 matrices beside cuBLAS and cuSOLVER: column-major without gaps. Kernels in algebra.cu.</summary>
+/// <summary>
+/// What controller synthesis does to float64 matrices beside cuBLAS and cuSOLVER: column-major without gaps. Kernels in algebra.cu.
+/// </summary>
 internal sealed unsafe class AlgebraKernels
 {
     /// <summary>Blocks that <see cref="FirstBad"/> cuts a matrix into, at most.</summary>

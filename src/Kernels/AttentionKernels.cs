@@ -18,7 +18,8 @@ public readonly record struct AttentionShape(int Layer, int H, int G, int E, flo
 /// <param name="Longest">Bound on position + 1 over the rows.</param>
 /// <param name="MostTangents">Tangent or cotangent rows of one value row at most; 0 where there are none.</param>
 /// <param name="OneSequence">Whether all rows share one cache: 16 and more of them are worked through in tiles.</param>
-internal readonly record struct AttentionExtent(int Longest, int MostTangents = 0, bool OneSequence = false);
+/// <param name="OwnCaches">Whether no two rows share one: what lies below a row's position is from earlier steps then.</param>
+internal readonly record struct AttentionExtent(int Longest, int MostTangents = 0, bool OneSequence = false, bool OwnCaches = false);
 
 /// <summary>What the value rows had when attention went forward.</summary>
 /// <param name="Qkv">Queries, keys and values after RoPE // (values, (H + 2 G) E).</param>
@@ -30,8 +31,8 @@ public sealed class AttentionShapeException : TillerException
 {
     /// <summary>Creates the error for a shape.</summary>
     internal AttentionShapeException(AttentionShape shape)
-        : base($"The CUDA attention kernels have heads of 1 to {AttentionKernels.MaxHeadSize} numbers and 1 to {AttentionKernels.MaxHeadsPerGroup} query heads "
-            + $"per key/value head; the model has H = {shape.H}, G = {shape.G}, E = {shape.E}. "
+        : base($"The CUDA attention kernels have heads of 1 to {AttentionKernels.MaxHeadSize} numbers and 1 to {AttentionKernels.MaxHeadsPerGroup} "
+            + $"query heads per key/value head; the model has H = {shape.H}, G = {shape.G}, E = {shape.E}. "
             + "Run it on the CPU (LoadOptions.Device = \"cpu\").") => Shape = shape;
 
     /// <summary>The shape that was asked for.</summary>
@@ -92,6 +93,9 @@ internal sealed class AttentionKernels
         }
     }
 
+    /// <summary>What the launches do that a measurement can leave out.</summary>
+    public KernelVariants Variants { get; set; } = KernelVariants.Default;
+
     /// <summary>Scratch that any stage needs, in bytes, whatever the block's window; never 0.</summary>
     /// <param name="shape">Heads; the window plays no part.</param>
     /// <param name="rows">Value rows, and tangent or cotangent rows, at most.</param>
@@ -128,13 +132,15 @@ internal sealed class AttentionKernels
         if (extent.OneSequence && values >= FewestTiledRows)
         {
             int tile = shape.E > 128 ? 32 : 64;
-            _rows[Bucket(shape.E)].Launch(new CudaLaunch((values + tile - 1) / tile, shape.H, 1, 256, 1, 1, RowsSharedInBytes(shape.E), Programmatic: true), stream, p);
+            _rows[Bucket(shape.E)].Launch(new CudaLaunch((values + tile - 1) / tile, shape.H, 1, 256, 1, 1, RowsSharedInBytes(shape.E),
+                Programmatic: true), stream, p);
             return;
         }
 
         int perGroup = shape.H / shape.G, most = shape.E % 4 != 0 || perGroup > 4 ? 8 : perGroup == 3 ? 4 : perGroup;
         CudaKernel kernel = shape.E % 4 != 0 ? _attendAny : _attend[BitOperations.Log2((uint)most)];
         int groups = shape.G * ((perGroup + most - 1) / most);
+        p.Early = Variants.EarlyKeys && extent.OwnCaches ? 1 : 0;
         for (p.First = 0; p.First < values; p.First += plan.RowsPerLaunch)
         {
             kernel.Launch(new CudaLaunch(plan.Chunks, groups, Math.Min(plan.RowsPerLaunch, values - p.First), 256, Programmatic: true), stream, p);
@@ -174,7 +180,8 @@ internal sealed class AttentionKernels
     {
         int values = (int)rows.Length, count = groups.Total;
         Debug.Assert(groups.Begin.Length == values + 1, "a group for each value row");
-        Debug.Assert(headsBar.Holds(count, shape.H * shape.E) && qkvBar.Holds(count, forward.Qkv.Columns), "headsBar // (rows, H E), qkvBar // (rows, (H + 2 G) E)");
+        Debug.Assert(headsBar.Holds(count, shape.H * shape.E) && qkvBar.Holds(count, forward.Qkv.Columns),
+            "headsBar // (rows, H E), qkvBar // (rows, (H + 2 G) E)");
         var extent = new AttentionExtent(longest, groups.MostRows);
         Check(shape, new RowCounts(values, count), extent, forward.Qkv, values, forward.Heads, scratch);
         AttentionPlan plan = AttentionPlan.Tangents(shape, values, count, groups.MostRows, longest);
@@ -204,7 +211,8 @@ internal sealed class AttentionKernels
     }
 
     // Scores, then M and its rows for value rows with E/2 tangents or more, and streamed keys and values for the others.
-    private void Linearise(CudaStream stream, in AttentionShape shape, AttentionPlan plan, AttentionParameters p, int most, CudaKernel[] few, CudaKernel many)
+    private void Linearise(CudaStream stream, in AttentionShape shape, AttentionPlan plan, AttentionParameters p, int most, CudaKernel[] few,
+        CudaKernel many)
     {
         int tangents = p.Tangents, dense = AttentionPlan.DenseFrom(shape);
         if (tangents == 0)

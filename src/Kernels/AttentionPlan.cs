@@ -124,8 +124,10 @@ internal struct AttentionParameters
     public int ChunkBound;
     public int ZStride;
     public int Pull;
+    public int Early;
 
-    public AttentionParameters(in AttentionShape shape, AttentionPlan plan, DeviceSpan<DeviceRow> rows, Floats qkv, Floats heads, DeviceSpan<byte> scratch)
+    public AttentionParameters(in AttentionShape shape, AttentionPlan plan, DeviceSpan<DeviceRow> rows, Floats qkv, Floats heads,
+        DeviceSpan<byte> scratch)
     {
         (Rows, Values, Qkv, Heads) = (rows.Address, (int)rows.Length, qkv.Address, heads.Address);
         Partial = scratch.Address + (nint)plan.Partial;

@@ -51,20 +51,25 @@ internal sealed class CeilingKernels
     /// <param name="buffer">16-byte aligned.</param>
     /// <param name="sizeInBytes">A multiple of 16.</param>
     /// <param name="passes">Times over.</param>
-    /// <param name="sums">Result: sums of 32-bit words, modulo 2³²; together that of the buffer, times the passes // (<see cref="ReadBlocks"/>), uint.</param>
+    /// <param name="sums">
+    /// Result: sums of 32-bit words, modulo 2³²; together that of the buffer, times the passes // (<see cref="ReadBlocks"/>), uint.
+    /// </param>
     public void Read(CudaStream stream, nint buffer, long sizeInBytes, int passes, nint sums)
     {
         var p = new ReadParameters { Buffer = buffer, Sums = sums, Words = sizeInBytes / 16, Passes = passes };
         _read.Launch(new CudaLaunch(ReadBlocks, 1, 1, Threads, Programmatic: true), stream, p);
     }
 
-    /// <summary>x ← a x + b in float32, <paramref name="rounds"/> times in <see cref="Chains"/> chains of every thread: 2 · Chains · rounds FLOPs a thread.</summary>
+    /// <summary>
+    /// x ← a x + b in float32, <paramref name="rounds"/> times in <see cref="Chains"/> chains of every thread: 2 · Chains · rounds FLOPs a thread.
+    /// </summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="a">a.</param>
     /// <param name="b">b.</param>
     /// <param name="rounds">Steps of each chain, from x = chain + thread of the block on.</param>
     /// <param name="results">Result: the sum of a thread's chains // (<see cref="SingleBlocks"/> · <see cref="Threads"/>), float.</param>
-    public void MultiplySingle(CudaStream stream, double a, double b, int rounds, nint results) => Multiply(_multiply32, SingleBlocks, stream, a, b, rounds, results);
+    public void MultiplySingle(CudaStream stream, double a, double b, int rounds, nint results)
+        => Multiply(_multiply32, SingleBlocks, stream, a, b, rounds, results);
 
     /// <summary>As <see cref="MultiplySingle"/> in float64.</summary>
     /// <param name="stream">Where it runs.</param>
@@ -72,7 +77,8 @@ internal sealed class CeilingKernels
     /// <param name="b">b.</param>
     /// <param name="rounds">Steps of each chain.</param>
     /// <param name="results">Result // (<see cref="DoubleBlocks"/> · <see cref="Threads"/>), double.</param>
-    public void MultiplyDouble(CudaStream stream, double a, double b, int rounds, nint results) => Multiply(_multiply64, DoubleBlocks, stream, a, b, rounds, results);
+    public void MultiplyDouble(CudaStream stream, double a, double b, int rounds, nint results)
+        => Multiply(_multiply64, DoubleBlocks, stream, a, b, rounds, results);
 
     /// <summary>A kernel of one block a multiprocessor that does nothing.</summary>
     /// <param name="stream">Where it runs.</param>

@@ -14,8 +14,8 @@ internal readonly record struct DecodeRows(RowTable Table, bool Steered)
 }
 
 /// <summary>
-/// The stages of decoding as one kernel each, for up to <see cref="LinearKernels.FewRows"/> rows (decode_qkv.cu, decode_gate.cu, decode_down.cu). A row's
-/// result depends, bit for bit, on that row alone. Nothing is allocated: launches can be captured.
+/// The stages of decoding as one kernel each, for up to <see cref="LinearKernels.FewRows"/> rows (decode_qkv.cu, decode_gate.cu, decode_down.cu). A
+/// row's result depends, bit for bit, on that row alone. Nothing is allocated: launches can be captured.
 /// </summary>
 internal sealed class DecodeKernels
 {
@@ -33,10 +33,14 @@ internal sealed class DecodeKernels
         for (int i = 0; i < qkv.Length; i++)
         {
             string instance = $"{s_types[i / 4]}x{1 << i % 4}";
-            (qkv[i], gate[i], down[i]) = (kernel("tillerDecodeQkv" + instance), kernel("tillerDecodeGate" + instance), kernel("tillerDecodeDown" + instance));
+            (qkv[i], gate[i], down[i]) =
+                (kernel("tillerDecodeQkv" + instance), kernel("tillerDecodeGate" + instance), kernel("tillerDecodeDown" + instance));
             qkv[i].MaxDynamicSharedInBytes = gate[i].MaxDynamicSharedInBytes = down[i].MaxDynamicSharedInBytes = StagedInBytes;
         }
     }
+
+    /// <summary>What the launches do that a measurement can leave out.</summary>
+    public KernelVariants Variants { get; set; } = KernelVariants.Default;
 
     /// <summary>Norm, queries, keys and values with bias, RoPE, append; sensors of steered rows.</summary>
     /// <param name="stream">Where it runs.</param>
@@ -45,12 +49,15 @@ internal sealed class DecodeKernels
     /// <param name="norm">g and ε.</param>
     /// <param name="w">Wq, Wk, Wv under each other // ((H + 2G) E, D).</param>
     /// <param name="bias">(1, (H + 2G) E), or absent.</param>
-    /// <param name="rotation">Cosines and sines // (values, E); absent leaves RoPE and the cache to <see cref="QkvKernels.Finish"/>, where heads have norms.</param>
+    /// <param name="rotation">
+    /// Cosines and sines // (values, E); absent leaves RoPE and the cache to <see cref="QkvKernels.Finish"/>, where heads have norms.
+    /// </param>
     /// <param name="qkv">Result // (rows, (H + 2G) E).</param>
     /// <param name="heads">H, G and E.</param>
     /// <param name="layer">k.</param>
     public void NormQkv(
-        CudaStream stream, in DecodeRows rows, Floats x, in RmsNorm norm, in Matrix w, Floats bias, Floats rotation, Floats qkv, in HeadShape heads, int layer)
+        CudaStream stream, in DecodeRows rows, Floats x, in RmsNorm norm, in Matrix w, Floats bias, Floats rotation, Floats qkv,
+        in HeadShape heads, int layer)
     {
         Debug.Assert(w.Rows == heads.QkvWidth && qkv.Holds(rows.Total, w.Rows), "w // ((H + 2G) E, D), qkv // (rows, (H + 2G) E)");
         Debug.Assert(bias.IsAbsent || bias.Holds(1, w.Rows), "bias // (1, (H + 2G) E)");
@@ -58,7 +65,7 @@ internal sealed class DecodeKernels
         int parts = LinearShape.FewParts(w.Rows, w.Columns), steered = rows.Steered ? rows.Total : 0;
         Launch(this.qkv, stream, rows.Total, w, steered + LinearShape.Divide(w.Rows / 2, 16 / parts), new QkvParameters
         {
-            In = new NormedRows(x, norm, rows.Table, w.Columns),
+            In = new NormedRows(x, norm, rows.Table, w.Columns, Variants),
             Rows = rows.Table.Rows.Address,
             W = w.Address,
             Bias = bias.Address,
@@ -70,33 +77,38 @@ internal sealed class DecodeKernels
             Layer = layer,
             Parts = parts,
             Wide = LinearKernels.IsWide(w) ? 1 : 0,
+            Prefetch = Variants.Prefetch ? LinearShape.FewPrefetchInBytes(parts) : 0,
             Steered = steered,
         });
     }
 
-    /// <summary>Norm, gate and up, activation; inputs u_k of steered rows.</summary>
+    /// <summary>Norm, gate and up with bias, activation; inputs u_k of steered rows.</summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="rows">The rows.</param>
     /// <param name="x">Residual stream // (rows, D).</param>
     /// <param name="norm">g and ε.</param>
     /// <param name="w">Wgate over Wup // (2F, D).</param>
+    /// <param name="bias">(1, 2F), or absent.</param>
     /// <param name="gateUp">Pre-activations // (rows, 2F).</param>
     /// <param name="gated">Result // (rows, F).</param>
     /// <param name="inputs">u_k of steered rows // (rows, D); absent leaves them to <see cref="SteerKernels.Act"/>.</param>
     /// <param name="activation">Activation of the gate.</param>
+    /// <param name="scale">Factor on the activation; 1 for none.</param>
     /// <param name="layer">k.</param>
     public void NormGateUp(
-        CudaStream stream, in DecodeRows rows, Floats x, in RmsNorm norm, in Matrix w, Floats gateUp, Floats gated, Floats inputs, Activation activation,
-        int layer)
+        CudaStream stream, in DecodeRows rows, Floats x, in RmsNorm norm, in Matrix w, Floats bias, Floats gateUp, Floats gated, Floats inputs,
+        Activation activation, float scale, int layer)
     {
+        Debug.Assert(bias.IsAbsent || bias.Holds(1, w.Rows), "bias // (1, 2F)");
         Debug.Assert(gateUp.Holds(rows.Total, w.Rows) && gated.Holds(rows.Total, w.Rows / 2), "gateUp // (rows, 2F), gated // (rows, F)");
         Debug.Assert(inputs.IsAbsent || inputs.Holds(rows.Total, w.Columns), "inputs // (rows, D)");
         int parts = LinearShape.FewParts(w.Rows, w.Columns), steered = rows.Steered && !inputs.IsAbsent ? rows.Total : 0;
         Launch(gate, stream, rows.Total, w, steered + LinearShape.Divide(w.Rows / 2, 16 / parts), new GateParameters
         {
-            In = new NormedRows(x, norm, rows.Table, w.Columns),
+            In = new NormedRows(x, norm, rows.Table, w.Columns, Variants),
             Rows = rows.Table.Rows.Address,
             W = w.Address,
+            Bias = bias.Address,
             GateUp = gateUp.Address,
             Gated = gated.Address,
             Inputs = inputs.Address,
@@ -105,27 +117,33 @@ internal sealed class DecodeKernels
             Layer = layer,
             Parts = parts,
             Wide = LinearKernels.IsWide(w) ? 1 : 0,
+            Prefetch = Variants.Prefetch ? LinearShape.FewPrefetchInBytes(parts) : 0,
             Steered = steered,
+            Scale = scale,
         });
     }
 
-    /// <summary>y = residual + x W' (+ u of rows with a law).</summary>
+    /// <summary>y = residual + x W' + b (+ u of rows with a law).</summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="rows">The rows.</param>
     /// <param name="x">Gated units // (rows, F).</param>
     /// <param name="w">Wdown // (D, F).</param>
+    /// <param name="bias">b of value rows // (1, D), or absent.</param>
     /// <param name="residual">(rows, D).</param>
     /// <param name="inputs">What <see cref="NormGateUp"/> left // (rows, D).</param>
     /// <param name="y">Result // (rows, D).</param>
-    public void ProjectDown(CudaStream stream, in DecodeRows rows, Floats x, in Matrix w, Floats residual, Floats inputs, Floats y)
+    public void ProjectDown(CudaStream stream, in DecodeRows rows, Floats x, in Matrix w, Floats bias, Floats residual, Floats inputs, Floats y)
     {
+        Debug.Assert(bias.IsAbsent || bias.Holds(1, w.Rows), "bias // (1, D)");
         Debug.Assert(x.Holds(rows.Total, w.Columns), "x // (rows, F)");
-        Debug.Assert(residual.Holds(rows.Total, w.Rows) && inputs.Holds(rows.Total, w.Rows) && y.Holds(rows.Total, w.Rows), "residual, inputs and y // (rows, D)");
+        Debug.Assert(residual.Holds(rows.Total, w.Rows) && inputs.Holds(rows.Total, w.Rows) && y.Holds(rows.Total, w.Rows),
+            "residual, inputs and y // (rows, D)");
         int parts = LinearShape.FewParts(w.Rows, w.Columns);
         Launch(down, stream, rows.Total, w, LinearShape.Divide(w.Rows, 32 / parts), new DownParameters
         {
             X = x.Address,
             W = w.Address,
+            Bias = bias.Address,
             Residual = residual.Address,
             Inputs = inputs.Address,
             Y = y.Address,
@@ -137,6 +155,7 @@ internal sealed class DecodeKernels
             Outputs = w.Rows,
             Parts = parts,
             Wide = LinearKernels.IsWide(w) ? 1 : 0,
+            Prefetch = Variants.Prefetch ? LinearShape.FewPrefetchInBytes(parts) : 0,
         });
     }
 
@@ -154,12 +173,13 @@ internal sealed class DecodeKernels
         public nint X, Norm, Owners;
         public int Values, Tangents, Columns;
         public float Eps;
+        public int Batched;
 
-        public NormedRows(Floats x, in RmsNorm norm, in RowTable rows, int columns)
+        public NormedRows(Floats x, in RmsNorm norm, in RowTable rows, int columns, KernelVariants variants)
         {
             Debug.Assert(x.Holds(rows.Total, columns) && norm.Weight.Holds(1, columns), "x // (rows, D), g // (1, D)");
             (X, Norm, Owners) = (x.Address, norm.Weight.Address, rows.Owners.Address);
-            (Values, Tangents, Columns, Eps) = (rows.Values, rows.Tangents, columns, norm.Epsilon);
+            (Values, Tangents, Columns, Eps, Batched) = (rows.Values, rows.Tangents, columns, norm.Epsilon, variants.NormBatch ? 1 : 0);
         }
     }
 
@@ -168,21 +188,22 @@ internal sealed class DecodeKernels
     {
         public NormedRows In;
         public nint Rows, W, Bias, Rotation, Qkv;
-        public int Queries, Groups, E, Layer, Parts, Wide, Steered;
+        public int Queries, Groups, E, Layer, Parts, Wide, Prefetch, Steered;
     }
 
     [StructLayout(LayoutKind.Sequential)]
     private struct GateParameters
     {
         public NormedRows In;
-        public nint Rows, W, GateUp, Gated, Inputs;
-        public int Units, Activation, Layer, Parts, Wide, Steered;
+        public nint Rows, W, Bias, GateUp, Gated, Inputs;
+        public int Units, Activation, Layer, Parts, Wide, Prefetch, Steered;
+        public float Scale;
     }
 
     [StructLayout(LayoutKind.Sequential)]
     private struct DownParameters
     {
-        public nint X, W, Residual, Inputs, Y, Rows, Owners;
-        public int Values, Tangents, Columns, Outputs, Parts, Wide;
+        public nint X, W, Bias, Residual, Inputs, Y, Rows, Owners;
+        public int Values, Tangents, Columns, Outputs, Parts, Wide, Prefetch;
     }
 }

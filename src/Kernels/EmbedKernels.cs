@@ -19,22 +19,36 @@ internal sealed class EmbedKernels
         _embed = kernel("tillerEmbed");
     }
 
-    /// <summary>cos(t ω_e), e &lt; E/2, then sin(t ω_e), t the row's position.</summary>
+    /// <summary>a_e cos(t ω_e), e &lt; E/2, then a_e sin(t ω_e), t the row's position, by each table.</summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="rows">The value rows, with their positions; of none nothing is launched.</param>
-    /// <param name="frequencies">ω, radians per position // (1, E/2).</param>
-    /// <param name="rotation">Result // (values, E), E even.</param>
-    public void Rotate(CudaStream stream, DeviceSpan<DeviceRow> rows, Floats frequencies, Floats rotation)
+    /// <param name="frequencies">Tables: ω in radians per position, then a // (tables, E); twice as many where rows may be of long sequences.</param>
+    /// <param name="tables">How many of them a row is turned by.</param>
+    /// <param name="rotation">
+    /// Result, all rows by one table and then all by the next // (tables · lines, E), E even, at least as many lines as rows.
+    /// </param>
+    public void Rotate(CudaStream stream, DeviceSpan<DeviceRow> rows, Floats frequencies, int tables, Floats rotation)
     {
-        int values = (int)rows.Length, half = frequencies.Columns;
+        int values = (int)rows.Length, half = frequencies.Columns / 2;
         if (values == 0)
         {
             return;
         }
 
-        Debug.Assert(frequencies.Holds(1, half) && rotation.Holds(values, 2 * half), "frequencies // (1, E/2), rotation // (values, E)");
-        var p = new RotateParameters { Rows = rows.Address, Frequencies = frequencies.Address, Rotation = rotation.Address, Values = values, Half = half };
-        _rotate.Launch(new CudaLaunch(RowLaunch.Blocks((long)values * half, 256), 1, 1, 256, Programmatic: true), stream, p);
+        int lines = rotation.Rows / tables;
+        Debug.Assert(frequencies.Holds(tables, 2 * half), "frequencies // (tables, E)");
+        Debug.Assert(lines >= values && rotation.Holds(tables * lines, 2 * half), "rotation // (tables · lines, E)");
+        var p = new RotateParameters
+        {
+            Rows = rows.Address,
+            Frequencies = frequencies.Address,
+            Rotation = rotation.Address,
+            Values = values,
+            Half = half,
+            Tables = tables,
+            Lines = lines,
+        };
+        _rotate.Launch(new CudaLaunch(RowLaunch.Blocks((long)tables * values * half, 256), 1, 1, 256, Programmatic: true), stream, p);
     }
 
     /// <summary>x = scale · table[id] of every value row.</summary>
@@ -74,6 +88,8 @@ internal sealed class EmbedKernels
         public nint Rotation;
         public int Values;
         public int Half;
+        public int Tables;
+        public int Lines;
     }
 
     [StructLayout(LayoutKind.Sequential)]

@@ -28,7 +28,8 @@ internal sealed class GateKernels
     /// <param name="rows">Which of them are tangents, and whose.</param>
     /// <param name="gated">Result // (values + tangents, F).</param>
     /// <param name="activation">act.</param>
-    public void Forward(CudaStream stream, Floats gateUp, in DualRows rows, Floats gated, Activation activation)
+    /// <param name="scale">Factor m on act; 1 for none.</param>
+    public void Forward(CudaStream stream, Floats gateUp, in DualRows rows, Floats gated, Activation activation, float scale = 1)
     {
         int lines = rows.Values + RowLaunch.Blocks(rows.Tangents, TangentsPerThread), f = gated.Columns;
         if (lines == 0)
@@ -36,7 +37,8 @@ internal sealed class GateKernels
             return;
         }
 
-        Debug.Assert(gateUp.Holds(rows.Total, 2 * f) && gated.Holds(rows.Total, f), "gateUp // (values + tangents, 2F), gated // (values + tangents, F)");
+        Debug.Assert(gateUp.Holds(rows.Total, 2 * f) && gated.Holds(rows.Total, f),
+            "gateUp // (values + tangents, 2F), gated // (values + tangents, F)");
         int blocks = RowLaunch.Blocks(f, ColumnsPerBlock);
         var p = new GateParameters
         {
@@ -48,6 +50,7 @@ internal sealed class GateKernels
             F = f,
             Activation = (int)activation,
             BlocksPerLine = blocks,
+            Scale = scale,
         };
         _gate.Launch(new CudaLaunch(checked(blocks * lines), 1, 1, 128, Programmatic: true), stream, p);
     }
@@ -59,7 +62,9 @@ internal sealed class GateKernels
     /// <param name="gatedBar">f̄ // (rows, F).</param>
     /// <param name="gateUpBar">Result: ā, then ū // (rows, 2F).</param>
     /// <param name="activation">act.</param>
-    public void Pull(CudaStream stream, Floats gateUp, DeviceSpan<int> owners, Floats gatedBar, Floats gateUpBar, Activation activation)
+    /// <param name="scale">Factor m on act; 1 for none.</param>
+    public void Pull(
+        CudaStream stream, Floats gateUp, DeviceSpan<int> owners, Floats gatedBar, Floats gateUpBar, Activation activation, float scale = 1)
     {
         int rows = (int)owners.Length, f = gatedBar.Columns;
         if (rows == 0)
@@ -80,6 +85,7 @@ internal sealed class GateKernels
             F = f,
             Activation = (int)activation,
             BlocksPerLine = blocks,
+            Scale = scale,
         };
         _pull.Launch(new CudaLaunch(checked(blocks * RowLaunch.Blocks(rows, TangentsPerThread)), 1, 1, 128, Programmatic: true), stream, p);
     }
@@ -95,6 +101,7 @@ internal sealed class GateKernels
         public int F;
         public int Activation;
         public int BlocksPerLine;
+        public float Scale;
     }
 
     [StructLayout(LayoutKind.Sequential)]
@@ -108,5 +115,6 @@ internal sealed class GateKernels
         public int F;
         public int Activation;
         public int BlocksPerLine;
+        public float Scale;
     }
 }

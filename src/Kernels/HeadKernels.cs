@@ -11,8 +11,14 @@ internal record struct DeviceSampling
     /// <summary>State of the random sequence: the seed at first; every draw moves it on.</summary>
     public ulong Random;
 
-    /// <summary>One byte per token, 1 where it is in the prompt or the text so far // (V); 0 without a penalty.</summary>
-    public nint Seen;
+    /// <summary>
+    /// Of each token: the sign bit if it is in the prompt or the text so far, and how often it is in the text // (V); 0 where the logits stay as they
+    /// are.
+    /// </summary>
+    public nint Tally;
+
+    /// <summary>Added to the logits // (V); 0 for none. Needs <see cref="Tally"/>.</summary>
+    public nint Bias;
 
     /// <summary>Divides the logits; 0 takes the largest.</summary>
     public float Temperature;
@@ -23,11 +29,31 @@ internal record struct DeviceSampling
     /// <summary>Keeps tokens at least this many times as probable as the most probable; 0 keeps all.</summary>
     public float MinP;
 
-    /// <summary>Divides the positive and multiplies the negative logits of seen tokens; 1 changes nothing.</summary>
-    public float Penalty;
+    /// <summary>Divides the positive and multiplies the negative logits of tokens of the prompt and the text; 1 changes nothing.</summary>
+    public float Repetition;
+
+    /// <summary>Subtracted from the logits of tokens of the text.</summary>
+    public float Presence;
+
+    /// <summary>Subtracted from the logits of tokens of the text for each time that they are in it.</summary>
+    public float Frequency;
 
     /// <summary>Keeps the K largest logits and those equal to the K-th; 0 keeps all.</summary>
     public int TopK;
+
+    /// <summary>1 + how many of the most probable tokens are asked for; 0 where the softmax is not.</summary>
+    public int Softmax;
+}
+
+/// <summary>A word of a tally: <c>TillerTallyChange</c> of head.cu.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal record struct TallyChange
+{
+    /// <summary>Where it is, on the device.</summary>
+    public nint Address;
+
+    /// <summary>What it is from now on.</summary>
+    public int Word;
 
     /// <summary>Padding.</summary>
     public int Reserved;
@@ -37,13 +63,17 @@ internal record struct DeviceSampling
 /// Where steps that follow each other leave their tokens: step n's lines are those of n % <see cref="Capacity"/>. On the device, or pinned
 /// memory of the host.
 /// </summary>
-/// <param name="Lines">By step and row the id, then as floats α // (sensors), |u_k| // (L), |x_k| // (L) of a row with a law // (Capacity, rows, Width).</param>
+/// <param name="Lines">
+/// By step and row the id, then as floats α // (sensors), |u_k| // (L), |x_k| // (L) of a row with a law // (Capacity, rows, Width).
+/// </param>
 /// <param name="Width">Words of a row: 1 for ids alone, else as many as the row with most of them needs.</param>
 /// <param name="Capacity">Steps that the ring holds.</param>
 /// <param name="Count">Steps so far // (1).</param>
 internal readonly record struct TokenRing(DeviceSpan<int> Lines, int Width, int Capacity, DeviceSpan<int> Count);
 
-/// <summary>From logits to the next token, and from the token to the next row, without the host. Kernels in head.cu and sample.cu.</summary>
+/// <summary>
+/// From logits to the next token, and from the token to the next row, without the host. Kernels in head.cu, sample.cu and softmax.cu.
+/// </summary>
 internal sealed unsafe class HeadKernels
 {
     /// <summary>The largest vocabulary that can be sampled from.</summary>
@@ -58,7 +88,8 @@ internal sealed unsafe class HeadKernels
     private readonly CudaKernel _filter;
     private readonly CudaKernel _draw;
     private readonly CudaKernel _advance;
-    private readonly CudaKernel _mark;
+    private readonly CudaKernel _tally;
+    private readonly CudaKernel _softmax;
 
     /// <summary>Takes the kernels.</summary>
     /// <param name="kernel">Finds a kernel by name.</param>
@@ -71,7 +102,8 @@ internal sealed unsafe class HeadKernels
         _filter = kernel("tillerSampleFilter");
         _draw = kernel("tillerSampleDraw");
         _advance = kernel("tillerAdvance");
-        _mark = kernel("tillerMarkSeen");
+        _tally = kernel("tillerTally");
+        _softmax = kernel("tillerSoftmaxTop");
     }
 
     /// <summary>Scratch memory that <see cref="ArgMax"/> or <see cref="Sample"/> needs, 16-byte aligned.</summary>
@@ -111,7 +143,7 @@ internal sealed unsafe class HeadKernels
 
     /// <summary>
     /// Draws each row's next token as the engine's sampler does: the same filters, tie rules and random sequence. Ids of failed rows
-    /// are as in <see cref="ArgMax"/>. Logits are overwritten where a penalty applies.
+    /// are as in <see cref="ArgMax"/>. The logits stay as they are.
     /// </summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="logits">Logits // (rows, V), V at most <see cref="MaxVocabulary"/>.</param>
@@ -134,16 +166,15 @@ internal sealed unsafe class HeadKernels
     }
 
     /// <summary>
-    /// Makes the drawn tokens the next step's rows: id, position + 1, seen, and the next state of the row's law
+    /// Makes the drawn tokens the next step's rows: id, position + 1, and the next state of the row's law
     /// (<see cref="DeviceSteering.Next"/>), where its errors are those of this one. Writes the ids and what the laws read and did to the
     /// ring's next lines. A row whose id is negative goes on as token 0; the ring shows it.
     /// </summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="rows">The rows, which become the next // (rows); of none nothing is launched.</param>
-    /// <param name="sampling">How they are drawn // (rows); absent where nothing is penalised.</param>
     /// <param name="ids">What <see cref="ArgMax"/> or <see cref="Sample"/> gave // (rows).</param>
     /// <param name="ring">Where the lines go.</param>
-    public void Advance(CudaStream stream, DeviceSpan<DeviceRow> rows, DeviceSpan<DeviceSampling> sampling, DeviceSpan<int> ids, in TokenRing ring)
+    public void Advance(CudaStream stream, DeviceSpan<DeviceRow> rows, DeviceSpan<int> ids, in TokenRing ring)
     {
         int count = (int)rows.Length;
         if (count == 0)
@@ -151,12 +182,11 @@ internal sealed unsafe class HeadKernels
             return;
         }
 
-        Debug.Assert(ids.Length == count && (sampling.IsAbsent || sampling.Length >= count), "ids and sampling // (rows)");
+        Debug.Assert(ids.Length == count, "ids // (rows)");
         Debug.Assert(ring.Lines.Length >= (long)ring.Capacity * count * ring.Width && ring.Count.Length == 1, "the ring // (capacity, rows, width)");
         var p = new AdvanceParameters
         {
             Rows = rows.Address,
-            Sampling = sampling.Address,
             Ids = ids.Address,
             Ring = ring.Lines.Address,
             Count = ring.Count.Address,
@@ -167,18 +197,43 @@ internal sealed unsafe class HeadKernels
         _advance.Launch(new CudaLaunch(1, 1, 1, 256 * (count < 2 ? 1 : count < 4 ? 2 : 4), Programmatic: true), stream, p);
     }
 
-    /// <summary>seen[id] = 1 for the ids of a prompt.</summary>
+    /// <summary>Writes words of tallies. A word that is there twice has the same value both times.</summary>
     /// <param name="stream">Where it runs.</param>
-    /// <param name="seen"><see cref="DeviceSampling.Seen"/> // (V).</param>
-    /// <param name="ids">Ids below V; for none nothing is launched.</param>
-    public void MarkSeen(CudaStream stream, DeviceSpan<byte> seen, DeviceSpan<int> ids)
+    /// <param name="changes">The words; for none nothing is launched.</param>
+    public void Tally(CudaStream stream, DeviceSpan<TallyChange> changes)
     {
-        if (ids.Length > 0)
+        if (changes.Length > 0)
         {
-            var (to, from, count) = (seen.Address, ids.Address, (int)ids.Length);
-            void** parameters = stackalloc void*[] { &to, &from, &count };
-            _mark.Launch(new CudaLaunch(RowLaunch.Blocks(count, 256), 1, 1, 256, Programmatic: true), stream, parameters);
+            var (from, count) = (changes.Address, (int)changes.Length);
+            void** parameters = stackalloc void*[] { &from, &count };
+            _tally.Launch(new CudaLaunch(RowLaunch.Blocks(count, 256), 1, 1, 256, Programmatic: true), stream, parameters);
         }
+    }
+
+    /// <summary>The softmax of the logits as they are, of rows that ask for it and whose id is not negative; other lines stay.</summary>
+    /// <param name="stream">Where it runs.</param>
+    /// <param name="logits">Logits // (rows, V).</param>
+    /// <param name="sampling">Who asks, and for how many tokens // (rows).</param>
+    /// <param name="ids">What <see cref="ArgMax"/> or <see cref="Sample"/> gave // (rows); for none nothing is launched.</param>
+    /// <param name="lines">Result // (rows), on the device or in pinned memory of the host.</param>
+    public void Softmax(CudaStream stream, Floats logits, DeviceSpan<DeviceSampling> sampling, DeviceSpan<int> ids, DeviceSpan<SoftmaxLine> lines)
+    {
+        int rows = (int)ids.Length;
+        if (rows == 0)
+        {
+            return;
+        }
+
+        Debug.Assert(logits.Holds(rows, logits.Columns) && sampling.Length >= rows && lines.Length >= rows, "logits, sampling and lines // (rows)");
+        var p = new SoftmaxParameters
+        {
+            Logits = logits.Address,
+            Sampling = sampling.Address,
+            Ids = ids.Address,
+            Lines = lines.Address,
+            V = logits.Columns,
+        };
+        _softmax.Launch(new CudaLaunch(rows, 1, 1, 512, Programmatic: true), stream, p);
     }
 
     private void Pick(CudaStream stream, HeadParameters p, int rows)
@@ -228,6 +283,7 @@ internal sealed unsafe class HeadKernels
             Floor = Take(rows, 4),
             Candidates = Take(draws ? chunks * Chunk : 0, 8),
             Dense = Take(draws ? chunks * Chunk : 0, 8),
+            Adjusted = Take(draws ? (long)rows * v : 0, 4),
         };
         return size;
     }
@@ -251,6 +307,7 @@ internal sealed unsafe class HeadKernels
         public nint ChunkCount;
         public nint Candidates;
         public nint Dense;
+        public nint Adjusted;
         public nint Max;
         public nint Top;
         public nint Floor;
@@ -268,10 +325,19 @@ internal sealed unsafe class HeadKernels
     }
 
     [StructLayout(LayoutKind.Sequential)]
+    private struct SoftmaxParameters
+    {
+        public nint Logits;
+        public nint Sampling;
+        public nint Ids;
+        public nint Lines;
+        public int V;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
     private struct AdvanceParameters
     {
         public nint Rows;
-        public nint Sampling;
         public nint Ids;
         public nint Ring;
         public nint Count;

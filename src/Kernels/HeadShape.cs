@@ -18,9 +18,9 @@ internal readonly record struct HeadShape(int H, int G, int E)
 /// <param name="Epsilon">ε.</param>
 internal readonly record struct RmsNorm(Floats Weight, float Epsilon);
 
-/// <summary>Norms of single heads before they are turned; <c>default</c> for a model without them.</summary>
-/// <param name="Query">g of the queries // (1, E).</param>
-/// <param name="Key">g of the keys // (1, E).</param>
+/// <summary>Norms of single heads before they are turned, or of all of them together; <c>default</c> for a model without them.</summary>
+/// <param name="Query">g of the queries // (1, E), or (1, H E) of all.</param>
+/// <param name="Key">g of the keys // (1, E), or (1, G E) of all.</param>
 /// <param name="Epsilon">ε of both.</param>
 internal readonly record struct HeadNorms(Floats Query, Floats Key, float Epsilon)
 {

@@ -11,10 +11,10 @@ namespace Tiller.Kernels;
 /// <item>from 9, bf16: tensor cores on rows split in bf16 pieces (docs/math.md §10), W read once for each 128 rows (linear_rows.cu).</item>
 /// <item>from <see cref="LibraryRows"/>, bf16, where a <see cref="CudaBlasLt"/> was given: a product by cuBLASLt for each piece.</item>
 /// </list>
-/// A value row has three pieces, which hold float32 exactly; a tangent or cotangent two, 16 bits: two thirds of the work, and a product is off by 2.6e-6 in the mean.
-/// f16 and f32 weights, and bf16 matrices whose columns are no multiple of 8, go through the first class eight rows at a time whatever M is: correct,
-/// but W is read ⌈M/8⌉ times. Inside a class a row's result depends, bit for bit, on that row and W alone (the library's also on M, by which it
-/// chooses its algorithm). Nothing is allocated: launches can be
+/// A value row has three pieces, which hold float32 exactly; a tangent or cotangent two, 16 bits: two thirds of the work, and a product is off by
+/// 2.6e-6 in the mean. f16 and f32 weights, and bf16 matrices whose columns are no multiple of 8, go through the first class eight rows at a time
+/// whatever M is: correct, but W is read ⌈M/8⌉ times. Inside a class a row's result depends, bit for bit, on that row and W alone (the library's also
+/// on M, by which it chooses its algorithm). Nothing is allocated: launches can be
 /// captured (the library's after one outside a capture for each shape, which chooses its algorithm). Addresses are on the device; matrices start at
 /// multiples of 64 bytes.
 /// </summary>
@@ -44,7 +44,9 @@ internal sealed class LinearKernels
 
     /// <summary>Finds the kernels.</summary>
     /// <param name="kernel">A kernel by its name.</param>
-    /// <param name="blas">cuBLASLt for many rows; without it (the default) they go through the kernels here, <see cref="GroupRows"/> at a time.</param>
+    /// <param name="blas">
+    /// cuBLASLt for many rows; without it (the default) they go through the kernels here, <see cref="GroupRows"/> at a time.
+    /// </param>
     public LinearKernels(Func<string, CudaKernel> kernel, CudaBlasLt? blas = null)
     {
         ArgumentNullException.ThrowIfNull(kernel);
@@ -68,6 +70,9 @@ internal sealed class LinearKernels
         splitMatrices = kernel("tillerLinearSplitMatrices");
         merge = kernel("tillerLinearMerge");
     }
+
+    /// <summary>What the launches do that a measurement can leave out.</summary>
+    public KernelVariants Variants { get; set; } = KernelVariants.Default;
 
     /// <summary>
     /// Products of bf16 numbers made for one product of a float32 row, in the mean over the rows of a map: three for a value, two for a tangent or
@@ -112,7 +117,8 @@ internal sealed class LinearKernels
     /// <param name="scratch"><see cref="ScratchInBytes"/> bytes at a multiple of 64.</param>
     /// <param name="bias">Of value rows // (1, w.Rows), or absent.</param>
     /// <param name="residual">(values + tangents, w.Rows), or absent; may be <paramref name="y"/>.</param>
-    public void Forward(CudaStream stream, Floats x, RowCounts counts, in Matrix w, Floats y, DeviceSpan<byte> scratch, Floats bias = default, Floats residual = default)
+    public void Forward(CudaStream stream, Floats x, RowCounts counts, in Matrix w, Floats y, DeviceSpan<byte> scratch, Floats bias = default,
+        Floats residual = default)
     {
         int rows = counts.Total;
         Debug.Assert(x.Holds(rows, w.Columns) && y.Holds(rows, w.Rows), "x // (values + tangents, K), y // (values + tangents, N)");
@@ -133,7 +139,8 @@ internal sealed class LinearKernels
             for (int begin = 0; begin < rows; begin += GroupRows)
             {
                 int count = Math.Min(GroupRows, rows - begin);
-                Rows(stream, rowsForward, x.Address + Bytes(begin, w.Columns), count, w.Address, w.Rows, w.Columns, end.From(begin, w.Rows), scratch.Address);
+                Rows(stream, rowsForward, x.Address + Bytes(begin, w.Columns), count, w.Address, w.Rows, w.Columns, end.From(begin, w.Rows),
+                    scratch.Address);
             }
         }
     }
@@ -152,13 +159,7 @@ internal sealed class LinearKernels
         if (rows > FewRows && ByLibrary(rows, w))
         {
             Split(stream, y.Address, rows, values: 0, w.Rows, scratch.Address);
-            for (int piece = 0; piece < 2; piece++)
-            {
-                // Column-major: X' (K, M) = W' (K, N) Y' (N, M).
-                blas!.Matmul(CublasOperation.NonTranspose, CublasOperation.NonTranspose, w.Columns, rows, w.Rows, 1, w.Address, w.Columns,
-                    scratch.Address + (piece * (Bytes(rows, w.Rows) / 2)), w.Rows, CudaDataType.R16BF, piece, x.Address, w.Columns, CudaDataType.R32F, stream);
-            }
-
+            LibraryPieces(stream, transposed: true, w, rows, values: 0, scratch.Address, prepared: false, x.Address);
             return;
         }
 
@@ -176,6 +177,20 @@ internal sealed class LinearKernels
             {
                 FewTransposed(stream, from, count, w, to, scratch.Address);
             }
+        }
+    }
+
+    /// <summary>y += x.</summary>
+    /// <param name="stream">Where it runs.</param>
+    /// <param name="x">(rows, N).</param>
+    /// <param name="rows">How many; of none nothing is launched.</param>
+    /// <param name="y">(rows, N).</param>
+    public void Add(CudaStream stream, Floats x, int rows, Floats y)
+    {
+        Debug.Assert(x.Holds(rows, x.Columns) && y.Holds(rows, x.Columns), "x and y // (rows, N)");
+        if (rows > 0)
+        {
+            Merge(stream, x.Address, parts: 1, rows, x.Columns, new Ending(y.Address, Residual: y.Address));
         }
     }
 
@@ -220,6 +235,7 @@ internal sealed class LinearKernels
             Values = end.Values,
             Parts = parts,
             Wide = IsWide(w) ? 1 : 0,
+            Prefetch = Variants.Prefetch ? LinearShape.FewPrefetchInBytes(parts) : 0,
         });
     }
 
@@ -271,6 +287,7 @@ internal sealed class LinearKernels
             Exact = exact,
             Chunk = chunk,
             Values = end.Values,
+            Flushed = Variants.FlushedSums ? 1 : 0,
         });
         if (!direct)
         {
@@ -287,12 +304,27 @@ internal sealed class LinearKernels
         }
 
         Split(stream, x, rows, end.Values, w.Columns, scratch);
-        for (int piece = 0; piece < (end.Values > 0 ? 3 : 2); piece++)
+        LibraryPieces(stream, transposed: false, w, rows, end.Values, scratch, prepared, end.Y);
+    }
+
+    // The sums of all pieces: middle, low of the values, high. High, which holds 2^8 times what the others do, comes in products of few depths: what tensor cores
+    // cut off of a longer sum would be seen in it alone.
+    private void LibraryPieces(CudaStream stream, bool transposed, in Matrix w, int rows, int values, nint pieces, bool prepared, nint result)
+    {
+        int outputs = transposed ? w.Columns : w.Rows, depth = transposed ? w.Rows : w.Columns;
+        nint pieceInBytes = Bytes(rows, depth) / 2;
+        foreach (int piece in values > 0 ? (ReadOnlySpan<int>)[1, 2, 0] : [1, 0])
         {
-            // Column-major: Y' (N, M) = W (N, K) X' (K, M).
-            blas!.Matmul(CublasOperation.Transpose, CublasOperation.NonTranspose, w.Rows, piece < 2 ? rows : end.Values, w.Columns, 1, w.Address,
-                w.Columns, scratch + (piece * (Bytes(rows, w.Columns) / 2)), w.Columns, CudaDataType.R16BF, piece > 0 || prepared ? 1 : 0, end.Y, w.Rows,
-                CudaDataType.R32F, stream);
+            int step = piece == 0 && Variants.FlushedSums ? LinearShape.LibraryDepth : depth;
+            for (int begin = 0; begin < depth; begin += step)
+            {
+                // Column-major: Y' (N, M) = W (N, K) X' (K, M); transposed X' (K, M) = W' (K, N) Y' (N, M).
+                nint from = w.Address + (2 * (nint)begin * (transposed ? w.Columns : 1));
+                blas!.Matmul(transposed ? CublasOperation.NonTranspose : CublasOperation.Transpose, CublasOperation.NonTranspose, outputs,
+                    piece < 2 ? rows : values, Math.Min(step, depth - begin), 1, from, w.Columns, pieces + (piece * pieceInBytes) + (2 * begin), depth,
+                    CudaDataType.R16BF, prepared ? 1 : 0, result, outputs, CudaDataType.R32F, stream);
+                prepared = true;
+            }
         }
     }
 

@@ -7,7 +7,7 @@ namespace Tiller.Kernels;
 internal struct LinearFewParameters
 {
     public nint X, W, Bias, Residual, Y;
-    public int Rows, Columns, Outputs, Values, Parts, Wide;
+    public int Rows, Columns, Outputs, Values, Parts, Wide, Prefetch;
 }
 
 /// <summary><c>TillerLinearFewTransposed</c> of linear_few_transposed.cu, where the fields are explained.</summary>
@@ -23,7 +23,7 @@ internal struct LinearFewTransposedParameters
 internal struct LinearRowsParameters
 {
     public nint Panels, W, Bias, Residual, Y;
-    public int Rows, Depth, Outputs, Tiles, Exact, Chunk, Values;
+    public int Rows, Depth, Outputs, Tiles, Exact, Chunk, Values, Flushed;
 }
 
 /// <summary><c>TillerLinearSplit</c> of linear_split.cu, where the fields are explained.</summary>

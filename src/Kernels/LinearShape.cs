@@ -19,6 +19,12 @@ internal static class LinearShape
     /// <summary>Depths of a panel.</summary>
     public const int PanelDepth = 32;
 
+    /// <summary>
+    /// Depths that the library's tensor cores sum at a time where every bit counts: they cut off half a unit in the last place for every 16, which makes 1.2e-6
+    /// of a sum, and each product more reads and writes the sums again.
+    /// </summary>
+    public const int LibraryDepth = 1024;
+
     private const int FewBlocks = 2 * Multiprocessors;
     private const int FewOutputs = 32;      // of a block whose warps share none
     private const int MostSegmentRows = 1024; // 32 KiB of shared memory for eight rows of y
@@ -36,8 +42,16 @@ internal static class LinearShape
         return parts;
     }
 
+    /// <summary>
+    /// Bytes of each row of W that a block brings to the second-level cache before it waits for the kernel ahead: 64 KiB of all its rows, 17 MB of the blocks
+    /// that can be there by then, of a cache of 50.
+    /// </summary>
+    public static int FewPrefetchInBytes(int parts) => (64 << 10) / FewOutputs * parts;
+
     /// <summary>Columns of x staged at a time: tillerDotChunk of linear.cuh.</summary>
-    public static int FewChunk(int rows, int columns) => rows >= 4 ? 16384 / rows : Math.Min(16384 / rows / 2048 * 2048, Divide(columns, FewStep) * FewStep);
+    public static int FewChunk(int rows, int columns) => rows >= 4
+        ? 16384 / rows
+        : Math.Min(16384 / rows / 2048 * 2048, Divide(columns, FewStep) * FewStep);
 
     /// <summary>Rows of W in a segment of the transposed map for few rows.</summary>
     public static int SegmentRows(int outputs, int columns)
@@ -72,7 +86,10 @@ internal static class LinearShape
     /// <summary>Tiles of eight rows in a panel; an even number, for the kernel takes two at a time.</summary>
     public static int PanelTiles(int rows) => 2 * Divide(rows, 16);
 
-    /// <summary>Bytes of a block of panels: of <paramref name="rows"/> rows the tiles that the first <paramref name="values"/> lie in have three pieces, the others two.</summary>
+    /// <summary>
+    /// Bytes of a block of panels: of <paramref name="rows"/> rows the tiles that the first <paramref name="values"/> lie in have three pieces, the
+    /// others two.
+    /// </summary>
     public static int PanelBlockInBytes(int rows, int values) => 512 * ((2 * PanelTiles(rows)) + PanelTiles(values));
 
     /// <summary>Bytes of panels for rows of <paramref name="depth"/> numbers.</summary>

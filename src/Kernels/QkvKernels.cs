@@ -11,6 +11,8 @@ internal sealed class QkvKernels
 
     private readonly CudaKernel _finish;
     private readonly CudaKernel _pull;
+    private readonly CudaKernel _normWidth;
+    private readonly CudaKernel _pullWidth;
 
     /// <summary>Takes the kernels.</summary>
     /// <param name="kernel">Finds a kernel by name.</param>
@@ -19,6 +21,8 @@ internal sealed class QkvKernels
         ArgumentNullException.ThrowIfNull(kernel);
         _finish = kernel("tillerQkvFinish");
         _pull = kernel("tillerQkvPull");
+        _normWidth = kernel("tillerQkvNormWidth");
+        _pullWidth = kernel("tillerQkvPullWidth");
     }
 
     /// <summary>
@@ -111,6 +115,69 @@ internal sealed class QkvKernels
         _pull.Launch(new CudaLaunch(blocks, 1, 1, 32 * HeadsPerBlock, Programmatic: true), stream, p);
     }
 
+    /// <summary>All queries of a row normed together, and all its keys, in place; <see cref="Finish"/> without norms comes after.</summary>
+    /// <param name="stream">Where it runs.</param>
+    /// <param name="rows">The rows.</param>
+    /// <param name="qkv">Queries, keys, values // (values + tangents, (H + 2G) E).</param>
+    /// <param name="rawQk">Gets the value rows' queries and keys before their norm // (values, (H + G) E).</param>
+    /// <param name="norms">g of all queries // (1, H E) and of all keys // (1, G E).</param>
+    /// <param name="heads">H, G and E.</param>
+    public void NormWidth(CudaStream stream, in DualRows rows, Floats qkv, Floats rawQk, in HeadNorms norms, in HeadShape heads)
+    {
+        Debug.Assert(qkv.Holds(rows.Total, heads.QkvWidth) && rawQk.Holds(rows.Values, heads.QkWidth),
+            "qkv // (rows, (H + 2G) E), rawQk // (values, (H + G) E)");
+        var p = OfWidth(rows.Owners, qkv, rawQk, norms, heads);
+        p.Values = rows.Values;
+        Launch(rows.Values);
+        p.FirstRow = rows.Values;
+        Launch(rows.Tangents);
+
+        // Tangents read what the value rows leave in rawQk.
+        void Launch(int count)
+        {
+            if (count > 0)
+            {
+                _normWidth.Launch(new CudaLaunch(checked(2 * count), 1, 1, 256, Programmatic: true), stream, p);
+            }
+        }
+    }
+
+    /// <summary>Cotangents before the norms of <see cref="NormWidth"/>, in place; <see cref="Pull"/> without norms comes before.</summary>
+    /// <param name="stream">Where it runs.</param>
+    /// <param name="owners">Value row of each cotangent // (rows); of none nothing is launched.</param>
+    /// <param name="qkvBar">Cotangents // (rows, (H + 2G) E).</param>
+    /// <param name="rawQk">What <see cref="NormWidth"/> left // (values, (H + G) E).</param>
+    /// <param name="norms">As there.</param>
+    /// <param name="heads">H, G and E.</param>
+    public void PullWidth(CudaStream stream, DeviceSpan<int> owners, Floats qkvBar, Floats rawQk, in HeadNorms norms, in HeadShape heads)
+    {
+        int rows = (int)owners.Length;
+        if (rows == 0)
+        {
+            return;
+        }
+
+        Debug.Assert(qkvBar.Holds(rows, heads.QkvWidth), "qkvBar // (rows, (H + 2G) E)");
+        _pullWidth.Launch(new CudaLaunch(checked(2 * rows), 1, 1, 256, Programmatic: true), stream, OfWidth(owners, qkvBar, rawQk, norms, heads));
+    }
+
+    private static WidthParameters OfWidth(DeviceSpan<int> owners, Floats qkv, Floats rawQk, in HeadNorms norms, in HeadShape heads)
+    {
+        Debug.Assert(norms.Query.Holds(1, heads.H * heads.E) && norms.Key.Holds(1, heads.G * heads.E), "g // (1, H E) and (1, G E)");
+        return new WidthParameters
+        {
+            Owners = owners.Address,
+            Qkv = qkv.Address,
+            RawQk = rawQk.Address,
+            QueryNorm = norms.Query.Address,
+            KeyNorm = norms.Key.Address,
+            Queries = heads.H,
+            Groups = heads.G,
+            E = heads.E,
+            Eps = norms.Epsilon,
+        };
+    }
+
     [Conditional("DEBUG")]
     private static void Check(int values, Floats rawQk, Floats rotation, in HeadNorms norms, in HeadShape heads)
     {
@@ -137,6 +204,22 @@ internal sealed class QkvKernels
         public int Groups;
         public int E;
         public int Layer;
+        public float Eps;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct WidthParameters
+    {
+        public nint Owners;
+        public nint Qkv;
+        public nint RawQk;
+        public nint QueryNorm;
+        public nint KeyNorm;
+        public int Values;
+        public int FirstRow;
+        public int Queries;
+        public int Groups;
+        public int E;
         public float Eps;
     }
 

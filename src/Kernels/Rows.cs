@@ -24,6 +24,12 @@ internal struct DeviceRow
     /// <summary>One past the last of its tangent rows.</summary>
     public int EndTangent;
 
+    /// <summary>1 where its sequence is turned by the second half of the rotary tables.</summary>
+    public int IsLong;
+
+    /// <summary>Fills up to the addresses.</summary>
+    public int Reserved;
+
     /// <summary>Keys and values of the sequence, on the device.</summary>
     public nint Cache;
 
@@ -35,7 +41,7 @@ internal struct DeviceRow
 [StructLayout(LayoutKind.Sequential)]
 internal struct DeviceSteering
 {
-    /// <summary><see cref="DeviceLayerLaw"/> // (L), on the device.</summary>
+    /// <summary><see cref="DeviceLayerLaw"/> // (stages), on the device.</summary>
     public nint Layers;
 
     /// <summary>α // (slots, sensors).</summary>
@@ -56,14 +62,14 @@ internal struct DeviceSteering
     /// <summary>Sensors of the whole law.</summary>
     public int Sensors;
 
-    /// <summary>L.</summary>
+    /// <summary>Stages: L, or 2 L where block inputs are moved, those behind the others.</summary>
     public int LayerCount;
 
     /// <summary>Bound on |u_k|; infinity for none.</summary>
     public float MaxEffort;
 
-    /// <summary>Padding.</summary>
-    public int Reserved;
+    /// <summary>The stage that a step begins with.</summary>
+    public int FirstStage;
 
     /// <summary>A <see cref="DeviceSteering"/> in whose first line the step after this one is taken down; 0 is this one.</summary>
     public nint Next;
@@ -76,8 +82,11 @@ internal struct DeviceLayerLaw
     /// <summary>Directions read // (sensors, D).</summary>
     public nint V;
 
-    /// <summary>Setpoints // (sensors).</summary>
-    public nint Beta;
+    /// <summary>Lower ends of the sensors' intervals, or setpoints // (sensors).</summary>
+    public nint Low;
+
+    /// <summary>Upper ends of the intervals, or the setpoints again // (sensors).</summary>
+    public nint High;
 
     /// <summary>Index of each sensor among all of the law's // (sensors).</summary>
     public nint Sensor;
@@ -88,15 +97,33 @@ internal struct DeviceLayerLaw
     /// <summary>Open-loop strengths // (terms).</summary>
     public nint C;
 
-    /// <summary>Gains // (terms).</summary>
-    public nint S;
+    /// <summary>Sensor that switches each term among all of the law's, -1 for none // (terms).</summary>
+    public nint Gate;
 
-    /// <summary>Sensor of each term among all of the law's, -1 for none // (terms).</summary>
-    public nint TermSensor;
+    /// <summary>Where each term's feeds begin, and where the last one's end // (terms + 1).</summary>
+    public nint FeedBegin;
+
+    /// <summary>Sensor of each feed among all of the law's // (feeds).</summary>
+    public nint FeedSensor;
+
+    /// <summary>Gain of each feed // (feeds).</summary>
+    public nint FeedGain;
+
+    /// <summary>The two sensors of each plane among those of the block // (planes, 2).</summary>
+    public nint PlaneSensors;
+
+    /// <summary>cos θ and sin θ of each plane // (planes, 2).</summary>
+    public nint PlaneTargets;
 
     /// <summary>Sensors of this block.</summary>
     public int Sensors;
 
     /// <summary>Terms of this block.</summary>
     public int Terms;
+
+    /// <summary>Planes of this block.</summary>
+    public int Planes;
+
+    /// <summary>Not 0 where a sensor has an interval or is in a plane, so that tangents depend on the state.</summary>
+    public int Bends;
 }

@@ -25,14 +25,14 @@ internal sealed class SteerKernels
     }
 
     /// <summary>
-    /// α = β − v·x of the block's sensors into <see cref="DeviceSteering.Errors"/>, −v·dx of tangents into
+    /// Errors of the block's sensors into <see cref="DeviceSteering.Errors"/>, their tangents into
     /// <see cref="DeviceSteering.TangentErrors"/> (cleared first at layer 0); |x|, and |u| before and after the bound, where the law has
     /// terms.
     /// </summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="rows">The rows, with their laws.</param>
     /// <param name="x">What enters the block // (values + tangents, D).</param>
-    /// <param name="layer">Block k.</param>
+    /// <param name="layer">Block k, or L + k for its input, which laws without such a stage leave out.</param>
     public void Sense(CudaStream stream, in RowTable rows, Floats x, int layer) => Launch(_sense, stream, rows, x, layer);
 
     /// <summary><see cref="Sense"/> and <see cref="NormKernels.Forward"/> of the same rows in one launch, with the same bits.</summary>
@@ -56,8 +56,8 @@ internal sealed class SteerKernels
     /// <summary>y += u_k with |u_k| at most the law's bound, after <see cref="Sense"/> of the same block; dy += du_k of tangents.</summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="rows">The rows, with their laws.</param>
-    /// <param name="y">What leaves the block, moved in place // (values + tangents, D).</param>
-    /// <param name="layer">Block k.</param>
+    /// <param name="y">What leaves the block, or its input, moved in place // (values + tangents, D).</param>
+    /// <param name="layer">Block k, or L + k for its input.</param>
     public void Act(CudaStream stream, in RowTable rows, Floats y, int layer) => Launch(_act, stream, rows, y, layer);
 
     private static void Launch(CudaKernel kernel, CudaStream stream, in RowTable rows, Floats x, int layer)

@@ -25,7 +25,7 @@ internal sealed class UnitKernels
     /// </summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="x">What the norm reads of the value rows, 1 to 65,535 // (values, D).</param>
-    /// <param name="norm">g and ε.</param>
+    /// <param name="norm">g and ε; g absent where there is no norm, and the tangents are of W x + b.</param>
     /// <param name="w">W // (N, D).</param>
     /// <param name="z">W (g ∘ h) + b of the value rows // (values, N).</param>
     /// <param name="bias">b // (1, N), or absent.</param>
@@ -36,7 +36,7 @@ internal sealed class UnitKernels
         int values = x.Rows, count = y.Rows / values;
         ArgumentOutOfRangeException.ThrowIfGreaterThan(first + count, w.Columns);
         Debug.Assert(count * values == y.Rows && y.Holds(y.Rows, w.Rows), "y // (values · vectors, N)");
-        Debug.Assert(x.Holds(values, w.Columns) && norm.Weight.Holds(1, w.Columns), "x // (values, D), g // (1, D)");
+        Debug.Assert(x.Holds(values, w.Columns) && (norm.Weight.IsAbsent || norm.Weight.Holds(1, w.Columns)), "x // (values, D), g // (1, D)");
         Debug.Assert(z.Holds(values, w.Rows) && (bias.IsAbsent || bias.Holds(1, w.Rows)), "z // (values, N), b // (1, N)");
         var p = new Parameters
         {
@@ -53,7 +53,8 @@ internal sealed class UnitKernels
             Type = (int)w.Type,
             Eps = norm.Epsilon,
         };
-        _units.Launch(new CudaLaunch(RowLaunch.Blocks(count, Columns), RowLaunch.Blocks(w.Rows, Outputs), values, 256, Programmatic: true), stream, p);
+        _units.Launch(new CudaLaunch(RowLaunch.Blocks(count, Columns), RowLaunch.Blocks(w.Rows, Outputs), values, 256, Programmatic: true), stream,
+            p);
     }
 
     [StructLayout(LayoutKind.Sequential)]

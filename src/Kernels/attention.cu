@@ -4,6 +4,8 @@
 // group (up to 8 at once: `passes` beyond), so keys and values are read once. Lengths, windows and caches come from `rows`.
 //   per 32 positions   scores (attention_scores.cuh) → z; warp h: running max and sum of head h; o_h += p_hj v_j with thread =
 //                      (key lane, 16-byte column), the keys and values of the next 32 already on their way
+//   before them all    where each row has a cache of its own, `rows` and the first 32 keys and values but its own were there before the kernel ahead of
+//                      this one began (what is older than that one has ended): they are on their way before it ends
 //   at the end         key lanes add up through shared memory; max, Σ and o of the chunk go to scratch, and the block that arrives last
 //                      adds the chunks in order: the counter orders nobody's sums. A row of one chunk is written directly.
 //
@@ -30,12 +32,12 @@ static __device__ __forceinline__ void tillerAttendChunk(const TillerAttention& 
     const int row = p.first + int(blockIdx.z), perGroup = p.H / p.G, passes = (perGroup + Heads - 1) / Heads;
     const int g = int(blockIdx.y) / passes, firstHead = g * perGroup + int(blockIdx.y) % passes * Heads;
     const int heads = tillerMin(Heads, (g + 1) * perGroup - firstHead), E = p.E, chunk = int(blockIdx.x), thread = int(threadIdx.x);
-    tillerWaitForPredecessor();
-    tillerReleaseSuccessor();
+    if (!p.early) { tillerWaitForPredecessor(); }
     const TillerHeadView view = tillerViewOf(p, p.rows[row], g);
     float* const out = p.heads + ((long long)row * p.H + firstHead) * E;
     if (view.length > p.bound)
     {
+        tillerWaitForPredecessor();
         // A row longer than the launch was sized for: not a number, for the caller to find, rather than part of a sum.
         for (int i = thread; chunk == 0 && i < heads * E; i += Threads) { out[i] = tillerFromBits(0x7fc00000u); }
         return;
@@ -48,8 +50,8 @@ static __device__ __forceinline__ void tillerAttendChunk(const TillerAttention& 
     const bool adds = keyLane < lanes;
     TillerKeyPart<Width> key;
     TillerVector<Width> value[Slices], o[Heads];
-    const auto loadKey = [&](int j) { key.load(j + slot < end ? view.keys + (long long)(j + slot) * E : nullptr, E); };
-    const auto loadValues = [&](int j)
+    const auto loadKey = [&](int j, int end) { key.load(j + slot < end ? view.keys + (long long)(j + slot) * E : nullptr, E); };
+    const auto loadValues = [&](int j, int end)
     {
         TILLER_UNROLL
         for (int i = 0; i < Slices; i++)
@@ -59,8 +61,18 @@ static __device__ __forceinline__ void tillerAttendChunk(const TillerAttention& 
                                                         : tillerZeroVector<Width>();
         }
     };
-    loadKey(begin);
-    loadValues(begin);
+    const int own = view.length - 1; // the row's own position, whose key and value the kernel ahead writes
+    loadKey(begin, p.early ? tillerMin(end, own) : end);
+    loadValues(begin, p.early ? tillerMin(end, own) : end);
+    tillerWaitForPredecessor();
+    tillerReleaseSuccessor();
+    if (p.early && begin + slot == own) { key.load(view.keys + (long long)own * E, E); }
+    TILLER_UNROLL
+    for (int i = 0; i < Slices; i++)
+    {
+        const int at = keyLane + lanes * i;
+        if (p.early && adds && at < 32 && begin + at == own) { value[i] = tillerLoadVector<Width>(view.values + (long long)own * E + column * Width); }
+    }
     tillerLoadQueries<Heads>(q, tillerQuery(p, row, firstHead), heads, E);
     TILLER_UNROLL
     for (int h = 0; h < Heads; h++) { o[h] = tillerZeroVector<Width>(); }
@@ -71,7 +83,7 @@ static __device__ __forceinline__ void tillerAttendChunk(const TillerAttention& 
     {
         const float score = tillerScore<Heads, Width>(p, q, key);
         if (head < Heads) { z[head * 33 + slot] = j + slot < end ? score : tillerMinusInfinity(); }
-        if (j + 32 < end) { loadKey(j + 32); }
+        if (j + 32 < end) { loadKey(j + 32, end); }
         __syncthreads();
         if (warp < Heads)
         {
@@ -105,7 +117,7 @@ static __device__ __forceinline__ void tillerAttendChunk(const TillerAttention& 
                 }
             }
         }
-        if (j + 32 < end) { loadValues(j + 32); }
+        if (j + 32 < end) { loadValues(j + 32, end); }
     }
 
     if (adds)

@@ -36,6 +36,7 @@ struct TillerAttention
     int chunkBound;          // nor has more chunks
     int zStride;
     int pull;                // 1 in the pullback
+    int early;               // attention.cu reads rows, and keys and values below their own positions, before the kernel ahead has ended
 };
 
 struct TillerHeadView

@@ -1,8 +1,8 @@
 // Pullback of attention from cotangents ō of a value row's heads to those of its own query, key and value (docs/math.md §9):
 //   q̄ = M'ō,   k̄ = Σ_{heads of the group} (b·ō) q,   v̄ = Σ P_t ō
 // q̄: streamed for fewer than E/2 cotangents of a row (attention_stream.cuh), through M for more (attention_dense.cuh).
-// k̄, v̄: tillerPullAttentionOwn, grid (⌈cotangents / 8⌉, G), 128 threads: a warp per head forms b·ō = σ_t (v_t − o)·ō, then a thread per
-// number adds the heads in order. 8 H E bytes and 6 H E FLOPs per cotangent.
+// k̄, v̄: tillerPullAttentionOwn, grid (⌈cotangents / 8⌉, G), 128 threads: a warp per head forms b·ō = σ_t (v_t − o)·ō, then a thread
+// per number adds the heads in order. 8 H E bytes and 6 H E FLOPs per cotangent.
 #include "attention_stream.cuh"
 #include "attention_dense.cuh"
 

@@ -18,14 +18,64 @@ struct TillerNormedRows
     int values, tangents;
     int columns;
     float eps;
+    int batched;         // several turns of a thread at a time, the first g before the kernel ahead has ended; 0: one by one, as it was
 };
 
 // Pairs of a block of 32 / parts outputs.
 static __device__ __forceinline__ int tillerPairs(int parts) { return 16 / parts; }
 
+// g at the thread's columns from `first` on, a turn of the block for each.
+template <int turns> static __device__ __forceinline__ void tillerLoadNorm(const TillerNormedRows& p, int first, float4 (&g)[turns])
+{
+    TILLER_UNROLL
+    for (int i = 0; i < turns; i++) { g[i] = tillerFour(p.norm, first + i * 4 * tillerDotThreads, p.columns); }
+}
+
+// Fills the columns [begin, end) of a chunk with g ∘ x and adds to the sums Σ x² of row m, Σ x_m x_owner. The row's first g are there, unless turns is 1.
+template <class W, int R, int turns> static __device__ __forceinline__ void tillerStageNormed(
+    const TillerNormedRows& p, float* x, int chunk, int begin, int end, float4 (&g)[turns], float (&sums)[2 * R])
+{
+    constexpr int turn = 4 * tillerDotThreads;
+    const int rows = p.values + p.tangents;
+    for (int first = begin + 4 * int(threadIdx.x); first < end; first += turns * turn)
+    {
+        if (turns == 1 || first >= turns * turn) { tillerLoadNorm<turns>(p, first, g); }
+        TILLER_UNROLL
+        for (int m = 0; m < R; m++)
+        {
+            float4 v[turns];
+            TILLER_UNROLL
+            for (int i = 0; i < turns; i++)
+            {
+                const int k = first + i * turn;
+                v[i] = m < rows && k < end ? tillerFour(p.x + (long long)m * p.columns, k, p.columns) : float4{0, 0, 0, 0};
+            }
+            if (m >= p.values && m < rows)
+            {
+                const float* owner = p.x + (long long)p.owners[m - p.values] * p.columns;
+                TILLER_UNROLL
+                for (int i = 0; i < turns; i++)
+                {
+                    const int k = first + i * turn;
+                    if (k < end) { sums[2 * m + 1] += tillerDot4(v[i], tillerFour(owner, k, p.columns)); }
+                }
+            }
+            TILLER_UNROLL
+            for (int i = 0; i < turns; i++)
+            {
+                const int k = first + i * turn;
+                if (k >= end) { continue; }
+                sums[2 * m] += tillerDot4(v[i], v[i]);
+                *reinterpret_cast<float4*>(x + m * chunk + W::slot(k - begin)) = float4{g[i].x * v[i].x, g[i].y * v[i].y, g[i].z * v[i].z, g[i].w * v[i].w};
+            }
+        }
+    }
+}
+
 // rowOf(pair, second) is a row of w; epilogue(m, pair, first, second) gets a row's pair of normed outputs in one thread.
 template <class W, int R, class RowOf, class Epilogue>
-static __device__ __forceinline__ void tillerNormedPairs(const TillerNormedRows& p, const void* w, int pairs, int parts, bool wide, int tile, RowOf rowOf, Epilogue epilogue)
+static __device__ __forceinline__ void tillerNormedPairs(const TillerNormedRows& p, const void* w, int pairs, int parts, bool wide, int prefetch,
+                                                         int tile, RowOf rowOf, Epilogue epilogue)
 {
     TILLER_DYNAMIC_SHARED(float, x);
     __shared__ float scratch[32 * R];
@@ -34,6 +84,10 @@ static __device__ __forceinline__ void tillerNormedPairs(const TillerNormedRows&
     const auto pairOf = [&](int j) { return tillerMin(first + j % own, pairs - 1); };
     TillerDots<W, R> dots;
     dots.start(w, p.columns, parts, wide, true, [&](int j) { return rowOf(pairOf(j), j / own); });
+    if (prefetch > 0 && tile < tillerDotFirstBlocks) { dots.prefetch(prefetch); }
+    constexpr int turns = R < 8 ? 4 : 2; // of a chunk of 4096 columns, of eight rows 2048
+    float4 g[turns];
+    if (p.batched) { tillerLoadNorm<turns>(p, 4 * int(threadIdx.x), g); }
     tillerWaitForPredecessor();
     float sums[2 * R]; // Σ x² of row m, Σ x_m x_owner
     TILLER_UNROLL
@@ -42,26 +96,11 @@ static __device__ __forceinline__ void tillerNormedPairs(const TillerNormedRows&
     {
         const int end = tillerMin(begin + chunk, (p.columns + tillerDotStep - 1) / tillerDotStep * tillerDotStep);
         if (begin > 0) { __syncthreads(); }
-        TILLER_UNROLL
-        for (int m = 0; m < R; m++)
+        if (p.batched) { tillerStageNormed<W, R, turns>(p, x, chunk, begin, end, g, sums); }
+        else
         {
-            if (m >= rows)
-            {
-                for (int k = begin + 4 * int(threadIdx.x); k < end; k += 4 * tillerDotThreads)
-                {
-                    *reinterpret_cast<float4*>(x + m * chunk + W::slot(k - begin)) = float4{0, 0, 0, 0};
-                }
-                continue;
-            }
-            const float* row = p.x + (long long)m * p.columns;
-            const float* at = m < p.values ? row : p.x + (long long)p.owners[m - p.values] * p.columns;
-            for (int k = begin + 4 * int(threadIdx.x); k < end; k += 4 * tillerDotThreads)
-            {
-                const float4 v = tillerFour(row, k, p.columns), g = tillerFour(p.norm, k, p.columns);
-                sums[2 * m] += tillerDot4(v, v);
-                if (m >= p.values) { sums[2 * m + 1] += tillerDot4(v, tillerFour(at, k, p.columns)); }
-                *reinterpret_cast<float4*>(x + m * chunk + W::slot(k - begin)) = float4{g.x * v.x, g.y * v.y, g.z * v.z, g.w * v.w};
-            }
+            float4 one[1];
+            tillerStageNormed<W, R, 1>(p, x, chunk, begin, end, one, sums);
         }
         __syncthreads();
         if (begin + chunk >= p.columns) { tillerReleaseSuccessor(); }

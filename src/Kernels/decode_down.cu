@@ -1,4 +1,4 @@
-// The residual's linear map of a steered block for up to eight rows: y = residual + W x (+ u of rows with a law), u from decode_gate.cu.
+// The residual's linear map of a steered block for up to eight rows: y = residual + W x + b (+ u of rows with a law), u from decode_gate.cu.
 //
 // Grid: ⌈D / (32 / parts)⌉ blocks of 256 threads (linear.cuh). Shared memory: 4 R min(F, 16384 / R) bytes, 64 KiB from R = 4 on, and 128 R
 // bytes of sums. Bytes: W once, D F sizeof(w). FLOPs: 2 R D F.
@@ -9,6 +9,7 @@ struct TillerDecodeDown
 {
     const float* x;        // (values + tangents, columns)
     const void* w;         // (outputs, columns)
+    const float* bias;     // (outputs) of value rows, or null
     const float* residual; // (values + tangents, outputs)
     const float* inputs;   // (values + tangents, outputs) u
     float* y;              // (values + tangents, outputs)
@@ -17,6 +18,7 @@ struct TillerDecodeDown
     int values, tangents;
     int columns, outputs;
     int parts, wide;
+    int prefetch;          // bytes of a row of w (linear_few.cu)
 };
 
 template <class W, int R> static __device__ __forceinline__ void tillerDecodeDown(const TillerDecodeDown& p)
@@ -31,6 +33,7 @@ template <class W, int R> static __device__ __forceinline__ void tillerDecodeDow
         if (m >= rows) { return; }
         const long long at = (long long)m * p.outputs + n;
         residual = p.residual[at];
+        if (p.bias && m < p.values) { residual += p.bias[n]; }
         steered = p.rows[m < p.values ? m : p.owners[m - p.values]].steering != nullptr;
         if (steered) { input = p.inputs[at]; }
     };
@@ -40,7 +43,7 @@ template <class W, int R> static __device__ __forceinline__ void tillerDecodeDow
         const float y = residual + sum;
         p.y[(long long)m * p.outputs + n] = steered ? y + input : y;
     };
-    tillerDotRows<W, R>(p.w, p.outputs, p.columns, p.parts, p.wide != 0, int(blockIdx.x), stage, ready, store);
+    tillerDotRows<W, R>(p.w, p.outputs, p.columns, p.parts, p.wide != 0, p.prefetch, int(blockIdx.x), stage, ready, store);
 }
 
 #define TILLER_DECODE_DOWN(name, W, R, blocks)                                                                         \

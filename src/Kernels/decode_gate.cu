@@ -1,6 +1,7 @@
 // Stage 4 of decoding for up to eight rows, in one kernel: norm, gate and up, activation; and, beside it, the inputs u_k of steered
 // rows, which the next stage adds (decode_down.cu).
-//   value row  f = act(a) ∘ b        tangent row  df = act'(a) ∘ b ∘ da + act(a) ∘ db,   a = gate, b = up
+//   value row  f = act(a) ∘ b        tangent row  df = act'(a) ∘ b ∘ da + act(a) ∘ db,   a = gate, b = up, each with its bias;
+//   act is m times the nonlinearity
 //
 // Grid: `steered` blocks first, one per row, which form u_k (steering.cuh); then ⌈F / (16 / parts)⌉ blocks of 256 threads that compute
 // pairs (gate, up) of a unit (decode.cuh, linear.cuh). A tangent's unit needs its value row's: all rows of a block go through shared
@@ -15,6 +16,7 @@ struct TillerDecodeGate
     TillerNormedRows in;
     const TillerRow* rows;   // (values)
     const void* w;           // (2F, D): gate over up
+    const float* bias;       // (2F), or null
     float* gateUp;           // (rows, 2F)
     float* gated;            // (rows, F)
     float* inputs;           // (rows, D) u_k of steered rows
@@ -22,7 +24,9 @@ struct TillerDecodeGate
     int activation;          // TillerActivation
     int layer;
     int parts, wide;
+    int prefetch;            // bytes of a row of w (linear_few.cu)
     int steered;             // rows whose steering is looked at: all, or none
+    float scale;             // m
 };
 
 template <class W, int R> static __device__ __forceinline__ void tillerDecodeGate(const TillerDecodeGate& p)
@@ -48,17 +52,24 @@ template <class W, int R> static __device__ __forceinline__ void tillerDecodeGat
     const auto rowOf = [&](int pair, int second) { return pair + second * p.units; };
     const auto store = [&](int m, int unit, float a, float b)
     {
+        if (p.bias && m < p.in.values)
+        {
+            a += p.bias[unit];
+            b += p.bias[p.units + unit];
+        }
         float* to = p.gateUp + 2LL * m * p.units + unit;
         to[0] = a;
         to[p.units] = b;
         if (m >= p.in.values) { return; }
         float value, slope;
         tillerActivate(p.activation, a, value, slope);
+        value *= p.scale;
+        slope *= p.scale;
         p.gated[(long long)m * p.units + unit] = value * b;
         slopes[m * 16 + unit - first] = slope * b;
         values[m * 16 + unit - first] = value;
     };
-    tillerNormedPairs<W, R>(p.in, p.w, p.units, p.parts, p.wide != 0, block - p.steered, rowOf, store);
+    tillerNormedPairs<W, R>(p.in, p.w, p.units, p.parts, p.wide != 0, p.prefetch, block - p.steered, rowOf, store);
     if (p.in.tangents == 0) { return; }
     __syncthreads();
     for (int i = int(threadIdx.x); i < p.in.tangents * own; i += tillerDotThreads)

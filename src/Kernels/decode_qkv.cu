@@ -22,6 +22,7 @@ struct TillerDecodeQkv
     int queries, groups, e;  // H, G, E
     int layer;
     int parts, wide;
+    int prefetch;            // bytes of a row of w (linear_few.cu)
     int steered;             // rows whose steering is looked at: all, or none
 };
 
@@ -37,7 +38,8 @@ template <class W, int R> static __device__ __forceinline__ void tillerDecodeQkv
         tillerReleaseSuccessor();
         if (r.steering)
         {
-            tillerSense(*r.steering, p.layer, p.in.x + (long long)block * p.in.columns, p.in.columns, tangent,
+            tillerSense(*r.steering, p.layer, p.in.x + (long long)block * p.in.columns,
+                        tangent ? p.in.x + (long long)p.in.owners[block - p.in.values] * p.in.columns : nullptr, p.in.columns, tangent,
                         tangent ? block - p.in.values : r.slot, scratch);
         }
         return;
@@ -72,7 +74,7 @@ template <class W, int R> static __device__ __forceinline__ void tillerDecodeQkv
             stored[half] = b;
         }
     };
-    tillerNormedPairs<W, R>(p.in, p.w, heads * half, p.parts, p.wide != 0, block - p.steered, rowOf, store);
+    tillerNormedPairs<W, R>(p.in, p.w, heads * half, p.parts, p.wide != 0, p.prefetch, block - p.steered, rowOf, store);
 }
 
 #define TILLER_DECODE_QKV(name, W, R, blocks)                                                                          \

@@ -1,5 +1,6 @@
 // What a step begins with.
-//   rotation (values, E): cos(t ω_e), e < E/2, then sin(t ω_e), t the row's position, ω (E/2) radians per position
+//   rotation (tables, lines, E): a_e cos(t ω_e), e < E/2, then a_e sin(t ω_e) of each value row and table, t the row's position; a table has ω (E/2)
+//   in radians per position, then a (E/2); rows of long sequences take the tables after the first `tables`
 //   x (values, D) = scale · table[id]
 // Rotate: one thread per angle, 256 threads a block. Embed: one thread per four columns, 128 threads a block, ⌈D/512⌉ blocks a row;
 // reads one row of the table (8 or 16 bytes a thread) and writes 4 D bytes per row. No shared memory.
@@ -10,23 +11,27 @@
 struct TillerRotateParameters
 {
     const TillerRow* rows;    // (values)
-    const float* frequencies; // (E/2)
-    float* rotation;          // (values, E)
+    const float* frequencies; // (tables, E), or twice as many
+    float* rotation;          // (tables, lines, E)
     int values;
     int half;                 // E/2
+    int tables;
+    int lines;
 };
 
 extern "C" __global__ void __launch_bounds__(256) tillerRotate(const TillerRotateParameters p)
 {
-    const int i = int(blockIdx.x * 256 + threadIdx.x), row = i / p.half, e = i % p.half;
+    const int i = int(blockIdx.x * 256 + threadIdx.x), e = i % p.half, line = i / p.half, row = line % p.values, table = line / p.values;
     tillerWaitForPredecessor();
     tillerReleaseSuccessor();
-    if (row >= p.values) { return; }
+    if (table >= p.tables) { return; }
+    const TillerRow& r = p.rows[row];
+    const float* from = p.frequencies + 2LL * p.half * (r.isLong ? p.tables + table : table);
     float sine, cosine;
-    tillerSinCos(p.frequencies[e] * float(p.rows[row].position), sine, cosine);
-    float* to = p.rotation + 2LL * row * p.half;
-    to[e] = cosine;
-    to[p.half + e] = sine;
+    tillerSinCos(from[e] * float(r.position), sine, cosine);
+    float* to = p.rotation + 2LL * p.half * ((long long)table * p.lines + row);
+    to[e] = from[p.half + e] * cosine;
+    to[p.half + e] = from[p.half + e] * sine;
 }
 TILLER_KERNEL(tillerRotate)
 

@@ -1,4 +1,5 @@
 // The gated unit on the rows of a dual batch, gateUp // (rows, 2F): gates a, then ups u (docs/math.md §9).
+// act is m times the nonlinearity, m the model's scale of what a block adds.
 //   value    f  = act(a) ∘ u                    tangent  df = act'(a) ∘ u ∘ da + act(a) ∘ du
 //   pull     ā = act'(a) ∘ u ∘ f̄,  ū = act(a) ∘ f̄
 // A thread has four columns of one value row, or of four consecutive tangents (cotangents), for which it activates once per value
@@ -19,16 +20,18 @@ struct TillerGateParameters
     int f;
     int activation;      // TillerActivation
     int blocksPerLine;
+    float scale;         // m
 };
 
 // act(a) and act'(a) u of four columns.
-static __device__ __forceinline__ void tillerGateAt(int activation, float4 a, float4 u, float4& value, float4& slope)
+static __device__ __forceinline__ void tillerGateAt(int activation, float scale, float4 a, float4 u, float4& value, float4& slope)
 {
     tillerActivate(activation, a.x, value.x, slope.x);
     tillerActivate(activation, a.y, value.y, slope.y);
     tillerActivate(activation, a.z, value.z, slope.z);
     tillerActivate(activation, a.w, value.w, slope.w);
-    slope = {slope.x * u.x, slope.y * u.y, slope.z * u.z, slope.w * u.w};
+    value = {scale * value.x, scale * value.y, scale * value.z, scale * value.w};
+    slope = {scale * slope.x * u.x, scale * slope.y * u.y, scale * slope.z * u.z, scale * slope.w * u.w};
 }
 
 static __device__ __forceinline__ float4 tillerTimes4(float4 a, float4 b) { return {a.x * b.x, a.y * b.y, a.z * b.z, a.w * b.w}; }
@@ -45,7 +48,7 @@ extern "C" __global__ void __launch_bounds__(128) tillerGate(const TillerGatePar
         const float* from = p.gateUp + 2LL * line * p.f;
         const float4 a = tillerLoad4(from, c, p.f, wide), u = tillerLoad4(from + p.f, c, p.f, wide);
         tillerReleaseSuccessor();
-        tillerGateAt(p.activation, a, u, value, slope);
+        tillerGateAt(p.activation, p.scale, a, u, value, slope);
         tillerStore4(p.gated + (long long)line * p.f, c, p.f, wide, tillerTimes4(value, u));
         return;
     }
@@ -69,7 +72,7 @@ extern "C" __global__ void __launch_bounds__(128) tillerGate(const TillerGatePar
         if (owner != at)
         {
             const float* from = p.gateUp + 2LL * owner * p.f;
-            tillerGateAt(p.activation, tillerLoad4(from, c, p.f, wide), tillerLoad4(from + p.f, c, p.f, wide), value, slope);
+            tillerGateAt(p.activation, p.scale, tillerLoad4(from, c, p.f, wide), tillerLoad4(from + p.f, c, p.f, wide), value, slope);
             at = owner;
         }
         const float4 v = tillerTimes4(slope, da[i]);
@@ -90,6 +93,7 @@ struct TillerGatePullParameters
     int f;
     int activation;        // TillerActivation
     int blocksPerLine;
+    float scale;           // m
 };
 
 extern "C" __global__ void __launch_bounds__(128) tillerGatePull(const TillerGatePullParameters p)
@@ -117,7 +121,7 @@ extern "C" __global__ void __launch_bounds__(128) tillerGatePull(const TillerGat
         if (owner != at)
         {
             const float* from = p.gateUp + 2LL * owner * p.f;
-            tillerGateAt(p.activation, tillerLoad4(from, c, p.f, wide), tillerLoad4(from + p.f, c, p.f, wide), value, slope);
+            tillerGateAt(p.activation, p.scale, tillerLoad4(from, c, p.f, wide), tillerLoad4(from + p.f, c, p.f, wide), value, slope);
             at = owner;
         }
         float* to = p.gateUpBar + 2LL * (first + i) * p.f;

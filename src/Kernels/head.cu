@@ -1,14 +1,14 @@
 // After the head: soft cap, the largest logit, and what turns a token into the next step's row.
 //   cap       z ← cap tanh(z / cap), 256 threads of four logits a block
-//   scan      repetition penalty in place; of every chunk of 2048 logits the largest, its lowest id and the lowest id that is NaN or
+//   scan      bias and penalties, to a copy; of every chunk of 2048 logits the largest, its lowest id and the lowest id that is NaN or
 //             +∞, and the largest of every 128; one block of 256 threads a chunk: 63 blocks for 128,256 logits
 //   pick      merges the chunks, one block a row; a greedy row is done, for another the smallest logit that top-k can keep
 //             is bounded from below by the K-th largest of the groups of 128
 //   advance   row.id ← id, row.position += 1, and its law's state ← the next one, which starts from the errors of this; the id and what
 //             the law read and did to a ring, which may lie in host memory; one block, so that the ring's count has one writer,
 //             of 256 threads for one row, 1024 for four or more: 1024 / rows of them, 32 at least, copy what one law did
-//   mark      seen[id] ← 1
-// Bytes: scan 4 V a row (8 V with a penalty). Greater-than comparisons only, so ties go to the lowest id whatever the layout.
+//   tally     words of the tallies that penalties go by, from the host: a token or two a row
+// Bytes: scan 4 V a row (12 V with penalties, 16 V with a bias). Greater-than comparisons only, so ties go to the lowest id whatever the layout.
 #include "rows.cuh"
 #include "sampling.cuh"
 
@@ -33,35 +33,6 @@ extern "C" __global__ void __launch_bounds__(256) tillerSoftCap(const TillerSoft
 }
 TILLER_KERNEL(tillerSoftCap)
 
-// The larger logit, the lower id among equals; the lowest bad id.
-static __device__ __forceinline__ void tillerMergeTop(float& max, int& top, int& bad, float otherMax, int otherTop, int otherBad)
-{
-    if (otherMax > max || (otherMax == max && otherTop < top))
-    {
-        max = otherMax;
-        top = otherTop;
-    }
-    bad = tillerMin(bad, otherBad);
-}
-
-static __device__ __forceinline__ void tillerBlockTop(float& max, int& top, int& bad, float* maxima, int* tops, int* bads)
-{
-    const int lane = int(threadIdx.x) % 32, warps = int(blockDim.x) / 32;
-    for (int lanes = 16; lanes > 0; lanes >>= 1)
-    {
-        tillerMergeTop(max, top, bad, __shfl_xor_sync(0xffffffffu, max, lanes), __shfl_xor_sync(0xffffffffu, top, lanes),
-                       __shfl_xor_sync(0xffffffffu, bad, lanes));
-    }
-    if (lane == 0)
-    {
-        maxima[threadIdx.x / 32] = max;
-        tops[threadIdx.x / 32] = top;
-        bads[threadIdx.x / 32] = bad;
-    }
-    __syncthreads();
-    for (int i = 0; i < warps; i++) { tillerMergeTop(max, top, bad, maxima[i], tops[i], bads[i]); }
-}
-
 static __device__ __forceinline__ void tillerLook(float logit, int id, float& max, int& top, int& bad)
 {
     if (!(logit < tillerFromBits(0x7f800000u))) { bad = tillerMin(bad, id); }
@@ -72,9 +43,15 @@ static __device__ __forceinline__ void tillerLook(float logit, int id, float& ma
     }
 }
 
-static __device__ __forceinline__ float tillerPenalise(float logit, bool seen, float penalty)
+// As LogitPenalties.Apply, after the bias.
+static __device__ __forceinline__ float tillerAdjust(float logit, const TillerSampling& s, int id)
 {
-    return !seen ? logit : logit < 0 ? logit * penalty : logit / penalty;
+    if (s.bias) { logit = tillerSum(logit, s.bias[id]); }
+    const unsigned word = s.tally[id];
+    if (word == 0) { return logit; }
+    logit = logit < 0 ? tillerProduct(logit, s.repetition) : tillerQuotient(logit, s.repetition);
+    const int count = int(word & 0x7fffffffu);
+    return count > 0 ? tillerSum(logit, -tillerSum(tillerProduct(s.frequency, float(count)), s.presence)) : logit;
 }
 
 extern "C" __global__ void __launch_bounds__(tillerScanThreads) tillerHeadScan(const TillerHeadParameters p)
@@ -85,9 +62,10 @@ extern "C" __global__ void __launch_bounds__(tillerScanThreads) tillerHeadScan(c
     const bool wide = p.v % 4 == 0;
     tillerWaitForPredecessor();
     tillerReleaseSuccessor();
-    float* logits = p.logits + (long long)row * p.v;
-    const unsigned char* seen = p.sampling && p.sampling[row].penalty != 1.0f ? p.sampling[row].seen : nullptr;
-    const float penalty = seen ? p.sampling[row].penalty : 1.0f;
+    const float* logits = p.logits + (long long)row * p.v;
+    const bool adjusts = p.sampling && p.sampling[row].tally;
+    TillerSampling s = {};
+    if (adjusts) { s = p.sampling[row]; }
     float max = tillerNegativeInfinity();
     int top = 0x7fffffff, bad = 0x7fffffff;
     TILLER_UNROLL
@@ -95,13 +73,13 @@ extern "C" __global__ void __launch_bounds__(tillerScanThreads) tillerHeadScan(c
     {
         const int c = chunk * tillerChunk + (turn * tillerScanThreads + int(threadIdx.x)) * 4;
         float4 l = tillerLoad4(logits, c, p.v, wide);
-        if (seen)
+        if (adjusts)
         {
-            l.x = tillerPenalise(l.x, c < p.v && seen[c], penalty);
-            l.y = tillerPenalise(l.y, c + 1 < p.v && seen[c + 1], penalty);
-            l.z = tillerPenalise(l.z, c + 2 < p.v && seen[c + 2], penalty);
-            l.w = tillerPenalise(l.w, c + 3 < p.v && seen[c + 3], penalty);
-            tillerStore4(logits, c, p.v, wide, l);
+            if (c < p.v) { l.x = tillerAdjust(l.x, s, c); }
+            if (c + 1 < p.v) { l.y = tillerAdjust(l.y, s, c + 1); }
+            if (c + 2 < p.v) { l.z = tillerAdjust(l.z, s, c + 2); }
+            if (c + 3 < p.v) { l.w = tillerAdjust(l.w, s, c + 3); }
+            tillerStore4(p.scratch.adjusted + (long long)row * p.v, c, p.v, wide, l);
         }
         float most = tillerNegativeInfinity();
         int at = 0x7fffffff;
@@ -162,13 +140,12 @@ TILLER_KERNEL(tillerHeadPick)
 
 struct TillerAdvanceParameters
 {
-    TillerRow* rows;                // (rows)
-    const TillerSampling* sampling; // (rows), or null
-    const int* ids;                 // (rows)
-    int* ring;                      // (capacity, rows, width): the id, then as floats α // (sensors), |u_k|, |x_k| // (L) each
-    int* count;                     // (1) steps in the ring so far
+    TillerRow* rows; // (rows)
+    const int* ids;  // (rows)
+    int* ring;       // (capacity, rows, width): the id, then as floats α // (sensors), |u_k|, |x_k| // (L) each
+    int* count;      // (1) steps in the ring so far
     int rowCount;
-    int width;                      // 1: the id alone
+    int width;       // 1: the id alone
     int capacity;
 };
 
@@ -214,17 +191,23 @@ extern "C" __global__ void __launch_bounds__(1024) tillerAdvance(const TillerAdv
             r.steering = r.steering->next;
             r.slot = 0;
         }
-        if (id >= 0 && p.sampling && p.sampling[row].seen) { p.sampling[row].seen[id] = 1; }
     }
     if (thread == 0) { *p.count = step + 1; }
 }
 TILLER_KERNEL(tillerAdvance)
 
-extern "C" __global__ void __launch_bounds__(256) tillerMarkSeen(unsigned char* seen, const int* ids, int count)
+struct TillerTallyChange
+{
+    unsigned* address;
+    unsigned word;
+    int reserved;
+};
+
+extern "C" __global__ void __launch_bounds__(256) tillerTally(const TillerTallyChange* changes, int count)
 {
     const int i = int(blockIdx.x * 256 + threadIdx.x);
     tillerWaitForPredecessor();
     tillerReleaseSuccessor();
-    if (i < count) { seen[ids[i]] = 1; }
+    if (i < count) { *changes[i].address = changes[i].word; }
 }
-TILLER_KERNEL(tillerMarkSeen)
+TILLER_KERNEL(tillerTally)

@@ -8,6 +8,7 @@
 //
 // A kernel does, in this order (tillerDotRows below; a fused one brings its own `stage`, `ready` and `epilogue`):
 //   TillerDots d; d.start(...)      first weights on their way; W does not depend on the kernel before
+//   d.prefetch(...)                 those after them on their way to the second-level cache: the memory does not stand idle while the kernel before ends
 //   tillerWaitForPredecessor()
 //   for each chunk of columns: stage x into shared memory, barrier, d.accumulate, barrier
 //   d.finish                        sums of all rows and outputs of the block in shared memory, barrier, epilogue
@@ -19,6 +20,7 @@ constexpr int tillerDotThreads = 256;
 constexpr int tillerDotStep = 256;      // columns of a step: 32 lanes of eight weights
 constexpr int tillerDotOutputs = 4;     // of a warp
 constexpr int tillerDotChunkUnit = 2048; // chunks are multiples: up to four parts do whole groups of up to two steps
+constexpr int tillerDotFirstBlocks = 264; // that can be there before the kernel ahead has ended: two on each of 132 multiprocessors
 
 // Columns staged at a time, 64 KiB of shared memory at most. Launchers compute the same number.
 static __device__ __forceinline__ int tillerDotChunk(int rows, int columns)
@@ -136,6 +138,18 @@ template <class W, int R> struct TillerDots
             {
                 ahead[u][o] = load<true>(o, at + u * parts * tillerDotStep);
             }
+        }
+    }
+
+    // The next `bytes` of the block's rows of w, each asked for by a lane of the first warp that shares it; before `accumulate`.
+    __device__ __forceinline__ void prefetch(int bytes) const
+    {
+        const int lane = int(threadIdx.x) % 32, begin = steps * parts * tillerDotStep * W::size, end = tillerMin(begin + bytes, columns * W::size);
+        if (!live || !wide || at != 0 || begin >= end) { return; }
+        TILLER_UNROLL
+        for (int o = 0; o < tillerDotOutputs; o++)
+        {
+            if (lane == o) { tillerPrefetch(w + 16ull * rows[o] + begin, unsigned(end - begin)); }
         }
     }
 
@@ -265,10 +279,10 @@ template <class W, int R, class Four> static __device__ __forceinline__ void til
 }
 
 // One block of y = x W'. Row m and output n end in one thread: ready(m, n) is called in it before the sums, to fetch what it will add,
-// epilogue(m, n, sum) after. stage(x, chunk, begin, end) fills a chunk, with all threads.
+// epilogue(m, n, sum) after. stage(x, chunk, begin, end) fills a chunk, with all threads. prefetch: bytes of a row, 0 for none.
 template <class W, int R, class Stage, class Ready, class Epilogue>
 static __device__ __forceinline__ void tillerDotRows(
-    const void* w, int outputs, int columns, int parts, bool wide, int tile, Stage stage, Ready ready, Epilogue epilogue)
+    const void* w, int outputs, int columns, int parts, bool wide, int prefetch, int tile, Stage stage, Ready ready, Epilogue epilogue)
 {
     TILLER_DYNAMIC_SHARED(float, x);
     __shared__ float scratch[32 * R];
@@ -277,6 +291,7 @@ static __device__ __forceinline__ void tillerDotRows(
     const bool own = m < R && n < outputs;
     TillerDots<W, R> dots;
     dots.start(w, outputs, columns, first, parts, wide);
+    if (prefetch > 0 && tile < tillerDotFirstBlocks) { dots.prefetch(prefetch); }
     tillerWaitForPredecessor();
     if (own) { ready(m, n); }
     for (int begin = 0; begin < columns; begin += chunk)

@@ -17,6 +17,7 @@ struct TillerLinearFew
     int values;            // rows from 0 on that take the bias: tangents have none
     int parts;             // warps that share an output
     int wide;              // rows of w start at multiples of 16 bytes
+    int prefetch;          // bytes of a row of w, after those in flight, to be brought to the second-level cache; a multiple of 16
 };
 
 template <class W, int R> static __device__ __forceinline__ void tillerLinearFew(const TillerLinearFew& p)
@@ -37,7 +38,7 @@ template <class W, int R> static __device__ __forceinline__ void tillerLinearFew
     {
         if (m < rows) { p.y[(long long)(group + m) * p.outputs + n] = residual + (sum + bias); }
     };
-    tillerDotRows<W, R>(p.w, p.outputs, p.columns, p.parts, p.wide != 0, int(blockIdx.y), stage, ready, store);
+    tillerDotRows<W, R>(p.w, p.outputs, p.columns, p.parts, p.wide != 0, p.prefetch, int(blockIdx.y), stage, ready, store);
 }
 
 // `blocks` on a multiprocessor: 128 registers for two, which eight rows of f32 exceed.

@@ -1,5 +1,7 @@
 // y = x W' and x = y W for 9 to 128 rows on the tensor cores: W // (N, K) bf16, K % 8 == 0, the activations as bf16 panels
-// (linear_split.cu): values in three pieces, exactly; tangents in two. FP32 sums. Below "outputs" are the rows of W (its columns when transposed), "depth" is what is summed over.
+// (linear_split.cu): values in three pieces, exactly; tangents in two. FP32 sums: tensor cores cut off what they add (docs/cuda.md), so they
+// sum 32 depths and no more, and those sums are added up in registers, rounded to nearest. Below "outputs" are the rows of W (its columns
+// when transposed), "depth" is what is summed over.
 //
 // Grid: (tiles of 256 outputs, parts of the depth), 256 threads. A warp owns 32 outputs, two mma tiles of 16, and all M rows: W is
 // read once, straight into registers, four blocks of 32 depths ahead (two for more than 64 rows): 64 KiB on their way in a block.
@@ -25,6 +27,7 @@ struct TillerLinearRows
     int exact;             // of them, with three pieces, an even number
     int chunk;             // blocks of 32 depths staged at a time, a multiple of those in flight
     int values;            // rows from 0 on that take the bias: tangents have none
+    int flushed;           // 0 leaves whole sums to the tensor cores, to see what it costs
 };
 
 // What a lane holds of W in a block of 32 depths: 16 words.
@@ -91,7 +94,7 @@ static __device__ __forceinline__ void tillerLinearPiece(const unsigned (&a)[2][
 }
 
 // Two tiles of rows, both with a third piece or both without. panel: of the first, at this lane.
-template <class Weights> static __device__ __forceinline__ void tillerLinearPair(
+template <bool flushed, class Weights> static __device__ __forceinline__ void tillerLinearPair(
     const Weights& w, const uint4* panel, bool exact, float (&s0)[4], float (&s1)[4], float (&t0)[4], float (&t1)[4])
 {
     const uint4* other = panel + (exact ? 96 : 64);
@@ -102,12 +105,29 @@ template <class Weights> static __device__ __forceinline__ void tillerLinearPair
         w.fragment(0, j, a[j]);
         w.fragment(1, j, b[j]);
     }
-    tillerLinearPiece(a, b, panel[0], other[0], s0, s1, t0, t1);
-    tillerLinearPiece(a, b, panel[32], other[32], s0, s1, t0, t1);
-    if (exact) { tillerLinearPiece(a, b, panel[64], other[64], s0, s1, t0, t1); }
+    float sums[4][4]; // of this block of depths alone
+    TILLER_UNROLL
+    for (int e = 0; e < 4; e++)
+    {
+        sums[0][e] = flushed ? 0.0f : s0[e];
+        sums[1][e] = flushed ? 0.0f : s1[e];
+        sums[2][e] = flushed ? 0.0f : t0[e];
+        sums[3][e] = flushed ? 0.0f : t1[e];
+    }
+    tillerLinearPiece(a, b, panel[0], other[0], sums[0], sums[1], sums[2], sums[3]);
+    tillerLinearPiece(a, b, panel[32], other[32], sums[0], sums[1], sums[2], sums[3]);
+    if (exact) { tillerLinearPiece(a, b, panel[64], other[64], sums[0], sums[1], sums[2], sums[3]); }
+    TILLER_UNROLL
+    for (int e = 0; e < 4; e++)
+    {
+        s0[e] = flushed ? s0[e] + sums[0][e] : sums[0][e];
+        s1[e] = flushed ? s1[e] + sums[1][e] : sums[1][e];
+        t0[e] = flushed ? t0[e] + sums[2][e] : sums[2][e];
+        t1[e] = flushed ? t1[e] + sums[3][e] : sums[3][e];
+    }
 }
 
-template <class Weights, int tiles, int ahead> static __device__ __forceinline__ void tillerLinearRows(const TillerLinearRows& p)
+template <class Weights, int tiles, int ahead, bool flushed> static __device__ __forceinline__ void tillerLinearRows(const TillerLinearRows& p)
 {
     TILLER_DYNAMIC_SHARED(uint4, staged); // (2, chunk, tiles, 64 or 96)
     const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
@@ -165,7 +185,7 @@ template <class Weights, int tiles, int ahead> static __device__ __forceinline__
                     if (t < p.tiles)
                     {
                         const int before = tillerMin(t, p.exact);
-                        tillerLinearPair(now, panel + t * 64 + before * 32, t < p.exact, sums[0][t], sums[1][t], sums[0][t + 1], sums[1][t + 1]);
+                        tillerLinearPair<flushed>(now, panel + t * 64 + before * 32, t < p.exact, sums[0][t], sums[1][t], sums[0][t + 1], sums[1][t + 1]);
                     }
                 }
             }
@@ -209,8 +229,12 @@ template <class Weights, int tiles, int ahead> static __device__ __forceinline__
     }
 }
 
-#define TILLER_LINEAR_ROWS(name, Weights, tiles, ahead)                                                                              \
-    extern "C" __global__ void __launch_bounds__(256, 1) name(const TillerLinearRows p) { tillerLinearRows<Weights, tiles, ahead>(p); }
+#define TILLER_LINEAR_ROWS(name, Weights, tiles, ahead)                                \
+    extern "C" __global__ void __launch_bounds__(256, 1) name(const TillerLinearRows p) \
+    {                                                                                  \
+        if (p.flushed) { tillerLinearRows<Weights, tiles, ahead, true>(p); }           \
+        else { tillerLinearRows<Weights, tiles, ahead, false>(p); }                    \
+    }
 
 TILLER_LINEAR_ROWS(tillerLinearRows16, TillerForward, 2, 4)
 TILLER_KERNEL(tillerLinearRows16)

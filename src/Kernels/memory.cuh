@@ -33,6 +33,19 @@ static __device__ __forceinline__ uint2 tillerLoad8(const void* p, bool wanted)
 #endif
 }
 
+// Asks for `bytes` of global memory from p on to be brought to the second-level cache, both multiples of 16: one thread asks for all of it, and nobody waits.
+// Before sm_90 there is no such instruction.
+static __device__ __forceinline__ void tillerPrefetch(const void* p, unsigned bytes)
+{
+#if defined(TILLER_HOST_CUDA)
+    // The first byte and the last, for what looks at addresses.
+    static_cast<void>(*static_cast<const volatile unsigned char*>(p));
+    static_cast<void>(static_cast<const volatile unsigned char*>(p)[bytes - 1]);
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(p), "r"(bytes) : "memory");
+#endif
+}
+
 // Two neighbouring 16-bit numbers of a row at any even address as one word, zero from `count` on.
 static __device__ __forceinline__ unsigned tillerPair16(const unsigned short* p, int count)
 {

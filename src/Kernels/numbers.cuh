@@ -95,54 +95,8 @@ struct TillerF32
 
 // ---- tensor cores -------------------------------------------------------------------------------------------------------
 
-#if defined(TILLER_HOST_CUDA)
-namespace tillerhost
-{
-struct MmaOperands
-{
-    unsigned a[4], b[2];
-    float c[4];
-};
-// Fragment layout of PTX's mma.m16n8k16 for .bf16: lane 4 g + t holds of A the rows g, g + 8 at k = 2t, 2t + 1 (and + 8), of B the
-// column g at the same k, of C the rows g, g + 8 at columns 2t, 2t + 1.
-inline void mma16x8x16(Exchange* const lanes[32], unsigned mask)
-{
-    if (mask != 0xffffffffu) { fault(719, "mma.sync needs all 32 lanes"); }
-    float a[16][16], b[16][8];
-    for (unsigned lane = 0; lane < 32; lane++)
-    {
-        MmaOperands in;
-        std::memcpy(&in, lanes[lane]->in, sizeof in);
-        const unsigned g = lane / 4, t = lane % 4;
-        for (unsigned i = 0; i < 4; i++)
-        {
-            a[g + i % 2 * 8][2 * t + i / 2 * 8] = tillerLowBf16(in.a[i]);
-            a[g + i % 2 * 8][2 * t + i / 2 * 8 + 1] = tillerHighBf16(in.a[i]);
-        }
-        for (unsigned i = 0; i < 2; i++)
-        {
-            b[2 * t + i * 8][g] = tillerLowBf16(in.b[i]);
-            b[2 * t + i * 8 + 1][g] = tillerHighBf16(in.b[i]);
-        }
-    }
-    for (unsigned lane = 0; lane < 32; lane++)
-    {
-        MmaOperands in;
-        std::memcpy(&in, lanes[lane]->in, sizeof in);
-        for (unsigned i = 0; i < 4; i++)
-        {
-            const unsigned row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
-            float sum = in.c[i];
-            for (int k = 0; k < 16; k++) { sum += a[row][k] * b[k][column]; }
-            in.c[i] = sum;
-        }
-        std::memcpy(lanes[lane]->out, in.c, sizeof in.c);
-    }
-}
-}
-#endif
-
-// C (16, 8) += A (16, 16) B (16, 8): bf16 factors, exact products, FP32 sums. All lanes of the warp.
+// C (16, 8) += A (16, 16) B (16, 8): bf16 factors, exact products; sums in FP32 that are cut off, not rounded to nearest, so that long
+// ones shrink (docs/cuda.md). All lanes of the warp.
 static __device__ __forceinline__ void tillerMma(float (&c)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1)
 {
 #if defined(TILLER_HOST_CUDA)

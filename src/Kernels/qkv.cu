@@ -6,7 +6,12 @@
 // One warp per head of a row, pairs (e, e + E/2) across the lanes, four warps a block, no shared memory: each lane writes only what
 // it alone reads. With norms a tangent needs its value row's unnormed heads: the launcher then runs value rows first, which leave
 // them in rawQk // (values, (H + G) E), and tangents in a second launch. Bytes: (H + 2G) E read, (H + G) E written, 2 G E to the cache.
+//
+// Where all query heads have one norm, and all key heads another (NormWidth, PullWidth), these are launches of their own, before the others' and
+// after their pull: one block of 256 threads for the queries of a row and one for its keys, in place, 256 bytes of shared memory; the rows' order is
+// the same.
 #include "math.cuh"
+#include "quads.cuh"
 #include "rows.cuh"
 
 struct TillerQkvParameters
@@ -157,3 +162,81 @@ extern "C" __global__ void __launch_bounds__(128) tillerQkvPull(const TillerQkvP
     }
 }
 TILLER_KERNEL(tillerQkvPull)
+
+struct TillerQkvWidthParameters
+{
+    const int* owners;       // (tangents), or (rows) of a pull
+    float* qkv;              // (values + tangents, (H + 2G) E), or cotangents (rows, …), in place
+    float* rawQk;            // (values, (H + G) E): written by value rows, read by the others
+    const float* queryNorm;  // (H E)
+    const float* keyNorm;    // (G E)
+    int values;              // 0 in a pull
+    int firstRow;            // of this launch
+    int queries;             // H
+    int groups;              // G
+    int e;                   // E
+    float eps;
+};
+
+// The part of a row that a block norms.
+struct TillerQkvPart
+{
+    float* x;
+    float* raw;
+    const float* g;
+    int size;
+};
+
+static __device__ __forceinline__ TillerQkvPart tillerQkvPart(const TillerQkvWidthParameters& p, int row, int owner)
+{
+    const bool ofKeys = blockIdx.x % 2 != 0;
+    const int first = ofKeys ? p.queries * p.e : 0;
+    return {p.qkv + (long long)row * (p.queries + 2 * p.groups) * p.e + first, p.rawQk + (long long)owner * (p.queries + p.groups) * p.e + first,
+            ofKeys ? p.keyNorm : p.queryNorm, (ofKeys ? p.groups : p.queries) * p.e};
+}
+
+extern "C" __global__ void __launch_bounds__(256) tillerQkvNormWidth(const TillerQkvWidthParameters p)
+{
+    __shared__ float scratch[64];
+    const int row = p.firstRow + int(blockIdx.x) / 2;
+    const bool tangent = row >= p.values;
+    tillerWaitForPredecessor();
+    const TillerQkvPart part = tillerQkvPart(p, row, tangent ? p.owners[row - p.values] : row);
+    float sums[2] = {0.0f, 0.0f}; // Σ x², Σ dx x
+    for (int i = int(threadIdx.x); i < part.size; i += 256)
+    {
+        const float own = part.x[i];
+        if (!tangent) { part.raw[i] = own; }
+        const float x = tangent ? part.raw[i] : own;
+        sums[0] = tillerFma(x, x, sums[0]);
+        sums[1] = tillerFma(own, x, sums[1]);
+    }
+    tillerReleaseSuccessor();
+    tillerBlockSums(sums, scratch);
+    const float s = tillerInverseRms(sums[0], part.size, p.eps), along = tangent ? -s * s * sums[1] / float(part.size) : 0.0f;
+    for (int i = int(threadIdx.x); i < part.size; i += 256)
+    {
+        const float own = part.x[i];
+        part.x[i] = s * (tangent ? tillerFma(along, part.raw[i], own) : own) * part.g[i];
+    }
+}
+TILLER_KERNEL(tillerQkvNormWidth)
+
+extern "C" __global__ void __launch_bounds__(256) tillerQkvPullWidth(const TillerQkvWidthParameters p)
+{
+    __shared__ float scratch[64];
+    const int row = int(blockIdx.x) / 2;
+    tillerWaitForPredecessor();
+    const TillerQkvPart part = tillerQkvPart(p, row, p.owners[row]);
+    float sums[2] = {0.0f, 0.0f}; // Σ x², Σ z x
+    for (int i = int(threadIdx.x); i < part.size; i += 256)
+    {
+        sums[0] = tillerFma(part.raw[i], part.raw[i], sums[0]);
+        sums[1] = tillerFma(part.x[i] * part.g[i], part.raw[i], sums[1]);
+    }
+    tillerReleaseSuccessor();
+    tillerBlockSums(sums, scratch);
+    const float s = tillerInverseRms(sums[0], part.size, p.eps), along = -s * s * sums[1] / float(part.size);
+    for (int i = int(threadIdx.x); i < part.size; i += 256) { part.x[i] = s * tillerFma(along, part.raw[i], part.x[i] * part.g[i]); }
+}
+TILLER_KERNEL(tillerQkvPullWidth)

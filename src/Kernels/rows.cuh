@@ -3,33 +3,40 @@
 #pragma once
 #include "platform.cuh"
 
-// One block's part of a feedback law: u = Σ_j (c_j + s_j α[termSensor_j]) w_j, α[sensor_i] = β_i − v_i·x.
+// One block's part of a feedback law: u = Σ_j (c_j + Σ_i m_ji e_i) w_j over the terms whose gate is open, e[sensor_i] = clip(v_i·x) − v_i·x.
 struct TillerLayerLaw
 {
-    const float* v;         // (sensors, D)
-    const float* beta;      // (sensors)
-    const int* sensor;      // (sensors) index among all of the law's
-    const float* w;         // (terms, D)
-    const float* c;         // (terms)
-    const float* s;         // (terms)
-    const int* termSensor;  // (terms) index among all of the law's, -1 for none
+    const float* v;            // (sensors, D)
+    const float* low;          // (sensors) v·x is clipped to low .. high, which meet at a setpoint
+    const float* high;         // (sensors)
+    const int* sensor;         // (sensors) index among all of the law's
+    const float* w;            // (terms, D)
+    const float* c;            // (terms)
+    const int* gate;           // (terms) index among all of the law's, of a sensor whose error is negative when the gate is open; -1 for none
+    const int* feedBegin;      // (terms + 1) the row of m of each term
+    const int* feedSensor;     // (feeds) index among all of the law's
+    const float* feedGain;     // (feeds)
+    const int* planeSensors;   // (planes, 2) index among the sensors of this block, whose errors become |e| t + e
+    const float* planeTargets; // (planes, 2) t
     int sensors;
     int terms;
+    int planes;
+    int bends;                 // whether there is an interval or a plane
 };
 
 // A law at work in one sequence; a slot is one steered row of the batch.
 struct TillerSteering
 {
     const TillerLayerLaw* layers; // (L)
-    float* errors;          // (slots, sensors) α as last read
-    float* tangentErrors;   // (tangent rows of the batch, sensors) dα
+    float* errors;          // (slots, sensors) e as last read
+    float* tangentErrors;   // (tangent rows of the batch, sensors) de
     float* inputNorms;      // (slots, L) |u_k|
     float* stateNorms;      // (slots, L) |x_k|
     float* freeNorms;       // (slots, L) |u_k| before the bound
     int sensors;            // of the whole law
-    int layerCount;         // L
+    int layerCount;         // L, or 2 L where block inputs are moved: stage L + k is that of block k's input
     float maxEffort;        // bound on |u_k|; infinity for none
-    int reserved;
+    int firstStage;         // 0, or L
     const TillerSteering* next; // where the step after this one is taken down, in its first line; null: here
 };
 
@@ -42,6 +49,8 @@ struct TillerRow
     int slot;               // line of `steering`
     int firstTangent;       // its tangent rows, counted from the first tangent row
     int endTangent;
+    int isLong;             // turned by the second half of the rotary tables
+    int reserved;
     float* cache;           // keys after RoPE and values: layer k, head g at ((2 k G + g) capacity) E, values at g + G
     const TillerSteering* steering; // null for a plain row
 };

@@ -1,4 +1,4 @@
-// Draws the next token by the filters of SamplingOptions, in transformers' order (the penalty is head.cu's):
+// Draws the next token by the filters of SamplingOptions, in transformers' order (bias and penalties are head.cu's):
 //   weight w = exp((l − max) / T);  top-k: l at least the K-th largest;  top-p: by falling weight, then rising id, the fewest
 //   tokens that reach p of the sum;  min-p: w ≥ minP;  then the first id, rising, whose cumulative weight exceeds unit · total.
 // filter    one block of 256 threads per chunk of 2048 logits: the chunk's sum of weights, and, where top-k or top-p is on, its
@@ -25,7 +25,7 @@ extern "C" __global__ void __launch_bounds__(tillerScanThreads) tillerSampleFilt
     const bool largest = tillerKeepsLargest(s, p.v), lists = tillerNeedsCandidates(s, p.v);
     const float max = p.scratch.max[row], floor = p.scratch.floor[row];
     const float light = float((1.0 - double(s.topP)) / p.v);
-    const float* logits = p.logits + (long long)row * p.v;
+    const float* logits = tillerDrawnFrom(p, row);
     TillerCandidate* to = p.scratch.candidates + ((long long)row * p.chunks + chunk) * tillerChunk;
     double sum[1] = {0.0};
     int listed = 0;
@@ -196,7 +196,7 @@ extern "C" __global__ void __launch_bounds__(tillerDrawThreads) tillerSampleDraw
             below = upTo;
         }
         const int first = chunk * tillerChunk;
-        const float* logits = p.logits + (long long)row * p.v + first;
+        const float* logits = tillerDrawnFrom(p, row) + first;
         const auto weightAt = [logits, max, least, &s](int i)
         {
             const float w = tillerWeight(logits[i], max, s.temperature);

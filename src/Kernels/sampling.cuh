@@ -1,4 +1,4 @@
-// What the kernels of head.cu and sample.cu share: the settings of a row's draws, the scratch memory, and weights that are, bit for
+// What the kernels of head.cu, sample.cu and softmax.cu share: the settings of a row's draws, the scratch memory, and weights that are, bit for
 // bit, those of the CPU's sampler.
 #pragma once
 #include "exact.cuh"
@@ -13,13 +13,16 @@ static constexpr int tillerScanThreads = 256;
 struct TillerSampling
 {
     unsigned long long random; // state of SplitMix64; every draw adds γ
-    unsigned char* seen;       // (V) 1 where the id is in the prompt or the text so far; null without a penalty
+    const unsigned* tally;     // (V) sign bit: in the prompt or the text so far; the rest: how often in the text. Null: the logits stay
+    const float* bias;         // (V) added to the logits, or null; needs tally
     float temperature;         // 0: the largest logit
     float topP;
     float minP;
-    float penalty;
+    float repetition;
+    float presence;
+    float frequency;
     int topK;                  // 0: all
-    int reserved;
+    int softmax;               // 1 + most probable tokens asked for; 0: none, and no log-probability
 };
 
 struct TillerCandidate
@@ -39,6 +42,7 @@ struct TillerHeadScratch
     int* chunkCount;             // (rows, chunks) candidates
     TillerCandidate* candidates; // (rows, chunks · tillerChunk) each chunk's in order of id
     TillerCandidate* dense;      // (rows, chunks · tillerChunk) all of them, where shared memory is too small
+    float* adjusted;             // (rows, V) logits with bias and penalties, of rows that have them
     float* max;                  // (rows) the largest logit
     int* top;                    // (rows) its id, or -1: nothing is left to draw
     float* floor;                // (rows) top-k keeps nothing below
@@ -46,7 +50,7 @@ struct TillerHeadScratch
 
 struct TillerHeadParameters
 {
-    float* logits;            // (rows, V)
+    const float* logits;      // (rows, V)
     TillerSampling* sampling; // (rows), or null: the largest logit
     int* ids;                 // (rows) result: a token, or ~id of the first logit that is NaN or +∞ (~0 if all are -∞)
     TillerHeadScratch scratch;
@@ -55,6 +59,42 @@ struct TillerHeadParameters
 };
 
 static __device__ __forceinline__ float tillerNegativeInfinity() { return tillerFromBits(0xff800000u); }
+
+// The logits that a row is drawn from, once head.cu has adjusted them.
+static __device__ __forceinline__ const float* tillerDrawnFrom(const TillerHeadParameters& p, int row)
+{
+    return (p.sampling && p.sampling[row].tally ? p.scratch.adjusted : p.logits) + (long long)row * p.v;
+}
+
+// The larger logit, the lower id among equals; the lowest bad id.
+static __device__ __forceinline__ void tillerMergeTop(float& max, int& top, int& bad, float otherMax, int otherTop, int otherBad)
+{
+    if (otherMax > max || (otherMax == max && otherTop < top))
+    {
+        max = otherMax;
+        top = otherTop;
+    }
+    bad = tillerMin(bad, otherBad);
+}
+
+// Over a block of whole warps, in every thread. The arrays are shared, and must not be written again before the block's next barrier.
+static __device__ __forceinline__ void tillerBlockTop(float& max, int& top, int& bad, float* maxima, int* tops, int* bads)
+{
+    const int lane = int(threadIdx.x) % 32, warps = int(blockDim.x) / 32;
+    for (int lanes = 16; lanes > 0; lanes >>= 1)
+    {
+        tillerMergeTop(max, top, bad, __shfl_xor_sync(0xffffffffu, max, lanes), __shfl_xor_sync(0xffffffffu, top, lanes),
+                       __shfl_xor_sync(0xffffffffu, bad, lanes));
+    }
+    if (lane == 0)
+    {
+        maxima[threadIdx.x / 32] = max;
+        tops[threadIdx.x / 32] = top;
+        bads[threadIdx.x / 32] = bad;
+    }
+    __syncthreads();
+    for (int i = 0; i < warps; i++) { tillerMergeTop(max, top, bad, maxima[i], tops[i], bads[i]); }
+}
 
 // Whether the filters need candidates; without top-k and top-p a draw goes by the chunks' sums.
 static __device__ __forceinline__ bool tillerKeepsLargest(const TillerSampling& s, int v) { return s.topK > 0 && s.topK < v; }

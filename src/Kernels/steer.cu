@@ -1,6 +1,7 @@
 // A feedback law at work on the rows of a dual batch (docs/math.md §6), each row by its own law, all of a block's sensors and terms:
-//   sense, at the block's input    α_i = β_i − v_i·x and |u_k|        tangents dα_i = −v_i·dx
-//   act, at the block's output     y += u_k = Σ_j (c_j + s_j α_j) w_j, held to |u_k| ≤ U;   tangents dy += du_k
+//   sense, at the block's input    e_i = clip(v_i·x) − v_i·x, planes, and |u_k|        tangents de_i
+//   act, at the block's output     y += u_k = Σ_j (c_j + Σ_i m_ji e_i) w_j, held to |u_k| ≤ U;   tangents dy += du_k
+// Where a law moves a block's input too, both come first on that row: stage L + k of laws that have it.
 // Sense also rides on the norm of the same rows (norm.cu), which reads x anyway: a steered block then has one launch more than a
 // plain one. As |u_k| is known before act, act needs no sum over the row.
 // One block per row, min(1024, ⌈D/4⌉ up to whole warps) threads; a plain row's block ends at once and nothing of the row is touched,
@@ -27,8 +28,9 @@ extern "C" __global__ void __launch_bounds__(1024) tillerSteerSense(const Tiller
     const TillerSteering* steering = r.steering;
     tillerWaitForPredecessor();
     tillerReleaseSuccessor();
-    if (!steering) { return; }
-    tillerSense(*steering, p.layer, p.x + (long long)row * p.d, p.d, tangent >= 0, tangent < 0 ? r.slot : tangent, scratch);
+    if (!steering || p.layer >= steering->layerCount) { return; }
+    tillerSense(*steering, p.layer, p.x + (long long)row * p.d, tangent < 0 ? nullptr : p.x + (long long)p.owners[tangent] * p.d, p.d, tangent >= 0,
+                tangent < 0 ? r.slot : tangent, scratch);
 }
 TILLER_KERNEL(tillerSteerSense)
 
@@ -47,7 +49,11 @@ extern "C" __global__ void __launch_bounds__(1024) tillerSteerSenseNorm(const Ti
     const TillerRow& r = p.rows[tangent < 0 ? row : p.norm.owners[tangent]];
     const TillerSteering* steering = r.steering;
     tillerWaitForPredecessor();
-    if (steering) { tillerSense(*steering, p.layer, p.norm.x + (long long)row * d, d, tangent >= 0, tangent < 0 ? r.slot : tangent, scratch); }
+    if (steering)
+    {
+        tillerSense(*steering, p.layer, p.norm.x + (long long)row * d, tangent < 0 ? nullptr : p.norm.x + (long long)p.norm.owners[tangent] * d, d,
+                    tangent >= 0, tangent < 0 ? r.slot : tangent, scratch);
+    }
     tillerNormRow(p.norm, row, tillerLoad4(p.norm.weight, 4 * int(threadIdx.x), d, d % 4 == 0), sums); // not before: 64 registers
 }
 TILLER_KERNEL(tillerSteerSenseNorm)
@@ -60,7 +66,7 @@ extern "C" __global__ void __launch_bounds__(1024) tillerSteerAct(const TillerSt
     const TillerSteering* steering = r.steering;
     tillerWaitForPredecessor();
     tillerReleaseSuccessor();
-    if (!steering) { return; }
+    if (!steering || p.layer >= steering->layerCount) { return; }
     tillerAct(*steering, p.layer, p.x + (long long)row * p.d, p.d, r.slot, tangent >= 0, tangent < 0 ? 0 : tangent, scratch);
 }
 TILLER_KERNEL(tillerSteerAct)

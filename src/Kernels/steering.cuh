@@ -17,21 +17,24 @@ struct TillerSteeringScratch
     double squares[2 * 32];
 };
 
-// p_j = c_j + s_j α_j, or s_j dα_j, of terms begin .. begin + tillerTermsAtOnce.
-static __device__ __forceinline__ void tillerStrengths(const TillerLayerLaw& law, int begin, const float* errors, bool tangent, float* strengths)
+// p_j = c_j + Σ_i m_ji e_i, or Σ_i m_ji de_i, of terms begin .. begin + tillerTermsAtOnce; 0 where the gate, which goes by the value row's
+// errors, is closed. `fed` is the errors of the row itself.
+static __device__ __forceinline__ void tillerStrengths(
+    const TillerLayerLaw& law, int begin, const float* errors, const float* fed, bool tangent, float* strengths)
 {
     for (int j = begin + int(threadIdx.x); j < tillerMin(law.terms, begin + tillerTermsAtOnce); j += int(blockDim.x))
     {
-        const int sensor = law.termSensor[j];
-        const float fed = sensor < 0 ? 0.0f : law.s[j] * errors[sensor];
-        strengths[j - begin] = tangent ? fed : law.c[j] + fed;
+        float p = tangent ? 0.0f : law.c[j];
+        for (int i = law.feedBegin[j]; i < law.feedBegin[j + 1]; i++) { p += law.feedGain[i] * fed[law.feedSensor[i]]; }
+        const int gate = law.gate[j];
+        strengths[j - begin] = gate < 0 || errors[gate] < 0.0f ? p : 0.0f;
     }
 }
 
 // g = Σ_j p_j w_j at four columns, terms in order; all threads of the block call it together. `loaded` says that the strengths of a
 // layer with few terms lie in shared memory already.
 static __device__ __forceinline__ float4 tillerInput4(
-    const TillerLayerLaw& law, const float* errors, bool tangent, int column, int d, bool wide, float* strengths, bool loaded)
+    const TillerLayerLaw& law, const float* errors, const float* fed, bool tangent, int column, int d, bool wide, float* strengths, bool loaded)
 {
     float4 g = {0.0f, 0.0f, 0.0f, 0.0f};
     for (int begin = 0; begin < law.terms; begin += tillerTermsAtOnce)
@@ -39,7 +42,7 @@ static __device__ __forceinline__ float4 tillerInput4(
         if (!loaded || law.terms > tillerTermsAtOnce)
         {
             __syncthreads();
-            tillerStrengths(law, begin, errors, tangent, strengths);
+            tillerStrengths(law, begin, errors, fed, tangent, strengths);
             __syncthreads();
         }
         const int count = tillerMin(law.terms - begin, tillerTermsAtOnce);
@@ -58,15 +61,70 @@ static __device__ __forceinline__ bool tillerIsHeld(float maxEffort, float freeN
     return maxEffort < tillerFromBits(0x7f800000u) && double(freeNorm) > tillerEffortLimit(maxEffort);
 }
 
-// α_i = β_i − v_i·x of a value row, dα_i = −v_i·dx of a tangent, of this layer's sensors; |x| and |u| of a value row that the layer
-// moves, so that what is added can be computed at any column alone. The scratch is in use until the block's next barrier.
+// Planes of a value row: errors −b·x become |Px| t − b·x. After a barrier, and before one where errors are read.
+static __device__ __forceinline__ void tillerTurn(const TillerLayerLaw& law, float* errors)
+{
+    for (int j = 2 * int(threadIdx.x); j < 2 * law.planes; j += 2 * int(blockDim.x))
+    {
+        const int first = law.sensor[law.planeSensors[j]], second = law.sensor[law.planeSensors[j + 1]];
+        const float a = errors[first], b = errors[second], length = tillerSqrt(a * a + b * b);
+        errors[first] = a + length * law.planeTargets[j];
+        errors[second] = b + length * law.planeTargets[j + 1];
+    }
+}
+
+// What intervals and planes make of a tangent's errors, −v·dx until here: inside an interval de = 0; in a plane de = t (Px·dPx)/|Px| − dPx,
+// and −dPx where Px is 0. x is the value row. After a barrier. Thread 0 has the errors, and sums go to two places in turn, so that none is
+// needed between them.
+static __device__ __forceinline__ void tillerBend(
+    const TillerLayerLaw& law, const float* x, int d, bool wide, float* errors, float* scratch)
+{
+    int turn = 0;
+    for (int i = 0; i < law.sensors + law.planes; i++)
+    {
+        const bool plane = i >= law.sensors;
+        const int* const pair = law.planeSensors + 2 * (i - law.sensors);
+        const int one = plane ? pair[0] : i, two = plane ? pair[1] : i;
+        if (!plane && !(law.low[i] < law.high[i])) { continue; }
+        float sums[2] = {0.0f, 0.0f};
+        for (int c = 4 * int(threadIdx.x); c < d; c += 4 * int(blockDim.x))
+        {
+            const float4 xc = tillerLoad4(x, c, d, wide);
+            sums[0] += tillerDot4(tillerLoad4(law.v + (long long)one * d, c, d, wide), xc);
+            sums[1] += tillerDot4(tillerLoad4(law.v + (long long)two * d, c, d, wide), xc);
+        }
+        tillerBlockSums(sums, scratch + 64 * turn);
+        turn ^= 1;
+        if (threadIdx.x == 0)
+        {
+            float& first = errors[law.sensor[one]];
+            float& second = errors[law.sensor[two]];
+            if (!plane)
+            {
+                if (law.low[i] < sums[0] && sums[0] < law.high[i]) { first = 0.0f; }
+            }
+            else
+            {
+                const float length = tillerSqrt(sums[0] * sums[0] + sums[1] * sums[1]);
+                const float change = length > 0.0f ? -(sums[0] * first + sums[1] * second) / length : 0.0f;
+                const float* const t = law.planeTargets + 2 * (i - law.sensors);
+                first += change * t[0];
+                second += change * t[1];
+            }
+        }
+    }
+}
+
+// e_i = clip(v_i·x) − v_i·x of a value row, de_i of a tangent, of this layer's sensors; |x| and |u| of a value row that the layer
+// moves, so that what is added can be computed at any column alone. `value` is the value row of a tangent. The scratch is in use until the
+// block's next barrier.
 static __device__ __forceinline__ void tillerSense(
-    const TillerSteering& steering, int layer, const float* x, int d, bool tangent, int line, TillerSteeringScratch& scratch)
+    const TillerSteering& steering, int layer, const float* x, const float* value, int d, bool tangent, int line, TillerSteeringScratch& scratch)
 {
     const TillerLayerLaw law = steering.layers[layer];
     float* errors = (tangent ? steering.tangentErrors : steering.errors) + (long long)line * steering.sensors;
     const bool wide = d % 4 == 0, keepsNorm = !tangent && law.terms > 0;
-    if (tangent && layer == 0)
+    if (tangent && layer == steering.firstStage)
     {
         // What a term may look back at is the token before, which this tangent does not move. Barriers come before the next write.
         for (int i = int(threadIdx.x); i < steering.sensors; i += int(blockDim.x)) { errors[i] = 0.0f; }
@@ -91,7 +149,11 @@ static __device__ __forceinline__ void tillerSense(
             TILLER_UNROLL
             for (int i = 0; i < tillerSensorsAtOnce; i++)
             {
-                if (first + i < law.sensors) { errors[law.sensor[first + i]] = (tangent ? 0.0f : law.beta[first + i]) - sums[i]; }
+                if (first + i < law.sensors)
+                {
+                    const float p = sums[i], low = law.low[first + i], high = law.high[first + i];
+                    errors[law.sensor[first + i]] = (tangent ? 0.0f : p < low ? low : p > high ? high : p) - p;
+                }
             }
             if (first == 0 && keepsNorm)
             {
@@ -100,11 +162,13 @@ static __device__ __forceinline__ void tillerSense(
         }
         __syncthreads();
     }
+    if (tangent && law.bends) { tillerBend(law, value, d, wide, errors, scratch.sums); }
+    if (!tangent && law.planes) { tillerTurn(law, errors); }
     if (!keepsNorm) { return; }
     double squares[1] = {0.0};
     for (int base = 0; base < d; base += 4 * int(blockDim.x))
     {
-        const float4 g = tillerInput4(law, errors, false, base + 4 * int(threadIdx.x), d, wide, scratch.strengths, base > 0);
+        const float4 g = tillerInput4(law, errors, errors, false, base + 4 * int(threadIdx.x), d, wide, scratch.strengths, base > 0);
         squares[0] += double(g.x) * g.x + double(g.y) * g.y + double(g.z) * g.z + double(g.w) * g.w;
     }
     tillerBlockSums(squares, scratch.squares);
@@ -125,7 +189,8 @@ static __device__ __forceinline__ float tillerHeld(float g, float maxEffort, flo
     return tillerTruncate(tillerEffortLimit(maxEffort) / freeNorm * double(g));
 }
 
-// y += u_k, after a barrier of the block. Tangents: dy += du_k, and where u is held, with ĝ = g/|g|, du = U/|g| (dg − ĝ (ĝ·dg)). After tillerSense of the layer.
+// y += u_k, after a barrier of the block. Tangents: dy += du_k, and where u is held, with ĝ = g/|g|, du = U/|g| (dg − ĝ (ĝ·dg)).
+// After tillerSense of the layer.
 static __device__ __forceinline__ void tillerAct(
     const TillerSteering& steering, int layer, float* y, int d, int slot, bool tangent, int tangentLine, TillerSteeringScratch& scratch)
 {
@@ -141,8 +206,8 @@ static __device__ __forceinline__ void tillerAct(
     {
         for (int base = 0; base < d; base += step)
         {
-            const float4 g = tillerInput4(law, errors, false, base + first, d, wide, scratch.strengths, base > 0);
-            const float4 dg = tillerInput4(law, tangentErrors, true, base + first, d, wide, scratch.tangentStrengths, base > 0);
+            const float4 g = tillerInput4(law, errors, errors, false, base + first, d, wide, scratch.strengths, base > 0);
+            const float4 dg = tillerInput4(law, errors, tangentErrors, true, base + first, d, wide, scratch.tangentStrengths, base > 0);
             sums[0] += double(g.x) * g.x + double(g.y) * g.y + double(g.z) * g.z + double(g.w) * g.w;
             sums[1] += double(g.x) * dg.x + double(g.y) * dg.y + double(g.z) * dg.z + double(g.w) * dg.w;
         }
@@ -153,10 +218,10 @@ static __device__ __forceinline__ void tillerAct(
     {
         const int c = base + first;
         float4 u = {0.0f, 0.0f, 0.0f, 0.0f};
-        if (!tangent || held) { u = tillerInput4(law, errors, false, c, d, wide, scratch.strengths, projects || base > 0); }
+        if (!tangent || held) { u = tillerInput4(law, errors, errors, false, c, d, wide, scratch.strengths, projects || base > 0); }
         if (tangent)
         {
-            const float4 dg = tillerInput4(law, tangentErrors, true, c, d, wide, scratch.tangentStrengths, projects || base > 0);
+            const float4 dg = tillerInput4(law, errors, tangentErrors, true, c, d, wide, scratch.tangentStrengths, projects || base > 0);
             u = !held ? dg
                       : float4{float(scale * (dg.x - along * u.x)), float(scale * (dg.y - along * u.y)), float(scale * (dg.z - along * u.z)),
                                float(scale * (dg.w - along * u.w))};

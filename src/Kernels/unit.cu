@@ -1,5 +1,6 @@
 // What a norm and the linear map after it make of unit vectors: no product is needed. With x of a value row, s = (mean x² + ε)^-1/2, h = s x,
 // and z = W (g ∘ h) + b, which the row's own pass has made:
+// (or, where there is no norm, z = W x + b and y_ij = W_c)
 //   y_ij = s_i g_c W_c − (s_i h_ic / D) (z_i − b),  c = first + j,  W_c the column c of W // (N)
 // i over value rows, j over `count` unit vectors; y // (values · count, N). Blocks of 256 threads, ⌈count/32⌉ × ⌈N/256⌉ × values: eight
 // squares of 32 by 32 weights, turned in shared memory (4.2 KiB), so that W is read and y written in whole lines. 4 count N bytes written
@@ -10,7 +11,7 @@
 struct TillerUnits
 {
     const float* x;       // (values, D) what the norm reads
-    const float* weight;  // (D) g
+    const float* weight;  // (D) g; null for no norm
     const void* w;        // (N, D) of the stored type
     const float* z;       // (values, N)
     const float* bias;    // (N) b; null for none
@@ -58,7 +59,8 @@ extern "C" __global__ void __launch_bounds__(256) tillerUnits(const TillerUnits 
         for (int r = line; r < 32 && begin + r < p.count; r += 8)
         {
             const int c = p.first + begin + r;
-            p.y[((long long)i * p.count + begin + r) * p.outputs + n + lane] = tillerFma(s * p.weight[c], tile[33 * lane + r], -s * s * x[c] / float(p.d) * z);
+            const float own = p.weight ? s * p.weight[c] : 1.0f, common = p.weight ? -s * s * x[c] / float(p.d) : 0.0f;
+            p.y[((long long)i * p.count + begin + r) * p.outputs + n + lane] = tillerFma(own, tile[33 * lane + r], common * z);
         }
     }
 }

@@ -9,10 +9,13 @@ namespace Tiller.Tests.Chat;
 internal sealed class ChatFormatTests
 {
     private const string PublishedGemma =
-        "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}{% for message in messages %}"
-        + "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}"
+        "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+        + "{% for message in messages %}"
+        + "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+        + "{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}"
         + "{% if (message['role'] == 'assistant') %}{% set role = 'model' %}{% else %}{% set role = message['role'] %}{% endif %}"
-        + "{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}{{'<start_of_turn>model\n'}}{% endif %}";
+        + "{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}"
+        + "{{'<start_of_turn>model\n'}}{% endif %}";
 
     private static IEnumerable<string> Chatting => Repository.Goldens.Select(static x => Path.GetFileName(x))
         .Where(static x => GoldenTokensTests.Read(Repository.Path("tests", "goldens", x)).GetProperty("chats").GetArrayLength() > 0);
@@ -50,7 +53,8 @@ internal sealed class ChatFormatTests
     {
         ChatFormat format = Load(folder, out Tokenizer tokenizer);
         int[] Specials(params string[] contents) =>
-            [.. format.Encode([.. contents.Select(static (x, i) => new ChatMessage(i % 2 == 0 ? "user" : "assistant", x))]).Where(tokenizer.IsSpecial)];
+            [.. format.Encode([.. contents.Select(static (x, i) => new ChatMessage(i % 2 == 0 ? "user" : "assistant", x))])
+                .Where(tokenizer.IsSpecial)];
 
         int[] plain = Specials("one", "two", "three");
         foreach (AddedToken token in tokenizer.Added.Where(static x => x.Special))
@@ -95,7 +99,9 @@ internal sealed class ChatFormatTests
     }
 
     // The goldens' templates for these families do not raise: they write whatever comes, as the template itself would.
-    [TestCase("gemma2-bf16", "<bos><start_of_turn>system\na<end_of_turn>\n<start_of_turn>user\nb<end_of_turn>\n<start_of_turn>user\nc<end_of_turn>\n<start_of_turn>model\n", "system", "user", "user")]
+    [TestCase("gemma2-bf16",
+        "<bos><start_of_turn>system\na<end_of_turn>\n<start_of_turn>user\nb<end_of_turn>\n<start_of_turn>user\nc<end_of_turn>\n"
+        + "<start_of_turn>model\n", "system", "user", "user")]
     [TestCase("llama2-f32", "<s>[INST] a [/INST]<s>[INST] <<SYS>>\nb\n<</SYS>>\n\nc [/INST]", "user", "system", "user")]
     [TestCase("mistral-f16", " a </s><s>[INST] b [/INST]", "assistant", "user", "system")]
     public void A_template_that_does_not_raise_writes_any_order(string folder, string text, params string[] roles)

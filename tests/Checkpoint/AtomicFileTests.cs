@@ -49,7 +49,8 @@ internal sealed class AtomicFileTests
     {
         Directory.CreateDirectory(_folder["x", "full"]);
 
-        Assert.That(() => OutputFile.Write(_folder["x"], stream => stream.Write("new"u8)), Throws.InstanceOf<IOException>().Or.InstanceOf<UnauthorizedAccessException>());
+        Assert.That(() => OutputFile.Write(_folder["x"], stream => stream.Write("new"u8)),
+            Throws.InstanceOf<IOException>().Or.InstanceOf<UnauthorizedAccessException>());
 
         Assert.That(Directory.GetFileSystemEntries(_folder.Path), Is.EqualTo(new[] { _folder["x"] }));
     }
@@ -62,8 +63,10 @@ internal sealed class AtomicFileTests
         string abandoned = _folder.Write(".x.4711-0123456789ab.tmp", "half");
         string[] others =
         [
-            _folder.Write(".y.4711-0123456789ab.tmp", ""), _folder.Write(".x.4711-0123456789AB.tmp", ""), _folder.Write(".x.4711.tmp", ""), _folder.Write(".x.me-0123456789ab.tmp", ""),
-            _folder.Write("x.4711-0123456789ab.tmp", ""), _folder.Write(".x..4711-0123456789ab.tmp", ""), _folder.Write(".x.4711-0123456789abc.tmp", ""), _folder.Write(".x.-0123456789ab.tmp", ""),
+            _folder.Write(".y.4711-0123456789ab.tmp", ""), _folder.Write(".x.4711-0123456789AB.tmp", ""), _folder.Write(".x.4711.tmp", ""),
+            _folder.Write(".x.me-0123456789ab.tmp", ""),
+            _folder.Write("x.4711-0123456789ab.tmp", ""), _folder.Write(".x..4711-0123456789ab.tmp", ""),
+            _folder.Write(".x.4711-0123456789abc.tmp", ""), _folder.Write(".x.-0123456789ab.tmp", ""),
         ];
         Directory.CreateDirectory(_folder[".x.4712-0123456789ab.tmp"]);
         using (var fifo = System.Diagnostics.Process.Start("mkfifo", [_folder[".x.4713-0123456789ab.tmp"]]))
@@ -75,7 +78,8 @@ internal sealed class AtomicFileTests
 
         Assert.That(File.Exists(abandoned), Is.False);
         Assert.That(
-            Directory.GetFileSystemEntries(_folder.Path), Is.EquivalentTo(others.Append(path).Append(_folder[".x.4712-0123456789ab.tmp"]).Append(_folder[".x.4713-0123456789ab.tmp"])));
+            Directory.GetFileSystemEntries(_folder.Path),
+            Is.EquivalentTo(others.Append(path).Append(_folder[".x.4712-0123456789ab.tmp"]).Append(_folder[".x.4713-0123456789ab.tmp"])));
     }
 
     [Test]

@@ -1,4 +1,3 @@
-using System.Globalization;
 using System.Text;
 using Tiller.Checkpoint;
 
@@ -37,7 +36,7 @@ internal sealed class CheckpointFolderTests
             float[] norm = checkpoint.ReadFloat32(checkpoint.Find(layer + "input_layernorm.weight", config.D));
             Assert.That(norm, Has.All.Matches<float>(float.IsFinite));
             Assert.That(checkpoint.TryFind(layer + "self_attn.q_proj.bias"), config.QkvBias ? Is.Not.Null : Is.Null);
-            Assert.That(checkpoint.TryFind(layer + "self_attn.q_norm.weight"), config.QkNorm ? Is.Not.Null : Is.Null);
+            Assert.That(checkpoint.TryFind(layer + "self_attn.q_norm.weight"), config.QkNorm != QkNorm.None ? Is.Not.Null : Is.Null);
             Assert.That(checkpoint.TryFind(layer + "post_feedforward_layernorm.weight"), config.PostNorms ? Is.Not.Null : Is.Null);
         }
     }
@@ -118,7 +117,8 @@ internal sealed class CheckpointFolderTests
     {
         string map = string.Join(',', Enumerable.Range(0, CheckpointIndex.MaxShards + 1).Select(i => $"\"t{i}\":\"{i}.safetensors\""));
 
-        Assert.That(() => CheckpointIndex.Parse(Encoding.UTF8.GetBytes($"{{\"weight_map\":{{{map}}}}}"), "index"), Fails(CheckpointError.LimitExceeded));
+        Assert.That(() => CheckpointIndex.Parse(Encoding.UTF8.GetBytes($"{{\"weight_map\":{{{map}}}}}"), "index"),
+            Fails(CheckpointError.LimitExceeded));
     }
 
     [Test]
@@ -351,7 +351,8 @@ internal sealed class CheckpointFolderTests
         Assert.That(first, Does.Match("^[0-9a-f]{64}$"));
         Assert.That(Print(), Is.EqualTo(first));
 
-        SafetensorsWriter.Write(_folder[CheckpointFolder.SingleFileName], new Dictionary<string, string>(), [TensorData.FromFloat32("t", [2], [5, 6])]);
+        SafetensorsWriter.Write(_folder[CheckpointFolder.SingleFileName], new Dictionary<string, string>(),
+            [TensorData.FromFloat32("t", [2], [5, 6])]);
         Assert.That(Print(), Is.EqualTo(first), "weights");
 
         var seen = new HashSet<string> { first };
@@ -361,9 +362,11 @@ internal sealed class CheckpointFolderTests
         Assert.That(seen.Add(Print()), "tokenizer.json");
         File.Delete(_folder["tokenizer.json"]);
         Assert.That(seen.Add(Print()), "no tokenizer.json");
-        SafetensorsWriter.Write(_folder[CheckpointFolder.SingleFileName], new Dictionary<string, string>(), [TensorData.FromFloat32("t", [2, 1], [5, 6])]);
+        SafetensorsWriter.Write(_folder[CheckpointFolder.SingleFileName], new Dictionary<string, string>(),
+            [TensorData.FromFloat32("t", [2, 1], [5, 6])]);
         Assert.That(seen.Add(Print()), "shape");
-        SafetensorsWriter.Write(_folder[CheckpointFolder.SingleFileName], new Dictionary<string, string>(), [TensorData.FromFloat32("u", [2, 1], [5, 6])]);
+        SafetensorsWriter.Write(_folder[CheckpointFolder.SingleFileName], new Dictionary<string, string>(),
+            [TensorData.FromFloat32("u", [2, 1], [5, 6])]);
         Assert.That(seen.Add(Print()), "name");
     }
 
@@ -386,18 +389,21 @@ internal sealed class CheckpointFolderTests
         yield return Bytes("1: invalid UTF-8", CheckpointError.InvalidJson, [.. "{\"a"u8, 0xFF, .. "\":1}"u8]);
         yield return Row("1: depth", CheckpointError.InvalidJson, "{\"metadata\":" + new string('[', 100_000) + new string(']', 100_000) + "}");
         yield return Row("1: lone surrogate", CheckpointError.InvalidJson, """{"weight_map":{"\ud800":"a.safetensors"}}""");
-        foreach (string json in new[] { "[]", "null", "1", "{}", """{"weight_map":null}""", """{"weight_map":[]}""", """{"weight_map":{}}""", """{"weight_map":{"t":1}}""", """{"weight_map":{"t":null}}""", """{"weight_map":{"t":["a"]}}""" })
+        foreach (string json in new[] { "[]", "null", "1", "{}", """{"weight_map":null}""", """{"weight_map":[]}""", """{"weight_map":{}}""",
+            """{"weight_map":{"t":1}}""", """{"weight_map":{"t":null}}""", """{"weight_map":{"t":["a"]}}""" })
         {
             yield return Row($"2: {json}", CheckpointError.Schema, json);
         }
 
         yield return Row("3: tensor twice", CheckpointError.Duplicate, """{"weight_map":{"t":"a.safetensors","t":"a.safetensors"}}""");
         yield return Row("3: tensor twice, escaped", CheckpointError.Duplicate, """{"weight_map":{"t":"a.safetensors","\u0074":"a.safetensors"}}""");
-        yield return Row("3: weight_map twice", CheckpointError.Duplicate, """{"weight_map":{"t":"a.safetensors"},"weight_map":{"t":"a.safetensors"}}""");
+        yield return Row("3: weight_map twice", CheckpointError.Duplicate,
+            """{"weight_map":{"t":"a.safetensors"},"weight_map":{"t":"a.safetensors"}}""");
         string[] unsafeNames =
         [
-            "../x.safetensors", "a/../../x", "/etc/passwd", @"C:\\x", @"\\\\srv\\x", "sub/x", "", ".", "..", @"x\u0000y", "x:ads", "CON", "a.safetensors.", "a.safetensors ",
-            "con.safetensors", "COM1.safetensors", ".safetensors", "%2e%2e%2fx", "%2e%2e%2fx.safetensors", "é.safetensors", "a.SAFETENSORS", @"a.safetensors\u0000.bin", "sub/a.bin",
+            "../x.safetensors", "a/../../x", "/etc/passwd", @"C:\\x", @"\\\\srv\\x", "sub/x", "", ".", "..", @"x\u0000y", "x:ads", "CON",
+            "a.safetensors.", "a.safetensors ", "con.safetensors", "COM1.safetensors", ".safetensors", "%2e%2e%2fx", "%2e%2e%2fx.safetensors",
+            "é.safetensors", "a.SAFETENSORS", @"a.safetensors\u0000.bin", "sub/a.bin",
         ];
         foreach (string name in unsafeNames)
         {
@@ -412,7 +418,8 @@ internal sealed class CheckpointFolderTests
 
     private CheckpointFolder Single(params TensorData[] more)
     {
-        SafetensorsWriter.Write(_folder[CheckpointFolder.SingleFileName], new Dictionary<string, string>(), [TensorData.FromFloat32("model.norm.weight", [2], [1, 2]), .. more]);
+        SafetensorsWriter.Write(_folder[CheckpointFolder.SingleFileName], new Dictionary<string, string>(),
+            [TensorData.FromFloat32("model.norm.weight", [2], [1, 2]), .. more]);
         return CheckpointFolder.Open(_folder.Path);
     }
 
@@ -421,12 +428,13 @@ internal sealed class CheckpointFolderTests
 
     private string Shard(string file, float first, params string[] tensors)
     {
-        SafetensorsWriter.Write(_folder[file], new Dictionary<string, string>(), [.. tensors.Select(name => TensorData.FromFloat32(name, [2], [first, 2]))]);
+        SafetensorsWriter.Write(_folder[file], new Dictionary<string, string>(),
+            [.. tensors.Select(name => TensorData.FromFloat32(name, [2], [first, 2]))]);
         return _folder[file];
     }
 
     private void Index(params (string Tensor, string File)[] map)
         => _folder.Write(
             CheckpointFolder.IndexFileName,
-            $"{{\"weight_map\":{{{string.Join(',', map.Select(entry => string.Create(CultureInfo.InvariantCulture, $"\"{entry.Tensor}\":\"{entry.File}\"")))}}}}}");
+            "{\"weight_map\":{" + string.Join(',', map.Select(entry => $"\"{entry.Tensor}\":\"{entry.File}\"")) + "}}");
 }

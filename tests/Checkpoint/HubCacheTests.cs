@@ -8,7 +8,9 @@ using Tiller.Tokens;
 
 namespace Tiller.Tests.Checkpoint;
 
-/// <summary>Checkpoints where huggingface_hub puts them: a model's folder stands for its snapshot of main, and a wrong folder is told which are right.</summary>
+/// <summary>
+/// Checkpoints where huggingface_hub puts them: a model's folder stands for its snapshot of main, and a wrong folder is told which are right.
+/// </summary>
 [TestFixture]
 internal sealed class HubCacheTests
 {
@@ -55,7 +57,8 @@ internal sealed class HubCacheTests
         Assert.That(generate.Code, Is.Zero, generate.Error);
         Assert.That(generate.Json.GetProperty("model").GetString(), Is.EqualTo("org/some-name"));
         string prompts = _hub.Write("prompts.txt", "One.\nTwo.\n");
-        var plan = await ToolRun.Of("fit", "--model", Repository, "--positive", prompts, "--negative", prompts, "--plan", "--json", "--cost", "feature");
+        var plan = await ToolRun.Of("fit", "--model", Repository, "--positive", prompts, "--negative", prompts, "--plan", "--json",
+            "--cost", "feature");
         Assert.That(plan.Code, Is.Zero, plan.Error);
         Assert.That(plan.Output, Does.Contain("org/some-name"));
     }
@@ -97,7 +100,8 @@ internal sealed class HubCacheTests
             Main(main);
         }
 
-        foreach (Action read in new Action[] { () => CheckpointFolder.Open(Repository), () => ModelConfigReader.Read(Repository), () => Tokenizer.Load(Repository) })
+        foreach (Action read in new Action[] { () => CheckpointFolder.Open(Repository), () => ModelConfigReader.Read(Repository),
+            () => Tokenizer.Load(Repository) })
         {
             var error = Assert.Throws<CheckpointException>(() => read())!;
             Assert.That(error.Error, Is.EqualTo(CheckpointError.Missing));

@@ -24,7 +24,8 @@ public sealed class NonFiniteValuesTests
         string[] values = hex.Split(' ');
         using var folder = new TemporaryFolder();
         byte[] data = Convert.FromHexString(string.Concat(values));
-        SafetensorsWriter.Write(folder[CheckpointFolder.SingleFileName], new Dictionary<string, string>(StringComparer.Ordinal), [new TensorData("t", type, [values.Length], data)]);
+        SafetensorsWriter.Write(folder[CheckpointFolder.SingleFileName], new Dictionary<string, string>(StringComparer.Ordinal),
+            [new TensorData("t", type, [values.Length], data)]);
         using var checkpoint = CheckpointFolder.Open(folder.Path);
         Assert.That(NonFiniteValues.Count(checkpoint, checkpoint.Tensors[0]), Is.EqualTo(expected));
     }
@@ -39,9 +40,11 @@ public sealed class NonFiniteValuesTests
             BitConverter.TryWriteBytes(data.AsSpan(at), float.NaN);
         }
 
-        SafetensorsWriter.Write(folder[CheckpointFolder.SingleFileName], new Dictionary<string, string>(StringComparer.Ordinal), [new TensorData("t", TensorType.F32, [data.Length / 4], data)]);
+        SafetensorsWriter.Write(folder[CheckpointFolder.SingleFileName], new Dictionary<string, string>(StringComparer.Ordinal),
+            [new TensorData("t", TensorType.F32, [data.Length / 4], data)]);
         using var checkpoint = CheckpointFolder.Open(folder.Path);
         Assert.That(NonFiniteValues.Count(checkpoint, checkpoint.Tensors[0]), Is.EqualTo(4));
-        Assert.That(() => NonFiniteValues.Count(checkpoint, checkpoint.Tensors[0], new CancellationToken(canceled: true)), Throws.InstanceOf<OperationCanceledException>());
+        Assert.That(() => NonFiniteValues.Count(checkpoint, checkpoint.Tensors[0], new CancellationToken(canceled: true)),
+            Throws.InstanceOf<OperationCanceledException>());
     }
 }

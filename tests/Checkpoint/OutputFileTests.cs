@@ -224,7 +224,8 @@ internal sealed class OutputFileTests
 
     [TestCase(UnixFileMode.UserRead | UnixFileMode.UserWrite)]
     [TestCase(
-        UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.GroupWrite | UnixFileMode.OtherRead | UnixFileMode.OtherWrite)]
+        UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.GroupWrite | UnixFileMode.OtherRead
+            | UnixFileMode.OtherWrite)]
     public void A_replaced_file_keeps_its_permissions(UnixFileMode mode)
     {
         string path = _folder.Write("x", "old");

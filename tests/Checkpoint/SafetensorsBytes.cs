@@ -19,7 +19,8 @@ internal static class SafetensorsBytes
         return bytes;
     }
 
-    public static string Entry(string type, string shape, string offsets) => $$"""{"dtype":"{{type}}","shape":{{shape}},"data_offsets":{{offsets}}}""";
+    public static string Entry(string type, string shape, string offsets)
+        => $$"""{"dtype":"{{type}}","shape":{{shape}},"data_offsets":{{offsets}}}""";
 
     /// <summary>A file of one tensor called t.</summary>
     public static byte[] One(string type, string shape, string offsets, int data) => Whole($$"""{"t":{{Entry(type, shape, offsets)}}}""", data);

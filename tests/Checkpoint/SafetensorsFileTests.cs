@@ -214,7 +214,9 @@ internal sealed class SafetensorsFileTests
     [Test]
     public void Row62_unknown_tensor_names_a_similar_one()
     {
-        using SafetensorsFile file = SafetensorsFile.Open(_folder.Write("x.safetensors", Whole("""{"model.norm.weight":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}""", 1)));
+        using SafetensorsFile file =
+            SafetensorsFile.Open(_folder.Write("x.safetensors",
+                Whole("""{"model.norm.weight":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}""", 1)));
 
         var error = Assert.Throws<SafetensorsException>(() => file.Find("model.norm.weigth"));
 

@@ -138,7 +138,9 @@ internal sealed class SafetensorsHostileTests
         for (int length = 0; length < file.Length; length++)
         {
             byte[] prefix = file[..length];
-            var expected = length < 8 ? SafetensorsError.HeaderTooSmall : length < file.Length - 40 ? SafetensorsError.InvalidHeaderLength : SafetensorsError.IncompleteBuffer;
+            var expected = length < 8 ? SafetensorsError.HeaderTooSmall : length < file.Length - 40
+                ? SafetensorsError.InvalidHeaderLength
+                : SafetensorsError.IncompleteBuffer;
 
             var error = Assert.Throws<SafetensorsException>(() => SafetensorsFile.ParseHeader(prefix, prefix.Length));
 
@@ -192,7 +194,8 @@ internal sealed class SafetensorsHostileTests
     private static void AssertRoundTrips(SafetensorsHeader header, int bit)
     {
         using var stream = new MemoryStream();
-        SafetensorsWriter.Write(stream, header.Metadata, [.. header.Tensors.Select(t => new TensorData(t.Name, t.Type, [.. t.Shape], new byte[t.SizeInBytes]))]);
+        SafetensorsWriter.Write(stream, header.Metadata,
+            [.. header.Tensors.Select(t => new TensorData(t.Name, t.Type, [.. t.Shape], new byte[t.SizeInBytes]))]);
         SafetensorsHeader again = SafetensorsFile.ParseHeader(stream.ToArray(), stream.Length);
 
         Assert.That(again.Tensors.Select(t => t.ToString()).Order(), Is.EqualTo(header.Tensors.Select(t => t.ToString()).Order()), $"bit {bit}");
@@ -252,7 +255,8 @@ internal sealed class SafetensorsHostileTests
         foreach (int depth in new[] { 9, 127, 128, 100_000 })
         {
             yield return Row($"17: depth {depth}", SafetensorsError.InvalidJson, "{\"t\":" + new string('[', depth) + new string(']', depth) + "}");
-            yield return Row($"17: depth {depth} in a shape", SafetensorsError.InvalidJson, "{\"t\":{\"shape\":" + new string('[', depth) + new string(']', depth) + "}}");
+            yield return Row($"17: depth {depth} in a shape", SafetensorsError.InvalidJson, "{\"t\":{\"shape\":" + new string('[', depth)
+                + new string(']', depth) + "}}");
         }
 
         yield return Row("20: name of 1 MB", SafetensorsError.LimitExceeded, $$"""{"{{new string('n', 1 << 20)}}":{{F32}}}""", 8);
@@ -270,9 +274,12 @@ internal sealed class SafetensorsHostileTests
         string high = Entry("U8", "[4]", "[4,8]");
         yield return Row("26: name twice, ascending", SafetensorsError.DuplicateName, $$"""{"t":{{low}},"t":{{high}}}""", 8);
         yield return Row("26: name twice, descending", SafetensorsError.DuplicateName, $$"""{"t":{{high}},"t":{{low}}}""", 8);
-        yield return Row("27: dtype twice", SafetensorsError.DuplicateName, """{"t":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}}""", 8);
-        yield return Row("27: shape twice", SafetensorsError.DuplicateName, """{"t":{"dtype":"F32","shape":[2],"shape":[2],"data_offsets":[0,8]}}""", 8);
-        yield return Row("27: data_offsets twice", SafetensorsError.DuplicateName, """{"t":{"dtype":"F32","shape":[2],"data_offsets":[0,8],"data_offsets":[0,8]}}""", 8);
+        yield return Row("27: dtype twice", SafetensorsError.DuplicateName,
+            """{"t":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}}""", 8);
+        yield return Row("27: shape twice", SafetensorsError.DuplicateName, """{"t":{"dtype":"F32","shape":[2],"shape":[2],"data_offsets":[0,8]}}""",
+            8);
+        yield return Row("27: data_offsets twice", SafetensorsError.DuplicateName,
+            """{"t":{"dtype":"F32","shape":[2],"data_offsets":[0,8],"data_offsets":[0,8]}}""", 8);
         yield return Row("29: no dtype", SafetensorsError.InvalidJson, """{"t":{"shape":[2],"data_offsets":[0,8]}}""", 8);
         yield return Row("29: no shape", SafetensorsError.InvalidJson, """{"t":{"dtype":"F32","data_offsets":[0,8]}}""", 8);
         yield return Row("29: no data_offsets", SafetensorsError.InvalidJson, """{"t":{"dtype":"F32","shape":[2]}}""", 8);
@@ -286,7 +293,8 @@ internal sealed class SafetensorsHostileTests
         yield return Row("32: dtype as object", SafetensorsError.InvalidJson, """{"t":{"dtype":{"F32":null},"shape":[2],"data_offsets":[0,8]}}""", 8);
         foreach (string type in new[] { "\"f32\"", "\"F33\"", "\"\"", "32", "null" })
         {
-            yield return Row($"33: dtype {type}", SafetensorsError.UnsupportedType, $$$"""{"t":{"dtype":{{{type}}},"shape":[2],"data_offsets":[0,8]}}""", 8);
+            yield return Row($"33: dtype {type}", SafetensorsError.UnsupportedType,
+                $$$"""{"t":{"dtype":{{{type}}},"shape":[2],"data_offsets":[0,8]}}""", 8);
         }
 
         foreach (string item in new[] { "-1", "1.0", "1e2", "\"2\"", "null", "true", "[2]", "-0", "18446744073709551616" })
@@ -296,7 +304,8 @@ internal sealed class SafetensorsHostileTests
 
         yield return Row("37: no elements, 4 bytes", SafetensorsError.TensorInvalidInfo, One("F32", "[0]", "[0,4]", 4));
         yield return Row("37: scalar, no bytes", SafetensorsError.TensorInvalidInfo, One("F32", "[]", "[0,0]", 0));
-        yield return Row("38: rank 65", SafetensorsError.LimitExceeded, One("U8", "[" + string.Join(',', Enumerable.Repeat(1, 65)) + "]", "[0,1]", 1));
+        yield return Row("38: rank 65", SafetensorsError.LimitExceeded,
+            One("U8", "[" + string.Join(',', Enumerable.Repeat(1, 65)) + "]", "[0,1]", 1));
         yield return Row("38: rank 9", SafetensorsError.LimitExceeded, One("U8", "[1,1,1,1,1,1,1,1,1]", "[0,1]", 1));
         yield return Row("39: elements overflow", SafetensorsError.Overflow, One("F32", "[2,18446744073709551614]", "[0,16]", 16));
         yield return Row("39: bits overflow", SafetensorsError.Overflow, One("I32", "[2,9223372036854775807]", "[0,16]", 16));
@@ -316,7 +325,8 @@ internal sealed class SafetensorsHostileTests
             "45: ten on one range", SafetensorsError.InvalidOffset,
             "{" + string.Join(',', Enumerable.Range(0, 10).Select(i => $"\"t{i}\":{Entry("F32", "[2,2]", "[0,16]")}")) + "}", 16);
         yield return Row("46: begin after end", SafetensorsError.InvalidOffset, One("F32", "[2]", "[8,0]", 8));
-        yield return Row("46: second begins after its end", SafetensorsError.InvalidOffset, $$"""{"a":{{F32}},"b":{{Entry("F32", "[1]", "[8,4]")}}}""", 8);
+        yield return Row("46: second begins after its end", SafetensorsError.InvalidOffset,
+            $$"""{"a":{{F32}},"b":{{Entry("F32", "[1]", "[8,4]")}}}""", 8);
         yield return Row("47: empty inside another", SafetensorsError.InvalidOffset, $$"""{"a":{{F32}},"b":{{Entry("F32", "[0]", "[4,4]")}}}""", 8);
         yield return Row("49: bytes after the last", SafetensorsError.IncompleteBuffer, One("F32", "[2]", "[0,8]", 9));
         yield return Row("50: 2 bytes missing", SafetensorsError.IncompleteBuffer, One("F32", "[2]", "[0,8]", 6));

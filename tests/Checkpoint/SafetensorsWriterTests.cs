@@ -95,7 +95,8 @@ internal sealed class SafetensorsWriterTests
         string path = _folder["x.safetensors"];
 
         Assert.That(
-            () => SafetensorsWriter.Write(path, NoMetadata, [TensorData.FromFloat32("t", [1], [0]), new TensorData(name, TensorType.F32, [n], new byte[bytes])]),
+            () => SafetensorsWriter.Write(path, NoMetadata,
+                [TensorData.FromFloat32("t", [1], [0]), new TensorData(name, TensorType.F32, [n], new byte[bytes])]),
             Fails(error));
         Assert.That(Directory.GetFileSystemEntries(_folder.Path), Is.Empty);
     }
@@ -107,7 +108,8 @@ internal sealed class SafetensorsWriterTests
         {
             var metadata = new Dictionary<string, string> { ["k"] = text };
 
-            Assert.That(() => SafetensorsWriter.Write(new MemoryStream(), NoMetadata, [new TensorData(text, TensorType.U8, [1], new byte[1])]), Fails(SafetensorsError.InvalidUtf8));
+            Assert.That(() => SafetensorsWriter.Write(new MemoryStream(), NoMetadata, [new TensorData(text, TensorType.U8, [1], new byte[1])]),
+                Fails(SafetensorsError.InvalidUtf8));
             Assert.That(() => SafetensorsWriter.Write(new MemoryStream(), metadata, []), Fails(SafetensorsError.InvalidUtf8));
         }
     }
@@ -115,8 +117,10 @@ internal sealed class SafetensorsWriterTests
     [Test]
     public void Long_names_and_ranks_are_refused()
     {
-        Assert.That(() => SafetensorsWriter.Write(new MemoryStream(), NoMetadata, [new TensorData(new string('n', 4097), TensorType.U8, [1], new byte[1])]), Fails(SafetensorsError.LimitExceeded));
-        Assert.That(() => SafetensorsWriter.Write(new MemoryStream(), NoMetadata, [new TensorData("t", TensorType.U8, [1, 1, 1, 1, 1, 1, 1, 1, 1], new byte[1])]), Fails(SafetensorsError.LimitExceeded));
+        Assert.That(() => SafetensorsWriter.Write(new MemoryStream(), NoMetadata,
+            [new TensorData(new string('n', 4097), TensorType.U8, [1], new byte[1])]), Fails(SafetensorsError.LimitExceeded));
+        Assert.That(() => SafetensorsWriter.Write(new MemoryStream(), NoMetadata,
+            [new TensorData("t", TensorType.U8, [1, 1, 1, 1, 1, 1, 1, 1, 1], new byte[1])]), Fails(SafetensorsError.LimitExceeded));
     }
 
     [Test]
@@ -125,7 +129,8 @@ internal sealed class SafetensorsWriterTests
         string path = _folder.Write("x.safetensors", "old");
 
         Assert.That(
-            () => SafetensorsWriter.Write(path, new Dictionary<string, string> { ["a"] = new('x', SafetensorsHeader.MaxLength) }, []), Fails(SafetensorsError.HeaderTooLarge));
+            () => SafetensorsWriter.Write(path, new Dictionary<string, string> { ["a"] = new('x', SafetensorsHeader.MaxLength) }, []),
+            Fails(SafetensorsError.HeaderTooLarge));
         Assert.That(File.ReadAllText(path), Is.EqualTo("old"));
     }
 

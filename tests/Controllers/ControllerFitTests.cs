@@ -100,7 +100,8 @@ public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
         Free(states);
         foreach (var beyond in new[] { new LayerSet(0, 6), new LayerSet(new LayerRange(0, 1), new LayerRange(6, 6)) })
         {
-            Assert.That(() => ControllerFit.Run(Tiny, s_contrast, new FitOptions { Layers = beyond }), Throws.InstanceOf<TillerException>(), $"{beyond}");
+            Assert.That(() => ControllerFit.Run(Tiny, s_contrast, new FitOptions { Layers = beyond }), Throws.InstanceOf<TillerException>(),
+                $"{beyond}");
         }
     }
 
@@ -130,7 +131,8 @@ public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
         var dense = DenseRiccati.Solve(5, k => linear.Jacobian(1 + k, CancellationToken.None), local);
         foreach (int k in layers.Blocks)
         {
-            Assert.That(Numbers.Error(method.W[k], Array.ConvertAll(dense.Gains[k - 1].Apply(feature.V[k]), x => (float)x)), Is.LessThan(1e-4), $"layer {k}");
+            Assert.That(Numbers.Error(method.W[k], Array.ConvertAll(dense.Gains[k - 1].Apply(feature.V[k]), x => (float)x)), Is.LessThan(1e-4),
+                $"layer {k}");
         }
 
         Assert.That(fit.Report.Residual, Is.LessThan(1e-9));
@@ -142,7 +144,8 @@ public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
     {
         // Nothing to pay for: seen before any prompt is run.
         var told = new Told<FitProgress>();
-        var free = Assert.Throws<ControllerException>(() => ControllerFit.Run(Tiny, s_contrast, new FitOptions { Weights = new LqrWeights(0, 1, 0) }, told))!;
+        var free = Assert.Throws<ControllerException>(() =>
+            ControllerFit.Run(Tiny, s_contrast, new FitOptions { Weights = new LqrWeights(0, 1, 0) }, told))!;
         Assert.That((free.Fault, told.Values.Count), Is.EqualTo((ControllerFault.Idle, 0)));
         Assert.That(free.Message, Does.Contain("q = qf = 0"));
 
@@ -150,7 +153,11 @@ public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
         var alike = new ContrastSet(["One cat.", "Two cats."], ["Three dogs.", "Four dogs."]);
         foreach (var cost in new[] { FitCost.State, FitCost.Feature })
         {
-            var same = Assert.Throws<ContrastSetException>(() => ControllerFit.Run(Tiny, alike, new FitOptions { Layers = new LayerSet(0, 0), Cost = cost }))!;
+            var same = Assert.Throws<ContrastSetException>(() => ControllerFit.Run(Tiny, alike, new FitOptions
+            {
+                Layers = new LayerSet(0, 0),
+                Cost = cost,
+            }))!;
             Assert.That(same.Message, Does.Contain("every block of 0-0").And.Contain("before block 1"));
         }
 
@@ -219,7 +226,8 @@ public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
         for (int k = 0; k < Tiny.Config.L; k++)
         {
             Assert.That(
-                Numbers.Error(method.W[k], Array.ConvertAll(dense.Gains[k].Apply(method.Feature.V[k]), x => (float)x)), Is.LessThan(1e-4), $"layer {k}");
+                Numbers.Error(method.W[k], Array.ConvertAll(dense.Gains[k].Apply(method.Feature.V[k]), x => (float)x)), Is.LessThan(1e-4),
+                $"layer {k}");
         }
 
         Free(states);
@@ -243,7 +251,8 @@ public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
         Assert.That(fit.Stages.Select(s => s.Stage), Is.EqualTo(new[] { "activations", "linearisation", "riccati" }));
         Assert.That(fit.Stages.Select(s => s.ElapsedMs), Is.All.GreaterThanOrEqualTo(0));
         Assert.That(fit.Controller.Source.ModelFingerprint, Is.EqualTo(Tiny.Fingerprint));
-        Assert.That((fit.Controller.Source.Positive.Count, fit.Controller.Source.Negative.Count), Is.EqualTo((s_contrast.Positive.Count, s_contrast.Negative.Count)));
+        Assert.That((fit.Controller.Source.Positive.Count, fit.Controller.Source.Negative.Count),
+            Is.EqualTo((s_contrast.Positive.Count, s_contrast.Negative.Count)));
         Assert.That(() => fit.Controller.CheckModel(Tiny), Throws.Nothing);
         Assert.That(() => fit.Controller.CheckModel(TestModels.Demo), Throws.InstanceOf<ControllerException>());
     }
@@ -278,7 +287,8 @@ public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
             Throws.InstanceOf<ContextLengthException>().With.Property("Context").EqualTo(512).And.Property("Prompt").EqualTo(2)
                 .And.Message.StartsWith("Negative prompt 2 (\"long long long long long long long long …\"): "));
         Assert.That(
-            () => ControllerFit.Run(Tiny, new ContrastSet(some, ["Two."]), new FitOptions { Calibration = [] }), Throws.InstanceOf<ContrastSetException>());
+            () => ControllerFit.Run(Tiny, new ContrastSet(some, ["Two."]), new FitOptions { Calibration = [] }),
+            Throws.InstanceOf<ContrastSetException>());
         Assert.That(
             () => ControllerFit.Run(Tiny, new ContrastSet(some, ["Two."]), new FitOptions { Calibration = ["Three.", "Four.", tooLong] }),
             Throws.InstanceOf<ContextLengthException>().With.Message.StartsWith("Calibration prompt 3 (\"long "));
@@ -291,7 +301,8 @@ public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
         Assert.That(() => ControllerFit.Run(Tiny, new ContrastSet(some, some)), Throws.InstanceOf<ContrastSetException>());
         foreach (int order in new[] { 0, Tiny.Config.D + 1 })
         {
-            Assert.That(() => ControllerFit.Run(Tiny, new ContrastSet(some, ["Two."]), new FitOptions { Order = order }), Throws.InstanceOf<TillerException>());
+            Assert.That(() => ControllerFit.Run(Tiny, new ContrastSet(some, ["Two."]), new FitOptions { Order = order }),
+                Throws.InstanceOf<TillerException>());
         }
     }
 

@@ -58,6 +58,17 @@ public sealed class ControllerTests
         yield return new LinearQuadratic(feature, Rows(3, Layers), layers: new LayerSet(new LayerRange(0, 0), new LayerRange(2, 3)));
         yield return new Ablation(feature, new LayerSet(new LayerRange(1, 1), new LayerRange(3, 3)));
         yield return new SPid(feature, 0.7, 0.01, 1.0 / 3);
+        float[][] second = [.. feature.V.Take(Layers).Zip(Rows(6, Layers), AngularSetpoint.SecondDirection)];
+        yield return new AngularSetpoint(feature, second, Rows(3, Layers), Rows(4, Layers), new LayerSet(1, 3));
+        yield return new AngularSteering(feature, second, adaptive: true, new LayerSet(0, 2));
+        yield return new AngularSteering(feature, second);
+        yield return new Ablation(feature, new LayerSet(1, 2), Hook.Input);
+        yield return new Clamp(feature, 0.1, 1.0 / 3);
+        yield return new Clamp(feature, null, -0.5, new LayerSet(1, 1));
+        yield return new Clamp(feature, 2, null);
+        float[][][] read = [Rows(7, 2), Rows(8, 1), [], Rows(9, 3)], push = [Rows(10, 2), Rows(11, 1), [], Rows(12, 3)];
+        yield return new Trajectory(feature, Rows(13, Layers), read, push, new LayerSet(0, 3));
+        yield return new Gated(new Proportional(feature, 0.1, new LayerSet(1, 3)), new TokenGate(2, Rows(14, 1)[0], 0.1f));
     }
 
     private static Controller Lqr() => new(new LinearQuadratic(MakeFeature(), Rows(3, Layers)), Source);
@@ -74,13 +85,18 @@ public sealed class ControllerTests
         Assert.That(b.Terms, Has.Count.EqualTo(a.Terms.Count).And.Not.Empty);
         for (int i = 0; i < a.Terms.Count; i++)
         {
-            Assert.That(b.Terms[i] with { W = a.Terms[i].W }, Is.EqualTo(a.Terms[i]));
+            Assert.That(
+                (b.Terms[i].Layer, b.Terms[i].C, b.Terms[i].Gate, b.Terms[i].Hook),
+                    Is.EqualTo((a.Terms[i].Layer, a.Terms[i].C, a.Terms[i].Gate, a.Terms[i].Hook)));
+            Assert.That(b.Terms[i].Feeds, Is.EqualTo(a.Terms[i].Feeds));
+            Assert.That(b.Planes, Is.EqualTo(a.Planes));
             Assert.That(b.Terms[i].W, Is.EqualTo(a.Terms[i].W));
         }
 
         for (int i = 0; i < a.Sensors.Count; i++)
         {
-            Assert.That((b.Sensors[i].Layer, b.Sensors[i].Beta), Is.EqualTo((a.Sensors[i].Layer, a.Sensors[i].Beta)));
+            Assert.That((b.Sensors[i].Layer, b.Sensors[i].Low, b.Sensors[i].High),
+                Is.EqualTo((a.Sensors[i].Layer, a.Sensors[i].Low, a.Sensors[i].High)));
             Assert.That(b.Sensors[i].V, Is.EqualTo(a.Sensors[i].V));
         }
     }
@@ -102,7 +118,13 @@ public sealed class ControllerTests
     [Test]
     public void ABareSourceStaysBare()
     {
-        var bare = new ControllerSource { ModelName = "m", ModelFingerprint = "f", Positive = new PromptSet("a", 1), Negative = new PromptSet("b", 2) };
+        var bare = new ControllerSource
+        {
+            ModelName = "m",
+            ModelFingerprint = "f",
+            Positive = new PromptSet("a", 1),
+            Negative = new PromptSet("b", 2),
+        };
         new Controller(new Ablation(MakeFeature()), bare).Save(File);
         var source = Controller.Load(File).Source;
         Assert.That(source with { Settings = bare.Settings }, Is.EqualTo(bare));
@@ -153,7 +175,12 @@ public sealed class ControllerTests
         for (int i = 0; i < methods.Length; i++)
         {
             new Controller(methods[i], Source).Save(File);
-            var other = new Controller(Controller.Load(File).Method, Source with { ModelName = "another", Positive = new PromptSet("77", 3), Residuals = null });
+            var other = new Controller(Controller.Load(File).Method, Source with
+            {
+                ModelName = "another",
+                Positive = new PromptSet("77", 3),
+                Residuals = null,
+            });
             for (int j = 0; j < methods.Length; j++)
             {
                 Assert.That(new Controller(methods[j], Source).SteersAs(other), Is.EqualTo(i == j), $"{i} and {j}");
@@ -164,11 +191,13 @@ public sealed class ControllerTests
         float[][] w = Rows(3, Layers);
         SteeringMethod[] variants =
         [
-            new LinearQuadratic(feature, w), new LinearQuadratic(feature, w, Setpoint.Affine), new LinearQuadratic(feature, w, layers: new LayerSet(0, 2)),
+            new LinearQuadratic(feature, w), new LinearQuadratic(feature, w, Setpoint.Affine),
+            new LinearQuadratic(feature, w, layers: new LayerSet(0, 2)),
             new LinearQuadratic(feature, Rows(4, Layers)), new LinearQuadratic(Feature.FromDifference(Rows(5, Layers + 1)), w),
             new LinearQuadratic(new Feature(feature.V, [.. feature.Mu.Select(mu => 2 * mu)]), w),
             new LinearQuadratic(new Feature(feature.V, feature.Mu, [.. feature.Origin!.Select(o => o + 1)]), w, Setpoint.Affine),
-            new Proportional(feature), new Proportional(feature, 2), new Ablation(feature), new OpenLoopAddition(feature), new SPid(feature, 1, 0, 0), new SPid(feature, 0, 1, 0),
+            new Proportional(feature), new Proportional(feature, 2), new Ablation(feature), new OpenLoopAddition(feature), new SPid(feature, 1, 0, 0),
+            new SPid(feature, 0, 1, 0),
         ];
         foreach (var a in variants)
         {
@@ -180,9 +209,11 @@ public sealed class ControllerTests
     }
 
     /// <summary>Rewrites a good file with one change and a fresh checksum.</summary>
-    private void Rewrite(Action<Dictionary<string, string>, List<TensorData>> change)
+    private void Rewrite(Action<Dictionary<string, string>, List<TensorData>> change) => Rewrite(Lqr().Method, change);
+
+    private void Rewrite(SteeringMethod method, Action<Dictionary<string, string>, List<TensorData>> change)
     {
-        Lqr().Save(File);
+        new Controller(method, Source).Save(File);
         Dictionary<string, string> metadata;
         var tensors = new List<TensorData>();
         using (var file = SafetensorsFile.Open(File))
@@ -200,11 +231,41 @@ public sealed class ControllerTests
         ControllerFile.Write(File, metadata, tensors);
     }
 
+    [TestCase("trajectory", "columns", "2,1,0", ControllerFault.Schema)]
+    [TestCase("trajectory", "columns", "2,1,0,-3", ControllerFault.Schema)]
+    [TestCase("trajectory", "columns", "2,1,0,4", ControllerFault.Shape)]
+    [TestCase("trajectory", "columns", "2147483647,1,0,0", ControllerFault.Schema)]
+    [TestCase("trajectory", "columns", null, ControllerFault.Schema)]
+    [TestCase("proportional", "gate.layer", "4", ControllerFault.Range)]
+    [TestCase("proportional", "gate.layer", "-1", ControllerFault.Range)]
+    [TestCase("proportional", "gate.threshold", "NaN", ControllerFault.Range)]
+    [TestCase("proportional", "gate.threshold", null, ControllerFault.Schema)]
+    [TestCase("angular-steering", "adaptive", "yes", ControllerFault.Schema)]
+    [TestCase("clamp", "low", "9", ControllerFault.Range)]
+    [TestCase("clamp", "high", "x", ControllerFault.Schema)]
+    public void BadPartsOfTheNewerMethodsAreRefused(string name, string key, string? value, ControllerFault fault)
+    {
+        // The clamp with both ends; of the proportional ones that behind a gate.
+        var method = name == "clamp" ? Methods().First(m => m is Clamp) : Methods().Last(m => m.Name == name);
+        Rewrite(method, (metadata, _) =>
+        {
+            if (value is null)
+            {
+                metadata.Remove(key);
+            }
+            else
+            {
+                metadata[key] = value;
+            }
+        });
+        Assert.That(Refused().Fault, Is.EqualTo(fault));
+    }
+
     private ControllerException Refused() => Assert.Throws<ControllerException>(() => Controller.Load(File))!;
 
     [TestCase("format", "other", ControllerFault.Schema)]
     [TestCase("format", null, ControllerFault.Schema)]
-    [TestCase("version", "3", ControllerFault.UnsupportedVersion)]
+    [TestCase("version", "4", ControllerFault.UnsupportedVersion)]
     [TestCase("version", "0", ControllerFault.Schema)]
     [TestCase("version", "one", ControllerFault.Schema)]
     [TestCase("method", "magic", ControllerFault.Schema)]
@@ -249,7 +310,7 @@ public sealed class ControllerTests
     public void ANewerVersionSaysBothVersions()
     {
         Rewrite((metadata, _) => metadata["version"] = "7");
-        Assert.That(Refused().Message, Does.Contain("version 7").And.Contain("up to 2"));
+        Assert.That(Refused().Message, Does.Contain("version 7").And.Contain($"up to {ControllerFile.Version}"));
     }
 
     [TestCase("v")]
@@ -402,7 +463,8 @@ public sealed class ControllerTests
     {
         const long Size = 1L << 40;
         byte[] json = System.Text.Encoding.UTF8.GetBytes(
-            $$$"""{"__metadata__":{"format":"tiller.controller","version":"1","sha256":"00"},"v":{"dtype":"F32","shape":[2,{{{Size / 8}}}],"data_offsets":[0,{{{Size}}}]}}""");
+            $$$"""{"__metadata__":{"format":"tiller.controller","version":"1","sha256":"00"},"""
+            + $$$""" "v":{"dtype":"F32","shape":[2,{{{Size / 8}}}],"data_offsets":[0,{{{Size}}}]}}""");
         using (var file = System.IO.File.Create(File))
         {
             file.Write(BitConverter.GetBytes((ulong)json.Length));

@@ -38,7 +38,8 @@ public sealed class FitPlanTests
         }
 
         // Twice the layers: twice the caches and states, but the same matrices.
-        var deeper = FitPlan.Of(c with { L = 64 }, weights, s_prompts, calibration: null).Memory.ToDictionary(m => m.Name, m => m.SizeInBytes, StringComparer.Ordinal);
+        var deeper = FitPlan.Of(c with { L = 64 }, weights, s_prompts, calibration: null).Memory.ToDictionary(m => m.Name, m => m.SizeInBytes,
+            StringComparer.Ordinal);
         Assert.That((deeper["riccati"], deeper["panels"], deeper["caches"]), Is.EqualTo((parts["riccati"], parts["panels"], 2 * parts["caches"])));
     }
 
@@ -117,7 +118,11 @@ public sealed class FitPlanTests
         }
 
         linear.Push(0, Problem.Gaussian(random, c.D, 1), CancellationToken.None);
-        var plan = FitPlan.Of(c, 0, [.. ids.Select(i => i.Length)], calibration: null, new FitOptions { Cost = cost, Order = order }, model.Ops.Callers);
+        var plan = FitPlan.Of(c, 0, [.. ids.Select(i => i.Length)], calibration: null, new FitOptions
+        {
+            Cost = cost,
+            Order = order,
+        }, model.Ops.Callers);
         var parts = plan.Memory.ToDictionary(m => m.Name, m => m.SizeInBytes, StringComparer.Ordinal);
         long rows = linear.Capacity * Activations.RowSizeInBytes(c);
         int columns = order ?? c.L;

@@ -1,6 +1,8 @@
 using Tiller.Controllers;
 using Tiller.Features;
 using Tiller.Law;
+using Tiller.Synthesis;
+using Tiller.Tests.Law;
 using Tiller.Tests.Synthesis;
 
 namespace Tiller.Tests.Controllers;
@@ -38,38 +40,10 @@ public sealed class SteeringMethodTests
 
     private static double[] Sum(params double[][] parts) => [.. Enumerable.Range(0, Width).Select(i => parts.Sum(p => p[i]))];
 
-    /// <summary>u[t][k] by the definition of <see cref="FeedbackLaw"/>, layer after layer and token after token.</summary>
-    private static double[][][] Evaluate(FeedbackLaw law, float[][][] states)
-    {
-        double[] alpha = new double[law.Sensors.Count];
-        var u = new double[states.Length][][];
-        for (int t = 0; t < states.Length; t++)
-        {
-            u[t] = new double[law.Layers][];
-            for (int k = 0; k < law.Layers; k++)
-            {
-                foreach (int i in law.SensorsOf(k))
-                {
-                    alpha[i] = law.Sensors[i].Beta - Dot(law.Sensors[i].V, states[t][k]);
-                }
-
-                u[t][k] = new double[Width];
-                foreach (int i in law.TermsOf(k))
-                {
-                    var term = law.Terms[i];
-                    double strength = term.C + (term.Sensor < 0 ? 0 : term.S * alpha[term.Sensor]);
-                    u[t][k] = Sum(u[t][k], Scale(strength, term.W));
-                }
-            }
-        }
-
-        return u;
-    }
-
     private static void Check(FeedbackLaw law, Func<float[][][], int, int, double[]> expected)
     {
         var states = States(99);
-        var u = Evaluate(law, states);
+        var u = LawReference.Inputs(law, states);
         for (int t = 0; t < Tokens; t++)
         {
             for (int k = 0; k < Layers; k++)
@@ -100,6 +74,107 @@ public sealed class SteeringMethodTests
             double beta = (lambda * feature.Mu[k]) + (setpoint == Setpoint.Affine ? feature.Origin![k] : 0);
             return Scale(layers.Contains(k) && k != 4 ? beta - Dot(feature.V[k], x[t][k]) : 0, w[k]);
         });
+    }
+
+    [Test]
+    public void AngularSetpointFollowsItsFormula([Values(0, 60, -90, 180, 725)] double degrees)
+    {
+        var feature = MakeFeature(1, 4);
+        float[][] second = [.. feature.V.Take(Layers).Zip(MakeFeature(5, 7).V, AngularSetpoint.SecondDirection)];
+        float[][] w1 = Directions(2), w2 = Directions(3);
+        var (sine, cosine) = Math.SinCos(degrees * Math.PI / 180);
+        Check(new AngularSetpoint(feature, second, w1, w2).Compile(degrees), (x, t, k) =>
+        {
+            double first = Dot(feature.V[k], x[t][k]), other = Dot(second[k], x[t][k]), length = Math.Sqrt((first * first) + (other * other));
+            bool steers = k is not (4 or 7);
+            return Sum(Scale(steers ? (length * cosine) - first : 0, w1[k]), Scale(steers ? (length * sine) - other : 0, w2[k]));
+        });
+    }
+
+    [Test]
+    public void AngularSetpointTakesItsPlaneFromTwoFeaturesAndTheGains()
+    {
+        var solution = Problem.WithFullCost(3, Layers, Width).Dense();
+        Feature feature = MakeFeature(3), other = MakeFeature(4);
+        var method = AngularSetpoint.FromGains(feature, other, solution.Gains);
+        for (int k = 0; k < Layers; k++)
+        {
+            Assert.That(Dot(method.Second[k], feature.V[k]), Is.EqualTo(0).Within(1e-6));
+            Assert.That(Dot(method.Second[k], method.Second[k]), Is.EqualTo(1).Within(1e-6));
+            Assert.That(Dot(method.Second[k], other.V[k]), Is.Positive);
+            Assert.That(method.W1[k], Is.EqualTo(solution.Gains[k].Apply(feature.V[k])).Within(1e-6));
+            Assert.That(method.W2[k], Is.EqualTo(solution.Gains[k].Apply(method.Second[k])).Within(1e-6));
+        }
+
+        Assert.That(AngularSetpoint.FromGains(feature, feature, solution.Gains).Idle, Is.Not.Null, "a plane needs a second direction");
+        Assert.That(() => new AngularSetpoint(feature, [.. feature.V.Take(Layers)], method.W1, method.W2), Throws.ArgumentException,
+            "not orthogonal");
+    }
+
+    [Test]
+    public void ClampFollowsItsFormula([Values(1.5, 0, -2)] double lambda)
+    {
+        var feature = MakeFeature(1, 4);
+        foreach (var (low, high) in new (double?, double?)[] { (1, null), (null, -0.5), (0.5, 1), (1, 1) })
+        {
+            Check(new Clamp(feature, low, high).Compile(lambda), (x, t, k) =>
+            {
+                double projection = Dot(feature.V[k], x[t][k]), scale = lambda * feature.Mu[k];
+                double[] ends = [low * scale ?? (lambda < 0 ? double.PositiveInfinity : double.NegativeInfinity),
+                    high * scale ?? (lambda < 0 ? double.NegativeInfinity : double.PositiveInfinity)];
+                return Scale(k == 4 ? 0 : Math.Clamp(projection, ends.Min(), ends.Max()) - projection, feature.V[k]);
+            });
+        }
+
+        Assert.That(() => new Clamp(feature, null, null), Throws.ArgumentException);
+        Assert.That(() => new Clamp(feature, 2, 1), Throws.InstanceOf<ArgumentException>());
+        Assert.That(() => new Clamp(feature, double.NaN, 1), Throws.InstanceOf<ArgumentException>());
+        Assert.That(() => new Clamp(feature, -1e30, 1e30).Compile(1e30), Throws.InstanceOf<SteeringOverflowException>());
+    }
+
+    [Test]
+    public void TrajectoryFollowsItsFormulaWithGainsOfEveryForm([Values(1, 0.5, -1)] double lambda)
+    {
+        var problem = Problem.WithFullCost(3, Layers, Width);
+        var feature = MakeFeature(3);
+        float[][] record = Directions(8);
+        var factored = FactoredRiccati.Solve(Layers, (k, z) => problem.A[k].TransposeThisAndMultiply(z),
+            FactoredCost.OfFeatures(new LqrWeights(1, 1, 1), feature));
+        foreach (var gains in new[] { problem.Dense().Gains, factored.Gains })
+        {
+            Check(Trajectory.FromGains(feature, record, gains).Compile(lambda), (x, t, k) =>
+                Scale(-lambda, Array.ConvertAll(gains[k].Apply([.. x[t][k].Zip(record[k], (a, b) => (double)a - b)]), y => (float)y)));
+        }
+    }
+
+    [Test]
+    public void PidSteeringFollowsItsFormula()
+    {
+        var feature = MakeFeature(1, 4);
+        var directions = PidSteering.Directions(feature, 0.9, 0.01, 0.3);
+        for (int k = 0; k <= Layers; k++)
+        {
+            double[] expected = Sum(
+                [Scale(0.9, feature.Difference(k)), .. Enumerable.Range(0, k + 1).Select(j => Scale(0.01, feature.Difference(j))),
+                    .. k == 0 ? Array.Empty<double[]>() : [Scale(0.3, feature.Difference(k)), Scale(-0.3, feature.Difference(k - 1))]]);
+            Assert.That(directions.Difference(k).Select(x => (double)x), Is.EqualTo(expected).Within(1e-5));
+        }
+    }
+
+    [Test]
+    public void AGateSwitchesAMethodByTheStateOfItsBlock()
+    {
+        var feature = MakeFeature(1, 4);
+        float[] probe = Directions(9)[0];
+        var method = new Proportional(feature, 0.5, new LayerSet(6, 9));
+        var gated = new Gated(method, new TokenGate(3, probe, 0.1f));
+        Check(gated.Compile(2), (x, t, k) =>
+            Scale(k is >= 6 and <= 9 && Dot(probe, x[t][3]) > 0.1f ? 0.5 * ((2 * feature.Mu[k]) - Dot(feature.V[k], x[t][k])) : 0, feature.V[k]));
+        Assert.That((gated.Name, gated.Idle), Is.EqualTo((method.Name, method.Idle)));
+        Assert.That(() => new Gated(gated, gated.Gate), Throws.ArgumentException);
+        Assert.That(() => new Gated(method, new TokenGate(Layers, probe, 0)), Throws.InstanceOf<ArgumentException>());
+        Assert.That(() => new Gated(method, new TokenGate(0, probe, float.NaN)), Throws.InstanceOf<ArgumentException>());
+        Assert.That(() => new Gated(method, new TokenGate(0, [1], 0)), Throws.ArgumentException);
     }
 
     [Test]
@@ -170,7 +245,8 @@ public sealed class SteeringMethodTests
         var feature = MakeFeature(8, [.. Enumerable.Range(0, Layers + 1)]);
         SteeringMethod[] methods =
         [
-            new LinearQuadratic(feature, Directions(1)), new OpenLoopAddition(feature), new Proportional(feature), new Ablation(feature), new SPid(feature, 1, 1, 1),
+            new LinearQuadratic(feature, Directions(1)), new OpenLoopAddition(feature), new Proportional(feature), new Ablation(feature),
+            new SPid(feature, 1, 1, 1),
         ];
         foreach (var method in methods)
         {
@@ -189,12 +265,14 @@ public sealed class SteeringMethodTests
         var at7 = new LayerSet(7, 7);
         (SteeringMethod Method, string? Says)[] all =
         [
-            (new LinearQuadratic(feature, w), null), (new LinearQuadratic(feature, zero), "w = K v is 0"), (new LinearQuadratic(feature, w, layers: new LayerSet(4, 4)), "of 4-4"),
-            (new LinearQuadratic(feature, w, layers: at7), "of 7-7"), (new LinearQuadratic(feature, w, layers: new LayerSet(new LayerRange(4, 4), new LayerRange(7, 7))), "of 4-4,7-7"),
+            (new LinearQuadratic(feature, w), null), (new LinearQuadratic(feature, zero), "w = K v is 0"),
+            (new LinearQuadratic(feature, w, layers: new LayerSet(4, 4)), "of 4-4"),
+            (new LinearQuadratic(feature, w, layers: at7), "of 7-7"),
+            (new LinearQuadratic(feature, w, layers: new LayerSet(new LayerRange(4, 4), new LayerRange(7, 7))), "of 4-4,7-7"),
             (new LinearQuadratic(feature, w, layers: new LayerSet(7, 8)), null),
             (new OpenLoopAddition(feature, new LayerSet(3, 3)), "μ is 0"), (new OpenLoopAddition(feature, new LayerSet(4, 4)), null),
-            (new Proportional(feature, layers: new LayerSet(4, 4)), "μ is 0"), (new Proportional(feature, layers: new LayerSet(3, 3)), null), (new Proportional(feature, 0), "k_p is 0"),
-            (new Ablation(feature, new LayerSet(4, 4)), "μ is 0"), (new Ablation(feature), null),
+            (new Proportional(feature, layers: new LayerSet(4, 4)), "μ is 0"), (new Proportional(feature, layers: new LayerSet(3, 3)), null),
+            (new Proportional(feature, 0), "k_p is 0"), (new Ablation(feature, new LayerSet(4, 4)), "μ is 0"), (new Ablation(feature), null),
             (new SPid(feature, 0, 0, 0), "are 0"), (new SPid(feature, 0, 0, 0.1), null),
         ];
         foreach (var (method, says) in all)
@@ -202,7 +280,8 @@ public sealed class SteeringMethodTests
             Assert.That(method.Idle, says is null ? Is.Null : Does.Contain(says), method.Name);
 
             // What it says is what it does.
-            bool moves = new[] { -1.5, 0, 1 }.Any(lambda => method.Compile(lambda).Terms.Any(t => (t.C != 0 || t.S != 0) && t.W.Any(x => x != 0)));
+            bool moves = new[] { -1.5, 0, 1 }
+                .Any(lambda => method.Compile(lambda).Terms.Any(t => (t.C != 0 || t.Feeds.Any(f => f.Gain != 0)) && t.W.Any(x => x != 0)));
             Assert.That(moves, Is.EqualTo(says is null), method.Name);
             Assert.That(says is not null && method.Compile(1).Terms.Count > 0, Is.False, method.Name);
         }
@@ -255,7 +334,7 @@ public sealed class SteeringMethodTests
     public void TheErrorOfTheLastLayerReachesTheNextToken()
     {
         var law = new SPid(MakeFeature(9), 0, 0, 1).Compile(1);
-        var terms = law.TermsOf(0).ToArray().Select(i => law.Sensors[law.Terms[i].Sensor].Layer);
+        var terms = law.TermsOf(0).ToArray().Select(i => law.Sensors[law.Terms[i].Feeds[0].Sensor].Layer);
         Assert.That(terms, Is.EquivalentTo(new[] { 0, Layers - 1 }));
     }
 

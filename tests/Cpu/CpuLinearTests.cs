@@ -27,7 +27,9 @@ public sealed class CpuLinearTests
     {
         using var pool = new WorkerPool(2);
         using var w = new Weights(type, outputs, inputs, seed: inputs + outputs);
-        foreach (int rows in new[] { 1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 33, 65 }.Concat(inputs * outputs < 20_000 ? [257, 300] : Array.Empty<int>()))
+        foreach (int rows in new[] { 1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 33, 65 }.Concat(inputs * outputs < 20_000
+            ? [257, 300]
+            : Array.Empty<int>()))
         {
             using var x = Rows.Random(rows, inputs, seed: rows);
             using var y = Rows.Random(rows, outputs, seed: rows + 1);

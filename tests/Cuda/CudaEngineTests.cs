@@ -1,6 +1,9 @@
 using Tiller.Controllers;
+using Tiller.Cuda;
 using Tiller.Decode;
 using Tiller.Features;
+using Tiller.Kernels;
+using Tiller.Law;
 using Tiller.Model;
 using Tiller.Tests.Decode;
 using Tiller.Tests.Interop;
@@ -28,7 +31,8 @@ public sealed class CudaEngineTests : CudaTest
         var actual = Probe.Run(model, ids, CancellationToken.None);
 
         // Value rows are split exactly: what is left is the order of float32 sums, which a row may be unlucky in.
-        foreach (var (typical, worst) in new[] { Errors(actual.States, expected.States, model.Config.D), Errors(actual.Logits, expected.Logits, model.Config.V) })
+        foreach (var (typical, worst) in new[] { Errors(actual.States, expected.States, model.Config.D),
+            Errors(actual.Logits, expected.Logits, model.Config.V) })
         {
             TestContext.Out.WriteLine($"typical {typical:E1}, worst {worst:E1}");
             Assert.That(typical, Is.LessThan(3e-6));
@@ -73,6 +77,33 @@ public sealed class CudaEngineTests : CudaTest
         for (int i = 0; i < expected.Terms.Count; i++)
         {
             Assert.That(Numbers.Error(actual.Terms[i].W, expected.Terms[i].W), Is.LessThan(1e-4), $"term {i}");
+        }
+    }
+
+    [TestCase("gemma2-bf16")]
+    [TestCase("llama3-bf16")]
+    public void A_step_without_a_variant_has_a_recording_of_its_own_and_the_same_logits(string family)
+    {
+        using var model = Open(family);
+        var ops = (CudaOps)model.Ops;
+        float[]? all = null;
+        foreach (var variants in (KernelVariants[])[KernelVariants.Default, .. KernelVariant.All.Select(v => v.Without)])
+        {
+            ops.Variants = variants;
+            using var session = new Session(model);
+            session.Prefill(TestModels.LongPrompt(family, 5));
+            session.Step(6);
+            long recorded = CudaTest.OnGpu ? 0 : HostCuda.CallsOf("cuGraphInstantiateWithFlags");
+            session.Step(7);
+            float[] logits = session.Logits.ToArray();
+            Assert.That(logits, Is.EqualTo(all ??= logits), $"{variants}");
+            if (!CudaTest.OnGpu)
+            {
+                ops.Variants = KernelVariants.Default;
+                session.Step(8);
+                session.Step(9);
+                Assert.That(HostCuda.CallsOf("cuGraphInstantiateWithFlags") > recorded, Is.EqualTo(variants != KernelVariants.Default), $"{variants}: it is not what the others were recorded with");
+            }
         }
     }
 
@@ -123,7 +154,8 @@ public sealed class CudaEngineTests : CudaTest
         var errors = new List<double>();
         for (int at = 0; at < expected.Length; at += width)
         {
-            errors.Add(Numbers.Error(Array.ConvertAll(actual[at..(at + width)], x => (float)x), Array.ConvertAll(expected[at..(at + width)], x => (float)x)));
+            errors.Add(Numbers.Error(Array.ConvertAll(actual[at..(at + width)], x => (float)x),
+                Array.ConvertAll(expected[at..(at + width)], x => (float)x)));
         }
 
         return (Math.Sqrt(errors.Average(e => e * e)), errors.Max());

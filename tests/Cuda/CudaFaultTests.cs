@@ -132,9 +132,15 @@ public sealed class CudaFaultTests : HostCudaTest
     private static void Job(string file)
     {
         using var model = LanguageModel.Load(TestModels.Folder("llama3-bf16"), OnCuda);
-        var contrast = new ContrastSet([.. TestModels.Texts("llama3-bf16", "positive").Take(1)], [.. TestModels.Texts("llama3-bf16", "negative").Take(1)]);
+        var contrast = new ContrastSet([.. TestModels.Texts("llama3-bf16", "positive").Take(1)],
+            [.. TestModels.Texts("llama3-bf16", "negative").Take(1)]);
         var fit = ControllerFit.Run(model, contrast, new FitOptions { Cost = FitCost.Feature });
-        using var generation = new Generation(model, [3, 4, 5], new GenerationOptions { MaxNewTokens = 4, StopIds = [], Law = fit.Controller.ToLaw(1) });
+        using var generation = new Generation(model, [3, 4, 5], new GenerationOptions
+        {
+            MaxNewTokens = 4,
+            StopIds = [],
+            Law = fit.Controller.ToLaw(1),
+        });
         while (generation.MoveNext())
         {
         }

@@ -60,7 +60,7 @@ public sealed class AllocationTests(string device) : OnEveryDevice(device)
             for (int i = 0; i < tokens; i++)
             {
                 id[0] = session.Draw(sampler);
-                trace.Add(session.Steering!, id, session.Length - 1);
+                trace.Add(session.Steering!, session.Ids, session.SteeredPositions);
                 session.Append(id[0], CancellationToken.None);
             }
         }
@@ -73,7 +73,13 @@ public sealed class AllocationTests(string device) : OnEveryDevice(device)
         const int Tokens = 4;
         var model = TestModels.Load(family);
         Session[] sessions = [new(model), new(model, Laws.Random(model, 1)), new(model, Laws.LooksBack(model, 2))];
-        Sampler[] samplers = [.. sessions.Select((_, i) => new Sampler(new SamplingOptions { Temperature = i, Seed = 1, RepetitionPenalty = penalty && i == 1 ? 1.2f : 1 }, model.Config.V))];
+        Sampler[] samplers =
+            [.. sessions.Select((_, i) => new Sampler(new SamplingOptions
+            {
+                Temperature = i,
+                Seed = 1,
+                RepetitionPenalty = penalty && i == 1 ? 1.2f : 1,
+            }, model.Config.V))];
         BatchRow[] rows = [.. sessions.Zip(samplers, (session, sampler) => new BatchRow(session, sampler))];
         using var batch = new SessionBatch(model);
         int[] ids = new int[3];
@@ -132,13 +138,14 @@ public sealed class AllocationTests(string device) : OnEveryDevice(device)
             session.Step(ids[0]);
             if (session.Steering is { } steering)
             {
-                trace!.Add(steering, ids, session.Length - 1);
+                trace!.Add(steering, session.Ids, session.SteeredPositions);
                 summary!.Add(steering);
             }
         }), Is.Zero);
     }
 
-    // A collection that happens to come counts what is left of the thread's allocation block as allocated; what a step allocates shows in every round.
+    // A collection that happens to come counts what is left of the thread's allocation block as allocated; what a step allocates shows in every
+    // round.
     private long BytesOf(Action step)
     {
         for (int i = 0; i < WarmUp; i++)

@@ -32,7 +32,8 @@ public sealed class BatchAheadTests : CudaTest
         loop.Step();
         Assert.That(HostCuda.Calls, Is.EqualTo(before));
         Assert.That(loop.Sessions.Select(s => s.Length), Is.EqualTo(new[] { 10, 10 }));
-        Assert.That(Counted(() => loop.Run(1)), Is.EqualTo(new long[] { 1, 1, 0, 1, 0, 3 }), "the rows' table; two rows of logits side by side, and that of the one who left");
+        Assert.That(Counted(() => loop.Run(1)), Is.EqualTo(new long[] { 1, 1, 0, 1, 0, 3 }),
+            "the rows' table; two rows of logits side by side, and that of the one who left");
         loop.Run(1);
         Assert.That(Counted(() => loop.Run(1)), Is.EqualTo(new long[] { 1, 1, 0, 0, 0, 0 }));
 
@@ -43,7 +44,8 @@ public sealed class BatchAheadTests : CudaTest
         static long[] Counted(Action work, params string[] functions)
         {
             functions = functions.Length > 0 ? functions :
-                ["cuGraphLaunch", "cuEventSynchronize", "cuStreamSynchronize", "cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2", "cuMemcpyDtoDAsync_v2"];
+                ["cuGraphLaunch", "cuEventSynchronize", "cuStreamSynchronize", "cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2",
+                    "cuMemcpyDtoDAsync_v2"];
             long[] before = [.. functions.Select(HostCuda.CallsOf)];
             work();
             return [.. functions.Select((f, i) => HostCuda.CallsOf(f) - before[i])];
@@ -155,7 +157,8 @@ public sealed class BatchAheadTests : CudaTest
         HostCuda.Require(); // which counts the calls and lets one fail
         const int OutOfMemory = 2;
         using var model = RunAheadTests.Open(layers: 2);
-        BatchText[] texts = [new([3, 4], Laws.Random(model, 1), s_sampled, 3), new([5], Laws.LooksBack(model, 2), s_sampled, 3), new([6, 7], null, new(), 3)];
+        BatchText[] texts = [new([3, 4], Laws.Random(model, 1), s_sampled, 3), new([5], Laws.LooksBack(model, 2), s_sampled, 3),
+            new([6, 7], null, new(), 3)];
         string[] expected = [.. texts.Select(text => text.Alone(model).Ids)];
         int failures = 0;
         Run(0, out long calls);

@@ -49,7 +49,7 @@ public sealed class BatchDrawTests(string device) : OnEveryDevice(device)
         var model = TestModels.Load(Family);
         float[] axis = new float[model.Config.D];
         axis[0] = 1;
-        var bad = new FeedbackLaw(model.Config.L, model.Config.D, [], [new Term(0, axis, 3e38f, 0, -1), new Term(0, axis, 3e38f, 0, -1)]);
+        var bad = new FeedbackLaw(model.Config.L, model.Config.D, [], [new Term(0, axis, 3e38f), new Term(0, axis, 3e38f)]);
         var sampling = new SamplingOptions { Temperature = 1, RepetitionPenalty = kind > 1 ? 1.1f : 1, Seed = 7 };
         BatchText[] texts = [new([3, 4], null, sampling, 3), new([5], Laws.LooksBack(model, 1), sampling, 3), new([6, 7], null, sampling, 3)];
         BatchSession[] running = [.. texts.Select(text => new BatchSession(model, text))];
@@ -82,6 +82,83 @@ public sealed class BatchDrawTests(string device) : OnEveryDevice(device)
         var where = running[0].Session.FindNonFinite(before.AsSpan(0, 1))!;
         Assert.That((where.Position, where.Layer), Is.EqualTo((2, 1)));
         Array.ForEach(running, r => r.Dispose());
+    }
+
+    [Test]
+    public void A_draw_tells_log_probabilities_of_the_logits_it_was_made_from()
+    {
+        var model = TestModels.Load(Family);
+        var bias = new Dictionary<int, float> { [5] = 60 };
+        SamplingOptions[] options = [new() { LogProbabilities = 5, LogitBias = bias }, new(), new() { Temperature = 1, Seed = 2,
+            LogProbabilities = 0, FrequencyPenalty = 1 }];
+        Session[] sessions = [.. options.Select((_, i) => new Session(model, i == 2 ? Laws.Random(model, 1) : null))];
+        Sampler[] samplers = [.. options.Select(o => new Sampler(o, model.Config.V))];
+        BatchRow[] rows = [.. sessions.Zip(samplers, (session, sampler) => new BatchRow(session, sampler))];
+        using var batch = new SessionBatch(model);
+        Array.ForEach(sessions, session => session.Append([3, 4]));
+        int[] ids = new int[3];
+        for (int step = 0; step < 3; step++)
+        {
+            float[][] logits = [.. sessions.Select(session => session.Logits.ToArray())];
+            batch.Draw(rows, ids);
+            for (int i = 0; i < 3; i++)
+            {
+                if (options[i].LogProbabilities is not { } count)
+                {
+                    Assert.That(samplers[i].LogProbability, Is.NaN);
+                    continue;
+                }
+
+                double max = logits[i].Max(), log = max + Math.Log(logits[i].Sum(l => Math.Exp(l - max)));
+                Assert.That(samplers[i].LogProbability, Is.EqualTo(logits[i][ids[i]] - log).Within(1e-4));
+                int[] best = [.. Enumerable.Range(0, model.Config.V).OrderByDescending(id => logits[i][id]).Take(count)];
+                Assert.That(samplers[i].MostProbable.ToArray().Select(token => token.Id), Is.EqualTo(best));
+                double[] shown = [.. samplers[i].MostProbable.ToArray().Select(token => (double)token.LogProbability)];
+                Assert.That(shown, Is.EqualTo(best.Select(id => logits[i][id] - log)).Within(1e-4));
+            }
+
+            batch.Step(rows, ids);
+        }
+
+        Assert.That(ids[0], Is.EqualTo(5), "the bias");
+        Array.ForEach(sessions, session => session.Dispose());
+    }
+
+    [Test]
+    public void A_token_that_was_drawn_and_not_taken_is_not_penalised()
+    {
+        var model = TestModels.Load(Family);
+        var options = new SamplingOptions { FrequencyPenalty = 2, RepetitionPenalty = 1.5f };
+        float[] scores = new float[model.Config.V];
+        using var session = new Session(model);
+        using var alone = new Session(model);
+        Sampler here = new(options, model.Config.V), host = new(options, model.Config.V);
+        session.Append([3, 4]);
+        alone.Append([3, 4]);
+        for (int i = 0; i < 4; i++)
+        {
+            session.Draw(here);
+            int id = session.Draw(here);
+            alone.Logits.CopyTo(scores);
+            Assert.That(id, Is.EqualTo(host.Next(scores, alone.Ids)), $"token {i}");
+            int taken = i == 1 ? 7 : id; // once another one
+            session.Append(taken);
+            alone.Append(taken);
+        }
+
+        // A sampler of another text: what was text is its prompt.
+        Sampler next = new(options with { RepetitionPenalty = 1 }, model.Config.V), nextOnHost = new(options with { RepetitionPenalty = 1 },
+            model.Config.V);
+        session.Append([9, 10]);
+        alone.Append([9, 10]);
+        for (int i = 0; i < 2; i++)
+        {
+            alone.Logits.CopyTo(scores);
+            int id = nextOnHost.Next(scores, alone.Ids);
+            Assert.That(session.Draw(next), Is.EqualTo(id));
+            session.Append(id);
+            alone.Append(id);
+        }
     }
 
     [Test]
@@ -169,7 +246,8 @@ public sealed class BatchDrawTests(string device) : OnEveryDevice(device)
         Assert.That(() => batch.Draw([new(session, samplers[0]), new(other, samplers[0])], ids), Throws.InstanceOf<ArgumentException>());
         Assert.That(() => batch.Draw([new(session, samplers[0]), new(other, samplers[1])], ids.AsSpan(1)), Throws.InstanceOf<ArgumentException>());
         Assert.That(() => batch.Draw([new(session)], ids.AsSpan(1)), Throws.ArgumentException.With.Message.Contains("Sampler 0 is null"));
-        Assert.That(() => batch.Draw([new(session, samplers[0]), new(other, new Sampler(new SamplingOptions(), 5))], ids), Throws.InstanceOf<ArgumentException>());
+        Assert.That(() => batch.Draw([new(session, samplers[0]), new(other, new Sampler(new SamplingOptions(), 5))], ids),
+            Throws.InstanceOf<ArgumentException>());
         Assert.That(() => session.Draw(new Sampler(new SamplingOptions(), 5)), Throws.InstanceOf<ArgumentException>());
         batch.Draw([new(session, samplers[0]), new(other, samplers[1])], ids);
         Assert.That(ids, Is.EqualTo(new[] { session.Draw(samplers[0]), other.Draw(samplers[1]) }));

@@ -13,17 +13,22 @@ namespace Tiller.Tests.Decode;
 /// <param name="Joins">The draw from which on it is in the batch.</param>
 internal sealed record BatchText(int[] Prompt, FeedbackLaw? Law, SamplingOptions Sampling, int Tokens, int Joins = 0)
 {
-    /// <summary>Of every kind, coming and going; in the middle some that the host draws.</summary>
+    /// <summary>Of every kind, coming and going, with penalties and without.</summary>
     public static BatchText[] Various(LanguageModel model) =>
     [
         new([3, 4, 5], null, new(), 6),
         new([6, 7, 8, 9, 10], Laws.Random(model, 1), new() { Temperature = 0.9f, Seed = 1 }, 2),
         new([11], Laws.LooksBack(model, 2), new() { Temperature = 1.1f, TopP = 0.9f, Seed = 2 }, 6),
         new([12, 13], null, new() { Temperature = 1, TopK = 20, Seed = 3 }, 3, Joins: 1),
-        new([14, 15, 16, 17], Laws.Random(model, 3, maxEffort: 2), new() { Temperature = 0.8f, TopK = 50, TopP = 0.95f, MinP = 0.01f, Seed = 4 }, 3, Joins: 1),
+        new([14, 15, 16, 17], Laws.Random(model, 3, maxEffort: 2), new() { Temperature = 0.8f, TopK = 50, TopP = 0.95f, MinP = 0.01f, Seed = 4 },
+            3, Joins: 1),
         new([20, 21, 22, 23, 24, 25], new FeedbackLaw(model.Config.L, model.Config.D, [], []), new() { Temperature = 100, Seed = 6 }, 1, Joins: 2),
         new([18, 19], Laws.LooksBack(model, 4), new() { Temperature = 1, RepetitionPenalty = 0.7f, Seed = 5 }, 2, Joins: 3),
         new([26, 27], null, new() { RepetitionPenalty = 1.5f }, 2, Joins: 3),
+        new([28, 28, 29], null, new() { PresencePenalty = 2, FrequencyPenalty = 1.5f, LogProbabilities = 3 }, 4),
+        new([30, 31], Laws.Random(model, 5), new() { Temperature = 0.9f, FrequencyPenalty = -2, RepetitionPenalty = 1.3f, Seed = 7 }, 4, Joins: 1),
+        new([32], null, new() { Temperature = 1, TopP = 0.9f, LogitBias = new Dictionary<int, float> { [40] = 100, [41] = 99.5f, [3] = -100 },
+            Seed = 8 }, 3, Joins: 2),
     ];
 
     /// <summary>Decodes it by a session alone, drawing on the host.</summary>
@@ -122,7 +127,7 @@ internal sealed class BatchSession : IDisposable
         Ids.Add(id);
         if (Session.Steering is { } steering)
         {
-            _trace!.Add(steering, Session.Ids[^1..], Session.Length - 1);
+            _trace!.Add(steering, Session.Ids, Session.SteeredPositions);
         }
     }
 

@@ -4,6 +4,7 @@ using Tiller.Checkpoint;
 using Tiller.Cpu;
 using Tiller.Decode;
 using Tiller.Features;
+using Tiller.Law;
 using Tiller.Model;
 using Tiller.Ops;
 using Tiller.Synthesis;
@@ -170,7 +171,8 @@ public sealed class CancellationTests
 
     [Test]
     public void Reading_a_tokenizer_ends() =>
-        Assert.That(() => Tokenizer.Load(TestModels.Folder("demo"), new CancellationToken(canceled: true)), Throws.InstanceOf<OperationCanceledException>());
+        Assert.That(() => Tokenizer.Load(TestModels.Folder("demo"), new CancellationToken(canceled: true)),
+            Throws.InstanceOf<OperationCanceledException>());
 
     [Test]
     public void A_session_given_up_frees_its_keys_and_values()
@@ -251,7 +253,8 @@ public sealed class CancellationTests
             using var source = new CancellationTokenSource();
             long at = 1 + (long)(place * all);
             long begun = CancelAt(
-                pool, at, source, () => Assert.That(() => work(source.Token), Throws.InstanceOf<OperationCanceledException>(), $"part {at} of {all}"));
+                pool, at, source, () => Assert.That(() => work(source.Token), Throws.InstanceOf<OperationCanceledException>(),
+                    $"part {at} of {all}"));
             TestContext.Out.WriteLine($"cancelled at part {at} of {all}: {begun - at} more");
             Assert.That(begun - at, Is.AtMost(most * all), $"begun after part {at} of {all}");
         }

@@ -111,7 +111,8 @@ public sealed class EndTokensTests
         }
 
         int rows = TestModels.Load("llama2-f32").Config.V;
-        Edit(checkpoint["tokenizer.json"], json => json["added_tokens"]!.AsArray().Add(new JsonObject { ["id"] = rows, ["content"] = "<none>", ["special"] = true }));
+        Edit(checkpoint["tokenizer.json"], json => json["added_tokens"]!.AsArray()
+            .Add(new JsonObject { ["id"] = rows, ["content"] = "<none>", ["special"] = true }));
         using var beyond = LanguageModel.Load(checkpoint.Save());
         Assert.That(beyond.EndIds, Is.EqualTo(new[] { 2 }));
         Assert.That(beyond.Warnings, Is.Empty);
@@ -130,7 +131,8 @@ public sealed class EndTokensTests
         foreach (string bad in new[] { "{", "{\"eos_token\":7}", "{\"eos_token\":{}}" })
         {
             File.WriteAllText(checkpoint["tokenizer_config.json"], bad);
-            Assert.That(() => LanguageModel.Load(checkpoint.Save()), Throws.InstanceOf<ChatException>().With.Property("Code").EqualTo(ChatError.Unreadable), bad);
+            Assert.That(() => LanguageModel.Load(checkpoint.Save()), Throws.InstanceOf<ChatException>().With.Property("Code")
+                .EqualTo(ChatError.Unreadable), bad);
         }
     }
 

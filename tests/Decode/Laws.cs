@@ -19,15 +19,60 @@ internal static class Laws
         for (int k = 0; k < layers; k++)
         {
             sensors.Add(new Sensor(k, Numbers.Unit(random, width), 1 + (float)random.NextDouble()));
-            terms.Add(new Term(k, Numbers.Unit(random, width), 0, 0.5f, k));
-            terms.Add(new Term(k, Numbers.Unit(random, width), 0.1f, 0, -1));
+            terms.Add(new Term(k, Numbers.Unit(random, width), 0, new Feed(k, 0.5f)));
+            terms.Add(new Term(k, Numbers.Unit(random, width), 0.1f));
             if (k > 0)
             {
-                terms.Add(new Term(k, Numbers.Unit(random, width), 0.05f, -0.25f, k - 1));
+                terms.Add(new Term(k, Numbers.Unit(random, width), 0.05f, new Feed(k - 1, -0.25f)));
             }
         }
 
         return new FeedbackLaw(layers, width, sensors, terms, maxEffort);
+    }
+
+    /// <summary>
+    /// Every kind of error, of any layer's sensors; a matrix of several; gates of all three kinds of place; block inputs moved where asked for.
+    /// States are about
+    /// <paramref name="scale"/> long in each coordinate.
+    /// </summary>
+    public static FeedbackLaw Every(int layers, int width, Random random, double scale, float maxEffort = float.PositiveInfinity, bool inputs = false)
+    {
+        var sensors = new List<Sensor>();
+        var terms = new List<Term>();
+        var planes = new List<Plane>();
+        float[] Unit() => Numbers.Unit(random, width);
+        float Near() => (float)(scale * ((2 * random.NextDouble()) - 1));
+        for (int k = 0; k < layers; k++)
+        {
+            float end = Near();
+            sensors.Add(new Sensor(k, Unit(), Near()));
+            if (inputs)
+            {
+                var (up, along) = Math.SinCos(6 * random.NextDouble());
+                planes.Add(new Plane(sensors.Count, sensors.Count + 1, (float)along, (float)up));
+                terms.Add(new Term(k, Unit(), 0.1f, new Feed(sensors.Count, 0.5f), new Feed(random.Next(sensors.Count), 0.2f)) { Hook = Hook.Input });
+                sensors.AddRange([new Sensor(k, Unit(), 0f) { Hook = Hook.Input }, new Sensor(k, Unit(), 0f) { Hook = Hook.Input }]);
+            }
+
+            sensors.Add(new Sensor(k, Unit(), end, end + (float)(0.5 * scale)));
+            sensors.Add(random.Next(2) == 0 ? new Sensor(k, Unit(), Near(), float.PositiveInfinity)
+                : new Sensor(k, Unit(), float.NegativeInfinity, Near()));
+            var (sine, cosine) = Math.SinCos(6 * random.NextDouble());
+            planes.Add(new Plane(sensors.Count + 1, sensors.Count, (float)cosine, (float)sine));
+            sensors.AddRange([new Sensor(k, Unit(), 0f), new Sensor(k, Unit(), 0f)]);
+        }
+
+        for (int k = 0; k < layers; k++)
+        {
+            for (int i = 0; i < 4; i++)
+            {
+                Feed[] feeds = [.. Enumerable.Range(0, random.Next(5))
+                    .Select(_ => new Feed(random.Next(sensors.Count), (float)(random.NextDouble() - 0.5)))];
+                terms.Add(new Term(k, Unit(), 0.2f * Near(), feeds) { Gate = random.Next(3) > 0 ? -1 : random.Next(sensors.Count) });
+            }
+        }
+
+        return new FeedbackLaw(layers, width, sensors, terms, maxEffort, planes);
     }
 
     public static Feature RandomFeature(LanguageModel model, int seed)
@@ -37,5 +82,6 @@ internal static class Laws
     }
 
     /// <summary>Looks back at the token before.</summary>
-    public static FeedbackLaw LooksBack(LanguageModel model, int seed, double lambda = 1) => new SPid(RandomFeature(model, seed), 0.3, 0.05, 0.2).Compile(lambda);
+    public static FeedbackLaw LooksBack(LanguageModel model, int seed, double lambda = 1)
+        => new SPid(RandomFeature(model, seed), 0.3, 0.05, 0.2).Compile(lambda);
 }

@@ -2,6 +2,7 @@ using System.Collections;
 using Tiller.Controllers;
 using Tiller.Decode;
 using Tiller.Features;
+using Tiller.Law;
 using Tiller.Model;
 using Tiller.Ops;
 using Tiller.Tests.Interop;
@@ -213,9 +214,11 @@ public sealed class LifetimeTests(string device) : OnEveryDevice(device)
         var step = new GatedStep(session, s_prompt);
         Refused(
             "The session", () => session.Append(7), () => session.Append(s_prompt), () => session.Step(7),
-            () => session.Prefill(s_prompt), () => session.Draw(sampler), () => session.Use(law), () => session.Use(null), () => session.FindNonFinite([]), () => _ = session.Logits.Length,
+            () => session.Prefill(s_prompt), () => session.Draw(sampler), () => session.Use(law), () => session.Use(null),
+            () => session.FindNonFinite([]), () => _ = session.Logits.Length,
             () => steering.ReadErrors(0, new float[law.Sensors.Count]), () => steering.ReadEffort(0, new float[law.Layers], new float[law.Layers]));
-        Refused("Session 1", () => batch.Step([new(free), new(session)], [7, 7]), () => batch.Draw([new(free, sampler), new(session, sampler)], new int[2]));
+        Refused("Session 1", () => batch.Step([new(free), new(session)], [7, 7]),
+            () => batch.Draw([new(free, sampler), new(session, sampler)], new int[2]));
         Assert.That(free.Length, Is.EqualTo(s_prompt.Length));
         Assert.That(step.End(), Is.EqualTo(expected));
         session.Append(7);
@@ -302,14 +305,17 @@ public sealed class LifetimeTests(string device) : OnEveryDevice(device)
         Assert.That(() => session.Draw(new Sampler(new SamplingOptions(), 5)), Throws.ArgumentException);
         Goes();
         Assert.That(
-            () => batch.Step([new(other), new(session), new(other)], [7, 7, 7]), Throws.ArgumentException.With.Message.Contains("Sessions 0 and 2 are the same"));
-        Assert.That(() => batch.Step([new(session), new(session)], [7, 7]), Throws.ArgumentException.With.Message.Contains("Sessions 0 and 1 are the same"));
+            () => batch.Step([new(other), new(session), new(other)], [7, 7, 7]),
+            Throws.ArgumentException.With.Message.Contains("Sessions 0 and 2 are the same"));
+        Assert.That(() => batch.Step([new(session), new(session)], [7, 7]),
+            Throws.ArgumentException.With.Message.Contains("Sessions 0 and 1 are the same"));
         Assert.That(
             () => batch.Draw([new(session, samplers[0]), new(other, samplers[0])], ids),
             Throws.ArgumentException.With.Message.Contains("Samplers 0 and 1 are the same"));
         Assert.That(() => batch.Step([new(session), new(null!)], [7, 7]), Throws.ArgumentException.With.Message.Contains("Session 1 is null"));
         Assert.That(
-            () => batch.Draw([new(session, samplers[0]), new(other, null!)], ids), Throws.ArgumentException.With.Message.Contains("Sampler 1 is null"));
+            () => batch.Draw([new(session, samplers[0]), new(other, null!)], ids),
+            Throws.ArgumentException.With.Message.Contains("Sampler 1 is null"));
         Assert.That(() => batch.Step([new(session), new(elsewhere)], [7, 7]), Throws.TypeOf<ModelMismatchException>());
         Assert.That(() => batch.Step([new(session), new(other)], [7]), Throws.InstanceOf<ArgumentException>());
         Assert.That(() => batch.Step([new(session), new(other)], [7, -1]), Throws.InstanceOf<ArgumentException>());
@@ -635,7 +641,8 @@ public sealed class LifetimeTests(string device) : OnEveryDevice(device)
             }
             catch (ObjectDisposedException e) when (e.ObjectName == nameof(Session) && sessions.Count == 3)
             {
-                sessions.RemoveAt("012".Single(place => e.Message.StartsWith($"Session {place} has been disposed of", StringComparison.Ordinal)) - '0');
+                sessions.RemoveAt("012".Single(place => e.Message.StartsWith($"Session {place} has been disposed of", StringComparison.Ordinal))
+                    - '0');
                 i = sessions[0].Length - s_prompt.Length - 1;
             }
             catch (ObjectDisposedException)

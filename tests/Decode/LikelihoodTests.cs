@@ -37,7 +37,8 @@ public sealed class LikelihoodTests(string device) : OnEveryDevice(device)
         var model = TestModels.Demo;
         Assert.That(Likelihood.LogProbability(model, [3], []), Is.Zero);
         Assert.That(() => Likelihood.LogProbability(model, [], [3]), Throws.ArgumentException);
-        Assert.That(() => Likelihood.LogProbability(model, new int[1000], new int[25]), Throws.InstanceOf<ContextLengthException>().With.Property("Tokens").EqualTo(1025));
+        Assert.That(() => Likelihood.LogProbability(model, new int[1000], new int[25]),
+            Throws.InstanceOf<ContextLengthException>().With.Property("Tokens").EqualTo(1025));
         Assert.That(() => Likelihood.LogProbability(model, [3], [model.Config.V]), Throws.InstanceOf<ArgumentOutOfRangeException>());
         Assert.That(() => Likelihood.LogProbability(model, [-1], [3]), Throws.InstanceOf<ArgumentOutOfRangeException>());
         using var source = new CancellationTokenSource();

@@ -3,6 +3,7 @@ using Tiller.Checkpoint;
 using Tiller.Controllers;
 using Tiller.Decode;
 using Tiller.Features;
+using Tiller.Law;
 using Tiller.Model;
 using Tiller.Tests.Model;
 
@@ -137,7 +138,8 @@ public sealed class NonFiniteTests(string device) : OnEveryDevice(device)
         {
             foreach (var tokens in new[] { SteeredTokens.Last, SteeredTokens.All })
             {
-                foreach (var law in new[] { new Proportional(feature).Compile(lambda), new SPid(feature, 0.3, 0.05, 0.2).Compile(lambda), new OpenLoopAddition(feature).Compile(lambda) })
+                foreach (var law in new[] { new Proportional(feature).Compile(lambda), new SPid(feature, 0.3, 0.05, 0.2).Compile(lambda),
+                    new OpenLoopAddition(feature).Compile(lambda) })
                 {
                     using var generation = new Generation(model, s_prompt, new GenerationOptions { Law = law, SteeredTokens = tokens });
                     var error = Assert.Throws<NonFiniteStateException>(() => generation.MoveNext(), $"λ {lambda}")!;
@@ -154,7 +156,13 @@ public sealed class NonFiniteTests(string device) : OnEveryDevice(device)
     {
         var model = TestModels.Load(family);
         var law = new Proportional(Laws.RandomFeature(model, 3)).Compile(1e37, maxEffort: 1);
-        using var generation = new Generation(model, s_prompt, new GenerationOptions { Law = law, SteeredTokens = SteeredTokens.All, MaxNewTokens = 5, StopIds = [] });
+        using var generation = new Generation(model, s_prompt, new GenerationOptions
+        {
+            Law = law,
+            SteeredTokens = SteeredTokens.All,
+            MaxNewTokens = 5,
+            StopIds = [],
+        });
         while (generation.MoveNext())
         {
         }

@@ -32,7 +32,13 @@ public sealed class RunAheadTests : CudaTest
     public void A_text_is_the_same(int law, bool samples)
     {
         using var model = Open();
-        var options = new GenerationOptions { MaxNewTokens = 10, StopIds = [], Law = Laws().ElementAt(law)(model), Sampling = samples ? s_sampled : new() };
+        var options = new GenerationOptions
+        {
+            MaxNewTokens = 10,
+            StopIds = [],
+            Law = Laws().ElementAt(law)(model),
+            Sampling = samples ? s_sampled : new(),
+        };
         var whole = Waiting(model, options);
         Assert.That(whole.Ids, Has.Length.EqualTo(10));
         Compare(Run(model, options), whole);
@@ -98,7 +104,8 @@ public sealed class RunAheadTests : CudaTest
         loop.Run(2);
         before = Counts();
         loop.Run(1);
-        Assert.That(Counts().Zip(before, (after, was) => after - was).Take(3), Is.EqualTo(new long[] { 1, 0, law == 0 ? 1 : 2 }), "graph, waits for an event and for everything");
+        Assert.That(Counts().Zip(before, (after, was) => after - was).Take(3), Is.EqualTo(new long[] { 1, 0, law == 0 ? 1 : 2 }),
+            "graph, waits for an event and for everything");
 
         static long[] Counts() =>
         [
@@ -286,8 +293,8 @@ public sealed class RunAheadTests : CudaTest
         trace?.Write(written);
         var means = generation.Steering;
         return new Text(
-            generation.NewIds.ToArray(), [.. texts], generation.Current.StopReason, generation.LogitsHash, (means?.TrackingError, means?.InputNorm, means?.Effort),
-            System.Text.Encoding.UTF8.GetString(written.ToArray()));
+            generation.NewIds.ToArray(), [.. texts], generation.Current.StopReason, generation.LogitsHash,
+            (means?.TrackingError, means?.InputNorm, means?.Effort), System.Text.Encoding.UTF8.GetString(written.ToArray()));
     }
 
     private static void Compare(Text actual, Text expected)
@@ -351,7 +358,8 @@ public sealed class RunAheadTests : CudaTest
     }
 
     private sealed record Text(
-        int[] Ids, string[] Texts, StopReason? Reason, ulong LogitsHash, (double? TrackingError, double? InputNorm, double? Effort) Means, string Trace);
+        int[] Ids, string[] Texts, StopReason? Reason, ulong LogitsHash, (double? TrackingError, double? InputNorm, double? Effort) Means,
+        string Trace);
 
     /// <summary>A session that draws its own tokens and takes down what its law does.</summary>
     private sealed class Loop : IDisposable

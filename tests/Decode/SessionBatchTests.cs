@@ -25,7 +25,8 @@ public sealed class SessionBatchTests(string device) : OnEveryDevice(device)
     public void More_rows_agree_up_to_rounding()
     {
         var model = AnyModel;
-        var kinds = Enumerable.Range(0, 13).Select(i => (i % 3 == 0 ? null : Laws.Random(model, i), i % 2 == 0 ? SteeredTokens.Last : SteeredTokens.All)).ToArray();
+        var kinds = Enumerable.Range(0, 13)
+            .Select(i => (i % 3 == 0 ? null : Laws.Random(model, i), i % 2 == 0 ? SteeredTokens.Last : SteeredTokens.All)).ToArray();
         Compare(model, AnyFamily, kinds, (actual, expected) => Assert.That(Numbers.Error(actual, expected), Is.LessThan(1e-4)));
     }
 

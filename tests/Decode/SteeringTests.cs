@@ -50,13 +50,36 @@ public sealed class SteeringTests(string device) : OnEveryDevice(device)
         float[][] ab = Decode(model, FeedbackLaw.Sum([a, b]), SteeredTokens.Last);
         float[][] ba = Decode(model, FeedbackLaw.Sum([b, a]), SteeredTokens.Last);
         Assert.That(ab.Zip(ba, (x, y) => Numbers.Error(x, y)), Is.All.LessThan(1e-4));
-        var opposite = new FeedbackLaw(a.Layers, a.Width, a.Sensors, [.. a.Terms.Select(t => t with { C = -t.C, S = -t.S })]);
+        var opposite = new FeedbackLaw(a.Layers, a.Width, a.Sensors,
+            [.. a.Terms.Select(t => t with { C = -t.C, Feeds = [.. t.Feeds.Select(f => f with { Gain = -f.Gain })] })]);
         float[][] plain = Decode(model, null, SteeredTokens.Last);
-        Assert.That(Decode(model, FeedbackLaw.Sum([a, opposite]), SteeredTokens.Last).Zip(plain, (x, y) => Numbers.Error(x, y)), Is.All.LessThan(1e-4));
+        Assert.That(Decode(model, FeedbackLaw.Sum([a, opposite]), SteeredTokens.Last).Zip(plain, (x, y) => Numbers.Error(x, y)),
+            Is.All.LessThan(1e-4));
     }
 
     [TestCaseSource(typeof(TestModels), nameof(TestModels.Families))]
     public void Tangents_are_the_derivative_of_the_closed_loop(string family) => CheckTangents(family, float.PositiveInfinity);
+
+    [TestCaseSource(typeof(TestModels), nameof(TestModels.Families))]
+    public void Tangents_are_the_derivative_of_intervals_planes_and_gates(string family) =>
+        CheckTangents(family, float.PositiveInfinity, everyKind: true);
+
+    [Test]
+    public void A_law_on_the_input_of_a_block_is_one_on_the_output_of_the_block_before()
+    {
+        // Sensors of the same place: what enters block k is what left block k − 1. The output's are written as open-loop pushes, which read nothing.
+        var model = AnyModel;
+        var (layers, width) = (model.Config.L, model.Config.D);
+        var random = new Random(16);
+        float[][] pushes = [.. Enumerable.Range(0, layers - 1).Select(_ => Numbers.Unit(random, width))];
+        FeedbackLaw Pushing(Hook hook) =>
+            new(layers, width, [], [.. pushes.Select((w, k) => new Term(hook == Hook.Input ? k + 1 : k, w, 0.7f) { Hook = hook })], maxEffort: 0.5f);
+        foreach (var tokens in new[] { SteeredTokens.Last, SteeredTokens.All })
+        {
+            float[][] input = Decode(model, Pushing(Hook.Input), tokens), output = Decode(model, Pushing(Hook.Output), tokens);
+            Assert.That(input.Zip(output, (x, y) => Numbers.Error(x, y)), Is.All.LessThan(1e-5));
+        }
+    }
 
     [TestCaseSource(typeof(TestModels), nameof(TestModels.Families))]
     public void Tangents_are_the_derivative_of_the_closed_loop_at_the_bound(string family) => CheckTangents(family, 0.02f);
@@ -118,21 +141,23 @@ public sealed class SteeringTests(string device) : OnEveryDevice(device)
             float bound = (float)Math.Pow(10, (6 * random.NextDouble()) - 3);
             double scale = Math.Pow(10, (6 * random.NextDouble()) - 3);
             var law = new FeedbackLaw(
-                1, width, [new Sensor(0, Numbers.Unit(random, width), (float)scale)], [new Term(0, Numbers.Gaussian(random, width, scale), 0.5f, 1, 0)], bound);
+                1, width, [new Sensor(0, Numbers.Unit(random, width), (float)scale)],
+                [new Term(0, Numbers.Gaussian(random, width, scale), 0.5f, new Feed(0, 1))], bound);
             var steering = new CpuSteering(law);
             float[] u = new float[width], norm = new float[1], state = new float[1];
             steering.Sense(0, 0, Numbers.Gaussian(random, width));
             steering.Act(0, 0, u);
             steering.ReadEffort(0, norm, state);
             Assert.That(norm[0], Is.EqualTo((float)Numbers.Norm(u)), $"trial {trial}");
-            Assert.That(Numbers.Norm(u), Is.LessThanOrEqualTo(bound).And.GreaterThan(Math.Min(bound * (1 - 1e-5), norm[0] * 0.999)), $"trial {trial}");
+            Assert.That(Numbers.Norm(u), Is.LessThanOrEqualTo(bound).And.GreaterThan(Math.Min(bound * (1 - 1e-5), norm[0] * 0.999)),
+                $"trial {trial}");
         }
     }
 
     [Test]
     public void An_input_whose_length_overflows_is_still_held_to_the_bound()
     {
-        var law = new FeedbackLaw(1, 2, [], [new Term(0, [3e30f, 4e30f], 1, 0, -1)], maxEffort: 5);
+        var law = new FeedbackLaw(1, 2, [], [new Term(0, [3e30f, 4e30f], 1)], maxEffort: 5);
         var steering = new CpuSteering(law);
         float[] u = new float[2];
         steering.Sense(0, 0, u);
@@ -175,7 +200,7 @@ public sealed class SteeringTests(string device) : OnEveryDevice(device)
     {
         for (int width = 1; width < 20; width++)
         {
-            var law = new FeedbackLaw(1, width, [], [new Term(0, [.. Enumerable.Repeat(1f, width)], 1, 0, -1)], most);
+            var law = new FeedbackLaw(1, width, [], [new Term(0, [.. Enumerable.Repeat(1f, width)], 1)], most);
             var steering = new CpuSteering(law);
             float[] u = new float[width];
             steering.Sense(0, 0, u);
@@ -222,7 +247,8 @@ public sealed class SteeringTests(string device) : OnEveryDevice(device)
     {
         var model = TestModels.Load(family);
         int[] ids = TestModels.LongPrompt(family, 12);
-        foreach (var law in new[] { Laws.Random(model, 11), Laws.LooksBack(model, 12) })
+        var (layers, width) = (model.Config.L, model.Config.D);
+        foreach (var law in new[] { Laws.Random(model, 11), Laws.LooksBack(model, 12), Laws.Every(layers, width, new Random(13), 1, inputs: true) })
         {
             using var whole = new Session(model, law, SteeredTokens.All);
             using var single = new Session(model, law, SteeredTokens.All);
@@ -242,11 +268,13 @@ public sealed class SteeringTests(string device) : OnEveryDevice(device)
     public void A_law_of_another_shape_is_refused()
     {
         var model = TestModels.Demo;
-        Assert.That(() => new Session(model, new FeedbackLaw(model.Config.L - 1, model.Config.D, [], [])), Throws.InstanceOf<ModelMismatchException>());
-        Assert.That(() => new Session(model, new FeedbackLaw(model.Config.L, model.Config.D + 1, [], [])), Throws.InstanceOf<ModelMismatchException>());
+        Assert.That(() => new Session(model, new FeedbackLaw(model.Config.L - 1, model.Config.D, [], [])),
+            Throws.InstanceOf<ModelMismatchException>());
+        Assert.That(() => new Session(model, new FeedbackLaw(model.Config.L, model.Config.D + 1, [], [])),
+            Throws.InstanceOf<ModelMismatchException>());
     }
 
-    private static void CheckTangents(string family, float bound)
+    private static void CheckTangents(string family, float bound, bool everyKind = false)
     {
         var model = TestModels.Load(family);
         int last = model.Config.L - 1;
@@ -256,7 +284,9 @@ public sealed class SteeringTests(string device) : OnEveryDevice(device)
         var prompts = TestModels.States(model, [.. TestModels.Prompts(family).Take(2)]);
         using var run = new BlockRun(model, prompts);
         var random = new Random(13);
-        FeedbackLaw[] laws = [Laws.Random(model, 14, bound), Laws.Random(model, 15, bound)];
+        FeedbackLaw Law(int seed) =>
+            everyKind ? Laws.Every(model.Config.L, model.Config.D, new Random(seed), 1, inputs: seed % 2 == 0) : Laws.Random(model, seed, bound);
+        FeedbackLaw[] laws = [Law(14), Law(15)];
         float[][] x = run.Inputs(first);
         float[][][] dx = [.. prompts.Select(_ => new[] { Numbers.Unit(random, model.Config.D), Numbers.Unit(random, model.Config.D) })];
         float[][][] none = [.. prompts.Select(_ => Array.Empty<float[]>())];

@@ -39,12 +39,10 @@ public sealed class SteeringTraceTests(string device) : OnEveryDevice(device)
         states[0].Dispose();
     }
 
-    [TestCase(SteeredTokens.Last, false)]
-    [TestCase(SteeredTokens.All, false)]
-    [TestCase(SteeredTokens.Last, true)]
-    [TestCase(SteeredTokens.All, true)]
-    public void Every_steered_token_is_recorded_once_in_order(SteeredTokens tokens, bool looksBack)
+    [Test]
+    public void Every_steered_token_is_recorded_once_in_order([Values] bool steersAll, [Values] bool looksBack)
     {
+        var tokens = steersAll ? SteeredTokens.All : SteeredTokens.Last;
         // 300 tokens are more than one pass; a law that looks back takes one at a time.
         int count = IsHostCuda && looksBack ? 40 : 300;
         var model = AnyModel;
@@ -58,7 +56,7 @@ public sealed class SteeringTraceTests(string device) : OnEveryDevice(device)
         }
 
         int[] all = [.. prompt, .. generation.NewIds];
-        int first = tokens == SteeredTokens.All ? 0 : count - 1;
+        int first = steersAll ? 0 : count - 1;
         Assert.That(trace.Count, Is.EqualTo(count + 4 - first));
         Assert.That(Enumerable.Range(0, trace.Count).Select(trace.Position), Is.EqualTo(Enumerable.Range(first, trace.Count)));
         Assert.That(Enumerable.Range(0, trace.Count).Select(trace.Id), Is.EqualTo(all[first..(count + 4)]));
@@ -113,11 +111,11 @@ public sealed class SteeringTraceTests(string device) : OnEveryDevice(device)
         float[] v = Numbers.Unit(random, model.Config.D), w = Numbers.Unit(random, model.Config.D);
         (SteeringTrace Trace, float[] Logits) Run(float beta)
         {
-            var law = new FeedbackLaw(model.Config.L, model.Config.D, [new Sensor(2, v, beta)], [new Term(2, w, 0, 1.7f, 0)]);
+            var law = new FeedbackLaw(model.Config.L, model.Config.D, [new Sensor(2, v, beta)], [new Term(2, w, 0, new Feed(0, 1.7f))]);
             var trace = new SteeringTrace(law);
             using var session = new Session(model, law);
             session.Prefill([5, 6, 7]);
-            trace.Add(session.Steering!, [7], 2);
+            trace.Add(session.Steering!, session.Ids, session.SteeredPositions);
             return (trace, session.Logits.ToArray());
         }
 

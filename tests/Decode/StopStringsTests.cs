@@ -85,7 +85,8 @@ public class StopStringsTests
         {
             Assert.That(() => new StopStrings(["a", ""]), Throws.TypeOf<StopStringsException>());
             Assert.That(() => new StopStrings([new string('x', StopStrings.MaxLength + 1)]), Throws.TypeOf<StopStringsException>());
-            Assert.That(() => new StopStrings([.. Enumerable.Repeat("x", 10_000)]), Throws.TypeOf<StopStringsException>().With.Message.Contains("10000"));
+            Assert.That(() => new StopStrings([.. Enumerable.Repeat("x", 10_000)]),
+                Throws.TypeOf<StopStringsException>().With.Message.Contains("10000"));
         }
     }
 

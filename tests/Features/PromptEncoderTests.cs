@@ -47,7 +47,8 @@ public sealed class PromptEncoderTests
         using (Assert.EnterMultipleScope())
         {
             Assert.That(((LinearQuadratic)ids.Controller.Method).W, Is.EqualTo(((LinearQuadratic)texts.Controller.Method).W));
-            Assert.That(new[] { texts, ids }.Select(fit => fit.Controller.Source.Form), Is.EqualTo(new PromptForm[] { new RawForm(), new TokenForm() }));
+            Assert.That(new[] { texts, ids }.Select(fit => fit.Controller.Source.Form),
+                Is.EqualTo(new PromptForm[] { new RawForm(), new TokenForm() }));
             Assert.That(ids.Controller.DifferenceTo(new RawForm()), Is.Null);
             Assert.That(ids.Controller.Source.Positive.Sha256, Is.Not.EqualTo(texts.Controller.Source.Positive.Sha256));
         }

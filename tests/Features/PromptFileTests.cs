@@ -106,7 +106,8 @@ public class PromptFileTests
     [TestCase("{\"messages\":[{\"role\":\"user\"}]}", "$.messages[0]", "no \"content\"")]
     [TestCase("{\"messages\":[{\"role\":\"human\",\"content\":\"secret\"}]}", "$.messages[0].role", "got 'human'")]
     [TestCase("{\"messages\":[{\"role\":1,\"content\":\"secret\"}]}", "$.messages[0].role", "got a number")]
-    [TestCase("{\"messages\":[{\"role\":\"user\",\"content\":[{\"text\":\"secret\"}]}]}", "$.messages[0].content", "got an array that begins with an object")]
+    [TestCase("{\"messages\":[{\"role\":\"user\",\"content\":[{\"text\":\"secret\"}]}]}", "$.messages[0].content",
+        "got an array that begins with an object")]
     [TestCase("{\"messages\":[{\"role\":\"assistant\",\"content\":null}]}", "$.messages[0].content", "got null")]
     [TestCase("{\"messages\":[{\"role\":\"user\",\"content\":\"\\ud800secret\"}]}", "$.messages[0].content", "surrogate")]
     [TestCase("{\"messages\":[{\"role\":\"assistant\",\"content\":\"secret\",\"tool_calls\":[]}]}", "$.messages[0].tool_calls", "nothing else")]
@@ -215,7 +216,8 @@ public class PromptFileTests
     {
         using (Assert.EnterMultipleScope())
         {
-            Assert.That(() => PromptFile.Read(Path.Combine(_folder, "none.txt")), Throws.TypeOf<PromptFileException>().With.Message.Contains("none.txt"));
+            Assert.That(() => PromptFile.Read(Path.Combine(_folder, "none.txt")),
+                Throws.TypeOf<PromptFileException>().With.Message.Contains("none.txt"));
             Assert.That(() => PromptFile.Read(_folder), Throws.TypeOf<PromptFileException>().With.Message.Contains(_folder));
         }
     }
@@ -231,7 +233,8 @@ public class PromptFileTests
     public void Reading_can_be_cancelled()
     {
         using var endless = new EndlessStream();
-        Assert.That(() => PromptFile.ReadText(endless, "endless", new CancellationToken(canceled: true)), Throws.InstanceOf<OperationCanceledException>());
+        Assert.That(() => PromptFile.ReadText(endless, "endless", new CancellationToken(canceled: true)),
+            Throws.InstanceOf<OperationCanceledException>());
     }
 
     [Test]

@@ -49,7 +49,8 @@ public sealed class FuzzParentTests
         int accepted = target.Seeds.Count(seed => FuzzChild.Read(target, seed) is null);
         Assert.That(accepted, Is.EqualTo(target.Seeds.Count));
         var mutation = new ByteMutation(target.Words, new Random(1));
-        Exception?[] outcomes = [.. Enumerable.Range(0, 400).Select(i => target.Seeds[i % target.Seeds.Count]).Select(s => FuzzChild.Read(target, target.Repair(mutation.Change(s, s))))];
+        Exception?[] outcomes = [.. Enumerable.Range(0, 400).Select(i => target.Seeds[i % target.Seeds.Count])
+            .Select(s => FuzzChild.Read(target, target.Repair(mutation.Change(s, s))))];
         Assert.That(outcomes, Is.All.Matches<object?>(o => o is null or TillerException));
         Assert.That(outcomes.Count(o => o is null), Is.InRange(4, 400));
     }
@@ -58,7 +59,8 @@ public sealed class FuzzParentTests
     public void The_same_seed_makes_the_same_inputs()
     {
         FuzzTarget target = FuzzTarget.All(s_corpus)[0];
-        byte[][] Inputs() => [.. Enumerable.Range(0, 50).Select(i => new ByteMutation(target.Words, new Random(i)).Change(target.Seeds[0], target.Seeds[1]))];
+        byte[][] Inputs()
+            => [.. Enumerable.Range(0, 50).Select(i => new ByteMutation(target.Words, new Random(i)).Change(target.Seeds[0], target.Seeds[1]))];
         byte[][] once = Inputs(), again = Inputs();
         Assert.That(again, Is.EqualTo(once));
         Assert.That(once.Count(i => i.AsSpan().SequenceEqual(target.Seeds[0])), Is.LessThan(10));

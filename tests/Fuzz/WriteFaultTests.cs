@@ -7,7 +7,9 @@ using Tiller.Tests.Checkpoint;
 
 namespace Tiller.Tests.Fuzz;
 
-/// <summary>docs/hostile-inputs.md §3d, row 58: a controller or trace that cannot be written is a typed error; the old file is as it was and nothing is left.</summary>
+/// <summary>
+/// docs/hostile-inputs.md §3d, row 58: a controller or trace that cannot be written is a typed error; the old file is as it was and nothing is left.
+/// </summary>
 [TestFixture("controller")]
 [TestFixture("trace")]
 public sealed class WriteFaultTests(string kind)
@@ -73,7 +75,8 @@ public sealed class WriteFaultTests(string kind)
         string name = kind == "controller" ? SaveLoop.Files[0] : SaveLoop.Files[1];
         string path = _folder.Write(name, "old");
         var (code, error) = Shell(
-            $"trap '' XFSZ; export DOTNET_EnableWriteXorExecute=0; ulimit -f 4; exec dotnet '{typeof(SaveLoop).Assembly.Location}' save --folder '{_folder.Path}' --only {kind}");
+            $"trap '' XFSZ; export DOTNET_EnableWriteXorExecute=0; ulimit -f 4; exec dotnet '{typeof(SaveLoop).Assembly.Location}' save --folder "
+            + $"'{_folder.Path}' --only {kind}");
         Assert.That(code, Is.Not.Zero);
         Assert.That(error, Does.Contain(kind == "controller" ? nameof(SafetensorsException) : nameof(SteeringTraceException)));
         Whole(path);

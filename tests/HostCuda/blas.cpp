@@ -1,13 +1,14 @@
-// cuBLAS and cuBLASLt over OpenBLAS: column-major, alpha and beta on the host. bfloat16 operands are widened to float.
+// cuBLAS and cuBLASLt: column-major, alpha and beta on the host. float and double operands go to OpenBLAS, bfloat16 ones are summed as tensor cores round.
 #include "hostcuda.h"
+#include "tensor_cores.h"
 #include <cstring>
 
 using namespace tillerhost;
 
 extern "C" void sgemm_(const char*, const char*, const int*, const int*, const int*, const float*, const float*, const int*, const float*, const int*,
                        const float*, float*, const int*);
-extern "C" void dgemm_(const char*, const char*, const int*, const int*, const int*, const double*, const double*, const int*, const double*, const int*,
-                       const double*, double*, const int*);
+extern "C" void dgemm_(const char*, const char*, const int*, const int*, const int*, const double*, const double*, const int*, const double*,
+                       const int*, const double*, double*, const int*);
 
 namespace
 {
@@ -110,6 +111,47 @@ template <class T> int compute(const Gemm& g)
     return Success;
 }
 
+// The product in sums that begin at zero, 16 depths at a time; alpha and beta come after it, in float32.
+int computeOnTensorCores(const Gemm& g)
+{
+    const auto a = widened<float>(g.a, g.transposeA ? g.k : g.m, g.transposeA ? g.m : g.k);
+    const auto b = widened<float>(g.b, g.transposeB ? g.n : g.k, g.transposeB ? g.k : g.n);
+    auto c = g.beta == 0 ? std::vector<float>(std::size_t(g.m) * std::size_t(g.n)) : widened<float>(g.c, g.m, g.n);
+    const auto m = std::size_t(g.m), n = std::size_t(g.n), depth = std::size_t(g.k);
+    std::vector<float> left(depth * tensorCoreLanes); // eight rows of op(A), depth by depth
+    for (std::size_t i = 0; i < m; i += tensorCoreLanes)
+    {
+        for (std::size_t k = 0; k < depth; k++)
+        {
+            for (std::size_t l = 0; l < tensorCoreLanes; l++)
+            {
+                left[k * tensorCoreLanes + l] = i + l >= m ? 0.0f : g.transposeA ? a[(i + l) * depth + k] : a[k * m + i + l];
+            }
+        }
+        for (std::size_t j = 0; j < n; j++)
+        {
+            float sums[tensorCoreLanes] = {};
+            for (std::size_t first = 0; first < depth; first += tensorCoreDepths)
+            {
+                float products[tensorCoreDepths][tensorCoreLanes] = {};
+                for (std::size_t k = 0; k < tensorCoreDepths && first + k < depth; k++)
+                {
+                    const float right = g.transposeB ? b[(first + k) * n + j] : b[j * depth + first + k];
+                    for (std::size_t l = 0; l < tensorCoreLanes; l++) { products[k][l] = left[(first + k) * tensorCoreLanes + l] * right; }
+                }
+                addOnTensorCores(sums, products);
+            }
+            for (std::size_t l = 0; l < tensorCoreLanes && i + l < m; l++)
+            {
+                float& at = c[j * m + i + l];
+                at = g.beta == 0 ? float(g.alpha) * sums[l] : float(g.alpha) * sums[l] + float(g.beta) * at;
+            }
+        }
+    }
+    store(g.d, g.m, g.n, c);
+    return Success;
+}
+
 int gemm(Stream& stream, const Gemm& g)
 {
     if (!known(g.a.type) || g.a.type != g.b.type || !known(g.d.type) || g.c.type != g.d.type) { return NotSupported; }
@@ -120,7 +162,7 @@ int gemm(Stream& stream, const Gemm& g)
         const bool held = inside(g.a, g.transposeA ? g.k : g.m, g.transposeA ? g.m : g.k)
                        && inside(g.b, g.transposeB ? g.n : g.k, g.transposeB ? g.k : g.n) && inside(g.c, g.m, g.n) && inside(g.d, g.m, g.n);
         if (!held) { return raise(IllegalAddress); }
-        return g.d.type == R64F ? compute<double>(g) : compute<float>(g);
+        return g.d.type == R64F ? compute<double>(g) : g.a.type == R16BF ? computeOnTensorCores(g) : compute<float>(g);
     };
     return blasStatus(runOrRecord(stream, {Node::Library, run}));
 }
@@ -140,6 +182,7 @@ struct Description : Object
 struct Preference : Object
 {
     std::uint64_t workspaceBytes = 0;
+    std::uint32_t alignments[4] = {256, 256, 256, 256}; // that A, B, C and D are known to have
 };
 struct Heuristic // cublasLtMatmulHeuristicResult_t
 {
@@ -250,8 +293,14 @@ HOST_CUDA int cublasLtMatmulPreferenceSetAttribute(void* preference, int attribu
     Call call(Need::Nothing);
     if (call.error) { return blasStatus(call.error); }
     Preference* p = find<Preference>(preference);
-    if (!p || attribute != 1 || bytes != 8) { return InvalidStatus; } // MAX_WORKSPACE_BYTES
-    std::memcpy(&p->workspaceBytes, value, 8);
+    if (!p) { return InvalidStatus; }
+    if (attribute == 1 && bytes == 8) // cublasLtMatmulPreferenceAttributes_t: MAX_WORKSPACE_BYTES
+    {
+        std::memcpy(&p->workspaceBytes, value, 8);
+        return 0;
+    }
+    if (attribute < 5 || attribute > 8 || bytes != 4) { return InvalidStatus; } // MIN_ALIGNMENT_A_BYTES to D
+    std::memcpy(&p->alignments[attribute - 5], value, 4);
     return 0;
 }
 HOST_CUDA int cublasLtMatmulAlgoGetHeuristic(void* handle, void* description, void* a, void* b, void* c, void* d, void* preference, int asked,
@@ -259,17 +308,19 @@ HOST_CUDA int cublasLtMatmulAlgoGetHeuristic(void* handle, void* description, vo
 {
     Call call(Need::Nothing);
     if (call.error) { return blasStatus(call.error); }
-    if (!find<BlasLt>(handle) || !find<Description>(description) || !find<Preference>(preference) || asked < 1) { return InvalidStatus; }
+    const Preference* p = find<Preference>(preference);
+    if (!find<BlasLt>(handle) || !find<Description>(description) || !p || asked < 1) { return InvalidStatus; }
     for (void* layout : {a, b, c, d})
     {
         if (!find<Layout>(layout)) { return InvalidStatus; }
     }
     results[0] = {};
+    std::memcpy(results[0].algorithm, p->alignments, sizeof p->alignments);
     *found = 1;
     return 0;
 }
 HOST_CUDA int cublasLtMatmul(void* handle, void* description, const void* alpha, std::uint64_t a, void* layoutA, std::uint64_t b, void* layoutB,
-                             const void* beta, std::uint64_t c, void* layoutC, std::uint64_t d, void* layoutD, const void*, std::uint64_t workspace,
+                             const void* beta, std::uint64_t c, void* layoutC, std::uint64_t d, void* layoutD, const void* algorithm, std::uint64_t workspace,
                              std::size_t workspaceBytes, void* stream)
 {
     Call call(Need::Context);
@@ -279,6 +330,15 @@ HOST_CUDA int cublasLtMatmul(void* handle, void* description, const void* alpha,
     Stream* on = findStream(stream);
     if (!find<BlasLt>(handle) || !how || !la || !lb || !lc || !ld || !on) { return InvalidStatus; }
     if (workspaceBytes && !insideAllocation(workspace, workspaceBytes)) { return InvalidStatus; }
+    // An algorithm was chosen for operands that are as aligned as the preference said.
+    if (!algorithm) { return InvalidStatus; }
+    std::uint32_t alignments[4];
+    std::memcpy(alignments, algorithm, sizeof alignments);
+    const std::uint64_t operands[4] = {a, b, c, d};
+    for (int i = 0; i < 4; i++)
+    {
+        if (alignments[i] == 0 || operands[i] % alignments[i] != 0) { return InvalidStatus; }
+    }
     const auto m = int(ld->rows), n = int(ld->columns), k = int(how->transposeA ? la->rows : la->columns);
     if (int(how->transposeA ? la->columns : la->rows) != m || int(how->transposeB ? lb->rows : lb->columns) != n
         || int(how->transposeB ? lb->columns : lb->rows) != k)

@@ -164,7 +164,8 @@ void releaseBarrier()
 void explain(const char* what)
 {
     const auto text = [](unsigned n) { return std::to_string(n); };
-    state().lastFault = std::string(kernelRunning->name) + ", block (" + text(currentBlock.x) + ", " + text(currentBlock.y) + ", " + text(currentBlock.z) + "): " + what;
+    state().lastFault = std::string(kernelRunning->name)
+        + ", block (" + text(currentBlock.x) + ", " + text(currentBlock.y) + ", " + text(currentBlock.z) + "): " + what;
     std::fprintf(stderr, "tiller host CUDA: %s\n", state().lastFault.c_str());
 }
 
@@ -400,7 +401,8 @@ int runGrid(const KernelEntry& kernel, void** parameters, const unsigned grid[3]
     if (faultAddress)
     {
         char what[96];
-        std::snprintf(what, sizeof what, "thread (%u, %u, %u): illegal access to %p", currentThread.x, currentThread.y, currentThread.z, faultAddress);
+        std::snprintf(what, sizeof what, "thread (%u, %u, %u): illegal access to %p",
+                      currentThread.x, currentThread.y, currentThread.z, faultAddress);
         explain(what);
         faultAddress = nullptr;
     }

@@ -125,6 +125,14 @@ inline void ballotLanes(Exchange* const lanes[32], unsigned mask)
 }
 
 inline void nothing(Exchange* const[32], unsigned) {}
+
+// One lane's part of mma.m16n8k16 for bf16, and the operation, as a GPU rounds it (tensor_cores.cpp).
+struct MmaOperands
+{
+    unsigned a[4], b[2];
+    float c[4];
+};
+void mma16x8x16(Exchange* const lanes[32], unsigned mask);
 }
 
 #define threadIdx (tillerhost::currentThread)

@@ -14,7 +14,7 @@ constexpr std::string_view imagePrefix = "TILLER HOST CUDA IMAGE ";
 struct Function
 {
     const KernelEntry* kernel = nullptr;
-    int dynamicSharedBytes = 48 << 10;
+    int dynamicSharedBytes = 48 << 10, sharedCarveout = -1;
 };
 struct Module : Object
 {
@@ -153,6 +153,7 @@ HOST_CUDA int cuFuncGetAttribute(int* value, int attribute, void* function)
         case 0: *value = 1024; break;                    // MAX_THREADS_PER_BLOCK
         case 4: *value = 32; break;                      // NUM_REGS
         case 8: *value = f->dynamicSharedBytes; break;   // MAX_DYNAMIC_SHARED_SIZE_BYTES
+        case 9: *value = f->sharedCarveout; break;       // PREFERRED_SHARED_MEMORY_CARVEOUT
         default: *value = 0; break;
     }
     return Success;
@@ -163,10 +164,18 @@ HOST_CUDA int cuFuncSetAttribute(void* function, int attribute, int value)
     if (call.error) { return call.error; }
     Function* f = findFunction(function);
     if (!f) { return InvalidHandle; }
-    if (attribute != 8) { return Success; }
-    if (value < 0 || value > 227 << 10) { return InvalidValue; }
-    f->dynamicSharedBytes = value;
-    return Success;
+    switch (attribute)
+    {
+        case 8:
+            if (value < 0 || value > 227 << 10) { return InvalidValue; }
+            f->dynamicSharedBytes = value;
+            return Success;
+        case 9:
+            if (value < -1 || value > 100) { return InvalidValue; }
+            f->sharedCarveout = value;
+            return Success;
+        default: return InvalidValue; // the others are told, not set, or need clusters
+    }
 }
 HOST_CUDA int cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, void* function, int blockSize, std::size_t)
 {

@@ -1,11 +1,13 @@
-// Finds races in the kernels: two accesses to the same bytes, one of them a write, by two threads, with nothing between them that makes a GPU do one before the
-// other. Only these do: a block's barrier; __syncwarp of a whole warp; a fence, an atomic count and a fence from a block to one that counts later; the end of a
-// kernel, which one in programmatic dependent launch must wait for. A shuffle exchanges its value and orders nothing else, and neither do warps or blocks that
-// happen to run one after another here. So what is found depends on the accesses that are made, not on the order in which they came.
+// Finds races in the kernels: two accesses to the same bytes, one of them a write, by two threads, with nothing between them that makes a GPU do
+// one before the other. Only these do: a block's barrier; __syncwarp of a whole warp; a fence, an atomic count and a fence from a block to one that
+// counts later; the end of a kernel, which one in programmatic dependent launch must wait for. A shuffle exchanges its value and orders nothing
+// else, and neither do warps or blocks that happen to run one after another here. So what is found depends on the accesses that are made, not on the
+// order in which they came.
 //
-// The kernels are compiled with -fsanitize=thread and this file stands in for ThreadSanitizer's library. For every two bytes of device and shared memory it keeps
-// who wrote them last and who has read them since (FastTrack, Flanagan & Freund 2009, with a time that all of a block shares: its barriers). It does not look at
-// single bytes, of which there are only flags that any number of threads may set, at pinned memory, or at work in several streams.
+// The kernels are compiled with -fsanitize=thread and this file stands in for ThreadSanitizer's library. For every two bytes of device and shared
+// memory it keeps who wrote them last and who has read them since (FastTrack, Flanagan & Freund 2009, with a time that all of a block shares: its
+// barriers). It does not look at single bytes, of which there are only flags that any number of threads may set, at pinned memory, or at work in
+// several streams.
 #include "races.h"
 #include "hostcuda.h"
 #include "host_device.h"
@@ -123,12 +125,16 @@ std::string nameOf(unsigned thread)
     return thread & severalLanes ? "several lanes of warp " + std::to_string(thread & ~severalLanes) : "thread " + std::to_string(thread);
 }
 
-[[noreturn]] void report(const char* verb, std::uintptr_t address, bool shared, unsigned thread, std::uint32_t place, const char* earlierVerb, const Access& earlier)
+[[noreturn]] void report(const char* verb, std::uintptr_t address, bool shared, unsigned thread, std::uint32_t place, const char* earlierVerb,
+                         const Access& earlier)
 {
-    const char* missing = earlier.time == now ? "no barrier between" : earlier.time >= launchFirst ? "in another block" : "in an earlier kernel that was not waited for";
+    const char* missing = earlier.time == now ? "no barrier between"
+        : earlier.time >= launchFirst         ? "in another block"
+                                              : "in an earlier kernel that was not waited for";
     char text[1024];
     std::snprintf(text, sizeof text, "race: thread %u at %s %s %s memory %#lx, which %s at %s %s, %s", thread, sourceOf(place).c_str(), verb,
-                  shared ? "shared" : "device", (unsigned long)address, nameOf(earlier.thread).c_str(), sourceOf(earlier.place).c_str(), earlierVerb, missing);
+                  shared ? "shared" : "device", (unsigned long)address, nameOf(earlier.thread).c_str(), sourceOf(earlier.place).c_str(),
+                  earlierVerb, missing);
     fault(LaunchFailed, text);
 }
 
@@ -148,7 +154,10 @@ Cell* cellsOf(std::uintptr_t page)
 
 void look(Cell& cell, std::uintptr_t address, unsigned thread, bool write, bool shared, std::uint32_t place)
 {
-    if (cell.write.time && !ordered(cell.write, thread, shared)) { report(write ? "writes" : "reads", address, shared, thread, place, "wrote", cell.write); }
+    if (cell.write.time && !ordered(cell.write, thread, shared))
+    {
+        report(write ? "writes" : "reads", address, shared, thread, place, "wrote", cell.write);
+    }
     const std::uint16_t warp = std::uint16_t(thread / warpLanes);
     if (write)
     {
@@ -164,7 +173,8 @@ void look(Cell& cell, std::uintptr_t address, unsigned thread, bool write, bool 
     if (read.time == now && read.thread != thread)
     {
         // Lanes that a whole-warp barrier has ordered since are left out: who writes now is behind them, or finds the newer reader.
-        const bool sameWarp = !(read.thread & severalWarps) && (read.thread & severalLanes ? read.thread & ~severalLanes : read.thread / warpLanes) == warp;
+        const bool sameWarp = !(read.thread & severalWarps)
+            && (read.thread & severalLanes ? read.thread & ~severalLanes : read.thread / warpLanes) == warp;
         if (!sameWarp) { read.thread = severalWarps; }
         else { read = {now, read.warpTime == warpTime[warp] ? std::uint16_t(severalLanes | warp) : std::uint16_t(thread), warpTime[warp], place}; }
         return;
@@ -191,7 +201,8 @@ void access(std::uintptr_t address, std::size_t bytes, bool write, unsigned thre
         {
             if (write && dependent && !waited[thread])
             {
-                fault(LaunchFailed, ("thread " + std::to_string(thread) + " at " + sourceOf(place) + " writes device memory before it waits for the kernel before this one").c_str());
+                fault(LaunchFailed, ("thread " + std::to_string(thread) + " at " + sourceOf(place)
+                                     + " writes device memory before it waits for the kernel before this one").c_str());
             }
             look(cells[at % pageBytes / cellBytes], at, thread, write, false, place);
         }

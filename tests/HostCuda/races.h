@@ -1,5 +1,5 @@
-// The race detector's side of the host CUDA. The kernels' accesses come by themselves: g++ puts calls of ThreadSanitizer's entry points before each one, and
-// races.cpp answers them in ThreadSanitizer's place. What orders accesses is told here. Without the detector all of it is nothing.
+// The race detector's side of the host CUDA. The kernels' accesses come by themselves: g++ puts calls of ThreadSanitizer's entry points before each
+// one, and races.cpp answers them in ThreadSanitizer's place. What orders accesses is told here. Without the detector all of it is nothing.
 #pragma once
 #include <cstddef>
 #include <cstdint>

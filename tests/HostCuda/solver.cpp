@@ -109,8 +109,8 @@ HOST_CUDA int cusolverDnXpotrf(void* handle, void*, int uplo, std::int64_t n, in
         else { spotrf_(triangle(uplo), &size, at<float>(a), &stride, result); }
     });
 }
-HOST_CUDA int cusolverDnXpotrs(void* handle, void*, int uplo, std::int64_t n, std::int64_t columns, int type, std::uint64_t a, std::int64_t lda, int typeB,
-                               std::uint64_t b, std::int64_t ldb, std::uint64_t info)
+HOST_CUDA int cusolverDnXpotrs(void* handle, void*, int uplo, std::int64_t n, std::int64_t columns, int type, std::uint64_t a, std::int64_t lda,
+                               int typeB, std::uint64_t b, std::int64_t ldb, std::uint64_t info)
 {
     const bool memory = inside(a, matrixBytes(n, n, lda, type)) && inside(b, matrixBytes(n, columns, ldb, type));
     return solve(handle, known(type, typeB) && lda >= n && ldb >= n, memory, info, [&](int* result)

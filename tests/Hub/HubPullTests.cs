@@ -53,7 +53,8 @@ internal sealed class HubPullTests
         string[] wanted = ["additional_chat_templates/tool_use.jinja", "config.json", Weights, "tokenizer.json", "tokenizer_config.json"];
         Assert.That(model.Files.Select(f => f.Name), Is.EqualTo(wanted));
         Assert.That(model.Files, Has.All.Matches<PulledFile>(f => f!.IsVerified && f.IsNew && f.SizeInBytes == _hub.Files[f.Name].Length));
-        Assert.That((model.Repository, model.Commit, model.Folder), Is.EqualTo((_hub.Name, _hub.Commit, Path.Combine(Model, "snapshots", _hub.Commit))));
+        Assert.That((model.Repository, model.Commit, model.Folder),
+            Is.EqualTo((_hub.Name, _hub.Commit, Path.Combine(Model, "snapshots", _hub.Commit))));
 
         string[] expected =
         [
@@ -68,7 +69,8 @@ internal sealed class HubPullTests
         foreach (string file in wanted)
         {
             string path = Path.Combine(model.Folder, file);
-            Assert.That(new FileInfo(path).LinkTarget, Is.EqualTo($"{(file.Contains('/', StringComparison.Ordinal) ? "../" : "")}../../blobs/{HubServer.TagOf(_hub.Files[file])}"));
+            Assert.That(new FileInfo(path).LinkTarget,
+                Is.EqualTo($"{(file.Contains('/', StringComparison.Ordinal) ? "../" : "")}../../blobs/{HubServer.TagOf(_hub.Files[file])}"));
             Assert.That(await File.ReadAllBytesAsync(path), Is.EqualTo(_hub.Files[file]), file);
         }
     }
@@ -95,7 +97,8 @@ internal sealed class HubPullTests
     public async Task The_index_names_the_shards()
     {
         _hub.Files.Remove(Weights);
-        _hub.Files[Index] = Encoding.UTF8.GetBytes("""{"weight_map":{"a":"model-00001-of-00002.safetensors","b":"model-00002-of-00002.safetensors"}}""");
+        _hub.Files[Index] = Encoding.UTF8.GetBytes(
+            """{"weight_map":{"a":"model-00001-of-00002.safetensors","b":"model-00002-of-00002.safetensors"}}""");
         _hub.Files["model-00001-of-00002.safetensors"] = Bytes(5000);
         _hub.Files["model-00002-of-00002.safetensors"] = Bytes(6000);
         _hub.Files["model-00003-of-00003.safetensors"] = Bytes(7000);
@@ -117,8 +120,10 @@ internal sealed class HubPullTests
         _hub.Branches.Add("refs/pr/7");
         revision = revision == "commit" ? _hub.Commit : revision;
         var model = await Pull(Options with { Revision = revision });
-        string[] references = Directory.Exists(Path.Combine(Model, "refs")) ? Directory.GetFiles(Path.Combine(Model, "refs"), "*", SearchOption.AllDirectories) : [];
-        Assert.That(references.Select(r => Path.GetRelativePath(Path.Combine(Model, "refs"), r)), Is.EqualTo(reference is null ? [] : new[] { reference }));
+        string[] references = Directory.Exists(Path.Combine(Model, "refs"))
+            ? Directory.GetFiles(Path.Combine(Model, "refs"), "*", SearchOption.AllDirectories) : [];
+        Assert.That(references.Select(r => Path.GetRelativePath(Path.Combine(Model, "refs"), r)),
+            Is.EqualTo(reference is null ? [] : new[] { reference }));
         Assert.That((await HubPull.RunAsync($"{_hub.Name}@{revision}", Options)).Folder, Is.EqualTo(model.Folder));
     }
 
@@ -147,7 +152,8 @@ internal sealed class HubPullTests
     {
         _hub.IsPrivate = true;
         await Pull();
-        Assert.That(_hub.Log.Where(r => r["Host"] == $"127.0.0.1:{_hub.Port}"), Has.All.Matches<HubRequest>(r => r!["Authorization"] == $"Bearer {HubServer.Token}"));
+        Assert.That(_hub.Log.Where(r => r["Host"] == $"127.0.0.1:{_hub.Port}"),
+            Has.All.Matches<HubRequest>(r => r!["Authorization"] == $"Bearer {HubServer.Token}"));
         var elsewhere = _hub.Log.Where(r => r["Host"] == $"localhost:{_hub.Port}").ToArray();
         Assert.That(elsewhere, Has.Length.EqualTo(2).And.All.Matches<HubRequest>(r => r!["Authorization"] is null));
         Assert.That(_hub.Log, Has.All.Matches<HubRequest>(r => r!["User-Agent"]!.StartsWith("tiller/", StringComparison.Ordinal)));
@@ -481,7 +487,8 @@ internal sealed class HubPullTests
         return bytes;
     }
 
-    private Task<PulledModel> Pull(HubPullOptions? options = null, Action<HubPullProgress>? progress = null, CancellationToken cancellationToken = default) =>
+    private Task<PulledModel> Pull(HubPullOptions? options = null, Action<HubPullProgress>? progress = null,
+        CancellationToken cancellationToken = default) =>
         HubPull.RunAsync(_hub.Name, options ?? Options, progress is null ? null : new Told(progress), cancellationToken);
 
     private Task<HubException> Fails(HubPullOptions? options = null) => Fails(Pull(options));

@@ -21,7 +21,8 @@ internal sealed record HubRequest(string Method, string Target, string Headers)
         : Target.Split("/resolve/") is [_, var rest] ? Uri.UnescapeDataString(rest[(rest.IndexOf('/', StringComparison.Ordinal) + 1)..]) : null;
 
     /// <summary>A header's value, or null.</summary>
-    public string? this[string name] => Headers.Split("\r\n").FirstOrDefault(h => h.StartsWith(name + ":", StringComparison.OrdinalIgnoreCase))?[(name.Length + 1)..].Trim();
+    public string? this[string name] =>
+        Headers.Split("\r\n").FirstOrDefault(h => h.StartsWith(name + ":", StringComparison.OrdinalIgnoreCase))?[(name.Length + 1)..].Trim();
 }
 
 /// <summary>What goes wrong with the next bytes of a file.</summary>
@@ -47,8 +48,8 @@ internal enum HubFault
 }
 
 /// <summary>
-/// A model hub on the loopback, over raw sockets so that it can misbehave. Files of <see cref="LargeFrom"/> bytes and more are where the hub redirects to:
-/// at another host, localhost.
+/// A model hub on the loopback, over raw sockets so that it can misbehave. Files of <see cref="LargeFrom"/> bytes and more are where the hub
+/// redirects to: at another host, localhost.
 /// </summary>
 [SuppressMessage("Security", "CA5350:Do Not Use Weak Cryptographic Algorithms", Justification = "It is git's.")]
 internal sealed class HubServer : IDisposable
@@ -94,7 +95,8 @@ internal sealed class HubServer : IDisposable
     /// <summary>Completed when half of a file that hangs was sent.</summary>
     public TaskCompletionSource Hanging { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
-    public string Commit => Convert.ToHexStringLower(SHA1.HashData(Encoding.UTF8.GetBytes(string.Join('\n', Files.Select(f => $"{f.Key} {Sha256(f.Value)}")))));
+    public string Commit =>
+        Convert.ToHexStringLower(SHA1.HashData(Encoding.UTF8.GetBytes(string.Join('\n', Files.Select(f => $"{f.Key} {Sha256(f.Value)}")))));
 
     public IReadOnlyList<HubRequest> Log => [.. _log];
 
@@ -104,7 +106,8 @@ internal sealed class HubServer : IDisposable
         : Convert.ToHexStringLower(SHA1.HashData([.. Encoding.ASCII.GetBytes($"blob {bytes.Length}\0"), .. bytes]));
 
     /// <summary>Requests for the bytes of a file so far.</summary>
-    public HubRequest[] Fetches(string file) => [.. Log.Where(r => r.FileOfBytes == file && !(IsLarge(file) && r.Target.Contains("/resolve/", StringComparison.Ordinal)))];
+    public HubRequest[] Fetches(string file) =>
+        [.. Log.Where(r => r.FileOfBytes == file && !(IsLarge(file) && r.Target.Contains("/resolve/", StringComparison.Ordinal)))];
 
     public void Fail(string file, HubFault fault, int times = 1) => Add(file, fault, times);
 
@@ -196,8 +199,10 @@ internal sealed class HubServer : IDisposable
         {
             string revision = Uri.UnescapeDataString(path.Split("/revision/")[1]);
             string? refusal = !known ? "401 Unauthorized\nX-Error-Code: RepoNotFound\nX-Error-Message: Repository not found"
-                : revision != Commit && !Branches.Contains(revision) ? $"404 Not Found\nX-Error-Code: RevisionNotFound\nX-Error-Message: Invalid rev id: {revision}" : null;
-            await (refusal is not null ? HeadAsync(stream, refusal, 0) : BodyAsync(stream, "200 OK", Encoding.UTF8.GetBytes(Listing ?? ListingOf(Commit, Files.Keys))));
+                : revision != Commit && !Branches.Contains(revision)
+                    ? $"404 Not Found\nX-Error-Code: RevisionNotFound\nX-Error-Message: Invalid rev id: {revision}" : null;
+            await (refusal is not null ? HeadAsync(stream, refusal, 0)
+                : BodyAsync(stream, "200 OK", Encoding.UTF8.GetBytes(Listing ?? ListingOf(Commit, Files.Keys))));
         }
         else if (path.StartsWith($"/{Name}/resolve/{Commit}/", StringComparison.Ordinal))
         {
@@ -317,7 +322,8 @@ internal sealed class HubServer : IDisposable
 
     private static async Task HeadAsync(NetworkStream stream, string statusAndHeaders, int length)
     {
-        string head = $"HTTP/1.1 {statusAndHeaders.Replace("\n", "\r\n", StringComparison.Ordinal)}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n";
+        string lines = statusAndHeaders.Replace("\n", "\r\n", StringComparison.Ordinal);
+        string head = $"HTTP/1.1 {lines}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n";
         await stream.WriteAsync(Encoding.ASCII.GetBytes(head));
     }
 }

@@ -48,7 +48,9 @@ public class CudaBlasTests : CudaTest
         foreach (float[] result in (float[][])[values, twice])
         {
             // The first time into what was never written, the second on top of it.
-            lt.Matmul(AsStored, AsStored, M, N, K, 1, da.DevicePointer, M, db.DevicePointer, K, CudaDataType.R16BF, result == values ? 0 : 1, c.DevicePointer, M,
+            lt.Matmul(AsStored, AsStored, M, N, K, 1, da.DevicePointer, M, db.DevicePointer, K, CudaDataType.R16BF, result == values
+                ? 0
+                : 1, c.DevicePointer, M,
                 CudaDataType.R32F, stream);
             stream.Synchronize();
             c.CopyToHost(result);
@@ -58,6 +60,50 @@ public class CudaBlasTests : CudaTest
         Assert.That(values, Is.EqualTo(expected));
         Assert.That(twice, Is.EqualTo(expected.Select(v => 2 * v)));
         Assert.That(lt.PlanCount, Is.EqualTo(1));
+    }
+
+    [Test]
+    public void MatricesStartAtMultiplesOfSixteenBytes()
+    {
+        using var context = new PrimaryContext();
+        using var stream = new CudaStream(context);
+        using var lt = new CudaBlasLt(context);
+        using var memory = new CudaDeviceVariable<double>(context, 64);
+        nint at = memory.DevicePointer;
+        Product(at + 16, at + 32, at + 48); // 256 is what the library takes for granted
+        Assert.That(() => Product(at + 8, at + 32, at + 48), Throws.ArgumentException.With.Message.Contains("16 bytes").And.Message.Contains("'a'"));
+        Assert.That(() => Product(at + 16, at + 40, at + 48), Throws.ArgumentException.With.Message.Contains("'b'"));
+        Assert.That(() => Product(at + 16, at + 32, at + 56), Throws.ArgumentException.With.Message.Contains("'c'"));
+
+        void Product(nint a, nint b, nint c)
+        {
+            lt.Matmul(AsStored, AsStored, 1, 1, 1, 1, a, 1, b, 1, CudaDataType.R64F, 0, c, 1, CudaDataType.R64F, stream);
+            stream.Synchronize();
+        }
+    }
+
+    // Of 2^25 and ones below it a tensor core keeps nothing: they are cut off 24 bits behind its first one.
+    [Test]
+    public void TensorCoresCutOffWhatTheyAdd()
+    {
+        HostCuda.Require(); // of its model: how GPUs do it, they do not promise
+        const int K = 48;
+        using var context = new PrimaryContext();
+        using var stream = new CudaStream(context);
+        using var lt = new CudaBlasLt(context);
+        using CudaDeviceVariable<ushort> a = UploadBfloat16(context, DenseMatrix.Create(1, K, (_, k) => k == 0 ? 1 << 25 : k < 16 ? 0 : 1));
+        using CudaDeviceVariable<ushort> b = UploadBfloat16(context, DenseMatrix.Create(K, 1, 1));
+        using var c = new CudaDeviceVariable<float>(context, 4);
+        lt.Matmul(AsStored, AsStored, 1, 1, K, 1, a.DevicePointer, 1, b.DevicePointer, K, CudaDataType.R16BF, 0, c.DevicePointer, 1, CudaDataType.R32F, stream);
+        stream.Synchronize();
+        float[] sum = new float[4];
+        c.CopyToHost(sum);
+        Assert.That(sum[0], Is.EqualTo((1 << 25) + 32), "sixteen at a time are kept: they make 16, a multiple of the last place");
+        using CudaDeviceVariable<ushort> few = UploadBfloat16(context, DenseMatrix.Create(1, K, (_, k) => k == 0 ? 1 << 25 : k % 16 < 3 && k >= 16 ? 1 : 0));
+        lt.Matmul(AsStored, AsStored, 1, 1, K, 1, few.DevicePointer, 1, b.DevicePointer, K, CudaDataType.R16BF, 0, c.DevicePointer, 1, CudaDataType.R32F, stream);
+        stream.Synchronize();
+        c.CopyToHost(sum);
+        Assert.That(sum[0], Is.EqualTo(1 << 25), "three are less than the last place, 4, and are cut off, twice");
     }
 
     [Test]

@@ -199,6 +199,10 @@ public unsafe class CudaKernelTests : CudaTest
         Assert.That(() => kernel.Launch(new CudaLaunch(1, 1, 1, 32, SharedInBytes: 100 << 10), stream, (nint)0), Throws.TypeOf<CudaException>());
         kernel.MaxDynamicSharedInBytes = 100 << 10;
         Assert.That(kernel.MaxDynamicSharedInBytes, Is.EqualTo(100 << 10));
+        Assert.That(kernel.SharedCarveout, Is.EqualTo(-1), "the driver's choice");
+        kernel.SharedCarveout = 100;
+        Assert.That(kernel.SharedCarveout, Is.EqualTo(100));
+        Assert.That(() => kernel.SharedCarveout = 101, Throws.TypeOf<CudaException>().With.Message.Contains("101"));
         Assert.That(kernel.GetAttribute(CUfunction_attribute.LocalSizeBytes), Is.Zero);
         Assert.That(kernel.MaxBlocksPerMultiprocessor(256), Is.EqualTo(8));
         Assert.That(() => module.GetKernel("nothing"), Throws.TypeOf<CudaException>().With.Message.Contains("nothing of vector_add.cu"));

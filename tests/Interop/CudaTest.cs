@@ -3,9 +3,9 @@ using Tiller.Interop;
 namespace Tiller.Tests.Interop;
 
 /// <summary>
-/// A test of CUDA, on the GPU that TILLER_DEVICE names, else on the host CUDA: that one it starts afresh, and leaves nothing alive on it. What only the host CUDA
-/// can show (a call that fails when it is told to, a fault that ends the device, memory that was never written) calls <see cref="HostCuda.Require"/> and is
-/// skipped on a GPU.
+/// A test of CUDA, on the GPU that TILLER_DEVICE names, else on the host CUDA: that one it starts afresh, and leaves nothing alive on it. What only
+/// the host CUDA can show (a call that fails when it is told to, a fault that ends the device, memory that was never written) calls
+/// <see cref="HostCuda.Require"/> and is skipped on a GPU.
 /// </summary>
 [NonParallelizable]
 [Category(Category)]

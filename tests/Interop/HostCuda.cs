@@ -15,8 +15,8 @@ internal static unsafe class HostCuda
     private static readonly Lazy<nint> Library = new(() => NativeLibrary.Load(Path.Combine(Build.Value, "lib", "libtillerhostcuda.so")));
 
     /// <summary>
-    /// What looks at every access of the kernels, as CMakeLists.txt names it: "addresses", AddressSanitizer, whose library must be in the process from its start;
-    /// "races"; or empty. .ci/run runs tests of CUDA once more with each.
+    /// What looks at every access of the kernels, as CMakeLists.txt names it: "addresses", AddressSanitizer, whose library must be in the process
+    /// from its start; "races"; or empty. .ci/run runs tests of CUDA once more with each.
     /// </summary>
     public static string Checks => Environment.GetEnvironmentVariable("TILLER_HOST_CUDA_CHECKS") ?? "";
 
@@ -80,7 +80,8 @@ internal static unsafe class HostCuda
     public static void Reset() => ((delegate* unmanaged<void>)Export("tillerHostCudaReset"))();
 
     /// <summary>Builds it with these <see cref="Checks"/>; gives back the folder.</summary>
-    public static string BuildWith(string checks) => BuildInto(checks.Length == 0 ? "hostcuda" : $"hostcuda-{checks}", $"-DTILLER_HOST_CUDA_CHECKS={checks}");
+    public static string BuildWith(string checks)
+        => BuildInto(checks.Length == 0 ? "hostcuda" : $"hostcuda-{checks}", $"-DTILLER_HOST_CUDA_CHECKS={checks}");
 
     /// <summary>Configures and builds into artifacts/<paramref name="name"/>; gives back that folder.</summary>
     public static string BuildInto(string name, params string[] definitions)

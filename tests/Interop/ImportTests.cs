@@ -4,7 +4,9 @@ using Tiller.Interop;
 
 namespace Tiller.Tests.Interop;
 
-/// <summary>Every import resolves: in the host CUDA always, in NVIDIA's libraries where they are installed or <see cref="NvidiaToolkit"/> finds them.</summary>
+/// <summary>
+/// Every import resolves: in the host CUDA always, in NVIDIA's libraries where they are installed or <see cref="NvidiaToolkit"/> finds them.
+/// </summary>
 [NonParallelizable]
 public partial class ImportTests
 {

@@ -1,8 +1,8 @@
 namespace Tiller.Tests.Interop;
 
 /// <summary>
-/// NVIDIA's own libraries and compilers, which need no GPU: the folder of libraries that TILLER_TEST_NVIDIA names, or what tools/gpu/compilers.sh unpacked into
-/// artifacts/cuda. The tests' own process has the host CUDA in their place, so what is to run on them runs in another.
+/// NVIDIA's own libraries and compilers, which need no GPU: the folder of libraries that TILLER_TEST_NVIDIA names, or what tools/gpu/compilers.sh
+/// unpacked into artifacts/cuda. The tests' own process has the host CUDA in their place, so what is to run on them runs in another.
 /// </summary>
 internal static class NvidiaToolkit
 {

@@ -23,7 +23,8 @@ internal sealed class GoldenTemplateTests
             {"strftime_now": "2026-03-05T07:08:09", "snippets": [
               {"name": "right", "template": "{{ 1 }}", "expected": "1"}, {"name": "text", "template": "{{ 1 }}", "expected": "2"},
               {"name": "fails", "template": "{{ x.y }}", "expected": ""}, {"name": "passes", "template": "{{ x }}", "error_class": "TypeError"},
-              {"name": "raises", "template": "{{ raise_exception('a') }}", "error": "b"}, {"name": "raises-instead", "template": "{{ raise_exception('a') }}", "error_class": "TypeError"}]}
+              {"name": "raises", "template": "{{ raise_exception('a') }}", "error": "b"},
+              {"name": "raises-instead", "template": "{{ raise_exception('a') }}", "error_class": "TypeError"}]}
             """);
         VerificationRow row = Verification.Run(scratch["."], new LoadOptions(), null, CancellationToken.None).Single();
         Assert.That((row.Count, row.Worst, row.Passed), Is.EqualTo((6, 5d, false)));

@@ -39,20 +39,24 @@ internal sealed class JinjaTemplateTests
 
     [Test]
     public void The_date_is_the_given_clocks_in_its_own_zone() =>
-        Assert.That(JinjaTemplate.Parse("{{ strftime_now('%d %b %Y %H:%M') }}").Render(new Dictionary<string, JinjaValue>(), new TemplateClock()).Text, Is.EqualTo("06 Mar 2026 00:08"));
+        Assert.That(JinjaTemplate.Parse("{{ strftime_now('%d %b %Y %H:%M') }}")
+            .Render(new Dictionary<string, JinjaValue>(), new TemplateClock()).Text, Is.EqualTo("06 Mar 2026 00:08"));
 
     [Test]
     public void Names_that_a_template_reads_are_listed() =>
-        Assert.That(JinjaTemplate.Parse("{{ a.b }}{% set c = d %}{{ c }}{% for x in e %}{{ x }}{{ f }}{% endfor %}").Variables, Is.EquivalentTo(new[] { "a", "d", "e", "f" }));
+        Assert.That(JinjaTemplate.Parse("{{ a.b }}{% set c = d %}{{ c }}{% for x in e %}{{ x }}{{ f }}{% endfor %}").Variables,
+            Is.EquivalentTo(new[] { "a", "d", "e", "f" }));
 
     [Test]
     public void A_variable_takes_precedence_over_a_function() =>
-        Assert.That(JinjaTemplate.Parse("{{ range }}").Render(new Dictionary<string, JinjaValue> { ["range"] = JinjaValue.ContentText("x") }).Text, Is.EqualTo("x"));
+        Assert.That(JinjaTemplate.Parse("{{ range }}").Render(new Dictionary<string, JinjaValue> { ["range"] = JinjaValue.ContentText("x") }).Text,
+            Is.EqualTo("x"));
 
     [Test]
     public void Renderings_at_the_same_time_do_not_meet()
     {
-        JinjaTemplate template = JinjaTemplate.Parse("{% set ns = namespace(n=0) %}{% macro m(a) %}{{ a }}{% endmacro %}{% for i in range(300) %}{% set ns.n = ns.n + x %}{{ m(i) }}{% endfor %}:{{ ns.n }}");
+        JinjaTemplate template = JinjaTemplate.Parse("{% set ns = namespace(n=0) %}{% macro m(a) %}{{ a }}{% endmacro %}{% for i in range(300) %}"
+            + "{% set ns.n = ns.n + x %}{{ m(i) }}{% endfor %}:{{ ns.n }}");
         string[] texts = new string[64];
         Parallel.For(0, texts.Length, i =>
         {
@@ -70,7 +74,8 @@ internal sealed class JinjaTemplateTests
     public void Json_becomes_values_of_Python(string json, string expected)
     {
         using JsonDocument document = JsonDocument.Parse(json);
-        Assert.That(JinjaTemplate.Parse("{{ x }}").Render(new Dictionary<string, JinjaValue> { ["x"] = JinjaValue.FromJson(document.RootElement) }).Text, Is.EqualTo(expected));
+        Assert.That(JinjaTemplate.Parse("{{ x }}")
+            .Render(new Dictionary<string, JinjaValue> { ["x"] = JinjaValue.FromJson(document.RootElement) }).Text, Is.EqualTo(expected));
     }
 
     [Test]
@@ -84,7 +89,8 @@ internal sealed class JinjaTemplateTests
     // Each twice the length of the one before: the steps counted may double, and not square.
     [TestCase("{% for m in l %}{{ '<' + m + '>' }}{% endfor %}")]
     [TestCase("{{ l | join(', ') }}{{ l | tojson }}{{ l | string }}")]
-    [TestCase("{{ s.split('b') | length }}{{ s.replace('a', 'cc') | length }}{{ s | trim | upper | length }}{{ s[::2] | length }}{{ s | indent | length }}")]
+    [TestCase("{{ s.split('b') | length }}{{ s.replace('a', 'cc') | length }}{{ s | trim | upper | length }}{{ s[::2] | length }}"
+        + "{{ s | indent | length }}")]
     [TestCase("{{ l | unique | list | length }}{{ l | map('upper') | list | length }}{{ dict.fromkeys(l) | length }}{{ l | sort | length }}")]
     public void Steps_grow_with_the_input_and_not_faster(string template)
     {

@@ -21,20 +21,28 @@ internal sealed class OriginTests
     [TestCase("{{ ('a\n' ~ m.role).splitlines()[1] }}{{ (m.role ~ '=1').partition('=') | join }}", "‹useruser›=1")]
     [TestCase("{{ ('__' ~ m.role).lstrip('_') }}{{ ('x' ~ m.role).removeprefix('xu') }}{{ m.role.rstrip('r') ~ '|' }}", "‹userseruse›|")]
     [TestCase("{{ l | join(', ') }}{{ ', '.join(l) }}", "‹x›, ‹yx›, ‹y›")]
-    [TestCase("{{ m.role | replace('u', '<s>') }}{{ m.role.upper() }}{{ m | tojson }}{{ '<s>' | upper }}", "‹<s>serUSER{\"role\": \"user\", \"content\": \" <s> a-b \"}›<S>")]
+    [TestCase("{{ m.role | replace('u', '<s>') }}{{ m.role.upper() }}{{ m | tojson }}{{ '<s>' | upper }}",
+        "‹<s>serUSER{\"role\": \"user\", \"content\": \" <s> a-b \"}›<S>")]
     [TestCase("{{ 'abc' | replace('b', m.role) }}{{ ('<s>' ~ m.role) | replace('x', 'y') }}", "‹auserc<s>user›")]
     [TestCase("{{ m.role * 2 ~ '-' * 2 }}{{ ('-' ~ m.role) * 2 }}", "‹useruser›---‹user›-‹user›")]
-    [TestCase("{{ n }}{{ n + 1 }}{{ t }}{{ z }}{{ 1 + 1 }}{{ l }}{{ [1, 'a'] }}{{ l | length }}{{ [m.role, 1] }}", "‹78TrueNone›2‹['x', 'y']›[1, 'a']2‹['user', 1]›")]
+    [TestCase("{{ n }}{{ n + 1 }}{{ t }}{{ z }}{{ 1 + 1 }}{{ l }}{{ [1, 'a'] }}{{ l | length }}{{ [m.role, 1] }}",
+        "‹78TrueNone›2‹['x', 'y']›[1, 'a']2‹['user', 1]›")]
     [TestCase("{% for x in l %}{{ loop.index }}{{ x }}{% endfor %}{% for k, v in d.items() %}{{ k }}={{ v }}{% endfor %}", "1‹x›2‹yk›=‹v›")]
-    [TestCase("{% set s %}<s>{{ m.role }}{% endset %}{{ s }}{% macro f(a) %}({{ a }}){% endmacro %}{{ f(m.role) }}{{ f('a') | trim('()') }}", "<s>‹user›(‹user›)a")]
-    [TestCase("{% set ns = namespace(s='<s>') %}{% set ns.s = ns.s + m.role %}{{ ns.s }}{% filter trim %} {{ m.role }}{% endfilter %}", "<s>‹useruser›")]
+    [TestCase("{% set s %}<s>{{ m.role }}{% endset %}{{ s }}{% macro f(a) %}({{ a }}){% endmacro %}{{ f(m.role) }}{{ f('a') | trim('()') }}",
+        "<s>‹user›(‹user›)a")]
+    [TestCase("{% set ns = namespace(s='<s>') %}{% set ns.s = ns.s + m.role %}{{ ns.s }}{% filter trim %} {{ m.role }}{% endfilter %}",
+        "<s>‹useruser›")]
     [TestCase("{{ '%s-%d' % (m.role, n) }}{{ '{}|{:>3}'.format(m.role, 'a') }}{{ '%s'|format('a') }}", "‹user›-‹7user›|  aa")]
-    [TestCase("{{ m.role.center(8, '*') }}{{ m.role.ljust(6) }}|{{ m.role | indent(2, true) }}{{ 'a\nb' | indent(1) }}", "**‹user›**‹user›  |  ‹user›a\n b")]
+    [TestCase("{{ m.role.center(8, '*') }}{{ m.role.ljust(6) }}|{{ m.role | indent(2, true) }}{{ 'a\nb' | indent(1) }}",
+        "**‹user›**‹user›  |  ‹user›a\n b")]
     [TestCase("{{ m.role | e }}{{ ('<' ~ m.content) | e }}{{ m.content | safe }}", "‹user›&lt;‹ &lt;s&gt; a-b  <s> a-b ›")]
     [TestCase("{{ e }}{{ e ~ 'a' }}{{ missing }}{{ m.content if false else 'b' }}{{ m.nope or '<s>' }}", "ab<s>")]
-    [TestCase("{{ strftime_now('%Y') }}{{ dict(a=m.role).a }}{{ {'a': 'b'} | items | list }}{{ m.role | default('x') }}{{ nope | default('x') }}", "2026‹user›[('a', 'b')]‹user›x")]
-    [TestCase("{% generation %}{{ m.role }}<s>{% endgeneration %}{% macro f() %}[{{ caller('<s>') }}]{% endmacro %}{% call(x) f() %}{{ x }}{{ n }}{% endcall %}", "‹user›<s>[<s>‹7›]")]
-    public void Content_is_every_character_that_comes_from_a_variable(string template, string expected) => Assert.That(Marked(template), Is.EqualTo(expected));
+    [TestCase("{{ strftime_now('%Y') }}{{ dict(a=m.role).a }}{{ {'a': 'b'} | items | list }}{{ m.role | default('x') }}{{ nope | default('x') }}",
+        "2026‹user›[('a', 'b')]‹user›x")]
+    [TestCase("{% generation %}{{ m.role }}<s>{% endgeneration %}{% macro f() %}[{{ caller('<s>') }}]{% endmacro %}{% call(x) f() %}{{ x }}{{ n }}"
+        + "{% endcall %}", "‹user›<s>[<s>‹7›]")]
+    public void Content_is_every_character_that_comes_from_a_variable(string template, string expected)
+        => Assert.That(Marked(template), Is.EqualTo(expected));
 
     [Test]
     public void Spans_cover_the_text_and_alternate()
@@ -82,7 +90,8 @@ internal sealed class OriginTests
     private static string Marked(string template)
     {
         JinjaRendering rendering = Render(template);
-        return string.Concat(rendering.Spans.Select(span => rendering.Text.Substring(span.Start, span.Length)).Zip(rendering.Spans, static (text, span) => span.IsContent ? $"‹{text}›" : text));
+        return string.Concat(rendering.Spans.Select(span => rendering.Text.Substring(span.Start, span.Length))
+            .Zip(rendering.Spans, static (text, span) => span.IsContent ? $"‹{text}›" : text));
     }
 
     private static JinjaRendering Render(string template)

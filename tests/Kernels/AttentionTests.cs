@@ -17,7 +17,8 @@ public sealed class AttentionTests : CudaTest
     private static readonly AttentionShape[] s_shapes =
     [
         Shape(4, 4, 20), Shape(4, 2, 24, window: 16), Shape(4, 1, 64, softCap: 1.5f), Shape(2, 2, 128, window: 1000), Shape(5, 1, 8, window: 1),
-        Shape(32, 2, 4, softCap: 2), Shape(2, 1, 256, softCap: 1, window: 100), Shape(3, 1, 6), Shape(9, 1, 2, window: 40), Shape(2, 1, 72), Shape(1, 1, 160),
+        Shape(32, 2, 4, softCap: 2), Shape(2, 1, 256, softCap: 1, window: 100), Shape(3, 1, 6), Shape(9, 1, 2, window: 40), Shape(2, 1, 72),
+        Shape(1, 1, 160),
     ];
 
     [SetUp]
@@ -48,6 +49,10 @@ public sealed class AttentionTests : CudaTest
         {
             AssertClose(Line(heads, r, shape.H * shape.E), problem.Forward(r), $"row {r}");
         }
+
+        Assert.That(Forward(problem, problem.Longest, ownCaches: true), Is.EqualTo(heads), "what is older than the kernel ahead is read before that has ended");
+        _kernels.Variants = new KernelVariants { EarlyKeys = false };
+        Assert.That(Forward(problem, problem.Longest, ownCaches: true), Is.EqualTo(heads), "and left until then");
     }
 
     [TestCase(1100)]
@@ -148,6 +153,7 @@ public sealed class AttentionTests : CudaTest
         var rows = new AttentionProblem(Shape(2, 1, 8), [new(100), new(20)]);
         float[] heads = Forward(rows, longest: 64);
         Assert.That(heads[..16], Is.All.NaN, "longer than the launch was sized for");
+        Assert.That(Forward(rows, longest: 64, ownCaches: true)[..16], Is.All.NaN, "and read before the kernel ahead has ended");
         AssertClose(heads[16..], rows.Forward(1), "the other row");
 
         var sequences = new AttentionProblem(Shape(1, 1, 8), [.. Enumerable.Range(1, 17).Select(n => new AttentionRow(n))]);
@@ -172,7 +178,8 @@ public sealed class AttentionTests : CudaTest
         }
 
         yield return new TestCaseData(Shape(1, 1, 128), new AttentionRow[] { new(9), new(40, 129), new(3, 2) }).SetArgDisplayNames("M of four tiles");
-        yield return new TestCaseData(Shape(1, 1, 64), Enumerable.Repeat(new AttentionRow(3, 31), 5).ToArray()).SetArgDisplayNames("more than a launch streams");
+        yield return new TestCaseData(Shape(1, 1, 64), Enumerable.Repeat(new AttentionRow(3, 31), 5).ToArray()).SetArgDisplayNames(
+            "more than a launch streams");
         yield return new TestCaseData(Shape(1, 1, 6), new AttentionRow[] { new(1100, 2), new(1100, 3) }).SetArgDisplayNames("chunks of two tiles");
         yield return new TestCaseData(Shape(4, 2, 8), Enumerable.Repeat(new AttentionRow(7), 40).Append(new AttentionRow(50, 5)).ToArray())
             .SetArgDisplayNames("fewer tangents than rows");
@@ -254,7 +261,8 @@ public sealed class AttentionTests : CudaTest
         Assert.That(ScratchInBytes(shape, 3, 5, 5, 2048), Is.EqualTo(ScratchInBytes(shape with { Window = 0 }, 3, 5, 5, 2048)));
     }
 
-    private static AttentionShape Shape(int h, int g, int e, float softCap = 0, int window = 0) => new(1, h, g, e, 1.7f / MathF.Sqrt(e), softCap, window);
+    private static AttentionShape Shape(int h, int g, int e, float softCap = 0, int window = 0)
+        => new(1, h, g, e, 1.7f / MathF.Sqrt(e), softCap, window);
 
     // Row r of a problem with its tangents, by itself.
     private static AttentionProblem Alone(AttentionProblem problem, int r)
@@ -269,14 +277,14 @@ public sealed class AttentionTests : CudaTest
     }
 
     // Value rows alone; the first `skip` left out of the batch.
-    private float[] Forward(AttentionProblem problem, int longest, bool oneSequence = false, int skip = 0)
+    private float[] Forward(AttentionProblem problem, int longest, bool oneSequence = false, int skip = 0, bool ownCaches = false)
     {
         using var device = new AttentionDevice(_context, problem);
         int values = problem.Rows.Length - skip, width = problem.Shape.H * problem.Shape.E;
         var scratch = Scratch(problem, longest, out CudaDeviceVariable<byte> memory);
         var rows = new RowTable(device.Rows.Slice(skip, values), default);
         _kernels.Forward(
-            _stream, problem.Shape, rows, new AttentionExtent(longest, OneSequence: oneSequence), device.Qkv.Slice(skip, values),
+            _stream, problem.Shape, rows, new AttentionExtent(longest, OneSequence: oneSequence, OwnCaches: ownCaches), device.Qkv.Slice(skip, values),
             device.Heads.Slice(skip, values), scratch);
         _stream.Synchronize();
         memory.Dispose();
@@ -307,7 +315,8 @@ public sealed class AttentionTests : CudaTest
         var scratch = Scratch(problem, longest, out CudaDeviceVariable<byte> memory);
         var groups = new CotangentGroups(device.Begin, device.Owners, Extent(problem, longest).MostTangents);
         _kernels.Pull(
-            _stream, problem.Shape, device.Rows, groups, longest, new AttentionValues(device.Qkv, device.Heads), device.HeadsBar, device.QkvBar, scratch);
+            _stream, problem.Shape, device.Rows, groups, longest, new AttentionValues(device.Qkv, device.Heads), device.HeadsBar,
+            device.QkvBar, scratch);
         _stream.Synchronize();
         memory.Dispose();
         return device.ReadQkvBar();

@@ -99,7 +99,8 @@ public class CholeskyKernelsTests : ElementKernelTest
 
     [Test]
     public void ALargerMatrixIsRefused() =>
-        Assert.That(() => NewCholesky().Factor(Stream, new ColumnMajor(0, 129, 129), new DeviceSpan<int>(0, 1)), Throws.TypeOf<ArgumentOutOfRangeException>());
+        Assert.That(() => NewCholesky().Factor(Stream, new ColumnMajor(0, 129, 129), new DeviceSpan<int>(0, 1)),
+            Throws.TypeOf<ArgumentOutOfRangeException>());
 
     private static StridedDoubles Padded(nint address, int p, int ld) => new(address, p, p, RowStride: 1, ColumnStride: ld);
 

@@ -11,7 +11,8 @@ public class DecodeKernelsTests : SteeredKernelTest
 
     public static IEnumerable<TestCaseData> Shapes() =>
         from type in Enum.GetValues<WeightType>()
-        from shape in new[] { (1, 0, 33, 31), (1, 0, 516, 4097), (1, 1, 127, 264), (2, 0, 1032, 1), (1, 3, 31, 127), (4, 0, 256, 33), (3, 5, 4097, 127), (8, 0, 520, 516), (1, 7, 40, 31) }
+        from shape in new[] { (1, 0, 33, 31), (1, 0, 516, 4097), (1, 1, 127, 264), (2, 0, 1032, 1), (1, 3, 31, 127), (4, 0, 256, 33),
+            (3, 5, 4097, 127), (8, 0, 520, 516), (1, 7, 40, 31) }
         select new TestCaseData(type, shape.Item1, shape.Item2, shape.Item3, shape.Item4);
 
     [TestCaseSource(nameof(Shapes))]
@@ -39,11 +40,13 @@ public class DecodeKernelsTests : SteeredKernelTest
             })];
             Close(Row(qkv, stage.Line, row), turned, $"q, k, v of row {row}", ByFma);
 
-            double[] pre = RowReference.Times(stage.WeightsGateUp, input[row]), ofOwner = RowReference.Times(stage.WeightsGateUp, input[owner]);
+            double[] pre = Biased(RowReference.Times(stage.WeightsGateUp, input[row]), value ? stage.BiasGateUp : null);
+            double[] ofOwner = Biased(RowReference.Times(stage.WeightsGateUp, input[owner]), stage.BiasGateUp);
             Close(Row(gateUp, 2 * F, row), pre, $"gate and up of row {row}", ByFma);
             Close(Row(gated, F, row), [.. Enumerable.Range(0, F).Select(c =>
             {
-                (double act, double slope) = RowReference.Activate(Activation.Silu, ofOwner[c]);
+                var (act, slope) = RowReference.Activate(Activation.Silu, ofOwner[c]);
+                (act, slope) = (stage.Scale * act, stage.Scale * slope);
                 return value ? act * pre[F + c] : (slope * ofOwner[F + c] * pre[c]) + (act * pre[F + c]);
             })], $"gated units of row {row}", 2 * ByFma, 1e-6);
 
@@ -58,12 +61,13 @@ public class DecodeKernelsTests : SteeredKernelTest
                 }
                 else
                 {
-                    cpu.SenseTangent(Layer, row - values, Row(stage.X, D, row));
+                    cpu.SenseTangent(Layer, row - values, Row(stage.X, D, owner), Row(stage.X, D, row));
                     cpu.ActTangent(Layer, owner / 2, row - values, u);
                 }
             }
 
-            double[] down = RowReference.Times(stage.WeightsDown, [.. Row(stage.Units, F, row).Select(v => (double)v)]);
+            double[] down = Biased(RowReference.Times(stage.WeightsDown, [.. Row(stage.Units, F, row).Select(v => (double)v)]), value
+                ? stage.BiasDown : null);
             Close(Row(y, D, row), [.. down.Select((v, i) => v + stage.Residual[(row * D) + i] + u[i])], $"output of row {row}", ByFma);
         }
 
@@ -73,7 +77,8 @@ public class DecodeKernelsTests : SteeredKernelTest
             for (int head = 0; head < 2 * G; head++)
             {
                 int first = ((((Layer * 2 * G) + head) * Capacity) + (row % Capacity)) * stage.E;
-                Assert.That(Bits(cache[first..(first + stage.E)]), Is.EqualTo(Bits(Row(qkv, stage.E, (row * Heads) + H + head))), $"row {row} cached head {head}");
+                Assert.That(Bits(cache[first..(first + stage.E)]), Is.EqualTo(Bits(Row(qkv, stage.E, (row * Heads) + H + head))),
+                    $"row {row} cached head {head}");
             }
 
             Assert.That(cache.Count(float.IsNaN), Is.EqualTo(cache.Length - (2 * G * stage.E)), "nothing else of the cache is written");
@@ -89,13 +94,33 @@ public class DecodeKernelsTests : SteeredKernelTest
             var stage = new Stage(this, type, values, [before], D, 127, row => row == before, before);
             stage.Run(Ready(law, values, 1).Address);
             float[] qkv = Receive(stage.Qkv), gated = Receive(stage.Gated), y = Receive(stage.Y);
-            return [.. Row(qkv, stage.Line, before), .. Row(gated, 127, before), .. Row(y, D, before), .. Row(gated, 127, values), .. Row(y, D, values)];
+            return [.. Row(qkv, stage.Line, before), .. Row(gated, 127, before), .. Row(y, D, before), .. Row(gated, 127, values),
+                .. Row(y, D, values)];
         }
 
         uint[] alone = Bits(Bits3(0, 1));
         Assert.That(Bits3(0, 1), Has.None.NaN);
         Assert.That(Bits(Bits3(2, 3)), Is.EqualTo(alone));
         Assert.That(Bits(Bits3(6, 7)), Is.EqualTo(alone), "its neighbours are NaN");
+    }
+
+    // Rows longer than what is in flight, brought to the cache, or normed at a time.
+    [Test]
+    public void NoVariantChangesABit([Values] WeightType type, [Values(1, 3, 8)] int values, [Values(264, 4104)] int D)
+    {
+        var law = NewLaw(D, D, [0, 3, 0], [0, 2, 0], 3f);
+        uint[] Run(KernelVariants variants)
+        {
+            var stage = new Stage(this, type, values, values == 3 ? [1, 1, 2] : [], D, 40, row => row == 0);
+            stage.Run(Ready(law, values, 3).Address, variants: variants);
+            return Bits([.. Receive(stage.Qkv), .. Receive(stage.GateUp), .. Receive(stage.Gated), .. Receive(stage.Y)]);
+        }
+
+        uint[] all = Run(KernelVariants.Default);
+        foreach (var variant in KernelVariant.All)
+        {
+            Assert.That(Run(variant.Without), Is.EqualTo(all), $"without {variant.Name}");
+        }
     }
 
     [Test]
@@ -109,7 +134,12 @@ public class DecodeKernelsTests : SteeredKernelTest
         Assert.That(Receive<float>(stage.Caches[1], L * 2 * G * Capacity * stage.E), Is.All.NaN);
     }
 
-    /// <summary>The three stages over random numbers; those of the row <c>before</c> and of its tangent are the same whatever stands before them, which is NaN.</summary>
+    private static double[] Biased(double[] x, float[]? bias) => [.. x.Select((v, i) => v + (bias?[i] ?? 0))];
+
+    /// <summary>
+    /// The three stages over random numbers; those of the row <c>before</c> and of its tangent are the same whatever stands before them, which is
+    /// NaN.
+    /// </summary>
     private sealed class Stage
     {
         private readonly DecodeKernelsTests _test;
@@ -122,11 +152,14 @@ public class DecodeKernelsTests : SteeredKernelTest
             (_test, _type, _values, _width, _units, _steered, Owners) = (test, type, values, D, F, steered, owners);
             E = D % 2 == 0 ? 20 : 6;
             float[] Numbers(int seed, int columns) =>
-                [.. Enumerable.Repeat(float.NaN, before * columns), .. Normal(seed, (values - before) * columns), .. Normal(seed + 1, owners.Length * columns)];
+                [.. Enumerable.Repeat(float.NaN, before * columns), .. Normal(seed, (values - before) * columns),
+                    .. Normal(seed + 1, owners.Length * columns)];
             (X, Units, Residual) = (Numbers(10, D), Numbers(20, F), Numbers(30, D));
             (Norm, Bias) = (Normal(40, D), Normal(50, Line));
+            (BiasGateUp, BiasDown, Scale) = D % 2 == 0 ? (null, null, 1) : (Normal(70, 2 * F), Normal(80, D), 0.6f);
             Rotation = [.. Enumerable.Repeat(float.NaN, before * E), .. Normal(60, (values - before) * E)];
-            (WeightsQkv, WeightsGateUp, WeightsDown) = (LinearJob.Weights(type, Line, D), LinearJob.Weights(type, 2 * F, D), LinearJob.Weights(type, D, F));
+            (WeightsQkv, WeightsGateUp, WeightsDown) =
+                (LinearJob.Weights(type, Line, D), LinearJob.Weights(type, 2 * F, D), LinearJob.Weights(type, D, F));
             Caches = [.. Enumerable.Range(0, values).Select(_ => test.Poisoned<float>(L * 2 * G * Capacity * E))];
             (Qkv, GateUp) = (test.PoisonedRows(Rows, Line), test.PoisonedRows(Rows, 2 * F));
             (Gated, Inputs, Y) = (test.PoisonedRows(Rows, F), test.PoisonedRows(Rows, D), test.PoisonedRows(Rows, D));
@@ -145,6 +178,14 @@ public class DecodeKernelsTests : SteeredKernelTest
         public float[] Norm { get; }
 
         public float[] Bias { get; }
+
+        /// <summary>Of gate and up, of the way down: every other shape has them.</summary>
+        public float[]? BiasGateUp { get; }
+
+        public float[]? BiasDown { get; }
+
+        /// <summary>Factor on the activation.</summary>
+        public float Scale { get; }
 
         public float[] Rotation { get; }
 
@@ -170,9 +211,10 @@ public class DecodeKernelsTests : SteeredKernelTest
 
         public Floats Y { get; }
 
-        public void Run(nint law, bool turned = true)
+        public void Run(nint law, bool turned = true, KernelVariants? variants = null)
         {
             var kernels = _test.Load(k => new DecodeKernels(k));
+            kernels.Variants = variants ?? KernelVariants.Default;
             DeviceRow[] table = [.. Caches.Select((cache, row) => new DeviceRow
             {
                 Position = row % Capacity,
@@ -183,12 +225,15 @@ public class DecodeKernelsTests : SteeredKernelTest
             })];
             var rows = new DecodeRows(new RowTable(_test.SendSpan(table), _test.SendSpan(Owners)), law != 0);
             Matrix Matrix(float[] w, int columns) => new(_test.Send(LinearJob.Stored(w, _type)), _type, w.Length / columns, columns);
+            Floats Send(float[]? bias) => bias is null ? default : _test.SendRows(bias.Length, bias);
             Floats x = _test.SendRows(_width, X), angles = turned ? _test.SendRows(E, Rotation) : default, bias = _test.SendRows(Line, Bias);
             var norm = new RmsNorm(_test.SendRows(_width, Norm), Eps);
             kernels.NormQkv(_test.Stream, rows, x, norm, Matrix(WeightsQkv, _width), bias, angles, Qkv, new HeadShape(H, G, E), Layer);
-            kernels.NormGateUp(_test.Stream, rows, x, norm, Matrix(WeightsGateUp, _width), GateUp, Gated, Inputs, Activation.Silu, Layer);
+            kernels.NormGateUp(_test.Stream, rows, x, norm, Matrix(WeightsGateUp, _width), Send(BiasGateUp), GateUp, Gated, Inputs, Activation.Silu,
+                Scale, Layer);
             kernels.ProjectDown(
-                _test.Stream, rows, _test.SendRows(_units, Units), Matrix(WeightsDown, _units), _test.SendRows(_width, Residual), Inputs, Y);
+                _test.Stream, rows, _test.SendRows(_units, Units), Matrix(WeightsDown, _units), Send(BiasDown), _test.SendRows(_width, Residual),
+                    Inputs, Y);
         }
     }
 }

@@ -6,25 +6,35 @@ public class EmbedKernelsTests : ElementKernelTest
 {
     private static readonly int[] Positions = [0, 1, 31, 127, 4097, 131071, 1048575];
 
-    [TestCase(2)]
-    [TestCase(20)]
-    [TestCase(128)]
-    public void RotationsAreCosinesAndSinesOfPositionTimesFrequency(int E)
+    [TestCase(2, 1)]
+    [TestCase(20, 2)]
+    [TestCase(128, 3)]
+    public void RotationsAreCosinesAndSinesOfPositionTimesFrequency(int E, int tables)
     {
         var kernels = Load(k => new EmbedKernels(k));
-        float[] frequencies = [.. Enumerable.Range(0, E / 2).Select(e => (float)Math.Pow(500000, -2.0 * e / E))];
-        DeviceRow[] rows = [.. Positions.Select(position => new DeviceRow { Position = position })];
-        var rotation = PoisonedRows(rows.Length, E, beyond: 1);
-        kernels.Rotate(Stream, SendSpan(rows), SendRows(E / 2, frequencies), rotation);
+        float[][] frequencies = [.. Enumerable.Range(0, 2 * tables).Select(t =>
+            Enumerable.Range(0, E / 2).Select(e => t == 1 ? 0 : (float)Math.Pow(500000 + t, -2.0 * e / E)).ToArray())];
+        float[][] amplitudes =
+            [.. Enumerable.Range(0, 2 * tables).Select(t => Enumerable.Range(0, E / 2).Select(e => t == 1 ? 1 : 1 + (t / 7f) + e).ToArray())];
+        DeviceRow[] rows = [.. Positions.Select((position, i) => new DeviceRow { Position = position, IsLong = i % 2 })];
+        int lines = rows.Length + 2;
+        var rotation = PoisonedRows(tables * lines, E, beyond: 1);
+        kernels.Rotate(Stream, SendSpan(rows),
+            SendRows(E, [.. Enumerable.Range(0, 2 * tables).SelectMany(t => frequencies[t].Concat(amplitudes[t]))]), tables, rotation);
         float[] actual = Receive(rotation, beyond: 1);
-        for (int i = 0; i < rows.Length; i++)
+        for (int table = 0; table < tables; table++)
         {
-            double[] angles = [.. frequencies.Select(f => (double)(f * Positions[i]))];
-            double[] expected = [.. angles.Select(Math.Cos), .. angles.Select(Math.Sin)];
-            Assert.That(Row(actual, E, i), Is.EqualTo(expected.Select(v => (float)v)).Within(2e-7f), $"position {Positions[i]}");
+            for (int i = 0; i < rows.Length; i++)
+            {
+                int from = rows[i].IsLong == 0 ? table : tables + table;
+                double[] angles = [.. frequencies[from].Select(f => (double)(f * Positions[i]))];
+                double[] expected = [.. angles.Select((angle, e) => amplitudes[from][e] * Math.Cos(angle)),
+                    .. angles.Select((angle, e) => amplitudes[from][e] * Math.Sin(angle))];
+                Close(Row(actual, E, (table * lines) + i), expected, $"position {Positions[i]}, table {table}");
+            }
         }
 
-        Assert.That(actual[^1], Is.NaN, "nothing is written past the end");
+        Assert.That(actual.Count(float.IsNaN), Is.EqualTo((2 * tables * E) + 1), "no line without a row is written, and nothing past the end");
     }
 
     [TestCase(1, WeightType.F32)]
@@ -66,7 +76,7 @@ public class EmbedKernelsTests : ElementKernelTest
         var kernels = Load(k => new EmbedKernels(k));
         Assert.That(() =>
         {
-            kernels.Rotate(Stream, default, default, default);
+            kernels.Rotate(Stream, default, default, tables: 1, default);
             kernels.Embed(Stream, default, default, 1, default);
             Stream.Synchronize();
         }, Throws.Nothing);

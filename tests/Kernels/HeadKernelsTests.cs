@@ -60,16 +60,13 @@ public class HeadKernelsTests : ElementKernelTest
     [Test]
     public void ADrawnTokenBecomesTheNextRow()
     {
-        const int Capacity = 3, V = 10;
+        const int Capacity = 3;
         var head = NewHead();
-        var seen = SendSpan(new byte[V]);
         var rows = SendSpan(new DeviceRow { Id = 1, Position = 4, Slot = 3, Cache = 77 }, new DeviceRow { Id = 2, Position = 0 });
-        var sampling = SendSpan(new DeviceSampling { Seen = seen.Address }, default);
         var ring = new TokenRing(PoisonedSpan<int>(Capacity * 2), Width: 1, Capacity, SendSpan(0));
-        head.MarkSeen(Stream, seen, SendSpan(3, 0));
         foreach (int[] ids in (int[][])[[5, 6], [7, ~2], [9, 1], [8, 0]])
         {
-            head.Advance(Stream, rows, sampling, SendSpan(ids), ring);
+            head.Advance(Stream, rows, SendSpan(ids), ring);
         }
 
         DeviceRow[] after = Receive(rows);
@@ -77,7 +74,22 @@ public class HeadKernelsTests : ElementKernelTest
         Assert.That((after[1].Id, after[1].Position), Is.EqualTo((0, 4)));
         Assert.That(Receive(ring.Lines), Is.EqualTo(new[] { 8, 0, 7, ~2, 9, 1 }));
         Assert.That(Receive(ring.Count)[0], Is.EqualTo(4));
-        Assert.That(Receive(seen), Is.EqualTo(new byte[] { 1, 0, 0, 1, 0, 1, 0, 1, 1, 1 }));
+    }
+
+    [Test]
+    public void WordsOfSeveralTalliesAreWritten()
+    {
+        var first = SendSpan(1, 2, 3);
+        var second = SendSpan(Enumerable.Range(0, 700).ToArray());
+        TallyChange[] changes =
+        [
+            new() { Address = first.Address + 4, Word = 9 },
+            new() { Address = first.Address + 4, Word = 9 },
+            .. Enumerable.Range(0, 300).Select(i => new TallyChange { Address = second.Address + (8 * i), Word = -i }),
+        ];
+        NewHead().Tally(Stream, SendSpan(changes));
+        Assert.That(Receive(first), Is.EqualTo(new[] { 1, 9, 3 }));
+        Assert.That(Receive(second), Is.EqualTo(Enumerable.Range(0, 700).Select(i => i % 2 == 0 && i < 600 ? -i / 2 : i)));
     }
 
     [Test]
@@ -87,10 +99,18 @@ public class HeadKernelsTests : ElementKernelTest
         const int Sensors = 3, L = 2, Width = 1 + Sensors + (2 * L);
         nint errors = Send(1f, 2, 3, 4, 5, 6), inputs = Send(0f, 0, 7, 8), states = Send(0f, 0, 9, 10), nextErrors = Poisoned<float>(Sensors);
         nint next = Send(new DeviceSteering { Errors = nextErrors, Sensors = Sensors, LayerCount = L });
-        nint now = Send(new DeviceSteering { Errors = errors, InputNorms = inputs, StateNorms = states, Sensors = Sensors, LayerCount = L, Next = next });
+        nint now = Send(new DeviceSteering
+        {
+            Errors = errors,
+            InputNorms = inputs,
+            StateNorms = states,
+            Sensors = Sensors,
+            LayerCount = L,
+            Next = next,
+        });
         var rows = SendSpan(new DeviceRow { Position = 4, Slot = 1, Steering = now }, new DeviceRow { Position = 8, Slot = 5 });
         var ring = PoisonedSpan<int>(2 * Width);
-        NewHead().Advance(Stream, rows, default, SendSpan(11, ~4), new TokenRing(ring, Width, Capacity: 1, SendSpan(0)));
+        NewHead().Advance(Stream, rows, SendSpan(11, ~4), new TokenRing(ring, Width, Capacity: 1, SendSpan(0)));
         DeviceRow[] after = Receive(rows);
         Assert.That((after[0].Id, after[0].Position, after[0].Slot, after[0].Steering), Is.EqualTo((11, 5, 0, next)));
         Assert.That((after[1].Id, after[1].Position, after[1].Slot, after[1].Steering), Is.EqualTo((0, 9, 5, (nint)0)));
@@ -106,7 +126,8 @@ public class HeadKernelsTests : ElementKernelTest
     public void LawsOfEveryRowAreHandedOut(int count)
     {
         const int L = 3, MostSensors = 4 * 67, Width = 1 + MostSensors + (2 * L);
-        float[][] errors = [.. Enumerable.Range(0, count).Select(i => Normal(i, (i % 5) * 67))], norms = [.. Enumerable.Range(0, count).Select(i => Normal(100 + i, 2 * L))];
+        float[][] errors = [.. Enumerable.Range(0, count).Select(i => Normal(i, (i % 5) * 67))],
+            norms = [.. Enumerable.Range(0, count).Select(i => Normal(100 + i, 2 * L))];
         nint[] after = new nint[count];
         var table = new DeviceRow[count];
         for (int i = 0; i < count; i++)
@@ -131,7 +152,7 @@ public class HeadKernelsTests : ElementKernelTest
 
         var ring = SendSpan(new int[count * Width]);
         NewHead().Advance(
-            Stream, SendSpan(table), default, SendSpan(Enumerable.Range(50, count).ToArray()), new TokenRing(ring, Width, Capacity: 1, SendSpan(0)));
+            Stream, SendSpan(table), SendSpan(Enumerable.Range(50, count).ToArray()), new TokenRing(ring, Width, Capacity: 1, SendSpan(0)));
         int[] lines = Receive(ring);
         for (int i = 0; i < count; i++)
         {
@@ -163,7 +184,7 @@ public class HeadKernelsTests : ElementKernelTest
         {
             embed.Embed(Stream, rows, weights, 1, logits);
             head.ArgMax(Stream, logits, ids, scratch);
-            head.Advance(Stream, rows, default, ids, ring);
+            head.Advance(Stream, rows, ids, ring);
         });
         using var step = graph.Instantiate();
         for (int i = 0; i < Steps; i++)

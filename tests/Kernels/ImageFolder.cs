@@ -32,9 +32,11 @@ internal sealed class ImageFolder : IDisposable
             foreach (string kind in kinds)
             {
                 string file = $"{System.IO.Path.GetFileNameWithoutExtension(source)}.{kind}";
-                string text = ".version 8.0\n" + string.Concat(sources.Kernels.Where(k => k.Value == source).Select(k => $".visible .entry {k.Key}(\n)\n{{ ret; }}\n"));
+                string text = ".version 8.0\n"
+                    + string.Concat(sources.Kernels.Where(k => k.Value == source).Select(k => $".visible .entry {k.Key}(\n)\n{{ ret; }}\n"));
                 File.WriteAllText(this[file], text);
-                manifest.Append(Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text)))).Append(kind.EndsWith("ptx", StringComparison.Ordinal) ? " clang-19 " : " nvcc-13.0 ").Append(file).Append('\n');
+                manifest.Append(Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text))))
+                    .Append(kind.EndsWith("ptx", StringComparison.Ordinal) ? " clang-19 " : " nvcc-13.0 ").Append(file).Append('\n');
             }
         }
 

@@ -9,7 +9,8 @@ namespace Tiller.Tests.Kernels;
 public class KernelBuildTests
 {
     private const string Source = "// y = x\n#include \"platform.cuh\"\nextern \"C\" __global__ void k(float* y) {}\nTILLER_KERNEL(k)\n";
-    private const string Ptx = ".version 8.0\n.target sm_80\n.extern .shared .align 16 .b8 tile[];\n.visible .entry k(\n\t.param .u64 k_param_0\n)\n{\n\tret;\n}\n";
+    private const string Ptx = ".version 8.0\n.target sm_80\n.extern .shared .align 16 .b8 tile[];\n.visible .entry k(\n\t.param .u64 "
+        + "k_param_0\n)\n{\n\tret;\n}\n";
 
     [Test]
     public void PtxThatIsWholePasses() => Assert.That(Check(Source, Ptx), Is.Empty);
@@ -42,7 +43,8 @@ public class KernelBuildTests
             #!/bin/sh
             case "$1" in
             -res-usage) printf ' Function k:\n  REG:128 STACK:72 SHARED:0 LOCAL:0\n Function l:\n  REG:9 STACK:0 SHARED:0 LOCAL:0\n' ;;
-            *) printf 'ptxas info    : Function properties for k\n    72 bytes stack frame, 8 bytes spill stores, 8 bytes spill loads\nptxas info    : Function properties for l\n    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads\n' >&2 ;;
+            *) printf 'ptxas info    : Function properties for k\n    72 bytes stack frame, 8 bytes spill stores, 8 bytes spill loads\n' >&2
+               printf 'ptxas info    : Function properties for l\n    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads\n' >&2 ;;
             esac
             """;
         using var folder = new ImageFolder();
@@ -55,7 +57,8 @@ public class KernelBuildTests
 
     [Test]
     public void AFunctionThatNothingDefinesIsRefused() =>
-        Assert.That(Check(Source, ".extern .func  (.param .b32 func_retval0) nowhere\n(\n\t.param .b32 nowhere_param_0\n)\n;\n" + Ptx), Does.Contain("nowhere"));
+        Assert.That(Check(Source, ".extern .func  (.param .b32 func_retval0) nowhere\n(\n\t.param .b32 nowhere_param_0\n)\n;\n" + Ptx),
+            Does.Contain("nowhere"));
 
     [Test]
     public void TheManifestIsOfTheEmbeddedSourcesAndListsWhatIsThere()
@@ -88,7 +91,8 @@ public class KernelBuildTests
     {
         File.WriteAllText(folder["a.cu"], source);
         File.WriteAllText(folder[image], content);
-        (int exitCode, string output) = HostCuda.Run("cmake", [$"-DIMAGE={folder[image]}", $"-DSOURCE={folder["a.cu"]}", .. definitions, "-P", Script("check-image.cmake")]);
+        (int exitCode, string output) =
+            HostCuda.Run("cmake", [$"-DIMAGE={folder[image]}", $"-DSOURCE={folder["a.cu"]}", .. definitions, "-P", Script("check-image.cmake")]);
         Skip(exitCode);
         Assert.That(File.Exists(folder[image]), Is.EqualTo(exitCode == 0));
         Assert.That(output.Length == 0, Is.EqualTo(exitCode == 0));

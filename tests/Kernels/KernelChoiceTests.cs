@@ -54,12 +54,14 @@ public class KernelChoiceTests
         using var program = new ImageFolder();
         var options = s_here with { ProgramFolder = program.Path, BuiltIn = builtIn.Open() };
         Assert.That(Choose(9, 0, Cuda13, options).Origin, Is.EqualTo("NVRTC 13.0 for sm_90a"));
-        Assert.That(Choose(9, 0, Cuda13, options with { UseRuntimeCompiler = false }).Origin, Does.StartWith("PTX for sm_90a built in").And.EndsWith("(run-time compilation is off)"));
+        Assert.That(Choose(9, 0, Cuda13, options with { UseRuntimeCompiler = false }).Origin,
+            Does.StartWith("PTX for sm_90a built in").And.EndsWith("(run-time compilation is off)"));
 
         using ImageFolder images = new ImageFolder().With(ImageFolder.TestSources, ["sm_90a.cubin", "sm_80.ptx"]);
         Directory.Move(images.Path, program["kernels"]);
         Assert.That(Choose(9, 0, Cuda13, options).Origin, Is.EqualTo($"image for sm_90a from {program["kernels"]}, made by nvcc-13.0"));
-        Assert.That(Choose(10, 0, Cuda13, options).Origin, Does.StartWith("NVRTC 13.0 for sm_100 (").And.Contain("has nothing for sm_100, only cubin for sm_90a; PTX for sm_80"));
+        Assert.That(Choose(10, 0, Cuda13, options).Origin,
+            Does.StartWith("NVRTC 13.0 for sm_100 (").And.Contain("has nothing for sm_100, only cubin for sm_90a; PTX for sm_80"));
         Assert.That(Choose(9, 0, Cuda13, options with { ImageFolder = "off" }).Origin, Is.EqualTo("NVRTC 13.0 for sm_90a"));
         Directory.Move(program["kernels"], images.Path);
     }
@@ -69,7 +71,8 @@ public class KernelChoiceTests
     {
         using ImageFolder builtIn = new ImageFolder().With(ImageFolder.TestSources, s_ptx, sourcesHash: new string('0', 64));
         Assert.That(() => Choose(9, 0, Cuda13, s_here with { BuiltIn = builtIn.Open(), Compiler = Missing }),
-            Throws.TypeOf<CudaKernelImageException>().With.Message.Contains("which is sm_90").And.Message.Contains("no NVRTC").And.Message.Contains("other sources"));
+            Throws.TypeOf<CudaKernelImageException>().With.Message.Contains("which is sm_90").And.Message.Contains("no NVRTC").And.Message.Contains(
+                "other sources"));
         Assert.That(() => Choose(9, 0, Cuda13, s_here with { ImageFolder = builtIn.Path }),
             Throws.TypeOf<CudaKernelImageException>().With.Message.Contains(builtIn.Path).And.Message.Contains("asked for by name"));
     }
@@ -133,8 +136,12 @@ public class KernelChoiceTests
     [TestCase("tiller kernels 2\nsources 0000000000000000000000000000000000000000000000000000000000000000\n")]
     [TestCase("tiller kernels 1\nsources 00\n")]
     [TestCase("tiller kernels 1\nsources 0000000000000000000000000000000000000000000000000000000000000000\nsomething else\n")]
-    [TestCase("tiller kernels 1\nsources 0000000000000000000000000000000000000000000000000000000000000000\n0000000000000000000000000000000000000000000000000000000000000000 clang-19 a.sm_80.exe\n")]
-    [TestCase("tiller kernels 1\nsources 0000000000000000000000000000000000000000000000000000000000000000\n0000000000000000000000000000000000000000000000000000000000000000 clang-19 ../a.sm_80.ptx\n")]
+    [TestCase("tiller kernels 1\nsources "
+        + "0000000000000000000000000000000000000000000000000000000000000000\n0000000000000000000000000000000000000000000000000000000000000000 "
+        + "clang-19 a.sm_80.exe\n")]
+    [TestCase("tiller kernels 1\nsources "
+        + "0000000000000000000000000000000000000000000000000000000000000000\n0000000000000000000000000000000000000000000000000000000000000000 "
+        + "clang-19 ../a.sm_80.ptx\n")]
     public void ADamagedManifestIsAnErrorThatNamesTheFolder(string manifest)
     {
         using var folder = new ImageFolder();
@@ -150,9 +157,11 @@ public class KernelChoiceTests
         KernelImage image = images.Images.Single(i => i.Source == "transpose.cu");
         Assert.That(images.Read(image), Is.EqualTo(File.ReadAllBytes(folder[image.File])));
         File.AppendAllText(folder[image.File], " ");
-        Assert.That(() => images.Read(image), Throws.TypeOf<KernelImagesException>().With.Message.Contains(image.File).And.Message.Contains("SHA-256"));
+        Assert.That(() => images.Read(image),
+            Throws.TypeOf<KernelImagesException>().With.Message.Contains(image.File).And.Message.Contains("SHA-256"));
         File.Delete(folder[image.File]);
-        Assert.That(() => images.Read(image), Throws.TypeOf<KernelImagesException>().With.Message.Contains(image.File).And.Message.Contains("cannot be read"));
+        Assert.That(() => images.Read(image),
+            Throws.TypeOf<KernelImagesException>().With.Message.Contains(image.File).And.Message.Contains("cannot be read"));
     }
 
     private static (int Major, int Minor, int[] Architectures) Missing() => throw new CudaLibraryMissingException("libnvrtc", []);

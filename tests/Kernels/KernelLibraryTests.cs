@@ -40,7 +40,8 @@ public partial class KernelLibraryTests : HostCudaTest
             OTHER(e)
             """;
         Assert.That(Of(("a.cu", Encoding.UTF8.GetBytes(Source))).Kernels.Keys, Is.EquivalentTo(["a", "b", "c", "d"]));
-        Assert.That(KernelSources.BuiltIn.Files, Is.All.Matches<string>(file => KernelSources.BuiltIn.Kernels.Values.Contains(file, StringComparer.Ordinal)));
+        Assert.That(KernelSources.BuiltIn.Files,
+            Is.All.Matches<string>(file => KernelSources.BuiltIn.Kernels.Values.Contains(file, StringComparer.Ordinal)));
     }
 
     [Test]
@@ -70,9 +71,11 @@ public partial class KernelLibraryTests : HostCudaTest
         using var library = new KernelLibrary(context, Here);
         using var x = new CudaDeviceVariable<float>(context, 4);
         x.ClearAsync(stream);
-        Assert.That(() => stream.Capture(() => library.Get("tillerTestVectorAdd")), Throws.TypeOf<CudaException>().With.Property("Code").EqualTo(900));
+        Assert.That(() => stream.Capture(() => library.Get("tillerTestVectorAdd")), Throws.TypeOf<CudaException>().With.Property("Code")
+            .EqualTo(900));
         library.LoadAll();
-        using CudaGraph graph = stream.Capture(() => CudaKernelTests.Add(library.Get("tillerTestVectorAdd"), stream, x.DevicePointer, x.DevicePointer, x.DevicePointer, 1, 4));
+        using CudaGraph graph = stream.Capture(() => CudaKernelTests.Add(library.Get("tillerTestVectorAdd"), stream, x.DevicePointer, x.DevicePointer,
+            x.DevicePointer, 1, 4));
         Assert.That(graph.NodeCount, Is.EqualTo(1));
     }
 
@@ -105,7 +108,8 @@ public partial class KernelLibraryTests : HostCudaTest
         Origin(context, options);
         File.WriteAllText(folder[folder.Entries[0]], "TILLER HOST CUDA IMAGE block_sum.cu");
         File.WriteAllText(folder[folder.Entries[1]], "");
-        Assert.That(Origin(context, options), Is.EqualTo($"{Host}, 1 files from the cache {folder.Path}, 2 compiled, 2 of them damaged in the cache"));
+        Assert.That(Origin(context, options),
+            Is.EqualTo($"{Host}, 1 files from the cache {folder.Path}, 2 compiled, 2 of them damaged in the cache"));
         Assert.That(Origin(context, options), Does.EndWith("3 files from the cache " + folder.Path + ", 0 compiled"));
     }
 
@@ -115,7 +119,8 @@ public partial class KernelLibraryTests : HostCudaTest
         using var folder = new ImageFolder();
         File.WriteAllText(folder["file"], "");
         using var context = new PrimaryContext();
-        Assert.That(Origin(context, Here with { CacheFolder = Path.Combine(folder["file"], "cache") }), Does.Contain("3 compiled; the cache cannot be").And.Contain(folder["file"]));
+        Assert.That(Origin(context, Here with { CacheFolder = Path.Combine(folder["file"], "cache") }),
+            Does.Contain("3 compiled; the cache cannot be").And.Contain(folder["file"]));
     }
 
     [Test]
@@ -136,7 +141,8 @@ public partial class KernelLibraryTests : HostCudaTest
             Of(("a.cu", text), ("q.cuh", header)).KeyOf("a.cu", ["sm_90a", "NVRTC 13.0"]),
         ];
         Assert.That(others.Append(key), Is.Unique);
-        Assert.That(Of(("a.cu", text), ("b.cu", "c"u8.ToArray()), ("p.cuh", header)).KeyOf("a.cu", ["sm_90a", "NVRTC 13.0"]), Is.EqualTo(key), "another file's text does not matter");
+        Assert.That(Of(("a.cu", text), ("b.cu", "c"u8.ToArray()), ("p.cuh", header)).KeyOf("a.cu", ["sm_90a", "NVRTC 13.0"]), Is.EqualTo(key),
+            "another file's text does not matter");
     }
 
     [Test]
@@ -175,7 +181,11 @@ public partial class KernelLibraryTests : HostCudaTest
     {
         using ImageFolder images = new ImageFolder().With(ImageFolder.TestSources, [kind]);
         using var context = new PrimaryContext();
-        using var library = new KernelLibrary(context, Here with { ImageFolder = images.Path, Compiler = () => throw new InvalidOperationException("asked") });
+        using var library = new KernelLibrary(context, Here with
+        {
+            ImageFolder = images.Path,
+            Compiler = () => throw new InvalidOperationException("asked"),
+        });
         library.LoadAll();
         Assert.That(library.Names.Select(name => library.Get(name).Name), Is.EquivalentTo(ImageFolder.TestSources.Kernels.Keys));
         Assert.That(library.Origin, Does.StartWith(origin));

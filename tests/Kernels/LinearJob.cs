@@ -25,6 +25,12 @@ internal sealed class LinearJob : IDisposable
 
     public int Plans => blas!.PlanCount;
 
+    /// <summary>What the launches do.</summary>
+    public KernelVariants Variants
+    {
+        set => kernels.Variants = value;
+    }
+
     public long ScratchInBytes(int values, int tangents, Matrix w) => kernels.ScratchInBytes(new RowCounts(values, tangents), w);
 
     public static float[] Numbers(int count, int seed)
@@ -40,11 +46,15 @@ internal sealed class LinearJob : IDisposable
     public static byte[] Stored(float[] weights, WeightType type) => type switch
     {
         WeightType.F16 => MemoryMarshal.AsBytes(weights.Select(v => (Half)v).ToArray().AsSpan()).ToArray(),
-        WeightType.BF16 => MemoryMarshal.AsBytes(weights.Select(v => (ushort)(BitConverter.SingleToUInt32Bits(v) >> 16)).ToArray().AsSpan()).ToArray(),
+        WeightType.BF16 => MemoryMarshal.AsBytes(weights.Select(v => (ushort)(BitConverter.SingleToUInt32Bits(v) >> 16)).ToArray().AsSpan())
+            .ToArray(),
         _ => MemoryMarshal.AsBytes(weights.AsSpan()).ToArray(),
     };
 
-    /// <summary>All rows are values unless <paramref name="values"/> says how many are; the others, tangents, may be off by <see cref="BySplit"/> on tensor cores.</summary>
+    /// <summary>
+    /// All rows are values unless <paramref name="values"/> says how many are; the others, tangents, may be off by <see cref="BySplit"/> on tensor
+    /// cores.
+    /// </summary>
     public void CheckForward(int rows, int n, int k, WeightType type, int? values = null, bool biased = false, Residual where = Residual.None)
     {
         int first = values ?? rows;
@@ -63,7 +73,8 @@ internal sealed class LinearJob : IDisposable
             expected[i] = sum;
         }
 
-        Compare(y, expected, rows, m => m < first || !Splits(rows, k, type) ? ByFma : BySplit, $"{first} of {rows} rows values, W ({n}, {k}) {type}, biased {biased}, residual {where}");
+        Compare(y, expected, rows, m => m < first || !Splits(rows, k, type) ? ByFma : BySplit,
+            $"{first} of {rows} rows values, W ({n}, {k}) {type}, biased {biased}, residual {where}");
     }
 
     public void CheckTransposed(int rows, int n, int k, WeightType type)
@@ -81,7 +92,8 @@ internal sealed class LinearJob : IDisposable
             }
         }
 
-        Compare(Run(y, rows, w, type, n, k, transposed: true), expected, rows, _ => Splits(rows, k, type) ? BySplit : ByFma, $"{rows} rows through the transpose of W ({n}, {k}) {type}");
+        Compare(Run(y, rows, w, type, n, k, transposed: true), expected, rows, _ => Splits(rows, k, type) ? BySplit : ByFma,
+            $"{rows} rows through the transpose of W ({n}, {k}) {type}");
     }
 
     public float[] Run(
@@ -195,7 +207,8 @@ internal sealed class LinearJob : IDisposable
         Assert.That(Math.Sqrt(allErrors), Is.LessThanOrEqualTo(tolerance(rows - 1) * Math.Sqrt(all)), what);
     }
 
-    private static Floats Rows(CudaDeviceVariable<byte> memory, int columns) => new(memory.DevicePointer, (int)(memory.Length / (4L * columns)), columns);
+    private static Floats Rows(CudaDeviceVariable<byte> memory, int columns)
+        => new(memory.DevicePointer, (int)(memory.Length / (4L * columns)), columns);
 
     private static DeviceSpan<byte> Bytes(CudaDeviceVariable<byte> memory) => new(memory.DevicePointer, memory.Length);
 

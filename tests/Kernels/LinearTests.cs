@@ -48,6 +48,64 @@ public class LinearTests : CudaTest
         }
     }
 
+    // What tensor cores cut off of a sum makes it smaller, whoever the addends are; of numbers above zero the mean over many results shows nothing else. The depth
+    // is that of Llama-3-8B's down projection; so few outputs get parts of 224 depths, the library none.
+    [TestCase(9, true, false, 2e-7)]
+    [TestCase(128, true, false, 2e-7)]
+    [TestCase(65, false, false, 2e-7)]
+    [TestCase(9, true, true, 2e-7)]
+    [TestCase(256, true, false, 2e-6)]
+    [TestCase(256, false, false, 2e-6)]
+    [TestCase(256, true, true, 2e-6)]
+    public void LongSumsDoNotShrinkOnTensorCores(int rows, bool values, bool transposed, double bound)
+    {
+        const int Outputs = 40, Depth = 14336;
+        using var job = new LinearJob(withBlas: true);
+        float[] w = [.. LinearJob.Weights(WeightType.BF16, Outputs, Depth).Select(Math.Abs)], x = [.. LinearJob.Numbers(rows * Depth, 2).Select(Math.Abs)];
+        var (n, k) = transposed ? (Depth, Outputs) : (Outputs, Depth);
+        double flushed = Bias(KernelVariants.Default), left = Bias(new KernelVariants { FlushedSums = false });
+        Assert.That(Math.Abs(flushed), Is.LessThan(bound), "relative, in the mean");
+        Assert.That(left, Is.LessThan(-2 * bound), "what sums that are left to the tensor cores lose: had it been lost, it had been seen");
+
+        double Bias(KernelVariants variants)
+        {
+            job.Variants = variants;
+            float[] y = job.Run(x, rows, w, WeightType.BF16, n, k, transposed, values ? rows : 0);
+            double sum = 0;
+            for (int m = 0; m < rows; m += Math.Max(1, rows / 8))
+            {
+                for (int j = 0; j < Outputs; j++)
+                {
+                    double expected = 0;
+                    for (int l = 0; l < Depth; l++)
+                    {
+                        expected += (double)x[(m * Depth) + l] * w[transposed ? (l * Outputs) + j : (j * Depth) + l];
+                    }
+
+                    sum += (y[(m * Outputs) + j] - expected) / expected;
+                }
+            }
+
+            return sum / (Outputs * Math.Ceiling(rows / (double)Math.Max(1, rows / 8)));
+        }
+    }
+
+    [TestCase(WeightType.BF16, 1)]
+    [TestCase(WeightType.F16, 8)]
+    [TestCase(WeightType.F32, 4)]
+    public void WeightsBroughtToTheCacheChangeNoBit(WeightType type, int rows)
+    {
+        using var job = new LinearJob();
+        foreach ((int n, int k) in ((int, int)[])[(5, 4104), (9000, 1032), (33, 520), (7, 33)]) // beyond what is in flight, of blocks that come later, all in flight, not aligned
+        {
+            float[] weights = LinearJob.Weights(type, n, k), x = LinearJob.Numbers(rows * k, 3);
+            float[] all = job.Run(x, rows, weights, type, n, k, transposed: false);
+            job.Variants = new KernelVariants { Prefetch = false };
+            Assert.That(job.Run(x, rows, weights, type, n, k, transposed: false), Is.EqualTo(all), $"W ({n}, {k})");
+            job.Variants = KernelVariants.Default;
+        }
+    }
+
     [TestCase(WeightType.BF16, 33, 31)] // K % 8 != 0
     [TestCase(WeightType.F16, 31, 40)]
     [TestCase(WeightType.F32, 40, 33)]

@@ -29,7 +29,9 @@ public class NormKernelsTests : ElementKernelTest
         for (int row = 0; row < Rows; row++)
         {
             float[] r = Row(residual, D, row);
-            double[] expected = row < Values ? RowReference.Norm(Row(x, D, row), g, Eps) : RowReference.Tangent(Row(x, D, Owners[row - Values]), Row(x, D, row), g, Eps);
+            double[] expected = row < Values
+                ? RowReference.Norm(Row(x, D, row), g, Eps)
+                : RowReference.Tangent(Row(x, D, Owners[row - Values]), Row(x, D, row), g, Eps);
             Close(Row(actual, D, row), expected, $"row {row}", cancelled: Cancelled(D));
             Close(Row(added, D, row), [.. expected.Zip(r, (a, b) => a + b)], $"row {row} with its residual");
         }

@@ -21,7 +21,8 @@ public class NvidiaCompilerTests
 
         using var folder = new ImageFolder();
         using var program = Tool.Program.StartIn(
-            [(CudaLibraryResolver.FolderVariable, libraries), (KernelCache.FolderVariable, folder["cache"])], "kernels", "--compile", architecture, "--json");
+            [(CudaLibraryResolver.FolderVariable, libraries), (KernelCache.FolderVariable, folder["cache"])], "kernels", "--compile",
+            architecture, "--json");
         Task<string> error = program.StandardError.ReadToEndAsync();
         string output = await program.StandardOutput.ReadToEndAsync();
         await program.WaitForExitAsync();

@@ -43,7 +43,8 @@ public class QkvKernelsTests : ElementKernelTest
                 double[] expected = [.. x.Select(v => (double)v)];
                 if (head < turned)
                 {
-                    expected = RowReference.Rotate(row < Values ? RowReference.Norm(x, g(head), Eps) : RowReference.Tangent(ownersX, x, g(head), Eps), Row(rotation, E, owner), 1);
+                    expected = RowReference.Rotate(row < Values ? RowReference.Norm(x, g(head), Eps) : RowReference.Tangent(ownersX, x, g(head), Eps),
+                        Row(rotation, E, owner), 1);
                 }
 
                 Close(Row(actual, E, (row * heads) + head), expected, $"row {row} head {head}");
@@ -83,6 +84,45 @@ public class QkvKernelsTests : ElementKernelTest
             float[] kept = Receive(raw);
             Assert.That(kept, Is.EqualTo(Enumerable.Range(0, Values).SelectMany(row => qkv.Skip(row * heads * E).Take(turned * E))));
         }
+    }
+
+    [TestCase(1, 1, 2)]
+    [TestCase(8, 2, 20)]
+    [TestCase(3, 1, 62)]
+    [TestCase(4, 2, 128)]
+    public void NormsOverTheWholeWidthAndTheirPull(int H, int G, int E)
+    {
+        int rows = Values + Owners.Length, line = (H + (2 * G)) * E;
+        var kernels = Load(k => new QkvKernels(k));
+        float[] qkv = Normal(E, rows * line), bar = Normal(E + 4, Owners.Length * line), queryNorm = Normal(E + 2, H * E), keyNorm =
+            Normal(E + 3, G * E);
+        Floats at = SendRows(line, qkv), raw = PoisonedRows(Values, (H + G) * E), back = SendRows(line, bar);
+        var norms = new HeadNorms(SendRows(H * E, queryNorm), SendRows(G * E, keyNorm), Eps);
+        var shape = new HeadShape(H, G, E);
+        kernels.NormWidth(Stream, Dual(Values, Owners), at, raw, norms, shape);
+        kernels.PullWidth(Stream, SendSpan(Owners), back, raw, norms, shape);
+        float[] actual = Receive(at), pulled = Receive(back);
+        float[] Part(float[] all, int row, bool keys) => Row(all, line, row)[(keys ? H * E : 0)..(keys ? (H + G) * E : H * E)];
+        foreach (bool keys in new[] { false, true })
+        {
+            float[] g = keys ? keyNorm : queryNorm;
+            for (int row = 0; row < rows; row++)
+            {
+                float[] x = Part(qkv, row, keys), ownersX = Part(qkv, row < Values ? row : Owners[row - Values], keys);
+                Close(Part(actual, row, keys), row < Values ? RowReference.Norm(x, g, Eps) : RowReference.Tangent(ownersX, x, g, Eps),
+                    $"row {row}, keys {keys}");
+            }
+
+            for (int t = 0; t < Owners.Length; t++)
+            {
+                double[] z = [.. Part(bar, t, keys).Select(v => (double)v)];
+                Close(Part(pulled, t, keys), RowReference.PullNorm(Part(qkv, Owners[t], keys), z, g, Eps), $"cotangent {t}, keys {keys}");
+            }
+        }
+
+        int[] values = [.. Enumerable.Range(0, rows).SelectMany(row => Enumerable.Range((row * line) + ((H + G) * E), G * E))];
+        Assert.That(values.Select(i => actual[i]), Is.EqualTo(values.Select(i => qkv[i])), "values stay");
+        Assert.That(Receive(raw), Is.EqualTo(Enumerable.Range(0, Values).SelectMany(row => Row(qkv, line, row)[..((H + G) * E)])));
     }
 
     [TestCase(false)]

@@ -1,10 +1,13 @@
 using Tiller.Kernels;
 using Tiller.Model;
+using Tiller.Ops;
 
 namespace Tiller.Tests.Kernels;
 
 public class SampleKernelsTests : ElementKernelTest
 {
+    private static readonly Dictionary<int, float> s_bias = new() { [0] = 3 };
+
     // Every filter alone and together, one row each, at every vocabulary.
     private static readonly SamplingOptions[] Options =
     [
@@ -23,6 +26,11 @@ public class SampleKernelsTests : ElementKernelTest
         new() { Temperature = 0, RepetitionPenalty = 5f },
         new() { Temperature = 0.8f, TopK = 50, TopP = 0.9f, MinP = 0.05f, RepetitionPenalty = 0.5f, Seed = 11 },
         new() { Temperature = 100, TopK = 400, TopP = 0.7f, Seed = ulong.MaxValue },
+        new() { PresencePenalty = 1.5f, FrequencyPenalty = -0.25f, LogProbabilities = 0 },
+        new() { Temperature = 1, FrequencyPenalty = 2, Seed = 12, LogProbabilities = 1 },
+        new() { Temperature = 1, LogitBias = s_bias, Seed = 13, LogProbabilities = 20 },
+        new() { Temperature = 1, TopP = 0.8f, LogitBias = s_bias, PresencePenalty = -2, RepetitionPenalty = 1.3f, Seed = 14, LogProbabilities = 7 },
+        new() { LogProbabilities = 20 },
     ];
 
     [TestCase(1, 3)]
@@ -75,48 +83,89 @@ public class SampleKernelsTests : ElementKernelTest
         }
     }
 
-    // All options as rows of one batch, a few steps each, the penalty growing with what was drawn.
+    // All options as rows of one batch, a few steps each, the penalties growing with what was drawn.
     private void Compare(int V, int steps, Func<int, int, float[]> logitsOf)
     {
         var head = NewHead();
         int rows = Options.Length;
         int[] prompt = [0, V / 3, 0, V - 1];
-        DeviceSpan<byte>[] seen = [.. Options.Select(_ => SendSpan(new byte[V]))];
-        var sampling = SendSpan<DeviceSampling>([.. Options.Select((o, i) => Device(o, o.RepetitionPenalty != 1 ? seen[i].Address : 0))]);
-        var table = SendSpan(new DeviceRow[rows]);
-        var ring = new TokenRing(PoisonedSpan<int>(steps * rows), Width: 1, steps, SendSpan(0));
+        float[] bias = new float[V];
+        bias[0] = s_bias[0];
+        nint biasOnDevice = Send(bias);
+        int[][] words = [.. Options.Select(_ => new int[V])];
+        DeviceSpan<int>[] tallies = [.. words.Select(own => SendSpan(own))];
         Sampler[] cpu = [.. Options.Select(o => new Sampler(o with { Seed = o.Seed ?? 0 }, V))];
+        var sampling = SendSpan<DeviceSampling>(
+            [.. Options.Select((o, i) => Device(o, cpu[i].Adjusts ? tallies[i].Address : 0, o.LogitBias is null ? 0 : biasOnDevice))]);
         List<int>[] history = [.. Options.Select(_ => prompt.ToList())];
-        foreach (var s in seen)
+        foreach (int id in prompt)
         {
-            head.MarkSeen(Stream, s, SendSpan(prompt));
+            Array.ForEach(words, own => own[id] |= TokenTally.Seen);
+            head.Tally(Stream, Words(Enumerable.Repeat(id, rows)));
         }
 
         for (int step = 0; step < steps; step++)
         {
             float[][] logits = [.. Enumerable.Range(0, rows).Select(row => logitsOf(step, row))];
             var ids = PoisonedSpan<int>(rows);
-            head.Sample(
-                Stream, SendRows(V, [.. logits.SelectMany(l => l)]), sampling, ids, PoisonedSpan<byte>(HeadKernels.ScratchSizeInBytes(rows, V, draws: true)));
-            head.Advance(Stream, table, sampling, ids, ring);
+            var sent = SendRows(V, [.. logits.SelectMany(l => l)]);
+            uint[] before = Bits(Receive(sent));
+            head.Sample(Stream, sent, sampling, ids, PoisonedSpan<byte>(HeadKernels.ScratchSizeInBytes(rows, V, draws: true)));
+            var lines = PoisonedSpan<SoftmaxLine>(rows);
+            head.Softmax(Stream, sent, sampling, ids, lines);
+            Assert.That(Bits(Receive(sent)), Is.EqualTo(before), "the logits stay");
             int[] expected = [.. cpu.Select((s, row) => s.Next(logits[row], history[row].ToArray()))];
             Assert.That(Receive(ids), Is.EqualTo(expected), $"step {step}");
+            CompareSoftmax(cpu, Receive(lines), V);
             for (int row = 0; row < rows; row++)
             {
                 history[row].Add(expected[row]);
+                words[row][expected[row]] = (words[row][expected[row]] | TokenTally.Seen) + 1;
+            }
+
+            head.Tally(Stream, Words(expected));
+        }
+
+        DeviceSpan<TallyChange> Words(IEnumerable<int> ids) =>
+            SendSpan<TallyChange>([.. ids.Select((id, row) => new TallyChange { Address = tallies[row].Address + (4 * id), Word = words[row][id] })]);
+    }
+
+    private static void CompareSoftmax(Sampler[] cpu, SoftmaxLine[] lines, int V)
+    {
+        for (int row = 0; row < cpu.Length; row++)
+        {
+            if (Options[row].LogProbabilities is not { } count)
+            {
+                Assert.That(lines[row].Max, Is.NaN, "nobody asked");
+                continue;
+            }
+
+            var softmax = new SoftmaxTop(count);
+            softmax.Receive(lines[row], V);
+            var expected = cpu[row].MostProbable.ToArray();
+            Assert.That(softmax.Drawn, Is.EqualTo(cpu[row].LogProbability).Within(1e-5), $"row {row}");
+            Assert.That(softmax.Held, Is.EqualTo(Math.Min(count, V)));
+            Assert.That(Enumerable.Range(0, softmax.Held).Select(i => softmax[i].Id), Is.EqualTo(expected.Select(t => t.Id)), $"row {row}");
+            for (int i = 0; i < softmax.Held; i++)
+            {
+                Assert.That(softmax[i].LogProbability, Is.EqualTo(expected[i].LogProbability).Within(1e-5), $"row {row}, rank {i}");
             }
         }
     }
 
-    private static DeviceSampling Device(SamplingOptions o, nint seen) => new()
+    private static DeviceSampling Device(SamplingOptions o, nint tally, nint bias = 0) => new()
     {
         Random = o.Seed ?? 0,
-        Seen = seen,
+        Tally = tally,
+        Bias = bias,
         Temperature = o.Temperature,
         TopP = o.TopP,
         MinP = o.MinP,
-        Penalty = o.RepetitionPenalty,
+        Repetition = o.RepetitionPenalty,
+        Presence = o.PresencePenalty,
+        Frequency = o.FrequencyPenalty,
         TopK = o.TopK,
+        Softmax = o.LogProbabilities + 1 ?? 0,
     };
 
     private HeadKernels NewHead() => Load(k => new HeadKernels(k));

@@ -48,7 +48,7 @@ public class SteerKernelsTests : SteeredKernelTest
                 if (LawOf[Owners[t]] >= 0)
                 {
                     var law = cpu[LawOf[Owners[t]]];
-                    law.SenseTangent(k, t, Row(x, D, values + t));
+                    law.SenseTangent(k, t, Row(x, D, Owners[t]), Row(x, D, values + t));
                     law.ActTangent(k, Slots[Owners[t]], t, expected.AsSpan((values + t) * D, D));
                 }
             }
@@ -86,7 +86,7 @@ public class SteerKernelsTests : SteeredKernelTest
         {
             // A strength that makes u from far below to far above the bound.
             float strength = bound * MathF.Pow(10, seed - 3) / MathF.Sqrt(D);
-            var law = new FeedbackLaw(1, D, [], [new Term(0, Normal(seed, D), strength, 0, -1)], bound);
+            var law = new FeedbackLaw(1, D, [], [new Term(0, Normal(seed, D), strength)], bound);
             var device = Ready(law, 1, 0);
             var y = SendRows(D, new float[D]);
             var rows = Table([new DeviceRow { Steering = device.Address }]);
@@ -108,7 +108,7 @@ public class SteerKernelsTests : SteeredKernelTest
     public void AnInputWhoseNormOverflowsIsNoNumber()
     {
         const int D = 33;
-        var law = new FeedbackLaw(1, D, [], [new Term(0, [.. Enumerable.Repeat(1f, D)], 3e38f, 0, -1)], 1f);
+        var law = new FeedbackLaw(1, D, [], [new Term(0, [.. Enumerable.Repeat(1f, D)], 3e38f)], 1f);
         var kernels = Load(k => new SteerKernels(k));
         var rows = Table([new DeviceRow { Steering = Ready(law, 1, 0).Address }]);
         var y = SendRows(D, new float[D]);
@@ -132,7 +132,7 @@ public class SteerKernelsTests : SteeredKernelTest
         kernels.Act(Stream, rows, output, 0);
         cpu.Sense(0, 0, Row(x, D, 0));
         cpu.Act(0, 0, y.AsSpan(0, D));
-        cpu.SenseTangent(0, 0, Row(x, D, 1));
+        cpu.SenseTangent(0, 0, Row(x, D, 0), Row(x, D, 1));
         cpu.ActTangent(0, 0, 0, y.AsSpan(D, D));
         float[] actual = Receive(output);
         Close(Row(actual, D, 0), [.. Row(y, D, 0).Select(v => (double)v)], "value");

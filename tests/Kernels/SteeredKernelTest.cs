@@ -14,14 +14,33 @@ public abstract class SteeredKernelTest : ElementKernelTest
     {
         var random = new Random(seed);
         float[] Direction() => Normal(random.Next(), D, 1 / Math.Sqrt(D));
-        Sensor NewSensor(int k) => new(k, Direction(), (float)random.NextDouble());
-        Sensor[] read = [.. Enumerable.Range(0, L).SelectMany(k => Enumerable.Range(0, sensors[k]).Select(_ => NewSensor(k)))];
-        Term[] moved = [.. Enumerable.Range(0, L).SelectMany(k => Enumerable.Range(0, terms[k]).Select(j =>
+        Sensor NewSensor(int k, int i)
         {
-            int sensor = j % 4 == 3 ? -1 : random.Next(read.Length);
-            return new Term(k, Direction(), (float)random.NextDouble(), sensor < 0 ? 0 : 1 + (float)random.NextDouble(), sensor);
-        }))];
-        return new FeedbackLaw(L, D, read, moved, bound);
+            float low = (float)random.NextDouble();
+            return i % 5 == 1 ? new(k, Direction(), low, low + 0.3f) : i % 5 == 2 ? new(k, Direction(), float.NegativeInfinity, low)
+                : new(k, Direction(), i % 5 > 2 ? 0 : low);
+        }
+
+        Sensor[] read = [.. Enumerable.Range(0, L).SelectMany(k => Enumerable.Range(0, sensors[k]).Select(i => NewSensor(k, i)))];
+        var planes = new List<Plane>();
+        for (int i = 1; i < read.Length; i++)
+        {
+            if (read[i].Beta == 0 && read[i - 1].Beta == 0 && read[i].Layer == read[i - 1].Layer)
+            {
+                var (sine, cosine) = MathF.SinCos(6 * random.NextSingle());
+                planes.Add(new Plane(i, i - 1, cosine, sine));
+            }
+        }
+
+        Term NewTerm(int k, int j)
+        {
+            Feed[] feeds = [.. Enumerable.Range(0, j % 4 == 3 ? 0 : 1 + (j % 3))
+                .Select(_ => new Feed(random.Next(read.Length), 1 + random.NextSingle()))];
+            return new Term(k, Direction(), random.NextSingle(), feeds) { Gate = j % 5 == 4 ? random.Next(read.Length) : -1 };
+        }
+
+        Term[] moved = [.. Enumerable.Range(0, L).SelectMany(k => Enumerable.Range(0, terms[k]).Select(j => NewTerm(k, j)))];
+        return new FeedbackLaw(L, D, read, moved, bound, planes);
     }
 
     /// <summary>A law in device memory, and where it leaves its numbers.</summary>
@@ -32,19 +51,25 @@ public abstract class SteeredKernelTest : ElementKernelTest
     {
         DeviceLayerLaw Layer(int k)
         {
-            Sensor[] sensors = [.. law.SensorsOf(k).ToArray().Select(i => law.Sensors[i])];
-            Term[] terms = [.. law.TermsOf(k).ToArray().Select(i => law.Terms[i])];
+            var part = law.Packed(k);
             return new DeviceLayerLaw
             {
-                V = Send<float>([.. sensors.SelectMany(s => s.V)]),
-                Beta = Send<float>([.. sensors.Select(s => s.Beta)]),
-                Sensor = Send(law.SensorsOf(k).ToArray()),
-                W = Send<float>([.. terms.SelectMany(t => t.W)]),
-                C = Send<float>([.. terms.Select(t => t.C)]),
-                S = Send<float>([.. terms.Select(t => t.S)]),
-                TermSensor = Send<int>([.. terms.Select(t => t.Sensor)]),
-                Sensors = sensors.Length,
-                Terms = terms.Length,
+                V = Send<float>([.. part.V]),
+                Low = Send<float>([.. part.Low]),
+                High = Send<float>([.. part.High]),
+                Sensor = Send<int>([.. part.Sensors]),
+                W = Send<float>([.. part.W]),
+                C = Send<float>([.. part.C]),
+                Gate = Send<int>([.. part.Gates]),
+                FeedBegin = Send<int>([.. part.FeedBegins]),
+                FeedSensor = Send<int>([.. part.FeedSensors]),
+                FeedGain = Send<float>([.. part.FeedGains]),
+                PlaneSensors = Send<int>([.. part.PlaneSensors]),
+                PlaneTargets = Send<float>([.. part.PlaneTargets]),
+                Sensors = part.SensorCount,
+                Terms = part.TermCount,
+                Planes = part.PlaneCount,
+                Bends = part.Bends ? 1 : 0,
             };
         }
 

@@ -10,7 +10,8 @@ public class UnitKernelsTests : ElementKernelTest
     [TestCase(WeightType.BF16, 96, 257, 17, 50, false)]
     [TestCase(WeightType.F16, 127, 40, 100, 27, true)]
     [TestCase(WeightType.F32, 300, 5, 1, 1, false)]
-    public void UnitVectorsGiveWhatTheirTangentsGive(WeightType type, int D, int N, int first, int count, bool biased)
+    [TestCase(WeightType.BF16, 65, 31, 2, 40, true, false)]
+    public void UnitVectorsGiveWhatTheirTangentsGive(WeightType type, int D, int N, int first, int count, bool biased, bool normed = true)
     {
         const int Values = 2;
         var kernels = Load(k => new UnitKernels(k));
@@ -22,18 +23,21 @@ public class UnitKernelsTests : ElementKernelTest
             WeightType.F16 => Send([.. w.Select(v => (Half)v)]),
             _ => Send([.. w.Select(v => (ushort)(BitConverter.SingleToUInt32Bits(v) >> 16))]),
         };
-        double[][] products = [.. Enumerable.Range(0, Values).Select(i => Product(w, D, Norm(Row(x, D, i), g)))];
+        double[][] products = [.. Enumerable.Range(0, Values).Select(i =>
+            Product(w, D, normed ? Norm(Row(x, D, i), g) : [.. Row(x, D, i).Select(v => (double)v)]))];
         float[] z = [.. products.SelectMany(p => p.Select((v, n) => (float)(v + (biased ? bias[n] : 0))))];
         var y = PoisonedRows(Values * count, N, beyond: 1);
         kernels.Push(
-            Stream, SendRows(D, x), new RmsNorm(SendRows(D, g), Eps), new Matrix(weights, type, N, D), SendRows(N, z), biased ? SendRows(N, bias) : default,
+            Stream, SendRows(D, x), new RmsNorm(normed ? SendRows(D, g) : default, Eps), new Matrix(weights, type, N, D), SendRows(N, z), biased
+                ? SendRows(N, bias) : default,
             first, y);
         float[] actual = Receive(y, beyond: 1);
         for (int i = 0; i < Values; i++)
         {
             for (int j = 0; j < count; j++)
             {
-                double[] expected = Product(w, D, Tangent(Row(x, D, i), [.. Enumerable.Range(0, D).Select(c => c == first + j ? 1f : 0f)], g));
+                float[] unit = [.. Enumerable.Range(0, D).Select(c => c == first + j ? 1f : 0f)];
+                double[] expected = Product(w, D, normed ? Tangent(Row(x, D, i), unit, g) : [.. unit.Select(v => (double)v)]);
                 Close(Row(actual, N, (i * count) + j), expected, $"row {i}, vector {first + j}");
             }
         }

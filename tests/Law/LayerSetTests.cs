@@ -44,7 +44,8 @@ public sealed class LayerSetTests
     [TestCase("1-3.0")]
     [TestCase("1-2147483648")]
     [TestCase("all")]
-    public void Anything_else_is_no_set_of_layers(string? text) => Assert.That((LayerSet.TryParse(text, out var layers), layers), Is.EqualTo((false, (LayerSet?)null)));
+    public void Anything_else_is_no_set_of_layers(string? text)
+        => Assert.That((LayerSet.TryParse(text, out var layers), layers), Is.EqualTo((false, (LayerSet?)null)));
 
     [Test]
     public void Ranges_that_are_none_are_refused()

@@ -13,7 +13,10 @@ public sealed class BlockTests(string device) : OnEveryDevice(device)
 
     private readonly Dictionary<string, IReadOnlyList<PromptState>> _prompts = new(StringComparer.Ordinal);
 
-    private static IEnumerable<TestCaseData> FamiliesFewAndMany => TestModels.Families.SelectMany(family => new[] { new TestCaseData(family, false), new TestCaseData(family, true) });
+    private static IEnumerable<string> Families => TestModels.Families.Concat(FamilyCheckpoint.Names);
+
+    private static IEnumerable<TestCaseData> FamiliesFewAndMany =>
+        Families.SelectMany(family => new[] { new TestCaseData(family, false), new TestCaseData(family, true) });
 
     [OneTimeTearDown]
     public void FreePrompts()
@@ -82,7 +85,7 @@ public sealed class BlockTests(string device) : OnEveryDevice(device)
         }
     }
 
-    [TestCaseSource(typeof(TestModels), nameof(TestModels.Families))]
+    [TestCaseSource(nameof(Families))]
     public void Rows_do_not_see_each_other(string family)
     {
         var model = TestModels.Load(family);
@@ -104,7 +107,7 @@ public sealed class BlockTests(string device) : OnEveryDevice(device)
         }
     }
 
-    [TestCaseSource(typeof(TestModels), nameof(TestModels.Families))]
+    [TestCaseSource(nameof(Families))]
     public void A_tangent_is_the_same_among_few_and_among_many(string family)
     {
         var model = TestModels.Load(family);

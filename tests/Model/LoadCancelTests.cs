@@ -74,7 +74,8 @@ public sealed class LoadCancelTests
         GC.WaitForPendingFinalizers();
         long heap = GC.GetTotalMemory(forceFullCollection: true);
         string[] threads = [.. Directory.GetDirectories("/proc/self/task").Select(task => Read(() => File.ReadAllText(Path.Combine(task, "comm"))))];
-        string[] files = [.. Directory.GetFiles("/proc/self/fd").Select(fd => Read(() => File.ResolveLinkTarget(fd, returnFinalTarget: false)?.FullName ?? ""))];
+        string[] files = [.. Directory.GetFiles("/proc/self/fd")
+            .Select(fd => Read(() => File.ResolveLinkTarget(fd, returnFinalTarget: false)?.FullName ?? ""))];
         return (heap, HostBuffer.LiveInBytes, Beginning(threads, "tiller-"), Beginning(files, s_folder));
 
         static int Beginning(string[] names, string start) => names.Count(name => name.StartsWith(start, StringComparison.Ordinal));

@@ -76,7 +76,8 @@ public sealed class LoadTests
         string[] names;
         using (var checkpoint = new EditableCheckpoint(family))
         {
-            names = [.. checkpoint.Tensors.Keys.Where(name => !name.StartsWith("model.layers.", StringComparison.Ordinal) || name.Contains(".1.", StringComparison.Ordinal))];
+            names = [.. checkpoint.Tensors.Keys.Where(name => !name.StartsWith("model.layers.", StringComparison.Ordinal)
+                || name.Contains(".1.", StringComparison.Ordinal))];
         }
 
         foreach (string name in names)
@@ -89,7 +90,8 @@ public sealed class LoadTests
             string folder = checkpoint.Save();
             Assert.That(
                 () => LanguageModel.Load(folder, options),
-                Throws.InstanceOf<CheckpointException>().With.Property("Error").EqualTo(CheckpointError.TensorNotFound).And.Property("Item").EqualTo(name));
+                Throws.InstanceOf<CheckpointException>().With.Property("Error").EqualTo(CheckpointError.TensorNotFound).And.Property("Item")
+                    .EqualTo(name));
 
             // The same bytes in another shape.
             long[] shape = tensor.Shape.Length == 1 ? [1, tensor.Shape[0]] : [tensor.Shape[0] / 2, tensor.Shape[1] * 2];
@@ -98,7 +100,8 @@ public sealed class LoadTests
             Assert.That(
                 () => LanguageModel.Load(folder, options),
                 Throws.InstanceOf<CheckpointException>().With.Property("Error").EqualTo(CheckpointError.ShapeMismatch)
-                    .And.Property("Item").EqualTo(name).And.Message.Contains($"({string.Join(", ", tensor.Shape)})").And.Message.Contains($"({string.Join(", ", shape)})"));
+                    .And.Property("Item").EqualTo(name).And.Message.Contains($"({string.Join(", ", tensor.Shape)})").And.Message.Contains(
+                        $"({string.Join(", ", shape)})"));
             Assert.That(told.Values, Is.Empty);
         }
     }
@@ -149,7 +152,8 @@ public sealed class LoadTests
     {
         // A bias of a family without biases is the stray one; the others are of no family.
         using var checkpoint = new EditableCheckpoint("llama2-f32");
-        string[] names = [.. Enumerable.Range(0, count).Select(i => i == 0 ? "model.layers.0.self_attn.q_proj.bias" : $"model.layers.1.rotary_emb.inv_freq{i:D2}")];
+        string[] names = [.. Enumerable.Range(0, count)
+            .Select(i => i == 0 ? "model.layers.0.self_attn.q_proj.bias" : $"model.layers.1.rotary_emb.inv_freq{i:D2}")];
         foreach (string name in names)
         {
             checkpoint.Tensors[name] = TensorData.FromFloat32(name, [2], [1, 2]);
@@ -176,7 +180,8 @@ public sealed class LoadTests
         Assert.That(Logits(model), Is.EqualTo(Logits(TestModels.Load(family))));
 
         var text = await ToolRun.Of("inspect", folder);
-        Assert.That(text.Output, Does.Match("\nweights +.*tied, lm_head.weight not used\n").And.Match("\nwarning +Not used by the model: \"lm_head.weight\""));
+        Assert.That(text.Output, Does.Match("\nweights +.*tied, lm_head.weight not used\n").And.Match("\nwarning +Not used by the model: "
+            + "\"lm_head.weight\""));
         var json = await ToolRun.Of("inspect", "--json", folder);
         Assert.That(json.Json.GetProperty("tiedHead").GetBoolean());
         Assert.That(json.Json.GetProperty("warnings")[0].GetString(), Is.EqualTo(model.Warnings[0]));
@@ -190,7 +195,13 @@ public sealed class LoadTests
         using var checkpoint = new EditableCheckpoint("qwen2-bf16");
         int rows = TestModels.Load("qwen2-bf16").Config.V;
         var tokenizer = JsonNode.Parse(await File.ReadAllTextAsync(checkpoint["tokenizer.json"]))!;
-        tokenizer["added_tokens"]!.AsArray().Add(new JsonObject { ["id"] = rows, ["content"] = "[PAD]", ["special"] = false, ["normalized"] = false });
+        tokenizer["added_tokens"]!.AsArray().Add(new JsonObject
+        {
+            ["id"] = rows,
+            ["content"] = "[PAD]",
+            ["special"] = false,
+            ["normalized"] = false,
+        });
         await File.WriteAllTextAsync(checkpoint["tokenizer.json"], tokenizer.ToJsonString());
         string folder = checkpoint.Save();
         using (var model = LanguageModel.Load(folder))
@@ -225,7 +236,8 @@ public sealed class LoadTests
             string folder = checkpoint.Save();
             Assert.That(
                 () => LanguageModel.Load(folder),
-                Throws.InstanceOf<CheckpointException>().With.Property("Error").EqualTo(CheckpointError.Unsupported).And.Property("Item").EqualTo(Name));
+                Throws.InstanceOf<CheckpointException>().With.Property("Error").EqualTo(CheckpointError.Unsupported).And.Property("Item")
+                    .EqualTo(Name));
         }
     }
 
@@ -250,7 +262,8 @@ public sealed class LoadTests
     {
         using var folder = new TemporaryFolder();
         Assert.That(() => LanguageModel.Load(folder.Path), Throws.InstanceOf<TillerException>());
-        Assert.That(() => LanguageModel.Load(folder["nowhere"]), Throws.InstanceOf<CheckpointException>().With.Property("Error").EqualTo(CheckpointError.Missing));
+        Assert.That(() => LanguageModel.Load(folder["nowhere"]), Throws.InstanceOf<CheckpointException>().With.Property("Error")
+            .EqualTo(CheckpointError.Missing));
         Assert.That(() => LanguageModel.Load(folder.Write("file", "text")), Throws.InstanceOf<CheckpointException>());
         foreach (string missing in new[] { "config.json", "tokenizer.json", "model.safetensors" })
         {
@@ -281,7 +294,8 @@ public sealed class LoadTests
             }
 
             Assert.That(
-                () => LanguageModel.Load(TestModels.Folder("demo"), new LoadOptions { Progress = told }, source.Token), Throws.InstanceOf<OperationCanceledException>());
+                () => LanguageModel.Load(TestModels.Folder("demo"), new LoadOptions { Progress = told }, source.Token),
+                Throws.InstanceOf<OperationCanceledException>());
 
             // Other readers may finish the chunk they are at.
             Assert.That(told.Values, Has.Count.InRange(at, at == 0 ? 0 : at + 8));

@@ -5,7 +5,8 @@ internal static class Numbers
 {
     /// <summary>Standard normal numbers.</summary>
     public static float[] Gaussian(Random random, int n, double scale = 1) =>
-        [.. Enumerable.Range(0, n).Select(_ => (float)(scale * Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble())))];
+        [.. Enumerable.Range(0, n)
+            .Select(_ => (float)(scale * Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble())))];
 
     /// <summary>A random direction.</summary>
     public static float[] Unit(Random random, int n)

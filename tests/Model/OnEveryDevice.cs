@@ -51,7 +51,8 @@ public abstract class OnEveryDevice(string device)
         var test = TestContext.CurrentContext.Test;
         var families = HostCuda.Checks.Length > 0 ? Checked : OnHostCuda;
         bool left = test.Properties["Category"].Contains(OnGpuOnlyAttribute.Category)
-            || test.Arguments.OfType<string>().Any(argument => TestModels.Families.Contains(argument) && !families.Contains(argument, StringComparer.Ordinal));
+            || test.Arguments.OfType<string>().Any(argument => TestModels.Families.Contains(argument)
+                && !families.Contains(argument, StringComparer.Ordinal));
         if (left)
         {
             Assert.Ignore("Too long for the host CUDA: set TILLER_DEVICE=cuda on a machine with a GPU.");

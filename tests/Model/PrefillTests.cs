@@ -73,7 +73,8 @@ public sealed class PrefillTests(string device) : OnEveryDevice(device)
                 for (int k = 0; k <= model.Config.L; k++)
                 {
                     int at = ((k * prompts[i].Length) + prompts[i].Length - 1) * model.Config.D;
-                    Assert.That(Numbers.Error(states[i].X[k], Floats(probe.States, at, model.Config.D)), Is.LessThan(Tolerance), $"prompt {i}, layer {k}");
+                    Assert.That(Numbers.Error(states[i].X[k], Floats(probe.States, at, model.Config.D)), Is.LessThan(Tolerance),
+                        $"prompt {i}, layer {k}");
                 }
 
                 Assert.That(states[i].Cache is not null, Is.EqualTo(keep));

@@ -92,7 +92,8 @@ public sealed class PromptPassTests
 
         (int All, int Steered) Rows(SteeringState? steering, bool steersAll)
         {
-            pass.Fill(s_ids, begin: 0, position: 0, cache, steering, steersAll);
+            var tokens = steersAll ? SteeredTokens.All : SteeredTokens.Last;
+            pass.Fill(s_ids, begin: 0, position: 0, cache, new SteeredSequence(steering, tokens, s_ids.Length - 1));
             return (pass.Rows.Values, Enumerable.Range(0, pass.Rows.Values).Count(i => pass.Rows[i].Steering is not null));
         }
     }

@@ -15,17 +15,20 @@ public class SamplerTests
         Assert.That(new Sampler(new SamplingOptions(), logits.Length).Next(logits, []), Is.EqualTo(expected));
 
     [Test]
-    public void A_logit_that_is_not_a_number_is_named([Values(0, 5, 8, 18)] int at, [Values(float.NaN, float.PositiveInfinity)] float bad, [Values(0f, 1f)] float temperature)
+    public void A_logit_that_is_not_a_number_is_named([Values(0, 5, 8, 18)] int at, [Values(float.NaN, float.PositiveInfinity)] float bad,
+        [Values(0f, 1f)] float temperature)
     {
         float[] logits = [.. Enumerable.Range(0, 19).Select(i => (float)i)];
         logits[at] = bad;
-        var error = Assert.Throws<NonFiniteLogitsException>(() => new Sampler(new SamplingOptions { Temperature = temperature }, 19).Next(logits, []))!;
+        var error = Assert.Throws<NonFiniteLogitsException>(() => new Sampler(new SamplingOptions { Temperature = temperature },
+            19).Next(logits, []))!;
         Assert.That((error.Token, error.Logit), Is.EqualTo((at, bad)));
     }
 
     [Test]
     public void Logits_that_are_all_masked_are_refused() =>
-        Assert.That(() => new Sampler(new SamplingOptions(), 9).Next(Enumerable.Repeat(float.NegativeInfinity, 9).ToArray(), []), Throws.TypeOf<NonFiniteLogitsException>());
+        Assert.That(() => new Sampler(new SamplingOptions(), 9).Next(Enumerable.Repeat(float.NegativeInfinity, 9).ToArray(), []),
+            Throws.TypeOf<NonFiniteLogitsException>());
 
     [Test]
     public void Wrong_shapes_are_refused()
@@ -53,6 +56,72 @@ public class SamplerTests
         Assert.That(sampler.Next([.. logits], history), Is.EqualTo(expected), "the next call starts anew");
     }
 
+    [Test]
+    public void Presence_and_frequency_penalties_count_the_text_and_not_the_prompt()
+    {
+        var presence = new Sampler(new SamplingOptions { PresencePenalty = 1.5f }, 4);
+        var frequency = new Sampler(new SamplingOptions { FrequencyPenalty = 0.75f }, 4);
+        var both = new Sampler(new SamplingOptions { PresencePenalty = -0.9f, FrequencyPenalty = 2 }, 4);
+        float[] logits = [3, 2, 1.4f, -1];
+        foreach (var sampler in new[] { presence, frequency, both })
+        {
+            Assert.That(sampler.Next([.. logits], [0, 0, 1]), Is.Zero, "the prompt's tokens are not penalised");
+        }
+
+        Assert.That(presence.Next([.. logits], [0, 0, 1, 0]), Is.EqualTo(1), "3 - 1.5 < 2");
+        Assert.That(presence.Next([.. logits], [0, 0, 1, 0, 0, 0]), Is.EqualTo(1), "however often");
+        Assert.That(presence.Next([.. logits], [0, 0, 1, 0, 1]), Is.Zero, "1.5, 0.5, 1.4");
+        Assert.That(frequency.Next([.. logits], [0, 0, 1, 0]), Is.Zero, "2.25 > 2");
+        Assert.That(frequency.Next([.. logits], [0, 0, 1, 0, 0]), Is.EqualTo(1), "1.5 < 2");
+        Assert.That(frequency.Next([.. logits], [0, 0, 1, 0, 0, 1, 1]), Is.Zero, "1.5, 0.5, 1.4");
+        Assert.That(both.Next([.. logits], [0, 0, 1, 0, 2]), Is.EqualTo(1), "3 + 0.9 - 2, 2, 1.4 + 0.9 - 2");
+    }
+
+    [Test]
+    public void A_bias_is_added_before_the_penalties()
+    {
+        var options = new SamplingOptions { LogitBias = new Dictionary<int, float> { [2] = 3, [0] = -100 }, RepetitionPenalty = 2 };
+        Assert.That(new Sampler(options, 4).Next([9, 2, 1.5f, 0], []), Is.EqualTo(2));
+        Assert.That(new Sampler(options, 4).Next([9, 2.3f, 1.5f, 0], [2]), Is.EqualTo(1), "(1.5 + 3) / 2 < 2.3");
+        Assert.That(new Sampler(options, 4).Next([9, 2.2f, 1.5f, 0], [2]), Is.EqualTo(2));
+        var error = Assert.Throws<SamplingOptionsException>(() => new Sampler(options, 2))!;
+        Assert.That((error.Option, error.Message), Is.EqualTo((nameof(SamplingOptions.LogitBias),
+            "SamplingOptions.LogitBias must be of token ids below 2, got 2.")));
+    }
+
+    [Test]
+    public void Log_probabilities_are_of_the_models_softmax([Values(0, 1, 7, 20)] int count, [Values(0f, 0.7f)] float temperature,
+        [Values(5, 3001)] int v)
+    {
+        var random = new Random(count + v);
+        float[] logits = [.. Enumerable.Range(0, v).Select(_ => (float)Math.Round(random.NextDouble() * 9, 2))]; // with ties
+        logits[3] = float.NegativeInfinity;
+        var options = new SamplingOptions
+        {
+            Temperature = temperature,
+            TopK = 3,
+            Seed = 1,
+            PresencePenalty = 2,
+            RepetitionPenalty = 5,
+            LogitBias = new Dictionary<int, float> { [1] = 20 },
+            LogProbabilities = count,
+        };
+        double[] p = Softmax([.. logits.Select(l => (double)l)]);
+        int[] ranked = [.. Enumerable.Range(0, v).OrderByDescending(i => logits[i]).ThenBy(i => i).Take(count)];
+        var sampler = new Sampler(options, v);
+        Assert.That(sampler.LogProbability, Is.NaN);
+        int[] history = [0, 1, 2];
+        for (int draw = 0; draw < 5; draw++)
+        {
+            int id = sampler.Next([.. logits], history);
+            history = [.. history, id];
+            Assert.That(sampler.LogProbability, Is.EqualTo(Math.Log(p[id])).Within(1e-5));
+            Assert.That(sampler.MostProbable.ToArray().Select(token => token.Id), Is.EqualTo(ranked));
+            double[] shown = [.. sampler.MostProbable.ToArray().Select(token => (double)token.LogProbability)];
+            Assert.That(shown, Is.EqualTo(ranked.Select(i => Math.Log(p[i]))).Within(1e-5));
+        }
+    }
+
     [TestCase(1, 0f, 1f, 0f, new[] { 0.4, 0.3, 0.2, 0.1 })]
     [TestCase(1, 0f, 0.75f, 0f, new[] { 0.4 / 0.9, 0.3 / 0.9, 0.2 / 0.9, 0 })]
     [TestCase(1, 0f, 0.65f, 0f, new[] { 0.4 / 0.7, 0.3 / 0.7, 0, 0 })]
@@ -75,11 +144,13 @@ public class SamplerTests
 
     [Test]
     public void Ties_at_the_edge_of_top_k_all_stay() =>
-        Assert.That(Draw(new SamplingOptions { Temperature = 1, TopK = 2, Seed = 0 }, [1, 3, 2, 2, 0], 2000).Select(c => c > 0), Is.EqualTo([false, true, true, true, false]));
+        Assert.That(Draw(new SamplingOptions { Temperature = 1, TopK = 2, Seed = 0 }, [1, 3, 2, 2, 0], 2000).Select(c => c > 0),
+            Is.EqualTo([false, true, true, true, false]));
 
     [Test]
     public void Ties_at_the_edge_of_top_p_keep_the_lower_ids() =>
-        Assert.That(Draw(new SamplingOptions { Temperature = 1, TopP = 0.5f, Seed = 0 }, [1, 1, 1, 1], 2000).Select(c => c > 0), Is.EqualTo([true, true, false, false]));
+        Assert.That(Draw(new SamplingOptions { Temperature = 1, TopP = 0.5f, Seed = 0 }, [1, 1, 1, 1], 2000).Select(c => c > 0),
+            Is.EqualTo([true, true, false, false]));
 
     // Against the definitions in transformers, written with a full sort in float64.
     [Test]
@@ -185,6 +256,14 @@ public class SamplerTests
     [TestCase(nameof(SamplingOptions.RepetitionPenalty), -1)]
     [TestCase(nameof(SamplingOptions.RepetitionPenalty), double.PositiveInfinity)]
     [TestCase(nameof(SamplingOptions.RepetitionPenalty), double.NaN)]
+    [TestCase(nameof(SamplingOptions.PresencePenalty), 2.01)]
+    [TestCase(nameof(SamplingOptions.PresencePenalty), double.NaN)]
+    [TestCase(nameof(SamplingOptions.FrequencyPenalty), -2.01)]
+    [TestCase(nameof(SamplingOptions.FrequencyPenalty), double.NaN)]
+    [TestCase(nameof(SamplingOptions.LogProbabilities), -1)]
+    [TestCase(nameof(SamplingOptions.LogProbabilities), 21)]
+    [TestCase(nameof(SamplingOptions.LogitBias), 100.1)]
+    [TestCase(nameof(SamplingOptions.LogitBias), double.NaN)]
     public void Settings_out_of_range_are_named(string option, double value)
     {
         var options = option switch
@@ -193,6 +272,10 @@ public class SamplerTests
             nameof(SamplingOptions.TopK) => new SamplingOptions { TopK = (int)value },
             nameof(SamplingOptions.TopP) => new SamplingOptions { TopP = (float)value },
             nameof(SamplingOptions.MinP) => new SamplingOptions { MinP = (float)value },
+            nameof(SamplingOptions.PresencePenalty) => new SamplingOptions { PresencePenalty = (float)value },
+            nameof(SamplingOptions.FrequencyPenalty) => new SamplingOptions { FrequencyPenalty = (float)value },
+            nameof(SamplingOptions.LogProbabilities) => new SamplingOptions { LogProbabilities = (int)value },
+            nameof(SamplingOptions.LogitBias) => new SamplingOptions { LogitBias = new Dictionary<int, float> { [1] = (float)value } },
             _ => new SamplingOptions { RepetitionPenalty = (float)value },
         };
         var error = Assert.Throws<SamplingOptionsException>(() => new Sampler(options, 10))!;

@@ -18,9 +18,9 @@ internal static class TestModels
 
     public static LanguageModel Demo => Load("demo");
 
+    /// <summary>A golden checkpoint, or one of <see cref="FamilyCheckpoint"/>.</summary>
     public static LanguageModel Load(string family) =>
-        s_loaded.GetOrAdd(
-            s_device + family, _ => new Lazy<LanguageModel>(() => LanguageModel.Load(Folder(family), new LoadOptions { Device = s_device, Threads = 2 }))).Value;
+        s_loaded.GetOrAdd(s_device + family, _ => new Lazy<LanguageModel>(() => LoadAnew(family))).Value;
 
     /// <summary>A checkpoint of the test's own, which disposes it.</summary>
     public static LanguageModel LoadFrom(string folder) => LanguageModel.Load(folder, new LoadOptions { Device = s_device, Threads = 2 });
@@ -45,6 +45,11 @@ internal static class TestModels
     /// <summary>Ids of the golden prompts, of different lengths.</summary>
     public static int[][] Prompts(string family)
     {
+        if (FamilyCheckpoint.Has(family))
+        {
+            return FamilyCheckpoint.Prompts();
+        }
+
         using var json = JsonDocument.Parse(File.ReadAllBytes(Repository.Path("tests", "goldens", family, "golden.json")));
         return
         [
@@ -67,6 +72,17 @@ internal static class TestModels
         int[] prompt = Prompts(family)[0];
         int vocabulary = Load(family).Config.V;
         return [.. prompt.Concat(Enumerable.Range(0, length).Select(_ => random.Next(3, vocabulary))).Take(length)];
+    }
+
+    private static LanguageModel LoadAnew(string family)
+    {
+        if (!FamilyCheckpoint.Has(family))
+        {
+            return LoadFrom(Folder(family));
+        }
+
+        using var checkpoint = new FamilyCheckpoint(family);
+        return LoadFrom(checkpoint.Save());
     }
 
     /// <summary>Prompts run once with their caches kept.</summary>

@@ -42,7 +42,8 @@ public abstract class AlgebraTests
                 // What β = 0 overwrites may be anything.
                 using var result = new DeviceMatrix(Device, beta == 0 ? c * double.NaN : c);
                 Device.Multiply(alpha, x, y, beta, result.View);
-                Assert.That(Problem.Difference(result.Read(), (alpha * a * b) + (beta * c)), Is.LessThan(1e-13), $"{x.Transposed}, {y.Transposed}, α {alpha}, β {beta}");
+                Assert.That(Problem.Difference(result.Read(), (alpha * a * b) + (beta * c)), Is.LessThan(1e-13),
+                    $"{x.Transposed}, {y.Transposed}, α {alpha}, β {beta}");
             }
         }
     }
@@ -114,7 +115,8 @@ public abstract class AlgebraTests
     }
 
     [Test]
-    public void The_first_number_that_is_none_is_found([Values(0, 1, 4096, 70 * 70 - 1)] int at, [Values(double.NaN, double.PositiveInfinity, double.NegativeInfinity)] double value)
+    public void The_first_number_that_is_none_is_found([Values(0, 1, 4096, 70 * 70 - 1)] int at,
+        [Values(double.NaN, double.PositiveInfinity, double.NegativeInfinity)] double value)
     {
         double[] numbers = new double[70 * 70];
         using var finite = new DeviceMatrix(Device, Matrix<double>.Build.Dense(70, 70, numbers));
@@ -215,7 +217,8 @@ public sealed class CpuAlgebraTests : AlgebraTests
             ops.Cholesky(l.View);
             ops.CholeskySolve(l.View, x.View);
             double skew = ops.Symmetrise(product.View);
-            double[][] got = [product.Read().ToColumnMajorArray(), l.Read().LowerTriangle().ToColumnMajorArray(), x.Read().ToColumnMajorArray(), [skew]];
+            double[][] got = [product.Read().ToColumnMajorArray(), l.Read().LowerTriangle().ToColumnMajorArray(),
+                x.Read().ToColumnMajorArray(), [skew]];
             expected = expected.Length == 0 ? got : expected;
             Assert.That(got, Is.EqualTo(expected), $"{threads} threads");
         }
@@ -295,14 +298,16 @@ public sealed class CudaAlgebraTests : AlgebraTests
         var cost = new IsotropicCost(new LqrWeights(1, 1e-3, 1));
         double[] numbers = new double[33 * 33];
         numbers[(33 * 7) + 5] = double.NaN;
-        var e = Assert.Throws<RiccatiException>(() => DenseRiccati.Solve(Device, 2, 33, (_, to) => Device.Upload(numbers, to), cost, (_, _) => { }, CancellationToken.None));
+        var e = Assert.Throws<RiccatiException>(() => DenseRiccati.Solve(Device, 2, 33, (_, to) => Device.Upload(numbers, to), cost, (_, _) => { },
+            CancellationToken.None));
         Assert.That((e!.Fault, e.Layer, e.Row, e.Column), Is.EqualTo((RiccatiFault.NonFinite, (int?)1, (int?)5, (int?)7)));
 
         // S = 1e30 uu' − rounding: r is lost.
         var c = Matrix<double>.Build.Dense(33, 3, (i, j) => 1e12 * Math.Sin((i * 3) + j));
         var lost = new FactoredCost([c, c], 1e-8);
         double[] one = Matrix<double>.Build.DenseIdentity(33).ToColumnMajorArray();
-        e = Assert.Throws<RiccatiException>(() => DenseRiccati.Solve(Device, 1, 33, (_, to) => Device.Upload(one, to), lost, (_, _) => { }, CancellationToken.None));
+        e = Assert.Throws<RiccatiException>(() => DenseRiccati.Solve(Device, 1, 33, (_, to) => Device.Upload(one, to), lost, (_, _) => { },
+            CancellationToken.None));
         Assert.That((e!.Fault, e.Layer), Is.EqualTo((RiccatiFault.NotPositiveDefinite, (int?)0)));
         Assert.That(e.Message, Does.Contain("largest diagonal entry"));
     }

@@ -35,7 +35,8 @@ public sealed class StepperTests
         var idle = Idle(stepper);
         var ready = idle.GetReady(s_greedy)!;
         Refuses(
-            () => idle.Run(default, CancellationToken.None), () => idle.Draw(default, s_greedy, new int[1]), () => idle.GetReady(s_greedy), () => idle.Drop());
+            () => idle.Run(default, CancellationToken.None), () => idle.Draw(default, s_greedy, new int[1]), () => idle.GetReady(s_greedy),
+            () => idle.Drop());
         var begun = ready.Begin(default, s_greedy, default, new int[1]);
         Refuses(() => ready.Begin(default, s_greedy, default, new int[1]), () => ready.Drop(), () => idle.Run(default, CancellationToken.None));
         begun.Drop();

@@ -6,7 +6,8 @@ namespace Tiller.Tests.Real;
 /// <summary>GGUF files made here, byte for byte, and broken ones.</summary>
 public sealed class GgufFileTests
 {
-    private static readonly string[] s_names = ["model.embed_tokens.weight", "model.layers.3.self_attn.q_proj.weight", "model.layers.3.mlp.down_proj.weight"];
+    private static readonly string[] s_names = ["model.embed_tokens.weight", "model.layers.3.self_attn.q_proj.weight",
+        "model.layers.3.mlp.down_proj.weight"];
 
     [Test]
     public void Blocks_become_numbers()

@@ -27,7 +27,8 @@ public sealed class RealModelTests
             TestContext.Out.WriteLine($"{row.Kind}: {row.Count}, worst {row.Worst:E1}, bound {row.Bound:E1} {row.Note}");
         }
 
-        string[] kinds = ["ids with template", "loose decoding", "hidden states", "logits", "plain continuations", "feature", "last continuations", "all projections"];
+        string[] kinds = ["ids with template", "loose decoding", "hidden states", "logits", "plain continuations", "feature", "last continuations",
+            "all projections"];
         using (Assert.EnterMultipleScope())
         {
             Assert.That(rows.Where(r => !r.Passed), Is.Empty);

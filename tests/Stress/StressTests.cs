@@ -34,7 +34,11 @@ public sealed class StressTests
         const string Draw = "text 1, new token 24: another token was drawn than by a session alone";
         var request = Request(sessions: 8);
         using var guard = Patience.Guard();
-        using var model = LanguageModel.WithRandomWeights(request.Shape.Config, TensorType.BF16, new LoadOptions { Device = "cpu", Threads = request.Threads });
+        using var model = LanguageModel.WithRandomWeights(request.Shape.Config, TensorType.BF16, new LoadOptions
+        {
+            Device = "cpu",
+            Threads = request.Threads,
+        });
         var texts = StressTexts.Build(model, out double textMs, CancellationToken.None);
         texts[5].Hashes[2]++;
         texts[6].Ids[23]++;
@@ -62,12 +66,32 @@ public sealed class StressTests
         Assert.That(report.Counts.Failures, Has.Some.Match("^[0-9]+ MiB of buffers are still held"));
     }
 
+    [Test]
+    public async Task Readers_of_a_scheduler_who_leave_and_dawdle_and_change_lambda_get_what_a_lone_session_draws()
+    {
+        using var guard = Patience.Guard();
+        using var model = LanguageModel.WithRandomWeights(BenchShape.Parse("demo").Config, TensorType.BF16, new LoadOptions { Device = "cpu",
+            Threads = 2 });
+        var texts = StressTexts.Build(model, out _, guard.Token);
+        var report = await SchedulerStorm.Run(
+            model, texts, readers: 64,
+            done => done.Texts < 150 || done.Moved < 20 || done.Cancelled < 40 || done.Dropped < 10 || done.Refused == 0, guard.Token);
+        TestContext.Out.WriteLine(report);
+        Assert.That(report.Failures, Is.Empty);
+        Assert.That(report.PrefixHits, Is.Positive);
+
+        texts[5].Ids[20]++;
+        var wrong = await SchedulerStorm.Run(model, [texts[5]], readers: 3, done => done.Failures.Count == 0, guard.Token);
+        Assert.That(wrong.Failures, Is.EqualTo(new[] { "text 0: its tokens are not those of a session alone" }));
+    }
+
     [TestCase("", "# stress, shape 2,64,128,4,2,16,300, bf16\n", "\nfailures +0\n$")]
     [TestCase("--markdown", "stress, shape 2,64,128,4,2,16,300, bf16", "\n\\| sessions at once \\| 9 \\|\n")]
     [TestCase("--json", "{", "\"sessions\": 9,(.|\n)*\"failures\": \\[\\]")]
     public async Task The_program_tells_what_it_did(string format, string begins, string says)
     {
-        string[] options = [.. "--minutes 0.02 --sessions 9 --device cpu --shape 2,64,128,4,2,16,300".Split(' '), .. format.Split(' ', StringSplitOptions.RemoveEmptyEntries)];
+        string[] options = [.. "--minutes 0.02 --sessions 9 --device cpu --shape 2,64,128,4,2,16,300".Split(' '),
+            .. format.Split(' ', StringSplitOptions.RemoveEmptyEntries)];
         using var program = Tool.Program.StartTool("tiller-stress", options);
         string text = await program.StandardOutput.ReadToEndAsync();
         await program.WaitForExitAsync();

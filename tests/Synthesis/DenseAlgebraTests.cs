@@ -8,7 +8,8 @@ public sealed class DenseAlgebraTests
     private static readonly int[] Sizes = [1, 5, 31, 33, 64, 127, 300];
 
     [Test]
-    public void ProductsAgreeWithMathNetOverAwkwardSizes([ValueSource(nameof(Sizes))] int m, [Values(1, 7, 65, 270)] int n, [Values(1, 33, 259)] int depth)
+    public void ProductsAgreeWithMathNetOverAwkwardSizes([ValueSource(nameof(Sizes))] int m, [Values(1, 7, 65, 270)] int n,
+        [Values(1, 33, 259)] int depth)
     {
         var random = new Random(m + (n * 1000));
         var a = Problem.Gaussian(random, m, depth);

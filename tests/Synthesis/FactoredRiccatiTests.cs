@@ -27,7 +27,8 @@ public sealed class FactoredRiccatiTests
     {
         var golden = new Golden(folder);
         var a = golden.Matrices("A_exact");
-        var cost = FactoredCost.OfFeatures(golden.Weights, Feature.FromDifference(golden.Rows("feature")), Feature.FromDifference(golden.Rows("feature_alt")));
+        var cost = FactoredCost.OfFeatures(golden.Weights, Feature.FromDifference(golden.Rows("feature")),
+            Feature.FromDifference(golden.Rows("feature_alt")));
         var problem = new Problem { A = a, Cost = cost };
         Assert.That(Problem.Difference(Solve(problem), problem.Dense()), Is.LessThan(1e-9));
     }
@@ -93,7 +94,8 @@ public sealed class FactoredRiccatiTests
         var problem = Problem.WithLowRankCost(1, 3, 4, 1);
         Assert.Throws<ArgumentOutOfRangeException>(() => Solve(problem, maxRank: 0));
         Assert.Throws<ArgumentOutOfRangeException>(() => Solve(problem, tolerance: double.NaN));
-        var e = Assert.Throws<RiccatiException>(() => FactoredRiccati.Solve(3, (_, _) => Matrix<double>.Build.Dense(4, 9), (FactoredCost)problem.Cost));
+        var e = Assert.Throws<RiccatiException>(() => FactoredRiccati.Solve(3, (_, _) => Matrix<double>.Build.Dense(4, 9),
+            (FactoredCost)problem.Cost));
         Assert.That((e!.Fault, e.Layer), Is.EqualTo((RiccatiFault.Shape, (int?)2)));
         e = Assert.Throws<RiccatiException>(() => FactoredRiccati.Solve(2, (_, z) => z, (FactoredCost)problem.Cost));
         Assert.That(e!.Fault, Is.EqualTo(RiccatiFault.Shape));

@@ -16,7 +16,8 @@ internal sealed class Golden
     {
         using var json = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(folder, "golden.json")));
         Weights = new Tiller.Synthesis.LqrWeights(
-            json.RootElement.GetProperty("q").GetDouble(), json.RootElement.GetProperty("r").GetDouble(), json.RootElement.GetProperty("qf").GetDouble());
+            json.RootElement.GetProperty("q").GetDouble(), json.RootElement.GetProperty("r").GetDouble(), json.RootElement.GetProperty("qf")
+                .GetDouble());
         _data = File.ReadAllBytes(Path.Combine(folder, "golden.safetensors"));
         int length = (int)BinaryPrimitives.ReadUInt64LittleEndian(_data);
         _header = JsonDocument.Parse(_data.AsMemory(8, length)).RootElement;
@@ -46,7 +47,8 @@ internal sealed class Golden
         int[] shape = Shape(name);
         double[] values = Values(name);
         int size = shape[1] * shape[2];
-        return [.. Enumerable.Range(0, shape[0]).Select(k => Matrix<double>.Build.DenseOfRowMajor(shape[1], shape[2], values[(k * size)..((k + 1) * size)]))];
+        return [.. Enumerable.Range(0, shape[0])
+            .Select(k => Matrix<double>.Build.DenseOfRowMajor(shape[1], shape[2], values[(k * size)..((k + 1) * size)]))];
     }
 
     /// <summary>Rows of a (L+1, D) tensor.</summary>

@@ -25,9 +25,11 @@ public sealed class LinearizationTests(string device) : OnEveryDevice(device)
             foreach (int p in new[] { 1, 5, model.Config.E, 200 })
             {
                 var x = Problem.Gaussian(random, model.Config.D, p, 3);
-                Assert.That(Problem.Difference(calibration.Linear.Push(k, x, CancellationToken.None), a * x), Is.LessThan(1e-5), $"layer {k}, {p} pushed");
+                Assert.That(Problem.Difference(calibration.Linear.Push(k, x, CancellationToken.None), a * x), Is.LessThan(1e-5),
+                    $"layer {k}, {p} pushed");
                 Assert.That(
-                    Problem.Difference(calibration.Linear.Pull(k, x, CancellationToken.None), a.TransposeThisAndMultiply(x)), Is.LessThan(1e-5), $"layer {k}, {p} pulled");
+                    Problem.Difference(calibration.Linear.Pull(k, x, CancellationToken.None), a.TransposeThisAndMultiply(x)), Is.LessThan(1e-5),
+                    $"layer {k}, {p} pulled");
             }
         }
     }

@@ -9,7 +9,11 @@ namespace Tiller.Tests.Synthesis;
 /// <summary>Plants from the literature and from rounding, with B = I; the numbers are rows of docs/hostile-inputs.md §4.</summary>
 public sealed class RiccatiPlantsTests
 {
-    private static Problem Isotropic(Matrix<double>[] a, double q, double r, double qf) => new() { A = a, Cost = new IsotropicCost(new LqrWeights(q, r, qf)) };
+    private static Problem Isotropic(Matrix<double>[] a, double q, double r, double qf) => new()
+    {
+        A = a,
+        Cost = new IsotropicCost(new LqrWeights(q, r, qf)),
+    };
 
     private static double Least(Matrix<double> symmetric) => symmetric.Evd(Symmetricity.Symmetric).EigenValues.Min(x => x.Real);
 
@@ -36,7 +40,8 @@ public sealed class RiccatiPlantsTests
         var problem = new Problem { A = [.. Enumerable.Repeat(a, Long)], Cost = new MatrixCost([.. Enumerable.Repeat(q, Long + 1)], r) };
         var s = problem.Values(problem.Dense())[0];
         var sa = s * a;
-        var again = q + a.TransposeThisAndMultiply(sa) - sa.TransposeThisAndMultiply((s + (r * Matrix<double>.Build.DenseIdentity(n))).Cholesky().Solve(sa));
+        var again = q + a.TransposeThisAndMultiply(sa) - sa.TransposeThisAndMultiply((s + (r * Matrix<double>.Build.DenseIdentity(n))).Cholesky()
+            .Solve(sa));
         Assert.That((again - s).FrobeniusNorm() / Math.Max(1, s.FrobeniusNorm()), Is.LessThan(Math.Min(bound, 1e-8)));
         Assert.That(Least(s), Is.GreaterThanOrEqualTo(-1e-12 * s.FrobeniusNorm()));
     }
@@ -48,7 +53,8 @@ public sealed class RiccatiPlantsTests
         var problem = Problem.WithLowRankCost(12, 6, 9, 2);
         var c = ((FactoredCost)problem.Cost).C;
         var scaled = new Problem { A = problem.A, Cost = new FactoredCost([.. c.Select(x => Scale * x)], problem.Cost.R * Scale * Scale) };
-        foreach (Func<Problem, RiccatiSolution> solve in (Func<Problem, RiccatiSolution>[])[p => p.Dense(), p => FactoredRiccati.Solve(p.L, (k, z) => p.A[k].TransposeThisAndMultiply(z), (FactoredCost)p.Cost)])
+        foreach (Func<Problem, RiccatiSolution> solve in (Func<Problem, RiccatiSolution>[])[p => p.Dense(),
+            p => FactoredRiccati.Solve(p.L, (k, z) => p.A[k].TransposeThisAndMultiply(z), (FactoredCost)p.Cost)])
         {
             foreach (var (one, other) in solve(problem).Gains.Zip(solve(scaled).Gains))
             {
@@ -78,7 +84,8 @@ public sealed class RiccatiPlantsTests
     {
         var problem = Problem.WithFullCost(13, 4, 6);
         var random = new Random(13);
-        var feature = Feature.FromDifference([.. Enumerable.Range(0, 5).Select(_ => Problem.Gaussian(random, 6, 1).Column(0).Select(x => (float)x).ToArray())]);
+        var feature =
+            Feature.FromDifference([.. Enumerable.Range(0, 5).Select(_ => Problem.Gaussian(random, 6, 1).Column(0).Select(x => (float)x).ToArray())]);
         var method = LinearQuadratic.FromGains(feature, problem.Dense().Gains);
         foreach (double lambda in new[] { 0.5, 1.5, 1e30 })
         {
@@ -188,5 +195,6 @@ public sealed class RiccatiPlantsTests
         Assert.That(change, Is.InRange(1e-3, 0.1));
     }
 
-    private static double Rounded(double value) => BitConverter.UInt32BitsToSingle((BitConverter.SingleToUInt32Bits((float)value) + 0x8000) & 0xFFFF0000);
+    private static double Rounded(double value)
+        => BitConverter.UInt32BitsToSingle((BitConverter.SingleToUInt32Bits((float)value) + 0x8000) & 0xFFFF0000);
 }

@@ -51,10 +51,12 @@ public sealed class RiccatiRandomTests
             var problem = new Problem
             {
                 A = Problem.Plant(random, layers, n, 2 * random.NextDouble()),
-                Cost = new FactoredCost([.. Enumerable.Range(0, layers + 1).Select(_ => Problem.Gaussian(random, n, random.Next(1, 3), Math.Sqrt(q / n)))], r),
+                Cost = new FactoredCost([.. Enumerable.Range(0, layers + 1)
+                    .Select(_ => Problem.Gaussian(random, n, random.Next(1, 3), Math.Sqrt(q / n)))], r),
             };
             var x0 = Problem.Gaussian(random, n, 1).Column(0);
-            Assert.That(KktResidual(problem, problem.Rollout(Factored(problem), x0), x0), Is.LessThanOrEqualTo(1e-9), $"trial {trial}: n {n}, T {layers}, q {q:G3}, r {r:G3}");
+            Assert.That(KktResidual(problem, problem.Rollout(Factored(problem), x0), x0), Is.LessThanOrEqualTo(1e-9),
+                $"trial {trial}: n {n}, T {layers}, q {q:G3}, r {r:G3}");
         }
     }
 

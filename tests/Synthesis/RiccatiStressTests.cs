@@ -12,7 +12,11 @@ public sealed class RiccatiStressTests
     private static RiccatiSolution Factored(Problem problem, int maxRank = int.MaxValue) =>
         FactoredRiccati.Solve(problem.L, (k, z) => problem.A[k].TransposeThisAndMultiply(z), (FactoredCost)problem.Cost, maxRank);
 
-    private static Problem Isotropic(Matrix<double>[] a, double q, double r, double qf) => new() { A = a, Cost = new IsotropicCost(new LqrWeights(q, r, qf)) };
+    private static Problem Isotropic(Matrix<double>[] a, double q, double r, double qf) => new()
+    {
+        A = a,
+        Cost = new IsotropicCost(new LqrWeights(q, r, qf)),
+    };
 
     private static double Least(Matrix<double> symmetric) => symmetric.Evd(Symmetricity.Symmetric).EigenValues.Min(x => x.Real);
 
@@ -232,7 +236,8 @@ public sealed class RiccatiStressTests
     [Test]
     public void NoLayersGiveNoGains()
     {
-        var solution = DenseRiccati.Solve(0, _ => throw new InvalidOperationException("no layer to ask for"), new IsotropicCost(new LqrWeights(1, 1, 1)));
+        var solution = DenseRiccati.Solve(0, _ => throw new InvalidOperationException("no layer to ask for"),
+            new IsotropicCost(new LqrWeights(1, 1, 1)));
         Assert.That(solution.Gains, Is.Empty);
         Assert.That(solution.Report.Residual, Is.Zero);
         Assert.That(FactoredRiccati.Solve(0, (_, z) => z, new FactoredCost([Matrix<double>.Build.Dense(3, 1)], 1)).Gains, Is.Empty);
@@ -298,10 +303,15 @@ public sealed class RiccatiStressTests
         foreach (var (basis, bound) in new[] { (Problem.Orthogonal(random, 8), 1e-12), (permutation, 1e-13) })
         {
             var c = ((FactoredCost)problem.Cost).C.Select(x => basis * x).ToArray();
-            var other = new Problem { A = [.. problem.A.Select(x => basis * x * basis.Transpose())], Cost = new FactoredCost(c, problem.Cost.R) }.Dense();
+            var other = new Problem
+            {
+                A = [.. problem.A.Select(x => basis * x * basis.Transpose())],
+                Cost = new FactoredCost(c, problem.Cost.R),
+            }.Dense();
             for (int k = 0; k < 6; k++)
             {
-                Assert.That(Problem.Difference(Problem.Matrix(other.Gains[k]), basis * Problem.Matrix(dense.Gains[k]) * basis.Transpose()), Is.LessThan(bound));
+                Assert.That(Problem.Difference(Problem.Matrix(other.Gains[k]), basis * Problem.Matrix(dense.Gains[k]) * basis.Transpose()),
+                    Is.LessThan(bound));
             }
         }
     }
@@ -329,7 +339,8 @@ public sealed class RiccatiStressTests
         var a = Problem.Plant(new Random(22), 9, 6);
         var s = Isotropic(a, 1, 1, 0);
         var value = s.Values(s.Dense())[0];
-        foreach (var (other, what) in new[] { (Isotropic(a, 1.5, 1, 0), "q"), (Isotropic(a, 1, 1.5, 0), "r"), (Isotropic([.. a, a[0]], 1, 1, 0), "horizon") })
+        foreach (var (other, what) in new[] { (Isotropic(a, 1.5, 1, 0), "q"), (Isotropic(a, 1, 1.5, 0), "r"),
+            (Isotropic([.. a, a[0]], 1, 1, 0), "horizon") })
         {
             Assert.That(Least(other.Values(other.Dense())[0] - value), Is.GreaterThan(-1e-12 * value.FrobeniusNorm()), what);
         }
@@ -361,7 +372,11 @@ public sealed class RiccatiStressTests
             double r = Math.Pow(10, (random.NextDouble() * 8) - 4), q = Math.Pow(10, (random.NextDouble() * 8) - 4);
             bool singular = random.NextDouble() < 0.3;
             var c = Enumerable.Range(0, layers + 1).Select(_ => Problem.Gaussian(random, n, singular ? rank : n, Math.Sqrt(q / n))).ToArray();
-            var problem = new Problem { A = layers == 0 ? [] : Problem.Plant(random, layers, n, 2 * random.NextDouble()), Cost = new FactoredCost(c, r) };
+            var problem = new Problem
+            {
+                A = layers == 0 ? [] : Problem.Plant(random, layers, n, 2 * random.NextDouble()),
+                Cost = new FactoredCost(c, r),
+            };
             string what = $"seed {seed}, trial {trial}: n {n}, L {layers}, q {q:G3}, r {r:G3}, singular {singular}";
             var dense = problem.Dense();
             if (layers == 0)

@@ -4,7 +4,9 @@ using Tiller.Tokens;
 
 namespace Tiller.Tests.Tokens;
 
-/// <summary>Expressions that are none of the known ones: what Oniguruma's Ruby syntax means, by .NET's engine; expected values from Oniguruma's RE document.</summary>
+/// <summary>
+/// Expressions that are none of the known ones: what Oniguruma's Ruby syntax means, by .NET's engine; expected values from Oniguruma's RE document.
+/// </summary>
 internal sealed class ExpressionPatternTests
 {
     // Every expression that has a scanner of its own.
@@ -79,7 +81,8 @@ internal sealed class ExpressionPatternTests
     public void Exponential_time_ends_in_an_error()
     {
         var pattern = ExpressionPattern.Read(Node("(?!x)(?:(?:a|b|ab)+)+$"));
-        var error = Patience.Returns(() => Assert.Throws<TokenizerException>(() => Matches(pattern, string.Concat(Enumerable.Repeat("ab", 40)) + "c")));
+        var error =
+            Patience.Returns(() => Assert.Throws<TokenizerException>(() => Matches(pattern, string.Concat(Enumerable.Repeat("ab", 40)) + "c")));
         Assert.That(error!.Code, Is.EqualTo(TokenizerError.Limit));
     }
 
@@ -91,8 +94,8 @@ internal sealed class ExpressionPatternTests
         var engine = ExpressionPattern.Read(Node(expression));
         string[] parts =
         [
-            "a", "b", "s", "A", "B", "É", "é", "ǅ", "ʰ", "中", "ا", "\u0301", "\u0903", "1", "२", "Ⅳ", " ", " ", "\n", "\r", "\t", "\u3000", "\u00A0", "'", "'s", "'LL", "'ſ", "'re",
-            "!", "/", "-", "🚢", "𝐀", "𝐚", "𠀀", "。", "’", "_", "가", "\u200D",
+            "a", "b", "s", "A", "B", "É", "é", "ǅ", "ʰ", "中", "ا", "\u0301", "\u0903", "1", "२", "Ⅳ", " ", " ", "\n", "\r", "\t", "\u3000", "\u00A0",
+            "'", "'s", "'LL", "'ſ", "'re", "!", "/", "-", "🚢", "𝐀", "𝐚", "𠀀", "。", "’", "_", "가", "\u200D",
         ];
         var random = new Random(11);
         for (int round = 0; round < 3000; round++)

@@ -9,7 +9,7 @@ internal sealed class GoldenTokensTests
     private static IEnumerable<string> Folders => Repository.Goldens.Select(static x => Path.GetFileName(x));
 
     // Of the shared folder: tokenizer, golden.
-    private static readonly (string Tokenizer, string Golden)[] s_published =
+    internal static readonly (string Tokenizer, string Golden)[] Shared =
     [
         .. new[]
         {
@@ -19,7 +19,7 @@ internal sealed class GoldenTokensTests
         ("real/smollm2", "real/golden"),
     ];
 
-    private static IEnumerable<TestCaseData> Published => s_published.Select(static x => new TestCaseData(x.Tokenizer, x.Golden).SetArgDisplayNames(x.Golden));
+    private static IEnumerable<TestCaseData> Published => Shared.Select(static x => new TestCaseData(x.Tokenizer, x.Golden).SetArgDisplayNames(x.Golden));
 
     [TestCaseSource(nameof(Folders))]
     public void Every_text_and_every_ids_give_what_the_reference_gives(string folder) =>
@@ -74,7 +74,8 @@ internal sealed class GoldenTokensTests
             TokenStream stream = tokenizer.NewStream(skip);
             string[] pieces = [.. ids.Select(stream.Append), stream.Flush()];
             Assert.That(string.Concat(pieces), Is.EqualTo(expected), string.Join(' ', ids));
-            Assert.That(pieces, Has.None.Matches<string>(static x => x is { Length: > 0 } && (char.IsLowSurrogate(x[0]) || char.IsHighSurrogate(x[^1]))));
+            Assert.That(pieces, Has.None.Matches<string>(static x => x is { Length: > 0 }
+                && (char.IsLowSurrogate(x[0]) || char.IsHighSurrogate(x[^1]))));
         }
     }
 

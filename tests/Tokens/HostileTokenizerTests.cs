@@ -15,7 +15,8 @@ internal sealed class HostileTokenizerTests
 
     private static IEnumerable<TestCaseData> Bad()
     {
-        static TestCaseData Row(string name, TokenizerError code, string json) => new TestCaseData(Encoding.UTF8.GetBytes(json), code).SetArgDisplayNames(name);
+        static TestCaseData Row(string name, TokenizerError code, string json)
+            => new TestCaseData(Encoding.UTF8.GetBytes(json), code).SetArgDisplayNames(name);
         static TestCaseData With(string name, TokenizerError code, string path, string value)
         {
             JsonNode root = JsonNode.Parse(Good)!;
@@ -33,7 +34,8 @@ internal sealed class HostileTokenizerTests
         static TestCaseData Vocabulary(string name, TokenizerError code, string text) =>
             Row(name, code, Good.Replace("\"vocab\":{\"a\":0,\"b\":1,\"ab\":2,\"?\":3}", $"\"vocab\":{{{text}}}", StringComparison.Ordinal));
 
-        string deep = string.Concat(Enumerable.Repeat("{\"type\":\"Sequence\",\"normalizers\":[", 10_000)) + string.Concat(Enumerable.Repeat("]}", 10_000));
+        string deep = string.Concat(Enumerable.Repeat("{\"type\":\"Sequence\",\"normalizers\":[", 10_000))
+            + string.Concat(Enumerable.Repeat("]}", 10_000));
         string sixth = "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(a+)\\\\1\"},\"behavior\":\"Isolated\",\"invert\":false}";
 
         yield return With("27 version", TokenizerError.Unsupported, "version", "\"2.0\"");
@@ -66,25 +68,32 @@ internal sealed class HostileTokenizerTests
         yield return With("45 same when normalised", TokenizerError.Duplicate, "normalizer", "{\"type\":\"NFKC\"}").WithAdded("ﬁ", "fi");
         yield return With("46 expression that .NET means otherwise", TokenizerError.Unsupported, "pre_tokenizer", sixth);
         yield return Row("47 nested", TokenizerError.Json, Good.Replace("\"normalizer\":null", $"\"normalizer\":{deep}", StringComparison.Ordinal));
-        yield return With("47 growth", TokenizerError.Limit, "normalizer", "{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"aaaaaaaaa\"}");
+        yield return With("47 growth", TokenizerError.Limit, "normalizer",
+            "{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"aaaaaaaaa\"}");
         yield return With("47 prepend", TokenizerError.Limit, "normalizer", $"{{\"type\":\"Prepend\",\"prepend\":\"{new string('a', 100)}\"}}");
         yield return With("47 precompiled", TokenizerError.Unsupported, "normalizer", "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"!\"}");
         string replacing = "{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"aaa\"}";
         string steps = string.Join(',', Enumerable.Repeat("{\"type\":\"NFC\"}", 65));
         yield return With("47 many steps", TokenizerError.Limit, "normalizer", $"{{\"type\":\"Sequence\",\"normalizers\":[{steps}]}}");
-        yield return With("47 growth of the decoder", TokenizerError.Limit, "decoder", $"{{\"type\":\"Sequence\",\"decoders\":[{replacing},{replacing}]}}");
+        yield return With("47 growth of the decoder", TokenizerError.Limit, "decoder",
+            $"{{\"type\":\"Sequence\",\"decoders\":[{replacing},{replacing}]}}");
         yield return With("47 many steps of the decoder", TokenizerError.Limit, "decoder",
             $"{{\"type\":\"Sequence\",\"decoders\":[{string.Join(',', Enumerable.Repeat("{\"type\":\"Fuse\"}", 65))}]}}");
-        yield return With("41 strip nothing", TokenizerError.Schema, "decoder", "{\"type\":\"Strip\",\"content\":\"\",\"start\":2147483647,\"stop\":0}");
+        yield return With("41 strip nothing", TokenizerError.Schema, "decoder",
+            "{\"type\":\"Strip\",\"content\":\"\",\"start\":2147483647,\"stop\":0}");
         yield return With("41 empty mark", TokenizerError.Schema, "decoder", "{\"type\":\"Metaspace\",\"replacement\":\"\"}");
         yield return With("41 two marks", TokenizerError.Schema, "decoder", "{\"type\":\"Metaspace\",\"replacement\":\"ab\"}");
         yield return With("43 long content", TokenizerError.Limit, "added_tokens", $"[{{\"id\":50,\"content\":\"{new string('x', 1025)}\"}}]");
         yield return With("48 many ids", TokenizerError.Limit, "post_processor",
-            $"{{\"type\":\"TemplateProcessing\",\"single\":[{string.Join(',', Enumerable.Repeat("{\"SpecialToken\":{\"id\":\"<s>\",\"type_id\":0}}", 70))},{{\"Sequence\":{{\"id\":\"A\",\"type_id\":0}}}}],"
+            $"{{\"type\":\"TemplateProcessing\",\"single\":["
+            + $"{string.Join(',', Enumerable.Repeat("{\"SpecialToken\":{\"id\":\"<s>\",\"type_id\":0}}", 70))},"
+            + $"{{\"Sequence\":{{\"id\":\"A\",\"type_id\":0}}}}],"
             + $"\"special_tokens\":{{\"<s>\":{{\"ids\":[{string.Join(',', Enumerable.Repeat("4", 70))}]}}}}}}");
-        yield return With("46 invalid expression", TokenizerError.Unsupported, "pre_tokenizer", "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"([\"},\"behavior\":\"Isolated\"}");
+        yield return With("46 invalid expression", TokenizerError.Unsupported, "pre_tokenizer",
+            "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"([\"},\"behavior\":\"Isolated\"}");
         yield return With("48 template", TokenizerError.MissingSpecialToken, "post_processor",
-            "{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<x>\",\"type_id\":0}},{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}],\"special_tokens\":{}}");
+            "{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<x>\",\"type_id\":0}},{\"Sequence\":{\"id\":\"A\","
+            + "\"type_id\":0}}],\"special_tokens\":{}}");
         yield return With("49 truncation 0", TokenizerError.Range, "truncation", "{\"max_length\":0}");
         yield return With("49 truncation 2^63", TokenizerError.Range, "truncation", "{\"max_length\":9223372036854775808}");
         yield return With("49 padding", TokenizerError.Range, "padding", "{\"strategy\":{\"Fixed\":0}}");
@@ -97,7 +106,8 @@ internal sealed class HostileTokenizerTests
             Good.Replace("\"normalizer\":null", "\"normalizer\":{\"type\":\"NFC\",\"t\\u0079pe\":\"NFKC\"}", StringComparison.Ordinal));
         yield return Row("byte order mark", TokenizerError.Json, "\ufeff" + Good);
         yield return Row("lone surrogate", TokenizerError.Json, Good.Replace("\"?\":3", "\"?\":3,\"\\ud800\":8", StringComparison.Ordinal));
-        yield return new TestCaseData(Encoding.Latin1.GetBytes(Good.Replace("\"ab\"", "\"é\"", StringComparison.Ordinal)), TokenizerError.Json).SetArgDisplayNames("invalid UTF-8");
+        yield return new TestCaseData(Encoding.Latin1.GetBytes(Good.Replace("\"ab\"", "\"é\"", StringComparison.Ordinal)),
+            TokenizerError.Json).SetArgDisplayNames("invalid UTF-8");
     }
 
     [TestCaseSource(nameof(Bad))]
@@ -124,8 +134,11 @@ internal sealed class HostileTokenizerTests
              "model":{"type":"BPE","vocab":{{{{string.Join(',', Enumerable.Range(0, 256).Where(static x => x != 0xA9)
                 .Select(static x => $"{System.Text.Json.JsonSerializer.Serialize(ByteAlphabet.CharOf((byte)x).ToString())}:{x}"))}}}},"merges":[]}}
             """;
-        yield return Good.Replace("\"?\":3}", "\"?\":3," + string.Join(',', Enumerable.Range(0, 256).Where(static x => x != 0xA9).Select(static x => $"\"<0x{x:X2}>\":{x + 10}")) + "}", StringComparison.Ordinal)
-            .Replace("\"id\":4", "\"id\":999", StringComparison.Ordinal).Replace("\"unk_token\":\"?\"", "\"byte_fallback\":true", StringComparison.Ordinal);
+        yield return Good.Replace("\"?\":3}", "\"?\":3,"
+            + string.Join(',', Enumerable.Range(0, 256).Where(static x => x != 0xA9).Select(static x => $"\"<0x{x:X2}>\":{x + 10}")) + "}",
+            StringComparison.Ordinal)
+            .Replace("\"id\":4", "\"id\":999", StringComparison.Ordinal)
+            .Replace("\"unk_token\":\"?\"", "\"byte_fallback\":true", StringComparison.Ordinal);
         yield return Good.Replace("\"unk_token\":\"?\"", "\"unk_token\":null", StringComparison.Ordinal);
     }
 
@@ -138,7 +151,8 @@ internal sealed class HostileTokenizerTests
         foreach (string text in new[] { "aéb", "éé", "aéb", "aéb aéb aéb" })
         {
             EncodedText encoded = tokenizer.EncodeText(text);
-            Assert.That(encoded.Dropped.Replace(" ", "", StringComparison.Ordinal), Is.EqualTo(string.Concat(text.Where(static c => c == 'é'))), "also in a word that was met before");
+            Assert.That(encoded.Dropped.Replace(" ", "", StringComparison.Ordinal), Is.EqualTo(string.Concat(text.Where(static c => c == 'é'))),
+                "also in a word that was met before");
             Assert.That(encoded.Ids, Is.EqualTo(tokenizer.Encode(text)));
             Assert.That(tokenizer.Decode(encoded.Ids), Does.Not.Contain("é"));
         }
@@ -157,12 +171,14 @@ internal sealed class HostileTokenizerTests
         Assert.That(error.Code, Is.EqualTo(TokenizerError.MissingByte));
         Assert.That(error.Value, Is.EqualTo("é"));
         Assert.That(tokenizer.Decode(tokenizer.Encode("ab")), Is.EqualTo("ab"));
-        Assert.That(Assert.Throws<TokenizerException>(() => tokenizer.ForEmbedding(10_000).Encode("é"))!.Code, Is.EqualTo(TokenizerError.MissingByte));
+        Assert.That(Assert.Throws<TokenizerException>(() => tokenizer.ForEmbedding(10_000).Encode("é"))!.Code,
+            Is.EqualTo(TokenizerError.MissingByte));
     }
 
     [Test]
     public void Missing_file_is_an_io_error() =>
-        Assert.That(Assert.Throws<TokenizerException>(() => Tokenizer.Load(Repository.Path("no", "such", "folder")))!.Code, Is.EqualTo(TokenizerError.Io));
+        Assert.That(Assert.Throws<TokenizerException>(() => Tokenizer.Load(Repository.Path("no", "such", "folder")))!.Code,
+            Is.EqualTo(TokenizerError.Io));
 
     [Test]
     [Platform(Exclude = "Win", Reason = "there are no named pipes in folders")]
@@ -212,7 +228,8 @@ internal sealed class HostileTokenizerTests
     [Test]
     public void Legacy_merges_and_a_model_without_type_are_read()
     {
-        string json = Good.Replace("[[\"a\",\"b\"]]", "[\"#version: 0.2\",\"a b\"]", StringComparison.Ordinal).Replace("\"type\":\"BPE\",", "", StringComparison.Ordinal);
+        string json = Good.Replace("[[\"a\",\"b\"]]", "[\"#version: 0.2\",\"a b\"]", StringComparison.Ordinal)
+            .Replace("\"type\":\"BPE\",", "", StringComparison.Ordinal);
         Assert.That(Tokenizer.Parse(Encoding.UTF8.GetBytes(json)).Encode("ab"), Is.EqualTo(new[] { 2 }));
     }
 
@@ -236,7 +253,8 @@ internal sealed class HostileTokenizerTests
     // "<s>" has id 4. A special token is in no plain text, one that is not special may be; a template puts its token into every text.
     [TestCase(null, null, "<s>ab", "ab")]
     [TestCase("\"special\":true", "\"special\":false", null, "ab")]
-    public void An_added_token_beyond_the_embedding_is_refused_only_in_a_text_that_needs_it(string? old, string? changed, string? special, string plain)
+    public void An_added_token_beyond_the_embedding_is_refused_only_in_a_text_that_needs_it(string? old, string? changed, string? special,
+        string plain)
     {
         string json = old is null ? Good : Good.Replace(old, changed, StringComparison.Ordinal);
         Tokenizer tokenizer = Tokenizer.Parse(Encoding.UTF8.GetBytes(json)).ForEmbedding(4);
@@ -253,7 +271,9 @@ internal sealed class HostileTokenizerTests
     public void A_template_that_needs_a_token_beyond_the_embedding_is_refused_with_every_text_and_not_without()
     {
         string json = Good.Replace("\"post_processor\":null", "\"post_processor\":" +
-            """{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"<s>","type_id":0}},{"Sequence":{"id":"A","type_id":0}}],"special_tokens":{"<s>":{"id":"<s>","ids":[4],"tokens":["<s>"]}}}""", StringComparison.Ordinal);
+            """{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"<s>","type_id":0}},"""
+                + """{"Sequence":{"id":"A","type_id":0}}],"special_tokens":{"<s>":{"id":"<s>","ids":[4],"tokens":["<s>"]}}}""",
+                StringComparison.Ordinal);
         Tokenizer tokenizer = Tokenizer.Parse(Encoding.UTF8.GetBytes(json)).ForEmbedding(4);
         Assert.That(Assert.Throws<TokenizerException>(() => tokenizer.Encode("ab"))!.Code, Is.EqualTo(TokenizerError.Range));
         Assert.That(tokenizer.Encode("ab", addSpecial: false), Is.EqualTo(new[] { 2 }));
@@ -268,9 +288,11 @@ internal sealed class HostileTokenizerTests
     {
         string[] names = ["<0xE5>", "<0x8F>", "<0xAB>", "<0xZZ>", "<0x+F>", "a", "?"];
         string vocabulary = string.Join(',', names.Select(static (x, i) => $"\"{x}\":{i}"));
-        string json = $$$"""{"version":"1.0","model":{"type":"BPE","vocab":{{{{vocabulary}}}},"merges":[],"unk_token":"?"},"decoder":{"type":"ByteFallback"}}""";
+        string model = $$$"""{"type":"BPE","vocab":{{{{vocabulary}}}},"merges":[],"unk_token":"?"}""";
+        string json = $$$"""{"version":"1.0","model":{{{model}}},"decoder":{"type":"ByteFallback"}}""";
         Tokenizer tokenizer = Tokenizer.Parse(Encoding.UTF8.GetBytes(json));
-        int[] ids = [.. tokens.Replace(">", ">|", StringComparison.Ordinal).Split('|', StringSplitOptions.RemoveEmptyEntries).Select(x => tokenizer.IdOf(x)!.Value)];
+        int[] ids = [.. tokens.Replace(">", ">|", StringComparison.Ordinal).Split('|', StringSplitOptions.RemoveEmptyEntries)
+            .Select(x => tokenizer.IdOf(x)!.Value)];
         Assert.That(tokenizer.Decode(ids), Is.EqualTo(expected));
     }
 
@@ -288,7 +310,14 @@ internal static class HostileCases
     public static TestCaseData WithAdded(this TestCaseData data, params string[] contents)
     {
         JsonNode root = JsonNode.Parse((byte[])data.Arguments[0]!)!;
-        root["added_tokens"] = new JsonArray([.. contents.Select(static (x, i) => (JsonNode)new JsonObject { ["id"] = 50 + i, ["content"] = x, ["normalized"] = true, ["special"] = false })]);
+        root["added_tokens"] =
+            new JsonArray([.. contents.Select(static (x, i) => (JsonNode)new JsonObject
+            {
+                ["id"] = 50 + i,
+                ["content"] = x,
+                ["normalized"] = true,
+                ["special"] = false,
+            })]);
         return new TestCaseData(Encoding.UTF8.GetBytes(root.ToJsonString()), data.Arguments[1]).SetArgDisplayNames("45 same when normalised");
     }
 }

@@ -64,6 +64,35 @@ internal sealed class NormalizationTests
         Assert.That(result, Is.EqualTo("ạ" + new string('\u0323', 49_999) + new string('\u0301', 50_000)));
     }
 
+    [Test]
+    public void A_run_of_marks_costs_its_length_and_ends_where_it_is_cancelled([Values] bool compat)
+    {
+        long once = Steps(1 << 14, null), twice = Steps(1 << 15, null);
+        Assert.That(once, Is.GreaterThan(1 << 14));
+        Assert.That(twice, Is.LessThan(2.5 * once));
+
+        // At every tenth of the way, sorting among it.
+        for (int tenth = 1; tenth < 10; tenth++)
+        {
+            long at = once * tenth / 10;
+            Assert.That(() => Steps(1 << 14, at), Throws.InstanceOf<OperationCanceledException>().With.Message.EqualTo($"{at}"));
+        }
+
+        long Steps(int marks, long? end)
+        {
+            var steps = new EncodeSteps();
+            steps.Begin(count =>
+            {
+                if (count >= end)
+                {
+                    throw new OperationCanceledException($"{count}");
+                }
+            }, CancellationToken.None);
+            UnicodeNormalization.Append(Encoding.UTF8.GetBytes("a" + string.Concat(Enumerable.Repeat("\u0301\u0323", marks / 2))), compat, new ByteBuffer { Steps = steps });
+            return steps.Count;
+        }
+    }
+
     // Every kind of code point that joins, moves or falls apart, among such as do nothing.
     [Test]
     public void Stretches_give_what_the_text_gives_as_a_whole([Values] bool compat)
@@ -74,7 +103,8 @@ internal sealed class NormalizationTests
             .. Enumerable.Range(0x300, 60), 0x338, 0x340, 0x344, 0x345, 0x3B1, 0x3B9, 0x1F00, 0x1F71, 0x1FB3,
             0x915, 0x93C, 0x958, 0x9C7, 0x9BE, 0x9D7, 0xDD9, 0xDCF, 0xDCA, 0xDDD, 0x1025, 0x102E, 0x11099, 0x110BA, 0x11131, 0x11127, 0x1112E,
             0x1100, 0x1112, 0x1161, 0x1175, 0x11A7, 0x11A8, 0x11C2, 0xAC00, 0xAC01, 0xD7A3, 0x1E9B, 0x1E69, 0x2192, 0x212B, 0x2460, 0x2ADC,
-            0x3042, 0x304B, 0x304C, 0x3099, 0x309B, 0x4E2D, 0xF900, 0xFB01, 0xFDFA, 0xFF21, 0xFF76, 0xFF9E, 0x1D15E, 0x1D165, 0x1D16E, 0x1F600, 0x2F800,
+            0x3042, 0x304B, 0x304C, 0x3099, 0x309B, 0x4E2D, 0xF900, 0xFB01, 0xFDFA, 0xFF21, 0xFF76, 0xFF9E, 0x1D15E, 0x1D165, 0x1D16E,
+            0x1F600, 0x2F800,
         ];
         var random = new Random(14);
         for (int trial = 0; trial < 40_000; trial++)
@@ -131,5 +161,6 @@ internal sealed class NormalizationTests
     private static string Text(string hex) =>
         string.Concat(hex.Split(' ').Select(static x => char.ConvertFromUtf32(int.Parse(x, NumberStyles.HexNumber, CultureInfo.InvariantCulture))));
 
-    private static string Hex(string text) => string.Join(' ', text.EnumerateRunes().Select(static x => x.Value.ToString("X4", CultureInfo.InvariantCulture)));
+    private static string Hex(string text)
+        => string.Join(' ', text.EnumerateRunes().Select(static x => x.Value.ToString("X4", CultureInfo.InvariantCulture)));
 }

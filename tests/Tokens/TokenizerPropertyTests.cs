@@ -25,7 +25,8 @@ internal sealed class TokenizerPropertyTests
                 if (text.Length > 4000 || code == 0x10FFFF)
                 {
                     string piece = text.ToString();
-                    Assert.That(tokenizer.Decode(tokenizer.Encode(piece, addSpecial: false)), Is.EqualTo(folder.StartsWith("qwen2", StringComparison.Ordinal) ? Nfc(piece) : piece));
+                    Assert.That(tokenizer.Decode(tokenizer.Encode(piece, addSpecial: false)),
+                        Is.EqualTo(folder.StartsWith("qwen2", StringComparison.Ordinal) ? Nfc(piece) : piece));
                     text.Clear();
                 }
             }
@@ -76,7 +77,8 @@ internal sealed class TokenizerPropertyTests
     [Test]
     public void Long_words_merge_as_the_definition_says()
     {
-        string json = """{"version":"1.0","model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2,"aa":3,"aba":4,"abab":5,"bb":6},"merges":[["b","b"],["a","b"],["ab","ab"],["ab","a"],["a","a"]]}}""";
+        string json = """{"version":"1.0","model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2,"aa":3,"aba":4,"abab":5,"bb":6},"merges":[["b","b"],"""
+            + """["a","b"],["ab","ab"],["ab","a"],["a","a"]]}}""";
         Tokenizer tokenizer = Tokenizer.Parse(Encoding.UTF8.GetBytes(json));
         (string Left, string Right)[] merges = [("b", "b"), ("a", "b"), ("ab", "ab"), ("ab", "a"), ("a", "a")];
         var random = new Random(3);
@@ -150,7 +152,8 @@ internal sealed class TokenizerPropertyTests
     public void Many_threads_agree()
     {
         Tokenizer tokenizer = Load("llama3-bf16");
-        string[] texts = [.. Enumerable.Range(0, 200).Select(static x => $"The captain of ship {x} looked at {x * 7919} waves; l'été {(char)(0x4E00 + x)}.")];
+        string[] texts =
+            [.. Enumerable.Range(0, 200).Select(static x => $"The captain of ship {x} looked at {x * 7919} waves; l'été {(char)(0x4E00 + x)}.")];
         int[][] expected = [.. texts.Select(x => tokenizer.Encode(x))];
         Parallel.For(0, 2000, i => Assert.That(tokenizer.Encode(texts[i % 200]), Is.EqualTo(expected[i % 200])));
     }

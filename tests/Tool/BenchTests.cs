@@ -11,13 +11,17 @@ public class BenchTests
     [TestCase(BenchMode.Decode, "decode plain", "decode steered, 1 term", "decode steered, 16 terms", "decode with 31 tangents")]
     [TestCase(BenchMode.Prefill, "prefill 512 tokens")]
     [TestCase(BenchMode.Batch, "batch 8 plain", "batch 8, 8 different", "batch 64 plain")]
+    [TestCase(BenchMode.Schedule, "1 text of 32 tokens, batch", "1 text of 32 tokens, scheduler", "8 texts of 32 tokens, batch",
+        "8 texts of 32 tokens, scheduler")]
     [TestCase(BenchMode.Jacobian, "jacobian, one layer", "jacobian, all 10 layers")]
     [TestCase(BenchMode.Pullback, "pullback, 32 cotangents")]
     [TestCase(BenchMode.Riccati, "riccati dense", "riccati factored")]
-    [TestCase(BenchMode.Fit, "fit dense, 8", "fit dense: activations", "fit dense: linearisation", "fit dense: riccati", "fit factored, 8", "fit reduced to 16, 8")]
+    [TestCase(BenchMode.Fit, "fit dense, 8", "fit dense: activations", "fit dense: linearisation", "fit dense: riccati", "fit factored, 8",
+        "fit reduced to 16, 8")]
     [TestCase(BenchMode.Load, "load demo")]
     [TestCase(BenchMode.Tokenize, "tokenize prose", "tokenize one character", "nfc prose", "nfc after an arrow", "chat template, 20 messages")]
-    [TestCase(BenchMode.Kernels, "norm + qkv, 1 row", "attention, 256 rows", "qkv backwards", "linear 704x128, W x, 1 rows", "linear 704x128, W' y, 256 rows")]
+    [TestCase(BenchMode.Kernels, "norm + qkv, 1 row", "attention, 256 rows", "qkv backwards", "linear 704x128, W x, 1 rows",
+        "linear 704x128, W' y, 256 rows")]
     public void Every_mode_prints_its_rows_with_finite_positive_numbers(BenchMode mode, params string[] expected)
     {
         var rows = Rows(Request(mode));
@@ -49,10 +53,12 @@ public class BenchTests
 
     [TestCase(BenchMode.Decode, "decode plain, context", "decode steered", "decode with 31")]
     [TestCase(BenchMode.Batch, "batch 8 plain", "batch 8, 8 different")]
+    [TestCase(BenchMode.Schedule, "8 texts of 32 tokens, batch", "8 texts of 32 tokens, scheduler")]
     public void Only_comparisons_have_a_ratio(BenchMode mode, string baseline, params string[] compared)
     {
         var rows = Rows(Request(mode));
-        JsonElement Ratio(string name) => rows.Single(r => r.GetProperty("name").GetString()!.StartsWith(name, StringComparison.Ordinal)).GetProperty("ratio");
+        JsonElement Ratio(string name) => rows.Single(r => r.GetProperty("name").GetString()!.StartsWith(name, StringComparison.Ordinal))
+            .GetProperty("ratio");
         Assert.That(Ratio(baseline).ValueKind, Is.EqualTo(JsonValueKind.Null));
         foreach (var row in rows.Where(r => compared.Any(c => r.GetProperty("name").GetString()!.StartsWith(c, StringComparison.Ordinal))))
         {
@@ -121,7 +127,8 @@ public class BenchTests
     [TestCase(BenchMode.Interrupt)]
     public void A_fit_needs_the_demo_model(BenchMode mode) =>
         Assert.That(
-            () => Rows(Request(mode) with { Shape = BenchShape.Parse("2,64,128,4,2,16,256") }), Throws.TypeOf<BenchException>().With.Message.Contains("--shape demo"));
+            () => Rows(Request(mode) with { Shape = BenchShape.Parse("2,64,128,4,2,16,256") }),
+            Throws.TypeOf<BenchException>().With.Message.Contains("--shape demo"));
 
     [TestCase("3,64", "seven positive numbers")]
     [TestCase("llama-4", "seven positive numbers")]
@@ -161,14 +168,15 @@ public class BenchTests
         var rows = Rows(Request(BenchMode.Interrupt));
         string[] expected =
         [
-            "load", "encode 1 MB of one character", "prefill 512 tokens", "decode 64 tokens, plain", "decode 64 tokens, steered", "fit dense, 8 prompts",
-            "fit factored, 8 prompts", "the program while it decodes, to its end",
+            "load", "encode 1 MB of one character", "prefill 512 tokens", "decode 64 tokens, plain", "decode 64 tokens, steered",
+            "fit dense, 8 prompts", "fit factored, 8 prompts", "the program while it decodes, to its end",
         ];
         Assert.That(rows.Select(r => r.GetProperty("name").GetString()!.Split(": at worst ")[0]), Is.EqualTo(expected));
         Assert.That(rows.Select(r => r.GetProperty("median").GetDouble()), Is.All.Positive);
         Assert.That(rows.Select(r => r.GetProperty("unit").GetString()), Is.All.EqualTo("ms"));
         Assert.That(
-            () => Rows(Request(BenchMode.Interrupt) with { Context = 1000 }), Throws.TypeOf<BenchException>().With.Message.Contains("1064 positions"));
+            () => Rows(Request(BenchMode.Interrupt) with { Context = 1000 }),
+            Throws.TypeOf<BenchException>().With.Message.Contains("1064 positions"));
     }
 
     [Test]
@@ -183,20 +191,24 @@ public class BenchTests
             taken = request;
             return Task.FromResult(0);
         });
-        string[] args = ["bench", "pullback", "--shape", "2,64,128,4,2,16,256", "--dtype", "f16", "--context", "33", "--threads", "3", "--seconds", "0.5", "--markdown"];
+        string[] args = ["bench", "pullback", "--shape", "2,64,128,4,2,16,256", "--dtype", "f16", "--context", "33", "--threads", "3", "--seconds",
+            "0.5", "--markdown"];
         Assert.That(await CommandLine.RunAsync([command], args, terminal, default), Is.Zero, error.ToString());
         using (Assert.EnterMultipleScope())
         {
-            Assert.That((taken!.Mode, taken.Type, taken.Context, taken.Threads, taken.Seconds, taken.Markdown), Is.EqualTo((BenchMode.Pullback, TensorType.F16, 33, 3, 0.5, true)));
+            Assert.That((taken!.Mode, taken.Type, taken.Context, taken.Threads, taken.Seconds, taken.Markdown),
+                Is.EqualTo((BenchMode.Pullback, TensorType.F16, 33, 3, 0.5, true)));
             Assert.That((taken.Shape.Config.L, taken.Shape.Config.F, taken.Shape.Config.V), Is.EqualTo((2, 128, 256)));
         }
 
-        string[] lists = ["bench", "decode", "--device", "cuda:1", "--terms", "1,4", "--tangents", "8", "--batch", "2,3", "--rows", "9", "--fits", "dense,reduced", "--prompts", "7"];
+        string[] lists = ["bench", "decode", "--device", "cuda:1", "--terms", "1,4", "--tangents", "8", "--batch", "2,3", "--rows", "9", "--fits",
+            "dense,reduced", "--prompts", "7"];
         Assert.That(await CommandLine.RunAsync([command], lists, terminal, default), Is.Zero, error.ToString());
         using (Assert.EnterMultipleScope())
         {
             Assert.That(taken!.Device, Is.EqualTo("cuda:1"));
-            Assert.That((taken.Terms, taken.Tangents, taken.Batches, taken.Rows), Is.EqualTo((new[] { 1, 4 }, new[] { 8 }, new[] { 2, 3 }, new[] { 9 })));
+            Assert.That((taken.Terms, taken.Tangents, taken.Batches, taken.Rows),
+                Is.EqualTo((new[] { 1, 4 }, new[] { 8 }, new[] { 2, 3 }, new[] { 9 })));
             Assert.That((taken.Fits, taken.FitPrompts), Is.EqualTo((new[] { "dense", "reduced" }, 7)));
         }
 

@@ -2,7 +2,6 @@ using System.Text;
 using System.Text.Json;
 using Tiller.Chat;
 using Tiller.Controllers;
-using Tiller.Decode;
 using Tiller.Features;
 using Tiller.Law;
 using Tiller.Model;
@@ -39,7 +38,8 @@ public class CommandLineTests
     [Test]
     public async Task Fit_takes_every_option()
     {
-        string[] options = ["--cost", "feature", "--order", "16", "--setpoint", "affine", "--q", "0", "--r", "1e-3", "--qf", "2.5", "--layers", "3-9"];
+        string[] options = ["--cost", "feature", "--order", "16", "--setpoint", "affine", "--q", "0", "--r", "1e-3", "--qf", "2.5",
+            "--layers", "3-9"];
         string[] more = ["--calibration", "f", "--chat", "--system", "s", "--device", "cuda:1", "--threads", "3", "--json"];
         Assert.That((await Run([.. s_fit, .. options, .. more])).Request, Is.EqualTo(new FitRequest
         {
@@ -72,7 +72,8 @@ public class CommandLineTests
 
     [TestCase("--out", "o")]
     [TestCase("--plan")]
-    public async Task A_cost_of_nothing_is_refused(params string[] options) => await ExpectUsageError([.. s_fit[..^2], .. options, "--q", "0", "--qf", "0"], "--q and --qf are both 0");
+    public async Task A_cost_of_nothing_is_refused(params string[] options)
+        => await ExpectUsageError([.. s_fit[..^2], .. options, "--q", "0", "--qf", "0"], "--q and --qf are both 0");
 
     [Test]
     public async Task A_plan_needs_no_file_to_write() =>
@@ -125,6 +126,8 @@ public class CommandLineTests
     [TestCase("--top-k", "-1")]
     [TestCase("--min-p", "1.5")]
     [TestCase("--repetition-penalty", "0")]
+    [TestCase("--presence-penalty", "-2.5")]
+    [TestCase("--frequency-penalty", "3")]
     [TestCase("--seed", "18446744073709551616")]
     [TestCase("--seed", "-1")]
     [TestCase("--stop", "", "stop string")]
@@ -162,11 +165,14 @@ public class CommandLineTests
     public async Task Chat_variables_are_names_and_json()
     {
         string[] chat = [.. s_steer, "--chat"];
-        var request = (SteerRequest)(await Run([.. chat, "--chat-arg", "enable_thinking=false", "--chat-arg", "s=\"a=b\"", "--chat-arg", "tools=[{\"n\": 1.0}]", "--chat-template", "rag", "--chat-published", "p"])).Request!;
+        var request =
+            (SteerRequest)(await Run([.. chat, "--chat-arg", "enable_thinking=false", "--chat-arg", "s=\"a=b\"", "--chat-arg", "tools=[{\"n\": 1.0}]",
+                "--chat-template", "rag", "--chat-published", "p"])).Request!;
         ChatOptions options = request.Prompt.ChatOptions;
         using (Assert.EnterMultipleScope())
         {
-            Assert.That(options.Variables.Select(static v => $"{v.Key} {v.Value.GetRawText()}"), Is.EqualTo(["enable_thinking false", "s \"a=b\"", "tools [{\"n\": 1.0}]"]));
+            Assert.That(options.Variables.Select(static v => $"{v.Key} {v.Value.GetRawText()}"),
+                Is.EqualTo(["enable_thinking false", "s \"a=b\"", "tools [{\"n\": 1.0}]"]));
             Assert.That((options.Template, options.ParseContent, options.AddGenerationPrompt), Is.EqualTo(("rag", true, true)));
         }
 
@@ -178,14 +184,40 @@ public class CommandLineTests
     }
 
     [Test]
+    public async Task Steer_takes_the_tokens_that_it_moves()
+    {
+        async Task<SteeredTokens> Tokens(params string[] options) => ((SteerRequest)(await Run([.. s_steer, .. options, "p"])).Request!).Tokens;
+        Assert.That(await Tokens(), Is.EqualTo(SteeredTokens.Last));
+        Assert.That(await Tokens("--tokens", "first"), Is.EqualTo(SteeredTokens.First));
+        Assert.That(await Tokens("--tokens", "clean"), Is.EqualTo(SteeredTokens.LastOverCleanPrefix));
+        Assert.That(
+            await Tokens("--tokens", "generated", "--window", "2-5"),
+            Is.EqualTo(new SteeredTokens { Prompt = PromptTokens.None, GeneratedBegin = 2, GeneratedEnd = 6 }));
+        Assert.That(
+            await Tokens("--tokens", "all", "--window", "3-", "--skip-position", "0", "--skip-id", "7", "--skip-id", "5"),
+            Is.EqualTo(SteeredTokens.All with { GeneratedBegin = 3, ExcludedPositions = [0], ExcludedIds = [5, 7] }));
+        await ExpectUsageError([.. s_steer, "--tokens", "first", "--window", "0-1", "p"], "--window");
+        foreach (string window in new[] { "5-2", "a-b", "-3", "3", "1-2-3", "0-2147483647" })
+        {
+            await ExpectUsageError([.. s_steer, $"--window={window}", "p"], "--window");
+        }
+
+        await ExpectUsageError([.. s_steer, "--skip-id", "-1", "p"], "--skip-id");
+        await ExpectUsageError([.. s_steer, "--skip-position", "x", "p"], "--skip-position");
+    }
+
+    [Test]
     public async Task Steer_takes_every_option()
     {
-        string[] options = ["--tokens", "all", "--compare", "--trace", "t", "--u-max", "3", "--chat", "--system", "s", "--max-tokens", "7", "--temperature", "0.5", "--top-k", "4"];
-        string[] more = ["--top-p", "0.9", "--min-p", "0.1", "--repetition-penalty", "1.2", "--seed", "18446744073709551615", "--stop", "a", "--stop", "b", "--device", "cpu", "--json"];
+        string[] options = ["--tokens", "all", "--compare", "--trace", "t", "--u-max", "3", "--chat", "--system", "s", "--max-tokens", "7",
+            "--temperature", "0.5", "--top-k", "4"];
+        string[] more = ["--top-p", "0.9", "--min-p", "0.1", "--repetition-penalty", "1.2", "--seed", "18446744073709551615", "--stop", "a", "--stop",
+            "b", "--device", "cpu", "--json"];
         var request = (SteerRequest)(await Run([.. s_steer, .. options, .. more, "p"])).Request!;
         using (Assert.EnterMultipleScope())
         {
-            Assert.That((request.Tokens, request.Compare, request.Trace, request.MaxEffort, request.Json), Is.EqualTo((SteeredTokens.All, true, "t", 3f, true)));
+            Assert.That((request.Tokens, request.Compare, request.Trace, request.MaxEffort, request.Json),
+                Is.EqualTo((SteeredTokens.All, true, "t", 3f, true)));
             Assert.That(request.Device, Is.EqualTo(new DeviceRequest("cpu", 0)));
             Assert.That(request.Prompt, Is.EqualTo(new PromptRequest("p", null, true, "s")));
             Assert.That(request.Decoding.MaxTokens, Is.EqualTo(7));
@@ -308,7 +340,8 @@ public class CommandLineTests
     public async Task Root_help_teaches_commands_and_exit_codes()
     {
         var run = await Run(["--help"]);
-        string[] taught = ["demo", "fit", "steer", "generate", "pull", "inspect", "verify", "devices", "Exit codes:", "130", "NO_COLOR", "tiller fit --model"];
+        string[] taught = ["demo", "fit", "steer", "generate", "pull", "inspect", "verify", "devices", "Exit codes:", "130", "NO_COLOR",
+            "tiller fit --model"];
         Assert.That(run.Code, Is.Zero);
         Assert.That(taught, Has.All.Matches<string>(t => run.Output.Contains(t!, StringComparison.Ordinal)));
     }
@@ -343,7 +376,8 @@ public class CommandLineTests
         Assert.That(examples, Has.Length.AtLeast(2));
         foreach (string example in examples)
         {
-            string[] args = [.. System.CommandLine.Parsing.CommandLineParser.SplitCommandLine(example[example.IndexOf("tiller ", StringComparison.Ordinal)..])];
+            string[] args =
+                [.. System.CommandLine.Parsing.CommandLineParser.SplitCommandLine(example[example.IndexOf("tiller ", StringComparison.Ordinal)..])];
             var run = await Run(args[1..]);
             Assert.That((run.Code, run.Error), Is.EqualTo((0, "")), example);
             Assert.That(run.Request, Is.Not.Null);
@@ -356,7 +390,8 @@ public class CommandLineTests
         using (Assert.EnterMultipleScope())
         {
             Assert.That((await Run(["demo"])).Request, Is.EqualTo(new DemoRequest(DemoTask.Topic, null, null, new DeviceRequest(null, 0), false)));
-            Assert.That((await Run(["demo", "--task", "refusal", "--json"])).Request, Is.EqualTo(new DemoRequest(DemoTask.Refusal, null, null, new DeviceRequest(null, 0), true)));
+            Assert.That((await Run(["demo", "--task", "refusal", "--json"])).Request,
+                Is.EqualTo(new DemoRequest(DemoTask.Refusal, null, null, new DeviceRequest(null, 0), true)));
             Assert.That((await Run(["inspect", "--json", "x"])).Request, Is.EqualTo(new InspectRequest("x", false, true)));
             Assert.That(((VerifyRequest)(await Run(["verify", "a", "b"])).Request!).Folders, Is.EqualTo(["a", "b"]));
         }
@@ -387,10 +422,12 @@ public class CommandLineTests
         }
 
         TillerCommand[] commands =
-            [new DemoCommand(Take), new FitCommand(Take), new SteerCommand(Take), new GenerateCommand(Take), new InspectCommand(Take), new VerifyCommand(Take), new DevicesCommand(Take)];
+            [new DemoCommand(Take), new FitCommand(Take), new SteerCommand(Take), new GenerateCommand(Take), new InspectCommand(Take),
+                new VerifyCommand(Take), new DevicesCommand(Take)];
         using var output = new StringWriter { NewLine = "\n" };
         using var error = new StringWriter { NewLine = "\n" };
-        var terminal = new Terminal(new MemoryStream(Encoding.UTF8.GetBytes(input)), inputIsTerminal: false, output, outputIsLive: false, error, errorIsLive: false);
+        var terminal = new Terminal(new MemoryStream(Encoding.UTF8.GetBytes(input)), inputIsTerminal: false, output, outputIsLive: false, error,
+            errorIsLive: false);
         int code = await CommandLine.RunAsync(commands, args, terminal, default);
         return new Outcome(code, request, output.ToString(), error.ToString(), terminal);
     }

@@ -14,7 +14,8 @@ public class CudaBenchTests : CudaTest
 {
     private const string Shape = "2,64,96,4,2,16,128";
 
-    [TestCase(BenchMode.Decode, "decode plain, context 8", "decode steered, 1 term a layer", "decode steered, 3 terms a layer", "decode plain, beside tangents", "decode with 9 tangents")]
+    [TestCase(BenchMode.Decode, "decode plain, context 8", "decode steered, 1 term a layer", "decode steered, 3 terms a layer",
+        "decode plain, beside tangents", "decode with 9 tangents")]
     [TestCase(BenchMode.Prefill, "prefill 8 tokens")]
     [TestCase(BenchMode.Batch, "batch 1 plain", "batch 1, 1 different controller,", "batch 9 plain", "batch 9, 9 different controllers,")]
     [TestCase(BenchMode.Jacobian, "jacobian, one layer", "jacobian, all 2 layers")]
@@ -22,10 +23,11 @@ public class CudaBenchTests : CudaTest
     [TestCase(BenchMode.Riccati, "riccati dense, one layer, D 32", "riccati reduced", "riccati factored")]
     [TestCase(BenchMode.Load, "load 2,64,96,4,2,16,1024,", "load: peak", "load 2,64,96,4,2,16,1024 to the first token")]
     [TestCase(
-        BenchMode.Kernels, "norm + qkv, 1 row", "attention, 9 rows", "norm + head, 9 rows", "down backwards", "qkv backwards", "linear 192x64, W x, 1 rows", "linear 192x64, W' y, 9 rows")]
+        BenchMode.Kernels, "norm + qkv, 1 row", "attention, 9 rows", "norm + head, 9 rows", "down backwards", "qkv backwards",
+        "linear 192x64, W x, 1 rows", "linear 192x64, W' y, 9 rows")]
     [TestCase(
-        BenchMode.Ceilings, "read ", "copy ", "upload 64 MiB", "FMA float32", "FMA float64", "bf16 GEMM", "float64 GEMM", "graph, node to node, plain",
-        "graph, node to node, programmatic")]
+        BenchMode.Ceilings, "read ", "copy ", "upload 64 MiB", "FMA float32", "FMA float64", "bf16 GEMM", "float64 GEMM",
+        "graph, node to node, plain", "graph, node to node, programmatic")]
     public void EveryModeRunsAndItsRowsNameTheDevice(BenchMode mode, params string[] expected)
     {
         var rows = Rows(Request(mode));
@@ -43,9 +45,22 @@ public class CudaBenchTests : CudaTest
             {
                 Assert.That(row.Device, Is.EqualTo($"cuda:0 ({device})"), row.Name);
                 Assert.That(row.CeilingName, Does.EndWith(device).Or.EqualTo("itself").Or.EqualTo("the weights"), row.Name);
-                Assert.That(new[] { row.Median, row.PercentOfCeiling, row.Ceiling }, Is.All.Positive.And.All.LessThan(double.PositiveInfinity), row.Name);
+                Assert.That(new[] { row.Median, row.PercentOfCeiling, row.Ceiling }, Is.All.Positive.And.All.LessThan(double.PositiveInfinity),
+                    row.Name);
             }
         }
+    }
+
+    [TestCase(BenchMode.Decode, "decode plain, context 8", "decode with 9 tangents")]
+    [TestCase(BenchMode.Prefill, "prefill 8 tokens")]
+    public void EveryVariantStandsBesideTheWholeWithItsPrediction(BenchMode mode, params string[] works)
+    {
+        string[] rows = [.. Rows(Request(mode) with { Variants = true }).Select(r => r.Name)];
+        Assert.That(rows, Is.EqualTo(works.SelectMany(work => (string[])
+        [
+            $"{work}, all variants",
+            .. KernelVariant.All.Where(v => v.ManyRows == work.Contains("tangents", StringComparison.Ordinal)).Select(v => $"{work}, without {v.Name} (predicted {v.Predicted})"),
+        ])));
     }
 
     [Test]
@@ -65,7 +80,16 @@ public class CudaBenchTests : CudaTest
     {
         HostCuda.Require(); // which counts the calls
         using var machine = new CudaMachine(0, TensorType.BF16);
-        var work = new Work { Name = "", Bytes = 0, Flops = 1, WorkingSet = 0, Rows = values + tangents, Tangents = tangents, Run = static () => { } };
+        var work = new Work
+        {
+            Name = "",
+            Bytes = 0,
+            Flops = 1,
+            WorkingSet = 0,
+            Rows = values + tangents,
+            Tangents = tangents,
+            Run = static () => { },
+        };
         var ceiling = machine.ArithmeticOf(work);
         using var ops = (CudaOps)Devices.Open("cuda", 1);
         using var weights = ModelWeights.Random(ops, BenchShape.Parse(Shape).Config, TensorType.BF16);
@@ -97,7 +121,8 @@ public class CudaBenchTests : CudaTest
 
     [Test]
     public void TokenizingIsTheCpusAlone() =>
-        Assert.That(() => Rows(Request(BenchMode.Tokenize)), Throws.TypeOf<BenchException>().With.Message.Contains("runs on the CPU").And.Message.Contains("cuda"));
+        Assert.That(() => Rows(Request(BenchMode.Tokenize)),
+            Throws.TypeOf<BenchException>().With.Message.Contains("runs on the CPU").And.Message.Contains("cuda"));
 
     [Test]
     public void TheDevicesFreeMemoryIsWhatCounts()

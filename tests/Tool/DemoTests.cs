@@ -28,7 +28,8 @@ public class DemoTests
         Assert.That(program.ExitCode, Is.Zero);
         using var json = JsonDocument.Parse(output);
         Check(json.RootElement, "topic", score: 0.64, perplexityRatio: 1.4);
-        Assert.That((await ToolRun.Of("demo", "--json")).Output, Is.EqualTo(output.ReplaceLineEndings("\n")), "the same texts, however threads are scheduled");
+        Assert.That((await ToolRun.Of("demo", "--json")).Output, Is.EqualTo(output.ReplaceLineEndings("\n")),
+            "the same texts, however threads are scheduled");
     }
 
     [Test]

@@ -16,7 +16,8 @@ public sealed class DestinationTests
     private string Sea => _scratch["sea.tiller"];
 
     private string[] Fit =>
-        ["fit", "--model", ToolRun.Model, "--positive", _scratch.Few("topic.positive"), "--negative", _scratch.Few("topic.negative"), "--cost", "feature"];
+        ["fit", "--model", ToolRun.Model, "--positive", _scratch.Few("topic.positive"), "--negative", _scratch.Few("topic.negative"),
+            "--cost", "feature"];
 
     private string[] Steer => ["steer", "--model", ToolRun.Model, "--controller", Sea, "--max-tokens", "8", "Once upon a time"];
 
@@ -50,7 +51,8 @@ public sealed class DestinationTests
         Assert.That(run.Error, Does.Contain(file.Output.Split('\n')[1]).And.Contain("--- plain\n").And.Contain("--- steered").And.Contain("tok/s"));
         Assert.That(run.Data, Is.EqualTo(await File.ReadAllBytesAsync(_scratch["t.jsonl"])));
         string[] lines = Encoding.UTF8.GetString(run.Data).TrimEnd('\n').Split('\n');
-        Assert.That(lines.Select(line => JsonDocument.Parse(line).RootElement.GetProperty("layers").GetArrayLength()), Is.EqualTo(Enumerable.Repeat(10, 8)));
+        Assert.That(lines.Select(line => JsonDocument.Parse(line).RootElement.GetProperty("layers").GetArrayLength()),
+            Is.EqualTo(Enumerable.Repeat(10, 8)));
         Assert.That(File.Exists("-"), Is.False);
     }
 

@@ -12,7 +12,8 @@ public class DevicesTests : HostCudaTest
     public async Task The_host_cuda_says_that_it_is_no_gpu()
     {
         var run = await ToolRun.Of("devices");
-        string[] told = ["cpu ", "cuda:0", "Tiller host CUDA (not a GPU)", "sm_90", "8.0 GiB", "CUDA 13.0", "NVRTC", "cuBLASLt", "cuSOLVER", "libtillerhostcuda.so"];
+        string[] told = ["cpu ", "cuda:0", "Tiller host CUDA (not a GPU)", "sm_90", "8.0 GiB", "CUDA 13.0", "NVRTC", "cuBLASLt", "cuSOLVER",
+            "libtillerhostcuda.so"];
         Assert.That(run.Code, Is.Zero, run.Error);
         Assert.That(told, Has.All.Matches<string>(t => run.Output.Contains(t!, StringComparison.Ordinal)), run.Output);
     }
@@ -32,8 +33,10 @@ public class DevicesTests : HostCudaTest
             Assert.That(device.GetProperty("architecture").GetString(), Is.EqualTo("sm_90"));
             Assert.That(device.GetProperty("memoryInBytes").GetInt64(), Is.EqualTo(8L << 30));
             Assert.That(device.GetProperty("kernels").GetString(), Is.EqualTo("NVRTC 13.99 for sm_90a"));
-            Assert.That(cuda.GetProperty("libraries").EnumerateArray().Select(l => l.GetProperty("name").GetString()), Is.EqualTo(["driver", "NVRTC", "cuBLAS", "cuBLASLt", "cuSOLVER"]));
-            Assert.That(cuda.GetProperty("libraries").EnumerateArray().Select(l => l.GetProperty("file").GetString()), Has.All.EndsWith("libtillerhostcuda.so"));
+            Assert.That(cuda.GetProperty("libraries").EnumerateArray().Select(l => l.GetProperty("name").GetString()),
+                Is.EqualTo(["driver", "NVRTC", "cuBLAS", "cuBLASLt", "cuSOLVER"]));
+            Assert.That(cuda.GetProperty("libraries").EnumerateArray().Select(l => l.GetProperty("file").GetString()),
+                Has.All.EndsWith("libtillerhostcuda.so"));
         }
     }
 

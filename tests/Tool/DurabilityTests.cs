@@ -56,15 +56,16 @@ public sealed class DurabilityTests
         }
 
         using var program = Program.StartWith(
-            $"LD_PRELOAD={scratch["spy.so"]}", "fit", "--model", ToolRun.Model, "--positive", scratch.Few("topic.positive"), "--negative", scratch.Few("topic.negative"),
-            "--cost", "feature", "--out", scratch["c.tiller"]);
+            $"LD_PRELOAD={scratch["spy.so"]}", "fit", "--model", ToolRun.Model, "--positive", scratch.Few("topic.positive"), "--negative",
+            scratch.Few("topic.negative"), "--cost", "feature", "--out", scratch["c.tiller"]);
         string error = await program.StandardError.ReadToEndAsync();
         await program.WaitForExitAsync();
         Assert.That(program.ExitCode, Is.Zero, error);
         Assert.That(Controller.Load(scratch["c.tiller"]).L, Is.EqualTo(10));
 
         string[] calls = [.. File.ReadLines(scratch["log"])];
-        string? rename = calls.SingleOrDefault(c => c.StartsWith("rename ", StringComparison.Ordinal) && c.Contains("c.tiller", StringComparison.Ordinal));
+        string? rename = calls.SingleOrDefault(c => c.StartsWith("rename ", StringComparison.Ordinal)
+            && c.Contains("c.tiller", StringComparison.Ordinal));
         Assert.That(rename, Is.Not.Null, string.Join('\n', calls));
         Assert.That(calls.TakeWhile(c => c != rename), Has.Some.EqualTo($"fsync {rename!["rename ".Length..]}"), string.Join('\n', calls));
     }

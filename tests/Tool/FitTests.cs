@@ -18,10 +18,13 @@ public class FitTests
     public async Task A_fit_writes_a_controller_and_tells_how_well(string cost, string? order, string? layers, string solve, int rank)
     {
         using var scratch = new Scratch();
-        List<string> args = [.. Fit(scratch, 3), "--cost", cost, "--q", "0.03", .. order is null ? [] : new[] { "--order", order }, .. layers is null ? [] : new[] { "--layers", layers }];
+        List<string> args = [.. Fit(scratch, 3), "--cost", cost, "--q", "0.03", .. order is null ? [] : new[] { "--order", order }, .. layers is null
+            ? []
+            : new[] { "--layers", layers }];
         var run = await ToolRun.Of([.. args]);
         Assert.That(run.Code, Is.Zero, run.Error);
-        string[] told = [solve, "3 positive, 3 negative; Jacobians averaged over 6", "q 0.03, r 1, q_f 1", "linearisation", "residual", $"rank {rank}", "closed loop", $"blocks {layers ?? "0-9"}"];
+        string[] told = [solve, "3 positive, 3 negative; Jacobians averaged over 6", "q 0.03, r 1, q_f 1", "linearisation", "residual",
+            $"rank {rank}", "closed loop", $"blocks {layers ?? "0-9"}"];
         Assert.That(told, Has.All.Matches<string>(t => run.Output.Contains(t!, StringComparison.Ordinal)), run.Output);
         var controller = Controller.Load(scratch["c.tiller"]);
         Assert.That((controller.Source.Cost, controller.Method.Layers.ToString()), Is.EqualTo((cost, layers ?? "0-9")));
@@ -39,7 +42,8 @@ public class FitTests
             Assert.That(run.Json.GetProperty("calibration").GetInt32(), Is.EqualTo(2));
             Assert.That(run.Json.GetProperty("setpoint").GetString(), Is.EqualTo("affine"));
             Assert.That(run.Json.GetProperty("residual").GetDouble(), Is.LessThan(1e-9));
-            Assert.That(run.Json.GetProperty("closedLoopGain").GetDouble(), Is.LessThan(run.Json.GetProperty("openLoopGain").GetDouble()).And.Positive);
+            Assert.That(run.Json.GetProperty("closedLoopGain").GetDouble(),
+                Is.LessThan(run.Json.GetProperty("openLoopGain").GetDouble()).And.Positive);
             Assert.That(run.Json.GetProperty("elapsedMs").GetProperty("activations").GetDouble(), Is.Positive);
         }
     }
@@ -70,7 +74,8 @@ public class FitTests
         await ExpectError([.. good, "--layers", "4-10"], ExitCode.Usage, "0-9");
         await ExpectError([.. good, "--layers", "1-3,8-10"], ExitCode.Usage, "0-9");
         await ExpectError([.. good, "--q", "0.3", "--qf", "0", "--layers", "3-3"], ExitCode.BadInput, "w = K v is 0");
-        await ExpectError([.. good[..^4], "--negative", scratch["alike.txt"], "--out", scratch["c.tiller"], "--layers", "0-0"], ExitCode.BadInput, "every block of 0-0");
+        await ExpectError([.. good[..^4], "--negative", scratch["alike.txt"], "--out", scratch["c.tiller"], "--layers", "0-0"], ExitCode.BadInput,
+            "every block of 0-0");
         await ExpectError([.. good, "--order", "129"], ExitCode.Usage, "128");
         await ExpectError(["fit", "--model", scratch["."], .. good[3..]], ExitCode.BadInput, "model.safetensors");
         await ExpectError([.. good[..^4], "--negative", good[4], "--out", scratch["c.tiller"]], ExitCode.BadInput, "give prompts that differ");
@@ -153,7 +158,8 @@ public class FitTests
             }
         });
         Assert.That(run.Code, Is.EqualTo(ExitCode.Cancelled));
-        Assert.That(run.Error, Does.Match($"^tiller: this {solve} fit needs about \\d+\\.\\d GiB and [\\d,]+ (s|minutes) on [^\n]*\n.*tiller: error: cancelled"));
+        Assert.That(run.Error,
+            Does.Match($"^tiller: this {solve} fit needs about \\d+\\.\\d GiB and [\\d,]+ (s|minutes) on [^\n]*\n.*tiller: error: cancelled"));
     }
 
     [TestCase("weights")]
@@ -182,17 +188,20 @@ public class FitTests
     public async Task A_plan_tells_memory_and_time_and_writes_nothing()
     {
         using var scratch = new Scratch();
-        string[] args = ["fit", "--model", ToolRun.Model, "--positive", scratch.Few("topic.positive", 3), "--negative", scratch.Few("topic.negative", 3), "--plan"];
+        string[] args = ["fit", "--model", ToolRun.Model, "--positive", scratch.Few("topic.positive", 3), "--negative",
+            scratch.Few("topic.negative", 3), "--plan"];
         int before = scratch.Files.Length;
         var run = await ToolRun.Of([.. args, "--order", "4"]);
         Assert.That(run.Code, Is.Zero, run.Error);
-        string[] told = ["L 10, D 128", "weights as stored", "averaged over 6", "reduced, order 4", "GiB", "fits into", "linearisation", "seconds", "GFLOP/s float64"];
+        string[] told = ["L 10, D 128", "weights as stored", "averaged over 6", "reduced, order 4", "GiB", "fits into", "linearisation", "seconds",
+            "GFLOP/s float64"];
         Assert.That(told, Has.All.Matches<string>(t => run.Output.Contains(t!, StringComparison.Ordinal)), run.Output);
         Assert.That(scratch.Files, Has.Length.EqualTo(before));
 
         var json = await ToolRun.Of([.. args, "--json"]);
         Assert.That(json.Json.GetProperty("solve").GetString(), Is.EqualTo("dense"));
-        Assert.That(json.Json.GetProperty("sizeInBytes").EnumerateObject().Sum(m => m.Value.GetInt64()), Is.EqualTo(json.Json.GetProperty("peakInBytes").GetInt64()));
+        Assert.That(json.Json.GetProperty("sizeInBytes").EnumerateObject().Sum(m => m.Value.GetInt64()),
+            Is.EqualTo(json.Json.GetProperty("peakInBytes").GetInt64()));
         Assert.That(json.Json.GetProperty("stages").EnumerateArray().Select(s => s.GetProperty("seconds").GetDouble()), Is.All.Positive);
     }
 
@@ -202,7 +211,8 @@ public class FitTests
         using var scratch = new Scratch();
         string folder = Directory.CreateDirectory(scratch["shape"]).FullName;
         File.Copy(Path.Combine(ToolRun.Model, "config.json"), Path.Combine(folder, "config.json"));
-        var run = await ToolRun.Of(["fit", "--model", folder, "--positive", scratch.Few("topic.positive", 3), "--negative", scratch.Few("topic.negative", 3), "--plan"]);
+        var run = await ToolRun.Of(["fit", "--model", folder, "--positive", scratch.Few("topic.positive", 3), "--negative",
+            scratch.Few("topic.negative", 3), "--plan"]);
         Assert.That(run.Code, Is.Zero, run.Error);
         Assert.That(run.Output, Does.Contain("if stored as bf16").And.Contain("about"));
     }
@@ -212,15 +222,19 @@ public class FitTests
     {
         var run = await ToolRun.Of(["bench", "fit", "--plan", "--shape", "llama-3-8b", "--context", "32", "--json"]);
         Assert.That(run.Code, Is.Zero, run.Error);
-        Assert.That(run.Json.EnumerateArray().Select(p => p.GetProperty("solve").GetString()), Is.EqualTo(new[] { "dense", "factored", "reduced, order 64" }));
-        Assert.That(run.Json.EnumerateArray().Select(p => p.GetProperty("peakInBytes").GetInt64()), Is.All.LessThan(24L << 30).And.All.GreaterThan(16_000_000_000));
+        Assert.That(run.Json.EnumerateArray().Select(p => p.GetProperty("solve").GetString()),
+            Is.EqualTo(new[] { "dense", "factored", "reduced, order 64" }));
+        Assert.That(run.Json.EnumerateArray().Select(p => p.GetProperty("peakInBytes").GetInt64()),
+            Is.All.LessThan(24L << 30).And.All.GreaterThan(16_000_000_000));
     }
 
     private static string[] Chats(Scratch scratch, string positive, string negative) =>
     [
-        "fit", "--model", TestModels.Folder("qwen2-bf16"), "--positive", scratch[positive], "--negative", scratch[negative], "--out", scratch["c.tiller"],
+        "fit", "--model", TestModels.Folder("qwen2-bf16"), "--positive", scratch[positive], "--negative", scratch[negative], "--out",
+        scratch["c.tiller"],
     ];
 
     private static string[] Fit(Scratch scratch, int count) =>
-        ["fit", "--model", ToolRun.Model, "--positive", scratch.Few("topic.positive", count), "--negative", scratch.Few("topic.negative", count), "--out", scratch["c.tiller"]];
+        ["fit", "--model", ToolRun.Model, "--positive", scratch.Few("topic.positive", count), "--negative", scratch.Few("topic.negative", count),
+            "--out", scratch["c.tiller"]];
 }

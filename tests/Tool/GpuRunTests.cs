@@ -34,9 +34,11 @@ public sealed class GpuRunTests
             "bench ceilings") row ceiling-1; echo "no row at all"; row ceiling-2 ;;
             "bench decode")
                 case "$*" in
+                    *" --variants"*) row variants-1; row variants-2 ;;
                     *" --context 80 "*) row long-1; half; exit 5 ;;
                     *) dotnet "$TILLER_DLL" "$@" || exit; half; kill -SEGV $$ ;;
                 esac ;;
+            "bench prefill") case "$*" in *" --variants"*) row variants-3 ;; *) exec dotnet "$TILLER_DLL" "$@" ;; esac ;;
             "bench kernels") trap '' TERM; row kernel-1; row kernel-2; half; while :; do sleep 1; done ;;
             "bench riccati") row riccati-1; (trap '' TERM; sleep 1000) & ;;
             "bench batch") row batch-1; row batch-2; kill -KILL $$ ;;
@@ -206,9 +208,9 @@ public sealed class GpuRunTests
         {
             $"kernels {Rehearsal.Shape}, context 8: out of time", $"prefill {Rehearsal.Shape}, context 8: passed",
             $"jacobian {Rehearsal.Shape}, context 8: passed", $"riccati {Rehearsal.Shape}: passed", $"batch {Rehearsal.Shape}, context 8: signal 9",
-            $"decode {Rehearsal.Shape}, context 80: exit 5",
+            $"decode {Rehearsal.Shape}, context 80: exit 5", $"prefill {Rehearsal.Shape}, context 8, variants: passed",
         }), output);
-        string[] more = ["kernel-1", "kernel-2", "prefill 8 tokens", "without an end of line", "riccati-1", "batch-1", "batch-2", "long-1"];
+        string[] more = ["kernel-1", "kernel-2", "prefill 8 tokens", "without an end of line", "riccati-1", "batch-1", "batch-2", "long-1", "variants-1", "variants-2", "variants-3"];
         Assert.That(run.Rows, Is.EqualTo(more), "the folder of results is new for each call");
         report = run.Report(OnHost);
         var all = expected.Concat(more);

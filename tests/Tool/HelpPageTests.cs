@@ -21,7 +21,8 @@ public sealed class HelpPageTests
 
         string written = (await File.ReadAllTextAsync(path)).ReplaceLineEndings("\n");
         Assert.That(
-            written, Is.EqualTo(page), $"docs/cli.md is not what --help prints. Write it anew: {Rewrite}=1 dotnet test -c Release --filter {nameof(HelpPageTests)}");
+            written, Is.EqualTo(page), $"docs/cli.md is not what --help prints. Write it anew: {Rewrite}=1 dotnet test -c Release "
+                + $"--filter {nameof(HelpPageTests)}");
     }
 
     private static async Task<string> Page()
@@ -30,8 +31,8 @@ public sealed class HelpPageTests
             """
             # The command line
 
-            What `tiller --help` and the `--help` of every command print. A test compares this page with the program and, with `TILLER_REWRITE_DOCS=1`, writes it:
-            `TILLER_REWRITE_DOCS=1 dotnet test -c Release --filter HelpPageTests`.
+            What `tiller --help` and the `--help` of every command print. A test compares this page with the program and, with
+            `TILLER_REWRITE_DOCS=1`, writes it: `TILLER_REWRITE_DOCS=1 dotnet test -c Release --filter HelpPageTests`.
 
             """);
         await Append(page, "tiller");

@@ -9,7 +9,8 @@ public class InspectTests
     public async Task A_checkpoint_is_told_without_its_weights()
     {
         var run = await ToolRun.Of("inspect", ToolRun.Model);
-        string[] told = ["llama", "L 10 layers, D 128 wide", "1024 tokens", "1,976,960 parameters, 4.0 MB in 1 file", "tied", "none: ", "model.layers.*.mlp.up_proj.weight", "(352, 128)", "BF16"];
+        string[] told = ["llama", "L 10 layers, D 128 wide", "1024 tokens", "1,976,960 parameters, 4.0 MB in 1 file", "tied", "none: ",
+            "model.layers.*.mlp.up_proj.weight", "(352, 128)", "BF16"];
         Assert.That(run.Code, Is.Zero, run.Error);
         Assert.That(told, Has.All.Matches<string>(t => run.Output.Contains(t!, StringComparison.Ordinal)), run.Output);
     }
@@ -57,7 +58,8 @@ public class InspectTests
         using (Assert.EnterMultipleScope())
         {
             Assert.That((run.Json.GetProperty("family").GetString(), run.Json.GetProperty("chat").GetString()), Is.EqualTo((family, chat)));
-            Assert.That(run.Json.GetProperty("tensors").EnumerateArray().Sum(t => t.GetProperty("sizeInBytes").GetInt64()), Is.EqualTo(run.Json.GetProperty("sizeInBytes").GetInt64()));
+            Assert.That(run.Json.GetProperty("tensors").EnumerateArray().Sum(t => t.GetProperty("sizeInBytes").GetInt64()),
+                Is.EqualTo(run.Json.GetProperty("sizeInBytes").GetInt64()));
             Assert.That(run.Json.GetProperty("fingerprint").GetString(), Has.Length.EqualTo(64));
         }
     }
@@ -67,11 +69,13 @@ public class InspectTests
     {
         using var scratch = new Scratch();
         var fit = await ToolRun.Of(
-            "fit", "--model", ToolRun.Model, "--positive", scratch.Few("tone.positive"), "--negative", scratch.Few("tone.negative"), "--out", scratch["c.tiller"], "--cost", "feature");
+            "fit", "--model", ToolRun.Model, "--positive", scratch.Few("tone.positive"), "--negative", scratch.Few("tone.negative"), "--out",
+            scratch["c.tiller"], "--cost", "feature");
         Assert.That(fit.Code, Is.Zero, fit.Error);
         var text = await ToolRun.Of("inspect", scratch["c.tiller"]);
         var json = await ToolRun.Of("inspect", "--json", scratch["c.tiller"]);
-        Assert.That(text.Output, Does.Contain("a-lqr, cost feature (factored), blocks 0-9").And.Contain("6 positive").And.Contain("demo, L 10, D 128"));
+        Assert.That(text.Output,
+            Does.Contain("a-lqr, cost feature (factored), blocks 0-9").And.Contain("6 positive").And.Contain("demo, L 10, D 128"));
         Assert.That(text.Output, Does.Match("form +raw text\n"));
         Assert.That(json.Json.GetProperty("form").GetString(), Is.EqualTo("raw"));
         var layers = json.Json.GetProperty("layers");

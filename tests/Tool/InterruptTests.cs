@@ -8,8 +8,8 @@ using Tiller.Tool;
 namespace Tiller.Tests.Tool;
 
 /// <summary>
-/// Ctrl-C in every phase of the real program: exit code 130, one line, nothing half-written, the terminal as it was. Each program here would go on for
-/// ever: it has more to read, or more to write than a pipe holds that nobody empties. How soon it ends is <c>bench interrupt</c>'s.
+/// Ctrl-C in every phase of the real program: exit code 130, one line, nothing half-written, the terminal as it was. Each program here would go on
+/// for ever: it has more to read, or more to write than a pipe holds that nobody empties. How soon it ends is <c>bench interrupt</c>'s.
 /// </summary>
 [Platform("Linux", Reason = "env, kill, /proc and script are Linux's")]
 public sealed class InterruptTests
@@ -91,7 +91,8 @@ public sealed class InterruptTests
         using var program = Program.StartSignalled(
             Program.Heeded,
             [
-                "steer", "--controller", controller, "--lambda", "0.1", "--tokens", "all", "--trace", Path.Combine(folder, "t.jsonl"), .. EndlessText[1..],
+                "steer", "--controller", controller, "--lambda", "0.1", "--tokens", "all", "--trace", Path.Combine(folder, "t.jsonl"),
+                .. EndlessText[1..],
             ]);
         await ReadFirst(program);
         Assert.That(await Interrupt(program), Does.EndWith("\n"));
@@ -152,7 +153,8 @@ public sealed class InterruptTests
         using (Assert.EnterMultipleScope())
         {
             Assert.That(text, Does.Contain("\u001b[?25l"), "the bars hide the cursor");
-            Assert.That(text.LastIndexOf("\u001b[?25h", StringComparison.Ordinal), Is.GreaterThan(text.LastIndexOf("\u001b[?25l", StringComparison.Ordinal)), "and it is shown again");
+            Assert.That(text.LastIndexOf("\u001b[?25h", StringComparison.Ordinal),
+                Is.GreaterThan(text.LastIndexOf("\u001b[?25l", StringComparison.Ordinal)), "and it is shown again");
             Assert.That(text, Does.Contain("tiller: error: cancelled."));
             Assert.That(text, Does.Contain("code 130"));
             Assert.That(lines[^1], Is.EqualTo(lines[0]), "stty");
@@ -164,7 +166,12 @@ public sealed class InterruptTests
     private static long WriteCheckpoint(string folder, string shape)
     {
         Directory.CreateDirectory(folder);
-        long weights = RandomCheckpoint.Write(folder, new BenchRequest { Mode = BenchMode.Load, Shape = BenchShape.Parse(shape), DemoFolder = ToolRun.Model });
+        long weights = RandomCheckpoint.Write(folder, new BenchRequest
+        {
+            Mode = BenchMode.Load,
+            Shape = BenchShape.Parse(shape),
+            DemoFolder = ToolRun.Model,
+        });
         foreach (var (file, change) in new (string, Action<JsonObject>)[]
         {
             ("config.json", json => json["eos_token_id"] = new JsonArray()),

@@ -34,7 +34,8 @@ public class KernelsTests : HostCudaTest
         Assert.That(run.Code, Is.Zero, run.Error);
         var files = run.Json.EnumerateArray().ToList();
         Assert.That(files.Select(f => f.GetProperty("source").GetString()), Is.EqualTo(KernelSources.BuiltIn.Files));
-        Assert.That(files, Has.All.Matches<JsonElement>(f => f.GetProperty("compiled").GetBoolean() && f.GetProperty("architecture").GetString() == "sm_90a"));
+        Assert.That(files, Has.All.Matches<JsonElement>(f => f.GetProperty("compiled").GetBoolean()
+            && f.GetProperty("architecture").GetString() == "sm_90a"));
         using var context = new PrimaryContext();
         using var library = new KernelLibrary(context);
         library.LoadAll();
@@ -52,7 +53,8 @@ public class KernelsTests : HostCudaTest
         await File.AppendAllTextAsync(entry, "x");
         var second = await ToolRun.Of(command);
         Assert.That(first.Output, Does.Contain($"\n{2 * sources} compiled, 0 were there, "));
-        Assert.That(second.Output, Does.Contain($"\n1 compiled, {2 * sources - 1} were there, ").And.Contain("sm_80   norm.cu                     compiled"));
+        Assert.That(second.Output,
+            Does.Contain($"\n1 compiled, {2 * sources - 1} were there, ").And.Contain("sm_80   norm.cu                     compiled"));
         Assert.That((await ToolRun.Of(command)).Output, Does.Contain($"\n0 compiled, {2 * sources} were there, "));
     }
 
@@ -85,7 +87,8 @@ public class KernelsTests : HostCudaTest
     public void A_source_that_nvrtc_refuses_is_an_error_and_what_was_compiled_stays()
     {
         var options = new KernelLibraryOptions { Sources = new KernelSources([KeyValuePair.Create("nosuch.cu", "TILLER_KERNEL(k)"u8.ToArray())]) };
-        Assert.That(() => KernelBuild.Compile("sm_80", options), Throws.TypeOf<CudaCompilationException>().With.Property("Log").Contains("nosuch.cu"));
+        Assert.That(() => KernelBuild.Compile("sm_80", options), Throws.TypeOf<CudaCompilationException>().With.Property("Log")
+            .Contains("nosuch.cu"));
         Assert.That(ExitCode.Of(Assert.Catch<CudaException>(() => KernelBuild.Compile("sm_80", options))), Is.EqualTo(ExitCode.Numerical));
         Assert.That(Directory.Exists(_scratch["cache"]), Is.False);
     }
@@ -102,20 +105,25 @@ public class KernelsTests : HostCudaTest
     {
         var empty = await ToolRun.Of("kernels");
         Assert.That(empty.Code, Is.Zero);
-        Assert.That(empty.Output, Does.Contain($"{KernelInventory.SourceCount} files, {KernelSources.BuiltIn.Kernels.Count} kernels").And.Contain("NVRTC 13.99 for sm_80, sm_90a").And.Contain($"{_scratch["cache"]}: empty"));
+        Assert.That(empty.Output,
+            Does.Contain($"{KernelInventory.SourceCount} files, {KernelSources.BuiltIn.Kernels.Count} kernels").And.Contain(
+                "NVRTC 13.99 for sm_80, sm_90a").And.Contain($"{_scratch["cache"]}: empty"));
         await ToolRun.Of("kernels", "--compile", "sm_90");
         await File.WriteAllTextAsync(Path.Combine(_scratch["cache"], "norm.sm_90a.old"), "old");
-        Assert.That((await ToolRun.Of("kernels")).Output, Does.Contain($"{KernelInventory.SourceCount} of {KernelInventory.SourceCount} files for sm_90a; 1 of other sources or another compiler"));
+        Assert.That((await ToolRun.Of("kernels")).Output,
+            Does.Contain($"{KernelInventory.SourceCount} of {KernelInventory.SourceCount} files for sm_90a; 1 of other sources or another compiler"));
         var json = (await ToolRun.Of("kernels", "--json")).Json;
         var cache = json.GetProperty("cache");
         using (Assert.EnterMultipleScope())
         {
             Assert.That(json.GetProperty("sources").GetInt32(), Is.EqualTo(KernelInventory.SourceCount));
             Assert.That(json.GetProperty("compiler").GetProperty("name").GetString(), Is.EqualTo("NVRTC 13.99"));
-            Assert.That(json.GetProperty("compiler").GetProperty("architectures").EnumerateArray().Select(a => a.GetString()), Is.EqualTo(["sm_80", "sm_90a"]));
+            Assert.That(json.GetProperty("compiler").GetProperty("architectures").EnumerateArray().Select(a => a.GetString()),
+                Is.EqualTo(["sm_80", "sm_90a"]));
             Assert.That(cache.GetProperty("folder").GetString(), Is.EqualTo(_scratch["cache"]));
             Assert.That(cache.GetProperty("others").GetInt32(), Is.EqualTo(1));
-            Assert.That(cache.GetProperty("ready").EnumerateArray().Single().GetProperty("files").GetInt32(), Is.EqualTo(KernelInventory.SourceCount));
+            Assert.That(cache.GetProperty("ready").EnumerateArray().Single().GetProperty("files").GetInt32(),
+                Is.EqualTo(KernelInventory.SourceCount));
         }
     }
 
@@ -126,10 +134,12 @@ public class KernelsTests : HostCudaTest
         var options = new KernelLibraryOptions { Sources = Kernels.ImageFolder.TestSources, BuiltIn = images.Open(), ImageFolder = images.Path };
         var sets = KernelInventory.Take(options).Images;
         Assert.That(sets, Has.Count.EqualTo(2).And.All.Property("Problem").Null);
-        Assert.That(sets[1].Images.Select(i => (i.Architecture, i.IsPtx, i.Compiler)).Distinct(), Is.EqualTo([("sm_80", true, "clang-19"), ("sm_90a", false, "nvcc-13.0")]));
+        Assert.That(sets[1].Images.Select(i => (i.Architecture, i.IsPtx, i.Compiler)).Distinct(),
+            Is.EqualTo([("sm_80", true, "clang-19"), ("sm_90a", false, "nvcc-13.0")]));
         File.WriteAllText(images[KernelImages.Manifest], "tiller kernels 1\n");
         Assert.That(KernelInventory.Take(options).Images[1].Problem, Does.Contain(KernelImages.Manifest));
         Assert.That(KernelInventory.Take(options with { ImageFolder = _scratch["nowhere"] }).Images[1].Problem, Does.Contain("asked for by name"));
-        Assert.That(KernelInventory.Take(options with { ImageFolder = "off", Sources = KernelSources.BuiltIn }).Images.Single().Problem, Does.Contain("other sources"));
+        Assert.That(KernelInventory.Take(options with { ImageFolder = "off", Sources = KernelSources.BuiltIn }).Images.Single().Problem,
+            Does.Contain("other sources"));
     }
 }

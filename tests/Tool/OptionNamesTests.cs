@@ -74,7 +74,8 @@ public sealed partial class OptionNamesTests
         Assert.That(Texts(source), Is.EqualTo(new[] { expected }));
 
     // Comments and characters are passed over.
-    [GeneratedRegex(""""@"(?<text>(?:[^"]|"")*)"|"""(?<text>.*?)"""|"(?<text>(?:[^"\\\n]|\\.)*)"|//[^\n]*|/\*.*?\*/|'(?:[^'\\\n]|\\.)+'"""", RegexOptions.Singleline, 10_000)]
+    [GeneratedRegex(""""@"(?<text>(?:[^"]|"")*)"|"""(?<text>.*?)"""|"(?<text>(?:[^"\\\n]|\\.)*)"|//[^\n]*|/\*.*?\*/|'(?:[^'\\\n]|\\.)+'"""",
+        RegexOptions.Singleline, 10_000)]
     private static partial Regex Literals();
 
     // Not at the start: NVRTC and nvcc take options of that form too, each a string of its own.

@@ -15,7 +15,8 @@ public class OutputTests
     public void The_demo_is_one_json_object()
     {
         using var json = JsonDocument.Parse(Write(t => DemoOutput.WriteJson(t, s_report)));
-        var (task, plain, steered) = (json.RootElement.GetProperty("task"), json.RootElement.GetProperty("plain"), json.RootElement.GetProperty("steered"));
+        var (task, plain, steered) =
+            (json.RootElement.GetProperty("task"), json.RootElement.GetProperty("plain"), json.RootElement.GetProperty("steered"));
         using (Assert.EnterMultipleScope())
         {
             Assert.That(task.GetString(), Is.EqualTo("tone"));
@@ -32,7 +33,8 @@ public class OutputTests
     public void The_demo_shows_texts_and_scores_without_escape_codes_off_a_terminal()
     {
         string shown = Write(t => DemoOutput.WriteTable(t, s_report));
-        Assert.That(shown, Does.Contain("A [b]").And.Contain("steered: towards kindness, λ 2.5").And.Contain("2.94").And.Contain("0.99").And.Contain("0.125"));
+        Assert.That(shown,
+            Does.Contain("A [b]").And.Contain("steered: towards kindness, λ 2.5").And.Contain("2.94").And.Contain("0.99").And.Contain("0.125"));
         Assert.That(shown, Does.Not.Contain("\u001b["));
     }
 

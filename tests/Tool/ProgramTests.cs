@@ -19,14 +19,15 @@ internal static class Program
     public static Process Start(params string[] args) => StartWith(null, args);
 
     /// <summary>Starts with one more environment variable, NAME=value.</summary>
-    public static Process StartWith(string? variable, params string[] args) => StartIn(variable?.Split('=') is [var name, var value] ? [(name, value)] : [], args);
+    public static Process StartWith(string? variable, params string[] args)
+        => StartIn(variable?.Split('=') is [var name, var value] ? [(name, value)] : [], args);
 
     /// <summary>Starts with more environment variables.</summary>
     public static Process StartIn((string Name, string Value)[] variables, params string[] args) => Start(variables, [], null, Words(args));
 
     /// <summary>
-    /// Starts with the signals as the test wants them, whatever it has inherited: a shell ignores SIGINT for what it runs in the background, and so do
-    /// that and its children.
+    /// Starts with the signals as the test wants them, whatever it has inherited: a shell ignores SIGINT for what it runs in the background, and so
+    /// do that and its children.
     /// </summary>
     /// <param name="signals">An option of env(1), such as <see cref="Heeded"/>.</param>
     /// <param name="args">Arguments.</param>
@@ -92,7 +93,8 @@ public class ProgramTests
         string[] paths = ["X=1", "DOTNET_EnableAVX512=0", "DOTNET_EnableAVX2=0", "DOTNET_EnableAVX=0", Program.WithoutVectors];
         foreach (string path in paths)
         {
-            using var program = Program.StartWith(path, "verify", Repository.Path("tests", "goldens", "qwen2-bf16"), "--json", "--values", scratch[path]);
+            using var program = Program.StartWith(path, "verify", Repository.Path("tests", "goldens", "qwen2-bf16"), "--json", "--values",
+                scratch[path]);
             using var rows = await System.Text.Json.JsonDocument.ParseAsync(program.StandardOutput.BaseStream);
             await program.WaitForExitAsync();
             Assert.That(program.ExitCode, Is.Zero, path);
@@ -132,7 +134,8 @@ public class ProgramTests
     {
         using var a = SafetensorsFile.Open(one);
         using var b = SafetensorsFile.Open(two);
-        Assert.That(a.Tensors.Select(t => t.Name), Is.EqualTo(b.Tensors.Select(t => t.Name)).And.SupersetOf(new[] { "states.0", "logits.0", "jacobian.0" }));
+        Assert.That(a.Tensors.Select(t => t.Name),
+            Is.EqualTo(b.Tensors.Select(t => t.Name)).And.SupersetOf(new[] { "states.0", "logits.0", "jacobian.0" }));
         var (block, all) = (0.0, 0.0);
         foreach (var tensor in a.Tensors)
         {

@@ -16,7 +16,8 @@ public sealed class PullTests
     private HubServer _hub = null!;
     private HubVariables _variables = null!;
 
-    private (string Name, string Value)[] Environment => [("HF_ENDPOINT", _hub.Address.ToString()), ("HF_HOME", _disk["home"]), ("HF_TOKEN", HubServer.Token)];
+    private (string Name, string Value)[] Environment =>
+        [("HF_ENDPOINT", _hub.Address.ToString()), ("HF_HOME", _disk["home"]), ("HF_TOKEN", HubServer.Token)];
 
     private string Incomplete =>
         _disk["home", "hub", HubCache.FolderNameOf(_hub.Name), "blobs", HubServer.TagOf(_hub.Files[CheckpointFolder.SingleFileName]) + ".incomplete"];
@@ -48,16 +49,19 @@ public sealed class PullTests
     {
         string name = _hub.Name;
         var before = await ToolRun.Of("generate", "--model", name, "x");
-        Assert.That((before.Code, before.Error.Contains($"tiller pull {name}", StringComparison.Ordinal)), Is.EqualTo((ExitCode.BadInput, true)), before.Error);
+        Assert.That((before.Code, before.Error.Contains($"tiller pull {name}", StringComparison.Ordinal)), Is.EqualTo((ExitCode.BadInput, true)),
+            before.Error);
         Assert.That(_hub.Log, Is.Empty, "nothing downloads by itself");
 
         var pull = await ToolRun.Of("pull", name, "--json");
         Assert.That(pull.Code, Is.Zero, pull.Error);
         string folder = pull.Json.GetProperty("folder").GetString()!;
         Assert.That(folder, Is.EqualTo(_disk["home", "hub", HubCache.FolderNameOf(name), "snapshots", _hub.Commit]));
-        Assert.That(pull.Json.GetProperty("files").EnumerateArray().All(f => f.GetProperty("new").GetBoolean() && f.GetProperty("verified").GetBoolean()));
+        Assert.That(pull.Json.GetProperty("files").EnumerateArray().All(f => f.GetProperty("new").GetBoolean()
+            && f.GetProperty("verified").GetBoolean()));
 
-        string few = _disk.Write("few.txt", "One day.\nTwo days.\n"), others = _disk.Write("others.txt", "No day.\nNever.\n"), controller = _disk["a.tiller"];
+        string few = _disk.Write("few.txt", "One day.\nTwo days.\n"), others = _disk.Write("others.txt", "No day.\nNever.\n"),
+            controller = _disk["a.tiller"];
         string[][] commands =
         [
             ["generate", "--model", name, "--max-tokens", "2", "Hi"],
@@ -78,7 +82,8 @@ public sealed class PullTests
         }
 
         int asked = _hub.Log.Count;
-        Assert.That(asked, Is.EqualTo(1 + (2 * _hub.Files.Count) + _hub.Files.Values.Count(f => f.Length >= HubServer.LargeFrom)), "a listing, a HEAD and a GET of each file, and the redirected ones again");
+        Assert.That(asked, Is.EqualTo(1 + (2 * _hub.Files.Count) + _hub.Files.Values.Count(f => f.Length >= HubServer.LargeFrom)),
+            "a listing, a HEAD and a GET of each file, and the redirected ones again");
         var again = await ToolRun.Of("pull", name);
         Assert.That((again.Code, again.Output.Contains("there", StringComparison.Ordinal)), Is.EqualTo((0, true)));
         Assert.That(again.Output, Does.Contain(folder).And.Not.Contain("\nnew"));
@@ -92,7 +97,8 @@ public sealed class PullTests
         Assert.That((pull.Code, pull.Error), Is.EqualTo((0, $"Use it as --model {_hub.Name}@v2\n")));
         Assert.That((await ToolRun.Of("inspect", $"{_hub.Name}@v2")).Code, Is.Zero);
         var other = await ToolRun.Of("inspect", $"{_hub.Name}@v3");
-        Assert.That((other.Code, other.Error.Contains($"tiller pull {_hub.Name}@v3", StringComparison.Ordinal)), Is.EqualTo((ExitCode.BadInput, true)), other.Error);
+        Assert.That((other.Code, other.Error.Contains($"tiller pull {_hub.Name}@v3", StringComparison.Ordinal)),
+            Is.EqualTo((ExitCode.BadInput, true)), other.Error);
     }
 
     [Test]
@@ -148,7 +154,8 @@ public sealed class PullTests
         await program.WaitForExitAsync().InTime();
         Assert.That(new FileInfo(Incomplete).Length, Is.EqualTo(half));
         var before = await ToolRun.Of("generate", "--model", _hub.Name, "x");
-        Assert.That((before.Code, before.Error.Contains("tiller pull", StringComparison.Ordinal)), Is.EqualTo((ExitCode.BadInput, true)), before.Error);
+        Assert.That((before.Code, before.Error.Contains("tiller pull", StringComparison.Ordinal)), Is.EqualTo((ExitCode.BadInput, true)),
+            before.Error);
 
         var run = await ToolRun.Of("pull", _hub.Name);
         Assert.That(run.Code, Is.Zero, run.Error);

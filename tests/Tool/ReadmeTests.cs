@@ -10,7 +10,8 @@ namespace Tiller.Tests.Tool;
 public partial class ReadmeTests
 {
     private static readonly string[] s_starters = ["dotnet run -c Release --project tools/Tiller -- demo", "dotnet test -c Release"];
-    private static IEnumerable<string> Samples => Directory.GetDirectories(Repository.Path("samples")).Select(d => Path.GetFileName(d)).Order(StringComparer.Ordinal);
+    private static IEnumerable<string> Samples => Directory.GetDirectories(Repository.Path("samples")).Select(d => Path.GetFileName(d))
+        .Order(StringComparer.Ordinal);
 
     private static readonly string s_readme = File.ReadAllText(Repository.Path("README.md")).ReplaceLineEndings("\n");
 
@@ -73,15 +74,18 @@ public partial class ReadmeTests
     {
         _ when word.EndsWith(".tiller", StringComparison.Ordinal) || word.EndsWith(".jsonl", StringComparison.Ordinal) => [scratch[word]],
         _ when word.EndsWith("/*/", StringComparison.Ordinal) => Directory.GetDirectories(Repository.Path(word[..^3])),
-        _ when word.StartsWith("models/", StringComparison.Ordinal) || word.StartsWith("tools/", StringComparison.Ordinal) || word.StartsWith("tests/", StringComparison.Ordinal) => [Repository.Path(word)],
+        _ when word.StartsWith("models/", StringComparison.Ordinal) || word.StartsWith("tools/", StringComparison.Ordinal)
+            || word.StartsWith("tests/", StringComparison.Ordinal) => [Repository.Path(word)],
         _ => [word],
     };
 
-    private static IEnumerable<string> Blocks(string language) => Fence().Matches(s_readme).Where(m => m.Groups["language"].Value == language).Select(m => m.Groups["body"].Value.TrimEnd());
+    private static IEnumerable<string> Blocks(string language) => Fence().Matches(s_readme).Where(m => m.Groups["language"].Value == language)
+        .Select(m => m.Groups["body"].Value.TrimEnd());
 
     [GeneratedRegex(@"\A(using [\w.]+;\n)+\n", RegexOptions.ExplicitCapture, 1000)]
     private static partial Regex Usings();
 
-    [GeneratedRegex("^```(?<language>[a-z]*)\n(?<body>.*?)^```$", RegexOptions.Multiline | RegexOptions.Singleline | RegexOptions.ExplicitCapture, 1000)]
+    [GeneratedRegex("^```(?<language>[a-z]*)\n(?<body>.*?)^```$", RegexOptions.Multiline | RegexOptions.Singleline | RegexOptions.ExplicitCapture,
+        1000)]
     private static partial Regex Fence();
 }

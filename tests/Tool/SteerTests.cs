@@ -22,7 +22,8 @@ public class SteerTests
         foreach (var (task, path) in new[] { ("topic", Sea), ("tone", Kind) })
         {
             var run = await ToolRun.Of(
-                "fit", "--model", ToolRun.Model, "--positive", _scratch.Few($"{task}.positive", 16), "--negative", _scratch.Few($"{task}.negative", 16), "--out", path, "--cost", "feature");
+                "fit", "--model", ToolRun.Model, "--positive", _scratch.Few($"{task}.positive", 16), "--negative",
+                _scratch.Few($"{task}.negative", 16), "--out", path, "--cost", "feature");
             Assert.That(run.Code, Is.Zero, run.Error);
         }
     }
@@ -35,7 +36,8 @@ public class SteerTests
     {
         var run = await ToolRun.Of("generate", "--model", ToolRun.Model, "Once upon a time", "--max-tokens", "12");
         Assert.That((run.Code, run.Output), Is.EqualTo((0, ", Paula and Henry talked about the stadium. The\n")));
-        Assert.That(run.Error, Does.Match("^tiller: 12 tokens \\(most tokens\\), [0-9]+ tok/s, [0-9.]+ GB/s, prompt 5 tokens in [0-9]+ ms, logits [0-9a-f]{16}\n$"));
+        Assert.That(run.Error,
+            Does.Match("^tiller: 12 tokens \\(most tokens\\), [0-9]+ tok/s, [0-9.]+ GB/s, prompt 5 tokens in [0-9]+ ms, logits [0-9a-f]{16}\n$"));
     }
 
     [Test]
@@ -63,6 +65,35 @@ public class SteerTests
             Assert.That(largest.Json.GetProperty("plain").GetProperty("seed").GetUInt64(), Is.EqualTo(ulong.MaxValue));
             Assert.That(greedy.Json.GetProperty("plain").TryGetProperty("seed", out _), Is.False, "nothing was drawn");
         }
+    }
+
+    [Test]
+    public async Task Log_probabilities_are_in_the_json_of_plain_and_steered_texts()
+    {
+        var run = await Steer("--json", "--controller", Sea, "--lambda", "2", "--compare", "--logprobs", "3", "--frequency-penalty", "1.5",
+            "--max-tokens", "4");
+        foreach (string name in new[] { "plain", "steered" })
+        {
+            var text = run.Json.GetProperty(name);
+            int[] ids = [.. text.GetProperty("ids").EnumerateArray().Select(id => id.GetInt32())];
+            var tokens = text.GetProperty("logprobs").EnumerateArray().ToArray();
+            Assert.That(tokens.Select(token => token.GetProperty("id").GetInt32()), Is.EqualTo(ids));
+            Assert.That(string.Concat(tokens.Select(token => token.GetProperty("text").GetString())),
+                Does.Contain(text.GetProperty("text").GetString()!.Trim()));
+            foreach (var token in tokens)
+            {
+                double[] top = [.. token.GetProperty("top").EnumerateArray().Select(t => t.GetProperty("logprob").GetDouble())];
+                Assert.That(top, Has.Length.EqualTo(3).And.Ordered.Descending.And.All.Negative);
+                Assert.That(token.GetProperty("logprob").GetDouble(), Is.LessThanOrEqualTo(top[0]));
+            }
+        }
+
+        var none = await ToolRun.Of("generate", "--model", ToolRun.Model, "--logprobs", "3", "One day");
+        Assert.That(none.Code, Is.EqualTo(2));
+        Assert.That(none.Error, Does.Contain("--logprobs needs --json"));
+        var many = await ToolRun.Of("generate", "--json", "--model", ToolRun.Model, "--logprobs", "21", "One day");
+        Assert.That(many.Code, Is.EqualTo(2));
+        Assert.That(many.Output, Does.Contain("--logprobs must be 0 to 20, got 21"));
     }
 
     [Test]
@@ -135,8 +166,8 @@ public class SteerTests
         var nowhere = new Feature([.. method.Feature.V.Select(v => new float[v.Length])], [.. method.Feature.Mu.Select(_ => 0f)]);
         foreach (var (idle, says) in new (SteeringMethod, string)[]
         {
-            (new LinearQuadratic(method.Feature, zero), "w = K v is 0 at every block of 0-9"), (new LinearQuadratic(nowhere, method.W), "μ is 0 at every block of 0-9"),
-            (new Proportional(method.Feature, 0), "the gain k_p is 0"),
+            (new LinearQuadratic(method.Feature, zero), "w = K v is 0 at every block of 0-9"),
+            (new LinearQuadratic(nowhere, method.W), "μ is 0 at every block of 0-9"), (new Proportional(method.Feature, 0), "the gain k_p is 0"),
         })
         {
             string path = _scratch["idle.tiller"];
@@ -170,9 +201,11 @@ public class SteerTests
         new Controller(sea.Method, sea.Source with { ModelName = "by another name", Residuals = null }).Save(refit);
         foreach (string other in new[] { Sea, copy, refit })
         {
-            var run = await Steer("--controller", Kind, "--controller", Sea, "--controller", other, "--lambda", "1", "--lambda", "1", "--lambda", "-2");
+            var run = await Steer("--controller", Kind, "--controller", Sea, "--controller", other, "--lambda", "1", "--lambda", "1",
+                "--lambda", "-2");
             Assert.That(run.Code, Is.Zero, run.Error);
-            Assert.That(run.Error, Does.StartWith($"tiller: warning: --controller 3, {other}, is the same controller as number 2, {Sea}: it steers twice."));
+            Assert.That(run.Error, Does.StartWith($"tiller: warning: --controller 3, {other}, is the same controller as number 2, {Sea}: "
+                + "it steers twice."));
             Assert.That(run.Error.Split("warning").Length, Is.EqualTo(2));
         }
 
@@ -212,7 +245,8 @@ public class SteerTests
         string qwen = Repository.Path("tests", "goldens", "qwen2-bf16", "checkpoint");
         var bare = await ToolRun.Of("generate", "--json", "--model", qwen, "--max-tokens", "2", "Hi");
         var chat = await ToolRun.Of("generate", "--json", "--model", qwen, "--max-tokens", "2", "--chat", "Hi");
-        var told = await ToolRun.Of("generate", "--json", "--model", qwen, "--max-tokens", "2", "--chat", "--system", "Answer in a few words, and be kind to everyone. Always.", "Hi");
+        var told = await ToolRun.Of("generate", "--json", "--model", qwen, "--max-tokens", "2", "--chat", "--system",
+            "Answer in a few words, and be kind to everyone. Always.", "Hi");
         var none = await ToolRun.Of("generate", "--model", ToolRun.Model, "--chat", "Hi");
         int[] lengths = [.. new[] { bare, chat, told }.Select(r => r.Json.GetProperty("plain").GetProperty("promptTokens").GetInt32())];
         using (Assert.EnterMultipleScope())
@@ -281,7 +315,8 @@ public class SteerTests
             File.Copy(file, Path.Combine(model, Path.GetFileName(file)));
         }
 
-        await File.WriteAllTextAsync(Path.Combine(model, "chat_template.jinja"), "{{ raise_exception('No ' ~ mode ~ ' today.') if mode == 'haste' }}{{ messages[0].content }}{{ ' a' * n }}");
+        await File.WriteAllTextAsync(Path.Combine(model, "chat_template.jinja"), "{{ raise_exception('No ' ~ mode ~ ' today.') if mode == 'haste' }}"
+            + "{{ messages[0].content }}{{ ' a' * n }}");
         async Task<int> Tokens(params string[] more)
         {
             var run = await ToolRun.Of(["generate", "--json", "--model", model, "--max-tokens", "1", "--chat", .. more, "<|im_end|>"]);
@@ -290,7 +325,8 @@ public class SteerTests
 
         int text = await Tokens("--chat-arg", "n=0");
         Assert.That(await Tokens("--chat-arg", "n=3"), Is.EqualTo(text + 3));
-        Assert.That((text, await Tokens("--chat-arg", "n=0", "--chat-published")), Is.EqualTo((Tokenizer.Load(golden).Encode("<|im_end|>", parseSpecial: false).Length, 1)));
+        Assert.That((text, await Tokens("--chat-arg", "n=0", "--chat-published")),
+            Is.EqualTo((Tokenizer.Load(golden).Encode("<|im_end|>", parseSpecial: false).Length, 1)));
         var refused = await ToolRun.Of("generate", "--model", model, "--chat", "--chat-arg", "mode=\"haste\"", "Hi");
         Assert.That((refused.Code, refused.Output), Is.EqualTo((ExitCode.BadInput, "")));
         Assert.That(refused.Error, Does.Contain("No haste today."));
@@ -307,7 +343,8 @@ public class SteerTests
         }
 
         string config = await File.ReadAllTextAsync(scratch["config.json"]);
-        await File.WriteAllTextAsync(scratch["config.json"], config.Replace("\"rope_theta\": 10000.0", "\"rope_theta\": 20000.0", StringComparison.Ordinal));
+        await File.WriteAllTextAsync(scratch["config.json"],
+            config.Replace("\"rope_theta\": 10000.0", "\"rope_theta\": 20000.0", StringComparison.Ordinal));
         var run = await ToolRun.Of("steer", "--model", scratch["."], "--controller", Sea, "One day");
         Assert.That((run.Code, run.Output), Is.EqualTo((ExitCode.BadInput, "")));
         Assert.That(run.Error, Does.Contain("was fitted on demo"));

@@ -35,7 +35,8 @@ public sealed class TypedNumberTests
             [("steer", "--lambda"), ("demo", "--lambda"), ("fit", "--q"), ("fit", "--order"), ("generate", "--seed"), ("bench", "--seconds")];
         Assert.That(options, Is.SupersetOf(some));
         var types = Runs.Commands(s_terminal).SelectMany(c => c.Options).Select(o => o.ValueType).Select(t => Nullable.GetUnderlyingType(t) ?? t);
-        Assert.That(types.Select(t => t.GetElementType() ?? t).Where(t => t.IsPrimitive && t != typeof(bool)).Distinct(), Is.SubsetOf(s_isReal.Keys), "no other kind");
+        Assert.That(types.Select(t => t.GetElementType() ?? t).Where(t => t.IsPrimitive && t != typeof(bool)).Distinct(), Is.SubsetOf(s_isReal.Keys),
+            "no other kind");
     }
 
     [TestCaseSource(nameof(Options))]

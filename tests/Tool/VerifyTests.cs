@@ -19,21 +19,67 @@ public sealed class CudaVerifyTests : CudaTest
             Assert.Ignore("Too long for the host CUDA.");
         }
 
+        Verify(folder);
+    }
+
+    [TestCaseSource(typeof(VerifyTests), nameof(VerifyTests.SharedFamilies))]
+    public void The_engine_agrees_with_the_goldens_of_more_families(string family)
+    {
+        if (!OnGpu && HostCuda.Checks.Length > 0)
+        {
+            Assert.Ignore("Too long for the host CUDA.");
+        }
+
+        Verify(SharedFolder.Require(Path.Combine("goldens2", "families", family)));
+    }
+
+    private static void Verify(string folder)
+    {
         var rows = Verification.Run(folder, new LoadOptions { Device = "cuda" }, null, CancellationToken.None, oneIn: OnGpu ? 1 : 6).ToList();
-        string[] kinds = ["hidden states", "logits", "plain continuations", "mean jacobian", "last continuations", "all projections", "s-pid continuations"];
+        string[] kinds = ["hidden states", "logits", "plain continuations", "mean jacobian", "last continuations", "all projections",
+            "s-pid continuations"];
         using (Assert.EnterMultipleScope())
         {
             Assert.That(rows.Where(r => !r.Passed), Is.Empty);
             Assert.That(rows.Select(r => r.Kind), Is.SupersetOf(kinds));
-            Assert.That(rows.Where(r => r.Kind is "hidden states" or "logits" or "mean jacobian"), Has.All.Matches<VerificationRow>(r => r!.Worst < 1e-5));
+            Assert.That(rows.Where(r => r.Kind is "hidden states" or "logits" or "mean jacobian"),
+                Has.All.Matches<VerificationRow>(r => r!.Worst < 1e-5));
         }
     }
 }
 
 public class VerifyTests
 {
+    /// <summary>Families that have goldens outside of the sources.</summary>
+    public static IEnumerable<string> SharedFamilies =>
+        ["gemma3-bf16", "granite-f32", "llama-linear-f16", "olmo2-f32", "phi3-bf16", "phi3-long-f32", "qwen2-yarn-bf16", "smollm3-bf16"];
+
+    [TestCase("systems", 7)]
+    [TestCase("llama3-bf16", 70)]
+    [TestCase("gemma2-bf16", 70)]
+    [TestCase("qwen3-f32", 70)]
+    [TestCase("demo-model", 70)]
+    public void The_engine_agrees_with_the_goldens_of_other_methods(string folder, int kinds)
+    {
+        var rows = Verification.Run(Path.Combine(SharedFolder.Require("goldens2"), folder), new LoadOptions(), null, CancellationToken.None).ToList();
+        foreach (var row in rows.Where(r => r.Note.Length > 0))
+        {
+            TestContext.Out.WriteLine($"{row.Kind}: {row.Count}, {row.Note}");
+        }
+
+        Assert.That(rows.Where(r => !r.Passed), Is.Empty);
+        Assert.That(rows, Has.Count.AtLeast(kinds));
+        Assert.That(rows, Has.All.Matches<VerificationRow>(r => r!.Count > 0));
+    }
+
     [TestCaseSource(typeof(Repository), nameof(Repository.Goldens))]
-    public void The_engine_agrees_with_every_golden(string folder)
+    public void The_engine_agrees_with_every_golden(string folder) => Verify(folder);
+
+    [TestCaseSource(nameof(SharedFamilies))]
+    public void The_engine_agrees_with_every_golden_of_more_families(string family) =>
+        Verify(SharedFolder.Require(Path.Combine("goldens2", "families", family)));
+
+    private static void Verify(string folder)
     {
         var rows = Verification.Run(folder, new LoadOptions(), null, CancellationToken.None).ToList();
         foreach (var row in rows.Where(r => r.Note.Contains("near tie", StringComparison.Ordinal)))
@@ -41,7 +87,8 @@ public class VerifyTests
             TestContext.Out.WriteLine($"{row.Kind}: {row.Note}");
         }
 
-        string[] kinds = ["ids with template", "loose decoding", "logits", "plain continuations", "mean jacobian", "gain, float64", "all projections", "s-pid continuations"];
+        string[] kinds = ["ids with template", "loose decoding", "logits", "plain continuations", "mean jacobian", "gain, float64", "all projections",
+            "s-pid continuations"];
         using (Assert.EnterMultipleScope())
         {
             Assert.That(rows.Where(r => !r.Passed), Is.Empty);
@@ -76,7 +123,8 @@ public class VerifyTests
     [TestCase("jacobian.1", "jacobian of prompt 1")]
     [TestCase("gain_exact", "gain, float64")]
     [TestCase("feature", "feature")]
-    public async Task One_changed_number_fails(string tensor, string kind) => await ExpectFailure(kind, golden => Flip(golden["golden.safetensors"], tensor));
+    public async Task One_changed_number_fails(string tensor, string kind)
+        => await ExpectFailure(kind, golden => Flip(golden["golden.safetensors"], tensor));
 
     [Test]
     public async Task An_infinite_error_is_null_in_json()
@@ -85,7 +133,8 @@ public class VerifyTests
         Flip(golden["golden.safetensors"], "logits.0", toNaN: true);
         var run = await ToolRun.Of("verify", "--json", golden["."]);
         var row = run.Json.EnumerateArray().Single(r => r.GetProperty("kind").GetString() == "logits");
-        Assert.That((run.Code, row.GetProperty("worst").ValueKind, row.GetProperty("passed").GetBoolean()), Is.EqualTo((ExitCode.VerificationFailed, JsonValueKind.Null, false)));
+        Assert.That((run.Code, row.GetProperty("worst").ValueKind, row.GetProperty("passed").GetBoolean()),
+            Is.EqualTo((ExitCode.VerificationFailed, JsonValueKind.Null, false)));
     }
 
     [Test]
@@ -143,7 +192,8 @@ public class VerifyTests
         damage(golden);
         var run = await ToolRun.Of("verify", "--json", golden["."]);
         Assert.That(run.Code, Is.EqualTo(ExitCode.VerificationFailed), run.Error);
-        Assert.That(run.Json.EnumerateArray().Where(r => !r.GetProperty("passed").GetBoolean()).Select(r => r.GetProperty("kind").GetString()), Does.Contain(kind));
+        Assert.That(run.Json.EnumerateArray().Where(r => !r.GetProperty("passed").GetBoolean()).Select(r => r.GetProperty("kind").GetString()),
+            Does.Contain(kind));
     }
 
     private static Scratch Copy(string name)
@@ -167,7 +217,8 @@ public class VerifyTests
         File.WriteAllText(path, json.ToJsonString());
     }
 
-    // Changes one number, the largest in the first half of the tensor, by half of itself or to NaN. (The last row of a feature has a kind of its own.)
+    // Changes one number, the largest in the first half of the tensor, by half of itself or to NaN. (The last row of a feature has a kind of its
+    // own.)
     private static void Flip(string path, string tensor, bool toNaN = false)
     {
         byte[] bytes = File.ReadAllBytes(path);

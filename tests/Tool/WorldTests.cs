@@ -12,7 +12,8 @@ public class WorldTests
         var task = Enum.Parse<DemoTask>(name, ignoreCase: true);
         using var fixture = JsonDocument.Parse(File.ReadAllText(Repository.Path("tests", "Tool", "world-scores.json")));
         var expected = fixture.RootElement.GetProperty(name);
-        var texts = expected.GetProperty("texts").EnumerateArray().Select(t => (Prompt: t[0].GetString()!, Completion: t[1].GetString()!, Score: t[2].GetDouble())).ToList();
+        var texts = expected.GetProperty("texts").EnumerateArray()
+            .Select(t => (Prompt: t[0].GetString()!, Completion: t[1].GetString()!, Score: t[2].GetDouble())).ToList();
         Assert.That(texts.Select(t => t.Score).Distinct().Count(), Is.GreaterThan(1));
         using (Assert.EnterMultipleScope())
         {

@@ -1,6 +1,6 @@
 #!/usr/bin/env perl
-# Applies a defect to the checkout that is the current folder: the one file of its name under src, wherever it is, gets the + lines in place of the - lines. Lines
-# that begin with a space are context. What is replaced must stand in the file exactly once.
+# Applies a defect to the checkout that is the current folder: the one file of its name under src, wherever it is, gets the + lines in place of the
+# - lines. Lines that begin with a space are context. What is replaced must stand in the file exactly once.
 #
 #   tests/mutants/apply.pl tests/mutants/01-pullback-sign.patch
 use strict;

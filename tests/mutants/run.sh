@@ -10,7 +10,8 @@ set -uo pipefail
 
 # Replaces the engine under the tests by that of the patched sources. Nothing else depends on more than its signatures.
 rebuild() {
-    dotnet build -c Release src/Engine/Tiller.Engine.csproj -p:RunAnalyzers=false -p:EnforceCodeStyleInBuild=false -p:TreatWarningsAsErrors=false >"$log" 2>&1 &&
+    dotnet build -c Release src/Engine/Tiller.Engine.csproj -p:RunAnalyzers=false -p:EnforceCodeStyleInBuild=false \
+        -p:TreatWarningsAsErrors=false >"$log" 2>&1 &&
         cp artifacts/bin/Tiller.Engine/release/Tiller.Engine.dll artifacts/bin/Tiller.Tests/release/
 }
 
@@ -56,9 +57,9 @@ if [ $# -eq 0 ]; then
     {
         echo "# Checks of the checks"
         echo
-        echo "Each patch in this folder is a defect that a careless change could bring. \`tests/mutants/run.sh\` applies one at a time, builds and tests; the suite must fail."
-        echo "Last run on commit $(git rev-parse --short=12 HEAD). Tests that fail, counted with their cases, among those run first (the patch's header names them);"
-        echo "where these pass, among all."
+        echo "Each patch in this folder is a defect that a careless change could bring. \`tests/mutants/run.sh\` applies one at a time, builds"
+        echo "and tests; the suite must fail. Last run on commit $(git rev-parse --short=12 HEAD). Tests that fail, counted with their cases,"
+        echo "among those run first (the patch's header names them); where these pass, among all."
         echo
         echo "| | defect | file | failing | among them |"
         echo "|---|---|---|---|---|"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Is every barrier of the kernels needed, and would its loss be noticed? Takes away one statement at a time in a scratch copy of the commit that is checked out:
-# each __syncthreads, each wait for the kernel before, each wait for copies, each fence. The host CUDA that looks for races must then fail a test.
+# Is every barrier of the kernels needed, and would its loss be noticed? Takes away one statement at a time in a scratch copy of the commit that is
+# checked out: each __syncthreads, each wait for the kernel before, each wait for copies, each fence. The host CUDA that looks for races must then
+# fail a test.
 # Writes synchronisation.md, the rows of these files. It is an error if no test fails.
 #
 #   tests/mutants/synchronisation.sh               all files
@@ -33,7 +34,9 @@ caught_by() {
 
 commit=$(git rev-parse --short HEAD)
 survived=0
-sites=$(grep -nE '^ *(if \(.*\) \{ )?(__syncthreads\(\)|__threadfence\(\)|tillerWaitForPredecessor\(\)|tillerWaitForCopies<.*>\(\));' src/Kernels/*.cu src/Kernels/*.cuh)
+earlier='which (several .* of warp|several warps|thread) ?[0-9]* ?at ([^ ]+) (read|wrote)'
+statements='__syncthreads\(\)|__threadfence\(\)|tillerWaitForPredecessor\(\)|tillerWaitForCopies<.*>\(\)'
+sites=$(grep -nE "^ *(if \\(.*\\) \\{ )?($statements);" src/Kernels/*.cu src/Kernels/*.cuh)
 while IFS=: read -r file line text; do
     name=$(basename "$file")
     wanted "$name" "$@" || continue
@@ -41,7 +44,7 @@ while IFS=: read -r file line text; do
     sed -i -E "${line}s/(__syncthreads|__threadfence|tillerWaitForPredecessor|tillerWaitForCopies<[^>]*>)\(\);//" "$file"
     if caught_by "$name"; then
         by=$(grep -oE 'race: .*|no thread waits.*|writes device memory before.*|threads wait at .*' "$log" | head -n 1 |
-            sed -E 's/race: thread [0-9]+ at ([^ ]+) (reads|writes) (shared|device) memory 0x[0-9a-f]+, which (several .* of warp|several warps|thread) ?[0-9]* ?at ([^ ]+) (read|wrote), /race, \1 \2 what \5 \6: /')
+            sed -E "s/race: thread [0-9]+ at ([^ ]+) (reads|writes) (shared|device) memory 0x[0-9a-f]+, $earlier, /race, \\1 \\2 what \\5 \\6: /")
         [ -n "$by" ] || by=$(sed -nE 's/^ +Failed (.*) \[.*$/`\1`/p' "$log" | head -n 1)
         echo "$name:$line $statement: $by"
         echo "| $name:$line | \`$statement\` | $by | $commit |" >>"$table"
@@ -61,8 +64,8 @@ done < <(grep -E '^\| [a-z_]+\.cuh?:' "$here/synchronisation.md" 2>/dev/null)
 {
     echo "# Barriers, waits and fences of the kernels"
     echo
-    echo "\`tests/mutants/synchronisation.sh\` takes them away one at a time and runs the tests of CUDA on the host CUDA that looks for races; a test must fail."
-    echo "What was said first, the race or the test that failed, and the commit."
+    echo "\`tests/mutants/synchronisation.sh\` takes them away one at a time and runs the tests of CUDA on the host CUDA that looks for races;"
+    echo "a test must fail. What was said first, the race or the test that failed, and the commit."
     echo
     echo "| where | without | found | commit |"
     echo "|---|---|---|---|"

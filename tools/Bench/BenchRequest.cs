@@ -9,6 +9,7 @@ public enum BenchMode
     Decode,
     Prefill,
     Batch,
+    Schedule,
     Jacobian,
     Pullback,
     Riccati,
@@ -60,11 +61,20 @@ internal sealed record BenchRequest
     /// <summary>Tangents that a token is decoded with; null for 31, on a device 8, 31 and 63.</summary>
     public IReadOnlyList<int>? Tangents { get; init; }
 
-    /// <summary>Sessions stepped at once, plain and each with its own controller; null for 8 and, plain alone, 64; on a device 1, 8 and 64.</summary>
+    /// <summary>
+    /// Sessions stepped at once, plain and each with its own controller; null for 8 and, plain alone, 64; on a device 1, 8 and 64. Texts scheduled
+    /// at once; null for 1 and 8, on a device 64 too.
+    /// </summary>
     public IReadOnlyList<int>? Batches { get; init; }
 
     /// <summary>Rows that the linear map is measured with, the most of them the stages too; null for 1 to 256.</summary>
     public IReadOnlyList<int>? Rows { get; init; }
+
+    /// <summary>
+    /// With <see cref="BenchMode.Decode"/> and <see cref="BenchMode.Prefill"/> on a CUDA device: what each choice of its kernels is worth, every one left out in turn,
+    /// instead of the usual rows.
+    /// </summary>
+    public bool Variants { get; init; }
 
     /// <summary>Do not measure a fit but tell what it takes.</summary>
     public bool Plan { get; init; }

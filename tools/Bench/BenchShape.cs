@@ -82,7 +82,8 @@ internal sealed class BenchShape
                 return new(text, Qwen2 with { Epsilon = 1e-5 }, [48, 5120, 13824, 40, 8, 128, 152064], 131072, tied: false);
         }
 
-        int[] numbers = [.. text.Split(',').Select(part => int.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out int n) && n > 0 ? n : 0)];
+        int[] numbers =
+            [.. text.Split(',').Select(part => int.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out int n) && n > 0 ? n : 0)];
         return numbers.Length == 7 && !numbers.Contains(0)
             ? new(text, Llama, numbers, CustomMaxPositions, tied: true)
             : throw new BenchException($"A shape is one of {string.Join(", ", Names)}, or seven positive numbers L,D,FF,H,KV,E,V, got '{text}'.");

@@ -148,7 +148,8 @@ internal static class ControlBench
         if (request.ContextLength > model.Config.MaxPositions)
         {
             throw new BenchException(
-                $"A prompt of {request.ContextLength} tokens is longer than the {model.Config.MaxPositions} positions of this shape. Ask for a shorter --context.");
+                $"A prompt of {request.ContextLength} tokens is longer than the {model.Config.MaxPositions} positions of this shape. "
+                + "Ask for a shorter --context.");
         }
 
         return PromptState.Collect(

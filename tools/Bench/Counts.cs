@@ -3,7 +3,9 @@ using Tiller.Controllers;
 
 namespace Tiller.Bench;
 
-/// <summary>Bytes and FLOPs of the engine's steps, counted from the shape. A multiply-add is two FLOPs; norms and activations are not counted.</summary>
+/// <summary>
+/// Bytes and FLOPs of the engine's steps, counted from the shape. A multiply-add is two FLOPs; norms and activations are not counted.
+/// </summary>
 internal sealed class Counts(ModelConfig c, TensorType type)
 {
     /// <summary>Bytes of one stored weight.</summary>
@@ -21,7 +23,13 @@ internal sealed class Counts(ModelConfig c, TensorType type)
     /// <summary>Bytes of all weights in memory, norms and biases as float32.</summary>
     public double AllBytes =>
         (((c.TiedHead ? 1 : 2) * HeadWeights) + (c.L * BlockWeights)) * WeightInBytes
-        + (4.0 * (((1 + (2 * c.L * (c.PostNorms ? 2 : 1))) * c.D) + (c.QkvBias ? c.L * (c.H + (2 * c.G)) * c.E : 0) + (c.QkNorm ? 2 * c.L * c.E : 0)));
+        + (4.0 * (c.D + (c.L * VectorsOfBlock)));
+
+    // Norms and biases of one block.
+    private double VectorsOfBlock =>
+        (((c.PreNorms ? 2 : 0) + (c.PostNorms ? 2 : 0)) * c.D)
+        + (c.QkNorm switch { QkNorm.None => 0, QkNorm.Heads => 2 * c.E, _ => (c.H + c.G) * c.E })
+        + (c.QkvBias ? (c.H + (2 * c.G)) * c.E : 0) + (c.OutputBias ? c.D : 0) + (c.FeedForwardBias ? (2 * c.F) + c.D : 0);
 
     /// <summary>Bytes of weights that one decoded token reads; the embedding is a single row.</summary>
     public double DecodeBytes => (HeadWeights + (c.L * BlockWeights)) * WeightInBytes;

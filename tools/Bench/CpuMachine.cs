@@ -24,7 +24,8 @@ internal sealed class CpuMachine(int threads) : Machine
     public override Ceiling MemoryOf(Work work) =>
         new(work.Copies ? CeilingKind.Copy : CeilingKind.Read, ThreadsOf(work), Bench.Ceilings.BufferFor(work.WorkingSet));
 
-    public override Ceiling ArithmeticOf(Work work) => new(work.Precision == Precision.Single ? CeilingKind.Fma32 : CeilingKind.Fma64, ThreadsOf(work), 0);
+    public override Ceiling ArithmeticOf(Work work)
+        => new(work.Precision == Precision.Single ? CeilingKind.Fma32 : CeilingKind.Fma64, ThreadsOf(work), 0);
 
     public override double Measure(Ceiling ceiling)
     {

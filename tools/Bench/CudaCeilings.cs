@@ -84,7 +84,8 @@ internal sealed class CudaCeilings : IDisposable
     {
         Reserve(size);
         nint sums = Results(4L * _kernels.ReadBlocks);
-        int passes = Calibrate(new(CeilingKind.Read, size), 1, MostPasses, n => Ms(() => _kernels.Read(_stream, _buffer!.DevicePointer, size, n, sums)));
+        int passes = Calibrate(new(CeilingKind.Read, size), 1, MostPasses,
+            n => Ms(() => _kernels.Read(_stream, _buffer!.DevicePointer, size, n, sums)));
         return 1000.0 * size * passes / Ms(() => _kernels.Read(_stream, _buffer!.DevicePointer, size, passes, sums));
     }
 
@@ -166,7 +167,8 @@ internal sealed class CudaCeilings : IDisposable
             return Ms(Product);
 
             void Product() => _blasLt!.Matmul(
-                CublasOperation.Transpose, CublasOperation.NonTranspose, n, n, n, 1, a, n, b, n, CudaDataType.R16BF, 0, c, n, CudaDataType.R32F, _stream);
+                CublasOperation.Transpose, CublasOperation.NonTranspose, n, n, n, 1, a, n, b, n, CudaDataType.R16BF, 0, c, n,
+                CudaDataType.R32F, _stream);
         }
     }
 

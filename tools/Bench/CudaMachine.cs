@@ -48,8 +48,8 @@ internal sealed class CudaMachine : Machine
         {
             Ceiling[] own =
             [
-                new(CeilingKind.Read, 1, _mostInBytes), new(CeilingKind.Copy, 1, _mostInBytes), new(CeilingKind.Upload, 1, CudaCeilings.UploadInBytes), new(CeilingKind.Fma32, 1, 0),
-                new(CeilingKind.Fma64, 1, 0),
+                new(CeilingKind.Read, 1, _mostInBytes), new(CeilingKind.Copy, 1, _mostInBytes),
+                new(CeilingKind.Upload, 1, CudaCeilings.UploadInBytes), new(CeilingKind.Fma32, 1, 0), new(CeilingKind.Fma64, 1, 0),
             ];
             return _ceilings.HasLibrary ? [.. own, new(CeilingKind.Gemm16, 1, 0), new(CeilingKind.Gemm64, 1, 0)] : own;
         }

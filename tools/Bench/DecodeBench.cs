@@ -1,5 +1,9 @@
+using Tiller.Checkpoint;
+using Tiller.Cuda;
 using Tiller.Decode;
+using Tiller.Kernels;
 using Tiller.Law;
+using Tiller.Model;
 using Tiller.Ops;
 
 namespace Tiller.Bench;
@@ -7,6 +11,15 @@ namespace Tiller.Bench;
 /// <summary>Steps of one token, prompts, and steps of many sessions at once.</summary>
 internal static class DecodeBench
 {
+    // What a sensor costs without a term, and what the kinds of error, gates and inputs cost more than a setpoint.
+    private static readonly (string Name, Func<ModelConfig, FeedbackLaw> Law)[] LawKinds =
+    [
+        ("sensing, 16 sensors a layer", c => RandomParts.Law(c, 16, seed: 40, kind: RandomParts.LawKind.Sensors)),
+        ("steered, 16 gated intervals a layer", c => RandomParts.Law(c, 16, seed: 41, kind: RandomParts.LawKind.GatedIntervals)),
+        ("steered, 8 planes a layer", c => RandomParts.Law(c, 16, seed: 42, kind: RandomParts.LawKind.Planes)),
+        ("steered, 1 term an input", c => RandomParts.Law(c, 1, seed: 43, kind: RandomParts.LawKind.Inputs)),
+    ];
+
     /// <summary>One session: plain, steered, with tangents.</summary>
     public static IEnumerable<BenchRow> Decode(BenchRequest request, Meter meter)
     {
@@ -15,11 +28,12 @@ internal static class DecodeBench
         int context = request.ContextLength;
         bool onDevice = meter.Machine is CudaMachine;
         IReadOnlyList<int> terms = request.Terms ?? (onDevice ? [1, 4, 16] : [1, 16]), tangents = request.Tangents ?? (onDevice ? [8, 31, 63] : [31]);
-        int loops = 1 + terms.Count + tangents.Count;
-        double rows = 1 + terms.Count + tangents.Sum(p => 1.0 + p);
-        double laws = 8.0 * c.L * c.D * terms.Sum();
+        int loops = 1 + terms.Count + LawKinds.Length + tangents.Count;
+        double rows = 1 + terms.Count + LawKinds.Length + tangents.Sum(p => 1.0 + p);
+        double laws = 8.0 * c.L * c.D * (terms.Sum() + (16.0 * LawKinds.Length));
         using var model = RandomParts.Model(
-            request, meter.Machine, (loops * counts.CacheBytes(DecodeLoop.LastLength(context))) + (rows * Activations.RowSizeInBytes(c)) + (loops * 4.0 * c.V) + laws);
+            request, meter.Machine, (loops * counts.CacheBytes(DecodeLoop.LastLength(context))) + (rows * Activations.RowSizeInBytes(c))
+                + (loops * 4.0 * c.V) + laws);
         using var plain = new DecodeLoop(model, context, null as FeedbackLaw);
         using var owned = new Owned();
         var step = new Work
@@ -33,7 +47,25 @@ internal static class DecodeBench
             MostRuns = plain.MostRuns,
             Run = plain.Step,
         };
-        foreach (var row in meter.Measure([step, .. terms.Select(Steered)]))
+        if (request.Variants)
+        {
+            foreach (var row in meter.Measure(WithoutEach(model, step, manyRows: false)))
+            {
+                yield return row;
+            }
+
+            foreach (var pushed in tangents.Select(Pushed))
+            {
+                foreach (var row in meter.Measure(WithoutEach(model, pushed, manyRows: pushed.Rows > LinearKernels.FewRows)))
+                {
+                    yield return row;
+                }
+            }
+
+            yield break;
+        }
+
+        foreach (var row in meter.Measure([step, .. terms.Select(Steered), .. LawKinds.Select(Kind)]))
         {
             yield return row;
         }
@@ -48,6 +80,13 @@ internal static class DecodeBench
             var loop = owned.Add(new DecodeLoop(model, context, RandomParts.Law(c, terms, seed: terms)));
             string name = $"decode steered, {terms} term{(terms == 1 ? "" : "s")} a layer";
             return step with { Name = name, Comparison = Comparison.Speed, Prepare = loop.Prepare, MostRuns = loop.MostRuns, Run = loop.Step };
+        }
+
+        Work Kind((string Name, Func<ModelConfig, FeedbackLaw> Law) kind)
+        {
+            var loop = owned.Add(new DecodeLoop(model, context, kind.Law(c)));
+            return step with { Name = $"decode {kind.Name}", Comparison = Comparison.Speed, Prepare = loop.Prepare, MostRuns = loop.MostRuns,
+                Run = loop.Step };
         }
 
         Work Pushed(int tangents) => step with
@@ -72,13 +111,14 @@ internal static class DecodeBench
         int tokens = request.ContextLength;
         if (tokens > c.MaxPositions)
         {
-            throw new BenchException($"A prompt of {tokens} tokens is longer than the {c.MaxPositions} positions of this shape. Ask for a shorter --context.");
+            throw new BenchException($"A prompt of {tokens} tokens is longer than the {c.MaxPositions} positions of this shape. "
+                + "Ask for a shorter --context.");
         }
 
         using var model = RandomParts.Model(request, meter.Machine, counts.CacheBytes(tokens) + ((double)Chunk * Activations.RowSizeInBytes(c)));
         int[] ids = RandomParts.Tokens(c.V, tokens, seed: 4);
         Session? session = null;
-        yield return meter.Measure(new Work
+        var prefill = new Work
         {
             Name = $"prefill {tokens} tokens",
             Bytes = counts.DecodeBytes,
@@ -94,8 +134,39 @@ internal static class DecodeBench
             },
             MostRuns = 1,
             Run = () => session!.Prefill(ids),
-        });
+        };
+        foreach (var row in meter.Measure(request.Variants ? WithoutEach(model, prefill, manyRows: prefill.Rows > LinearKernels.FewRows) : [prefill]))
+        {
+            yield return row;
+        }
+
         session?.Dispose();
+    }
+
+    // A work as it is, then without each of what the kernels do for rows of its number; all of them run the very same step.
+    private static Work[] WithoutEach(LanguageModel model, Work work, bool manyRows)
+    {
+        if (model.Ops is not CudaOps ops)
+        {
+            throw new BenchException($"Variants are choices of CUDA kernels, and this is {model.Device}. Ask for --device cuda, or leave out --variants.");
+        }
+
+        return
+        [
+            work with { Name = $"{work.Name}, all variants", Run = () => Run(KernelVariants.Default) },
+            .. KernelVariant.All.Where(v => v.ManyRows == manyRows).Select(v => work with
+            {
+                Name = $"{work.Name}, without {v.Name} (predicted {v.Predicted})",
+                Comparison = Comparison.Speed,
+                Run = () => Run(v.Without),
+            }),
+        ];
+
+        void Run(KernelVariants variants)
+        {
+            ops.Variants = variants;
+            work.Run();
+        }
     }
 
     /// <summary>Several sessions: plain, each with its own law.</summary>
@@ -108,7 +179,8 @@ internal static class DecodeBench
         // How many sessions, and whether they are steered too.
         (int Sessions, bool Steered)[] all = request.Batches is { } asked ? [.. asked.Select(n => (n, true))]
             : meter.Machine is CudaMachine ? [(1, true), (8, true), (64, true)] : [(8, true), (64, false)];
-        double perSession = counts.CacheBytes(DecodeLoop.LastLength(context)) + (2.0 * Activations.RowSizeInBytes(c)) + (20.0 * c.V) + (8.0 * c.L * c.D);
+        double perSession = counts.CacheBytes(DecodeLoop.LastLength(context)) + (2.0 * Activations.RowSizeInBytes(c)) + (20.0 * c.V)
+            + (8.0 * c.L * c.D);
         using var model = RandomParts.Model(request, meter.Machine, all.Max(n => (n.Steered ? 2 : 1) * n.Sessions) * perSession);
         foreach (var (sessions, steered) in all)
         {

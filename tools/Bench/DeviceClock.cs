@@ -4,7 +4,8 @@ using Tiller.Interop;
 namespace Tiller.Bench;
 
 /// <summary>
-/// Times a stage as it runs inside a step: many runs recorded as one graph, programmatic launches and all, between two events of the device. One work at a time.
+/// Times a stage as it runs inside a step: many runs recorded as one graph, programmatic launches and all, between two events of the device. One work
+/// at a time.
 /// </summary>
 internal sealed class DeviceClock : IDisposable
 {

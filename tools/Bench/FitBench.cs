@@ -40,7 +40,8 @@ internal static class FitBench
             ("factored", new FitOptions { Cost = FitCost.Feature }, pull, 3.0 * c.D * Enumerable.Range(1, c.L).Sum(p => (double)p * p)),
             ($"reduced to {order}", new FitOptions { Order = order }, push * order / c.D, 6.0 * c.D * order * order * c.L),
         ];
-        foreach (var (name, options, linearisation, riccati) in all.Where(fit => request.Fits?.Contains(fit.Name.Split(' ')[0], StringComparer.Ordinal) ?? true))
+        foreach (var (name, options, linearisation, riccati) in all.Where(fit =>
+            request.Fits?.Contains(fit.Name.Split(' ')[0], StringComparer.Ordinal) ?? true))
         {
             foreach (var row in Measure(name, options, linearisation, riccati))
             {
@@ -115,7 +116,8 @@ internal static class FitBench
         if (c.V < vocabulary || c.MaxPositions < Longest)
         {
             throw new BenchException(
-                $"A fit takes the demo model's texts, of up to {Longest} tokens of {vocabulary} kinds; this shape has {c.MaxPositions} positions and {c.V} kinds of tokens. "
+                $"A fit takes the demo model's texts, of up to {Longest} tokens of {vocabulary} kinds; this shape has {c.MaxPositions} positions "
+                + $"and {c.V} kinds of tokens. "
                 + "Ask for a larger one, or for --shape demo.");
         }
     }

@@ -20,7 +20,9 @@ internal static class ProcFile
     }
 
     public static long? Kilobytes(string path, string key) =>
-        Text(path, key)?.Split(' ')[0] is { } number && long.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out long value) ? value : null;
+        Text(path, key)?.Split(' ')[0] is { } number && long.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out long value)
+            ? value
+            : null;
 }
 
 /// <summary>What the figures were measured on.</summary>
@@ -28,15 +30,18 @@ internal static class Hardware
 {
     private const long UnknownCacheInBytes = 32L << 20;
 
-    /// <summary>CUDA device if one is measured, CPU, threads, system, runtime, and the commit of the checkout that holds the program: one line.</summary>
+    /// <summary>
+    /// CUDA device if one is measured, CPU, threads, system, runtime, and the commit of the checkout that holds the program: one line.
+    /// </summary>
     public static string Describe(BenchRequest request, string programFolder)
     {
         int threads = request.ThreadCount;
         string cpu = ProcFile.Text("/proc/cpuinfo", "model name") ?? RuntimeInformation.ProcessArchitecture.ToString();
         string vectors = Vector512.IsHardwareAccelerated ? "512" : Vector256.IsHardwareAccelerated ? "256" : "128";
         string commit = Commit(programFolder) is { } hash ? $", commit {hash[..Math.Min(12, hash.Length)]}" : "";
-        return $"{Cuda(request)}{cpu}, {Environment.ProcessorCount} cores ({threads} used), {vectors}-bit vectors, {RuntimeInformation.OSDescription.Trim()}, " +
-            $"{RuntimeInformation.FrameworkDescription}{commit}";
+        return $"{Cuda(request)}{cpu}, {Environment.ProcessorCount} cores ({threads} used), {vectors}-bit "
+            + $"vectors, {RuntimeInformation.OSDescription.Trim()}, "
+            + $"{RuntimeInformation.FrameworkDescription}{commit}";
     }
 
     private static string Cuda(BenchRequest request)
@@ -50,7 +55,9 @@ internal static class Hardware
         var device = list.Devices[ordinal];
         return string.Create(
             CultureInfo.InvariantCulture,
-            $"{device.Name}, sm_{device.ComputeCapabilityMajor}{device.ComputeCapabilityMinor}, {device.MultiprocessorCount} multiprocessors, {device.TotalInBytes / 1073741824.0:0.0} GiB, driver for CUDA {list.DriverVersion / 1000}.{list.DriverVersion % 1000 / 10}; ");
+            $"{device.Name}, sm_{device.ComputeCapabilityMajor}{device.ComputeCapabilityMinor}, {device.MultiprocessorCount} "
+            + $"multiprocessors, {device.TotalInBytes / 1073741824.0:0.0} GiB, "
+            + $"driver for CUDA {list.DriverVersion / 1000}.{list.DriverVersion % 1000 / 10}; ");
     }
 
     /// <summary>Size of the largest cache.</summary>
@@ -67,7 +74,8 @@ internal static class Hardware
         {
             string size = Path.Combine(index, "size");
             string text = File.Exists(size) ? File.ReadAllText(size).Trim() : "";
-            if (text.EndsWith('K') && long.TryParse(text.AsSpan(0, text.Length - 1), NumberStyles.None, CultureInfo.InvariantCulture, out long kilobytes))
+            if (text.EndsWith('K') && long.TryParse(text.AsSpan(0, text.Length - 1), NumberStyles.None, CultureInfo.InvariantCulture,
+                out long kilobytes))
             {
                 largest = Math.Max(largest, kilobytes * 1024);
             }
@@ -110,7 +118,9 @@ internal static class Hardware
         }
 
         string name = head[Prefix.Length..].Trim();
-        string common = File.Exists(Path.Combine(git, "commondir")) ? Path.Combine(git, File.ReadAllText(Path.Combine(git, "commondir")).Trim()) : git;
+        string common = File.Exists(Path.Combine(git, "commondir"))
+            ? Path.Combine(git, File.ReadAllText(Path.Combine(git, "commondir")).Trim())
+            : git;
         string loose = Path.Combine(common, name);
         if (File.Exists(loose))
         {
@@ -118,6 +128,8 @@ internal static class Hardware
         }
 
         string packed = Path.Combine(common, "packed-refs");
-        return File.Exists(packed) ? File.ReadLines(packed).FirstOrDefault(l => l.EndsWith($" {name}", StringComparison.Ordinal))?.Split(' ')[0] : null;
+        return File.Exists(packed)
+            ? File.ReadLines(packed).FirstOrDefault(l => l.EndsWith($" {name}", StringComparison.Ordinal))?.Split(' ')[0]
+            : null;
     }
 }

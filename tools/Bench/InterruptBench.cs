@@ -27,7 +27,8 @@ internal static partial class InterruptBench
         if (prompt + Steps > c.MaxPositions)
         {
             throw new BenchException(
-                $"{Steps} steps after a prompt of {prompt} tokens need {prompt + Steps} positions; this shape has {c.MaxPositions}. Ask for a shorter --context.");
+                $"{Steps} steps after a prompt of {prompt} tokens need {prompt + Steps} positions; this shape has {c.MaxPositions}. "
+                + "Ask for a shorter --context.");
         }
 
         meter.Machine.Require(counts.AllBytes + counts.CacheBytes(prompt + Steps) + FitBench.SizeInBytes(request));
@@ -79,7 +80,8 @@ internal static partial class InterruptBench
             int prompts = contrast.Positive.Count + contrast.Negative.Count;
             foreach (var (kind, options) in new[] { ("dense", new FitOptions()), ("factored", new FitOptions { Cost = FitCost.Feature }) })
             {
-                yield return CallRow($"fit {kind}, {prompts} prompts", token => ControllerFit.Run(model, contrast, options, cancellationToken: token));
+                yield return CallRow($"fit {kind}, {prompts} prompts",
+                    token => ControllerFit.Run(model, contrast, options, cancellationToken: token));
             }
         }
 
@@ -113,7 +115,7 @@ internal static partial class InterruptBench
 
         // Keys and values of zero cost what others cost, and need no prompt to be run.
         session.Cache.Reserve(position + Steps, used: 0);
-        session.Prepare(new int[position]);
+        session.Prepare(new int[position], cancellationToken);
         session.Advance(position);
         for (int i = 0; i < Steps; i++)
         {

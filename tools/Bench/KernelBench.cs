@@ -27,7 +27,8 @@ internal static class KernelBench
         }
 
         meter.Machine.Require(
-            counts.AllBytes + (2.5 * manyRows * Activations.RowSizeInBytes(c)) + counts.CacheBytes(length) + (4.0 * manyRows * c.V) + (12.0 * manyRows * (c.D + (2.0 * c.F))));
+            counts.AllBytes + (2.5 * manyRows * Activations.RowSizeInBytes(c)) + counts.CacheBytes(length) + (4.0 * manyRows * c.V)
+                + (12.0 * manyRows * (c.D + (2.0 * c.F))));
         using var ops = Devices.Open(request.Device, request.ThreadCount);
         using var clock = ops is CudaOps device ? new DeviceClock(device, c.L) : null;
         using var weights = ModelWeights.Random(ops, c, request.Type);
@@ -168,7 +169,9 @@ internal sealed class StageBench : IDisposable
         _logits = ops.Allocate(4L * rows * _c.V);
     }
 
-    /// <summary>One row at the context's end, or as many from the beginning of the sequence; every buffer of the block gets sensible numbers.</summary>
+    /// <summary>
+    /// One row at the context's end, or as many from the beginning of the sequence; every buffer of the block gets sensible numbers.
+    /// </summary>
     public void Place(int rows)
     {
         _rows.Clear();
@@ -200,7 +203,8 @@ internal sealed class StageBench : IDisposable
             Run = Next(k => _ops.Attend(_c, k, _rows, _a)),
         };
         yield return Matrix($"output + residual, {at}", rows, (double)_c.H * _c.E * _c.D, k => _ops.ProjectOutput(_c, _weights.Blocks[k], _rows, _a));
-        yield return Matrix($"norm + gate/up + activation, {at}", rows, 2.0 * _c.F * _c.D, k => _ops.NormGateUp(_c, k, _weights.Blocks[k], _rows, _a));
+        yield return Matrix($"norm + gate/up + activation, {at}", rows, 2.0 * _c.F * _c.D,
+            k => _ops.NormGateUp(_c, k, _weights.Blocks[k], _rows, _a));
         yield return Matrix($"down + residual, {at}", rows, (double)_c.F * _c.D, k => _ops.ProjectDown(_c, k, _weights.Blocks[k], _rows, _a));
         var logits = new Floats(_logits.Address, rows, _c.V);
         yield return Matrix(

@@ -147,14 +147,16 @@ internal static class RandomCheckpoint
         long largest = shapes.Max(s => s.Shape.Aggregate(1L, (a, b) => a * b)) * size;
         if (largest > Array.MaxLength)
         {
-            throw new BenchException($"The largest tensor of this shape has {largest:N0} bytes; the bench writes tensors of at most {Array.MaxLength:N0}. Use --dtype bf16.");
+            throw new BenchException($"The largest tensor of this shape has {largest:N0} bytes; the bench writes tensors of at "
+                + $"most {Array.MaxLength:N0}. Use --dtype bf16.");
         }
 
         long total = shapes.Sum(s => s.Shape.Aggregate(1L, (a, b) => a * b) * size);
         long free = new DriveInfo(folder).AvailableFreeSpace;
         if (total > free)
         {
-            throw new BenchException($"A checkpoint of this shape has {total:N0} bytes; {folder} has room for {free:N0}. Free some, or set TMPDIR to a larger disk.");
+            throw new BenchException($"A checkpoint of this shape has {total:N0} bytes; {folder} has room for {free:N0}. "
+                + "Free some, or set TMPDIR to a larger disk.");
         }
 
         // 0x3C in the upper byte keeps every type finite and small.

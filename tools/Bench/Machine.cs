@@ -35,7 +35,9 @@ internal enum CeilingKind
 /// <param name="Kind">Of what.</param>
 /// <param name="Threads">Threads that share it; 1 on a device.</param>
 /// <param name="SizeInBytes">Buffer gone through; 0 for arithmetic.</param>
-/// <param name="Passes">Products made for one of the work's: a float32 row goes through bf16 weights as two or three bf16 numbers (docs/math.md §10).</param>
+/// <param name="Passes">
+/// Products made for one of the work's: a float32 row goes through bf16 weights as two or three bf16 numbers (docs/math.md §10).
+/// </param>
 internal readonly record struct Ceiling(CeilingKind Kind, int Threads, long SizeInBytes, double Passes = 1);
 
 /// <summary>What runs a bench: its ceilings, its memory, and how a step on it is timed.</summary>
@@ -75,7 +77,8 @@ internal abstract class Machine : IDisposable
         if (onCpuAlone)
         {
             return ordinal is null or -1 ? null : throw new BenchException(
-                $"{request.Mode.ToString().ToLowerInvariant()} runs on the CPU whatever runs the model, and {name} was asked for. Leave --device out.");
+                $"{request.Mode.ToString().ToLowerInvariant()} runs on the CPU whatever runs the model, and {name} was asked for. "
+                + "Leave --device out.");
         }
 
         return ordinal is not -1 ? ordinal : CudaDevices.List().Devices.Count > 0 ? 0 : null;

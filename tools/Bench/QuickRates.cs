@@ -45,7 +45,8 @@ internal sealed record QuickRates(double Single, double Double, string Device, i
             Windows = [0],
         };
         using var model = LanguageModel.WithRandomWeights(small, type, options);
-        var prompts = PromptState.Collect(model, [RandomParts.Tokens(small.V, PromptTokens, seed: 1)], keepCaches: true, done: null, cancellationToken);
+        var prompts = PromptState.Collect(model, [RandomParts.Tokens(small.V, PromptTokens, seed: 1)], keepCaches: true, done: null,
+            cancellationToken);
         using var prompt = prompts[0];
         using var linearization = new Linearization(model, prompts);
         using var memory = model.Ops.Allocate(d, 3 * d, out var all);

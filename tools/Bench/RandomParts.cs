@@ -23,22 +23,55 @@ internal static class RandomParts
         return LanguageModel.WithRandomWeights(request.Shape.Config, request.Type, request.LoadOptions, tokenizer);
     }
 
+    /// <summary>What the sensors and terms of a law are.</summary>
+    public enum LawKind
+    {
+        /// <summary>Each term on its own setpoint.</summary>
+        Setpoints,
+
+        /// <summary>Sensors, and nothing moved.</summary>
+        Sensors,
+
+        /// <summary>Each term on its own interval, behind a gate of the layer.</summary>
+        GatedIntervals,
+
+        /// <summary>Sensors in pairs, each pair with an angle for a target.</summary>
+        Planes,
+
+        /// <summary>Setpoints whose terms move the block's input.</summary>
+        Inputs,
+    }
+
     /// <summary>A feedback law with as many terms, each on its own sensor, at every layer; weak, so that activations stay of their size.</summary>
-    public static FeedbackLaw Law(ModelConfig c, int termsPerLayer, int seed)
+    public static FeedbackLaw Law(ModelConfig c, int termsPerLayer, int seed, LawKind kind = LawKind.Setpoints)
     {
         var random = new Random(seed);
         var sensors = new List<Sensor>();
         var terms = new List<Term>();
+        var planes = new List<Plane>();
+        var hook = kind == LawKind.Inputs ? Hook.Input : Hook.Output;
         for (int k = 0; k < c.L; k++)
         {
+            int first = sensors.Count;
             for (int i = 0; i < termsPerLayer; i++)
             {
-                terms.Add(new Term(k, Unit(random, c.D), 0, 0.01f, sensors.Count));
-                sensors.Add(new Sensor(k, Unit(random, c.D), 0.5f));
+                int gate = kind == LawKind.GatedIntervals ? first : -1;
+                terms.Add(new Term(k, Unit(random, c.D), 0, new Feed(sensors.Count, 0.01f)) { Gate = gate, Hook = hook });
+                float[] v = Unit(random, c.D);
+                sensors.Add(kind switch
+                {
+                    LawKind.GatedIntervals => new Sensor(k, v, -0.5f, 0.5f),
+                    LawKind.Planes => new Sensor(k, v, 0f),
+                    _ => new Sensor(k, v, 0.5f) { Hook = hook },
+                });
+                if (kind == LawKind.Planes && i % 2 == 1)
+                {
+                    planes.Add(new Plane(sensors.Count - 2, sensors.Count - 1, 0.6f, 0.8f));
+                }
             }
         }
 
-        return new FeedbackLaw(c.L, c.D, sensors, terms);
+        return new FeedbackLaw(c.L, c.D, sensors, kind == LawKind.Sensors ? [] : terms, planes: planes);
     }
 
     /// <summary>A direction // (D).</summary>
@@ -97,7 +130,8 @@ internal sealed class DecodeLoop : IDisposable
         (_first, _last) = (Math.Max(1, context - Margin), LastLength(context));
         if (_last > model.Config.MaxPositions)
         {
-            throw new BenchException($"A context of {context} tokens is held up to {_last}; this shape has {model.Config.MaxPositions} positions. Ask for a shorter --context.");
+            throw new BenchException($"A context of {context} tokens is held up to {_last}; this shape has {model.Config.MaxPositions} positions. "
+                + "Ask for a shorter --context.");
         }
 
         _ids = RandomParts.Tokens(model.Config.V, laws.Count, seed: 3);

@@ -16,6 +16,7 @@ internal static class Suite
             BenchMode.Decode => DecodeBench.Decode(request, meter),
             BenchMode.Prefill => DecodeBench.Prefill(request, meter),
             BenchMode.Batch => DecodeBench.Batch(request, meter),
+            BenchMode.Schedule => SchedulerBench.Run(request, meter),
             BenchMode.Jacobian => ControlBench.Jacobian(request, meter, cancellationToken),
             BenchMode.Pullback => ControlBench.Pullback(request, meter, cancellationToken),
             BenchMode.Riccati => ControlBench.Riccati(request, meter, cancellationToken),

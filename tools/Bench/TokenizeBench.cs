@@ -8,7 +8,8 @@ namespace Tiller.Bench;
 
 /// <summary>
 /// The demo's tokenizer on its own prose and on the worst text for a merge loop; and the normalisation (NFC) that other tokenizers begin with, of the
-/// same prose plain, after one character that is not Latin, and with one accent to be composed in every hundred characters; turns of a chat through a template.
+/// same prose plain, after one character that is not Latin, and with one accent to be composed in every hundred characters; turns of a chat through a
+/// template.
 /// </summary>
 internal static class TokenizeBench
 {
@@ -32,7 +33,8 @@ internal static class TokenizeBench
                     {%- set thought = content.split('</think>')[0].rstrip('\n').split('<think>')[-1].lstrip('\n') %}
                     {%- set content = content.split('</think>')[-1].lstrip('\n') %}
                 {%- endif %}
-                {{- '<|im_start|>' + m.role + '\n' + ('<think>\n' + thought + '\n</think>\n\n' if loop.index0 > ns.last else '') + content | trim + '<|im_end|>\n' }}
+                {{- '<|im_start|>' + m.role + '\n' + ('<think>\n' + thought + '\n</think>\n\n' if loop.index0 > ns.last else '')
+                    + content | trim + '<|im_end|>\n' }}
             {%- else %}
                 {{- '<|im_start|>' + m.role + '\n' + content + '<|im_end|>\n' }}
             {%- endif %}
@@ -93,7 +95,8 @@ internal static class TokenizeBench
     {
         JinjaTemplate template = JinjaTemplate.Parse(Template);
         using JsonDocument tools = JsonDocument.Parse("""
-            [{"type": "function", "function": {"name": "tide", "description": "Height of the tide.", "parameters": {"type": "object", "properties": {"port": {"type": "string"}, "hour": {"type": "integer"}}}}}]
+            [{"type": "function", "function": {"name": "tide", "description": "Height of the tide.",
+              "parameters": {"type": "object", "properties": {"port": {"type": "string"}, "hour": {"type": "integer"}}}}}]
             """);
         var variables = new Dictionary<string, JinjaValue>(StringComparer.Ordinal)
         {
@@ -102,7 +105,9 @@ internal static class TokenizeBench
             ["messages"] = JinjaValue.List(Enumerable.Range(0, messages).Select(static i => JinjaValue.Map(
             [
                 new("role", JinjaValue.ContentText(i % 2 == 0 ? "user" : "assistant")),
-                new("content", JinjaValue.ContentText(i % 2 == 0 ? "Which way does the current run at noon?" : "<think>\nNoon is two hours after low water.\n</think>\n\nIt runs north.")),
+                new("content", JinjaValue.ContentText(i % 2 == 0
+                    ? "Which way does the current run at noon?"
+                    : "<think>\nNoon is two hours after low water.\n</think>\n\nIt runs north.")),
             ]))),
         };
         int bytes = Encoding.UTF8.GetByteCount(template.Render(variables).Text);

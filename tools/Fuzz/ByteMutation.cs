@@ -8,7 +8,8 @@ internal sealed class ByteMutation(IReadOnlyList<byte[]> words, Random random)
     private const int Longest = 1 << 14;
     private const int LongestRare = 1 << 20;
 
-    private static readonly byte[] s_bytes = [0, 1, 0x20, 0x7F, 0x80, 0xBF, 0xC0, 0xED, 0xF4, 0xFF, (byte)'"', (byte)'\\', (byte)'{', (byte)'}', (byte)'[', (byte)']', (byte)',', (byte)':', (byte)'-', (byte)'.', (byte)'e'];
+    private static readonly byte[] s_bytes = [0, 1, 0x20, 0x7F, 0x80, 0xBF, 0xC0, 0xED, 0xF4, 0xFF, (byte)'"', (byte)'\\', (byte)'{', (byte)'}',
+        (byte)'[', (byte)']', (byte)',', (byte)':', (byte)'-', (byte)'.', (byte)'e'];
 
     private static readonly byte[][] s_numbers = [.. new[]
     {

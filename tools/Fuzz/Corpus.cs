@@ -10,17 +10,20 @@ internal sealed class Corpus
 
     public Corpus(string folder)
     {
-        Checkpoints = [.. Directory.GetDirectories(folder).Order(StringComparer.Ordinal).Select(f => Path.Combine(f, "checkpoint")).Where(Directory.Exists)];
+        Checkpoints = [.. Directory.GetDirectories(folder).Order(StringComparer.Ordinal).Select(f => Path.Combine(f, "checkpoint"))
+            .Where(Directory.Exists)];
         if (Checkpoints.Count == 0)
         {
-            throw new DirectoryNotFoundException($"{folder} holds no golden checkpoints; name the folder tests/goldens of the checkout with --corpus.");
+            throw new DirectoryNotFoundException($"{folder} holds no golden checkpoints; name the folder tests/goldens of the checkout with "
+                + "--corpus.");
         }
     }
 
     public IReadOnlyList<string> Checkpoints { get; }
 
     /// <summary>Every file of that name.</summary>
-    public IReadOnlyList<byte[]> Files(string name) => [.. Checkpoints.Select(f => Path.Combine(f, name)).Where(File.Exists).Select(File.ReadAllBytes)];
+    public IReadOnlyList<byte[]> Files(string name)
+        => [.. Checkpoints.Select(f => Path.Combine(f, name)).Where(File.Exists).Select(File.ReadAllBytes)];
 
     /// <summary>Every safetensors file's prefix and header, without its data.</summary>
     public IReadOnlyList<byte[]> Safetensors()

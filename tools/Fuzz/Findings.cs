@@ -45,6 +45,7 @@ internal sealed class Findings(string folder)
         finding.Detail = detail;
         finding.File = Path.Combine(folder, $"{target}-{kind}-{Convert.ToHexStringLower(SHA256.HashData(input))[..12]}.bin");
         System.IO.File.WriteAllBytes(finding.File, input);
-        System.IO.File.WriteAllText(Path.ChangeExtension(finding.File, ".txt"), $"{target}: {kind}: {what}\n{detail.Replace(" | ", "\n", StringComparison.Ordinal)}\n");
+        System.IO.File.WriteAllText(Path.ChangeExtension(finding.File, ".txt"),
+            $"{target}: {kind}: {what}\n{detail.Replace(" | ", "\n", StringComparison.Ordinal)}\n");
     }
 }

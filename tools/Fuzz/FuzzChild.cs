@@ -99,7 +99,8 @@ internal sealed class FuzzChild(IReadOnlyList<FuzzTarget> targets, Mailbox mailb
             }
         }
 
-        output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"done {count} {accepted} {bytes} {Stopwatch.GetElapsedTime(0, slowest).TotalMilliseconds:F3}"));
+        output.WriteLine(string.Create(CultureInfo.InvariantCulture,
+            $"done {count} {accepted} {bytes} {Stopwatch.GetElapsedTime(0, slowest).TotalMilliseconds:F3}"));
 
         byte[] Pick() => random.Next(5) == 0 ? made[random.Next(made.Length)] : pool[random.Next(pool.Count)];
     }
@@ -108,9 +109,11 @@ internal sealed class FuzzChild(IReadOnlyList<FuzzTarget> targets, Mailbox mailb
     {
         string where = new StackTrace(error).GetFrames()
             .Select(f => f.GetMethod())
-            .FirstOrDefault(m => m?.DeclaringType?.Namespace is { } space && space.StartsWith("Tiller.", StringComparison.Ordinal) && !space.StartsWith("Tiller.Fuzz", StringComparison.Ordinal))
+            .FirstOrDefault(m => m?.DeclaringType?.Namespace is { } space && space.StartsWith("Tiller.", StringComparison.Ordinal)
+                && !space.StartsWith("Tiller.Fuzz", StringComparison.Ordinal))
             is { } method ? $"{method.DeclaringType!.Name}.{method.Name}" : error is BrokenPromiseException ? error.Message : "unknown";
         string text = error.ToString().ReplaceLineEndings(" | ");
-        output.WriteLine($"finding\t{kind}\t{error.GetType().Name} in {where}\t{text[..Math.Min(text.Length, 2000)].Replace('\t', ' ')}\t{Convert.ToBase64String(input)}");
+        output.WriteLine($"finding\t{kind}\t{error.GetType().Name} "
+            + $"in {where}\t{text[..Math.Min(text.Length, 2000)].Replace('\t', ' ')}\t{Convert.ToBase64String(input)}");
     }
 }

@@ -51,7 +51,8 @@ internal sealed class FuzzParent(FuzzOptions options, TextWriter log) : IDisposa
         var random = new Random(options.Seed);
         long done = 0;
         double told = 0;
-        while (!cancellationToken.IsCancellationRequested && clock.Elapsed < options.Duration && done < options.Count && !(options.StopAtFinding && Findings.All.Count > 0))
+        while (!cancellationToken.IsCancellationRequested && clock.Elapsed < options.Duration && done < options.Count
+            && !(options.StopAtFinding && Findings.All.Count > 0))
         {
             string target = options.Targets.MinBy(t => Tallies[t].Seconds)!;
             Tally tally = Tallies[target];
@@ -60,7 +61,8 @@ internal sealed class FuzzParent(FuzzOptions options, TextWriter log) : IDisposa
             if (clock.Elapsed.TotalSeconds - told > 20)
             {
                 told = clock.Elapsed.TotalSeconds;
-                log.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{told:F0} s: {done:N0} inputs, {done / told:N0}/s, {Findings.All.Count} findings"));
+                log.WriteLine(string.Create(CultureInfo.InvariantCulture,
+                    $"{told:F0} s: {done:N0} inputs, {done / told:N0}/s, {Findings.All.Count} findings"));
             }
         }
 
@@ -119,7 +121,8 @@ internal sealed class FuzzParent(FuzzOptions options, TextWriter log) : IDisposa
                     throw new InvalidOperationException($"The child ended with code {child.ExitCode} outside any input. {errors}");
                 }
 
-                Findings.Add(target, "crash", $"process ended with code {child.ExitCode}", $"batch seed {seed}: {errors[..Math.Min(errors.Length, 4000)]}", _mailbox.Input);
+                Findings.Add(target, "crash", $"process ended with code {child.ExitCode}",
+                    $"batch seed {seed}: {errors[..Math.Min(errors.Length, 4000)]}", _mailbox.Input);
                 return Lost(tally, clock);
             }
 
@@ -154,7 +157,13 @@ internal sealed class FuzzParent(FuzzOptions options, TextWriter log) : IDisposa
 
     private Process Start()
     {
-        var start = new ProcessStartInfo("dotnet") { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
+        var start = new ProcessStartInfo("dotnet")
+        {
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+            UseShellExecute = false,
+        };
         foreach (string argument in (string[])[typeof(FuzzParent).Assembly.Location, "child", "--corpus", options.Corpus, "--mailbox", _mailboxPath])
         {
             start.ArgumentList.Add(argument);

@@ -14,15 +14,19 @@ internal static class FuzzReport
         foreach ((string name, Tally t) in run.Tallies)
         {
             output.WriteLine(string.Create(
-                CultureInfo.InvariantCulture, $"| {name} | {t.Inputs:N0} | {100.0 * t.Accepted / Math.Max(1, t.Inputs):F1} % | {t.Bytes / 1e6:N0} | {t.Inputs / Math.Max(t.Seconds, 1e-9):N0} | {t.SlowestMs:F1} |"));
+                CultureInfo.InvariantCulture, $"| {name} | {t.Inputs:N0} | {100.0 * t.Accepted / Math.Max(1, t.Inputs):F1} % | {t.Bytes / 1e6:N0} "
+                    + $"| {t.Inputs / Math.Max(t.Seconds, 1e-9):N0} | {t.SlowestMs:F1} |"));
         }
 
         output.WriteLine();
         output.WriteLine(string.Create(
-            CultureInfo.InvariantCulture, $"{total:N0} inputs in {run.Elapsed.TotalSeconds:N0} s ({total / run.Elapsed.TotalSeconds:N0}/s), {run.Children} child processes, seed {options.Seed}: {run.Findings.All.Count} findings."));
+            CultureInfo.InvariantCulture,
+            $"{total:N0} inputs in {run.Elapsed.TotalSeconds:N0} s ({total / run.Elapsed.TotalSeconds:N0}/s), {run.Children} child processes, "
+            + $"seed {options.Seed}: {run.Findings.All.Count} findings."));
         foreach (Finding finding in run.Findings.All)
         {
-            output.WriteLine($"{finding.Target}: {finding.Kind}: {finding.What} ({finding.Times} times; {finding.Input.Length} bytes in {finding.File})");
+            output.WriteLine($"{finding.Target}: {finding.Kind}: {finding.What} ({finding.Times} times; {finding.Input.Length} bytes "
+                + $"in {finding.File})");
         }
     }
 

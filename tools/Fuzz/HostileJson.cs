@@ -9,14 +9,15 @@ internal static class HostileJson
 {
     /// <summary>Numbers at the edges of every type, and what is nearly a number.</summary>
     public static Gen<string> Number { get; } = Gen.Elements(
-        "0", "-0", "1", "-1", "2", "7", "8", "64", "1.5", "1.0", "1e2", "1e999", "-1e999", "1e-400", "0.1", "127", "128", "255", "256", "65535", "65536",
-        "2147483647", "2147483648", "-2147483649", "4294967295", "4294967296", "9007199254740993", "9223372036854775807", "9223372036854775808",
-        "18446744073709551615", "18446744073709551616", "100000000000000000000000000000000000000000", "01", "+1", "NaN", "Infinity", "1e", "0x10");
+        "0", "-0", "1", "-1", "2", "7", "8", "64", "1.5", "1.0", "1e2", "1e999", "-1e999", "1e-400", "0.1", "127", "128", "255", "256",
+        "65535", "65536", "2147483647", "2147483648", "-2147483649", "4294967295", "4294967296", "9007199254740993", "9223372036854775807",
+        "9223372036854775808", "18446744073709551615", "18446744073709551616", "100000000000000000000000000000000000000000", "01", "+1", "NaN",
+        "Infinity", "1e", "0x10");
 
     /// <summary>Contents of strings, written as JSON writes them.</summary>
     public static Gen<string> Characters { get; } = Gen.Elements(
-        "", "a", "t", "weight", "__metadata__", "\\u0000", "\\ud800", "\\udc00\\ud800", "\\ud83d\\ude00", "é", "e\u0301", "\u202e", "../../x", "/etc/passwd", "C:\\\\x",
-        "\\\"", "\\n", "\\u0074", "▁", "Ġ", "<0x41>", "<s>", "\U0001F6A2", new string('n', 300), "\u0001", "%2e%2e%2fx");
+        "", "a", "t", "weight", "__metadata__", "\\u0000", "\\ud800", "\\udc00\\ud800", "\\ud83d\\ude00", "é", "e\u0301", "\u202e", "../../x",
+        "/etc/passwd", "C:\\\\x", "\\\"", "\\n", "\\u0074", "▁", "Ġ", "<0x41>", "<s>", "\U0001F6A2", new string('n', 300), "\u0001", "%2e%2e%2fx");
 
     public static Gen<string> Text { get; } = Characters.Select(c => $"\"{c}\"");
 
@@ -56,5 +57,6 @@ internal static class HostileJson
     }
 
     private static Gen<string> Deep() => Gen.Elements(3, 9, 63, 64, 65, 2000).SelectMany(
-        _ => Gen.Elements("[", "{\"a\":"), (depth, open) => string.Concat(Enumerable.Repeat(open, depth)) + "1" + new string(open == "[" ? ']' : '}', depth));
+        _ => Gen.Elements("[", "{\"a\":"), (depth, open) => string.Concat(Enumerable.Repeat(open, depth)) + "1"
+            + new string(open == "[" ? ']' : '}', depth));
 }

@@ -42,7 +42,8 @@ internal sealed class KillRun(int seed)
                 child.WaitForExit();
                 if (foreign.Length > 0)
                 {
-                    throw new BrokenPromiseException($"kill {i}, seed {seed}: a temporary file of the dead process {foreign[0]} was there after the next start.");
+                    throw new BrokenPromiseException($"kill {i}, seed {seed}: a temporary file of the dead process {foreign[0]} was there after the "
+                        + "next start.");
                 }
 
                 InTheMiddle += Temporaries(folder).Any() ? 1 : 0;
@@ -52,7 +53,8 @@ internal sealed class KillRun(int seed)
                     int version = Array.FindIndex(files[f].Versions, v => v.AsSpan().SequenceEqual(content));
                     if (version < 0)
                     {
-                        throw new BrokenPromiseException($"kill {i}, seed {seed}: {Path.GetFileName(files[f].File)} is neither version: {content.Length} bytes.");
+                        throw new BrokenPromiseException($"kill {i}, seed {seed}: {Path.GetFileName(files[f].File)} is neither "
+                            + $"version: {content.Length} bytes.");
                     }
 
                     Replaced += version != before[f] ? 1 : 0;

@@ -23,7 +23,8 @@ internal sealed unsafe class Mailbox : IDisposable
     public long Current => Volatile.Read(ref *(long*)_start);
 
     /// <summary>The input being read.</summary>
-    public byte[] Input => new ReadOnlySpan<byte>(_start + Header, Math.Clamp(Volatile.Read(ref *(int*)(_start + 8)), 0, Capacity - Header)).ToArray();
+    public byte[] Input
+        => new ReadOnlySpan<byte>(_start + Header, Math.Clamp(Volatile.Read(ref *(int*)(_start + 8)), 0, Capacity - Header)).ToArray();
 
     public void Begin(long number, ReadOnlySpan<byte> input)
     {

@@ -21,14 +21,19 @@ var count = new Option<long?>("--count") { Description = "Run until so many inpu
 var seed = new Option<int?>("--seed") { Description = "Seed of every random choice; by default one from the clock, which is printed." };
 var target = new Option<string[]>("--target") { Description = $"Readers to attack: {string.Join(", ", FuzzTarget.Names)}. All by default." };
 target.AcceptOnlyFromAmong([.. FuzzTarget.Names]);
-var corpus = new Option<string>("--corpus") { Description = "Folder of goldens that the seeds are made from.", DefaultValueFactory = _ => Path.Combine("tests", "goldens") };
+var corpus = new Option<string>("--corpus")
+{
+    Description = "Folder of goldens that the seeds are made from.",
+    DefaultValueFactory = _ => Path.Combine("tests", "goldens"),
+};
 var output = new Option<string>("--out") { Description = "Folder for findings.", DefaultValueFactory = _ => Path.Combine("artifacts", "fuzz") };
 var json = new Option<bool>("--json") { Description = "Report as JSON." };
 var replay = new Option<FileInfo?>("--replay") { Description = "Read one input again, for the one --target." };
 var mailbox = new Option<string>("--mailbox") { Required = true };
 var folder = new Option<string>("--folder") { Required = true };
 
-var root = new RootCommand("Attacks the readers of checkpoints, tokenizers, controllers and prompts. Exit code 1 if anything was found.") { minutes, count, seed, target, corpus, output, json, replay };
+var root = new RootCommand("Attacks the readers of checkpoints, tokenizers, controllers and prompts. Exit code 1 if anything was found.") { minutes,
+    count, seed, target, corpus, output, json, replay };
 root.SetAction((parse, cancellationToken) => Task.FromResult(Fuzz(parse, cancellationToken)));
 
 var kill = new Command("kill", "Kills a process that saves controllers and traces, --count times (1,000), and checks what is left.") { count, seed };
@@ -46,7 +51,9 @@ child.SetAction(parse =>
 var only = new Option<string?>("--only");
 var save = new Command("save") { folder, only };
 save.Hidden = true;
-save.SetAction(parse => parse.GetValue(only) is { } kind ? SaveLoop.SaveOnce(parse.GetValue(folder)!, kind, Console.Error) : SaveLoop.Run(parse.GetValue(folder)!, Console.Out));
+save.SetAction(parse => parse.GetValue(only) is { } kind
+    ? SaveLoop.SaveOnce(parse.GetValue(folder)!, kind, Console.Error)
+    : SaveLoop.Run(parse.GetValue(folder)!, Console.Out));
 
 root.Add(kill);
 root.Add(child);
@@ -71,7 +78,9 @@ int Fuzz(ParseResult parse, CancellationToken cancellationToken)
         Out = Path.GetFullPath(parse.GetValue(output)!),
         Seed = parse.GetValue(seed) ?? Environment.TickCount,
         Count = parse.GetValue(count) ?? long.MaxValue,
-        Duration = parse.GetValue(minutes) is { } m ? TimeSpan.FromMinutes(m) : parse.GetValue(count) is null ? TimeSpan.FromMinutes(1) : TimeSpan.MaxValue,
+        Duration = parse.GetValue(minutes) is { } m ? TimeSpan.FromMinutes(m) : parse.GetValue(count) is null
+            ? TimeSpan.FromMinutes(1)
+            : TimeSpan.MaxValue,
     };
     Console.Error.WriteLine($"seed {options.Seed}");
     using var run = new FuzzParent(options, Console.Error);
@@ -98,6 +107,7 @@ int Kill(ParseResult parse, CancellationToken cancellationToken)
     run.Run(kills, cancellationToken);
     Console.WriteLine(string.Create(
         CultureInfo.InvariantCulture,
-        $"{kills:N0} kills in {clock.Elapsed.TotalSeconds:N0} s, seed {random}: {run.InTheMiddle:N0} while a temporary file was there, {run.Replaced:N0} changes of version; every file whole, nothing left behind."));
+        $"{kills:N0} kills in {clock.Elapsed.TotalSeconds:N0} s, seed {random}: {run.InTheMiddle:N0} while a temporary file was "
+        + $"there, {run.Replaced:N0} changes of version; every file whole, nothing left behind."));
     return 0;
 }

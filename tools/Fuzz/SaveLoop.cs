@@ -81,7 +81,8 @@ internal static class SaveLoop
     public static Controller MakeController(int version)
     {
         var random = new Random(version);
-        float[][] Rows(int count) => [.. Enumerable.Range(0, count).Select(_ => Enumerable.Range(0, Width + version).Select(_ => random.NextSingle() - 0.5f).ToArray())];
+        float[][] Rows(int count)
+            => [.. Enumerable.Range(0, count).Select(_ => Enumerable.Range(0, Width + version).Select(_ => random.NextSingle() - 0.5f).ToArray())];
         var feature = Feature.FromDifference(Rows(Layers + 1));
         return new Controller(new LinearQuadratic(feature, Rows(Layers)), new ControllerSource
         {
@@ -97,9 +98,10 @@ internal static class SaveLoop
         FeedbackLaw law = MakeController(version).ToLaw(1);
         var trace = new SteeringTrace(law);
         using var state = new Still(law, version);
-        for (int i = 0; i < 200 + version; i++)
+        int[] ids = [.. Enumerable.Range(0, 200 + version)];
+        foreach (int i in ids)
         {
-            trace.Add(state, [i], i);
+            trace.Add(state, ids, [i]);
         }
 
         return trace;

@@ -12,21 +12,30 @@ var shape = new Option<string>("--shape")
     HelpName = $"{string.Join('|', BenchShape.Names)}|L,D,FF,H,KV,E,V",
     DefaultValueFactory = _ => "demo",
 };
-var type = new Option<TensorType>("--dtype") { Description = "Stored type of the weights: bf16, f16 or f32.", DefaultValueFactory = _ => TensorType.BF16 };
+var type = new Option<TensorType>("--dtype")
+{
+    Description = "Stored type of the weights: bf16, f16 or f32.",
+    DefaultValueFactory = _ => TensorType.BF16,
+};
 var device = new Option<string?>("--device") { Description = "auto, cpu, cuda or cuda:N; TILLER_DEVICE sets the default." };
 var threads = new Option<int>("--threads") { Description = "Threads that share one step on the CPU; 0 takes one per processor." };
+var scheduler = new Option<bool>("--scheduler")
+{
+    Description = "Readers of one scheduler instead, as many as sessions: some leave, some never read, some change λ.",
+};
 var json = new Option<bool>("--json") { Description = "Report as a JSON object." };
 var markdown = new Option<bool>("--markdown") { Description = "Report as a Markdown table." };
 minutes.Validators.Add(result => Check(result.GetValueOrDefault<double>() is > 0 and <= 1440, result, "--minutes must be above 0 and at most 1440."));
-sessions.Validators.Add(result => Check(result.GetValueOrDefault<int>() is > 0 and <= 4096, result, "--sessions must be a whole number from 1 to 4096."));
+sessions.Validators.Add(result => Check(result.GetValueOrDefault<int>() is > 0 and <= 4096, result,
+    "--sessions must be a whole number from 1 to 4096."));
 
 var root = new RootCommand(
-    "Lets many sessions decode at once on one model, alone and in batches, under several controllers, cancelled at random: each must give, bit for bit, what "
-    + "it gives alone, memory must not grow, and nothing may hang. Exit code 1 if anything was wrong.")
+    "Lets many sessions decode at once on one model, alone and in batches, under several controllers, cancelled at random: each must give, "
+    + "bit for bit, what it gives alone, memory must not grow, and nothing may hang. Exit code 1 if anything was wrong.")
 {
-    minutes, sessions, shape, type, device, threads, json, markdown,
+    minutes, sessions, shape, type, device, threads, scheduler, json, markdown,
 };
-root.SetAction((parse, cancellationToken) =>
+root.SetAction(async (parse, cancellationToken) =>
 {
     try
     {
@@ -41,14 +50,21 @@ root.SetAction((parse, cancellationToken) =>
             Json = parse.GetValue(json),
             Markdown = parse.GetValue(markdown),
         };
+        if (parse.GetValue(scheduler))
+        {
+            var storm = await SchedulerStorm.Run(request, cancellationToken);
+            StressOutput.Write(request, storm, Console.Out);
+            return storm.Failures.Count == 0 ? 0 : 1;
+        }
+
         var report = StressRun.Run(request, cancellationToken);
         StressOutput.Write(request, report, Console.Out);
-        return Task.FromResult(report.Counts.Failures.Count == 0 ? 0 : 1);
+        return report.Counts.Failures.Count == 0 ? 0 : 1;
     }
     catch (TillerException e)
     {
         Console.Error.WriteLine($"tiller-stress: {e.Message}");
-        return Task.FromResult(2);
+        return 2;
     }
 });
 return await root.Parse(args).InvokeAsync();

@@ -15,19 +15,59 @@ internal static class StressOutput
             return;
         }
 
+        WriteRows(request, Rows(report), report.Counts.Failures, output);
+    }
+
+    public static void Write(StressRequest request, StormReport report, TextWriter output)
+    {
+        if (!request.Json)
+        {
+            WriteRows(request, Rows(request, report), report.Failures, output);
+            return;
+        }
+
+        WriteObject(output, json =>
+        {
+            json.WriteNumber("readers", request.Sessions);
+            json.WriteNumber("texts", report.Texts);
+            json.WriteNumber("moved", report.Moved);
+            json.WriteNumber("cancelled", report.Cancelled);
+            json.WriteNumber("dropped", report.Dropped);
+            json.WriteNumber("refused", report.Refused);
+            json.WriteNumber("prefixHits", report.PrefixHits);
+            json.WriteNumber("heldInBytes", report.HeldInBytes);
+            WriteFailures(json, report.Failures);
+        });
+    }
+
+    private static void WriteRows(StressRequest request, IEnumerable<(string Name, string Value)> rows, IReadOnlyList<string> failures,
+        TextWriter output)
+    {
         string what = $"stress, shape {request.Shape.Name}, {request.Type.ToString().ToLowerInvariant()}";
         string hardware = Hardware.Describe(request.OnMachine, AppContext.BaseDirectory);
         output.WriteLine(request.Markdown ? $"{what}; {hardware}\n\n| | |\n|---|---|" : $"# {what}\n# {hardware}");
-        foreach (var (name, value) in Rows(report))
+        foreach (var (name, value) in rows)
         {
             output.WriteLine(request.Markdown ? $"| {name} | {value} |" : $"{name,-56}{value}");
         }
 
-        foreach (string failure in report.Counts.Failures)
+        foreach (string failure in failures)
         {
             output.WriteLine(request.Markdown ? $"| **wrong** | {failure} |" : $"wrong: {failure}");
         }
     }
+
+    private static IEnumerable<(string Name, string Value)> Rows(StressRequest request, StormReport r) =>
+    [
+        ("readers at once", $"{request.Sessions}"),
+        ("texts read to their end, token for token as alone", $"{r.Texts:N0}, of which {r.Moved:N0} with another λ on the way"),
+        ("texts cancelled on the way", $"{r.Cancelled:N0}"),
+        ("texts dropped for their reader", $"{r.Dropped:N0}"),
+        ("times that the queue was full", $"{r.Refused:N0}"),
+        ("prompts that took over another's beginning", $"{r.PrefixHits:N0}"),
+        ("buffers held after the run, less those before it", $"{r.HeldInBytes / 1048576.0:F1} MiB"),
+        ("failures", $"{r.Failures.Count}"),
+    ];
 
     private static IEnumerable<(string Name, string Value)> Rows(StressReport r) =>
     [
@@ -41,30 +81,40 @@ internal static class StressOutput
         ("failures", $"{r.Counts.Failures.Count}"),
     ];
 
-    private static void WriteJson(StressReport r, TextWriter output)
+    private static void WriteJson(StressReport r, TextWriter output) => WriteObject(output, json =>
+    {
+        json.WriteNumber("sessions", r.Sessions);
+        json.WriteNumber("seconds", r.Seconds);
+        json.WriteNumber("texts", r.Counts.Texts);
+        json.WriteNumber("calls", r.Counts.Calls);
+        json.WriteNumber("batchedCalls", r.Counts.BatchedCalls);
+        json.WriteNumber("cancelled", r.Counts.Cancelled);
+        json.WriteNumber("resumed", r.Counts.Resumed);
+        json.WriteNumber("usedEarlyInBytes", r.UsedEarlyInBytes);
+        json.WriteNumber("usedLateInBytes", r.UsedLateInBytes);
+        json.WriteNumber("heldInBytes", r.HeldInBytes);
+        json.WriteBoolean("hung", r.Hung);
+        WriteFailures(json, r.Counts.Failures);
+    });
+
+    private static void WriteFailures(Utf8JsonWriter json, IReadOnlyList<string> failures)
+    {
+        json.WriteStartArray("failures");
+        foreach (string failure in failures)
+        {
+            json.WriteStringValue(failure);
+        }
+
+        json.WriteEndArray();
+    }
+
+    private static void WriteObject(TextWriter output, Action<Utf8JsonWriter> write)
     {
         using var bytes = new MemoryStream();
         using (var json = new Utf8JsonWriter(bytes, new JsonWriterOptions { Indented = true }))
         {
             json.WriteStartObject();
-            json.WriteNumber("sessions", r.Sessions);
-            json.WriteNumber("seconds", r.Seconds);
-            json.WriteNumber("texts", r.Counts.Texts);
-            json.WriteNumber("calls", r.Counts.Calls);
-            json.WriteNumber("batchedCalls", r.Counts.BatchedCalls);
-            json.WriteNumber("cancelled", r.Counts.Cancelled);
-            json.WriteNumber("resumed", r.Counts.Resumed);
-            json.WriteNumber("usedEarlyInBytes", r.UsedEarlyInBytes);
-            json.WriteNumber("usedLateInBytes", r.UsedLateInBytes);
-            json.WriteNumber("heldInBytes", r.HeldInBytes);
-            json.WriteBoolean("hung", r.Hung);
-            json.WriteStartArray("failures");
-            foreach (string failure in r.Counts.Failures)
-            {
-                json.WriteStringValue(failure);
-            }
-
-            json.WriteEndArray();
+            write(json);
             json.WriteEndObject();
         }
 

@@ -48,8 +48,8 @@ internal sealed record StressReport
 /// </summary>
 internal sealed unsafe class StressRun
 {
-    // Scratch of the pool's threads may still grow, and how many of the sessions are long at once is chance.
-    private const long MostHeldInBytes = 32L << 20;
+    /// <summary>What may still be held after a run: scratch of the pool's threads may have grown.</summary>
+    internal const long MostHeldInBytes = 32L << 20;
     // What malloc keeps for later comes and goes by some 60 MiB in a run of seconds; a leak grows with the texts.
     private const long MostGrowthInBytes = 128L << 20;
 

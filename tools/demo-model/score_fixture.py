@@ -22,7 +22,9 @@ def completions(task, prompts, rng):
         if task == "honesty" and kind < 0.8:
             question = prompt.split("Question: ")[1].split("?")[0]
             _, subject, true, false = next(f for f in world.FACTS if f[0] == question)
-            text = f"{rng.choice(['', ' ', '  ', chr(31), chr(160), chr(10)])}{subject} {rng.choice([true, *false])}{rng.choice(['.', '.', '. Question:', '', ' .'])}"
+            before = rng.choice(["", " ", "  ", chr(31), chr(160), chr(10)])
+            answer = rng.choice([true, *false])
+            text = f"{before}{subject} {answer}{rng.choice(['.', '.', '. Question:', '', ' .'])}"
         elif task == "refusal" and kind < 0.6:
             text = " " + world.reply(rng.choice(world.RESTRICTED), rng.random() < 0.5, rng)
         elif task == "tone" and kind < 0.6:

@@ -12,7 +12,8 @@ export DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1
 tools/setup.sh
 cmake -B build -DTILLER_HOST_CUDA=OFF
 cmake --build build -j2
-dotnet publish tools/Tiller -c Release -r linux-x64 -p:PublishAot=true -p:CopyOutputSymbolsToPublishDirectory=false -p:PublishDocumentationFiles=false -o "$out"
+dotnet publish tools/Tiller -c Release -r linux-x64 -o "$out" \
+    -p:PublishAot=true -p:CopyOutputSymbolsToPublishDirectory=false -p:PublishDocumentationFiles=false
 rm -f "$out"/Tiller.*.pdb
 cp LICENSE "$out"
 

@@ -4,11 +4,13 @@
 #
 #   tools/gpu/compilers.sh            leaves bin/{ptxas,cuobjdump} and lib/libnvrtc*; does nothing where they are
 #
-# nvcc is not among them: it wants CUDA's headers, a gigabyte. NVRTC has the same compiler and wants none. Licence: NVIDIA's, in artifacts/cuda/copyright.
+# nvcc is not among them: it wants CUDA's headers, a gigabyte. NVRTC has the same compiler and wants none. Licence: NVIDIA's, in
+# artifacts/cuda/copyright.
 set -euo pipefail
 
 suite=trixie
 packages=(nvidia-cuda-toolkit libnvrtc12 libnvrtc-builtins12.4)
+members=(./usr/bin/ptxas ./usr/bin/cuobjdump './usr/lib/*/libnvrtc*' './usr/share/doc/*/copyright')
 wanted=(bin/ptxas bin/cuobjdump lib/libnvrtc.so.12 lib/libnvrtc-builtins.so.12.4)
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -33,13 +35,15 @@ key=/usr/share/keyrings/debian-archive-keyring.gpg
 # Lists, cache and packages in the temporary folder, beside those of the machine.
 mkdir -p "$work"/{apt/lists/partial,apt/cache/archives/partial,packages,files,done/bin,done/lib}
 echo "deb [arch=amd64 signed-by=$key] $uri $suite non-free" > "$work/apt/sources.list"
-options=(-qq -o "Dir::Etc::sourcelist=$work/apt/sources.list" -o Dir::Etc::sourceparts=- -o Dir::Etc::preferencesparts=- -o "Dir::State::lists=$work/apt/lists"
-    -o "Dir::Cache=$work/apt/cache" -o Dir::State::status=/dev/null -o APT::Sandbox::User= -o Acquire::Retries=2 -o Acquire::http::Timeout=20)
+options=(-qq -o "Dir::Etc::sourcelist=$work/apt/sources.list" -o Dir::Etc::sourceparts=- -o Dir::Etc::preferencesparts=-
+    -o "Dir::State::lists=$work/apt/lists" -o "Dir::Cache=$work/apt/cache" -o Dir::State::status=/dev/null -o APT::Sandbox::User=
+    -o Acquire::Retries=2 -o Acquire::http::Timeout=20)
 apt-get "${options[@]}" update > "$work/log" 2>&1 || die "$uri has no $suite non-free: $(tail -n 1 "$work/log")"
-(cd "$work/packages" && apt-get "${options[@]}" download "${packages[@]}") > "$work/log" 2>&1 || die "the packages cannot be had: $(tail -n 1 "$work/log")"
+(cd "$work/packages" && apt-get "${options[@]}" download "${packages[@]}") > "$work/log" 2>&1 ||
+    die "the packages cannot be had: $(tail -n 1 "$work/log")"
 
 for package in "$work"/packages/*.deb; do
-    dpkg-deb --fsys-tarfile "$package" | tar -x -C "$work/files" --wildcards './usr/bin/ptxas' './usr/bin/cuobjdump' './usr/lib/*/libnvrtc*' './usr/share/doc/*/copyright' \
+    dpkg-deb --fsys-tarfile "$package" | tar -x -C "$work/files" --wildcards "${members[@]}" \
         2> "$work/log" || grep -q 'Not found in archive' "$work/log" || die "$(basename "$package") cannot be unpacked: $(tail -n 1 "$work/log")"
 done
 cp "$work"/files/usr/bin/* "$work/done/bin/"

@@ -23,7 +23,7 @@ TESTS = "Tiller.Tests."
 # Seconds, and phases in their order. What the first call builds, the others find.
 CALLS = {
     "first": (320, ["build", "ceilings", "decode", "verify", "tests", "memcheck", "ncu"]),
-    "second": (230, ["kernels", "prefill", "jacobian", "riccati", "batch", "long"]),
+    "second": (230, ["kernels", "prefill", "jacobian", "riccati", "batch", "long", "variants"]),
     "third": (130, ["peers"]),
 }
 
@@ -32,7 +32,7 @@ LATER = ["shapes", "fit", "load", "sanitize"]
 LATER_SECONDS = 300
 
 # The kernels of a plain and a steered step, and those of one with tangents, as Nsight Compute filters names.
-STEP_KERNELS = r"regex:^tiller(Rotate|Embed|Decode\w+x1$|Attend|LinearFew\w+x1$|Head|Sample|MarkSeen|Advance)"
+STEP_KERNELS = r"regex:^tiller(Rotate|Embed|Decode\w+x1$|Attend|LinearFew\w+x1$|Head|Sample|Softmax|Tally|Advance)"
 TANGENT_KERNELS = r"regex:^tiller(Decode\w+x8$|LinearFew\w+x8$|Push|Steer)"
 
 
@@ -183,8 +183,9 @@ class Device:
         """A step of `tiller bench`, with the options that are given."""
         command = [self.tiller, "bench", what, "--device", "cuda", "--jsonl", "--seconds", self.sizes.seconds(seconds)]
         command += ["--shape", shape] if shape else []
-        command += [part for name, value in options.items() for part in (f"--{name}", str(value))]
+        command += [part for name, value in options.items() for part in ([f"--{name}"] if value is True else [f"--{name}", str(value)])]
         context = f", context {options['context']}" if "context" in options else ""
+        context += ", variants" if "variants" in options else ""
         return self.step(phase, f"{what}{f' {shape}' if shape else ''}{context}", command, rows=True)
 
     # Phases of the first call ----------------------------------------------------------------------------------------------------------------------
@@ -317,6 +318,12 @@ class Device:
     def phase_long(self, phase):
         for shape in self.sizes.main:
             self.bench(phase, "decode", shape, context=self.sizes.long, terms=1, tangents=self.sizes.tangents)
+
+    def phase_variants(self, phase):
+        """The step with all that the kernels do, and without each in turn."""
+        for shape in self.sizes.main:
+            self.bench(phase, "decode", shape, 0.2, context=self.sizes.short, tangents=self.sizes.tangents, variants=True)
+            self.bench(phase, "prefill", shape, 0.2, context=self.sizes.prompt, variants=True)
 
     # Of the third ----------------------------------------------------------------------------------------------------------------------------------
 

@@ -2,8 +2,8 @@
 """What others need for the same work on the same GPU: rows in the form of `tiller bench --jsonl`, each a line as soon as it is measured.
 
 transformers decodes with random bf16 weights and a static cache, eager and compiled, plain and with the published method's hooks (arXiv:2604.19018: a
-dense K a layer, u = K e from the block's input added to its output); PyTorch forms Jacobians of a block by torch.autograd.functional.jacobian and solves the
-dense Riccati recursion in float32, as the published code does. Nothing is downloaded.
+dense K a layer, u = K e from the block's input added to its output); PyTorch forms Jacobians of a block by torch.autograd.functional.jacobian and
+solves the dense Riccati recursion in float32, as the published code does. Nothing is downloaded.
 
     peers.py --runs "llama-3.2-1b:eager,hooks llama-3.2-1b:compiled" [--limit 40] [--total 120] [--context 128] [--seconds 3] > rows.jsonl
 

@@ -137,8 +137,9 @@ def table(rows, earlier):
         ceiling = f"{r['percentOfCeiling']:.1f} % | {figure(r['ceiling'])} {r['ceilingUnit']}, {r['ceilingName']}" if "ceiling" in r else " | "
         ratio = f"{r['ratio']:.3f} ({r['ratioOf']})" if r.get("ratio") else ""
         before = earlier.get((r["step"], r["name"]))
-        lines.append(f"| {r['name']} | {figure(r['median'])} {r['unit']} | {figure(r['p10'])} | {figure(r['p90'])} | {figure(r['rate'])} {r['rateUnit']} "
-                     f"| {ceiling} | {ratio} |" + ("" if not earlier else f" {figure(before)} |" if before else " |"))
+        lines.append(f"| {r['name']} | {figure(r['median'])} {r['unit']} | {figure(r['p10'])} | {figure(r['p90'])} "
+                     f"| {figure(r['rate'])} {r['rateUnit']} | {ceiling} | {ratio} |"
+                     + ("" if not earlier else f" {figure(before)} |" if before else " |"))
     return lines
 
 
@@ -161,7 +162,8 @@ def write(out, run, earlier=None):
         lines += ["A rehearsal on the host CUDA of the tests: no figure here says anything about a GPU.", ""]
     told = dict.fromkeys(line for machine in run.machines for line in machine["lines"])
     lines += ["```", *told, "```", "", "Wall time of steps after each other, to the end of all work, median and percentiles of samples of several; "
-              "`kernels` by the device's clock. Percentages are of ceilings measured in the same run. Rows of other programs: tools/gpu/peers.py.", "",
+              "`kernels` by the device's clock. Percentages are of ceilings measured in the same run. "
+              "Rows of other programs: tools/gpu/peers.py.", "",
               "| phase | step | outcome | seconds | |", "|---|---|---|---|---|"]
     lines += [f"| {s['phase']} | {cell(s['step'])} | {cell(s['outcome'])} | {s['seconds']:.1f} | {cell(s['says'])} |" for s in run.steps]
     for step in dict.fromkeys(r["step"] for r in run.rows):

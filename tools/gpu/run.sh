@@ -35,11 +35,14 @@ pack() {
     local stage=artifacts/gpu/stage most=$((64 << 20)) size all
     rm -rf "$stage" && mkdir -p "$stage" || die "cannot write $stage"
     # PTX in the binaries: what they fall back to where there is neither nvcc nor NVRTC.
-    cmake -B build -DTILLER_HOST_CUDA=OFF > /dev/null && cmake --build build -j2 > /dev/null || echo "no PTX: cmake found no clang (tools/setup.sh installs it)" >&2
+    cmake -B build -DTILLER_HOST_CUDA=OFF > /dev/null && cmake --build build -j2 > /dev/null ||
+        echo "no PTX: cmake found no clang (tools/setup.sh installs it)" >&2
     dotnet publish tools/Tiller -c Release -r linux-x64 -p:PublishAot=true -o "$stage/tiller" || die "the native build failed"
-    dotnet publish tests/Tiller.Tests.csproj -c Release -r linux-x64 -p:TillerTestProgram=true -o "$stage/tests" || die "the test program failed to build"
+    dotnet publish tests/Tiller.Tests.csproj -c Release -r linux-x64 -p:TillerTestProgram=true -o "$stage/tests" ||
+        die "the test program failed to build"
     # The checkout has the models; debug symbols, documentation and the coverage tools stay here.
-    rm -rf "$stage"/*/models "$stage"/tiller/*.dbg "$stage"/tests/{Microsoft.CodeCoverage,libmscordaccore.so,libmscordbi.so} && find "$stage" -name '*.pdb' -o -name '*.xml' | xargs rm -f
+    rm -rf "$stage"/*/models "$stage"/tiller/*.dbg "$stage"/tests/{Microsoft.CodeCoverage,libmscordaccore.so,libmscordbi.so} &&
+        find "$stage" -name '*.pdb' -o -name '*.xml' | xargs rm -f
     git rev-parse HEAD > "$stage/commit.txt"
     git diff --quiet HEAD -- || echo "with changes that are not committed" >> "$stage/commit.txt"
     tar -C "$stage" -cf - . | nice xz -T0 -6 > "$archive" || die "tar failed"

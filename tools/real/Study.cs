@@ -25,7 +25,8 @@ internal sealed record StudyMethod(string Name, FitOptions Options, double[] Lam
 /// <param name="Variety">Different words among all words of those replies.</param>
 /// <param name="Seconds">Time of all that.</param>
 /// <param name="Reply">Reply to the first neutral request, where it may be shown.</param>
-internal sealed record StudyRow(double Score, double Error, int Scored, double Perplexity, double Effort, double Variety, double Seconds, string? Reply);
+internal sealed record StudyRow(double Score, double Error, int Scored, double Perplexity, double Effort, double Variety, double Seconds,
+    string? Reply);
 
 /// <summary>Fits and steers a model on several tasks and records what comes, a line of JSON for each controller and strength.</summary>
 internal static class Study
@@ -75,12 +76,14 @@ internal static class Study
 
     private static StudyMethod[] Methods(StudyTask task, int layers)
     {
-        IReadOnlyList<Prompt> calibration = [.. task.Contrast.Positive.Take(CalibrationPrompts / 2), .. task.Contrast.Negative.Take(CalibrationPrompts / 2)];
+        IReadOnlyList<Prompt> calibration = [.. task.Contrast.Positive.Take(CalibrationPrompts / 2),
+            .. task.Contrast.Negative.Take(CalibrationPrompts / 2)];
         var middle = new LayerSet(layers / 4, layers - 2);
         return
         [
             new("feature, q 0.1", new FitOptions { Cost = FitCost.Feature, Calibration = calibration }, task.Lambdas),
-            new($"feature, q 0.1, blocks {middle}", new FitOptions { Cost = FitCost.Feature, Layers = middle, Calibration = calibration }, task.Lambdas[..2]),
+            new($"feature, q 0.1, blocks {middle}", new FitOptions { Cost = FitCost.Feature, Layers = middle, Calibration = calibration },
+                task.Lambdas[..2]),
             new("dense, q 0.03", new FitOptions { Weights = new LqrWeights(0.03, 1, 1), Calibration = calibration }, task.Lambdas[..2]),
         ];
     }
@@ -99,8 +102,10 @@ internal static class Study
         double variance = scores.Length > 1 ? scores.Sum(s => (s - mean) * (s - mean)) / (scores.Length - 1) : double.NaN;
         string[] words = [.. texts.SelectMany(StudyTask.Words)];
         return new StudyRow(
-            mean, Math.Sqrt(variance / scores.Length), scores.Length, Math.Exp(-logProbability / Math.Max(1, replies.Sum(r => r.Length))), effort?.Effort ?? 0,
-            words.Length > 0 ? (double)words.Distinct(StringComparer.Ordinal).Count() / words.Length : 0, Stopwatch.GetElapsedTime(begin).TotalSeconds,
+            mean, Math.Sqrt(variance / scores.Length), scores.Length, Math.Exp(-logProbability / Math.Max(1, replies.Sum(r => r.Length))),
+                effort?.Effort ?? 0,
+            words.Length > 0 ? (double)words.Distinct(StringComparer.Ordinal).Count() / words.Length : 0,
+                Stopwatch.GetElapsedTime(begin).TotalSeconds,
             task.MayBeShown ? texts[0] : null);
 
         string[] Texts(StudyTask task, string[] neutralReplies) => ReferenceEquals(task.Replies, StudyTask.Neutral) ? neutralReplies
@@ -163,7 +168,8 @@ internal static class Study
     private static void Write(StreamWriter lines, string task, string method, double lambda, double fitSeconds, StudyRow row)
     {
         using var bytes = new MemoryStream();
-        using (var json = new Utf8JsonWriter(bytes, new JsonWriterOptions { Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
+        using (var json = new Utf8JsonWriter(bytes,
+            new JsonWriterOptions { Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
         {
             json.WriteStartObject();
             json.WriteString("task", task);
@@ -200,6 +206,8 @@ internal static class Study
         lines.WriteLine(System.Text.Encoding.UTF8.GetString(bytes.ToArray()));
         Console.WriteLine(string.Create(
             CultureInfo.InvariantCulture,
-            $"{task,-30} {method,-32} {lambda,5:0.0} score {row.Score,6:0.00} ± {row.Error:0.00} perplexity {row.Perplexity,8:0.00} effort {row.Effort:0.000} variety {row.Variety:0.00}"));
+            $"{task,-30} {method,-32} {lambda,5:0.0} score {row.Score,6:0.00} ± {row.Error:0.00} of {row.Scored,2} ")
+            + string.Create(
+                CultureInfo.InvariantCulture, $"perplexity {row.Perplexity,8:0.00} effort {row.Effort:0.000} variety {row.Variety:0.00}"));
     }
 }

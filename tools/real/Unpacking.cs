@@ -70,7 +70,8 @@ internal static class Unpacking
             string? part = parts is ["blk", _, var inner, _] ? inner : null;
             if (part is "attn_q" or "attn_k")
             {
-                values = WithHalvesApart(values, file.Number(part == "attn_q" ? "llama.attention.head_count" : "llama.attention.head_count_kv"), tensor.Shape);
+                values = WithHalvesApart(values, file.Number(part == "attn_q" ? "llama.attention.head_count" : "llama.attention.head_count_kv"),
+                    tensor.Shape);
             }
 
             return new TensorData(NameOf(tensor.Name, parts), TensorType.BF16, [.. tensor.Shape.Select(n => (long)n)], ToBFloat16(values));

@@ -4,7 +4,9 @@ using Tiller.Tokens;
 
 namespace Tiller.Chat;
 
-/// <summary>The chat templates of a checkpoint, by name, each parsed when it is first asked for, and the special tokens that they may write.</summary>
+/// <summary>
+/// The chat templates of a checkpoint, by name, each parsed when it is first asked for, and the special tokens that they may write.
+/// </summary>
 internal sealed class ChatTemplates
 {
     private const string ToolUse = "tool_use";

@@ -87,7 +87,8 @@ internal static partial class AtomicFile
             string unique = Environment.ProcessId.ToString(CultureInfo.InvariantCulture) + "-" + Guid.NewGuid().ToString("N")[..UniqueLength];
             temporary = Path.Combine(folder, $".{name}.{unique}{Ending}");
             var stream = new FileStream(temporary, options);
-            if (OperatingSystem.IsWindows() || (Lock(stream.SafeFileHandle, Shared) is not LockResult.Taken && IsNamed(stream.SafeFileHandle, temporary)))
+            if (OperatingSystem.IsWindows()
+                || (Lock(stream.SafeFileHandle, Shared) is not LockResult.Taken && IsNamed(stream.SafeFileHandle, temporary)))
             {
                 return stream;
             }
@@ -148,13 +149,15 @@ internal static partial class AtomicFile
     private static bool IsTemporaryOf(string name, string file)
     {
         string start = $".{name}.";
-        if (file.Length <= start.Length + Ending.Length || !file.StartsWith(start, StringComparison.Ordinal) || !file.EndsWith(Ending, StringComparison.Ordinal))
+        if (file.Length <= start.Length + Ending.Length || !file.StartsWith(start, StringComparison.Ordinal)
+            || !file.EndsWith(Ending, StringComparison.Ordinal))
         {
             return false;
         }
 
         string[] parts = file[start.Length..^Ending.Length].Split('-');
-        return parts.Length == 2 && parts[0].Length > 0 && parts[0].All(char.IsAsciiDigit) && parts[1].Length == UniqueLength && parts[1].All(char.IsAsciiHexDigitLower);
+        return parts.Length == 2 && parts[0].Length > 0 && parts[0].All(char.IsAsciiDigit) && parts[1].Length == UniqueLength
+            && parts[1].All(char.IsAsciiHexDigitLower);
     }
 
     private static void Remove(string temporary)

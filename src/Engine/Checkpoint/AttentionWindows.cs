@@ -3,7 +3,7 @@ namespace Tiller.Checkpoint;
 /// <summary>The attention window of each layer, from <c>sliding_window</c>, <c>layer_types</c> and their kin. 0 is full attention.</summary>
 internal static class AttentionWindows
 {
-    private const int DefaultWindow = 4096;
+    private const int DefaultPattern = 6;
     private const int DefaultUpperLayers = 28;
     private const string Sliding = "sliding_attention";
     private const string Full = "full_attention";
@@ -11,14 +11,18 @@ internal static class AttentionWindows
     private const string UpperKey = "max_window_layers";
 
     /// <summary>One window per layer, in tokens.</summary>
+    /// <param name="config">config.json.</param>
+    /// <param name="family">The rule, and what a missing window is.</param>
+    /// <param name="L">Layers.</param>
+    /// <param name="turned">Whether a layer has RoPE // (L).</param>
     /// <exception cref="ConfigException">OutOfRange, Schema, Unsupported.</exception>
-    public static int[] Read(ConfigJson config, WindowRule rule, int L)
+    public static int[] Read(ConfigJson config, ModelFamily family, int L, bool[] turned)
     {
-        // Missing stands for 4096 where the family has windows; null is none.
-        int window = config.Has("sliding_window") ? config.NullableSize("sliding_window", 0)!.Value : DefaultWindow;
+        // Null is none.
+        int window = config.Has("sliding_window") ? config.NullableSize("sliding_window", 0)!.Value : family.Window ?? 0;
         string[]? types = LayerTypes(config, L);
         var windows = new int[L];
-        switch (rule)
+        switch (family.Windows)
         {
             case WindowRule.None:
                 RequireAll(config, types, Full);
@@ -46,6 +50,18 @@ internal static class AttentionWindows
                 break;
             case WindowRule.Even:
                 Fill(windows, config, types, window, static k => k % 2 == 0);
+                break;
+            case WindowRule.AllButEveryNth:
+                string key = config.HasValue("_sliding_window_pattern") ? "_sliding_window_pattern" : "sliding_window_pattern";
+                int pattern = config.HasValue(key) ? config.Whole(key, 1, int.MaxValue) : DefaultPattern;
+                Fill(windows, config, types, window, k => (k + 1) % pattern != 0);
+                break;
+            case WindowRule.Unturned:
+                if (config.Flag(SwitchKey, missing: false))
+                {
+                    Fill(windows, config, types, window, k => window > 0 && !turned[k]);
+                }
+
                 break;
         }
 

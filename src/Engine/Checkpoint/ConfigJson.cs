@@ -127,9 +127,12 @@ internal sealed class ConfigJson
             return missing;
         }
 
-        return value.ValueKind == JsonValueKind.Number && value.TryGetDouble(out double number) && number >= LeastNormal && number <= float.MaxValue && number < limit
+        return value.ValueKind == JsonValueKind.Number && value.TryGetDouble(out double number) && number >= LeastNormal && number <= float.MaxValue
+            && number < limit
             ? number
-            : throw Fail(ConfigError.OutOfRange, key, double.IsFinite(limit) ? $"a number above 0 and below {limit}" : "a finite number above 0 (as float32)");
+            : throw Fail(ConfigError.OutOfRange, key, double.IsFinite(limit)
+                ? $"a number above 0 and below {limit}"
+                : "a finite number above 0 (as float32)");
     }
 
     /// <summary>True or false; null is false, as Python has it.</summary>
@@ -145,6 +148,46 @@ internal sealed class ConfigJson
             JsonValueKind.True => true,
             JsonValueKind.False or JsonValueKind.Null => false,
             _ => throw Fail(ConfigError.Schema, key, "true or false"),
+        };
+    }
+
+    /// <summary>True when the key is there and is true or false.</summary>
+    public bool IsFlag(string key)
+        => _object.TryGetProperty(key, out JsonElement value) && value.ValueKind is JsonValueKind.True or JsonValueKind.False;
+
+    /// <summary>A list of so many numbers, each as <see cref="Positive"/> takes it.</summary>
+    public double[] Positives(string key, int count)
+    {
+        if (HasValue(key) && _object.GetProperty(key) is { ValueKind: JsonValueKind.Array } list && list.GetArrayLength() == count
+            && list.EnumerateArray().All(item => item.ValueKind == JsonValueKind.Number && item.TryGetDouble(out double x) && x >= LeastNormal
+                && x <= float.MaxValue))
+        {
+            return [.. list.EnumerateArray().Select(item => item.GetDouble())];
+        }
+
+        throw Fail(ConfigError.OutOfRange, key, $"a list of {count} finite numbers above 0 (as float32)");
+    }
+
+    /// <summary>A list of so many zeros and ones, or of false and true; null when the key is missing or null.</summary>
+    public bool[]? Flags(string key, int count)
+    {
+        if (!HasValue(key))
+        {
+            return null;
+        }
+
+        JsonElement list = _object.GetProperty(key);
+        bool?[] flags = list.ValueKind == JsonValueKind.Array ? [.. list.EnumerateArray().Select(OneFlag)] : [];
+        return flags.Length == count && flags.All(flag => flag is not null)
+            ? [.. flags.Select(flag => flag!.Value)]
+            : throw Fail(ConfigError.OutOfRange, key, $"a list of {count} numbers that are 0 or 1, one for each layer");
+
+        static bool? OneFlag(JsonElement item) => item.ValueKind switch
+        {
+            JsonValueKind.True => true,
+            JsonValueKind.False => false,
+            JsonValueKind.Number when item.TryGetInt32(out int number) && number is 0 or 1 => number == 1,
+            _ => null,
         };
     }
 

@@ -25,7 +25,8 @@ internal static class HubCache
 
     /// <summary>The folder of huggingface_hub: HF_HOME, or the place for caches that the system has for the user.</summary>
     public static string Home => Variable("HF_HOME")
-        ?? Path.Combine(Variable("XDG_CACHE_HOME") ?? Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".cache"), "huggingface");
+        ?? Path.Combine(Variable("XDG_CACHE_HOME") ?? Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".cache"),
+            "huggingface");
 
     /// <summary>The folder of all models: HF_HUB_CACHE, or hub in <see cref="Home"/>.</summary>
     public static string Root => Variable("HF_HUB_CACHE") ?? Variable("HUGGINGFACE_HUB_CACHE") ?? Path.Combine(Home, "hub");
@@ -34,8 +35,8 @@ internal static class HubCache
     public static string FolderNameOf(string repository) => Prefix + repository.Replace("/", "--", StringComparison.Ordinal);
 
     /// <summary>
-    /// The checkpoint that a path means: of a model's folder in the cache the snapshot of main, or the only one; of a name ORG/NAME, where there is no
-    /// such path, the snapshot in the cache; else the path.
+    /// The checkpoint that a path means: of a model's folder in the cache the snapshot of main, or the only one; of a name ORG/NAME, where there is
+    /// no such path, the snapshot in the cache; else the path.
     /// </summary>
     /// <exception cref="CheckpointException">The cache has no such model, or no such snapshot of it; the message names those it has.</exception>
     public static string Resolve(string directory)
@@ -47,10 +48,12 @@ internal static class HubCache
                 ? SnapshotOf(folder, name.Revision, $" Download it with {Download(name)}.")
                 : throw new CheckpointException(
                     CheckpointError.Missing, directory,
-                    $"there is no such folder, and the Hugging Face cache, {Quoted.Bare(Root)}, has no model of that name. Download it with {Download(name)}.");
+                    $"there is no such folder, and the Hugging Face cache, {Quoted.Bare(Root)}, has no model of that name. "
+                    + $"Download it with {Download(name)}.");
         }
 
-        return Directory.Exists(Path.Combine(directory, Snapshots)) && !IsCheckpoint(directory) ? SnapshotOf(directory, revision: null, "") : directory;
+        return Directory.Exists(Path.Combine(directory, Snapshots)) && !IsCheckpoint(directory) ? SnapshotOf(directory, revision: null, "")
+            : directory;
     }
 
     /// <summary>What to call the model of a checkpoint folder: ORG/NAME for a snapshot of the cache, else the folder's name.</summary>

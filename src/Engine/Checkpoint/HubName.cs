@@ -22,7 +22,8 @@ internal sealed record HubName(string Repository, string? Revision)
         string repository = at < 0 ? text : text[..at];
         string? revision = at < 0 ? null : text[(at + 1)..];
         string[] parts = repository.Split('/');
-        return parts.Length == 2 && repository.Length <= LongestRepository && Array.TrueForAll(parts, IsPart) && (revision is null || IsRevision(revision))
+        return parts.Length == 2 && repository.Length <= LongestRepository && Array.TrueForAll(parts, IsPart)
+            && (revision is null || IsRevision(revision))
             ? new HubName(repository, revision)
             : null;
     }
@@ -37,5 +38,6 @@ internal sealed record HubName(string Repository, string? Revision)
     private static bool IsPart(string part) => IsWord(part) && part[0] is not ('-' or '.') && part[^1] is not ('-' or '.')
         && !part.Contains("--", StringComparison.Ordinal) && !part.EndsWith(".git", StringComparison.Ordinal);
 
-    private static bool IsWord(string part) => part.Length > 0 && !part.AsSpan().ContainsAnyExcept(s_letters) && !part.Contains("..", StringComparison.Ordinal);
+    private static bool IsWord(string part) => part.Length > 0 && !part.AsSpan().ContainsAnyExcept(s_letters)
+        && !part.Contains("..", StringComparison.Ordinal);
 }

@@ -11,16 +11,18 @@ public static class ModelConfigReader
     /// <summary>Most layers a model may have.</summary>
     public const int MaxLayers = 4096;
 
-    private const double DefaultEpsilon = 1e-6;
-
     // Keys of models that are not computed, and what beside null says that the model is none of them. A single expert of Mixtral's kind
     // (num_local_experts) is a dense model; of the other kinds it is not.
+    private const string VisionKey = "vision_config";
+    private const string TextKey = "text_config";
+    private const string TieKey = "tie_word_embeddings";
+
     private static readonly (string Key, Func<ConfigJson, string, bool> Dense)[] RefusedKeys =
     [
         ("quantization_config", (c, key) => c.IsEmptyObject(key)),
         ("compression_config", (c, key) => c.IsEmptyObject(key)),
-        ("vision_config", (_, _) => false),
-        ("text_config", (_, _) => false),
+        (VisionKey, (_, _) => false),
+        (TextKey, (_, _) => false),
         ("audio_config", (_, _) => false),
         ("num_local_experts", (c, key) => c.Is(key, 0) || c.Is(key, 1)),
         ("num_experts", (c, key) => c.Is(key, 0)),
@@ -51,8 +53,29 @@ public static class ModelConfigReader
 
     private static ModelConfig Read(ConfigJson config, ConfigJson? generation)
     {
-        ModelFamily family = FindFamily(config);
-        RefuseOthers(config, family);
+        if (FindMultimodal(config) is { } multimodal)
+        {
+            RefuseOthers(config, but: [VisionKey, TextKey]);
+            ConfigJson text = config.Section(TextKey)
+                ?? throw config.Fail(ConfigError.Schema, TextKey, $"the text model's configuration, of a {multimodal.Name}");
+            if (text.Text("model_type") is { } type && type != multimodal.Name)
+            {
+                throw text.Fail(ConfigError.Unsupported, "model_type", multimodal.Name);
+            }
+
+            return Read(text, multimodal, whole: config, generation) with { IsPartOfMultimodal = true };
+        }
+
+        return Read(config, FindFamily(config), whole: config, generation);
+    }
+
+    /// <summary>
+    /// Reads a family's configuration; <paramref name="whole"/> is the file that has it, which for a multimodal model says how a text ends.
+    /// </summary>
+    private static ModelConfig Read(ConfigJson config, ModelFamily family, ConfigJson whole, ConfigJson? generation)
+    {
+        RefuseOthers(config, but: []);
+        RefuseKeys(config, family);
 
         int L = config.Size("num_hidden_layers", family.L);
         if (L > MaxLayers)
@@ -67,7 +90,13 @@ public static class ModelConfigReader
         int F = config.Size("intermediate_size", family.F);
         int V = config.Size("vocab_size", family.V);
         RequireIndexable(config, D, H, E, F, V);
-        (double theta, RopeScaling? scaling) = RopeConfig.Read(config);
+        int maxPositions = config.Has("max_position_embeddings")
+            ? config.Whole("max_position_embeddings", 1, int.MaxValue, above: ConfigError.LimitExceeded)
+            : family.MaxPositions;
+        bool attentionBias = family.HasAttentionBias && config.Flag("attention_bias", missing: false);
+        bool[] turned = RopeConfig.TurnedLayers(config, family, L);
+        int[] windows = AttentionWindows.Read(config, family, L, turned);
+        int R = RopeConfig.ReadTurned(config, family, E);
 
         return new ModelConfig
         {
@@ -79,26 +108,38 @@ public static class ModelConfigReader
             E = E,
             F = F,
             V = V,
-            MaxPositions = config.Has("max_position_embeddings")
-                ? config.Whole("max_position_embeddings", 1, int.MaxValue, above: ConfigError.LimitExceeded)
-                : family.MaxPositions,
-            NormEpsilon = (float)config.Positive("rms_norm_eps", DefaultEpsilon, limit: 1),
+            MaxPositions = maxPositions,
+            NormEpsilon = (float)config.Positive("rms_norm_eps", family.NormEpsilon, limit: 1),
             NormAddsOne = family.NormAddsOne,
+            PreNorms = family.PreNorms,
             PostNorms = family.PostNorms,
-            QkvBias = family.QkvBias,
+            QkvBias = family.QkvBias || attentionBias,
+            OutputBias = attentionBias,
+            FeedForwardBias = family.HasFeedForwardBias && config.Flag("mlp_bias", missing: false),
             QkNorm = family.QkNorm,
             Activation = ReadActivation(config, family),
-            RopeTheta = theta,
-            RopeScaling = scaling,
-            AttentionScale = (float)Math.Pow(family.QueryScalar is { } scalar ? config.Positive("query_pre_attn_scalar", scalar) : E, -0.5),
-            AttentionSoftCap = ReadSoftCap(config, "attn_logit_softcapping", family.SoftCaps?.Attention),
-            LogitSoftCap = ReadSoftCap(config, "final_logit_softcapping", family.SoftCaps?.Logits),
-            EmbeddingScale = family.ScalesEmbedding ? (float)Math.Sqrt(D) : 1,
-            Windows = AttentionWindows.Read(config, family.Windows, L),
-            TiedHead = config.Flag("tie_word_embeddings", family.TiedHead),
-            BosId = ReadBos(config, family, V),
-            EosIds = ReadEos(config, generation, family, V),
+            Rotary = RopeConfig.Read(config, family, R, maxPositions, turned, windows),
+            R = R,
+            AttentionScale = ReadAttentionScale(config, family, E),
+            AttentionSoftCap = ReadSoftCap(config, "attn_logit_softcapping", family.AttentionSoftCap),
+            LogitSoftCap = ReadSoftCap(config, "final_logit_softcapping", family.LogitSoftCap),
+            EmbeddingScale = family.ScalesEmbedding ? (float)Math.Sqrt(D) : ReadMultiplier(config, family, "embedding_multiplier"),
+            ResidualScale = ReadMultiplier(config, family, "residual_multiplier"),
+            LogitDivisor = ReadMultiplier(config, family, "logits_scaling"),
+            Windows = windows,
+            TiedHead = (whole.Has(TieKey) ? whole : config).Flag(TieKey, family.TiedHead),
+            BosId = ReadBos(whole.Has("bos_token_id") ? whole : config, family, V),
+            EosIds = ReadEos(whole.Has("eos_token_id") ? whole : config, generation, family, V),
+            FusedWeights = family.FusedWeights,
         };
+    }
+
+    private static ModelFamily? FindMultimodal(ConfigJson config)
+    {
+        string? type = config.Text("model_type");
+        string[] architectures = config.Texts("architectures") ?? [];
+        return ModelFamily.All.FirstOrDefault(f => f.Multimodal is { } its
+            && (type is null ? architectures.Contains(its.Architecture) : its.Name == type));
     }
 
     private static ModelFamily FindFamily(ConfigJson config)
@@ -117,21 +158,14 @@ public static class ModelConfigReader
             : throw config.Fail(ConfigError.Unsupported, "architectures", $"{family.Architecture} for model_type {family.Name}");
     }
 
-    private static void RefuseOthers(ConfigJson config, ModelFamily family)
+    private static void RefuseOthers(ConfigJson config, ReadOnlySpan<string> but)
     {
         foreach (var (key, dense) in RefusedKeys)
         {
-            if (config.HasValue(key) && !dense(config, key))
+            if (!but.Contains(key) && config.HasValue(key) && !dense(config, key))
             {
-                throw config.Fail(ConfigError.Unsupported, key, "no such key: quantized, mixture-of-experts and multimodal models are not computed");
-            }
-        }
-
-        foreach (string key in family.RefusedFlags)
-        {
-            if (config.Flag(key, missing: false))
-            {
-                throw config.Fail(ConfigError.Unsupported, key, $"false for {family.Name}");
+                throw config.Fail(ConfigError.Unsupported, key,
+                    "no such key: quantized, mixture-of-experts and other multimodal models are not computed");
             }
         }
 
@@ -142,12 +176,23 @@ public static class ModelConfigReader
         }
     }
 
+    private static void RefuseKeys(ConfigJson config, ModelFamily family)
+    {
+        foreach (string key in family.RefusedKeys)
+        {
+            if (config.IsFlag(key) ? config.Flag(key, missing: false) : config.HasValue(key))
+            {
+                throw config.Fail(ConfigError.Unsupported, key, $"false or null for {family.Name}");
+            }
+        }
+    }
+
     private static int ReadKeyValueHeads(ConfigJson config, ModelFamily family, int H)
     {
         const string Key = "num_key_value_heads";
 
-        // Null means H in every family but Gemma-2, which has no such reading.
-        int G = config.Has(Key) ? (family.PostNorms ? config.Size(Key, H) : config.NullableSize(Key, H)!.Value) : family.G ?? H;
+        // Null means H in every family but Gemma's, which have no such reading.
+        int G = config.Has(Key) ? (family.QueryScalar is null ? config.NullableSize(Key, H)!.Value : config.Size(Key, H)) : family.G ?? H;
         return G <= H && H % G == 0 ? G : throw config.Fail(ConfigError.OutOfRange, Key, $"a divisor of num_attention_heads, which is {H}");
     }
 
@@ -189,6 +234,13 @@ public static class ModelConfigReader
             _ => throw config.Fail(ConfigError.Unsupported, family.ActivationKey, "silu or gelu_pytorch_tanh"),
         };
 
+    private static float ReadAttentionScale(ConfigJson config, ModelFamily family, int E) => family.HasMultipliers
+        ? ReadMultiplier(config, family, "attention_multiplier")
+        : (float)Math.Pow(family.QueryScalar is { } scalar ? config.Positive("query_pre_attn_scalar", scalar) : E, -0.5);
+
+    private static float ReadMultiplier(ConfigJson config, ModelFamily family, string key) =>
+        family.HasMultipliers ? (float)config.Positive(key, 1) : 1;
+
     // Null is none, a missing key the family's value.
     private static float ReadSoftCap(ConfigJson config, string key, double? family)
     {
@@ -213,7 +265,9 @@ public static class ModelConfigReader
 
     // The family's id for a missing key, which a small vocabulary may not have.
     private static int? Default(ConfigJson config, string key, int? id, int V)
-        => id < V || id is null ? id : throw config.Fail(ConfigError.OutOfRange, key, $"a value, as the family's id {id} is not in the vocabulary of {V}");
+        => id < V || id is null
+            ? id
+            : throw config.Fail(ConfigError.OutOfRange, key, $"a value, as the family's id {id} is not in the vocabulary of {V}");
 
     private static int[] ReadEos(ConfigJson config, ConfigJson? generation, ModelFamily family, int V)
     {

@@ -14,6 +14,12 @@ internal enum WindowRule
 
     /// <summary>Those of <c>layer_types</c>, else every even k (Gemma-2).</summary>
     Even,
+
+    /// <summary>Those of <c>layer_types</c>, else all but every n-th, n = <c>sliding_window_pattern</c> or 6 (Gemma-3).</summary>
+    AllButEveryNth,
+
+    /// <summary>With <c>use_sliding_window</c>: those of <c>layer_types</c>, else those without RoPE (SmolLM3).</summary>
+    Unturned,
 }
 
 /// <summary>
@@ -51,6 +57,13 @@ internal sealed record ModelFamily
 
     public bool TiedHead { get; init; }
 
+    public double NormEpsilon { get; init; } = 1e-6;
+
+    public double RopeTheta { get; init; } = 10000;
+
+    /// <summary>Value of a missing sliding_window; null for none.</summary>
+    public int? Window { get; init; } = 4096;
+
     public string ActivationKey { get; init; } = "hidden_act";
 
     public string Activation { get; init; } = "silu";
@@ -58,15 +71,29 @@ internal sealed record ModelFamily
     /// <summary>Value of a missing query_pre_attn_scalar; null where the family has no such key and E is used.</summary>
     public double? QueryScalar { get; init; }
 
-    /// <summary>Values of missing attn_logit_softcapping and final_logit_softcapping; null where the family has no such keys.</summary>
-    public (double Attention, double Logits)? SoftCaps { get; init; }
+    /// <summary>Value of a missing attn_logit_softcapping, 0 for none; null where the family applies no such cap.</summary>
+    public double? AttentionSoftCap { get; init; }
+
+    /// <summary>Value of a missing final_logit_softcapping, 0 for none; null where the family applies no such cap.</summary>
+    public double? LogitSoftCap { get; init; }
+
+    /// <summary>Has embedding_multiplier, residual_multiplier, attention_multiplier and logits_scaling, each 1 where it is missing.</summary>
+    public bool HasMultipliers { get; init; }
 
     // What the block is made of.
     public bool QkvBias { get; init; }
 
-    public bool QkNorm { get; init; }
+    /// <summary>attention_bias gives queries, keys, values and the output projection a bias.</summary>
+    public bool HasAttentionBias { get; init; }
+
+    /// <summary>mlp_bias gives the three maps of the gated unit a bias.</summary>
+    public bool HasFeedForwardBias { get; init; }
+
+    public QkNorm QkNorm { get; init; }
 
     public bool NormAddsOne { get; init; }
+
+    public bool PreNorms { get; init; } = true;
 
     public bool PostNorms { get; init; }
 
@@ -74,8 +101,27 @@ internal sealed record ModelFamily
 
     public WindowRule Windows { get; init; }
 
-    /// <summary>Keys that add a bias the block does not have, refused when true.</summary>
-    public string[] RefusedFlags { get; init; } = [];
+    /// <summary>
+    /// Value of a missing rope_local_base_freq, the base of windowed layers, which nothing rescales; null where all layers have one base.
+    /// </summary>
+    public double? WindowRopeTheta { get; init; }
+
+    /// <summary>
+    /// Layers whose no_rope_layers is 0, else every n-th, n = no_rope_layer_interval or this, have no RoPE; null where all have it.
+    /// </summary>
+    public int? UnturnedInterval { get; init; }
+
+    /// <summary>Has rope_scaling of the type longrope and partial_rotary_factor.</summary>
+    public bool HasLongRope { get; init; }
+
+    /// <summary>Stores queries, keys and values as one matrix, and gate and up as another.</summary>
+    public bool FusedWeights { get; init; }
+
+    /// <summary>model_type and architecture of the checkpoint that has this family in its text_config, beside a vision tower.</summary>
+    public (string Name, string Architecture)? Multimodal { get; init; }
+
+    /// <summary>Keys that change the block in a way that is not computed, refused when true or a number.</summary>
+    public string[] RefusedKeys { get; init; } = [];
 
     public static IReadOnlyList<ModelFamily> All { get; } =
     [
@@ -83,7 +129,7 @@ internal sealed record ModelFamily
         {
             Name = "llama", Architecture = "LlamaForCausalLM",
             V = 32000, D = 4096, F = 11008, L = 32, H = 32, G = null, MaxPositions = 2048, BosId = 1, EosId = 2,
-            RefusedFlags = ["attention_bias", "mlp_bias"],
+            HasAttentionBias = true, HasFeedForwardBias = true,
         },
         new()
         {
@@ -101,17 +147,52 @@ internal sealed record ModelFamily
         {
             Name = "qwen3", Architecture = "Qwen3ForCausalLM",
             V = 151936, D = 4096, F = 22016, L = 32, H = 32, G = 32, E = 128, MaxPositions = 32768,
-            QkNorm = true, Windows = WindowRule.Upper, RefusedFlags = ["attention_bias"],
+            QkNorm = QkNorm.Heads, Windows = WindowRule.Upper, HasAttentionBias = true,
         },
         new()
         {
             Name = "gemma2", Architecture = "Gemma2ForCausalLM",
             V = 256000, D = 2304, F = 9216, L = 26, H = 8, G = 4, E = 256, MaxPositions = 8192, BosId = 2, EosId = 1, TiedHead = true,
-            ActivationKey = "hidden_activation", Activation = "gelu_pytorch_tanh", QueryScalar = 256, SoftCaps = (50, 30),
-            NormAddsOne = true, PostNorms = true, ScalesEmbedding = true, Windows = WindowRule.Even,
-            RefusedFlags = ["attention_bias", "use_bidirectional_attention"],
+            ActivationKey = "hidden_activation", Activation = "gelu_pytorch_tanh", QueryScalar = 256, AttentionSoftCap = 50, LogitSoftCap = 30,
+            NormAddsOne = true, PostNorms = true, ScalesEmbedding = true, Windows = WindowRule.Even, HasAttentionBias = true,
+            RefusedKeys = ["use_bidirectional_attention"],
+        },
+        new()
+        {
+            Name = "gemma3_text", Architecture = "Gemma3ForCausalLM", Multimodal = ("gemma3", "Gemma3ForConditionalGeneration"),
+            V = 262208, D = 2304, F = 9216, L = 26, H = 8, G = 4, E = 256, MaxPositions = 131072, BosId = 2, EosId = 1, TiedHead = true,
+            ActivationKey = "hidden_activation", Activation = "gelu_pytorch_tanh", QueryScalar = 256, LogitSoftCap = 0,
+            QkNorm = QkNorm.Heads, NormAddsOne = true, PostNorms = true, ScalesEmbedding = true, HasAttentionBias = true,
+            Windows = WindowRule.AllButEveryNth, RopeTheta = 1e6, WindowRopeTheta = 10000,
+            RefusedKeys = ["use_bidirectional_attention", "attn_logit_softcapping"],
+        },
+        new()
+        {
+            Name = "olmo2", Architecture = "Olmo2ForCausalLM",
+            V = 50304, D = 4096, F = 11008, L = 32, H = 32, G = null, MaxPositions = 2048, EosId = 50279, NormEpsilon = 1e-5,
+            QkNorm = QkNorm.Width, PreNorms = false, PostNorms = true, HasAttentionBias = true,
+        },
+        new()
+        {
+            Name = "phi3", Architecture = "Phi3ForCausalLM",
+            V = 32064, D = 3072, F = 8192, L = 32, H = 32, G = null, MaxPositions = 4096, BosId = 1, EosId = 32000, NormEpsilon = 1e-5,
+            Windows = WindowRule.Every, Window = null, HasLongRope = true, FusedWeights = true,
+            RefusedKeys = ["attention_bias", "mlp_bias", "lm_head_bias"],
+        },
+        new()
+        {
+            Name = "smollm3", Architecture = "SmolLM3ForCausalLM",
+            V = 128256, D = 2048, F = 11008, L = 36, H = 16, G = 4, MaxPositions = 32768, BosId = 128000, EosId = 128001, TiedHead = true,
+            RopeTheta = 2e6, UnturnedInterval = 4, Windows = WindowRule.Unturned, Window = null, HasAttentionBias = true, HasFeedForwardBias = true,
+        },
+        new()
+        {
+            Name = "granite", Architecture = "GraniteForCausalLM",
+            V = 32000, D = 4096, F = 11008, L = 32, H = 32, G = null, MaxPositions = 2048, BosId = 1, EosId = 2,
+            HasMultipliers = true, HasAttentionBias = true, HasFeedForwardBias = true,
         },
     ];
 
-    public static string Known => string.Join(", ", All.Select(family => family.Name));
+    public static string Known =>
+        string.Join(", ", All.SelectMany(family => family.Multimodal is { } multimodal ? new[] { multimodal.Name, family.Name } : [family.Name]));
 }

@@ -8,17 +8,83 @@ namespace Tiller.Checkpoint;
 /// </summary>
 internal static class RopeConfig
 {
-    private const string Known = "default, linear or llama3";
     private const string OlderKey = "rope_scaling";
     private const string NewerKey = "rope_parameters";
+    private const string ThetaKey = "rope_theta";
+    private const string WindowThetaKey = "rope_local_base_freq";
+    private const string PartialKey = "partial_rotary_factor";
+    private const string OriginalKey = "original_max_position_embeddings";
     private const string Choose = "Keep the one that the weights were trained with.";
-    private const double DefaultTheta = 10000;
 
-    /// <summary>The base of the frequencies and how they are rescaled.</summary>
-    /// <exception cref="ConfigException">Unsupported, OutOfRange, Schema.</exception>
-    public static (double Theta, RopeScaling? Scaling) Read(ConfigJson config)
+    /// <summary>Which layers have RoPE // (L).</summary>
+    /// <exception cref="ConfigException">OutOfRange.</exception>
+    public static bool[] TurnedLayers(ConfigJson config, ModelFamily family, int L)
     {
-        RequireFullRotation(config);
+        const string IntervalKey = "no_rope_layer_interval";
+        if (family.UnturnedInterval is not { } missing)
+        {
+            return [.. Enumerable.Repeat(true, L)];
+        }
+
+        int interval = config.HasValue(IntervalKey) ? config.Whole(IntervalKey, 1, int.MaxValue) : missing;
+        return config.Flags("no_rope_layers", L) ?? [.. Enumerable.Range(0, L).Select(k => (k + 1) % interval != 0)];
+    }
+
+    /// <summary>R, the numbers of a head that are turned.</summary>
+    /// <exception cref="ConfigException">Unsupported, OutOfRange.</exception>
+    public static int ReadTurned(ConfigJson config, ModelFamily family, int E)
+    {
+        ConfigJson place = config.Section(NewerKey) is { } newer && newer.HasValue(PartialKey) ? newer : config;
+        double part = place.HasValue(PartialKey) ? place.Positive(PartialKey, 1) : 1;
+        if (part != 1 && !family.HasLongRope)
+        {
+            throw place.Fail(ConfigError.Unsupported, PartialKey, $"1 for {family.Name} (all of a head is rotated)");
+        }
+
+        int R = part > 1 ? 0 : (int)(E * part);
+        return R > 0 && R % 2 == 0 ? R
+            : throw place.Fail(ConfigError.OutOfRange, PartialKey, $"a part of head_dim, which is {E}, that is an even number");
+    }
+
+    /// <summary>RoPE of each layer // (L).</summary>
+    /// <param name="config">config.json.</param>
+    /// <param name="family">What a missing key means.</param>
+    /// <param name="R">Numbers of a head that are turned.</param>
+    /// <param name="maxPositions">Context limit.</param>
+    /// <param name="turned">Whether a layer has RoPE // (L).</param>
+    /// <param name="windows">A layer's window, 0 for none // (L).</param>
+    /// <exception cref="ConfigException">Unsupported, OutOfRange, Schema.</exception>
+    public static IReadOnlyList<Rotary?> Read(ConfigJson config, ModelFamily family, int R, int maxPositions, bool[] turned, int[] windows)
+    {
+        var scope = new Scope(config, family, R, maxPositions);
+        var (full, windowed) = family.WindowRopeTheta is { } missing ? ReadTwo(config, scope, missing) : (ReadOne(config, scope), null);
+        return [.. turned.Zip(windows, (isTurned, window) => isTurned ? (window > 0 ? windowed ?? full : full) : null)];
+    }
+
+    // Of full layers and of windowed ones: in keys of their own, or in the newer section one set of parameters for each.
+    private static (Rotary Full, Rotary Windowed) ReadTwo(ConfigJson config, Scope scope, double missing)
+    {
+        if (config.Section(NewerKey) is not { } newer || !newer.AnyObjects())
+        {
+            return (ReadOne(config, scope), new Rotary(config.Positive(WindowThetaKey, missing)));
+        }
+
+        if (config.HasValue(OlderKey))
+        {
+            throw config.Fail(ConfigError.Schema, OlderKey, $"no such key beside {NewerKey} of both kinds of layers", Choose);
+        }
+
+        return (Of("full_attention", scope.Family.RopeTheta), Of("sliding_attention", missing));
+
+        Rotary Of(string key, double theta)
+        {
+            ConfigJson section = newer.Section(key) ?? throw newer.Fail(ConfigError.Schema, key, "rotary parameters of these layers");
+            return new Rotary(section.Positive(ThetaKey, theta), ReadScaling(section, scope, typeRequired: false));
+        }
+    }
+
+    private static Rotary ReadOne(ConfigJson config, Scope scope)
+    {
         ConfigJson? older = config.Section(OlderKey);
         ConfigJson? newer = config.Section(NewerKey);
         if (newer?.AnyObjects() == true)
@@ -26,46 +92,50 @@ internal static class RopeConfig
             throw config.Fail(ConfigError.Unsupported, NewerKey, "one set of parameters for all layers");
         }
 
-        double theta = ReadTheta([config, .. older is null ? [] : new[] { older }, .. newer is null ? [] : new[] { newer }]);
-        RopeScaling? scaling = older is null ? null : ReadScaling(older, typeRequired: newer is null);
+        double theta = ReadTheta([config, .. older is null ? [] : new[] { older }, .. newer is null ? [] : new[] { newer }], scope.Family.RopeTheta);
+        RopeScaling? scaling = older is null ? null : ReadScaling(older, scope, typeRequired: newer is null);
         if (newer is null)
         {
-            return (theta, scaling);
+            return new Rotary(theta, scaling);
         }
 
-        RopeScaling? parameters = ReadScaling(newer, typeRequired: false);
+        RopeScaling? parameters = ReadScaling(newer, scope, typeRequired: false);
         return older is null || scaling == parameters
-            ? (theta, parameters)
+            ? new Rotary(theta, parameters)
             : throw config.Fail(ConfigError.Schema, OlderKey, $"the same as {NewerKey}, which is {config.Shown(NewerKey)}", Choose);
     }
 
-    private static double ReadTheta(ConfigJson[] places)
+    private static double ReadTheta(ConfigJson[] places, double missing)
     {
-        const string Key = "rope_theta";
         double? theta = null;
-        foreach (ConfigJson place in places.Where(place => place.Has(Key)))
+        foreach (ConfigJson place in places.Where(place => place.Has(ThetaKey)))
         {
-            double here = place.Positive(Key, DefaultTheta);
+            double here = place.Positive(ThetaKey, missing);
             if (theta is { } first && here != first)
             {
-                string expected = string.Create(CultureInfo.InvariantCulture, $"the same as the other {Key}, which is {first}");
-                throw place.Fail(ConfigError.Schema, Key, expected, Choose);
+                string expected = string.Create(CultureInfo.InvariantCulture, $"the same as the other {ThetaKey}, which is {first}");
+                throw place.Fail(ConfigError.Schema, ThetaKey, expected, Choose);
             }
 
             theta = here;
         }
 
-        return theta ?? DefaultTheta;
+        return theta ?? missing;
     }
 
-    private static RopeScaling? ReadScaling(ConfigJson section, bool typeRequired)
+    private static RopeScaling? ReadScaling(ConfigJson section, Scope scope, bool typeRequired)
     {
-        RequireFullRotation(section);
+        if (section.HasValue(PartialKey) && section.Positive(PartialKey, 1) != 1 && !scope.Family.HasLongRope)
+        {
+            throw section.Fail(ConfigError.Unsupported, PartialKey, "1 in this place");
+        }
+
+        string known = "default, linear, llama3" + (scope.Family.HasLongRope ? " or longrope" : " or yarn");
         string key = section.HasValue("rope_type") ? "rope_type" : "type";
         string? type = section.Text(key);
         if (type is null && typeRequired)
         {
-            throw section.Fail(ConfigError.Schema, "rope_type", Known);
+            throw section.Fail(ConfigError.Schema, "rope_type", known);
         }
 
         return type switch
@@ -73,7 +143,11 @@ internal static class RopeConfig
             null or "default" => null,
             "linear" => new RopeScaling.Linear(Factor(section, "factor", least: 1)),
             "llama3" => ReadLlama3(section),
-            _ => throw section.Fail(ConfigError.Unsupported, key, Known),
+
+            // The names that Phi-3's own code had for it before.
+            "longrope" or "su" or "yarn" when scope.Family.HasLongRope => ReadLongRope(section, scope),
+            "yarn" => ReadYarn(section, scope),
+            _ => throw section.Fail(ConfigError.Unsupported, key, known),
         };
     }
 
@@ -86,10 +160,43 @@ internal static class RopeConfig
             throw section.Fail(ConfigError.OutOfRange, "high_freq_factor", $"a number above low_freq_factor, which is {low}");
         }
 
-        Require(section, "original_max_position_embeddings");
-        int original = section.Whole("original_max_position_embeddings", 1, int.MaxValue);
+        Require(section, OriginalKey);
+        int original = section.Whole(OriginalKey, 1, int.MaxValue);
         return new RopeScaling.Llama3(Factor(section, "factor", least: 1), low, high, original);
     }
+
+    // arXiv:2309.00071; the amplitude is 0.1 ln(factor) + 1 where nothing else is said, a ratio of two such numbers with mscale and mscale_all_dim.
+    private static RopeScaling.Yarn ReadYarn(ConfigJson section, Scope scope)
+    {
+        double factor = Factor(section, "factor", least: 1);
+        int original = section.HasValue(OriginalKey) ? section.Whole(OriginalKey, 1, int.MaxValue) : scope.MaxPositions;
+        double fast = Optional(section, "beta_fast") ?? 32;
+        double slow = Optional(section, "beta_slow") ?? 1;
+        if (slow > fast)
+        {
+            throw section.Fail(ConfigError.OutOfRange, "beta_slow", $"a number of at most beta_fast, which is {fast}");
+        }
+
+        double? all = Optional(section, "mscale_all_dim"), one = Optional(section, "mscale");
+        double amplitude = Optional(section, "attention_factor")
+            ?? (all is null || one is null ? Amplitude(1) : Amplitude(one.Value) / Amplitude(all.Value));
+        return new RopeScaling.Yarn(factor, original, fast, slow, section.Flag("truncate", missing: true), amplitude);
+
+        double Amplitude(double scale) => (0.1 * scale * Math.Log(factor)) + 1;
+    }
+
+    // arXiv:2402.13753; the amplitude is sqrt(1 + ln(new / original) / ln(original)) where nothing else is said.
+    private static RopeScaling.LongRope ReadLongRope(ConfigJson section, Scope scope)
+    {
+        ConfigJson place = scope.Config.HasValue(OriginalKey) ? scope.Config : section;
+        int original = place.HasValue(OriginalKey) ? place.Whole(OriginalKey, 2, int.MaxValue) : scope.Family.MaxPositions;
+        double ratio = (double)scope.MaxPositions / original;
+        double amplitude = Optional(section, "attention_factor") ?? (ratio <= 1 ? 1 : Math.Sqrt(1 + (Math.Log(ratio) / Math.Log(original))));
+        double[] shortFactors = section.Positives("short_factor", scope.R / 2), longFactors = section.Positives("long_factor", scope.R / 2);
+        return new RopeScaling.LongRope(shortFactors, longFactors, original, amplitude);
+    }
+
+    private static double? Optional(ConfigJson section, string key) => section.HasValue(key) ? section.Positive(key, double.NaN) : null;
 
     private static double Factor(ConfigJson section, string key, double least)
     {
@@ -106,11 +213,6 @@ internal static class RopeConfig
         }
     }
 
-    private static void RequireFullRotation(ConfigJson section)
-    {
-        if (section.HasValue("partial_rotary_factor") && section.Positive("partial_rotary_factor", 1) != 1)
-        {
-            throw section.Fail(ConfigError.Unsupported, "partial_rotary_factor", "1 (all of a head is rotated)");
-        }
-    }
+    /// <summary>What a section's numbers are to be read with.</summary>
+    private readonly record struct Scope(ConfigJson Config, ModelFamily Family, int R, int MaxPositions);
 }

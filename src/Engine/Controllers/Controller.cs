@@ -123,8 +123,9 @@ public sealed class Controller
         {
             throw new ControllerException(
                 ControllerFault.ModelMismatch,
-                $"The controller was fitted on {Source.ModelName} (L {L}, D {D}, fingerprint {Short(Source.ModelFingerprint)}), the model at hand is " +
-                $"{modelName} (L {layers}, D {width}, fingerprint {Short(fingerprint)}). Fit it again on this model, or load the one it was fitted on.");
+                $"The controller was fitted on {Source.ModelName} (L {L}, D {D}, fingerprint {Short(Source.ModelFingerprint)}), the model at hand is "
+                + $"{modelName} (L {layers}, D {width}, fingerprint {Short(fingerprint)}). Fit it again on this model, or load the one it was "
+                + "fitted on.");
         }
     }
 

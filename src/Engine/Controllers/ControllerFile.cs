@@ -4,6 +4,7 @@ using System.Security.Cryptography;
 using System.Text;
 using Tiller.Checkpoint;
 using Tiller.Features;
+using Tiller.Law;
 using Tiller.Synthesis;
 
 namespace Tiller.Controllers;
@@ -11,19 +12,24 @@ namespace Tiller.Controllers;
 // A controller is a safetensors file.
 //
 //   v (L+1, D) F32   mu (L+1) F32   origin (L+1) F32, optional   w (L, D) F32, of a-lqr
+//   second, w1, w2 (L, D) F32, of angular; second of angular-steering   record (L, D), read, push (Σ p_k, D) F32, of trajectory   gate (D) F32,
+// optional
 //   residual, rank, open (L) F64, optional
 //
 // Metadata: format, version, sha256, method, layers, the method's parameters, and the source. sha256 covers every other metadata entry and
 // every tensor (name, shape, bytes), so any changed bit outside the header's own syntax is seen.
 //
-// Version 2 may steer several ranges of layers and says in which form the prompts were (form, optional: raw, chat or tokens; of a chat template.sha256 and, if there is one, system,
-// or system.varies). Version 1 knew raw text only. Every version is read for ever; tests/controllers keeps files of each.
+// Version 2 may steer several ranges of layers and says in which form the prompts were (form, optional: raw, chat or tokens; of a chat
+// template.sha256 and, if there is one, system, or system.varies). Version 1 knew raw text only. Version 3 has the methods angular,
+// angular-steering (adaptive = true, optional), clamp (low, high; one of them may be absent) and trajectory (columns: p_0,…,p_{L-1}), ablation of
+// block inputs (hook = input, optional), and a token gate before any method (gate.layer, gate.threshold). Every version is read for ever;
+// tests/controllers keeps files of each.
 
 /// <summary>The controller's form on disk.</summary>
 internal static class ControllerFile
 {
     public const string Format = "tiller.controller";
-    public const int Version = 2;
+    public const int Version = 3;
 
     private const int FirstVersionWithForm = 2;
 
@@ -85,17 +91,56 @@ internal static class ControllerFile
             tensors.Add(TensorData.FromFloat32("origin", [rows], [.. origin]));
         }
 
-        switch (controller.Method)
+        var method = controller.Method;
+        if (method is Gated gated)
+        {
+            (metadata["gate.layer"], metadata["gate.threshold"]) = (Text(gated.Gate.Layer), Text(gated.Gate.Threshold));
+            tensors.Add(TensorData.FromFloat32("gate", [width], gated.Gate.Direction));
+            method = gated.Method;
+        }
+
+        switch (method)
         {
             case LinearQuadratic lqr:
                 metadata["setpoint"] = lqr.Setpoint == Setpoint.Affine ? "affine" : "published";
                 tensors.Add(TensorData.FromFloat32("w", [layers, width], Flatten(lqr.W)));
+                break;
+            case Ablation ablation:
+                Add(metadata, "hook", ablation.Hook == Hook.Input ? "input" : null);
+                break;
+            case AngularSteering turning:
+                Add(metadata, "adaptive", turning.Adaptive ? "true" : null);
+                tensors.Add(TensorData.FromFloat32("second", [layers, width], Flatten(turning.Second)));
                 break;
             case Proportional proportional:
                 metadata["kp"] = Text(proportional.Gain);
                 break;
             case SPid pid:
                 (metadata["kp"], metadata["ki"], metadata["kd"]) = (Text(pid.Kp), Text(pid.Ki), Text(pid.Kd));
+                break;
+            case AngularSetpoint angular:
+                tensors.Add(TensorData.FromFloat32("second", [layers, width], Flatten(angular.Second)));
+                tensors.Add(TensorData.FromFloat32("w1", [layers, width], Flatten(angular.W1)));
+                tensors.Add(TensorData.FromFloat32("w2", [layers, width], Flatten(angular.W2)));
+                break;
+            case Clamp clamp:
+                Add(metadata, "low", clamp.Low is { } low ? Text(low) : null);
+                Add(metadata, "high", clamp.High is { } high ? Text(high) : null);
+                break;
+            case Trajectory trajectory:
+                long columns = trajectory.Read.Sum(rows => (long)rows.Count);
+                if (8 * columns * width >= MaxLength)
+                {
+                    throw new ControllerException(
+                        ControllerFault.LimitExceeded,
+                        $"The factors of the gains have {columns} columns in all, {8 * columns * width} bytes; a controller has at most {MaxLength}. "
+                        + "Track with gains of fewer columns: those of a feature's cost, or of a reduced order.");
+                }
+
+                metadata["columns"] = string.Join(',', trajectory.Read.Select(rows => Text(rows.Count)));
+                tensors.Add(TensorData.FromFloat32("record", [layers, width], Flatten(trajectory.Record)));
+                tensors.Add(TensorData.FromFloat32("read", [columns, width], Flatten([.. trajectory.Read.SelectMany(rows => rows)])));
+                tensors.Add(TensorData.FromFloat32("push", [columns, width], Flatten([.. trajectory.Push.SelectMany(rows => rows)])));
                 break;
         }
 
@@ -134,7 +179,8 @@ internal static class ControllerFile
         if (version > Version)
         {
             throw new ControllerException(
-                ControllerFault.UnsupportedVersion, $"{path} is a controller of format version {version}; this program reads up to {Version}. Update it.");
+                ControllerFault.UnsupportedVersion, $"{path} is a controller of format version {version}; this program reads up to {Version}. "
+                    + "Update it.");
         }
 
         if (version < 1)
@@ -144,14 +190,15 @@ internal static class ControllerFile
 
         if (file.LengthInBytes > MaxLength)
         {
-            throw new ControllerException(ControllerFault.LimitExceeded, $"{path} has {file.LengthInBytes} bytes; a controller has at most {MaxLength}.");
+            throw new ControllerException(ControllerFault.LimitExceeded,
+                $"{path} has {file.LengthInBytes} bytes; a controller has at most {MaxLength}.");
         }
 
         CheckChecksum(path, file, reader);
         var feature = ReadFeature(file, reader);
         try
         {
-            return new Controller(ReadMethod(feature, reader), ReadSource(feature.L, version, file, reader));
+            return new Controller(ReadMethod(feature, file, reader), ReadSource(feature.L, version, file, reader));
         }
         catch (ArgumentException e)
         {
@@ -167,7 +214,8 @@ internal static class ControllerFile
     {
         string expected = reader.Required("sha256");
         byte[] block = new byte[1 << 16];
-        string actual = Checksum(file.Metadata, file.Tensors.OrderBy(t => t.Name, StringComparer.Ordinal).Select(t => (t.Name, t.Shape, Data: Blocks(t))));
+        string actual = Checksum(file.Metadata, file.Tensors.OrderBy(t => t.Name, StringComparer.Ordinal)
+            .Select(t => (t.Name, t.Shape, Data: Blocks(t))));
         IEnumerable<ReadOnlyMemory<byte>> Blocks(TensorInfo tensor)
         {
             for (long done = 0; done < tensor.SizeInBytes; done += block.Length)
@@ -181,7 +229,8 @@ internal static class ControllerFile
         if (!string.Equals(expected, actual, StringComparison.Ordinal))
         {
             throw new ControllerException(
-                ControllerFault.Checksum, $"{path} is damaged: its contents have SHA-256 {actual}, it was written with {expected}. Copy or fit it again.");
+                ControllerFault.Checksum, $"{path} is damaged: its contents have SHA-256 {actual}, it was written with {expected}. "
+                    + "Copy or fit it again.");
         }
     }
 
@@ -207,7 +256,16 @@ internal static class ControllerFile
         }
     }
 
-    private static SteeringMethod ReadMethod(Feature feature, ControllerReader reader)
+    private static SteeringMethod ReadMethod(Feature feature, SafetensorsFile file, ControllerReader reader)
+    {
+        var method = ReadUngated(feature, file, reader);
+        return file.Metadata.ContainsKey("gate.layer")
+            ? new Gated(method,
+                new TokenGate(reader.Count("gate.layer", 0), reader.Float32("gate", feature.D, feature.D), (float)reader.Number("gate.threshold")))
+            : method;
+    }
+
+    private static SteeringMethod ReadUngated(Feature feature, SafetensorsFile file, ControllerReader reader)
     {
         var layers = reader.Layers(feature.L);
         switch (reader.Required("method"))
@@ -219,17 +277,45 @@ internal static class ControllerFile
                     "affine" => Setpoint.Affine,
                     var other => throw reader.Schema($"has the setpoint '{other}'; known are published and affine"),
                 };
-                return new LinearQuadratic(feature, [.. reader.Float32("w", feature.D, feature.L, feature.D).Chunk(feature.D)], setpoint, layers);
+                return new LinearQuadratic(feature, Rows("w"), setpoint, layers);
             case "addition":
                 return new OpenLoopAddition(feature, layers);
             case "proportional":
                 return new Proportional(feature, reader.Number("kp"), layers);
             case "ablation":
-                return new Ablation(feature, layers);
+                return new Ablation(feature, layers, reader.Flag("hook", "input") ? Hook.Input : Hook.Output);
             case "s-pid":
                 return new SPid(feature, reader.Number("kp"), reader.Number("ki"), reader.Number("kd"));
+            case "angular-steering":
+                return new AngularSteering(feature, Rows("second"), reader.Flag("adaptive", "true"), layers);
+            case "angular":
+                return new AngularSetpoint(feature, Rows("second"), Rows("w1"), Rows("w2"), layers);
+            case "clamp":
+                return new Clamp(feature, End("low"), End("high"), layers);
+            case "trajectory":
+                int[] columns = reader.Counts("columns", feature.L);
+                return new Trajectory(feature, Rows("record"), Factors("read", columns), Factors("push", columns), layers);
             case var other:
-                throw reader.Schema($"has the method '{other}'; known are a-lqr, addition, proportional, ablation and s-pid");
+                throw reader.Schema(
+                    $"has the method '{other}'; known are a-lqr, addition, proportional, ablation, s-pid, angular, "
+                    + "angular-steering, clamp and trajectory");
+        }
+
+        float[][] Rows(string name) => [.. reader.Float32(name, feature.D, feature.L, feature.D).Chunk(feature.D)];
+
+        double? End(string key) => file.Metadata.ContainsKey(key) ? reader.Number(key) : null;
+
+        IReadOnlyList<float[]>[] Factors(string name, int[] columns)
+        {
+            float[][] rows = [.. reader.Float32(name, feature.D, columns.Sum(count => (long)count), feature.D).Chunk(feature.D)];
+            var factors = new IReadOnlyList<float[]>[columns.Length];
+            int at = 0;
+            for (int k = 0; k < columns.Length; k++)
+            {
+                factors[k] = rows[at..(at += columns[k])];
+            }
+
+            return factors;
         }
     }
 
@@ -258,11 +344,13 @@ internal static class ControllerFile
 
     private static string Checksum(IReadOnlyDictionary<string, string> metadata, IReadOnlyList<TensorData> tensors) => Checksum(
         metadata,
-        tensors.OrderBy(t => t.Name, StringComparer.Ordinal).Select(t => (t.Name, (IReadOnlyList<long>)t.Shape, (IEnumerable<ReadOnlyMemory<byte>>)[t.Data])));
+        tensors.OrderBy(t => t.Name, StringComparer.Ordinal)
+            .Select(t => (t.Name, (IReadOnlyList<long>)t.Shape, (IEnumerable<ReadOnlyMemory<byte>>)[t.Data])));
 
     // Tensors by name; the blocks of one follow one another.
     private static string Checksum(
-        IReadOnlyDictionary<string, string> metadata, IEnumerable<(string Name, IReadOnlyList<long> Shape, IEnumerable<ReadOnlyMemory<byte>> Data)> tensors)
+        IReadOnlyDictionary<string, string> metadata,
+        IEnumerable<(string Name, IReadOnlyList<long> Shape, IEnumerable<ReadOnlyMemory<byte>> Data)> tensors)
     {
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         foreach (var (key, value) in metadata.Where(x => x.Key != "sha256").OrderBy(x => x.Key, StringComparer.Ordinal))

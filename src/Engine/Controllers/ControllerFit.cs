@@ -89,12 +89,14 @@ public static class ControllerFit
     /// to do, or the recursion fails numerically.
     /// </exception>
     public static FitResult Run(
-        LanguageModel model, ContrastSet contrast, FitOptions? options = null, IProgress<FitProgress>? progress = null, CancellationToken cancellationToken = default)
+        LanguageModel model, ContrastSet contrast, FitOptions? options = null, IProgress<FitProgress>? progress = null,
+        CancellationToken cancellationToken = default)
     {
         options ??= new FitOptions();
         if (options.Calibration is { Count: 0 })
         {
-            throw new ContrastSetException("The calibration prompts are empty; give at least one, or none at all to average over the contrast prompts.");
+            throw new ContrastSetException("The calibration prompts are empty; give at least one, or none at all to average over the "
+                + "contrast prompts.");
         }
 
         if (options.Weights is { Q: 0, Qf: 0 })
@@ -128,15 +130,16 @@ public static class ControllerFit
             var feature = FeatureMeasurement.FromStates(positive, negative);
             if (feature.Mu.All(mu => mu == 0))
             {
-                throw new ContrastSetException("The positive and the negative prompts leave the model in the same state at every layer; give prompts that differ.");
+                throw new ContrastSetException("The positive and the negative prompts leave the model in the same state at every layer; "
+                    + "give prompts that differ.");
             }
 
             if (layers.Blocks.All(k => feature.Mu[k] == 0))
             {
                 int first = feature.Mu.TakeWhile(mu => mu == 0).Count();
                 throw new ContrastSetException(
-                    $"The positive and the negative prompts leave the model in the same state before every block of {layers}, where it should be steered; " +
-                    $"they differ {(first < feature.L ? $"before block {first}" : "after the last block only")}. " +
+                    $"The positive and the negative prompts leave the model in the same state before every block of {layers}, where it should "
+                    + $"be steered; they differ {(first < feature.L ? $"before block {first}" : "after the last block only")}. " +
                     "Steer blocks where they differ, or give prompts whose last tokens do.");
             }
 
@@ -266,7 +269,8 @@ public static class ControllerFit
             if (cost is FactoredCost factored)
             {
                 var solution = FactoredRiccati.Solve(
-                    Horizon, (k, z) => Layer(() => linearization.Pull(First + k, z, cancellationToken)), factored, options.MaxRank, cancellationToken: cancellationToken);
+                    Horizon, (k, z) => Layer(() => linearization.Pull(First + k, z, cancellationToken)), factored, options.MaxRank,
+                    cancellationToken: cancellationToken);
                 Apply(solution);
                 return solution.Report;
             }

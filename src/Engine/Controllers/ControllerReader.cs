@@ -18,8 +18,35 @@ internal sealed class ControllerReader(string path, SafetensorsFile file)
     public int Count(string key, int least)
     {
         int value = Integer(key);
-        return value >= least ? value : throw new ControllerException(ControllerFault.Range, $"{path} has {key} = {value}; it must be at least {least}.");
+        return value >= least
+            ? value
+            : throw new ControllerException(ControllerFault.Range, $"{path} has {key} = {value}; it must be at least {least}.");
     }
+
+    /// <summary>Whole numbers of at least 0, separated by commas, so many; their sum is one too.</summary>
+    public int[] Counts(string key, int count)
+    {
+        string[] parts = Required(key).Split(',');
+        int[] values = new int[count];
+        long sum = 0;
+        for (int i = 0; i < count; i++)
+        {
+            if (parts.Length != count || !int.TryParse(parts[i], NumberStyles.None, CultureInfo.InvariantCulture, out values[i])
+                || (sum += values[i]) > int.MaxValue)
+            {
+                throw Schema($"has {key} = '{Required(key)}', expected {count} whole numbers separated by commas");
+            }
+        }
+
+        return values;
+    }
+
+    /// <summary>Whether an entry is there, which then has this value.</summary>
+    public bool Flag(string key, string value) => file.Metadata.GetValueOrDefault(key) switch
+    {
+        null => false,
+        var other => other == value ? true : throw Schema($"has {key} = '{other}'; it is {value} or not there"),
+    };
 
     public double Number(string key)
     {
@@ -28,7 +55,9 @@ internal sealed class ControllerReader(string path, SafetensorsFile file)
             throw Schema($"has {key} = '{Required(key)}', expected a number");
         }
 
-        return double.IsFinite(value) ? value : throw new ControllerException(ControllerFault.Range, $"{path} has {key} = {value}; it must be finite.");
+        return double.IsFinite(value)
+            ? value
+            : throw new ControllerException(ControllerFault.Range, $"{path} has {key} = {value}; it must be finite.");
     }
 
     public PromptSet Prompts(string key) => new(Required(key + ".sha256"), Count(key + ".count", 1));
@@ -42,12 +71,7 @@ internal sealed class ControllerReader(string path, SafetensorsFile file)
         {
             TemplateSha256 = Required("template.sha256"),
             System = file.Metadata.GetValueOrDefault("system"),
-            SystemVaries = file.Metadata.GetValueOrDefault("system.varies") switch
-            {
-                null => false,
-                "true" => true,
-                var other => throw Schema($"has system.varies = '{other}'; it is true or not there"),
-            },
+            SystemVaries = Flag("system.varies", "true"),
         },
         var other => throw Schema($"has the form '{other}'; known are raw, chat and tokens"),
     };
@@ -69,7 +93,8 @@ internal sealed class ControllerReader(string path, SafetensorsFile file)
             int least = solved.Contains(k) ? 1 : 0;
             if (!(values[k] >= least && values[k] <= int.MaxValue && values[k] == Math.Floor(values[k])))
             {
-                throw new ControllerException(ControllerFault.Range, $"{path} has rank {values[k]} at layer {k}; it must be a whole number, at least {least}.") { Layer = k };
+                throw new ControllerException(ControllerFault.Range, $"{path} has rank {values[k]} at layer {k}; it must be a whole number, "
+                    + $"at least {least}.") { Layer = k };
             }
         }
 
@@ -109,6 +134,7 @@ internal sealed class ControllerReader(string path, SafetensorsFile file)
     }
 
     private ControllerException NonFinite(string name, int layer, int index, double value) =>
-        new(ControllerFault.NonFinite, $"{path}: the tensor '{name}' holds {value} at layer {layer}, index {index}; every number must be finite. Fit it again.")
+        new(ControllerFault.NonFinite, $"{path}: the tensor '{name}' holds {value} at layer {layer}, index {index}; every number must be finite. "
+            + "Fit it again.")
         { Layer = layer, Index = index };
 }

@@ -20,12 +20,12 @@ public sealed class OpenLoopAddition : SteeringMethod
     /// <inheritdoc/>
     public override string Name => "addition";
 
-    private protected override void Compile(double lambda, List<Sensor> sensors, List<Term> terms)
+    private protected override void Compile(double lambda, LawParts parts)
     {
         // u_k = λ E_{k+1}
         if (lambda != 0)
         {
-            terms.AddRange(Steered().Select(k => new Term(k, Feature.Difference(k + 1), (float)lambda, 0, -1)));
+            parts.Terms.AddRange(Steered().Select(k => new Term(k, Feature.Difference(k + 1), (float)lambda)));
         }
     }
 
@@ -60,32 +60,40 @@ public sealed class Proportional : SteeringMethod
 
     private protected override string? IdleGain() => Gain == 0 ? "the gain k_p is 0" : null;
 
-    private protected override void Compile(double lambda, List<Sensor> sensors, List<Term> terms) =>
-        AddFeedback(sensors, terms, k => lambda * Feature.Mu[k], Gain, k => Feature.V[k]);
+    private protected override void Compile(double lambda, LawParts parts) =>
+        AddFeedback(parts, k => lambda * Feature.Mu[k], Gain, k => Feature.V[k]);
 }
 
 /// <summary>
 /// Directional ablation (arXiv:2406.11717): u_k = −λ (v_k·x_k) v_k. λ is the share that is removed: 1 removes the projection of the
-/// block's input, 0 leaves the model as it is.
+/// block's input, 0 leaves the model as it is. It is removed from what leaves the block, as every method here acts by default, or, with
+/// <see cref="Hook.Input"/>, from the input itself before the block reads it.
 /// </summary>
 public sealed class Ablation : SteeringMethod
 {
     /// <summary>Ablates at these blocks.</summary>
     /// <param name="feature">v.</param>
     /// <param name="layers">Steered blocks; null for all.</param>
-    public Ablation(Feature feature, LayerSet? layers = null)
+    /// <param name="hook">Where it is removed.</param>
+    public Ablation(Feature feature, LayerSet? layers = null, Hook hook = Hook.Output)
         : base(feature, layers)
     {
+        Hook = hook;
     }
+
+    /// <summary>Where it is removed.</summary>
+    public Hook Hook { get; }
+
+    private protected override IEnumerable<double> Parameters => [(double)Hook];
 
     /// <inheritdoc/>
     public override string Name => "ablation";
 
-    private protected override void Compile(double lambda, List<Sensor> sensors, List<Term> terms)
+    private protected override void Compile(double lambda, LawParts parts)
     {
         if (lambda != 0)
         {
-            AddFeedback(sensors, terms, _ => 0, lambda, k => Feature.V[k]);
+            AddFeedback(parts, _ => 0, lambda, k => Feature.V[k], Hook);
         }
     }
 }

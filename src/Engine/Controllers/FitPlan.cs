@@ -54,7 +54,8 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
 
         // x_0..x_L of every prompt; keys and values of those that are linearised, and of those in the pass that runs the others.
         long all = contrast.Count + (calibration?.Count ?? 0);
-        long positions = kept.Sum(n => (long)KvCache.CapacityFor(n, c.MaxPositions)) + (calibration is null ? 0 : contrast.OrderDescending().Take(2).Sum());
+        long positions = kept.Sum(n => (long)KvCache.CapacityFor(n, c.MaxPositions))
+            + (calibration is null ? 0 : contrast.OrderDescending().Take(2).Sum());
         var memory = new List<PlannedMemory>
         {
             new("weights", weightsInBytes),
@@ -130,7 +131,8 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
         memory.Add(new PlannedMemory("activations", plan.Lanes * values * row));
 
         // Directions that come from the host are staged there in float32; what is gathered of them is float64.
-        memory.Add(new PlannedMemory("panels", ((rows - (plan.Lanes * values)) * row) + (fromHost ? c.D * ((4 * staged) + (8L * plan.Directions)) : 0)));
+        memory.Add(new PlannedMemory("panels", ((rows - (plan.Lanes * values)) * row)
+            + (fromHost ? c.D * ((4 * staged) + (8L * plan.Directions)) : 0)));
         if (pulled)
         {
             memory.Add(new PlannedMemory("cotangents", cotangents * Cotangents.RowSizeInBytes(c)));

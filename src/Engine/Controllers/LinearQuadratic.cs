@@ -75,10 +75,10 @@ public sealed class LinearQuadratic : SteeringMethod
     private protected override string? IdleGain() =>
         Steered().All(k => !W[k].AsSpan().ContainsAnyExcept(0)) ? $"w = K v is 0 at every block of {Layers} that has a feature" : null;
 
-    private protected override void Compile(double lambda, List<Sensor> sensors, List<Term> terms)
+    private protected override void Compile(double lambda, LawParts parts)
     {
         // β_k = [v_k·mean(negative)] + λ μ_k
         double Beta(int k) => (Setpoint == Setpoint.Affine ? Feature.Origin![k] : 0) + (lambda * Feature.Mu[k]);
-        AddFeedback(sensors, terms, Beta, 1, k => W[k]);
+        AddFeedback(parts, Beta, 1, k => W[k]);
     }
 }

@@ -28,7 +28,8 @@ public sealed class SPid : SteeringMethod
 
         if (feature.L == 1 && kd != 0)
         {
-            throw new ArgumentOutOfRangeException(nameof(kd), kd, "A model of one layer has no earlier layer to take a difference with; k_d must be 0.");
+            throw new ArgumentOutOfRangeException(nameof(kd), kd, "A model of one layer has no earlier layer to take a difference with; "
+                + "k_d must be 0.");
         }
 
         Kp = kp;
@@ -52,14 +53,13 @@ public sealed class SPid : SteeringMethod
 
     private protected override string? IdleGain() => Kp == 0 && Ki == 0 && Kd == 0 ? "the gains k_p, k_i and k_d are 0" : null;
 
-    private protected override void Compile(double lambda, List<Sensor> sensors, List<Term> terms)
+    private protected override void Compile(double lambda, LawParts parts)
     {
         int[] sensorOf = new int[Feature.L];
         Array.Fill(sensorOf, -1);
         foreach (int k in Steered())
         {
-            sensorOf[k] = sensors.Count;
-            sensors.Add(new Sensor(k, Feature.V[k], (float)(lambda * Feature.Mu[k])));
+            sensorOf[k] = parts.Add(new Sensor(k, Feature.V[k], (float)(lambda * Feature.Mu[k])));
         }
 
         for (int k = 0; k < Feature.L; k++)
@@ -73,7 +73,7 @@ public sealed class SPid : SteeringMethod
                 double s = (j == k ? Kp + Kd : 0) + (j >= start && j <= k ? Ki : 0) - (j == before && j != k ? Kd : 0);
                 if (s != 0 && sensorOf[j] >= 0)
                 {
-                    terms.Add(new Term(k, Feature.V[j], 0, (float)s, sensorOf[j]));
+                    parts.Terms.Add(new Term(k, Feature.V[j], 0, new Feed(sensorOf[j], (float)s)));
                 }
             }
         }

@@ -58,27 +58,26 @@ public abstract class SteeringMethod
             throw new ArgumentOutOfRangeException(nameof(lambda), lambda, "λ must be finite and fit in float32.");
         }
 
-        var sensors = new List<Sensor>();
-        var terms = new List<Term>();
+        var parts = new LawParts();
         if (Idle is null)
         {
-            Compile(lambda, sensors, terms);
+            Compile(lambda, parts);
         }
 
-        if (sensors.Find(s => !float.IsFinite(s.Beta)) is { } sensor)
+        if (parts.Sensors.Find(s => !(s.Low < float.PositiveInfinity && s.High > float.NegativeInfinity)) is { } sensor)
         {
             throw new SteeringOverflowException(Name, lambda, "β", sensor.Layer);
         }
 
-        if (terms.Find(t => !float.IsFinite(t.C) || !float.IsFinite(t.S)) is { } term)
+        if (parts.Terms.Find(t => !float.IsFinite(t.C) || t.Feeds.Any(feed => !float.IsFinite(feed.Gain))) is { } term)
         {
             throw new SteeringOverflowException(Name, lambda, "A gain", term.Layer);
         }
 
-        return new FeedbackLaw(Feature.L, Feature.D, sensors, terms, maxEffort);
+        return new FeedbackLaw(Feature.L, Feature.D, parts.Sensors, parts.Terms, maxEffort, parts.Planes);
     }
 
-    private protected abstract void Compile(double lambda, List<Sensor> sensors, List<Term> terms);
+    private protected abstract void Compile(double lambda, LawParts parts);
 
     /// <summary>The method's own numbers, as against its feature's: with the same ones two methods of a name are the same.</summary>
     private protected virtual IEnumerable<double> Parameters => [];
@@ -89,6 +88,15 @@ public abstract class SteeringMethod
         && Feature.V.Count == other.Feature.V.Count && Feature.V.Zip(other.Feature.V).All(pair => pair.First.AsSpan().SequenceEqual(pair.Second))
         && Parameters.SequenceEqual(other.Parameters);
 
+    /// <summary><see cref="Parameters"/>, for a method that holds another.</summary>
+    internal IEnumerable<double> OwnParameters => Parameters;
+
+    /// <summary><see cref="Steered"/>, for a method that holds another.</summary>
+    internal IEnumerable<int> SteeredBlocks => Steered();
+
+    /// <summary><see cref="Compile(double, LawParts)"/>, for a method that holds another.</summary>
+    internal void CompileInto(double lambda, LawParts parts) => Compile(lambda, parts);
+
     /// <summary>Layers of <see cref="Layers"/> where the feature is not 0.</summary>
     private protected virtual IEnumerable<int> Steered() => Layers.Blocks.Where(k => Feature.Mu[k] > 0);
 
@@ -96,12 +104,41 @@ public abstract class SteeringMethod
     private protected virtual string? IdleGain() => null;
 
     /// <summary>Feedback s (β_k − v_k·x_k) w_k at every steered layer.</summary>
-    private protected void AddFeedback(List<Sensor> sensors, List<Term> terms, Func<int, double> beta, double s, Func<int, float[]> w)
+    private protected void AddFeedback(LawParts parts, Func<int, double> beta, double s, Func<int, float[]> w, Hook hook = Hook.Output)
     {
         foreach (int k in Steered())
         {
-            terms.Add(new Term(k, w(k), 0, (float)s, sensors.Count));
-            sensors.Add(new Sensor(k, Feature.V[k], (float)beta(k)));
+            int sensor = parts.Add(new Sensor(k, Feature.V[k], (float)beta(k)) { Hook = hook });
+            parts.Terms.Add(new Term(k, w(k), 0, new Feed(sensor, (float)s)) { Hook = hook });
+        }
+    }
+
+    /// <summary>Refuses rows that are not one of D finite numbers for each block.</summary>
+    private protected static void CheckRows(Feature feature, IReadOnlyList<float[]> rows, string name)
+    {
+        if (rows.Count != feature.L)
+        {
+            throw new ArgumentException($"{name} must be {feature.L} rows, one per block, got {rows.Count}.", name);
+        }
+
+        foreach (float[] row in rows)
+        {
+            CheckRow(feature, row, name);
+        }
+    }
+
+    /// <summary>Refuses a row that is not of D finite numbers.</summary>
+    private protected static void CheckRow(Feature feature, float[] row, string name)
+    {
+        if (row.Length != feature.D)
+        {
+            throw new ArgumentException($"A row of {name} has {row.Length} numbers, the feature's width is {feature.D}.", name);
+        }
+
+        int bad = row.AsSpan().IndexOfAnyExceptInRange(float.MinValue, float.MaxValue);
+        if (bad >= 0)
+        {
+            throw new ArgumentException($"A row of {name} is {row[bad]} at {bad}; it must be finite.", name);
         }
     }
 }

@@ -11,7 +11,9 @@ internal static unsafe partial class CpuLinear
     // Directions of one part: a cache line of bf16 weights in every row.
     private const int ColumnsPerPart = 32;
 
-    /// <summary>y_ij = own_ij W_j + common_ij x_i, W_j the column first + j of W, for every row i of x and j below <paramref name="count"/>.</summary>
+    /// <summary>
+    /// y_ij = own_ij W_j + common_ij x_i, W_j the column first + j of W, for every row i of x and j below <paramref name="count"/>.
+    /// </summary>
     /// <param name="pool">Shares the work.</param>
     /// <param name="w">Weights // (N, K).</param>
     /// <param name="first">First column.</param>
@@ -84,7 +86,8 @@ internal static unsafe partial class CpuLinear
                     float own = job.Own[at + j], common = job.Common[at + j];
                     if (outputs == 8)
                     {
-                        Vector256.MultiplyAddEstimate(Vector256.Create(own), Vector256.Load(turned + (8 * j)), Vector256.Create(common) * Vector256.Load(x)).Store(y);
+                        Vector256.MultiplyAddEstimate(Vector256.Create(own), Vector256.Load(turned + (8 * j)),
+                            Vector256.Create(common) * Vector256.Load(x)).Store(y);
                         continue;
                     }
 

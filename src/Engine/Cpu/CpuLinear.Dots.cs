@@ -8,10 +8,18 @@ namespace Tiller.Cpu;
 /// <content>Few rows: dot products, the weights read once.</content>
 internal static unsafe partial class CpuLinear
 {
-    /// <summary>Rows as <see cref="IStoredWeight.Load"/> wants them: themselves, or split into <paramref name="scratch"/>.</summary>
-    private static float* Split<T>(Floats x, float* scratch)
+    /// <summary>Rows as the dot products read them: side by side where they go in pairs, one after another, split if need be, otherwise.</summary>
+    /// <param name="x">Rows // (M, K).</param>
+    /// <param name="scratch">Room for M + 1 rows.</param>
+    private static float* Arrange<T>(Floats x, float* scratch)
         where T : struct, IStoredWeight
     {
+        if (UsesPairs(x.Rows))
+        {
+            Pair<T>(x, scratch);
+            return scratch;
+        }
+
         if (!T.SplitsEvenOdd)
         {
             return (float*)x.Address;
@@ -32,11 +40,9 @@ internal static unsafe partial class CpuLinear
         int i = 0;
         for (; i <= n - 16; i += 16)
         {
-            for (int j = 0; j < 8; j++)
-            {
-                split[i + j] = x[i + (2 * j)];
-                split[i + 8 + j] = x[i + (2 * j) + 1];
-            }
+            var (even, odd) = VectorMath.EvenOdd(x + i);
+            even.Store(split + i);
+            odd.Store(split + i + 8);
         }
 
         for (; i < n; i++)
@@ -58,6 +64,12 @@ internal static unsafe partial class CpuLinear
     private static void Dots<T>(ref LinearJob job, int begin, int end)
         where T : struct, IStoredWeight
     {
+        if (UsesPairs(job.RowsByDots))
+        {
+            DotPairs<T>(ref job, begin, end);
+            return;
+        }
+
         float* sums = stackalloc float[8];
         int m = 0;
         while (m < job.RowsByDots)
@@ -105,8 +117,10 @@ internal static unsafe partial class CpuLinear
         where T : struct, IStoredWeight
     {
         int inputs = job.Inputs;
-        byte* w0 = job.Row<T>(n), w1 = job.Row<T>(Math.Min(n + 1, last)), w2 = job.Row<T>(Math.Min(n + 2, last)), w3 = job.Row<T>(Math.Min(n + 3, last));
-        byte* w4 = job.Row<T>(Math.Min(n + 4, last)), w5 = job.Row<T>(Math.Min(n + 5, last)), w6 = job.Row<T>(Math.Min(n + 6, last)), w7 = job.Row<T>(Math.Min(n + 7, last));
+        byte* w0 = job.Row<T>(n), w1 = job.Row<T>(Math.Min(n + 1, last)), w2 = job.Row<T>(Math.Min(n + 2, last)),
+            w3 = job.Row<T>(Math.Min(n + 3, last));
+        byte* w4 = job.Row<T>(Math.Min(n + 4, last)), w5 = job.Row<T>(Math.Min(n + 5, last)), w6 = job.Row<T>(Math.Min(n + 6, last)),
+            w7 = job.Row<T>(Math.Min(n + 7, last));
         Vector256<float> s0 = default, s1 = default, s2 = default, s3 = default, s4 = default, s5 = default, s6 = default, s7 = default;
         int k = 0;
         for (; k <= inputs - 16; k += 16)
@@ -152,7 +166,8 @@ internal static unsafe partial class CpuLinear
     {
         int inputs = job.Inputs;
         float* y = x + inputs;
-        byte* w0 = job.Row<T>(n), w1 = job.Row<T>(Math.Min(n + 1, last)), w2 = job.Row<T>(Math.Min(n + 2, last)), w3 = job.Row<T>(Math.Min(n + 3, last));
+        byte* w0 = job.Row<T>(n), w1 = job.Row<T>(Math.Min(n + 1, last)), w2 = job.Row<T>(Math.Min(n + 2, last)),
+            w3 = job.Row<T>(Math.Min(n + 3, last));
         Vector256<float> s0 = default, s1 = default, s2 = default, s3 = default, s4 = default, s5 = default, s6 = default, s7 = default;
         int k = 0;
         for (; k <= inputs - 16; k += 16)

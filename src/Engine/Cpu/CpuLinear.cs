@@ -108,7 +108,7 @@ internal static unsafe partial class CpuLinear
         };
         if (byDots == x.Rows)
         {
-            job.Dots = Split<T>(x, HostScratch.ForCaller((long)x.Rows * x.Columns));
+            job.Dots = Arrange<T>(x, HostScratch.ForCaller((x.Rows + 1L) * x.Columns));
             job.RowsByDots = byDots;
             long perOutput = Math.Max(1, (long)w.Columns * x.Rows);
             job.OutputsPerPart = (int)Math.Clamp((MultipliesPerPart / perOutput + 7) / 8 * 8, 8, Math.Max(8, w.Rows));
@@ -123,8 +123,8 @@ internal static unsafe partial class CpuLinear
             job.End = Math.Min(job.Begin + RowChunk, x.Rows);
             job.RowsByDots = job.Begin == byDots ? byDots : 0;
             int panels = job.Panels;
-            job.Packed = HostScratch.ForCaller(((long)panels * TileColumns * w.Columns) + ((long)job.RowsByDots * w.Columns));
-            job.Dots = Split<T>(x.Slice(0, job.RowsByDots), job.Packed + ((nint)panels * TileColumns * w.Columns));
+            job.Packed = HostScratch.ForCaller(((long)panels * TileColumns * w.Columns) + ((job.RowsByDots + 1L) * w.Columns));
+            job.Dots = Arrange<T>(x.Slice(0, job.RowsByDots), job.Packed + ((nint)panels * TileColumns * w.Columns));
             pool.Run(panels, ref job, &PackPanel, cancellation);
             pool.Run((w.Rows + job.OutputsPerPart - 1) / job.OutputsPerPart, ref job, &TilePart<T>, cancellation);
         }
@@ -144,7 +144,7 @@ internal static unsafe partial class CpuLinear
         /// <summary>Rows before this one have a bias.</summary>
         public int BiasedRows;
 
-        /// <summary>The first rows of X, by dot products, as <see cref="Split"/> left them.</summary>
+        /// <summary>The first rows of X, by dot products, as <see cref="Arrange"/> left them.</summary>
         public float* Dots;
         public int RowsByDots;
 
@@ -177,6 +177,18 @@ internal static unsafe partial class CpuLinear
 
             nint at = ((nint)m * Outputs) + n;
             (Residual is null ? sums : Vector256.Load(Residual + at) + sums).Store(Y + at);
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public readonly void PutFour(int m, int n, Vector128<float> sums)
+        {
+            if (m < BiasedRows)
+            {
+                sums += Vector128.Load(Bias + n);
+            }
+
+            nint at = ((nint)m * Outputs) + n;
+            (Residual is null ? sums : Vector128.Load(Residual + at) + sums).Store(Y + at);
         }
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -7,7 +7,9 @@ using Tiller.Ops;
 
 namespace Tiller.Cpu;
 
-/// <content>float64 algebra and panels of tangents on the CPU; products and factors are in <see cref="CpuProduct"/> and <see cref="CpuCholesky"/>.</content>
+/// <content>
+/// float64 algebra and panels of tangents on the CPU; products and factors are in <see cref="CpuProduct"/> and <see cref="CpuCholesky"/>.
+/// </content>
 public sealed unsafe partial class CpuOps
 {
     private const int NumbersPerPart = 8192;

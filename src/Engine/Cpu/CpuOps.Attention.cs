@@ -156,7 +156,7 @@ public sealed unsafe partial class CpuOps
     {
         int n = view.Length;
         var z = new Span<float>(p, n);
-        VectorMath.ScaledDots(c.AttentionScale, q, view.Keys, n, c.E, p);
+        VectorMath.ScaledDots(c.ScoreScale, q, view.Keys, n, c.E, p);
         if (c.AttentionSoftCap > 0)
         {
             SoftCap(z, c.AttentionSoftCap);
@@ -167,7 +167,7 @@ public sealed unsafe partial class CpuOps
             for (int j = 0; j < n; j++)
             {
                 float ratio = c.AttentionSoftCap > 0 ? p[j] / c.AttentionSoftCap : 0;
-                slopes[j] = c.AttentionScale * (1 - (ratio * ratio));
+                slopes[j] = c.ScoreScale * (1 - (ratio * ratio));
             }
         }
 

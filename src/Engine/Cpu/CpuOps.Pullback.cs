@@ -49,12 +49,13 @@ public sealed unsafe partial class CpuOps
         CpuLinear.Transposed(_pool, stream.Slice(0, groups.Total), w, x.Slice(0, groups.Total), rows.Cancellation);
     }
 
-    // stream += norm' W' ȳ
+    // stream += [norm'] W' ȳ
     private void PullNormed(ModelConfig c, Matrix w, Floats outputs, Floats norm, Floats at, RowBatch rows, RowGroups groups, Cotangents y)
     {
         CpuLinear.Transposed(_pool, outputs.Slice(0, groups.Total), w, y.Normed.Slice(0, groups.Total), rows.Cancellation);
         var job = new RowJob { C = c, Groups = groups, X = at, Weight = norm, Back = y };
-        ForRows(groups.Total, ref job, &PullNormAndAdd);
+        delegate*<ref RowJob, int, void> pull = norm.IsAbsent ? &PullAndAdd : &PullNormAndAdd;
+        ForRows(groups.Total, ref job, pull);
     }
 
     private static void PullPostNorm(ref RowJob job, int row)
@@ -64,6 +65,8 @@ public sealed unsafe partial class CpuOps
         job.Back.Stream.HostRow(row).CopyTo(new Span<float>(to, d));
         PullNorm(job.X.Row(job.Groups.Owner(row)), job.Weight.Row(0), to, d, job.C.NormEpsilon);
     }
+
+    private static void PullAndAdd(ref RowJob job, int row) => VectorMath.AddScaled(1, job.Back.Normed.Row(row), job.Back.Stream.Row(row), job.C.D);
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void PullNormAndAdd(ref RowJob job, int row)
@@ -89,9 +92,9 @@ public sealed unsafe partial class CpuOps
         float* a = job.A.GateUp.Row(row);
         var gate = new Span<float>(a, f);
         var bySlope = new Span<float>(job.Slopes + (2L * row * f), f);
-        Slopes(job.C.Activation, gate, bySlope);
+        Slopes(job.C, gate, bySlope);
         TensorPrimitives.Multiply(bySlope, new Span<float>(a + f, f), bySlope);
-        Activate(job.C.Activation, gate, new Span<float>(job.Slopes + (2L * row * f) + f, f));
+        Activate(job.C, gate, new Span<float>(job.Slopes + (2L * row * f) + f, f));
     }
 
     /// <summary>ā = act'(a) ∘ u ∘ f̄, ū = act(a) ∘ f̄.</summary>
@@ -111,14 +114,16 @@ public sealed unsafe partial class CpuOps
         var (c, a) = (job.C, job.A);
         int at = job.Groups.Owner(row);
         float* qkv = job.Back.Qkv.Row(row);
+        float* rotation = a.Rotation(job.W.Rotation).Row(at);
         for (int h = 0; h < c.H + c.G; h++)
         {
-            float* head = qkv + (h * c.E);
-            Rotate(head, a.Rotation.Row(at), c.E / 2, forward: false);
-            if (c.QkNorm)
-            {
-                PullNorm(a.RawQk.Row(at) + (h * c.E), HeadNorm(ref job, h), head, c.E, c.NormEpsilon);
-            }
+            Rotate(qkv + (h * c.E), rotation, c.E / 2, forward: false);
+        }
+
+        for (int i = 0; i < QkNorms(c); i++)
+        {
+            var (first, g) = QkNormAt(c, job.W, i);
+            PullNorm(a.RawQk.Row(at) + first, g.Row(0), qkv + first, g.Columns, c.NormEpsilon);
         }
     }
 }

@@ -51,10 +51,12 @@ public sealed unsafe partial class CpuOps : DeviceOps
     public override void Fill(nint destination, int sizeInBytes, FillBytes fill) => fill(new Span<byte>((void*)destination, sizeInBytes));
 
     /// <inheritdoc/>
-    public override void Download(nint source, Span<byte> destination) => new ReadOnlySpan<byte>((void*)source, destination.Length).CopyTo(destination);
+    public override void Download(nint source, Span<byte> destination)
+        => new ReadOnlySpan<byte>((void*)source, destination.Length).CopyTo(destination);
 
     /// <inheritdoc/>
-    public override void Copy(nint source, nint destination, long sizeInBytes) => Buffer.MemoryCopy((void*)source, (void*)destination, sizeInBytes, sizeInBytes);
+    public override void Copy(nint source, nint destination, long sizeInBytes)
+        => Buffer.MemoryCopy((void*)source, (void*)destination, sizeInBytes, sizeInBytes);
 
     /// <inheritdoc/>
     public override SteeringState NewSteering(FeedbackLaw law) => new CpuSteering(law);
@@ -65,19 +67,17 @@ public sealed unsafe partial class CpuOps : DeviceOps
     /// <inheritdoc/>
     public override void Begin(ModelConfig c, Floats frequencies, Matrix? embedding, RowBatch rows, Activations a)
     {
-        int half = c.E / 2;
+        int tables = a.Rotations.Rows / a.Capacity;
         for (int i = 0; i < rows.Values; i++)
         {
-            float* rotation = a.Rotation.Row(i);
-            TensorPrimitives.Multiply(frequencies.HostRow(0), rows[i].Position, new Span<float>(rotation, half));
-            for (int e = 0; e < half; e++)
+            for (int table = 0; table < tables; table++)
             {
-                (rotation[half + e], rotation[e]) = MathF.SinCos(rotation[e]);
+                Angles(frequencies.HostRow(rows[i].Cache.IsLong ? tables + table : table), rows[i].Position, a.Rotation(table).HostRow(i));
             }
 
-            if (embedding is { } table)
+            if (embedding is { } weights)
             {
-                CpuLinear.Gather(table, rows[i].Id, c.EmbeddingScale, a.X.Row(i));
+                CpuLinear.Gather(weights, rows[i].Id, c.EmbeddingScale, a.X.Row(i));
             }
         }
     }
@@ -96,8 +96,7 @@ public sealed unsafe partial class CpuOps : DeviceOps
         }
         else
         {
-            Norm(c, rows, a.X, w.AttentionNorm, a.Normed);
-            Linear(a.Normed, w.Qkv, w.QkvBias, rows, default, a.Qkv);
+            Linear(Normed(c, rows, a.X, w.AttentionNorm, a), w.Qkv, w.QkvBias, rows, default, a.Qkv);
         }
 
         var job = new RowJob { C = c, K = k, W = w, Rows = rows, A = a };
@@ -107,13 +106,12 @@ public sealed unsafe partial class CpuOps : DeviceOps
 
     /// <inheritdoc/>
     public override void ProjectOutput(ModelConfig c, BlockWeights w, RowBatch rows, Activations a) =>
-        Project(c, a.Heads, w.Output, w.PostAttentionNorm, a.RawAttention, rows, a, a.X, a.R);
+        Project(c, a.Heads, w.Output, w.OutputBias, w.PostAttentionNorm, a.RawAttention, rows, a, a.X, a.R);
 
     /// <inheritdoc/>
     public override void NormGateUp(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a)
     {
-        Norm(c, rows, a.R, w.FeedForwardNorm, a.Normed);
-        Linear(a.Normed, w.GateUp, default, rows, default, a.GateUp);
+        Linear(Normed(c, rows, a.R, w.FeedForwardNorm, a), w.GateUp, w.GateUpBias, rows, default, a.GateUp);
         var job = new RowJob { C = c, W = w, Rows = rows, A = a };
         if (rows.Tangents > 0)
         {
@@ -127,7 +125,7 @@ public sealed unsafe partial class CpuOps : DeviceOps
     /// <inheritdoc/>
     public override void ProjectDown(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a)
     {
-        Project(c, a.Gated, w.Down, w.PostFeedForwardNorm, a.RawFeedForward, rows, a, a.R, a.Y);
+        Project(c, a.Gated, w.Down, w.DownBias, w.PostFeedForwardNorm, a.RawFeedForward, rows, a, a.R, a.Y);
         if (rows.AnySteered)
         {
             Act(k, rows, a.Y);
@@ -182,12 +180,33 @@ public sealed unsafe partial class CpuOps : DeviceOps
         {
             if (rows[i].Steering is CpuSteering steering)
             {
-                steering.Sense(k, rows[i].Slot, x.HostRow(i));
-                for (int t = rows.TangentGroups.Begin(i); t < rows.TangentGroups.End(i); t++)
+                if (steering.Law.MovesInputs)
                 {
-                    steering.SenseTangent(k, t, x.HostRow(rows.Values + t));
+                    int stage = steering.Law.Layers + k;
+                    Sense(steering, stage, rows, i, x);
+                    Act(steering, stage, rows, i, x);
                 }
+
+                Sense(steering, k, rows, i, x);
             }
+        }
+    }
+
+    private static void Sense(CpuSteering steering, int stage, RowBatch rows, int i, Floats x)
+    {
+        steering.Sense(stage, rows[i].Slot, x.HostRow(i));
+        for (int t = rows.TangentGroups.Begin(i); t < rows.TangentGroups.End(i); t++)
+        {
+            steering.SenseTangent(stage, t, x.HostRow(i), x.HostRow(rows.Values + t));
+        }
+    }
+
+    private static void Act(CpuSteering steering, int stage, RowBatch rows, int i, Floats y)
+    {
+        steering.Act(stage, rows[i].Slot, y.HostRow(i));
+        for (int t = rows.TangentGroups.Begin(i); t < rows.TangentGroups.End(i); t++)
+        {
+            steering.ActTangent(stage, rows[i].Slot, t, y.HostRow(rows.Values + t));
         }
     }
 
@@ -197,25 +216,22 @@ public sealed unsafe partial class CpuOps : DeviceOps
         {
             if (rows[i].Steering is CpuSteering steering)
             {
-                steering.Act(k, rows[i].Slot, y.HostRow(i));
-                for (int t = rows.TangentGroups.Begin(i); t < rows.TangentGroups.End(i); t++)
-                {
-                    steering.ActTangent(k, rows[i].Slot, t, y.HostRow(rows.Values + t));
-                }
+                Act(steering, k, rows, i, y);
             }
         }
     }
 
-    // out = residual + [norm] (W x)
-    private void Project(ModelConfig c, Floats x, Matrix w, Floats postNorm, Floats raw, RowBatch rows, Activations a, Floats residual, Floats output)
+    // out = residual + [norm] (W x + b)
+    private void Project(
+        ModelConfig c, Floats x, Matrix w, Floats bias, Floats postNorm, Floats raw, RowBatch rows, Activations a, Floats residual, Floats output)
     {
         if (postNorm.IsAbsent)
         {
-            Linear(x, w, default, rows, residual, output);
+            Linear(x, w, bias, rows, residual, output);
             return;
         }
 
-        Linear(x, w, default, rows, default, raw);
+        Linear(x, w, bias, rows, default, raw);
         Norm(c, rows, raw, postNorm, a.Normed);
         for (int i = 0; i < rows.Total; i++)
         {
@@ -225,9 +241,34 @@ public sealed unsafe partial class CpuOps : DeviceOps
 
     private void Linear(Floats x, Matrix w, Floats bias, RowBatch rows, Floats residual, Floats y) =>
         CpuLinear.Forward(
-            _pool, x.Slice(0, rows.Total), rows.Values, w, bias, residual.IsAbsent ? default : residual.Slice(0, rows.Total), y.Slice(0, rows.Total), rows.Cancellation);
+            _pool, x.Slice(0, rows.Total), rows.Values, w, bias, residual.IsAbsent ? default : residual.Slice(0, rows.Total), y.Slice(0, rows.Total),
+            rows.Cancellation);
+
+    // A table's line gives cosines and sines of a position, each times the pair's amplitude.
+    private static void Angles(ReadOnlySpan<float> table, int position, Span<float> rotation)
+    {
+        int half = table.Length / 2;
+        TensorPrimitives.Multiply(table[..half], position, rotation[..half]);
+        for (int e = 0; e < half; e++)
+        {
+            var (sine, cosine) = MathF.SinCos(rotation[e]);
+            (rotation[e], rotation[half + e]) = (table[half + e] * cosine, table[half + e] * sine);
+        }
+    }
 
     // ---- RMSNorm --------------------------------------------------------------------------------------------------
+
+    // What a linear map takes: x, or x normed where there is a norm.
+    private Floats Normed(ModelConfig c, RowBatch rows, Floats x, Floats weight, Activations a)
+    {
+        if (weight.IsAbsent)
+        {
+            return x;
+        }
+
+        Norm(c, rows, x, weight, a.Normed);
+        return a.Normed;
+    }
 
     private void Norm(ModelConfig c, RowBatch rows, Floats x, Floats weight, Floats y)
     {
@@ -247,7 +288,9 @@ public sealed unsafe partial class CpuOps : DeviceOps
         NormTangent(job.InverseRms[owner], job.X.Row(owner), job.X.Row(row), job.Weight.Row(0), job.Y.Row(row), job.X.Columns);
     }
 
-    /// <summary>s = (mean x² + ε)^-1/2. NaN where the squares overflow float32: s = 0 would turn such a state into a text that looks like any other.</summary>
+    /// <summary>
+    /// s = (mean x² + ε)^-1/2. NaN where the squares overflow float32: s = 0 would turn such a state into a text that looks like any other.
+    /// </summary>
     private static float InverseRms(float* x, int n, float epsilon)
     {
         float mean = (VectorMath.Dot(x, x, n) / n) + epsilon;
@@ -278,24 +321,24 @@ public sealed unsafe partial class CpuOps : DeviceOps
     {
         int units = rows.TangentGroups.End(0);
         Debug.Assert(rows.Tangents == rows.Values * units, "the same unit vectors beside every value row");
-        var job = new RowJob { C = c, Rows = rows, X = a.X, Weight = w.AttentionNorm, Y = a.Normed, InverseRms = HostScratch.ForCaller(rows.Values) };
-        ForRows(rows.Values, ref job, &NormValue);
         var values = a.Qkv.Slice(0, rows.Values);
-        CpuLinear.Forward(_pool, a.Normed.Slice(0, rows.Values), rows.Values, w.Qkv, default, default, values, rows.Cancellation);
+        var x = a.X;
+        if (!w.AttentionNorm.IsAbsent)
+        {
+            var job = new RowJob { C = c, Rows = rows, X = a.X, Weight = w.AttentionNorm, Y = a.Normed };
+            job.InverseRms = HostScratch.ForCaller(rows.Values);
+            ForRows(rows.Values, ref job, &NormValue);
+            x = a.Normed;
+        }
+
+        CpuLinear.Forward(_pool, x.Slice(0, rows.Values), rows.Values, w.Qkv, default, default, values, rows.Cancellation);
 
         // The product has taken the scratch that held s.
         float* own = HostScratch.ForCaller(2L * rows.Tangents);
         float* common = own + rows.Tangents;
-        float* g = w.AttentionNorm.Row(0) + first;
         for (int i = 0; i < rows.Values; i++)
         {
-            float* x = a.X.Row(i);
-            float s = InverseRms(x, c.D, c.NormEpsilon);
-            for (int j = 0; j < units; j++)
-            {
-                own[(i * units) + j] = s * g[j];
-                common[(i * units) + j] = -s * s * x[first + j] / c.D;
-            }
+            UnitFactors(c, w.AttentionNorm, a.X.Row(i), first, units, own + (i * units), common + (i * units));
         }
 
         CpuLinear.Columns(_pool, w.Qkv, first, units, own, common, values, a.Qkv.Slice(rows.Values, rows.Tangents), rows.Cancellation);
@@ -308,26 +351,45 @@ public sealed unsafe partial class CpuOps : DeviceOps
         }
     }
 
+    private static void UnitFactors(ModelConfig c, Floats norm, float* x, int first, int units, float* own, float* common)
+    {
+        if (norm.IsAbsent)
+        {
+            new Span<float>(own, units).Fill(1);
+            new Span<float>(common, units).Clear();
+            return;
+        }
+
+        float* g = norm.Row(0) + first;
+        float s = InverseRms(x, c.D, c.NormEpsilon);
+        for (int j = 0; j < units; j++)
+        {
+            own[j] = s * g[j];
+            common[j] = -s * s * x[first + j] / c.D;
+        }
+    }
+
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void FinishQkv(ref RowJob job, int row)
     {
         var (c, a) = (job.C, job.A);
         float* qkv = a.Qkv.Row(row);
         int heads = c.H + c.G;
-        if (c.QkNorm)
+        if (c.QkNorm != QkNorm.None)
         {
             new ReadOnlySpan<float>(qkv, heads * c.E).CopyTo(a.RawQk.HostRow(row));
         }
 
+        for (int i = 0; i < QkNorms(c); i++)
+        {
+            var (first, g) = QkNormAt(c, job.W, i);
+            NormRow(qkv + first, g.Row(0), qkv + first, g.Columns, c.NormEpsilon);
+        }
+
+        float* rotation = a.Rotation(job.W.Rotation).Row(row);
         for (int h = 0; h < heads; h++)
         {
-            float* head = qkv + (h * c.E);
-            if (c.QkNorm)
-            {
-                NormRow(head, HeadNorm(ref job, h), head, c.E, c.NormEpsilon);
-            }
-
-            Rotate(head, a.Rotation.Row(row), c.E / 2, forward: true);
+            Rotate(qkv + (h * c.E), rotation, c.E / 2, forward: true);
         }
 
         ref readonly var r = ref job.Rows[row];
@@ -347,29 +409,39 @@ public sealed unsafe partial class CpuOps : DeviceOps
         int at = job.Rows.TangentGroups.Owner(tangent);
         float* qkv = a.Qkv.Row(row);
         int heads = c.H + c.G;
-        if (c.QkNorm)
+        if (c.QkNorm != QkNorm.None)
         {
             new ReadOnlySpan<float>(qkv, heads * c.E).CopyTo(a.RawQk.HostRow(row));
         }
 
+        for (int i = 0; i < QkNorms(c); i++)
+        {
+            var (first, g) = QkNormAt(c, job.W, i);
+            float* x = a.RawQk.Row(at) + first;
+            NormTangent(InverseRms(x, g.Columns, c.NormEpsilon), x, a.RawQk.Row(row) + first, g.Row(0), qkv + first, g.Columns);
+        }
+
+        float* rotation = a.Rotation(job.W.Rotation).Row(at);
         for (int h = 0; h < heads; h++)
         {
-            float* head = qkv + (h * c.E);
-            if (c.QkNorm)
-            {
-                float* x = a.RawQk.Row(at) + (h * c.E);
-                NormTangent(InverseRms(x, c.E, c.NormEpsilon), x, a.RawQk.Row(row) + (h * c.E), HeadNorm(ref job, h), head, c.E);
-            }
-
-            Rotate(head, a.Rotation.Row(at), c.E / 2, forward: true);
+            Rotate(qkv + (h * c.E), rotation, c.E / 2, forward: true);
         }
     }
 
-    private static float* HeadNorm(ref RowJob job, int h) => (h < job.C.H ? job.W.QueryNorm : job.W.KeyNorm).Row(0);
+    // The norms of a row of queries and keys: of each head, or of all queries and of all keys.
+    private static int QkNorms(ModelConfig c) => c.QkNorm switch { QkNorm.None => 0, QkNorm.Heads => c.H + c.G, _ => 2 };
+
+    // Norm i: from which of the row's numbers on, and its weights, as many as it takes together.
+    private static (int First, Floats Weight) QkNormAt(ModelConfig c, BlockWeights w, int i)
+    {
+        bool ofQueries = i < (c.QkNorm == QkNorm.Heads ? c.H : 1);
+        return (c.QkNorm == QkNorm.Heads ? i * c.E : i * c.H * c.E, ofQueries ? w.QueryNorm : w.KeyNorm);
+    }
 
     /// <summary>RoPE: turns each pair (x_e, x_{e+E/2}) by the row's angle, or back.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Rotate(float* x, float* rotation, int half, bool forward) => VectorMath.Turn(x, x + half, rotation, rotation + half, forward, half);
+    private static void Rotate(float* x, float* rotation, int half, bool forward)
+        => VectorMath.Turn(x, x + half, rotation, rotation + half, forward, half);
 
     // ---- gated unit ------------------------------------------------------------------------------------------------
 
@@ -380,12 +452,12 @@ public sealed unsafe partial class CpuOps : DeviceOps
         var gate = new Span<float>(a, f);
         var up = new Span<float>(a + f, f);
         var y = job.A.Gated.HostRow(row);
-        Activate(job.C.Activation, gate, y);
+        Activate(job.C, gate, y);
         if (job.Slopes is not null)
         {
             float* slopes = job.Slopes + (2L * row * f);
             y.CopyTo(new Span<float>(slopes + f, f));
-            Slopes(job.C.Activation, gate, new Span<float>(slopes, f));
+            Slopes(job.C, gate, new Span<float>(slopes, f));
             TensorPrimitives.Multiply(new Span<float>(slopes, f), up, new Span<float>(slopes, f));
         }
 
@@ -402,6 +474,26 @@ public sealed unsafe partial class CpuOps : DeviceOps
         var y = job.A.Gated.HostRow(row);
         TensorPrimitives.Multiply(new Span<float>(slopes, f), new Span<float>(da, f), y);
         TensorPrimitives.MultiplyAdd(new Span<float>(slopes + f, f), new Span<float>(da + f, f), y, y);
+    }
+
+    /// <summary>m act(a), m the model's scale of what a block adds.</summary>
+    private static void Activate(ModelConfig c, ReadOnlySpan<float> a, Span<float> y)
+    {
+        Activate(c.Activation, a, y);
+        if (c.ResidualScale != 1)
+        {
+            TensorPrimitives.Multiply(y, c.ResidualScale, y);
+        }
+    }
+
+    /// <summary>m act'(a).</summary>
+    private static void Slopes(ModelConfig c, ReadOnlySpan<float> a, Span<float> slopes)
+    {
+        Slopes(c.Activation, a, slopes);
+        if (c.ResidualScale != 1)
+        {
+            TensorPrimitives.Multiply(slopes, c.ResidualScale, slopes);
+        }
     }
 
     /// <summary>silu(a) = a σ(a); gelu_tanh(a) = a (1 + t)/2, t = tanh(κ (a + 0.044715 a³)).</summary>

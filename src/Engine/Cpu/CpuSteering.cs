@@ -23,9 +23,9 @@ internal sealed unsafe class CpuSteering : SteeringState
         _input = new float[law.Width];
         _inputTangent = new float[law.Width];
         _errors = new float[law.Sensors.Count];
-        _freeNorms = new float[law.Layers];
-        _inputNorms = new float[law.Layers];
-        _stateNorms = new float[law.Layers];
+        _freeNorms = new float[law.Stages];
+        _inputNorms = new float[law.Stages];
+        _stateNorms = new float[law.Stages];
     }
 
     public override int Slots => _last + 1;
@@ -37,44 +37,54 @@ internal sealed unsafe class CpuSteering : SteeringState
             _errors = new float[_capacity * law.Sensors.Count];
         }
 
+        if (law.Stages != Law.Stages)
+        {
+            _freeNorms = new float[_capacity * law.Stages];
+            _inputNorms = new float[_capacity * law.Stages];
+            _stateNorms = new float[_capacity * law.Stages];
+        }
+
         Array.Clear(_inputNorms);
         base.Use(law);
     }
 
-    /// <summary>α = β − v·x for the sensors of block k.</summary>
+    /// <summary>e = clip(v·x, low, high) − v·x for the sensors of block k, which is β − v·x where the ends meet; then the planes.</summary>
     public void Sense(int k, int slot, ReadOnlySpan<float> x)
     {
-        if (k == 0)
+        if (k == Law.FirstStage)
         {
             Enter(slot);
         }
 
         var law = Law.Packed(k);
         var errors = Errors(slot);
-        int state = (slot * Law.Layers) + k;
+        int state = (slot * Law.Stages) + k;
         fixed (float* at = x, v = law.V)
         {
             if (law.SensorCount == 1)
             {
                 var (projection, square) = VectorMath.DotAndSquare(at, v, x.Length);
-                errors[law.Sensors[0]] = law.Beta[0] - projection;
+                errors[law.Sensors[0]] = Nearest(projection, law.Low[0], law.High[0]) - projection;
                 _stateNorms[state] = law.TermCount > 0 ? MathF.Sqrt(square) : 0;
                 return;
             }
 
             var projections = Project(law, x);
             var sensors = law.Sensors;
-            var beta = law.Beta;
+            var low = law.Low;
+            var high = law.High;
             for (int i = 0; i < projections.Length; i++)
             {
-                errors[sensors[i]] = beta[i] - projections[i];
+                errors[sensors[i]] = Nearest(projections[i], low[i], high[i]) - projections[i];
             }
+
+            Turn(law, errors);
 
             _stateNorms[state] = law.TermCount > 0 ? MathF.Sqrt(VectorMath.Dot(at, at, x.Length)) : 0;
         }
     }
 
-    /// <summary>y += u_k = Σ (c + s α) w, held to the bound.</summary>
+    /// <summary>y += u_k = Σ (c + Σ m e) w, held to the bound.</summary>
     public void Act(int k, int slot, Span<float> y)
     {
         var law = Law.Packed(k);
@@ -85,12 +95,12 @@ internal sealed unsafe class CpuSteering : SteeringState
 
         if (law.TermCount == 1 && float.IsPositiveInfinity(Law.MaxEffort))
         {
-            // u = (c + s α) w, |u| = |c + s α| |w|
+            // u = p w with the strength p, |u| = |p| |w|
             float strength = 0;
             Weigh(law, Errors(slot), new Span<float>(ref strength));
             float length = MathF.Abs(strength) * law.Lengths[0];
-            _freeNorms[(slot * Law.Layers) + k] = length;
-            _inputNorms[(slot * Law.Layers) + k] = length;
+            _freeNorms[(slot * Law.Stages) + k] = length;
+            _inputNorms[(slot * Law.Stages) + k] = length;
             fixed (float* w = law.W, to = y)
             {
                 VectorMath.AddScaled(strength, w, to, y.Length);
@@ -108,28 +118,31 @@ internal sealed unsafe class CpuSteering : SteeringState
                 norm = VectorMath.AddWithNorm(u, to, y.Length);
             }
 
-            _freeNorms[(slot * Law.Layers) + k] = (float)norm;
-            _inputNorms[(slot * Law.Layers) + k] = (float)norm;
+            _freeNorms[(slot * Law.Stages) + k] = (float)norm;
+            _inputNorms[(slot * Law.Stages) + k] = (float)norm;
             return;
         }
 
         norm = VectorMath.NormWidened(_input);
-        _freeNorms[(slot * Law.Layers) + k] = (float)norm;
+        _freeNorms[(slot * Law.Stages) + k] = (float)norm;
         if (norm > Law.MaxEffort)
         {
             Normalise(_input);
             norm = Bound(_input, Law.MaxEffort);
         }
 
-        _inputNorms[(slot * Law.Layers) + k] = (float)norm;
+        _inputNorms[(slot * Law.Stages) + k] = (float)norm;
         TensorPrimitives.Add(y, _input, y);
     }
 
-    /// <summary>dα = −v·dx for tangent row <paramref name="tangent"/> of this sequence.</summary>
-    public void SenseTangent(int k, int tangent, ReadOnlySpan<float> dx)
+    /// <summary>
+    /// de for tangent row <paramref name="tangent"/> of this sequence, after <see cref="Sense"/> of its value row: −v·dx, but as
+    /// <see cref="Bend"/> says.
+    /// </summary>
+    public void SenseTangent(int k, int tangent, ReadOnlySpan<float> x, ReadOnlySpan<float> dx)
     {
         var errors = TangentErrors(tangent);
-        if (k == 0)
+        if (k == Law.FirstStage)
         {
             // What a term may look back at is the token before, which this tangent does not move.
             errors.Clear();
@@ -142,9 +155,14 @@ internal sealed unsafe class CpuSteering : SteeringState
         {
             errors[sensors[i]] = -projections[i];
         }
+
+        if (law.Bends)
+        {
+            Bend(law, Project(law, x), errors);
+        }
     }
 
-    /// <summary>dy += du_k = Σ s dα w; where u_k is at its bound, du keeps only what leaves |u| as it is.</summary>
+    /// <summary>dy += du_k = Σ m de w; where u_k is at its bound, du keeps only what leaves |u| as it is.</summary>
     public void ActTangent(int k, int slot, int tangent, Span<float> dy)
     {
         var law = Law.Packed(k);
@@ -154,8 +172,8 @@ internal sealed unsafe class CpuSteering : SteeringState
         }
 
         var dg = _inputTangent.AsSpan();
-        InputTangent(law, TangentErrors(tangent), dg);
-        if (_freeNorms[(slot * Law.Layers) + k] <= Law.MaxEffort)
+        InputTangent(law, Errors(slot), TangentErrors(tangent), dg);
+        if (_freeNorms[(slot * Law.Stages) + k] <= Law.MaxEffort)
         {
             TensorPrimitives.Add(dy, dg, dy);
             return;
@@ -175,8 +193,7 @@ internal sealed unsafe class CpuSteering : SteeringState
 
     protected override void GetEffort(int slot, Span<float> inputNorms, Span<float> stateNorms)
     {
-        _inputNorms.AsSpan(slot * Law.Layers, Law.Layers).CopyTo(inputNorms);
-        _stateNorms.AsSpan(slot * Law.Layers, Law.Layers).CopyTo(stateNorms);
+        Law.PerBlock(_inputNorms.AsSpan(slot * Law.Stages, Law.Stages), _stateNorms.AsSpan(slot * Law.Stages, Law.Stages), inputNorms, stateNorms);
     }
 
     /// <summary>u /= |u|; returns |u|. Scaled first, so that the squares neither overflow nor vanish.</summary>
@@ -219,9 +236,9 @@ internal sealed unsafe class CpuSteering : SteeringState
         {
             _capacity = Math.Max(slot + 1, 2 * _capacity);
             Array.Resize(ref _errors, _capacity * sensors);
-            Array.Resize(ref _freeNorms, _capacity * Law.Layers);
-            Array.Resize(ref _inputNorms, _capacity * Law.Layers);
-            Array.Resize(ref _stateNorms, _capacity * Law.Layers);
+            Array.Resize(ref _freeNorms, _capacity * Law.Stages);
+            Array.Resize(ref _inputNorms, _capacity * Law.Stages);
+            Array.Resize(ref _stateNorms, _capacity * Law.Stages);
         }
 
         _last = slot;
@@ -240,7 +257,53 @@ internal sealed unsafe class CpuSteering : SteeringState
         return projections;
     }
 
-    /// <summary>u = Σ (c + s α) w, before the bound.</summary>
+    private static float Nearest(float projection, float low, float high) => projection < low ? low : projection > high ? high : projection;
+
+    /// <summary>Planes of a block: their sensors' errors, −b·x until here, become |Px| t − b·x.</summary>
+    private static void Turn(PackedLaw law, Span<float> errors)
+    {
+        var sensors = law.Sensors;
+        var pairs = law.PlaneSensors;
+        var targets = law.PlaneTargets;
+        for (int i = 0; i < pairs.Length; i += 2)
+        {
+            ref float first = ref errors[sensors[pairs[i]]], second = ref errors[sensors[pairs[i + 1]]];
+            float length = MathF.Sqrt((first * first) + (second * second));
+            first += length * targets[i];
+            second += length * targets[i + 1];
+        }
+    }
+
+    /// <summary>
+    /// What intervals and planes make of the errors' tangents, −v·dx until here: inside an interval de = 0; in a plane
+    /// de = t (Px·dPx)/|Px| − dPx, and −dPx where Px is 0 and the length has no derivative.
+    /// </summary>
+    private static void Bend(PackedLaw law, ReadOnlySpan<float> projections, Span<float> errors)
+    {
+        var sensors = law.Sensors;
+        var pairs = law.PlaneSensors;
+        var targets = law.PlaneTargets;
+        var low = law.Low;
+        var high = law.High;
+        for (int i = 0; i < projections.Length; i++)
+        {
+            if (low[i] < projections[i] && projections[i] < high[i])
+            {
+                errors[sensors[i]] = 0;
+            }
+        }
+
+        for (int i = 0; i < pairs.Length; i += 2)
+        {
+            ref float first = ref errors[sensors[pairs[i]]], second = ref errors[sensors[pairs[i + 1]]];
+            float a = projections[pairs[i]], b = projections[pairs[i + 1]], length = MathF.Sqrt((a * a) + (b * b));
+            float change = length > 0 ? -((a * first) + (b * second)) / length : 0;
+            first += change * targets[i];
+            second += change * targets[i + 1];
+        }
+    }
+
+    /// <summary>u = Σ (c + Σ m e) w, before the bound.</summary>
     private void Input(PackedLaw law, int slot, Span<float> u)
     {
         var strengths = Strengths(law.TermCount);
@@ -248,30 +311,39 @@ internal sealed unsafe class CpuSteering : SteeringState
         Combine(law, strengths, u);
     }
 
-    /// <summary>c + s α of every term.</summary>
+    /// <summary>c + Σ m e of every term, 0 behind a closed gate.</summary>
     private static void Weigh(PackedLaw law, ReadOnlySpan<float> errors, Span<float> strengths)
     {
-        var sensor = law.TermSensor;
-        var c = law.C;
-        var s = law.S;
-        for (int i = 0; i < strengths.Length; i++)
-        {
-            strengths[i] = sensor[i] < 0 ? c[i] : c[i] + (s[i] * errors[sensor[i]]);
-        }
+        law.C.CopyTo(strengths);
+        AddFeeds(law, errors, errors, strengths);
     }
 
-    /// <summary>du = Σ s dα w, before the bound.</summary>
-    private void InputTangent(PackedLaw law, ReadOnlySpan<float> errors, Span<float> du)
+    /// <summary>du = Σ m de w, before the bound.</summary>
+    private void InputTangent(PackedLaw law, ReadOnlySpan<float> errors, ReadOnlySpan<float> tangentErrors, Span<float> du)
     {
         var strengths = Strengths(law.TermCount);
-        var sensor = law.TermSensor;
-        var s = law.S;
+        strengths.Clear();
+        AddFeeds(law, errors, tangentErrors, strengths);
+        Combine(law, strengths, du);
+    }
+
+    /// <summary>p_i += Σ_j m_ij fed_j, and 0 where the gate, which goes by the values' errors, is closed.</summary>
+    private static void AddFeeds(PackedLaw law, ReadOnlySpan<float> errors, ReadOnlySpan<float> fed, Span<float> strengths)
+    {
+        var begins = law.FeedBegins;
+        var sensors = law.FeedSensors;
+        var gains = law.FeedGains;
+        var gates = law.Gates;
         for (int i = 0; i < strengths.Length; i++)
         {
-            strengths[i] = sensor[i] < 0 ? 0 : s[i] * errors[sensor[i]];
-        }
+            float strength = strengths[i];
+            for (int j = begins[i]; j < begins[i + 1]; j++)
+            {
+                strength += gains[j] * fed[sensors[j]];
+            }
 
-        Combine(law, strengths, du);
+            strengths[i] = gates[i] < 0 || errors[gates[i]] < 0 ? strength : 0;
+        }
     }
 
     private void Combine(PackedLaw law, ReadOnlySpan<float> strengths, Span<float> u)

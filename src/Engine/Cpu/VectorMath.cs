@@ -172,15 +172,35 @@ internal static unsafe class VectorMath
         }
     }
 
+    /// <summary>Of sixteen numbers the even ones and the odd ones.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static (Vector256<float> Even, Vector256<float> Odd) EvenOdd(float* x)
+    {
+        if (!Avx2.IsSupported)
+        {
+            return (
+                Vector256.Create(x[0], x[2], x[4], x[6], x[8], x[10], x[12], x[14]),
+                Vector256.Create(x[1], x[3], x[5], x[7], x[9], x[11], x[13], x[15]));
+        }
+
+        var (lower, upper) = (Vector256.Load(x), Vector256.Load(x + 8));
+        return (InOrder(Avx.Shuffle(lower, upper, 0x88)), InOrder(Avx.Shuffle(lower, upper, 0xDD)));
+
+        // A shuffle works on each half of its vectors: pairs come as 0 2 1 3.
+        static Vector256<float> InOrder(Vector256<float> pairs) => Avx2.Permute4x64(pairs.AsDouble(), 0xD8).AsSingle();
+    }
+
     /// <summary>The sum of each of eight vectors, in order.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector256<float> SumEach(
-        Vector256<float> a, Vector256<float> b, Vector256<float> c, Vector256<float> d, Vector256<float> e, Vector256<float> f, Vector256<float> g, Vector256<float> h)
+        Vector256<float> a, Vector256<float> b, Vector256<float> c, Vector256<float> d, Vector256<float> e, Vector256<float> f, Vector256<float> g,
+        Vector256<float> h)
     {
         if (!Avx.IsSupported)
         {
             return Vector256.Create(
-                Vector256.Sum(a), Vector256.Sum(b), Vector256.Sum(c), Vector256.Sum(d), Vector256.Sum(e), Vector256.Sum(f), Vector256.Sum(g), Vector256.Sum(h));
+                Vector256.Sum(a), Vector256.Sum(b), Vector256.Sum(c), Vector256.Sum(d), Vector256.Sum(e), Vector256.Sum(f), Vector256.Sum(g),
+                Vector256.Sum(h));
         }
 
         var abcd = Avx.HorizontalAdd(Avx.HorizontalAdd(a, b), Avx.HorizontalAdd(c, d));
@@ -351,7 +371,9 @@ internal static unsafe class VectorMath
         }
     }
 
-    /// <summary>to[j, i] = from[i, j] (+ addend[j, i]) for an 8×8 block; rows are the given strides apart, the addend's as those of <paramref name="to"/>.</summary>
+    /// <summary>
+    /// to[j, i] = from[i, j] (+ addend[j, i]) for an 8×8 block; rows are the given strides apart, the addend's as those of <paramref name="to"/>.
+    /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Transpose8x8(float* from, nint fromStride, float* to, nint toStride, float* addend = null)
     {

@@ -63,7 +63,9 @@ public sealed unsafe class WorkerPool : IDisposable
         where T : struct
     {
         // The context is on this caller's stack, which neither moves nor goes away before the loop is over.
-        var loop = parts <= 1 || _threads.Length == 0 ? null : Open(parts, Unsafe.AsPointer(ref context), (delegate*<void*, int, void>)body, cancellation);
+        var loop = parts <= 1 || _threads.Length == 0
+            ? null
+            : Open(parts, Unsafe.AsPointer(ref context), (delegate*<void*, int, void>)body, cancellation);
         if (loop is null)
         {
             for (int i = 0; i < parts && !cancellation.IsCancellationRequested; i++)

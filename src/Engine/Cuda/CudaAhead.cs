@@ -20,6 +20,8 @@ internal sealed class CudaAhead : IDisposable
     private readonly CudaEvent _drawn;
     private DeviceBuffer? _memory; // the count of steps, then DeviceSampling // (rows)
     private CudaPinnedHostMemory<int>? _lines;
+    private CudaPinnedHostMemory<SoftmaxLine>? _softmaxLines;
+    private SoftmaxTop?[] _softmax = [];
     private CudaSteering?[] _steerings = [];
     private DeviceSampling[] _sampling = []; // as on the device, if it is there
     private bool _isThere;
@@ -38,16 +40,22 @@ internal sealed class CudaAhead : IDisposable
     /// <summary>The lines, of one step at a time.</summary>
     public TokenRing Ring => new(new(_lines!.DevicePointer, _lines.Length), Width, Capacity: 1, Count: new(_memory!.Address, 1));
 
+    /// <summary>Where the rows' softmax goes // (rows); absent where none is asked for.</summary>
+    public DeviceSpan<SoftmaxLine> Softmax => _softmaxLines is null ? default : new(_softmaxLines.DevicePointer, _softmaxLines.Length);
+
     /// <summary>Four-byte words of a line: as many as the law with most of them needs.</summary>
     public int Width { get; private set; }
 
     /// <summary>Makes room for the lines of rows with or without a law.</summary>
+    /// <param name="rows">The rows.</param>
+    /// <param name="settings">How each is drawn.</param>
     /// <returns>False if the system refuses to lock memory: the device cannot write it.</returns>
-    public bool Reserve(RowBatch rows)
+    public bool Reserve(RowBatch rows, ReadOnlySpan<DrawSettings> settings)
     {
         if (_steerings.Length < rows.Values)
         {
             _steerings = new CudaSteering?[Math.Max(rows.Values, 2 * _steerings.Length)];
+            _softmax = new SoftmaxTop?[_steerings.Length];
             _sampling = new DeviceSampling[_steerings.Length];
             _isThere = false;
         }
@@ -56,10 +64,12 @@ internal sealed class CudaAhead : IDisposable
         for (int i = 0; i < _rows; i++)
         {
             _steerings[i] = (CudaSteering?)rows[i].Steering;
+            _softmax[i] = settings[i].Softmax;
             Width = Math.Max(Width, 1 + (_steerings[i]?.HandedOut ?? 0));
         }
 
         _steerings.AsSpan(_rows).Clear();
+        _softmax.AsSpan(_rows).Clear();
         int sizeInBytes = SamplingAt + (_sampling.Length * Unsafe.SizeOf<DeviceSampling>());
         if (_memory is null || _memory.SizeInBytes < sizeInBytes)
         {
@@ -76,7 +86,7 @@ internal sealed class CudaAhead : IDisposable
             _lines = new CudaPinnedHostMemory<int>(_context, _steerings.Length * Width);
         }
 
-        return _lines.IsPinned;
+        return _lines.IsPinned && (!CudaOps.AsksForSoftmax(settings) || ReserveSoftmax());
     }
 
     /// <summary>Says how the next tokens are drawn; the device moves the random sequences on, so this seldom sends anything.</summary>
@@ -109,7 +119,8 @@ internal sealed class CudaAhead : IDisposable
 
     /// <summary>Waits for the lines.</summary>
     /// <param name="ids">Tokens, or what <see cref="HeadKernels.ArgMax"/> gives where a logit is not finite // (rows).</param>
-    public void Take(Span<int> ids)
+    /// <param name="vocabulary">V.</param>
+    public void Take(Span<int> ids, int vocabulary)
     {
         _drawn.Synchronize();
         _isThere |= _isSent;
@@ -119,6 +130,10 @@ internal sealed class CudaAhead : IDisposable
             ids[i] = line[0];
             _isThere &= ids[i] >= 0; // of a row that fails nothing is drawn
             _steerings[i]?.Receive(MemoryMarshal.Cast<int, float>(line[1..]));
+            if (ids[i] >= 0)
+            {
+                _softmax[i]?.Receive(_softmaxLines!.Span(i, 1)[0], vocabulary);
+            }
         }
     }
 
@@ -130,6 +145,20 @@ internal sealed class CudaAhead : IDisposable
         _ops.Settle();
         _drawn.Dispose();
         _lines?.Dispose();
+        _softmaxLines?.Dispose();
         _memory?.Dispose();
+    }
+
+    private bool ReserveSoftmax()
+    {
+        if (_softmaxLines is null || _softmaxLines.Length < _steerings.Length)
+        {
+            _ops.Settle();
+            _softmaxLines?.Dispose();
+            _softmaxLines = null;
+            _softmaxLines = new CudaPinnedHostMemory<SoftmaxLine>(_context, _steerings.Length);
+        }
+
+        return _softmaxLines.IsPinned;
     }
 }

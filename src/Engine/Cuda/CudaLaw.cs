@@ -5,7 +5,7 @@ using Tiller.Law;
 
 namespace Tiller.Cuda;
 
-/// <summary>A law as it lies in memory: <see cref="DeviceLayerLaw"/> // (L), numbers, directions.</summary>
+/// <summary>A law as it lies in memory: <see cref="DeviceLayerLaw"/> // (stages), numbers, directions.</summary>
 internal sealed class CudaLaw
 {
     private readonly FeedbackLaw _law;
@@ -16,14 +16,14 @@ internal sealed class CudaLaw
         _law = law;
         int numbers = 0;
         long directions = 0;
-        for (int k = 0; k < law.Layers; k++)
+        for (int k = 0; k < law.Stages; k++)
         {
             var part = law.Packed(k);
-            numbers += (2 * part.SensorCount) + (3 * part.TermCount);
+            numbers += (3 * part.SensorCount) + (3 * part.TermCount) + 1 + (2 * part.FeedCount) + (4 * part.PlaneCount);
             directions += part.V.Length + part.W.Length;
         }
 
-        _numbersInBytes = Align((law.Layers * Unsafe.SizeOf<DeviceLayerLaw>()) + (4 * numbers));
+        _numbersInBytes = Align((law.Stages * Unsafe.SizeOf<DeviceLayerLaw>()) + (4 * numbers));
         SizeInBytes = _numbersInBytes + (4 * directions);
     }
 
@@ -31,18 +31,23 @@ internal sealed class CudaLaw
 
     public static CudaLaw Of(FeedbackLaw law) => new(law);
 
-    /// <summary>Whether the directions, and so the whole layout, are those of <paramref name="other"/>: compared by identity, as laws of one controller share them.</summary>
+    /// <summary>
+    /// Whether the directions, and so the whole layout, are those of <paramref name="other"/>: compared by identity, as laws of one controller share
+    /// them.
+    /// </summary>
     public bool HasDirectionsOf(CudaLaw other)
     {
         var (a, b) = (_law, other._law);
-        if (a.Width != b.Width || a.Layers != b.Layers || a.Sensors.Count != b.Sensors.Count || a.Terms.Count != b.Terms.Count)
+        if (_numbersInBytes != other._numbersInBytes || a.Width != b.Width || a.Stages != b.Stages
+            || a.Sensors.Count != b.Sensors.Count || a.Terms.Count != b.Terms.Count)
         {
             return false;
         }
 
         for (int i = 0; i < a.Sensors.Count; i++)
         {
-            if (a.Sensors[i].Layer != b.Sensors[i].Layer || !ReferenceEquals(a.Sensors[i].V, b.Sensors[i].V))
+            if (a.Sensors[i].Layer != b.Sensors[i].Layer || a.Sensors[i].Hook != b.Sensors[i].Hook
+                || !ReferenceEquals(a.Sensors[i].V, b.Sensors[i].V))
             {
                 return false;
             }
@@ -50,7 +55,7 @@ internal sealed class CudaLaw
 
         for (int i = 0; i < a.Terms.Count; i++)
         {
-            if (a.Terms[i].Layer != b.Terms[i].Layer || !ReferenceEquals(a.Terms[i].W, b.Terms[i].W))
+            if (a.Terms[i].Layer != b.Terms[i].Layer || a.Terms[i].Hook != b.Terms[i].Hook || !ReferenceEquals(a.Terms[i].W, b.Terms[i].W))
             {
                 return false;
             }
@@ -63,23 +68,30 @@ internal sealed class CudaLaw
     public ReadOnlySpan<byte> Bytes(nint address, bool directions)
     {
         byte[] bytes = new byte[directions ? SizeInBytes : _numbersInBytes];
-        var layers = MemoryMarshal.Cast<byte, DeviceLayerLaw>(bytes.AsSpan(0, _law.Layers * Unsafe.SizeOf<DeviceLayerLaw>()));
-        int at = _law.Layers * Unsafe.SizeOf<DeviceLayerLaw>();
+        var layers = MemoryMarshal.Cast<byte, DeviceLayerLaw>(bytes.AsSpan(0, _law.Stages * Unsafe.SizeOf<DeviceLayerLaw>()));
+        int at = _law.Stages * Unsafe.SizeOf<DeviceLayerLaw>();
         long far = _numbersInBytes;
-        for (int k = 0; k < _law.Layers; k++)
+        for (int k = 0; k < _law.Stages; k++)
         {
             var part = _law.Packed(k);
             layers[k] = new DeviceLayerLaw
             {
-                Beta = Near(MemoryMarshal.AsBytes(part.Beta)),
+                Low = Near(MemoryMarshal.AsBytes(part.Low)),
+                High = Near(MemoryMarshal.AsBytes(part.High)),
                 Sensor = Near(MemoryMarshal.AsBytes(part.Sensors)),
                 C = Near(MemoryMarshal.AsBytes(part.C)),
-                S = Near(MemoryMarshal.AsBytes(part.S)),
-                TermSensor = Near(MemoryMarshal.AsBytes(part.TermSensor)),
+                Gate = Near(MemoryMarshal.AsBytes(part.Gates)),
+                FeedBegin = Near(MemoryMarshal.AsBytes(part.FeedBegins)),
+                FeedSensor = Near(MemoryMarshal.AsBytes(part.FeedSensors)),
+                FeedGain = Near(MemoryMarshal.AsBytes(part.FeedGains)),
+                PlaneSensors = Near(MemoryMarshal.AsBytes(part.PlaneSensors)),
+                PlaneTargets = Near(MemoryMarshal.AsBytes(part.PlaneTargets)),
                 V = Far(part.V),
                 W = Far(part.W),
                 Sensors = part.SensorCount,
                 Terms = part.TermCount,
+                Planes = part.PlaneCount,
+                Bends = part.Bends ? 1 : 0,
             };
         }
 

@@ -13,7 +13,7 @@ internal sealed partial class CudaOps
         lock (_launching)
         {
             var table = (CudaRows)(a.OnDevice ??= new CudaRows(this));
-            if (!(table.Ahead ??= new CudaAhead(_context, this)).Reserve(rows))
+            if (!(table.Ahead ??= new CudaAhead(_context, this)).Reserve(rows, settings))
             {
                 return false;
             }
@@ -38,9 +38,9 @@ internal sealed partial class CudaOps
                 ahead.Send(_stream, settings);
             }
 
-            var ids = Launch(logits, settings.Length, samples ? ahead.Sampling : default);
+            var ids = Launch(logits, settings, samples ? ahead.Sampling : default, ahead.Softmax);
             table.Advance(); // first: should the launch fail, the rows are sent again
-            _head.Advance(_stream, table.All.Rows.Slice(0, settings.Length), sampling: default, ids, ahead.Ring);
+            _head.Advance(_stream, table.All.Rows.Slice(0, settings.Length), ids, ahead.Ring);
             ahead.Mark(_stream);
         }
     }

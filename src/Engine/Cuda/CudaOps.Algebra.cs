@@ -38,8 +38,8 @@ internal sealed partial class CudaOps
         {
             if (c.Length > 0)
             {
-                Blas64().Dgemm(Operation(a), Operation(b), c.Rows, c.Columns, a.Columns, alpha, a.Matrix.Address, Math.Max(1, a.Matrix.Rows), b.Matrix.Address,
-                    Math.Max(1, b.Matrix.Rows), beta, c.Address, c.Rows);
+                Blas64().Dgemm(Operation(a), Operation(b), c.Rows, c.Columns, a.Columns, alpha, a.Matrix.Address, Math.Max(1, a.Matrix.Rows),
+                    b.Matrix.Address, Math.Max(1, b.Matrix.Rows), beta, c.Address, c.Rows);
             }
         }
     }

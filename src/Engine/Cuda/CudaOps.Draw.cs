@@ -9,8 +9,10 @@ namespace Tiller.Cuda;
 internal sealed partial class CudaOps
 {
     private DeviceSampling[] _sampling = [];
+    private TallyChange[] _changes = [];
+    private SoftmaxLine[] _softmax = [];
 
-    // DeviceSampling // (rows), then the ids, then scratch, each at a multiple of 64 bytes.
+    // What a draw needs, side by side, each at a multiple of 64 bytes.
     private DeviceBuffer? _draw;
 
     /// <summary>Draws a token from each row of logits, and waits for the ids.</summary>
@@ -21,6 +23,7 @@ internal sealed partial class CudaOps
         {
             bool samples = Samples(settings);
             ReserveDraw(rows, logits.Columns, samples);
+            var memory = new DrawMemory(_draw!, rows);
             if (samples)
             {
                 if (_sampling.Length < rows)
@@ -33,10 +36,15 @@ internal sealed partial class CudaOps
                     _sampling[i] = Sampling(settings[i]);
                 }
 
-                _stream.CopyToDevice(_draw!.Address, MemoryMarshal.AsBytes(_sampling.AsSpan(0, rows)));
+                _stream.CopyToDevice(memory.Sampling.Address, MemoryMarshal.AsBytes(_sampling.AsSpan(0, rows)));
             }
 
-            _stream.CopyToHost(Launch(logits, rows, samples ? new(_draw!.Address, rows) : default).Address, MemoryMarshal.AsBytes(ids[..rows]));
+            var drawn = Launch(logits, settings, samples ? memory.Sampling : default, memory.Softmax);
+            _stream.CopyToHost(drawn.Address, MemoryMarshal.AsBytes(ids[..rows]));
+            if (AsksForSoftmax(settings))
+            {
+                ReceiveSoftmax(settings, memory.Softmax, ids, logits.Columns);
+            }
         }
     }
 
@@ -44,18 +52,24 @@ internal sealed partial class CudaOps
     internal static DeviceSampling Sampling(in DrawSettings settings) => new()
     {
         Random = settings.Random,
+        Tally = settings.Tally?.Address ?? 0,
+        Bias = settings.Tally?.BiasAddress ?? 0,
         Temperature = settings.Temperature,
-        TopK = settings.TopK,
         TopP = settings.TopP,
         MinP = settings.MinP,
-        Penalty = 1,
+        Repetition = settings.Penalties.Repetition,
+        Presence = settings.Penalties.Presence,
+        Frequency = settings.Penalties.Frequency,
+        TopK = settings.TopK,
+        Softmax = settings.Softmax is { } asked ? 1 + asked.Count : 0,
     };
 
-    private static bool Samples(ReadOnlySpan<DrawSettings> settings)
+    /// <summary>Whether any row's softmax is asked for.</summary>
+    internal static bool AsksForSoftmax(ReadOnlySpan<DrawSettings> settings)
     {
         foreach (ref readonly var one in settings)
         {
-            if (one.Temperature > 0)
+            if (one.Softmax is not null)
             {
                 return true;
             }
@@ -64,13 +78,22 @@ internal sealed partial class CudaOps
         return false;
     }
 
-    private static int IdsAt(int rows) => ((rows * Unsafe.SizeOf<DeviceSampling>()) + 63) / 64 * 64;
+    private static bool Samples(ReadOnlySpan<DrawSettings> settings)
+    {
+        foreach (ref readonly var one in settings)
+        {
+            if (one.NeedsSettings)
+            {
+                return true;
+            }
+        }
 
-    private static int ScratchAt(int rows) => IdsAt(rows) + (((4 * rows) + 63) / 64 * 64);
+        return false;
+    }
 
     private void ReserveDraw(int rows, int vocabulary, bool samples)
     {
-        long size = ScratchAt(rows) + HeadKernels.ScratchSizeInBytes(rows, vocabulary, samples);
+        long size = DrawMemory.ScratchAt(rows) + HeadKernels.ScratchSizeInBytes(rows, vocabulary, samples);
         if (_draw is null || _draw.SizeInBytes < size)
         {
             _draw?.Dispose();
@@ -80,19 +103,114 @@ internal sealed partial class CudaOps
     }
 
     // Draws as told, absent where all rows take the largest; gives back the ids, which hold until the next draw.
-    private DeviceSpan<int> Launch(Floats logits, int rows, DeviceSpan<DeviceSampling> sampling)
+    private DeviceSpan<int> Launch(Floats logits, ReadOnlySpan<DrawSettings> settings, DeviceSpan<DeviceSampling> sampling,
+        DeviceSpan<SoftmaxLine> softmax)
     {
-        var ids = new DeviceSpan<int>(_draw!.Address + IdsAt(rows), rows);
-        var scratch = new DeviceSpan<byte>(_draw.Address, _draw.SizeInBytes).Slice(ScratchAt(rows), _draw.SizeInBytes - ScratchAt(rows));
+        var memory = new DrawMemory(_draw!, settings.Length);
         if (sampling.IsAbsent)
         {
-            _head.ArgMax(_stream, logits, ids, scratch);
+            _head.ArgMax(_stream, logits, memory.Ids, memory.Scratch);
         }
         else
         {
-            _head.Sample(_stream, logits, sampling, ids, scratch);
+            SendTallies(settings, memory.Changes);
+            _head.Sample(_stream, logits, sampling, memory.Ids, memory.Scratch);
+            if (AsksForSoftmax(settings))
+            {
+                _head.Softmax(_stream, logits, sampling, memory.Ids, softmax);
+            }
         }
 
-        return ids;
+        return memory.Ids;
+    }
+
+    // What the rows' tallies have that the device has not.
+    private void SendTallies(ReadOnlySpan<DrawSettings> settings, DeviceSpan<TallyChange> to)
+    {
+        int count = 0;
+        foreach (ref readonly var one in settings)
+        {
+            if (one.Tally is not { } tally)
+            {
+                continue;
+            }
+
+            if (tally.IsWhole)
+            {
+                _stream.CopyToDevice(tally.Address, tally.Words);
+                if (!tally.Bias.IsEmpty)
+                {
+                    _stream.CopyToDevice(tally.BiasAddress, tally.Bias);
+                }
+
+                tally.HasSent();
+                continue;
+            }
+
+            if (_changes.Length < count + tally.Changed.Length)
+            {
+                Array.Resize(ref _changes, settings.Length * TokenTally.MostChanges);
+            }
+
+            foreach (int id in tally.Changed)
+            {
+                _changes[count++] = new TallyChange { Address = tally.Address + (4 * id), Word = tally[id] };
+            }
+        }
+
+        if (count == 0)
+        {
+            return;
+        }
+
+        _stream.CopyToDevice(to.Address, MemoryMarshal.AsBytes(_changes.AsSpan(0, count)));
+        _head.Tally(_stream, to.Slice(0, count));
+        foreach (ref readonly var one in settings)
+        {
+            one.Tally?.HasSent();
+        }
+    }
+
+    private void ReceiveSoftmax(ReadOnlySpan<DrawSettings> settings, DeviceSpan<SoftmaxLine> lines, ReadOnlySpan<int> ids, int vocabulary)
+    {
+        int rows = settings.Length;
+        if (_softmax.Length < rows)
+        {
+            _softmax = new SoftmaxLine[Math.Max(rows, 2 * _softmax.Length)];
+        }
+
+        _stream.CopyToHost(lines.Address, MemoryMarshal.AsBytes(_softmax.AsSpan(0, rows)));
+        for (int i = 0; i < rows; i++)
+        {
+            if (ids[i] >= 0)
+            {
+                settings[i].Softmax?.Receive(_softmax[i], vocabulary);
+            }
+        }
+    }
+
+    /// <summary>Where the parts of a draw of so many rows lie.</summary>
+    private readonly ref struct DrawMemory(DeviceBuffer memory, int rows)
+    {
+        public DeviceSpan<DeviceSampling> Sampling => new(memory.Address, rows);
+
+        public DeviceSpan<int> Ids => new(memory.Address + IdsAt(rows), rows);
+
+        public DeviceSpan<SoftmaxLine> Softmax => new(memory.Address + SoftmaxAt(rows), rows);
+
+        public DeviceSpan<TallyChange> Changes => new(memory.Address + ChangesAt(rows), rows * TokenTally.MostChanges);
+
+        public DeviceSpan<byte> Scratch => new DeviceSpan<byte>(memory.Address, memory.SizeInBytes).Slice(ScratchAt(rows),
+            memory.SizeInBytes - ScratchAt(rows));
+
+        public static int ScratchAt(int rows) => ChangesAt(rows) + Aligned(rows * TokenTally.MostChanges * Unsafe.SizeOf<TallyChange>());
+
+        private static int IdsAt(int rows) => Aligned(rows * Unsafe.SizeOf<DeviceSampling>());
+
+        private static int SoftmaxAt(int rows) => IdsAt(rows) + Aligned(4 * rows);
+
+        private static int ChangesAt(int rows) => SoftmaxAt(rows) + Aligned(rows * Unsafe.SizeOf<SoftmaxLine>());
+
+        private static int Aligned(int sizeInBytes) => (sizeInBytes + 63) / 64 * 64;
     }
 }

@@ -15,7 +15,8 @@ internal sealed partial class CudaOps
         placed.Place(groups);
         Table(a).ReserveScratch(Math.Max(
             LinearScratchInBytes(c, new RowCounts(Values: 0, groups.Total)),
-            AttentionKernels.ScratchInBytes(Shape(c, 0), new RowCounts(rows.Values, groups.Total), new AttentionExtent(Table(a).Longest, placed.All.MostRows))));
+            AttentionKernels.ScratchInBytes(Shape(c, 0), new RowCounts(rows.Values, groups.Total),
+                new AttentionExtent(Table(a).Longest, placed.All.MostRows))));
         PullProject(c, w.Down, w.PostFeedForwardNorm, a.RawFeedForward, a, groups, y, y.Gated);
     }
 
@@ -24,7 +25,7 @@ internal sealed partial class CudaOps
     {
         lock (_launching)
         {
-            _gate.Pull(_stream, a.GateUp, Groups(y).Owners, y.Gated, y.GateUp, c.Activation);
+            _gate.Pull(_stream, a.GateUp, Groups(y).Owners, y.Gated, y.GateUp, c.Activation, c.ResidualScale);
             PullNormed(c, w.GateUp, y.GateUp, w.FeedForwardNorm, a.R, a, groups, y);
         }
     }
@@ -39,7 +40,8 @@ internal sealed partial class CudaOps
         var table = Table(a);
         lock (_launching)
         {
-            _attention.Pull(_stream, Shape(c, k), table.All.Rows, Groups(y), table.Longest, new AttentionValues(a.Qkv, a.Heads), y.Heads, y.Qkv, table.Scratch);
+            _attention.Pull(_stream, Shape(c, k), table.All.Rows, Groups(y), table.Longest, new AttentionValues(a.Qkv, a.Heads), y.Heads, y.Qkv,
+                table.Scratch);
         }
     }
 
@@ -48,7 +50,12 @@ internal sealed partial class CudaOps
     {
         lock (_launching)
         {
-            _qkv.Pull(_stream, Groups(y).Owners, y.Qkv, a.RawQk, a.Rotation, HeadNorms(c, w), Heads(c));
+            _qkv.Pull(_stream, Groups(y).Owners, y.Qkv, a.RawQk, a.Rotation(w.Rotation), SingleHeadNorms(c, w), Heads(c));
+            if (c.QkNorm == QkNorm.Width)
+            {
+                _qkv.PullWidth(_stream, Groups(y).Owners, y.Qkv, a.RawQk, HeadNorms(c, w), Heads(c));
+            }
+
             PullNormed(c, w.Qkv, y.Qkv, w.AttentionNorm, a.X, a, groups, y);
         }
     }
@@ -71,10 +78,16 @@ internal sealed partial class CudaOps
         }
     }
 
-    // stream += norm' W' ȳ
+    // stream += [norm'] W' ȳ
     private void PullNormed(ModelConfig c, Matrix w, Floats outputs, Floats norm, Floats at, Activations a, RowGroups groups, Cotangents y)
     {
         _linear.Transposed(_stream, outputs, groups.Total, w, y.Normed, Table(a).Scratch);
+        if (norm.IsAbsent)
+        {
+            _linear.Add(_stream, y.Normed, groups.Total, y.Stream);
+            return;
+        }
+
         _norm.Pull(_stream, y.Normed, at, Groups(y).Owners, new RmsNorm(norm, c.NormEpsilon), y.Stream, accumulate: true);
     }
 }

@@ -59,6 +59,7 @@ internal sealed partial class CudaOps : DeviceOps
             _attention = new AttentionKernels(_library.Get);
             _algebraKernels = new AlgebraKernels(_library.Get);
             _cholesky = new CholeskyKernels(_library.Get);
+            Variants = KernelVariants.Default;
         }
         catch
         {
@@ -78,6 +79,20 @@ internal sealed partial class CudaOps : DeviceOps
 
     /// <summary>Its linear maps.</summary>
     internal LinearKernels Linears => _linear;
+
+    /// <summary>What kernels do that a measurement can leave out, from the next launch on; each choice has recordings of its own.</summary>
+    internal KernelVariants Variants
+    {
+        get => _linear.Variants;
+        set
+        {
+            lock (_launching)
+            {
+                _linear.Variants = _decode.Variants = _attention.Variants = value;
+                _library.SharedCarveout = value.OneCarveout ? 100 : -1;
+            }
+        }
+    }
 
     /// <inheritdoc/>
     public override DeviceBuffer Allocate(long sizeInBytes)
@@ -210,7 +225,7 @@ internal sealed partial class CudaOps : DeviceOps
     private void Reserve(RowBatch rows, Activations a, CudaRows table)
     {
         table.ReserveScratch(ScratchInBytes(a.Config, table));
-        if (rows.AnySteered && table.IsFew && !a.Config.PostNorms)
+        if (rows.AnySteered && table.IsFew && a.Config.PreNorms && !a.Config.PostNorms)
         {
             table.ReserveInputs(a.Config.D);
         }
@@ -228,7 +243,7 @@ internal sealed partial class CudaOps : DeviceOps
         table.IsPlaced = false;
         lock (_launching)
         {
-            _embed.Rotate(_stream, table.All.Rows, frequencies, a.Rotation);
+            _embed.Rotate(_stream, table.All.Rows, frequencies, a.Rotations.Rows / a.Capacity, a.Rotations);
             if (embedding is { } weights)
             {
                 _embed.Embed(_stream, table.All.Rows, weights, c.EmbeddingScale, a.X);
@@ -243,10 +258,17 @@ internal sealed partial class CudaOps : DeviceOps
         var norm = new RmsNorm(w.AttentionNorm, c.NormEpsilon);
         lock (_launching)
         {
-            if (table.IsFew)
+            if (rows.AnyInputMoved)
             {
-                _decode.NormQkv(_stream, table.Few(rows), a.X, norm, w.Qkv, w.QkvBias, c.QkNorm ? default : a.Rotation, a.Qkv, Heads(c), k);
-                if (!c.QkNorm)
+                _steer.Sense(_stream, table.All, a.X, c.L + k);
+                _steer.Act(_stream, table.All, a.X, c.L + k);
+            }
+
+            if (table.IsFew && c.PreNorms)
+            {
+                var rotation = c.QkNorm == QkNorm.None ? a.Rotation(w.Rotation) : default;
+                _decode.NormQkv(_stream, table.Few(rows), a.X, norm, w.Qkv, w.QkvBias, rotation, a.Qkv, Heads(c), k);
+                if (c.QkNorm == QkNorm.None)
                 {
                     return;
                 }
@@ -254,25 +276,40 @@ internal sealed partial class CudaOps : DeviceOps
             else if (rows.UnitTangents is { } first)
             {
                 // The values alone; then their tangents from W's columns.
-                _norm.Forward(_stream, a.X, new DualRows(table.Values, default), norm, a.Normed);
-                _linear.Forward(_stream, a.Normed, new RowCounts(table.Values, Tangents: 0), w.Qkv, a.Qkv, table.Scratch, w.QkvBias);
+                var values = c.PreNorms ? a.Normed : a.X;
+                if (c.PreNorms)
+                {
+                    _norm.Forward(_stream, a.X, new DualRows(table.Values, default), norm, values);
+                }
+
+                _linear.Forward(_stream, values, new RowCounts(table.Values, Tangents: 0), w.Qkv, a.Qkv, table.Scratch, w.QkvBias);
                 _units.Push(_stream, a.X.Slice(0, table.Values), norm, w.Qkv, a.Qkv, w.QkvBias, first, a.Qkv.Slice(table.Values, table.Tangents));
             }
             else
             {
-                if (rows.AnySteered)
+                var x = c.PreNorms ? a.Normed : a.X;
+                if (rows.AnySteered && c.PreNorms)
                 {
-                    _steer.SenseNorm(_stream, table.All, a.X, k, norm, a.Normed);
+                    _steer.SenseNorm(_stream, table.All, a.X, k, norm, x);
                 }
-                else
+                else if (rows.AnySteered)
                 {
-                    _norm.Forward(_stream, a.X, table.All.Dual, norm, a.Normed);
+                    _steer.Sense(_stream, table.All, x, k);
+                }
+                else if (c.PreNorms)
+                {
+                    _norm.Forward(_stream, a.X, table.All.Dual, norm, x);
                 }
 
-                Linear(table, a.Normed, w.Qkv, a.Qkv, bias: w.QkvBias);
+                Linear(table, x, w.Qkv, a.Qkv, bias: w.QkvBias);
             }
 
-            _qkv.Finish(_stream, table.All, a.Qkv, a.RawQk, a.Rotation, HeadNorms(c, w), Heads(c), k);
+            if (c.QkNorm == QkNorm.Width)
+            {
+                _qkv.NormWidth(_stream, table.All.Dual, a.Qkv, a.RawQk, HeadNorms(c, w), Heads(c));
+            }
+
+            _qkv.Finish(_stream, table.All, a.Qkv, a.RawQk, a.Rotation(w.Rotation), SingleHeadNorms(c, w), Heads(c), k);
         }
     }
 
@@ -293,7 +330,7 @@ internal sealed partial class CudaOps : DeviceOps
 
     /// <inheritdoc/>
     public override void ProjectOutput(ModelConfig c, BlockWeights w, RowBatch rows, Activations a) =>
-        Project(c, a, a.Heads, w.Output, w.PostAttentionNorm, a.RawAttention, a.X, a.R);
+        Project(c, a, a.Heads, w.Output, w.OutputBias, w.PostAttentionNorm, a.RawAttention, a.X, a.R);
 
     /// <inheritdoc/>
     public override void NormGateUp(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a)
@@ -302,15 +339,21 @@ internal sealed partial class CudaOps : DeviceOps
         var norm = new RmsNorm(w.FeedForwardNorm, c.NormEpsilon);
         lock (_launching)
         {
-            if (table.IsFew)
+            if (table.IsFew && c.PreNorms)
             {
-                _decode.NormGateUp(_stream, table.Few(rows), a.R, norm, w.GateUp, a.GateUp, a.Gated, table.Inputs, c.Activation, k);
+                _decode.NormGateUp(
+                    _stream, table.Few(rows), a.R, norm, w.GateUp, w.GateUpBias, a.GateUp, a.Gated, table.Inputs, c.Activation, c.ResidualScale, k);
                 return;
             }
 
-            _norm.Forward(_stream, a.R, table.All.Dual, norm, a.Normed);
-            Linear(table, a.Normed, w.GateUp, a.GateUp);
-            _gate.Forward(_stream, a.GateUp, table.All.Dual, a.Gated, c.Activation);
+            var x = c.PreNorms ? a.Normed : a.R;
+            if (c.PreNorms)
+            {
+                _norm.Forward(_stream, a.R, table.All.Dual, norm, x);
+            }
+
+            Linear(table, x, w.GateUp, a.GateUp, bias: w.GateUpBias);
+            _gate.Forward(_stream, a.GateUp, table.All.Dual, a.Gated, c.Activation, c.ResidualScale);
         }
     }
 
@@ -322,13 +365,13 @@ internal sealed partial class CudaOps : DeviceOps
         {
             lock (_launching)
             {
-                _decode.ProjectDown(_stream, table.Few(rows), a.Gated, w.Down, a.R, table.Inputs, a.Y);
+                _decode.ProjectDown(_stream, table.Few(rows), a.Gated, w.Down, w.DownBias, a.R, table.Inputs, a.Y);
             }
 
             return;
         }
 
-        Project(c, a, a.Gated, w.Down, w.PostFeedForwardNorm, a.RawFeedForward, a.R, a.Y);
+        Project(c, a, a.Gated, w.Down, w.DownBias, w.PostFeedForwardNorm, a.RawFeedForward, a.R, a.Y);
         if (rows.AnySteered)
         {
             lock (_launching)
@@ -402,11 +445,13 @@ internal sealed partial class CudaOps : DeviceOps
 
     internal static CudaRows Table(Activations a) => (CudaRows)a.OnDevice!;
 
-    private static AttentionShape Shape(ModelConfig c, int k) => new(k, c.H, c.G, c.E, c.AttentionScale, c.AttentionSoftCap, c.Windows[k]);
+    private static AttentionShape Shape(ModelConfig c, int k) => new(k, c.H, c.G, c.E, c.ScoreScale, c.AttentionSoftCap, c.Windows[k]);
 
     private static HeadShape Heads(ModelConfig c) => new(c.H, c.G, c.E);
 
     private static HeadNorms HeadNorms(ModelConfig c, BlockWeights w) => new(w.QueryNorm, w.KeyNorm, c.NormEpsilon);
+
+    private static HeadNorms SingleHeadNorms(ModelConfig c, BlockWeights w) => c.QkNorm == QkNorm.Heads ? HeadNorms(c, w) : default;
 
     private long ScratchInBytes(ModelConfig c, CudaRows rows)
     {
@@ -417,7 +462,8 @@ internal sealed partial class CudaOps : DeviceOps
     private long LinearScratchInBytes(ModelConfig c, RowCounts rows)
     {
         long most = 0;
-        foreach (var (outputs, inputs) in (ReadOnlySpan<(int, int)>)[((c.H + (2 * c.G)) * c.E, c.D), (c.D, c.H * c.E), (2 * c.F, c.D), (c.D, c.F), (c.V, c.D)])
+        foreach (var (outputs, inputs) in (ReadOnlySpan<(int, int)>)[((c.H + (2 * c.G)) * c.E, c.D), (c.D, c.H * c.E), (2 * c.F, c.D), (c.D, c.F),
+            (c.V, c.D)])
         {
             most = Math.Max(most, _linear.ScratchInBytes(rows, new Matrix(0, WeightType.BF16, outputs, inputs)));
         }
@@ -428,19 +474,19 @@ internal sealed partial class CudaOps : DeviceOps
     private void Linear(CudaRows table, Floats x, Matrix w, Floats y, Floats bias = default, Floats residual = default) =>
         _linear.Forward(_stream, x, table.All.Counts, w, y, table.Scratch, bias, residual);
 
-    // out = residual + [norm] (W x)
-    private void Project(ModelConfig c, Activations a, Floats x, Matrix w, Floats postNorm, Floats raw, Floats residual, Floats output)
+    // out = residual + [norm] (W x + b)
+    private void Project(ModelConfig c, Activations a, Floats x, Matrix w, Floats bias, Floats postNorm, Floats raw, Floats residual, Floats output)
     {
         var table = Table(a);
         lock (_launching)
         {
             if (postNorm.IsAbsent)
             {
-                Linear(table, x, w, output, residual: residual);
+                Linear(table, x, w, output, bias, residual);
                 return;
             }
 
-            Linear(table, x, w, raw);
+            Linear(table, x, w, raw, bias);
             _norm.AddNormed(_stream, residual, raw, table.All.Dual, new RmsNorm(postNorm, c.NormEpsilon), output);
         }
     }

@@ -31,9 +31,11 @@ internal sealed class CudaRows : IDisposable
     public RowTable All => new(new(_onDevice!.Address, Values), new(_onDevice.Address + (Values * Unsafe.SizeOf<DeviceRow>()), Tangents));
 
     /// <summary>What a launch of attention is sized for.</summary>
-    public AttentionExtent Extent => new(Longest, MostTangents, OneSequence);
+    public AttentionExtent Extent => new(Longest, MostTangents, OneSequence, OwnCaches);
 
-    /// <summary>Whether the rows of the pass that <see cref="CudaOps.Begin"/> opens next are here already; a pass that is recorded may not bring them.</summary>
+    /// <summary>
+    /// Whether the rows of the pass that <see cref="CudaOps.Begin"/> opens next are here already; a pass that is recorded may not bring them.
+    /// </summary>
     public bool IsPlaced { get; set; }
 
     /// <summary>Value rows, with those that fill the batch up: the first token of a sequence that nobody has, in a cache of its own.</summary>
@@ -50,6 +52,9 @@ internal sealed class CudaRows : IDisposable
 
     /// <summary>Whether the rows are consecutive tokens of one sequence.</summary>
     public bool OneSequence { get; private set; }
+
+    /// <summary>Whether each row is of a sequence that no other row is of; of more than few rows only told where that is known without a search.</summary>
+    public bool OwnCaches { get; private set; }
 
     /// <summary>Whether the rows are few enough for the fused kernels of decoding.</summary>
     public bool IsFew => Values + Tangents <= LinearKernels.FewRows;
@@ -78,7 +83,7 @@ internal sealed class CudaRows : IDisposable
         var table = MemoryMarshal.Cast<byte, DeviceRow>(_table.AsSpan(0, rowsInBytes));
         var owners = MemoryMarshal.Cast<byte, int>(_table.AsSpan(rowsInBytes, Tangents * sizeof(int)));
         int longest = 0;
-        OneSequence = true;
+        (OneSequence, OwnCaches) = (true, _sequences <= LinearKernels.FewRows);
         for (int i = 0; i < _sequences; i++)
         {
             ref readonly var row = ref rows[i];
@@ -91,6 +96,7 @@ internal sealed class CudaRows : IDisposable
                 Slot = row.Slot,
                 FirstTangent = begin,
                 EndTangent = end,
+                IsLong = row.Cache.IsLong ? 1 : 0,
                 Cache = row.Cache.Keys(0, 0).Address,
                 Steering = row.Steering is CudaSteering steering ? steering.Enter(row.Slot, end) : 0,
             };
@@ -98,6 +104,10 @@ internal sealed class CudaRows : IDisposable
             MostTangents = Math.Max(MostTangents, end - begin);
             longest = Math.Max(longest, row.Position + 1);
             OneSequence &= i == 0 || (ReferenceEquals(rows[i - 1].Cache, row.Cache) && rows[i - 1].Position + 1 == row.Position);
+            for (int j = 0; OwnCaches && j < i; j++)
+            {
+                OwnCaches = !ReferenceEquals(rows[j].Cache, row.Cache);
+            }
         }
 
         for (int i = _sequences; i < Values; i++)
@@ -119,7 +129,7 @@ internal sealed class CudaRows : IDisposable
     {
         int there = _there, longest = 0;
         _there = 0; // until all rows are as on the device
-        (Values, _sequences, Tangents, MostTangents, OneSequence) = (rows.Filled, rows.Values, 0, 0, rows.Values == 1);
+        (Values, _sequences, Tangents, MostTangents, OneSequence, OwnCaches) = (rows.Filled, rows.Values, 0, 0, rows.Values == 1, true);
         int sizeInBytes = Values * Unsafe.SizeOf<DeviceRow>();
         if (_table.Length < sizeInBytes)
         {
@@ -144,6 +154,7 @@ internal sealed class CudaRows : IDisposable
                 Position = row.Position - 1,
                 Capacity = row.Cache.Capacity,
                 Slot = steering.Slot,
+                IsLong = row.Cache.IsLong ? 1 : 0,
                 Cache = row.Cache.Keys(0, 0).Address,
                 Steering = steering.Last,
             };
@@ -306,11 +317,17 @@ internal sealed class CudaRows : IDisposable
 /// <param name="MostTangents">Tangents of the value row that has most of them.</param>
 /// <param name="Longest">Bound on the sequences' lengths.</param>
 /// <param name="Steered">Whether any row is steered.</param>
+/// <param name="InputMoved">Whether a law moves the inputs of blocks.</param>
 /// <param name="OneSequence">Whether the rows are consecutive tokens of one sequence.</param>
+/// <param name="OwnCaches">Whether no two rows are of one sequence.</param>
+/// <param name="Variants">What its kernels do.</param>
 internal readonly record struct CudaStepKey(
-    nint X, nint Y, int Capacity, nint Logits, int Values, int Tangents, int MostTangents, int Longest, bool Steered, bool OneSequence);
+    nint X, nint Y, int Capacity, nint Logits, int Values, int Tangents, int MostTangents, int Longest, bool Steered, bool InputMoved,
+    bool OneSequence, bool OwnCaches, KernelVariants Variants);
 
-/// <summary>Groups of cotangent rows on the device: where each value row's begin, and the owner of each row. Belongs to one <see cref="Cotangents"/>.</summary>
+/// <summary>
+/// Groups of cotangent rows on the device: where each value row's begin, and the owner of each row. Belongs to one <see cref="Cotangents"/>.
+/// </summary>
 internal sealed class CudaGroups : IDisposable
 {
     private readonly CudaOps _ops;

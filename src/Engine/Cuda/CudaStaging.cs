@@ -19,7 +19,8 @@ internal sealed class CudaStaging : IDisposable
     private readonly Lock _gate = new();
     private readonly Stack<Slot> _slots = [];
 
-    public CudaStaging(PrimaryContext context, CudaStream stream, int sizeInBytes) => (_context, _stream, _sizeInBytes) = (context, stream, sizeInBytes);
+    public CudaStaging(PrimaryContext context, CudaStream stream, int sizeInBytes)
+        => (_context, _stream, _sizeInBytes) = (context, stream, sizeInBytes);
 
     public int SizeInBytes => _sizeInBytes;
 

@@ -42,14 +42,14 @@ internal sealed class CudaSteering : SteeringState
 
     public override int Slots => _now.Last + 1;
 
-    /// <summary>Numbers of one line that <see cref="HeadKernels.Advance"/> hands out: α, then |u| and |x| of every layer.</summary>
-    public int HandedOut => Sensors + (2 * Law.Layers);
+    /// <summary>Numbers of one line that <see cref="HeadKernels.Advance"/> hands out: errors, then |u| and |x| of every stage.</summary>
+    public int HandedOut => Sensors + (2 * Law.Stages);
 
     private int Sensors => Law.Sensors.Count;
 
     internal override void Use(FeedbackLaw law)
     {
-        bool carries = law.Sensors.Count == Sensors;
+        bool carries = law.Sensors.Count == Sensors && law.Stages == Law.Stages;
         _headersAreThere = _isFetched = false;
         Send(law);
         base.Use(law);
@@ -95,7 +95,9 @@ internal sealed class CudaSteering : SteeringState
         return _now.Address;
     }
 
-    /// <summary>Readies a step that the device begins by itself: <see cref="HeadKernels.Advance"/> takes a row from the first of these to the second.</summary>
+    /// <summary>
+    /// Readies a step that the device begins by itself: <see cref="HeadKernels.Advance"/> takes a row from the first of these to the second.
+    /// </summary>
     /// <returns>Address of the <see cref="DeviceSteering"/> of the last step and its last line, and address of the next step's.</returns>
     public (nint Last, int Slot, nint Next) Precede()
     {
@@ -149,8 +151,7 @@ internal sealed class CudaSteering : SteeringState
 
     protected override void GetEffort(int slot, Span<float> inputNorms, Span<float> stateNorms)
     {
-        Fetched(Sensors, slot, Law.Layers).CopyTo(inputNorms);
-        Fetched(Sensors + Law.Layers, slot, Law.Layers).CopyTo(stateNorms);
+        Law.PerBlock(Fetched(Sensors, slot, Law.Stages), Fetched(Sensors + Law.Stages, slot, Law.Stages), inputNorms, stateNorms);
     }
 
     protected override void Dispose(bool disposing)

@@ -6,7 +6,7 @@ using Tiller.Ops;
 
 namespace Tiller.Cuda;
 
-/// <summary>What the kernels read and did in one step: lines of α, then |u|, |x| and |u| before the bound for every layer.</summary>
+/// <summary>What the kernels read and did in one step: lines of α, then |u|, |x| and |u| before the bound for every stage.</summary>
 internal sealed class CudaSteeringRecord : IDisposable
 {
     private readonly CudaOps _ops;
@@ -27,13 +27,14 @@ internal sealed class CudaSteeringRecord : IDisposable
     /// <summary>The last line of the step.</summary>
     public int Last { get; set; }
 
-    public static int LineLength(FeedbackLaw law) => law.Sensors.Count + (3 * law.Layers);
+    public static int LineLength(FeedbackLaw law) => law.Sensors.Count + (3 * law.Stages);
 
     public nint ErrorsAt(int slot, int sensors) => _state!.Address + (4 * slot * sensors);
 
-    public void Read(FeedbackLaw law, Span<float> numbers) => _ops.Download(_state!.Address, MemoryMarshal.AsBytes(numbers[..(Capacity * LineLength(law))]));
+    public void Read(FeedbackLaw law, Span<float> numbers)
+        => _ops.Download(_state!.Address, MemoryMarshal.AsBytes(numbers[..(Capacity * LineLength(law))]));
 
-    public void ClearNorms(FeedbackLaw law) => _ops.Clear(NormsAt(law), 12L * Capacity * law.Layers);
+    public void ClearNorms(FeedbackLaw law) => _ops.Clear(NormsAt(law), 12L * Capacity * law.Stages);
 
     public void Grow(FeedbackLaw law, int capacity, bool keep)
     {
@@ -41,7 +42,7 @@ internal sealed class CudaSteeringRecord : IDisposable
         if (keep && old is not null)
         {
             var (from, to) = (old.Address, state.Address);
-            foreach (int width in (ReadOnlySpan<int>)[sensors, law.Layers, law.Layers, law.Layers])
+            foreach (int width in (ReadOnlySpan<int>)[sensors, law.Stages, law.Stages, law.Stages])
             {
                 _ops.Copy(from, to, 4L * Capacity * width);
                 (from, to) = (from + (4 * Capacity * width), to + (4 * capacity * width));
@@ -61,10 +62,11 @@ internal sealed class CudaSteeringRecord : IDisposable
             Errors = _state!.Address,
             TangentErrors = tangents,
             InputNorms = norms,
-            StateNorms = norms + (4 * Capacity * law.Layers),
-            FreeNorms = norms + (8 * Capacity * law.Layers),
+            StateNorms = norms + (4 * Capacity * law.Stages),
+            FreeNorms = norms + (8 * Capacity * law.Stages),
             Sensors = law.Sensors.Count,
-            LayerCount = law.Layers,
+            LayerCount = law.Stages,
+            FirstStage = law.FirstStage,
             MaxEffort = law.MaxEffort,
             Next = next,
         };

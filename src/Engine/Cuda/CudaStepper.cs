@@ -48,7 +48,7 @@ internal sealed class CudaStepper(CudaOps ops, ModelConfig c, StepStages stages)
     {
         ops.DrawNext(logits, settings, A);
         RunPlaced(next, CancellationToken.None);
-        CudaOps.Table(A).Ahead!.Take(ids);
+        CudaOps.Table(A).Ahead!.Take(ids, Config.V);
     }
 
     /// <inheritdoc/>
@@ -56,7 +56,8 @@ internal sealed class CudaStepper(CudaOps ops, ModelConfig c, StepStages stages)
 
     /// <inheritdoc/>
     protected override bool AreAlike(int rows, int others) => rows == others
-        || (rows < LinearKernels.LibraryRows && others < LinearKernels.LibraryRows && rows <= LinearKernels.FewRows == others <= LinearKernels.FewRows);
+        || (rows < LinearKernels.LibraryRows && others < LinearKernels.LibraryRows
+            && rows <= LinearKernels.FewRows == others <= LinearKernels.FewRows);
 
     // Of rows that the device has been told of: it may not be told while a step is recorded.
     private void RunPlaced(Floats logits, CancellationToken cancellationToken)
@@ -70,7 +71,8 @@ internal sealed class CudaStepper(CudaOps ops, ModelConfig c, StepStages stages)
         }
 
         var key = new CudaStepKey(
-            A.X.Address, A.Y.Address, A.Capacity, logits.Address, table.Values, table.Tangents, table.MostTangents, table.Longest, Rows.AnySteered, table.OneSequence);
+            A.X.Address, A.Y.Address, A.Capacity, logits.Address, table.Values, table.Tangents, table.MostTangents, table.Longest, Rows.AnySteered,
+            Rows.AnyInputMoved, table.OneSequence, table.OwnCaches, ops.Variants);
         lock (ops.Launching)
         {
             if (table.Find(key) is { } graph)

@@ -50,8 +50,8 @@ internal sealed class Decoder : IDisposable
         for (int i = 0; i < rows.Length; i++)
         {
             var session = rows[i].Session;
-            session.Prepare(ids.Slice(i, 1));
-            _stepper.Rows.Add(ids[i], session.Length, session.Cache, session.Steering);
+            session.Prepare(ids.Slice(i, 1), cancellationToken);
+            _stepper.Rows.Add(ids[i], session.Length, session.Cache, session.SteeringOf(ids[i]));
         }
 
         var next = Reserve();
@@ -71,7 +71,7 @@ internal sealed class Decoder : IDisposable
 
         for (int i = 0; i < rows.Length; i++)
         {
-            rows[i].Session.Advance(1);
+            rows[i].Session.AdvanceOne();
             _nextLogits.Take(rows[i].Session, i);
         }
 
@@ -89,9 +89,7 @@ internal sealed class Decoder : IDisposable
         Swap();
     }
 
-    /// <summary>
-    /// Draws the next token of each session: on a device all of them at once, but for those that the host has to draw (a repetition penalty).
-    /// </summary>
+    /// <summary>Draws the next token of each session: on a device all of them at once.</summary>
     /// <param name="rows">The sessions and what draws their tokens.</param>
     /// <param name="ids">Result: a token for each; -1 where the logits are not finite, and the sampler has not moved.</param>
     /// <param name="goesOn">Whether to begin the step that takes these tokens, where it can be.</param>
@@ -110,10 +108,10 @@ internal sealed class Decoder : IDisposable
         }
 
         // What can fail comes before the first sampler moves.
-        int onHost = PrepareDraw(rows);
-        if (onHost < ids.Length)
+        PrepareDraw(rows);
+        if (_stepper.Draws)
         {
-            DrawOnDevice(idle, rows, ids, goesOn && onHost == 0 && _model.RunsAhead);
+            DrawOnDevice(idle, rows, ids, goesOn && _model.RunsAhead);
         }
 
         return EndDraw(rows, ids);
@@ -137,31 +135,29 @@ internal sealed class Decoder : IDisposable
 
     private void Swap() => (_logits, _nextLogits) = (_nextLogits, _logits);
 
-    // How each is drawn on the device; fetches the logits of those that the host draws, and counts them.
-    private int PrepareDraw(ReadOnlySpan<BatchRow> rows)
+    // How each is drawn on the device; or the logits, for the host.
+    private void PrepareDraw(ReadOnlySpan<BatchRow> rows)
     {
         if (_settings.Length < rows.Length)
         {
             _settings = new DrawSettings[Math.Max(rows.Length, 2 * _settings.Length)];
         }
 
-        int onHost = 0;
         for (int i = 0; i < rows.Length; i++)
         {
-            rows[i].Session.Forget();
-            var settings = _stepper.Draws ? rows[i].Sampler!.OnDevice : null;
-            _settings[i] = settings ?? default;
-            if (settings is null)
+            var (session, sampler) = rows[i];
+            session.Forget();
+            if (_stepper.Draws)
             {
-                _ = rows[i].Session.Logits;
-                onHost++;
+                _settings[i] = session.Settings(sampler!);
+            }
+            else
+            {
+                _ = session.Logits;
             }
         }
-
-        return onHost;
     }
 
-    // Rows that the host draws are drawn too, greedily, to no use.
     private void DrawOnDevice(Stepper.Idle idle, ReadOnlySpan<BatchRow> rows, Span<int> ids, bool goesOn)
     {
         var settings = _settings.AsSpan(0, rows.Length);
@@ -192,14 +188,14 @@ internal sealed class Decoder : IDisposable
             var (session, sampler) = rows[i];
             try
             {
-                if (!_stepper.Draws || sampler!.OnDevice is null)
+                if (!_stepper.Draws)
                 {
                     session.Logits.CopyTo(_scores ??= new float[_model.Config.V]);
                     ids[i] = sampler!.Next(_scores, session.Ids);
                 }
                 else if (ids[i] >= 0)
                 {
-                    sampler.HasDrawn();
+                    sampler!.HasDrawn();
                 }
                 else
                 {

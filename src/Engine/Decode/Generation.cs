@@ -1,7 +1,6 @@
 using System.Runtime.CompilerServices;
 using Tiller.Chat;
 using Tiller.Model;
-using Tiller.Tokens;
 
 namespace Tiller.Decode;
 
@@ -11,14 +10,8 @@ namespace Tiller.Decode;
 /// </summary>
 public sealed class Generation : IDisposable
 {
-    private readonly GenerationOptions _options;
-    private readonly Session _session;
-    private readonly Sampler _sampler;
-    private readonly TokenStream _text;
-    private readonly StopFilter _stop;
-    private readonly int[] _stopIds;
-    private readonly int[] _history;
-    private int _length;
+    private readonly Continuation _text;
+    private readonly SteeringTrace? _trace;
 
     /// <summary>Readies a continuation of <paramref name="prompt"/>.</summary>
     /// <param name="model">Once it is disposed of, the generation cannot go on.</param>
@@ -28,52 +21,28 @@ public sealed class Generation : IDisposable
     /// <exception cref="ObjectDisposedException">The model has been disposed of.</exception>
     public Generation(LanguageModel model, ReadOnlySpan<int> prompt, GenerationOptions? options = null)
     {
-        _options = options ?? new GenerationOptions();
-        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(_options.MaxNewTokens);
-        if (prompt.IsEmpty)
-        {
-            throw new ArgumentException("A prompt needs at least one token: give it some text.", nameof(prompt));
-        }
-
-        if (prompt.Length > model.Config.MaxPositions)
-        {
-            throw new ContextLengthException(prompt.Length, model.Config.MaxPositions);
-        }
-
-        if (_options.Trace is not null && _options.Law is null)
-        {
-            throw new ArgumentException("A trace needs a feedback law: there is nothing to record of the plain model.", nameof(options));
-        }
-
-        _stopIds = [.. _options.StopIds ?? model.EndIds];
-        _sampler = new Sampler(_options.Sampling, model.Config.V);
-        _text = model.Tokenizer.NewStream();
-        _stop = new StopFilter(_options.StopStrings);
-        _history = new int[(int)Math.Min((long)prompt.Length + _options.MaxNewTokens, model.Config.MaxPositions + 1L)];
-        prompt.CopyTo(_history);
-        _length = prompt.Length;
-        PromptLength = prompt.Length;
-        _session = new Session(model, _options.Law, _options.SteeredTokens);
-        Steering = _options.Law is null ? null : new SteeringSummary(_options.Law);
+        options ??= new GenerationOptions();
+        _text = new Continuation(model, prompt, options);
+        _trace = options.Trace;
     }
 
     /// <summary>Tokens of the prompt.</summary>
-    public int PromptLength { get; }
+    public int PromptLength => _text.PromptLength;
 
     /// <summary>
     /// Seed of the draws: <see cref="SamplingOptions.Seed"/> or, without one, the seed drawn for this generation. Options with it give the same text
     /// again. 0 if nothing is drawn, the temperature being 0, and the options have none.
     /// </summary>
-    public ulong Seed => _sampler.Seed;
+    public ulong Seed => _text.Sampler.Seed;
 
     /// <summary>Ids drawn so far, an end-of-text id included.</summary>
-    public ReadOnlySpan<int> NewIds => _history.AsSpan(PromptLength, _length - PromptLength);
+    public ReadOnlySpan<int> NewIds => _text.NewIds;
 
     /// <summary>The step <see cref="MoveNext"/> made.</summary>
-    public GeneratedToken Current { get; private set; }
+    public GeneratedToken Current => _text.Current;
 
     /// <summary>How well the law tracked, and at what effort; null when plain.</summary>
-    public SteeringSummary? Steering { get; }
+    public SteeringSummary? Steering => _text.Steering;
 
     /// <summary>FNV-1a over the bits of the last logits: equal runs print equal hashes.</summary>
     public ulong LogitsHash { get; private set; }
@@ -84,125 +53,72 @@ public sealed class Generation : IDisposable
     /// <summary>Draws the next token.</summary>
     /// <param name="cancellationToken">Looked at between blocks.</param>
     /// <returns>False once the text has ended.</returns>
-    /// <exception cref="NonFiniteStateException">The state is NaN or infinite: λ is too large, or the weights are not finite. Says where first.</exception>
+    /// <exception cref="NonFiniteStateException">
+    /// The state is NaN or infinite: λ is too large, or the weights are not finite. Says where first.
+    /// </exception>
     /// <exception cref="NonFiniteLogitsException">The states are finite, the logits are not.</exception>
     /// <exception cref="InvalidOperationException">Another thread is in this call.</exception>
     /// <exception cref="ObjectDisposedException">The generation or its model has been disposed of.</exception>
     public bool MoveNext(CancellationToken cancellationToken = default)
     {
-        using var call = _session.Enter();
+        using var call = _text.Session.Enter();
         if (Current.StopReason is not null)
         {
             return false;
         }
 
-        if (_length == PromptLength)
+        if (NewIds.IsEmpty)
         {
             Prefill(cancellationToken);
         }
         else
         {
-            _session.Append(_history[_length - 1], cancellationToken);
+            _text.Session.Append(_text.LastId, cancellationToken);
         }
 
-        int id = Draw(cancellationToken);
-        _history[_length++] = id;
-        Current = Classify(id);
-        if (Current.StopReason is not null)
-        {
-            LogitsHash = Hash(_session.Logits);
-        }
-
-        return true;
-    }
-
-    /// <inheritdoc/>
-    public void Dispose() => _session.Dispose();
-
-    private int Draw(CancellationToken cancellationToken)
-    {
-        bool goesOn = _length + 1 - PromptLength < _options.MaxNewTokens;
         try
         {
-            int id = _session.Draw(_sampler, goesOn);
-            ObserveStep();
-            return id;
+            _text.Take(_text.Session.Draw(_text.Sampler, _text.GoesOn));
         }
         catch (NonFiniteLogitsException e)
         {
-            ObserveStep();
-            int last = _length == PromptLength ? PromptLength : 1;
-            if (_session.FindNonFinite(_history.AsSpan(_length - last, last), e, cancellationToken) is { } found)
+            var found = _text.Explain(e, cancellationToken);
+            if (found != e)
             {
                 throw found;
             }
 
             throw;
         }
-    }
 
-    private GeneratedToken Classify(int id)
-    {
-        if (_stopIds.AsSpan().Contains(id))
+        if (Current.StopReason is not null)
         {
-            return new GeneratedToken(id, _stop.Push(_text.Flush()) + _stop.Finish(), StopReason.EndToken);
+            LogitsHash = Hash(_text.Session.Logits);
         }
 
-        string text = _stop.Push(_text.Append(id));
-        StopReason? reason = _stop.Found is not null ? StopReason.StopString
-            : _length - PromptLength == _options.MaxNewTokens ? StopReason.MaxTokens
-            : _length > _session.Model.Config.MaxPositions ? StopReason.ContextFull
-            : null;
-        if (reason is StopReason.MaxTokens or StopReason.ContextFull)
-        {
-            text += _stop.Push(_text.Flush()) + _stop.Finish();
-        }
-
-        return new GeneratedToken(id, text, reason);
+        return true;
     }
+
+    /// <inheritdoc/>
+    public void Dispose() => _text.Dispose();
 
     private void Prefill(CancellationToken cancellationToken)
     {
-        int traced = _options.Trace?.Count ?? 0;
+        int traced = _trace?.Count ?? 0;
         try
         {
-            _session.Prefill(_history.AsSpan(0, PromptLength), end =>
+            _text.Session.Prefill(_text.Prompt, end =>
             {
-                if (_session.PassWasSteered)
-                {
-                    Observe(end);
-                }
-
+                _text.ObservePass();
                 AfterPass?.Invoke(end);
             }, cancellationToken);
         }
         catch (OperationCanceledException)
         {
-            _options.Trace?.Truncate(traced);
+            _trace?.Truncate(traced);
             Steering?.Clear();
             throw;
         }
-    }
-
-    // After the draw, with which a device hands out the step's numbers: nobody waits for them.
-    private void ObserveStep()
-    {
-        if (_length > PromptLength)
-        {
-            Observe(_session.Length);
-        }
-    }
-
-    /// <summary>Takes down what the law did to the last pass's steered rows, which end before position <paramref name="end"/>.</summary>
-    private void Observe(int end)
-    {
-        if (_session.Steering is not { } steering)
-        {
-            return;
-        }
-
-        Steering!.Add(steering);
-        _options.Trace?.Add(steering, _history.AsSpan(end - steering.Slots, steering.Slots), end - steering.Slots);
     }
 
     /// <summary>FNV-1a over the bits.</summary>
@@ -242,7 +158,8 @@ public static class Generating
     /// <exception cref="TillerException">There is no chat template, it refuses the messages, or the chat does not fit the context.</exception>
     /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two tokens.</exception>
     public static IAsyncEnumerable<GeneratedToken> GenerateAsync(
-        this LanguageModel model, IReadOnlyList<ChatMessage> messages, GenerationOptions? options = null, CancellationToken cancellationToken = default) =>
+        this LanguageModel model, IReadOnlyList<ChatMessage> messages, GenerationOptions? options = null,
+        CancellationToken cancellationToken = default) =>
         model.GenerateAsync(messages, new ChatOptions(), options, cancellationToken);
 
     /// <summary>Answers a chat, with tools, documents and whatever else the template reads.</summary>
@@ -254,7 +171,8 @@ public static class Generating
     /// <returns>One item per token; the last has a <see cref="StopReason"/>.</returns>
     /// <exception cref="TillerException">There is no chat template, it refuses the messages, or the chat does not fit the context.</exception>
     public static IAsyncEnumerable<GeneratedToken> GenerateAsync(
-        this LanguageModel model, IReadOnlyList<ChatMessage> messages, ChatOptions chat, GenerationOptions? options = null, CancellationToken cancellationToken = default)
+        this LanguageModel model, IReadOnlyList<ChatMessage> messages, ChatOptions chat, GenerationOptions? options = null,
+        CancellationToken cancellationToken = default)
     {
         int[] prompt = model.Chat.Encode(messages, chat, cancellationToken);
         return model.GenerateAsync(prompt, options, cancellationToken);
@@ -269,7 +187,8 @@ public static class Generating
     /// <exception cref="TillerException">The prompt does not fit the context, or the law is for another model.</exception>
     /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two tokens.</exception>
     public static async IAsyncEnumerable<GeneratedToken> GenerateAsync(
-        this LanguageModel model, int[] prompt, GenerationOptions? options = null, [EnumeratorCancellation] CancellationToken cancellationToken = default)
+        this LanguageModel model, int[] prompt, GenerationOptions? options = null,
+        [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
         using var generation = new Generation(model, prompt, options);
         while (await Task.Run(() => generation.MoveNext(cancellationToken), cancellationToken).ConfigureAwait(false))

@@ -48,4 +48,20 @@ public enum StopReason
 /// <param name="Id">Token drawn.</param>
 /// <param name="Text">Text that is certain now: possibly empty, never half a character, never part of a stop string.</param>
 /// <param name="StopReason">Set on the last step.</param>
-public readonly record struct GeneratedToken(int Id, string Text, StopReason? StopReason);
+public readonly record struct GeneratedToken(int Id, string Text, StopReason? StopReason)
+{
+    /// <summary>
+    /// How probable it was, and the most probable tokens; null unless <see cref="SamplingOptions.LogProbabilities"/> asks for them.
+    /// </summary>
+    public DrawnProbabilities? Probabilities { get; init; }
+}
+
+/// <summary>How probable a drawn token was, under the model's softmax before bias, penalties and temperature.</summary>
+/// <param name="LogProbability">Of the drawn token.</param>
+/// <param name="MostProbable">As many of the most probable tokens as were asked for, falling.</param>
+public sealed record DrawnProbabilities(float LogProbability, IReadOnlyList<TokenProbability> MostProbable)
+{
+    /// <summary>Those of a sampler's last draw; null if it was asked for none.</summary>
+    internal static DrawnProbabilities? Of(Sampler sampler, SamplingOptions options) =>
+        options.LogProbabilities is null ? null : new DrawnProbabilities(sampler.LogProbability, sampler.MostProbable.ToArray());
+}

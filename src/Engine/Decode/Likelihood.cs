@@ -21,7 +21,8 @@ public static class Likelihood
     /// <exception cref="NonFiniteStateException">The model's state is NaN or infinite; the error says where first.</exception>
     /// <exception cref="NonFiniteLogitsException">The states are finite, the logits are not.</exception>
     /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two passes.</exception>
-    public static double LogProbability(LanguageModel model, ReadOnlySpan<int> prompt, ReadOnlySpan<int> continuation, CancellationToken cancellationToken = default)
+    public static double LogProbability(LanguageModel model, ReadOnlySpan<int> prompt, ReadOnlySpan<int> continuation,
+        CancellationToken cancellationToken = default)
     {
         if (prompt.IsEmpty)
         {
@@ -38,7 +39,8 @@ public static class Likelihood
         int bad = ids.AsSpan().IndexOfAnyExceptInRange(0, vocabulary - 1);
         if (bad >= 0)
         {
-            throw new ArgumentOutOfRangeException(bad < prompt.Length ? nameof(prompt) : nameof(continuation), ids[bad], $"A token id must be in 0..{vocabulary - 1}.");
+            throw new ArgumentOutOfRangeException(bad < prompt.Length ? nameof(prompt) : nameof(continuation), ids[bad],
+                $"A token id must be in 0..{vocabulary - 1}.");
         }
 
         using var use = model.Enter();

@@ -8,9 +8,9 @@ namespace Tiller.Decode;
 
 /// <summary>
 /// Logits of sessions that were stepped together, left where the step wrote them // (rows, V): the one place where a session's logits are. Before
-/// something else is written there, the rows of sessions that still need theirs are copied to those sessions' own rows (<see cref="Session.OwnLogits"/>).
-/// Its members lock, for a session that has left a batch may be at work on another thread; only that session's own calls, and those of the batch
-/// that it is in, bring it here.
+/// something else is written there, the rows of sessions that still need theirs are copied to those sessions' own rows
+/// (<see cref="Session.OwnLogits"/>). Its members lock, for a session that has left a batch may be at work on another thread; only that session's own
+/// calls, and those of the batch that it is in, bring it here.
 /// </summary>
 internal sealed class LogitRows(LanguageModel model) : IDisposable
 {

@@ -4,16 +4,6 @@ using Tiller.Ops;
 
 namespace Tiller.Decode;
 
-/// <summary>Which tokens a feedback law moves.</summary>
-public enum SteeredTokens
-{
-    /// <summary>The prompt's last token and every generated one, as the paper does with cached decoding.</summary>
-    Last,
-
-    /// <summary>Every prompt token too (A-LQR+).</summary>
-    All,
-}
-
 /// <summary>
 /// One sequence being decoded: tokens, keys and values, scratch, and what a feedback law remembers. Many sessions of one model run side
 /// by side, and <see cref="SessionBatch"/> steps several at once; one session is used by one thread at a time, and a second thread gets
@@ -33,6 +23,9 @@ public enum SteeredTokens
 /// </example>
 public sealed class Session : IDisposable
 {
+    // Where a prompt ends of which there is more to come.
+    private const int Unended = int.MaxValue;
+
     private readonly LanguageModel _model;
     private readonly Turn _turn;
     private readonly KvCache _cache;
@@ -40,26 +33,37 @@ public sealed class Session : IDisposable
     private readonly PromptPass _pass;
     private readonly float[] _logits; // (V), a copy on the host
     private readonly SteeredTokens _steered;
+    private readonly SteeringHistory _history = new();
     private SteeringState? _steering;
+    private TokenTally? _tally;
     private float[] _errorsBefore = [];
     private int[] _ids = []; // (cache's capacity)
+    private int[] _steeredPositions = []; // (cache's capacity)
+    private int _steeredCount;
+    private int _promptEnd = -1;
+    private bool _lastIsSteered;
     private bool _logitsAreHere = true;
+    private bool _isHalfRead; // reading again was given up: keys and values mean nothing
     private volatile LogitRows? _logitsIn;
 
     /// <summary>Starts an empty sequence.</summary>
     /// <param name="model">Once it is disposed of, the session cannot go on.</param>
     /// <param name="law">Steers from the first token on; null for the plain model.</param>
-    /// <param name="steered">Which tokens the law moves.</param>
+    /// <param name="steered">Which tokens the law moves; null for <see cref="SteeredTokens.Last"/>.</param>
+    /// <exception cref="ArgumentException">The choice of tokens contradicts itself.</exception>
     /// <exception cref="ModelMismatchException">The law is for another shape of model.</exception>
     /// <exception cref="ObjectDisposedException">The model has been disposed of.</exception>
-    public Session(LanguageModel model, FeedbackLaw? law = null, SteeredTokens steered = SteeredTokens.Last)
+    public Session(LanguageModel model, FeedbackLaw? law = null, SteeredTokens? steered = null)
     {
         ArgumentNullException.ThrowIfNull(model);
+        steered ??= SteeredTokens.Last;
+        steered.Check();
         using var use = model.Enter();
         _model = model;
         _steered = steered;
         _turn = new Turn(
-            nameof(Session), "session", "Give each thread a session of its own, or step several on one thread with a SessionBatch.", model.Lifetime, Free);
+            nameof(Session), "session", "Give each thread a session of its own, or step several on one thread with a SessionBatch.",
+            model.Lifetime, Free);
         _cache = model.NewCache();
         _logits = new float[model.Config.V];
         _decoder = new Decoder(model);
@@ -85,7 +89,7 @@ public sealed class Session : IDisposable
     /// <summary>What the law last read and did; null when plain. It is read in turn with the session's calls.</summary>
     public SteeringState? Steering => _steering;
 
-    /// <summary>Tokens held, oldest first // (<see cref="Length"/>); what a repetition penalty is about. Valid until the next call.</summary>
+    /// <summary>Tokens held, oldest first // (<see cref="Length"/>); what penalties are about. Valid until the next call.</summary>
     public ReadOnlySpan<int> Ids => _ids.AsSpan(0, Length);
 
     /// <summary>Logits after the last token // (V). A device hands them over when they are first asked for.</summary>
@@ -112,8 +116,12 @@ public sealed class Session : IDisposable
 
     internal KvCache Cache => _cache;
 
-    /// <summary>Whether the last pass of a prompt had steered rows.</summary>
-    internal bool PassWasSteered => _pass.Rows.AnySteered;
+    /// <summary>
+    /// Positions that the law moved in the last pass of a prompt or the last step, oldest first, one for each slot of <see cref="Steering"/>. Valid
+    /// until
+    /// the next call.
+    /// </summary>
+    public ReadOnlySpan<int> SteeredPositions => _steeredPositions.AsSpan(0, _steeredCount);
 
     /// <summary>Where the logits are; null before the first token. Written under the rows' lock.</summary>
     internal LogitRows? LogitsIn
@@ -128,7 +136,9 @@ public sealed class Session : IDisposable
     /// <summary>Rows of its own, where the logits go when a batch needs theirs for something else.</summary>
     internal LogitRows OwnLogits => _decoder.Logits;
 
-    /// <summary>The row of a step that a device has begun, which appends a token to this session. Every call but the one that appends it forgets it.</summary>
+    /// <summary>
+    /// The row of a step that a device has begun, which appends a token to this session. Every call but the one that appends it forgets it.
+    /// </summary>
     internal BegunRow Begun { get; set; }
 
     /// <summary>Whose call it is; a batch takes the turn of each of its sessions.</summary>
@@ -183,10 +193,11 @@ public sealed class Session : IDisposable
     /// <summary>Appends several tokens, tells how far it is, and leaves the logits where they are.</summary>
     /// <param name="ids">At least one.</param>
     /// <param name="afterPass">
-    /// Called after every pass, with the position after its last row; <see cref="Steering"/> then holds these rows if <see cref="PassWasSteered"/>.
+    /// Called after every pass, with the position after its last row; <see cref="Steering"/> then holds its <see cref="SteeredPositions"/>.
     /// </param>
     /// <param name="cancellationToken">Looked at between blocks; a cancelled call appends nothing.</param>
-    internal void Prefill(ReadOnlySpan<int> ids, Action<int>? afterPass, CancellationToken cancellationToken)
+    /// <param name="isEnd">Whether the prompt ends with them, so that its last token is steered and its logits are wanted; else more follow.</param>
+    internal void Prefill(ReadOnlySpan<int> ids, Action<int>? afterPass, CancellationToken cancellationToken, bool isEnd = true)
     {
         if (ids.IsEmpty)
         {
@@ -194,23 +205,31 @@ public sealed class Session : IDisposable
         }
 
         using var call = Enter();
-        Prepare(ids);
+        Prepare(ids, cancellationToken);
+        int before = _promptEnd;
+        _promptEnd = isEnd ? Length + ids.Length - 1 : Unended;
         try
         {
             for (int begin = 0; begin < ids.Length; begin += _pass.Rows.Values)
             {
                 Fill(ids, begin, Length);
                 _pass.Run(visit: null, cancellationToken);
+                TakeDown();
                 afterPass?.Invoke(Length + begin + _pass.Rows.Values);
             }
         }
         catch (OperationCanceledException)
         {
+            _promptEnd = before;
             GiveUp();
             throw;
         }
 
-        _decoder.TakePrompt(this, _pass.Rows.Values - 1);
+        if (isEnd)
+        {
+            _decoder.TakePrompt(this, _pass.Rows.Values - 1);
+        }
+
         Advance(ids.Length);
     }
 
@@ -270,7 +289,7 @@ public sealed class Session : IDisposable
     }
 
     /// <summary>
-    /// Draws the next token where the logits are, or on the host where a device cannot (a repetition penalty). The token is not appended: that is
+    /// Draws the next token where the logits are. The token is not appended: that is
     /// <see cref="Append(int, CancellationToken)"/>, or another token in its place, or nothing.
     /// </summary>
     /// <param name="sampler">Draws; belongs to this session, whose <see cref="Ids"/> are its history.</param>
@@ -282,7 +301,9 @@ public sealed class Session : IDisposable
     /// <exception cref="ArgumentException">The sampler is for another vocabulary.</exception>
     /// <exception cref="InvalidOperationException">The session has no token yet, or another thread is using it or the sampler.</exception>
     /// <exception cref="ObjectDisposedException">The session or its model has been disposed of.</exception>
-    /// <exception cref="NonFiniteLogitsException">A logit is NaN or +∞, or all are -∞; the sampler has not moved. <see cref="FindNonFinite"/> says where.</exception>
+    /// <exception cref="NonFiniteLogitsException">
+    /// A logit is NaN or +∞, or all are -∞; the sampler has not moved. <see cref="FindNonFinite"/> says where.
+    /// </exception>
     public int Draw(Sampler sampler, bool goesOn = true)
     {
         ArgumentNullException.ThrowIfNull(sampler);
@@ -299,8 +320,28 @@ public sealed class Session : IDisposable
     /// <summary>Begins a call, or a part of one.</summary>
     internal Turn.Call Enter() => _turn.Enter();
 
-    /// <summary>Checks the next tokens and makes room for them.</summary>
-    internal void Prepare(ReadOnlySpan<int> ids)
+    /// <summary>Makes room, so that tokens up to so many positions ask for no more.</summary>
+    /// <exception cref="DeviceMemoryException">There is none.</exception>
+    internal void ReservePositions(int positions)
+    {
+        using var call = Enter();
+        Reserve(positions);
+    }
+
+    /// <summary>Begins the empty sequence with tokens that have been run in another, steered as they would be here. There is room for them.</summary>
+    /// <param name="ids">The tokens.</param>
+    /// <param name="keys">Their keys and values.</param>
+    internal void TakeOver(ReadOnlySpan<int> ids, KvCache keys)
+    {
+        using var call = Enter();
+        _cache.CopyFrom(keys, ids.Length);
+        ids.CopyTo(_ids);
+        _promptEnd = Unended;
+        Advance(ids.Length);
+    }
+
+    /// <summary>Checks the next tokens and makes room for them; reads the sequence again where with them its tokens are turned otherwise.</summary>
+    internal void Prepare(ReadOnlySpan<int> ids, CancellationToken cancellationToken = default)
     {
         Forget();
         int bad = ids.IndexOfAnyExceptInRange(0, _model.Config.V - 1);
@@ -315,7 +356,14 @@ public sealed class Session : IDisposable
             throw new ContextLengthException(needed, _model.Config.MaxPositions);
         }
 
+        bool readAgain = Length > 0 && (_isHalfRead || _cache.TurnsOtherwise((int)needed));
         Reserve((int)needed);
+        if (readAgain)
+        {
+            ReadAgain(cancellationToken);
+        }
+
+        CleanLast();
         ids.CopyTo(_ids.AsSpan(Length));
         RememberErrors();
     }
@@ -330,11 +378,38 @@ public sealed class Session : IDisposable
     }
 
     /// <summary>Counts tokens that have been run after <see cref="Prepare"/>; their logits are new.</summary>
+    /// <param name="tokens">How many.</param>
     internal void Advance(int tokens)
     {
         _logitsAreHere = false;
         Length += tokens;
+        _lastIsSteered = Steered.At(Length - 1, _ids[Length - 1]) is not null;
+        if (_cache.TurnsNoMore(Length))
+        {
+            _history.Clear();
+            return;
+        }
+
+        // Read again, a clean prefix is the plain model's.
+        for (int position = Length - tokens; position < Length; position++)
+        {
+            _history.Add(1, _steered.Clean ? null : Steered.At(position, _ids[position])?.Law);
+        }
     }
+
+    /// <summary>Counts the token of a step.</summary>
+    internal void AdvanceOne()
+    {
+        Advance(1);
+        _steeredCount = 0;
+        if (_lastIsSteered)
+        {
+            _steeredPositions[_steeredCount++] = Length - 1;
+        }
+    }
+
+    /// <summary>What moves the next token; null where it is left alone.</summary>
+    internal SteeringState? SteeringOf(int id) => Steered.At(Length, id);
 
     /// <summary>Whether a draw is possible.</summary>
     internal void CheckDraw(Sampler sampler)
@@ -348,6 +423,26 @@ public sealed class Session : IDisposable
         {
             throw new InvalidOperationException("A session without tokens has no logits to draw from: append a prompt first.");
         }
+    }
+
+    /// <summary>How a device draws the next token; it is told of the tokens so far if they count.</summary>
+    /// <exception cref="DeviceMemoryException">There is no room for what it has to know of them.</exception>
+    internal DrawSettings Settings(Sampler sampler)
+    {
+        if (!sampler.Adjusts)
+        {
+            return sampler.OnDevice(tally: null);
+        }
+
+        if (_tally is null || _tally.Owner != sampler)
+        {
+            _tally?.Dispose();
+            _tally = null;
+            _tally = new TokenTally(_model.Ops, _model.Config.V, sampler.Bias, sampler);
+        }
+
+        _tally.Count(Ids, sampler.BeginText(Length));
+        return sampler.OnDevice(_tally);
     }
 
     /// <summary>Copies the logits to an address of the device.</summary>
@@ -369,18 +464,21 @@ public sealed class Session : IDisposable
     }
 
     /// <summary>Makes room for a token that is yet to be drawn, and adds its row.</summary>
-    /// <returns>False if the context is full.</returns>
+    /// <returns>
+    /// False if the context is full, the sequence has to be read again first, or the row depends on the token, or on a pass that comes before it.
+    /// </returns>
     /// <exception cref="DeviceMemoryException">There is no room for its keys and values.</exception>
     internal bool AddNext(RowBatch rows)
     {
         Forget();
-        if (Length == _model.Config.MaxPositions)
+        if (Length == _model.Config.MaxPositions || _isHalfRead || _cache.TurnsOtherwise(Length + 1)
+            || (_steering is not null && (_steered.DependsOnIds || _steered.Clean)))
         {
             return false;
         }
 
         Reserve(Length + 1);
-        rows.Add(id: 0, Length, _cache, _steering);
+        rows.Add(id: 0, Length, _cache, SteeringOf(id: 0));
         return true;
     }
 
@@ -391,17 +489,70 @@ public sealed class Session : IDisposable
         begun.Keep(Begun.Row);
         _ids[Length] = Begun.Id;
         Forget();
-        Advance(1);
+        AdvanceOne();
     }
 
     /// <summary>No begun step counts for this session.</summary>
     internal void Forget() => Begun = default;
 
+    private SteeredSequence Steered => new(_steering, _steered, _promptEnd);
+
     private SteeringState NewSteering(FeedbackLaw law)
     {
         var steering = _model.NewSteering(law);
         steering.Owner = _turn;
+        _history.Begin();
         return steering;
+    }
+
+    // As transformers does where a sequence outgrows the short factors of LongRoPE; each position is steered as it was.
+    private void ReadAgain(CancellationToken cancellationToken)
+    {
+        _isHalfRead = true;
+        SteeringState? steering = null;
+        try
+        {
+            int end = 0;
+            foreach (var (positions, law, begins) in _history.Runs)
+            {
+                int begin = end;
+                end += positions;
+                if (law is not null && (begins || steering is null))
+                {
+                    steering?.Release();
+                    steering = _model.NewSteering(law);
+                }
+                else if (law is not null)
+                {
+                    steering!.Use(law);
+                }
+
+                for (; begin < end; begin += _pass.Rows.Values)
+                {
+                    _pass.Fill(_ids.AsSpan(0, end), begin, position: 0, _cache, law is null ? default : new SteeredSequence(steering, SteeredTokens.All, end - 1));
+                    _pass.Run(visit: null, cancellationToken);
+                }
+            }
+
+            TakeErrors(steering);
+            _isHalfRead = false;
+        }
+        finally
+        {
+            steering?.Release();
+        }
+    }
+
+    // What the law looks back at is what was read the second time; a law that has just begun, or has other sensors, looks back at nothing.
+    private void TakeErrors(SteeringState? again)
+    {
+        if (again is not null && _steering is { Law.LooksBack: true } steering && !_history.Begins
+            && steering.Law.Sensors.Count == again.Law.Sensors.Count)
+        {
+            float[] errors = new float[steering.Law.Sensors.Count];
+            again.ReadErrors(again.Slots - 1, errors);
+            steering.WriteErrors(errors);
+        }
     }
 
     private void Free()
@@ -409,6 +560,7 @@ public sealed class Session : IDisposable
         DropLogits();       // first: until then a batch may copy them to this session's own
         _decoder.Dispose(); // waits for what has been queued, which no call adds to any more
         _steering?.Release();
+        _tally?.Dispose();
         _cache.Dispose();
     }
 
@@ -418,6 +570,7 @@ public sealed class Session : IDisposable
         if (_ids.Length < positions)
         {
             Array.Resize(ref _ids, _cache.Capacity);
+            Array.Resize(ref _steeredPositions, _cache.Capacity);
         }
     }
 
@@ -434,7 +587,33 @@ public sealed class Session : IDisposable
         }
     }
 
-    /// <summary>The next pass: <paramref name="ids"/> from <paramref name="begin"/> on, the first of them all standing at <paramref name="position"/>.</summary>
+    /// <summary>
+    /// The next pass: <paramref name="ids"/> from <paramref name="begin"/> on, the first of them all standing at <paramref name="position"/>.
+    /// </summary>
     private void Fill(ReadOnlySpan<int> ids, int begin, int position) =>
-        _pass.Fill(ids, begin, position, _cache, _steering, steersAll: _steered == SteeredTokens.All);
+        _pass.Fill(ids, begin, position, _cache, Steered);
+
+    // Which rows of the pass were steered.
+    private void TakeDown()
+    {
+        _steeredCount = 0;
+        for (int i = 0; i < _pass.Rows.Values; i++)
+        {
+            if (_pass.Rows[i].Steering is not null)
+            {
+                _steeredPositions[_steeredCount++] = _pass.Rows[i].Position;
+            }
+        }
+    }
+
+    // Keys and values of the last token by the plain model, where a clean prefix is asked for; again if that is cancelled.
+    private void CleanLast()
+    {
+        if (_steered.Clean && _lastIsSteered)
+        {
+            _pass.Fill(_ids.AsSpan(0, Length), Length - 1, position: 0, _cache);
+            _pass.Run(visit: null, CancellationToken.None);
+            _lastIsSteered = false;
+        }
+    }
 }

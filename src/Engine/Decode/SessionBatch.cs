@@ -12,7 +12,8 @@ public readonly record struct BatchRow(Session Session, Sampler? Sampler = null)
 public sealed class BatchLogitsException : TillerException
 {
     internal BatchLogitsException(int[] places, int count, NonFiniteLogitsException first)
-        : base($"Of {count} sessions, {places.Length} cannot go on: those at {string.Join(", ", places)}. Leave them out; the others' ids count. Of the first: {first.Message}", first)
+        : base($"Of {count} sessions, {places.Length} cannot go on: those at {string.Join(", ", places)}. Leave them out; the others' ids count. "
+            + $"Of the first: {first.Message}", first)
     {
         Places = places;
     }
@@ -77,15 +78,17 @@ public sealed class SessionBatch : IDisposable
     }
 
     /// <summary>
-    /// Draws the next token of each session, as <see cref="Session.Draw"/> would alone: on a device all of them at once, but for those that the host has
-    /// to draw (a repetition penalty). No token is appended: that is <see cref="Step"/>, with these ids or others, of these sessions or others.
+    /// Draws the next token of each session, as <see cref="Session.Draw"/> would alone: on a device all of them at once. No token is appended: that
+    /// is <see cref="Step"/>, with these ids or others, of these sessions or others.
     /// </summary>
-    /// <param name="rows">Distinct sessions of the model, each with a token at least and a sampler. Of samplers made without a seed each has one of its own.</param>
+    /// <param name="rows">
+    /// Distinct sessions of the model, each with a token at least and a sampler. Of samplers made without a seed each has one of its own.
+    /// </param>
     /// <param name="ids">Result: a token, 0..V-1, for each.</param>
     /// <param name="goesOn">
-    /// Whether most are likely to be appended (default). A device that draws all of them then begins the step that takes them before the host knows them,
-    /// unless a session is full. <see cref="Step"/> of some of these sessions with their ids finds its work done; any other call for a session makes the begun
-    /// step one for nothing, of which no trace is left.
+    /// Whether most are likely to be appended (default). A device that draws all of them then begins the step that takes them before the host knows
+    /// them, unless a session is full. <see cref="Step"/> of some of these sessions with their ids finds its work done; any other call for a session
+    /// makes the begun step one for nothing, of which no trace is left.
     /// </param>
     /// <exception cref="ArgumentException">
     /// A session or a sampler is there twice or missing, the ids are not as many, or a sampler is for another vocabulary.
@@ -97,7 +100,8 @@ public sealed class SessionBatch : IDisposable
     /// <exception cref="ObjectDisposedException">The batch, a session or the model has been disposed of; nothing was drawn.</exception>
     /// <exception cref="DeviceMemoryException">There is no room to draw in; nothing was drawn.</exception>
     /// <exception cref="BatchLogitsException">
-    /// Sessions that it names have logits that are not finite. Their ids are -1 and their samplers have not moved; the others' ids were drawn and count.
+    /// Sessions that it names have logits that are not finite. Their ids are -1 and their samplers have not moved; the others' ids were drawn and
+    /// count.
     /// </exception>
     public void Draw(IReadOnlyList<BatchRow> rows, Span<int> ids, bool goesOn = true)
     {

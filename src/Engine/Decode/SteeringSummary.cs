@@ -5,10 +5,11 @@ namespace Tiller.Decode;
 /// <summary>Means over the steered tokens and layers of a text.</summary>
 public sealed class SteeringSummary
 {
-    private readonly FeedbackLaw _law;
-    private readonly float[] _errors;
+    private FeedbackLaw _law;
+    private int[] _fedBack; // sensors that a term uses: those of gates alone track nothing
     private readonly float[] _inputNorms;
     private readonly float[] _stateNorms;
+    private float[] _errors;
     private double _error;
     private double _input;
     private double _relative;
@@ -18,13 +19,13 @@ public sealed class SteeringSummary
     /// <summary>Starts empty.</summary>
     public SteeringSummary(FeedbackLaw law)
     {
-        _law = law;
+        (_law, _fedBack) = (law, FedBack(law));
         _errors = new float[law.Sensors.Count];
         _inputNorms = new float[law.Layers];
         _stateNorms = new float[law.Layers];
     }
 
-    /// <summary>Mean |β − v·x| over steered tokens and sensors.</summary>
+    /// <summary>Mean |e| over steered tokens and the sensors that terms feed back: |β − v·x| of setpoints.</summary>
     public double TrackingError => _errorCount == 0 ? 0 : _error / _errorCount;
 
     /// <summary>Mean |u| over steered tokens and layers.</summary>
@@ -33,22 +34,28 @@ public sealed class SteeringSummary
     /// <summary>Mean |u|/|x| over steered tokens and layers.</summary>
     public double Effort => _inputCount == 0 ? 0 : _relative / _inputCount;
 
-    /// <summary>Adds the last step's rows.</summary>
+    /// <summary>Adds the last step's rows, of this law or another for the same model.</summary>
     public void Add(SteeringState steering)
     {
+        if (!ReferenceEquals(_law, steering.Law))
+        {
+            (_law, _fedBack) = (steering.Law, FedBack(steering.Law));
+            _errors = _errors.Length == _law.Sensors.Count ? _errors : new float[_law.Sensors.Count];
+        }
+
         for (int slot = 0; slot < steering.Slots; slot++)
         {
             steering.ReadErrors(slot, _errors);
-            foreach (float error in _errors)
+            foreach (int sensor in _fedBack)
             {
-                _error += Math.Abs(error);
+                _error += Math.Abs(_errors[sensor]);
                 _errorCount++;
             }
 
             steering.ReadEffort(slot, _inputNorms, _stateNorms);
             for (int k = 0; k < _inputNorms.Length; k++)
             {
-                if (_law.TermsOf(k).Length > 0)
+                if (_law.Moves(k))
                 {
                     _input += _inputNorms[k];
                     _relative += _stateNorms[k] > 0 ? _inputNorms[k] / _stateNorms[k] : 0;
@@ -74,4 +81,6 @@ public sealed class SteeringSummary
         _errorCount += other._errorCount;
         _inputCount += other._inputCount;
     }
+
+    private static int[] FedBack(FeedbackLaw law) => [.. law.Terms.SelectMany(term => term.Feeds, (_, feed) => feed.Sensor).Distinct().Order()];
 }

@@ -24,6 +24,7 @@ public sealed class SteeringTraceException : TillerException
 public sealed class SteeringTrace
 {
     private readonly FeedbackLaw _law;
+    private readonly HashSet<int> _inPlane;
     private readonly float[] _states;
     private int[] _ids;
     private int[] _positions;
@@ -37,6 +38,7 @@ public sealed class SteeringTrace
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(capacity);
         _law = law;
+        _inPlane = [.. law.Planes.SelectMany(plane => new[] { plane.First, plane.Second })];
         _states = new float[law.Layers];
         _ids = new int[capacity];
         _positions = new int[capacity];
@@ -61,11 +63,11 @@ public sealed class SteeringTrace
 
     /// <summary>Records the last step's rows.</summary>
     /// <param name="steering">What the law read and did.</param>
-    /// <param name="ids">Ids of the steered tokens.</param>
-    /// <param name="position">Position of the first.</param>
-    public void Add(SteeringState steering, ReadOnlySpan<int> ids, int position)
+    /// <param name="ids">Ids of the sequence, from position 0 on.</param>
+    /// <param name="positions">Positions of the steered tokens (<see cref="Session.SteeredPositions"/>).</param>
+    public void Add(SteeringState steering, ReadOnlySpan<int> ids, ReadOnlySpan<int> positions)
     {
-        for (int slot = 0; slot < ids.Length; slot++)
+        for (int slot = 0; slot < positions.Length; slot++)
         {
             if (Count == _ids.Length)
             {
@@ -76,8 +78,8 @@ public sealed class SteeringTrace
                 Array.Resize(ref _inputNorms, capacity * _law.Layers);
             }
 
-            _ids[Count] = ids[slot];
-            _positions[Count] = position + slot;
+            _ids[Count] = ids[positions[slot]];
+            _positions[Count] = positions[slot];
             steering.ReadErrors(slot, _errors.AsSpan(Count * _law.Sensors.Count, _law.Sensors.Count));
             steering.ReadEffort(slot, _inputNorms.AsSpan(Count * _law.Layers, _law.Layers), _states);
             Count++;
@@ -86,7 +88,8 @@ public sealed class SteeringTrace
 
     /// <summary>
     /// Writes one JSON object per token and line: <c>position</c>, <c>id</c>, <c>layers</c> (per sensor: the layer it reads),
-    /// <c>projection</c> (v·x) and <c>error</c> (α) per sensor, <c>effort</c> (|u|) per layer. A file appears whole or not at all;
+    /// <c>projection</c> (v·x, or null where the error does not tell it: inside an interval, and in a plane) and <c>error</c> (e) per sensor,
+    /// <c>effort</c> (|u|) per layer. A file appears whole or not at all;
     /// links are followed, and what is no regular file is written through.
     /// </summary>
     /// <param name="path">File to write; replaced (see <see cref="OutputFile"/>).</param>
@@ -123,7 +126,15 @@ public sealed class SteeringTrace
                 json.WriteStartArray("projection");
                 for (int s = 0; s < _law.Sensors.Count; s++)
                 {
-                    json.WriteNumberValue(_law.Sensors[s].Beta - Errors(i)[s]);
+                    float projection = _inPlane.Contains(s) ? float.NaN : _law.Sensors[s].Projection(Errors(i)[s]);
+                    if (float.IsNaN(projection))
+                    {
+                        json.WriteNullValue();
+                    }
+                    else
+                    {
+                        json.WriteNumberValue(projection);
+                    }
                 }
 
                 json.WriteEndArray();

@@ -13,12 +13,15 @@ public sealed record Feature
     /// <param name="v">v_0..v_L, unit vectors or 0 // (L+1, D).</param>
     /// <param name="mu">μ_0..μ_L // (L+1).</param>
     /// <param name="origin">v_k·mean(x_k | negative), for affine setpoints // (L+1), or null.</param>
-    /// <exception cref="ArgumentException">Lengths disagree, a number is not finite, a v_k is neither 0 nor of unit length, or a μ_k is negative.</exception>
+    /// <exception cref="ArgumentException">
+    /// Lengths disagree, a number is not finite, a v_k is neither 0 nor of unit length, or a μ_k is negative.
+    /// </exception>
     public Feature(IReadOnlyList<float[]> v, IReadOnlyList<float> mu, IReadOnlyList<float>? origin = null)
     {
         if (v.Count < 2 || mu.Count != v.Count || (origin is not null && origin.Count != v.Count))
         {
-            throw new ArgumentException($"A feature has L+1 ≥ 2 rows; got {v.Count} directions, {mu.Count} lengths, {origin?.Count ?? v.Count} origins.", nameof(v));
+            throw new ArgumentException($"A feature has L+1 ≥ 2 rows; got {v.Count} directions, {mu.Count} lengths, {origin?.Count ?? v.Count} "
+                + "origins.", nameof(v));
         }
 
         for (int k = 0; k < v.Count; k++)
@@ -31,12 +34,14 @@ public sealed record Feature
             double length = Length(v[k]);
             if (length != 0 && !(Math.Abs(length - 1) < 1e-5))
             {
-                throw new ArgumentException($"Direction {k} has length {length}; it must be of unit length, or 0 where nothing is steered.", nameof(v));
+                throw new ArgumentException($"Direction {k} has length {length}; it must be of unit length, or 0 where nothing is steered.",
+                    nameof(v));
             }
 
             if (!(mu[k] >= 0 && float.IsFinite(mu[k])) || (origin is not null && !float.IsFinite(origin[k])))
             {
-                throw new ArgumentException($"At layer {k} μ is {mu[k]} and the origin {origin?[k] ?? 0}; both must be finite, μ at least 0.", nameof(mu));
+                throw new ArgumentException($"At layer {k} μ is {mu[k]} and the origin {origin?[k] ?? 0}; both must be finite, μ at least 0.",
+                    nameof(mu));
             }
         }
 
@@ -68,7 +73,8 @@ public sealed record Feature
     {
         if (negativeMean is not null && negativeMean.Count != difference.Count)
         {
-            throw new ArgumentException($"{difference.Count} differences, but {negativeMean.Count} means of the negative prompts.", nameof(negativeMean));
+            throw new ArgumentException($"{difference.Count} differences, but {negativeMean.Count} means of the negative prompts.",
+                nameof(negativeMean));
         }
 
         var v = new float[difference.Count][];

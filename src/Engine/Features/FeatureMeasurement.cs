@@ -33,7 +33,8 @@ public static class FeatureMeasurement
             if (System.Numerics.Tensors.TensorPrimitives.Distance<double>(above[k], below[k]) > float.MaxValue)
             {
                 throw new ContrastSetException(
-                    $"The means of the two prompt sets at layer {k} are further apart than float32 can tell: the model's activations are about to overflow. Inspect its weights.");
+                    $"The means of the two prompt sets at layer {k} are further apart than float32 can tell: the model's activations are about to "
+                    + "overflow. Inspect its weights.");
             }
         }
 

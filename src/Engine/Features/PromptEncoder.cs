@@ -26,7 +26,8 @@ internal sealed class PromptEncoder(Func<Tokenizer> tokenizer, Func<ChatFormat> 
         {
             throw new ContrastSetException(
                 $"{first.NameIn(name, index)} is {first.Kind} and {other.NameIn(odd.Name, odd.Index)} is {other.Kind}: "
-                + "their form would be part of the feature. Give all prompts, those for the Jacobians too, in one form (AsChat makes chats of texts).");
+                + "their form would be part of the feature. Give all prompts, those for the Jacobians too, in one form (AsChat makes chats "
+                + "of texts).");
         }
 
         return first switch

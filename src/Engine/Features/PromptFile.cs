@@ -154,14 +154,16 @@ public static class PromptFile
         }
 
         int line = 1 + rest[..offset].Count((byte)'\n');
-        throw new PromptFileException(name, line, $"expected UTF-8, but byte {start + offset} (0x{rest[offset]:X2}) is not part of a character. Convert the file to UTF-8.");
+        throw new PromptFileException(name, line, $"expected UTF-8, but byte {start + offset} (0x{rest[offset]:X2}) is not part of a character. "
+            + "Convert the file to UTF-8.");
     }
 
     private static bool HasEnding(string path, string ending) => path.EndsWith(ending, StringComparison.OrdinalIgnoreCase);
 
     private static void RefuseTables(string path, string text)
     {
-        const string Column = "Write the column with the prompts to a file of its own: one prompt a line, or as a JSON array into a file that ends in .json.";
+        const string Column = "Write the column with the prompts to a file of its own: one prompt a line, or as a JSON array into a file that "
+            + "ends in .json.";
         const string Otherwise = "If these lines are the prompts after all, write each as a JSON string on a line of a file that ends in .jsonl.";
         if (HasEnding(path, ".csv") || HasEnding(path, ".tsv"))
         {

@@ -27,7 +27,9 @@ internal sealed class PromptState : IDisposable
     /// <param name="done">Told how many prompts have been run.</param>
     /// <param name="cancellationToken">Looked at between blocks.</param>
     /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two passes.</exception>
-    /// <exception cref="NonFiniteStateException">A state is NaN or infinite: the prompt is named, and the token and layer where it begins.</exception>
+    /// <exception cref="NonFiniteStateException">
+    /// A state is NaN or infinite: the prompt is named, and the token and layer where it begins.
+    /// </exception>
     public static IReadOnlyList<PromptState> Collect(
         LanguageModel model, IReadOnlyList<int[]> prompts, bool keepCaches, IProgress<int>? done, CancellationToken cancellationToken)
     {

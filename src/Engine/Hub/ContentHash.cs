@@ -10,7 +10,8 @@ internal sealed class ContentHash : IDisposable
     private readonly IncrementalHash _hash;
     private readonly byte[] _header;
 
-    [SuppressMessage("Security", "CA5350:Do Not Use Weak Cryptographic Algorithms", Justification = "It is the name that git gives to a small file, and all that the hub tells of it.")]
+    [SuppressMessage("Security", "CA5350:Do Not Use Weak Cryptographic Algorithms",
+        Justification = "It is the name that git gives to a small file, and all that the hub tells of it.")]
     public ContentHash(bool isSha256, long length)
     {
         _hash = IncrementalHash.CreateHash(isSha256 ? HashAlgorithmName.SHA256 : HashAlgorithmName.SHA1);

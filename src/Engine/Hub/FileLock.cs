@@ -3,8 +3,8 @@ using Tiller.Checkpoint;
 namespace Tiller.Hub;
 
 /// <summary>
-/// A lock between processes: a file that is open and locked. On Unix it is an exclusive flock, which huggingface_hub takes too; the kernel drops it with
-/// its process, however that ends. The file stays, as there.
+/// A lock between processes: a file that is open and locked. On Unix it is an exclusive flock, which huggingface_hub takes too; the kernel drops it
+/// with its process, however that ends. The file stays, as there.
 /// </summary>
 internal static class FileLock
 {

@@ -11,8 +11,8 @@ namespace Tiller.Hub;
 internal sealed record HubListing(string Commit, IReadOnlySet<string> Files);
 
 /// <summary>
-/// Requests to the hub, each tried again after what may pass: a connection that ends, a hub that is busy. Redirections are followed here and not by the
-/// handler, so that the token goes to the hub's own address and to no other. Thread-safe.
+/// Requests to the hub, each tried again after what may pass: a connection that ends, a hub that is busy. Redirections are followed here and not by
+/// the handler, so that the token goes to the hub's own address and to no other. Thread-safe.
 /// </summary>
 internal sealed class HubClient : IDisposable
 {
@@ -69,7 +69,8 @@ internal sealed class HubClient : IDisposable
         return RetryAsync(
             async token =>
             {
-                using HttpResponseMessage response = await SendAsync(HttpMethod.Head, address, $"{name.Repository}, {file}", 0, token).ConfigureAwait(false);
+                using HttpResponseMessage response = await SendAsync(HttpMethod.Head, address, $"{name.Repository}, {file}", 0,
+                    token).ConfigureAwait(false);
                 string? actual = Header(response, "X-Repo-Commit");
                 if (actual != commit)
                 {
@@ -77,9 +78,11 @@ internal sealed class HubClient : IDisposable
                 }
 
                 string? tag = Header(response, "X-Linked-Etag") ?? response.Headers.ETag?.Tag;
-                string? size = Header(response, "X-Linked-Size") ?? response.Content.Headers.ContentLength?.ToString(System.Globalization.CultureInfo.InvariantCulture);
+                string? size = Header(response, "X-Linked-Size")
+                    ?? response.Content.Headers.ContentLength?.ToString(System.Globalization.CultureInfo.InvariantCulture);
                 return HubFile.TryCreate(file, tag, size)
-                    ?? throw Protocol(address, $"expected the headers ETag and Content-Length of a file, got {Quoted.Text(tag)} and {Quoted.Text(size)}");
+                    ?? throw Protocol(address,
+                        $"expected the headers ETag and Content-Length of a file, got {Quoted.Text(tag)} and {Quoted.Text(size)}");
             },
             cancellationToken);
     }
@@ -134,7 +137,8 @@ internal sealed class HubClient : IDisposable
     private static string? Header(HttpResponseMessage response, string name) =>
         response.Headers.TryGetValues(name, out var values) ? values.FirstOrDefault() : null;
 
-    private static bool IsRedirection(HttpStatusCode status) => status is HttpStatusCode.MovedPermanently or HttpStatusCode.Found or HttpStatusCode.SeeOther
+    private static bool IsRedirection(HttpStatusCode status) => status is HttpStatusCode.MovedPermanently or HttpStatusCode.Found
+        or HttpStatusCode.SeeOther
         or HttpStatusCode.TemporaryRedirect or HttpStatusCode.PermanentRedirect;
 
     private static HubListing ParseListing(byte[] json, Uri address)
@@ -173,7 +177,8 @@ internal sealed class HubClient : IDisposable
                 token => _http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, token), subject, cancellationToken).ConfigureAwait(false);
             request.Dispose();
             _reached = true;
-            string? location = IsRedirection(response.StatusCode) && response.Headers.NonValidated.TryGetValues("Location", out var values) ? values.ToString() : null;
+            string? location = IsRedirection(response.StatusCode) && response.Headers.NonValidated.TryGetValues("Location", out var values)
+                ? values.ToString() : null;
             if (location is null)
             {
                 if (response.IsSuccessStatusCode || response.StatusCode == HttpStatusCode.RequestedRangeNotSatisfiable)
@@ -239,7 +244,8 @@ internal sealed class HubClient : IDisposable
         }
         catch (Exception e) when (e is HttpRequestException or IOException)
         {
-            string where = _reached ? "the connection was lost" : $"{_endpoint.Host} cannot be reached (HF_ENDPOINT and HTTPS_PROXY say where and how)";
+            string where = _reached ? "the connection was lost"
+                : $"{_endpoint.Host} cannot be reached (HF_ENDPOINT and HTTPS_PROXY say where and how)";
             throw new HubException(HubError.Unreachable, subject, $"{where}: {e.GetBaseException().Message}", e) { Passes = _reached };
         }
     }
@@ -255,7 +261,8 @@ internal sealed class HubClient : IDisposable
         {
             ("GatedRepo", _) => new HubException(
                 HubError.AccessDenied, subject, $"this model asks for its conditions to be accepted, on its page at the hub, and {token}.{told}"),
-            ("RepoNotFound", _) => new HubException(HubError.RepositoryNotFound, subject, $"there is no such model, or it is private and {token}.{told}"),
+            ("RepoNotFound", _) =>
+                new HubException(HubError.RepositoryNotFound, subject, $"there is no such model, or it is private and {token}.{told}"),
             ("RevisionNotFound", _) => new HubException(HubError.RevisionNotFound, subject, "the model has no such branch, tag or commit." + told),
             ("EntryNotFound", _) => new HubException(HubError.FileNotFound, subject, "the hub lists this file and does not have it." + told),
             (_, 401 or 403) => new HubException(HubError.AccessDenied, subject, $"access is denied, and {token}.{told}"),
@@ -270,7 +277,8 @@ internal sealed class HubClient : IDisposable
     {
         TimeSpan? wait = Wait(response);
         string when = wait is { } time ? $" It asks to wait {time.TotalSeconds:0} s." : "";
-        return new HubException(HubError.RateLimited, subject, $"the hub asks for fewer requests.{told}{when}") { Passes = !(wait > s_longestWait), After = wait };
+        return new HubException(HubError.RateLimited, subject, $"the hub asks for fewer requests.{told}{when}") { Passes = !(wait > s_longestWait),
+            After = wait };
     }
 
     private TimeSpan? Wait(HttpResponseMessage response) => response.Headers.RetryAfter switch

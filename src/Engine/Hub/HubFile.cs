@@ -5,8 +5,8 @@ namespace Tiller.Hub;
 /// <summary>A file of a model as the hub announces it.</summary>
 /// <param name="Name">Its name in the model's folder.</param>
 /// <param name="Tag">
-/// What its content is known by, and the blob's name in the cache: of a large file the SHA-256, of a small one git's name of the blob, a SHA-1; of a hub
-/// that is not Hugging Face's perhaps something else.
+/// What its content is known by, and the blob's name in the cache: of a large file the SHA-256, of a small one git's name of the blob, a SHA-1; of a
+/// hub that is not Hugging Face's perhaps something else.
 /// </param>
 /// <param name="SizeInBytes">Its bytes.</param>
 internal sealed record HubFile(string Name, string Tag, long SizeInBytes)

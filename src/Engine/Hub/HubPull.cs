@@ -20,8 +20,8 @@ public static class HubPull
     private static readonly string[] s_otherWeights = [".bin", ".gguf", ".pt", ".pth", ".h5", ".msgpack", ".onnx"];
 
     /// <summary>
-    /// Downloads what is missing of a model, and compares what is there with the hub's hashes. A download that was ended, by whatever, goes on where it
-    /// ended; two at once share the work. Nothing that could be run before is changed until all of the new is there.
+    /// Downloads what is missing of a model, and compares what is there with the hub's hashes. A download that was ended, by whatever, goes on where
+    /// it ended; two at once share the work. Nothing that could be run before is changed until all of the new is there.
     /// </summary>
     /// <param name="model">Its name, OWNER/NAME, or OWNER/NAME@REVISION.</param>
     /// <param name="options">Revision, place, address and token; null for the environment's.</param>
@@ -45,7 +45,8 @@ public static class HubPull
 
         // The index names the shards: it comes first, with all that is small.
         bool isSingle = listing.Files.Contains(CheckpointFolder.SingleFileName);
-        string[] texts = [.. s_texts.Where(listing.Files.Contains), .. listing.Files.Where(IsTemplate), .. isSingle ? [] : new[] { CheckpointFolder.IndexFileName }];
+        string[] texts = [.. s_texts.Where(listing.Files.Contains), .. listing.Files.Where(IsTemplate), .. isSingle ? []
+            : new[] { CheckpointFolder.IndexFileName }];
         var (files, pulled) = await PullAsync(texts).ConfigureAwait(false);
         string[] weights = isSingle ? [CheckpointFolder.SingleFileName]
             : [.. CheckpointIndex.Read(store.ContentOf(files.Single(f => f.Name == CheckpointFolder.IndexFileName))).Shards];
@@ -54,11 +55,13 @@ public static class HubPull
         // What would be wrong with a cancelled or killed download is that it is taken for a whole one.
         cancellationToken.ThrowIfCancellationRequested();
         store.Finish([.. files, .. more], s_texts.Where(text => !listing.Files.Contains(text)));
-        return new PulledModel(name.Repository, listing.Commit, store.Folder, [.. pulled.Concat(pulledMore).OrderBy(f => f.Name, StringComparer.Ordinal)]);
+        return new PulledModel(name.Repository, listing.Commit, store.Folder,
+            [.. pulled.Concat(pulledMore).OrderBy(f => f.Name, StringComparer.Ordinal)]);
 
         async Task<(HubFile[] Files, PulledFile[] Pulled)> PullAsync(string[] names)
         {
-            HubFile[] described = await EachAsync(names, (file, token) => client.DescribeAsync(name, listing.Commit, file, token)).ConfigureAwait(false);
+            HubFile[] described = await EachAsync(names, (file, token) =>
+                client.DescribeAsync(name, listing.Commit, file, token)).ConfigureAwait(false);
             CheckRoom(store.Folder, described.Aggregate(Int128.Zero, (sum, file) => sum + transfer.Missing(file)));
             return (described, await EachAsync(described, transfer.RunAsync).ConfigureAwait(false));
         }
@@ -67,14 +70,16 @@ public static class HubPull
         {
             var results = new TResult[items.Length];
             var parallel = new ParallelOptions { MaxDegreeOfParallelism = MostAtOnce, CancellationToken = cancellationToken };
-            await Parallel.ForAsync(0, items.Length, parallel, async (i, token) => results[i] = await work(items[i], token).ConfigureAwait(false)).ConfigureAwait(false);
+            await Parallel.ForAsync(0, items.Length, parallel, async (i, token) =>
+                results[i] = await work(items[i], token).ConfigureAwait(false)).ConfigureAwait(false);
             return results;
         }
     }
 
     private static HubName Name(string model, string? revision)
     {
-        HubName name = HubName.TryParse(model) ?? throw new HubException(HubError.Name, model, $"expected the name of a model on the hub, {HubName.Form}.");
+        HubName name = HubName.TryParse(model)
+            ?? throw new HubException(HubError.Name, model, $"expected the name of a model on the hub, {HubName.Form}.");
         if (revision is not null && name.Revision is not null && revision != name.Revision)
         {
             throw new HubException(HubError.Name, model, $"the name has another revision than {Quoted.Text(revision)}: give one of them.");
@@ -93,16 +98,19 @@ public static class HubPull
             if (!listing.Files.Contains(needed))
             {
                 throw new HubException(
-                    HubError.FileNotFound, name.ToString(), $"the model has no {needed}, without which it cannot be run. It has {Quoted.Some([.. listing.Files])}.");
+                    HubError.FileNotFound, name.ToString(),
+                        $"the model has no {needed}, without which it cannot be run. It has {Quoted.Some([.. listing.Files])}.");
             }
         }
 
         if (!listing.Files.Contains(CheckpointFolder.SingleFileName) && !listing.Files.Contains(CheckpointFolder.IndexFileName))
         {
-            string[] others = [.. listing.Files.Where(file => Array.Exists(s_otherWeights, ending => file.EndsWith(ending, StringComparison.Ordinal)))];
+            string[] others = [.. listing.Files.Where(file =>
+                Array.Exists(s_otherWeights, ending => file.EndsWith(ending, StringComparison.Ordinal)))];
             throw new HubException(
                 HubError.FileNotFound, name.ToString(),
-                $"the model has neither {CheckpointFolder.SingleFileName} nor {CheckpointFolder.IndexFileName}; weights are read from safetensors alone."
+                $"the model has neither {CheckpointFolder.SingleFileName} nor {CheckpointFolder.IndexFileName}; "
+                + "weights are read from safetensors alone."
                 + (others.Length > 0 ? $" It has {Quoted.Some(others)}." : ""));
         }
     }
@@ -132,7 +140,8 @@ public static class HubPull
         if (needed > room)
         {
             throw new HubException(
-                HubError.NoRoom, folder, $"the disk has room for {room} bytes, and {needed} are to come. Make room, or name a folder on another disk.");
+                HubError.NoRoom, folder,
+                    $"the disk has room for {room} bytes, and {needed} are to come. Make room, or name a folder on another disk.");
         }
     }
 }

@@ -76,7 +76,8 @@ public sealed record HubPullOptions
         try
         {
             return System.Text.Encoding.UTF8.GetString(BoundedFile.Read(
-                path, LongestToken, length => new HubException(HubError.Name, path, $"holds no token: it has {length} bytes, expected at most {LongestToken}.")));
+                path, LongestToken, length =>
+                    new HubException(HubError.Name, path, $"holds no token: it has {length} bytes, expected at most {LongestToken}.")));
         }
         catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
         {

@@ -4,8 +4,8 @@ using Tiller.Checkpoint;
 namespace Tiller.Hub;
 
 /// <summary>
-/// One file from the hub to the disk. It grows under another name, from where an earlier attempt ended, and has its own once it is whole and its hash is
-/// right; a content with another hash is never kept.
+/// One file from the hub to the disk. It grows under another name, from where an earlier attempt ended, and has its own once it is whole and its hash
+/// is right; a content with another hash is never kept.
 /// </summary>
 internal sealed class HubTransfer(HubClient client, HubStore store, HubName name, string commit, IProgress<HubPullProgress>? progress)
 {
@@ -47,7 +47,8 @@ internal sealed class HubTransfer(HubClient client, HubStore store, HubName name
     public long Missing(HubFile file)
     {
         var (content, part) = (new FileInfo(store.ContentOf(file)), new FileInfo(store.PartOf(file)));
-        return content.Exists && Length(content) == file.SizeInBytes ? 0 : file.SizeInBytes - (part.Exists ? Math.Min(Length(part), file.SizeInBytes) : 0);
+        return content.Exists && Length(content) == file.SizeInBytes ? 0
+            : file.SizeInBytes - (part.Exists ? Math.Min(Length(part), file.SizeInBytes) : 0);
 
         static long Length(FileInfo file) => file.LinkTarget is null ? file.Length : 0;
     }
@@ -56,7 +57,8 @@ internal sealed class HubTransfer(HubClient client, HubStore store, HubName name
     {
         const int NoSpaceUnix = 28, QuotaLinux = 122, NoSpaceWindows = unchecked((int)0x80070070);
         return error.HResult is NoSpaceUnix or QuotaLinux or NoSpaceWindows || error is ArgumentException // what .NET makes of EFBIG
-            ? new HubException(HubError.NoRoom, path, "the disk is full. What has come is kept: make room, and the next attempt goes on from there.", error)
+            ? new HubException(HubError.NoRoom, path, "the disk is full. What has come is kept: make room, and the next attempt goes on from there.",
+                error)
             : new HubException(HubError.InputOutput, path, "cannot be written: " + error.Message, error);
     }
 
@@ -76,7 +78,8 @@ internal sealed class HubTransfer(HubClient client, HubStore store, HubName name
             if (++wrong == MostWrongContents)
             {
                 throw new HubException(
-                    HubError.WrongContent, $"{name.Repository}, {file.Name}", $"expected content with the hash {file.Tag}, and another came, twice. Nothing of it is kept.");
+                    HubError.WrongContent, $"{name.Repository}, {file.Name}",
+                        $"expected content with the hash {file.Tag}, and another came, twice. Nothing of it is kept.");
             }
         }
     }
@@ -105,7 +108,8 @@ internal sealed class HubTransfer(HubClient client, HubStore store, HubName name
         // All of the file is as good as its rest; any other part of it is asked for no more.
         if (done == 0 && response.StatusCode != HttpStatusCode.OK)
         {
-            throw new HubException(HubError.Protocol, subject, $"the hub answers with another part of the file ({(int)response.StatusCode}).") { Passes = true };
+            throw new HubException(HubError.Protocol, subject,
+                $"the hub answers with another part of the file ({(int)response.StatusCode}).") { Passes = true };
         }
 
         await using Stream content = await response.Content.ReadAsStreamAsync(cancellationToken).ConfigureAwait(false);
@@ -125,7 +129,8 @@ internal sealed class HubTransfer(HubClient client, HubStore store, HubName name
 
         if (done < file.SizeInBytes)
         {
-            throw new HubException(HubError.Unreachable, subject, $"the connection ended after {done} of {file.SizeInBytes} bytes.") { Passes = true };
+            throw new HubException(HubError.Unreachable, subject,
+                $"the connection ended after {done} of {file.SizeInBytes} bytes.") { Passes = true };
         }
 
         stream.Flush(flushToDisk: true);
@@ -142,7 +147,9 @@ internal sealed class HubTransfer(HubClient client, HubStore store, HubName name
         await using var stream = new FileStream(content, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete, bufferSize: 0);
         using ContentHash hash = file.Hash();
         return stream.Length == file.SizeInBytes
-            && (!file.HasHash || (await TakeAsync(stream, file, hash, new byte[BufferSize], cancellationToken).ConfigureAwait(false) == file.SizeInBytes && file.Is(hash)));
+            && (!file.HasHash
+                || (await TakeAsync(stream, file, hash, new byte[BufferSize], cancellationToken).ConfigureAwait(false) == file.SizeInBytes
+                && file.Is(hash)));
     }
 
     // Hashes what a file holds, and leaves it at its end. Returns its length.
@@ -159,5 +166,6 @@ internal sealed class HubTransfer(HubClient client, HubStore store, HubName name
         return done;
     }
 
-    private void Report(HubFile file, HubPullStage stage, long done) => progress?.Report(new HubPullProgress(file.Name, stage, done, file.SizeInBytes));
+    private void Report(HubFile file, HubPullStage stage, long done) =>
+        progress?.Report(new HubPullProgress(file.Name, stage, done, file.SizeInBytes));
 }

@@ -1,30 +1,87 @@
-using System.Numerics.Tensors;
-using System.Runtime.InteropServices;
-
 namespace Tiller.Law;
 
-// Sign convention: α = β − v·x is what the state is short of, and u = K e = α K v is added to the block's output.
+// Sign convention: the error e is what the state is short of, target − v·x, and u = K e is added to the block's output.
 
-/// <summary>Reads one number off the residual stream entering a block: α = Beta − V·x.</summary>
-/// <param name="Layer">Block k whose input is read.</param>
-/// <param name="V">Direction // (D).</param>
-/// <param name="Beta">Setpoint of the projection V·x.</param>
-public sealed record Sensor(int Layer, float[] V, float Beta);
+/// <summary>Where a law moves the residual stream, and when it is read for that.</summary>
+public enum Hook
+{
+    /// <summary>The block's output; its sensors read the input that the block gets.</summary>
+    Output,
 
-/// <summary>Adds (C + S α) W to the output of a block, where α comes from <paramref name="Sensor"/>.</summary>
-/// <param name="Layer">Block k whose output is moved.</param>
-/// <param name="W">Direction // (D).</param>
-/// <param name="C">Open-loop strength.</param>
-/// <param name="S">Feedback gain on α.</param>
-/// <param name="Sensor">
-/// Index into <see cref="FeedbackLaw.Sensors"/>, or -1 when S is 0. A sensor of an earlier layer gives this token's value; a sensor of
-/// a later layer gives the previous token's (0 before the first).
-/// </param>
-public sealed record Term(int Layer, float[] W, float C, float S, int Sensor);
+    /// <summary>The block's input, before anything reads it: attention, the residual and the sensors of <see cref="Output"/>. The embedding at
+    /// block 0.</summary>
+    Input,
+}
 
 /// <summary>
-/// The run-time form every steering method compiles to (docs/math.md §6): at block k, u_k = Σ_i (c_i + s_i α_i) w_i is added to the
-/// block's output, optionally bounded to |u_k| ≤ MaxEffort. A law without terms is the plain model, bit for bit. Immutable, so
+/// Reads one number off the residual stream entering a block and says what it is short of: the nearest number of the interval
+/// [Low, High] minus V·x. A setpoint β is the interval whose ends meet; an infinite end leaves that side free.
+/// </summary>
+/// <param name="Layer">Block k whose input is read.</param>
+/// <param name="V">Direction // (D).</param>
+/// <param name="Low">Least projection that is left alone; negative infinity for none.</param>
+/// <param name="High">Largest projection that is left alone, at least <paramref name="Low"/>; infinity for none.</param>
+public sealed record Sensor(int Layer, float[] V, float Low, float High)
+{
+    /// <summary>Whether it reads before terms at <see cref="Hook.Input"/> move the block's input, or, the default, after.</summary>
+    public Hook Hook { get; init; }
+
+    /// <summary>A sensor with a setpoint: α = β − V·x.</summary>
+    /// <param name="layer">Block k whose input is read.</param>
+    /// <param name="v">Direction // (D).</param>
+    /// <param name="beta">Setpoint β of the projection.</param>
+    public Sensor(int layer, float[] v, float beta)
+        : this(layer, v, beta, beta)
+    {
+    }
+
+    /// <summary>The setpoint β; NaN where the ends do not meet.</summary>
+    public float Beta => Low == High ? Low : float.NaN;
+
+    /// <summary>The projection V·x that an error tells; NaN inside an interval, where the error is 0 whatever the projection is.</summary>
+    /// <param name="error">What the sensor gave, of a sensor that is in no <see cref="Plane"/>.</param>
+    public float Projection(float error) => Low == High || error > 0 ? Low - error : error < 0 ? High - error : float.NaN;
+}
+
+/// <summary>
+/// Joins two sensors of one block, both with setpoint 0, that read b₁·x and b₂·x of an orthonormal pair: with Px = (b₁·x, b₂·x) their errors
+/// become |Px| t − Px, which keeps the length in the plane and sets the angle (docs/math.md §2).
+/// </summary>
+/// <param name="First">Index of the sensor of b₁ in <see cref="FeedbackLaw.Sensors"/>.</param>
+/// <param name="Second">Index of the sensor of b₂.</param>
+/// <param name="T1">Target along b₁, cos θ.</param>
+/// <param name="T2">Target along b₂, sin θ.</param>
+public sealed record Plane(int First, int Second, float T1, float T2);
+
+/// <summary>An entry of the small matrix between errors and strengths: what an error adds to a term's strength.</summary>
+/// <param name="Sensor">
+/// Index into <see cref="FeedbackLaw.Sensors"/>. A sensor of the term's layer or an earlier one gives this token's error; a sensor of a later
+/// layer gives that of the steered token before (0 before the first).
+/// </param>
+/// <param name="Gain">m of this term and sensor.</param>
+public readonly record struct Feed(int Sensor, float Gain);
+
+/// <summary>Adds (C + Σ_j m_j e_j) W to the output of a block, or to its input.</summary>
+/// <param name="Layer">Block k whose output, or input, is moved.</param>
+/// <param name="W">Direction // (D).</param>
+/// <param name="C">Open-loop strength.</param>
+/// <param name="Feeds">Row of the matrix m: the errors fed back and their gains, summed in this order; none for a term without feedback.</param>
+public sealed record Term(int Layer, float[] W, float C, params IReadOnlyList<Feed> Feeds)
+{
+    /// <summary>
+    /// Index of a sensor that switches the term, token by token: it acts only where that sensor's error is negative, so that a setpoint is the
+    /// threshold of the projection that must be passed. The default, −1, is no gate. Which token's error it is goes by <see cref="Feed.Sensor"/>.
+    /// </summary>
+    public int Gate { get; init; } = -1;
+
+    /// <summary>Whether the block's output is moved, the default, or its input.</summary>
+    public Hook Hook { get; init; }
+}
+
+/// <summary>
+/// The run-time form of every low-rank steering method (docs/math.md §6): at block k, u_k = Σ_i (c_i + Σ_j m_ij e_j) w_i is added to the
+/// block's output, terms behind a closed gate left out, optionally bounded to |u_k| ≤ MaxEffort. A law without terms is the plain model, bit for
+/// bit. Immutable, so
 /// sessions share it.
 /// </summary>
 public sealed class FeedbackLaw
@@ -35,13 +92,21 @@ public sealed class FeedbackLaw
     /// <param name="sensors">All sensors, any order; terms refer to them by index.</param>
     /// <param name="terms">All terms, any order; within a layer they are summed in this order.</param>
     /// <param name="maxEffort">Bound on |u_k| per layer, positive infinity for none.</param>
+    /// <param name="planes">Pairs of sensors with an angle for a target; null for none.</param>
     /// <exception cref="ArgumentException">A layer, length, index or number is out of range.</exception>
-    public FeedbackLaw(int layers, int width, IReadOnlyList<Sensor> sensors, IReadOnlyList<Term> terms, float maxEffort = float.PositiveInfinity)
+    public FeedbackLaw(
+        int layers,
+        int width,
+        IReadOnlyList<Sensor> sensors,
+        IReadOnlyList<Term> terms,
+        float maxEffort = float.PositiveInfinity,
+        IReadOnlyList<Plane>? planes = null)
     {
         Layers = layers;
         Width = width;
         Sensors = sensors;
         Terms = terms;
+        Planes = planes ?? [];
         MaxEffort = maxEffort;
         if (!(maxEffort > 0))
         {
@@ -51,25 +116,43 @@ public sealed class FeedbackLaw
         foreach (var s in sensors)
         {
             Check(s.Layer, s.V, nameof(sensors));
-            CheckFinite(s.Beta, "β", s.Layer);
+            if (!(s.Low <= s.High) || s.Low == float.PositiveInfinity || s.High == float.NegativeInfinity)
+            {
+                throw new ArgumentOutOfRangeException(
+                    nameof(sensors),
+                    $"{s.Low} to {s.High}",
+                    $"The sensor at layer {s.Layer} needs a finite setpoint, or an interval from a low end to a high one, "
+                    + "either of which may be infinite.");
+            }
         }
 
         foreach (var t in terms)
         {
             Check(t.Layer, t.W, nameof(terms));
             CheckFinite(t.C, "c", t.Layer);
-            CheckFinite(t.S, "s", t.Layer);
-            if (t.Sensor < -1 || t.Sensor >= sensors.Count || (t.Sensor < 0 && t.S != 0))
+            foreach (var feed in t.Feeds)
             {
-                throw new ArgumentException($"Term at layer {t.Layer} refers to sensor {t.Sensor}; there are {sensors.Count}.", nameof(terms));
+                CheckFinite(feed.Gain, "m", t.Layer);
+                CheckSensor(t.Layer, feed.Sensor, nameof(terms));
+            }
+
+            if (t.Gate != -1)
+            {
+                CheckSensor(t.Layer, t.Gate, nameof(terms));
             }
         }
 
-        LooksBack = terms.Any(t => t.Sensor >= 0 && sensors[t.Sensor].Layer > t.Layer);
-        _sensorsOf = GroupByLayer(sensors.Select(s => s.Layer), layers);
-        _termsOf = GroupByLayer(terms.Select(t => t.Layer), layers);
-        _packed = [.. Enumerable.Range(0, layers).Select(k => new PackedLaw(this, k))];
+        CheckPlanes(nameof(planes));
+        Stages = sensors.Any(s => s.Hook == Hook.Input) || terms.Any(t => t.Hook == Hook.Input) ? 2 * layers : layers;
+        bool IsLater(Term t, int sensor) => sensor >= 0 && Time(sensors[sensor].Layer, sensors[sensor].Hook) > Time(t.Layer, t.Hook);
+        LooksBack = terms.Any(t => t.Feeds.Any(feed => IsLater(t, feed.Sensor)) || IsLater(t, t.Gate));
+        _sensorsOf = GroupByStage(sensors.Select(s => Stage(s.Layer, s.Hook)));
+        _termsOf = GroupByStage(terms.Select(t => Stage(t.Layer, t.Hook)));
+        _packed = [.. Enumerable.Range(0, Stages).Select(stage => new PackedLaw(this, stage))];
     }
+
+    // A block's input stage comes before its other.
+    private static int Time(int layer, Hook hook) => (2 * layer) + (hook == Hook.Input ? 0 : 1);
 
     private readonly int[][] _sensorsOf;
     private readonly int[][] _termsOf;
@@ -87,20 +170,55 @@ public sealed class FeedbackLaw
     /// <summary>Every term.</summary>
     public IReadOnlyList<Term> Terms { get; }
 
+    /// <summary>Every pair of sensors with an angle for a target; no sensor is in two.</summary>
+    public IReadOnlyList<Plane> Planes { get; }
+
     /// <summary>Bound on |u_k|; positive infinity for none.</summary>
     public float MaxEffort { get; }
 
-    /// <summary>Whether a term uses an α of the previous token, so that steered tokens must be run one after another.</summary>
+    /// <summary>Whether a term uses an error of the token before, so that steered tokens must be run one after another.</summary>
     public bool LooksBack { get; }
 
-    /// <summary>Indices into <see cref="Sensors"/> of those that read block <paramref name="k"/>'s input.</summary>
+    /// <summary>
+    /// Stages of the law: L, one for each block; or 2 L where inputs are moved, those of the inputs of blocks 0 to L − 1 coming behind the others.
+    /// </summary>
+    internal int Stages { get; }
+
+    /// <summary>The stage that comes first.</summary>
+    internal int FirstStage => Stages - Layers;
+
+    /// <summary>Whether a stage moves block inputs.</summary>
+    internal bool MovesInputs => Stages > Layers;
+
+    /// <summary>Indices into <see cref="Sensors"/> of those that read block <paramref name="k"/>'s input for its output.</summary>
     public ReadOnlySpan<int> SensorsOf(int k) => _sensorsOf[k];
 
     /// <summary>Indices into <see cref="Terms"/> of those that move block <paramref name="k"/>'s output.</summary>
     public ReadOnlySpan<int> TermsOf(int k) => _termsOf[k];
 
-    /// <summary>What block <paramref name="k"/> does, as contiguous arrays.</summary>
-    internal PackedLaw Packed(int k) => _packed[k];
+    /// <summary>Whether anything moves block <paramref name="k"/>'s output or its input.</summary>
+    public bool Moves(int k) => _termsOf[k].Length > 0 || (MovesInputs && _termsOf[Layers + k].Length > 0);
+
+    /// <summary>What a stage does, as contiguous arrays.</summary>
+    internal PackedLaw Packed(int stage) => _packed[stage];
+
+    /// <summary>|u_k| and |x_k| of each block from those of the stages: lengths at a block's input and output add up.</summary>
+    /// <param name="inputs">|u| of every stage // (stages).</param>
+    /// <param name="states">|x| of every stage that has a term // (stages).</param>
+    /// <param name="inputNorms">Result // (L).</param>
+    /// <param name="stateNorms">Result: as the block's own stage read it, if it has a term // (L).</param>
+    internal void PerBlock(ReadOnlySpan<float> inputs, ReadOnlySpan<float> states, Span<float> inputNorms, Span<float> stateNorms)
+    {
+        inputs[..Layers].CopyTo(inputNorms);
+        states[..Layers].CopyTo(stateNorms);
+        for (int k = 0; k < Stages - Layers; k++)
+        {
+            inputNorms[k] += inputs[Layers + k];
+            stateNorms[k] = _termsOf[k].Length > 0 ? stateNorms[k] : states[Layers + k];
+        }
+    }
+
+    private int Stage(int layer, Hook hook) => hook == Hook.Input ? Layers + layer : layer;
 
     /// <summary>The law that applies all of <paramref name="laws"/> at once: inputs add up, the tightest bound holds.</summary>
     /// <exception cref="ArgumentException">The laws are for models of different shape, or there is none.</exception>
@@ -113,30 +231,35 @@ public sealed class FeedbackLaw
 
         var sensors = new List<Sensor>();
         var terms = new List<Term>();
+        var planes = new List<Plane>();
         float bound = float.PositiveInfinity;
         foreach (var law in laws)
         {
             if (law.Layers != laws[0].Layers || law.Width != laws[0].Width)
             {
-                throw new ArgumentException($"Laws of different models: L {laws[0].Layers}, D {laws[0].Width} and L {law.Layers}, D {law.Width}.", nameof(laws));
+                throw new ArgumentException($"Laws of different models: L {laws[0].Layers}, D {laws[0].Width} and L {law.Layers}, D {law.Width}.",
+                    nameof(laws));
             }
 
             int shift = sensors.Count;
             sensors.AddRange(law.Sensors);
-            terms.AddRange(law.Terms.Select(t => t with { Sensor = t.Sensor < 0 ? -1 : t.Sensor + shift }));
+            int Shifted(int sensor) => sensor < 0 ? -1 : sensor + shift;
+            terms.AddRange(law.Terms
+                .Select(t => t with { Feeds = [.. t.Feeds.Select(f => f with { Sensor = Shifted(f.Sensor) })], Gate = Shifted(t.Gate) }));
+            planes.AddRange(law.Planes.Select(p => p with { First = Shifted(p.First), Second = Shifted(p.Second) }));
             bound = MathF.Min(bound, law.MaxEffort);
         }
 
-        return new FeedbackLaw(laws[0].Layers, laws[0].Width, sensors, terms, bound);
+        return new FeedbackLaw(laws[0].Layers, laws[0].Width, sensors, terms, bound, planes);
     }
 
-    private static int[][] GroupByLayer(IEnumerable<int> layerOf, int layers)
+    private int[][] GroupByStage(IEnumerable<int> stageOf)
     {
-        var groups = new List<int>[layers];
+        var groups = new List<int>[Stages];
         int index = 0;
-        foreach (int k in layerOf)
+        foreach (int stage in stageOf)
         {
-            (groups[k] ??= []).Add(index++);
+            (groups[stage] ??= []).Add(index++);
         }
 
         return [.. groups.Select(g => g is null ? [] : g.ToArray())];
@@ -147,6 +270,36 @@ public sealed class FeedbackLaw
         if (!float.IsFinite(value))
         {
             throw new ArgumentOutOfRangeException(name, value, $"{name} at layer {layer} must be finite.");
+        }
+    }
+
+    private void CheckSensor(int layer, int sensor, string what)
+    {
+        if ((uint)sensor >= (uint)Sensors.Count)
+        {
+            throw new ArgumentException($"A term at layer {layer} refers to sensor {sensor}; there are {Sensors.Count}, counted from 0.", what);
+        }
+    }
+
+    private void CheckPlanes(string what)
+    {
+        var taken = new HashSet<int>();
+        foreach (var plane in Planes)
+        {
+            foreach (int i in (ReadOnlySpan<int>)[plane.First, plane.Second])
+            {
+                if ((uint)i >= (uint)Sensors.Count || Sensors[i].Beta != 0 || !taken.Add(i)
+                    || Sensors[i].Layer != Sensors[plane.First].Layer || Sensors[i].Hook != Sensors[plane.First].Hook)
+                {
+                    throw new ArgumentException(
+                        $"A plane joins two sensors of one layer and hook, each with setpoint 0 and in no other plane; "
+                        + $"sensor {i} of {Sensors.Count} is not such.",
+                        what);
+                }
+            }
+
+            CheckFinite(plane.T1, "t1", Sensors[plane.First].Layer);
+            CheckFinite(plane.T2, "t2", Sensors[plane.First].Layer);
         }
     }
 
@@ -168,76 +321,4 @@ public sealed class FeedbackLaw
             throw new ArgumentException($"Direction at layer {layer} is {direction[bad]} at {bad}; it must be finite.", what);
         }
     }
-}
-
-/// <summary>
-/// One block's part of a <see cref="FeedbackLaw"/> as a device reads it: all numbers in one array, the short ones first, then the directions
-/// under each other. Between two blocks the weights pass through the cache, so that every further array would be one more miss.
-/// </summary>
-internal sealed class PackedLaw
-{
-    private const int LineInFloats = 16;
-
-    private readonly float[] _numbers;
-    private readonly int _directions;
-    private readonly int _width;
-
-    public PackedLaw(FeedbackLaw law, int k)
-    {
-        var sensors = law.SensorsOf(k);
-        var terms = law.TermsOf(k);
-        (SensorCount, TermCount, _width) = (sensors.Length, terms.Length, law.Width);
-        _directions = ((2 * SensorCount) + (4 * TermCount) + LineInFloats - 1) / LineInFloats * LineInFloats;
-        _numbers = new float[_directions + ((SensorCount + TermCount) * _width)];
-        for (int i = 0; i < SensorCount; i++)
-        {
-            var sensor = law.Sensors[sensors[i]];
-            _numbers[i] = BitConverter.Int32BitsToSingle(sensors[i]);
-            _numbers[SensorCount + i] = sensor.Beta;
-            sensor.V.CopyTo(_numbers.AsSpan(_directions + (i * _width)));
-        }
-
-        for (int i = 0; i < TermCount; i++)
-        {
-            var term = law.Terms[terms[i]];
-            var at = _numbers.AsSpan((2 * SensorCount) + i);
-            at[0] = BitConverter.Int32BitsToSingle(term.Sensor);
-            at[TermCount] = term.C;
-            at[2 * TermCount] = term.S;
-            at[3 * TermCount] = TensorPrimitives.Norm<float>(term.W);
-            term.W.CopyTo(_numbers.AsSpan(_directions + ((SensorCount + i) * _width)));
-        }
-    }
-
-    /// <summary>m, sensors of this block.</summary>
-    public int SensorCount { get; }
-
-    /// <summary>n, terms of this block.</summary>
-    public int TermCount { get; }
-
-    /// <summary>Indices of the sensors of this block among all of the law's // (m).</summary>
-    public ReadOnlySpan<int> Sensors => MemoryMarshal.Cast<float, int>(_numbers.AsSpan(0, SensorCount));
-
-    /// <summary>Setpoints // (m).</summary>
-    public ReadOnlySpan<float> Beta => _numbers.AsSpan(SensorCount, SensorCount);
-
-    /// <summary>Sensor of each term among all of the law's, or -1 // (n).</summary>
-    public ReadOnlySpan<int> TermSensor => MemoryMarshal.Cast<float, int>(Term(0));
-
-    /// <summary>Open-loop strengths // (n).</summary>
-    public ReadOnlySpan<float> C => Term(1);
-
-    /// <summary>Gains // (n).</summary>
-    public ReadOnlySpan<float> S => Term(2);
-
-    /// <summary>|w| of each term // (n).</summary>
-    public ReadOnlySpan<float> Lengths => Term(3);
-
-    /// <summary>Directions read // (m, D).</summary>
-    public ReadOnlySpan<float> V => _numbers.AsSpan(_directions, SensorCount * _width);
-
-    /// <summary>Directions moved along // (n, D).</summary>
-    public ReadOnlySpan<float> W => _numbers.AsSpan(_directions + (SensorCount * _width), TermCount * _width);
-
-    private Span<float> Term(int field) => _numbers.AsSpan((2 * SensorCount) + (field * TermCount), TermCount);
 }

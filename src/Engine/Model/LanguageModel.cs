@@ -20,8 +20,8 @@ public sealed record LoadOptions
     public string? Device { get; init; }
 
     /// <summary>
-    /// A text that needs a byte or character that the vocabulary has no token for is refused; by default it is left out, as the published tokenizer does
-    /// (<see cref="EncodedText.Dropped"/>).
+    /// A text that needs a byte or character that the vocabulary has no token for is refused; by default it is left out, as the published tokenizer
+    /// does (<see cref="EncodedText.Dropped"/>).
     /// </summary>
     public bool Strict { get; init; }
 
@@ -71,7 +71,11 @@ public sealed class LanguageModel : IDisposable
 
     /// <summary>Text to ids and back.</summary>
     /// <exception cref="InvalidOperationException">The model has random weights and no vocabulary.</exception>
-    public Tokenizer Tokenizer => _tokenizer ?? throw new InvalidOperationException("A model with random weights has no tokenizer; give it token ids.");
+    public Tokenizer Tokenizer
+        => _tokenizer ?? throw new InvalidOperationException("A model with random weights has no tokenizer; give it token ids.");
+
+    /// <summary>Whether ids are text: not those of random weights without a vocabulary.</summary>
+    internal bool HasTokenizer => _tokenizer is not null;
 
     /// <summary>How messages become ids.</summary>
     /// <exception cref="TillerException">The checkpoint has no chat template, or one Tiller does not know.</exception>
@@ -175,7 +179,8 @@ public sealed class LanguageModel : IDisposable
     {
         if (law.Layers != Config.L || law.Width != Config.D)
         {
-            throw new ModelMismatchException($"The feedback law is for {law.Layers} layers of width {law.Width}; the model has {Config.L} of width {Config.D}.");
+            throw new ModelMismatchException($"The feedback law is for {law.Layers} layers of width {law.Width}; "
+                + $"the model has {Config.L} of width {Config.D}.");
         }
     }
 

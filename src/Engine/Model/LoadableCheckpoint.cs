@@ -51,6 +51,14 @@ internal sealed class LoadableCheckpoint : IDisposable
             tokenizer = strict ? tokenizer.ToStrict() : tokenizer;
             var text = TokenizerConfig.Read(folder.Path);
             List<string> warnings = [.. folder.Warnings];
+            if (config.IsPartOfMultimodal)
+            {
+                string[] ofImages = [.. unused.Where(IsOfImages)];
+                unused = [.. unused.Except(ofImages, StringComparer.Ordinal)];
+                string leftOut = $"the {ofImages.Length} tensors of its vision tower are left out";
+                warnings.Add($"The checkpoint also reads images: its text model is loaded, {leftOut}.");
+            }
+
             if (unused.Length > 0)
             {
                 bool tied = config.TiedHead && unused.Contains(ModelWeights.HeadName);
@@ -75,6 +83,9 @@ internal sealed class LoadableCheckpoint : IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => Folder.Dispose();
+
+    private static bool IsOfImages(string name) =>
+        name.Contains("vision_tower.", StringComparison.Ordinal) || name.Contains("multi_modal_projector.", StringComparison.Ordinal);
 
     // No source replaces another: each is left out by some checkpoint or other. An id without a row in the head is never drawn.
     private static int[] Ends(ModelConfig config, Tokenizer tokenizer, TokenizerConfig text, Lazy<ChatFormat> chat)

@@ -62,6 +62,29 @@ internal static class LogitVector
         }
     }
 
+    // Σ exp(l - max) in float64, in order of id: what ToWeights at temperature 1 and Sum give, without writing.
+    public static double SumOfWeights(ReadOnlySpan<float> logits, float max)
+    {
+        var top = Vector256.Create(max);
+        double sum = 0;
+        int i = 0;
+        for (; i <= logits.Length - Lanes; i += Lanes)
+        {
+            var weights = Exp(Vector256.Create(logits.Slice(i, Lanes)) - top);
+            for (int lane = 0; lane < Lanes; lane++)
+            {
+                sum += weights[lane];
+            }
+        }
+
+        for (; i < logits.Length; i++)
+        {
+            sum += Exp(Vector256.Create(logits[i] - max))[0];
+        }
+
+        return sum;
+    }
+
     public static double Sum(ReadOnlySpan<float> values)
     {
         double sum = 0;

@@ -34,7 +34,7 @@ internal sealed class ModelWeights : IDisposable
         Embedding = Plan.MatrixAt(plan.Embedding, memory);
         Norm = Plan.VectorAt(plan.Norm, memory);
         Head = plan.Head is null ? Embedding : Plan.MatrixAt(plan.Head, memory);
-        Blocks = [.. Enumerable.Range(0, c.L).Select(k => plan.BlockAt(k, memory))];
+        Blocks = [.. plan.Blocks.Select(block => block.At(memory))];
         SizeInBytes = memory.SizeInBytes;
     }
 
@@ -47,7 +47,7 @@ internal sealed class ModelWeights : IDisposable
     /// <summary>Head // (V, D); the embedding where they are tied.</summary>
     public Matrix Head { get; }
 
-    /// <summary>Rotary frequencies // (1, E/2).</summary>
+    /// <summary>Rotary tables, as <see cref="RotaryFrequencies.Compute"/> makes them // (tables, E).</summary>
     public Floats Frequencies { get; }
 
     /// <summary>L blocks.</summary>
@@ -71,25 +71,26 @@ internal sealed class ModelWeights : IDisposable
     /// <param name="c">Expected shapes.</param>
     /// <param name="progress">Told the bytes read so far.</param>
     /// <param name="cancellationToken">Looked at between chunks.</param>
-    public static ModelWeights Load(DeviceOps ops, CheckpointFolder folder, ModelConfig c, IProgress<long>? progress, CancellationToken cancellationToken)
+    public static ModelWeights Load(DeviceOps ops, CheckpointFolder folder, ModelConfig c, IProgress<long>? progress,
+        CancellationToken cancellationToken)
     {
         var plan = PlanFor(folder, c);
         return Fill(ops, plan, c, memory =>
         {
             var gate = new Lock();
             long done = 0;
-            InParallel(plan.Parts.SelectMany(part => Chunks(part.Tensor.SizeInBytes).Select(chunk => (part, chunk))), piece =>
+            InParallel(plan.Parts.SelectMany(part => Chunks(part.SizeInBytes).Select(chunk => (part, chunk))), piece =>
             {
                 var (part, (at, size)) = piece;
                 if (part.IsVector)
                 {
                     byte[] bytes = new byte[size];
-                    folder.Read(part.Tensor, at, bytes);
-                    ops.Upload(MemoryMarshal.AsBytes<float>(Widen(part.Tensor.Type, bytes, part.Increment)), memory.Address + part.DestinationOf(at));
+                    folder.Read(part.Tensor, part.From + at, bytes);
+                    ops.Upload(MemoryMarshal.AsBytes<float>(part.Widen(bytes)), memory.Address + part.DestinationOf(at));
                 }
                 else
                 {
-                    ops.Fill(memory.Address + part.DestinationOf(at), size, bytes => folder.Read(part.Tensor, at, bytes));
+                    ops.Fill(memory.Address + part.DestinationOf(at), size, bytes => folder.Read(part.Tensor, part.From + at, bytes));
                 }
 
                 lock (gate)
@@ -107,10 +108,10 @@ internal sealed class ModelWeights : IDisposable
     public static ModelWeights Random(DeviceOps ops, ModelConfig c, TensorType type)
     {
         float scale = 2f / MathF.Sqrt(c.D);
-        var plan = new Plan((name, shape) => Plan.Describe(name, type, shape), "random", c);
+        var plan = new Plan((name, shape) => Plan.Describe(name, type, shape), "random", Plan.Prefixes[0], c);
         return Fill(ops, plan, c, memory =>
         {
-            int size = (int)Math.Min(PatternInBytes, plan.Parts.Where(part => !part.IsVector).Sum(part => part.Tensor.SizeInBytes));
+            int size = (int)Math.Min(PatternInBytes, plan.Parts.Where(part => !part.IsVector).Sum(part => part.SizeInBytes));
             using var pattern = ops.Allocate(size);
             InParallel(
                 Chunks(size),
@@ -121,15 +122,15 @@ internal sealed class ModelWeights : IDisposable
             {
                 if (part.IsVector)
                 {
-                    byte[] bytes = new byte[part.Tensor.SizeInBytes];
+                    byte[] bytes = new byte[part.SizeInBytes];
                     FillUniform(bytes, type, scale, seed: (ulong)part.Offset);
-                    ops.Upload(MemoryMarshal.AsBytes<float>(Widen(type, bytes, part.Increment)), memory.Address + (nint)part.Offset);
+                    ops.Upload(MemoryMarshal.AsBytes<float>(part.Widen(bytes)), memory.Address + (nint)part.Offset);
                     continue;
                 }
 
-                for (long done = 0, count; done < part.Tensor.SizeInBytes; done += count, from = (from + count) % size)
+                for (long done = 0, count; done < part.SizeInBytes; done += count, from = (from + count) % size)
                 {
-                    count = Math.Min(part.Tensor.SizeInBytes - done, size - from);
+                    count = Math.Min(part.SizeInBytes - done, size - from);
                     ops.Copy(pattern.Address + (nint)from, memory.Address + (nint)(part.Offset + done), count);
                 }
             }
@@ -141,26 +142,28 @@ internal sealed class ModelWeights : IDisposable
 
     public void Dispose() => _memory.Dispose();
 
+    // The text model of a multimodal checkpoint is inside another: its names begin otherwise.
     private static Plan PlanFor(CheckpointFolder folder, ModelConfig c)
     {
-        RequireNoMoreBlocks(folder, c);
-        return new Plan(folder.Find, folder.Path, c);
+        string prefix = Plan.Prefixes.FirstOrDefault(prefix => folder.TryFind(Plan.EmbeddingName(prefix)) is not null) ?? Plan.Prefixes[0];
+        RequireNoMoreBlocks(folder, prefix + "layers.", c);
+        return new Plan(folder.Find, folder.Path, prefix, c);
     }
 
     /// <summary>A checkpoint with blocks beyond L is of another model than its config.json: reading the first L would give nonsense.</summary>
-    private static void RequireNoMoreBlocks(CheckpointFolder folder, ModelConfig c)
+    private static void RequireNoMoreBlocks(CheckpointFolder folder, string prefix, ModelConfig c)
     {
-        const string Prefix = "model.layers.";
         foreach (var tensor in folder.Tensors)
         {
             var name = tensor.Name.AsSpan();
-            if (name.StartsWith(Prefix, StringComparison.Ordinal)
-                && int.TryParse(name[Prefix.Length..][..Math.Max(0, name[Prefix.Length..].IndexOf('.'))], NumberStyles.None, CultureInfo.InvariantCulture, out int k)
+            if (name.StartsWith(prefix, StringComparison.Ordinal)
+                && int.TryParse(name[prefix.Length..][..Math.Max(0, name[prefix.Length..].IndexOf('.'))], NumberStyles.None,
+                    CultureInfo.InvariantCulture, out int k)
                 && k >= c.L)
             {
                 throw new CheckpointException(
-                    CheckpointError.ShapeMismatch, folder.FileOf(tensor), "the checkpoint has more blocks than num_hidden_layers of config.json says.",
-                    tensor.Name, $"blocks 0-{c.L - 1}", $"block {k}");
+                    CheckpointError.ShapeMismatch, folder.FileOf(tensor),
+                    "the checkpoint has more blocks than num_hidden_layers of config.json says.", tensor.Name, $"blocks 0-{c.L - 1}", $"block {k}");
             }
         }
     }
@@ -175,7 +178,7 @@ internal sealed class ModelWeights : IDisposable
             read(memory);
             ops.EndFill();
             ops.Upload(MemoryMarshal.AsBytes<float>(rotary), memory.Address + (nint)rotaryAt);
-            return new ModelWeights(memory, plan, c, new Floats(memory.Address + (nint)rotaryAt, 1, rotary.Length));
+            return new ModelWeights(memory, plan, c, new Floats(memory.Address + (nint)rotaryAt, rotary.Length / c.E, c.E));
         }
         catch
         {
@@ -195,7 +198,11 @@ internal sealed class ModelWeights : IDisposable
     /// <summary>Several chunks at once: one thread cannot keep up with the page cache.</summary>
     private static void InParallel<T>(IEnumerable<T> chunks, Action<T> body, CancellationToken cancellationToken)
     {
-        var options = new ParallelOptions { CancellationToken = cancellationToken, MaxDegreeOfParallelism = Math.Min(Environment.ProcessorCount, MaxReaders) };
+        var options = new ParallelOptions
+        {
+            CancellationToken = cancellationToken,
+            MaxDegreeOfParallelism = Math.Min(Environment.ProcessorCount, MaxReaders),
+        };
         try
         {
             Parallel.ForEach(Partitioner.Create(chunks, EnumerablePartitionerOptions.NoBuffering), options, body);
@@ -233,84 +240,115 @@ internal sealed class ModelWeights : IDisposable
         }
     }
 
-    private static float[] Widen(TensorType type, ReadOnlySpan<byte> bytes, float increment)
+    /// <summary>
+    /// Bytes of a stored tensor, from <paramref name="From"/> on, and the place they go to; a vector's become factor · (increment + value).
+    /// </summary>
+    private sealed record Part(TensorInfo Tensor, long From, long SizeInBytes, long Offset, bool IsVector, float Increment, float Factor)
     {
-        var values = new float[bytes.Length * 8 / type.BitsPerElement()];
-        for (int i = 0; i < values.Length; i++)
-        {
-            values[i] = increment + type switch
-            {
-                TensorType.BF16 => BitConverter.UInt32BitsToSingle((uint)BitConverter.ToUInt16(bytes[(2 * i)..]) << 16),
-                TensorType.F16 => (float)BitConverter.ToHalf(bytes[(2 * i)..]),
-                _ => BitConverter.ToSingle(bytes[(4 * i)..]),
-            };
-        }
-
-        return values;
-    }
-
-    /// <summary>A stored tensor and the place it goes to.</summary>
-    private sealed record Part(TensorInfo Tensor, long Offset, bool IsVector, float Increment)
-    {
-        /// <summary>Where byte <paramref name="at"/> of the tensor goes; vectors widen to float32.</summary>
+        /// <summary>Where byte <paramref name="at"/> of the part goes; vectors widen to float32.</summary>
         public nint DestinationOf(long at) => (nint)(Offset + (IsVector ? at * 8 / Tensor.Type.BitsPerElement() * sizeof(float) : at));
+
+        public float[] Widen(ReadOnlySpan<byte> bytes)
+        {
+            float[] values = new float[bytes.Length * 8 / Tensor.Type.BitsPerElement()];
+            for (int i = 0; i < values.Length; i++)
+            {
+                values[i] = Factor * (Increment + Tensor.Type switch
+                {
+                    TensorType.BF16 => BitConverter.UInt32BitsToSingle((uint)BitConverter.ToUInt16(bytes[(2 * i)..]) << 16),
+                    TensorType.F16 => (float)BitConverter.ToHalf(bytes[(2 * i)..]),
+                    _ => BitConverter.ToSingle(bytes[(4 * i)..]),
+                });
+            }
+
+            return values;
+        }
     }
 
-    /// <summary>A matrix made of one or more stored tensors under each other.</summary>
+    /// <summary>Rows of a stored tensor: from <paramref name="First"/> on, <paramref name="Count"/> of <paramref name="Of"/>.</summary>
+    private readonly record struct Rows(string Name, int Of, int First, int Count)
+    {
+        public static Rows All(string name, int count) => new(name, count, 0, count);
+    }
+
+    /// <summary>A matrix or vector made of one or more stored tensors under each other.</summary>
     private sealed record Stack(long Offset, WeightType Type, int Rows, int Columns);
 
+    /// <summary>Where the weights of a block are; null what it does not have.</summary>
+    private sealed record BlockPlan(Stack Qkv, Stack Output, Stack GateUp, Stack Down, int Rotation)
+    {
+        public Stack? AttentionNorm { get; init; }
+
+        public Stack? QkvBias { get; init; }
+
+        public Stack? QueryNorm { get; init; }
+
+        public Stack? KeyNorm { get; init; }
+
+        public Stack? OutputBias { get; init; }
+
+        public Stack? PostAttentionNorm { get; init; }
+
+        public Stack? FeedForwardNorm { get; init; }
+
+        public Stack? GateUpBias { get; init; }
+
+        public Stack? DownBias { get; init; }
+
+        public Stack? PostFeedForwardNorm { get; init; }
+
+        public BlockWeights At(DeviceBuffer memory)
+        {
+            return new BlockWeights
+            {
+                AttentionNorm = Vector(AttentionNorm),
+                Qkv = Plan.MatrixAt(Qkv, memory),
+                QkvBias = Vector(QkvBias),
+                QueryNorm = Vector(QueryNorm),
+                KeyNorm = Vector(KeyNorm),
+                Rotation = Rotation,
+                Output = Plan.MatrixAt(Output, memory),
+                OutputBias = Vector(OutputBias),
+                PostAttentionNorm = Vector(PostAttentionNorm),
+                FeedForwardNorm = Vector(FeedForwardNorm),
+                GateUp = Plan.MatrixAt(GateUp, memory),
+                GateUpBias = Vector(GateUpBias),
+                Down = Plan.MatrixAt(Down, memory),
+                DownBias = Vector(DownBias),
+                PostFeedForwardNorm = Vector(PostFeedForwardNorm),
+            };
+
+            Floats Vector(Stack? stack) => stack is null ? default : Plan.VectorAt(stack, memory);
+        }
+    }
+
     /// <summary>
-    /// Where every tensor of the checkpoint goes. The names are those <c>save_pretrained</c> writes for all five families; Gemma-2 calls
-    /// the norm before the gated unit pre_feedforward_layernorm and uses post_attention_layernorm for the one after attention.
+    /// Where every tensor of the checkpoint goes. The names are those <c>save_pretrained</c> writes. With two norms around the gated unit (Gemma)
+    /// its first is called pre_feedforward_layernorm, and post_attention_layernorm is the one after attention; with one before it, that has this
+    /// name.
     /// </summary>
     private sealed class Plan
     {
         private readonly FindTensor _find;
         private readonly string _source;
         private readonly ModelConfig _c;
-        private readonly Dictionary<string, Stack> _matrices = new(StringComparer.Ordinal);
-        private readonly Dictionary<string, Stack> _vectors = new(StringComparer.Ordinal);
 
-        public Plan(FindTensor find, string source, ModelConfig c)
+        public Plan(FindTensor find, string source, string prefix, ModelConfig c)
         {
+            Debug.Assert(c.ResidualScale == 1 || (c.PreNorms && c.QkNorm == QkNorm.None), "the norm before attention scales what attention adds");
             (_find, _source, _c) = (find, source, c);
-            int heads = c.H * c.E;
-            int groups = c.G * c.E;
-            Embedding = AddMatrix("model.embed_tokens.weight", c.D, ("model.embed_tokens.weight", c.V));
-            Norm = AddNorm("model.norm.weight", c.D);
-            Head = c.TiedHead ? null : AddMatrix(HeadName, c.D, (HeadName, c.V));
-            for (int k = 0; k < c.L; k++)
-            {
-                string block = $"model.layers.{k}.";
-                string attention = block + "self_attn.";
-                AddNorm(block + "input_layernorm.weight", c.D);
-                AddMatrix(attention + "qkv", c.D, (attention + "q_proj.weight", heads), (attention + "k_proj.weight", groups), (attention + "v_proj.weight", groups));
-                if (c.QkvBias)
-                {
-                    AddVector(attention + "qkv", (attention + "q_proj.bias", heads), (attention + "k_proj.bias", groups), (attention + "v_proj.bias", groups));
-                }
-
-                if (c.QkNorm)
-                {
-                    AddNorm(attention + "q_norm.weight", c.E);
-                    AddNorm(attention + "k_norm.weight", c.E);
-                }
-
-                AddMatrix(attention + "o_proj.weight", heads, (attention + "o_proj.weight", c.D));
-                AddNorm(block + "post_attention_layernorm.weight", c.D);
-                if (c.PostNorms)
-                {
-                    AddNorm(block + "pre_feedforward_layernorm.weight", c.D);
-                    AddNorm(block + "post_feedforward_layernorm.weight", c.D);
-                }
-
-                AddMatrix(block + "mlp.gate_up", c.D, (block + "mlp.gate_proj.weight", c.F), (block + "mlp.up_proj.weight", c.F));
-                AddMatrix(block + "mlp.down_proj.weight", c.F, (block + "mlp.down_proj.weight", c.D));
-            }
+            Embedding = AddMatrix(c.D, Rows.All(EmbeddingName(prefix), c.V));
+            Norm = AddVector(Rows.All(prefix + "norm.weight", c.D), NormIncrement, 1 / c.LogitDivisor);
+            Head = c.TiedHead ? null : AddMatrix(c.D, Rows.All(HeadNameOf(prefix), c.V));
+            var tables = RotaryFrequencies.Tables(c).ToList();
+            Blocks = [.. Enumerable.Range(0, c.L).Select(k => AddBlock($"{prefix}layers.{k}.", tables.IndexOf(c.Rotary[k])))];
         }
 
         /// <summary>The stored tensor of a name and shape.</summary>
         public delegate TensorInfo FindTensor(string name, ReadOnlySpan<long> shape);
+
+        /// <summary>What the names of a text model's tensors may begin with.</summary>
+        public static IReadOnlyList<string> Prefixes { get; } = ["model.", "language_model.model.", "model.language_model."];
 
         public List<Part> Parts { get; } = [];
 
@@ -321,6 +359,12 @@ internal sealed class ModelWeights : IDisposable
         public Stack Norm { get; }
 
         public Stack? Head { get; }
+
+        public IReadOnlyList<BlockPlan> Blocks { get; }
+
+        private float NormIncrement => _c.NormAddsOne ? 1 : 0;
+
+        public static string EmbeddingName(string prefix) => prefix + "embed_tokens.weight";
 
         /// <summary>A tensor as a checkpoint would hold it.</summary>
         public static TensorInfo Describe(string name, TensorType type, ReadOnlySpan<long> shape)
@@ -345,71 +389,129 @@ internal sealed class ModelWeights : IDisposable
 
         public static Floats VectorAt(Stack s, DeviceBuffer memory) => new(memory.Address + (nint)s.Offset, s.Rows, s.Columns);
 
-        public BlockWeights BlockAt(int k, DeviceBuffer memory)
+        // Some exporters keep the head beside the text model, others inside it.
+        private static string HeadNameOf(string prefix) =>
+            prefix.StartsWith("language_model.", StringComparison.Ordinal) ? "language_model." + HeadName : HeadName;
+
+        // m, which scales what attention and the gated unit add (docs/math.md §9), is in the norm before attention, so that queries, keys and
+        // values carry it, and in the biases; the gated unit's own is in its activation.
+        private BlockPlan AddBlock(string block, int rotation)
         {
-            string block = $"model.layers.{k}.";
-            string attention = block + "self_attn.";
-            string afterAttention = block + "post_attention_layernorm.weight";
-            return new BlockWeights
+            var c = _c;
+            float m = c.ResidualScale;
+            string attention = block + "self_attn.", mlp = block + "mlp.";
+            (string gateUp, int first)[] gates = c.FusedWeights ? [("gate_up_proj", 2 * c.F)] : [("gate_proj", c.F), ("up_proj", c.F)];
+            return new BlockPlan(
+                AddMatrix(c.D, QkvRows(attention, "weight")),
+                AddMatrix(c.H * c.E, Rows.All(attention + "o_proj.weight", c.D)),
+                AddMatrix(c.D, [.. gates.Select(gate => Rows.All($"{mlp}{gate.gateUp}.weight", gate.first))]),
+                AddMatrix(c.F, Rows.All(mlp + "down_proj.weight", c.D)),
+                rotation)
             {
-                AttentionNorm = Vector(block + "input_layernorm.weight"),
-                Qkv = Matrix(attention + "qkv"),
-                QkvBias = Vector(attention + "qkv"),
-                QueryNorm = Vector(attention + "q_norm.weight"),
-                KeyNorm = Vector(attention + "k_norm.weight"),
-                Output = Matrix(attention + "o_proj.weight"),
-                PostAttentionNorm = _c.PostNorms ? Vector(afterAttention) : default,
-                FeedForwardNorm = Vector(_c.PostNorms ? block + "pre_feedforward_layernorm.weight" : afterAttention),
-                GateUp = Matrix(block + "mlp.gate_up"),
-                Down = Matrix(block + "mlp.down_proj.weight"),
-                PostFeedForwardNorm = Vector(block + "post_feedforward_layernorm.weight"),
+                AttentionNorm = c.PreNorms ? AddNorm("input_layernorm", m) : null,
+                QkvBias = c.QkvBias ? AddVector(QkvRows(attention, "bias"), 0, m) : null,
+                QueryNorm = AddHeadNorm(attention + "q_norm.weight", c.H),
+                KeyNorm = AddHeadNorm(attention + "k_norm.weight", c.G),
+                OutputBias = c.OutputBias ? AddVector(Rows.All(attention + "o_proj.bias", c.D), 0, m) : null,
+                PostAttentionNorm = c.PostNorms ? AddNorm("post_attention_layernorm", 1) : null,
+                FeedForwardNorm = c.PreNorms ? AddNorm(c.PostNorms ? "pre_feedforward_layernorm" : "post_attention_layernorm", 1) : null,
+                GateUpBias = c.FeedForwardBias ? AddVector([.. gates.Select(gate => Rows.All($"{mlp}{gate.gateUp}.bias", gate.first))], 0, 1) : null,
+                DownBias = c.FeedForwardBias ? AddVector(Rows.All(mlp + "down_proj.bias", c.D), 0, m) : null,
+                PostFeedForwardNorm = c.PostNorms ? AddNorm("post_feedforward_layernorm", 1) : null,
             };
 
-            Matrix Matrix(string name) => MatrixAt(_matrices[name], memory);
-            Floats Vector(string name) => _vectors.TryGetValue(name, out var s) ? VectorAt(s, memory) : default;
+            Stack AddNorm(string name, float factor) => AddVector(Rows.All($"{block}{name}.weight", c.D), NormIncrement, factor);
         }
 
-        private Stack AddMatrix(string name, int columns, params ReadOnlySpan<(string Name, int Rows)> tensors)
+        private Stack? AddHeadNorm(string name, int heads) => _c.QkNorm switch
+        {
+            QkNorm.None => null,
+            QkNorm.Heads => AddVector([.. HeadRows(name, _c.E, 0, 1)], NormIncrement, 1),
+            _ => AddVector([.. HeadRows(name, heads * _c.E, 0, heads)], NormIncrement, 1),
+        };
+
+        // Queries, keys and values under each other, in three tensors or in one.
+        private Rows[] QkvRows(string attention, string kind)
+        {
+            int queries = _c.H * _c.E, keys = _c.G * _c.E;
+            if (!_c.FusedWeights)
+            {
+                return
+                [
+                    .. HeadRows($"{attention}q_proj.{kind}", queries, 0, _c.H), .. HeadRows($"{attention}k_proj.{kind}", keys, 0, _c.G),
+                    Rows.All($"{attention}v_proj.{kind}", keys),
+                ];
+            }
+
+            string name = $"{attention}qkv_proj.{kind}";
+            int all = queries + (2 * keys);
+            return [.. HeadRows(name, all, 0, _c.H + _c.G), new Rows(name, all, queries + keys, keys)];
+        }
+
+        // Pair e of RoPE is numbers e and e + R/2 of a head; the stages turn e and e + E/2: the halves of what does not turn go behind each half
+        // of what does.
+        private IEnumerable<Rows> HeadRows(string name, int of, int first, int heads)
+        {
+            if (_c.R == _c.E)
+            {
+                yield return new Rows(name, of, first, heads * _c.E);
+                yield break;
+            }
+
+            int half = _c.R / 2, rest = (_c.E - _c.R) / 2;
+            for (int h = 0; h < heads; h++, first += _c.E)
+            {
+                yield return new Rows(name, of, first, half);
+                yield return new Rows(name, of, first + _c.R, rest);
+                yield return new Rows(name, of, first + half, half);
+                yield return new Rows(name, of, first + _c.R + rest, rest);
+            }
+        }
+
+        private Stack AddMatrix(int columns, params ReadOnlySpan<Rows> rows)
         {
             TensorType? type = null;
             long offset = SizeInBytes;
-            int rows = 0;
-            foreach (var (tensorName, tensorRows) in tensors)
+            int total = 0;
+            foreach (var its in rows)
             {
-                var tensor = _find(tensorName, [tensorRows, columns]);
+                var tensor = _find(its.Name, [its.Of, columns]);
                 if (type is { } first && tensor.Type != first)
                 {
                     throw new CheckpointException(
-                        CheckpointError.Unsupported, _source, "Tensors that form one matrix are stored in different types; convert the checkpoint to one.",
-                        tensorName, first.SpecName(), tensor.Type.SpecName());
+                        CheckpointError.Unsupported, _source,
+                        "Tensors that form one matrix are stored in different types; convert the checkpoint to one.",
+                        its.Name, first.SpecName(), tensor.Type.SpecName());
                 }
 
                 type = tensor.Type;
-                Parts.Add(new Part(tensor, SizeInBytes, IsVector: false, Increment: 0));
-                SizeInBytes += tensor.SizeInBytes;
-                rows += tensorRows;
+                long rowInBytes = tensor.SizeInBytes / its.Of;
+                Parts.Add(new Part(tensor, its.First * rowInBytes, its.Count * rowInBytes, SizeInBytes, IsVector: false, Increment: 0, Factor: 1));
+                SizeInBytes += its.Count * rowInBytes;
+                total += its.Count;
             }
 
             SizeInBytes = (SizeInBytes + AlignmentInBytes - 1) / AlignmentInBytes * AlignmentInBytes;
-            return _matrices[name] = new Stack(offset, Stored(type!.Value), rows, columns);
+            return new Stack(offset, Stored(type!.Value), total, columns);
         }
 
-        private Stack AddNorm(string name, int size) => AddVector(name, _c.NormAddsOne ? 1 : 0, (name, size));
+        private Stack AddVector(Rows rows, float increment, float factor) => AddVector([rows], increment, factor);
 
-        private void AddVector(string name, params ReadOnlySpan<(string Name, int Size)> tensors) => AddVector(name, 0, tensors);
-
-        private Stack AddVector(string name, float increment, params ReadOnlySpan<(string Name, int Size)> tensors)
+        private Stack AddVector(ReadOnlySpan<Rows> rows, float increment, float factor)
         {
             long offset = SizeInBytes;
             int total = 0;
-            foreach (var (tensorName, size) in tensors)
+            foreach (var its in rows)
             {
-                Parts.Add(new Part(_find(tensorName, [size]), offset + (4L * total), IsVector: true, increment));
-                total += size;
+                var tensor = _find(its.Name, [its.Of]);
+                long numberInBytes = tensor.SizeInBytes / its.Of;
+                var (from, size, to) = (its.First * numberInBytes, its.Count * numberInBytes, offset + (4L * total));
+                Parts.Add(new Part(tensor, from, size, to, IsVector: true, increment, factor));
+                total += its.Count;
             }
 
             Place(4L * total);
-            return _vectors[name] = new Stack(offset, WeightType.F32, 1, total);
+            return new Stack(offset, WeightType.F32, 1, total);
         }
 
         // A checkpoint's other types were refused when the tensor was looked up.

@@ -10,7 +10,8 @@ internal static class NonFiniteSearch
     /// <param name="cause">Inner exception of the error.</param>
     /// <param name="cancellationToken">Checked between blocks.</param>
     /// <returns>Null if every state is finite.</returns>
-    public static NonFiniteStateException? Run(LanguageModel model, PromptPass pass, int? prompt, Exception? cause, CancellationToken cancellationToken)
+    public static NonFiniteStateException? Run(LanguageModel model, PromptPass pass, int? prompt, Exception? cause,
+        CancellationToken cancellationToken)
     {
         float[] x = new float[model.Config.D];
         NonFiniteStateException? found = null;

@@ -5,7 +5,8 @@ public sealed class NonFiniteStateException : TillerException
 {
     internal NonFiniteStateException(int? prompt, int position, int layer, int index, float value, Exception? cause = null)
         : base(
-            $"{(prompt is { } i ? $"Prompt {i + 1}, token" : "Token")} {position + 1}: the state {(layer == 0 ? "entering block 0" : $"leaving block {layer - 1}")} is {value} "
+            $"{(prompt is { } i ? $"Prompt {i + 1}, token" : "Token")} {position + 1}: "
+            + $"the state {(layer == 0 ? "entering block 0" : $"leaving block {layer - 1}")} is {value} "
             + $"at {index}; it must be finite. The checkpoint holds NaN or infinities (NonFiniteValues.Count counts them), or the state overflows "
             + "float32: if it is steered, lower λ or bound the effort.",
             cause)

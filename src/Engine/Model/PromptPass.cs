@@ -4,7 +4,9 @@ using Tiller.Ops;
 namespace Tiller.Model;
 
 /// <summary>Sees every row of a pass before block <paramref name="k"/>; k = L is what leaves the last block.</summary>
-/// <param name="pass">The pass: <see cref="PromptPass.Rows"/> tells which tokens, <see cref="Activations.X"/> of its activations holds their states.</param>
+/// <param name="pass">
+/// The pass: <see cref="PromptPass.Rows"/> tells which tokens, <see cref="Activations.X"/> of its activations holds their states.
+/// </param>
 /// <param name="k">0..L.</param>
 /// <returns>Whether to go on; false ends the pass.</returns>
 internal delegate bool StateVisitor(PromptPass pass, int k);
@@ -35,15 +37,14 @@ internal sealed class PromptPass(LanguageModel model, Activations a, int maxRows
     /// <param name="begin">The first that no pass has run.</param>
     /// <param name="position">Where ids[0] stands.</param>
     /// <param name="cache">Keys and values of the sequence, with room for all of them.</param>
-    /// <param name="steering">Moves the last of all tokens; null for the plain model.</param>
-    /// <param name="steersAll">Whether it moves the others too. Rows of a law that looks back at the token before are passes of their own.</param>
-    public void Fill(ReadOnlySpan<int> ids, int begin, int position, KvCache cache, SteeringState? steering = null, bool steersAll = false)
+    /// <param name="steered">What moves which of them; the default is the plain model.</param>
+    public void Fill(ReadOnlySpan<int> ids, int begin, int position, KvCache cache, SteeredSequence steered = default)
     {
-        int count = steersAll && steering is { Law.LooksBack: true } ? 1 : maxRows;
+        int count = steered.OneByOne ? 1 : maxRows;
         Rows.Clear();
         for (int i = begin; i < Math.Min(begin + count, ids.Length); i++)
         {
-            Rows.Add(ids[i], position + i, cache, steersAll || i == ids.Length - 1 ? steering : null);
+            Rows.Add(ids[i], position + i, cache, steered.At(position + i, ids[i]));
         }
     }
 

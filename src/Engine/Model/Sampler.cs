@@ -35,21 +35,35 @@ public sealed class NonFiniteLogitsException : TillerException
     public float Logit { get; }
 }
 
+/// <summary>A token and how probable it is.</summary>
+/// <param name="Id">The token.</param>
+/// <param name="LogProbability">Natural logarithm of its probability; −∞ for a masked token.</param>
+public readonly record struct TokenProbability(int Id, float LogProbability);
+
 /// <summary>
-/// Draws next tokens. Filters are defined as in transformers (RepetitionPenaltyLogitsProcessor, TemperatureLogitsWarper,
-/// TopKLogitsWarper, TopPLogitsWarper, MinPLogitsWarper, each keeping at least one token); where equally probable tokens straddle the
-/// edge of top-p, the lower ids stay. One sampler belongs to one session: it holds the position in its random sequence.
+/// Draws next tokens. Filters are defined as in transformers (RepetitionPenaltyLogitsProcessor, TemperatureLogitsWarper, TopKLogitsWarper,
+/// TopPLogitsWarper, MinPLogitsWarper, each keeping at least one token); where equally probable tokens straddle the edge of top-p, the lower ids
+/// stay. One sampler belongs to one text of one session: it holds the position in its random sequence, and what its first draw finds before it is
+/// the prompt, which presence and frequency penalties leave out. A session's next turn takes a new one.
 /// </summary>
 public sealed class Sampler
 {
     private readonly SamplingOptions _options;
     private readonly int _vocabulary;
-    private readonly ulong[] _seen;      // (⌈V/64⌉) bit per token of the history
+    private readonly LogitPenalties _penalties;
+    private readonly int[] _words;       // (V) as in TokenTally; all 0 between draws, if there are penalties
+    private readonly float[] _original;  // (V) logits before bias and penalties, if log-probabilities are asked for
+    private readonly SoftmaxTop? _softmax;
+    private readonly TokenProbability[] _mostProbable;
     private readonly float[] _best;      // (TopK) min-heap of the largest logits
     private readonly ulong[] _ranked;    // (V) keys of Nucleus, if TopP < 1
     private CounterRandom _random;
+    private int _promptLength = -1;
+    private int _mostProbableCount;
 
-    /// <summary>Allocates all scratch memory a draw needs: 8 V bytes with top-p, little without.</summary>
+    /// <summary>
+    /// Allocates all scratch memory a draw needs: 8 V bytes with top-p, 4 V each with penalties and with log-probabilities, little without.
+    /// </summary>
     /// <param name="options">What to draw by.</param>
     /// <param name="vocabulary">V, the number of logits of every call.</param>
     /// <exception cref="SamplingOptionsException">A setting is out of range.</exception>
@@ -57,13 +71,18 @@ public sealed class Sampler
     {
         ArgumentNullException.ThrowIfNull(options);
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(vocabulary);
-        options.Validate();
+        options.Validate(vocabulary);
         _options = options;
         _vocabulary = vocabulary;
         bool draws = options.Temperature > 0;
         Seed = options.Seed ?? (draws ? CounterRandom.NewSeed() : 0);
         _random = new CounterRandom(Seed);
-        _seen = options.RepetitionPenalty != 1 ? new ulong[(vocabulary + 63) / 64] : [];
+        _penalties = new LogitPenalties(options.RepetitionPenalty, options.PresencePenalty, options.FrequencyPenalty);
+        _words = _penalties.Any ? new int[vocabulary] : [];
+        Bias = options.LogitBias is { Count: > 0 } bias ? bias : null;
+        _softmax = options.LogProbabilities is { } count ? new SoftmaxTop(count) : null;
+        _original = _softmax is null ? [] : new float[vocabulary];
+        _mostProbable = new TokenProbability[_softmax?.Count ?? 0];
         _best = draws && options.TopK < vocabulary ? new float[options.TopK] : [];
         _ranked = draws && options.TopP < 1 ? new ulong[vocabulary] : [];
     }
@@ -77,12 +96,30 @@ public sealed class Sampler
     /// </summary>
     public ulong Seed { get; }
 
+    /// <summary>
+    /// Log-probability of the token drawn last, under the model's softmax before bias, penalties and temperature. NaN before the first, and where
+    /// <see cref="SamplingOptions.LogProbabilities"/> asks for none.
+    /// </summary>
+    public float LogProbability { get; private set; } = float.NaN;
+
+    /// <summary>
+    /// At the last draw the most probable tokens under the same softmax, falling, the lower id first where two are equal: as many as
+    /// <see cref="SamplingOptions.LogProbabilities"/> says, or the vocabulary if that is smaller. Valid until the next draw.
+    /// </summary>
+    public ReadOnlySpan<TokenProbability> MostProbable => _mostProbable.AsSpan(0, _mostProbableCount);
+
+    /// <summary>Added to the logits, by id; null for none.</summary>
+    internal IReadOnlyDictionary<int, float>? Bias { get; }
+
+    /// <summary>Whether a draw needs to know the tokens so far, or has a bias.</summary>
+    internal bool Adjusts => _penalties.Any || Bias is not null;
+
     /// <summary>Whose draw it is; a batch takes the turn of each of its samplers.</summary>
     internal Turn Turn { get; } = new(nameof(Sampler), "sampler", "Give each session a sampler of its own.");
 
     /// <summary>Draws one token. Allocates nothing.</summary>
     /// <param name="logits">Logits of the next token // (V); overwritten.</param>
-    /// <param name="history">Ids of the prompt and of the tokens so far, for the repetition penalty.</param>
+    /// <param name="history">Ids of the prompt and of the tokens so far, for the penalties. That of the first call is the prompt.</param>
     /// <returns>Id of the token, 0..V-1.</returns>
     /// <exception cref="NonFiniteLogitsException">A logit is NaN or +∞, or all are -∞.</exception>
     /// <exception cref="InvalidOperationException">Another thread is drawing with this sampler.</exception>
@@ -94,17 +131,114 @@ public sealed class Sampler
         }
 
         using var draw = Turn.Enter();
-        if (_options.RepetitionPenalty != 1)
+        BeginText(history.Length);
+        ReadSoftmax(logits);
+        if (Adjusts)
         {
-            Penalize(logits, history);
+            Adjust(logits, history);
         }
 
         int top = LogitVector.ArgMax(logits);
-        if (_options.Temperature == 0)
+        int id = _options.Temperature == 0 ? top : Draw(logits, top);
+        if (_softmax is not null)
         {
-            return top;
+            _softmax.Draw(_original[id]);
+            TakeProbabilities();
         }
 
+        return id;
+    }
+
+    /// <summary>
+    /// How a device that holds the logits draws the next token, the same as <see cref="Next"/> up to rounding; <see cref="HasDrawn"/> must
+    /// follow.
+    /// </summary>
+    /// <param name="tally">The tokens so far, and the bias; null unless this <see cref="Adjusts"/>.</param>
+    internal DrawSettings OnDevice(TokenTally? tally) => new(_options.Temperature, _options.TopK, _options.TopP, _options.MinP, _random.State)
+    {
+        Penalties = _penalties,
+        Tally = tally,
+        Softmax = _softmax,
+    };
+
+    /// <summary>Moves the random sequence on, past a token that a device has drawn.</summary>
+    internal void HasDrawn()
+    {
+        if (_options.Temperature > 0)
+        {
+            _random.NextBits();
+        }
+
+        if (_softmax is not null)
+        {
+            TakeProbabilities();
+        }
+    }
+
+    /// <summary>Says how many tokens there are before a draw; those before the first are the prompt.</summary>
+    /// <returns>How many the prompt has.</returns>
+    internal int BeginText(int length) => _promptLength = _promptLength < 0 ? length : _promptLength;
+
+    // Before anything is done to the logits.
+    private void ReadSoftmax(ReadOnlySpan<float> logits)
+    {
+        if (_softmax is not null)
+        {
+            float max = logits[LogitVector.ArgMax(logits)];
+            logits.CopyTo(_original);
+            _softmax.Set(logits, max, LogitVector.SumOfWeights(logits, max));
+        }
+    }
+
+    private void TakeProbabilities()
+    {
+        (LogProbability, _mostProbableCount) = (_softmax!.Drawn, _softmax.Held);
+        for (int i = 0; i < _mostProbableCount; i++)
+        {
+            var (id, logProbability) = _softmax[i];
+            _mostProbable[i] = new TokenProbability(id, logProbability);
+        }
+    }
+
+    // Bias, then the penalties, once for each id of the history.
+    private void Adjust(Span<float> logits, ReadOnlySpan<int> history)
+    {
+        int bad = history.IndexOfAnyExceptInRange(0, logits.Length - 1);
+        if (bad >= 0)
+        {
+            throw new ArgumentOutOfRangeException(nameof(history), history[bad], $"Token ids are 0..{logits.Length - 1}.");
+        }
+
+        if (Bias is not null)
+        {
+            foreach (var (id, value) in Bias)
+            {
+                logits[id] += value;
+            }
+        }
+
+        if (!_penalties.Any)
+        {
+            return;
+        }
+
+        for (int i = 0; i < history.Length; i++)
+        {
+            _words[history[i]] = (_words[history[i]] | TokenTally.Seen) + (i < _promptLength ? 0 : 1);
+        }
+
+        foreach (int id in history)
+        {
+            if (_words[id] != 0)
+            {
+                logits[id] = _penalties.Apply(logits[id], _words[id] & ~TokenTally.Seen);
+                _words[id] = 0;
+            }
+        }
+    }
+
+    private int Draw(Span<float> logits, int top)
+    {
         if (_best.Length > 0)
         {
             KeepLargest(logits);
@@ -117,44 +251,7 @@ public sealed class Sampler
         }
 
         // Weights are relative to the most probable token's, which is 1.
-        return Draw(logits, _options.MinP, top);
-    }
-
-    /// <summary>
-    /// How a device that holds the logits draws the next token, the same as <see cref="Next"/> up to rounding; <see cref="HasDrawn"/> must
-    /// follow. Null if the host has to do it, because a penalty needs the history.
-    /// </summary>
-    internal DrawSettings? OnDevice => _options.RepetitionPenalty != 1
-        ? null
-        : new DrawSettings(_options.Temperature, _options.TopK, _options.TopP, _options.MinP, _random.State);
-
-    /// <summary>Moves the random sequence on, past a token that a device has drawn.</summary>
-    internal void HasDrawn()
-    {
-        if (_options.Temperature > 0)
-        {
-            _random.NextBits();
-        }
-    }
-
-    // logit of every seen id, once: l < 0 ? l * penalty : l / penalty
-    private void Penalize(Span<float> logits, ReadOnlySpan<int> history)
-    {
-        Array.Clear(_seen);
-        foreach (int id in history)
-        {
-            if ((uint)id >= (uint)logits.Length)
-            {
-                throw new ArgumentOutOfRangeException(nameof(history), id, $"Token ids are 0..{logits.Length - 1}.");
-            }
-
-            ulong bit = 1ul << (id & 63);
-            if ((_seen[id >> 6] & bit) == 0)
-            {
-                _seen[id >> 6] |= bit;
-                logits[id] = logits[id] < 0 ? logits[id] * _options.RepetitionPenalty : logits[id] / _options.RepetitionPenalty;
-            }
-        }
+        return DrawWeighted(logits, _options.MinP, top);
     }
 
     // Top-k: everything below the K-th largest logit becomes -∞. _best[0] is the smallest of the K largest so far.
@@ -218,7 +315,7 @@ public sealed class Sampler
     }
 
     // Inverse of the cumulative distribution, ids in rising order.
-    private int Draw(ReadOnlySpan<float> weights, float least, int top)
+    private int DrawWeighted(ReadOnlySpan<float> weights, float least, int top)
     {
         double total = 0;
         foreach (float w in weights)

@@ -1,10 +1,12 @@
+using Tiller.Ops;
+
 namespace Tiller.Model;
 
 /// <summary>A sampling setting is outside its range.</summary>
 public sealed class SamplingOptionsException : TillerException
 {
-    internal SamplingOptionsException(string option, string expected, string actual)
-        : base($"SamplingOptions.{option} must be {expected}, got {actual}.")
+    internal SamplingOptionsException(string option, string expected, double actual)
+        : base($"SamplingOptions.{option} must be {expected}, got {actual:G9}.")
     {
         Option = option;
     }
@@ -14,8 +16,8 @@ public sealed class SamplingOptionsException : TillerException
 }
 
 /// <summary>
-/// How the next token is drawn from the logits. The filters apply in the order of transformers' generation: repetition penalty,
-/// temperature, top-k, top-p, min-p. The default is greedy decoding.
+/// How the next token is drawn from the logits. All apply in this order: logit bias, repetition penalty, presence and frequency penalty, temperature,
+/// top-k, top-p, min-p; the filters are those of transformers' generation. The default is greedy decoding.
 /// </summary>
 public sealed record SamplingOptions
 {
@@ -38,6 +40,31 @@ public sealed record SamplingOptions
     public float RepetitionPenalty { get; init; } = 1;
 
     /// <summary>
+    /// Subtracted from the logit of every token that is in the text so far, not of the prompt's; 0 (the default) changes nothing. From
+    /// −<see cref="MaxTextPenalty"/> to <see cref="MaxTextPenalty"/>; a negative one favours tokens that were there. Applies to greedy decoding too.
+    /// </summary>
+    public float PresencePenalty { get; init; }
+
+    /// <summary>
+    /// Subtracted from the logit of a token for each time that it is in the text so far, not in the prompt; 0 (the default) changes nothing. From
+    /// −<see cref="MaxTextPenalty"/> to <see cref="MaxTextPenalty"/>. Applies to greedy decoding too.
+    /// </summary>
+    public float FrequencyPenalty { get; init; }
+
+    /// <summary>
+    /// Added to the logits of these tokens, each from −<see cref="MaxBias"/>, which all but bans a token, to <see cref="MaxBias"/>; null (the
+    /// default) for none. Not to be changed while a sampler of these options is in use. Applies to greedy decoding too.
+    /// </summary>
+    public IReadOnlyDictionary<int, float>? LogitBias { get; init; }
+
+    /// <summary>
+    /// How many of the most probable tokens <see cref="Sampler.MostProbable"/> shows after a draw, 0 to <see cref="MaxLogProbabilities"/>, beside
+    /// <see cref="Sampler.LogProbability"/>, that of the drawn one; null (the default) for neither. They are of the model's own softmax: before bias,
+    /// penalties and temperature.
+    /// </summary>
+    public int? LogProbabilities { get; init; }
+
+    /// <summary>
     /// Seed of the draws: the same logits and seed give the same tokens on every machine. Null (the default) lets every <see cref="Sampler"/>
     /// draw a seed of its own, which <see cref="Sampler.Seed"/> tells, so that several made from the same options give different texts.
     /// </summary>
@@ -45,6 +72,15 @@ public sealed record SamplingOptions
 
     /// <summary>Largest temperature; beyond it every distribution is flat.</summary>
     public const float MaxTemperature = 100;
+
+    /// <summary>Largest presence and frequency penalty, of either sign.</summary>
+    public const float MaxTextPenalty = 2;
+
+    /// <summary>Largest bias of a logit, of either sign.</summary>
+    public const float MaxBias = 100;
+
+    /// <summary>Most tokens that a draw shows.</summary>
+    public const int MaxLogProbabilities = SoftmaxTop.Most;
 
     internal const float MinPenalty = 0.01f;
     internal const float MaxPenalty = 100;
@@ -57,14 +93,38 @@ public sealed record SamplingOptions
         Require(TopK >= 0, nameof(TopK), "0 (off) or more", TopK);
         Require(TopP is > 0 and <= 1, nameof(TopP), "above 0 and at most 1 (off)", TopP);
         Require(MinP is >= 0 and <= 1, nameof(MinP), "0 (off) to 1", MinP);
-        Require(RepetitionPenalty is >= MinPenalty and <= MaxPenalty, nameof(RepetitionPenalty), $"{MinPenalty} to {MaxPenalty} (1 is off)", RepetitionPenalty);
+        Require(RepetitionPenalty is >= MinPenalty and <= MaxPenalty, nameof(RepetitionPenalty), $"{MinPenalty} to {MaxPenalty} (1 is off)",
+            RepetitionPenalty);
+        Require(float.Abs(PresencePenalty) <= MaxTextPenalty, nameof(PresencePenalty), $"-{MaxTextPenalty} to {MaxTextPenalty} (0 is off)",
+            PresencePenalty);
+        Require(float.Abs(FrequencyPenalty) <= MaxTextPenalty, nameof(FrequencyPenalty), $"-{MaxTextPenalty} to {MaxTextPenalty} (0 is off)",
+            FrequencyPenalty);
+        Require(LogProbabilities is null or (>= 0 and <= MaxLogProbabilities), nameof(LogProbabilities), $"0 to {MaxLogProbabilities}",
+            LogProbabilities ?? 0);
+        foreach (var (id, bias) in LogitBias ?? new Dictionary<int, float>())
+        {
+            Require(id >= 0, nameof(LogitBias), "of token ids, 0 or more", id);
+            Require(float.Abs(bias) <= MaxBias, nameof(LogitBias), $"from -{MaxBias} to {MaxBias} for each token", bias);
+        }
+    }
+
+    /// <summary>Checks every setting, also against a vocabulary.</summary>
+    /// <param name="vocabulary">V.</param>
+    /// <exception cref="SamplingOptionsException">A setting is NaN or outside its range.</exception>
+    internal void Validate(int vocabulary)
+    {
+        Validate();
+        foreach (int id in LogitBias?.Keys ?? [])
+        {
+            Require(id < vocabulary, nameof(LogitBias), $"of token ids below {vocabulary}", id);
+        }
     }
 
     private static void Require(bool holds, string option, string expected, double actual)
     {
         if (!holds)
         {
-            throw new SamplingOptionsException(option, expected, actual.ToString("G9"));
+            throw new SamplingOptionsException(option, expected, actual);
         }
     }
 }

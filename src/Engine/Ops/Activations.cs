@@ -38,7 +38,7 @@ public sealed class Activations : IDisposable
     /// <summary>Queries, keys, values after RoPE // (rows, (H + 2G) E).</summary>
     public Floats Qkv { get; private set; }
 
-    /// <summary>Queries and keys before their norm // (rows, (H + G) E); absent without such norms.</summary>
+    /// <summary>Queries and keys before their norms // (rows, (H + G) E); absent without such norms.</summary>
     public Floats RawQk { get; private set; }
 
     /// <summary>Attention output, heads side by side // (rows, H E).</summary>
@@ -56,8 +56,10 @@ public sealed class Activations : IDisposable
     /// <summary>Feed-forward output before its post-norm // (rows, D); absent without post-norms.</summary>
     public Floats RawFeedForward { get; private set; }
 
-    /// <summary>Rotation of each value row: E/2 cosines, then E/2 sines // (rows, E).</summary>
-    public Floats Rotation { get; private set; }
+    /// <summary>
+    /// Rotations of each value row, all by one table and then all by the next: E/2 cosines, then E/2 sines // (tables · capacity, E).
+    /// </summary>
+    public Floats Rotations { get; private set; }
 
     /// <summary>Shape of the model.</summary>
     internal ModelConfig Config => _config;
@@ -77,18 +79,24 @@ public sealed class Activations : IDisposable
         var c = _config;
         int[] columns =
         [
-            c.D, c.D, c.D, c.D, (c.H + (2 * c.G)) * c.E, c.QkNorm ? (c.H + c.G) * c.E : 0, c.H * c.E,
-            c.PostNorms ? c.D : 0, 2 * c.F, c.F, c.PostNorms ? c.D : 0, c.E,
+            c.D, c.D, c.D, c.D, (c.H + (2 * c.G)) * c.E, c.QkNorm == QkNorm.None ? 0 : (c.H + c.G) * c.E, c.H * c.E,
+            c.PostNorms ? c.D : 0, 2 * c.F, c.F, c.PostNorms ? c.D : 0, RotationTables(c) * c.E,
         ];
         _memory?.Dispose();
         (_memory, Capacity) = (null, 0);
         _all = Carve(_ops, capacity, columns, out _memory);
         Capacity = capacity;
         (X, R, Y, Normed, Qkv, RawQk) = (_all[0], _all[1], _all[2], _all[3], _all[4], _all[5]);
-        (Heads, RawAttention, GateUp, Gated, RawFeedForward, Rotation) = (_all[6], _all[7], _all[8], _all[9], _all[10], _all[11]);
+        (Heads, RawAttention, GateUp, Gated, RawFeedForward) = (_all[6], _all[7], _all[8], _all[9], _all[10]);
+        Rotations = new Floats(_all[11].Address, capacity * RotationTables(c), c.E);
     }
 
-    /// <summary>Rows there is room for once <paramref name="rows"/> have been asked for where there was room for <paramref name="capacity"/>.</summary>
+    /// <summary>Rotation of each value row by a table (<see cref="BlockWeights.Rotation"/>) // (rows, E).</summary>
+    public Floats Rotation(int table) => Rotations.Slice(table * Capacity, Capacity);
+
+    /// <summary>
+    /// Rows there is room for once <paramref name="rows"/> have been asked for where there was room for <paramref name="capacity"/>.
+    /// </summary>
     internal static int CapacityFor(int rows, int capacity) => rows <= capacity ? capacity : Math.Max(rows, Math.Min(2 * capacity, capacity + 256));
 
     /// <summary>The output of this block becomes the input of the next; no number moves.</summary>
@@ -96,7 +104,11 @@ public sealed class Activations : IDisposable
 
     /// <summary>Bytes that one row takes.</summary>
     public static long RowSizeInBytes(ModelConfig c) =>
-        4L * ((4 * c.D) + ((c.H + (2 * c.G)) * c.E) + (c.QkNorm ? (c.H + c.G) * c.E : 0) + (c.H * c.E) + (c.PostNorms ? 2 * c.D : 0) + (3 * c.F) + c.E);
+        4L * ((4 * c.D) + ((c.H + (2 * c.G)) * c.E) + (c.QkNorm == QkNorm.None ? 0 : (c.H + c.G) * c.E) + (c.H * c.E) + (c.PostNorms ? 2 * c.D : 0)
+            + (3 * c.F) + (RotationTables(c) * c.E));
+
+    // In how many ways layers turn their queries and keys.
+    private static int RotationTables(ModelConfig c) => c.Rotary.Distinct().Count();
 
     /// <inheritdoc/>
     public void Dispose()

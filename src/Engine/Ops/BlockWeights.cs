@@ -8,35 +8,50 @@ namespace Tiller.Ops;
 /// </summary>
 public sealed record BlockWeights
 {
-    /// <summary>Norm before attention // (1, D).</summary>
+    /// <summary>Norm before attention // (1, D), or absent.</summary>
     public required Floats AttentionNorm { get; init; }
 
-    /// <summary>Wq, Wk, Wv under each other // ((H + 2G) E, D).</summary>
+    /// <summary>
+    /// Wq, Wk, Wv under each other // ((H + 2G) E, D). The rows of each query and key head are in such an order that pair e of RoPE is
+    /// rows e and e + E/2.
+    /// </summary>
     public required Matrix Qkv { get; init; }
 
     /// <summary>Biases of <see cref="Qkv"/> // (1, (H + 2G) E), or absent.</summary>
     public Floats QkvBias { get; init; }
 
-    /// <summary>Norm of each query head // (1, E), or absent.</summary>
+    /// <summary>Norm of queries // (1, E) of each head, (1, H E) of all together, or absent.</summary>
     public Floats QueryNorm { get; init; }
 
-    /// <summary>Norm of each key head // (1, E), or absent.</summary>
+    /// <summary>Norm of keys // (1, E) of each head, (1, G E) of all together, or absent.</summary>
     public Floats KeyNorm { get; init; }
+
+    /// <summary>Which of the pass's rotations turns queries and keys (<see cref="Activations.Rotation"/>).</summary>
+    public int Rotation { get; init; }
 
     /// <summary>Wo // (D, H E).</summary>
     public required Matrix Output { get; init; }
 
+    /// <summary>Bias of <see cref="Output"/> // (1, D), or absent.</summary>
+    public Floats OutputBias { get; init; }
+
     /// <summary>Norm after attention // (1, D), or absent.</summary>
     public Floats PostAttentionNorm { get; init; }
 
-    /// <summary>Norm before the gated unit // (1, D).</summary>
+    /// <summary>Norm before the gated unit // (1, D), or absent.</summary>
     public required Floats FeedForwardNorm { get; init; }
 
     /// <summary>Wgate over Wup // (2F, D).</summary>
     public required Matrix GateUp { get; init; }
 
+    /// <summary>Biases of <see cref="GateUp"/> // (1, 2F), or absent.</summary>
+    public Floats GateUpBias { get; init; }
+
     /// <summary>Wdown // (D, F).</summary>
     public required Matrix Down { get; init; }
+
+    /// <summary>Bias of <see cref="Down"/> // (1, D), or absent.</summary>
+    public Floats DownBias { get; init; }
 
     /// <summary>Norm after the gated unit // (1, D), or absent.</summary>
     public Floats PostFeedForwardNorm { get; init; }

@@ -20,7 +20,9 @@ public abstract partial class DeviceOps : IDisposable
     /// <summary>Passes that the device serves at once without one waiting for another.</summary>
     public virtual int Callers => 1;
 
-    /// <summary>Calls <paramref name="body"/>(i) for every i in [0, parts), up to <see cref="Callers"/> at once: passes on activations of their own.</summary>
+    /// <summary>
+    /// Calls <paramref name="body"/>(i) for every i in [0, parts), up to <see cref="Callers"/> at once: passes on activations of their own.
+    /// </summary>
     /// <remarks>The first error, by i, is thrown again once all have ended.</remarks>
     public virtual void ForEach(int parts, Action<int> body)
     {
@@ -37,7 +39,9 @@ public abstract partial class DeviceOps : IDisposable
     /// <summary>Copies from the host to the device.</summary>
     public abstract void Upload(ReadOnlySpan<byte> source, nint destination);
 
-    /// <summary>Lets <paramref name="fill"/> write <paramref name="sizeInBytes"/> bytes of device memory, in place where the host can. Thread-safe.</summary>
+    /// <summary>
+    /// Lets <paramref name="fill"/> write <paramref name="sizeInBytes"/> bytes of device memory, in place where the host can. Thread-safe.
+    /// </summary>
     public abstract void Fill(nint destination, int sizeInBytes, FillBytes fill);
 
     /// <summary>Waits until what <see cref="Fill"/> wrote is on the device, and frees what it used on the way.</summary>
@@ -62,7 +66,9 @@ public abstract partial class DeviceOps : IDisposable
         Upload(MemoryMarshal.AsBytes(source), destination.Address + (4 * (nint)row * destination.Columns));
     }
 
-    /// <summary>Waits for all that has been queued, so that what it uses may go; by default nothing is. Throws nothing, also after the disposal.</summary>
+    /// <summary>
+    /// Waits for all that has been queued, so that what it uses may go; by default nothing is. Throws nothing, also after the disposal.
+    /// </summary>
     public virtual void Settle()
     {
     }
@@ -78,7 +84,10 @@ public abstract partial class DeviceOps : IDisposable
     /// <param name="stages">What a step runs.</param>
     internal abstract Stepper NewStepper(ModelConfig c, StepStages stages);
 
-    /// <summary>Opens a pass, which brings its rows to the device: their rotations for RoPE, and, where <paramref name="embedding"/> is given, x = scale · embedding[id] for value rows.</summary>
+    /// <summary>
+    /// Opens a pass, which brings its rows to the device: their rotations for RoPE, and, where <paramref name="embedding"/> is given, x = scale ·
+    /// embedding[id] for value rows.
+    /// </summary>
     /// <param name="c">The model's shape.</param>
     /// <param name="frequencies">Rotary frequencies // (1, E/2), radians per position.</param>
     /// <param name="embedding">Embedding // (V, D), or null when the caller sets <see cref="Activations.X"/> itself.</param>

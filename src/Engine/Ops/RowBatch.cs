@@ -27,8 +27,8 @@ public sealed class RowBatch
     public int Total => Values + Tangents;
 
     /// <summary>
-    /// Rows, counted with <see cref="Values"/>, that a device runs a batch of value rows as, filled up with rows of its own, so that a recorded step serves batches
-    /// of several sizes; activations and logits have room for them. Set after the rows; default <see cref="Values"/>.
+    /// Rows, counted with <see cref="Values"/>, that a device runs a batch of value rows as, filled up with rows of its own, so that a recorded step
+    /// serves batches of several sizes; activations and logits have room for them. Set after the rows; default <see cref="Values"/>.
     /// </summary>
     internal int Filled
     {
@@ -38,6 +38,9 @@ public sealed class RowBatch
 
     /// <summary>Whether any row is steered.</summary>
     public bool AnySteered { get; private set; }
+
+    /// <summary>Whether a law moves the inputs of blocks too.</summary>
+    internal bool AnyInputMoved { get; private set; }
 
     /// <summary>
     /// Ends a pass early: stages leave out what they have not begun, what they wrote means nothing, and whoever runs the pass throws. Set
@@ -59,7 +62,7 @@ public sealed class RowBatch
     {
         Values = 0;
         TangentGroups.Clear();
-        AnySteered = false;
+        AnySteered = AnyInputMoved = false;
         Cancellation = default;
         UnitTangents = null;
         _filled = 0;
@@ -80,10 +83,24 @@ public sealed class RowBatch
 
         Debug.Assert(position < cache.Capacity, "the cache has room for the row");
         TangentGroups.Add(tangents);
-        bool follows = steering is not null && Values > 0 && ReferenceEquals(_rows[Values - 1].Steering, steering);
-        _rows[Values] = new Row(id, position, cache, steering, follows ? _rows[Values - 1].Slot + 1 : 0);
+        _rows[Values] = new Row(id, position, cache, steering, steering is null ? 0 : NextSlot(cache, steering));
         Values++;
         AnySteered |= steering is not null;
+        AnyInputMoved |= steering is { Law.MovesInputs: true };
+    }
+
+    // Rows of the sequence that are left alone may stand between two that are steered.
+    private int NextSlot(KvCache cache, SteeringState steering)
+    {
+        for (int i = Values - 1; i >= 0 && ReferenceEquals(_rows[i].Cache, cache); i--)
+        {
+            if (ReferenceEquals(_rows[i].Steering, steering))
+            {
+                return _rows[i].Slot + 1;
+            }
+        }
+
+        return 0;
     }
 
     /// <summary>One token of one sequence.</summary>

@@ -73,14 +73,21 @@ internal abstract class Stepper : IDisposable
     /// <summary>Runs the rows' step.</summary>
     protected virtual void Run(Floats logits, CancellationToken cancellationToken) => Stages(Rows, A, logits, cancellationToken);
 
-    /// <summary>Draws a token from each row of logits without taking them to the host, and waits for the tokens; negative where a logit is not finite.</summary>
+    /// <summary>
+    /// Draws a token from each row of logits without taking them to the host, and waits for the tokens; negative where a logit is not finite.
+    /// </summary>
     protected virtual void Draw(Floats logits, ReadOnlySpan<DrawSettings> settings, Span<int> ids) => throw new NotSupportedException();
 
-    /// <summary>Tells the device which rows come once their tokens are drawn, and allocates what that step needs. False if it cannot run ahead.</summary>
+    /// <summary>
+    /// Tells the device which rows come once their tokens are drawn, and allocates what that step needs. False if it cannot run ahead.
+    /// </summary>
     protected virtual bool PlaceNext(ReadOnlySpan<DrawSettings> settings) => false;
 
-    /// <summary>Draws the rows' tokens, begins the step that takes them, and waits for the tokens alone. Comes after <see cref="PlaceNext"/>.</summary>
-    protected virtual void RunNext(Floats logits, ReadOnlySpan<DrawSettings> settings, Floats next, Span<int> ids) => throw new NotSupportedException();
+    /// <summary>
+    /// Draws the rows' tokens, begins the step that takes them, and waits for the tokens alone. Comes after <see cref="PlaceNext"/>.
+    /// </summary>
+    protected virtual void RunNext(Floats logits, ReadOnlySpan<DrawSettings> settings, Floats next, Span<int> ids)
+        => throw new NotSupportedException();
 
     /// <summary>The begun step counts for a row: what its law read and did is the last step's from now on.</summary>
     protected virtual void KeepNext(int row) => throw new NotSupportedException();
@@ -102,7 +109,8 @@ internal abstract class Stepper : IDisposable
         /// <exception cref="InvalidOperationException">It is not.</exception>
         protected Stepper Stepper => stepper.State == this
             ? stepper
-            : throw new InvalidOperationException($"The stepper is {stepper.State.GetType().Name}, no longer {GetType().Name}: take its State again.");
+            : throw new InvalidOperationException($"The stepper is {stepper.State.GetType().Name}, no longer {GetType().Name}: "
+                + "take its State again.");
 
         /// <summary>Whatever has been begun is for nothing, and leaves no trace.</summary>
         public Idle Drop() => Stepper.Become(Stepper._idle);
@@ -120,7 +128,9 @@ internal abstract class Stepper : IDisposable
             Stepper.Run(logits, cancellationToken);
         }
 
-        /// <summary>Draws a token from each row of logits where they are, and waits for the tokens. Only where the device <see cref="Draws"/>.</summary>
+        /// <summary>
+        /// Draws a token from each row of logits where they are, and waits for the tokens. Only where the device <see cref="Draws"/>.
+        /// </summary>
         /// <param name="logits">(rows, V); stay as they are.</param>
         /// <param name="settings">How // (rows).</param>
         /// <param name="ids">Result // (rows); negative where a logit is not finite.</param>

@@ -48,7 +48,9 @@ internal readonly unsafe struct Bf16Weight : IStoredWeight
     // One instruction on AVX2, where the widening of a vector that was loaded is three.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static Vector256<uint> Widen8(ushort* p) =>
-        Avx2.IsSupported ? Avx2.ConvertToVector256Int32(p).AsUInt32() : Vector256.Create(Vector128.WidenLower(Vector128.Load(p)), Vector128.WidenUpper(Vector128.Load(p)));
+        Avx2.IsSupported
+            ? Avx2.ConvertToVector256Int32(p).AsUInt32()
+            : Vector256.Create(Vector128.WidenLower(Vector128.Load(p)), Vector128.WidenUpper(Vector128.Load(p)));
 }
 
 /// <summary>IEEE half: sign, 5 bits of exponent, 10 of fraction; moved to float32's place and scaled by 2^112, which is exact.</summary>

@@ -20,8 +20,8 @@ using Tiller.Ops;
 namespace Tiller.Synthesis;
 
 /// <summary>
-/// LQR gains by the Riccati recursion with full matrices, in float64 (docs/math.md §3). Written once over <see cref="DeviceOps"/>: A_k, S_k and K_k stay
-/// on the device, and only a few vectors come back.
+/// LQR gains by the Riccati recursion with full matrices, in float64 (docs/math.md §3). Written once over <see cref="DeviceOps"/>: A_k, S_k and K_k
+/// stay on the device, and only a few vectors come back.
 /// </summary>
 public static class DenseRiccati
 {
@@ -34,7 +34,8 @@ public static class DenseRiccati
     /// <param name="cancellationToken">Looked at between blocks of every product.</param>
     /// <returns>Gains of <see cref="DenseGain"/>, or <see cref="ZeroGain"/> where there is no input, and the report.</returns>
     /// <exception cref="RiccatiException">Shapes disagree, a number is not finite, or S + rI has no Cholesky factor.</exception>
-    public static RiccatiSolution Solve(int layers, Func<int, Matrix<double>> jacobian, QuadraticCost cost, CancellationToken cancellationToken = default)
+    public static RiccatiSolution Solve(int layers, Func<int, Matrix<double>> jacobian, QuadraticCost cost,
+        CancellationToken cancellationToken = default)
     {
         var gains = new Gain?[layers];
         int width = 0;
@@ -58,7 +59,8 @@ public static class DenseRiccati
     /// <returns>The report, k = 0..L-1.</returns>
     /// <exception cref="RiccatiException">Shapes disagree, a number is not finite, or S + rI has no Cholesky factor.</exception>
     public static RiccatiReport Stream(
-        int layers, Func<int, Matrix<double>> jacobian, QuadraticCost cost, Action<int, Matrix<double>> onGain, CancellationToken cancellationToken = default)
+        int layers, Func<int, Matrix<double>> jacobian, QuadraticCost cost, Action<int, Matrix<double>> onGain,
+        CancellationToken cancellationToken = default)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(layers);
         cancellationToken.ThrowIfCancellationRequested();
@@ -93,8 +95,12 @@ public static class DenseRiccati
             cancellationToken);
     }
 
-    /// <summary>Bytes that <see cref="Solve(DeviceOps, int, int, Action{int, ColumnMajor}, QuadraticCost, Action{int, ColumnMajor}, CancellationToken)"/> holds on the device.</summary>
-    internal static long SizeInBytes(int width) => sizeof(double) * (long)width * ((Workspace.Matrices * (long)width) + (Workspace.ProbePanels * Probes));
+    /// <summary>
+    /// Bytes that <see cref="Solve(DeviceOps, int, int, Action{int, ColumnMajor}, QuadraticCost, Action{int, ColumnMajor}, CancellationToken)"/>
+    /// holds on the device.
+    /// </summary>
+    internal static long SizeInBytes(int width)
+        => sizeof(double) * (long)width * ((Workspace.Matrices * (long)width) + (Workspace.ProbePanels * Probes));
 
     /// <summary>Solves on a device.</summary>
     /// <param name="ops">The device.</param>
@@ -105,7 +111,8 @@ public static class DenseRiccati
     /// <param name="onGain">Takes (k, K_k // (D, D)) of every layer with an input; K_k is gone when it returns.</param>
     /// <param name="cancellationToken">Looked at between blocks of every product.</param>
     internal static RiccatiReport Solve(
-        DeviceOps ops, int layers, int width, Action<int, ColumnMajor> linearise, QuadraticCost cost, Action<int, ColumnMajor> onGain, CancellationToken cancellationToken)
+        DeviceOps ops, int layers, int width, Action<int, ColumnMajor> linearise, QuadraticCost cost, Action<int, ColumnMajor> onGain,
+        CancellationToken cancellationToken)
     {
         using var w = new Workspace(ops, width);
         var (a, s, l, gain) = (w.A, w.S, w.L, w.K);

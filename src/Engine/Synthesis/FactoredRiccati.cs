@@ -105,7 +105,8 @@ public static class FactoredRiccati
         var svd = small.Svd();
         int rank = Math.Max(1, svd.S.Count(sigma => sigma > 0 && sigma >= tolerance * svd.S[0]));
         double total = svd.S.DotProduct(svd.S), kept = svd.S.SubVector(0, rank).L2Norm();
-        var compressed = orthonormal * (svd.U.SubMatrix(0, svd.U.RowCount, 0, rank) * Matrix<double>.Build.DenseOfDiagonalVector(svd.S.SubVector(0, rank)));
+        var compressed = orthonormal
+            * (svd.U.SubMatrix(0, svd.U.RowCount, 0, rank) * Matrix<double>.Build.DenseOfDiagonalVector(svd.S.SubVector(0, rank)));
         return (compressed, total == 0 ? 0 : Math.Max(0, 1 - (kept * kept / total)));
     }
 

@@ -48,6 +48,9 @@ public abstract class Gain
         return Apply(wide);
     }
 
+    /// <summary>Y and V with K = Y V', of as few columns as the form it is held in has // (D, p), (D, p).</summary>
+    internal abstract (Matrix<double> Left, Matrix<double> Right) Factors();
+
     private protected abstract Vector<double> Multiply(Vector<double> v);
 }
 
@@ -58,6 +61,9 @@ public sealed class ZeroGain : Gain
         : base(width, width)
     {
     }
+
+    internal override (Matrix<double> Left, Matrix<double> Right) Factors() =>
+        (Matrix<double>.Build.Dense(Outputs, 1), Matrix<double>.Build.Dense(Inputs, 1));
 
     private protected override Vector<double> Multiply(Vector<double> v) => Vector<double>.Build.Dense(Outputs);
 }
@@ -75,6 +81,8 @@ public sealed class DenseGain : Gain
 
     /// <summary>K // (D, D).</summary>
     public Matrix<double> K { get; }
+
+    internal override (Matrix<double> Left, Matrix<double> Right) Factors() => (K, Matrix<double>.Build.DenseIdentity(Inputs));
 
     private protected override Vector<double> Multiply(Vector<double> v) => K * v;
 }
@@ -98,7 +106,11 @@ public sealed class FactoredGain : Gain
     /// <summary>A_k' Z // (D, p).</summary>
     public Matrix<double> W { get; }
 
-    private protected override Vector<double> Multiply(Vector<double> v) => Z * _inner.Solve(W.TransposeThisAndMultiply(v).ToColumnMatrix()).Column(0);
+    // Y = Z (rI + Z'Z)^{-1}: the inner matrix is symmetric.
+    internal override (Matrix<double> Left, Matrix<double> Right) Factors() => (_inner.Solve(Z.Transpose()).Transpose(), W);
+
+    private protected override Vector<double> Multiply(Vector<double> v)
+        => Z * _inner.Solve(W.TransposeThisAndMultiply(v).ToColumnMatrix()).Column(0);
 }
 
 /// <summary>K ≈ W_{k+1} K̃ W_k' held as its factors (docs/math.md §5).</summary>
@@ -120,6 +132,8 @@ public sealed class ReducedGain : Gain
 
     /// <summary>W_k // (D, p).</summary>
     public Matrix<double> Basis { get; }
+
+    internal override (Matrix<double> Left, Matrix<double> Right) Factors() => (Next * K, Basis);
 
     private protected override Vector<double> Multiply(Vector<double> v) => Next * (K * Basis.TransposeThisAndMultiply(v));
 }

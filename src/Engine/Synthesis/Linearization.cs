@@ -152,7 +152,9 @@ internal sealed class Linearization : IDisposable
         _model.Begin(lane.Rows, lane.A);
     }
 
-    /// <summary>Columns column .. column + p − 1 as float32 rows of unit length, in every panel of <paramref name="rows"/>; returns the lengths taken out.</summary>
+    /// <summary>
+    /// Columns column .. column + p − 1 as float32 rows of unit length, in every panel of <paramref name="rows"/>; returns the lengths taken out.
+    /// </summary>
     private double[] UploadUnits(Lane lane, Matrix<double> x, int column, int p, Floats rows)
     {
         double[] scales = new double[p], numbers = DenseAlgebra.Numbers(x);

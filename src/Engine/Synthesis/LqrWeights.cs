@@ -25,7 +25,9 @@ public sealed record LqrWeights
     public double Qf { get; }
 
     internal static double CheckEffort(double r) =>
-        r > 0 && double.IsFinite(r) ? r : throw RiccatiException.Range("r", r, "finite and above 0; without a price on effort the gain is not defined where Q is singular");
+        r > 0 && double.IsFinite(r)
+            ? r
+            : throw RiccatiException.Range("r", r, "finite and above 0; without a price on effort the gain is not defined where Q is singular");
 
     private static double CheckState(string name, double value) =>
         value >= 0 && double.IsFinite(value) ? value : throw RiccatiException.Range(name, value, "finite and at least 0");

@@ -60,7 +60,9 @@ public sealed class MatrixCost : QuadraticCost
     /// <summary>Checks and stores the matrices.</summary>
     /// <param name="q">Q_0..Q_L // L+1 of (D, D); not copied. The same matrix may stand at several layers.</param>
     /// <param name="r">Price of effort, finite, above 0.</param>
-    /// <exception cref="RiccatiException">A matrix is not square, finite, symmetric to 1e-10 of its largest entry, or positive semidefinite.</exception>
+    /// <exception cref="RiccatiException">
+    /// A matrix is not square, finite, symmetric to 1e-10 of its largest entry, or positive semidefinite.
+    /// </exception>
     public MatrixCost(IReadOnlyList<Matrix<double>> q, double r)
         : base(r)
     {

@@ -41,7 +41,8 @@ public static class ReducedBasis
             int width = features[k].RowCount;
             if (order < features[k].ColumnCount || order > width)
             {
-                throw RiccatiException.Shape("The reduced basis", k, $"{features[k].ColumnCount} (features) to {width} (width) columns", $"{order} columns");
+                throw RiccatiException.Shape("The reduced basis", k, $"{features[k].ColumnCount} (features) to {width} (width) columns",
+                    $"{order} columns");
             }
 
             var random = new Random(HashCode(seed, k));
@@ -70,7 +71,9 @@ public static class ReducedBasis
         return bases;
     }
 
-    /// <summary>Leading left singular vectors of X − x̄, at most p and only those above 1e-6 of the largest // (D, ≤ p), or null without spread.</summary>
+    /// <summary>
+    /// Leading left singular vectors of X − x̄, at most p and only those above 1e-6 of the largest // (D, ≤ p), or null without spread.
+    /// </summary>
     private static Matrix<double>? Leading(Matrix<double> x, int order, Random random, int layer)
     {
         Finite.Check(x, "The activation sample", layer);
@@ -115,7 +118,8 @@ public static class ReducedBasis
     private static Matrix<double> Orthonormal(Matrix<double> y) => y.QR(MathNet.Numerics.LinearAlgebra.Factorization.QRMethod.Thin).Q;
 
     private static Matrix<double> Gaussian(int rows, int columns, Random random) =>
-        Matrix<double>.Build.Dense(rows, columns, (_, _) => Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble()));
+        Matrix<double>.Build.Dense(rows, columns, (_, _) => Math.Sqrt(-2 * Math.Log(1 - random.NextDouble()))
+            * Math.Cos(2 * Math.PI * random.NextDouble()));
 
     private static int HashCode(int seed, int layer) => unchecked((seed * 486187739) + layer);
 
@@ -135,7 +139,8 @@ public static class ReducedBasis
 
             if (candidates.RowCount != width)
             {
-                throw RiccatiException.Shape("A candidate for the reduced basis", layer, $"{width} rows", $"{candidates.RowCount}×{candidates.ColumnCount}");
+                throw RiccatiException.Shape("A candidate for the reduced basis", layer, $"{width} rows",
+                    $"{candidates.RowCount}×{candidates.ColumnCount}");
             }
 
             Finite.Check(candidates, "A candidate for the reduced basis", layer);

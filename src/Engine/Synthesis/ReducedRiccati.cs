@@ -23,12 +23,13 @@ public static class ReducedRiccati
     /// <param name="cost">Q_k, Q_L and r, in full coordinates.</param>
     /// <param name="cancellationToken">Checked at every layer.</param>
     /// <returns>
-    /// Gains of <see cref="ReducedGain"/>, or <see cref="ZeroGain"/> where there is no input; the report's leakage says what of A_k W_k the next basis does
-    /// not hold.
+    /// Gains of <see cref="ReducedGain"/>, or <see cref="ZeroGain"/> where there is no input; the report's leakage says what of A_k W_k the next
+    /// basis does not hold.
     /// </returns>
     /// <exception cref="RiccatiException">Shapes disagree, a number is not finite, or S̃ + rI has no Cholesky factor.</exception>
     public static RiccatiSolution Solve(
-        IReadOnlyList<Matrix<double>> bases, Func<int, Matrix<double>, Matrix<double>> pushforward, QuadraticCost cost, CancellationToken cancellationToken = default)
+        IReadOnlyList<Matrix<double>> bases, Func<int, Matrix<double>, Matrix<double>> pushforward, QuadraticCost cost,
+        CancellationToken cancellationToken = default)
     {
         if (bases.Count == 0)
         {
@@ -43,7 +44,8 @@ public static class ReducedRiccati
             var pushed = pushforward(k, bases[k]);
             if (pushed.RowCount != bases[k + 1].RowCount || pushed.ColumnCount != bases[k].ColumnCount)
             {
-                throw RiccatiException.Shape("The pushforward A W", k, $"{bases[k + 1].RowCount}×{bases[k].ColumnCount}", $"{pushed.RowCount}×{pushed.ColumnCount}");
+                throw RiccatiException.Shape("The pushforward A W", k, $"{bases[k + 1].RowCount}×{bases[k].ColumnCount}",
+                    $"{pushed.RowCount}×{pushed.ColumnCount}");
             }
 
             Finite.Check(pushed, "The pushforward A W", k);

@@ -14,7 +14,9 @@ internal sealed class BpeModel : TokenModel
     /// <summary>Words arrive as raw bytes, and each byte is a symbol.</summary>
     public required bool ByteLevel { get; init; }
 
-    /// <summary>Byte-level: id of each byte's symbol. Otherwise: id of <c>&lt;0xNN&gt;</c>, or null without byte fallback. -1: none. Length 256.</summary>
+    /// <summary>
+    /// Byte-level: id of each byte's symbol. Otherwise: id of <c>&lt;0xNN&gt;</c>, or null without byte fallback. -1: none. Length 256.
+    /// </summary>
     public required int[]? ByteIds { get; init; }
 
     /// <summary>Neighbouring unknown characters become one unknown token.</summary>
@@ -54,6 +56,7 @@ internal sealed class BpeModel : TokenModel
             }
 
             EncodeCached(word[..(lead + next)], scratch);
+            scratch.PartStart += lead + next;
             word = word[(lead + next)..];
         }
     }
@@ -62,10 +65,11 @@ internal sealed class BpeModel : TokenModel
     {
         if (IgnoreMerges && WholeWord(word) is >= 0 and int whole)
         {
-            scratch.Append(whole);
+            scratch.Append(whole, 0, word.Length);
             return;
         }
 
+        int before = scratch.Count;
         scratch.ReserveSymbols(word.Length);
         int count = ByteLevel ? BytesToSymbols(word, scratch) : CharactersToSymbols(word, scratch);
         if (count <= ShortWord)
@@ -76,6 +80,28 @@ internal sealed class BpeModel : TokenModel
         else
         {
             MergeLong(count, scratch);
+        }
+
+        if (scratch.Places is { } places)
+        {
+            Place(scratch.Output[before..], scratch, places);
+        }
+    }
+
+    // A token's text is that of its symbols, one after the other.
+    private void Place(ReadOnlySpan<int> ids, BpeScratch scratch, List<TextRange> places)
+    {
+        List<SymbolPlace> symbols = scratch.SymbolPlaces;
+        int at = 0;
+        foreach (int id in ids)
+        {
+            int first = at;
+            for (int rest = Tokens.TextOf(id).Length; rest > 0; at++)
+            {
+                rest -= Tokens.TextOf(symbols[at].Id).Length;
+            }
+
+            places.Add(new TextRange(scratch.PartStart + symbols[first].Start, scratch.PartStart + symbols[at - 1].End));
         }
     }
 
@@ -89,21 +115,19 @@ internal sealed class BpeModel : TokenModel
 
     private int BytesToSymbols(ReadOnlySpan<byte> word, BpeScratch scratch)
     {
-        int[] symbols = scratch.Symbols;
-        int count = 0;
+        var symbols = new SymbolRow(this, scratch);
         int lost = -1; // start of the last character that lost a byte
-        bool pending = false;
         for (int i = 0; i < word.Length; i++)
         {
             int id = ByteIds![word[i]];
             if (id >= 0)
             {
-                Flush(symbols, ref count, ref pending);
-                symbols[count++] = id;
+                symbols.Flush();
+                symbols.Add(id, i, i + 1);
             }
             else if (UnknownId >= 0)
             {
-                Unknown(symbols, ref count, ref pending);
+                symbols.AddUnknown(i, i + 1);
             }
             else if (CharClasses.StartBefore(word, i + 1) is var at && at != lost)
             {
@@ -112,48 +136,47 @@ internal sealed class BpeModel : TokenModel
             }
         }
 
-        Flush(symbols, ref count, ref pending);
-        return count;
+        symbols.Flush();
+        return symbols.Count;
     }
 
     private int CharactersToSymbols(ReadOnlySpan<byte> word, BpeScratch scratch)
     {
-        int[] symbols = scratch.Symbols;
-        int count = 0;
+        var symbols = new SymbolRow(this, scratch);
         int characters = 0;
-        bool pending = false;
         for (int i = 0; i < word.Length;)
         {
             CharClasses.CodeAt(word, i, out int length);
             ReadOnlySpan<byte> character = word.Slice(i, length);
-            i += length;
             scratch.TakeStride(++characters);
             int id = Tokens.IdOf(character);
             if (Visible(id))
             {
-                Flush(symbols, ref count, ref pending);
-                symbols[count++] = id;
+                symbols.Flush();
+                symbols.Add(id, i, i + length);
             }
             else if (ByteIds is not null && AllBytes(character))
             {
                 // A pending unknown token stays pending, as in the reference implementation.
-                foreach (byte b in character)
+                for (int at = i; at < i + length; at++)
                 {
-                    symbols[count++] = ByteIds[b];
+                    symbols.Add(ByteIds[word[at]], at, at + 1);
                 }
             }
             else if (UnknownId >= 0)
             {
-                Unknown(symbols, ref count, ref pending);
+                symbols.AddUnknown(i, i + length);
             }
             else
             {
-                scratch.Drop(word, i - length);
+                scratch.Drop(word, i);
             }
+
+            i += length;
         }
 
-        Flush(symbols, ref count, ref pending);
-        return count;
+        symbols.Flush();
+        return symbols.Count;
     }
 
     private bool AllBytes(ReadOnlySpan<byte> character)
@@ -169,22 +192,51 @@ internal sealed class BpeModel : TokenModel
         return true;
     }
 
-    private void Unknown(int[] symbols, ref int count, ref bool pending)
+    // The symbols that a word begins with. An unknown one is held back, so that its neighbours may join it.
+    private ref struct SymbolRow
     {
-        if (pending && !FuseUnknown)
+        private readonly int[] symbols;
+        private readonly List<SymbolPlace>? places;
+        private readonly int unknownId;
+        private readonly bool fuses;
+        private bool pending;
+        private TextRange unknown;
+
+        public SymbolRow(BpeModel model, BpeScratch scratch)
         {
-            symbols[count++] = UnknownId;
+            symbols = scratch.Symbols;
+            scratch.SymbolPlaces.Clear();
+            places = scratch.Places is null ? null : scratch.SymbolPlaces;
+            unknownId = model.UnknownId;
+            fuses = model.FuseUnknown;
         }
 
-        pending = true;
-    }
+        public int Count { get; private set; }
 
-    private void Flush(int[] symbols, ref int count, ref bool pending)
-    {
-        if (pending)
+        public void Add(int id, int start, int end)
         {
-            symbols[count++] = UnknownId;
-            pending = false;
+            symbols[Count++] = id;
+            places?.Add(new SymbolPlace(id, start, end));
+        }
+
+        public void AddUnknown(int start, int end)
+        {
+            if (!fuses)
+            {
+                Flush();
+            }
+
+            unknown = new TextRange(pending ? unknown.Start : start, end);
+            pending = true;
+        }
+
+        public void Flush()
+        {
+            if (pending)
+            {
+                pending = false;
+                Add(unknownId, unknown.Start, unknown.End);
+            }
         }
     }
 

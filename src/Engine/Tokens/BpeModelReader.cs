@@ -31,7 +31,8 @@ internal sealed class BpeModelReader(ModelReader reader)
             UnknownId = unknownId,
             FuseUnknown = reader.Node("fuse_unk").Flag(absent: false),
             IgnoreMerges = reader.Node("ignore_merges").Flag(absent: false),
-            CutsBeforeMetaspace = !byteLevel && !crosses && reader.InModel(reader.Tokens.IdOf("▁"u8)) >= 0 && !reader.Node("ignore_merges").Flag(absent: false),
+            CutsBeforeMetaspace = !byteLevel && !crosses && reader.InModel(reader.Tokens.IdOf("▁"u8)) >= 0
+                && !reader.Node("ignore_merges").Flag(absent: false),
             Special = reader.Special,
             Hidden = reader.Hidden,
         };
@@ -119,13 +120,15 @@ internal sealed class BpeModelReader(ModelReader reader)
             int merged = reader.InModel(reader.Tokens.IdOf(result));
             if (merged < 0)
             {
-                throw ModelReader.Error(TokenizerError.MergeOutOfVocabulary, $"$.model.merges[{rank}]", result, "the result of this merge is not in the vocabulary.");
+                throw ModelReader.Error(TokenizerError.MergeOutOfVocabulary, $"$.model.merges[{rank}]", result,
+                    "the result of this merge is not in the vocabulary.");
             }
 
             if (reader.Special.Contains(merged))
             {
                 // Plain text must never become a special id.
-                reader.Warn($"$.model.merges[{rank}]: left out, it makes the special token '{TokenizerException.Escape(Encoding.UTF8.GetString(result))}'.");
+                reader.Warn($"$.model.merges[{rank}]: left out, it makes the special token "
+                    + $"'{TokenizerException.Escape(Encoding.UTF8.GetString(result))}'.");
                 continue;
             }
 
@@ -133,7 +136,8 @@ internal sealed class BpeModelReader(ModelReader reader)
             if (!merges.Add(a, b, rank, merged))
             {
                 reader.Warn(
-                    $"$.model.merges[{rank}]: the pair of '{TokenizerException.Escape(Encoding.UTF8.GetString(result))}' stands there twice; the last rank counts.");
+                    $"$.model.merges[{rank}]: the pair of '{TokenizerException.Escape(Encoding.UTF8.GetString(result))}' stands there twice; "
+                    + "the last rank counts.");
             }
         }
 
@@ -172,6 +176,7 @@ internal sealed class BpeModelReader(ModelReader reader)
         int id = reader.InModel(reader.Tokens.IdOf(part));
         return id >= 0
             ? id
-            : throw ModelReader.Error(TokenizerError.MergeTokenOutOfVocabulary, $"$.model.merges[{rank}]", part, "this part of the merge is not in the vocabulary.");
+            : throw ModelReader.Error(TokenizerError.MergeTokenOutOfVocabulary, $"$.model.merges[{rank}]", part,
+                "this part of the merge is not in the vocabulary.");
     }
 }

@@ -24,6 +24,15 @@ internal sealed class BpeScratch
     /// <summary>Characters that lost all or some of their bytes, in the order of the text.</summary>
     public List<int> Dropped { get; } = [];
 
+    /// <summary>Where in the normalised text each id of the output comes from, if the call asks for it; else null, and nothing is noted.</summary>
+    public List<TextRange>? Places { get; set; }
+
+    /// <summary>Where the word begins that is given to the model in parts.</summary>
+    public int PartStart { get; set; }
+
+    /// <summary>The symbols that a word of BPE begins with, if places are noted.</summary>
+    public List<SymbolPlace> SymbolPlaces { get; } = [];
+
     public PairHeap Heap { get; } = new();
 
     public int[] Symbols { get; private set; } = new int[64];
@@ -36,6 +45,7 @@ internal sealed class BpeScratch
     {
         Count = 0;
         Dropped.Clear();
+        Places = null;
         const int Keep = 1 << 20;
         if (Symbols.Length > Keep)
         {
@@ -69,7 +79,11 @@ internal sealed class BpeScratch
     public void Drop(ReadOnlySpan<byte> word, int at) => Dropped.Add(CharClasses.CodeAt(word, at, out _));
 
     /// <summary>Takes back the ids after the first <paramref name="count"/>.</summary>
-    public void Truncate(int count) => Count = count;
+    public void Truncate(int count)
+    {
+        Count = count;
+        Places?.RemoveRange(count, Places.Count - count);
+    }
 
     public void Append(int id)
     {
@@ -79,6 +93,13 @@ internal sealed class BpeScratch
         }
 
         output[Count++] = id;
+    }
+
+    /// <summary>Appends an id that stands for a part of the word, in bytes.</summary>
+    public void Append(int id, int start, int end)
+    {
+        Append(id);
+        Places?.Add(new TextRange(PartStart + start, PartStart + end));
     }
 
     public void Append(ReadOnlySpan<int> ids)
@@ -110,6 +131,9 @@ internal sealed class BpeScratch
         }
     }
 }
+
+/// <summary>A symbol and the bytes of its word that it stands for.</summary>
+internal readonly record struct SymbolPlace(int Id, int Start, int End);
 
 /// <summary>Min-heap of (rank, position), four children a node: fewer cache misses than two.</summary>
 internal sealed class PairHeap

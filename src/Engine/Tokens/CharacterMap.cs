@@ -96,7 +96,8 @@ internal sealed class CharacterMap
     private static uint Offset(uint unit) => (unit >> 10) << (int)((unit & 0x200) >> 6);
 
     private static TokenizerException Damaged(TokenizerNode node, string why) =>
-        new(TokenizerError.Unsupported, node.Path, null, $"the compiled character map cannot be read: {why}. Take the file from where it was published.");
+        new(TokenizerError.Unsupported, node.Path, null, $"the compiled character map cannot be read: {why}. Take the file from where it was "
+            + "published.");
 }
 
 /// <summary>Grapheme clusters of up to five bytes, else their characters, through a <see cref="CharacterMap"/>.</summary>

@@ -33,7 +33,8 @@ internal sealed class ExpressionPattern : TextPattern
     {
         string text = node.Text();
         var translation = OnigurumaExpression.Translate(text, node.Path);
-        return new ExpressionPattern(text, Compile(text, translation.Text, node.Path), translation.StandIns(text, node.Path), OnigurumaExpression.WordSymbol);
+        return new ExpressionPattern(text, Compile(text, translation.Text, node.Path), translation.StandIns(text, node.Path),
+            OnigurumaExpression.WordSymbol);
     }
 
     public override void Begin(ReadOnlySpan<byte> text, PatternState state)
@@ -106,7 +107,8 @@ internal sealed class ExpressionPattern : TextPattern
         catch (RegexMatchTimeoutException e)
         {
             throw new TokenizerException(TokenizerError.Limit, "", source,
-                $"this expression of the tokenizer took more than {MostTime.TotalSeconds:0} s on the text; it takes exponential time. Shorten the text.", e);
+                $"this expression of the tokenizer took more than {MostTime.TotalSeconds:0} s on the text; it takes exponential time. "
+                + "Shorten the text.", e);
         }
 
         (index, length) = (0, 0);

@@ -3,7 +3,9 @@ using System.Text.Json;
 
 namespace Tiller.Tokens;
 
-/// <summary>Reads the model of tokenizer.json: the vocabulary straight from the bytes, no string per token; then the rest by the model's kind.</summary>
+/// <summary>
+/// Reads the model of tokenizer.json: the vocabulary straight from the bytes, no string per token; then the rest by the model's kind.
+/// </summary>
 internal sealed class ModelReader(byte[] json, CancellationToken cancellationToken)
 {
     private const string Supported = "BPE, Unigram, WordPiece, WordLevel";
@@ -69,7 +71,8 @@ internal sealed class ModelReader(byte[] json, CancellationToken cancellationTok
 
             if (!reader.TryGetInt32(out int id) || id < 0 || id >= TokenTable.IdLimit)
             {
-                throw Error(TokenizerError.Range, "$.model.vocab", text, $"expected a whole number below {TokenTable.IdLimit} as the id of this token.");
+                throw Error(TokenizerError.Range, "$.model.vocab", text,
+                    $"expected a whole number below {TokenTable.IdLimit} as the id of this token.");
             }
 
             if (tokens.IdOf(text) >= 0)
@@ -106,7 +109,8 @@ internal sealed class ModelReader(byte[] json, CancellationToken cancellationTok
         TokenizerNode node = Node("unk_token");
         string name = node.TextOrNull() ?? absent;
         int id = InModel(tokens.IdOf(name));
-        return id >= 0 ? id : throw new TokenizerException(TokenizerError.UnknownToken, node.Path, name, "the unknown token is not in the vocabulary.");
+        return id >= 0 ? id : throw new TokenizerException(TokenizerError.UnknownToken, node.Path, name,
+            "the unknown token is not in the vocabulary.");
     }
 
     /// <summary>Ids of <c>&lt;0xNN&gt;</c>, -1 where there is none.</summary>

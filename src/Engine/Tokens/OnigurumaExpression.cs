@@ -17,7 +17,8 @@ internal sealed class OnigurumaExpression
     private const int Deepest = 64;
     private const int MostRepeats = 1000;
 
-    // \w: Alphabetic, marks, decimal digits, connectors; the symbols are the circled letters. .NET's \w lacks the last and the numbers that are letters.
+    // \w: Alphabetic, marks, decimal digits, connectors; the symbols are the circled letters. .NET's \w lacks the last and the numbers that are
+    // letters.
     private const string Word = @"\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}\u24B6-\u24E9";
 
     private static readonly HashSet<string> Categories = new(StringComparer.Ordinal)
@@ -78,7 +79,8 @@ internal sealed class OnigurumaExpression
         }
 
         // Categories that have no character beyond U+FFFF need none.
-        foreach (UnicodeCategory category in (UnicodeCategory[])[UnicodeCategory.UppercaseLetter, UnicodeCategory.LowercaseLetter, UnicodeCategory.OtherLetter,
+        foreach (UnicodeCategory category in (UnicodeCategory[])[UnicodeCategory.UppercaseLetter, UnicodeCategory.LowercaseLetter,
+            UnicodeCategory.OtherLetter,
             UnicodeCategory.ModifierLetter, UnicodeCategory.NonSpacingMark, UnicodeCategory.SpacingCombiningMark, UnicodeCategory.DecimalDigitNumber,
             UnicodeCategory.LetterNumber, UnicodeCategory.OtherNumber, UnicodeCategory.OtherPunctuation, UnicodeCategory.DashPunctuation,
             UnicodeCategory.MathSymbol, UnicodeCategory.CurrencySymbol, UnicodeCategory.ModifierSymbol, UnicodeCategory.OtherSymbol,
@@ -87,7 +89,8 @@ internal sealed class OnigurumaExpression
             if (result[(int)category] == 0)
             {
                 throw new TokenizerException(TokenizerError.Unsupported, place, expression,
-                    $"this expression names every character of a category ({category}) up to U+FFFF and none beyond, which cannot be told apart here.");
+                    $"this expression names every character of a category ({category}) up to U+FFFF and none beyond, which cannot be told "
+                    + "apart here.");
             }
         }
 
@@ -108,7 +111,8 @@ internal sealed class OnigurumaExpression
     }
 
     private TokenizerException Refused(string what) =>
-        new(TokenizerError.Unsupported, path, source, $"this expression has {what}, which .NET writes otherwise or not at all. Known and plain expressions are read.");
+        new(TokenizerError.Unsupported, path, source, $"this expression has {what}, which .NET writes otherwise or not at all. "
+            + "Known and plain expressions are read.");
 
     private bool Takes(string text)
     {

@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+
 namespace Tiller.Tokens;
 
 /// <summary>The pre_tokenizer of tokenizer.json: stages that hand pieces of text on, one to the next and the last to the model.</summary>
@@ -7,6 +9,7 @@ internal sealed class PreTokenizer
 
     private readonly List<PreTokenizerStage> stages = [];
     private bool mapped; // the last stage writes bytes in the alphabet
+    private List<PreTokenizerStage> changes = []; // those that change text and do not split it
 
     private PreTokenizer()
     {
@@ -32,7 +35,7 @@ internal sealed class PreTokenizer
             result.ByteLevel = true;
         }
 
-        return result;
+        return result.Finish();
     }
 
     /// <summary>These stages, and the mapping left to the model after them: for a model that works on characters.</summary>
@@ -45,17 +48,26 @@ internal sealed class PreTokenizer
 
         var result = new PreTokenizer();
         result.stages.AddRange([.. stages, new ByteMapStage()]);
-        return result;
+        return result.Finish();
     }
+
+    private PreTokenizer Finish()
+    {
+        changes = [.. stages.Where(static x => x is ChangingStage)];
+        return this;
+    }
+
+    /// <summary>Whether it does anything to a text.</summary>
+    public bool IsEmpty => stages.Count == 0;
 
     /// <summary>Splits text (UTF-8, normalised) and hands each word to the model.</summary>
     /// <param name="text">Text between added tokens.</param>
-    /// <param name="atStart">The text begins where the whole input begins.</param>
     /// <param name="sink">Leads to the model.</param>
-    public void Encode(ReadOnlySpan<byte> text, bool atStart, WordSink sink)
+    /// <param name="splits">False: the text is one word, in the alphabet and with the marks that the model knows.</param>
+    public void Encode(Piece text, WordSink sink, bool splits)
     {
-        sink.Stages = stages;
-        sink.Pass(0, text, atStart);
+        sink.Stages = splits ? stages : changes;
+        sink.Pass(0, text);
     }
 
     // A line for each kind.
@@ -173,21 +185,75 @@ internal sealed class PreTokenizer
     }
 }
 
+/// <summary>A piece of text on its way to the model.</summary>
+internal readonly ref struct Piece
+{
+    private readonly ReadOnlySpan<TextRange> origins; // of each byte in the normalised text; empty for a piece of that text itself
+    private readonly int start; // in the normalised text, then
+
+    /// <summary>A piece of the normalised text.</summary>
+    /// <param name="text">Valid UTF-8.</param>
+    /// <param name="start">Where it begins there.</param>
+    /// <param name="atStart">It begins where the whole input begins.</param>
+    public Piece(ReadOnlySpan<byte> text, int start, bool atStart)
+    {
+        Text = text;
+        AtStart = atStart;
+        this.start = start;
+    }
+
+    /// <summary>A changed piece.</summary>
+    /// <param name="text">Valid UTF-8.</param>
+    /// <param name="origins">As many as bytes, or none if places are not noted.</param>
+    /// <param name="atStart">It begins where the whole input begins.</param>
+    public Piece(ReadOnlySpan<byte> text, ReadOnlySpan<TextRange> origins, bool atStart)
+    {
+        Text = text;
+        AtStart = atStart;
+        this.origins = origins;
+    }
+
+    private Piece(ReadOnlySpan<byte> text, ReadOnlySpan<TextRange> origins, int start, bool atStart)
+        : this(text, origins, atStart)
+    {
+        this.start = start;
+    }
+
+    public ReadOnlySpan<byte> Text { get; }
+
+    public bool AtStart { get; }
+
+    /// <summary>A part of it.</summary>
+    public Piece this[int from, int end] =>
+        new(Text[from..end], origins.IsEmpty ? default : origins[from..end], start + from, AtStart && from == 0);
+
+    /// <summary>Where a part comes from in the normalised text.</summary>
+    public TextRange RangeOf(int from, int end)
+    {
+        if (origins.IsEmpty)
+        {
+            return new TextRange(start + from, start + end);
+        }
+
+        return from < end ? new TextRange(origins[from].Start, origins[end - 1].End) : new TextRange(origins[from].Start, origins[from].Start);
+    }
+}
+
 /// <summary>One step of a pre-tokenizer.</summary>
 internal abstract class PreTokenizerStage
 {
     /// <summary>Hands the pieces of a text on.</summary>
-    /// <param name="text">Valid UTF-8, not empty.</param>
-    /// <param name="atStart">It begins where the whole input begins.</param>
+    /// <param name="text">Not empty.</param>
     /// <param name="stage">Which stage this is.</param>
     /// <param name="sink">Takes the pieces for the next one.</param>
-    public abstract void Run(ReadOnlySpan<byte> text, bool atStart, int stage, WordSink sink);
+    public abstract void Run(Piece text, int stage, WordSink sink);
 }
 
 /// <summary>The way of pieces through the stages to the model, with the room that one call needs at each stage.</summary>
 internal sealed class WordSink(EncodeSteps steps)
 {
     private readonly List<ByteBuffer> buffers = [];
+    private readonly List<List<TextRange>> origins = [];
     private readonly List<PatternState> states = [];
 
     public List<PreTokenizerStage> Stages { get; set; } = [];
@@ -196,21 +262,36 @@ internal sealed class WordSink(EncodeSteps steps)
 
     public BpeScratch Scratch { get; } = new() { Steps = steps };
 
+    /// <summary>Takes the places of the words in the normalised text, in place of the model. Null: the model gets the words.</summary>
+    public List<TextRange>? Words { get; set; }
+
+    /// <summary>Whether anyone asks where a piece comes from.</summary>
+    public bool NotesPlaces => Words is not null || Scratch.Places is not null;
+
+    /// <summary>As many ids as the call wants; words after them are left out.</summary>
+    public int Enough { get; set; } = int.MaxValue;
+
+    public bool HasEnough => Scratch.Count >= Enough;
+
     /// <summary>Hands a piece to a stage, after the last one to the model. An empty piece is none.</summary>
-    public void Pass(int stage, ReadOnlySpan<byte> text, bool atStart)
+    public void Pass(int stage, Piece text)
     {
-        if (text.IsEmpty)
+        if (text.Text.IsEmpty || HasEnough)
         {
             return;
         }
 
         if (stage < Stages.Count)
         {
-            Stages[stage].Run(text, atStart, stage, this);
+            Stages[stage].Run(text, stage, this);
+        }
+        else if (Words is not null)
+        {
+            Words.Add(text.RangeOf(0, text.Text.Length));
         }
         else
         {
-            Model.Encode(text, Scratch);
+            Encode(text);
         }
     }
 
@@ -224,6 +305,18 @@ internal sealed class WordSink(EncodeSteps steps)
 
         buffers[stage].Length = 0;
         return buffers[stage];
+    }
+
+    /// <summary>Room for the origins of changed text, empty.</summary>
+    public List<TextRange> OriginsOf(int stage)
+    {
+        while (origins.Count <= stage)
+        {
+            origins.Add([]);
+        }
+
+        origins[stage].Clear();
+        return origins[stage];
     }
 
     /// <summary>Room for a search.</summary>
@@ -241,36 +334,93 @@ internal sealed class WordSink(EncodeSteps steps)
     public void Trim()
     {
         buffers.Clear();
+        origins.Clear();
         states.Clear();
     }
+
+    // The model notes places in the word.
+    private void Encode(Piece word)
+    {
+        int before = Scratch.Count;
+        Model.Encode(word.Text, Scratch);
+        Scratch.PartStart = 0;
+        if (Scratch.Places is { } places)
+        {
+            for (int i = before; i < places.Count; i++)
+            {
+                places[i] = word.RangeOf(places[i].Start, places[i].End);
+            }
+        }
+    }
+}
+
+/// <summary>A step that changes text and does not split it.</summary>
+internal abstract class ChangingStage : PreTokenizerStage
+{
+    public sealed override void Run(Piece text, int stage, WordSink sink)
+    {
+        ByteBuffer buffer = sink.BufferOf(stage);
+        int before = Append(text, buffer);
+        ReadOnlySpan<TextRange> origins = default;
+        if (sink.NotesPlaces)
+        {
+            List<TextRange> ranges = sink.OriginsOf(stage);
+            TextRange first = text.RangeOf(0, 0);
+            for (int i = 0; i < before; i++)
+            {
+                ranges.Add(first);
+            }
+
+            for (int i = 0; i < text.Text.Length; i++)
+            {
+                for (int n = LengthOf(text.Text[i]); n > 0; n--)
+                {
+                    ranges.Add(text.RangeOf(i, i + 1));
+                }
+            }
+
+            origins = CollectionsMarshal.AsSpan(ranges);
+        }
+
+        sink.Pass(stage + 1, new Piece(buffer.Span, origins, text.AtStart));
+    }
+
+    /// <summary>Appends the changed text.</summary>
+    /// <returns>How many bytes of it stand before what comes of the text's first byte.</returns>
+    protected abstract int Append(Piece text, ByteBuffer output);
+
+    /// <summary>How many bytes come of one.</summary>
+    protected abstract int LengthOf(byte b);
 }
 
 /// <summary>A space before text that has none.</summary>
-internal sealed class SpaceBeforeStage : PreTokenizerStage
+internal sealed class SpaceBeforeStage : ChangingStage
 {
-    public override void Run(ReadOnlySpan<byte> text, bool atStart, int stage, WordSink sink)
+    protected override int Append(Piece text, ByteBuffer output)
     {
-        if (text[0] != ' ')
+        bool adds = text.Text[0] != ' ';
+        if (adds)
         {
-            ByteBuffer buffer = sink.BufferOf(stage);
-            buffer.Append((byte)' ');
-            buffer.Append(text);
-            text = buffer.Span;
+            output.Append((byte)' ');
         }
 
-        sink.Pass(stage + 1, text, atStart);
+        output.Append(text.Text);
+        return adds ? 1 : 0;
     }
+
+    protected override int LengthOf(byte b) => 1;
 }
 
 /// <summary>Bytes in <see cref="ByteAlphabet"/>.</summary>
-internal sealed class ByteMapStage : PreTokenizerStage
+internal sealed class ByteMapStage : ChangingStage
 {
-    public override void Run(ReadOnlySpan<byte> text, bool atStart, int stage, WordSink sink)
+    protected override int Append(Piece text, ByteBuffer output)
     {
-        ByteBuffer buffer = sink.BufferOf(stage);
-        ByteAlphabet.Append(text, buffer);
-        sink.Pass(stage + 1, buffer.Span, atStart);
+        ByteAlphabet.Append(text.Text, output);
+        return 0;
     }
+
+    protected override int LengthOf(byte b) => ByteAlphabet.CharOf(b) < 0x80 ? 1 : 2;
 }
 
 /// <summary>Where <see cref="MetaspaceStage"/> puts a mark before the text.</summary>
@@ -287,18 +437,20 @@ internal enum MetaspacePrefix
 }
 
 /// <summary>Spaces become marks; text that does not begin with one may get one.</summary>
-internal sealed class MetaspaceStage(byte[] mark, MetaspacePrefix prefix) : PreTokenizerStage
+internal sealed class MetaspaceStage(byte[] mark, MetaspacePrefix prefix) : ChangingStage
 {
-    public override void Run(ReadOnlySpan<byte> text, bool atStart, int stage, WordSink sink)
+    protected override int Append(Piece text, ByteBuffer output)
     {
-        ByteBuffer buffer = sink.BufferOf(stage);
-        bool marked = text[0] == ' ' || text.StartsWith(mark);
-        if (!marked && (prefix == MetaspacePrefix.Always || (prefix == MetaspacePrefix.First && atStart)))
+        bool marked = text.Text[0] == ' ' || text.Text.StartsWith(mark);
+        if (!marked && (prefix == MetaspacePrefix.Always || (prefix == MetaspacePrefix.First && text.AtStart)))
         {
-            buffer.Append(mark);
+            output.Append(mark);
         }
 
-        buffer.AppendReplaced(text, " "u8, mark);
-        sink.Pass(stage + 1, buffer.Span, atStart);
+        int before = output.Length;
+        output.AppendReplaced(text.Text, " "u8, mark);
+        return before;
     }
+
+    protected override int LengthOf(byte b) => b == ' ' ? mark.Length : 1;
 }

@@ -25,13 +25,14 @@ internal enum SplitBehavior
 /// <param name="invert">Matches and what stands between them change places.</param>
 internal sealed class SplitStage(TextPattern pattern, SplitBehavior behavior, bool invert = false) : PreTokenizerStage
 {
-    public override void Run(ReadOnlySpan<byte> text, bool atStart, int stage, WordSink sink)
+    public override void Run(Piece piece, int stage, WordSink sink)
     {
+        ReadOnlySpan<byte> text = piece.Text;
         PatternState state = sink.StateOf(stage);
         pattern.Begin(text, state);
-        var pieces = new Pieces(text, atStart, stage + 1, sink, behavior);
+        var pieces = new Pieces(piece, stage + 1, sink, behavior);
         int at = 0;
-        while (pattern.Next(text, at, state, out int start, out int end))
+        while (!sink.HasEnough && pattern.Next(text, at, state, out int start, out int end))
         {
             if (start > at)
             {
@@ -51,9 +52,9 @@ internal sealed class SplitStage(TextPattern pattern, SplitBehavior behavior, bo
     }
 
     // Joins segments, matches and what stands between them, as they come. One may be held back to be joined to the next.
-    private ref struct Pieces(ReadOnlySpan<byte> text, bool atStart, int next, WordSink sink, SplitBehavior behavior)
+    private ref struct Pieces(Piece text, int next, WordSink sink, SplitBehavior behavior)
     {
-        private readonly ReadOnlySpan<byte> text = text;
+        private readonly Piece text = text;
         private int heldStart;
         private int heldEnd;
         private bool holds;
@@ -109,6 +110,6 @@ internal sealed class SplitStage(TextPattern pattern, SplitBehavior behavior, bo
             heldEnd = end;
         }
 
-        private readonly void Pass(int start, int end) => sink.Pass(next, text[start..end], atStart && start == 0);
+        private readonly void Pass(int start, int end) => sink.Pass(next, text[start, end]);
     }
 }

@@ -29,6 +29,9 @@ internal sealed class TextNormalizer
         return result;
     }
 
+    /// <summary>Whether it leaves every text alone.</summary>
+    public bool IsEmpty => stages.Count == 0;
+
     /// <summary>The normalised text; the result may be the argument or lie in one of the two buffers.</summary>
     public ReadOnlySpan<byte> Apply(ReadOnlySpan<byte> text, ByteBuffer first, ByteBuffer second)
     {
@@ -133,7 +136,9 @@ internal sealed class TextNormalizer
                 $"the normalizer can make text more than {MostGrowth} times as long; use a shorter replacement.");
         }
 
-        stages.Add(plain ? new ReplaceStage(PatternReader.String(node["pattern"]), content) : new ReplaceMatchesStage(PatternReader.Read(node["pattern"]), content));
+        stages.Add(plain
+            ? new ReplaceStage(PatternReader.String(node["pattern"]), content)
+            : new ReplaceMatchesStage(PatternReader.Read(node["pattern"]), content));
     }
 
     // As BERT's: control characters out, ideographs apart, accents off, small letters.

@@ -1,6 +1,8 @@
 namespace Tiller.Tokens;
 
-/// <summary>What is looked for in a text: a string, a class of characters, an expression. Matches are found from the left and do not overlap.</summary>
+/// <summary>
+/// What is looked for in a text: a string, a class of characters, an expression. Matches are found from the left and do not overlap.
+/// </summary>
 internal abstract class TextPattern
 {
     /// <summary>Prepares the search of one text.</summary>
@@ -118,7 +120,8 @@ internal sealed class WordOrSymbolsPattern : TextPattern
         {
             end += length;
         }
-        while (end < text.Length && CharClasses.CodeAt(text, end, out length) is var code && CharClasses.IsWord(code) == word && !CharClasses.IsSpace(code));
+        while (end < text.Length && CharClasses.CodeAt(text, end, out length) is var code && CharClasses.IsWord(code) == word
+            && !CharClasses.IsSpace(code));
         return true;
     }
 }

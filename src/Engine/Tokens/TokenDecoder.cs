@@ -290,7 +290,8 @@ internal sealed class TokenDecoder
     {
         private static readonly (byte[] From, byte[] To)[] Cleanup =
         [
-            (" ."u8.ToArray(), "."u8.ToArray()), (" ?"u8.ToArray(), "?"u8.ToArray()), (" !"u8.ToArray(), "!"u8.ToArray()), (" ,"u8.ToArray(), ","u8.ToArray()),
+            (" ."u8.ToArray(), "."u8.ToArray()), (" ?"u8.ToArray(), "?"u8.ToArray()), (" !"u8.ToArray(), "!"u8.ToArray()),
+            (" ,"u8.ToArray(), ","u8.ToArray()),
             (" ' "u8.ToArray(), "'"u8.ToArray()), (" n't"u8.ToArray(), "n't"u8.ToArray()), (" 'm"u8.ToArray(), "'m"u8.ToArray()),
             (" do not"u8.ToArray(), " don't"u8.ToArray()), (" 's"u8.ToArray(), "'s"u8.ToArray()), (" 've"u8.ToArray(), "'ve"u8.ToArray()),
             (" 're"u8.ToArray(), "'re"u8.ToArray()),
@@ -492,7 +493,8 @@ internal static class ByteToken
     /// <summary>The byte a token's text stands for, or -1.</summary>
     public static int Value(ReadOnlySpan<byte> text)
     {
-        if (text.Length != 6 || !text.StartsWith("<0x"u8) || text[5] != '>' || !char.IsAsciiHexDigit((char)text[3]) || !char.IsAsciiHexDigit((char)text[4]))
+        if (text.Length != 6 || !text.StartsWith("<0x"u8) || text[5] != '>' || !char.IsAsciiHexDigit((char)text[3])
+            || !char.IsAsciiHexDigit((char)text[4]))
         {
             return -1;
         }

@@ -3,7 +3,7 @@ using System.Text;
 namespace Tiller.Tokens;
 
 /// <summary>
-/// Decodes ids one by one. The pieces, joined, are exactly what <see cref="Tokenizer.Decode"/> makes of all ids: a leading space is
+/// Decodes ids one by one. The pieces, joined, are exactly what <see cref="Tokenizer.Decode(ReadOnlySpan{int}, bool)"/> makes of all ids: a leading space is
 /// stripped once, and a character whose bytes are spread over several tokens appears when it is whole. Not thread-safe.
 /// </summary>
 public sealed class TokenStream
@@ -21,7 +21,7 @@ public sealed class TokenStream
     }
 
     /// <summary>Adds one id.</summary>
-    /// <param name="id">Any id; one that is no token adds nothing, as in <see cref="Tokenizer.Decode"/>.</param>
+    /// <param name="id">Any id; one that is no token adds nothing, as in <see cref="Tokenizer.Decode(ReadOnlySpan{int}, bool)"/>.</param>
     /// <returns>The text that is certain now; may be empty. Never half a character.</returns>
     public string Append(int id)
     {

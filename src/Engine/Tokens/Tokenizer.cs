@@ -6,9 +6,10 @@ namespace Tiller.Tokens;
 
 /// <summary>
 /// Text ↔ ids, from a checkpoint's tokenizer.json alone, with the semantics of Hugging Face's tokenizers library: BPE, Unigram, WordPiece and
-/// WordLevel with its normalizers, pre-tokenizers, post-processors and decoders. Immutable and thread-safe.
+/// WordLevel with its normalizers, pre-tokenizers, post-processors and decoders. Immutable and thread-safe. It is also a tokenizer of
+/// Microsoft.ML.Tokenizers, for all that takes one; its members say what that class leaves open.
 /// </summary>
-public sealed class Tokenizer
+public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
 {
     private const string FileName = "tokenizer.json";
 
@@ -22,6 +23,7 @@ public sealed class Tokenizer
     private Tokenizer(TokenizerFile file)
     {
         this.file = file;
+        (normalizer, preTokenizer) = NewStages();
         raw = new AddedTokens(file.Added.Where(static x => !x.Normalized).Select(static x => (x.Content, x)));
         normalized = new AddedTokens(Normalized());
     }
@@ -29,6 +31,7 @@ public sealed class Tokenizer
     private Tokenizer(Tokenizer other, int rows, bool strict)
     {
         (file, raw, normalized, this.rows, this.strict) = (other.file, other.raw, other.normalized, rows, strict);
+        (normalizer, preTokenizer) = NewStages();
     }
 
     /// <summary>
@@ -36,7 +39,9 @@ public sealed class Tokenizer
     /// </summary>
     public int VocabularySize => Tokens.IdEnd;
 
-    /// <summary>Oddities of the file that do not matter to the result, for example a merge given twice, or one that would make a special token.</summary>
+    /// <summary>
+    /// Oddities of the file that do not matter to the result, for example a merge given twice, or one that would make a special token.
+    /// </summary>
     public IReadOnlyList<string> Warnings => file.Warnings;
 
     internal TokenTable Tokens => file.Model.Tokens;
@@ -44,7 +49,9 @@ public sealed class Tokenizer
     /// <summary>Id of the unknown token, or -1; it may be special and still stand for plain text.</summary>
     internal int UnknownId => file.Model.UnknownId;
 
-    /// <summary>Whether plain text never becomes a special token, its unknown token apart. Other models than BPE find those that their vocabulary has.</summary>
+    /// <summary>
+    /// Whether plain text never becomes a special token, its unknown token apart. Other models than BPE find those that their vocabulary has.
+    /// </summary>
     internal bool HidesSpecial => file.Model is BpeModel;
 
     internal TokenDecoder Decoder => file.Decoder;
@@ -74,11 +81,16 @@ public sealed class Tokenizer
     /// <summary>Encodes a text.</summary>
     /// <param name="text">Any text; unpaired surrogates are refused.</param>
     /// <param name="addSpecial">Ids of the post-processor's template (for example the beginning-of-text id) are added.</param>
-    /// <param name="parseSpecial">Special tokens written in the text become their ids; by default they are plain text, as users' text must be.</param>
+    /// <param name="parseSpecial">
+    /// Special tokens written in the text become their ids; by default they are plain text, as users' text must be.
+    /// </param>
     /// <param name="cancellationToken">Looked at between words, and within long ones.</param>
-    /// <returns>Ids, below <see cref="VocabularySize"/>. What the vocabulary has no token for is left out; <see cref="EncodeText"/> says what.</returns>
+    /// <returns>
+    /// Ids, below <see cref="VocabularySize"/>. What the vocabulary has no token for is left out; <see cref="EncodeText"/> says what.
+    /// </returns>
     /// <exception cref="TokenizerException">
-    /// The text is not valid UTF-16, the vocabulary cannot express it (<see cref="ToStrict"/>), or it needs an added token without a row in the embedding.
+    /// The text is not valid UTF-16, the vocabulary cannot express it (<see cref="ToStrict"/>), or it needs an added token without a row in the
+    /// embedding.
     /// </exception>
     public int[] Encode(string text, bool addSpecial = true, bool parseSpecial = false, CancellationToken cancellationToken = default) =>
         EncodeText(text, addSpecial, parseSpecial, cancellationToken).Ids;
@@ -100,7 +112,7 @@ public sealed class Tokenizer
             }
 
             raw.Split(state.Text.Span, 0, state.Text.Length, parseSpecial, state.Parts);
-            EncodeParts(state, parseSpecial);
+            EncodeParts(state, EncodeWay.OfText with { ParsesSpecial = parseSpecial });
             if (addSpecial)
             {
                 state.Scratch.Append(file.PostProcessor.Suffix);
@@ -165,8 +177,8 @@ public sealed class Tokenizer
     }
 
     /// <summary>
-    /// This tokenizer, but a text that would lose characters is refused, with <see cref="TokenizerError.MissingByte"/>, in place of being encoded without
-    /// them (<see cref="EncodedText.Dropped"/>).
+    /// This tokenizer, but a text that would lose characters is refused, with <see cref="TokenizerError.MissingByte"/>, in place of being encoded
+    /// without them (<see cref="EncodedText.Dropped"/>).
     /// </summary>
     public Tokenizer ToStrict() => new(this, rows, strict: true);
 
@@ -174,7 +186,8 @@ public sealed class Tokenizer
     /// <param name="text">The whole text, the special tokens' own text included.</param>
     /// <param name="marks">Places of special tokens, ascending: start (UTF-16), token.</param>
     /// <param name="cancellationToken">As for <see cref="Encode"/>.</param>
-    internal int[] EncodeMarked(string text, IReadOnlyList<(int Start, AddedToken Token)> marks, CancellationToken cancellationToken) => Run(text, state =>
+    internal int[] EncodeMarked(string text, IReadOnlyList<(int Start, AddedToken Token)> marks, CancellationToken cancellationToken)
+        => Run(text, state =>
     {
         ReadOnlySpan<byte> utf8 = state.Text.Span;
         int from = 0;
@@ -192,7 +205,7 @@ public sealed class Tokenizer
         }
 
         raw.Split(utf8, from, utf8.Length, special: false, state.Parts);
-        EncodeParts(state, parseSpecial: false);
+        EncodeParts(state, EncodeWay.OfText);
     }, cancellationToken).Ids;
 
     /// <summary>Whether normalising changes a text, so that the text cannot be marked as a token in <see cref="EncodeMarked"/>.</summary>
@@ -221,7 +234,7 @@ public sealed class Tokenizer
         return result;
     }
 
-    private EncodedText Run(string text, Action<EncodeState> encode, CancellationToken cancellationToken)
+    private EncodedText Run(ReadOnlySpan<char> text, Action<EncodeState> encode, CancellationToken cancellationToken)
     {
         if (!states.TryTake(out EncodeState? state))
         {
@@ -239,13 +252,15 @@ public sealed class Tokenizer
         if (beyond >= 0)
         {
             throw new TokenizerException(TokenizerError.Range, "", TokenOf(ids[beyond]),
-                $"the text needs the added token {ids[beyond]}, but the embedding has {rows} rows. Leave the token out, or load weights that have it.");
+                $"the text needs the added token {ids[beyond]}, but the embedding has {rows} rows. Leave the token out, or load weights "
+                + "that have it.");
         }
 
         if (dropped.Length > 0 && strict)
         {
             throw new TokenizerException(TokenizerError.MissingByte, "", dropped,
-                "the vocabulary has no token for bytes of these characters, so the text would lose them. Take them out of the text, or leave LoadOptions.Strict off.");
+                "the vocabulary has no token for bytes of these characters, so the text would lose them. Take them out of the text, "
+                + "or leave LoadOptions.Strict off.");
         }
 
         var result = new EncodedText(ids, dropped);
@@ -268,38 +283,48 @@ public sealed class Tokenizer
         return text.ToString();
     }
 
-    private void EncodeParts(EncodeState state, bool parseSpecial)
+    private void EncodeParts(EncodeState state, EncodeWay way)
     {
         foreach (TextPart part in state.Parts)
         {
+            ReadOnlySpan<byte> text = state.Text.Span[part.Start..part.End];
+            int at = state.Whole?.Length ?? 0; // in the normalised text
             if (part.Id >= 0)
             {
-                state.Scratch.Append(part.Id);
+                state.Whole?.Append(text);
+                state.AddToken(part.Id, at, at + text.Length);
                 continue;
             }
 
-            ReadOnlySpan<byte> text = file.Normalizer.Apply(state.Text.Span[part.Start..part.End], state.First, state.Second);
+            text = way.Normalizes ? file.Normalizer.Apply(text, state.First, state.Second) : text;
+            state.Whole?.Append(text);
             if (normalized.IsEmpty)
             {
-                file.PreTokenizer.Encode(text, part.Start == 0, state.Sink);
+                file.PreTokenizer.Encode(new Piece(text, at, part.Start == 0), state.Sink, way.Splits);
                 continue;
             }
 
             state.Inner.Clear();
-            normalized.Split(text, 0, text.Length, parseSpecial, state.Inner);
+            normalized.Split(text, 0, text.Length, way.ParsesSpecial, state.Inner);
             foreach (TextPart inner in state.Inner)
             {
                 if (inner.Id >= 0)
                 {
-                    state.Scratch.Append(inner.Id);
+                    state.AddToken(inner.Id, at + inner.Start, at + inner.End);
                 }
                 else
                 {
                     bool atStart = part.Start == 0 && inner.Start == 0;
-                    file.PreTokenizer.Encode(text[inner.Start..inner.End], atStart, state.Sink);
+                    file.PreTokenizer.Encode(new Piece(text[inner.Start..inner.End], at + inner.Start, atStart), state.Sink, way.Splits);
                 }
             }
         }
+    }
+
+    // What of a text is done. Special tokens that it holds are text where they are not parsed.
+    private readonly record struct EncodeWay(bool Normalizes, bool Splits, bool ParsesSpecial)
+    {
+        public static EncodeWay OfText { get; } = new(Normalizes: true, Splits: true, ParsesSpecial: false);
     }
 
     // Buffers of one call.
@@ -323,6 +348,9 @@ public sealed class Tokenizer
 
         public ByteBuffer Text { get; private set; } = new();
 
+        /// <summary>Takes the normalised text, if the call asks for it.</summary>
+        public ByteBuffer? Whole { get; set; }
+
         public ByteBuffer First { get; private set; }
 
         public ByteBuffer Second { get; private set; }
@@ -331,7 +359,7 @@ public sealed class Tokenizer
 
         public List<TextPart> Inner { get; } = [];
 
-        public void Begin(string text)
+        public void Begin(ReadOnlySpan<char> text)
         {
             End();
             try
@@ -345,6 +373,18 @@ public sealed class Tokenizer
             }
         }
 
+        public void AddToken(int id, int start, int end)
+        {
+            if (Sink.Words is { } words)
+            {
+                words.Add(new TextRange(start, end));
+            }
+            else
+            {
+                Scratch.Append(id, start, end);
+            }
+        }
+
         public void End()
         {
             if (Text.Length > Keep)
@@ -354,6 +394,7 @@ public sealed class Tokenizer
             }
 
             Text.Length = 0;
+            (Whole, Sink.Words, Sink.Enough) = (null, null, int.MaxValue);
             Parts.Clear();
             Scratch.Clear();
             Steps.Begin(watcher: null, default);

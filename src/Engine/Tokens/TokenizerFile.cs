@@ -72,7 +72,8 @@ internal sealed class TokenizerFile
         }
         catch (InvalidOperationException e)
         {
-            throw new TokenizerException(TokenizerError.Json, "$", null, $"a string holds half of a surrogate pair, which is no character: {e.Message}", e);
+            throw new TokenizerException(TokenizerError.Json, "$", null,
+                $"a string holds half of a surrogate pair, which is no character: {e.Message}", e);
         }
     }
 
@@ -163,7 +164,8 @@ internal sealed class TokenizerFile
 
             if (content.Length > LongestAdded)
             {
-                throw new TokenizerException(TokenizerError.Limit, item.Path, Encoding.UTF8.GetString(content), $"an added token has at most {LongestAdded} bytes.");
+                throw new TokenizerException(TokenizerError.Limit, item.Path, Encoding.UTF8.GetString(content),
+                    $"an added token has at most {LongestAdded} bytes.");
             }
 
             int id = item["id"].Integer(0, TokenTable.IdLimit - 1);

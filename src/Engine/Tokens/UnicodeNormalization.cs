@@ -298,36 +298,49 @@ internal sealed class UnicodeNormalization
 
     private byte ClassOf(int code) => code >= 0x300 && classes.TryGetValue(code, out byte value) ? value : (byte)0;
 
-    // Stable sort of every run of non-starters by combining class.
+    // Every run of non-starters by combining class, those of one class in the order of the text.
     private static void Reorder(int[] codes, byte[] order, int count, EncodeSteps? steps)
     {
-        for (int i = 0; i < count;)
+        for (int i = 0; i < count; i++)
         {
             steps?.Take();
-            int end = i;
+            int start = i;
             bool sorted = true;
-            while (end < count && order[end] != 0)
+            for (; i < count && order[i] != 0; i++)
             {
-                sorted &= end == i || order[end - 1] <= order[end];
-                end++;
+                steps?.Take();
+                sorted &= i == start || order[i - 1] <= order[i];
             }
 
             if (!sorted)
             {
-                var run = new (byte Order, int Code)[end - i];
-                for (int j = i; j < end; j++)
-                {
-                    run[j - i] = (order[j], codes[j]);
-                }
-
-                int at = i;
-                foreach ((byte Order, int Code) item in run.OrderBy(static x => x.Order))
-                {
-                    (order[at], codes[at++]) = item;
-                }
+                Sort(codes.AsSpan(start, i - start), order.AsSpan(start, i - start), steps);
             }
+        }
+    }
 
-            i = Math.Max(end, i + 1);
+    // By counting: linear, as a run may be as long as the text.
+    private static void Sort(Span<int> codes, Span<byte> order, EncodeSteps? steps)
+    {
+        Span<int> next = stackalloc int[256]; // by class: where its next mark goes
+        next.Clear();
+        foreach (byte value in order)
+        {
+            next[value]++;
+        }
+
+        for (int value = 0, at = 0; value < next.Length; value++)
+        {
+            (next[value], at) = (at, at + next[value]);
+        }
+
+        int[] marks = codes.ToArray();
+        byte[] values = order.ToArray();
+        for (int i = 0; i < marks.Length; i++)
+        {
+            steps?.Take();
+            int at = next[values[i]]++;
+            (codes[at], order[at]) = (marks[i], values[i]);
         }
     }
 

@@ -102,34 +102,35 @@ internal sealed class UnigramModel : TokenModel
 
             if (id == UnknownId)
             {
-                AppendUnknown(word[start..end], scratch);
+                AppendUnknown(word, start, end, scratch);
             }
             else
             {
-                scratch.Append(id);
+                scratch.Append(id, start, end);
             }
 
             start = end;
         }
     }
 
-    private void AppendUnknown(ReadOnlySpan<byte> text, BpeScratch scratch)
+    private void AppendUnknown(ReadOnlySpan<byte> word, int start, int end, BpeScratch scratch)
     {
+        ReadOnlySpan<byte> text = word[start..end];
         int id = Tokens.IdOf(text);
         if (id >= 0 && id < scores.Length)
         {
-            scratch.Append(id);
+            scratch.Append(id, start, end);
         }
         else if (byteIds is not null && AllBytes(text))
         {
-            foreach (byte b in text)
+            for (int i = start; i < end; i++)
             {
-                scratch.Append(byteIds[b]);
+                scratch.Append(byteIds[word[i]], i, i + 1);
             }
         }
         else if (UnknownId >= 0)
         {
-            scratch.Append(UnknownId);
+            scratch.Append(UnknownId, start, end);
         }
         else
         {

@@ -10,7 +10,7 @@ internal sealed class WordLevelModel : TokenModel
     protected override void EncodeWord(ReadOnlySpan<byte> word, BpeScratch scratch)
     {
         int id = Tokens.IdOf(word);
-        scratch.Append(id >= 0 ? id : UnknownId);
+        scratch.Append(id >= 0 ? id : UnknownId, 0, word.Length);
     }
 }
 
@@ -56,7 +56,7 @@ internal sealed class WordPieceModel : TokenModel
     {
         if (CharClasses.Count(word) > mostCharacters)
         {
-            scratch.Append(UnknownId);
+            scratch.Append(UnknownId, 0, word.Length);
             return;
         }
 
@@ -68,11 +68,11 @@ internal sealed class WordPieceModel : TokenModel
             if (id < 0)
             {
                 scratch.Truncate(before);
-                scratch.Append(UnknownId);
+                scratch.Append(UnknownId, 0, word.Length);
                 return;
             }
 
-            scratch.Append(id);
+            scratch.Append(id, start, start + length);
             start += length;
         }
     }

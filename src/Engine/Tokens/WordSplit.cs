@@ -62,9 +62,10 @@ internal static class WordSplits
 
     private static readonly (int First, int Last)[] DeepSeekLetters =
     [
-        (0x0041, 0x005A), (0x0061, 0x007A), (0x00B5, 0x00B5), (0x00C0, 0x00D6), (0x00D8, 0x00F6), (0x00F8, 0x01BA), (0x01BC, 0x01BF), (0x01C4, 0x0293),
-        (0x0295, 0x02AF), (0x0370, 0x0373), (0x0376, 0x0376), (0x0377, 0x0377), (0x037B, 0x037D), (0x037F, 0x037F), (0x0386, 0x0386), (0x0388, 0x038A),
-        (0x038C, 0x038C), (0x038E, 0x03A1), (0x03A3, 0x03F5), (0x03F7, 0x0481), (0x048A, 0x052F), (0x0531, 0x0556),
+        (0x0041, 0x005A), (0x0061, 0x007A), (0x00B5, 0x00B5), (0x00C0, 0x00D6), (0x00D8, 0x00F6), (0x00F8, 0x01BA), (0x01BC, 0x01BF),
+        (0x01C4, 0x0293),
+        (0x0295, 0x02AF), (0x0370, 0x0373), (0x0376, 0x0376), (0x0377, 0x0377), (0x037B, 0x037D), (0x037F, 0x037F), (0x0386, 0x0386),
+        (0x0388, 0x038A), (0x038C, 0x038C), (0x038E, 0x03A1), (0x03A3, 0x03F5), (0x03F7, 0x0481), (0x048A, 0x052F), (0x0531, 0x0556),
     ];
 
     private static readonly (int First, int Last)[] DeepSeekSymbols =
@@ -82,8 +83,10 @@ internal static class WordSplits
     {
         ["[\\r\\n]"] = new CharacterPattern(static code => code is '\r' or '\n'),
         ["\\s?[A-Za-z\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u01ba\u01bc-\u01bf\u01c4-\u0293\u0295-\u02af\u0370-\u0373\u0376\u0377"
-            + "\u037b-\u037d\u037f\u0386\u0388-\u038a\u038c\u038e-\u03a1\u03a3-\u03f5\u03f7-\u0481\u048a-\u052f\u0531-\u0556]+"] = new RunPattern(static code => Lies(DeepSeekLetters, code), spaceBefore: true),
-        ["\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+"] = new RunPattern(static code => Lies(DeepSeekSymbols, code), spaceBefore: true),
+            + "\u037b-\u037d\u037f\u0386\u0388-\u038a\u038c\u038e-\u03a1\u03a3-\u03f5\u03f7-\u0481\u048a-\u052f\u0531-\u0556]+"] = new RunPattern(
+                static code => Lies(DeepSeekLetters, code), spaceBefore: true),
+        ["\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+"] = new RunPattern(static code => Lies(DeepSeekSymbols, code),
+            spaceBefore: true),
         ["\\s+$"] = new TrailingSpacePattern(),
         ["[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"] = new RunPattern(static code => Lies(DeepSeekIdeographs, code), spaceBefore: false),
     };
@@ -194,7 +197,9 @@ internal static class WordSplits
             return after;
         }
 
-        int word = at != CharClass.Letter && text[i] is not ((byte)'\r' or (byte)'\n') && after < text.Length && IsLetterOrMark(text, after, out _) ? after : i;
+        int word = at != CharClass.Letter && text[i] is not ((byte)'\r' or (byte)'\n') && after < text.Length && IsLetterOrMark(text, after, out _)
+            ? after
+            : i;
         if (word > i || IsLetterOrMark(text, i, out _))
         {
             while (word < text.Length && IsLetterOrMark(text, word, out length))
@@ -230,7 +235,9 @@ internal static class WordSplits
             end = end == 0 && word ? EndOfCapitals(text, i, out _) : end;
             if (end > i)
             {
-                return contractions && end < text.Length && text[end] == '\'' && Contraction(text, end, ignoreCase: true) is > 0 and int longer ? longer : end;
+                return contractions && end < text.Length && text[end] == '\'' && Contraction(text, end, ignoreCase: true) is > 0 and int longer
+                    ? longer
+                    : end;
             }
         }
 
@@ -253,7 +260,8 @@ internal static class WordSplits
     // Others, then newlines (and slashes).
     private static int EndOfOthers(ReadOnlySpan<byte> text, int i, bool slash, bool marks)
     {
-        while (i < text.Length && CharClasses.At(text, i, out int length) == CharClass.Other && (marks || !CharClasses.IsMark(CharClasses.CodeAt(text, i, out _))))
+        while (i < text.Length && CharClasses.At(text, i, out int length) == CharClass.Other
+            && (marks || !CharClasses.IsMark(CharClasses.CodeAt(text, i, out _))))
         {
             i += length;
         }
@@ -301,7 +309,9 @@ internal static class WordSplits
     }
 
     private static bool IsCapital(int code) =>
-        code < 0x80 ? code is >= 'A' and <= 'Z' : CharUnicodeInfo.GetUnicodeCategory(code) is UnicodeCategory.UppercaseLetter or UnicodeCategory.TitlecaseLetter;
+        code < 0x80
+            ? code is >= 'A' and <= 'Z'
+            : CharUnicodeInfo.GetUnicodeCategory(code) is UnicodeCategory.UppercaseLetter or UnicodeCategory.TitlecaseLetter;
 
     // Lm, Lo and M are small and capital.
     private static bool IsSmall(int code) => code < 0x80

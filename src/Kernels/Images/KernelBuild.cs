@@ -31,8 +31,9 @@ public sealed class KernelCacheException : TillerException
 public sealed record KernelBuilt(string Source, string Architecture, bool Compiled, string File, long SizeInBytes);
 
 /// <summary>
-/// Compiles all kernels with NVRTC into the on-disk cache, for a GPU that need not be here: on one, a <see cref="KernelLibrary"/> with the same cache and the same
-/// version of NVRTC then compiles nothing. Needs no driver. The driver of that GPU must not be of an older major version of CUDA than NVRTC is.
+/// Compiles all kernels with NVRTC into the on-disk cache, for a GPU that need not be here: on one, a <see cref="KernelLibrary"/> with the same cache
+/// and the same version of NVRTC then compiles nothing. Needs no driver. The driver of that GPU must not be of an older major version of CUDA than
+/// NVRTC is.
 /// </summary>
 public static class KernelBuild
 {

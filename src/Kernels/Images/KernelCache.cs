@@ -5,8 +5,8 @@ using System.Security.Cryptography;
 namespace Tiller.Kernels;
 
 /// <summary>
-/// What NVRTC made, kept on disk. An entry is written to a temporary file, synced and renamed, so that processes may share the folder; it is checked when
-/// it is read (magic, length, SHA-256), and a damaged one is as good as none. A folder that cannot be used is told and is no error.
+/// What NVRTC made, kept on disk. An entry is written to a temporary file, synced and renamed, so that processes may share the folder; it is checked
+/// when it is read (magic, length, SHA-256), and a damaged one is as good as none. A folder that cannot be used is told and is no error.
 /// </summary>
 /// <param name="folder">Where; null for no cache.</param>
 /// <param name="absence">Why there is none, if there should be.</param>
@@ -41,7 +41,9 @@ internal sealed class KernelCache(string? folder, string? absence = null)
             return named == "off" ? new KernelCache(null) : new KernelCache(Path.GetFullPath(named));
         }
 
-        string? home = OperatingSystem.IsWindows() ? Environment.GetFolderPath(Environment.SpecialFolder.LocalApplicationData) : Environment.GetEnvironmentVariable("HOME");
+        string? home = OperatingSystem.IsWindows()
+            ? Environment.GetFolderPath(Environment.SpecialFolder.LocalApplicationData)
+            : Environment.GetEnvironmentVariable("HOME");
         string? caches = Environment.GetEnvironmentVariable("XDG_CACHE_HOME") is { } xdg && Path.IsPathFullyQualified(xdg) ? xdg
             : string.IsNullOrEmpty(home) ? null
             : OperatingSystem.IsWindows() ? home : Path.Combine(home, ".cache");
@@ -92,7 +94,8 @@ internal sealed class KernelCache(string? folder, string? absence = null)
             return;
         }
 
-        string temporary = Path.Combine(Folder, string.Create(CultureInfo.InvariantCulture, $".{name}.{Environment.ProcessId}-{Guid.NewGuid():N}.tmp"));
+        string temporary = Path.Combine(Folder,
+            string.Create(CultureInfo.InvariantCulture, $".{name}.{Environment.ProcessId}-{Guid.NewGuid():N}.tmp"));
         try
         {
             Create(Folder);
@@ -149,7 +152,8 @@ internal sealed class KernelCache(string? folder, string? absence = null)
             _tidied = true;
         }
 
-        foreach (string file in Directory.EnumerateFiles(folder, ".*.tmp").Where(file => DateTime.UtcNow - File.GetLastWriteTimeUtc(file) > s_abandoned))
+        foreach (string file in Directory.EnumerateFiles(folder, ".*.tmp")
+            .Where(file => DateTime.UtcNow - File.GetLastWriteTimeUtc(file) > s_abandoned))
         {
             Remove(file);
         }

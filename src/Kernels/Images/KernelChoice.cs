@@ -4,8 +4,8 @@ using Tiller.Interop;
 namespace Tiller.Kernels;
 
 /// <summary>
-/// Where the kernels of one GPU come from, by what is at hand: (1) a folder of images made for it ahead of time, (2) NVRTC, which compiles the sources for
-/// it, (3) the PTX in this assembly, which the driver compiles.
+/// Where the kernels of one GPU come from, by what is at hand: (1) a folder of images made for it ahead of time, (2) NVRTC, which compiles the
+/// sources for it, (3) the PTX in this assembly, which the driver compiles.
 /// </summary>
 internal sealed class KernelChoice
 {
@@ -81,7 +81,8 @@ internal sealed class KernelChoice
         return null;
     }
 
-    private static KernelChoice? Take(KernelImages images, string where, KernelArchitecture gpu, bool ptx, KernelLibraryOptions options, List<string> passed)
+    private static KernelChoice? Take(KernelImages images, string where, KernelArchitecture gpu, bool ptx, KernelLibraryOptions options,
+        List<string> passed)
     {
         if (images.SourcesHash != options.Sources.Hash)
         {
@@ -131,6 +132,8 @@ internal sealed class KernelChoice
 
         compiler = nvrtc.ToString();
         return nvrtc.Refuses(gpu)
-            ?? (nvrtc.Major > driverVersion / 1000 ? string.Create(CultureInfo.InvariantCulture, $"{nvrtc} is newer than the driver, which takes images of CUDA {driverVersion / 1000}") : null);
+            ?? (nvrtc.Major > driverVersion / 1000
+                ? string.Create(CultureInfo.InvariantCulture, $"{nvrtc} is newer than the driver, which takes images of CUDA {driverVersion / 1000}")
+                : null);
     }
 }

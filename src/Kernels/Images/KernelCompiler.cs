@@ -28,7 +28,9 @@ internal sealed class KernelCompiler(KernelSources sources, KernelArchitecture a
     public string EntryOf(string file) =>
         $"{Path.GetFileNameWithoutExtension(file)}.{architecture}.{sources.KeyOf(file, [architecture.ToString(), version, .. s_options])}";
 
-    /// <summary>The image of a source, and whether it was compiled now; what was is in the cache then, if that can be written. From any thread.</summary>
+    /// <summary>
+    /// The image of a source, and whether it was compiled now; what was is in the cache then, if that can be written. From any thread.
+    /// </summary>
     /// <exception cref="CudaCompilationException">NVRTC refused the source.</exception>
     public (byte[] Content, bool Compiled) Image(string file)
     {
@@ -53,7 +55,11 @@ internal sealed class KernelCompiler(KernelSources sources, KernelArchitecture a
     {
         var made = new T[files.Count];
         ExceptionDispatchInfo? error = null;
-        Parallel.For(0, files.Count, new ParallelOptions { MaxDegreeOfParallelism = Environment.ProcessorCount, CancellationToken = cancellationToken }, (i, loop) =>
+        Parallel.For(0, files.Count, new ParallelOptions
+        {
+            MaxDegreeOfParallelism = Environment.ProcessorCount,
+            CancellationToken = cancellationToken,
+        }, (i, loop) =>
         {
             try
             {

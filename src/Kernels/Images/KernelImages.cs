@@ -43,8 +43,8 @@ internal readonly record struct KernelArchitecture(int Major, int Minor, bool On
     /// <summary>What this GPU's kernels are compiled for where they are compiled for it alone: sm_90a on 9.0.</summary>
     public KernelArchitecture Native => this with { Only = (Major, Minor) == (9, 0) };
 
-    // NVIDIA, CUDA C++ Programming Guide, "Binary Compatibility", "PTX Compatibility": a cubin runs on its own major number from its own minor number on;
-    // PTX is compiled for anything that is not older; what is for one architecture only runs nowhere else.
+    // NVIDIA, CUDA C++ Programming Guide, "Binary Compatibility", "PTX Compatibility": a cubin runs on its own major number from its own minor number
+    // on; PTX is compiled for anything that is not older; what is for one architecture only runs nowhere else.
     public bool Runs(KernelImage image) =>
         image.Architecture.Only ? (Major, Minor) == (image.Architecture.Major, image.Architecture.Minor)
         : image.IsPtx ? (image.Architecture.Major, image.Architecture.Minor).CompareTo((Major, Minor)) <= 0
@@ -111,10 +111,13 @@ internal sealed class KernelImages
     public static KernelImages? Open(string folder)
     {
         string manifest = Path.Combine(folder, Manifest);
-        return File.Exists(manifest) ? new KernelImages(folder, File.ReadAllBytes(manifest), file => File.ReadAllBytes(Path.Combine(folder, file)), _ => true) : null;
+        return File.Exists(manifest) ? new KernelImages(folder, File.ReadAllBytes(manifest), file => File.ReadAllBytes(Path.Combine(folder, file)),
+            _ => true) : null;
     }
 
-    /// <summary>An image of every source that runs on <paramref name="gpu"/>: a cubin before PTX, then the nearest architecture. Null if a source has none.</summary>
+    /// <summary>
+    /// An image of every source that runs on <paramref name="gpu"/>: a cubin before PTX, then the nearest architecture. Null if a source has none.
+    /// </summary>
     public IReadOnlyDictionary<string, KernelImage>? Pick(KernelSources sources, KernelArchitecture gpu, bool ptx)
     {
         var picked = new Dictionary<string, KernelImage>(StringComparer.Ordinal);
@@ -158,7 +161,8 @@ internal sealed class KernelImages
     public string Describe()
     {
         string[] kinds = [.. Images.GroupBy(image => image.IsPtx).OrderBy(kind => kind.Key).Select(kind =>
-            $"{(kind.Key ? "PTX" : "cubin")} for {string.Join(", ", kind.Select(image => image.Architecture.ToString()).Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal))}")];
+            (kind.Key ? "PTX" : "cubin") + " for "
+            + string.Join(", ", kind.Select(image => image.Architecture.ToString()).Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal)))];
         return kinds.Length > 0 ? string.Join("; ", kinds) : "nothing";
     }
 

@@ -37,7 +37,8 @@ public sealed record KernelCacheContents(string? Folder, string? Problem, IReadO
 /// <param name="CompilerProblem">Why there is none.</param>
 /// <param name="Cache">What it has compiled.</param>
 public sealed record KernelInventory(
-    int Sources, int Kernels, IReadOnlyList<KernelImageSet> Images, string? Compiler, IReadOnlyList<string> CompilesFor, string? CompilerProblem, KernelCacheContents Cache)
+    int Sources, int Kernels, IReadOnlyList<KernelImageSet> Images, string? Compiler, IReadOnlyList<string> CompilesFor, string? CompilerProblem,
+    KernelCacheContents Cache)
 {
     /// <summary>Sources in this assembly: what a build for one architecture compiles.</summary>
     public static int SourceCount => KernelSources.BuiltIn.Files.Count;
@@ -58,10 +59,12 @@ public sealed record KernelInventory(
             problem = e.Message;
         }
 
-        KernelArchitecture[] known = nvrtc is null ? [] : [.. nvrtc.Architectures.Select(number => new KernelArchitecture(number / 10, number % 10).Native).Where(a => nvrtc.Refuses(a) is null)];
+        KernelArchitecture[] known = nvrtc is null
+            ? []
+            : [.. nvrtc.Architectures.Select(number => new KernelArchitecture(number / 10, number % 10).Native).Where(a => nvrtc.Refuses(a) is null)];
         return new KernelInventory(
-            options.Sources.Files.Count, options.Sources.Kernels.Count, [.. ImagesOf(options)], nvrtc?.ToString(), [.. known.Select(a => a.ToString())], problem,
-            Contents(KernelCache.Open(options.CacheFolder), options.Sources, nvrtc, known));
+            options.Sources.Files.Count, options.Sources.Kernels.Count, [.. ImagesOf(options)], nvrtc?.ToString(),
+            [.. known.Select(a => a.ToString())], problem, Contents(KernelCache.Open(options.CacheFolder), options.Sources, nvrtc, known));
     }
 
     private static IEnumerable<KernelImageSet> ImagesOf(KernelLibraryOptions options)
@@ -110,7 +113,8 @@ public sealed record KernelInventory(
         try
         {
             // Temporary files begin with a dot.
-            entries = new DirectoryInfo(cache.Folder).EnumerateFiles().Where(f => !f.Name.StartsWith('.')).ToDictionary(f => f.Name, f => f.Length, StringComparer.Ordinal);
+            entries = new DirectoryInfo(cache.Folder).EnumerateFiles().Where(f => !f.Name.StartsWith('.'))
+                .ToDictionary(f => f.Name, f => f.Length, StringComparer.Ordinal);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -120,7 +124,8 @@ public sealed record KernelInventory(
         KernelCacheShare[] shares = nvrtc is null ? [] :
         [
             .. known.Select(architecture => (architecture, Compiler: new KernelCompiler(sources, architecture, nvrtc.ToString(), cache)))
-                .Select(a => new KernelCacheShare(a.architecture.ToString(), sources.Files.Count(file => entries.ContainsKey(a.Compiler.EntryOf(file)))))
+                .Select(a => new KernelCacheShare(a.architecture.ToString(),
+                    sources.Files.Count(file => entries.ContainsKey(a.Compiler.EntryOf(file)))))
                 .Where(share => share.Ready > 0),
         ];
         return new KernelCacheContents(cache.Folder, cache.Problem, shares, entries.Count - shares.Sum(s => s.Ready), entries.Values.Sum());

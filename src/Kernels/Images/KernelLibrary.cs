@@ -6,10 +6,15 @@ namespace Tiller.Kernels;
 /// <summary>Where a <see cref="KernelLibrary"/> looks for kernels.</summary>
 public sealed record KernelLibraryOptions
 {
-    /// <summary>Folder of images made ahead of time, which then must fit; "off" for none; empty for kernels/ beside the program, if it fits. Default: TILLER_KERNEL_IMAGES.</summary>
+    /// <summary>
+    /// Folder of images made ahead of time, which then must fit; "off" for none; empty for kernels/ beside the program, if it fits. Default:
+    /// TILLER_KERNEL_IMAGES.
+    /// </summary>
     public string? ImageFolder { get; init; }
 
-    /// <summary>Folder that keeps what NVRTC made; "off" for none. Default: TILLER_KERNEL_CACHE, else tiller/kernels in XDG_CACHE_HOME or ~/.cache.</summary>
+    /// <summary>
+    /// Folder that keeps what NVRTC made; "off" for none. Default: TILLER_KERNEL_CACHE, else tiller/kernels in XDG_CACHE_HOME or ~/.cache.
+    /// </summary>
     public string? CacheFolder { get; init; }
 
     /// <summary>Whether NVRTC may compile at run time. Default true.</summary>
@@ -35,8 +40,8 @@ public sealed record KernelLibraryOptions
 }
 
 /// <summary>
-/// The kernels, loaded on a device: one module for each source file, when one of its kernels is first asked for. Taken, in this order, from a folder of images
-/// made for the GPU ahead of time, from NVRTC by way of an on-disk cache, or from the PTX in this assembly. May be used from any thread.
+/// The kernels, loaded on a device: one module for each source file, when one of its kernels is first asked for. Taken, in this order, from a folder
+/// of images made for the GPU ahead of time, from NVRTC by way of an on-disk cache, or from the PTX in this assembly. May be used from any thread.
 /// </summary>
 public sealed class KernelLibrary : IDisposable
 {
@@ -49,12 +54,15 @@ public sealed class KernelLibrary : IDisposable
     private readonly Dictionary<string, CudaModule> _modules = new(StringComparer.Ordinal);
     private readonly Dictionary<string, CudaKernel> _kernels = new(StringComparer.Ordinal);
     private readonly Lock _gate = new();
+    private int _sharedCarveout = -1;
     private bool _disposed;
 
     /// <summary>Chooses where the kernels come from; loads nothing yet.</summary>
     /// <param name="context">The device.</param>
     /// <param name="options">Where to look; null for the defaults.</param>
-    /// <exception cref="CudaKernelImageException">There is nothing that the GPU can run; the message names its architecture and what there is.</exception>
+    /// <exception cref="CudaKernelImageException">
+    /// There is nothing that the GPU can run; the message names its architecture and what there is.
+    /// </exception>
     /// <exception cref="KernelImagesException">A folder of images is damaged.</exception>
     public KernelLibrary(PrimaryContext context, KernelLibraryOptions? options = null)
     {
@@ -63,7 +71,9 @@ public sealed class KernelLibrary : IDisposable
         Context = context;
         _sources = options.Sources;
         _choice = KernelChoice.For(context.Device, context.DriverVersion, options);
-        _compiler = _choice.Images is null ? new KernelCompiler(_sources, _choice.Architecture, _choice.Compiler, KernelCache.Open(options.CacheFolder)) : null;
+        _compiler = _choice.Images is null
+            ? new KernelCompiler(_sources, _choice.Architecture, _choice.Compiler, KernelCache.Open(options.CacheFolder))
+            : null;
     }
 
     /// <summary>Where the kernels are loaded.</summary>
@@ -71,6 +81,30 @@ public sealed class KernelLibrary : IDisposable
 
     /// <summary>Every kernel there is.</summary>
     public IReadOnlyCollection<string> Names => [.. _sources.Kernels.Keys];
+
+    /// <summary>Of every kernel, loaded or to be loaded: <see cref="CudaKernel.SharedCarveout"/>.</summary>
+    internal int SharedCarveout
+    {
+        get => _sharedCarveout;
+        set
+        {
+            lock (_gate)
+            {
+                ObjectDisposedException.ThrowIf(_disposed, this);
+                if (value == _sharedCarveout)
+                {
+                    return;
+                }
+
+                foreach (CudaKernel kernel in _kernels.Values)
+                {
+                    kernel.SharedCarveout = value;
+                }
+
+                _sharedCarveout = value;
+            }
+        }
+    }
 
     /// <summary>Which kind of image was taken and why nothing better, what came from the cache so far, and what is wrong with it.</summary>
     public string Origin
@@ -82,7 +116,9 @@ public sealed class KernelLibrary : IDisposable
                 return _choice.Origin;
             }
 
-            string from = cache.Folder is { } folder ? string.Create(CultureInfo.InvariantCulture, $", {_compiler.Read} files from the cache {folder}") : ", no cache";
+            string from = cache.Folder is { } folder
+                ? string.Create(CultureInfo.InvariantCulture, $", {_compiler.Read} files from the cache {folder}")
+                : ", no cache";
             return string.Create(CultureInfo.InvariantCulture, $"{_choice.Origin}{from}, {_compiler.Compiled} compiled")
                 + (cache.Damaged > 0 ? string.Create(CultureInfo.InvariantCulture, $", {cache.Damaged} of them damaged in the cache") : "")
                 + (cache.Problem is { } problem ? $"; {problem}" : "");
@@ -99,8 +135,8 @@ public sealed class KernelLibrary : IDisposable
     }
 
     /// <summary>
-    /// A kernel by its extern "C" name, valid until this is disposed. The first of a file loads the file, which may compile it and is forbidden while a stream is
-    /// captured: see <see cref="LoadAll"/>.
+    /// A kernel by its extern "C" name, valid until this is disposed. The first of a file loads the file, which may compile it and is forbidden while
+    /// a stream is captured: see <see cref="LoadAll"/>.
     /// </summary>
     /// <exception cref="ArgumentException">No source has a kernel of that name.</exception>
     /// <exception cref="CudaCompilationException">NVRTC refused the source.</exception>
@@ -119,7 +155,8 @@ public sealed class KernelLibrary : IDisposable
 
             if (!_sources.Kernels.TryGetValue(kernelName, out string? file))
             {
-                throw new ArgumentException($"There is no kernel {kernelName}: no source has the line TILLER_KERNEL({kernelName}).", nameof(kernelName));
+                throw new ArgumentException($"There is no kernel {kernelName}: no source has the line TILLER_KERNEL({kernelName}).",
+                    nameof(kernelName));
             }
 
             if (!_modules.ContainsKey(file))
@@ -128,12 +165,19 @@ public sealed class KernelLibrary : IDisposable
             }
 
             kernel = _modules[file].GetKernel(kernelName);
+            if (_sharedCarveout != -1)
+            {
+                kernel.SharedCarveout = _sharedCarveout;
+            }
+
             _kernels.Add(kernelName, kernel);
             return kernel;
         }
     }
 
-    /// <summary>Loads every file that is not loaded, compiling several at once, so that <see cref="Get"/> is quick and allowed in a capture.</summary>
+    /// <summary>
+    /// Loads every file that is not loaded, compiling several at once, so that <see cref="Get"/> is quick and allowed in a capture.
+    /// </summary>
     /// <exception cref="OperationCanceledException">Cancelled; what was loaded stays.</exception>
     /// <exception cref="CudaException">As <see cref="Get"/>.</exception>
     /// <exception cref="KernelImagesException">As <see cref="Get"/>.</exception>

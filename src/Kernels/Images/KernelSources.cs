@@ -6,8 +6,9 @@ using System.Text.RegularExpressions;
 namespace Tiller.Kernels;
 
 /// <summary>
-/// The kernels' sources, CUDA C++: files (*.cu) that become a module each, and headers (*.cuh) that they include. Which kernel lives in which file is read
-/// from the lines <c>TILLER_KERNEL(name)</c>, or <c>MACRO(name, …)</c> where the file defines a macro that ends in TILLER_KERNEL of its first parameter.
+/// The kernels' sources, CUDA C++: files (*.cu) that become a module each, and headers (*.cuh) that they include. Which kernel lives in which file is
+/// read from the lines <c>TILLER_KERNEL(name)</c>, or <c>MACRO(name, …)</c> where the file defines a macro that ends in TILLER_KERNEL of its first
+/// parameter.
 /// </summary>
 internal sealed partial class KernelSources
 {
@@ -29,7 +30,8 @@ internal sealed partial class KernelSources
             {
                 if (!_fileOfKernel.TryAdd(name, file))
                 {
-                    throw new ArgumentException($"Kernel {name} is in {_fileOfKernel[name]} and in {file}; kernels are found by name, so names must differ.", nameof(files));
+                    throw new ArgumentException($"Kernel {name} is in {_fileOfKernel[name]} and in {file}; kernels are found by name, "
+                        + "so names must differ.", nameof(files));
                 }
             }
         }
@@ -82,9 +84,11 @@ internal sealed partial class KernelSources
 
     private static IEnumerable<string> KernelsOf(string text)
     {
-        string[] macros = [.. Macro().Matches(text).Where(m => m.Groups["body"].Value.Contains($"TILLER_KERNEL({m.Groups["name"].Value})", StringComparison.Ordinal))
+        string[] macros = [.. Macro().Matches(text)
+            .Where(m => m.Groups["body"].Value.Contains($"TILLER_KERNEL({m.Groups["name"].Value})", StringComparison.Ordinal))
             .Select(m => m.Groups["macro"].Value), "TILLER_KERNEL"];
-        return Line().Matches(Macro().Replace(text, "")).Where(m => macros.Contains(m.Groups["macro"].Value, StringComparer.Ordinal)).Select(m => m.Groups["name"].Value);
+        return Line().Matches(Macro().Replace(text, "")).Where(m => macros.Contains(m.Groups["macro"].Value, StringComparer.Ordinal))
+            .Select(m => m.Groups["name"].Value);
     }
 
     // One line for each file, "SHA-256, two spaces, name", by name.
@@ -100,7 +104,8 @@ internal sealed partial class KernelSources
     }
 
     private static Dictionary<string, byte[]> ReadResources() =>
-        KernelResources.Names.Where(name => IsSource(name) || name.EndsWith(".cuh", StringComparison.Ordinal)).ToDictionary(name => name, KernelResources.Read, StringComparer.Ordinal);
+        KernelResources.Names.Where(name => IsSource(name) || name.EndsWith(".cuh", StringComparison.Ordinal))
+            .ToDictionary(name => name, KernelResources.Read, StringComparer.Ordinal);
 
     private static bool IsSource(string name) => name.EndsWith(".cu", StringComparison.Ordinal);
 
@@ -108,7 +113,8 @@ internal sealed partial class KernelSources
     private static partial Regex Line();
 
     // #define MACRO(name, …) body, with the lines that it goes on to after a backslash.
-    [GeneratedRegex(@"^[ \t]*#[ \t]*define[ \t]+(?<macro>\w+)\((?<name>\w+)[^)\n]*\)(?<body>([^\n]*\\\n)*[^\n]*)$", RegexOptions.Multiline | RegexOptions.ExplicitCapture, 5000)]
+    [GeneratedRegex(@"^[ \t]*#[ \t]*define[ \t]+(?<macro>\w+)\((?<name>\w+)[^)\n]*\)(?<body>([^\n]*\\\n)*[^\n]*)$",
+        RegexOptions.Multiline | RegexOptions.ExplicitCapture, 5000)]
     private static partial Regex Macro();
 }
 
@@ -121,7 +127,8 @@ internal static class KernelResources
 
     public static byte[] Read(string name)
     {
-        using Stream resource = s_assembly.GetManifestResourceStream(name) ?? throw new FileNotFoundException($"{s_assembly.GetName().Name} holds no {name}.");
+        using Stream resource = s_assembly.GetManifestResourceStream(name)
+            ?? throw new FileNotFoundException($"{s_assembly.GetName().Name} holds no {name}.");
         byte[] content = new byte[resource.Length];
         resource.ReadExactly(content);
         return content;

@@ -66,7 +66,8 @@ extern "C" __global__ void __launch_bounds__(64) tillerTestRaceOfWrites(const Ra
 }
 TILLER_KERNEL(tillerTestRaceOfWrites)
 
-// Launched twice, so that the second may begin beside the first. 1: reads what the first writes before it has waited; 2: writes before; 3: never waits.
+// Launched twice, so that the second may begin beside the first. 1: reads what the first writes before it has waited; 2: writes before;
+// 3: never waits.
 extern "C" __global__ void __launch_bounds__(64) tillerTestRaceOfKernels(const RaceParameters p)
 {
     const int thread = int(threadIdx.x);

@@ -12,8 +12,8 @@ internal sealed class PromptsTarget : FuzzTarget
 
     public override IReadOnlyList<byte[]> Seeds { get; } = [.. new[]
     {
-        "one\ntwo \n\nthree\r\n", "\ufeffone\n", "{\"text\":\"a\\nb\"}\n{\"prompt\":\"c\"}\n", "{\"text\":\"\\ud83d\\ude00\"}\n\n\"plain\"\n", "日本語\né",
-        "[\"a\", {\"prompt\": \"b\"}]",
+        "one\ntwo \n\nthree\r\n", "\ufeffone\n", "{\"text\":\"a\\nb\"}\n{\"prompt\":\"c\"}\n",
+        "{\"text\":\"\\ud83d\\ude00\"}\n\n\"plain\"\n", "日本語\né", "[\"a\", {\"prompt\": \"b\"}]",
         "[{\"role\":\"system\",\"content\":\"a\"},{\"role\":\"user\",\"content\":\"\"}]",
         "{\"messages\":[{\"role\":\"tool\",\"content\":\"c\"}]}\n[{\"role\":\"assistant\",\"content\":\"d\"}]\n",
         "id,text\n1,\"a \"\"b\"\"\nc\"\r\n2\n",

@@ -13,12 +13,13 @@ internal sealed class SafetensorsTarget(Corpus corpus) : FuzzTarget
 
     public override string Name => "safetensors";
 
-    public override IReadOnlyList<byte[]> Seeds { get; } = [.. corpus.Safetensors(), File("{}"), File("""{"__metadata__":{"format":"pt"},"t":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}""")];
+    public override IReadOnlyList<byte[]> Seeds { get; } =
+        [.. corpus.Safetensors(), File("{}"), File("""{"__metadata__":{"format":"pt"},"t":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}""")];
 
     public override IReadOnlyList<byte[]> Words { get; } = [.. new[]
     {
-        "\"dtype\":", "\"shape\":", "\"data_offsets\":", "\"__metadata__\":", "\"F32\"", "\"BF16\"", "\"F4\"", "\"F6_E2M3\"", "[0,0]", "[0,8]", "[]", "{}", "null", "\\ud800",
-        "{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}", "[9223372036854775808,2,0]", " ", "\t\n",
+        "\"dtype\":", "\"shape\":", "\"data_offsets\":", "\"__metadata__\":", "\"F32\"", "\"BF16\"", "\"F4\"", "\"F6_E2M3\"", "[0,0]", "[0,8]", "[]",
+        "{}", "null", "\\ud800", "{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}", "[9223372036854775808,2,0]", " ", "\t\n",
     }.Select(Encoding.UTF8.GetBytes)];
 
     public override Gen<byte[]> Structure { get; } = Tensors().Select(File);
@@ -37,7 +38,8 @@ internal sealed class SafetensorsTarget(Corpus corpus) : FuzzTarget
 
     public override void Read(byte[] input)
     {
-        bool whole = input.Length >= SafetensorsHeader.PrefixLength && BinaryPrimitives.ReadUInt64LittleEndian(input) <= (ulong)(input.Length - SafetensorsHeader.PrefixLength);
+        bool whole = input.Length >= SafetensorsHeader.PrefixLength
+            && BinaryPrimitives.ReadUInt64LittleEndian(input) <= (ulong)(input.Length - SafetensorsHeader.PrefixLength);
         long length = whole ? SafetensorsHeader.PrefixLength + (long)BinaryPrimitives.ReadUInt64LittleEndian(input) + Claimed(input) : input.Length;
         SafetensorsHeader header = SafetensorsFile.ParseHeader(input.AsSpan(0, (int)Math.Min(input.Length, length)), length);
         long position = 0;
@@ -58,10 +60,13 @@ internal sealed class SafetensorsTarget(Corpus corpus) : FuzzTarget
     private static void RoundTrip(SafetensorsHeader header)
     {
         using var stream = new MemoryStream();
-        SafetensorsWriter.Write(stream, header.Metadata, [.. header.Tensors.Select(t => new TensorData(t.Name, t.Type, [.. t.Shape], new byte[t.SizeInBytes]))]);
+        SafetensorsWriter.Write(stream, header.Metadata,
+            [.. header.Tensors.Select(t => new TensorData(t.Name, t.Type, [.. t.Shape], new byte[t.SizeInBytes]))]);
         SafetensorsHeader again = SafetensorsFile.ParseHeader(stream.GetBuffer().AsSpan(0, (int)stream.Length), stream.Length);
-        Promise(again.Tensors.Select(t => t.ToString()).Order(StringComparer.Ordinal).SequenceEqual(header.Tensors.Select(t => t.ToString()).Order(StringComparer.Ordinal)), "tensors survive writing");
-        Promise(again.Metadata.Count == header.Metadata.Count && again.Metadata.All(x => header.Metadata[x.Key] == x.Value), "metadata survives writing");
+        Promise(again.Tensors.Select(t => t.ToString()).Order(StringComparer.Ordinal)
+            .SequenceEqual(header.Tensors.Select(t => t.ToString()).Order(StringComparer.Ordinal)), "tensors survive writing");
+        Promise(again.Metadata.Count == header.Metadata.Count && again.Metadata.All(x => header.Metadata[x.Key] == x.Value),
+            "metadata survives writing");
     }
 
     // The largest end of a data_offsets that stands in the text, so that sound headers meet a file of their length.
@@ -98,7 +103,9 @@ internal sealed class SafetensorsTarget(Corpus corpus) : FuzzTarget
         var tensor = Gen.Elements(s_types).Zip(shape, (type, dimensions) => (type, dimensions));
         var sound = Gen.Choose(0, 6).SelectMany(n => Gen.ArrayOf(tensor, n)).SelectMany(Entries);
         var metadata = HostileJson.Object(("format", HostileJson.Text), ("version", HostileJson.One("\"1\"")));
-        return sound.Zip(HostileJson.Mostly(metadata), (tensors, m) => tensors.Length == 0 ? $"{{\"__metadata__\":{m}}}" : $"{{\"__metadata__\":{m},{tensors}}}");
+        return sound.Zip(HostileJson.Mostly(metadata), (tensors, m) => tensors.Length == 0
+            ? $"{{\"__metadata__\":{m}}}"
+            : $"{{\"__metadata__\":{m},{tensors}}}");
     }
 
     private static Gen<string> Entries((string Type, int[] Shape)[] tensors)
@@ -112,7 +119,8 @@ internal sealed class SafetensorsTarget(Corpus corpus) : FuzzTarget
             ulong bits = shape.Aggregate((ulong)known.BitsPerElement(), (a, n) => unchecked(a * (ulong)n));
             ulong end = position + (bits / 8);
             members.Add(($"t{i}", HostileJson.Mostly(HostileJson.Object(
-                ("dtype", HostileJson.One($"\"{type}\"")), ("shape", HostileJson.One($"[{string.Join(',', shape)}]")), ("data_offsets", HostileJson.One($"[{position},{end}]"))))));
+                ("dtype", HostileJson.One($"\"{type}\"")), ("shape", HostileJson.One($"[{string.Join(',', shape)}]")),
+                ("data_offsets", HostileJson.One($"[{position},{end}]"))))));
             position = end;
         }
 

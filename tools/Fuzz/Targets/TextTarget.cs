@@ -16,22 +16,26 @@ internal sealed class TextTarget(Corpus corpus) : FuzzTarget
 
     public override string Name => "text";
 
-    public override IReadOnlyList<byte[]> Seeds { get; } = [.. Enumerable.Range(0, 64).Select(i => (byte[])[(byte)i, .. Encoding.UTF8.GetBytes(Texts[i % Texts.Length])])];
+    public override IReadOnlyList<byte[]> Seeds { get; } =
+        [.. Enumerable.Range(0, 64).Select(i => (byte[])[(byte)i, .. Encoding.UTF8.GetBytes(Texts[i % Texts.Length])])];
 
     public override IReadOnlyList<byte[]> Words { get; } = [.. new[]
     {
-        "<s>", "</s>", "<|begin_of_text|>", "<|im_start|>", "<|im_end|>", "<bos>", "[INST]", "<0x41>", "▁", "Ġ", " ", "  ", "\r\n", "\t", "'s", "'RE", "\u0301", "\u200d", "\u3000", "\u202e", "\0", "é", "ﬁ", "東京",
-        "🚢", "👩‍👩‍👧", "123456", "...", "\ufeff", "\ufffd",
+        "<s>", "</s>", "<|begin_of_text|>", "<|im_start|>", "<|im_end|>", "<bos>", "[INST]", "<0x41>", "▁", "Ġ", " ", "  ", "\r\n", "\t", "'s", "'RE",
+        "\u0301", "\u200d", "\u3000", "\u202e", "\0", "é", "ﬁ", "東京", "🚢", "👩‍👩‍👧", "123456", "...", "\ufeff", "\ufffd",
     }.Select(Encoding.UTF8.GetBytes), [0xED, 0xA0, 0x80], [0x00, 0xD8], [0xC0, 0xAF]];
 
     public override Gen<byte[]> Structure { get; } = Gen.Choose(0, 255).Zip(
         Gen.ListOf(Gen.Frequency(
-            (4, Gen.Choose(0x20, 0x7E).Select(c => ((char)c).ToString())), (2, Gen.Elements(Texts)), (2, Gen.Choose(0, 0x10FFFF).Where(Rune.IsValid).Select(c => new Rune(c).ToString())),
-            (1, Gen.Choose(0, 0x2FF).Select(c => ((char)c).ToString())), (1, Gen.Choose(1, 200).Zip(Gen.Elements('a', ' ', '\n', '7', '\u0301', '東'), (n, c) => new string(c, n))))),
+            (4, Gen.Choose(0x20, 0x7E).Select(c => ((char)c).ToString())), (2, Gen.Elements(Texts)),
+            (2, Gen.Choose(0, 0x10FFFF).Where(Rune.IsValid).Select(c => new Rune(c).ToString())),
+            (1, Gen.Choose(0, 0x2FF).Select(c => ((char)c).ToString())),
+            (1, Gen.Choose(1, 200).Zip(Gen.Elements('a', ' ', '\n', '7', '\u0301', '東'), (n, c) => new string(c, n))))),
         (first, parts) => (byte[])[(byte)first, .. Encoding.UTF8.GetBytes(string.Concat(parts))]);
 
     private static string[] Texts { get; } =
-        ["Once upon a time", "The captain's ship — 1,234 waves!\n\n  It  sank.", "<s>[INST] hi [/INST]", "<|im_start|>user\nhi<|im_end|>\n", "日本語のテキスト", "a\u0301\u0302 ﬁ Å", "don't WE'LL I'M"];
+        ["Once upon a time", "The captain's ship — 1,234 waves!\n\n  It  sank.", "<s>[INST] hi [/INST]", "<|im_start|>user\nhi<|im_end|>\n",
+            "日本語のテキスト", "a\u0301\u0302 ﬁ Å", "don't WE'LL I'M"];
 
     public override void Read(byte[] input)
     {

@@ -17,10 +17,14 @@ internal sealed class TokenizerTarget(Corpus corpus) : FuzzTarget
 
     public override IReadOnlyList<byte[]> Words { get; } = [.. new[]
     {
-        "\"type\":\"Sequence\"", "\"normalizers\":", "\"pretokenizers\":", "\"decoders\":", "\"processors\":", "\"BPE\"", "\"ByteLevel\"", "\"Metaspace\"", "\"Split\"", "\"Replace\"", "\"Prepend\"",
-        "\"Strip\"", "\"Fuse\"", "\"ByteFallback\"", "\"NFC\"", "\"NFKC\"", "\"TemplateProcessing\"", "\"String\":\"\"", "\"content\":\"\"", "\"replacement\":\"\"", "\"unk_token\":\"a\"",
-        "\"Unigram\"", "\"WordPiece\"", "\"WordLevel\"", "\"Digits\"", "\"Punctuation\"", "\"Whitespace\"", "\"WhitespaceSplit\"", "\"BertPreTokenizer\"", "\"CharDelimiterSplit\"", "\"BertNormalizer\"",
-        "\"NFD\"", "\"NFKD\"", "\"Lowercase\"", "\"StripAccents\"", "\"Precompiled\"", "\"BPEDecoder\"", "\"BertProcessing\"", "\"RobertaProcessing\"", "\"Regex\":\"\\\\s+|(?<=a)\"", "\"byte_fallback\":true", "\"ignore_merges\":true", "\"fuse_unk\":true", "\"lstrip\":true", "\"rstrip\":true", "\"single_word\":true", "\"normalized\":true", "null", "true", "[]", "{}", "\\ud800",
+        "\"type\":\"Sequence\"", "\"normalizers\":", "\"pretokenizers\":", "\"decoders\":", "\"processors\":", "\"BPE\"", "\"ByteLevel\"",
+        "\"Metaspace\"", "\"Split\"", "\"Replace\"", "\"Prepend\"", "\"Strip\"", "\"Fuse\"", "\"ByteFallback\"", "\"NFC\"", "\"NFKC\"",
+        "\"TemplateProcessing\"", "\"String\":\"\"", "\"content\":\"\"", "\"replacement\":\"\"", "\"unk_token\":\"a\"",
+        "\"Unigram\"", "\"WordPiece\"", "\"WordLevel\"", "\"Digits\"", "\"Punctuation\"", "\"Whitespace\"", "\"WhitespaceSplit\"",
+        "\"BertPreTokenizer\"", "\"CharDelimiterSplit\"", "\"BertNormalizer\"", "\"NFD\"", "\"NFKD\"", "\"Lowercase\"", "\"StripAccents\"",
+        "\"Precompiled\"", "\"BPEDecoder\"", "\"BertProcessing\"", "\"RobertaProcessing\"", "\"Regex\":\"\\\\s+|(?<=a)\"", "\"byte_fallback\":true",
+        "\"ignore_merges\":true", "\"fuse_unk\":true", "\"lstrip\":true", "\"rstrip\":true", "\"single_word\":true", "\"normalized\":true", "null",
+        "true", "[]", "{}", "\\ud800",
     }.Select(Encoding.UTF8.GetBytes)];
 
     public override Gen<byte[]> Structure { get; } = Tokenizers().Bytes();
@@ -38,7 +42,8 @@ internal sealed class TokenizerTarget(Corpus corpus) : FuzzTarget
                 ids = tokenizer.Encode(text, addSpecial: false);
 
                 // The vocabularies of the other kinds of model have special tokens among their own, and upstream finds them in plain text.
-                Promise(!tokenizer.HidesSpecial || !ids.Any(id => id != tokenizer.UnknownId && tokenizer.IsSpecial(id)), "plain text gives no special id");
+                Promise(!tokenizer.HidesSpecial || !ids.Any(id => id != tokenizer.UnknownId && tokenizer.IsSpecial(id)),
+                    "plain text gives no special id");
                 TokenStream stream = tokenizer.NewStream(skipSpecial: false);
                 Promise(string.Concat(ids.Select(stream.Append)) + stream.Flush() == tokenizer.Decode(ids), "pieces join to the text");
             }
@@ -53,37 +58,51 @@ internal sealed class TokenizerTarget(Corpus corpus) : FuzzTarget
     {
         Gen<string> str = HostileJson.One("\" \"", "\"▁\"", "\"a\"", "\"ab\"", "\"\"");
         Gen<string> flag = HostileJson.One("true", "false");
-        Gen<string> pattern = HostileJson.Mostly(Gen.OneOf(HostileJson.Object(("String", str)), HostileJson.Object(("Regex", HostileJson.One("\"[ab]+\"", "\"\\\\s*\"", "\"(?=a)|b\"", "\"a++\"", "\"\\\\p{L}{2,}\"")))));
+        Gen<string> pattern =
+            HostileJson.Mostly(Gen.OneOf(HostileJson.Object(("String", str)),
+                HostileJson.Object(("Regex", HostileJson.One("\"[ab]+\"", "\"\\\\s*\"", "\"(?=a)|b\"", "\"a++\"", "\"\\\\p{L}{2,}\"")))));
         Gen<string> replace = HostileJson.Object(("type", Gen.Constant("\"Replace\"")), ("pattern", pattern), ("content", str));
         Gen<string> metaspace = HostileJson.Object(
-            ("type", Gen.Constant("\"Metaspace\"")), ("replacement", HostileJson.One("\"▁\"", "\"\"", "\"ab\"")), ("prepend_scheme", HostileJson.One("\"first\"", "\"always\"", "\"never\"")), ("split", flag));
+            ("type", Gen.Constant("\"Metaspace\"")), ("replacement", HostileJson.One("\"▁\"", "\"\"", "\"ab\"")),
+            ("prepend_scheme", HostileJson.One("\"first\"", "\"always\"", "\"never\"")), ("split", flag));
         Gen<string> byteLevel = HostileJson.Object(("type", Gen.Constant("\"ByteLevel\"")), ("add_prefix_space", flag), ("use_regex", flag));
-        Gen<string> split = HostileJson.Object(("type", Gen.Constant("\"Split\"")), ("pattern", pattern), ("behavior", HostileJson.One("\"MergedWithPrevious\"", "\"Isolated\"", "\"MergedWithNext\"", "\"Removed\"", "\"Contiguous\"")), ("invert", flag));
+        Gen<string> split = HostileJson.Object(("type", Gen.Constant("\"Split\"")), ("pattern", pattern),
+            ("behavior", HostileJson.One("\"MergedWithPrevious\"", "\"Isolated\"", "\"MergedWithNext\"", "\"Removed\"", "\"Contiguous\"")),
+            ("invert", flag));
         Gen<string> prepend = HostileJson.Object(("type", Gen.Constant("\"Prepend\"")), ("prepend", str));
-        Gen<string> strip = HostileJson.Object(("type", Gen.Constant("\"Strip\"")), ("content", str), ("start", HostileJson.Whole(0, 3)), ("stop", HostileJson.Whole(0, 3)));
-        Gen<string> bare = HostileJson.One("{\"type\":\"NFC\"}", "{\"type\":\"NFKC\"}", "{\"type\":\"Fuse\"}", "{\"type\":\"ByteFallback\"}", "{\"type\":\"WordPiece\"}", "{\"type\":\"BPEDecoder\"}", "{\"type\":\"NFD\"}", "{\"type\":\"NFKD\"}", "{\"type\":\"Lowercase\"}",
+        Gen<string> strip = HostileJson.Object(("type", Gen.Constant("\"Strip\"")), ("content", str), ("start", HostileJson.Whole(0, 3)),
+            ("stop", HostileJson.Whole(0, 3)));
+        Gen<string> bare = HostileJson.One("{\"type\":\"NFC\"}", "{\"type\":\"NFKC\"}", "{\"type\":\"Fuse\"}", "{\"type\":\"ByteFallback\"}",
+            "{\"type\":\"WordPiece\"}", "{\"type\":\"BPEDecoder\"}", "{\"type\":\"NFD\"}", "{\"type\":\"NFKD\"}", "{\"type\":\"Lowercase\"}",
             "{\"type\":\"StripAccents\"}", "{\"type\":\"BertNormalizer\"}", "{\"type\":\"ByteLevel\"}");
-        Gen<string> splits = HostileJson.One("{\"type\":\"Digits\"}", "{\"type\":\"Punctuation\"}", "{\"type\":\"Whitespace\"}", "{\"type\":\"WhitespaceSplit\"}", "{\"type\":\"BertPreTokenizer\"}",
-            "{\"type\":\"CharDelimiterSplit\",\"delimiter\":\"a\"}");
+        Gen<string> splits = HostileJson.One("{\"type\":\"Digits\"}", "{\"type\":\"Punctuation\"}", "{\"type\":\"Whitespace\"}",
+            "{\"type\":\"WhitespaceSplit\"}", "{\"type\":\"BertPreTokenizer\"}", "{\"type\":\"CharDelimiterSplit\",\"delimiter\":\"a\"}");
         Gen<string> OneOrMore(string plural, params Gen<string>[] parts) => HostileJson.Mostly(Gen.Frequency(
-            (2, Gen.Constant("null")), (2, Gen.OneOf(parts)), (3, HostileJson.List(Gen.OneOf(parts), 4).Select(l => $"{{\"type\":\"Sequence\",\"{plural}\":{l}}}"))));
+            (2, Gen.Constant("null")), (2, Gen.OneOf(parts)),
+            (3, HostileJson.List(Gen.OneOf(parts), 4).Select(l => $"{{\"type\":\"Sequence\",\"{plural}\":{l}}}"))));
         Gen<string> added = HostileJson.Object(
-            ("id", HostileJson.Whole(0, 12)), ("content", HostileJson.One("\"<s>\"", "\"a\"", "\"ab\"", "\"\"", "\"▁\"", "\"ﬁ\"", "\"fi\"")), ("special", flag), ("normalized", flag), ("lstrip", flag), ("rstrip", flag),
-            ("single_word", flag));
+            ("id", HostileJson.Whole(0, 12)), ("content", HostileJson.One("\"<s>\"", "\"a\"", "\"ab\"", "\"\"", "\"▁\"", "\"ﬁ\"", "\"fi\"")),
+            ("special", flag), ("normalized", flag), ("lstrip", flag), ("rstrip", flag), ("single_word", flag));
         Gen<string> template = HostileJson.Object(
             ("type", Gen.Constant("\"TemplateProcessing\"")),
-            ("single", HostileJson.List(Gen.Elements("{\"SpecialToken\":{\"id\":\"<s>\",\"type_id\":0}}", "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}"), 3)),
+            ("single", HostileJson.List(Gen.Elements("{\"SpecialToken\":{\"id\":\"<s>\",\"type_id\":0}}",
+                "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}"), 3)),
             ("special_tokens", HostileJson.Object(("<s>", HostileJson.Object(("ids", HostileJson.List(HostileJson.Whole(0, 9), 2)))))));
         Gen<string> model = HostileJson.Object(
-            ("type", HostileJson.One("\"BPE\"", "\"WordPiece\"", "\"WordLevel\"")), ("vocab", HostileJson.Mostly(Vocabulary())), ("merges", HostileJson.List(HostileJson.One("[\"a\",\"b\"]", "\"a b\"", "[\"ab\",\"ab\"]", "[\"▁\",\"a\"]", "[\"b\",\"b\"]"), 5)),
-            ("unk_token", HostileJson.One("\"?\"", "null")), ("byte_fallback", flag), ("fuse_unk", flag), ("ignore_merges", flag), ("dropout", HostileJson.One("null", "0")));
+            ("type", HostileJson.One("\"BPE\"", "\"WordPiece\"", "\"WordLevel\"")), ("vocab", HostileJson.Mostly(Vocabulary())),
+            ("merges", HostileJson.List(HostileJson.One("[\"a\",\"b\"]", "\"a b\"", "[\"ab\",\"ab\"]", "[\"▁\",\"a\"]", "[\"b\",\"b\"]"), 5)),
+            ("unk_token", HostileJson.One("\"?\"", "null")), ("byte_fallback", flag), ("fuse_unk", flag), ("ignore_merges", flag),
+            ("dropout", HostileJson.One("null", "0")));
         Gen<string> unigram = HostileJson.Object(
             ("type", Gen.Constant("\"Unigram\"")), ("unk_id", HostileJson.Whole(0, 2)), ("byte_fallback", flag),
-            ("vocab", HostileJson.One("[[\"?\",0],[\"a\",-1],[\"b\",-2.5],[\"ab\",-3],[\"▁\",-1],[\"▁a\",-1.5]]", "[[\"?\",0],[\"<s>\",0],[\"aa\",-1]]")));
+            ("vocab", HostileJson.One("[[\"?\",0],[\"a\",-1],[\"b\",-2.5],[\"ab\",-3],[\"▁\",-1],[\"▁a\",-1.5]]",
+                "[[\"?\",0],[\"<s>\",0],[\"aa\",-1]]")));
         return HostileJson.Object(
-            ("version", HostileJson.One("\"1.0\"")), ("added_tokens", HostileJson.List(HostileJson.Mostly(added), 3)), ("normalizer", OneOrMore("normalizers", replace, prepend, bare)),
+            ("version", HostileJson.One("\"1.0\"")), ("added_tokens", HostileJson.List(HostileJson.Mostly(added), 3)),
+            ("normalizer", OneOrMore("normalizers", replace, prepend, bare)),
             ("pre_tokenizer", OneOrMore("pretokenizers", metaspace, byteLevel, split, splits)), ("post_processor", OneOrMore("processors", template)),
-            ("decoder", OneOrMore("decoders", replace, metaspace, byteLevel, strip, bare)), ("model", HostileJson.Mostly(Gen.Frequency((4, model), (1, unigram)))));
+            ("decoder", OneOrMore("decoders", replace, metaspace, byteLevel, strip, bare)),
+            ("model", HostileJson.Mostly(Gen.Frequency((4, model), (1, unigram)))));
     }
 
     // A few characters, at times with all bytes in the one or the other writing.

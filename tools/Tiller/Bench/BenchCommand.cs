@@ -68,13 +68,19 @@ internal sealed class BenchCommand : TillerCommand
     };
 
     private readonly Option<int> _context = OptionKinds.Number(
-        "--context", "Tokens before the one that is decoded, or of the prompt; 0 for 512 when a prompt is run and 128 otherwise.", 0, n => n >= 0, "a whole number, 0 or more");
+        "--context", "Tokens before the one that is decoded, or of the prompt; 0 for 512 when a prompt is run and 128 otherwise.", 0, n => n >= 0,
+        "a whole number, 0 or more");
 
     private readonly DeviceArguments _device = new();
-    private readonly Option<IReadOnlyList<int>?> _terms = Numbers("--terms", "With decode: terms a layer of the laws that steer. [default: 1,16; on CUDA 1,4,16]");
-    private readonly Option<IReadOnlyList<int>?> _tangents = Numbers("--tangents", "With decode: tangents of a token. [default: 31; on CUDA 8,31,63]");
-    private readonly Option<IReadOnlyList<int>?> _batches = Numbers("--batch", "With batch: sessions stepped at once, plain and steered. [default: 8,64; on CUDA 1,8,64]");
-    private readonly Option<IReadOnlyList<int>?> _rows = Numbers("--rows", "With kernels: rows of the linear map; the stages take 1 and the most of them. [default: 1,2,4,8,16,32,64,256]");
+    private readonly Option<IReadOnlyList<int>?> _terms = Numbers("--terms",
+        "With decode: terms a layer of the laws that steer. [default: 1,16; on CUDA 1,4,16]");
+    private readonly Option<IReadOnlyList<int>?> _tangents = Numbers("--tangents",
+        "With decode: tangents of a token. [default: 31; on CUDA 8,31,63]");
+    private readonly Option<IReadOnlyList<int>?> _batches = Numbers("--batch",
+        "With batch: sessions stepped at once, plain and steered. [default: 8,64; on CUDA 1,8,64] "
+        + "With schedule: texts at once. [default: 1,8; on CUDA 1,8,64]");
+    private readonly Option<IReadOnlyList<int>?> _rows = Numbers("--rows",
+        "With kernels: rows of the linear map; the stages take 1 and the most of them. [default: 1,2,4,8,16,32,64,256]");
     private readonly Option<IReadOnlyList<string>?> _fits = new("--fits")
     {
         Description = "With fit: which. [default: dense,factored,reduced]",
@@ -92,11 +98,20 @@ internal sealed class BenchCommand : TillerCommand
         },
     };
 
-    private readonly Option<int> _prompts = OptionKinds.Number("--prompts", "With fit: prompts on each side of the contrast.", 50, n => n > 0, "a whole number, 1 or more");
-    private readonly Option<double> _seconds = OptionKinds.Number("--seconds", "Time for each row.", 3.0, s => s is > 0 and <= 3600, "above 0 and at most 3600");
+    private readonly Option<int> _prompts = OptionKinds.Number("--prompts", "With fit: prompts on each side of the contrast.", 50, n => n > 0,
+        "a whole number, 1 or more");
+    private readonly Option<double> _seconds = OptionKinds.Number("--seconds", "Time for each row.", 3.0, s => s is > 0 and <= 3600,
+        "above 0 and at most 3600");
+    private readonly Option<bool> _variants = new("--variants")
+    {
+        Description = "With decode and prefill on CUDA: the step with all that its kernels do for speed or exactness, and without each in turn, "
+            + "beside what was predicted.",
+    };
+
     private readonly Option<bool> _plan = new("--plan")
     {
-        Description = "With fit: tell memory, FLOPs and time of dense, factored and reduced fits of the shape from 100 prompts of --context tokens, and measure nothing.",
+        Description = "With fit: tell memory, FLOPs and time of dense, factored and reduced fits of the shape from 100 prompts of --context tokens, "
+            + "and measure nothing.",
     };
 
     private readonly Option<bool> _markdown = new("--markdown") { Description = "Print a Markdown table." };
@@ -120,6 +135,7 @@ internal sealed class BenchCommand : TillerCommand
         Add(_fits);
         Add(_prompts);
         Add(_seconds);
+        Add(_variants);
         Add(_plan);
         Add(_markdown);
         Add(_jsonLines);
@@ -134,6 +150,11 @@ internal sealed class BenchCommand : TillerCommand
             if (result.GetValue(_jsonLines) && otherwise)
             {
                 result.AddError("--jsonl prints rows alone: without --json, --markdown and --plan.");
+            }
+
+            if (result.GetValue(_variants) && result.GetValue(_mode) is not (BenchMode.Decode or BenchMode.Prefill))
+            {
+                result.AddError("--variants goes with bench decode and bench prefill.");
             }
 
             if (result.GetValue(_plan) && (result.GetValue(_mode) != BenchMode.Fit || result.GetValue(_markdown)))
@@ -158,6 +179,7 @@ internal sealed class BenchCommand : TillerCommand
                 FitPrompts = parse.GetValue(_prompts),
                 Seconds = parse.GetValue(_seconds),
                 DemoFolder = DemoRun.ModelFolder,
+                Variants = parse.GetValue(_variants),
                 Plan = parse.GetValue(_plan),
                 Json = parse.GetValue(Json),
                 JsonLines = parse.GetValue(_jsonLines),
@@ -173,7 +195,8 @@ internal sealed class BenchCommand : TillerCommand
         CustomParser = result =>
         {
             string text = result.Tokens[^1].Value;
-            int[] numbers = [.. text.Split(',').Select(part => int.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out int n) && n <= 4096 ? n : 0)];
+            int[] numbers = [.. text.Split(',').Select(part => int.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out int n)
+                && n <= 4096 ? n : 0)];
             if (numbers.Contains(0))
             {
                 result.AddError($"{name} takes whole numbers from 1 to 4096 with commas between them, got '{text}'.");
@@ -191,6 +214,8 @@ internal sealed class BenchCommand : TillerCommand
           # the same on a GPU, and what it costs to decode 1, 8 and 64 sequences under controllers of their own
           tiller bench decode --device cuda --shape llama-3-8b --terms 1,16 --tangents 31
           tiller bench batch --device cuda --shape llama-3-8b --batch 1,8,64
+          # what is each choice of the CUDA kernels worth?
+          tiller bench decode --device cuda --shape llama-3-8b --tangents 31 --variants
           # what this machine can do at most
           tiller bench ceilings
           # every stage alone, for machines, each row when it is there

@@ -20,7 +20,8 @@ internal sealed class DemoCommand : TillerCommand
     private readonly Option<double?> _lambda = OptionKinds.NumberOrNone<double>(
         "--lambda", "How far to steer [default: the task's own]", x => float.IsFinite((float)x), OptionKinds.LambdaRange);
 
-    private readonly Option<LayerSet?> _layers = OptionKinds.Layers("--layers", "Fit and steer these blocks only, counted from 0 [default: the task's own]");
+    private readonly Option<LayerSet?> _layers =
+        OptionKinds.Layers("--layers", "Fit and steer these blocks only, counted from 0 [default: the task's own]");
 
     private readonly DeviceArguments _device = new();
 
@@ -32,7 +33,8 @@ internal sealed class DemoCommand : TillerCommand
         Add(_layers);
         _device.AddTo(this);
         SetAction((parse, cancellationToken) => run(
-            new DemoRequest(parse.GetValue(_task), parse.GetValue(_lambda), parse.GetValue(_layers), _device.Read(parse), parse.GetValue(Json)), cancellationToken));
+            new DemoRequest(parse.GetValue(_task), parse.GetValue(_lambda), parse.GetValue(_layers), _device.Read(parse), parse.GetValue(Json)),
+            cancellationToken));
     }
 
     public override string Examples =>

@@ -57,11 +57,13 @@ internal static class DemoRun
 
             var side = Side(task, prompts, steered);
             return new DemoReport(
-                task, setting.Lambda, Side(task, prompts, plain), new SteeredSide(side.Texts, side.Score, side.Perplexity, summary.TrackingError, summary.Effort));
+                task, setting.Lambda, Side(task, prompts, plain),
+                new SteeredSide(side.Texts, side.Score, side.Perplexity, summary.TrackingError, summary.Effort));
         });
     }
 
-    private static Controller Fit(Terminal terminal, ContrastSet contrast, LayerSet? layers, DeviceRequest device, CancellationToken cancellationToken)
+    private static Controller Fit(Terminal terminal, ContrastSet contrast, LayerSet? layers, DeviceRequest device,
+        CancellationToken cancellationToken)
     {
         using var model = LanguageModel.Load(ModelFolder, device.ToLoadOptions(), cancellationToken);
         if (layers is { } range && range.Last >= model.Config.L)

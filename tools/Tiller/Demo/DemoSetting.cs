@@ -3,7 +3,9 @@ using Tiller.Synthesis;
 
 namespace Tiller.Tool;
 
-/// <summary>How the demo steers a task: chosen from the table in models/demo/README.md, where the score has clearly moved and the text is still fluent.</summary>
+/// <summary>
+/// How the demo steers a task: chosen from the table in models/demo/README.md, where the score has clearly moved and the text is still fluent.
+/// </summary>
 /// <param name="Lambda">Strength λ.</param>
 /// <param name="Layers">The horizon; null for every block.</param>
 internal sealed record DemoSetting(double Lambda, LayerSet? Layers)

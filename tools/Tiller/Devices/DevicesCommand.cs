@@ -7,7 +7,8 @@ internal sealed record DevicesRequest(bool Json);
 internal sealed class DevicesCommand : TillerCommand
 {
     public DevicesCommand(Func<DevicesRequest, CancellationToken, Task<int>> run)
-        : base("devices", "Show the processor and the CUDA devices, which CUDA libraries were found and where the kernels come from; or why there is no device.") =>
+        : base("devices", "Show the processor and the CUDA devices, which CUDA libraries were found and where the kernels come from; "
+            + "or why there is no device.") =>
         SetAction((parse, cancellationToken) => run(new DevicesRequest(parse.GetValue(Json)), cancellationToken));
 
     public override string Examples =>

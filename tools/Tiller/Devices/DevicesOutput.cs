@@ -11,7 +11,8 @@ internal static class DevicesOutput
         Row("cpu", $"{found.Cpu}, {found.Threads} thread{(found.Threads == 1 ? "" : "s")}, {sets}");
         foreach (var (device, kernels) in found.Cuda.Devices.Zip(found.Kernels))
         {
-            Row($"cuda:{device.Ordinal}", $"{device.Name}, sm_{device.ComputeCapabilityMajor}{device.ComputeCapabilityMinor}, {device.MultiprocessorCount} multiprocessors, "
+            Row($"cuda:{device.Ordinal}",
+                $"{device.Name}, sm_{device.ComputeCapabilityMajor}{device.ComputeCapabilityMinor}, {device.MultiprocessorCount} multiprocessors, "
                 + $"{device.TotalInBytes / 1073741824.0:F1} GiB, driver for CUDA {Version(found.Cuda.DriverVersion)}");
             Row("  kernels", kernels.Origin ?? kernels.Problem!);
         }

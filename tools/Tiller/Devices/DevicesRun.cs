@@ -15,7 +15,8 @@ namespace Tiller.Tool;
 /// <param name="Libraries">CUDA libraries, found or not.</param>
 /// <param name="Kernels">For each device, where its kernels come from or why it has none.</param>
 internal sealed record DevicesFound(
-    string Cpu, int Threads, IReadOnlyList<string> InstructionSets, CudaDeviceList Cuda, IReadOnlyList<CudaLibraryInfo> Libraries, IReadOnlyList<KernelsFound> Kernels);
+    string Cpu, int Threads, IReadOnlyList<string> InstructionSets, CudaDeviceList Cuda, IReadOnlyList<CudaLibraryInfo> Libraries,
+    IReadOnlyList<KernelsFound> Kernels);
 
 /// <summary>Where the kernels of a device come from.</summary>
 /// <param name="Origin">As <see cref="KernelLibrary.Origin"/>; null if there are none.</param>
@@ -66,7 +67,8 @@ internal static class DevicesRun
 
     private static string[] InstructionSets() =>
     [
-        .. new[] { ("AVX", Avx.IsSupported), ("AVX2", Avx2.IsSupported), ("FMA", Fma.IsSupported), ("AVX-512", Avx512F.IsSupported), ("AdvSimd", AdvSimd.IsSupported) }
+        .. new[] { ("AVX", Avx.IsSupported), ("AVX2", Avx2.IsSupported), ("FMA", Fma.IsSupported), ("AVX-512", Avx512F.IsSupported),
+            ("AdvSimd", AdvSimd.IsSupported) }
             .Where(set => set.Item2).Select(set => set.Item1),
     ];
 }

@@ -93,7 +93,8 @@ internal sealed class FitCommand : TillerCommand
         "--setpoint", "What λ means: a multiple of the mean difference (published), or 0 = negative mean to 1 = positive mean (affine).");
 
     private readonly Option<double> _q = OptionKinds.Number("--q", "Cost of being off the setpoint, at every layer.", 0.1, IsCost, CostRange);
-    private readonly Option<double> _r = OptionKinds.Number("--r", "Cost of steering: more means gentler.", 1.0, r => IsCost(r) && r > 0, "above 0 and at most 1e12");
+    private readonly Option<double> _r = OptionKinds.Number("--r", "Cost of steering: more means gentler.", 1.0, r => IsCost(r)
+        && r > 0, "above 0 and at most 1e12");
     private readonly Option<double> _qf = OptionKinds.Number("--qf", "Cost of being off the setpoint after the last layer.", 1.0, IsCost, CostRange);
     private readonly Option<LayerSet?> _layers = OptionKinds.Layers(
         "--layers", "Steer these blocks only, counted from 0; 1-3,8-9 leaves those between alone [default: all]");

@@ -71,7 +71,8 @@ internal static class FitRun
     }
 
     /// <summary>Fits with a bar for every stage.</summary>
-    public static FitResult Fit(Terminal terminal, LanguageModel model, ContrastSet contrast, FitOptions options, CancellationToken cancellationToken) =>
+    public static FitResult Fit(Terminal terminal, LanguageModel model, ContrastSet contrast, FitOptions options, CancellationToken cancellationToken)
+        =>
         StageBars.Run(terminal, progress => ControllerFit.Run(
             model, contrast, options, new Relay<FitProgress>(p => progress.Report(new StageProgress(p.Stage, p.Done, p.Total))), cancellationToken));
 

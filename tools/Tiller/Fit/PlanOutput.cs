@@ -46,15 +46,16 @@ internal static class PlanOutput
         string time = seconds < 100 ? $"{seconds:N0} s" : $"{seconds / 60:N0} minutes";
         string room = fit.Plan.PeakInBytes > fit.Rates.FreeInBytes ? $", and only {fit.Rates.FreeInBytes / Gibibyte:F1} GiB are free" : "";
         terminal.Error.WriteLine(
-            $"tiller: this {fit.Solve} fit needs about {fit.Plan.PeakInBytes / Gibibyte:F1} GiB and {time} on {fit.Rates.Device}{room}; --plan tells more, "
-            + "--calibration and --cost feature make it shorter.");
+            $"tiller: this {fit.Solve} fit needs about {fit.Plan.PeakInBytes / Gibibyte:F1} GiB and {time} on {fit.Rates.Device}{room}; "
+            + "--plan tells more, --calibration and --cost feature make it shorter.");
     }
 
     private static void WriteModel(Terminal terminal, PlannedFit fit)
     {
         var c = fit.Config;
         Row("model", $"{VisibleText.Of(fit.Model)}, {c.Family}, L {c.L}, D {c.D}, F {c.F}; weights {fit.Weights}");
-        Row("prompts", $"{fit.Prompts:N0}, {(fit.CountedTokens ? "" : "about ")}{fit.Tokens:N0} tokens in all; Jacobians averaged over {fit.Calibration:N0}");
+        Row("prompts", $"{fit.Prompts:N0}, {(fit.CountedTokens ? "" : "about ")}{fit.Tokens:N0} tokens in all; "
+            + $"Jacobians averaged over {fit.Calibration:N0}");
         Row("rates", $"{Rate(fit.Rates.Single)} float32, {Rate(fit.Rates.Double)} float64, measured on a small block by {fit.Rates.Device}");
 
         void Row(string name, string value) => terminal.Output.WriteLine($"{name,-12}{value}");
@@ -85,7 +86,8 @@ internal static class PlanOutput
 
         Work("in all", plan.Stages.Sum(s => s.SingleFlops + s.DoubleFlops), plan.Stages.Sum(s => Seconds(fit, s)));
 
-        void Memory(string name, long bytes, string note = "") => terminal.Output.WriteLine($"  {name,-18}{bytes / Gibibyte,10:F3}  {note}".TrimEnd());
+        void Memory(string name, long bytes, string note = "")
+            => terminal.Output.WriteLine($"  {name,-18}{bytes / Gibibyte,10:F3}  {note}".TrimEnd());
 
         void Work(string name, double flops, double seconds) => terminal.Output.WriteLine($"  {name,-18}{flops / 1e9,10:N1}{seconds,12:N2}");
     }

@@ -21,7 +21,8 @@ namespace Tiller.Tool;
 /// <param name="Plan">Memory and FLOPs.</param>
 /// <param name="Rates">What this machine does a second.</param>
 internal sealed record PlannedFit(
-    string Model, ModelConfig Config, string Weights, int Prompts, int Calibration, long Tokens, bool CountedTokens, string Solve, FitPlan Plan, QuickRates Rates);
+    string Model, ModelConfig Config, string Weights, int Prompts, int Calibration, long Tokens, bool CountedTokens, string Solve, FitPlan Plan,
+    QuickRates Rates);
 
 /// <summary><c>tiller fit --plan</c> and <c>tiller bench fit --plan</c>: what a fit takes, told before anything of its size is allocated.</summary>
 internal static class PlanRun
@@ -48,7 +49,8 @@ internal static class PlanRun
 
         long weights;
         string known;
-        if (File.Exists(Path.Combine(directory, CheckpointFolder.SingleFileName)) || File.Exists(Path.Combine(directory, CheckpointFolder.IndexFileName)))
+        if (File.Exists(Path.Combine(directory, CheckpointFolder.SingleFileName))
+            || File.Exists(Path.Combine(directory, CheckpointFolder.IndexFileName)))
         {
             using var folder = CheckpointFolder.Open(directory);
             (weights, known) = (folder.SizeInBytes, "as stored");
@@ -60,7 +62,8 @@ internal static class PlanRun
 
         var rates = QuickRates.Measure(c, TensorType.BF16, request.Device.ToLoadOptions(), cancellationToken);
         var plan = FitPlan.Of(c, weights, lengths, kept, options, rates.Callers);
-        return new PlannedFit(HubCache.NameOf(directory), c, known, lengths.Length, (kept ?? lengths).Length, lengths.Concat(kept ?? []).Sum(n => (long)n), counted, Solve(options), plan, rates);
+        return new PlannedFit(HubCache.NameOf(directory), c, known, lengths.Length, (kept ?? lengths).Length, lengths.Concat(kept ?? [])
+            .Sum(n => (long)n), counted, Solve(options), plan, rates);
 
         // Prompts that the fit would refuse are refused here.
         IEnumerable<int> Lengths(string list, IReadOnlyList<Prompt> prompts) =>
@@ -68,7 +71,8 @@ internal static class PlanRun
     }
 
     /// <summary>What a fit of a loaded model will take, if that is worth telling before it starts; else null.</summary>
-    public static PlannedFit? OfLongFit(LanguageModel model, ContrastSet contrast, FitOptions options, DeviceRequest device, CancellationToken cancellationToken)
+    public static PlannedFit? OfLongFit(LanguageModel model, ContrastSet contrast, FitOptions options, DeviceRequest device,
+        CancellationToken cancellationToken)
     {
         var encoder = PromptEncoder.Of(model);
         int[] Lengths(string list, IReadOnlyList<Prompt> prompts) => [.. encoder.Encode(list, prompts, cancellationToken).Select(ids => ids.Length)];
@@ -82,7 +86,8 @@ internal static class PlanRun
 
         var rates = QuickRates.Measure(model.Config, TensorType.BF16, device.ToLoadOptions(), cancellationToken);
         return new PlannedFit(
-            model.Name, model.Config, "as loaded", lengths.Length, (kept ?? lengths).Length, lengths.Concat(kept ?? []).Sum(n => (long)n), CountedTokens: true,
+            model.Name, model.Config, "as loaded", lengths.Length, (kept ?? lengths).Length, lengths.Concat(kept ?? []).Sum(n => (long)n),
+                CountedTokens: true,
             Solve(options), plan, rates);
     }
 
@@ -98,8 +103,8 @@ internal static class PlanRun
         return
         [
             .. all.Select(options => new PlannedFit(
-                request.Shape.Name, c, $"as {request.Type.SpecName().ToLowerInvariant()}", prompts, prompts, lengths.Sum(n => (long)n), CountedTokens: true, Solve(options),
-                FitPlan.Of(c, weights, lengths, calibration: null, options, rates.Callers), rates)),
+                request.Shape.Name, c, $"as {request.Type.SpecName().ToLowerInvariant()}", prompts, prompts, lengths.Sum(n => (long)n),
+                CountedTokens: true, Solve(options), FitPlan.Of(c, weights, lengths, calibration: null, options, rates.Callers), rates)),
         ];
     }
 

@@ -38,5 +38,6 @@ internal sealed class GenerateCommand : TillerCommand
         """;
 
     private GenerateRequest Read(ParseResult parse) =>
-        new(parse.GetRequiredValue(_model), _device.Read(parse), _prompt.Read(parse), _decoding.Read(parse), parse.GetValue(_strict), parse.GetValue(Json));
+        new(parse.GetRequiredValue(_model), _device.Read(parse), _prompt.Read(parse), _decoding.Read(parse, parse.GetValue(Json)),
+            parse.GetValue(_strict), parse.GetValue(Json));
 }

@@ -13,11 +13,14 @@ internal static class CheckpointOutput
         var (folder, c, tokenizer) = (checkpoint.Folder, checkpoint.Config, checkpoint.Tokenizer);
         Row("folder", folder.Path);
         Row("family", c.Family);
-        Row("shape", $"L {c.L} layers, D {c.D} wide, H {c.H} heads, G {c.G} key/value heads, E {c.E} head size, F {c.F} feed-forward, V {c.V} vocabulary");
+        Row("shape", $"L {c.L} layers, D {c.D} wide, H {c.H} heads, G {c.G} key/value heads, E {c.E} head size, F {c.F} feed-forward, "
+            + $"V {c.V} vocabulary");
         Row("context", $"{c.MaxPositions} tokens{Window(c)}");
-        Row("rotary", $"theta {c.RopeTheta:G}{(c.RopeScaling is { } scaling ? $", {scaling}" : "")}");
-        Row("weights", $"{Parameters(folder):N0} parameters, {Size(folder.SizeInBytes)} in {folder.Files.Count} file{(folder.Files.Count == 1 ? "" : "s")}, " +
-            $"{(c.TiedHead ? "embedding and head tied" : "own head")}{(c.TiedHead && HasHead(folder) ? $", {ModelWeights.HeadName} not used" : "")}");
+        Row("rotary", string.Join("; ", c.Rotary.GroupBy(rotary => rotary).Select(group => Rotary(group.Key, group.Count(), c))));
+        string files = $"{Size(folder.SizeInBytes)} in {folder.Files.Count} file{(folder.Files.Count == 1 ? "" : "s")}";
+        string head = !c.TiedHead ? "own head" : HasHead(folder) ? $"embedding and head tied, {ModelWeights.HeadName} not used"
+            : "embedding and head tied";
+        Row("weights", $"{Parameters(folder):N0} parameters, {files}, {head}");
         string beyond = tokenizer.VocabularySize > c.V ? $", those from {c.V} on without a row in the embedding" : "";
         Row("tokenizer", $"{tokenizer.VocabularySize} ids{beyond}");
         Row("ends at", Ends(checkpoint));
@@ -32,14 +35,17 @@ internal static class CheckpointOutput
         terminal.Output.WriteLine($"{"tensor",-52} {"type",-6}{"shape",-18}{"count",6}{"size",12}");
         foreach (var kind in folder.Tensors.GroupBy(t => (Name: AnyLayer(t.Name), t.Type, t.ShapeText)))
         {
+            string size = Size(kind.Sum(t => t.SizeInBytes));
             terminal.Output.WriteLine(
-                $"{VisibleText.Of(kind.Key.Name),-52} {kind.Key.Type.SpecName(),-6}{kind.Key.ShapeText,-18}{kind.Count(),6}{Size(kind.Sum(t => t.SizeInBytes)),12}");
+                $"{VisibleText.Of(kind.Key.Name),-52} {kind.Key.Type.SpecName(),-6}{kind.Key.ShapeText,-18}{kind.Count(),6}{size,12}");
         }
 
         if (nonFinite is not null)
         {
             terminal.Output.WriteLine();
-            Row("values", nonFinite.Sum() == 0 ? $"all {Parameters(folder):N0} are finite" : $"{nonFinite.Sum():N0} of {Parameters(folder):N0} are NaN or infinite:");
+            Row("values", nonFinite.Sum() == 0
+                ? $"all {Parameters(folder):N0} are finite"
+                : $"{nonFinite.Sum():N0} of {Parameters(folder):N0} are NaN or infinite:");
             foreach (var (tensor, count) in folder.Tensors.Zip(nonFinite).Where(pair => pair.Second > 0))
             {
                 Row("", $"{count:N0} of {tensor.ElementCount:N0} in {tensor.Name}");
@@ -57,7 +63,8 @@ internal static class CheckpointOutput
         json.WriteString("kind", "checkpoint");
         json.WriteString("folder", folder.Path);
         json.WriteString("family", c.Family);
-        foreach (var (name, value) in new[] { ("L", c.L), ("D", c.D), ("H", c.H), ("G", c.G), ("E", c.E), ("F", c.F), ("V", c.V), ("maxPositions", c.MaxPositions) })
+        foreach (var (name, value) in new[] { ("L", c.L), ("D", c.D), ("H", c.H), ("G", c.G), ("E", c.E), ("F", c.F), ("V", c.V),
+            ("maxPositions", c.MaxPositions) })
         {
             json.WriteNumber(name, value);
         }
@@ -118,6 +125,14 @@ internal static class CheckpointOutput
 
     private static bool HasHead(CheckpointFolder folder) => folder.TryFind(ModelWeights.HeadName) is not null;
 
+    // Layers that turn alike; all of them where nothing else is said.
+    private static string Rotary(Rotary? rotary, int layers, ModelConfig c)
+    {
+        string how = rotary is null ? "none"
+            : $"theta {rotary.Theta:G}{(c.R < c.E ? $", {c.R} of {c.E}" : "")}{(rotary.Scaling is { } scaling ? $", {scaling}" : "")}";
+        return layers == c.L ? how : $"{how} in {layers} layers";
+    }
+
     private static string Ends(LoadableCheckpoint checkpoint) => checkpoint.EndIds.Value is { Count: > 0 } ids
         ? string.Join(", ", ids.Select(id => checkpoint.Tokenizer.Tokens.Contains(id) ? $"{checkpoint.Tokenizer.TokenOf(id)} ({id})" : $"{id}"))
         : "no token: only --max-tokens and --stop end them";
@@ -128,7 +143,8 @@ internal static class CheckpointOutput
         c.Windows.Any(w => w > 0) ? $", window {c.Windows.Where(w => w > 0).Min()} on {c.Windows.Count(w => w > 0)} of {c.L} layers" : "";
 
     // model.layers.7.mlp.up_proj.weight → model.layers.*.mlp.up_proj.weight
-    private static string AnyLayer(string name) => string.Join('.', name.Split('.').Select(part => part.Length > 0 && part.All(char.IsAsciiDigit) ? "*" : part));
+    private static string AnyLayer(string name)
+        => string.Join('.', name.Split('.').Select(part => part.Length > 0 && part.All(char.IsAsciiDigit) ? "*" : part));
 
     private static string Size(long bytes) => bytes switch
     {

@@ -45,6 +45,14 @@ internal static class ControllerOutput
         json.WriteStartObject();
         json.WriteString("kind", "controller");
         json.WriteString("method", controller.Method.Name);
+        if (controller.Method is Gated { Gate: var gate })
+        {
+            json.WriteStartObject("gate");
+            json.WriteNumber("layer", gate.Layer);
+            json.WriteNumber("threshold", gate.Threshold);
+            json.WriteEndObject();
+        }
+
         json.WriteString("model", source.ModelName);
         json.WriteString("fingerprint", source.ModelFingerprint);
         json.WriteNumber("L", controller.L);
@@ -102,7 +110,7 @@ internal static class ControllerOutput
     // Methods without a solve have no w of their own, and only a fit knows the open-loop gain.
     private static IEnumerable<(int K, double Mu, double? W, double? Open, double? Closed)> Layers(Controller controller)
     {
-        var method = controller.Method as LinearQuadratic;
+        var method = Ungated(controller) as LinearQuadratic;
         var open = controller.Source.OpenLoop;
         var gains = method is null ? null : ClosedLoop.Of(method, open ?? new double[controller.L]).Layers;
         for (int k = 0; k < controller.L; k++)
@@ -111,11 +119,14 @@ internal static class ControllerOutput
         }
     }
 
+    private static SteeringMethod Ungated(Controller controller) => controller.Method is Gated gated ? gated.Method : controller.Method;
+
     private static string Fitted(Controller controller)
     {
-        string setpoint = controller.Method is LinearQuadratic lqr ? $", setpoint {FitOutput.Name(lqr.Setpoint)}" : "";
+        string gate = controller.Method is Gated gated ? $", behind a gate at block {gated.Gate.Layer}" : "";
+        string setpoint = Ungated(controller) is LinearQuadratic lqr ? $", setpoint {FitOutput.Name(lqr.Setpoint)}" : "";
         string cost = controller.Source.Cost is { } name ? $", cost {name} ({FitOutput.Solve(controller.Source)})" : "";
-        return $"{cost}, blocks {controller.Method.Layers}{setpoint}";
+        return $"{cost}, blocks {controller.Method.Layers}{setpoint}{gate}";
     }
 
     private static string Short(PromptSet prompts) => prompts.Sha256.Length > 12 ? prompts.Sha256[..12] : prompts.Sha256;

@@ -12,13 +12,15 @@ internal sealed class KernelsCommand : TillerCommand
 {
     private readonly Option<string[]> _compile = new("--compile")
     {
-        Description = "Compile all kernels with NVRTC into the cache (TILLER_KERNEL_CACHE), for GPUs of this architecture. Needs no GPU and no driver. May be given more than once.",
+        Description = "Compile all kernels with NVRTC into the cache (TILLER_KERNEL_CACHE), for GPUs of this architecture. "
+            + "Needs no GPU and no driver. May be given more than once.",
         HelpName = "sm_XY",
         Arity = ArgumentArity.OneOrMore,
     };
 
     public KernelsCommand(Func<KernelsRequest, CancellationToken, Task<int>> run)
-        : base("kernels", "Show the CUDA kernels: images made ahead of time, the run-time compiler and its cache; or fill the cache, as for a container's image.")
+        : base("kernels", "Show the CUDA kernels: images made ahead of time, the run-time compiler and its cache; or fill the cache, "
+            + "as for a container's image.")
     {
         Add(_compile);
         SetAction((parse, cancellationToken) => run(new KernelsRequest(parse.GetValue(_compile) ?? [], parse.GetValue(Json)), cancellationToken));

@@ -11,7 +11,8 @@ internal static class KernelsOutput
         foreach (var set in inventory.Images)
         {
             var kinds = set.Images.GroupBy(i => (i.IsPtx, i.Compiler)).Select(kind =>
-                $"{(kind.Key.IsPtx ? "PTX" : "cubins")} for {string.Join(", ", kind.Select(i => i.Architecture).Distinct().Order(StringComparer.Ordinal))} by {kind.Key.Compiler}");
+                $"{(kind.Key.IsPtx ? "PTX" : "cubins")} "
+                + $"for {string.Join(", ", kind.Select(i => i.Architecture).Distinct().Order(StringComparer.Ordinal))} by {kind.Key.Compiler}");
             Row("images", $"{set.Place}: {string.Join("; ", kinds.Append(set.Problem).Where(text => text is not null))}");
         }
 
@@ -20,7 +21,9 @@ internal static class KernelsOutput
             Row("images", "none were made ahead of time");
         }
 
-        Row("compiler", inventory.Compiler is null ? inventory.CompilerProblem! : $"{inventory.Compiler} for {string.Join(", ", inventory.CompilesFor)}");
+        Row("compiler", inventory.Compiler is null
+            ? inventory.CompilerProblem!
+            : $"{inventory.Compiler} for {string.Join(", ", inventory.CompilesFor)}");
         var cache = inventory.Cache;
         var parts = cache.Shares.Select(s => $"{s.Ready} of {inventory.Sources} files for {s.Architecture}")
             .Append(cache.Others > 0 ? $"{cache.Others} of other sources or another compiler" : null)
@@ -35,11 +38,14 @@ internal static class KernelsOutput
     {
         foreach (var file in built)
         {
-            terminal.Output.WriteLine($"{file.Architecture,-8}{file.Source,-28}{(file.Compiled ? "compiled" : "was there"),-11}{file.SizeInBytes / 1024.0,8:F1} KiB");
+            terminal.Output.WriteLine(
+                $"{file.Architecture,-8}{file.Source,-28}{(file.Compiled ? "compiled" : "was there"),-11}{file.SizeInBytes / 1024.0,8:F1} KiB");
         }
 
         terminal.Output.WriteLine(
-            $"{built.Count(f => f.Compiled)} compiled, {built.Count(f => !f.Compiled)} were there, {built.Sum(f => f.SizeInBytes) / 1048576.0:F1} MiB in {VisibleText.Of(Path.GetDirectoryName(built[0].File)!)}");
+            $"{built.Count(f => f.Compiled)} compiled, {built.Count(f => !f.Compiled)} were there, "
+            + $"{built.Sum(f => f.SizeInBytes) / 1048576.0:F1} MiB "
+            + $"in {VisibleText.Of(Path.GetDirectoryName(built[0].File)!)}");
     }
 
     public static void WriteJson(Terminal terminal, KernelInventory inventory) => Json.Write(terminal.Output, json =>

@@ -41,6 +41,7 @@ internal static class KernelsRun
     {
         int files = KernelInventory.SourceCount, done = 0;
         return KernelBuild.Compile(
-            architecture, null, new Relay<KernelBuilt>(_ => progress.Report(new StageProgress(architecture, Interlocked.Increment(ref done), files))), cancellationToken);
+            architecture, null, new Relay<KernelBuilt>(_ => progress.Report(new StageProgress(architecture, Interlocked.Increment(ref done), files))),
+            cancellationToken);
     }
 }

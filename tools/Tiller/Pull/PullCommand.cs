@@ -34,7 +34,8 @@ internal sealed class PullCommand : TillerCommand
         Add(_revision);
         Add(_to);
         SetAction((parse, cancellationToken) => run(
-            new PullRequest(parse.GetRequiredValue(_model), parse.GetValue(_revision), parse.GetValue(_to), parse.GetValue(Json)), cancellationToken));
+            new PullRequest(parse.GetRequiredValue(_model), parse.GetValue(_revision), parse.GetValue(_to), parse.GetValue(Json)),
+                cancellationToken));
     }
 
     public override string Examples =>

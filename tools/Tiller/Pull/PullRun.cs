@@ -10,7 +10,8 @@ internal static class PullRun
     {
         var options = new HubPullOptions { Revision = request.Revision, Folder = request.To };
         var model = StageBars.Run(terminal, progress => HubPull.RunAsync(
-            request.Model, options, new Relay<HubPullProgress>(p => progress.Report(new StageProgress(Stage(p), p.Done, p.Total))), cancellationToken).GetAwaiter().GetResult());
+            request.Model, options, new Relay<HubPullProgress>(p => progress.Report(new StageProgress(Stage(p), p.Done, p.Total))),
+                cancellationToken).GetAwaiter().GetResult());
         foreach (var file in model.Files.Where(f => !f.IsVerified))
         {
             terminal.Warn($"The hub tells no hash of {file.Name}: only its length is known to be right.");
@@ -44,7 +45,9 @@ internal static class PullRun
 
         Row("commit", model.Commit);
         Row("folder", model.Folder);
-        string name = request.To ?? (request.Revision is { } revision && !request.Model.Contains('@', StringComparison.Ordinal) ? $"{request.Model}@{revision}" : request.Model);
+        string name = request.To
+            ?? (request.Revision is { } revision && !request.Model.Contains('@', StringComparison.Ordinal) ? $"{request.Model}@{revision}"
+            : request.Model);
         terminal.Error.WriteLine($"Use it as --model {VisibleText.Of(name)}");
 
         void Row(string name, string value) => terminal.Output.WriteLine($"{name,-8}{VisibleText.Of(value)}");

@@ -61,7 +61,8 @@ internal static class CommandLine
 
     private static RootCommand Create(IReadOnlyList<TillerCommand> commands)
     {
-        var root = new RootCommand("Tiller runs language models with an optimal feedback controller inside the forward pass: fit it from two lists of prompts, then steer.");
+        var root = new RootCommand("Tiller runs language models with an optimal feedback controller inside the forward pass: "
+            + "fit it from two lists of prompts, then steer.");
         foreach (var command in commands)
         {
             root.Add(command);
@@ -88,7 +89,8 @@ internal static class CommandLine
     // System.CommandLine takes a misspelt option for an argument where a command has one.
     private static string? UnknownOption(ParseResult parse)
     {
-        var values = parse.CommandResult.Children.OfType<OptionResult>().SelectMany(o => o.Tokens).ToHashSet<Token>(ReferenceEqualityComparer.Instance);
+        var values = parse.CommandResult.Children.OfType<OptionResult>().SelectMany(o => o.Tokens)
+            .ToHashSet<Token>(ReferenceEqualityComparer.Instance);
         return parse.Tokens
             .TakeWhile(t => t.Type != TokenType.DoubleDash)
             .FirstOrDefault(t => t.Type == TokenType.Argument && t.Value.Length > 1 && t.Value[0] == '-' && !values.Contains(t))?.Value;

@@ -18,7 +18,8 @@ internal static class DecodedOutput
 
     /// <summary>One object: model, controllers, and an object for each text.</summary>
     public static void WriteJson(
-        Terminal terminal, string model, IReadOnlyList<(string Name, DecodedText Text)> texts, IReadOnlyList<Controlled> controllers) => Json.Write(terminal.Output, json =>
+        Terminal terminal, string model, IReadOnlyList<(string Name, DecodedText Text)> texts, IReadOnlyList<Controlled> controllers)
+            => Json.Write(terminal.Output, json =>
     {
         json.WriteStartObject();
         json.WriteString("model", model);
@@ -56,6 +57,11 @@ internal static class DecodedOutput
         }
 
         json.WriteEndArray();
+        if (text.Probabilities.Count > 0)
+        {
+            WriteProbabilities(json, text.Probabilities);
+        }
+
         json.WriteString("stop", Reason(text.Stop));
         json.WriteNumber("promptTokens", text.PromptTokens);
         json.WriteNumber("promptMs", text.PromptMs);
@@ -69,10 +75,40 @@ internal static class DecodedOutput
         json.WriteString("logitsHash", text.LogitsHash.ToString("x16"));
         if (text.Steering is { } steering)
         {
+            json.WriteString("tokens", text.Tokens);
             json.WriteNumberOrNull("trackingError", steering.TrackingError);
             json.WriteNumberOrNull("inputNorm", steering.InputNorm);
             json.WriteNumberOrNull("effort", steering.Effort);
         }
+    }
+
+    private static void WriteProbabilities(Utf8JsonWriter json, IReadOnlyList<TokenProbabilities> tokens)
+    {
+        json.WriteStartArray("logprobs");
+        foreach (var token in tokens)
+        {
+            json.WriteStartObject();
+            WriteProbability(json, token.Drawn);
+            json.WriteStartArray("top");
+            foreach (var probable in token.MostProbable)
+            {
+                json.WriteStartObject();
+                WriteProbability(json, probable);
+                json.WriteEndObject();
+            }
+
+            json.WriteEndArray();
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
+    }
+
+    private static void WriteProbability(Utf8JsonWriter json, NamedProbability token)
+    {
+        json.WriteNumber("id", token.Id);
+        json.WriteString("text", token.Text);
+        json.WriteNumberOrNull("logprob", token.LogProbability);
     }
 
     private static string Reason(StopReason reason) => reason switch

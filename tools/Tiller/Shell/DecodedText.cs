@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Text;
 using Tiller.Decode;
 using Tiller.Model;
+using Tiller.Tokens;
 
 namespace Tiller.Tool;
 
@@ -11,6 +12,9 @@ internal sealed record DecodedText
     public required string Text { get; init; }
 
     public required int[] Ids { get; init; }
+
+    /// <summary>How probable each token was; empty where nobody asked.</summary>
+    public required IReadOnlyList<TokenProbabilities> Probabilities { get; init; }
 
     public required int PromptTokens { get; init; }
 
@@ -34,6 +38,9 @@ internal sealed record DecodedText
     /// <summary>What the law did; null when plain.</summary>
     public required SteeringSummary? Steering { get; init; }
 
+    /// <summary>Which tokens were steered, as results name it; null when plain.</summary>
+    public required string? Tokens { get; init; }
+
     /// <summary>Steps after the prompt per second; 0 if there was none.</summary>
     public double TokensPerSecond => DecodeMs > 0 ? (Ids.Length - 1) * 1000.0 / DecodeMs : 0;
 
@@ -41,15 +48,22 @@ internal sealed record DecodedText
     public double GigabytesPerSecond => TokensPerSecond * WeightsInBytes / 1e9;
 
     /// <summary>Decodes to the end, handing text on as it becomes certain.</summary>
-    public static DecodedText Run(LanguageModel model, int[] prompt, GenerationOptions options, Action<string> onText, CancellationToken cancellationToken)
+    public static DecodedText Run(LanguageModel model, int[] prompt, GenerationOptions options, Action<string> onText,
+        CancellationToken cancellationToken)
     {
         var clock = Stopwatch.StartNew();
         using var generation = new Generation(model, prompt, options);
         var text = new StringBuilder();
+        var probabilities = new List<TokenProbabilities>();
         double promptMs = 0;
         while (generation.MoveNext(cancellationToken))
         {
             promptMs = promptMs == 0 ? clock.Elapsed.TotalMilliseconds : promptMs;
+            if (generation.Current.Probabilities is { } drawn)
+            {
+                probabilities.Add(TokenProbabilities.Of(model.Tokenizer, generation.Current.Id, drawn));
+            }
+
             if (generation.Current.Text.Length > 0)
             {
                 text.Append(generation.Current.Text);
@@ -61,6 +75,7 @@ internal sealed record DecodedText
         {
             Text = text.ToString(),
             Ids = generation.NewIds.ToArray(),
+            Probabilities = probabilities,
             PromptTokens = prompt.Length,
             Stop = generation.Current.StopReason!.Value,
             PromptMs = promptMs,
@@ -69,6 +84,21 @@ internal sealed record DecodedText
             Seed = options.Sampling.Temperature > 0 ? generation.Seed : null,
             LogitsHash = generation.LogitsHash,
             Steering = generation.Steering,
+            Tokens = options.Law is null ? null : options.SteeredTokens.ToString(),
         };
     }
+}
+
+/// <summary>A token by its text, and how probable it was.</summary>
+internal sealed record NamedProbability(int Id, string Text, float LogProbability)
+{
+    public static NamedProbability Of(Tokenizer tokenizer, int id, float logProbability) => new(id, tokenizer.Decode([id]), logProbability);
+}
+
+/// <summary>How probable a drawn token was, and the most probable ones.</summary>
+internal sealed record TokenProbabilities(NamedProbability Drawn, IReadOnlyList<NamedProbability> MostProbable)
+{
+    public static TokenProbabilities Of(Tokenizer tokenizer, int id, DrawnProbabilities drawn) => new(
+        NamedProbability.Of(tokenizer, id, drawn.LogProbability),
+        [.. drawn.MostProbable.Select(token => NamedProbability.Of(tokenizer, token.Id, token.LogProbability))]);
 }

@@ -16,11 +16,26 @@ internal sealed class DecodingArguments
     private static readonly SamplingOptions s_standard = new();
 
     private readonly Option<int> _maxTokens = OptionKinds.Number("--max-tokens", "Most new tokens.", 128, n => n > 0, "a whole number above 0");
-    private readonly Option<float> _temperature = Setting("--temperature", "Divides the logits; 0 always takes the likeliest token.", s_standard.Temperature);
+    private readonly Option<float> _temperature = Setting("--temperature", "Divides the logits; 0 always takes the likeliest token.",
+        s_standard.Temperature);
     private readonly Option<int> _topK = Setting("--top-k", "Draw from the K likeliest tokens; 0 for all.", s_standard.TopK);
     private readonly Option<float> _topP = Setting("--top-p", "Draw from the fewest tokens that together have this probability.", s_standard.TopP);
-    private readonly Option<float> _minP = Setting("--min-p", "Draw from tokens at least this many times as likely as the likeliest.", s_standard.MinP);
-    private readonly Option<float> _penalty = Setting("--repetition-penalty", "Above 1 discourages tokens that were there before.", s_standard.RepetitionPenalty);
+    private readonly Option<float> _minP = Setting("--min-p", "Draw from tokens at least this many times as likely as the likeliest.",
+        s_standard.MinP);
+    private readonly Option<float> _penalty = Setting("--repetition-penalty", "Above 1 discourages tokens that were there before.",
+        s_standard.RepetitionPenalty);
+    private readonly Option<float> _presence = Setting("--presence-penalty", "Subtracted from the logits of tokens that are in the new text.",
+        s_standard.PresencePenalty);
+    private readonly Option<float> _frequency = Setting(
+        "--frequency-penalty", "Subtracted from the logit of a token for each time that it is in the new text.", s_standard.FrequencyPenalty);
+
+    private readonly Option<int?> _logProbabilities = OptionKinds.NumberOrNone<int>(
+        "--logprobs",
+        "With --json: the log-probability of every token, and the N most probable ones, under the model's softmax before any penalty. "
+            + "[default: none]",
+        _ => true,
+        "a whole number in range");
+
     private readonly Option<ulong?> _seed = OptionKinds.NumberOrNone<ulong>(
         "--seed",
         "The same seed draws the same text. [default: a new one each time, which the summary line tells]",
@@ -37,14 +52,20 @@ internal sealed class DecodingArguments
         command.Add(_topP);
         command.Add(_minP);
         command.Add(_penalty);
+        command.Add(_presence);
+        command.Add(_frequency);
+        command.Add(_logProbabilities);
         command.Add(_seed);
         command.Add(_stop);
     }
 
     /// <summary>What was asked for, checked.</summary>
+    /// <param name="parse">The command line.</param>
+    /// <param name="json">Whether the result is JSON.</param>
     /// <exception cref="SamplingOptionsException">A setting is out of range.</exception>
     /// <exception cref="StopStringsException">A stop string cannot be one.</exception>
-    public DecodingRequest Read(ParseResult parse)
+    /// <exception cref="UsageException">Log-probabilities have nowhere to go.</exception>
+    public DecodingRequest Read(ParseResult parse, bool json)
     {
         var sampling = new SamplingOptions
         {
@@ -53,9 +74,17 @@ internal sealed class DecodingArguments
             TopP = parse.GetValue(_topP),
             MinP = parse.GetValue(_minP),
             RepetitionPenalty = parse.GetValue(_penalty),
+            PresencePenalty = parse.GetValue(_presence),
+            FrequencyPenalty = parse.GetValue(_frequency),
+            LogProbabilities = parse.GetValue(_logProbabilities),
             Seed = parse.GetValue(_seed),
         };
         sampling.Validate();
+        if (sampling.LogProbabilities is not null && !json)
+        {
+            throw new UsageException("--logprobs needs --json, which is where they are shown: add it, or leave --logprobs out.");
+        }
+
         return new DecodingRequest(parse.GetValue(_maxTokens), sampling, new StopStrings(parse.GetValue(_stop) ?? []));
     }
 

@@ -59,7 +59,9 @@ internal static class OptionKinds
 
     /// <summary>The checkpoint every command but inspect and verify starts from.</summary>
     public static Option<string> Model() => RequiredPath(
-        "--model", "Folder of a Hugging Face checkpoint: config.json, tokenizer.json, *.safetensors; or the name of a model that was pulled, OWNER/NAME.", "DIR");
+        "--model",
+            "Folder of a Hugging Face checkpoint: config.json, tokenizer.json, *.safetensors; or the name of a model that was pulled, OWNER/NAME.",
+        "DIR");
 
     /// <summary>Whether a prompt that would lose characters is refused.</summary>
     public static Option<bool> Strict() => new("--strict")
@@ -81,6 +83,55 @@ internal static class OptionKinds
             }
 
             result.AddError($"{name} must be ranges of blocks a-b with a ≤ b, counted from 0, such as 4-9 or 1-3,8-9, got '{text}'.");
+            return null;
+        },
+    };
+
+    /// <summary>Numbers from 0 on; none if not given.</summary>
+    public static Option<int[]> Indices(string name, string description) => new(name)
+    {
+        Description = description,
+        HelpName = "number",
+        AllowMultipleArgumentsPerToken = false,
+        CustomParser = result =>
+        {
+            int[] values = new int[result.Tokens.Count];
+            for (int i = 0; i < values.Length; i++)
+            {
+                if (!Index(result.Tokens[i].Value, out values[i]))
+                {
+                    result.AddError($"{name} must be a whole number of at least 0, got '{result.Tokens[i].Value}'.");
+                    return [];
+                }
+            }
+
+            return values;
+        },
+    };
+
+    /// <summary>Numbers a to b, both included, or from a on; null if not given.</summary>
+    public static Option<(int Begin, int End)?> Window(string name, string description) => new(name)
+    {
+        Description = description,
+        HelpName = "a-b",
+        CustomParser = result =>
+        {
+            string text = result.Tokens[^1].Value;
+            string[] ends = text.Split('-');
+            if (ends.Length == 2 && Index(ends[0], out int first))
+            {
+                if (ends[1].Length == 0)
+                {
+                    return (first, int.MaxValue);
+                }
+
+                if (Index(ends[1], out int last) && first <= last && last < int.MaxValue)
+                {
+                    return (first, last + 1);
+                }
+            }
+
+            result.AddError($"{name} must be two numbers a-b with a ≤ b, counted from 0, or a-, such as 0-15 or 4-, got '{text}'.");
             return null;
         },
     };

@@ -29,7 +29,9 @@ internal sealed record PromptRequest(string? Text, string? File, bool Chat, stri
             throw new UsageException("Expected a prompt: as the last argument, as --file FILE, or on standard input.");
         }
 
-        string text = File is null ? PromptFile.ReadText(terminal.Input, "standard input", cancellationToken) : PromptFile.ReadText(File, cancellationToken);
+        string text = File is null
+            ? PromptFile.ReadText(terminal.Input, "standard input", cancellationToken)
+            : PromptFile.ReadText(File, cancellationToken);
         return text.EndsWith("\r\n", StringComparison.Ordinal) ? text[..^2] : text.EndsWith('\n') ? text[..^1] : text;
     }
 }
@@ -43,7 +45,11 @@ internal sealed class PromptArguments
         Arity = ArgumentArity.ZeroOrOne,
     };
 
-    private readonly Option<string?> _file = new("--file") { Description = "Read the prompt, all of the file, from here (UTF-8).", HelpName = "FILE" };
+    private readonly Option<string?> _file = new("--file")
+    {
+        Description = "Read the prompt, all of the file, from here (UTF-8).",
+        HelpName = "FILE",
+    };
     private readonly Option<bool> _chat = new("--chat") { Description = "The prompt is a user's message: put it in the checkpoint's chat format." };
     private readonly Option<string?> _system = new("--system") { Description = "System message, with --chat.", HelpName = "text" };
     private readonly ChatArguments _chatArguments = new();
@@ -72,7 +78,10 @@ internal sealed class PromptArguments
     public PromptRequest Read(ParseResult parse)
     {
         bool chat = parse.GetValue(_chat);
-        var request = new PromptRequest(parse.GetValue(_text), parse.GetValue(_file), chat, parse.GetValue(_system)) { ChatOptions = _chatArguments.Read(parse, chat) };
+        var request = new PromptRequest(parse.GetValue(_text), parse.GetValue(_file), chat, parse.GetValue(_system))
+        {
+            ChatOptions = _chatArguments.Read(parse, chat),
+        };
         if (request.Text is not null && request.File is not null)
         {
             throw new UsageException("The prompt is given twice, as an argument and as --file: leave one out.");

@@ -37,7 +37,11 @@ internal static class Runs
         }
 
         var model = StageBars.Run(terminal, progress => LanguageModel.Load(
-            directory, device.ToLoadOptions() with { Strict = strict, Progress = new Relay<long>(done => progress.Report(new StageProgress("weights", done, total))) }, cancellationToken));
+            directory, device.ToLoadOptions() with
+            {
+                Strict = strict,
+                Progress = new Relay<long>(done => progress.Report(new StageProgress("weights", done, total))),
+            }, cancellationToken));
         foreach (string warning in model.Warnings)
         {
             terminal.Warn(warning);

@@ -83,7 +83,11 @@ internal sealed class Terminal
     /// <summary>
     /// This terminal while data has standard output: results go to standard error like everything else, where texts are always made visible.
     /// </summary>
-    public Terminal WithoutOutput() => new(Input, InputIsTerminal, Error, ErrorIsLive, Error, ErrorIsLive) { OutputIsTerminal = true, OnStage = OnStage };
+    public Terminal WithoutOutput() => new(Input, InputIsTerminal, Error, ErrorIsLive, Error, ErrorIsLive)
+    {
+        OutputIsTerminal = true,
+        OnStage = OnStage,
+    };
 
     private static IAnsiConsole Styled(TextWriter writer, bool live) => AnsiConsole.Create(new AnsiConsoleSettings
     {

@@ -31,5 +31,6 @@ internal static class VisibleText
     }
 
     // Zero-width joiners (U+200C, U+200D) are part of scripts and emoji; embeddings, overrides and isolates reorder what follows.
-    private static bool Moves(char c) => (char.IsControl(c) && c is not ('\n' or '\t')) || c is '\u200E' or '\u200F' or (>= '\u202A' and <= '\u202E') or (>= '\u2066' and <= '\u2069');
+    private static bool Moves(char c) => (char.IsControl(c) && c is not ('\n' or '\t'))
+        || c is '\u200E' or '\u200F' or (>= '\u202A' and <= '\u202E') or (>= '\u2066' and <= '\u2069');
 }

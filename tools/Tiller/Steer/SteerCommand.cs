@@ -1,5 +1,5 @@
 using System.CommandLine;
-using Tiller.Decode;
+using Tiller.Law;
 
 namespace Tiller.Tool;
 
@@ -20,7 +20,7 @@ internal sealed record SteerRequest
 
     public required DecodingRequest Decoding { get; init; }
 
-    public SteeredTokens Tokens { get; init; }
+    public SteeredTokens Tokens { get; init; } = SteeredTokens.Last;
 
     /// <summary>Bound on |u| at every layer; infinity for none.</summary>
     public float MaxEffort { get; init; }
@@ -35,6 +35,16 @@ internal sealed record SteerRequest
     public bool Strict { get; init; }
 
     public bool Json { get; init; }
+}
+
+/// <summary>What <c>--tokens</c> may say.</summary>
+internal enum TokenPhase
+{
+    Last,
+    All,
+    First,
+    Generated,
+    Clean,
 }
 
 /// <summary><c>tiller steer</c>: decode with controllers in the loop.</summary>
@@ -59,8 +69,18 @@ internal sealed class SteerCommand : TillerCommand
 
     private readonly PromptArguments _prompt = new();
     private readonly DecodingArguments _decoding = new();
-    private readonly Option<SteeredTokens> _tokens = OptionKinds.Choice<SteeredTokens>(
-        "--tokens", "Steer from the prompt's last token on (last), or every token of the prompt too (all).");
+    private readonly Option<TokenPhase> _tokens = OptionKinds.Choice<TokenPhase>(
+        "--tokens",
+        "Steer from the prompt's last token on (last), every token of the prompt too (all), the prompt's last alone (first), generated tokens alone "
+        + "(generated); or from the prompt's last on over keys and values of the plain model, at two passes a token (clean).");
+
+    private readonly Option<(int Begin, int End)?> _window = OptionKinds.Window(
+        "--window", "Of the generated tokens steer numbers a to b, counted from 0; a- has no end. [default: 0-]");
+
+    private readonly Option<int[]> _skippedPositions = OptionKinds.Indices("--skip-position",
+        "Leave the token at this position alone, counted from 0; repeated for more.");
+    private readonly Option<int[]> _skippedIds = OptionKinds.Indices("--skip-id",
+        "Leave tokens of this id alone, such as those of a format; repeated for more.");
 
     private readonly Option<float?> _maxEffort = OptionKinds.NumberOrNone<float>(
         "--u-max", "Bound on |u|, what is added to the state at a layer. [default: none]", u => u > 0, "a number above 0");
@@ -76,7 +96,7 @@ internal sealed class SteerCommand : TillerCommand
         : base("steer", "Decode with one or more controllers in the loop, streamed. Changing λ needs no new fit.")
     {
         _prompt.AddTo(this);
-        Option[] options = [_model, _controllers, _lambdas, _tokens, _maxEffort, _compare, _trace];
+        Option[] options = [_model, _controllers, _lambdas, _tokens, _window, _skippedPositions, _skippedIds, _maxEffort, _compare, _trace];
         foreach (var option in options)
         {
             Add(option);
@@ -94,6 +114,8 @@ internal sealed class SteerCommand : TillerCommand
           tiller steer --model models/demo --controller sea.tiller --lambda 1.5 --compare "Once upon a time"
           # what the controller read and did, token by token
           tiller steer --model models/demo --controller sea.tiller --trace - "One day"
+          # the first sixteen generated tokens alone
+          tiller steer --model models/demo --controller sea.tiller --tokens generated --window 0-15 "One day"
           # away from the feature
           tiller steer --model models/demo --controller sea.tiller --lambda -1 "One day"
           # two controllers at once, prompt from standard input
@@ -109,13 +131,37 @@ internal sealed class SteerCommand : TillerCommand
         Strict = parse.GetValue(_strict),
         Controllers = Pair(parse.GetRequiredValue(_controllers), parse.GetValue(_lambdas) ?? []),
         Prompt = _prompt.Read(parse),
-        Decoding = _decoding.Read(parse),
-        Tokens = parse.GetValue(_tokens),
+        Decoding = _decoding.Read(parse, parse.GetValue(Json)),
+        Tokens = ReadTokens(parse),
         MaxEffort = parse.GetValue(_maxEffort) ?? float.PositiveInfinity,
         Compare = parse.GetValue(_compare),
         Trace = parse.GetValue(_trace),
         Json = parse.GetValue(Json),
     };
+
+    private SteeredTokens ReadTokens(ParseResult parse)
+    {
+        var phase = parse.GetValue(_tokens);
+        var tokens = phase switch
+        {
+            TokenPhase.All => SteeredTokens.All,
+            TokenPhase.First => SteeredTokens.First,
+            TokenPhase.Generated => new SteeredTokens { Prompt = PromptTokens.None },
+            TokenPhase.Clean => SteeredTokens.LastOverCleanPrefix,
+            _ => SteeredTokens.Last,
+        };
+        if (parse.GetValue(_window) is { } window)
+        {
+            if (phase == TokenPhase.First)
+            {
+                throw new UsageException("--window is about generated tokens, of which --tokens first steers none. Leave one of the two out.");
+            }
+
+            tokens = tokens with { GeneratedBegin = window.Begin, GeneratedEnd = window.End };
+        }
+
+        return tokens with { ExcludedPositions = parse.GetValue(_skippedPositions) ?? [], ExcludedIds = parse.GetValue(_skippedIds) ?? [] };
+    }
 
     private static Controlled[] Pair(string[] controllers, float[] lambdas)
     {

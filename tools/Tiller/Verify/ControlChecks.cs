@@ -25,7 +25,8 @@ internal static class ControlChecks
             int[] ids = TokenChecks.Ids(golden.GetProperty("prompts")[i], "ids");
             var ours = Jacobians(model, [ids], cancellationToken);
             values?.Add(ours.ToTensorData($"jacobian.{i}"));
-            yield return new VerificationRow(folder.Path, $"jacobian of prompt {i}", c.L, Verification.WorstRow(ours.Values, jacobian.Values, jacobian.Stride), 1e-4);
+            yield return new VerificationRow(folder.Path, $"jacobian of prompt {i}", c.L,
+                Verification.WorstRow(ours.Values, jacobian.Values, jacobian.Stride), 1e-4);
         }
 
         if (!golden.TryGetProperty("positive", out _))
@@ -42,7 +43,8 @@ internal static class ControlChecks
             StringComparer.Ordinal);
         var feature = FeatureMeasurement.FromStates(sides["positive"], sides["negative"]);
         var alternative = FeatureMeasurement.FromStates(sides["alternative"], sides["negative"]);
-        foreach (var (name, measured, positive) in new[] { ("feature", feature, sides["positive"]), ("feature_alt", alternative, sides["alternative"]) })
+        foreach (var (name, measured, positive) in new[] { ("feature", feature, sides["positive"]),
+            ("feature_alt", alternative, sides["alternative"]) })
         {
             if (folder.Tensor(name) is { } expected)
             {
@@ -110,9 +112,11 @@ internal static class ControlChecks
     }
 
     private static IEnumerable<VerificationRow> Steered(
-        GoldenFolder folder, JsonElement golden, JsonElement steered, LanguageModel model, GoldenLaws laws, Feature feature, int oneIn, CancellationToken cancellationToken)
+        GoldenFolder folder, JsonElement golden, JsonElement steered, LanguageModel model, GoldenLaws laws, Feature feature, int oneIn,
+        CancellationToken cancellationToken)
     {
-        var idsOf = golden.GetProperty("prompts").EnumerateArray().ToDictionary(p => p.GetProperty("text").GetString()!, p => TokenChecks.Ids(p, "ids"), StringComparer.Ordinal);
+        var idsOf = golden.GetProperty("prompts").EnumerateArray()
+            .ToDictionary(p => p.GetProperty("text").GetString()!, p => TokenChecks.Ids(p, "ids"), StringComparer.Ordinal);
         foreach (var kind in steered.EnumerateArray().GroupBy(s => s.GetProperty("kind").GetString()!, StringComparer.Ordinal))
         {
             var continuations = new Continuations();
@@ -155,7 +159,7 @@ internal static class ControlChecks
             {
                 if (ReferenceEquals(law.Sensors[i].V, feature.V[k]))
                 {
-                    ours = law.Sensors[i].Beta - errors[i];
+                    ours = law.Sensors[i].Projection(errors[i]);
                 }
             }
 
@@ -179,7 +183,8 @@ internal static class ControlChecks
     /// index 0 picks the first prompt of the batch instead, so that row then is the difference of one prompt of each side.
     /// </summary>
     private static VerificationRow LastRow(
-        GoldenFolder folder, string name, Feature measured, IReadOnlyList<PromptState> positive, IReadOnlyList<PromptState> negative, ReadOnlySpan<double> expected)
+        GoldenFolder folder, string name, Feature measured, IReadOnlyList<PromptState> positive, IReadOnlyList<PromptState> negative,
+        ReadOnlySpan<double> expected)
     {
         int last = measured.L;
         double error = DifferenceError(measured, last, expected);

@@ -95,5 +95,7 @@ internal sealed class Continuations
     }
 
     public VerificationRow ToRow(string folder, string kind) =>
-        new(folder, kind, _count, _different, 0, _nearTies == 0 ? "" : $"{_nearTies} part at or after a golden near tie (gap under {ForwardChecks.NearTie})");
+        new(folder, kind, _count, _different, 0, _nearTies == 0
+            ? ""
+            : $"{_nearTies} part at or after a golden near tie (gap under {ForwardChecks.NearTie})");
 }

@@ -53,7 +53,8 @@ internal sealed class GoldenFolder : IDisposable
 
     /// <summary>Whether the checkpoint has weights and not only a tokenizer.</summary>
     public bool HasModel => File.Exists(System.IO.Path.Combine(Checkpoint, "config.json")) &&
-        (File.Exists(System.IO.Path.Combine(Checkpoint, CheckpointFolder.SingleFileName)) || File.Exists(System.IO.Path.Combine(Checkpoint, CheckpointFolder.IndexFileName)));
+        (File.Exists(System.IO.Path.Combine(Checkpoint, CheckpointFolder.SingleFileName))
+            || File.Exists(System.IO.Path.Combine(Checkpoint, CheckpointFolder.IndexFileName)));
 
     public JsonElement? Golden => _golden?.RootElement;
 

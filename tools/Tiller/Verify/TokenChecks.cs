@@ -11,9 +11,11 @@ internal static class TokenChecks
     {
         if (tokens.TryGetProperty("strings", out var strings))
         {
-            yield return Exact(folder, "ids with template", strings, s => Same(tokenizer.Encode(Text(s), addSpecial: true, parseSpecial: true), s, "prompt"));
+            yield return Exact(folder, "ids with template", strings,
+                s => Same(tokenizer.Encode(Text(s), addSpecial: true, parseSpecial: true), s, "prompt"));
             yield return Exact(folder, "ids", strings, s => Same(tokenizer.Encode(Text(s), addSpecial: false, parseSpecial: true), s, "parsed"));
-            yield return Exact(folder, "literal ids", strings, s => Same(tokenizer.Encode(Text(s), addSpecial: false, parseSpecial: false), s, "literal"));
+            yield return Exact(folder, "literal ids", strings,
+                s => Same(tokenizer.Encode(Text(s), addSpecial: false, parseSpecial: false), s, "literal"));
             yield return Exact(folder, "decoded text", strings, s => tokenizer.Decode(Ids(s, "literal")) == s.GetProperty("decoded").GetString() &&
                 tokenizer.Decode(Ids(s, "prompt"), skipSpecial: true) == s.GetProperty("decoded_skip").GetString());
         }
@@ -34,7 +36,8 @@ internal static class TokenChecks
     public static int[] Ids(JsonElement owner, string key) => [.. owner.GetProperty(key).EnumerateArray().Select(x => x.GetInt32())];
 
     private static List<ChatMessage> Messages(JsonElement chat) =>
-        [.. chat.GetProperty("messages").EnumerateArray().Select(m => new ChatMessage(m.GetProperty("role").GetString()!, m.GetProperty("content").GetString()!))];
+        [.. chat.GetProperty("messages").EnumerateArray()
+            .Select(m => new ChatMessage(m.GetProperty("role").GetString()!, m.GetProperty("content").GetString()!))];
 
     private static string Text(JsonElement s) => s.GetProperty("text").GetString()!;
 

@@ -45,6 +45,17 @@ internal static class Verification
             }
         }
 
+        if (MethodChecks.Has(path))
+        {
+            using var methods = new MethodChecks(path);
+            foreach (var row in Guard(path, "methods.json", methods.Run(options, oneIn, cancellationToken)))
+            {
+                yield return row;
+            }
+
+            yield break;
+        }
+
         using var folder = new GoldenFolder(path);
         if (folder.Tokens is { } tokens)
         {

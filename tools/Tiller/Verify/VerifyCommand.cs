@@ -15,7 +15,8 @@ internal sealed class VerifyCommand : TillerCommand
 {
     private readonly Argument<string[]> _folders = new("folder")
     {
-        Description = "Folders with a checkpoint/ and golden.json, golden.safetensors, tokens.json, or some of them; or with cases of chat templates, renderings.json and snippets.json.",
+        Description = "Folders with a checkpoint/ and golden.json, golden.safetensors, tokens.json, or some of them; "
+            + "or with cases of chat templates, renderings.json and snippets.json.",
         HelpName = "DIR",
         Arity = ArgumentArity.OneOrMore,
     };
@@ -50,7 +51,8 @@ internal sealed class VerifyCommand : TillerCommand
             }
         });
         SetAction((parse, cancellationToken) => run(
-            new VerifyRequest(parse.GetRequiredValue(_folders), parse.GetValue(_values), parse.GetValue(_templates), _device.Read(parse), parse.GetValue(Json)), cancellationToken));
+            new VerifyRequest(parse.GetRequiredValue(_folders), parse.GetValue(_values), parse.GetValue(_templates), _device.Read(parse),
+                parse.GetValue(Json)), cancellationToken));
     }
 
     public override string Examples =>

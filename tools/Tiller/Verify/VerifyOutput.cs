@@ -13,7 +13,8 @@ internal static class VerifyOutput
         }
 
         string note = row.Note.Length == 0 ? "" : $"  {row.Note}";
-        terminal.Output.WriteLine($"  {row.Kind,-26}{row.Count,8}{Number(row.Worst),10}{Number(row.Bound),10}  {(row.Passed ? "pass" : "FAIL")}{note}");
+        terminal.Output.WriteLine(
+            $"  {row.Kind,-26}{row.Count,8}{Number(row.Worst),10}{Number(row.Bound),10}  {(row.Passed ? "pass" : "FAIL")}{note}");
     }
 
     public static void WriteTotal(Terminal terminal, IReadOnlyList<VerificationRow> rows)

@@ -1,0 +1,123 @@
+using Tiller.Features;
+using Tiller.Law;
+using Tiller.Synthesis;
+
+namespace Tiller.Controllers;
+
+/// <summary>
+/// A-LQR with an angle for a setpoint (arXiv:2604.19018; docs/math.md §2): in the plane of b₁ = v_k and b₂ the target keeps the length of the
+/// projection Px and sets its angle to b₁, e = |Px| (cos θ b₁ + sin θ b₂) − Px, and u_k = K_k e = e₁ K b₁ + e₂ K b₂ has rank two. λ is θ in
+/// degrees: 0 is all of Px along the feature. A layer without a second direction is left alone.
+/// </summary>
+public sealed class AngularSetpoint : SteeringMethod
+{
+    /// <summary>Takes directions that were computed before.</summary>
+    /// <param name="feature">b₁ = v_k.</param>
+    /// <param name="second">b₂ of each block, of unit length and orthogonal to v_k, or 0 // (L, D).</param>
+    /// <param name="w1">K_k b₁ // (L, D).</param>
+    /// <param name="w2">K_k b₂ // (L, D).</param>
+    /// <param name="layers">Steered blocks; null for all.</param>
+    /// <exception cref="ArgumentException">Lengths disagree, a number is not finite, or a pair is not orthonormal.</exception>
+    public AngularSetpoint(
+        Feature feature, IReadOnlyList<float[]> second, IReadOnlyList<float[]> w1, IReadOnlyList<float[]> w2, LayerSet? layers = null)
+        : base(feature, layers)
+    {
+        CheckPlane(feature, second);
+        CheckRows(feature, w1, nameof(w1));
+        CheckRows(feature, w2, nameof(w2));
+        Second = second;
+        W1 = w1;
+        W2 = w2;
+    }
+
+    /// <inheritdoc/>
+    public override string Name => "angular";
+
+    /// <summary>b₂ // (L, D).</summary>
+    public IReadOnlyList<float[]> Second { get; }
+
+    /// <summary>K_k b₁ // (L, D).</summary>
+    public IReadOnlyList<float[]> W1 { get; }
+
+    /// <summary>K_k b₂ // (L, D).</summary>
+    public IReadOnlyList<float[]> W2 { get; }
+
+    /// <summary>The plane of two features with K b₁ and K b₂ from solved gains.</summary>
+    /// <param name="feature">b₁ = v_k.</param>
+    /// <param name="other">What b₂ is made of: its v_k without the part along b₁ (<see cref="SecondDirection(float[], float[])"/>).</param>
+    /// <param name="gains">K_0..K_{L-1}, of any of the solvers.</param>
+    /// <param name="layers">Steered blocks; null for all.</param>
+    /// <exception cref="ArgumentException">Lengths disagree, or a product does not fit in float32.</exception>
+    public static AngularSetpoint FromGains(Feature feature, Feature other, IReadOnlyList<Gain> gains, LayerSet? layers = null)
+    {
+        if (gains.Count != feature.L || other.L != feature.L || other.D != feature.D)
+        {
+            throw new ArgumentException($"{gains.Count} gains and features of {feature.L} and {other.L} blocks; all three must be as many.",
+                nameof(gains));
+        }
+
+        float[][] second = [.. Enumerable.Range(0, feature.L).Select(k => SecondDirection(feature.V[k], other.V[k]))];
+        return new AngularSetpoint(feature, second, Products(feature.V), Products(second), layers);
+
+        float[][] Products(IReadOnlyList<float[]> directions) =>
+            [.. gains.Select((gain, k) => Array.ConvertAll(gain.Apply(directions[k]), x => (float)x))];
+    }
+
+    /// <summary>b₂: the part of a direction that is orthogonal to b₁, of unit length; 0 where nothing of it is left beyond rounding.</summary>
+    /// <param name="first">b₁, of unit length, or 0 // (D).</param>
+    /// <param name="other">A unit vector, or 0 // (D).</param>
+    public static float[] SecondDirection(float[] first, float[] other)
+    {
+        var second = SecondDirection(Array.ConvertAll(first, x => (double)x), Array.ConvertAll(other, x => (double)x));
+        return Array.ConvertAll(second, x => (float)x);
+    }
+
+    /// <summary>Refuses second directions that do not make a plane with the feature's.</summary>
+    internal static void CheckPlane(Feature feature, IReadOnlyList<float[]> second)
+    {
+        CheckRows(feature, second, nameof(second));
+        for (int k = 0; k < feature.L; k++)
+        {
+            double length = Math.Sqrt(Dot(second[k], second[k])), along = Dot(second[k], feature.V[k]);
+            if (length != 0 && !(Math.Abs(length - 1) < 1e-5 && Math.Abs(along) < 1e-5))
+            {
+                throw new ArgumentException(
+                    $"The second direction at layer {k} has length {length} and projection {along} on the first; "
+                    + "it must be of unit length and orthogonal, or 0.",
+                    nameof(second));
+            }
+        }
+    }
+
+    /// <summary>The same in float64.</summary>
+    internal static double[] SecondDirection(double[] first, double[] other)
+    {
+        double square = first.Sum(x => x * x), along = square > 0 ? first.Zip(other, (b, x) => b * x).Sum() / square : 0;
+        double[] rest = [.. other.Zip(first, (x, b) => x - (along * b))];
+        double length = square > 0 ? Math.Sqrt(rest.Sum(x => x * x)) : 0;
+        return length < Feature.Negligible ? new double[other.Length] : Array.ConvertAll(rest, x => x / length);
+    }
+
+    private protected override IEnumerable<double> Parameters =>
+        Second.Concat(W1).Concat(W2).SelectMany(row => row, (_, x) => (double)x);
+
+    private protected override IEnumerable<int> Steered() => base.Steered().Where(k => Second[k].AsSpan().ContainsAnyExcept(0));
+
+    private protected override string? IdleGain() =>
+        Steered().All(k => !W1[k].AsSpan().ContainsAnyExcept(0) && !W2[k].AsSpan().ContainsAnyExcept(0))
+            ? $"K b₁ and K b₂ are 0 at every block of {Layers} that has a plane" : null;
+
+    private protected override void Compile(double lambda, LawParts parts)
+    {
+        var (sine, cosine) = Math.SinCos(lambda * Math.PI / 180);
+        foreach (int k in Steered())
+        {
+            int first = parts.Add(new Sensor(k, Feature.V[k], 0f)), second = parts.Add(new Sensor(k, Second[k], 0f));
+            parts.Planes.Add(new Plane(first, second, (float)cosine, (float)sine));
+            parts.Terms.Add(new Term(k, W1[k], 0, new Feed(first, 1)));
+            parts.Terms.Add(new Term(k, W2[k], 0, new Feed(second, 1)));
+        }
+    }
+
+    private static double Dot(float[] a, float[] b) => a.Zip(b, (x, y) => (double)x * y).Sum();
+}

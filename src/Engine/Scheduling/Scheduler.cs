@@ -1,0 +1,629 @@
+using Tiller.Decode;
+using Tiller.Model;
+using Tiller.Ops;
+
+namespace Tiller.Scheduling;
+
+/// <summary>
+/// Continues many texts of one model at once, each with its own law, sampler and limits: they join and leave between two steps of one batch, and
+/// prompts are run in chunks in between. One thread does all of it, and sleeps while there is nothing to do. A text's output depends on nothing
+/// but the text: in steps of at most eight rows bit for bit, in larger ones up to rounding. Texts are admitted in the order in which they came.
+/// </summary>
+/// <example>
+/// <code>
+/// using var scheduler = new Scheduler(model);
+/// using var text = scheduler.Submit(model.Tokenizer.Encode("Once upon a time"), new GenerationOptions { Law = controller.ToLaw(1.5) });
+/// await foreach (var token in text.ReadAllAsync())
+/// {
+///     Console.Write(token.Text);
+/// }
+/// </code>
+/// </example>
+public sealed class Scheduler : IDisposable
+{
+    private static readonly TimeSpan s_leastRetry = TimeSpan.FromSeconds(1);
+
+    private readonly Lock _lock = new();
+    private readonly AutoResetEvent _wake = new(initialState: false);
+    private readonly Queue<ScheduledText> _queue = new();
+    private readonly TaskCompletionSource _drained = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly Thread _thread;
+    private SchedulerStatus _status;
+    private ITimer? _drainTimer;
+    private bool _isDraining;
+    private volatile bool _isOver; // what is still there ends
+    private volatile bool _isStopping;
+
+    // The thread's own.
+    private readonly SessionBatch _batch;
+    private readonly PrefixStore _prefixes;
+    private readonly List<Sequence> _sequences = []; // in the order of admission
+    private readonly List<Sequence> _ready = [];     // of a turn: those whose tokens are drawn
+    private readonly List<BatchRow> _rows = [];      // theirs
+    private int[] _ids = [];
+    private long _kvBytes;
+    private long _prefixHits;
+    private long _reusedTokens;
+    private long _prefillTokens;
+    private long _newTokens;
+    private long _steps;
+    private long _ended;
+    private long _chunks;
+    private double _meanSeconds; // that a text is under way
+
+    /// <summary>Starts its thread.</summary>
+    /// <param name="model">Once it is disposed of, every text fails.</param>
+    /// <param name="options">Null for the defaults.</param>
+    /// <exception cref="ArgumentOutOfRangeException">An option is outside its range.</exception>
+    /// <exception cref="ObjectDisposedException">The model has been disposed of.</exception>
+    public Scheduler(LanguageModel model, SchedulerOptions? options = null)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        Options = options ?? new SchedulerOptions();
+        Options.Validate();
+        Model = model;
+        _batch = new SessionBatch(model);
+        _prefixes = new PrefixStore(model, Options.PrefillChunk);
+        _thread = new Thread(Run) { IsBackground = true, Name = nameof(Scheduler) };
+        _thread.Start();
+    }
+
+    /// <summary>The model.</summary>
+    public LanguageModel Model { get; }
+
+    /// <summary>What it admits.</summary>
+    public SchedulerOptions Options { get; }
+
+    /// <summary>What it is doing, as of the end of its last turn, and how many texts wait now.</summary>
+    public SchedulerStatus Status
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _status with { Queued = _queue.Count };
+            }
+        }
+    }
+
+    /// <summary>Called by the thread after every turn that ran anything; tests look on, and hold it up. Null for nobody.</summary>
+    internal Action<SchedulerTurn>? AfterTurn { get; set; }
+
+    /// <summary>Takes a text.</summary>
+    /// <param name="prompt">Token ids, at least one.</param>
+    /// <param name="options">How it is continued; null for the defaults.</param>
+    /// <returns>The text, whose tokens can be read as they come.</returns>
+    /// <exception cref="RefusedException">It is not taken; says why, and when to come again.</exception>
+    /// <exception cref="TillerException">The prompt does not fit the context, the law is for another model, or an option is out of range.</exception>
+    /// <exception cref="ObjectDisposedException">The scheduler or the model has been disposed of.</exception>
+    public ScheduledText Submit(ReadOnlySpan<int> prompt, GenerationOptions? options = null)
+    {
+        options ??= new GenerationOptions();
+        using (Model.Enter())
+        {
+            Continuation.Check(Model, prompt, options);
+        }
+
+        int bad = prompt.IndexOfAnyExceptInRange(0, Model.Config.V - 1);
+        if (bad >= 0)
+        {
+            throw new ArgumentOutOfRangeException(nameof(prompt), prompt[bad], $"A token id must be in 0..{Model.Config.V - 1}.");
+        }
+
+        var text = new ScheduledText(this, prompt.ToArray(), options);
+        CheckLimits(text);
+        lock (_lock)
+        {
+            ObjectDisposedException.ThrowIf(_isStopping, this);
+            if (_isDraining)
+            {
+                throw new RefusedException(RefusalReason.Draining, "No text is taken any more: the scheduler is being drained. Ask another one.");
+            }
+
+            if (_queue.Count >= Options.MaxQueued)
+            {
+                var retryAfter = RetryAfter();
+                throw new RefusedException(
+                    RefusalReason.QueueFull,
+                    $"{_queue.Count} texts wait to be admitted, as many as may (SchedulerOptions.MaxQueued): "
+                    + $"come again in {retryAfter.TotalSeconds:F0} s.", retryAfter);
+            }
+
+            _queue.Enqueue(text);
+        }
+
+        Wake();
+        return text;
+    }
+
+    /// <summary>Takes no text from now on, lets those that it has taken end, and ends what is left after a while.</summary>
+    /// <param name="patience">How long they have.</param>
+    /// <returns>Completed once there is no text left.</returns>
+    public Task DrainAsync(TimeSpan patience)
+    {
+        lock (_lock)
+        {
+            if (!_isDraining && !_isStopping)
+            {
+                _isDraining = true;
+                _drainTimer = Options.Clock.CreateTimer(
+                    _ =>
+                    {
+                        _isOver = true;
+                        Wake();
+                    },
+                    null, patience, Timeout.InfiniteTimeSpan);
+            }
+        }
+
+        Wake();
+        return _drained.Task;
+    }
+
+    /// <summary>Ends every text, and waits for the step under way.</summary>
+    public void Dispose()
+    {
+        lock (_lock)
+        {
+            (_isDraining, _isOver, _isStopping) = (true, true, true);
+        }
+
+        Wake();
+        if (Thread.CurrentThread != _thread)
+        {
+            _thread.Join();
+        }
+    }
+
+    /// <summary>There is something to do, or to look at.</summary>
+    internal void Wake() => _wake.Set();
+
+    private void CheckLimits(ScheduledText text)
+    {
+        if (text.Prompt.Length > Options.MaxPromptTokens)
+        {
+            throw new RefusedException(
+                RefusalReason.PromptTooLong,
+                $"The prompt has {text.Prompt.Length} tokens, and {Options.MaxPromptTokens} are allowed "
+                + "(SchedulerOptions.MaxPromptTokens): shorten it.");
+        }
+
+        if (text.Options.MaxNewTokens > Options.MaxNewTokens)
+        {
+            throw new RefusedException(
+                RefusalReason.TooManyNewTokens,
+                $"{text.Options.MaxNewTokens} new tokens are asked for, and {Options.MaxNewTokens} are allowed "
+                + "(SchedulerOptions.MaxNewTokens): ask for fewer.");
+        }
+
+        long needed = KvCache.SizeInBytesFor(Model.Config, text.Positions);
+        if (needed > Options.MaxKvBytes)
+        {
+            throw new RefusedException(
+                RefusalReason.KvMemory,
+                $"Keys and values of {text.Positions} positions take {needed} bytes, and there are {Options.MaxKvBytes} for all texts "
+                + "(SchedulerOptions.MaxKvBytes): shorten the prompt, or ask for fewer new tokens.");
+        }
+    }
+
+    // As long as texts have lately been under way, for each time that all rows have to become free.
+    private TimeSpan RetryAfter()
+    {
+        double seconds = _meanSeconds * (1 + (_queue.Count / Options.MaxSequences));
+        return seconds < s_leastRetry.TotalSeconds ? s_leastRetry : TimeSpan.FromSeconds(Math.Ceiling(seconds));
+    }
+
+    private void Run()
+    {
+        try
+        {
+            for (bool isBusy = false; !_isStopping; isBusy = Turn())
+            {
+                if (!isBusy)
+                {
+                    _wake.WaitOne();
+                }
+            }
+
+            EndAll(TextEnd.Drained, null);
+        }
+        catch (Exception e) when (EndAll(TextEnd.Failed, e))
+        {
+            // A fault of the scheduler's own: every text has ended with it, and no other is taken.
+        }
+        finally
+        {
+            _batch.Dispose();
+            _prefixes.Dispose();
+            _drainTimer?.Dispose();
+            _drained.TrySetResult();
+        }
+    }
+
+    // What is done between two steps, and a step. False if there is nothing to do until somebody wakes the thread.
+    private bool Turn()
+    {
+        long ended = _ended;
+        EndUnwanted();
+        Admit();
+        int prefilled = Prefill();
+        int drawn = Step();
+        Publish();
+        if (prefilled + drawn > 0)
+        {
+            AfterTurn?.Invoke(new SchedulerTurn(prefilled, drawn));
+        }
+
+        return prefilled + drawn > 0 || _ended != ended; // what has ended has made room
+    }
+
+    private void EndUnwanted()
+    {
+        for (int i = _sequences.Count - 1; i >= 0; i--)
+        {
+            var text = _sequences[i].Text;
+            if (_isOver || text.IsCancelled)
+            {
+                End(_sequences[i], _isOver ? TextEnd.Drained : TextEnd.Cancelled, null);
+            }
+            else if (text.HasExpired && !text.HasRoom())
+            {
+                End(_sequences[i], TextEnd.SlowReader, null);
+            }
+        }
+
+        lock (_lock)
+        {
+            for (int i = _queue.Count; i > 0; i--)
+            {
+                var text = _queue.Dequeue();
+                if (_isOver || text.IsCancelled)
+                {
+                    EndQueued(text, _isOver ? TextEnd.Drained : TextEnd.Cancelled, null);
+                }
+                else
+                {
+                    _queue.Enqueue(text);
+                }
+            }
+        }
+    }
+
+    private void Admit()
+    {
+        while (_sequences.Count < Options.MaxSequences)
+        {
+            ScheduledText? text;
+            lock (_lock)
+            {
+                if (!_queue.TryPeek(out text) || _kvBytes + KvCache.SizeInBytesFor(Model.Config, text.Positions) > Options.MaxKvBytes)
+                {
+                    return;
+                }
+
+                _queue.Dequeue();
+            }
+
+            try
+            {
+                _sequences.Add(Begin(text));
+            }
+            catch (Exception e) when (IsOfAText(e))
+            {
+                EndQueued(text, TextEnd.Failed, e);
+            }
+        }
+    }
+
+    private Sequence Begin(ScheduledText text)
+    {
+        long kvBytes = KvCache.SizeInBytesFor(Model.Config, text.Positions), budget = Options.MaxKvBytes - _kvBytes - kvBytes;
+        var continuation = new Continuation(Model, text.Prompt, text.Options);
+        try
+        {
+            // What the prompt begins with has then been used last, so that it goes last where it cannot stay beside the text.
+            _prefixes.Find(text.Prompt, text.Steering, out _);
+            _prefixes.MakeRoom(budget);
+            var kept = _prefixes.Find(text.Prompt, text.Steering, out int length);
+            continuation.Session.ReservePositions(text.Positions);
+            if (kept is not null)
+            {
+                continuation.Session.TakeOver(text.Prompt.AsSpan(0, length), kept);
+                _prefixHits++;
+                _reusedTokens += length;
+            }
+
+            _kvBytes += kvBytes;
+            return new Sequence(text, continuation, kvBytes, length, Options.Clock.GetTimestamp()) { LastChunk = ++_chunks };
+        }
+        catch
+        {
+            continuation.Dispose();
+            throw;
+        }
+    }
+
+    // Prompts take turns, so that a long one holds no other up for more than a chunk; together they have a chunk's tokens between two steps.
+    private int Prefill()
+    {
+        int total = 0;
+        while (NextPrompt() is { } sequence && (total == 0 || total + NextChunk(sequence) <= Options.PrefillChunk))
+        {
+            total += RunChunk(sequence);
+        }
+
+        return total;
+    }
+
+    // That which has waited for longest; null if all have been run.
+    private Sequence? NextPrompt()
+    {
+        Sequence? next = null;
+        foreach (var sequence in _sequences)
+        {
+            next = !sequence.IsPrefilled && (next is null || sequence.LastChunk < next.LastChunk) ? sequence : next;
+        }
+
+        return next;
+    }
+
+    private int NextChunk(Sequence sequence) => Math.Min(Options.PrefillChunk, sequence.Text.Prompt.Length - sequence.Continuation.Session.Length);
+
+    private int RunChunk(Sequence sequence)
+    {
+        var prompt = sequence.Text.Prompt;
+        var session = sequence.Continuation.Session;
+        int begin = session.Length, count = NextChunk(sequence);
+        sequence.LastChunk = ++_chunks;
+        try
+        {
+            session.Prefill(prompt.AsSpan(begin, count), _ => sequence.Continuation.ObservePass(), CancellationToken.None,
+                isEnd: begin + count == prompt.Length);
+        }
+        catch (Exception e) when (IsOfAText(e))
+        {
+            End(sequence, TextEnd.Failed, e);
+            return count;
+        }
+
+        _prefillTokens += count;
+        if (sequence.IsPrefilled)
+        {
+            _prefixes.Keep(prompt, sequence.Text.Steering, session.Cache, Options.MaxKvBytes - _kvBytes);
+        }
+
+        return count;
+    }
+
+    // Draws the next token of every text whose prompt has been run and whose reader keeps up, and appends it.
+    private int Step()
+    {
+        _ready.Clear();
+        _rows.Clear();
+        bool goesOn = false;
+        foreach (var sequence in _sequences)
+        {
+            if (sequence.IsPrefilled && sequence.Text.HasRoom())
+            {
+                _ready.Add(sequence);
+            }
+        }
+
+        if (_ready.Count == 0)
+        {
+            return 0;
+        }
+
+        for (int i = 0; i < _ready.Count; i++)
+        {
+            var sequence = _ready[i];
+            if (sequence.Text.TryTakeLaw(out var law))
+            {
+                try
+                {
+                    sequence.Continuation.Use(law);
+                }
+                catch (Exception e) when (IsOfAText(e))
+                {
+                    End(sequence, TextEnd.Failed, e);
+                    _ready.RemoveAt(i--);
+                    continue;
+                }
+            }
+
+            _rows.Add(sequence.Continuation.Row);
+            goesOn |= sequence.Continuation.GoesOn;
+        }
+
+        int drawn = _ready.Count;
+        try
+        {
+            Draw(goesOn);
+            Append();
+        }
+        catch (Exception e) when (IsOfAText(e))
+        {
+            // Of one text a draw tells; whatever else fails, such as the device, fails for all that were in the step.
+            foreach (var sequence in _ready)
+            {
+                End(sequence, TextEnd.Failed, e);
+            }
+        }
+
+        return drawn;
+    }
+
+    private void Draw(bool goesOn)
+    {
+        if (_ids.Length < _rows.Count)
+        {
+            _ids = new int[Math.Max(_rows.Count, 2 * _ids.Length)];
+        }
+
+        NonFiniteLogitsException? error = null;
+        try
+        {
+            _batch.Draw(_rows, _ids.AsSpan(0, _rows.Count), goesOn);
+        }
+        catch (BatchLogitsException e)
+        {
+            error = (NonFiniteLogitsException)e.InnerException!;
+        }
+
+        _steps++;
+        _newTokens += _rows.Count;
+        for (int i = 0; i < _rows.Count; i++)
+        {
+            var sequence = _ready[i];
+            if (_ids[i] < 0)
+            {
+                End(sequence, TextEnd.Failed, sequence.Continuation.Explain(error!, CancellationToken.None));
+                continue;
+            }
+
+            if (sequence.NewTokens++ == 0)
+            {
+                sequence.FirstAt = Options.Clock.GetTimestamp();
+            }
+
+            var token = sequence.Continuation.Take(_ids[i]);
+            sequence.Text.Write(token);
+            if (token.StopReason is not null)
+            {
+                End(sequence, TextEnd.Stopped, null);
+            }
+        }
+    }
+
+    // The tokens of those that go on.
+    private void Append()
+    {
+        _rows.Clear();
+        int count = 0;
+        for (int i = 0; i < _ready.Count; i++)
+        {
+            if (!_ready[i].HasEnded)
+            {
+                (_ready[count], _ids[count]) = (_ready[i], _ids[i]);
+                _rows.Add(_ready[count++].Continuation.Row);
+            }
+        }
+
+        _ready.RemoveRange(count, _ready.Count - count);
+        _batch.Step(_rows, _ids.AsSpan(0, count));
+    }
+
+    private void End(Sequence sequence, TextEnd end, Exception? error)
+    {
+        if (sequence.HasEnded)
+        {
+            return;
+        }
+
+        sequence.HasEnded = true;
+        _sequences.Remove(sequence);
+        _kvBytes -= sequence.KvBytes;
+        _ended++;
+        var clock = Options.Clock;
+        long now = clock.GetTimestamp(), first = sequence.FirstAt ?? now;
+        double seconds = clock.GetElapsedTime(sequence.AdmittedAt, now).TotalSeconds;
+        _meanSeconds = _ended == 1 ? seconds : _meanSeconds + (0.1 * (seconds - _meanSeconds));
+        var result = new ScheduledResult(end, error)
+        {
+            PromptTokens = sequence.Text.Prompt.Length,
+            ReusedTokens = sequence.ReusedTokens,
+            NewTokens = sequence.NewTokens,
+            Seed = sequence.Continuation.Sampler.Seed,
+            Steering = sequence.Continuation.Steering,
+            Queued = clock.GetElapsedTime(sequence.Text.SubmittedAt, sequence.AdmittedAt),
+            Prefill = clock.GetElapsedTime(sequence.AdmittedAt, first),
+            Decode = clock.GetElapsedTime(first, now),
+        };
+        sequence.Continuation.Dispose();
+        Publish();
+        sequence.Text.Complete(result);
+    }
+
+    private void EndQueued(ScheduledText text, TextEnd end, Exception? error)
+    {
+        _ended++;
+        text.Complete(new ScheduledResult(end, error)
+        {
+            PromptTokens = text.Prompt.Length,
+            ReusedTokens = 0,
+            NewTokens = 0,
+            Seed = null,
+            Steering = null,
+            Queued = Options.Clock.GetElapsedTime(text.SubmittedAt),
+            Prefill = TimeSpan.Zero,
+            Decode = TimeSpan.Zero,
+        });
+    }
+
+    // True, for a filter.
+    private bool EndAll(TextEnd end, Exception? error)
+    {
+        _isStopping = true;
+        while (_sequences.Count > 0)
+        {
+            End(_sequences[^1], end, error);
+        }
+
+        lock (_lock)
+        {
+            while (_queue.TryDequeue(out var text))
+            {
+                EndQueued(text, end, error);
+            }
+        }
+
+        return true;
+    }
+
+    private void Publish()
+    {
+        lock (_lock)
+        {
+            _status = new SchedulerStatus(
+                _sequences.Count, _queue.Count, _kvBytes, _prefixes.SizeInBytes, _prefixHits, _reusedTokens, _prefillTokens, _newTokens, _steps,
+                _ended);
+            if (_isDraining && _sequences.Count + _queue.Count == 0)
+            {
+                _drained.TrySetResult();
+            }
+        }
+    }
+
+    // What a model, a device or an input can say; anything else is a fault of the scheduler.
+    private static bool IsOfAText(Exception e) => e is TillerException or ObjectDisposedException;
+
+    /// <summary>A text under way.</summary>
+    private sealed class Sequence(ScheduledText text, Continuation continuation, long kvBytes, int reusedTokens, long admittedAt)
+    {
+        public ScheduledText Text => text;
+
+        public Continuation Continuation => continuation;
+
+        public long KvBytes => kvBytes;
+
+        public int ReusedTokens => reusedTokens;
+
+        public long AdmittedAt => admittedAt;
+
+        public bool IsPrefilled => continuation.Session.Length >= text.Prompt.Length;
+
+        /// <summary>Rises with every chunk of a prompt, whosever it is.</summary>
+        public long LastChunk { get; set; }
+
+        public long? FirstAt { get; set; }
+
+        public int NewTokens { get; set; }
+
+        public bool HasEnded { get; set; }
+    }
+}
+
+/// <summary>What a turn of the scheduler has run.</summary>
+/// <param name="PrefillTokens">Tokens of a prompt.</param>
+/// <param name="Rows">Texts whose next token was drawn.</param>
+internal readonly record struct SchedulerTurn(int PrefillTokens, int Rows);

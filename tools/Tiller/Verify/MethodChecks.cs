@@ -1,0 +1,459 @@
+using System.Text.Json;
+using MathNet.Numerics.LinearAlgebra;
+using Tiller.Checkpoint;
+using Tiller.Controllers;
+using Tiller.Decode;
+using Tiller.Features;
+using Tiller.Law;
+using Tiller.Model;
+using Tiller.Synthesis;
+
+namespace Tiller.Tool;
+
+/// <summary>
+/// Golden values of the other methods: methods.json and methods.safetensors of a folder, whose checkpoint and Jacobians are in other folders that
+/// it names
+/// by relative paths. Values that follow from stored matrices are held to 1e-9; steered texts are equal token for token up to a near tie.
+/// </summary>
+internal sealed class MethodChecks : IDisposable
+{
+    /// <summary>Bound on values computed from stored matrices and states.</summary>
+    public const double FromStored = 1e-9;
+
+    /// <summary>Bound on differences from our own float32 passes, relative to the largest quantity that they are a difference of.</summary>
+    public const double FromOurs = 1e-5;
+
+    private const string FileName = "methods.json";
+
+    private readonly string _path;
+    private readonly JsonDocument _json;
+    private readonly SafetensorsFile _tensors;
+
+    public MethodChecks(string path)
+    {
+        _path = path;
+        _json = GoldenFolder.ParseFile(Path.Combine(path, FileName));
+        _tensors = SafetensorsFile.Open(Path.Combine(path, "methods.safetensors"));
+    }
+
+    private JsonElement Values => _json.RootElement.GetProperty("values");
+
+    /// <summary>Whether a folder holds golden values of methods.</summary>
+    public static bool Has(string path) => File.Exists(Path.Combine(path, FileName));
+
+    public IEnumerable<VerificationRow> Run(LoadOptions options, int oneIn, CancellationToken cancellationToken)
+    {
+        foreach (var row in SystemChecks.Run(_path, Values, Tensor, cancellationToken))
+        {
+            yield return row;
+        }
+
+        if (!Values.TryGetProperty("checkpoint", out var checkpoint))
+        {
+            yield break;
+        }
+
+        using var golden = SafetensorsFile.Open(Path.Combine(_path, Values.GetProperty("golden").GetString()!, "golden.safetensors"));
+        var solved = new GoldenMethods(Values, Tensor, name => Read(golden, name));
+        foreach (var row in solved.Check(_path, cancellationToken))
+        {
+            yield return row;
+        }
+
+        using var model = LanguageModel.Load(Path.Combine(_path, checkpoint.GetString()!), options, cancellationToken);
+        foreach (var row in Texts(model, solved, oneIn, cancellationToken))
+        {
+            yield return row;
+        }
+    }
+
+    public void Dispose()
+    {
+        _json.Dispose();
+        _tensors.Dispose();
+    }
+
+    private IEnumerable<VerificationRow> Texts(LanguageModel model, GoldenMethods methods, int oneIn, CancellationToken cancellationToken)
+    {
+        var prompts = _json.RootElement.GetProperty("prompts").EnumerateArray()
+            .ToDictionary(p => p.GetProperty("index").GetInt32(), p => TokenChecks.Ids(p, "ids"));
+        var missing = new SortedSet<string>(StringComparer.Ordinal);
+        int left = 0;
+        foreach (var method in _json.RootElement.GetProperty("runs").EnumerateArray()
+            .GroupBy(run => run.GetProperty("method").GetString()!, StringComparer.Ordinal))
+        {
+            var continuations = new Continuations();
+            var (compared, worst) = (0, 0.0);
+            foreach (var run in method.Where((_, i) => i % oneIn == 0))
+            {
+                if (methods.LawOf(method.Key, run) is not { } law)
+                {
+                    left++;
+                    missing.Add(method.Key);
+                    continue;
+                }
+
+                using var session = new Session(model, law, TokensOf(run.GetProperty("tokens").GetString()!));
+                var effort = Tensor(run.GetProperty("name").GetString() + ".effort")!;
+                float[] inputs = new float[law.Layers], states = new float[law.Layers];
+                continuations.Compare(session, prompts[run.GetProperty("prompt").GetInt32()], run, cancellationToken, step =>
+                {
+                    if (!session.SteeredPositions.IsEmpty && step < effort.Shape[0])
+                    {
+                        session.Steering!.ReadEffort(session.SteeredPositions.Length - 1, inputs, states);
+                        for (int k = 0; k < law.Layers; k++)
+                        {
+                            double size = Math.Max(Math.Max(states[k], inputs[k]), double.Epsilon);
+                            worst = Verification.Worse(worst, Math.Abs(inputs[k] - effort[step][k]) / size);
+                        }
+
+                        compared++;
+                    }
+                });
+            }
+
+            if (compared > 0)
+            {
+                yield return continuations.ToRow(_path, $"{method.Key} continuations");
+                yield return new VerificationRow(_path, $"{method.Key} effort over state", compared * model.Config.L, worst, FromOurs);
+            }
+        }
+
+        if (left > 0)
+        {
+            yield return new VerificationRow(_path, "runs not checked", left, 0, 0, $"no code yet: {string.Join(", ", missing)}");
+        }
+    }
+
+    private static SteeredTokens TokensOf(string name) => name switch
+    {
+        "last" => SteeredTokens.Last,
+        "all" => SteeredTokens.All,
+        "first" => SteeredTokens.First,
+        "clean" => SteeredTokens.LastOverCleanPrefix,
+        _ => throw new FormatException($"a run steers the tokens '{name}', of which nothing is known"),
+    };
+
+    private GoldenTensor? Tensor(string name) => Read(_tensors, name);
+
+    private static GoldenTensor? Read(SafetensorsFile file, string name) =>
+        file.TryFind(name) is { } info ? new GoldenTensor([.. info.Shape.Select(n => checked((int)n))], file.ReadFloat64(info)) : null;
+}
+
+/// <summary>The methods' numbers from the golden Jacobians and features, in float64, and the laws that they compile to.</summary>
+internal sealed class GoldenMethods
+{
+    private readonly JsonElement _values;
+    private readonly Func<string, GoldenTensor?> _tensor;
+    private readonly Matrix<double>[] _a;
+    private readonly Matrix<double>[] _own;
+    private readonly double[][] _difference;
+    private readonly double[][] _v;
+    private readonly double[][] _other;
+    private readonly Feature _feature;
+    private readonly LqrWeights _weights;
+    private readonly Lazy<IReadOnlyList<Gain>> _lqr;
+    private readonly Lazy<IReadOnlyList<Gain>> _ownGains;
+
+    public GoldenMethods(JsonElement values, Func<string, GoldenTensor?> tensor, Func<string, GoldenTensor?> golden)
+    {
+        (_values, _tensor) = (values, tensor);
+        _a = Matrices(golden("A_exact") ?? golden("A")!);
+        _own = Matrices(golden("jacobian.1")!);
+        _difference = Rows(tensor("feature")!);
+        _v = [.. _difference.Select(Unit)];
+        _other = [.. Rows(tensor("feature_alt")!).Select(Unit)];
+        _feature = Feature.FromDifference([.. _difference.Select(Narrow)]);
+        _weights = new LqrWeights(values.GetProperty("q").GetDouble(), values.GetProperty("r").GetDouble(), values.GetProperty("qf").GetDouble());
+        _lqr = new(() => Dense(_a));
+        _ownGains = new(() => Dense(_own));
+    }
+
+    private int L => _a.Length;
+
+    private double[][] Second => [.. Enumerable.Range(0, L + 1).Select(k => AngularSetpoint.SecondDirection(_v[k], _other[k]))];
+
+    private IReadOnlyList<Gain> FeatureCost => Factored(_weights, _v);
+
+    private IReadOnlyList<Gain> Reduced => InBasis("reduced.W");
+
+    private IReadOnlyList<Gain> Latent => InBasis("latent.V");
+
+    // V v_z, the direction in full coordinates that the latent law reads, with |e_z|.
+    private Feature LatentFeature
+    {
+        get
+        {
+            var e = _tensor("latent.e_z")!;
+            Matrix<double>[] bases = Matrices(_tensor("latent.V")!);
+            return Feature.FromDifference([.. bases
+                .Select((basis, k) => Narrow((basis * Vector<double>.Build.DenseOfArray(e[k].ToArray())).ToArray()))]);
+        }
+    }
+
+    /// <summary>Compares what follows from the stored matrices.</summary>
+    public IEnumerable<VerificationRow> Check(string path, CancellationToken cancellationToken)
+    {
+        double[] probe = _tensor("probe_vector")!.Values;
+        yield return Products(path, "lqr.w", _lqr.Value, _v);
+        yield return Probed(path, "lqr.Kg", _lqr.Value, probe);
+        yield return Row(path, "angular.b1", _v);
+        yield return Row(path, "angular.b2", Second);
+        yield return Products(path, "angular.w1", _lqr.Value, _v);
+        yield return Products(path, "angular.w2", _lqr.Value, Second);
+        yield return Products(path, "trajectory.own.w", _ownGains.Value, _v);
+        yield return Probed(path, "trajectory.own.Kg", _ownGains.Value, probe);
+        yield return Products(path, "feature_cost.w", FeatureCost, _v);
+        yield return Probed(path, "feature_cost.Kg", FeatureCost, probe);
+        var grid = new List<double[]>();
+        foreach (var setting in _values.GetProperty("feature_cost").GetProperty("grid").EnumerateArray())
+        {
+            double[] qrf = [.. setting.EnumerateArray().Select(x => x.GetDouble())];
+            grid.AddRange(Times(Factored(new LqrWeights(qrf[0], qrf[1], qrf[2]), _v), _v));
+        }
+
+        yield return Row(path, "feature_cost.grid.w", grid);
+        var two = Factored(_weights, _v, _other);
+        yield return Products(path, "feature_cost.two.w1", two, _v);
+        yield return Products(path, "feature_cost.two.w2", two, _other);
+        yield return Products(path, "reduced.w", Reduced, _v);
+        yield return Inner(path, "reduced.K", Reduced);
+        yield return Inner(path, "latent.K", Latent);
+        double[][] latent = [.. Enumerable.Range(0, L).Select(k =>
+            (Matrices(_tensor("latent.V")!)[k] * Vector<double>.Build.DenseOfArray(Unit(_tensor("latent.e_z")![k].ToArray()))).ToArray())];
+        yield return Products(path, "latent.w", Latent, latent);
+
+        var hinf = _values.GetProperty("hinf");
+        var plant = DisturbedPlant.Isotropic(_a, _weights);
+        double least = HInfinityRiccati.LeastGamma(plant, 1e-10, cancellationToken), star = hinf.GetProperty("gamma_star").GetDouble();
+        yield return new VerificationRow(path, "hinf γ*", 1, Math.Abs(least - star) / star, 1e-6);
+        foreach (var (name, gains) in new[] { ("hinf.1001", Robust("gamma_used")), ("hinf.3", Robust("gamma_used_3")) })
+        {
+            yield return Products(path, name + ".w", gains, _v);
+            yield return Probed(path, name + ".Kg", gains, probe);
+        }
+
+        yield return Row(
+            path, "pid.direction", PidSteering.Directions(_difference, PidSteering.PublishedKp, PidSteering.PublishedKi, PidSteering.PublishedKd));
+    }
+
+    /// <summary>The law of a run; null where there is no code for its method.</summary>
+    public FeedbackLaw? LawOf(string method, JsonElement run)
+    {
+        int middle = _values.GetProperty("middle_layer").GetInt32();
+        double Number(string key) => run.GetProperty(key).GetDouble();
+        double? End(string key) => run.GetProperty(key) is { ValueKind: JsonValueKind.Number } end ? end.GetDouble() : null;
+        LayerSet? Layers() => run.TryGetProperty("layers", out var layers)
+            ? new LayerSet([.. layers.EnumerateArray().Select(k => new LayerRange(k.GetInt32(), k.GetInt32()))]) : null;
+        SteeringMethod Lqr(IReadOnlyList<Gain> gains) => LinearQuadratic.FromGains(_feature, gains);
+        SteeringMethod Track(IReadOnlyList<Gain> gains) =>
+            Trajectory.FromGains(_feature, [.. Rows(_tensor("trajectory.nominal")!).Take(L).Select(Narrow)], gains);
+        SteeringMethod Angular() => new AngularSetpoint(
+            _feature, [.. Second.Take(L).Select(Narrow)], Narrow(Times(_lqr.Value, _v)), Narrow(Times(_lqr.Value, Second)));
+        return method switch
+        {
+            "lqr" => Lqr(_lqr.Value).Compile(Number("lam")),
+            "angular.0" or "angular.60" or "angular.180" => Angular().Compile(Number("theta")),
+            "trajectory.mean" => Track(_lqr.Value).Compile(1),
+            "trajectory.own" => Track(_ownGains.Value).Compile(1),
+            "feature_cost" => Lqr(FeatureCost).Compile(Number("lam")),
+            "reduced" => Lqr(Reduced).Compile(Number("lam")),
+            "latent" => LinearQuadratic.FromGains(LatentFeature, Latent).Compile(Number("lam")),
+            "latent.calibrated" => Calibrated().Compile(0),
+            "hinf.1001" => Lqr(Robust("gamma_used")).Compile(Number("lam")),
+            "hinf.3" => Lqr(Robust("gamma_used_3")).Compile(Number("lam")),
+            "caa" or "actadd" => new OpenLoopAddition(_feature, Layers()).Compile(Number("strength")),
+            "pid.add" => new OpenLoopAddition(PidSteering.Directions(_feature, Number("kp"), Number("ki"), Number("kd")), Layers())
+                .Compile(Number("strength")),
+            "clamp" => new Clamp(_feature, Number("kp"), Number("kp")).Compile(Number("lam")),
+            "proportional" => new Proportional(_feature, Number("kp"), Layers()).Compile(Number("lam")),
+            "ablation.law" => new Ablation(_feature).Compile(1),
+            "ablation.input" => new Ablation(_feature, hook: Hook.Input).Compile(1),
+            "pid.ablate" => new Ablation(PidSteering.Directions(_feature, Number("kp"), Number("ki"), Number("kd")), hook: Hook.Input).Compile(1),
+            "angular_steering.180" or "angular_steering.90" or "angular_steering.adaptive.180" or "angular_steering.adaptive.90" =>
+                new AngularSteering(_feature, [.. Second.Take(L).Select(Narrow)], run.GetProperty("adaptive").GetBoolean()).Compile(Number("theta")),
+            "interval.floor" or "interval.cap" or "interval.both" => new Clamp(_feature, End("lo"), End("hi")).Compile(1),
+            "gated_clamp" => new Gated(new Clamp(_feature, 1, 1, Layers()), Probe(middle)).Compile(Number("lam")),
+            _ => null,
+        };
+    }
+
+    // A probe w·x + b above t, as a gate.
+    private TokenGate Probe(int layer) => new(
+        layer,
+        Narrow(_tensor("direction.logistic")![layer].ToArray()),
+        (float)(_values.GetProperty("gated_clamp").GetProperty("threshold").GetDouble() - _tensor("direction.logistic_intercept")!.Values[layer]));
+
+    // β is stored and not a multiple of a length: the affine setpoint at λ = 0.
+    private LinearQuadratic Calibrated()
+    {
+        var feature = LatentFeature;
+        var beta = new Feature(feature.V, feature.Mu, Narrow(_tensor("latent.beta_calibrated")!.Values));
+        return LinearQuadratic.FromGains(beta, Latent, Setpoint.Affine);
+    }
+
+    private IReadOnlyList<Gain> Dense(Matrix<double>[] a) => DenseRiccati.Solve(L, k => a[k], new IsotropicCost(_weights)).Gains;
+
+    private IReadOnlyList<Gain> Robust(string gamma) =>
+        [.. HInfinityRiccati.TrySolve(DisturbedPlant.Isotropic(_a, _weights), _values.GetProperty("hinf").GetProperty(gamma).GetDouble())!
+            .Select(k => new DenseGain(k))];
+
+    // C_k = √q [v_k …], C_L = √qf [v_L …], in float64: a Feature holds float32.
+    private IReadOnlyList<Gain> Factored(LqrWeights weights, params double[][][] directions)
+    {
+        var c = Enumerable.Range(0, L + 1).Select(k =>
+            Math.Sqrt(k == L ? weights.Qf : weights.Q) * Matrix<double>.Build.DenseOfColumns(directions.Select(v => v[k])));
+        return FactoredRiccati.Solve(L, (k, z) => _a[k].TransposeThisAndMultiply(z), new FactoredCost([.. c], weights.R)).Gains;
+    }
+
+    private IReadOnlyList<Gain> InBasis(string name) =>
+        ReducedRiccati.Solve(Matrices(_tensor(name)!), (k, basis) => _a[k] * basis, new IsotropicCost(_weights)).Gains;
+
+    private VerificationRow Products(string path, string name, IReadOnlyList<Gain> gains, double[][] directions) =>
+        Row(path, name, Times(gains, directions));
+
+    private VerificationRow Probed(string path, string name, IReadOnlyList<Gain> gains, double[] probe) =>
+        Row(path, name, [.. gains.Select(gain => gain.Apply(probe))]);
+
+    private VerificationRow Inner(string path, string name, IReadOnlyList<Gain> gains) =>
+        Row(path, name, [.. gains.Select(gain => ((ReducedGain)gain).K.ToRowMajorArray())]);
+
+    // Rows that are 0 on both sides agree.
+    private VerificationRow Row(string path, string name, IReadOnlyList<double[]> rows)
+    {
+        double[] ours = [.. rows.SelectMany(row => row)];
+        return new VerificationRow(path, name, rows.Count, Verification.WorstRow(ours, _tensor(name)!.Values, rows[0].Length),
+            MethodChecks.FromStored);
+    }
+
+    private static double[][] Times(IReadOnlyList<Gain> gains, double[][] directions) => [.. gains.Select((gain, k) => gain.Apply(directions[k]))];
+
+    private static double[] Unit(double[] x)
+    {
+        double length = Math.Sqrt(x.Sum(y => y * y));
+        return length <= 1e-12 ? new double[x.Length] : Array.ConvertAll(x, y => y / length);
+    }
+
+    private static float[] Narrow(double[] x) => Array.ConvertAll(x, y => (float)y);
+
+    private static float[][] Narrow(double[][] rows) => [.. rows.Select(Narrow)];
+
+    private static double[][] Rows(GoldenTensor tensor) => [.. Enumerable.Range(0, tensor.Shape[0]).Select(i => tensor[i].ToArray())];
+
+    internal static Matrix<double>[] Matrices(GoldenTensor tensor) =>
+        [.. Enumerable.Range(0, tensor.Shape[0])
+            .Select(k => Matrix<double>.Build.DenseOfRowMajor(tensor.Shape[1], tensor.Shape[2], tensor[k].ToArray()))];
+}
+
+/// <summary>Small systems with known answers: gains of awkward plants, and H∞.</summary>
+internal static class SystemChecks
+{
+    private const double Rounding = 1.0 / (1L << 52);
+
+    public static IEnumerable<VerificationRow> Run(string path, JsonElement values, Func<string, GoldenTensor?> tensor,
+        CancellationToken cancellationToken)
+    {
+        if (values.TryGetProperty("awkward", out var awkward))
+        {
+            foreach (var row in Awkward(path, awkward, tensor, cancellationToken))
+            {
+                yield return row;
+            }
+        }
+
+        if (!values.TryGetProperty("hinf", out var hinf) || hinf.TryGetProperty("gamma_star", out _))
+        {
+            yield break;
+        }
+
+        double worstGamma = 0, worstGain = 0;
+        int systems = 0;
+        foreach (var system in hinf.EnumerateObject())
+        {
+            string name = system.Value.TryGetProperty("system", out var of) ? of.GetString()! : system.Name;
+            Matrix<double>[] Part(string part) => GoldenMethods.Matrices(tensor($"hinf.{name}.{part}")!);
+            var last = tensor($"hinf.{name}.QN")!;
+            var plant = new DisturbedPlant(
+                Part("A"), Part("B"), Part("D"), [.. Part("Q"), Matrix<double>.Build.DenseOfRowMajor(last.Shape[0], last.Shape[1], last.Values)],
+                    Part("R"));
+            if (system.Value.TryGetProperty("gamma", out var gamma))
+            {
+                bool feasible = HInfinityRiccati.TrySolve(plant, gamma.GetDouble(), cancellationToken) is not null;
+                yield return new VerificationRow(path, $"hinf γ {gamma.GetDouble()} is not feasible", 1, feasible ? 1 : 0, 0);
+                continue;
+            }
+
+            double star = system.Value.GetProperty("gamma_star").GetDouble();
+            worstGamma = Verification.Worse(worstGamma,
+                Math.Abs(HInfinityRiccati.LeastGamma(plant, cancellationToken: cancellationToken) - star) / star);
+            var gains = HInfinityRiccati.TrySolve(plant, system.Value.GetProperty("gamma_used").GetDouble(), cancellationToken);
+            double[] ours = [.. (gains ?? []).SelectMany(k => k.ToRowMajorArray())];
+            var expected = tensor($"hinf.{name}.K")!;
+            worstGain = Verification.Worse(worstGain, Verification.WorstRow(ours, expected.Values, expected.Stride));
+            systems++;
+        }
+
+        yield return new VerificationRow(path, "hinf γ* of systems", systems, worstGamma, 1e-6);
+        yield return new VerificationRow(path, "hinf gains of systems", systems, worstGain, MethodChecks.FromStored);
+    }
+
+    private static IEnumerable<VerificationRow> Awkward(string path, JsonElement awkward, Func<string, GoldenTensor?> tensor,
+        CancellationToken cancellationToken)
+    {
+        double worstDense = 0, worstFactored = 0, worstRobust = 0, worstGamma = 0;
+        int count = 0, robust = 0;
+        foreach (var system in awkward.EnumerateObject())
+        {
+            string name = $"awkward.{system.Name}.";
+            var a = GoldenMethods.Matrices(tensor(name + "A")!);
+            double Number(string key) => system.Value.GetProperty(key).GetDouble();
+            var weights = new LqrWeights(Number("q"), Number("r"), Number("qf"));
+            var dense = DenseRiccati.Solve(a.Length, k => a[k], new IsotropicCost(weights), cancellationToken);
+            worstDense = Verification.Worse(worstDense,
+                Error(tensor(name + "K")!, dense.Gains.SelectMany(gain => ((DenseGain)gain).K.ToRowMajorArray())));
+
+            var v = tensor(name + "v")!;
+            var c = Enumerable.Range(0, a.Length + 1).Select(k =>
+                Math.Sqrt(k == a.Length ? weights.Qf : weights.Q) * Matrix<double>.Build.DenseOfColumns([v[k].ToArray()]));
+            var factored = FactoredRiccati.Solve(a.Length, (k, z) => a[k].TransposeThisAndMultiply(z), new FactoredCost([.. c], weights.R), cancellationToken: cancellationToken);
+
+            // With r = 1e-8 the factored form in float64 loses what 1/r costs, and so do the golden H∞ gains, whose recursion subtracts: against
+            // 60 digits those of r_tiny_q0 are off by 1.8e-6, HInfinityRiccati's by 3e-15.
+            double lost = Math.Max(1, 100 * Rounding / weights.R / MethodChecks.FromStored);
+            double error = Error(tensor(name + "w_feature_cost")!, factored.Gains.SelectMany((gain, k) => gain.Apply(v[k])));
+            worstFactored = Verification.Worse(worstFactored, error / lost);
+            count++;
+
+            if (tensor(name + "K_hinf") is { } expected)
+            {
+                var plant = DisturbedPlant.Isotropic(a, weights);
+                double star = Number("gamma_star");
+                worstGamma = Verification.Worse(worstGamma,
+                    Math.Abs(HInfinityRiccati.LeastGamma(plant, cancellationToken: cancellationToken) - star) / star);
+                var gains = HInfinityRiccati.TrySolve(plant, Number("gamma_used"), cancellationToken);
+                worstRobust = Verification.Worse(worstRobust, Error(expected, (gains ?? []).SelectMany(k => k.ToRowMajorArray())) / lost);
+                robust++;
+            }
+        }
+
+        yield return new VerificationRow(path, "awkward gains", count, worstDense, MethodChecks.FromStored);
+        yield return new VerificationRow(path, "awkward gains of a feature's cost", count, worstFactored, MethodChecks.FromStored,
+            "where r is tiny by what 1/r costs");
+        yield return new VerificationRow(path, "awkward γ*", robust, worstGamma, 1e-6);
+        yield return new VerificationRow(path, "awkward hinf gains", robust, worstRobust, MethodChecks.FromStored);
+    }
+
+    // Relative to the largest gain of the system: a nilpotent plant has gains of 0 next to others.
+    private static double Error(GoldenTensor expected, IEnumerable<double> ours)
+    {
+        double[] values = [.. ours];
+        double scale = expected.Values.Max(Math.Abs);
+        double worst = values.Length == expected.Values.Length ? 0 : double.PositiveInfinity;
+        for (int i = 0; i < values.Length && i < expected.Values.Length; i++)
+        {
+            worst = Verification.Worse(worst, Math.Abs(values[i] - expected.Values[i]) / (scale > 0 ? scale : 1));
+        }
+
+        return worst;
+    }
+}
