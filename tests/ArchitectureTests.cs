@@ -10,6 +10,7 @@ public sealed partial class ArchitectureTests
     private static readonly (string Room, string[] Uses)[] s_rooms =
     [
         ("Checkpoint", []),
+        ("Hub", ["Checkpoint"]),
         ("Tokens", ["Checkpoint"]),
         ("Jinja", []),
         ("Chat", ["Checkpoint", "Tokens", "Jinja"]),
@@ -119,7 +120,7 @@ public sealed partial class ArchitectureTests
     private static partial Regex Usings();
 
     // A folder's name before a dot and a type: Ops.KvCache. Preceded by a dot it is a member or another library's namespace.
-    [GeneratedRegex(@"(?<![\w.])(?<name>Checkpoint|Tokens|Jinja|Chat|Law|Ops|Cpu|Cuda|Model|Features|Synthesis|Controllers|Decode|Scheduling)"
+    [GeneratedRegex(@"(?<![\w.])(?<name>Checkpoint|Hub|Tokens|Jinja|Chat|Law|Ops|Cpu|Cuda|Model|Features|Synthesis|Controllers|Decode|Scheduling)"
         + @"\.(?<type>[A-Z]\w*)", RegexOptions.None, 5000)]
     private static partial Regex Qualified();
 

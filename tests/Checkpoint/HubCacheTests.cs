@@ -1,6 +1,7 @@
 using Tiller.Chat;
 using Tiller.Checkpoint;
 using Tiller.Model;
+using Tiller.Tests.Hub;
 using Tiller.Tests.Model;
 using Tiller.Tests.Tool;
 using Tiller.Tokens;
@@ -129,6 +130,42 @@ internal sealed class HubCacheTests
         Directory.CreateDirectory(checkpoint["snapshots"]);
         using CheckpointFolder opened = CheckpointFolder.Open(folder);
         Assert.That(opened.Path, Is.EqualTo(folder));
+    }
+
+    [TestCase("HF_HUB_CACHE={}", "")]
+    [TestCase("HUGGINGFACE_HUB_CACHE={}", "")]
+    [TestCase("HF_HOME={}", "hub")]
+    [TestCase("XDG_CACHE_HOME={}", "huggingface/hub")]
+    [TestCase("HF_HUB_CACHE={}|HF_HOME=/nowhere", "")]
+    public void A_name_is_looked_up_where_the_environment_says(string variables, string folder)
+    {
+        using var cache = new TemporaryFolder();
+        using var environment = new HubVariables(
+            [.. variables.Split('|').Select(v => v.Replace("{}", cache.Path, StringComparison.Ordinal).Split('=')).Select(v => (v[0], v[1]))]);
+        Snapshot(Newer);
+        Main(Newer);
+        string root = Path.Combine(cache.Path, folder);
+        Directory.CreateDirectory(root);
+        Directory.Move(Repository, Path.Combine(root, "models--org--some-name"));
+        foreach (string name in new[] { "org/some-name", "org/some-name@main", $"org/some-name@{Newer}" })
+        {
+            using CheckpointFolder folderOfName = CheckpointFolder.Open(name);
+            Assert.That(folderOfName.Path, Is.EqualTo(Path.Combine(root, "models--org--some-name", "snapshots", Newer)));
+            Assert.That((folderOfName.Name, ModelConfigReader.Read(name).Family), Is.EqualTo(("org/some-name", "qwen2")));
+        }
+    }
+
+    [TestCase("org/none", "Download it with HubPull.RunAsync: org/none.")]
+    [TestCase("org/some-name@old", "Download it with HubPull.RunAsync: org/some-name@old.")]
+    [TestCase("no name", "there is no such folder")]
+    [TestCase("../org/some-name", "there is no such folder")]
+    public void A_name_that_is_not_in_the_cache_says_how_it_comes_there(string name, string told)
+    {
+        using var environment = new HubVariables(("HF_HUB_CACHE", _hub.Path));
+        Snapshot(Newer);
+        var error = Assert.Throws<CheckpointException>(() => CheckpointFolder.Open(name))!;
+        Assert.That(error.Error, Is.EqualTo(CheckpointError.Missing));
+        Assert.That(error.Message, Does.Contain(told));
     }
 
     // Files as the hub has them: links to blobs.

@@ -340,7 +340,7 @@ public class CommandLineTests
     public async Task Root_help_teaches_commands_and_exit_codes()
     {
         var run = await Run(["--help"]);
-        string[] taught = ["demo", "fit", "steer", "generate", "inspect", "verify", "devices", "Exit codes:", "130", "NO_COLOR",
+        string[] taught = ["demo", "fit", "steer", "generate", "pull", "inspect", "verify", "devices", "Exit codes:", "130", "NO_COLOR",
             "tiller fit --model"];
         Assert.That(run.Code, Is.Zero);
         Assert.That(taught, Has.All.Matches<string>(t => run.Output.Contains(t!, StringComparison.Ordinal)));
@@ -349,7 +349,7 @@ public class CommandLineTests
     // The first column is as wide as its widest name: the list of all that bench measures has pushed the descriptions off the screen.
     [Test]
     public async Task Descriptions_stand_beside_what_they_describe(
-        [Values("", "demo", "fit", "steer", "generate", "inspect", "verify", "bench", "devices", "kernels")] string name)
+        [Values("", "demo", "fit", "steer", "generate", "inspect", "pull", "verify", "bench", "devices", "kernels")] string name)
     {
         var run = await ToolRun.Of([.. name.Length == 0 ? [] : new[] { name }, "--help"]);
         string[] rows = [.. run.Output.Split("Examples:")[0].Split('\n').Where(line => line.StartsWith("  ", StringComparison.Ordinal)

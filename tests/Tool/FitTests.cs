@@ -144,6 +144,26 @@ public class FitTests
         }
     }
 
+    [TestCase("state", "dense")]
+    [TestCase("feature", "factored")]
+    public async Task A_long_fit_says_what_it_needs_before_it_starts(string cost, string solve)
+    {
+        using var scratch = new Scratch();
+        await File.WriteAllLinesAsync(scratch["cal.txt"], Enumerable.Range(0, 10_000).Select(i => $"The gull was there {i} times."));
+        using var stop = new CancellationTokenSource();
+        string[] args = [.. Fit(scratch, 3), "--cost", cost, "--calibration", scratch["cal.txt"]];
+        var run = await ToolRun.Of(args, [], stop.Token, onStage: progress =>
+        {
+            if (progress.Stage == "activations")
+            {
+                stop.Cancel();
+            }
+        });
+        Assert.That(run.Code, Is.EqualTo(ExitCode.Cancelled));
+        Assert.That(run.Error,
+            Does.Match($"^tiller: this {solve} fit needs about \\d+\\.\\d GiB and [\\d,]+ (s|minutes) on [^\n]*\n.*tiller: error: cancelled"));
+    }
+
     [TestCase("weights")]
     [TestCase("activations")]
     [TestCase("riccati")]

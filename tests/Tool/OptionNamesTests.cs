@@ -10,7 +10,7 @@ public sealed partial class OptionNamesTests
     private static readonly string[] s_members =
     [
         "SamplingOptions", "GenerationOptions", "FitOptions", "LoadOptions", "FitCost", "Controller.Save", "Controller.Load", "NonFiniteValues",
-        "Tokenizer.Encode", "parseSpecial", "MaxNewTokens", "StopStrings.", "StopIds", "SteeredTokens.",
+        "Tokenizer.Encode", "parseSpecial", "MaxNewTokens", "StopStrings.", "StopIds", "SteeredTokens.", "HubPull",
     ];
 
     private static IEnumerable<(string File, string Text)> Strings(string folder) =>
@@ -82,6 +82,6 @@ public sealed partial class OptionNamesTests
     [GeneratedRegex(@"(?<=.)(?<![\w-])--[a-z]", RegexOptions.Singleline, 1000)]
     private static partial Regex CommandLineOption();
 
-    [GeneratedRegex(@"\btiller (demo|fit|steer|generate|inspect|verify|bench|devices)\b", RegexOptions.ExplicitCapture, 1000)]
+    [GeneratedRegex(@"\btiller (demo|fit|steer|generate|pull|inspect|verify|bench|devices)\b", RegexOptions.ExplicitCapture, 1000)]
     private static partial Regex CommandLineVerb();
 }

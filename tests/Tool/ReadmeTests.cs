@@ -1,5 +1,7 @@
 using System.CommandLine.Parsing;
 using System.Text.RegularExpressions;
+using Tiller.Tests.Hub;
+using Tiller.Tests.Model;
 
 namespace Tiller.Tests.Tool;
 
@@ -37,7 +39,15 @@ public partial class ReadmeTests
     [Test]
     public async Task Every_command_shown_runs()
     {
+        // What it pulls is a small model here, under the name that it asks for.
         using var scratch = new Scratch();
+        using var hub = new HubServer { Name = "HuggingFaceTB/SmolLM2-135M-Instruct" };
+        using var variables = new HubVariables(("HF_ENDPOINT", hub.Address.ToString()), ("HF_HOME", scratch["home"]));
+        foreach (string file in Directory.GetFiles(TestModels.Folder("qwen2-bf16")))
+        {
+            hub.Files[Path.GetFileName(file)] = await File.ReadAllBytesAsync(file);
+        }
+
         string[] commands = [.. Blocks("sh").SelectMany(b => b.Split('\n')).Where(l => l.Length > 0 && l[0] != '#')];
         Assert.That(commands, Is.SupersetOf(s_starters));
         foreach (string command in commands.Except(s_starters, StringComparer.Ordinal))
@@ -64,7 +74,8 @@ public partial class ReadmeTests
     {
         _ when word.EndsWith(".tiller", StringComparison.Ordinal) || word.EndsWith(".jsonl", StringComparison.Ordinal) => [scratch[word]],
         _ when word.EndsWith("/*/", StringComparison.Ordinal) => Directory.GetDirectories(Repository.Path(word[..^3])),
-        _ when word.StartsWith("models/", StringComparison.Ordinal) || word.StartsWith("tests/", StringComparison.Ordinal) => [Repository.Path(word)],
+        _ when word.StartsWith("models/", StringComparison.Ordinal) || word.StartsWith("tools/", StringComparison.Ordinal)
+            || word.StartsWith("tests/", StringComparison.Ordinal) => [Repository.Path(word)],
         _ => [word],
     };
 

@@ -52,15 +52,16 @@ public sealed class CheckpointFolder : IDisposable
 
     /// <summary>Opens a folder and reads the headers of its files; every shard is checked before this returns.</summary>
     /// <param name="directory">
-    /// The folder of a checkpoint, or a model's folder in the Hugging Face cache (<c>models--ORG--NAME</c>), which stands for its snapshot of main.
+    /// The folder of a checkpoint; a model's folder in the Hugging Face cache (<c>models--ORG--NAME</c>), which stands for its snapshot of main; or a
+    /// model's name there, <c>ORG/NAME</c> or <c>ORG/NAME@REVISION</c>.
     /// </param>
     /// <exception cref="CheckpointException">The folder or its index is malformed, incomplete or unsafe.</exception>
     /// <exception cref="SafetensorsException">One of the files is malformed; it names the file.</exception>
     public static CheckpointFolder Open(string directory)
     {
         ArgumentNullException.ThrowIfNull(directory);
-        RequireFolder(directory);
         directory = HubCache.Resolve(directory);
+        RequireFolder(directory);
         var folder = new CheckpointFolder(directory);
         try
         {

@@ -4,37 +4,56 @@ namespace Tiller.Checkpoint;
 
 /// <summary>
 /// The cache of huggingface_hub. A model ORG/NAME has the folder <c>models--ORG--NAME</c>: <c>blobs</c> with the content, <c>snapshots/COMMIT</c>,
-/// each a checkpoint folder of links to it, and <c>refs/main</c>, a file with the commit that main stood at when it was downloaded.
+/// each a checkpoint folder of links to it, and <c>refs/main</c>, a file with the commit that main stood at when it was downloaded; so for every
+/// other branch or tag. <c>.locks</c>, beside the models, has the locks of downloads.
 /// </summary>
 internal static class HubCache
 {
+    /// <summary>The folder of a model's snapshots.</summary>
+    public const string Snapshots = "snapshots";
+
+    /// <summary>The folder of a model's references.</summary>
+    public const string References = "refs";
+
+    /// <summary>The branch that is meant where none is named.</summary>
+    public const string Main = "main";
+
     private const string Prefix = "models--";
-    private const string Snapshots = "snapshots";
-    private const string Main = "refs/main";
     private const int MaxRefLength = 256;
 
     private static readonly string[] CheckpointFiles = ["config.json", CheckpointFolder.SingleFileName, CheckpointFolder.IndexFileName];
 
-    /// <summary>The checkpoint that a path means: of a model's folder in the cache the snapshot of main, or the only one; else the path.</summary>
-    /// <exception cref="CheckpointException">The model's folder has no such snapshot; the message names those it has.</exception>
+    /// <summary>The folder of huggingface_hub: HF_HOME, or the place for caches that the system has for the user.</summary>
+    public static string Home => Variable("HF_HOME")
+        ?? Path.Combine(Variable("XDG_CACHE_HOME") ?? Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".cache"),
+            "huggingface");
+
+    /// <summary>The folder of all models: HF_HUB_CACHE, or hub in <see cref="Home"/>.</summary>
+    public static string Root => Variable("HF_HUB_CACHE") ?? Variable("HUGGINGFACE_HUB_CACHE") ?? Path.Combine(Home, "hub");
+
+    /// <summary>The name of a model's folder, models--ORG--NAME.</summary>
+    public static string FolderNameOf(string repository) => Prefix + repository.Replace("/", "--", StringComparison.Ordinal);
+
+    /// <summary>
+    /// The checkpoint that a path means: of a model's folder in the cache the snapshot of main, or the only one; of a name ORG/NAME, where there is
+    /// no such path, the snapshot in the cache; else the path.
+    /// </summary>
+    /// <exception cref="CheckpointException">The cache has no such model, or no such snapshot of it; the message names those it has.</exception>
     public static string Resolve(string directory)
     {
-        string snapshots = Path.Combine(directory, Snapshots);
-        if (!Directory.Exists(snapshots) || IsCheckpoint(directory))
+        if (!Path.Exists(directory) && HubName.TryParse(directory) is { } name)
         {
-            return directory;
+            string folder = Path.Combine(Root, FolderNameOf(name.Repository));
+            return Directory.Exists(Path.Combine(folder, Snapshots))
+                ? SnapshotOf(folder, name.Revision, $" Download it with {Download(name)}.")
+                : throw new CheckpointException(
+                    CheckpointError.Missing, directory,
+                    $"there is no such folder, and the Hugging Face cache, {Quoted.Bare(Root)}, has no model of that name. "
+                    + $"Download it with {Download(name)}.");
         }
 
-        string[] commits = [.. Directory.EnumerateDirectories(snapshots).Select(path => Path.GetFileName(path)).Order(StringComparer.Ordinal)];
-        string? main = ReadMain(directory);
-        string? commit = main is null && commits.Length == 1 ? commits[0] : Array.Find(commits, name => name == main);
-        return commit is not null
-            ? Path.Combine(snapshots, commit)
-            : throw new CheckpointException(
-                CheckpointError.Missing, directory,
-                "this is a model's folder in the Hugging Face cache; give one of its snapshots, or download main.",
-                expected: main is null ? $"a single snapshot, or {Main}" : $"the snapshot of main, {Quoted.Text(Path.Combine(Snapshots, main))}",
-                actual: commits.Length == 0 ? "none" : Quoted.Some([.. commits.Select(name => Path.Combine(Snapshots, name))]));
+        return Directory.Exists(Path.Combine(directory, Snapshots)) && !IsCheckpoint(directory) ? SnapshotOf(directory, revision: null, "")
+            : directory;
     }
 
     /// <summary>What to call the model of a checkpoint folder: ORG/NAME for a snapshot of the cache, else the folder's name.</summary>
@@ -55,11 +74,41 @@ internal static class HubCache
             .Select(path => Path.GetFileName(path)).Order(StringComparer.Ordinal),
     ];
 
+    private static string Download(HubName name) => $"HubPull.RunAsync: {name}";
+
+    // A folder of the environment; ~ is the user's, as in Python.
+    private static string? Variable(string name) => Environment.GetEnvironmentVariable(name) switch
+    {
+        null or "" => null,
+        "~" => Environment.GetFolderPath(Environment.SpecialFolder.UserProfile),
+        ['~', '/', .. var rest] => Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), rest),
+        var path => path,
+    };
+
+    private static string SnapshotOf(string model, string? revision, string way)
+    {
+        string snapshots = Path.Combine(model, Snapshots);
+        string[] commits = [.. Directory.EnumerateDirectories(snapshots).Select(path => Path.GetFileName(path)).Order(StringComparer.Ordinal)];
+        string? referred = ReadReference(model, revision ?? Main);
+        string? commit = referred is not null ? Array.Find(commits, name => name == referred)
+            : revision is not null ? Array.Find(commits, name => name == revision)
+            : commits.Length == 1 ? commits[0] : null;
+        return commit is not null
+            ? Path.Combine(snapshots, commit)
+            : throw new CheckpointException(
+                CheckpointError.Missing, model,
+                "this is a model's folder in the Hugging Face cache; give one of its snapshots, or download the revision that is meant." + way,
+                expected: referred is not null ? $"the snapshot of {revision ?? Main}, {Quoted.Text(Path.Combine(Snapshots, referred))}"
+                    : revision is not null ? Path.Combine(References, revision)
+                    : $"a single snapshot, or {References}/{Main}",
+                actual: commits.Length == 0 ? "none" : Quoted.Some([.. commits.Select(name => Path.Combine(Snapshots, name))]));
+    }
+
     private static bool IsCheckpoint(string directory) => Array.Exists(CheckpointFiles, name => Path.Exists(Path.Combine(directory, name)));
 
-    private static string? ReadMain(string directory)
+    private static string? ReadReference(string model, string revision)
     {
-        string path = Path.Combine(directory, Main);
+        string path = Path.Combine(model, References, revision);
         try
         {
             byte[] commit = BoundedFile.Read(path, MaxRefLength, length => new CheckpointException(

@@ -110,7 +110,7 @@ public sealed class LanguageModel : IDisposable
     /// <summary>Loads a Hugging Face checkpoint folder.</summary>
     /// <param name="directory">
     /// Holds config.json, tokenizer.json and model.safetensors or its shards; or is a model's folder in the Hugging Face cache
-    /// (<c>models--ORG--NAME</c>), which stands for its snapshot of main.
+    /// (<c>models--ORG--NAME</c>), which stands for its snapshot of main; or its name there, <c>ORG/NAME</c>.
     /// </param>
     /// <param name="options">Null for the defaults.</param>
     /// <param name="cancellationToken">Looked at between files, and between chunks of 4 MiB.</param>

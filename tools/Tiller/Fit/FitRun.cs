@@ -21,7 +21,13 @@ internal static class FitRun
         terminal = destination.Rest;
         var (contrast, calibration) = Prompts(request, cancellationToken);
         using var model = Runs.Load(terminal, request.Model, request.Device, request.Strict, cancellationToken);
-        var result = Fit(terminal, model, contrast, Options(request, model.Config, calibration), cancellationToken);
+        var options = Options(request, model.Config, calibration);
+        if (PlanRun.OfLongFit(model, contrast, options, request.Device, cancellationToken) is { } plan)
+        {
+            PlanOutput.WriteNeed(terminal, plan);
+        }
+
+        var result = Fit(terminal, model, contrast, options, cancellationToken);
         cancellationToken.ThrowIfCancellationRequested();
         destination.Write(result.Controller.Save, result.Controller.Save);
         if (request.Json)

@@ -39,6 +39,17 @@ internal static class PlanOutput
         }
     }
 
+    /// <summary>Tells in a line, before a fit starts, what it needs.</summary>
+    public static void WriteNeed(Terminal terminal, PlannedFit fit)
+    {
+        double seconds = fit.Plan.Stages.Sum(s => Seconds(fit, s));
+        string time = seconds < 100 ? $"{seconds:N0} s" : $"{seconds / 60:N0} minutes";
+        string room = fit.Plan.PeakInBytes > fit.Rates.FreeInBytes ? $", and only {fit.Rates.FreeInBytes / Gibibyte:F1} GiB are free" : "";
+        terminal.Error.WriteLine(
+            $"tiller: this {fit.Solve} fit needs about {fit.Plan.PeakInBytes / Gibibyte:F1} GiB and {time} on {fit.Rates.Device}{room}; "
+            + "--plan tells more, --calibration and --cost feature make it shorter.");
+    }
+
     private static void WriteModel(Terminal terminal, PlannedFit fit)
     {
         var c = fit.Config;

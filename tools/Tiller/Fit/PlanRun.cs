@@ -29,6 +29,9 @@ internal static class PlanRun
 {
     private const int ReducedOrder = 64;
 
+    // A processor's second or more: what is over sooner is not worth measuring rates for.
+    private const double LongFlops = 2e11;
+
     // Where there is no tokenizer: English runs at four bytes a token or a little more.
     private const int BytesPerToken = 4;
 
@@ -65,6 +68,27 @@ internal static class PlanRun
         // Prompts that the fit would refuse are refused here.
         IEnumerable<int> Lengths(string list, IReadOnlyList<Prompt> prompts) =>
             encoder?.Encode(list, prompts, cancellationToken).Select(ids => ids.Length) ?? prompts.Select(p => Estimate(p, c));
+    }
+
+    /// <summary>What a fit of a loaded model will take, if that is worth telling before it starts; else null.</summary>
+    public static PlannedFit? OfLongFit(LanguageModel model, ContrastSet contrast, FitOptions options, DeviceRequest device,
+        CancellationToken cancellationToken)
+    {
+        var encoder = PromptEncoder.Of(model);
+        int[] Lengths(string list, IReadOnlyList<Prompt> prompts) => [.. encoder.Encode(list, prompts, cancellationToken).Select(ids => ids.Length)];
+        int[] lengths = [.. Lengths("Positive", contrast.Positive), .. Lengths("Negative", contrast.Negative)];
+        int[]? kept = options.Calibration is { } calibration ? Lengths("Calibration", calibration) : null;
+        var plan = FitPlan.Of(model.Config, model.WeightsInBytes, lengths, kept, options, model.Ops.Callers);
+        if (plan.Stages.Sum(s => s.SingleFlops + s.DoubleFlops) < LongFlops)
+        {
+            return null;
+        }
+
+        var rates = QuickRates.Measure(model.Config, TensorType.BF16, device.ToLoadOptions(), cancellationToken);
+        return new PlannedFit(
+            model.Name, model.Config, "as loaded", lengths.Length, (kept ?? lengths).Length, lengths.Concat(kept ?? []).Sum(n => (long)n),
+                CountedTokens: true,
+            Solve(options), plan, rates);
     }
 
     /// <summary>Dense, factored and reduced fits of a named shape.</summary>

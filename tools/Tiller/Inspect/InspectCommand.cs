@@ -11,7 +11,11 @@ internal sealed record InspectRequest(string Path, bool Check, bool Json);
 /// <summary><c>tiller inspect</c>: what a checkpoint or a controller holds.</summary>
 internal sealed class InspectCommand : TillerCommand
 {
-    private readonly Argument<string> _path = new("path") { Description = "Folder of a checkpoint, or a controller file.", HelpName = "DIR|FILE" };
+    private readonly Argument<string> _path = new("path")
+    {
+        Description = "Folder of a checkpoint or name of a model that was pulled, OWNER/NAME; or a controller file.",
+        HelpName = "DIR|FILE",
+    };
 
     private readonly Option<bool> _check = new("--check")
     {

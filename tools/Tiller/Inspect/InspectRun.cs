@@ -17,7 +17,7 @@ internal static class InspectRun
 {
     public static int Run(Terminal terminal, InspectRequest request, CancellationToken cancellationToken)
     {
-        if (Directory.Exists(request.Path))
+        if (Directory.Exists(request.Path) || (!File.Exists(request.Path) && HubName.TryParse(request.Path) is not null))
         {
             using var checkpoint = LoadableCheckpoint.Open(request.Path, strict: false, cancellationToken);
             var inspection = Inspect(checkpoint);

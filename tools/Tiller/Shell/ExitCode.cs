@@ -1,5 +1,6 @@
 using Tiller.Controllers;
 using Tiller.Decode;
+using Tiller.Hub;
 using Tiller.Interop;
 using Tiller.Kernels;
 using Tiller.Model;
@@ -20,6 +21,7 @@ internal static class ExitCode
     public const int DeviceUnavailable = 3;
     public const int BadInput = 4;
     public const int Numerical = 5;
+    public const int Hub = 6;
     public const int Cancelled = 130;
 
     public const string Help =
@@ -31,7 +33,8 @@ internal static class ExitCode
           3    the device asked for, or a CUDA library that is needed, is not available
           4    bad input: a file, checkpoint, tokenizer, controller or prompt
           5    numerical failure, or the device failed
-          130  cancelled (Ctrl-C); nothing half-written is left
+          6    pull: the hub could not be reached, failed, or denied access
+          130  cancelled (Ctrl-C); nothing half-written is left, but what pull goes on from
         """;
 
     /// <summary>The code of an error; null for one that only a defect of tiller explains.</summary>
@@ -42,6 +45,9 @@ internal static class ExitCode
         UsageException or DeviceNameException or KernelArchitectureException or SamplingOptionsException or StopStringsException => Usage,
         NonFiniteLogitsException or NonFiniteStateException or SteeringOverflowException or RiccatiException or DeviceMemoryException
             or CudaException => Numerical,
+        HubException { Error: HubError.AccessDenied or HubError.RateLimited or HubError.Unreachable or HubError.Refused or HubError.Protocol
+            or HubError.WrongContent } => Hub,
+        HubException { Error: HubError.Name } => Usage,
         TillerException or IOException or UnauthorizedAccessException => BadInput,
         _ => null,
     };

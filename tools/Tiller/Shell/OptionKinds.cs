@@ -59,7 +59,8 @@ internal static class OptionKinds
 
     /// <summary>The checkpoint every command but inspect and verify starts from.</summary>
     public static Option<string> Model() => RequiredPath(
-        "--model", "Folder of a Hugging Face checkpoint: config.json, tokenizer.json, *.safetensors; or of a model in its cache, models--ORG--NAME.",
+        "--model",
+            "Folder of a Hugging Face checkpoint: config.json, tokenizer.json, *.safetensors; or the name of a model that was pulled, OWNER/NAME.",
         "DIR");
 
     /// <summary>Whether a prompt that would lose characters is refused.</summary>

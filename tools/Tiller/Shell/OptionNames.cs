@@ -26,6 +26,7 @@ internal static class OptionNames
         ("PromptSelection names", "--column or --field names"),
         ("NonFiniteValues.Count counts them", "tiller inspect --check counts them"),
         ("Controller.Save wrote", "tiller fit wrote"),
+        ("HubPull.RunAsync: ", "tiller pull "),
         ("Write the prompt yourself and encode it with Tokenizer.Encode(parseSpecial: true)", "Leave --chat out and write the prompt as plain text"),
     ];
 

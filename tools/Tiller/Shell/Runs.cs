@@ -14,6 +14,7 @@ internal static class Runs
         new FitCommand((request, token) => Task.FromResult(FitRun.Run(terminal, request, token))),
         new SteerCommand((request, token) => SteerRun.Run(terminal, request, token)),
         new GenerateCommand((request, token) => GenerateRun.Run(terminal, request, token)),
+        new PullCommand((request, token) => Task.FromResult(PullRun.Run(terminal, request, token))),
         new InspectCommand((request, token) => Task.FromResult(InspectRun.Run(terminal, request, token))),
         new VerifyCommand((request, token) => Task.FromResult(VerifyRun.Run(terminal, request, token))),
         new BenchCommand((request, token) => Task.FromResult(BenchRun.Run(terminal, request, token))),
@@ -23,7 +24,7 @@ internal static class Runs
 
     /// <summary>Loads a model with a bar for its bytes, and tells its oddities; later, once, that a text loses characters.</summary>
     /// <param name="terminal">Where to tell it.</param>
-    /// <param name="directory">The checkpoint's folder.</param>
+    /// <param name="directory">The checkpoint's folder, or its name in the cache.</param>
     /// <param name="device">What runs it.</param>
     /// <param name="strict">A text that would lose characters is refused.</param>
     /// <param name="cancellationToken">Ends loading.</param>

@@ -1,0 +1,147 @@
+using Tiller.Checkpoint;
+
+namespace Tiller.Hub;
+
+/// <summary>
+/// Downloads a model from the Hugging Face hub, or from one that speaks its protocol: config, tokenizer, chat templates and safetensors, and nothing
+/// else of the repository. It goes into the cache of huggingface_hub, where Python and Tiller find it by its name, or into a plain folder.
+/// </summary>
+public static class HubPull
+{
+    private const int MostAtOnce = 8;
+    private const string ConfigName = "config.json";
+    private const string TokenizerName = "tokenizer.json";
+    private const string Templates = "additional_chat_templates/";
+    private const string TemplateEnding = ".jinja";
+
+    // Read where they are there.
+    private static readonly string[] s_texts = [ConfigName, "generation_config.json", TokenizerName, "tokenizer_config.json", "chat_template.jinja"];
+
+    private static readonly string[] s_otherWeights = [".bin", ".gguf", ".pt", ".pth", ".h5", ".msgpack", ".onnx"];
+
+    /// <summary>
+    /// Downloads what is missing of a model, and compares what is there with the hub's hashes. A download that was ended, by whatever, goes on where
+    /// it ended; two at once share the work. Nothing that could be run before is changed until all of the new is there.
+    /// </summary>
+    /// <param name="model">Its name, OWNER/NAME, or OWNER/NAME@REVISION.</param>
+    /// <param name="options">Revision, place, address and token; null for the environment's.</param>
+    /// <param name="progress">Told of every file's bytes, from several threads.</param>
+    /// <param name="cancellationToken">Ends the download; what has come is kept.</param>
+    /// <exception cref="HubException">The model cannot be had, or cannot be written.</exception>
+    /// <exception cref="CheckpointException">The model's index of its weights is malformed.</exception>
+    public static async Task<PulledModel> RunAsync(
+        string model, HubPullOptions? options = null, IProgress<HubPullProgress>? progress = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        options ??= new HubPullOptions();
+        HubName name = Name(model, options.Revision);
+        using var client = new HubClient(options);
+        HubListing listing = await client.ListAsync(name, cancellationToken).ConfigureAwait(false);
+        Check(name, listing);
+        HubStore store = options.Folder is { } folder
+            ? new HubFolderStore(Path.GetFullPath(folder))
+            : new HubCacheStore(Path.GetFullPath(options.Cache ?? HubCache.Root), name, listing.Commit);
+        var transfer = new HubTransfer(client, store, name, listing.Commit, progress);
+
+        // The index names the shards: it comes first, with all that is small.
+        bool isSingle = listing.Files.Contains(CheckpointFolder.SingleFileName);
+        string[] texts = [.. s_texts.Where(listing.Files.Contains), .. listing.Files.Where(IsTemplate), .. isSingle ? []
+            : new[] { CheckpointFolder.IndexFileName }];
+        var (files, pulled) = await PullAsync(texts).ConfigureAwait(false);
+        string[] weights = isSingle ? [CheckpointFolder.SingleFileName]
+            : [.. CheckpointIndex.Read(store.ContentOf(files.Single(f => f.Name == CheckpointFolder.IndexFileName))).Shards];
+        var (more, pulledMore) = await PullAsync(weights).ConfigureAwait(false);
+
+        // What would be wrong with a cancelled or killed download is that it is taken for a whole one.
+        cancellationToken.ThrowIfCancellationRequested();
+        store.Finish([.. files, .. more], s_texts.Where(text => !listing.Files.Contains(text)));
+        return new PulledModel(name.Repository, listing.Commit, store.Folder,
+            [.. pulled.Concat(pulledMore).OrderBy(f => f.Name, StringComparer.Ordinal)]);
+
+        async Task<(HubFile[] Files, PulledFile[] Pulled)> PullAsync(string[] names)
+        {
+            HubFile[] described = await EachAsync(names, (file, token) =>
+                client.DescribeAsync(name, listing.Commit, file, token)).ConfigureAwait(false);
+            CheckRoom(store.Folder, described.Aggregate(Int128.Zero, (sum, file) => sum + transfer.Missing(file)));
+            return (described, await EachAsync(described, transfer.RunAsync).ConfigureAwait(false));
+        }
+
+        async Task<TResult[]> EachAsync<T, TResult>(T[] items, Func<T, CancellationToken, Task<TResult>> work)
+        {
+            var results = new TResult[items.Length];
+            var parallel = new ParallelOptions { MaxDegreeOfParallelism = MostAtOnce, CancellationToken = cancellationToken };
+            await Parallel.ForAsync(0, items.Length, parallel, async (i, token) =>
+                results[i] = await work(items[i], token).ConfigureAwait(false)).ConfigureAwait(false);
+            return results;
+        }
+    }
+
+    private static HubName Name(string model, string? revision)
+    {
+        HubName name = HubName.TryParse(model)
+            ?? throw new HubException(HubError.Name, model, $"expected the name of a model on the hub, {HubName.Form}.");
+        if (revision is not null && name.Revision is not null && revision != name.Revision)
+        {
+            throw new HubException(HubError.Name, model, $"the name has another revision than {Quoted.Text(revision)}: give one of them.");
+        }
+
+        return revision is null || HubName.IsRevision(revision)
+            ? name with { Revision = revision ?? name.Revision ?? HubCache.Main }
+            : throw new HubException(HubError.Name, model, $"expected a branch, a tag or a commit as revision, got {Quoted.Text(revision)}.");
+    }
+
+    // Before gigabytes of weights are fetched, whether anything could be made of them.
+    private static void Check(HubName name, HubListing listing)
+    {
+        foreach (string needed in new[] { ConfigName, TokenizerName })
+        {
+            if (!listing.Files.Contains(needed))
+            {
+                throw new HubException(
+                    HubError.FileNotFound, name.ToString(),
+                        $"the model has no {needed}, without which it cannot be run. It has {Quoted.Some([.. listing.Files])}.");
+            }
+        }
+
+        if (!listing.Files.Contains(CheckpointFolder.SingleFileName) && !listing.Files.Contains(CheckpointFolder.IndexFileName))
+        {
+            string[] others = [.. listing.Files.Where(file =>
+                Array.Exists(s_otherWeights, ending => file.EndsWith(ending, StringComparison.Ordinal)))];
+            throw new HubException(
+                HubError.FileNotFound, name.ToString(),
+                $"the model has neither {CheckpointFolder.SingleFileName} nor {CheckpointFolder.IndexFileName}; "
+                + "weights are read from safetensors alone."
+                + (others.Length > 0 ? $" It has {Quoted.Some(others)}." : ""));
+        }
+    }
+
+    private static bool IsTemplate(string file) =>
+        file.StartsWith(Templates, StringComparison.Ordinal) && file.EndsWith(TemplateEnding, StringComparison.Ordinal)
+        && file[Templates.Length..^TemplateEnding.Length] is { Length: > 0 } stem && stem.All(c => char.IsAsciiLetterOrDigit(c) || c is '_' or '-');
+
+    private static void CheckRoom(string folder, Int128 needed)
+    {
+        string? there = folder;
+        while (there is not null && !Directory.Exists(there))
+        {
+            there = Path.GetDirectoryName(there);
+        }
+
+        long room;
+        try
+        {
+            room = new DriveInfo(OperatingSystem.IsWindows() ? Path.GetPathRoot(there)! : there!).AvailableFreeSpace;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
+        {
+            return; // not known: writing will tell
+        }
+
+        if (needed > room)
+        {
+            throw new HubException(
+                HubError.NoRoom, folder,
+                    $"the disk has room for {room} bytes, and {needed} are to come. Make room, or name a folder on another disk.");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+using System.Net;
+using Tiller.Checkpoint;
+
+namespace Tiller.Hub;
+
+/// <summary>
+/// One file from the hub to the disk. It grows under another name, from where an earlier attempt ended, and has its own once it is whole and its hash
+/// is right; a content with another hash is never kept.
+/// </summary>
+internal sealed class HubTransfer(HubClient client, HubStore store, HubName name, string commit, IProgress<HubPullProgress>? progress)
+{
+    private const int BufferSize = 1 << 18;
+
+    // A wrong content of the second time did not come of a part that was wrong before.
+    private const int MostWrongContents = 2;
+
+    /// <summary>Sees to it that the content is there, and right.</summary>
+    /// <exception cref="HubException">It cannot be had, or not be written.</exception>
+    public async Task<PulledFile> RunAsync(HubFile file, CancellationToken cancellationToken)
+    {
+        string content = store.ContentOf(file), part = store.PartOf(file), held = store.LockOf(file);
+        try
+        {
+            foreach (string path in new[] { content, part, held })
+            {
+                Directory.CreateDirectory(Path.GetDirectoryName(path)!);
+            }
+
+            using IDisposable hold = await FileLock.TakeAsync(
+                held, client.PauseAsync, () => Report(file, HubPullStage.Waiting, 0), cancellationToken).ConfigureAwait(false);
+            bool isNew = !await IsRightAsync(content, file, cancellationToken).ConfigureAwait(false);
+            if (isNew)
+            {
+                await FetchAsync(file, part, cancellationToken).ConfigureAwait(false);
+                File.Move(part, content, overwrite: true);
+            }
+
+            return new PulledFile(file.Name, file.SizeInBytes, file.HasHash, isNew);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentOutOfRangeException { ParamName: "value" })
+        {
+            throw Failure(e, content);
+        }
+    }
+
+    /// <summary>Bytes that a file still needs on the disk.</summary>
+    public long Missing(HubFile file)
+    {
+        var (content, part) = (new FileInfo(store.ContentOf(file)), new FileInfo(store.PartOf(file)));
+        return content.Exists && Length(content) == file.SizeInBytes ? 0
+            : file.SizeInBytes - (part.Exists ? Math.Min(Length(part), file.SizeInBytes) : 0);
+
+        static long Length(FileInfo file) => file.LinkTarget is null ? file.Length : 0;
+    }
+
+    private static HubException Failure(Exception error, string path)
+    {
+        const int NoSpaceUnix = 28, QuotaLinux = 122, NoSpaceWindows = unchecked((int)0x80070070);
+        return error.HResult is NoSpaceUnix or QuotaLinux or NoSpaceWindows || error is ArgumentException // what .NET makes of EFBIG
+            ? new HubException(HubError.NoRoom, path, "the disk is full. What has come is kept: make room, and the next attempt goes on from there.",
+                error)
+            : new HubException(HubError.InputOutput, path, "cannot be written: " + error.Message, error);
+    }
+
+    private async Task FetchAsync(HubFile file, string part, CancellationToken cancellationToken)
+    {
+        for (int wrong = 0; ;)
+        {
+            long came = 0;
+            bool right = await client.RetryAsync(
+                token => AttemptAsync(file, part, n => came += n, token), cancellationToken, () => came).ConfigureAwait(false);
+            if (right)
+            {
+                return;
+            }
+
+            File.Delete(part);
+            if (++wrong == MostWrongContents)
+            {
+                throw new HubException(
+                    HubError.WrongContent, $"{name.Repository}, {file.Name}",
+                        $"expected content with the hash {file.Tag}, and another came, twice. Nothing of it is kept.");
+            }
+        }
+    }
+
+    // Appends to the part until it is whole; false if it is whole and wrong.
+    private async Task<bool> AttemptAsync(HubFile file, string part, Action<int> came, CancellationToken cancellationToken)
+    {
+        string subject = $"{name.Repository}, {file.Name}";
+        await using var stream = new FileStream(part, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.Read, bufferSize: 0);
+        using ContentHash hash = file.Hash();
+        var buffer = new byte[BufferSize];
+        long done = await TakeAsync(stream, file, hash, buffer, cancellationToken).ConfigureAwait(false);
+        if (done >= file.SizeInBytes)
+        {
+            return done == file.SizeInBytes && file.Is(hash);
+        }
+
+        using HttpResponseMessage response = await client.OpenAsync(name, commit, file.Name, done, cancellationToken).ConfigureAwait(false);
+        if (done > 0 && (response.StatusCode != HttpStatusCode.PartialContent || response.Content.Headers.ContentRange?.From != done))
+        {
+            done = 0;
+            stream.SetLength(0);
+            hash.Restart();
+        }
+
+        // All of the file is as good as its rest; any other part of it is asked for no more.
+        if (done == 0 && response.StatusCode != HttpStatusCode.OK)
+        {
+            throw new HubException(HubError.Protocol, subject,
+                $"the hub answers with another part of the file ({(int)response.StatusCode}).") { Passes = true };
+        }
+
+        await using Stream content = await response.Content.ReadAsStreamAsync(cancellationToken).ConfigureAwait(false);
+        for (int read; (read = await client.ReadAsync(content, buffer, subject, cancellationToken).ConfigureAwait(false)) > 0;)
+        {
+            if (read > file.SizeInBytes - done)
+            {
+                return false;
+            }
+
+            await stream.WriteAsync(buffer.AsMemory(0, read), cancellationToken).ConfigureAwait(false);
+            hash.Append(buffer.AsSpan(0, read));
+            done += read;
+            came(read);
+            Report(file, HubPullStage.Fetching, done);
+        }
+
+        if (done < file.SizeInBytes)
+        {
+            throw new HubException(HubError.Unreachable, subject,
+                $"the connection ended after {done} of {file.SizeInBytes} bytes.") { Passes = true };
+        }
+
+        stream.Flush(flushToDisk: true);
+        return file.Is(hash);
+    }
+
+    private async Task<bool> IsRightAsync(string content, HubFile file, CancellationToken cancellationToken)
+    {
+        if (!File.Exists(content))
+        {
+            return false;
+        }
+
+        await using var stream = new FileStream(content, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete, bufferSize: 0);
+        using ContentHash hash = file.Hash();
+        return stream.Length == file.SizeInBytes
+            && (!file.HasHash
+                || (await TakeAsync(stream, file, hash, new byte[BufferSize], cancellationToken).ConfigureAwait(false) == file.SizeInBytes
+                && file.Is(hash)));
+    }
+
+    // Hashes what a file holds, and leaves it at its end. Returns its length.
+    private async Task<long> TakeAsync(FileStream stream, HubFile file, ContentHash hash, byte[] buffer, CancellationToken cancellationToken)
+    {
+        long length = stream.Length, done = 0;
+        for (int read = -1; done < length && read != 0; done += read)
+        {
+            read = await stream.ReadAsync(buffer.AsMemory(0, (int)Math.Min(buffer.Length, length - done)), cancellationToken).ConfigureAwait(false);
+            hash.Append(buffer.AsSpan(0, read));
+            Report(file, HubPullStage.Checking, done + read);
+        }
+
+        return done;
+    }
+
+    private void Report(HubFile file, HubPullStage stage, long done) =>
+        progress?.Report(new HubPullProgress(file.Name, stage, done, file.SizeInBytes));
+}

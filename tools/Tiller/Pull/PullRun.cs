@@ -1,0 +1,76 @@
+using System.Globalization;
+using Tiller.Hub;
+
+namespace Tiller.Tool;
+
+/// <summary><c>tiller pull</c>.</summary>
+internal static class PullRun
+{
+    public static int Run(Terminal terminal, PullRequest request, CancellationToken cancellationToken)
+    {
+        var options = new HubPullOptions { Revision = request.Revision, Folder = request.To };
+        var model = StageBars.Run(terminal, progress => HubPull.RunAsync(
+            request.Model, options, new Relay<HubPullProgress>(p => progress.Report(new StageProgress(Stage(p), p.Done, p.Total))),
+                cancellationToken).GetAwaiter().GetResult());
+        foreach (var file in model.Files.Where(f => !f.IsVerified))
+        {
+            terminal.Warn($"The hub tells no hash of {file.Name}: only its length is known to be right.");
+        }
+
+        if (request.Json)
+        {
+            WriteJson(terminal, model);
+        }
+        else
+        {
+            WriteText(terminal, request, model);
+        }
+
+        return ExitCode.Ok;
+    }
+
+    private static string Stage(HubPullProgress progress) => progress.Stage switch
+    {
+        HubPullStage.Waiting => $"{progress.File}, waiting for another download of it",
+        HubPullStage.Checking => $"{progress.File}, checking",
+        _ => progress.File,
+    };
+
+    private static void WriteText(Terminal terminal, PullRequest request, PulledModel model)
+    {
+        foreach (var file in model.Files)
+        {
+            Row(file.IsNew ? "new" : "there", $"{file.Name,-34} {file.SizeInBytes.ToString("N0", CultureInfo.InvariantCulture),15} bytes");
+        }
+
+        Row("commit", model.Commit);
+        Row("folder", model.Folder);
+        string name = request.To
+            ?? (request.Revision is { } revision && !request.Model.Contains('@', StringComparison.Ordinal) ? $"{request.Model}@{revision}"
+            : request.Model);
+        terminal.Error.WriteLine($"Use it as --model {VisibleText.Of(name)}");
+
+        void Row(string name, string value) => terminal.Output.WriteLine($"{name,-8}{VisibleText.Of(value)}");
+    }
+
+    private static void WriteJson(Terminal terminal, PulledModel model) => Json.Write(terminal.Output, json =>
+    {
+        json.WriteStartObject();
+        json.WriteString("model", model.Repository);
+        json.WriteString("commit", model.Commit);
+        json.WriteString("folder", model.Folder);
+        json.WriteStartArray("files");
+        foreach (var file in model.Files)
+        {
+            json.WriteStartObject();
+            json.WriteString("name", file.Name);
+            json.WriteNumber("bytes", file.SizeInBytes);
+            json.WriteBoolean("verified", file.IsVerified);
+            json.WriteBoolean("new", file.IsNew);
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
+        json.WriteEndObject();
+    });
+}
