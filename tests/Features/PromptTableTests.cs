@@ -37,7 +37,8 @@ public class PromptTableTests
     [TestCase("id,claim\n1,a\n2,c\n", "2", new[] { "claim", "a", "c" })] // no name is usual, so the first row is one
     [TestCase("id,prompt,claim\n1,x,a\n2,x,c\n", "3", new[] { "a", "c" })]
     [TestCase("2,1\na,b\n", "2", new[] { "1", "b" })] // a number is no name
-    public void A_column_is_named_or_counted(string text, string column, string[] expected) => Assert.That(Read("t.csv", text, column), Is.EqualTo(expected));
+    public void A_column_is_named_or_counted(string text, string column, string[] expected)
+        => Assert.That(Read("t.csv", text, column), Is.EqualTo(expected));
 
     [Test]
     public void Tabs_part_what_ends_in_tsv() => Assert.That(Read("t.tsv", "id\tprompt\n1\ta, b\n"), Is.EqualTo(new[] { "a, b" }));
@@ -46,7 +47,8 @@ public class PromptTableTests
     [TestCase("id,prompt\n1,A long claim about the tides and the moon\n", "claim", "2 'prompt' (\"A long claim about the t…\")")]
     [TestCase("a,b\n", "3", "1 (\"a\"), 2 (\"b\")")]
     public void What_cannot_be_told_is_asked_for_with_a_preview(string text, string? column, string preview) =>
-        Assert.That(() => Read("t.csv", text, column), Throws.TypeOf<PromptFileException>().With.Message.Contains("PromptSelection.Column").And.Message.Contains(preview));
+        Assert.That(() => Read("t.csv", text, column),
+            Throws.TypeOf<PromptFileException>().With.Message.Contains("PromptSelection.Column").And.Message.Contains(preview));
 
     [TestCase("prompt,x\na,1\nb\n", 3, "1")]
     [TestCase("prompt,x\n\"a\nb\",1\nc,2,3\n", 4, "3")]
@@ -60,11 +62,13 @@ public class PromptTableTests
     }
 
     [TestCase("t.csv", "Behavior,ContextString\nDo it,\nDo it,The tale.\n", new[] { "Do it", "The tale.\n\n---\n\nDo it" })]
-    [TestCase("t.jsonl", "{\"name\":\"n\",\"instruction\":\"Sum\",\"instances\":[{\"input\":\"1 2\",\"output\":\"3\"}]}\n{\"instruction\":\"Sing\",\"instances\":[{\"input\":\"\"}]}", new[] { "Sum\n\n1 2", "Sing" })]
+    [TestCase("t.jsonl", "{\"name\":\"n\",\"instruction\":\"Sum\",\"instances\":[{\"input\":\"1 2\",\"output\":\"3\"}]}\n{\"instruction\":\"Sing\","
+        + "\"instances\":[{\"input\":\"\"}]}", new[] { "Sum\n\n1 2", "Sing" })]
     [TestCase("t.json", "[{\"instruction\":\"Sum\",\"input\":\"1 2\"},{\"instruction\":\"Sing\",\"category\":null}]", new[] { "Sum\n\n1 2", "Sing" })]
     [TestCase("t.jsonl", "{\"prompt\":{\"text\":\"a\",\"toxicity\":0.1},\"continuation\":{\"text\":\"x\"}}\n", new[] { "a" })]
     [TestCase("t.json", "[\"\",\"a\",\"\"]", new[] { "a" })]
-    public void Items_of_known_sets_become_prompts_by_their_recipe(string name, string text, string[] expected) => Assert.That(Read(name, text), Is.EqualTo(expected));
+    public void Items_of_known_sets_become_prompts_by_their_recipe(string name, string text, string[] expected)
+        => Assert.That(Read(name, text), Is.EqualTo(expected));
 
     [TestCase("{\"yes\":[\"a\",\"c\"],\"no\":[\"x\"]}", "yes")]
     [TestCase("{\"data\":{\"yes\":[\"a\",{\"text\":\"c\"}]}}", "data.yes")]
@@ -80,7 +84,8 @@ public class PromptTableTests
     [TestCase("t.csv", "prompt\nsecret\n", null, "prompt", "set PromptSelection.Column")]
     [TestCase("t.txt", "secret\n", "1", null, "one prompt a line")]
     public void A_selection_that_does_not_fit_is_told_without_content(string name, string text, string? column, string? field, string says) =>
-        Assert.That(() => Read(name, text, column, field), Throws.TypeOf<PromptFileException>().With.Message.Contains(says).And.Message.Not.Contains("secret"));
+        Assert.That(() => Read(name, text, column, field),
+            Throws.TypeOf<PromptFileException>().With.Message.Contains(says).And.Message.Not.Contains("secret"));
 
     [Test]
     public void A_parquet_file_is_told_by_its_first_bytes()
@@ -91,12 +96,18 @@ public class PromptTableTests
     }
 
     // Of each kind: both sides as they come.
-    [TestCase("p.json", "[{\"question\":\"Is it?\\n (A) Yes\",\"answer_matching_behavior\":\"(A)\",\"answer_not_matching_behavior\":\"(B)\"}]", "Is it?\n (A) Yes\n\nAnswer: (A", "Is it?\n (A) Yes\n\nAnswer: (B")]
-    [TestCase("p.jsonl", "{\"question\":\"Is it?\",\"answer_matching_behavior\":\" Yes\",\"answer_not_matching_behavior\":\" No\"}", "Is it?\n\nAnswer: Yes", "Is it?\n\nAnswer: No")]
-    [TestCase("p.json", "[{\"prompt\":\"Which?\",\"correct\":\"(B)\",\"incorrect\":\"(A)\",\"category\":\"c\"}]", "Which?\n\nAnswer: (B", "Which?\n\nAnswer: (A")]
-    [TestCase("p.json", "[{\"question\":\"Why?\",\"mc0_targets\":{},\"mc1_targets\":{\"So\":1,\"No\":0,\"Never\":0}}]", "Q: Why?\nA: So", "Q: Why?\nA: No")]
-    [TestCase("p.csv", "question,choice0,choice1,choice2,answer\nWhy?,a,b,c,2\n", "Why?\nA. a\nB. b\nC. c\nAnswer: C", "Why?\nA. a\nB. b\nC. c\nAnswer: A")]
-    [TestCase("p.json", "[{\"question\":\"Why?\",\"choices\":[\"a\",\"b\"],\"answer\":0}]", "Why?\nA. a\nB. b\nAnswer: A", "Why?\nA. a\nB. b\nAnswer: B")]
+    [TestCase("p.json", "[{\"question\":\"Is it?\\n (A) Yes\",\"answer_matching_behavior\":\"(A)\",\"answer_not_matching_behavior\":\"(B)\"}]",
+        "Is it?\n (A) Yes\n\nAnswer: (A", "Is it?\n (A) Yes\n\nAnswer: (B")]
+    [TestCase("p.jsonl", "{\"question\":\"Is it?\",\"answer_matching_behavior\":\" Yes\",\"answer_not_matching_behavior\":\" No\"}",
+        "Is it?\n\nAnswer: Yes", "Is it?\n\nAnswer: No")]
+    [TestCase("p.json", "[{\"prompt\":\"Which?\",\"correct\":\"(B)\",\"incorrect\":\"(A)\",\"category\":\"c\"}]", "Which?\n\nAnswer: (B",
+        "Which?\n\nAnswer: (A")]
+    [TestCase("p.json", "[{\"question\":\"Why?\",\"mc0_targets\":{},\"mc1_targets\":{\"So\":1,\"No\":0,\"Never\":0}}]", "Q: Why?\nA: So",
+        "Q: Why?\nA: No")]
+    [TestCase("p.csv", "question,choice0,choice1,choice2,answer\nWhy?,a,b,c,2\n", "Why?\nA. a\nB. b\nC. c\nAnswer: C",
+        "Why?\nA. a\nB. b\nC. c\nAnswer: A")]
+    [TestCase("p.json", "[{\"question\":\"Why?\",\"choices\":[\"a\",\"b\"],\"answer\":0}]", "Why?\nA. a\nB. b\nAnswer: A",
+        "Why?\nA. a\nB. b\nAnswer: B")]
     [TestCase("p.csv", "Why?,a,b,B\n", "Why?\nA. a\nB. b\nAnswer: B", "Why?\nA. a\nB. b\nAnswer: A")]
     [TestCase("p.csv", "statement,label\r\nSo it is,1\r\nSo it is not,0", "So it is", "So it is not")]
     [TestCase("p.csv", "statement,label\nSo it is not,0.0\nSo it is,1.0\n", "So it is", "So it is not")]
@@ -114,7 +125,8 @@ public class PromptTableTests
     [TestCase("p.csv", "statement,label\nsecret,1\n", "1 positive and 0 negative")]
     [TestCase("p.txt", "secret\n", "neither by its name")]
     public void What_has_no_two_sides_is_told_by_its_place(string name, string text, string says) =>
-        Assert.That(() => ContrastSet.ReadPairs(Write(name, text)), Throws.TypeOf<PromptFileException>().With.Message.Contains(says).And.Message.Not.Contains("secret"));
+        Assert.That(() => ContrastSet.ReadPairs(Write(name, text)),
+            Throws.TypeOf<PromptFileException>().With.Message.Contains(says).And.Message.Not.Contains("secret"));
 
     private string[] Read(string name, string text, string? column = null, string? field = null) =>
         [.. PromptFile.Read(Write(name, text), new PromptSelection { Column = column, Field = field }).Select(static x => ((TextPrompt)x).Text)];

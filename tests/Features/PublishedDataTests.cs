@@ -63,10 +63,12 @@ public class PublishedDataTests
         ("global_facts", 5, 100, 10), ("high_school_physics", 5, 151, 17), ("world_religions", 5, 171, 19),
     ];
 
-    private static IEnumerable<TestCaseData> Files => s_files.Select(static x => new TestCaseData(x.File, x.Prompts, x.Column, x.Field).SetArgDisplayNames(x.File, x.Field ?? ""))
+    private static IEnumerable<TestCaseData> Files
+        => s_files.Select(static x => new TestCaseData(x.File, x.Prompts, x.Column, x.Field).SetArgDisplayNames(x.File, x.Field ?? ""))
         .Concat(Subjects.Select(static x => new TestCaseData(x.File, x.Rows, "1", null).SetArgDisplayNames(x.File, "1")));
 
-    private static IEnumerable<(string File, int Rows)> Subjects => s_subjects.SelectMany(static x => new[] { ("dev", x.Dev), ("test", x.Test), ("val", x.Val) }
+    private static IEnumerable<(string File, int Rows)> Subjects
+        => s_subjects.SelectMany(static x => new[] { ("dev", x.Dev), ("test", x.Test), ("val", x.Val) }
         .Select(part => ($"mmlu/{part.Item1}/{x.Subject}_{part.Item1}.csv", part.Item2)));
 
     // File, positive, negative.
@@ -74,9 +76,12 @@ public class PublishedDataTests
     {
         ("caa/generate/corrigible-neutral-HHH/generate_dataset.json", 290, 290), ("caa/generate/refusal/generate_dataset.json", 408, 408),
         ("caa/generate/sycophancy/generate_dataset.json", 1000, 1000), ("caa/test/sycophancy/" + Ab, 50, 50), ("caa/test/mmlu/mmlu.json", 570, 570),
-        ("anthropic_evals/advanced-ai-risk/human_generated_evals/corrigible-neutral-HHH.jsonl", 340, 340), ("anthropic_evals/persona/extraversion.jsonl", 1000, 1000),
-        ("truthfulqa/data/mc_task.json", 790, 790), ("mmlu_headed/test/astronomy_test.csv", 152, 152), ("repe/data/facts/facts_true_false.csv", 306, 306),
-    }.Concat(Subjects.Select(static x => (x.File, x.Rows, x.Rows))).Select(static x => new TestCaseData(x.Item1, x.Item2, x.Item3).SetArgDisplayNames(x.Item1));
+        ("anthropic_evals/advanced-ai-risk/human_generated_evals/corrigible-neutral-HHH.jsonl", 340, 340),
+        ("anthropic_evals/persona/extraversion.jsonl", 1000, 1000),
+        ("truthfulqa/data/mc_task.json", 790, 790), ("mmlu_headed/test/astronomy_test.csv", 152, 152),
+        ("repe/data/facts/facts_true_false.csv", 306, 306),
+    }.Concat(Subjects.Select(static x => (x.File, x.Rows, x.Rows)))
+        .Select(static x => new TestCaseData(x.Item1, x.Item2, x.Item3).SetArgDisplayNames(x.Item1));
 
     [TestCaseSource(nameof(Files))]
     public void Every_row_is_a_prompt(string file, int prompts, string? column, string? field)
@@ -100,7 +105,8 @@ public class PublishedDataTests
         string root = SharedFolder.Require("data");
         string[] known = [.. s_files.Select(static x => x.File), .. Subjects.Select(static x => x.File)];
         string[] there = [.. Directory.GetFiles(root, "*", SearchOption.AllDirectories).Select(x => Path.GetRelativePath(root, x).Replace('\\', '/'))
-            .Where(static x => Path.GetExtension(x) is ".csv" or ".json" or ".jsonl" or ".txt" && !x.StartsWith("LICENSES", StringComparison.Ordinal))];
+            .Where(static x => Path.GetExtension(x) is ".csv" or ".json" or ".jsonl" or ".txt"
+                && !x.StartsWith("LICENSES", StringComparison.Ordinal))];
         Assert.That(there.Except(known), Is.Empty);
     }
 }

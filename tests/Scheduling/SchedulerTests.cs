@@ -59,8 +59,13 @@ public sealed class SchedulerTests
     [Test]
     public async Task A_text_is_that_of_a_generation()
     {
-        var options = new GenerationOptions { MaxNewTokens = 20, Sampling = new() { Temperature = 0.8f, Seed = 4 }, Law = Laws.Random(Model, 1),
-            StopStrings = new(["."]) };
+        var options = new GenerationOptions
+        {
+            MaxNewTokens = 20,
+            Sampling = new() { Temperature = 0.8f, Seed = 4 },
+            Law = Laws.Random(Model, 1),
+            StopStrings = new(["."])
+        };
         int[] prompt = TestModels.Prompts("demo")[0];
         using var generation = new Generation(Model, prompt, options);
         string expected = "";
@@ -102,8 +107,14 @@ public sealed class SchedulerTests
     public async Task What_is_over_a_limit_is_refused_with_the_reason()
     {
         long kvBytes = KvCache.SizeInBytesFor(Model.Config, 40);
-        using var turns = new Turns(Model, new SchedulerOptions { MaxSequences = 1, MaxQueued = 2, MaxPromptTokens = 12, MaxNewTokens = 60,
-            MaxKvBytes = kvBytes });
+        using var turns = new Turns(Model, new SchedulerOptions
+        {
+            MaxSequences = 1,
+            MaxQueued = 2,
+            MaxPromptTokens = 12,
+            MaxNewTokens = 60,
+            MaxKvBytes = kvBytes
+        });
         var scheduler = turns.Scheduler;
         Assert.That(Refused(() => scheduler.Submit(new int[13])).Reason, Is.EqualTo(RefusalReason.PromptTooLong));
         Assert.That(Refused(() => scheduler.Submit([3], Endless(61))).Reason, Is.EqualTo(RefusalReason.TooManyNewTokens));
@@ -183,8 +194,12 @@ public sealed class SchedulerTests
     public async Task A_slow_reader_holds_nobody_up_and_is_dropped_in_the_end()
     {
         var clock = new ManualClock();
-        using var scheduler = new Scheduler(Model, new SchedulerOptions { ReaderBuffer = 4, ReaderPatience = TimeSpan.FromSeconds(5),
-            Clock = clock });
+        using var scheduler = new Scheduler(Model, new SchedulerOptions
+        {
+            ReaderBuffer = 4,
+            ReaderPatience = TimeSpan.FromSeconds(5),
+            Clock = clock
+        });
         using var slow = scheduler.Submit([3], Endless(40));
         using var late = scheduler.Submit([3], Endless(40));
         Patience.Until(() => clock.Waiting == 2, "both buffers are full");

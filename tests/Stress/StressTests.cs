@@ -70,8 +70,11 @@ public sealed class StressTests
     public async Task Readers_of_a_scheduler_who_leave_and_dawdle_and_change_lambda_get_what_a_lone_session_draws()
     {
         using var guard = Patience.Guard();
-        using var model = LanguageModel.WithRandomWeights(BenchShape.Parse("demo").Config, TensorType.BF16, new LoadOptions { Device = "cpu",
-            Threads = 2 });
+        using var model = LanguageModel.WithRandomWeights(BenchShape.Parse("demo").Config, TensorType.BF16, new LoadOptions
+        {
+            Device = "cpu",
+            Threads = 2
+        });
         var texts = StressTexts.Build(model, out _, guard.Token);
         var report = await SchedulerStorm.Run(
             model, texts, readers: 64,

@@ -19,7 +19,8 @@ internal sealed class GoldenTokensTests
         ("real/smollm2", "real/golden"),
     ];
 
-    private static IEnumerable<TestCaseData> Published => Shared.Select(static x => new TestCaseData(x.Tokenizer, x.Golden).SetArgDisplayNames(x.Golden));
+    private static IEnumerable<TestCaseData> Published
+        => Shared.Select(static x => new TestCaseData(x.Tokenizer, x.Golden).SetArgDisplayNames(x.Golden));
 
     [TestCaseSource(nameof(Folders))]
     public void Every_text_and_every_ids_give_what_the_reference_gives(string folder) =>

@@ -88,7 +88,8 @@ internal sealed class NormalizationTests
                     throw new OperationCanceledException($"{count}");
                 }
             }, CancellationToken.None);
-            UnicodeNormalization.Append(Encoding.UTF8.GetBytes("a" + string.Concat(Enumerable.Repeat("\u0301\u0323", marks / 2))), compat, new ByteBuffer { Steps = steps });
+            UnicodeNormalization.Append(Encoding.UTF8.GetBytes("a" + string.Concat(Enumerable.Repeat("\u0301\u0323", marks / 2))), compat,
+                new ByteBuffer { Steps = steps });
             return steps.Count;
         }
     }

@@ -63,7 +63,8 @@ internal sealed class PackageTokenizerTests
 
                 covered.AsSpan(start..stop).Fill(true);
                 end = Math.Max(end, stop);
-                bool alone = start < stop && (i == 0 || tokens[i - 1].Offset.End.Value <= start) && (i + 1 == tokens.Count || stop <= tokens[i + 1].Offset.Start.Value);
+                bool alone = start < stop && (i == 0 || tokens[i - 1].Offset.End.Value <= start)
+                    && (i + 1 == tokens.Count || stop <= tokens[i + 1].Offset.Start.Value);
                 if (byteLevel && alone && dropped.Length == 0)
                 {
                     Assert.That(tokenizer.Decode([tokens[i].Id]), Is.EqualTo(whole[start..stop]), text);
@@ -126,7 +127,8 @@ internal sealed class PackageTokenizerTests
         }
     }
 
-    // The package has no reader of tokenizer.json, so it is given its parts. It departs from the reference where a word is a special token, for example.
+    // The package has no reader of tokenizer.json, so it is given its parts. It departs from the reference where a word is a special token, for
+    // example.
     [TestCase("demo")]
     [TestCase("llama3-bf16")]
     public void The_packages_own_tokenizer_agrees_where_it_is_right(string folder)
@@ -160,7 +162,8 @@ internal sealed class PackageTokenizerTests
 
         Assert.That(right, Is.GreaterThan(all * 3 / 4));
 
-        static IEnumerable<(int, Range)> Places(PackageTokenizer tokenizer, string text) => tokenizer.EncodeToTokens(text, out _).Select(static x => (x.Id, x.Offset));
+        static IEnumerable<(int, Range)> Places(PackageTokenizer tokenizer, string text) => tokenizer.EncodeToTokens(text, out _)
+            .Select(static x => (x.Id, x.Offset));
     }
 
     [Test]
@@ -198,7 +201,8 @@ internal sealed class PackageTokenizerTests
 
     private static bool IsByteLevel(string folder, bool shared)
     {
-        using JsonDocument json = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(shared ? SharedFolder.Require(folder) : folder, "tokenizer.json")));
+        using JsonDocument json =
+            JsonDocument.Parse(File.ReadAllBytes(Path.Combine(shared ? SharedFolder.Require(folder) : folder, "tokenizer.json")));
         return json.RootElement.GetProperty("decoder").GetProperty("type").GetString() == "ByteLevel";
     }
 
@@ -237,10 +241,14 @@ internal sealed class PackageTokenizerTests
         using JsonDocument json = JsonDocument.Parse(File.ReadAllBytes(path));
         JsonElement root = json.RootElement;
         JsonElement model = root.GetProperty("model");
-        string expression = root.GetProperty("pre_tokenizer").GetProperty("pretokenizers")[0].GetProperty("pattern").GetProperty("Regex").GetString()!;
-        return BpeTokenizer.Create(new BpeOptions(model.GetProperty("vocab").EnumerateObject().Select(static x => KeyValuePair.Create(x.Name, x.Value.GetInt32())))
+        string expression = root.GetProperty("pre_tokenizer").GetProperty("pretokenizers")[0].GetProperty("pattern").GetProperty("Regex")
+            .GetString()!;
+        return BpeTokenizer.Create(new BpeOptions(model.GetProperty("vocab").EnumerateObject()
+            .Select(static x => KeyValuePair.Create(x.Name, x.Value.GetInt32())))
         {
-            Merges = model.GetProperty("merges").EnumerateArray().Select(static x => x.ValueKind == JsonValueKind.String ? x.GetString()! : $"{x[0]} {x[1]}"),
+            Merges = model.GetProperty("merges").EnumerateArray().Select(static x => x.ValueKind == JsonValueKind.String
+                ? x.GetString()!
+                : $"{x[0]} {x[1]}"),
             ByteLevel = true,
             PreTokenizer = new RegexPreTokenizer(new Regex(expression, RegexOptions.None, TimeSpan.FromSeconds(60)), specialTokens: null),
         });
@@ -248,8 +256,10 @@ internal sealed class PackageTokenizerTests
 
     private sealed record Cut(int Most)
     {
-        public (int, int) FromStart(PackageTokenizer tokenizer, string text) => (tokenizer.GetIndexByTokenCount(text, Most, out _, out int count), count);
+        public (int, int) FromStart(PackageTokenizer tokenizer, string text)
+            => (tokenizer.GetIndexByTokenCount(text, Most, out _, out int count), count);
 
-        public (int, int) FromEnd(PackageTokenizer tokenizer, string text) => (tokenizer.GetIndexByTokenCountFromEnd(text, Most, out _, out int count), count);
+        public (int, int) FromEnd(PackageTokenizer tokenizer, string text)
+            => (tokenizer.GetIndexByTokenCountFromEnd(text, Most, out _, out int count), count);
     }
 }

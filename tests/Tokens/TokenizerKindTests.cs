@@ -5,7 +5,9 @@ using Tiller.Tokens;
 
 namespace Tiller.Tests.Tokens;
 
-/// <summary>Every kind of every section of tokenizer.json, each alone in a file of a few tokens; expected values by hand, from the definitions.</summary>
+/// <summary>
+/// Every kind of every section of tokenizer.json, each alone in a file of a few tokens; expected values by hand, from the definitions.
+/// </summary>
 internal sealed class TokenizerKindTests
 {
     private const string Bytes = "\"type\":\"BPE\",\"merges\":[],\"unk_token\":\"?\",\"byte_fallback\":true";
@@ -36,7 +38,8 @@ internal sealed class TokenizerKindTests
     [TestCase("""{"type":"Split","pattern":{"String":"-"},"behavior":"Contiguous"}""", "the-final--countdown", "the|-|final|--|countdown")]
     [TestCase("""{"type":"Split","pattern":{"Regex":"[a-z]+"},"behavior":"Removed","invert":true}""", "ab1cd", "ab|cd")]
     [TestCase("""{"type":"Split","pattern":{"Regex":"\\p{Lu}"},"behavior":"MergedWithNext"}""", "camelCaseWord", "camel|Case|Word")]
-    [TestCase("""{"type":"Sequence","pretokenizers":[{"type":"WhitespaceSplit"},{"type":"Digits","individual_digits":true},{"type":"ByteLevel","use_regex":false}]}""", "é1 b", "ĠÃ©|Ġ1|Ġb")]
+    [TestCase("""{"type":"Sequence","pretokenizers":[{"type":"WhitespaceSplit"},{"type":"Digits","individual_digits":true},"""
+        + """{"type":"ByteLevel","use_regex":false}]}""", "é1 b", "ĠÃ©|Ġ1|Ġb")]
     [TestCase("null", "a b", "a b")]
     public void A_pre_tokenizer_hands_on_these_words(string preTokenizer, string text, string words)
     {
@@ -57,7 +60,8 @@ internal sealed class TokenizerKindTests
     [TestCase("""{"type":"Replace","pattern":{"Regex":"\\s+"},"content":" "}""", "a \n b", "a b")]
     [TestCase("""{"type":"Prepend","prepend":"▁"}""", "a", "▁a")]
     [TestCase("""{"type":"BertNormalizer"}""", "Hé\u0000\tÜ中", "he u 中 ")]
-    [TestCase("""{"type":"BertNormalizer","clean_text":false,"handle_chinese_chars":false,"strip_accents":false,"lowercase":true}""", "HÉ\t中", "hé\t中")]
+    [TestCase("""{"type":"BertNormalizer","clean_text":false,"handle_chinese_chars":false,"strip_accents":false,"lowercase":true}""",
+        "HÉ\t中", "hé\t中")]
     [TestCase("""{"type":"BertNormalizer","lowercase":false,"strip_accents":true}""", "HÉ", "HE")]
     [TestCase("""{"type":"ByteLevel"}""", " é", "ĠÃ©")]
     [TestCase("""{"type":"Sequence","normalizers":[{"type":"NFD"},{"type":"StripAccents"},{"type":"Lowercase"}]}""", "Éa", "ea")]
@@ -115,10 +119,15 @@ internal sealed class TokenizerKindTests
         var random = new Random(9);
         for (int round = 0; round < 60; round++)
         {
-            var scores = new Dictionary<string, double>(StringComparer.Ordinal) { ["a"] = -random.NextDouble() * 4, ["é"] = -random.NextDouble() * 4 };
+            var scores = new Dictionary<string, double>(StringComparer.Ordinal)
+            {
+                ["a"] = -random.NextDouble() * 4,
+                ["é"] = -random.NextDouble() * 4,
+            };
             while (scores.Count < 8)
             {
-                scores.TryAdd(string.Concat(Enumerable.Range(0, random.Next(2, 5)).Select(_ => random.Next(2) == 0 ? 'a' : 'é')), -random.NextDouble() * 8);
+                scores.TryAdd(string.Concat(Enumerable.Range(0, random.Next(2, 5)).Select(_ => random.Next(2) == 0 ? 'a' : 'é')),
+                    -random.NextDouble() * 8);
             }
 
             string vocab = string.Join(',', scores.Select(static x => $"[{JsonSerializer.Serialize(x.Key)},{x.Value:R}]").Prepend("[\"<unk>\",0]"));
@@ -128,7 +137,8 @@ internal sealed class TokenizerKindTests
             Assert.That(string.Concat(tokens), Is.EqualTo(word));
             Assert.That(tokens.Sum(x => scores[x]), Is.EqualTo(Best(word)).Within(1e-12), word);
 
-            double Best(string rest) => rest.Length == 0 ? 0 : scores.Where(x => rest.StartsWith(x.Key, StringComparison.Ordinal)).Max(x => x.Value + Best(rest[x.Key.Length..]));
+            double Best(string rest) => rest.Length == 0 ? 0 : scores.Where(x => rest.StartsWith(x.Key, StringComparison.Ordinal))
+                .Max(x => x.Value + Best(rest[x.Key.Length..]));
         }
     }
 
@@ -137,7 +147,8 @@ internal sealed class TokenizerKindTests
     {
         const string Pieces = "[\"<unk>\",0],[\"a\",-1],[\"<0xC3>\",-2],[\"<0xA9>\",-2]";
         Assert.That(Of($$"""{"type":"Unigram","unk_id":0,"vocab":[{{Pieces}}]}""").Encode("xyaé"), Is.EqualTo(new[] { 0, 1, 0 }));
-        Assert.That(Of($$"""{"type":"Unigram","unk_id":0,"byte_fallback":true,"vocab":[{{Pieces}}]}""").Encode("xyaé"), Is.EqualTo(new[] { 0, 1, 2, 3 }));
+        Assert.That(Of($$"""{"type":"Unigram","unk_id":0,"byte_fallback":true,"vocab":[{{Pieces}}]}""").Encode("xyaé"),
+            Is.EqualTo(new[] { 0, 1, 2, 3 }));
     }
 
     [TestCase("null", "a|b", "a b")]
@@ -168,8 +179,11 @@ internal sealed class TokenizerKindTests
     [TestCase("""{"type":"BertProcessing","sep":["s",1],"cls":["c",0]}""", "0 2 1")]
     [TestCase("""{"type":"RobertaProcessing","sep":["s",1],"cls":["c",0],"trim_offsets":true,"add_prefix_space":false}""", "0 2 1")]
     [TestCase("""{"type":"ByteLevel","trim_offsets":true}""", "2")]
-    [TestCase("""{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"x","type_id":0}},{"Sequence":{"id":"A","type_id":0}},{"SpecialToken":{"id":"y","type_id":0}}],"pair":[],"special_tokens":{"x":{"id":"x","ids":[1,0],"tokens":["s","c"]},"y":{"id":"y","ids":[1],"tokens":["s"]}}}""", "1 0 2 1")]
-    [TestCase("""{"type":"Sequence","processors":[{"type":"ByteLevel"},{"type":"BertProcessing","sep":["s",1],"cls":["c",0]},{"type":"BertProcessing","sep":["s",1],"cls":["c",0]}]}""", "0 0 2 1 1")]
+    [TestCase("""{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"x","type_id":0}},{"Sequence":{"id":"A","type_id":0}},"""
+        + """{"SpecialToken":{"id":"y","type_id":0}}],"pair":[],"special_tokens":{"x":{"id":"x","ids":[1,"""
+        + """0],"tokens":["s","c"]},"y":{"id":"y","ids":[1],"tokens":["s"]}}}""", "1 0 2 1")]
+    [TestCase("""{"type":"Sequence","processors":[{"type":"ByteLevel"},{"type":"BertProcessing","sep":["s",1],"cls":["c",0]},"""
+        + """{"type":"BertProcessing","sep":["s",1],"cls":["c",0]}]}""", "0 0 2 1 1")]
     [TestCase("null", "2")]
     public void A_post_processor_puts_these_ids_around_a_text(string postProcessor, string ids)
     {
@@ -203,11 +217,13 @@ internal sealed class TokenizerKindTests
     }
 
     private static string Words(IEnumerable<string> words) =>
-        "{\"type\":\"WordLevel\",\"unk_token\":\"[UNK]\",\"vocab\":{" + string.Join(',', words.Distinct(StringComparer.Ordinal).Where(static x => x != "<x>")
+        "{\"type\":\"WordLevel\",\"unk_token\":\"[UNK]\",\"vocab\":{"
+        + string.Join(',', words.Distinct(StringComparer.Ordinal).Where(static x => x != "<x>")
             .Select((x, i) => $"{JsonSerializer.Serialize(x)}:{i}").Append("\"[UNK]\":901")) + "}}";
 
     private static Tokenizer Of(
-        string model, string normalizer = "null", string preTokenizer = "null", string postProcessor = "null", string decoder = "null", string added = "[]", string rest = "") =>
+        string model, string normalizer = "null", string preTokenizer = "null", string postProcessor = "null", string decoder = "null",
+        string added = "[]", string rest = "") =>
         Tokenizer.Parse(Encoding.UTF8.GetBytes(
             "{" + rest + $"\"version\":\"1.0\",\"added_tokens\":{added},\"normalizer\":{normalizer},\"pre_tokenizer\":{preTokenizer}"
             + $",\"post_processor\":{postProcessor},\"decoder\":{decoder},\"model\":{model}" + "}"));

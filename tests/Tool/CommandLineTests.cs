@@ -136,7 +136,7 @@ public class CommandLineTests
     [TestCase("--lambda", "much")]
     [TestCase("--u-max", "0")]
     [TestCase("--u-max", "NaN")]
-    [TestCase("--tokens", "first")]
+    [TestCase("--tokens", "middle")]
     [TestCase("--system", "s", "--chat")]
     [TestCase("--chat-arg", "a=1", "need --chat")]
     [TestCase("--chat-template", "rag", "need --chat")]

@@ -48,7 +48,8 @@ public class LostTextTests
         string[] negative = ["The dog~ is", "The cow~ is", "A barn~ is"];
         await File.WriteAllLinesAsync(_scratch["positive.txt"], positive);
         await File.WriteAllLinesAsync(_scratch["negative.txt"], negative);
-        string[] fit = ["fit", "--model", Model, "--positive", _scratch["positive.txt"], "--negative", _scratch["negative.txt"], "--out", _scratch["sea.tiller"], "--cost", "feature"];
+        string[] fit = ["fit", "--model", Model, "--positive", _scratch["positive.txt"], "--negative", _scratch["negative.txt"], "--out",
+            _scratch["sea.tiller"], "--cost", "feature"];
         var run = await ToolRun.Of(fit);
         Assert.That(run.Code, Is.Zero, run.Error);
         Assert.That(run.Error.Split("left out, as the published tokenizer does"), Has.Length.EqualTo(2));

@@ -6,7 +6,8 @@ namespace Tiller.Tests.Tool;
 /// <summary>Many prompts of a file: the texts that each would get alone, in a file that an interrupted run leaves to the next one.</summary>
 public class ManyPromptsTests
 {
-    private static readonly string[] s_prompts = ["Once upon a time", "The sea was", "A guest wrote.", "One day", "In the morning", "He said", "She had a cat.", "It was late"];
+    private static readonly string[] s_prompts = ["Once upon a time", "The sea was", "A guest wrote.", "One day", "In the morning", "He said",
+        "She had a cat.", "It was late"];
     private Scratch _scratch = null!;
 
     private string Prompts => _scratch["prompts.csv"];
@@ -19,7 +20,8 @@ public class ManyPromptsTests
         _scratch = new Scratch();
         await File.WriteAllTextAsync(Prompts, "id,prompt\r\n" + string.Join("\r\n", s_prompts.Select((x, i) => $"{i},\"{x}\"")));
         var fit = await ToolRun.Of(
-            "fit", "--model", ToolRun.Model, "--positive", _scratch.Few("topic.positive", 8), "--negative", _scratch.Few("topic.negative", 8), "--out", Sea, "--cost", "feature");
+            "fit", "--model", ToolRun.Model, "--positive", _scratch.Few("topic.positive", 8), "--negative", _scratch.Few("topic.negative", 8),
+            "--out", Sea, "--cost", "feature");
         Assert.That(fit.Code, Is.Zero, fit.Error);
     }
 
@@ -68,7 +70,8 @@ public class ManyPromptsTests
     [Test]
     public async Task A_file_that_a_run_left_anywhere_is_continued_to_the_same_bytes()
     {
-        string[] command = ["generate", "--model", ToolRun.Model, "--temperature", "0.8", "--max-tokens", "8", "--prompts", Prompts, "--batch", "3", "--out", _scratch["whole.jsonl"]];
+        string[] command = ["generate", "--model", ToolRun.Model, "--temperature", "0.8", "--max-tokens", "8", "--prompts", Prompts, "--batch", "3",
+            "--out", _scratch["whole.jsonl"]];
         Assert.That((await ToolRun.Of(command)).Code, Is.Zero);
         byte[] whole = await File.ReadAllBytesAsync(_scratch["whole.jsonl"]);
         int first = Array.IndexOf(whole, (byte)'\n') + 1;
@@ -178,7 +181,8 @@ public class ManyPromptsTests
     public async Task A_fit_takes_pairs_or_two_fields_of_a_file()
     {
         string pairs = _scratch["pairs.json"], one = _scratch["one.tiller"], two = _scratch["two.tiller"];
-        await File.WriteAllTextAsync(pairs, """[{"positive":"The sea is","negative":"The barn is"},{"positive":"A wave is","negative":"A cow is"}]""");
+        await File.WriteAllTextAsync(pairs, """[{"positive":"The sea is","negative":"The barn is"},{"positive":"A wave is","negative":"A """
+            + """cow is"}]""");
         string[] fit = ["fit", "--model", ToolRun.Model, "--cost", "feature"];
         var first = await ToolRun.Of([.. fit, "--pairs", pairs, "--out", one]);
         var second = await ToolRun.Of([.. fit, "--positive", pairs, "--field", "positive", "--negative", pairs, "--field", "negative", "--out", two]);

@@ -85,8 +85,14 @@ internal static class DecodeBench
         Work Kind((string Name, Func<ModelConfig, FeedbackLaw> Law) kind)
         {
             var loop = owned.Add(new DecodeLoop(model, context, kind.Law(c)));
-            return step with { Name = $"decode {kind.Name}", Comparison = Comparison.Speed, Prepare = loop.Prepare, MostRuns = loop.MostRuns,
-                Run = loop.Step };
+            return step with
+            {
+                Name = $"decode {kind.Name}",
+                Comparison = Comparison.Speed,
+                Prepare = loop.Prepare,
+                MostRuns = loop.MostRuns,
+                Run = loop.Step
+            };
         }
 
         Work Pushed(int tangents) => step with

@@ -34,8 +34,12 @@ internal static class SchedulerBench
                 MostRuns = 1,
                 Run = loop.Run,
             };
-            var scheduled = batch with { Name = $"{texts} text{(texts == 1 ? "" : "s")} of {Tokens} tokens, scheduler",
-                Comparison = Comparison.Speed, Run = scheduler.Run };
+            var scheduled = batch with
+            {
+                Name = $"{texts} text{(texts == 1 ? "" : "s")} of {Tokens} tokens, scheduler",
+                Comparison = Comparison.Speed,
+                Run = scheduler.Run
+            };
             foreach (var row in meter.Measure([batch, scheduled]))
             {
                 yield return row;
@@ -73,8 +77,13 @@ internal static class SchedulerBench
 
     private sealed class ScheduledTextsLoop(LanguageModel model, int texts, int tokens) : IDisposable
     {
-        private readonly Scheduler _scheduler = new(model, new SchedulerOptions { MaxSequences = texts, MaxQueued = texts,
-            MaxKvBytes = long.MaxValue, ReaderBuffer = tokens });
+        private readonly Scheduler _scheduler = new(model, new SchedulerOptions
+        {
+            MaxSequences = texts,
+            MaxQueued = texts,
+            MaxKvBytes = long.MaxValue,
+            ReaderBuffer = tokens
+        });
         private readonly GenerationOptions _options = new() { MaxNewTokens = tokens, StopIds = [] };
 
         public void Run()

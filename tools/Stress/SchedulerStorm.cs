@@ -69,8 +69,13 @@ internal sealed class SchedulerStorm
     {
         var storm = new SchedulerStorm(model, texts);
         long held = HostBuffer.LiveInBytes, hits = 0;
-        var options = new SchedulerOptions { MaxSequences = 8, MaxQueued = Math.Max(1, readers / 2), ReaderBuffer = Buffer,
-            ReaderPatience = TimeSpan.FromMilliseconds(200) };
+        var options = new SchedulerOptions
+        {
+            MaxSequences = 8,
+            MaxQueued = Math.Max(1, readers / 2),
+            ReaderBuffer = Buffer,
+            ReaderPatience = TimeSpan.FromMilliseconds(200)
+        };
         using (var scheduler = new Scheduler(model, options))
         {
             await Task.WhenAll(Enumerable.Range(0, readers).Select(i => Task.Run(() => storm.Read(scheduler, new Random(i), goesOn,

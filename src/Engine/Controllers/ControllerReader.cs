@@ -94,7 +94,8 @@ internal sealed class ControllerReader(string path, SafetensorsFile file)
             if (!(values[k] >= least && values[k] <= int.MaxValue && values[k] == Math.Floor(values[k])))
             {
                 throw new ControllerException(ControllerFault.Range, $"{path} has rank {values[k]} at layer {k}; it must be a whole number, "
-                    + $"at least {least}.") { Layer = k };
+                    + $"at least {least}.")
+                { Layer = k };
             }
         }
 

@@ -31,8 +31,8 @@ internal static unsafe partial class CpuLinear
     private static bool UsesPairs(int rows) => Avx512F.IsSupported && rows > 1;
 
     /// <summary>
-    /// Rows side by side // (K / 16, pairs, 2, 16): for each step and pair, what <see cref="IStoredWeight.Load"/> calls a of both rows, then b of both.
-    /// The last row of an odd number has zeros beside it.
+    /// Rows side by side // (K / 16, pairs, 2, 16): for each step and pair, what <see cref="IStoredWeight.Load"/> calls a of both rows, then b of
+    /// both. The last row of an odd number has zeros beside it.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Pair<T>(Floats x, float* paired)
@@ -45,7 +45,9 @@ internal static unsafe partial class CpuLinear
             float* to = paired + (m / 2 * StepNumbers) + (m % 2 * 8);
             for (int k = 0; k <= x.Columns - StepInputs; k += StepInputs, to += (nint)pairs * StepNumbers)
             {
-                var (a, b) = row is null ? default : T.SplitsEvenOdd ? VectorMath.EvenOdd(row + k) : (Vector256.Load(row + k), Vector256.Load(row + k + 8));
+                var (a, b) = row is null ? default : T.SplitsEvenOdd
+                    ? VectorMath.EvenOdd(row + k)
+                    : (Vector256.Load(row + k), Vector256.Load(row + k + 8));
                 a.Store(to);
                 b.Store(to + StepInputs);
             }

@@ -84,8 +84,8 @@ public sealed record ContrastSet
         new(PromptFile.Read(positivePath, cancellationToken), PromptFile.Read(negativePath, cancellationToken));
 
     /// <summary>
-    /// Reads a contrast from one file whose items have both sides: a question with the answer that matches a behaviour and one that does not, a choice
-    /// with its right and a wrong letter, a statement with a label and so on (docs/data.md).
+    /// Reads a contrast from one file whose items have both sides: a question with the answer that matches a behaviour and one that does not, a
+    /// choice with its right and a wrong letter, a statement with a label and so on (docs/data.md).
     /// </summary>
     /// <param name="path">A table (.csv, .tsv) or JSON (.json, .jsonl).</param>
     /// <param name="cancellationToken">Checked while reading.</param>

@@ -35,7 +35,8 @@ internal static class PromptRecipe
 {
     /// <summary>What <see cref="Sides"/> knows, for messages.</summary>
     public const string Pairs = "question with answer_matching_behavior and answer_not_matching_behavior; prompt with correct and incorrect; "
-        + "question with mc1_targets or mc0_targets; question with choices (or choice0, choice1 …) and answer; positive with negative; statement with label";
+        + "question with mc1_targets or mc0_targets; question with choices (or choice0, choice1 …) and answer; positive with negative; "
+        + "statement with label";
 
     // What prompts are called, the surest first.
     private static readonly string[] s_prompts =

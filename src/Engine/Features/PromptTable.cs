@@ -80,7 +80,9 @@ internal sealed class PromptTable
         return prompts;
     }
 
-    /// <summary>The rows as records of named fields. A table without names whose last column has letters of choices is one of multiple choice.</summary>
+    /// <summary>
+    /// The rows as records of named fields. A table without names whose last column has letters of choices is one of multiple choice.
+    /// </summary>
     public IEnumerable<(int Line, DataRecord Record)> Records()
     {
         bool letters = _rows.TrueForAll(x => x.Cells[^1].Trim() is [>= 'A' and var letter] && letter - 'A' < _columns - 2);

@@ -277,8 +277,11 @@ internal sealed class HubClient : IDisposable
     {
         TimeSpan? wait = Wait(response);
         string when = wait is { } time ? $" It asks to wait {time.TotalSeconds:0} s." : "";
-        return new HubException(HubError.RateLimited, subject, $"the hub asks for fewer requests.{told}{when}") { Passes = !(wait > s_longestWait),
-            After = wait };
+        return new HubException(HubError.RateLimited, subject, $"the hub asks for fewer requests.{told}{when}")
+        {
+            Passes = !(wait > s_longestWait),
+            After = wait
+        };
     }
 
     private TimeSpan? Wait(HttpResponseMessage response) => response.Headers.RetryAfter switch

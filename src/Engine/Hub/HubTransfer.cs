@@ -109,7 +109,8 @@ internal sealed class HubTransfer(HubClient client, HubStore store, HubName name
         if (done == 0 && response.StatusCode != HttpStatusCode.OK)
         {
             throw new HubException(HubError.Protocol, subject,
-                $"the hub answers with another part of the file ({(int)response.StatusCode}).") { Passes = true };
+                $"the hub answers with another part of the file ({(int)response.StatusCode}).")
+            { Passes = true };
         }
 
         await using Stream content = await response.Content.ReadAsStreamAsync(cancellationToken).ConfigureAwait(false);
@@ -130,7 +131,8 @@ internal sealed class HubTransfer(HubClient client, HubStore store, HubName name
         if (done < file.SizeInBytes)
         {
             throw new HubException(HubError.Unreachable, subject,
-                $"the connection ended after {done} of {file.SizeInBytes} bytes.") { Passes = true };
+                $"the connection ended after {done} of {file.SizeInBytes} bytes.")
+            { Passes = true };
         }
 
         stream.Flush(flushToDisk: true);

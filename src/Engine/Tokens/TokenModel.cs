@@ -20,7 +20,9 @@ internal abstract class TokenModel
     /// <summary>As <see cref="Encode"/>, for a word that is not cached.</summary>
     protected abstract void EncodeWord(ReadOnlySpan<byte> word, BpeScratch scratch);
 
-    /// <summary>Short words are looked up among those of earlier calls. A word that loses text is not kept, so that each loss is seen; places are not kept.</summary>
+    /// <summary>
+    /// Short words are looked up among those of earlier calls. A word that loses text is not kept, so that each loss is seen; places are not kept.
+    /// </summary>
     protected void EncodeCached(ReadOnlySpan<byte> word, BpeScratch scratch)
     {
         scratch.Steps.Take();

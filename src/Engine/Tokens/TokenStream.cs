@@ -3,8 +3,8 @@ using System.Text;
 namespace Tiller.Tokens;
 
 /// <summary>
-/// Decodes ids one by one. The pieces, joined, are exactly what <see cref="Tokenizer.Decode(ReadOnlySpan{int}, bool)"/> makes of all ids: a leading space is
-/// stripped once, and a character whose bytes are spread over several tokens appears when it is whole. Not thread-safe.
+/// Decodes ids one by one. The pieces, joined, are exactly what <see cref="Tokenizer.Decode(ReadOnlySpan{int}, bool)"/> makes of all ids: a leading
+/// space is stripped once, and a character whose bytes are spread over several tokens appears when it is whole. Not thread-safe.
 /// </summary>
 public sealed class TokenStream
 {

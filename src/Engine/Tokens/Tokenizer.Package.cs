@@ -27,7 +27,9 @@ public sealed partial class Tokenizer
     /// <param name="settings">
     /// Without pre-tokenization the text is one word to the model. At most MaxTokenCount tokens are given, which do not end within a character.
     /// </param>
-    /// <returns>The tokens; the normalised text if the file has a normalizer and the settings want it; and how much of it the tokens stand for.</returns>
+    /// <returns>
+    /// The tokens; the normalised text if the file has a normalizer and the settings want it; and how much of it the tokens stand for.
+    /// </returns>
     /// <exception cref="TokenizerException">As for <see cref="Encode"/>.</exception>
     /// <exception cref="ArgumentOutOfRangeException">MaxTokenCount is below 1.</exception>
     protected override EncodeResults<EncodedToken> EncodeToTokens(string? text, ReadOnlySpan<char> textSpan, EncodeSettings settings)
@@ -148,7 +150,9 @@ public sealed partial class Tokenizer
     }
 
     private (NormalizerOfFile? Normalizer, PreTokenizerOfFile? PreTokenizer) NewStages() =>
-        (file.Normalizer.IsEmpty ? null : new NormalizerOfFile(this), file.PreTokenizer is { IsEmpty: true, ByteLevel: false } ? null : new PreTokenizerOfFile(this));
+        (file.Normalizer.IsEmpty ? null : new NormalizerOfFile(this), file.PreTokenizer is { IsEmpty: true, ByteLevel: false }
+            ? null
+            : new PreTokenizerOfFile(this));
 
     private int[] EncodePlain(ReadOnlySpan<char> text, EncodeSettings settings, out string? normalizedText)
     {

@@ -137,7 +137,8 @@ internal sealed class FitCommand : TillerCommand
     {
         Option[] options =
         [
-            _model, _positive, _negative, _pairs, _columns, _fields, _chat, _system, _out, _cost, _order, _setpoint, _q, _r, _qf, _layers, _calibration, _plan,
+            _model, _positive, _negative, _pairs, _columns, _fields, _chat, _system, _out, _cost, _order, _setpoint, _q, _r, _qf, _layers,
+            _calibration, _plan,
         ];
         foreach (var option in options)
         {

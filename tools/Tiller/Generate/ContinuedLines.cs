@@ -51,8 +51,8 @@ internal sealed class ContinuedLines : IDisposable
                 last = Line(line) is { } value && Is(value, run, count) && count < most
                     ? value
                     : throw new UsageException(
-                        $"--out {path} exists, and its line {count + 1} is not of this run: it has another model, other prompts, controllers or settings, "
-                        + "or is something else. Give --out another file, or remove this one.");
+                        $"--out {path} exists, and its line {count + 1} is not of this run: it has another model, other prompts, "
+                        + "controllers or settings, or is something else. Give --out another file, or remove this one.");
                 count++;
                 whole += Encoding.UTF8.GetByteCount(line) + 1;
             }

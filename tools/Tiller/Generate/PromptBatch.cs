@@ -26,7 +26,8 @@ internal sealed class PromptBatch(LanguageModel model, GenerationOptions options
     /// <param name="done">Told each continuation as it ends.</param>
     /// <param name="cancellationToken">Looked at between blocks.</param>
     /// <exception cref="TillerException">A prompt's state or logits are not finite; the message names the prompt.</exception>
-    public void Run(IEnumerable<(int Number, int[] Ids)> prompts, Func<int, ulong?> seedOf, Action<int, Continuation> done, CancellationToken cancellationToken)
+    public void Run(IEnumerable<(int Number, int[] Ids)> prompts, Func<int, ulong?> seedOf, Action<int, Continuation> done,
+        CancellationToken cancellationToken)
     {
         using var batch = new SessionBatch(model);
         using IEnumerator<(int Number, int[] Ids)> next = prompts.GetEnumerator();

@@ -45,8 +45,11 @@ internal static class ExitCode
         UsageException or DeviceNameException or KernelArchitectureException or SamplingOptionsException or StopStringsException => Usage,
         NonFiniteLogitsException or NonFiniteStateException or SteeringOverflowException or RiccatiException or DeviceMemoryException
             or CudaException => Numerical,
-        HubException { Error: HubError.AccessDenied or HubError.RateLimited or HubError.Unreachable or HubError.Refused or HubError.Protocol
-            or HubError.WrongContent } => Hub,
+        HubException
+        {
+            Error: HubError.AccessDenied or HubError.RateLimited or HubError.Unreachable or HubError.Refused or HubError.Protocol
+            or HubError.WrongContent
+        } => Hub,
         HubException { Error: HubError.Name } => Usage,
         TillerException or IOException or UnauthorizedAccessException => BadInput,
         _ => null,

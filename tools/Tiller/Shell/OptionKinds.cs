@@ -28,14 +28,17 @@ internal static class OptionKinds
         };
 
     /// <summary>One of the names of an enum in lower case; the first is the default.</summary>
-    public static Option<T> Choice<T>(string name, string description)
+    /// <param name="name">Name of the option.</param>
+    /// <param name="description">What it is for, without the default; it tells the names if <paramref name="helpName"/> does not.</param>
+    /// <param name="helpName">What stands for the value in help; null for all names.</param>
+    public static Option<T> Choice<T>(string name, string description, string? helpName = null)
         where T : struct, Enum
     {
         string[] names = [.. Enum.GetNames<T>().Select(n => n.ToLowerInvariant())];
         var option = new Option<T>(name)
         {
             Description = $"{description} [default: {names[0]}]",
-            HelpName = string.Join('|', names),
+            HelpName = helpName ?? string.Join('|', names),
             CustomParser = result =>
             {
                 string text = result.Tokens[^1].Value;

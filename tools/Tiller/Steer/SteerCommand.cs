@@ -76,7 +76,8 @@ internal sealed class SteerCommand : TillerCommand
     private readonly Option<TokenPhase> _tokens = OptionKinds.Choice<TokenPhase>(
         "--tokens",
         "Steer from the prompt's last token on (last), every token of the prompt too (all), the prompt's last alone (first), generated tokens alone "
-        + "(generated); or from the prompt's last on over keys and values of the plain model, at two passes a token (clean).");
+        + "(generated); or from the prompt's last on over keys and values of the plain model, at two passes a token (clean).",
+        helpName: "which");
 
     private readonly Option<(int Begin, int End)?> _window = OptionKinds.Window(
         "--window", "Of the generated tokens steer numbers a to b, counted from 0; a- has no end. [default: 0-]");

@@ -23,7 +23,8 @@ internal static class SteerRun
         if (request.Many is { } many)
         {
             var t = request.Tokens;
-            string steering = $"{t.Prompt} {t.GeneratedBegin}-{t.GeneratedEnd} {t.Clean} {string.Join(',', t.ExcludedPositions)} {string.Join(',', t.ExcludedIds)} "
+            string steering =
+                $"{t.Prompt} {t.GeneratedBegin}-{t.GeneratedEnd} {t.Clean} {string.Join(',', t.ExcludedPositions)} {string.Join(',', t.ExcludedIds)} "
                 + $"{request.MaxEffort:R}";
             options = options with { Law = law, SteeredTokens = request.Tokens };
             return ManyPromptsRun.Run(terminal, model, request.Prompt, many, options, request.Controllers, steering, request.Json, cancellationToken);
