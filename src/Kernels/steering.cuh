@@ -121,7 +121,8 @@ static __device__ __forceinline__ void tillerBend(
 static __device__ __forceinline__ void tillerSense(
     const TillerSteering& steering, int layer, const float* x, const float* value, int d, bool tangent, int line, TillerSteeringScratch& scratch)
 {
-    const TillerLayerLaw law = steering.layers[layer];
+    const TillerLayerLaw& law = steering.layers[layer]; // its many addresses would not fit into 64 registers
+    const int sensors = law.sensors;
     float* errors = (tangent ? steering.tangentErrors : steering.errors) + (long long)line * steering.sensors;
     const bool wide = d % 4 == 0, keepsNorm = !tangent && law.terms > 0;
     if (tangent && layer == steering.firstStage)
@@ -129,7 +130,7 @@ static __device__ __forceinline__ void tillerSense(
         // What a term may look back at is the token before, which this tangent does not move. Barriers come before the next write.
         for (int i = int(threadIdx.x); i < steering.sensors; i += int(blockDim.x)) { errors[i] = 0.0f; }
     }
-    for (int first = 0; first < law.sensors || (first == 0 && keepsNorm); first += tillerSensorsAtOnce)
+    for (int first = 0; first < sensors || (first == 0 && keepsNorm); first += tillerSensorsAtOnce)
     {
         float sums[tillerSensorsAtOnce + 1] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
         const float* v = law.v + (long long)first * d;
@@ -139,7 +140,7 @@ static __device__ __forceinline__ void tillerSense(
             TILLER_UNROLL
             for (int i = 0; i < tillerSensorsAtOnce; i++)
             {
-                if (first + i < law.sensors) { sums[i] += tillerDot4(tillerLoad4(v + (long long)i * d, c, d, wide), xc); }
+                if (first + i < sensors) { sums[i] += tillerDot4(tillerLoad4(v + (long long)i * d, c, d, wide), xc); }
             }
             sums[tillerSensorsAtOnce] += tillerDot4(xc, xc);
         }
@@ -149,7 +150,7 @@ static __device__ __forceinline__ void tillerSense(
             TILLER_UNROLL
             for (int i = 0; i < tillerSensorsAtOnce; i++)
             {
-                if (first + i < law.sensors)
+                if (first + i < sensors)
                 {
                     const float p = sums[i], low = law.low[first + i], high = law.high[first + i];
                     errors[law.sensor[first + i]] = (tangent ? 0.0f : p < low ? low : p > high ? high : p) - p;
