@@ -46,8 +46,7 @@ public sealed class FuzzParentTests
     {
         FuzzTarget target = FuzzTarget.All(s_corpus).Single(t => t.Name == name);
         Assert.That(target.Seeds, Has.Count.GreaterThan(1));
-        int accepted = target.Seeds.Count(seed => FuzzChild.Read(target, seed) is null);
-        Assert.That(accepted, Is.EqualTo(target.Seeds.Count));
+        Assert.That(target.Seeds.Select(seed => FuzzChild.Read(target, seed)?.Message), Is.All.Null);
         var mutation = new ByteMutation(target.Words, new Random(1));
         Exception?[] outcomes = [.. Enumerable.Range(0, 400).Select(i => target.Seeds[i % target.Seeds.Count])
             .Select(s => FuzzChild.Read(target, target.Repair(mutation.Change(s, s))))];

@@ -51,6 +51,16 @@ public class BenchTests
         }
     }
 
+    [Test]
+    public void Laws_of_every_kind_are_timed_when_asked_for()
+    {
+        string[] names = [.. Rows(Request(BenchMode.Decode) with { Laws = true }).Select(r => r.GetProperty("name").GetString()!)];
+        foreach (string kind in new[] { "decode sensing, 16 sensors", "gated intervals", "planes", "term an input" })
+        {
+            Assert.That(names, Has.Exactly(1).Contains(kind));
+        }
+    }
+
     [TestCase(BenchMode.Decode, "decode plain, context", "decode steered", "decode with 31")]
     [TestCase(BenchMode.Batch, "batch 8 plain", "batch 8, 8 different")]
     [TestCase(BenchMode.Schedule, "8 texts of 32 tokens, batch", "8 texts of 32 tokens, scheduler")]
@@ -87,7 +97,8 @@ public class BenchTests
     {
         var shape = BenchShape.Parse("demo").Config;
         var demo = ModelConfigReader.Read(Repository.Path("models", "demo"));
-        Assert.That(shape with { Windows = [], EosIds = [] }, Is.EqualTo(demo with { Windows = [], EosIds = [] }));
+        Assert.That(shape.Rotary, Is.EqualTo(demo.Rotary));
+        Assert.That(shape with { Windows = [], EosIds = [], Rotary = [] }, Is.EqualTo(demo with { Windows = [], EosIds = [], Rotary = [] }));
     }
 
     [TestCase(BenchMode.Decode)]
@@ -202,12 +213,12 @@ public class BenchTests
         }
 
         string[] lists = ["bench", "decode", "--device", "cuda:1", "--terms", "1,4", "--tangents", "8", "--batch", "2,3", "--rows", "9", "--fits",
-            "dense,reduced", "--prompts", "7", "--variants"];
+            "dense,reduced", "--prompts", "7", "--variants", "--laws"];
         Assert.That(await CommandLine.RunAsync([command], lists, terminal, default), Is.Zero, error.ToString());
         using (Assert.EnterMultipleScope())
         {
             Assert.That(taken!.Device, Is.EqualTo("cuda:1"));
-            Assert.That(taken.Variants, Is.True);
+            Assert.That((taken.Variants, taken.Laws), Is.EqualTo((true, true)));
             Assert.That((taken.Terms, taken.Tangents, taken.Batches, taken.Rows),
                 Is.EqualTo((new[] { 1, 4 }, new[] { 8 }, new[] { 2, 3 }, new[] { 9 })));
             Assert.That((taken.Fits, taken.FitPrompts), Is.EqualTo((new[] { "dense", "reduced" }, 7)));
@@ -225,6 +236,7 @@ public class BenchTests
         Assert.That(await CommandLine.RunAsync([command], ["bench", "fit", "--plan", "--markdown"], terminal, default), Is.EqualTo(2));
         Assert.That(await CommandLine.RunAsync([command], ["bench", "decode", "--plan"], terminal, default), Is.EqualTo(2));
         Assert.That(await CommandLine.RunAsync([command], ["bench", "kernels", "--variants"], terminal, default), Is.EqualTo(2));
+        Assert.That(await CommandLine.RunAsync([command], ["bench", "batch", "--laws"], terminal, default), Is.EqualTo(2));
         Assert.That(await CommandLine.RunAsync([command], ["bench", "decode", "--jsonl"], terminal, default), Is.Zero, error.ToString());
         Assert.That((taken!.JsonLines, taken.Json), Is.EqualTo((true, false)));
         foreach (string[] wrong in new string[][] { ["decode", "--json"], ["decode", "--markdown"], ["fit", "--plan"] })

@@ -76,6 +76,9 @@ internal sealed record BenchRequest
     /// </summary>
     public bool Variants { get; init; }
 
+    /// <summary>With <see cref="BenchMode.Decode"/>: laws that sense, gate, turn in planes and move inputs too, each kind a row.</summary>
+    public bool Laws { get; init; }
+
     /// <summary>Do not measure a fit but tell what it takes.</summary>
     public bool Plan { get; init; }
 

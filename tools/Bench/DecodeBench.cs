@@ -28,9 +28,10 @@ internal static class DecodeBench
         int context = request.ContextLength;
         bool onDevice = meter.Machine is CudaMachine;
         IReadOnlyList<int> terms = request.Terms ?? (onDevice ? [1, 4, 16] : [1, 16]), tangents = request.Tangents ?? (onDevice ? [8, 31, 63] : [31]);
-        int loops = 1 + terms.Count + LawKinds.Length + tangents.Count;
-        double rows = 1 + terms.Count + LawKinds.Length + tangents.Sum(p => 1.0 + p);
-        double laws = 8.0 * c.L * c.D * (terms.Sum() + (16.0 * LawKinds.Length));
+        (string Name, Func<ModelConfig, FeedbackLaw> Law)[] kinds = request.Laws ? LawKinds : [];
+        int loops = 1 + terms.Count + kinds.Length + tangents.Count;
+        double rows = 1 + terms.Count + kinds.Length + tangents.Sum(p => 1.0 + p);
+        double laws = 8.0 * c.L * c.D * (terms.Sum() + (16.0 * kinds.Length));
         using var model = RandomParts.Model(
             request, meter.Machine, (loops * counts.CacheBytes(DecodeLoop.LastLength(context))) + (rows * Activations.RowSizeInBytes(c))
                 + (loops * 4.0 * c.V) + laws);
@@ -65,7 +66,7 @@ internal static class DecodeBench
             yield break;
         }
 
-        foreach (var row in meter.Measure([step, .. terms.Select(Steered), .. LawKinds.Select(Kind)]))
+        foreach (var row in meter.Measure([step, .. terms.Select(Steered), .. kinds.Select(Kind)]))
         {
             yield return row;
         }

@@ -16,7 +16,7 @@ internal sealed class PromptsTarget : FuzzTarget
         "{\"text\":\"\\ud83d\\ude00\"}\n\n\"plain\"\n", "日本語\né", "[\"a\", {\"prompt\": \"b\"}]",
         "[{\"role\":\"system\",\"content\":\"a\"},{\"role\":\"user\",\"content\":\"\"}]",
         "{\"messages\":[{\"role\":\"tool\",\"content\":\"c\"}]}\n[{\"role\":\"assistant\",\"content\":\"d\"}]\n",
-        "id,text\n1,\"a \"\"b\"\"\nc\"\r\n2\n", "statement,label\r\na,1\r\n\"b\r\nc\",0", "q,a,b,A\nr,c,d,B\n",
+        "id,text\n1,\"a \"\"b\"\"\nc\"\r\n2\n", "statement,label\r\na,1\r\n\"b\r\nc\",0", "question,choice0,choice1,answer\nq,a,b,1\n",
         "{\"question\":\"q\",\"answer_matching_behavior\":\"(A)\",\"answer_not_matching_behavior\":\"(B)\"}\n",
         "[{\"question\":\"q\",\"mc1_targets\":{\"a\":1,\"b\":0}},{\"instruction\":\"i\",\"instances\":[{\"input\":\"x\"}]}]",
     }.Select(Encoding.UTF8.GetBytes)];

@@ -102,6 +102,11 @@ internal sealed class BenchCommand : TillerCommand
         "a whole number, 1 or more");
     private readonly Option<double> _seconds = OptionKinds.Number("--seconds", "Time for each row.", 3.0, s => s is > 0 and <= 3600,
         "above 0 and at most 3600");
+    private readonly Option<bool> _laws = new("--laws")
+    {
+        Description = "With decode: also laws of sensors alone, of gated intervals, of planes, and of terms that move a block's input.",
+    };
+
     private readonly Option<bool> _variants = new("--variants")
     {
         Description = "With decode and prefill on CUDA: the step with all that its kernels do for speed or exactness, and without each in turn, "
@@ -135,6 +140,7 @@ internal sealed class BenchCommand : TillerCommand
         Add(_fits);
         Add(_prompts);
         Add(_seconds);
+        Add(_laws);
         Add(_variants);
         Add(_plan);
         Add(_markdown);
@@ -150,6 +156,11 @@ internal sealed class BenchCommand : TillerCommand
             if (result.GetValue(_jsonLines) && otherwise)
             {
                 result.AddError("--jsonl prints rows alone: without --json, --markdown and --plan.");
+            }
+
+            if (result.GetValue(_laws) && result.GetValue(_mode) is not BenchMode.Decode)
+            {
+                result.AddError("--laws goes with bench decode.");
             }
 
             if (result.GetValue(_variants) && result.GetValue(_mode) is not (BenchMode.Decode or BenchMode.Prefill))
@@ -180,6 +191,7 @@ internal sealed class BenchCommand : TillerCommand
                 Seconds = parse.GetValue(_seconds),
                 DemoFolder = DemoRun.ModelFolder,
                 Variants = parse.GetValue(_variants),
+                Laws = parse.GetValue(_laws),
                 Plan = parse.GetValue(_plan),
                 Json = parse.GetValue(Json),
                 JsonLines = parse.GetValue(_jsonLines),
