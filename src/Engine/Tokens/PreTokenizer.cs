@@ -295,6 +295,19 @@ internal sealed class WordSink(EncodeSteps steps)
         }
     }
 
+    /// <summary>Whether pieces for a stage go to the model as they are: then <see cref="Encode(ReadOnlySpan{byte})"/> takes them.</summary>
+    public bool TakesWordsOf(int stage) => stage == Stages.Count && !NotesPlaces;
+
+    /// <summary>Hands a word to the model. An empty one is none.</summary>
+    public void Encode(ReadOnlySpan<byte> word)
+    {
+        if (!word.IsEmpty && !HasEnough)
+        {
+            Model.Encode(word, Scratch);
+            Scratch.PartStart = 0;
+        }
+    }
+
     /// <summary>Room for changed text, empty.</summary>
     public ByteBuffer BufferOf(int stage)
     {
@@ -342,8 +355,7 @@ internal sealed class WordSink(EncodeSteps steps)
     private void Encode(Piece word)
     {
         int before = Scratch.Count;
-        Model.Encode(word.Text, Scratch);
-        Scratch.PartStart = 0;
+        Encode(word.Text);
         if (Scratch.Places is { } places)
         {
             for (int i = before; i < places.Count; i++)

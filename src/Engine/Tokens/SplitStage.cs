@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace Tiller.Tokens;
 
 /// <summary>What becomes of the matches of a split.</summary>
@@ -55,11 +57,13 @@ internal sealed class SplitStage(TextPattern pattern, SplitBehavior behavior, bo
     private ref struct Pieces(Piece text, int next, WordSink sink, SplitBehavior behavior)
     {
         private readonly Piece text = text;
+        private readonly bool areWords = sink.TakesWordsOf(next);
         private int heldStart;
         private int heldEnd;
         private bool holds;
         private bool afterMatch;
 
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public void Add(int start, int end, bool match)
         {
             switch (behavior)
@@ -110,6 +114,17 @@ internal sealed class SplitStage(TextPattern pattern, SplitBehavior behavior, bo
             heldEnd = end;
         }
 
-        private readonly void Pass(int start, int end) => sink.Pass(next, text[start, end]);
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private readonly void Pass(int start, int end)
+        {
+            if (areWords)
+            {
+                sink.Encode(text.Text[start..end]);
+            }
+            else
+            {
+                sink.Pass(next, text[start, end]);
+            }
+        }
     }
 }
