@@ -64,7 +64,7 @@ internal record struct TallyChange
 /// memory of the host.
 /// </summary>
 /// <param name="Lines">
-/// By step and row the id, then as floats α // (sensors), |u_k| // (L), |x_k| // (L) of a row with a law // (Capacity, rows, Width).
+/// By step and row the id, then as floats α // (sensors), |u_k| // (stages), |x_k| // (stages) of a row with a law // (Capacity, rows, Width).
 /// </param>
 /// <param name="Width">Words of a row: 1 for ids alone, else as many as the row with most of them needs.</param>
 /// <param name="Capacity">Steps that the ring holds.</param>

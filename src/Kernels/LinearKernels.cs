@@ -100,12 +100,14 @@ internal sealed class LinearKernels
         ArgumentOutOfRangeException.ThrowIfNegative(counts.Values);
         ArgumentOutOfRangeException.ThrowIfNegative(counts.Tangents);
         int rows = counts.Total, values = counts.Values, segments = LinearShape.Divide(w.Rows, LinearShape.SegmentRows(w.Rows, w.Columns));
-        long bytes = segments > 1 ? 4L * segments * Math.Min(rows, FewRows) * w.Columns : 0;
+        long bytes = isTransposed && segments > 1 ? 4L * segments * Math.Min(rows, FewRows) * w.Columns : 0;
         if (rows > FewRows && OnTensorCores(w))
         {
             int group = Math.Min(rows, GroupRows);
             bytes = Math.Max(bytes, LinearShape.PanelsInBytes(group, Math.Min(values, group), w.Columns) + PartialInBytes(group, w.Rows, w.Columns));
-            bytes = Math.Max(bytes, LinearShape.PanelsInBytes(group, 0, w.Rows) + PartialInBytes(group, w.Columns, w.Rows));
+            bytes = isTransposed
+                ? Math.Max(bytes, LinearShape.PanelsInBytes(group, 0, w.Rows) + PartialInBytes(group, w.Columns, w.Rows))
+                : bytes;
         }
 
         long forward = ((4L * rows) + (2L * values)) * w.Columns, transposed = isTransposed ? 4L * rows * w.Rows : 0;
@@ -128,7 +130,7 @@ internal sealed class LinearKernels
         Debug.Assert(x.Holds(rows, w.Columns) && y.Holds(rows, w.Rows), "x // (values + tangents, K), y // (values + tangents, N)");
         Debug.Assert(bias.IsAbsent || bias.Holds(1, w.Rows), "bias // (1, N)");
         Debug.Assert(residual.IsAbsent || residual.Holds(rows, w.Rows), "residual // (values + tangents, N)");
-        Debug.Assert(scratch.Length >= ScratchInBytes(counts, w), "scratch of ScratchInBytes");
+        Debug.Assert(scratch.Length >= ScratchInBytes(counts, w, isTransposed: false), "scratch of ScratchInBytes");
         var end = new Ending(y.Address, counts.Values, bias.Address, residual.Address);
         if (rows <= FewRows || !OnTensorCores(w))
         {

@@ -50,13 +50,13 @@ internal struct DeviceSteering
     /// <summary>dα // (tangent rows of the batch, sensors).</summary>
     public nint TangentErrors;
 
-    /// <summary>|u_k| // (slots, L).</summary>
+    /// <summary>|u_k| // (slots, LayerCount).</summary>
     public nint InputNorms;
 
-    /// <summary>|x_k| // (slots, L).</summary>
+    /// <summary>|x_k| // (slots, LayerCount).</summary>
     public nint StateNorms;
 
-    /// <summary>|u_k| before the bound // (slots, L).</summary>
+    /// <summary>|u_k| before the bound // (slots, LayerCount).</summary>
     public nint FreeNorms;
 
     /// <summary>Sensors of the whole law.</summary>

@@ -4,7 +4,7 @@ using System.Runtime.InteropServices;
 namespace Tiller.Kernels;
 
 /// <summary>
-/// Of the softmax of one row of logits what log-probabilities need, as the kernels write it: <c>TillerSoftmaxLine</c> of sampling.cuh.
+/// Of the softmax of one row of logits what log-probabilities need, as the kernels write it: <c>TillerSoftmaxLine</c> of softmax.cu.
 /// </summary>
 [StructLayout(LayoutKind.Sequential)]
 internal struct SoftmaxLine

@@ -26,7 +26,7 @@ internal sealed class SteerKernels
 
     /// <summary>
     /// Errors of the block's sensors into <see cref="DeviceSteering.Errors"/>, their tangents into
-    /// <see cref="DeviceSteering.TangentErrors"/> (cleared first at layer 0); |x|, and |u| before and after the bound, where the law has
+    /// <see cref="DeviceSteering.TangentErrors"/> (cleared first at the law's first stage); |x|, and |u| before and after the bound, where the law has
     /// terms.
     /// </summary>
     /// <param name="stream">Where it runs.</param>

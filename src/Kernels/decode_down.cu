@@ -26,21 +26,21 @@ template <class W, int R> static __device__ __forceinline__ void tillerDecodeDow
     const int rows = p.values + p.tangents;
     const auto four = [&](int m, int k) { return m < rows ? tillerFour(p.x + (long long)m * p.columns, k, p.columns) : float4{0, 0, 0, 0}; };
     const auto stage = [&](float* x, int chunk, int begin, int end) { tillerStage<W, R>(x, chunk, begin, end, four); };
-    float residual = 0, input = 0;
+    float bias = 0, residual = 0, input = 0;
     bool steered = false;
     const auto ready = [&](int m, int n)
     {
         if (m >= rows) { return; }
         const long long at = (long long)m * p.outputs + n;
         residual = p.residual[at];
-        if (p.bias && m < p.values) { residual += p.bias[n]; }
+        if (p.bias && m < p.values) { bias = p.bias[n]; }
         steered = p.rows[m < p.values ? m : p.owners[m - p.values]].steering != nullptr;
         if (steered) { input = p.inputs[at]; }
     };
     const auto store = [&](int m, int n, float sum)
     {
         if (m >= rows) { return; }
-        const float y = residual + sum;
+        const float y = residual + (sum + bias);
         p.y[(long long)m * p.outputs + n] = steered ? y + input : y;
     };
     tillerDotRows<W, R>(p.w, p.outputs, p.columns, p.parts, p.wide != 0, p.prefetch, int(blockIdx.x), stage, ready, store);

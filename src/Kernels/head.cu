@@ -142,7 +142,7 @@ struct TillerAdvanceParameters
 {
     TillerRow* rows; // (rows)
     const int* ids;  // (rows)
-    int* ring;       // (capacity, rows, width): the id, then as floats α // (sensors), |u_k|, |x_k| // (L) each
+    int* ring;       // (capacity, rows, width): the id, then as floats α // (sensors), |u_k|, |x_k| // (stages) each
     int* count;      // (1) steps in the ring so far
     int rowCount;
     int width;       // 1: the id alone

@@ -27,12 +27,12 @@ struct TillerLayerLaw
 // A law at work in one sequence; a slot is one steered row of the batch.
 struct TillerSteering
 {
-    const TillerLayerLaw* layers; // (L)
+    const TillerLayerLaw* layers; // (layerCount), L or 2 L stages
     float* errors;          // (slots, sensors) e as last read
     float* tangentErrors;   // (tangent rows of the batch, sensors) de
-    float* inputNorms;      // (slots, L) |u_k|
-    float* stateNorms;      // (slots, L) |x_k|
-    float* freeNorms;       // (slots, L) |u_k| before the bound
+    float* inputNorms;      // (slots, layerCount) |u_k|
+    float* stateNorms;      // (slots, layerCount) |x_k|
+    float* freeNorms;       // (slots, layerCount) |u_k| before the bound
     int sensors;            // of the whole law
     int layerCount;         // L, or 2 L where block inputs are moved: stage L + k is that of block k's input
     float maxEffort;        // bound on |u_k|; infinity for none

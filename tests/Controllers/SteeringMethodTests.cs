@@ -172,6 +172,8 @@ public sealed class SteeringMethodTests
             Scale(k is >= 6 and <= 9 && Dot(probe, x[t][3]) > 0.1f ? 0.5 * ((2 * feature.Mu[k]) - Dot(feature.V[k], x[t][k])) : 0, feature.V[k]));
         Assert.That((gated.Name, gated.Idle), Is.EqualTo((method.Name, method.Idle)));
         Assert.That(() => new Gated(gated, gated.Gate), Throws.ArgumentException);
+        var turned = new AngularSteering(feature, [.. Directions(10).Select(x => new float[x.Length])], adaptive: true);
+        Assert.That(() => new Gated(turned, gated.Gate), Throws.ArgumentException, "it has a gate of its own");
         Assert.That(() => new Gated(method, new TokenGate(Layers, probe, 0)), Throws.InstanceOf<ArgumentException>());
         Assert.That(() => new Gated(method, new TokenGate(0, probe, float.NaN)), Throws.InstanceOf<ArgumentException>());
         Assert.That(() => new Gated(method, new TokenGate(0, [1], 0)), Throws.ArgumentException);

@@ -35,6 +35,28 @@ public sealed class SteeringTests(string device) : OnEveryDevice(device)
         Assert.That(Decode(model, random, SteeredTokens.Last), Is.Not.EqualTo(plain), "the law itself does something");
     }
 
+    // With a bias of the down projection, which steered steps add in a kernel of their own.
+    [TestCase("own-llama")]
+    [TestCase("own-granite")]
+    public void A_plain_row_has_the_same_bits_beside_a_steered_one(string family)
+    {
+        var model = TestModels.Load(family);
+        Assert.That(model.Config.FeedForwardBias, Is.True);
+        using var alone = new Session(model);
+        using var beside = new Session(model);
+        using var steered = new Session(model, Laws.Random(model, 1));
+        using var batch = new SessionBatch(model);
+        Session[] sessions = [alone, beside, steered];
+        Array.ForEach(sessions, session => session.Append([3, 4, 5]));
+        BatchRow[] rows = [new(beside), new(steered)];
+        for (int id = 6; id < 9; id++)
+        {
+            alone.Append(id);
+            batch.Step(rows, [id, id]);
+            Assert.That(beside.Logits.ToArray(), Is.EqualTo(alone.Logits.ToArray()), $"token {id}");
+        }
+    }
+
     [Test]
     public void Laws_add_up()
     {

@@ -6,8 +6,7 @@ namespace Tiller.Tests.Model;
 
 /// <summary>
 /// Tiny checkpoints of families and options that no golden in the sources has, under the names that <c>save_pretrained</c> gives their tensors.
-/// Random
-/// weights, so that a part which is left out or misplaced shows.
+/// Random weights, so that a part which is left out or misplaced shows.
 /// </summary>
 internal sealed class FamilyCheckpoint : IDisposable
 {

@@ -4,8 +4,7 @@ namespace Tiller.Tests.Model;
 
 /// <summary>
 /// The forward pass of a <see cref="FamilyCheckpoint"/> in float64, written from the families' definitions, with nothing of the engine: one token
-/// after
-/// another, one head after another.
+/// after another, one head after another.
 /// </summary>
 internal sealed class ReferenceModel(FamilyCheckpoint checkpoint)
 {

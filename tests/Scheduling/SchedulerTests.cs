@@ -326,9 +326,11 @@ public sealed class SchedulerTests
 
         using var session = new Session(Model, before);
         var sampler = new Sampler(Endless(8).Sampling, Model.Config.V);
+        var summary = new SteeringSummary(before);
         session.Append([3, 4]);
         for (int i = 0; i < 8; i++)
         {
+            summary.Add(session.Steering!);
             if (i == 3)
             {
                 session.Use(after);
@@ -340,6 +342,9 @@ public sealed class SchedulerTests
             session.Append(id);
         }
 
+        var told = outcome.Result.Steering!;
+        Assert.That((told.TrackingError, told.InputNorm, told.Effort), Is.EqualTo((summary.TrackingError, summary.InputNorm, summary.Effort)),
+            "the step before the change counts as it was");
         Assert.That(() => text.Use(new FeedbackLaw(1, 1, [], [])), Throws.TypeOf<ModelMismatchException>());
     }
 

@@ -202,6 +202,19 @@ internal sealed class TokenizerKindTests
         Assert.That(tokenizer.Encode("a a a"), Is.EqualTo(new[] { 0, 0, 0 }));
     }
 
+    [TestCase("""{"type":"BPEDecoder","suffix":""}""", "$.decoder.suffix")]
+    [TestCase("""{"type":"Metaspace","replacement":"▁","prepend_scheme":"never2"}""", "$.decoder.prepend_scheme")]
+    public void A_decoder_that_cannot_be_is_refused_when_it_is_read(string decoder, string path) =>
+        Assert.That(() => Of(Words(["a"]), decoder: decoder), Throws.TypeOf<TokenizerException>().With.Property("JsonPath").EqualTo(path));
+
+    [Test]
+    public void An_unknown_token_without_text_has_its_place()
+    {
+        Tokenizer tokenizer = Of("""{"type":"BPE","vocab":{"":0,"a":1},"merges":[],"unk_token":""}""");
+        Assert.That(tokenizer.EncodeToTokens("aba", out _).Select(static x => (x.Id, x.Offset)),
+            Is.EqualTo(new[] { (1, 0..1), (0, 1..2), (1, 2..3) }));
+    }
+
     [TestCase("normalizer", "Nmt")]
     [TestCase("pre_tokenizer", "UnicodeScripts")]
     [TestCase("post_processor", "TemplateProcessing2")]

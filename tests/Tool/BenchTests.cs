@@ -213,12 +213,12 @@ public class BenchTests
         }
 
         string[] lists = ["bench", "decode", "--device", "cuda:1", "--terms", "1,4", "--tangents", "8", "--batch", "2,3", "--rows", "9", "--fits",
-            "dense,reduced", "--prompts", "7", "--variants", "--laws"];
+            "dense,reduced", "--prompts", "7", "--variants"];
         Assert.That(await CommandLine.RunAsync([command], lists, terminal, default), Is.Zero, error.ToString());
         using (Assert.EnterMultipleScope())
         {
             Assert.That(taken!.Device, Is.EqualTo("cuda:1"));
-            Assert.That((taken.Variants, taken.Laws), Is.EqualTo((true, true)));
+            Assert.That((taken.Variants, taken.Laws), Is.EqualTo((true, false)));
             Assert.That((taken.Terms, taken.Tangents, taken.Batches, taken.Rows),
                 Is.EqualTo((new[] { 1, 4 }, new[] { 8 }, new[] { 2, 3 }, new[] { 9 })));
             Assert.That((taken.Fits, taken.FitPrompts), Is.EqualTo((new[] { "dense", "reduced" }, 7)));
@@ -237,6 +237,9 @@ public class BenchTests
         Assert.That(await CommandLine.RunAsync([command], ["bench", "decode", "--plan"], terminal, default), Is.EqualTo(2));
         Assert.That(await CommandLine.RunAsync([command], ["bench", "kernels", "--variants"], terminal, default), Is.EqualTo(2));
         Assert.That(await CommandLine.RunAsync([command], ["bench", "batch", "--laws"], terminal, default), Is.EqualTo(2));
+        Assert.That(await CommandLine.RunAsync([command], ["bench", "decode", "--laws", "--variants"], terminal, default), Is.EqualTo(2));
+        Assert.That(await CommandLine.RunAsync([command], ["bench", "decode", "--laws"], terminal, default), Is.Zero, error.ToString());
+        Assert.That((taken!.Variants, taken.Laws), Is.EqualTo((false, true)));
         Assert.That(await CommandLine.RunAsync([command], ["bench", "decode", "--jsonl"], terminal, default), Is.Zero, error.ToString());
         Assert.That((taken!.JsonLines, taken.Json), Is.EqualTo((true, false)));
         foreach (string[] wrong in new string[][] { ["decode", "--json"], ["decode", "--markdown"], ["fit", "--plan"] })

@@ -1,3 +1,4 @@
+using System.Text;
 using System.Text.Json;
 using Tiller.Tool;
 
@@ -83,6 +84,42 @@ public class ManyPromptsTests
             Assert.That(await File.ReadAllBytesAsync(_scratch["whole.jsonl"]), Is.EqualTo(whole), $"{length} of {whole.Length} bytes");
             Assert.That(run.Error, Does.Contain("of which were there"));
         }
+    }
+
+    [Test]
+    public void A_line_torn_within_a_character_is_taken_away_and_nothing_else_is()
+    {
+        string file = _scratch["torn.jsonl"];
+        byte[] whole = Encoding.UTF8.GetBytes("{\"index\":0,\"text\":\"é🚢\",\"run\":\"r\"}\n");
+        byte[] next = Encoding.UTF8.GetBytes("{\"index\":1,\"text\":\"é🚢\",\"run\":\"r\"}");
+        for (int length = 0; length <= next.Length; length++)
+        {
+            File.WriteAllBytes(file, [.. whole, .. next[..length]]);
+            using (var lines = ContinuedLines.Open(file, "r", 2))
+            {
+                Assert.That(lines.Count, Is.EqualTo(1));
+                Assert.That(() => ContinuedLines.Open(file, "r", 2), Throws.InstanceOf<IOException>(), "another run writes it");
+            }
+
+            Assert.That(File.ReadAllBytes(file), Is.EqualTo(whole), $"{length} bytes");
+        }
+
+        foreach (string other in new[] { "notes", "\ufeff{\"index\":0", "{\"index\":1," })
+        {
+            byte[] bytes = Encoding.UTF8.GetBytes(other);
+            File.WriteAllBytes(file, bytes);
+            Assert.That(() => ContinuedLines.Open(file, "r", 2), Throws.TypeOf<UsageException>(), other);
+            Assert.That(File.ReadAllBytes(file), Is.EqualTo(bytes));
+        }
+    }
+
+    [Test]
+    public async Task A_numerical_failure_of_one_prompt_is_told_as_one()
+    {
+        var run = await ToolRun.Of(["steer", "--model", ToolRun.Model, "--controller", Sea, "--lambda", "1e30", "--prompts", Prompts, "--out",
+            _scratch["infinite.jsonl"]]);
+        Assert.That(run.Code, Is.EqualTo(ExitCode.Numerical), run.Error);
+        Assert.That(run.Error, Does.Contain("Prompt "));
     }
 
     [Test]

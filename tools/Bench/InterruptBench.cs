@@ -115,7 +115,7 @@ internal static partial class InterruptBench
 
         // Keys and values of zero cost what others cost, and need no prompt to be run.
         session.Cache.Reserve(position + Steps, used: 0);
-        session.Prepare(new int[position], cancellationToken);
+        session.Prepare(new int[position], cancellationToken: cancellationToken);
         session.Advance(position);
         for (int i = 0; i < Steps; i++)
         {

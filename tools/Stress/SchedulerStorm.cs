@@ -21,8 +21,7 @@ internal sealed record StormReport(
 
 /// <summary>
 /// Many readers of one scheduler at once: some leave on the way, some never read, some change λ. Every token that is read must be, in steps of
-/// eight rows at
-/// most, the one that a session alone drew; every text must end, and say how.
+/// eight rows at most, the one that a session alone drew; every text must end, and say how.
 /// </summary>
 internal sealed class SchedulerStorm
 {

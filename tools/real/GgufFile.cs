@@ -20,8 +20,7 @@ internal sealed record GgufTensor(string Name, int[] Shape, uint Type, long Offs
 /// <summary>
 /// A GGUF file of version 3, little-endian: "GGUF", version u32, tensors u64, pairs u64; the pairs, each a name, a type u32 and a value; the tensors,
 /// each a name, dimensions u32 and their sizes u64, fastest first, a type u32 and an offset u64; then, aligned, the tensors' bytes. Strings have
-/// their length
-/// u64 before them. https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+/// their length u64 before them. https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 /// </summary>
 internal sealed class GgufFile
 {

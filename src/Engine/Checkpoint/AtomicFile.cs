@@ -98,7 +98,8 @@ internal static partial class AtomicFile
         }
     }
 
-    private static bool IsNamed(SafeFileHandle handle, string path)
+    /// <summary>Whether a path names the file that is open.</summary>
+    internal static bool IsNamed(SafeFileHandle handle, string path)
     {
         try
         {

@@ -78,7 +78,7 @@ public sealed class AngularSetpoint : SteeringMethod
         CheckRows(feature, second, nameof(second));
         for (int k = 0; k < feature.L; k++)
         {
-            double length = Math.Sqrt(Dot(second[k], second[k])), along = Dot(second[k], feature.V[k]);
+            double length = Math.Sqrt(Feature.Dot(second[k], second[k])), along = Feature.Dot(second[k], feature.V[k]);
             if (length != 0 && !(Math.Abs(length - 1) < 1e-5 && Math.Abs(along) < 1e-5))
             {
                 throw new ArgumentException(
@@ -118,6 +118,4 @@ public sealed class AngularSetpoint : SteeringMethod
             parts.Terms.Add(new Term(k, W2[k], 0, new Feed(second, 1)));
         }
     }
-
-    private static double Dot(float[] a, float[] b) => a.Zip(b, (x, y) => (double)x * y).Sum();
 }

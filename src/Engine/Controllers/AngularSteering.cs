@@ -6,8 +6,7 @@ namespace Tiller.Controllers;
 /// <summary>
 /// Angular Steering: a block's input is turned in the plane of b₁ = v_k and b₂, x ← x − Px + |Px| (cos θ b₁ + sin θ b₂), whatever the angle was; its
 /// length stays. λ is θ in degrees. Adaptive, only inputs with b₁·x above 0 are turned. It has no gains: <see cref="AngularSetpoint"/> is the same
-/// target
-/// with an optimal controller. A layer without a second direction is left alone.
+/// target with an optimal controller. A layer without a second direction is left alone.
 /// </summary>
 public sealed class AngularSteering : SteeringMethod
 {

@@ -6,8 +6,7 @@ namespace Tiller.Controllers;
 /// <summary>
 /// Keeps the projection in an interval: u_k = (clip(v_k·x_k, low λ μ_k, high λ μ_k) − v_k·x_k) v_k. A projection inside is left alone, so that
 /// what the model does by itself is not disturbed where it is already right. Without a low end it is a cap, without a high end a floor; equal ends
-/// are the
-/// clamp of feature steering, which puts every projection on one value.
+/// are the clamp of feature steering, which puts every projection on one value.
 /// </summary>
 public sealed class Clamp : SteeringMethod
 {

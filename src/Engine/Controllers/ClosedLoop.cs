@@ -1,3 +1,5 @@
+using Tiller.Features;
+
 namespace Tiller.Controllers;
 
 /// <summary>How one block carries the feature to the next layer.</summary>
@@ -33,8 +35,8 @@ public sealed record ClosedLoop(IReadOnlyList<FeatureGain> Layers)
         for (int k = 0; k < gains.Length; k++)
         {
             bool steered = method.Layers.Contains(k) && feature.Mu[k] > 0;
-            double along = steered ? Dot(feature.V[k + 1], method.W[k]) : 0;
-            double effort = steered ? Math.Sqrt(Dot(method.W[k], method.W[k])) : 0;
+            double along = steered ? Feature.Dot(feature.V[k + 1], method.W[k]) : 0;
+            double effort = steered ? Math.Sqrt(Feature.Dot(method.W[k], method.W[k])) : 0;
             gains[k] = new FeatureGain(k, open[k], open[k] - along, effort);
         }
 
@@ -45,16 +47,5 @@ public sealed record ClosedLoop(IReadOnlyList<FeatureGain> Layers)
     {
         double[] sizes = [.. values.Select(Math.Abs).Where(x => x > 0)];
         return sizes.Length == 0 ? 0 : Math.Exp(sizes.Average(Math.Log));
-    }
-
-    private static double Dot(float[] a, float[] b)
-    {
-        double sum = 0;
-        for (int i = 0; i < a.Length; i++)
-        {
-            sum += (double)a[i] * b[i];
-        }
-
-        return sum;
     }
 }

@@ -20,9 +20,11 @@ public sealed class Gated : SteeringMethod
         : base((method ?? throw new ArgumentNullException(nameof(method))).Feature, method.Layers)
     {
         ArgumentNullException.ThrowIfNull(gate);
-        if (method is Gated)
+        if (method is Gated or AngularSteering { Adaptive: true })
         {
-            throw new ArgumentException("The method is behind a gate already; a token gate is one condition.", nameof(method));
+            throw new ArgumentException(
+                "The method has a gate already, and a term has one condition: give a method without (AngularSteering with Adaptive = false).",
+                nameof(method));
         }
 
         CheckRow(Feature, gate.Direction, nameof(gate));
@@ -57,7 +59,9 @@ public sealed class Gated : SteeringMethod
         Method.CompileInto(lambda, parts);
         if (parts.Terms.Count > 0)
         {
-            int gate = parts.Add(new Sensor(Gate.Layer, Gate.Direction, Gate.Threshold));
+            // Terms at a block's input ask what that input was before they move it.
+            var hook = parts.Terms.Any(t => t.Hook == Hook.Input) ? Hook.Input : Hook.Output;
+            int gate = parts.Add(new Sensor(Gate.Layer, Gate.Direction, Gate.Threshold) { Hook = hook });
             for (int i = 0; i < parts.Terms.Count; i++)
             {
                 parts.Terms[i] = parts.Terms[i] with { Gate = gate };

@@ -5,8 +5,7 @@ namespace Tiller.Controllers;
 /// <summary>
 /// PID Steering (arXiv:2510.04309; docs/math.md §6): offline, over depth, the differences E_k become the directions
 /// k_p E_k + k_i Σ_{j≤k} E_j + k_d (E_k − E_{k−1}), without the last part at k = 0. They are then added (<see cref="OpenLoopAddition"/>) or ablated
-/// as any
-/// feature's are.
+/// as any feature's are.
 /// </summary>
 public static class PidSteering
 {

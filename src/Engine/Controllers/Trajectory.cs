@@ -84,15 +84,13 @@ public sealed class Trajectory : SteeringMethod
 
     private protected override IEnumerable<int> Steered() => Layers.Blocks.Where(k => Push[k].Any(row => row.AsSpan().ContainsAnyExcept(0)));
 
-    private protected override string? IdleGain() => null;
-
     private protected override void Compile(double lambda, LawParts parts)
     {
         foreach (int k in lambda == 0 ? [] : Steered())
         {
             for (int j = 0; j < Read[k].Count; j++)
             {
-                int sensor = parts.Add(new Sensor(k, Read[k][j], (float)Dot(Read[k][j], Record[k])));
+                int sensor = parts.Add(new Sensor(k, Read[k][j], (float)Feature.Dot(Read[k][j], Record[k])));
                 parts.Terms.Add(new Term(k, Push[k][j], 0, new Feed(sensor, (float)lambda)));
             }
         }
@@ -100,15 +98,4 @@ public sealed class Trajectory : SteeringMethod
 
     private static float[][] Columns(Matrix<double> m) =>
         [.. m.EnumerateColumns().Select(column => Array.ConvertAll(column.ToArray(), x => (float)x))];
-
-    private static double Dot(float[] a, float[] b)
-    {
-        double sum = 0;
-        for (int i = 0; i < a.Length; i++)
-        {
-            sum += (double)a[i] * b[i];
-        }
-
-        return sum;
-    }
 }

@@ -49,19 +49,29 @@ internal sealed class CudaSteering : SteeringState
 
     internal override void Use(FeedbackLaw law)
     {
-        bool carries = law.Sensors.Count == Sensors && law.Stages == Law.Stages;
+        bool carries = law.Sensors.Count == Sensors;
+        bool fits = carries && law.Stages == Law.Stages;
+        float[] errors = carries && !fits ? new float[Sensors] : [];
+        if (errors.Length > 0)
+        {
+            GetErrors(_now.Last, errors);
+        }
+
         _headersAreThere = _isFetched = false;
         Send(law);
         base.Use(law);
-        if (carries)
+        if (fits)
         {
             _now.ClearNorms(law);
             _next?.ClearNorms(law);
+            return;
         }
-        else
+
+        _now.Grow(law, _now.Capacity, keep: false);
+        _next?.Grow(law, 1, keep: false);
+        if (errors.Length > 0)
         {
-            _now.Grow(law, _now.Capacity, keep: false);
-            _next?.Grow(law, 1, keep: false);
+            SetErrors(errors);
         }
     }
 

@@ -16,6 +16,7 @@ internal sealed class Continuation : IDisposable
     private readonly int[] _stopIds;
     private readonly int[] _history;
     private int _length;
+    private bool _isObserved; // what the law did in the last step has been taken down
 
     /// <summary>Readies a continuation.</summary>
     /// <param name="model">The model.</param>
@@ -102,6 +103,8 @@ internal sealed class Continuation : IDisposable
     /// <summary>Steers with another law from the next token on.</summary>
     public void Use(FeedbackLaw? law)
     {
+        ObserveStep(); // what it did goes with it
+        _isObserved = true;
         Session.Use(law);
         Steering ??= law is null ? null : new SteeringSummary(law);
     }
@@ -113,6 +116,7 @@ internal sealed class Continuation : IDisposable
     public GeneratedToken Take(int id)
     {
         ObserveStep();
+        _isObserved = false;
         _history[_length++] = id;
         return Current = Classify(id) with { Probabilities = DrawnProbabilities.Of(Sampler, _options.Sampling) };
     }
@@ -153,7 +157,7 @@ internal sealed class Continuation : IDisposable
 
     private void ObserveStep()
     {
-        if (_length > PromptLength)
+        if (_length > PromptLength && !_isObserved)
         {
             Observe();
         }

@@ -50,7 +50,7 @@ internal sealed class Decoder : IDisposable
         for (int i = 0; i < rows.Length; i++)
         {
             var session = rows[i].Session;
-            session.Prepare(ids.Slice(i, 1), cancellationToken);
+            session.Prepare(ids.Slice(i, 1), cancellationToken: cancellationToken);
             _stepper.Rows.Add(ids[i], session.Length, session.Cache, session.SteeringOf(ids[i]));
         }
 

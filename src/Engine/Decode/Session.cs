@@ -117,9 +117,8 @@ public sealed class Session : IDisposable
     internal KvCache Cache => _cache;
 
     /// <summary>
-    /// Positions that the law moved in the last pass of a prompt or the last step, oldest first, one for each slot of <see cref="Steering"/>. Valid
-    /// until
-    /// the next call.
+    /// Positions that the law moved in the last pass of a prompt or the last step, oldest first, one for each slot of <see cref="Steering"/>.
+    /// Valid until the next call.
     /// </summary>
     public ReadOnlySpan<int> SteeredPositions => _steeredPositions.AsSpan(0, _steeredCount);
 
@@ -196,8 +195,10 @@ public sealed class Session : IDisposable
     /// Called after every pass, with the position after its last row; <see cref="Steering"/> then holds its <see cref="SteeredPositions"/>.
     /// </param>
     /// <param name="cancellationToken">Looked at between blocks; a cancelled call appends nothing.</param>
-    /// <param name="isEnd">Whether the prompt ends with them, so that its last token is steered and its logits are wanted; else more follow.</param>
-    internal void Prefill(ReadOnlySpan<int> ids, Action<int>? afterPass, CancellationToken cancellationToken, bool isEnd = true)
+    /// <param name="toCome">
+    /// Tokens of the prompt that will follow. With none the prompt ends here: its last token is steered, and its logits are wanted.
+    /// </param>
+    internal void Prefill(ReadOnlySpan<int> ids, Action<int>? afterPass, CancellationToken cancellationToken, int toCome = 0)
     {
         if (ids.IsEmpty)
         {
@@ -205,9 +206,9 @@ public sealed class Session : IDisposable
         }
 
         using var call = Enter();
-        Prepare(ids, cancellationToken);
+        Prepare(ids, toCome, cancellationToken);
         int before = _promptEnd;
-        _promptEnd = isEnd ? Length + ids.Length - 1 : Unended;
+        _promptEnd = toCome == 0 ? Length + ids.Length - 1 : Unended;
         try
         {
             for (int begin = 0; begin < ids.Length; begin += _pass.Rows.Values)
@@ -225,7 +226,7 @@ public sealed class Session : IDisposable
             throw;
         }
 
-        if (isEnd)
+        if (toCome == 0)
         {
             _decoder.TakePrompt(this, _pass.Rows.Values - 1);
         }
@@ -341,7 +342,10 @@ public sealed class Session : IDisposable
     }
 
     /// <summary>Checks the next tokens and makes room for them; reads the sequence again where with them its tokens are turned otherwise.</summary>
-    internal void Prepare(ReadOnlySpan<int> ids, CancellationToken cancellationToken = default)
+    /// <param name="ids">The tokens.</param>
+    /// <param name="toCome">Tokens known to come after them, so that all are turned as those of the whole.</param>
+    /// <param name="cancellationToken">Looked at between blocks.</param>
+    internal void Prepare(ReadOnlySpan<int> ids, int toCome = 0, CancellationToken cancellationToken = default)
     {
         Forget();
         int bad = ids.IndexOfAnyExceptInRange(0, _model.Config.V - 1);
@@ -350,7 +354,7 @@ public sealed class Session : IDisposable
             throw new ArgumentOutOfRangeException(nameof(ids), ids[bad], $"A token id must be in 0..{_model.Config.V - 1}.");
         }
 
-        long needed = (long)Length + ids.Length;
+        long needed = (long)Length + ids.Length + toCome;
         if (needed > _model.Config.MaxPositions)
         {
             throw new ContextLengthException(needed, _model.Config.MaxPositions);

@@ -29,6 +29,7 @@ public sealed class SteeringTrace
     private int[] _ids;
     private int[] _positions;
     private float[] _errors;
+    private float[] _projections;
     private float[] _inputNorms;
 
     /// <summary>Starts empty.</summary>
@@ -43,6 +44,7 @@ public sealed class SteeringTrace
         _ids = new int[capacity];
         _positions = new int[capacity];
         _errors = new float[capacity * law.Sensors.Count];
+        _projections = new float[_errors.Length];
         _inputNorms = new float[capacity * law.Layers];
     }
 
@@ -75,12 +77,20 @@ public sealed class SteeringTrace
                 Array.Resize(ref _ids, capacity);
                 Array.Resize(ref _positions, capacity);
                 Array.Resize(ref _errors, capacity * _law.Sensors.Count);
+                Array.Resize(ref _projections, _errors.Length);
                 Array.Resize(ref _inputNorms, capacity * _law.Layers);
             }
 
             _ids[Count] = ids[positions[slot]];
             _positions[Count] = positions[slot];
-            steering.ReadErrors(slot, _errors.AsSpan(Count * _law.Sensors.Count, _law.Sensors.Count));
+            int at = Count * _law.Sensors.Count;
+            steering.ReadErrors(slot, _errors.AsSpan(at, _law.Sensors.Count));
+            for (int s = 0; s < _law.Sensors.Count; s++)
+            {
+                // By the setpoints of the law at work, which may be of another λ than the first.
+                _projections[at + s] = _inPlane.Contains(s) ? float.NaN : steering.Law.Sensors[s].Projection(_errors[at + s]);
+            }
+
             steering.ReadEffort(slot, _inputNorms.AsSpan(Count * _law.Layers, _law.Layers), _states);
             Count++;
         }
@@ -126,7 +136,7 @@ public sealed class SteeringTrace
                 json.WriteStartArray("projection");
                 for (int s = 0; s < _law.Sensors.Count; s++)
                 {
-                    float projection = _inPlane.Contains(s) ? float.NaN : _law.Sensors[s].Projection(Errors(i)[s]);
+                    float projection = _projections[(i * _law.Sensors.Count) + s];
                     if (float.IsNaN(projection))
                     {
                         json.WriteNullValue();

@@ -9,6 +9,15 @@ internal static class CsvText
     /// </summary>
     public static int? SharedFieldCount(string text)
     {
+        // Most texts are told by their first line, which has no quotes where it counts.
+        ReadOnlySpan<char> head = text.AsSpan().TrimStart();
+        int end = head.IndexOf('\n');
+        string[] names = (end < 0 ? head : head[..end]).TrimEnd('\r').ToString().Split(',');
+        if (names.Length < 2 || !Array.TrueForAll(names, static x => IsIdentifier(x)))
+        {
+            return null;
+        }
+
         if (DelimitedText.Read(text, ',', out List<TableRecord> records) is not null || records.Count == 0)
         {
             return null;

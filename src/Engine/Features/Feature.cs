@@ -115,7 +115,8 @@ public sealed record Feature
 
     private static double Length(float[] x) => Math.Sqrt(Dot(x, x));
 
-    private static double Dot(float[] a, float[] b)
+    /// <summary>a · b, summed in float64.</summary>
+    internal static double Dot(float[] a, float[] b)
     {
         if (a.Length != b.Length)
         {

@@ -146,8 +146,8 @@ public static class PromptFile
                 throw fail($"expected an item with two sides: {PromptRecipe.Pairs}; got {got}.");
             }
 
-            positive.AddRange(first is null ? [] : [new TextPrompt(first)]);
-            negative.AddRange(second is null ? [] : [new TextPrompt(second)]);
+            positive.AddRange(string.IsNullOrEmpty(first) ? [] : [new TextPrompt(first)]);
+            negative.AddRange(string.IsNullOrEmpty(second) ? [] : [new TextPrompt(second)]);
             return true;
         }
     }

@@ -43,7 +43,8 @@ internal static class FileLock
         try
         {
             stream = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, bufferSize: 0);
-            if (!OperatingSystem.IsLinux() || IsNamed(stream, path))
+            // Other clients remove a lock's file when they are done: a lock on a file without a name keeps nobody out.
+            if (!OperatingSystem.IsLinux() || AtomicFile.IsNamed(stream.SafeFileHandle, path))
             {
                 return stream;
             }
@@ -55,20 +56,6 @@ internal static class FileLock
 
         stream.Dispose();
         return null;
-    }
-
-    // Other clients remove a lock's file when they are done: a lock on a file without a name keeps nobody out.
-    private static bool IsNamed(FileStream stream, string path)
-    {
-        try
-        {
-            FileIdentity opened = FileIdentity.Of(stream.SafeFileHandle), named = FileIdentity.Of(path);
-            return (opened.Device, opened.Inode) == (named.Device, named.Inode);
-        }
-        catch (FileNotFoundException)
-        {
-            return false;
-        }
     }
 
     private static bool IsTaken(IOException error)

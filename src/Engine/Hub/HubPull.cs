@@ -21,7 +21,8 @@ public static class HubPull
 
     /// <summary>
     /// Downloads what is missing of a model, and compares what is there with the hub's hashes. A download that was ended, by whatever, goes on where
-    /// it ended; two at once share the work. Nothing that could be run before is changed until all of the new is there.
+    /// it ended; two at once share the work. In the cache nothing that could be run before is changed until
+    /// all of the new is there; in a plain folder each file is replaced as soon as it is whole.
     /// </summary>
     /// <param name="model">Its name, OWNER/NAME, or OWNER/NAME@REVISION.</param>
     /// <param name="options">Revision, place, address and token; null for the environment's.</param>
@@ -54,7 +55,15 @@ public static class HubPull
 
         // What would be wrong with a cancelled or killed download is that it is taken for a whole one.
         cancellationToken.ThrowIfCancellationRequested();
-        store.Finish([.. files, .. more], s_texts.Where(text => !listing.Files.Contains(text)));
+        try
+        {
+            store.Finish([.. files, .. more], s_texts.Where(text => !listing.Files.Contains(text)));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw HubTransfer.Failure(e, store.Folder);
+        }
+
         return new PulledModel(name.Repository, listing.Commit, store.Folder,
             [.. pulled.Concat(pulledMore).OrderBy(f => f.Name, StringComparer.Ordinal)]);
 

@@ -79,14 +79,22 @@ internal sealed class HubCacheStore(string cache, HubName name, string commit) :
         string temporary = $"{path}.{Guid.NewGuid():N}.tmp";
         try
         {
-            File.CreateSymbolicLink(temporary, target);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            File.Copy(ContentOf(file), temporary);
-        }
+            try
+            {
+                File.CreateSymbolicLink(temporary, target);
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                File.Copy(ContentOf(file), temporary);
+            }
 
-        File.Move(temporary, path, overwrite: true);
+            File.Move(temporary, path, overwrite: true);
+        }
+        catch
+        {
+            File.Delete(temporary);
+            throw;
+        }
     }
 }
 

@@ -53,7 +53,8 @@ internal sealed class HubTransfer(HubClient client, HubStore store, HubName name
         static long Length(FileInfo file) => file.LinkTarget is null ? file.Length : 0;
     }
 
-    private static HubException Failure(Exception error, string path)
+    /// <summary>What becomes of a failure to write.</summary>
+    public static HubException Failure(Exception error, string path)
     {
         const int NoSpaceUnix = 28, QuotaLinux = 122, NoSpaceWindows = unchecked((int)0x80070070);
         return error.HResult is NoSpaceUnix or QuotaLinux or NoSpaceWindows || error is ArgumentException // what .NET makes of EFBIG

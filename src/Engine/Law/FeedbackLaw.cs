@@ -81,8 +81,7 @@ public sealed record Term(int Layer, float[] W, float C, params IReadOnlyList<Fe
 /// <summary>
 /// The run-time form of every low-rank steering method (docs/math.md §6): at block k, u_k = Σ_i (c_i + Σ_j m_ij e_j) w_i is added to the
 /// block's output, terms behind a closed gate left out, optionally bounded to |u_k| ≤ MaxEffort. A law without terms is the plain model, bit for
-/// bit. Immutable, so
-/// sessions share it.
+/// bit. Immutable, so sessions share it.
 /// </summary>
 public sealed class FeedbackLaw
 {

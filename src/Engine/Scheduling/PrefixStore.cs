@@ -47,30 +47,39 @@ internal sealed class PrefixStore(LanguageModel model, int chunk) : IDisposable
     /// <summary>Bytes held.</summary>
     public long SizeInBytes { get; private set; }
 
-    /// <summary>The beginning of a prompt that there is most of.</summary>
+    /// <summary>The beginning of a prompt that there is most of; it goes last where all cannot stay.</summary>
     /// <param name="prompt">Ids; its last token is always run.</param>
     /// <param name="steering">How it is steered.</param>
+    /// <param name="budget">Bytes that may be held.</param>
     /// <param name="length">How many tokens.</param>
     /// <returns>Their keys and values, valid until the next call that frees; null if there are none.</returns>
-    public KvCache? Find(ReadOnlySpan<int> prompt, SteeringKey steering, out int length)
+    public KvCache? Find(ReadOnlySpan<int> prompt, SteeringKey steering, long budget, out int length)
     {
         Kept? best = null;
         length = 0;
         foreach (var kept in _kept)
         {
-            int common = kept.Steering.Equals(steering) ? Multiple(prompt[..^1].CommonPrefixLength(kept.Ids)) : 0;
+            int common = kept.Steering.Equals(steering) && !kept.Cache.TurnsOtherwise(prompt.Length)
+                ? Multiple(prompt[..^1].CommonPrefixLength(kept.Ids))
+                : 0;
             if (common > length)
             {
                 (best, length) = (kept, common);
             }
         }
 
-        if (best is null)
+        if (best is not null)
         {
+            Touch(best);
+        }
+
+        MakeRoom(budget);
+        if (best is null || !_kept.Contains(best))
+        {
+            length = 0;
             return null;
         }
 
-        Touch(best);
         return best.Cache;
     }
 

@@ -30,6 +30,7 @@ public sealed class Scheduler : IDisposable
     private readonly Thread _thread;
     private SchedulerStatus _status;
     private ITimer? _drainTimer;
+    private double? _meanSeconds; // that a text is under way; null before the first has ended
     private bool _isDraining;
     private volatile bool _isOver; // what is still there ends
     private volatile bool _isStopping;
@@ -49,7 +50,6 @@ public sealed class Scheduler : IDisposable
     private long _steps;
     private long _ended;
     private long _chunks;
-    private double _meanSeconds; // that a text is under way
 
     /// <summary>Starts its thread.</summary>
     /// <param name="model">Once it is disposed of, every text fails.</param>
@@ -209,7 +209,7 @@ public sealed class Scheduler : IDisposable
     // As long as texts have lately been under way, for each time that all rows have to become free.
     private TimeSpan RetryAfter()
     {
-        double seconds = _meanSeconds * (1 + (_queue.Count / Options.MaxSequences));
+        double seconds = (_meanSeconds ?? 0) * (1 + (_queue.Count / Options.MaxSequences));
         return seconds < s_leastRetry.TotalSeconds ? s_leastRetry : TimeSpan.FromSeconds(Math.Ceiling(seconds));
     }
 
@@ -321,10 +321,7 @@ public sealed class Scheduler : IDisposable
         var continuation = new Continuation(Model, text.Prompt, text.Options);
         try
         {
-            // What the prompt begins with has then been used last, so that it goes last where it cannot stay beside the text.
-            _prefixes.Find(text.Prompt, text.Steering, out _);
-            _prefixes.MakeRoom(budget);
-            var kept = _prefixes.Find(text.Prompt, text.Steering, out int length);
+            var kept = _prefixes.Find(text.Prompt, text.Steering, budget, out int length);
             continuation.Session.ReservePositions(text.Positions);
             if (kept is not null)
             {
@@ -378,7 +375,7 @@ public sealed class Scheduler : IDisposable
         try
         {
             session.Prefill(prompt.AsSpan(begin, count), _ => sequence.Continuation.ObservePass(), CancellationToken.None,
-                isEnd: begin + count == prompt.Length);
+                toCome: prompt.Length - begin - count);
         }
         catch (Exception e) when (IsOfAText(e))
         {
@@ -460,14 +457,13 @@ public sealed class Scheduler : IDisposable
             _ids = new int[Math.Max(_rows.Count, 2 * _ids.Length)];
         }
 
-        NonFiniteLogitsException? error = null;
         try
         {
             _batch.Draw(_rows, _ids.AsSpan(0, _rows.Count), goesOn);
         }
-        catch (BatchLogitsException e)
+        catch (BatchLogitsException)
         {
-            error = (NonFiniteLogitsException)e.InnerException!;
+            // Of every text whose id is -1: each is told of its own.
         }
 
         _steps++;
@@ -477,7 +473,8 @@ public sealed class Scheduler : IDisposable
             var sequence = _ready[i];
             if (_ids[i] < 0)
             {
-                End(sequence, TextEnd.Failed, sequence.Continuation.Explain(error!, CancellationToken.None));
+                var error = NonFiniteLogitsException.Of(sequence.Continuation.Session.Logits);
+                End(sequence, TextEnd.Failed, sequence.Continuation.Explain(error, CancellationToken.None));
                 continue;
             }
 
@@ -527,7 +524,11 @@ public sealed class Scheduler : IDisposable
         var clock = Options.Clock;
         long now = clock.GetTimestamp(), first = sequence.FirstAt ?? now;
         double seconds = clock.GetElapsedTime(sequence.AdmittedAt, now).TotalSeconds;
-        _meanSeconds = _ended == 1 ? seconds : _meanSeconds + (0.1 * (seconds - _meanSeconds));
+        lock (_lock)
+        {
+            _meanSeconds = _meanSeconds is { } mean ? mean + (0.1 * (seconds - mean)) : seconds;
+        }
+
         var result = new ScheduledResult(end, error)
         {
             PromptTokens = sequence.Text.Prompt.Length,

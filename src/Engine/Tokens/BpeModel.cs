@@ -96,10 +96,12 @@ internal sealed class BpeModel : TokenModel
         foreach (int id in ids)
         {
             int first = at;
-            for (int rest = Tokens.TextOf(id).Length; rest > 0; at++)
+            int rest = Tokens.TextOf(id).Length; // 0 of an unknown token without text, which is one symbol all the same
+            do
             {
-                rest -= Tokens.TextOf(symbols[at].Id).Length;
+                rest -= Tokens.TextOf(symbols[at++].Id).Length;
             }
+            while (rest > 0);
 
             places.Add(new TextRange(scratch.PartStart + symbols[first].Start, scratch.PartStart + symbols[at - 1].End));
         }

@@ -95,7 +95,7 @@ internal static class CharClasses
     /// <summary>\p{Mn}.</summary>
     public static bool IsMarkWithoutSpacing(int code) => code >= 0x300 && CharUnicodeInfo.GetUnicodeCategory(code) == UnicodeCategory.NonSpacingMark;
 
-    /// <summary>\p{C}: control, format, private use, unassigned.</summary>
+    /// <summary>Control, format and private use: \p{Cc}, \p{Cf}, \p{Co}.</summary>
     public static bool IsControl(int code) => CharUnicodeInfo.GetUnicodeCategory(code)
         is UnicodeCategory.Control or UnicodeCategory.Format or UnicodeCategory.PrivateUse;
 

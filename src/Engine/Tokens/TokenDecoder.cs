@@ -87,11 +87,21 @@ internal sealed class TokenDecoder
                 break;
             case "BPEDecoder":
                 byte[] suffix = Encoding.UTF8.GetBytes(node["suffix"].TextOrNull() ?? "</w>");
-                stages.Add(() => new SuffixStage(suffix.Length > 0 ? suffix : throw node["suffix"].Wrong("a suffix that is not empty")));
+                if (suffix.Length == 0)
+                {
+                    throw node["suffix"].Wrong("a suffix that is not empty");
+                }
+
+                stages.Add(() => new SuffixStage(suffix));
                 break;
             case "Metaspace":
                 byte[] mark = node["replacement"].Character();
                 string scheme = node["prepend_scheme"].TextOrNull() ?? (node["add_prefix_space"].Flag(absent: true) ? "always" : "never");
+                if (scheme is not ("first" or "always" or "never"))
+                {
+                    throw node["prepend_scheme"].Unsupported(scheme, "first, always, never");
+                }
+
                 stages.Add(() => new MetaspaceStage(mark, scheme != "never"));
                 break;
             default:

@@ -163,6 +163,11 @@ internal sealed class BenchCommand : TillerCommand
                 result.AddError("--laws goes with bench decode.");
             }
 
+            if (result.GetValue(_laws) && result.GetValue(_variants))
+            {
+                result.AddError("--laws and --variants exclude each other: they are two comparisons.");
+            }
+
             if (result.GetValue(_variants) && result.GetValue(_mode) is not (BenchMode.Decode or BenchMode.Prefill))
             {
                 result.AddError("--variants goes with bench decode and bench prefill.");

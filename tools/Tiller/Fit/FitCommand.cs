@@ -214,6 +214,11 @@ internal sealed class FitCommand : TillerCommand
         }
 
         int all = Math.Max(columns.Length, fields.Length);
+        if (all > 0 && files == 0)
+        {
+            throw new UsageException("--column and --field say where prompts are, and --pairs has a form of its own: leave them out.");
+        }
+
         return [.. Enumerable.Range(0, all).Select(i => new PromptSelection { Column = Of(columns, i), Field = Of(fields, i) })];
 
         static string? Of(string[] values, int index) => values.Length == 0 ? null : values[Math.Min(index, values.Length - 1)];

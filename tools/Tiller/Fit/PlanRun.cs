@@ -85,10 +85,11 @@ internal static class PlanRun
         }
 
         var rates = QuickRates.Measure(model.Config, TensorType.BF16, device.ToLoadOptions(), cancellationToken);
+        rates = rates with { FreeInBytes = rates.FreeInBytes + model.WeightsInBytes }; // the plan counts the weights, which are there
+        long tokens = lengths.Concat(kept ?? []).Sum(n => (long)n);
         return new PlannedFit(
-            model.Name, model.Config, "as loaded", lengths.Length, (kept ?? lengths).Length, lengths.Concat(kept ?? []).Sum(n => (long)n),
-                CountedTokens: true,
-            Solve(options), plan, rates);
+            model.Name, model.Config, "as loaded", lengths.Length, (kept ?? lengths).Length, tokens, CountedTokens: true, Solve(options), plan,
+            rates);
     }
 
     /// <summary>Dense, factored and reduced fits of a named shape.</summary>

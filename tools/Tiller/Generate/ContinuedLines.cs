@@ -34,27 +34,26 @@ internal sealed class ContinuedLines : IDisposable
     /// <exception cref="IOException">The file cannot be opened, or another run writes it.</exception>
     public static ContinuedLines Open(string path, string run, int most)
     {
-        var file = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.Read, bufferSize: 1);
+        var file = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, bufferSize: 1);
         try
         {
+            byte[] bytes = new byte[file.Length];
+            file.ReadExactly(bytes);
+            int whole = bytes.AsSpan().LastIndexOf((byte)'\n') + 1;
             int count = 0;
             JsonElement? last = null;
-            long whole = 0;
-            using var reader = new StreamReader(file, s_utf8, leaveOpen: true);
-            foreach ((string line, bool ended) in Lines(reader))
+            foreach (string line in s_utf8.GetString(bytes, 0, whole).Split('\n')[..^1])
             {
-                if (!ended)
-                {
-                    break;
-                }
-
-                last = Line(line) is { } value && Is(value, run, count) && count < most
-                    ? value
-                    : throw new UsageException(
-                        $"--out {path} exists, and its line {count + 1} is not of this run: it has another model, other prompts, "
-                        + "controllers or settings, or is something else. Give --out another file, or remove this one.");
+                last = Line(line) is { } value && Is(value, run, count) && count < most ? value : throw Other(path, count);
                 count++;
-                whole += Encoding.UTF8.GetByteCount(line) + 1;
+            }
+
+            // What a run that was killed has left of its last line begins as a line does.
+            byte[] begins = s_utf8.GetBytes($"{{\"index\":{count},");
+            var torn = bytes.AsSpan(whole);
+            if (!torn[..Math.Min(torn.Length, begins.Length)].SequenceEqual(begins.AsSpan(0, Math.Min(torn.Length, begins.Length))))
+            {
+                throw Other(path, count);
             }
 
             file.SetLength(whole);
@@ -84,17 +83,9 @@ internal sealed class ContinuedLines : IDisposable
 
     public void Dispose() => _file.Dispose();
 
-    // Lines end in \n alone; a reader's own lines would end in \r too.
-    private static IEnumerable<(string Line, bool Ended)> Lines(StreamReader reader)
-    {
-        string text = reader.ReadToEnd();
-        for (int at = 0; at < text.Length;)
-        {
-            int end = text.IndexOf('\n', at);
-            yield return end < 0 ? (text[at..], false) : (text[at..end], true);
-            at = end < 0 ? text.Length : end + 1;
-        }
-    }
+    private static UsageException Other(string path, int line) => new(
+        $"--out {path} exists, and its line {line + 1} is not of this run: it has another model, other prompts, controllers or settings, or is "
+        + "something else. Give --out another file, or remove this one.");
 
     private static JsonElement? Line(string text)
     {

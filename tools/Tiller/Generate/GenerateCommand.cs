@@ -48,10 +48,11 @@ internal sealed class GenerateCommand : TillerCommand
     private GenerateRequest Read(ParseResult parse)
     {
         var prompt = _prompt.Read(parse);
-        return new(parse.GetRequiredValue(_model), _device.Read(parse), prompt, _decoding.Read(parse, parse.GetValue(Json)),
+        var many = _many.Read(parse, prompt);
+        return new(parse.GetRequiredValue(_model), _device.Read(parse), prompt, _decoding.Read(parse, parse.GetValue(Json), many is not null),
             parse.GetValue(_strict), parse.GetValue(Json))
         {
-            Many = _many.Read(parse, prompt),
+            Many = many,
         };
     }
 }

@@ -10,11 +10,12 @@ internal static class GenerateRun
     public static async Task<int> Run(Terminal terminal, GenerateRequest request, CancellationToken cancellationToken)
     {
         string prompt = request.Many is null ? await ReadPrompt(terminal, request.Prompt, cancellationToken) : "";
+        Prompt[] prompts = request.Many is { } file ? ManyPromptsRun.Read(request.Prompt, file, cancellationToken) : [];
         using var model = Runs.Load(terminal, request.Model, request.Device, request.Strict, cancellationToken);
         var options = Options(request.Decoding);
         if (request.Many is { } many)
         {
-            return ManyPromptsRun.Run(terminal, model, request.Prompt, many, options, [], steering: "", request.Json, cancellationToken);
+            return ManyPromptsRun.Run(terminal, model, request.Prompt, many, prompts, options, [], request.Json, cancellationToken);
         }
 
         var plain = Decode(terminal, model, Tokenize(model, request.Prompt, prompt, cancellationToken), options, request.Json, cancellationToken);

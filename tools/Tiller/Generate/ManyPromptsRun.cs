@@ -17,18 +17,17 @@ internal static class ManyPromptsRun
     /// <param name="model">The model.</param>
     /// <param name="how">How a prompt is put to the model.</param>
     /// <param name="many">The files.</param>
+    /// <param name="prompts">What <see cref="Read"/> gave for them.</param>
     /// <param name="options">How they are continued.</param>
     /// <param name="controllers">What steers; none for the plain model.</param>
-    /// <param name="steering">What else of the steering the texts depend on.</param>
     /// <param name="json">Whether the summary is JSON.</param>
     /// <param name="cancellationToken">Ends the run; what has been written stays.</param>
     public static int Run(
-        Terminal terminal, LanguageModel model, PromptRequest how, ManyPromptsRequest many, GenerationOptions options,
-        IReadOnlyList<Controlled> controllers, string steering, bool json, CancellationToken cancellationToken)
+        Terminal terminal, LanguageModel model, PromptRequest how, ManyPromptsRequest many, Prompt[] prompts, GenerationOptions options,
+        IReadOnlyList<Controlled> controllers, bool json, CancellationToken cancellationToken)
     {
-        Prompt[] prompts = Prompts(how, many, cancellationToken);
         int[][] ids = [.. prompts.Select((prompt, i) => Encode(model, how, many, prompt, i, cancellationToken))];
-        string run = RunOf(model, ids, options, controllers, steering);
+        string run = RunOf(model, ids, options, controllers);
         using var lines = ContinuedLines.Open(many.Out, run, prompts.Length);
         ulong? seed = SeedOf(options.Sampling, lines, many.Out);
         var clock = Stopwatch.StartNew();
@@ -36,13 +35,13 @@ internal static class ManyPromptsRun
         StageBars.Run(terminal, progress =>
         {
             // Texts end in any order and are written in that of the file.
-            var waiting = new Dictionary<int, Continuation>();
+            var waiting = new Dictionary<int, ContinuedText>();
             int written = lines.Count;
             var left = Enumerable.Range(written, prompts.Length - written).Select(i => (i, ids[i]));
             new PromptBatch(model, options, many.Batch).Run(left, i => seed + (ulong)i, Done, cancellationToken);
             return written;
 
-            void Done(int number, Continuation text)
+            void Done(int number, ContinuedText text)
             {
                 waiting.Add(number, text);
                 tokens += text.Tokens;
@@ -60,7 +59,9 @@ internal static class ManyPromptsRun
         return ExitCode.Ok;
     }
 
-    private static Prompt[] Prompts(PromptRequest how, ManyPromptsRequest many, CancellationToken cancellationToken)
+    /// <summary>The prompts of the file, as chats if they are to be. It needs no model.</summary>
+    /// <exception cref="PromptFileException">The file cannot be read, or holds chats that do not go with --system.</exception>
+    public static Prompt[] Read(PromptRequest how, ManyPromptsRequest many, CancellationToken cancellationToken)
     {
         IReadOnlyList<Prompt> prompts = PromptFile.Read(many.Prompts, many.Selection, cancellationToken);
         return [.. prompts.Select((prompt, i) => prompt is ChatPrompt { System: not null } && how.System is not null
@@ -81,7 +82,7 @@ internal static class ManyPromptsRun
     }
 
     // Of all that the texts depend on but the seed, which the lines have.
-    private static string RunOf(LanguageModel model, int[][] ids, GenerationOptions options, IReadOnlyList<Controlled> controllers, string steering)
+    private static string RunOf(LanguageModel model, int[][] ids, GenerationOptions options, IReadOnlyList<Controlled> controllers)
     {
         SamplingOptions s = options.Sampling;
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
@@ -90,7 +91,8 @@ internal static class ManyPromptsRun
             model.Fingerprint, options.MaxNewTokens.ToString(CultureInfo.InvariantCulture),
             Number(s.Temperature), $"{s.TopK}", Number(s.TopP), Number(s.MinP), Number(s.RepetitionPenalty),
             Number(s.PresencePenalty), Number(s.FrequencyPenalty),
-            .. Enumerable.Range(0, options.StopStrings.Count).Select(i => $"stop {options.StopStrings[i]}"), steering,
+            .. Enumerable.Range(0, options.StopStrings.Count).Select(i => $"stop {options.StopStrings[i]}"),
+            $"{options.SteeredTokens}", Number(options.Law?.MaxEffort ?? float.PositiveInfinity),
             .. controllers.Select(static x => $"{Number(x.Lambda)} {Convert.ToHexString(SHA256.HashData(File.ReadAllBytes(x.Controller)))}"),
         ];
         foreach (string setting in settings)
@@ -130,7 +132,7 @@ internal static class ManyPromptsRun
         return sampling.Seed ?? BitConverter.ToUInt64(RandomNumberGenerator.GetBytes(sizeof(ulong)));
     }
 
-    private static void Write(Utf8JsonWriter json, int index, Prompt prompt, Continuation text, string run)
+    private static void Write(Utf8JsonWriter json, int index, Prompt prompt, ContinuedText text, string run)
     {
         json.WriteStartObject();
         json.WriteNumber("index", index);

@@ -1,6 +1,6 @@
+using System.Text;
 using Tiller.Decode;
 using Tiller.Model;
-using Tiller.Tokens;
 
 namespace Tiller.Tool;
 
@@ -9,145 +9,121 @@ namespace Tiller.Tool;
 /// <param name="Tokens">New tokens, an end-of-text token included.</param>
 /// <param name="Stop">Why it ended.</param>
 /// <param name="Seed">Seed of its draws; null where each token was the likeliest.</param>
-internal sealed record Continuation(string Text, int Tokens, StopReason Stop, ulong? Seed);
+internal sealed record ContinuedText(string Text, int Tokens, StopReason Stop, ulong? Seed);
 
 /// <summary>Continues many prompts, several at a time: when one ends, the next takes its place. A text is that of a generation alone.</summary>
 internal sealed class PromptBatch(LanguageModel model, GenerationOptions options, int size)
 {
-    private readonly int[] _stopIds = [.. options.StopIds ?? model.EndIds];
-
-    private GenerationOptions Options => options;
-
-    private LanguageModel Model => model;
+    private readonly List<RunningText> _texts = [];
+    private readonly List<BatchRow> _rows = [];
+    private readonly int[] _ids = new int[size];
 
     /// <summary>Continues prompts until all are done.</summary>
     /// <param name="prompts">Of each its number and ids, read one after the other.</param>
     /// <param name="seedOf">Seed of a prompt by its number; null for one that is not told.</param>
     /// <param name="done">Told each continuation as it ends.</param>
-    /// <param name="cancellationToken">Looked at between blocks.</param>
+    /// <param name="cancellationToken">Checked between blocks.</param>
     /// <exception cref="TillerException">A prompt's state or logits are not finite; the message names the prompt.</exception>
-    public void Run(IEnumerable<(int Number, int[] Ids)> prompts, Func<int, ulong?> seedOf, Action<int, Continuation> done,
-        CancellationToken cancellationToken)
+    public void Run(
+        IEnumerable<(int Number, int[] Ids)> prompts, Func<int, ulong?> seedOf, Action<int, ContinuedText> done, CancellationToken cancellationToken)
     {
         using var batch = new SessionBatch(model);
         using IEnumerator<(int Number, int[] Ids)> next = prompts.GetEnumerator();
-        var texts = new List<RunningText>();
         try
         {
             bool more = true;
             while (true)
             {
-                while (more && texts.Count < size && (more = next.MoveNext()))
+                while (more && _texts.Count < size && (more = next.MoveNext()))
                 {
-                    texts.Add(new RunningText(this, next.Current.Number, seedOf(next.Current.Number)));
-                    texts[^1].Session.Append(next.Current.Ids, cancellationToken);
+                    Begin(next.Current.Number, next.Current.Ids, seedOf(next.Current.Number), cancellationToken);
                 }
 
-                if (texts.Count == 0)
+                if (_texts.Count == 0)
                 {
                     return;
                 }
 
-                Draw(batch, texts, cancellationToken);
-                for (int i = texts.Count - 1; i >= 0; i--)
+                Draw(batch, cancellationToken);
+                int left = 0;
+                for (int i = 0; i < _texts.Count; i++)
                 {
-                    RunningText text = texts[i];
-                    if (text.Take() is { } stop)
+                    var text = _texts[i];
+                    if (text.Take(_ids[i]) is { } ended)
                     {
-                        done(text.Number, text.End(stop));
                         text.Dispose();
-                        texts.RemoveAt(i);
+                        done(text.Number, ended);
+                    }
+                    else
+                    {
+                        (_texts[left], _ids[left++]) = (text, _ids[i]);
                     }
                 }
 
-                if (texts.Count > 0)
-                {
-                    batch.Step([.. texts.Select(static x => x.Row)], [.. texts.Select(static x => x.Id)], cancellationToken);
-                }
+                _texts.RemoveRange(left, _texts.Count - left);
+                FillRows();
+                batch.Step(_rows, _ids.AsSpan(0, left), cancellationToken);
             }
         }
         finally
         {
-            texts.ForEach(static x => x.Dispose());
+            _texts.ForEach(static x => x.Dispose());
+            _texts.Clear();
         }
     }
 
-    private static void Draw(SessionBatch batch, List<RunningText> texts, CancellationToken cancellationToken)
+    private void Begin(int number, int[] ids, ulong? seed, CancellationToken cancellationToken)
     {
-        int[] ids = new int[texts.Count];
+        var sampling = options.Sampling with { Seed = seed ?? options.Sampling.Seed };
+        var text = new RunningText(number, new Continuation(model, ids, options with { Sampling = sampling }), sampling.Temperature > 0);
+        _texts.Add(text);
+        text.Continuation.Session.Append(ids, cancellationToken);
+    }
+
+    private void Draw(SessionBatch batch, CancellationToken cancellationToken)
+    {
+        FillRows();
         try
         {
-            batch.Draw([.. texts.Select(static x => x.Row)], ids);
+            batch.Draw(_rows, _ids.AsSpan(0, _rows.Count), _texts.Exists(static x => x.Continuation.GoesOn));
         }
         catch (BatchLogitsException e)
         {
-            RunningText text = texts[e.Places[0]];
-            var found = text.Session.FindNonFinite(text.Session.Ids.ToArray(), e, cancellationToken);
-            throw found is null ? e : new UnfinishedTextException(text.Number, found);
-        }
-
-        for (int i = 0; i < ids.Length; i++)
-        {
-            texts[i].Id = ids[i];
+            var text = _texts[e.Places[0]];
+            throw new UnfinishedTextException(
+                text.Number, text.Continuation.Explain((NonFiniteLogitsException)e.InnerException!, cancellationToken));
         }
     }
 
-    // A text under way.
-    private sealed class RunningText : IDisposable
+    private void FillRows()
     {
-        private readonly PromptBatch _owner;
-        private readonly Sampler _sampler;
-        private readonly TokenStream _stream;
-        private readonly StopFilter _stop;
-        private readonly System.Text.StringBuilder _text = new();
-        private readonly bool _drawn;
-        private int _tokens;
-
-        public RunningText(PromptBatch owner, int number, ulong? seed)
+        _rows.Clear();
+        foreach (var text in _texts)
         {
-            (GenerationOptions options, LanguageModel model) = (owner.Options, owner.Model);
-            _owner = owner;
-            Number = number;
-            _sampler = new Sampler(options.Sampling with { Seed = seed ?? options.Sampling.Seed }, model.Config.V);
-            _drawn = options.Sampling.Temperature > 0;
-            _stream = model.Tokenizer.NewStream();
-            _stop = new StopFilter(options.StopStrings);
-            Session = new Session(model, options.Law, options.SteeredTokens);
+            _rows.Add(text.Continuation.Row);
         }
+    }
 
-        public int Number { get; }
+    private sealed class RunningText(int number, Continuation continuation, bool draws) : IDisposable
+    {
+        private readonly StringBuilder _text = new();
 
-        public Session Session { get; }
+        public int Number => number;
 
-        public BatchRow Row => new(Session, _sampler);
-
-        /// <summary>The last token drawn.</summary>
-        public int Id { get; set; }
+        public Continuation Continuation => continuation;
 
         /// <summary>Takes the token that was drawn.</summary>
-        /// <returns>Why the text ends with it; null if it goes on.</returns>
-        public StopReason? Take()
+        /// <returns>The whole if the text ends with it; null if it goes on.</returns>
+        public ContinuedText? Take(int id)
         {
-            _tokens++;
-            if (Array.IndexOf(_owner._stopIds, Id) >= 0)
-            {
-                return StopReason.EndToken;
-            }
-
-            _text.Append(_stop.Push(_stream.Append(Id)));
-            return _stop.Found is not null ? StopReason.StopString
-                : _tokens == _owner.Options.MaxNewTokens ? StopReason.MaxTokens
-                : Session.Length == _owner.Model.Config.MaxPositions ? StopReason.ContextFull
+            var token = continuation.Take(id);
+            _text.Append(token.Text);
+            return token.StopReason is { } reason
+                ? new ContinuedText(_text.ToString(), continuation.NewIds.Length, reason, draws ? continuation.Sampler.Seed : null)
                 : null;
         }
 
-        public Continuation End(StopReason reason)
-        {
-            _text.Append(_stop.Push(_stream.Flush())).Append(_stop.Finish());
-            return new Continuation(_text.ToString(), _tokens, reason, _drawn ? _sampler.Seed : null);
-        }
-
-        public void Dispose() => Session.Dispose();
+        public void Dispose() => continuation.Dispose();
     }
 }
 

@@ -62,10 +62,11 @@ internal sealed class DecodingArguments
     /// <summary>What was asked for, checked.</summary>
     /// <param name="parse">The command line.</param>
     /// <param name="json">Whether the result is JSON.</param>
+    /// <param name="many">Whether it is about all prompts of a file.</param>
     /// <exception cref="SamplingOptionsException">A setting is out of range.</exception>
     /// <exception cref="StopStringsException">A stop string cannot be one.</exception>
     /// <exception cref="UsageException">Log-probabilities have nowhere to go.</exception>
-    public DecodingRequest Read(ParseResult parse, bool json)
+    public DecodingRequest Read(ParseResult parse, bool json, bool many)
     {
         var sampling = new SamplingOptions
         {
@@ -80,6 +81,11 @@ internal sealed class DecodingArguments
             Seed = parse.GetValue(_seed),
         };
         sampling.Validate();
+        if (sampling.LogProbabilities is not null && many)
+        {
+            throw new UsageException("--logprobs is about one prompt: leave it out with --prompts.");
+        }
+
         if (sampling.LogProbabilities is not null && !json)
         {
             throw new UsageException("--logprobs needs --json, which is where they are shown: add it, or leave --logprobs out.");

@@ -34,7 +34,7 @@ internal static class ExitCode
           4    bad input: a file, checkpoint, tokenizer, controller or prompt
           5    numerical failure, or the device failed
           6    pull: the hub could not be reached, failed, or denied access
-          130  cancelled (Ctrl-C); nothing half-written is left, but what pull goes on from
+          130  cancelled (Ctrl-C); nothing half-written is left, but what pull and --prompts go on from
         """;
 
     /// <summary>The code of an error; null for one that only a defect of tiller explains.</summary>
@@ -45,6 +45,7 @@ internal static class ExitCode
         UsageException or DeviceNameException or KernelArchitectureException or SamplingOptionsException or StopStringsException => Usage,
         NonFiniteLogitsException or NonFiniteStateException or SteeringOverflowException or RiccatiException or DeviceMemoryException
             or CudaException => Numerical,
+        UnfinishedTextException { InnerException: { } cause } => Of(cause),
         HubException
         {
             Error: HubError.AccessDenied or HubError.RateLimited or HubError.Unreachable or HubError.Refused or HubError.Protocol

@@ -27,7 +27,9 @@ internal sealed class ManyPromptsArguments
     };
 
     private readonly Option<int?> _batch = OptionKinds.NumberOrNone<int>(
-        "--batch", "With --prompts: how many are continued together; texts do not depend on it. [default: 8]", n => n > 0, "a whole number above 0");
+        "--batch",
+        "With --prompts: how many are continued together; up to 8 the texts do not depend on it. [default: 8]", n => n > 0,
+        "a whole number above 0");
 
     private readonly Option<string?> _column = SelectionArguments.Column<string?>("With --prompts: ");
     private readonly Option<string?> _field = SelectionArguments.Field<string?>("With --prompts: ");

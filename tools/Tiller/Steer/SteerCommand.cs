@@ -143,17 +143,18 @@ internal sealed class SteerCommand : TillerCommand
     private SteerRequest Asked(ParseResult parse)
     {
         var prompt = _prompt.Read(parse);
-        return Asked(parse, prompt) with { Many = _many.Read(parse, prompt) };
+        return Asked(parse, prompt, _many.Read(parse, prompt));
     }
 
-    private SteerRequest Asked(ParseResult parse, PromptRequest prompt) => new()
+    private SteerRequest Asked(ParseResult parse, PromptRequest prompt, ManyPromptsRequest? many) => new()
     {
         Model = parse.GetRequiredValue(_model),
         Device = _device.Read(parse),
         Strict = parse.GetValue(_strict),
         Controllers = Pair(parse.GetRequiredValue(_controllers), parse.GetValue(_lambdas) ?? []),
         Prompt = prompt,
-        Decoding = _decoding.Read(parse, parse.GetValue(Json)),
+        Many = many,
+        Decoding = _decoding.Read(parse, parse.GetValue(Json), many is not null),
         Tokens = ReadTokens(parse),
         MaxEffort = parse.GetValue(_maxEffort) ?? float.PositiveInfinity,
         Compare = parse.GetValue(_compare),

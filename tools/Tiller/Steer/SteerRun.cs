@@ -3,7 +3,6 @@ using Tiller.Controllers;
 using Tiller.Decode;
 using Tiller.Features;
 using Tiller.Law;
-using Tiller.Model;
 
 namespace Tiller.Tool;
 
@@ -17,17 +16,17 @@ internal static class SteerRun
         Controller[] controllers = [.. request.Controllers.Select(c => Controller.Load(c.Controller))];
         var law = Law(terminal, request, controllers);
         string prompt = request.Many is null ? await GenerateRun.ReadPrompt(terminal, request.Prompt, cancellationToken) : "";
+        Prompt[] prompts = request.Many is { } file ? ManyPromptsRun.Read(request.Prompt, file, cancellationToken) : [];
         using var model = Runs.Load(terminal, request.Model, request.Device, request.Strict, cancellationToken);
-        WarnOfForms(terminal, model, request, controllers);
+        ChatPrompt[] chats = request.Many is not null ? [.. prompts.OfType<ChatPrompt>()]
+            : request.Prompt.Chat ? [new TextPrompt("").AsChat(request.Prompt.System)]
+            : [];
+        WarnOfForms(terminal, chats.Length > 0 ? ChatForm.Of(model.Chat, chats) : new RawForm(), request, controllers);
         var options = GenerateRun.Options(request.Decoding);
         if (request.Many is { } many)
         {
-            var t = request.Tokens;
-            string steering =
-                $"{t.Prompt} {t.GeneratedBegin}-{t.GeneratedEnd} {t.Clean} {string.Join(',', t.ExcludedPositions)} {string.Join(',', t.ExcludedIds)} "
-                + $"{request.MaxEffort:R}";
             options = options with { Law = law, SteeredTokens = request.Tokens };
-            return ManyPromptsRun.Run(terminal, model, request.Prompt, many, options, request.Controllers, steering, request.Json, cancellationToken);
+            return ManyPromptsRun.Run(terminal, model, request.Prompt, many, prompts, options, request.Controllers, request.Json, cancellationToken);
         }
 
         int[] ids = GenerateRun.Tokenize(model, request.Prompt, prompt, cancellationToken);
@@ -89,9 +88,8 @@ internal static class SteerRun
     }
 
     /// <summary>Tells where the prompt is put to the model in another form than a controller's prompts were.</summary>
-    private static void WarnOfForms(Terminal terminal, LanguageModel model, SteerRequest request, Controller[] controllers)
+    private static void WarnOfForms(Terminal terminal, PromptForm steered, SteerRequest request, Controller[] controllers)
     {
-        PromptForm steered = request.Prompt.Chat ? ChatForm.Of(model.Chat, [new TextPrompt("").AsChat(request.Prompt.System)]) : new RawForm();
         foreach (var (controller, asked) in controllers.Zip(request.Controllers))
         {
             if (controller.DifferenceTo(steered) is { } difference)

@@ -12,8 +12,7 @@ namespace Tiller.Tool;
 
 /// <summary>
 /// Golden values of the other methods: methods.json and methods.safetensors of a folder, whose checkpoint and Jacobians are in other folders that
-/// it names
-/// by relative paths. Values that follow from stored matrices are held to 1e-9; steered texts are equal token for token up to a near tie.
+/// it names by relative paths. Values that follow from stored matrices are held to 1e-9; steered texts are equal token for token up to a near tie.
 /// </summary>
 internal sealed class MethodChecks : IDisposable
 {
