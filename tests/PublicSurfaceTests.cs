@@ -43,7 +43,7 @@ public sealed class PublicSurfaceTests
             "class Tiller.Tests.PublicSurfaceTests.Shown<T> : System.IDisposable",
             "Tiller.Tests.PublicSurfaceTests.Shown<T>.Dispose() -> void",
             "Tiller.Tests.PublicSurfaceTests.Shown<T>.Find(string? name, int[] ids, ref int at) -> System.Collections.Generic.IReadOnlyList<T>",
-            "Tiller.Tests.PublicSurfaceTests.Shown<T>.Most -> int const = 3",
+            "Tiller.Tests.PublicSurfaceTests.Shown<T>.Max -> int const = 3",
             "Tiller.Tests.PublicSurfaceTests.Shown<T>.Name -> string? { get; init; }",
             "Tiller.Tests.PublicSurfaceTests.Shown<T>.Shown(int? count = 2)",
         }));
@@ -185,7 +185,7 @@ public sealed class PublicSurfaceTests
     /// <summary>One of everything.</summary>
     public sealed class Shown<T>(int? count = 2) : IDisposable
     {
-        public const int Most = 3;
+        public const int Max = 3;
 
         public string? Name { get; init; } = $"{count}";
 

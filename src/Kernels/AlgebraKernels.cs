@@ -9,10 +9,10 @@ namespace Tiller.Kernels;
 internal sealed unsafe class AlgebraKernels
 {
     /// <summary>Blocks that <see cref="FirstBad"/> cuts a matrix into, at most.</summary>
-    public const int MostStretches = 1024;
+    public const int MaxStretches = 1024;
 
     private const int Threads = 256;
-    private const int MostBlocks = 4096;
+    private const int MaxBlocks = 4096;
 
     private readonly CudaKernel _sum, _identity, _add, _diagonal, _symmetrise, _pairs, _extremes, _bad;
 
@@ -119,12 +119,12 @@ internal sealed unsafe class AlgebraKernels
     /// <summary>Position of the first number of each stretch that is NaN or infinite, or -1.</summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="m">A matrix with at least one number.</param>
-    /// <param name="firsts">Result // (<see cref="MostStretches"/>).</param>
+    /// <param name="firsts">Result // (<see cref="MaxStretches"/>).</param>
     /// <returns>Stretches, in order.</returns>
     public int FirstBad(CudaStream stream, ColumnMajor m, DeviceSpan<long> firsts)
     {
         var (address, count, to) = (m.Address, m.Length, firsts.Address);
-        long stretch = Math.Max(16 * Threads, (count + MostStretches - 1) / MostStretches);
+        long stretch = Math.Max(16 * Threads, (count + MaxStretches - 1) / MaxStretches);
         int stretches = (int)((count + stretch - 1) / stretch);
         Debug.Assert(count > 0 && firsts.Length >= stretches, "a number at least, and a place for each stretch");
         void** parameters = stackalloc void*[] { &address, &count, &stretch, &to };
@@ -133,7 +133,7 @@ internal sealed unsafe class AlgebraKernels
     }
 
     private static CudaLaunch Elements(long count) =>
-        new((int)Math.Clamp((count + Threads - 1) / Threads, 1, MostBlocks), 1, 1, Threads, Programmatic: true);
+        new((int)Math.Clamp((count + Threads - 1) / Threads, 1, MaxBlocks), 1, 1, Threads, Programmatic: true);
 
     [System.Runtime.InteropServices.StructLayout(System.Runtime.InteropServices.LayoutKind.Sequential)]
     private struct SumParameters

@@ -16,10 +16,10 @@ public readonly record struct AttentionShape(int Layer, int H, int G, int E, flo
 
 /// <summary>What a launch of attention is sized for.</summary>
 /// <param name="Longest">Bound on position + 1 over the rows.</param>
-/// <param name="MostTangents">Tangent or cotangent rows of one value row at most; 0 where there are none.</param>
+/// <param name="MaxTangents">Tangent or cotangent rows of one value row at most; 0 where there are none.</param>
 /// <param name="OneSequence">Whether all rows share one cache: 16 and more of them are worked through in tiles.</param>
 /// <param name="OwnCaches">Whether no two rows share one: what lies below a row's position is from earlier steps then.</param>
-internal readonly record struct AttentionExtent(int Longest, int MostTangents = 0, bool OneSequence = false, bool OwnCaches = false);
+internal readonly record struct AttentionExtent(int Longest, int MaxTangents = 0, bool OneSequence = false, bool OwnCaches = false);
 
 /// <summary>What the value rows had when attention went forward.</summary>
 /// <param name="Qkv">Queries, keys and values after RoPE // (values, (H + 2 G) E).</param>
@@ -111,7 +111,7 @@ internal sealed class AttentionKernels
         AttentionShape whole = shape with { Window = 0 };
         return Math.Max(
             AttentionPlan.Forward(whole, rows.Values, extent.Longest).End,
-            AttentionPlan.Tangents(whole, rows.Values, rows.Tangents, extent.MostTangents, extent.Longest).End);
+            AttentionPlan.Tangents(whole, rows.Values, rows.Tangents, extent.MaxTangents, extent.Longest).End);
     }
 
     /// <summary>o = Σ_j P_j v_j for every value row and head.</summary>
@@ -159,9 +159,9 @@ internal sealed class AttentionKernels
         CudaStream stream, in AttentionShape shape, in RowTable rows, in AttentionExtent extent, Floats qkv, Floats heads, DeviceSpan<byte> scratch)
     {
         Check(shape, rows.Counts, extent, qkv, rows.Total, heads, scratch);
-        AttentionPlan plan = AttentionPlan.Tangents(shape, rows.Values, rows.Tangents, extent.MostTangents, extent.Longest);
+        AttentionPlan plan = AttentionPlan.Tangents(shape, rows.Values, rows.Tangents, extent.MaxTangents, extent.Longest);
         var p = new AttentionParameters(shape, plan, rows.Rows, qkv, heads, scratch) { Owners = rows.Owners.Address, Tangents = rows.Tangents };
-        Linearise(stream, shape, plan, p, extent.MostTangents, _push, _pushDense);
+        Linearise(stream, shape, plan, p, extent.MaxTangents, _push, _pushDense);
     }
 
     /// <summary>q̄ = M'ō, k̄ = Σ_heads (b·ō) q and v̄ = Σ_heads P_t ō for every cotangent row.</summary>
@@ -182,9 +182,9 @@ internal sealed class AttentionKernels
         Debug.Assert(groups.Begin.Length == values + 1, "a group for each value row");
         Debug.Assert(headsBar.Holds(count, shape.H * shape.E) && qkvBar.Holds(count, forward.Qkv.Columns),
             "headsBar // (rows, H E), qkvBar // (rows, (H + 2 G) E)");
-        var extent = new AttentionExtent(longest, groups.MostRows);
+        var extent = new AttentionExtent(longest, groups.MaxRows);
         Check(shape, new RowCounts(values, count), extent, forward.Qkv, values, forward.Heads, scratch);
-        AttentionPlan plan = AttentionPlan.Tangents(shape, values, count, groups.MostRows, longest);
+        AttentionPlan plan = AttentionPlan.Tangents(shape, values, count, groups.MaxRows, longest);
         var p = new AttentionParameters(shape, plan, rows, forward.Qkv, forward.Heads, scratch)
         {
             Owners = groups.Owners.Address,
@@ -194,7 +194,7 @@ internal sealed class AttentionKernels
             QkvBar = qkvBar.Address,
             Pull = 1,
         };
-        Linearise(stream, shape, plan, p, groups.MostRows, _pull, _pullDense);
+        Linearise(stream, shape, plan, p, groups.MaxRows, _pull, _pullDense);
         if (count > 0)
         {
             _pullOwn.Launch(new CudaLaunch((count + 7) / 8, shape.G, 1, 128, Programmatic: true), stream, p);

@@ -27,7 +27,7 @@ internal static class LinearShape
 
     private const int FewBlocks = 2 * Multiprocessors;
     private const int FewOutputs = 32;      // of a block whose warps share none
-    private const int MostSegmentRows = 1024; // 32 KiB of shared memory for eight rows of y
+    private const int MaxSegmentRows = 1024; // 32 KiB of shared memory for eight rows of y
     private const int LeastSegmentRows = 32;  // four for each warp
 
     /// <summary>Warps that share an output: 1, 2 or 4, the fewest that give two blocks to a multiprocessor and each warp a step.</summary>
@@ -57,7 +57,7 @@ internal static class LinearShape
     public static int SegmentRows(int outputs, int columns)
     {
         int segments = Math.Clamp(FewBlocks / Divide(columns, FewStep), 1, Math.Max(1, outputs / LeastSegmentRows));
-        return Math.Min(Divide(outputs, segments), MostSegmentRows);
+        return Math.Min(Divide(outputs, segments), MaxSegmentRows);
     }
 
     /// <summary>Parts of the depth for 9 to 128 rows: those that take the least time if memory is what is waited for.</summary>

@@ -48,8 +48,8 @@ internal readonly record struct RowTable(DeviceSpan<DeviceRow> Rows, DeviceSpan<
 /// <summary>Cotangent rows in groups, one for each value row, in order.</summary>
 /// <param name="Begin">First row of each group, then the count of all // (groups + 1).</param>
 /// <param name="Owners">Group of each row // (rows).</param>
-/// <param name="MostRows">Rows of the group that has most of them.</param>
-internal readonly record struct CotangentGroups(DeviceSpan<int> Begin, DeviceSpan<int> Owners, int MostRows)
+/// <param name="MaxRows">Rows of the group that has most of them.</param>
+internal readonly record struct CotangentGroups(DeviceSpan<int> Begin, DeviceSpan<int> Owners, int MaxRows)
 {
     /// <summary>Cotangent rows, of all groups.</summary>
     public int Total => (int)Owners.Length;

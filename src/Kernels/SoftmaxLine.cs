@@ -10,7 +10,7 @@ namespace Tiller.Kernels;
 internal struct SoftmaxLine
 {
     /// <summary>Most tokens of a line.</summary>
-    public const int MostTokens = 20;
+    public const int MaxTokens = 20;
 
     /// <summary>Σ exp(l − max).</summary>
     public double Sum;
@@ -37,7 +37,7 @@ internal struct SoftmaxToken
 }
 
 /// <summary>As many tokens as a line has.</summary>
-[InlineArray(SoftmaxLine.MostTokens)]
+[InlineArray(SoftmaxLine.MaxTokens)]
 internal struct SoftmaxTokens
 {
     private SoftmaxToken _first;

@@ -54,7 +54,7 @@ public sealed class EndTokensTests
     [TestCaseSource(nameof(Alone))]
     public async Task Texts_chats_and_batches_end_at_a_token_that_one_place_alone_names(string family, string place)
     {
-        const int Most = 24;
+        const int Max = 24;
         ChatMessage[] chat = [new ChatMessage("user", "Tell me a story.")];
         using var checkpoint = new EditableCheckpoint(family);
         foreach (string other in s_places[..3])
@@ -68,22 +68,22 @@ public sealed class EndTokensTests
         {
             Assert.That(endless.EndIds, Is.EqualTo(chats ? AnswerEnds(family).Select(token => endless.Tokenizer.IdOf(token)!.Value) : []));
             prompt = chats ? endless.Chat.Encode(chat) : endless.Tokenizer.Encode("Once upon a time");
-            free = Decode(endless, prompt, new GenerationOptions { MaxNewTokens = Most, StopIds = [] });
+            free = Decode(endless, prompt, new GenerationOptions { MaxNewTokens = Max, StopIds = [] });
         }
 
         // The last token that is new where it is drawn: named as an end, it is the last of the text.
-        int at = Enumerable.Range(0, Most).Last(i => Array.IndexOf(free, free[i]) == i);
+        int at = Enumerable.Range(0, Max).Last(i => Array.IndexOf(free, free[i]) == i);
         Name(checkpoint, place, [free[at]]);
         using var model = LanguageModel.Load(checkpoint.Save(), new LoadOptions { Threads = 1 });
         int[] expected = free[..(at + 1)];
         int chatEnd = Array.FindIndex(expected, id => model.EndIds.Contains(id));
         expected = expected[..(chatEnd + 1)];
         Assert.That(model.EndIds, Does.Contain(free[at]));
-        Assert.That(Decode(model, prompt, new GenerationOptions { MaxNewTokens = Most }), Is.EqualTo(expected));
+        Assert.That(Decode(model, prompt, new GenerationOptions { MaxNewTokens = Max }), Is.EqualTo(expected));
         if (chats)
         {
             var ids = new List<int>();
-            await foreach (var token in model.GenerateAsync(chat, new GenerationOptions { MaxNewTokens = Most }))
+            await foreach (var token in model.GenerateAsync(chat, new GenerationOptions { MaxNewTokens = Max }))
             {
                 ids.Add(token.Id);
             }
@@ -91,10 +91,10 @@ public sealed class EndTokensTests
             Assert.That(ids, Is.EqualTo(expected));
         }
 
-        Assert.That(InBatch(model, prompt, Most), Is.EqualTo(expected));
+        Assert.That(InBatch(model, prompt, Max), Is.EqualTo(expected));
         var run = chats
-            ? await ToolRun.Of("generate", "--json", "--model", model.Directory, "--max-tokens", $"{Most}", "--chat", chat[0].Content)
-            : await ToolRun.Of("generate", "--json", "--model", model.Directory, "--max-tokens", $"{Most}", "Once upon a time");
+            ? await ToolRun.Of("generate", "--json", "--model", model.Directory, "--max-tokens", $"{Max}", "--chat", chat[0].Content)
+            : await ToolRun.Of("generate", "--json", "--model", model.Directory, "--max-tokens", $"{Max}", "Once upon a time");
         Assert.That(run.Code, Is.Zero, run.Error);
         Assert.That(run.Json.GetProperty("plain").GetProperty("ids").EnumerateArray().Select(id => id.GetInt32()), Is.EqualTo(expected));
     }

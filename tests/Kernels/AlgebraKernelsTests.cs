@@ -104,7 +104,7 @@ public class AlgebraKernelsTests : ElementKernelTest
             m[at] = at % 2 == 0 ? double.NaN : double.NegativeInfinity;
         }
 
-        var firsts = PoisonedSpan<long>(AlgebraKernels.MostStretches);
+        var firsts = PoisonedSpan<long>(AlgebraKernels.MaxStretches);
         int stretches = NewAlgebra().FirstBad(Stream, SendColumns(count, m), firsts);
         long[] found = [.. Receive(firsts.Slice(0, stretches)).Where(at => at >= 0)];
         Assert.That(found, Is.Ordered);

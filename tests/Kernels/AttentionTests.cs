@@ -312,7 +312,7 @@ public sealed class AttentionTests : CudaTest
     {
         using var device = new AttentionDevice(_context, problem, heads);
         var scratch = Scratch(problem, longest, out CudaDeviceVariable<byte> memory);
-        var groups = new CotangentGroups(device.Begin, device.Owners, Extent(problem, longest).MostTangents);
+        var groups = new CotangentGroups(device.Begin, device.Owners, Extent(problem, longest).MaxTangents);
         _kernels.Pull(
             _stream, problem.Shape, device.Rows, groups, longest, new AttentionValues(device.Qkv, device.Heads), device.HeadsBar,
             device.QkvBar, scratch);
@@ -324,7 +324,7 @@ public sealed class AttentionTests : CudaTest
     // Exactly as much as is asked for, full of NaN.
     private DeviceSpan<byte> Scratch(AttentionProblem problem, int longest, out CudaDeviceVariable<byte> memory)
     {
-        long size = ScratchInBytes(problem.Shape, problem.Rows.Length, problem.Owners.Length, Extent(problem, longest).MostTangents, longest);
+        long size = ScratchInBytes(problem.Shape, problem.Rows.Length, problem.Owners.Length, Extent(problem, longest).MaxTangents, longest);
         memory = new CudaDeviceVariable<byte>(_context, size);
         byte[] ones = new byte[size];
         Array.Fill(ones, (byte)0xFF);
@@ -334,8 +334,8 @@ public sealed class AttentionTests : CudaTest
 
     private static AttentionExtent Extent(AttentionProblem problem, int longest) => new(longest, problem.Rows.Max(row => row.Tangents));
 
-    private static long ScratchInBytes(AttentionShape shape, int values, int tangents, int mostTangents, int longest) =>
-        AttentionKernels.ScratchInBytes(shape, new RowCounts(values, tangents), new AttentionExtent(longest, mostTangents));
+    private static long ScratchInBytes(AttentionShape shape, int values, int tangents, int maxTangents, int longest) =>
+        AttentionKernels.ScratchInBytes(shape, new RowCounts(values, tangents), new AttentionExtent(longest, maxTangents));
 
     private static float[] Line(float[] lines, int line, int width) => lines[(line * width)..((line + 1) * width)];
 

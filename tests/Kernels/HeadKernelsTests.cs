@@ -124,7 +124,7 @@ public class HeadKernelsTests : ElementKernelTest
     [TestCase(37)]
     public void LawsOfEveryRowAreHandedOut(int count)
     {
-        const int L = 3, MostSensors = 4 * 67, Width = 1 + MostSensors + (2 * L);
+        const int L = 3, MaxSensors = 4 * 67, Width = 1 + MaxSensors + (2 * L);
         float[][] errors = [.. Enumerable.Range(0, count).Select(i => Normal(i, (i % 5) * 67))],
             norms = [.. Enumerable.Range(0, count).Select(i => Normal(100 + i, 2 * L))];
         nint[] after = new nint[count];

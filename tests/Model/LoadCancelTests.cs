@@ -10,7 +10,7 @@ public sealed class LoadCancelTests
     private const int WarmUp = 200;
 
     // Weights of the demo model are 4 MB: one load in fifty that kept as much on the heap would show.
-    private const long MostGrowthInBytes = 48L << 20;
+    private const long MaxGrowthInBytes = 48L << 20;
 
     private static readonly string s_folder = Repository.Path("models", "demo");
 
@@ -52,7 +52,7 @@ public sealed class LoadCancelTests
         using (Assert.EnterMultipleScope())
         {
             Assert.That(cancelled, Is.InRange(Cycles / 10, Cycles), "cancelled before the end");
-            Assert.That(after.Heap, Is.LessThan(before.Heap + MostGrowthInBytes));
+            Assert.That(after.Heap, Is.LessThan(before.Heap + MaxGrowthInBytes));
             Assert.That((after.Live, after.Threads, after.Files), Is.EqualTo((before.Live, before.Threads, before.Files)));
         }
     }

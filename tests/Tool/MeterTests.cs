@@ -27,7 +27,7 @@ public sealed class MeterTests
     {
         using var machine = new Told();
         using var meter = new Meter(machine, seconds: 0.01, CancellationToken.None);
-        meter.Measure([Work(machine, "a") with { MostRuns = most }, Work(machine, "b")], warmUp: false);
+        meter.Measure([Work(machine, "a") with { MaxRuns = most }, Work(machine, "b")], warmUp: false);
 
         // Between a preparation and the next, as many runs as were said: more than one, for a run takes no time, and 64 at most.
         int[] prepared = [.. machine.Events.Where(e => e.StartsWith("prepare", StringComparison.Ordinal)).Select(e => int.Parse(e.Split(' ')[1]))];

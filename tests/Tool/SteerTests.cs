@@ -37,7 +37,7 @@ public class SteerTests
         var run = await ToolRun.Of("generate", "--model", ToolRun.Model, "Once upon a time", "--max-tokens", "12");
         Assert.That((run.Code, run.Output), Is.EqualTo((0, ", Paula and Henry talked about the stadium. The\n")));
         Assert.That(run.Error,
-            Does.Match("^tiller: 12 tokens \\(most tokens\\), [0-9]+ tok/s, [0-9.]+ GB/s, prompt 5 tokens in [0-9]+ ms, logits [0-9a-f]{16}\n$"));
+            Does.Match("^tiller: 12 tokens \\(max tokens\\), [0-9]+ tok/s, [0-9.]+ GB/s, prompt 5 tokens in [0-9]+ ms, logits [0-9a-f]{16}\n$"));
     }
 
     [Test]

@@ -66,7 +66,7 @@ internal sealed record Work
     public Action<int>? Prepare { get; init; }
 
     /// <summary>Most runs that <see cref="Prepare"/> can make ready for at once: 1 where every run needs it anew.</summary>
-    public int MostRuns { get; init; } = int.MaxValue;
+    public int MaxRuns { get; init; } = int.MaxValue;
 
     /// <summary>What is timed.</summary>
     public required Action Run { get; init; }

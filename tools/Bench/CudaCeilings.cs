@@ -16,8 +16,8 @@ internal sealed class CudaCeilings : IDisposable
 
     private const long MinBufferInBytes = 256L << 10;
     private const long MaxBufferInBytes = 4L << 30;
-    private const int MostPasses = 1 << 14;
-    private const int MostRounds = 1 << 18;
+    private const int MaxPasses = 1 << 14;
+    private const int MaxRounds = 1 << 18;
     private const int Nodes = 256;
     private const double EnoughMs = 1;
 
@@ -86,7 +86,7 @@ internal sealed class CudaCeilings : IDisposable
         Reserve(size);
         var sums = Results<uint>(_kernels.ReadBlocks);
         var buffer = new DeviceSpan<byte>(_buffer!.DevicePointer, size);
-        int passes = Calibrate(new(CeilingKind.Read, size), 1, MostPasses, Run);
+        int passes = Calibrate(new(CeilingKind.Read, size), 1, MaxPasses, Run);
         return 1000.0 * size * passes / Run(passes);
 
         double Run(int n) => Ms(() => _kernels.Read(_stream, buffer, n, sums));
@@ -98,7 +98,7 @@ internal sealed class CudaCeilings : IDisposable
         Reserve(size);
         _content = default;
         long half = size / 2;
-        int times = Calibrate(new(CeilingKind.Copy, size), 1, MostPasses, Several);
+        int times = Calibrate(new(CeilingKind.Copy, size), 1, MaxPasses, Several);
         return 1000.0 * 2 * half * times / Several(times);
 
         double Several(int n) => Ms(() =>
@@ -132,7 +132,7 @@ internal sealed class CudaCeilings : IDisposable
         long threads = (long)CeilingKernels.Threads * (single ? _kernels.SingleBlocks : _kernels.DoubleBlocks);
         var singles = single ? Results<float>(threads) : default;
         var doubles = single ? default : Results<double>(threads);
-        int rounds = Calibrate(new(single ? CeilingKind.Fma32 : CeilingKind.Fma64, 0), 16, MostRounds, Run);
+        int rounds = Calibrate(new(single ? CeilingKind.Fma32 : CeilingKind.Fma64, 0), 16, MaxRounds, Run);
         return 1000.0 * 2 * CeilingKernels.Chains * rounds * threads / Run(rounds);
 
         double Run(int n) => Ms(() =>

@@ -45,7 +45,7 @@ internal static class DecodeBench
             WorkingSet = counts.DecodeBytes,
             RateUnit = "tok/s",
             Prepare = plain.Prepare,
-            MostRuns = plain.MostRuns,
+            MaxRuns = plain.MaxRuns,
             Run = plain.Step,
         };
         if (request.Variants)
@@ -80,7 +80,7 @@ internal static class DecodeBench
         {
             var loop = owned.Add(new DecodeLoop(model, context, RandomParts.Law(c, terms, seed: terms)));
             string name = $"decode steered, {terms} term{(terms == 1 ? "" : "s")} a layer";
-            return step with { Name = name, Comparison = Comparison.Speed, Prepare = loop.Prepare, MostRuns = loop.MostRuns, Run = loop.Step };
+            return step with { Name = name, Comparison = Comparison.Speed, Prepare = loop.Prepare, MaxRuns = loop.MaxRuns, Run = loop.Step };
         }
 
         Work Kind((string Name, Func<ModelConfig, FeedbackLaw> Law) kind)
@@ -91,7 +91,7 @@ internal static class DecodeBench
                 Name = $"decode {kind.Name}",
                 Comparison = Comparison.Speed,
                 Prepare = loop.Prepare,
-                MostRuns = loop.MostRuns,
+                MaxRuns = loop.MaxRuns,
                 Run = loop.Step
             };
         }
@@ -104,7 +104,7 @@ internal static class DecodeBench
             Tangents = tangents,
             Comparison = Comparison.Time,
             Prepare = null,
-            MostRuns = int.MaxValue,
+            MaxRuns = int.MaxValue,
             Run = owned.Add(new TangentLoop(model, context, tangents)).Step,
         };
     }
@@ -121,7 +121,7 @@ internal static class DecodeBench
                 + "Ask for a shorter --context.");
         }
 
-        double rows = Math.Min(tokens, CudaOps.MostPassRows);
+        double rows = Math.Min(tokens, CudaOps.MaxPassRows);
         using var model = RandomParts.Model(request, meter.Machine, counts.CacheBytes(tokens) + (rows * Activations.RowSizeInBytes(c)));
         int[] ids = RandomParts.Tokens(c.V, tokens, seed: 4);
         Session? session = null;
@@ -139,7 +139,7 @@ internal static class DecodeBench
                 session?.Dispose();
                 session = new Session(model);
             },
-            MostRuns = 1,
+            MaxRuns = 1,
             Run = () => session!.Prefill(ids),
         };
         foreach (var row in meter.Measure(request.Variants ? WithoutEach(model, prefill, VariantWork.Prompts) : [prefill]))
@@ -221,7 +221,7 @@ internal static class DecodeBench
                     Amount = sessions,
                     RateUnit = "tok/s",
                     Prepare = loop.Prepare,
-                    MostRuns = loop.MostRuns,
+                    MaxRuns = loop.MaxRuns,
                     Run = loop.Step,
                 };
             }

@@ -11,7 +11,7 @@ internal sealed class DeviceClock : IDisposable
 {
     // A graph takes about a millisecond, so that starting it does not matter, but is not of thousands of nodes.
     private const double EnoughMs = 1;
-    private const int MostRuns = 64;
+    private const int MaxRuns = 64;
 
     private readonly CudaStream _stream;
     private readonly int _turns;
@@ -43,7 +43,7 @@ internal sealed class DeviceClock : IDisposable
             _end.Record(_stream);
             _end.Synchronize();
             double rounds = Math.Ceiling(EnoughMs / CudaEvent.ElapsedMs(_begin, _end));
-            _runs = _turns * (int)Math.Clamp(rounds, 1, Math.Max(1, MostRuns / _turns));
+            _runs = _turns * (int)Math.Clamp(rounds, 1, Math.Max(1, MaxRuns / _turns));
             using var graph = _stream.Capture(() => Run(_runs));
             _graph = graph.Instantiate();
             _recorded = work;

@@ -261,7 +261,7 @@ internal sealed class StageBench : IDisposable
                         _ops.UploadRow(fresh, _y.Stream, i);
                     }
                 },
-                MostRuns = 1,
+                MaxRuns = 1,
             };
         }
     }

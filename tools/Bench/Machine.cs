@@ -98,7 +98,7 @@ internal abstract class Machine : IDisposable
 
     /// <summary>Seconds of one run, the mean of runs that follow each other without a wait; <see cref="Work.Prepare"/> is not counted.</summary>
     /// <param name="work">What is timed.</param>
-    /// <param name="runs">How many, at most <see cref="Work.MostRuns"/>.</param>
+    /// <param name="runs">How many, at most <see cref="Work.MaxRuns"/>.</param>
     public double Time(Work work, int runs)
     {
         work.Prepare?.Invoke(runs);

@@ -25,7 +25,7 @@ internal sealed class Meter : IDisposable
     /// <summary>Prepares measurements.</summary>
     /// <param name="machine">Disposed with this.</param>
     /// <param name="seconds">Time per row.</param>
-    /// <param name="cancellationToken">Looked at between runs.</param>
+    /// <param name="cancellationToken">Checked between runs.</param>
     public Meter(Machine machine, double seconds, CancellationToken cancellationToken) =>
         (Machine, _seconds, _cancellationToken) = (machine, seconds, cancellationToken);
 
@@ -49,7 +49,7 @@ internal sealed class Meter : IDisposable
         Sample(works, ceilings, CeilingSeconds);
         var times = works.Select(_ => new List<double>()).ToArray();
         double sample = Math.Min(Machine.SampleSeconds, _seconds);
-        int[] runs = [.. works.Select(work => Math.Clamp((int)(sample / Machine.Time(work, 1)), 1, Math.Min(MaxRunsPerSample, work.MostRuns)))];
+        int[] runs = [.. works.Select(work => Math.Clamp((int)(sample / Machine.Time(work, 1)), 1, Math.Min(MaxRunsPerSample, work.MaxRuns)))];
         double budget = _seconds * works.Count;
         var clock = Stopwatch.StartNew();
         var sinceSample = Stopwatch.StartNew();

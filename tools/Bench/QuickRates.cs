@@ -30,7 +30,7 @@ internal sealed record QuickRates(double Single, double Double, string Device, i
     /// <param name="c">Shape that stands for the block's proportions.</param>
     /// <param name="type">Stored type of the weights.</param>
     /// <param name="options">Device and threads.</param>
-    /// <param name="cancellationToken">Looked at between runs.</param>
+    /// <param name="cancellationToken">Checked between runs.</param>
     public static QuickRates Measure(ModelConfig c, TensorType type, LoadOptions options, CancellationToken cancellationToken)
     {
         int d = Math.Min(c.D, Width);

@@ -144,7 +144,7 @@ internal sealed class DecodeLoop : IDisposable
     public static int LastLength(int context) => context + Math.Min(context, Margin);
 
     /// <summary>Most steps from one replacement to the next.</summary>
-    public int MostRuns => Math.Max(1, _last - _first - 2);
+    public int MaxRuns => Math.Max(1, _last - _first - 2);
 
     /// <summary>Makes sure that so many steps are possible, and room for one that a device begins ahead.</summary>
     public void Prepare(int steps)

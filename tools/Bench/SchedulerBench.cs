@@ -31,7 +31,7 @@ internal static class SchedulerBench
                 Rows = texts,
                 Amount = Tokens * texts,
                 RateUnit = "tok/s",
-                MostRuns = 1,
+                MaxRuns = 1,
                 Run = loop.Run,
             };
             var scheduled = batch with

@@ -86,7 +86,7 @@ internal sealed class SchedulerStorm
         }
 
         held = HostBuffer.LiveInBytes - held;
-        storm.Check(held <= StressRun.MostHeldInBytes, $"{held} bytes of buffers are still held after the scheduler was disposed of");
+        storm.Check(held <= StressRun.MaxHeldInBytes, $"{held} bytes of buffers are still held after the scheduler was disposed of");
         return storm.Report(hits, held);
     }
 

@@ -49,15 +49,15 @@ internal sealed record StressReport
 internal sealed unsafe class StressRun
 {
     /// <summary>What may still be held after a run: scratch of the pool's threads may have grown.</summary>
-    internal const long MostHeldInBytes = 32L << 20;
+    internal const long MaxHeldInBytes = 32L << 20;
     // What malloc keeps for later comes and goes by some 60 MiB in a run of seconds; a leak grows with the texts.
-    private const long MostGrowthInBytes = 128L << 20;
+    private const long MaxGrowthInBytes = 128L << 20;
 
-    private const int MostFailures = 20;
+    private const int MaxFailures = 20;
 
     // One worker in so many steps several sessions as a batch; up to so many rows a batch's bits are those of its sessions alone.
     private const int BatchEvery = 8;
-    private const int MostInBatch = 8;
+    private const int MaxInBatch = 8;
 
     private static readonly TimeSpan s_betweenMeasurements = TimeSpan.FromMilliseconds(200);
 
@@ -149,12 +149,12 @@ internal sealed unsafe class StressRun
 
     private void CheckMemory(long growth, long held)
     {
-        if (growth > MostGrowthInBytes)
+        if (growth > MaxGrowthInBytes)
         {
             Fail($"the memory in use grew by {growth >> 20} MiB between the second and the last quarter of the run");
         }
 
-        if (held > MostHeldInBytes)
+        if (held > MaxHeldInBytes)
         {
             Fail($"{held >> 20} MiB of buffers are still held after all sessions were disposed");
         }
@@ -230,7 +230,7 @@ internal sealed unsafe class StressRun
         lock (_failures)
         {
             // The first of a kind; the same again is no news.
-            if (_failures.Count < MostFailures && !_failures.Contains(what))
+            if (_failures.Count < MaxFailures && !_failures.Contains(what))
             {
                 _failures.Add(what);
             }
@@ -282,7 +282,7 @@ internal sealed unsafe class StressRun
         var texts = new List<Running>();
         try
         {
-            for (int n = 2 + worker.Random.Next(MostInBatch - 1); n > 0; n--)
+            for (int n = 2 + worker.Random.Next(MaxInBatch - 1); n > 0; n--)
             {
                 texts.Add(new Running(_model, _texts, worker.Random));
                 if (_stop || !worker.Call(_textMs, token => texts[^1].Expected.Advance(texts[^1].Session, 0, token)))

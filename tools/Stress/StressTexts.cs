@@ -98,7 +98,7 @@ internal static class StressTexts
     /// <summary>Makes the texts and runs each alone.</summary>
     /// <param name="model">Random weights.</param>
     /// <param name="meanMs">Time that a text took.</param>
-    /// <param name="cancellationToken">Looked at between texts.</param>
+    /// <param name="cancellationToken">Checked between texts.</param>
     public static IReadOnlyList<StressText> Build(LanguageModel model, out double meanMs, CancellationToken cancellationToken)
     {
         var texts = new List<StressText>();

@@ -27,9 +27,9 @@ internal sealed class GgufFile
     private const uint Version = 3;
     private const uint TextType = 8;
     private const uint ArrayType = 9;
-    private const int MostDimensions = 4;
+    private const int MaxDimensions = 4;
     private const int DeepestArray = 4;
-    private const int MostElements = 1 << 28;
+    private const int MaxElements = 1 << 28;
 
     private readonly byte[] _bytes;
     private readonly Dictionary<string, ulong> _numbers = new(StringComparer.Ordinal);
@@ -149,9 +149,9 @@ internal sealed class GgufFile
     {
         string name = Text();
         uint dimensions = U32();
-        if (dimensions is 0 or > MostDimensions)
+        if (dimensions is 0 or > MaxDimensions)
         {
-            throw new GgufException($"{name} has {dimensions} dimensions; expected 1 to {MostDimensions}.");
+            throw new GgufException($"{name} has {dimensions} dimensions; expected 1 to {MaxDimensions}.");
         }
 
         var shape = new int[dimensions];
@@ -159,10 +159,10 @@ internal sealed class GgufFile
         for (uint i = dimensions; i-- > 0;)
         {
             ulong n = U64();
-            count = n is 0 or > MostElements ? MostElements + 1 : count * n;
-            if (count > MostElements)
+            count = n is 0 or > MaxElements ? MaxElements + 1 : count * n;
+            if (count > MaxElements)
             {
-                throw new GgufException($"{name} has more than {MostElements} elements, or none.");
+                throw new GgufException($"{name} has more than {MaxElements} elements, or none.");
             }
 
             shape[i] = (int)n;

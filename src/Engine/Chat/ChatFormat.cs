@@ -89,7 +89,7 @@ public sealed class ChatFormat
     /// <summary>Ids of a chat.</summary>
     /// <param name="messages">At least one; the template says which roles it takes, and in which order.</param>
     /// <param name="addGenerationPrompt">The opening of the assistant's next message is added, where the template has one.</param>
-    /// <param name="cancellationToken">Looked at while the template runs and between words.</param>
+    /// <param name="cancellationToken">Checked while the template runs and between words.</param>
     /// <exception cref="ChatException">No messages, or the template refuses them.</exception>
     /// <exception cref="TokenizerException">A content is not valid UTF-16.</exception>
     public int[] Encode(IReadOnlyList<ChatMessage> messages, bool addGenerationPrompt = true, CancellationToken cancellationToken = default) =>
@@ -98,7 +98,7 @@ public sealed class ChatFormat
     /// <summary>Ids of a chat, with tools, documents and whatever else the template reads.</summary>
     /// <param name="messages">At least one; the template says which roles it takes, and in which order.</param>
     /// <param name="options">Variables and the rest.</param>
-    /// <param name="cancellationToken">Looked at while the template runs and between words.</param>
+    /// <param name="cancellationToken">Checked while the template runs and between words.</param>
     /// <exception cref="ChatException">No messages, or the template refuses them or the variables.</exception>
     /// <exception cref="TokenizerException">A content is not valid UTF-16.</exception>
     public int[] Encode(IReadOnlyList<ChatMessage> messages, ChatOptions options, CancellationToken cancellationToken = default) =>
@@ -107,7 +107,7 @@ public sealed class ChatFormat
     /// <summary>Ids of a chat whose messages have more than a role and a text: parts, tool calls, reasoning.</summary>
     /// <param name="messages">A JSON array of objects, as the published code takes it.</param>
     /// <param name="options">Variables and the rest.</param>
-    /// <param name="cancellationToken">Looked at while the template runs and between words.</param>
+    /// <param name="cancellationToken">Checked while the template runs and between words.</param>
     /// <exception cref="ChatException">No messages, or the template refuses them or the variables.</exception>
     /// <exception cref="TokenizerException">A content is not valid UTF-16.</exception>
     public int[] Encode(JsonElement messages, ChatOptions options, CancellationToken cancellationToken = default) =>
@@ -116,7 +116,7 @@ public sealed class ChatFormat
     /// <summary>The text of a chat, and which of it is content.</summary>
     /// <param name="messages">At least one.</param>
     /// <param name="options">Variables and the rest.</param>
-    /// <param name="cancellationToken">Looked at while the template runs.</param>
+    /// <param name="cancellationToken">Checked while the template runs.</param>
     /// <exception cref="ChatException">No messages, or the template refuses them or the variables.</exception>
     public JinjaRendering Render(IReadOnlyList<ChatMessage> messages, ChatOptions options, CancellationToken cancellationToken = default)
     {
@@ -140,7 +140,7 @@ public sealed class ChatFormat
     /// <summary>The text of a chat whose messages have more than a role and a text, and which of it is content.</summary>
     /// <param name="messages">A JSON array of objects, as the published code takes it; keys whose value is null are left out, as there.</param>
     /// <param name="options">Variables and the rest.</param>
-    /// <param name="cancellationToken">Looked at while the template runs.</param>
+    /// <param name="cancellationToken">Checked while the template runs.</param>
     /// <exception cref="ChatException">No messages, or the template refuses them or the variables.</exception>
     public JinjaRendering Render(JsonElement messages, ChatOptions options, CancellationToken cancellationToken = default) =>
         Render(Guard(() => ChatInput.Messages(messages, dropNull: true)), options, cancellationToken);

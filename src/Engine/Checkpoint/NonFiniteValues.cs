@@ -10,7 +10,7 @@ public static class NonFiniteValues
     /// <summary>Reads a whole tensor and counts. Complex numbers count once for each part; types without NaN and infinities have none.</summary>
     /// <param name="folder">The checkpoint.</param>
     /// <param name="tensor">One of its tensors.</param>
-    /// <param name="cancellationToken">Looked at between chunks of 4 MiB.</param>
+    /// <param name="cancellationToken">Checked between chunks of 4 MiB.</param>
     /// <exception cref="SafetensorsException">The file cannot be read any more.</exception>
     public static long Count(CheckpointFolder folder, TensorInfo tensor, CancellationToken cancellationToken = default)
     {

@@ -7,13 +7,13 @@ namespace Tiller.Checkpoint;
 internal static class Quoted
 {
     private const int MaxLength = 200;
-    private const int MostNames = 5;
+    private const int MaxNames = 5;
 
     public static string Text(string? value) => value is null ? "null" : "\"" + Bare(value) + "\"";
 
     /// <summary>Up to five names, and the number of the others.</summary>
     public static string Some(IReadOnlyCollection<string> names) =>
-        string.Join(", ", names.Take(MostNames).Select(Text)) + (names.Count > MostNames ? $" and {names.Count - MostNames} more" : "");
+        string.Join(", ", names.Take(MaxNames).Select(Text)) + (names.Count > MaxNames ? $" and {names.Count - MaxNames} more" : "");
 
     public static string Bare(string value)
     {

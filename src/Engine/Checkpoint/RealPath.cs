@@ -5,7 +5,7 @@ namespace Tiller.Checkpoint;
 /// <summary>Where a path ends once every symbolic link in it is followed.</summary>
 internal static class RealPath
 {
-    private const int MostLinks = 40;
+    private const int MaxLinks = 40;
 
     /// <summary>
     /// The absolute path of the same file without any link in it; parts that do not exist are kept. An open descriptor (/dev/stdout,
@@ -28,7 +28,7 @@ internal static class RealPath
                 continue;
             }
 
-            if (++links > MostLinks)
+            if (++links > MaxLinks)
             {
                 throw new IOException("Too many levels of symbolic links.");
             }

@@ -3,7 +3,7 @@ namespace Tiller.Checkpoint;
 /// <summary>Finds the name a wrong name was probably meant to be, for messages.</summary>
 internal static class SimilarName
 {
-    private const int MostNames = 20_000;
+    private const int MaxNames = 20_000;
     private const int LongestName = 256;
 
     /// <summary>" Did you mean …?", or nothing when no name is near.</summary>
@@ -20,7 +20,7 @@ internal static class SimilarName
 
         string? nearest = null;
         int best = Math.Max(1, wanted.Length / 3) + 1;
-        foreach (string name in names.Take(MostNames))
+        foreach (string name in names.Take(MaxNames))
         {
             if (name.Length > LongestName || Math.Abs(name.Length - wanted.Length) >= best)
             {

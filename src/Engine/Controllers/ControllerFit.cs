@@ -95,7 +95,7 @@ public static class ControllerFit
     /// <param name="contrast">Prompts that show the feature and prompts that do not.</param>
     /// <param name="options">Null for the defaults.</param>
     /// <param name="progress">Told after every pass and layer.</param>
-    /// <param name="cancellationToken">Looked at between blocks.</param>
+    /// <param name="cancellationToken">Checked between blocks.</param>
     /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two passes.</exception>
     /// <exception cref="TillerException">
     /// The prompts are not all of one form, one of them is empty, too long or cannot be encoded, the feature vanishes, the weights leave nothing

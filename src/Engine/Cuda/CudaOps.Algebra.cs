@@ -152,10 +152,10 @@ internal sealed partial class CudaOps
             return -1;
         }
 
-        Span<long> firsts = stackalloc long[AlgebraKernels.MostStretches];
+        Span<long> firsts = stackalloc long[AlgebraKernels.MaxStretches];
         lock (_launching)
         {
-            var scratch = AlgebraScratch<long>(AlgebraKernels.MostStretches);
+            var scratch = AlgebraScratch<long>(AlgebraKernels.MaxStretches);
             int stretches = _algebraKernels.FirstBad(_stream, m, scratch);
             firsts = firsts[..stretches];
             _stream.CopyToHost(scratch.Address, MemoryMarshal.AsBytes(firsts));

@@ -149,7 +149,7 @@ internal sealed partial class CudaOps
 
             if (_changes.Length < count + tally.Changed.Length)
             {
-                Array.Resize(ref _changes, settings.Length * TokenTally.MostChanges);
+                Array.Resize(ref _changes, settings.Length * TokenTally.MaxChanges);
             }
 
             foreach (int id in tally.Changed)
@@ -198,12 +198,12 @@ internal sealed partial class CudaOps
 
         public DeviceSpan<SoftmaxLine> Softmax => new(memory.Address + SoftmaxAt(rows), rows);
 
-        public DeviceSpan<TallyChange> Changes => new(memory.Address + ChangesAt(rows), rows * TokenTally.MostChanges);
+        public DeviceSpan<TallyChange> Changes => new(memory.Address + ChangesAt(rows), rows * TokenTally.MaxChanges);
 
         public DeviceSpan<byte> Scratch => new DeviceSpan<byte>(memory.Address, memory.SizeInBytes).Slice(ScratchAt(rows),
             memory.SizeInBytes - ScratchAt(rows));
 
-        public static int ScratchAt(int rows) => ChangesAt(rows) + Aligned(rows * TokenTally.MostChanges * Unsafe.SizeOf<TallyChange>());
+        public static int ScratchAt(int rows) => ChangesAt(rows) + Aligned(rows * TokenTally.MaxChanges * Unsafe.SizeOf<TallyChange>());
 
         private static int IdsAt(int rows) => Aligned(rows * Unsafe.SizeOf<DeviceSampling>());
 

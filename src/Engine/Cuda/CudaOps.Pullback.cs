@@ -16,7 +16,7 @@ internal sealed partial class CudaOps
         Table(a).ReserveScratch(Math.Max(
             LinearScratchInBytes(c, new RowCounts(Values: 0, groups.Total)),
             AttentionKernels.ScratchInBytes(Shape(c, 0), new RowCounts(rows.Values, groups.Total),
-                new AttentionExtent(Table(a).Longest, placed.All.MostRows))));
+                new AttentionExtent(Table(a).Longest, placed.All.MaxRows))));
         PullProject(c, w.Down, w.PostFeedForwardNorm, a.RawFeedForward, a, groups, y, y.Gated);
     }
 

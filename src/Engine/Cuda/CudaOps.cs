@@ -15,7 +15,7 @@ internal sealed partial class CudaOps : DeviceOps
     /// <summary>
     /// Most rows of a prompt at a time: products of 1024 rows are limited by arithmetic, those of 256 as much by reading the weights.
     /// </summary>
-    internal const int MostPassRows = 1024;
+    internal const int MaxPassRows = 1024;
 
     private const int ChunkInBytes = 4 << 20;
 
@@ -77,7 +77,7 @@ internal sealed partial class CudaOps : DeviceOps
     public override string Device => Name;
 
     /// <inheritdoc/>
-    internal override int PassRows => Variants.WidePasses ? MostPassRows : base.PassRows;
+    internal override int PassRows => Variants.WidePasses ? MaxPassRows : base.PassRows;
 
     /// <summary>Where all its work runs.</summary>
     internal CudaStream Stream => _stream;

@@ -31,7 +31,7 @@ internal sealed class CudaRows : IDisposable
     public RowTable All => new(new(_onDevice!.Address, Values), new(_onDevice.Address + (Values * Unsafe.SizeOf<DeviceRow>()), Tangents));
 
     /// <summary>What a launch of attention is sized for.</summary>
-    public AttentionExtent Extent => new(Longest, MostTangents, OneSequence, OwnCaches);
+    public AttentionExtent Extent => new(Longest, MaxTangents, OneSequence, OwnCaches);
 
     /// <summary>
     /// Whether the rows of the pass that <see cref="CudaOps.Begin"/> opens next are here already; a pass that is recorded may not bring them.
@@ -45,7 +45,7 @@ internal sealed class CudaRows : IDisposable
     public int Tangents { get; private set; }
 
     /// <summary>Tangents of the value row that has most of them.</summary>
-    public int MostTangents { get; private set; }
+    public int MaxTangents { get; private set; }
 
     /// <summary>No sequence of the batch is longer; a power of two, so that a recorded step still fits when it comes again.</summary>
     public int Longest { get; private set; }
@@ -74,7 +74,7 @@ internal sealed class CudaRows : IDisposable
     public void Place(RowBatch rows, ModelConfig c)
     {
         _there = 0;
-        (Values, _sequences, Tangents, MostTangents) = (rows.Filled, rows.Values, rows.Tangents, 0);
+        (Values, _sequences, Tangents, MaxTangents) = (rows.Filled, rows.Values, rows.Tangents, 0);
         int rowsInBytes = Values * Unsafe.SizeOf<DeviceRow>();
         int sizeInBytes = rowsInBytes + (Tangents * sizeof(int));
         if (_table.Length < sizeInBytes)
@@ -103,7 +103,7 @@ internal sealed class CudaRows : IDisposable
                 Steering = row.Steering is CudaSteering steering ? steering.Enter(row.Slot, end) : 0,
             };
             owners[begin..end].Fill(i);
-            MostTangents = Math.Max(MostTangents, end - begin);
+            MaxTangents = Math.Max(MaxTangents, end - begin);
             longest = Math.Max(longest, row.Position + 1);
             OneSequence &= i == 0 || (ReferenceEquals(rows[i - 1].Cache, row.Cache) && rows[i - 1].Position + 1 == row.Position);
             for (int j = 0; OwnCaches && j < i; j++)
@@ -131,7 +131,7 @@ internal sealed class CudaRows : IDisposable
     {
         int there = _there, longest = 0;
         _there = 0; // until all rows are as on the device
-        (Values, _sequences, Tangents, MostTangents, OneSequence, OwnCaches) = (rows.Filled, rows.Values, 0, 0, rows.Values == 1, true);
+        (Values, _sequences, Tangents, MaxTangents, OneSequence, OwnCaches) = (rows.Filled, rows.Values, 0, 0, rows.Values == 1, true);
         int sizeInBytes = Values * Unsafe.SizeOf<DeviceRow>();
         if (_table.Length < sizeInBytes)
         {
@@ -240,8 +240,8 @@ internal sealed class CudaRows : IDisposable
     /// <summary>Keeps a recorded step, where there are many at the expense of that which was not run for longest.</summary>
     public void Keep(in CudaStepKey key, CudaGraphExec graph)
     {
-        const int Most = 48; // all sizes of a batch, twice: a step's logits go to two places in turn
-        if (_recordings.Count == Most)
+        const int Max = 48; // all sizes of a batch, twice: a step's logits go to two places in turn
+        if (_recordings.Count == Max)
         {
             _ops.Settle();
             _recordings[0].Graph.Dispose();
@@ -316,7 +316,7 @@ internal sealed class CudaRows : IDisposable
 /// <param name="Logits">Where its logits go.</param>
 /// <param name="Values">Value rows, with those that fill the batch up.</param>
 /// <param name="Tangents">Tangent rows.</param>
-/// <param name="MostTangents">Tangents of the value row that has most of them.</param>
+/// <param name="MaxTangents">Tangents of the value row that has most of them.</param>
 /// <param name="Longest">Bound on the sequences' lengths.</param>
 /// <param name="Steered">Whether any row is steered.</param>
 /// <param name="InputMoved">Whether a law moves the inputs of blocks.</param>
@@ -324,7 +324,7 @@ internal sealed class CudaRows : IDisposable
 /// <param name="OwnCaches">Whether no two rows are of one sequence.</param>
 /// <param name="Variants">What its kernels do.</param>
 internal readonly record struct CudaStepKey(
-    nint X, nint Y, int Capacity, nint Logits, int Values, int Tangents, int MostTangents, int Longest, bool Steered, bool InputMoved,
+    nint X, nint Y, int Capacity, nint Logits, int Values, int Tangents, int MaxTangents, int Longest, bool Steered, bool InputMoved,
     bool OneSequence, bool OwnCaches, KernelVariants Variants);
 
 /// <summary>

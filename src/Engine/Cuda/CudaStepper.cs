@@ -17,7 +17,7 @@ internal sealed class CudaStepper(CudaOps ops, ModelConfig c, StepStages stages)
     internal const int RowsTile = 16;
 
     // More rows are a prefill, which does not come again; and the library's first product of a shape may not be captured.
-    private const int MostRows = LinearKernels.LibraryRows - 1;
+    private const int MaxRows = LinearKernels.LibraryRows - 1;
 
     /// <inheritdoc/>
     public override bool Draws => Config.V <= HeadKernels.MaxVocabulary;
@@ -25,9 +25,9 @@ internal sealed class CudaStepper(CudaOps ops, ModelConfig c, StepStages stages)
     /// <inheritdoc/>
     protected override int FillUp(int values)
     {
-        return values > MostRows ? values
+        return values > MaxRows ? values
             : values <= LinearKernels.FewRows ? (int)BitOperations.RoundUpToPowerOf2((uint)values)
-            : Math.Min((values + RowsTile - 1) / RowsTile * RowsTile, MostRows);
+            : Math.Min((values + RowsTile - 1) / RowsTile * RowsTile, MaxRows);
     }
 
     /// <inheritdoc/>
@@ -63,7 +63,7 @@ internal sealed class CudaStepper(CudaOps ops, ModelConfig c, StepStages stages)
     private void RunPlaced(Floats logits, CancellationToken cancellationToken)
     {
         var table = CudaOps.Table(A);
-        if (table.Values + table.Tangents > MostRows)
+        if (table.Values + table.Tangents > MaxRows)
         {
             table.IsPlaced = true;
             Stages(Rows, A, logits, cancellationToken);
@@ -71,7 +71,7 @@ internal sealed class CudaStepper(CudaOps ops, ModelConfig c, StepStages stages)
         }
 
         var key = new CudaStepKey(
-            A.X.Address, A.Y.Address, A.Capacity, logits.Address, table.Values, table.Tangents, table.MostTangents, table.Longest, Rows.AnySteered,
+            A.X.Address, A.Y.Address, A.Capacity, logits.Address, table.Values, table.Tangents, table.MaxTangents, table.Longest, Rows.AnySteered,
             Rows.AnyInputMoved, table.OneSequence, table.OwnCaches, ops.Variants);
         lock (ops.Launching)
         {

@@ -123,7 +123,7 @@ internal sealed class Continuation : IDisposable
 
     /// <summary>After logits that no token can be drawn from: where their states first were not finite.</summary>
     /// <param name="error">What the draw said.</param>
-    /// <param name="cancellationToken">Looked at between blocks.</param>
+    /// <param name="cancellationToken">Checked between blocks.</param>
     /// <returns>The error to throw.</returns>
     public TillerException Explain(NonFiniteLogitsException error, CancellationToken cancellationToken)
     {

@@ -51,7 +51,7 @@ public sealed class Generation : IDisposable
     internal Action<int>? AfterPass { get; init; }
 
     /// <summary>Draws the next token.</summary>
-    /// <param name="cancellationToken">Looked at between blocks.</param>
+    /// <param name="cancellationToken">Checked between blocks.</param>
     /// <returns>False once the text has ended.</returns>
     /// <exception cref="NonFiniteStateException">
     /// The state is NaN or infinite: λ is too large, or the weights are not finite. Says where first.

@@ -15,7 +15,7 @@ public static class Likelihood
     /// <param name="model">The plain model.</param>
     /// <param name="prompt">At least one id; not counted.</param>
     /// <param name="continuation">Ids scored; may be empty.</param>
-    /// <param name="cancellationToken">Looked at between blocks.</param>
+    /// <param name="cancellationToken">Checked between blocks.</param>
     /// <exception cref="ArgumentException">The prompt is empty, or an id is outside the vocabulary.</exception>
     /// <exception cref="ContextLengthException">Both together do not fit the context.</exception>
     /// <exception cref="NonFiniteStateException">The model's state is NaN or infinite; the error says where first.</exception>

@@ -169,7 +169,7 @@ public sealed class Session : IDisposable
 
     /// <summary>Appends several tokens and takes the logits from the device.</summary>
     /// <param name="ids">At least one.</param>
-    /// <param name="cancellationToken">Looked at between blocks; a cancelled call appends nothing.</param>
+    /// <param name="cancellationToken">Checked between blocks; a cancelled call appends nothing.</param>
     /// <returns>Logits after the last of them // (V), valid until the next call.</returns>
     /// <exception cref="ContextLengthException">They do not fit.</exception>
     /// <exception cref="InvalidOperationException">Another thread is using the session.</exception>
@@ -183,7 +183,7 @@ public sealed class Session : IDisposable
 
     /// <summary>Appends several tokens and leaves the logits where they are, for <see cref="Draw"/> or <see cref="Logits"/>.</summary>
     /// <param name="ids">At least one.</param>
-    /// <param name="cancellationToken">Looked at between blocks; a cancelled call appends nothing.</param>
+    /// <param name="cancellationToken">Checked between blocks; a cancelled call appends nothing.</param>
     /// <exception cref="ContextLengthException">They do not fit.</exception>
     /// <exception cref="InvalidOperationException">Another thread is using the session.</exception>
     /// <exception cref="ObjectDisposedException">The session or its model has been disposed of.</exception>
@@ -194,7 +194,7 @@ public sealed class Session : IDisposable
     /// <param name="afterPass">
     /// Called after every pass, with the position after its last row; <see cref="Steering"/> then holds its <see cref="SteeredPositions"/>.
     /// </param>
-    /// <param name="cancellationToken">Looked at between blocks; a cancelled call appends nothing.</param>
+    /// <param name="cancellationToken">Checked between blocks; a cancelled call appends nothing.</param>
     /// <param name="toCome">
     /// Tokens of the prompt that will follow. With none the prompt ends here: its last token is steered, and its logits are wanted.
     /// </param>
@@ -240,7 +240,7 @@ public sealed class Session : IDisposable
     /// </summary>
     /// <param name="ids">The tokens of that call, the last ones of the sequence.</param>
     /// <param name="cause">Inner exception of the result.</param>
-    /// <param name="cancellationToken">Looked at between blocks.</param>
+    /// <param name="cancellationToken">Checked between blocks.</param>
     /// <returns>Null if all states are finite, so that the final norm or the head is not.</returns>
     /// <exception cref="InvalidOperationException">Another thread is using the session.</exception>
     /// <exception cref="ObjectDisposedException">The session or its model has been disposed of.</exception>
@@ -279,7 +279,7 @@ public sealed class Session : IDisposable
     /// have run the step already.
     /// </summary>
     /// <param name="id">The token.</param>
-    /// <param name="cancellationToken">Looked at between blocks; a cancelled call appends nothing.</param>
+    /// <param name="cancellationToken">Checked between blocks; a cancelled call appends nothing.</param>
     /// <exception cref="ContextLengthException">The context is full.</exception>
     /// <exception cref="InvalidOperationException">Another thread is using the session.</exception>
     /// <exception cref="ObjectDisposedException">The session or its model has been disposed of.</exception>
@@ -344,7 +344,7 @@ public sealed class Session : IDisposable
     /// <summary>Checks the next tokens and makes room for them; reads the sequence again where with them its tokens are turned otherwise.</summary>
     /// <param name="ids">The tokens.</param>
     /// <param name="toCome">Tokens known to come after them, so that all are turned as those of the whole.</param>
-    /// <param name="cancellationToken">Looked at between blocks.</param>
+    /// <param name="cancellationToken">Checked between blocks.</param>
     internal void Prepare(ReadOnlySpan<int> ids, int toCome = 0, CancellationToken cancellationToken = default)
     {
         Forget();

@@ -8,7 +8,7 @@ public static class FeatureMeasurement
     /// <summary>E_k = mean(x_k | positive) − mean(x_k | negative) at the last token, k = 0..L, means in float64.</summary>
     /// <param name="model">The plain model.</param>
     /// <param name="contrast">The two prompt sets.</param>
-    /// <param name="cancellationToken">Looked at between blocks.</param>
+    /// <param name="cancellationToken">Checked between blocks.</param>
     /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two passes.</exception>
     /// <exception cref="TillerException">The prompts are not all of one form, one cannot be encoded or does not fit the context.</exception>
     public static Feature Measure(LanguageModel model, ContrastSet contrast, CancellationToken cancellationToken = default)

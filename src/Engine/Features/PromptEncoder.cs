@@ -41,7 +41,7 @@ internal sealed class PromptEncoder(Func<Tokenizer> tokenizer, Func<ChatFormat> 
     /// <summary>Ids of every prompt of a list.</summary>
     /// <param name="list">What messages call the list.</param>
     /// <param name="prompts">Texts get the tokenizer's template, chats the chat format's; special tokens in either are plain text.</param>
-    /// <param name="cancellationToken">Looked at between words.</param>
+    /// <param name="cancellationToken">Checked between words.</param>
     /// <exception cref="ContrastSetException">A prompt has no token or an id outside the vocabulary, or cannot be encoded.</exception>
     /// <exception cref="ContextLengthException">A prompt does not fit the context.</exception>
     /// <exception cref="ChatException">There are chats, and the checkpoint has no chat format that is known.</exception>

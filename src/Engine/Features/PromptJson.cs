@@ -311,10 +311,10 @@ internal static class PromptJson
 
     private static string Keys(JsonElement value)
     {
-        const int Most = 5;
-        string[] names = [.. value.EnumerateObject().Select(property => property.Name).Take(Most + 1)];
-        string named = string.Join(", ", names.Take(Most).Select(name => $"\"{Shown(name)}\""));
-        return names.Length == 0 ? "an empty object" : $"an object with {named}{(names.Length > Most ? " and more" : "")}";
+        const int Max = 5;
+        string[] names = [.. value.EnumerateObject().Select(property => property.Name).Take(Max + 1)];
+        string named = string.Join(", ", names.Take(Max).Select(name => $"\"{Shown(name)}\""));
+        return names.Length == 0 ? "an empty object" : $"an object with {named}{(names.Length > Max ? " and more" : "")}";
     }
 
     private static string Shown(string name) => TokenizerException.Escape(name.Length <= 40 ? name : name[..40] + "…");

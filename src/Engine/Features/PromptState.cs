@@ -25,7 +25,7 @@ internal sealed class PromptState : IDisposable
     /// <param name="prompts">Token ids, each at least one.</param>
     /// <param name="keepCaches">Keep keys and values: 8 L G E bytes per token.</param>
     /// <param name="done">Told how many prompts have been run.</param>
-    /// <param name="cancellationToken">Looked at between blocks.</param>
+    /// <param name="cancellationToken">Checked between blocks.</param>
     /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two passes.</exception>
     /// <exception cref="NonFiniteStateException">
     /// A state is NaN or infinite: the prompt is named, and the token and layer where it begins.

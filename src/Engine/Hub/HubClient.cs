@@ -20,9 +20,9 @@ internal sealed class HubClient : IDisposable
     public static readonly TimeSpan Silence = TimeSpan.FromSeconds(60);
 
     /// <summary>Times that a request may fail in a row.</summary>
-    public const int MostFailures = 6;
+    public const int MaxFailures = 6;
 
-    private const int MostHops = 10;
+    private const int MaxHops = 10;
     private const int LongestListing = 64 << 20;
     private static readonly TimeSpan s_longestWait = TimeSpan.FromMinutes(5);
 
@@ -114,7 +114,7 @@ internal sealed class HubClient : IDisposable
             catch (HubException e) when (e.Passes)
             {
                 failures = (came?.Invoke() ?? 0) > before ? 1 : failures + 1;
-                if (failures == MostFailures)
+                if (failures == MaxFailures)
                 {
                     throw;
                 }
@@ -167,7 +167,7 @@ internal sealed class HubClient : IDisposable
     private async Task<HttpResponseMessage> SendAsync(HttpMethod method, Uri address, string subject, long from, CancellationToken cancellationToken)
     {
         Uri here = address;
-        for (int hops = 0; hops <= MostHops; hops++)
+        for (int hops = 0; hops <= MaxHops; hops++)
         {
             var request = new HttpRequestMessage(method, here);
             bool isHub = Uri.Compare(here, _endpoint, UriComponents.SchemeAndServer, UriFormat.Unescaped, StringComparison.OrdinalIgnoreCase) == 0;
@@ -209,7 +209,7 @@ internal sealed class HubClient : IDisposable
             here = next;
         }
 
-        throw new HubException(HubError.Protocol, subject, $"{_endpoint.Host} redirects more than {MostHops} times.");
+        throw new HubException(HubError.Protocol, subject, $"{_endpoint.Host} redirects more than {MaxHops} times.");
     }
 
     private async Task<byte[]> ReadAllAsync(HttpResponseMessage response, Uri address, CancellationToken cancellationToken)

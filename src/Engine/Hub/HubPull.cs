@@ -8,7 +8,7 @@ namespace Tiller.Hub;
 /// </summary>
 public static class HubPull
 {
-    private const int MostAtOnce = 8;
+    private const int MaxAtOnce = 8;
     private const string ConfigName = "config.json";
     private const string TokenizerName = "tokenizer.json";
     private const string Templates = "additional_chat_templates/";
@@ -78,7 +78,7 @@ public static class HubPull
         async Task<TResult[]> EachAsync<T, TResult>(T[] items, Func<T, CancellationToken, Task<TResult>> work)
         {
             var results = new TResult[items.Length];
-            var parallel = new ParallelOptions { MaxDegreeOfParallelism = MostAtOnce, CancellationToken = cancellationToken };
+            var parallel = new ParallelOptions { MaxDegreeOfParallelism = MaxAtOnce, CancellationToken = cancellationToken };
             await Parallel.ForAsync(0, items.Length, parallel, async (i, token) =>
                 results[i] = await work(items[i], token).ConfigureAwait(false)).ConfigureAwait(false);
             return results;

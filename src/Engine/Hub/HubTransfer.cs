@@ -12,7 +12,7 @@ internal sealed class HubTransfer(HubClient client, HubStore store, HubName name
     private const int BufferSize = 1 << 18;
 
     // A wrong content of the second time did not come of a part that was wrong before.
-    private const int MostWrongContents = 2;
+    private const int MaxWrongContents = 2;
 
     /// <summary>Sees to it that the content is there, and right.</summary>
     /// <exception cref="HubException">It cannot be had, or not be written.</exception>
@@ -76,7 +76,7 @@ internal sealed class HubTransfer(HubClient client, HubStore store, HubName name
             }
 
             File.Delete(part);
-            if (++wrong == MostWrongContents)
+            if (++wrong == MaxWrongContents)
             {
                 throw new HubException(
                     HubError.WrongContent, $"{name.Repository}, {file.Name}",

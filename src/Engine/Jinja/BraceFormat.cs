@@ -6,12 +6,12 @@ namespace Tiller.Jinja;
 /// <summary>Python's str.format(), with attributes read as the sandbox reads them.</summary>
 internal static class BraceFormat
 {
-    private const int MostNested = 2;
+    private const int MaxNested = 2;
 
     public static Text Format(Text format, Arguments arguments, Run run)
     {
         int automatic = 0;
-        return Format(format, 0, format.Value.Length, arguments, MostNested, ref automatic, run);
+        return Format(format, 0, format.Value.Length, arguments, MaxNested, ref automatic, run);
     }
 
     private static Text Format(Text format, int start, int end, Arguments arguments, int depth, ref int automatic, Run run)

@@ -87,7 +87,7 @@ public sealed class JinjaTemplate
     /// <param name="variables">What the template sees, by name.</param>
     /// <param name="clock">What strftime_now reads, in its local time zone; null for the system's.</param>
     /// <param name="limits">Bounds of the work; null for <see cref="JinjaLimits.Default"/>.</param>
-    /// <param name="cancellationToken">Looked at every 65,536 steps.</param>
+    /// <param name="cancellationToken">Checked every 65,536 steps.</param>
     /// <exception cref="JinjaException">The template fails on these values, refuses them, or takes more than the limits allow.</exception>
     public JinjaRendering Render(
         IReadOnlyDictionary<string, JinjaValue> variables, TimeProvider? clock = null, JinjaLimits? limits = null,

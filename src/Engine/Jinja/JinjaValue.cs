@@ -191,8 +191,8 @@ public abstract class JinjaValue
                 string raw = json.GetRawText();
                 return raw.AsSpan().IndexOfAny('.', 'e', 'E') >= 0 ? new Float(json.GetDouble(), content: true)
                     : json.TryGetInt64(out long value) ? Int.Of(value, content: true)
-                    : raw.Length > PythonNumber.MostDigits
-                        ? throw JinjaException.Value($"A number given to the template has more than {PythonNumber.MostDigits} digits.")
+                    : raw.Length > PythonNumber.MaxDigits
+                        ? throw JinjaException.Value($"A number given to the template has more than {PythonNumber.MaxDigits} digits.")
                     : Int.Of(BigInteger.Parse(raw), content: true);
             case JsonValueKind.True or JsonValueKind.False:
                 return Bool.Of(json.GetBoolean(), content: true);

@@ -342,8 +342,8 @@ internal sealed class Lexer
             : Digits(at + 2, c => radix == 16 ? char.IsAsciiHexDigit(c) : c >= '0' && c < '0' + radix, underscoreFirst: true);
         end = radix != 10 && end == at + 2 ? at + 1 : end;
         string digits = source[at..end].Replace("_", "", StringComparison.Ordinal);
-        BigInteger? value = digits.Length > PythonNumber.MostDigits ? null : PythonNumber.ParseInt(digits, 0);
-        Add(end, Int.Of(value ?? throw Error($"Exceeds the limit ({PythonNumber.MostDigits} digits) for integer string conversion", line)));
+        BigInteger? value = digits.Length > PythonNumber.MaxDigits ? null : PythonNumber.ParseInt(digits, 0);
+        Add(end, Int.Of(value ?? throw Error($"Exceeds the limit ({PythonNumber.MaxDigits} digits) for integer string conversion", line)));
 
         void Add(int behind, JinjaValue number)
         {

@@ -7,7 +7,7 @@ namespace Tiller.Jinja;
 internal static class NumberText
 {
     // Digits after the point; more would only cost time.
-    private const int MostPlaces = 4096;
+    private const int MaxPlaces = 4096;
 
     /// <summary>The digits of |value| under one of e, f, g, % and "" (as str() writes it), without sign.</summary>
     public static string Real(double value, char type, int? precision, bool alternate)
@@ -19,9 +19,9 @@ internal static class NumberText
         }
 
         value = Math.Abs(value);
-        if (precision > MostPlaces)
+        if (precision > MaxPlaces)
         {
-            throw new JinjaException(JinjaError.Limit, $"A precision of more than {MostPlaces} digits.");
+            throw new JinjaException(JinjaError.Limit, $"A precision of more than {MaxPlaces} digits.");
         }
 
         string text = char.ToLowerInvariant(type) switch

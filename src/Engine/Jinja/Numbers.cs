@@ -10,7 +10,7 @@ internal sealed class Int : JinjaValue
     private const int Cached = 264;
 
     // A number of more bits is refused: no template needs one, and its powers would fill the memory.
-    private const long MostBits = 1 << 17;
+    private const long MaxBits = 1 << 17;
 
     private static readonly Int[] s_small = [.. Enumerable.Range(SmallestCached, Cached).Select(static i => new Int(i, null, false))];
 
@@ -49,16 +49,16 @@ internal sealed class Int : JinjaValue
             return Of((long)value, content);
         }
 
-        return value.GetBitLength() <= MostBits ? new Int(0, value, content)
-            : throw new JinjaException(JinjaError.Limit, $"A number of more than {MostBits} bits.");
+        return value.GetBitLength() <= MaxBits ? new Int(0, value, content)
+            : throw new JinjaException(JinjaError.Limit, $"A number of more than {MaxBits} bits.");
     }
 
     /// <summary>Before a power is computed.</summary>
     public static void Require(double bits)
     {
-        if (bits > MostBits)
+        if (bits > MaxBits)
         {
-            throw new JinjaException(JinjaError.Limit, $"A number of more than {MostBits} bits.");
+            throw new JinjaException(JinjaError.Limit, $"A number of more than {MaxBits} bits.");
         }
     }
 

@@ -474,9 +474,9 @@ internal sealed partial class Parser
                 Require(stars is null);
                 string name = Now.Text;
                 next += 2;
-                if (named.Count == MostNames)
+                if (named.Count == MaxNames)
                 {
-                    throw Fail($"a call has more than {MostNames} named arguments");
+                    throw Fail($"a call has more than {MaxNames} named arguments");
                 }
 
                 if (named.Exists(pair => pair.Key == name))

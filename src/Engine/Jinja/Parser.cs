@@ -6,10 +6,10 @@ namespace Tiller.Jinja;
 internal sealed partial class Parser
 {
     // Statements in statements, and brackets in brackets.
-    private const int MostNested = 100;
+    private const int MaxNested = 100;
 
     // Parameters of a macro, and named arguments of a call.
-    private const int MostNames = 255;
+    private const int MaxNames = 255;
 
     private readonly List<Token> tokens;
     private int next;
@@ -237,9 +237,9 @@ internal sealed partial class Parser
             ExpectComma(parameters.Count);
             int line = Now.Line;
             string name = Assignable(Name("name of a parameter"));
-            if (parameters.Count == MostNames)
+            if (parameters.Count == MaxNames)
             {
-                throw Lexer.Error($"a macro has more than {MostNames} parameters", line);
+                throw Lexer.Error($"a macro has more than {MaxNames} parameters", line);
             }
 
             if (parameters.Exists(parameter => parameter.Name == name))
@@ -374,9 +374,9 @@ internal sealed partial class Parser
 
     private void Nest()
     {
-        if (++nesting > MostNested || !RuntimeHelpers.TryEnsureSufficientExecutionStack())
+        if (++nesting > MaxNested || !RuntimeHelpers.TryEnsureSufficientExecutionStack())
         {
-            throw Fail($"statements or brackets nest more than {MostNested} deep");
+            throw Fail($"statements or brackets nest more than {MaxNested} deep");
         }
     }
 

@@ -8,7 +8,7 @@ namespace Tiller.Jinja;
 internal static class PythonNumber
 {
     /// <summary>Python converts no longer integers from and to decimal text.</summary>
-    public const int MostDigits = 4300;
+    public const int MaxDigits = 4300;
 
     /// <summary>repr() of a float: the shortest digits that read back, in scientific form from 1e16 and below 1e-4.</summary>
     public static string Repr(double value)
@@ -113,10 +113,10 @@ internal static class PythonNumber
         // Converting takes time that grows with the square.
         long words = value.GetBitLength() >> 5;
         run.Charge(1 + (words * words >> 6));
-        string digits = value.GetBitLength() > (MostDigits * 4L) ? "" : value.ToString(CultureInfo.InvariantCulture);
-        return digits.Length > 0 && digits.Length - (value.Sign < 0 ? 1 : 0) <= MostDigits
+        string digits = value.GetBitLength() > (MaxDigits * 4L) ? "" : value.ToString(CultureInfo.InvariantCulture);
+        return digits.Length > 0 && digits.Length - (value.Sign < 0 ? 1 : 0) <= MaxDigits
             ? digits
-            : throw JinjaException.Value($"Exceeds the limit ({MostDigits} digits) for integer string conversion");
+            : throw JinjaException.Value($"Exceeds the limit ({MaxDigits} digits) for integer string conversion");
     }
 
     /// <summary>int(text, radix), null where Python raises a ValueError.</summary>
@@ -173,7 +173,7 @@ internal static class PythonNumber
             afterDigit = true;
         }
 
-        if (digits.Length == 0 || !afterDigit || digits.Length > MostDigits)
+        if (digits.Length == 0 || !afterDigit || digits.Length > MaxDigits)
         {
             return null;
         }

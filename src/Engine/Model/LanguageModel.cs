@@ -113,7 +113,7 @@ public sealed class LanguageModel : IDisposable
     /// (<c>models--ORG--NAME</c>), which stands for its snapshot of main; or its name there, <c>ORG/NAME</c>.
     /// </param>
     /// <param name="options">Null for the defaults.</param>
-    /// <param name="cancellationToken">Looked at between files, and between chunks of 4 MiB.</param>
+    /// <param name="cancellationToken">Checked between files, and between chunks of 4 MiB.</param>
     /// <exception cref="DeviceUnavailableException">The device asked for is not there.</exception>
     /// <exception cref="TillerException">A file is missing, malformed or of an unknown family; or memory is short.</exception>
     public static LanguageModel Load(string directory, LoadOptions? options = null, CancellationToken cancellationToken = default)

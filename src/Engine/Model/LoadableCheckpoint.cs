@@ -38,7 +38,7 @@ internal sealed class LoadableCheckpoint : IDisposable
     /// <summary>Opens a checkpoint and checks that it can be loaded.</summary>
     /// <param name="directory">As for <see cref="CheckpointFolder.Open"/>.</param>
     /// <param name="strict">As <see cref="LoadOptions.Strict"/>.</param>
-    /// <param name="cancellationToken">Looked at between files.</param>
+    /// <param name="cancellationToken">Checked between files.</param>
     /// <exception cref="TillerException">A file is missing, malformed or of an unknown family, or the files do not belong together.</exception>
     public static LoadableCheckpoint Open(string directory, bool strict, CancellationToken cancellationToken)
     {

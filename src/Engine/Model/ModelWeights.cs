@@ -70,7 +70,7 @@ internal sealed class ModelWeights : IDisposable
     /// <param name="folder">Where from.</param>
     /// <param name="c">Expected shapes.</param>
     /// <param name="progress">Told the bytes read so far.</param>
-    /// <param name="cancellationToken">Looked at between chunks.</param>
+    /// <param name="cancellationToken">Checked between chunks.</param>
     public static ModelWeights Load(DeviceOps ops, CheckpointFolder folder, ModelConfig c, IProgress<long>? progress,
         CancellationToken cancellationToken)
     {

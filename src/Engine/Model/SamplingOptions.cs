@@ -80,7 +80,7 @@ public sealed record SamplingOptions
     public const float MaxBias = 100;
 
     /// <summary>Most tokens that a draw shows.</summary>
-    public const int MaxLogProbabilities = SoftmaxTop.Most;
+    public const int MaxLogProbabilities = SoftmaxTop.Max;
 
     internal const float MinPenalty = 0.01f;
     internal const float MaxPenalty = 100;

@@ -63,7 +63,7 @@ internal abstract partial class DeviceOps
     /// <param name="b">B // (depth, n).</param>
     /// <param name="beta">β.</param>
     /// <param name="c">C // (m, n); overlaps neither factor.</param>
-    /// <param name="cancellationToken">Looked at between parts on the CPU; C is of no use once cancelled.</param>
+    /// <param name="cancellationToken">Checked between parts on the CPU; C is of no use once cancelled.</param>
     public abstract void Multiply(double alpha, Factor a, Factor b, double beta, ColumnMajor c, CancellationToken cancellationToken = default);
 
     /// <summary>Y += α X.</summary>

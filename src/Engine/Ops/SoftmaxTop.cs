@@ -6,11 +6,11 @@ namespace Tiller.Ops;
 /// Of the softmax of one row of logits what log-probabilities need: the largest logit, the sum of exp(l − max), the logit of the drawn token and the
 /// largest logits with their ids. log p(i) = l_i − max − log Σ.
 /// </summary>
-/// <param name="count">n: how many of the most probable tokens, 0 to <see cref="Most"/>.</param>
+/// <param name="count">n: how many of the most probable tokens, 0 to <see cref="Max"/>.</param>
 internal sealed class SoftmaxTop(int count)
 {
     /// <summary>Most tokens.</summary>
-    public const int Most = SoftmaxLine.MostTokens;
+    public const int Max = SoftmaxLine.MaxTokens;
 
     private readonly SoftmaxToken[] _tokens = new SoftmaxToken[count];
     private double _sum;

@@ -12,13 +12,13 @@ internal sealed class TokenTally : IDisposable
     public const int Seen = int.MinValue;
 
     /// <summary>Most words sent one by one; of more all are.</summary>
-    public const int MostChanges = 16;
+    public const int MaxChanges = 16;
 
     private readonly DeviceOps _ops;
     private readonly DeviceBuffer _memory;
     private readonly int[] _words;
     private readonly float[]? _bias;
-    private readonly int[] _changed = new int[MostChanges];
+    private readonly int[] _changed = new int[MaxChanges];
     private int _changes;
     private int _counted;
     private bool _isWhole = true;
@@ -84,7 +84,7 @@ internal sealed class TokenTally : IDisposable
                 continue;
             }
 
-            _isWhole = _changes == MostChanges;
+            _isWhole = _changes == MaxChanges;
             if (!_isWhole)
             {
                 _changed[_changes++] = id;

@@ -31,7 +31,7 @@ public static class DenseRiccati
     /// <param name="layers">L, at least 0.</param>
     /// <param name="jacobian">A_k for k = L-1 down to 0, asked for once each // (D, D).</param>
     /// <param name="cost">Q_k, Q_L and r.</param>
-    /// <param name="cancellationToken">Looked at between blocks of every product.</param>
+    /// <param name="cancellationToken">Checked between blocks of every product.</param>
     /// <returns>Gains of <see cref="DenseGain"/>, or <see cref="ZeroGain"/> where there is no input, and the report.</returns>
     /// <exception cref="RiccatiException">Shapes disagree, a number is not finite, or S + rI has no Cholesky factor.</exception>
     public static RiccatiSolution Solve(int layers, Func<int, Matrix<double>> jacobian, QuadraticCost cost,
@@ -55,7 +55,7 @@ public static class DenseRiccati
     /// <param name="jacobian">A_k for k = L-1 down to 0, asked for once each // (D, D).</param>
     /// <param name="cost">Q_k, Q_L and r.</param>
     /// <param name="onGain">Takes (k, K_k // (D, D)) of every layer with an input, and may keep it.</param>
-    /// <param name="cancellationToken">Looked at between blocks of every product.</param>
+    /// <param name="cancellationToken">Checked between blocks of every product.</param>
     /// <returns>The report, k = 0..L-1.</returns>
     /// <exception cref="RiccatiException">Shapes disagree, a number is not finite, or S + rI has no Cholesky factor.</exception>
     public static RiccatiReport Stream(
@@ -109,7 +109,7 @@ public static class DenseRiccati
     /// <param name="linearise">Writes A_k // (D, D), for k = L-1 down to 0.</param>
     /// <param name="cost">Q_k, Q_L and r.</param>
     /// <param name="onGain">Takes (k, K_k // (D, D)) of every layer with an input; K_k is gone when it returns.</param>
-    /// <param name="cancellationToken">Looked at between blocks of every product.</param>
+    /// <param name="cancellationToken">Checked between blocks of every product.</param>
     internal static RiccatiReport Solve(
         DeviceOps ops, int layers, int width, Action<int, ColumnMajor> linearise, QuadraticCost cost, Action<int, ColumnMajor> onGain,
         CancellationToken cancellationToken)

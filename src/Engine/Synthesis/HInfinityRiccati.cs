@@ -52,7 +52,7 @@ public static class HInfinityRiccati
     /// <summary>The gains at a γ; null if it is not feasible.</summary>
     /// <param name="plant">The plant.</param>
     /// <param name="gamma">γ, above 0.</param>
-    /// <param name="cancellationToken">Looked at at every step.</param>
+    /// <param name="cancellationToken">Checked at every step.</param>
     /// <returns>K_0..K_{N-1} // (m, n).</returns>
     /// <exception cref="RiccatiException">R is not positive definite.</exception>
     public static IReadOnlyList<Matrix<double>>? TrySolve(DisturbedPlant plant, double gamma, CancellationToken cancellationToken = default)
@@ -105,7 +105,7 @@ public static class HInfinityRiccati
     /// <summary>γ*, the smallest feasible γ, by bisection from above; 0 where nothing is charged for.</summary>
     /// <param name="plant">The plant.</param>
     /// <param name="tolerance">Relative width of the interval that is left.</param>
-    /// <param name="cancellationToken">Looked at at every step of every solve.</param>
+    /// <param name="cancellationToken">Checked at every step of every solve.</param>
     public static double LeastGamma(DisturbedPlant plant, double tolerance = 1e-13, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(plant);

@@ -38,7 +38,7 @@ internal sealed class Linearization : IDisposable
     /// <summary>A_k // (D, D), by pushing the identity forward.</summary>
     /// <param name="k">The block.</param>
     /// <param name="result">Gets A_k, on the model's device.</param>
-    /// <param name="cancellationToken">Looked at before every pass.</param>
+    /// <param name="cancellationToken">Checked before every pass.</param>
     public void Jacobian(int k, ColumnMajor result, CancellationToken cancellationToken) =>
         ForPasses(D, (lane, prompts, column, p) =>
         {

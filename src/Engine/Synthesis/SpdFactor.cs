@@ -27,11 +27,11 @@ internal sealed class SpdFactor
     /// <exception cref="RiccatiException">A pivot is not positive either way: numbers that overflow when squared.</exception>
     public static SpdFactor OfGram(Matrix<double> z, double r, int layer, CancellationToken cancellationToken = default)
     {
-        const double MostCondition = 1e12;
+        const double MaxCondition = 1e12;
         var l = Shift(DenseAlgebra.TransposeMultiply(z, z, cancellationToken), r);
         double largest = l.RowCount == 0 ? 0 : l.Diagonal().Maximum();
         var pivots = DenseAlgebra.Cholesky(l, cancellationToken);
-        if (pivots.Failed < 0 && pivots.Condition <= MostCondition)
+        if (pivots.Failed < 0 && pivots.Condition <= MaxCondition)
         {
             return new SpdFactor(l, pivots.Condition);
         }

@@ -11,7 +11,7 @@ internal sealed class ExpressionPattern : TextPattern
 {
     // Against expressions that take exponential time. .NET's engine without backtracking would need no such limit, but it loses matches: of
     // [\s]?[a-z]+ in "! -'s'-'s" it finds one (.NET 10).
-    private static readonly TimeSpan MostTime = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan MaxTime = TimeSpan.FromSeconds(1);
 
     private readonly string source;
     private readonly Regex regex;
@@ -86,7 +86,7 @@ internal sealed class ExpressionPattern : TextPattern
     {
         try
         {
-            return new Regex(text, RegexOptions.CultureInvariant, MostTime);
+            return new Regex(text, RegexOptions.CultureInvariant, MaxTime);
         }
         catch (ArgumentException e)
         {
@@ -107,7 +107,7 @@ internal sealed class ExpressionPattern : TextPattern
         catch (RegexMatchTimeoutException e)
         {
             throw new TokenizerException(TokenizerError.Limit, "", source,
-                $"this expression of the tokenizer took more than {MostTime.TotalSeconds:0} s on the text; it takes exponential time. "
+                $"this expression of the tokenizer took more than {MaxTime.TotalSeconds:0} s on the text; it takes exponential time. "
                 + "Shorten the text.", e);
         }
 

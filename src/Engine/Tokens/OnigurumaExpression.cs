@@ -15,7 +15,7 @@ internal sealed class OnigurumaExpression
 
     private const int LongestSource = 8192;
     private const int Deepest = 64;
-    private const int MostRepeats = 1000;
+    private const int MaxRepeats = 1000;
 
     // \w: Alphabetic, marks, decimal digits, connectors; the symbols are the circled letters. .NET's \w lacks the last and the numbers that are
     // letters.
@@ -212,8 +212,8 @@ internal sealed class OnigurumaExpression
         return parts.Length == 1 ? $"{{{least}}}" : parts[1].Length == 0 ? $"{{{least},}}" : $"{{{least},{most}}}";
 
         int Count(string digits, int absent) => digits.Length == 0 ? absent
-            : digits.Length <= 4 && int.Parse(digits, CultureInfo.InvariantCulture) is <= MostRepeats and var count ? count
-            : throw Refused($"'{{{inside}}}' (at most {MostRepeats})");
+            : digits.Length <= 4 && int.Parse(digits, CultureInfo.InvariantCulture) is <= MaxRepeats and var count ? count
+            : throw Refused($"'{{{inside}}}' (at most {MaxRepeats})");
     }
 
     private string Atom(out bool isPlace)

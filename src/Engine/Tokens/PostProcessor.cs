@@ -3,7 +3,7 @@ namespace Tiller.Tokens;
 /// <summary>The post_processor of tokenizer.json, compiled to the ids it puts before and after a text.</summary>
 internal sealed class PostProcessor
 {
-    private const int MostIds = 4096;
+    private const int MaxIds = 4096;
 
     private PostProcessor(int[] prefix, int[] suffix)
     {
@@ -78,9 +78,9 @@ internal sealed class PostProcessor
                 }
 
                 (seen ? after : before).AddRange(ids);
-                if (before.Count + after.Count + prefix.Count + suffix.Count > MostIds)
+                if (before.Count + after.Count + prefix.Count + suffix.Count > MaxIds)
                 {
-                    throw new TokenizerException(TokenizerError.Limit, node.Path, null, $"a template adds at most {MostIds} ids.");
+                    throw new TokenizerException(TokenizerError.Limit, node.Path, null, $"a template adds at most {MaxIds} ids.");
                 }
             }
             else

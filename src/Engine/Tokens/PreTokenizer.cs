@@ -5,7 +5,7 @@ namespace Tiller.Tokens;
 /// <summary>The pre_tokenizer of tokenizer.json: stages that hand pieces of text on, one to the next and the last to the model.</summary>
 internal sealed class PreTokenizer
 {
-    private const int MostStages = 64;
+    private const int MaxStages = 64;
 
     private readonly List<PreTokenizerStage> stages = [];
     private bool mapped; // the last stage writes bytes in the alphabet
@@ -117,9 +117,9 @@ internal sealed class PreTokenizer
                     "ByteLevel, Split, Metaspace, Digits, Punctuation, Whitespace, WhitespaceSplit, CharDelimiterSplit, BertPreTokenizer, Sequence");
         }
 
-        if (stages.Count > MostStages)
+        if (stages.Count > MaxStages)
         {
-            throw new TokenizerException(TokenizerError.Limit, node.Path, null, $"a pre-tokenizer has at most {MostStages} steps.");
+            throw new TokenizerException(TokenizerError.Limit, node.Path, null, $"a pre-tokenizer has at most {MaxStages} steps.");
         }
     }
 

@@ -4,9 +4,9 @@ namespace Tiller.Tokens;
 internal sealed class TextNormalizer
 {
     /// <summary>Most times as long as it was that replacing may make a text.</summary>
-    internal const int MostGrowth = 8;
+    internal const int MaxGrowth = 8;
 
-    private const int MostStages = 64;
+    private const int MaxStages = 64;
     private const int LongestPrepend = 64;
 
     private readonly List<NormalizerStage> stages = [];
@@ -110,9 +110,9 @@ internal sealed class TextNormalizer
                     "NFC, NFD, NFKC, NFKD, Lowercase, Strip, StripAccents, Replace, Prepend, Precompiled, BertNormalizer, ByteLevel, Sequence");
         }
 
-        if (stages.Count > MostStages)
+        if (stages.Count > MaxStages)
         {
-            throw new TokenizerException(TokenizerError.Limit, node.Path, null, $"a normalizer has at most {MostStages} steps.");
+            throw new TokenizerException(TokenizerError.Limit, node.Path, null, $"a normalizer has at most {MaxStages} steps.");
         }
     }
 
@@ -130,10 +130,10 @@ internal sealed class TextNormalizer
         bool plain = !node["pattern"]["Regex"].IsString;
         int shortest = plain ? PatternReader.String(node["pattern"]).Length : 1;
         growth *= Math.Max(1, (content.Length + shortest - 1) / shortest);
-        if (growth > MostGrowth)
+        if (growth > MaxGrowth)
         {
             throw new TokenizerException(TokenizerError.Limit, node.Path, null,
-                $"the normalizer can make text more than {MostGrowth} times as long; use a shorter replacement.");
+                $"the normalizer can make text more than {MaxGrowth} times as long; use a shorter replacement.");
         }
 
         stages.Add(plain

@@ -6,7 +6,7 @@ namespace Tiller.Tokens;
 /// <summary>The decoder of tokenizer.json: tokens → text. A description; <see cref="NewState"/> runs it.</summary>
 internal sealed class TokenDecoder
 {
-    private const int MostStages = 64;
+    private const int MaxStages = 64;
 
     private readonly List<Func<DecoderStage>> stages = [];
     private double growth = 1;
@@ -46,9 +46,9 @@ internal sealed class TokenDecoder
     private void Add(TokenizerNode node, ref bool fused)
     {
         string kind = node.Kind();
-        if (stages.Count >= MostStages)
+        if (stages.Count >= MaxStages)
         {
-            throw new TokenizerException(TokenizerError.Limit, node.Path, null, $"a decoder has at most {MostStages} steps.");
+            throw new TokenizerException(TokenizerError.Limit, node.Path, null, $"a decoder has at most {MaxStages} steps.");
         }
 
         switch (kind)
@@ -132,10 +132,10 @@ internal sealed class TokenDecoder
     private void CheckGrowth(TokenizerNode node, int shortest, byte[] content)
     {
         growth *= Math.Max(1, (double)content.Length / shortest);
-        if (growth > TextNormalizer.MostGrowth)
+        if (growth > TextNormalizer.MaxGrowth)
         {
             throw new TokenizerException(TokenizerError.Limit, node.Path, null,
-                $"the decoder can make text more than {TextNormalizer.MostGrowth} times as long; use a shorter replacement.");
+                $"the decoder can make text more than {TextNormalizer.MaxGrowth} times as long; use a shorter replacement.");
         }
     }
 

@@ -66,7 +66,7 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
 
     /// <summary>Loads the tokenizer of a checkpoint.</summary>
     /// <param name="directory">As for <see cref="CheckpointFolder.Open"/>; with tokenizer.json (at most 128 MiB).</param>
-    /// <param name="cancellationToken">Looked at between tokens and merges.</param>
+    /// <param name="cancellationToken">Checked between tokens and merges.</param>
     /// <exception cref="TokenizerException">The file is missing, malformed, or of a kind that is not implemented.</exception>
     /// <exception cref="CheckpointException">A model's folder in the Hugging Face cache has no snapshot of main.</exception>
     public static Tokenizer Load(string directory, CancellationToken cancellationToken = default)
@@ -84,7 +84,7 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
     /// <param name="parseSpecial">
     /// Special tokens written in the text become their ids; by default they are plain text, as users' text must be.
     /// </param>
-    /// <param name="cancellationToken">Looked at between words, and within long ones.</param>
+    /// <param name="cancellationToken">Checked between words, and within long ones.</param>
     /// <returns>
     /// Ids, below <see cref="VocabularySize"/>. What the vocabulary has no token for is left out; <see cref="EncodeText"/> says what.
     /// </returns>

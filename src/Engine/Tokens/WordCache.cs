@@ -11,12 +11,12 @@ internal sealed class WordCache
     /// <summary>Longest word kept, in bytes.</summary>
     public const int LongestWord = 15;
 
-    private const int MostIds = 6;
+    private const int MaxIds = 6;
     private const int SlotBits = 13;
 
     private readonly WordKey[] keys = new WordKey[1 << SlotBits];
     private readonly byte[] counts = new byte[1 << SlotBits];
-    private readonly int[] ids = new int[MostIds << SlotBits];
+    private readonly int[] ids = new int[MaxIds << SlotBits];
 
     public static WordKey KeyOf(ReadOnlySpan<byte> word)
     {
@@ -42,12 +42,12 @@ internal sealed class WordCache
     public ReadOnlySpan<int> Find(WordKey key)
     {
         int slot = Slot(key);
-        return keys[slot] == key ? ids.AsSpan(slot * MostIds, counts[slot]) : default;
+        return keys[slot] == key ? ids.AsSpan(slot * MaxIds, counts[slot]) : default;
     }
 
     public void Store(WordKey key, ReadOnlySpan<int> word)
     {
-        if (word.Length is 0 or > MostIds)
+        if (word.Length is 0 or > MaxIds)
         {
             return;
         }
@@ -55,7 +55,7 @@ internal sealed class WordCache
         int slot = Slot(key);
         keys[slot] = key;
         counts[slot] = (byte)word.Length;
-        word.CopyTo(ids.AsSpan(slot * MostIds));
+        word.CopyTo(ids.AsSpan(slot * MaxIds));
     }
 
     private static int Slot(WordKey key)

@@ -116,7 +116,7 @@ internal static class DecodedOutput
     {
         StopReason.EndToken => "end of text",
         StopReason.StopString => "stop string",
-        StopReason.MaxTokens => "most tokens",
+        StopReason.MaxTokens => "max tokens",
         StopReason.ContextFull => "context full",
         _ => throw new ArgumentOutOfRangeException(nameof(reason), reason, "Unknown reason."),
     };

@@ -66,7 +66,7 @@ internal sealed class Continuations
     /// <param name="session">Fresh, steered or plain.</param>
     /// <param name="ids">The prompt.</param>
     /// <param name="golden">Holds new_ids and gaps.</param>
-    /// <param name="cancellationToken">Looked at between blocks.</param>
+    /// <param name="cancellationToken">Checked between blocks.</param>
     /// <param name="onStep">Called after each step that still follows the golden ids, with its number; the first is the prompt's.</param>
     public void Compare(Session session, int[] ids, JsonElement golden, CancellationToken cancellationToken, Action<int>? onStep = null)
     {

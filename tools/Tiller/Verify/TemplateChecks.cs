@@ -24,7 +24,7 @@ internal static class TemplateChecks
     /// <summary>Renders every case.</summary>
     /// <param name="path">Folder with the cases.</param>
     /// <param name="templates">Folder with the .jinja files that renderings.json names.</param>
-    /// <param name="cancellationToken">Looked at while rendering.</param>
+    /// <param name="cancellationToken">Checked while rendering.</param>
     public static IEnumerable<VerificationRow> Run(string path, string templates, CancellationToken cancellationToken)
     {
         if (File.Exists(Path.Combine(path, Snippets)))

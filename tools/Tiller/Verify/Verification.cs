@@ -25,7 +25,7 @@ internal static class Verification
     /// <param name="path">The folder.</param>
     /// <param name="options">How to load the checkpoint.</param>
     /// <param name="values">Gets the engine's hidden states, logits and Jacobians, named as the golden ones; null where nobody wants them.</param>
-    /// <param name="cancellationToken">Looked at between blocks.</param>
+    /// <param name="cancellationToken">Checked between blocks.</param>
     /// <param name="oneIn">Of each kind of steered continuation, takes one in so many.</param>
     /// <param name="templates">Folder of the .jinja files that renderings.json names; null for the folder itself.</param>
     /// <exception cref="TillerException">The folder or its checkpoint cannot be read.</exception>
