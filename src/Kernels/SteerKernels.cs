@@ -26,8 +26,8 @@ internal sealed class SteerKernels
 
     /// <summary>
     /// Errors of the block's sensors into <see cref="DeviceSteering.Errors"/>, their tangents into
-    /// <see cref="DeviceSteering.TangentErrors"/> (cleared first at the law's first stage); |x|, and |u| before and after the bound, where the law has
-    /// terms.
+    /// <see cref="DeviceSteering.TangentErrors"/> (cleared first at the law's first stage); |x|, and |u| before and after the bound, where the law
+    /// has terms.
     /// </summary>
     /// <param name="stream">Where it runs.</param>
     /// <param name="rows">The rows, with their laws.</param>
