@@ -27,6 +27,12 @@ public sealed record EvaluationTask
     /// <summary>Prompts that a controller is fitted on; null if the task has none.</summary>
     public ContrastSet? Contrast { get; init; }
 
+    /// <summary>
+    /// A text that asks for the behaviour in words, which steering is compared with: it stands before the prompt, or is a chat's system message.
+    /// Null if the task has none.
+    /// </summary>
+    public string? Prompting { get; init; }
+
     /// <summary>How prompts are continued; <see cref="GenerationOptions.Law"/> is not set. Prompt i is drawn with the seed + i.</summary>
     public GenerationOptions Generation { get; init; } = new();
 
@@ -66,7 +72,7 @@ public sealed record EvaluationTask
     {
         public EvaluationTask Read(TaskNode root)
         {
-            root.CheckKeys("name", "about", "chat", "system", "contrast", "prompts", "generation", "scorers");
+            root.CheckKeys("name", "about", "chat", "system", "contrast", "prompts", "prompting", "generation", "scorers");
             bool chat = root.Find("chat")?.Truth() ?? false;
             string? system = root.Find("system")?.Text();
             if (system is not null && !chat)
@@ -80,6 +86,7 @@ public sealed record EvaluationTask
                 Name = root["name"].Text(),
                 About = root.Find("about")?.Text() ?? "",
                 Splits = Splits(root["prompts"], chat, system),
+                Prompting = root.Find("prompting")?.Text(),
                 Contrast = root.Find("contrast") is { } contrast ? Contrast(contrast, chat, system) : null,
                 Generation = root.Find("generation") is { } generation ? Generation(generation) : new GenerationOptions(),
                 Scorers = scorers.Length == 0 ? throw root["scorers"].Fail("must have an entry at least.")

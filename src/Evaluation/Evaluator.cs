@@ -26,6 +26,9 @@ public sealed record EvaluationOptions
 
     /// <summary>Which tokens the law moves.</summary>
     public SteeredTokens Tokens { get; init; } = SteeredTokens.Last;
+
+    /// <summary>Seed of the first prompt, in place of the task's; null (default) for that.</summary>
+    public ulong? Seed { get; init; }
 }
 
 /// <summary>How far an evaluation is.</summary>
@@ -110,7 +113,7 @@ public static class Evaluator
             cancellationToken.ThrowIfCancellationRequested();
             running.Add(scheduler.Submit(ids[i], task.Generation with
             {
-                Sampling = sampling with { Seed = (sampling.Seed ?? 0) + (ulong)i },
+                Sampling = sampling with { Seed = (options.Seed ?? sampling.Seed ?? 0) + (ulong)i },
                 Law = options.Law,
                 SteeredTokens = options.Tokens,
             }));

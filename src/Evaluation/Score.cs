@@ -10,6 +10,9 @@ namespace Tiller.Evaluation;
 /// <param name="Count">Texts n.</param>
 public sealed record Score(string Name, double Value, double Error, int Count)
 {
+    /// <summary>The score without text i, for each text.</summary>
+    public IReadOnlyList<double> Without { get; private init; } = [];
+
     /// <summary>The score of a statistic.</summary>
     /// <param name="name">The scorer's name.</param>
     /// <param name="value">Over all texts.</param>
@@ -20,7 +23,7 @@ public sealed record Score(string Name, double Value, double Error, int Count)
         int n = without.Count;
         double mean = n == 0 ? double.NaN : without.Average();
         double error = n < 2 ? double.NaN : Math.Sqrt((n - 1.0) / n * without.Sum(x => (x - mean) * (x - mean)));
-        return new Score(name, value, error, n);
+        return new Score(name, value, error, n) { Without = without };
     }
 
     /// <summary>The score of a mean, or of a quotient of sums: f(Σ aᵢ / Σ bᵢ).</summary>

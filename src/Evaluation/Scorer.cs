@@ -6,6 +6,9 @@ public abstract class Scorer
     /// <summary>What results call it; no two scorers of a task have the same.</summary>
     public abstract string Name { get; }
 
+    /// <summary>Everything that its score depends on but the texts: two with the same give the same. Default the name.</summary>
+    public virtual string Identity => Name;
+
     /// <summary>Scores the texts.</summary>
     /// <param name="texts">At least one.</param>
     /// <param name="cancellationToken">Checked between texts.</param>

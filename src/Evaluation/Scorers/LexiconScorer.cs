@@ -13,6 +13,9 @@ public sealed class LexiconScorer(string name, IEnumerable<string> words, IEnume
     public override string Name => name;
 
     /// <inheritdoc/>
+    public override string Identity => $"{name} lexicon {string.Join(',', _words)} / {string.Join(',', _among ?? [])}";
+
+    /// <inheritdoc/>
     public override double Of(EvaluatedText text)
     {
         ArgumentNullException.ThrowIfNull(text);
@@ -40,6 +43,9 @@ public sealed class PolarityScorer(string name, IEnumerable<string> positive, IE
 
     /// <inheritdoc/>
     public override string Name => name;
+
+    /// <inheritdoc/>
+    public override string Identity => $"{name} polarity {string.Join(',', _positive)} / {string.Join(',', _negative)}";
 
     /// <inheritdoc/>
     public override double Of(EvaluatedText text)

@@ -17,6 +17,9 @@ public sealed class PatternScorer(string name, Regex expression) : TextScorer
     /// <inheritdoc/>
     public override string Name => name;
 
+    /// <inheritdoc/>
+    public override string Identity => $"{name} {expression.Options} {expression}";
+
     /// <summary>The share of texts that hold one of some phrases, whatever the case; curly apostrophes count as straight ones.</summary>
     /// <param name="name">What results call it.</param>
     /// <param name="phrases">At least one; null for the usual openings of refusals.</param>
