@@ -75,7 +75,19 @@ public sealed class ComparisonTests
         Assert.That(report.At(OperatingAxis.Effort, "y")!.Level, Is.EqualTo(2), "the largest that both reach");
         Assert.That(report.At(OperatingAxis.Effort, "y", 3)!.Methods["a"].Value, Is.NaN);
         Assert.That(report.At(OperatingAxis.Divergence, "y"), Is.Null, "not measured");
-        Assert.That(report.ToMarkdown(), Does.Contain("| a | 2 | 3.000 ± 1.000 | 200.0 % |").And.Contain("At equal effort (2.000), y: a 3.000 ± 1.000; b 4.000"));
+        string markdown = report.ToMarkdown();
+        Assert.That(markdown, Does.Contain("| a | 2 | 3.000 ± 1.000 | 200.0 % |"));
+        Assert.That(markdown, Does.Contain("At equal effort (2.000), y: a 3.000 ± 1.000; b 4.000"));
+    }
+
+    [Test]
+    public void The_page_shows_every_point_and_asks_nobody_else()
+    {
+        var report = ComparisonReport.Of([Cell("plain", 0, 0, 0, 0), Cell("<a>", 1, 1, 1, 3), Cell("<a>", 2, 2, 2, 4), Cell("b", 1, 4, 8, 8)]);
+        string page = ComparisonPage.Of("A & B", report);
+        Assert.That(page, Does.Contain("<h1>A &amp; B</h1>").And.Contain("<td>&lt;a&gt;</td><td>2</td><td>3.000 ± 1.000</td><td>200.0 %</td>"));
+        Assert.That(page, Does.Not.Contain("<a>").And.Not.Contain("src=").And.Not.Contain("href=").And.Not.Contain("@import"));
+        Assert.That(System.Text.RegularExpressions.Regex.Count(page, "<svg "), Is.EqualTo(1), "effort alone is measured");
     }
 
     [TestCase("Strengths must be finite numbers other than 0", 0.0)]
@@ -114,7 +126,15 @@ public sealed class ComparisonTests
         var contrast = new ContrastSet([.. task.Contrast!.Positive.Take(6)], [.. task.Contrast.Negative.Take(6)]);
         return new Comparison
         {
-            Tasks = [task with { Contrast = contrast, Prompting = "This is a story about the sea. ", Generation = task.Generation with { MaxNewTokens = 12 } }],
+            Tasks =
+            [
+                task with
+                {
+                    Contrast = contrast,
+                    Prompting = "This is a story about the sea. ",
+                    Generation = task.Generation with { MaxNewTokens = 12 },
+                },
+            ],
             Methods = methods,
             Strengths = [1, 2],
             Seeds = 2,

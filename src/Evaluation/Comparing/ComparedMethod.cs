@@ -1,6 +1,5 @@
 using Tiller.Controllers;
 using Tiller.Features;
-using Tiller.Law;
 using Tiller.Model;
 
 namespace Tiller.Evaluation.Comparing;

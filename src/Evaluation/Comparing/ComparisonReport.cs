@@ -112,7 +112,8 @@ public sealed class ComparisonReport
     public OperatingPoint? At(OperatingAxis axis, string score, double? level = null)
     {
         var curves = Points.GroupBy(static x => x.Method, StringComparer.Ordinal)
-            .Select(method => (Name: method.Key, Curve: method.Where(static x => x.Lambda != 0).Prepend(Plain).OrderBy(static x => x.Lambda).ToArray()))
+            .Select(method => (
+                Name: method.Key, Curve: method.Where(static x => x.Lambda != 0).Prepend(Plain).OrderBy(static x => x.Lambda).ToArray()))
             .Where(static method => method.Curve.Length > 1).ToArray();
         double least = curves.Length == 0 ? double.NaN : curves.Min(method => method.Curve.Max(x => x.At(axis)));
         double at = level ?? least;
@@ -154,18 +155,27 @@ public sealed class ComparisonReport
             text.Append(CultureInfo.InvariantCulture, $" | {100 * point.Effort:F1} % |\n");
         }
 
-        foreach (var axis in Enum.GetValues<OperatingAxis>())
+        foreach (string line in OperatingLines())
         {
-            if (At(axis, names[0]) is { } at)
-            {
-                text.Append(CultureInfo.InvariantCulture, $"\nAt equal {Words(axis)} ({Number(at.Level)}), {names[0]}: ");
-                text.AppendJoin("; ", at.Methods.Select(x => $"{x.Key} {Text(x.Value)}" + (at.Differences.TryGetValue(x.Key, out var difference)
-                    ? $" (difference {Text(difference)})" : "")));
-                text.Append(".\n");
-            }
+            text.Append(CultureInfo.InvariantCulture, $"\n{line}\n");
         }
 
         return text.ToString();
+    }
+
+    /// <summary>A sentence for each axis that there is an operating point of.</summary>
+    internal IEnumerable<string> OperatingLines()
+    {
+        string score = Plain.Scores.Keys.First();
+        foreach (var axis in Enum.GetValues<OperatingAxis>())
+        {
+            if (At(axis, score) is { } at)
+            {
+                var methods = at.Methods.Select(x => $"{x.Key} {Text(x.Value)}" + (at.Differences.TryGetValue(x.Key, out var difference)
+                    ? $" (difference {Text(difference)})" : ""));
+                yield return $"At equal {Words(axis)} ({Number(at.Level)}), {score}: {string.Join("; ", methods)}.";
+            }
+        }
     }
 
     // Along the curve, the first stretch that holds the level.
@@ -185,14 +195,14 @@ public sealed class ComparisonReport
         return double.NaN;
     }
 
-    private static string Words(OperatingAxis axis) => axis switch
+    internal static string Words(OperatingAxis axis) => axis switch
     {
         OperatingAxis.Effort => "effort",
         OperatingAxis.Divergence => "KL",
         _ => "perplexity",
     };
 
-    private static string Text(Estimate estimate) => $"{Number(estimate.Value)} ± {Number(estimate.Error)}";
+    internal static string Text(Estimate estimate) => $"{Number(estimate.Value)} ± {Number(estimate.Error)}";
 
     private static string Number(double value) => double.IsFinite(value) ? value.ToString("F3", CultureInfo.InvariantCulture) : "–";
 }
