@@ -1,3 +1,4 @@
+using System.Text.Json;
 using Tiller.Controllers;
 
 namespace Tiller.Tool;
@@ -9,20 +10,41 @@ internal static class FitOutput
     {
         var (controller, report, loop, stages) = result;
         var source = controller.Source;
-        var method = (LinearQuadratic)controller.Method;
+        var method = controller.Method;
+        string averaged = source.Weights is null ? "" : $"; Jacobians averaged over {CalibrationCount(source)}";
+        string solve = source.Cost is null ? "" : $", cost {Name(source.Cost)} ({Solve(source)})";
+        string setpoint = method is LinearQuadratic lqr ? $", setpoint {Name(lqr.Setpoint)}" : "";
         Row("model", $"{VisibleText.Of(source.ModelName)}, L {controller.L}, D {controller.D}");
-        Row("prompts", $"{source.Positive.Count} positive, {source.Negative.Count} negative; Jacobians averaged over {CalibrationCount(source)}");
+        Row("prompts", $"{source.Positive.Count} positive, {source.Negative.Count} negative{averaged}");
         Row("form", VisibleText.Of(PromptFormOutput.Text(source.Form)));
-        Row("controller", $"A-LQR, cost {Name(source.Cost)} ({Solve(source)}), blocks {method.Layers}, setpoint {Name(method.Setpoint)}");
-        Row("weights", $"q {source.Weights!.Q:G}, r {source.Weights.R:G}, q_f {source.Weights.Qf:G}");
-        Row("time", string.Join(", ", stages.Select(s => $"{Name(s.Stage)} {s.ElapsedMs / 1000:F2} s")));
-        Row("solved", $"residual {report.Residual:E1}, symmetry error {report.SymmetryError:E1}, rank {report.Rank}");
+        Row("controller", $"{source.Settings[ControllerSource.MethodSetting]}{solve}, blocks {method.Layers}{setpoint}");
+        if (source.Weights is { } weights)
+        {
+            Row("weights", $"q {weights.Q:G}, r {weights.R:G}, q_f {weights.Qf:G}");
+        }
+
+        if (Found(source) is { Length: > 0 } found)
+        {
+            Row("found", found);
+        }
+
+        Row("time", string.Join(", ", stages.Where(s => source.Weights is not null || s.Stage == FitStage.Activations)
+            .Select(s => $"{Name(s.Stage)} {s.ElapsedMs / 1000:F2} s")));
+        if (report.Steps.Count > 0)
+        {
+            Row("solved", $"residual {report.Residual:E1}, symmetry error {report.SymmetryError:E1}, rank {report.Rank}");
+        }
+
         if (report.DroppedEnergy > 0 || report.Leakage > 0)
         {
             Row("left out", $"dropped energy {report.DroppedEnergy:E1}, tangents outside the reduced basis {report.Leakage:P1}");
         }
 
-        Row("gain", $"{loop.MeanOpen:F3} open loop, {loop.MeanClosed:F3} closed loop (mean over layers, along the feature)");
+        if (loop.Layers.Count > 0)
+        {
+            Row("gain", $"{loop.MeanOpen:F3} open loop, {loop.MeanClosed:F3} closed loop (mean over layers, along the feature)");
+        }
+
         Row("written", VisibleText.Of(path));
 
         void Row(string name, string value) => terminal.Output.WriteLine($"{name,-12}{value}");
@@ -32,7 +54,6 @@ internal static class FitOutput
     {
         var (controller, report, loop, stages) = result;
         var source = controller.Source;
-        var method = (LinearQuadratic)controller.Method;
         json.WriteStartObject();
         json.WriteString("controller", path);
         json.WriteString("model", source.ModelName);
@@ -43,17 +64,26 @@ internal static class FitOutput
         json.WriteNumber("negative", source.Negative.Count);
         json.WriteNumber("calibration", CalibrationCount(source));
         PromptFormOutput.WriteJson(json, source.Form);
+        WriteSettings(json, source);
         json.WriteString("cost", Name(source.Cost));
         if (source.Order is { } order)
         {
             json.WriteNumber("order", order);
         }
 
-        json.WriteString("setpoint", Name(method.Setpoint));
-        json.WriteString("layers", method.Layers.ToString());
-        json.WriteNumber("q", source.Weights!.Q);
-        json.WriteNumber("r", source.Weights.R);
-        json.WriteNumber("qf", source.Weights.Qf);
+        if (controller.Method is LinearQuadratic lqr)
+        {
+            json.WriteString("setpoint", Name(lqr.Setpoint));
+        }
+
+        json.WriteString("layers", controller.Method.Layers.ToString());
+        if (source.Weights is { } weights)
+        {
+            json.WriteNumber("q", weights.Q);
+            json.WriteNumber("r", weights.R);
+            json.WriteNumber("qf", weights.Qf);
+        }
+
         json.WriteStartObject("elapsedMs");
         foreach (var stage in stages)
         {
@@ -61,15 +91,41 @@ internal static class FitOutput
         }
 
         json.WriteEndObject();
-        json.WriteNumberOrNull("residual", report.Residual);
-        json.WriteNumberOrNull("symmetryError", report.SymmetryError);
-        json.WriteNumber("rank", report.Rank);
-        json.WriteNumberOrNull("droppedEnergy", report.DroppedEnergy);
-        json.WriteNumberOrNull("leakage", report.Leakage);
-        json.WriteNumberOrNull("openLoopGain", loop.MeanOpen);
-        json.WriteNumberOrNull("closedLoopGain", loop.MeanClosed);
+        if (report.Steps.Count > 0)
+        {
+            json.WriteNumberOrNull("residual", report.Residual);
+            json.WriteNumberOrNull("symmetryError", report.SymmetryError);
+            json.WriteNumber("rank", report.Rank);
+            json.WriteNumberOrNull("droppedEnergy", report.DroppedEnergy);
+            json.WriteNumberOrNull("leakage", report.Leakage);
+        }
+
+        if (loop.Layers.Count > 0)
+        {
+            json.WriteNumberOrNull("openLoopGain", loop.MeanOpen);
+            json.WriteNumberOrNull("closedLoopGain", loop.MeanClosed);
+        }
+
         json.WriteEndObject();
     });
+
+    /// <summary>The settings of a fit as one object.</summary>
+    public static void WriteSettings(Utf8JsonWriter json, ControllerSource source)
+    {
+        json.WriteStartObject("settings");
+        foreach (var (name, value) in source.Settings.OrderBy(x => x.Key, StringComparer.Ordinal))
+        {
+            json.WriteString(name, value);
+        }
+
+        json.WriteEndObject();
+    }
+
+    /// <summary>The settings of a fit in a line, but for the name of the method; empty where there are no others.</summary>
+    public static string Found(ControllerSource source) => string.Join(
+        ", ",
+        source.Settings.Where(x => x.Key != ControllerSource.MethodSetting).OrderBy(x => x.Key, StringComparer.Ordinal)
+            .Select(x => $"{x.Key} {x.Value}"));
 
     /// <summary>How the recursion was solved.</summary>
     public static string Solve(ControllerSource source) =>

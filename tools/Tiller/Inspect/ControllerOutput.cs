@@ -24,6 +24,12 @@ internal static class ControllerOutput
             Row("solved", $"residual {residuals.Max():E1}, rank {ranks.Max()}");
         }
 
+        if (source.Settings.Count > 0)
+        {
+            string fitted = source.Settings.GetValueOrDefault(ControllerSource.MethodSetting) is { } name ? $"{name}, " : "";
+            Row("settings", $"{fitted}{FitOutput.Found(source)}");
+        }
+
         if (controller.Method.Idle is { } reason)
         {
             Row("warning", $"does nothing, as {reason}");
@@ -67,6 +73,7 @@ internal static class ControllerOutput
             json.WriteNumber("qf", weights.Qf);
         }
 
+        FitOutput.WriteSettings(json, source);
         PromptFormOutput.WriteJson(json, source.Form);
         WritePrompts(json, "positive", source.Positive);
         WritePrompts(json, "negative", source.Negative);
