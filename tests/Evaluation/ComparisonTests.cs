@@ -8,7 +8,7 @@ namespace Tiller.Tests.Evaluation;
 
 public sealed class ComparisonTests
 {
-    private static readonly FittedMethod s_feature = new("feature", new FitOptions { Cost = FitCost.Feature });
+    private static readonly ComparedFit s_feature = new("feature", new FitOptions { Cost = FitCost.Feature });
 
     private string _folder = "";
 
@@ -72,12 +72,12 @@ public sealed class ComparisonTests
         Assert.That(at.Methods["a"].Error, Is.EqualTo(1).Within(1e-12));
         Assert.That(at.Methods["b"].Error, Is.Zero);
         Assert.That((at.Differences["b"].Value, at.Differences["b"].Error), Is.EqualTo((0.5, 1)).Within(1e-12));
-        Assert.That(report.At(OperatingAxis.Effort, "y")!.Level, Is.EqualTo(2), "the largest that both reach");
+        Assert.That(report.At(OperatingAxis.Effort, "y")!.Level, Is.EqualTo(1.8).Within(1e-12), "nine tenths of what both reach");
         Assert.That(report.At(OperatingAxis.Effort, "y", 3)!.Methods["a"].Value, Is.NaN);
         Assert.That(report.At(OperatingAxis.Divergence, "y"), Is.Null, "not measured");
         string markdown = report.ToMarkdown();
         Assert.That(markdown, Does.Contain("| a | 2 | 3.000 ± 1.000 | 200.0 % |"));
-        Assert.That(markdown, Does.Contain("At equal effort (2.000), y: a 3.000 ± 1.000; b 4.000"));
+        Assert.That(markdown, Does.Contain("At equal effort (1.800), y: a 2.800 ± 1.000; b 3.600"));
     }
 
     [Test]
@@ -118,7 +118,7 @@ public sealed class ComparisonTests
     }
 
     private static ComparisonCell Cell(string method, double lambda, double effort, double first, double second) =>
-        new("", "task", method, lambda, 0, effort, [new CellScore("y", (first + second) / 2, [second, first])], 1, 1);
+        new("", "task", method, false, lambda, 0, effort, [new CellScore("y", (first + second) / 2, [second, first])], 1, 1);
 
     private static Comparison New(ComparedMethod[] methods)
     {

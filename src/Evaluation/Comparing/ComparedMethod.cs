@@ -17,6 +17,9 @@ public abstract record ComparedMethod
     /// <summary>Whether it has a strength.</summary>
     public virtual bool HasStrength => true;
 
+    /// <summary>Whether it is a control, which does not decide where methods are compared.</summary>
+    public virtual bool IsControl => true;
+
     /// <summary>Everything that its texts depend on but task, strength and seed, for the identity of what was computed.</summary>
     internal abstract string Identity { get; }
 
@@ -35,10 +38,13 @@ public abstract record ComparedMethod
 /// <summary>A method that is fitted on the task's contrast.</summary>
 /// <param name="Title">What results call it.</param>
 /// <param name="Options">How it is fitted.</param>
-public sealed record FittedMethod(string Title, FitOptions Options) : ComparedMethod
+public sealed record ComparedFit(string Title, FitOptions Options) : ComparedMethod
 {
     /// <inheritdoc/>
     public override string Name => Title;
+
+    /// <inheritdoc/>
+    public override bool IsControl => ShuffleSeed is not null;
 
     /// <summary>
     /// Shuffles which prompts are positive and which negative before the fit, drawn from this seed: a control, which steers along a direction that
@@ -52,7 +58,9 @@ public sealed record FittedMethod(string Title, FitOptions Options) : ComparedMe
         {
             var o = Options;
             string calibration = string.Join('\n', (o.Calibration ?? []).Select(static x => x.Identity));
-            return $"{o.Cost} {o.Order} {o.Weights} {o.Setpoint} {o.Layers} {o.MaxRank} shuffle {ShuffleSeed} {calibration}";
+            string numbers = string.Join(' ', o.Method.Parameters.Select(static x => $"{x.Name} {x.Value:R}"));
+            return $"{o.Method.Name} {numbers} {o.Direction.Name} {o.Cost} {o.Order} {o.Weights} {o.Setpoint} {o.Layers} {o.MaxRank} "
+                + $"shuffle {ShuffleSeed} {calibration}";
         }
     }
 
@@ -84,7 +92,7 @@ public sealed record RandomDirection(int Seed = 0) : ComparedMethod
     internal override Controller Fit(LanguageModel model, EvaluationTask task, CancellationToken cancellationToken)
     {
         var contrast = ContrastOf(task);
-        var feature = FeatureMeasurement.Measure(model, contrast, cancellationToken);
+        var feature = FeatureMeasurement.Measure(model, contrast, cancellationToken: cancellationToken);
         var random = new Random(Seed);
         float[][] directions = [.. Enumerable.Range(0, feature.L + 1).Select(k => Direction(random, feature.D, feature.Mu[k]))];
         return new Controller(new OpenLoopAddition(Feature.FromDifference(directions)), new ControllerSource

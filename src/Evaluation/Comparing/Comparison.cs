@@ -44,22 +44,24 @@ public sealed record Comparison
         var cells = new List<ComparisonCell>();
         foreach (var task in Tasks)
         {
-            await Add(task, "plain", "plain", 0, _ => null).ConfigureAwait(false);
+            await Add(task, "plain", "plain", false, 0, _ => null).ConfigureAwait(false);
             foreach (var method in Methods)
             {
                 Controller? controller = null;
                 var asked = method.TaskOf(task);
                 foreach (double lambda in method.HasStrength ? Strengths : [0.0])
                 {
-                    await Add(asked, method.Name, method.Identity, lambda, token => (controller ??= method.Fit(model, task, token))?.ToLaw(lambda))
-                        .ConfigureAwait(false);
+                    await Add(
+                        asked, method.Name, method.Identity, method.IsControl, lambda,
+                        token => (controller ??= method.Fit(model, task, token))?.ToLaw(lambda)).ConfigureAwait(false);
                 }
             }
         }
 
         return cells;
 
-        async Task Add(EvaluationTask task, string method, string settings, double lambda, Func<CancellationToken, FeedbackLaw?> law)
+        async Task Add(
+            EvaluationTask task, string method, string settings, bool isControl, double lambda, Func<CancellationToken, FeedbackLaw?> law)
         {
             for (int seed = 0; seed < Seeds; seed++)
             {
@@ -75,7 +77,7 @@ public sealed record Comparison
                     };
                     var report = await Evaluator.RunAsync(model, task, options, null, cancellationToken).ConfigureAwait(false);
                     cell = new ComparisonCell(
-                        identity, task.Name, method, lambda, seed, report.Effort ?? 0, [.. report.Scores.Select(CellScore.Of)],
+                        identity, task.Name, method, isControl, lambda, seed, report.Effort ?? 0, [.. report.Scores.Select(CellScore.Of)],
                         report.Texts.Sum(static x => (long)x.Ids.Count), report.Decoding.TotalSeconds);
                     cell.Write(path);
                 }
@@ -117,7 +119,7 @@ public sealed record Comparison
         var text = new StringBuilder();
         text.AppendLine(CultureInfo.InvariantCulture, $"{model.Fingerprint} {settings} {lambda:R} {seed} {Evaluation.Tokens} {Evaluation.Limit}");
         var g = task.Generation;
-        text.AppendLine(CultureInfo.InvariantCulture, $"{g.MaxNewTokens} {g.Sampling}");
+        text.Append(g.MaxNewTokens).Append(g.Sampling).AppendLine();
         text.AppendJoin('\n', Enumerable.Range(0, g.StopStrings.Count).Select(i => g.StopStrings[i])).AppendLine();
         text.AppendJoin(' ', task.Scorers.Select(static x => x.Identity)).AppendLine();
         Append(task.PromptsOf(Evaluation.Split));

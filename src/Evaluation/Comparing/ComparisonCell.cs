@@ -8,6 +8,7 @@ namespace Tiller.Evaluation.Comparing;
 /// <param name="Identity">Hash of all that it depends on.</param>
 /// <param name="Task">The task's name.</param>
 /// <param name="Method">The method's name; "plain" for the plain model.</param>
+/// <param name="IsControl">Whether the method is a control.</param>
 /// <param name="Lambda">The strength; 0 where there is none.</param>
 /// <param name="Seed">Number of the seed, from 0 on.</param>
 /// <param name="Effort">Mean |u|/|x|; 0 where nothing was steered.</param>
@@ -15,8 +16,8 @@ namespace Tiller.Evaluation.Comparing;
 /// <param name="NewTokens">Tokens that were drawn.</param>
 /// <param name="Seconds">Time that decoding took.</param>
 public sealed record ComparisonCell(
-    string Identity, string Task, string Method, double Lambda, int Seed, double Effort, IReadOnlyList<CellScore> Scores, long NewTokens,
-    double Seconds)
+    string Identity, string Task, string Method, bool IsControl, double Lambda, int Seed, double Effort, IReadOnlyList<CellScore> Scores,
+    long NewTokens, double Seconds)
 {
     /// <summary>Reads a cell; null if there is none, or one of something else.</summary>
     internal static ComparisonCell? Read(string path, string identity)

@@ -23,10 +23,11 @@ public readonly record struct Estimate(double Value, double Error);
 
 /// <summary>A method at a strength: the mean of its cells over seeds.</summary>
 /// <param name="Method">The method.</param>
+/// <param name="IsControl">Whether it is a control.</param>
 /// <param name="Lambda">Its strength; 0 for the plain model.</param>
 /// <param name="Effort">Mean |u|/|x|.</param>
 /// <param name="Scores">By the scorer's name.</param>
-public sealed record ComparedPoint(string Method, double Lambda, double Effort, IReadOnlyDictionary<string, Estimate> Scores)
+public sealed record ComparedPoint(string Method, bool IsControl, double Lambda, double Effort, IReadOnlyDictionary<string, Estimate> Scores)
 {
     // Scores without text i, for each text.
     internal IReadOnlyDictionary<string, double[]> Without { get; private init; } = new Dictionary<string, double[]>(StringComparer.Ordinal);
@@ -36,7 +37,7 @@ public sealed record ComparedPoint(string Method, double Lambda, double Effort, 
         var names = seeds[0].Scores.Select(static x => x.Name).ToArray();
         var without = names.ToDictionary(static name => name, name => Mean(seeds, name), StringComparer.Ordinal);
         return new ComparedPoint(
-            seeds[0].Method, seeds[0].Lambda, seeds.Average(static x => x.Effort),
+            seeds[0].Method, seeds[0].IsControl, seeds[0].Lambda, seeds.Average(static x => x.Effort),
             names.ToDictionary(
                 static name => name,
                 name => new Estimate(seeds.Average(cell => Find(cell, name).Value ?? double.NaN), ErrorOf(without[name])), StringComparer.Ordinal))
@@ -81,6 +82,9 @@ public sealed record OperatingPoint(
 /// <summary>The results of one task.</summary>
 public sealed class ComparisonReport
 {
+    // Of the way to what all reach: there, all reach it without one of the texts as well.
+    private const double Share = 0.9;
+
     private ComparisonReport(string task, ComparedPoint plain, IReadOnlyList<ComparedPoint> points) => (Task, Plain, Points) = (task, plain, points);
 
     /// <summary>The task's name.</summary>
@@ -106,7 +110,9 @@ public sealed class ComparisonReport
 
     /// <summary>Methods at equal effort, divergence or perplexity.</summary>
     /// <param name="axis">What is equal.</param>
-    /// <param name="level">At which value; null for the largest that every method with strengths reaches.</param>
+    /// <param name="level">
+    /// At which value; null for nine tenths of the way from the plain model to what every method reaches, controls apart.
+    /// </param>
     /// <param name="score">Name of the score that is compared.</param>
     /// <returns>Null if the task does not measure the axis, or no level is reached by all.</returns>
     public OperatingPoint? At(OperatingAxis axis, string score, double? level = null)
@@ -115,9 +121,10 @@ public sealed class ComparisonReport
             .Select(method => (
                 Name: method.Key, Curve: method.Where(static x => x.Lambda != 0).Prepend(Plain).OrderBy(static x => x.Lambda).ToArray()))
             .Where(static method => method.Curve.Length > 1).ToArray();
-        double least = curves.Length == 0 ? double.NaN : curves.Min(method => method.Curve.Max(x => x.At(axis)));
-        double at = level ?? least;
-        if (!(at > Plain.At(axis)) || double.IsNaN(least))
+        double[] reached = [.. curves.Where(static method => !method.Curve[^1].IsControl).Select(method => method.Curve.Max(x => x.At(axis)))];
+        double plain = Plain.At(axis);
+        double at = level ?? (reached.Length == 0 ? double.NaN : plain + (Share * (reached.Min() - plain)));
+        if (!(at > plain))
         {
             return null;
         }
