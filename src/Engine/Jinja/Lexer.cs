@@ -395,7 +395,7 @@ internal sealed class Lexer
     }
 
     // Python's unicode-escape. Jinja first writes characters beyond ASCII as escapes, so a backslash before such a character escapes the backslash of
-    // its escape: the result is a backslash and the text of the escape.
+    // its escape, and the result is the text of that escape.
     private static string Unescape(ReadOnlySpan<char> text, int line)
     {
         if (!text.Contains('\\'))
