@@ -14,6 +14,7 @@ internal static class Runs
         new FitCommand((request, token) => Task.FromResult(FitRun.Run(terminal, request, token))),
         new SteerCommand((request, token) => SteerRun.Run(terminal, request, token)),
         new GenerateCommand((request, token) => GenerateRun.Run(terminal, request, token)),
+        new ServeCommand((request, token) => ServeRun.Run(terminal, request, token)),
         new PullCommand((request, token) => Task.FromResult(PullRun.Run(terminal, request, token))),
         new InspectCommand((request, token) => Task.FromResult(InspectRun.Run(terminal, request, token))),
         new VerifyCommand((request, token) => Task.FromResult(VerifyRun.Run(terminal, request, token))),
