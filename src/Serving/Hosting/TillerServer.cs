@@ -4,7 +4,6 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
-using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
@@ -26,6 +25,9 @@ public sealed record ServerOptions
 
     /// <summary>Whether another address than this machine's own may be listened at without an API key; default false.</summary>
     public bool IsInsecure { get; init; }
+
+    /// <summary>Origins of web pages elsewhere that may call, such as https://example.org; empty (default) for none.</summary>
+    public IReadOnlyList<string> CorsOrigins { get; init; } = [];
 
     /// <summary>Most connections at once; default 1024.</summary>
     public int MaxConnections { get; init; } = 1024;
@@ -71,6 +73,7 @@ public sealed class TillerServer : IAsyncDisposable
         var builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { EnvironmentName = Environments.Production });
         builder.Logging.ClearProviders();
         builder.Services.AddTiller(service);
+        builder.Services.Configure<HostOptions>(host => host.ShutdownTimeout = TimeSpan.FromSeconds(5)); // after the texts have ended
         builder.WebHost.ConfigureKestrel(kestrel => Configure(kestrel, service, options));
         if (options.Certificate is not null)
         {
@@ -81,6 +84,7 @@ public sealed class TillerServer : IAsyncDisposable
         var app = builder.Build();
         try
         {
+            app.Use(new OuterGuard(service, options).Invoke);
             app.MapTiller();
             await app.StartAsync(cancellationToken);
             string address = app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.Single();
