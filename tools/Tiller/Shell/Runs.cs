@@ -17,6 +17,7 @@ internal static class Runs
         new GenerateCommand((request, token) => GenerateRun.Run(terminal, request, token)),
         new CompareCommand((request, token) => Task.FromResult(CompareRun.Run(terminal, request, token))),
         new EvalCommand((request, token) => Task.FromResult(EvalRun.Run(terminal, request, token))),
+        new ServeCommand((request, token) => ServeRun.Run(terminal, request, token)),
         new PullCommand((request, token) => Task.FromResult(PullRun.Run(terminal, request, token))),
         new InspectCommand((request, token) => Task.FromResult(InspectRun.Run(terminal, request, token))),
         new VerifyCommand((request, token) => Task.FromResult(VerifyRun.Run(terminal, request, token))),
