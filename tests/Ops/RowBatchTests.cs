@@ -1,6 +1,5 @@
-using Tiller.Controllers;
-using Tiller.Features;
 using Tiller.Ops;
+using Tiller.Tests.Decode;
 using Tiller.Tests.Model;
 
 namespace Tiller.Tests.Ops;
@@ -11,9 +10,7 @@ public sealed class RowBatchTests
     public void Steered_rows_of_a_sequence_are_counted_across_the_plain_rows_between_them()
     {
         var model = TestModels.Load("qwen2-bf16");
-        var c = model.Config;
-        float[][] direction = [.. Enumerable.Range(0, c.L + 1).Select(_ => Enumerable.Range(0, c.D).Select(i => i == 0 ? 1f : 0).ToArray())];
-        var law = new OpenLoopAddition(new Feature(direction, [.. Enumerable.Repeat(1f, c.L + 1)])).Compile(1);
+        var law = Laws.Random(model, seed: 1);
         var first = model.NewSteering(law);
         var second = model.NewSteering(law);
         using KvCache mine = model.NewCache(), another = model.NewCache();
