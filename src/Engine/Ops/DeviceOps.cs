@@ -112,8 +112,11 @@ internal abstract partial class DeviceOps : IDisposable
     /// <summary>Stage 4: norm, gate and up, activation, into <see cref="Activations.Gated"/>; a device may form the terms of block k here.</summary>
     public abstract void NormGateUp(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a);
 
-    /// <summary>Stage 5: down projection, post-norm where there is one, residual, terms of block k: Y = R + … + u_k.</summary>
-    public abstract void ProjectDown(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a);
+    /// <summary>
+    /// Stage 5: down projection, post-norm where there is one, residual, terms of block k: Y = R + … + u_k. Where <paramref name="next"/> is given,
+    /// stage 1 of that block comes next, on Y as it is, and a device may begin it.
+    /// </summary>
+    public abstract void ProjectDown(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a, BlockWeights? next);
 
     /// <summary>Final norm and head of value row <paramref name="row"/> of <see cref="Activations.X"/>, with the soft cap.</summary>
     /// <param name="c">The model's shape.</param>
