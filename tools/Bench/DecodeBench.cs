@@ -27,7 +27,8 @@ internal static class DecodeBench
         var counts = new Counts(c, request.Type);
         int context = request.ContextLength;
         bool onDevice = meter.Machine is CudaMachine;
-        IReadOnlyList<int> terms = request.Terms ?? (onDevice ? [1, 4, 16] : [1, 16]), tangents = request.Tangents ?? (onDevice ? [8, 31, 63] : [31]);
+        const int ManyTerms = 16;
+        IReadOnlyList<int> terms = request.Variants ? [ManyTerms] : request.Terms ?? (onDevice ? [1, 4, 16] : [1, 16]), tangents = request.Tangents ?? (onDevice ? [8, 31, 63] : [31]);
         (string Name, Func<ModelConfig, FeedbackLaw> Law)[] kinds = request.Laws ? LawKinds : [];
         int loops = 1 + terms.Count + kinds.Length + tangents.Count;
         double rows = 1 + terms.Count + kinds.Length + tangents.Sum(p => 1.0 + p);
@@ -50,14 +51,14 @@ internal static class DecodeBench
         };
         if (request.Variants)
         {
-            foreach (var row in meter.Measure(WithoutEach(model, step, VariantWork.Steps)))
+            (Work Work, VariantWork Kind)[] compared =
+            [
+                (step, VariantWork.Steps), (Steered(ManyTerms), VariantWork.Laws),
+                .. tangents.Select(p => (Pushed(p), p < LinearKernels.FewRows ? VariantWork.Steps : VariantWork.Tangents)),
+            ];
+            foreach (var (work, kind) in compared)
             {
-                yield return row;
-            }
-
-            foreach (var pushed in tangents.Select(Pushed))
-            {
-                foreach (var row in meter.Measure(WithoutEach(model, pushed, VariantWork.Tangents)))
+                foreach (var row in meter.Measure(Compared(model, work, kind)))
                 {
                     yield return row;
                 }
@@ -142,7 +143,8 @@ internal static class DecodeBench
             MaxRuns = 1,
             Run = () => session!.Prefill(ids),
         };
-        foreach (var row in meter.Measure(request.Variants ? WithoutEach(model, prefill, VariantWork.Prompts) : [prefill]))
+        foreach (var row in meter.Measure(request.Variants ? Compared(
+            model, prefill, prefill.Rows > LinearKernels.FewRows ? VariantWork.Prompts : VariantWork.Steps) : [prefill]))
         {
             yield return row;
         }
@@ -150,10 +152,9 @@ internal static class DecodeBench
         session?.Dispose();
     }
 
-    // A work as it is, then without each of what it would show; all of them run the very same step.
-    private static Work[] WithoutEach(LanguageModel model, Work work, VariantWork many)
+    // A work as it is, then with each change that it would show; all of them run the very same step.
+    private static Work[] Compared(LanguageModel model, Work work, VariantWork kind)
     {
-        var kind = work.Rows > LinearKernels.FewRows ? many : VariantWork.Steps;
         if (model.Ops is not CudaOps ops)
         {
             throw new BenchException(
@@ -162,12 +163,12 @@ internal static class DecodeBench
 
         return
         [
-            work with { Name = $"{work.Name}, all variants", Run = () => Run(KernelVariants.Default) },
+            work with { Name = $"{work.Name}, as it is", Run = () => Run(KernelVariants.Default) },
             .. KernelVariant.All.Where(v => v.SeenIn.HasFlag(kind)).Select(v => work with
             {
-                Name = $"{work.Name}, without {v.Name} (predicted {v.Predicted})",
+                Name = $"{work.Name}, {v.Name} (predicted {v.Predicted})",
                 Comparison = Comparison.Speed,
-                Run = () => Run(v.Without),
+                Run = () => Run(v.Choice),
             }),
         ];
 

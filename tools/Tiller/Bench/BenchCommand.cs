@@ -109,7 +109,7 @@ internal sealed class BenchCommand : TillerCommand
 
     private readonly Option<bool> _variants = new("--variants")
     {
-        Description = "With decode and prefill on CUDA: the step with all that its kernels do for speed or exactness, and without each in turn, "
+        Description = "With decode and prefill on CUDA: the step as it is, and with each change of what its kernels do for speed or exactness, in turn, "
             + "beside what was predicted.",
     };
 
