@@ -45,6 +45,11 @@ internal static class FitOutput
             Row("gain", $"{loop.MeanOpen:F3} open loop, {loop.MeanClosed:F3} closed loop (mean over layers, along the feature)");
         }
 
+        if (source.Certificate is { } certificate)
+        {
+            Row("certificate", CertificateOutput.Text(certificate));
+        }
+
         Row("written", VisibleText.Of(path));
 
         void Row(string name, string value) => terminal.Output.WriteLine($"{name,-12}{value}");
@@ -105,6 +110,8 @@ internal static class FitOutput
             json.WriteNumberOrNull("openLoopGain", loop.MeanOpen);
             json.WriteNumberOrNull("closedLoopGain", loop.MeanClosed);
         }
+
+        CertificateOutput.WriteJson(json, source.Certificate);
 
         json.WriteEndObject();
     });

@@ -30,6 +30,11 @@ internal static class ControllerOutput
             Row("settings", $"{fitted}{FitOutput.Found(source)}");
         }
 
+        if (source.Certificate is { } certificate)
+        {
+            Row("certificate", CertificateOutput.Text(certificate));
+        }
+
         if (controller.Method.Idle is { } reason)
         {
             Row("warning", $"does nothing, as {reason}");
@@ -40,6 +45,11 @@ internal static class ControllerOutput
         foreach (var layer in Layers(controller))
         {
             terminal.Output.WriteLine($"{layer.K,5}{layer.Mu,12:G4}{layer.W,12:G4}{layer.Open,10:F3}{layer.Closed,10:F3}");
+        }
+
+        if (source.Certificate is { } certified)
+        {
+            CertificateOutput.WriteTable(terminal, certified);
         }
 
         void Row(string name, string value) => terminal.Output.WriteLine($"{name,-12}{VisibleText.Of(value)}");
@@ -82,6 +92,7 @@ internal static class ControllerOutput
             WritePrompts(json, "calibration", calibration);
         }
 
+        CertificateOutput.WriteJson(json, source.Certificate);
         json.WriteStartArray("layers");
         foreach (var layer in Layers(controller))
         {
