@@ -366,10 +366,4 @@ public static class ControllerFit
         byte[] all = Encoding.UTF8.GetBytes(string.Join('\n', prompts.Select(prompt => prompt.Identity)));
         return new PromptSet(Convert.ToHexStringLower(SHA256.HashData(all)), prompts.Count);
     }
-
-    /// <summary>Calls back on the reporting thread; <see cref="Progress{T}"/> would post to the pool and arrive out of order.</summary>
-    private sealed class Relay<T>(Action<T> report) : IProgress<T>
-    {
-        public void Report(T value) => report(value);
-    }
 }

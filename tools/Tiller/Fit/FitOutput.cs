@@ -1,4 +1,4 @@
-using System.Text.Json;
+using System.Text.Json.Serialization;
 using Tiller.Controllers;
 
 namespace Tiller.Tool;
@@ -55,78 +55,12 @@ internal static class FitOutput
         void Row(string name, string value) => terminal.Output.WriteLine($"{name,-12}{value}");
     }
 
-    public static void WriteJson(Terminal terminal, string path, FitResult result) => Json.Write(terminal.Output, json =>
-    {
-        var (controller, report, loop, stages) = result;
-        var source = controller.Source;
-        json.WriteStartObject();
-        json.WriteString("controller", path);
-        json.WriteString("model", source.ModelName);
-        json.WriteString("fingerprint", source.ModelFingerprint);
-        json.WriteNumber("L", controller.L);
-        json.WriteNumber("D", controller.D);
-        json.WriteNumber("positive", source.Positive.Count);
-        json.WriteNumber("negative", source.Negative.Count);
-        json.WriteNumber("calibration", CalibrationCount(source));
-        PromptFormOutput.WriteJson(json, source.Form);
-        WriteSettings(json, source);
-        json.WriteString("cost", Name(source.Cost));
-        if (source.Order is { } order)
-        {
-            json.WriteNumber("order", order);
-        }
+    public static void WriteJson(Terminal terminal, string path, FitResult result) =>
+        Json.Write(terminal.Output, new FitJson(path, result), FitJsonContext.Default.FitJson);
 
-        if (controller.Method is LinearQuadratic lqr)
-        {
-            json.WriteString("setpoint", Name(lqr.Setpoint));
-        }
-
-        json.WriteString("layers", controller.Method.Layers.ToString());
-        if (source.Weights is { } weights)
-        {
-            json.WriteNumber("q", weights.Q);
-            json.WriteNumber("r", weights.R);
-            json.WriteNumber("qf", weights.Qf);
-        }
-
-        json.WriteStartObject("elapsedMs");
-        foreach (var stage in stages)
-        {
-            json.WriteNumber(Name(stage.Stage), stage.ElapsedMs);
-        }
-
-        json.WriteEndObject();
-        if (report.Steps.Count > 0)
-        {
-            json.WriteNumberOrNull("residual", report.Residual);
-            json.WriteNumberOrNull("symmetryError", report.SymmetryError);
-            json.WriteNumber("rank", report.Rank);
-            json.WriteNumberOrNull("droppedEnergy", report.DroppedEnergy);
-            json.WriteNumberOrNull("leakage", report.Leakage);
-        }
-
-        if (loop.Layers.Count > 0)
-        {
-            json.WriteNumberOrNull("openLoopGain", loop.MeanOpen);
-            json.WriteNumberOrNull("closedLoopGain", loop.MeanClosed);
-        }
-
-        CertificateOutput.WriteJson(json, source.Certificate);
-
-        json.WriteEndObject();
-    });
-
-    /// <summary>The settings of a fit as one object.</summary>
-    public static void WriteSettings(Utf8JsonWriter json, ControllerSource source)
-    {
-        json.WriteStartObject("settings");
-        foreach (var (name, value) in source.Settings.OrderBy(x => x.Key, StringComparer.Ordinal))
-        {
-            json.WriteString(name, value);
-        }
-
-        json.WriteEndObject();
-    }
+    /// <summary>The settings of a fit, in the order of their names.</summary>
+    public static IReadOnlyDictionary<string, string> Settings(ControllerSource source) =>
+        source.Settings.OrderBy(static x => x.Key, StringComparer.Ordinal).ToDictionary(StringComparer.Ordinal);
 
     /// <summary>The settings of a fit in a line, but for the name of the method; empty where there are no others.</summary>
     public static string Found(ControllerSource source) => string.Join(
@@ -149,3 +83,102 @@ internal static class FitOutput
     public static string Name<T>(T value)
         where T : struct, Enum => value.ToString().ToLowerInvariant();
 }
+
+/// <summary>What <c>fit</c> prints.</summary>
+internal sealed record FitJson : FormedJson
+{
+    public FitJson(string path, FitResult result)
+        : base(result.Controller.Source.Form)
+    {
+        var (controller, report, loop, stages) = result;
+        var source = controller.Source;
+        (Controller, Model, Fingerprint, L, D) = (path, source.ModelName, source.ModelFingerprint, controller.L, controller.D);
+        (Positive, Negative, Calibration) = (source.Positive.Count, source.Negative.Count, FitOutput.CalibrationCount(source));
+        (Settings, Cost, Order) = (FitOutput.Settings(source), FitOutput.Name(source.Cost), source.Order);
+        Layers = controller.Method.Layers.ToString();
+        Setpoint = controller.Method is LinearQuadratic lqr ? FitOutput.Name(lqr.Setpoint) : null;
+        (Q, R, Qf) = (source.Weights?.Q, source.Weights?.R, source.Weights?.Qf);
+        ElapsedMs = stages.ToDictionary(static stage => FitOutput.Name(stage.Stage), static stage => stage.ElapsedMs);
+        if (report.Steps.Count > 0)
+        {
+            (Residual, SymmetryError, Rank) = (Json.Finite(report.Residual), Json.Finite(report.SymmetryError), report.Rank);
+            (DroppedEnergy, Leakage) = (Json.Finite(report.DroppedEnergy), Json.Finite(report.Leakage));
+        }
+
+        if (loop.Layers.Count > 0)
+        {
+            (OpenLoopGain, ClosedLoopGain) = (Json.Finite(loop.MeanOpen), Json.Finite(loop.MeanClosed));
+        }
+
+        Certificate = source.Certificate is { } certificate ? new CertificateJson(certificate) : null;
+    }
+
+    public string Controller { get; }
+
+    public string Model { get; }
+
+    public string Fingerprint { get; }
+
+    [JsonPropertyName("L")]
+    public int L { get; }
+
+    [JsonPropertyName("D")]
+    public int D { get; }
+
+    public int Positive { get; }
+
+    public int Negative { get; }
+
+    public int Calibration { get; }
+
+    public IReadOnlyDictionary<string, string> Settings { get; }
+
+    public string? Cost { get; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public int? Order { get; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public string? Setpoint { get; }
+
+    public string Layers { get; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? Q { get; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? R { get; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? Qf { get; }
+
+    public IReadOnlyDictionary<string, double> ElapsedMs { get; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? Residual { get; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? SymmetryError { get; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public int? Rank { get; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? DroppedEnergy { get; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? Leakage { get; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? OpenLoopGain { get; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? ClosedLoopGain { get; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public CertificateJson? Certificate { get; }
+}
+
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, GenerationMode = JsonSourceGenerationMode.Serialization)]
+[JsonSerializable(typeof(FitJson))]
+internal sealed partial class FitJsonContext : JsonSerializerContext;

@@ -1,4 +1,3 @@
-using System.Text.Json;
 using Tiller.Controllers;
 
 namespace Tiller.Tool;
@@ -35,53 +34,33 @@ internal static class CertificateOutput
 
         int Bar(double x) => x <= 0 ? 0 : most == least ? BarLength : 1 + (int)Math.Round((BarLength - 1) * Math.Log(x / least) / Math.Log(most / least));
     }
+}
 
-    /// <summary>All of it; nothing where there is none.</summary>
-    public static void WriteJson(Utf8JsonWriter json, ControllerCertificate? certificate)
+/// <summary>A certificate as <c>fit</c> and <c>inspect</c> print it.</summary>
+internal sealed record CertificateJson
+{
+    public CertificateJson(ControllerCertificate certificate)
     {
-        if (certificate is null)
-        {
-            return;
-        }
-
-        json.WriteStartObject("certificate");
-        json.WriteNumber("heldOut", certificate.HeldOut.Count);
-        json.WriteNumber("inside", certificate.Inside);
-        json.WriteNumberOrNull("looseness", certificate.Looseness);
-        json.WriteNumber("first", certificate.First);
-        Write("contraction", certificate.Contraction);
-        Write("propagation", certificate.Propagation);
-        Write("curvature", certificate.Curvature);
-        WriteRuns("error", certificate.Error);
-        WriteRuns("bound", certificate.Bound);
-        json.WriteEndObject();
-
-        void Write(string name, IReadOnlyList<double> values)
-        {
-            json.WritePropertyName(name);
-            WriteValues(values);
-        }
-
-        void WriteRuns(string name, IReadOnlyList<IReadOnlyList<double>> runs)
-        {
-            json.WriteStartArray(name);
-            foreach (var run in runs)
-            {
-                WriteValues(run);
-            }
-
-            json.WriteEndArray();
-        }
-
-        void WriteValues(IReadOnlyList<double> values)
-        {
-            json.WriteStartArray();
-            foreach (double value in values)
-            {
-                json.WriteNumberValue(value);
-            }
-
-            json.WriteEndArray();
-        }
+        (HeldOut, Inside, Looseness) = (certificate.HeldOut.Count, certificate.Inside, Json.Finite(certificate.Looseness));
+        (First, Contraction, Propagation) = (certificate.First, certificate.Contraction, certificate.Propagation);
+        (Curvature, Error, Bound) = (certificate.Curvature, certificate.Error, certificate.Bound);
     }
+
+    public int HeldOut { get; }
+
+    public int Inside { get; }
+
+    public double? Looseness { get; }
+
+    public int First { get; }
+
+    public IReadOnlyList<double> Contraction { get; }
+
+    public IReadOnlyList<double> Propagation { get; }
+
+    public IReadOnlyList<double> Curvature { get; }
+
+    public IReadOnlyList<IReadOnlyList<double>> Error { get; }
+
+    public IReadOnlyList<IReadOnlyList<double>> Bound { get; }
 }

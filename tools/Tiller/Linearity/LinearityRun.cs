@@ -1,5 +1,5 @@
 using System.Globalization;
-using System.Text.Json;
+using System.Text.Json.Serialization;
 using Tiller.Checkpoint;
 using Tiller.Controllers;
 using Tiller.Features;
@@ -27,7 +27,7 @@ internal static class LinearityRun
             stream => LinearityPage.Write(stream, model.Name, request.Prompts, report));
         if (request.Json)
         {
-            Json.Write(terminal.Output, json => WriteJson(json, model, lists, report));
+            Json.Write(terminal.Output, new LinearityJson(model.Name, lists, report), LinearityJsonContext.Default.LinearityJson);
         }
         else
         {
@@ -61,52 +61,61 @@ internal static class LinearityRun
         }
     }
 
-    private static void WriteJson(Utf8JsonWriter json, LanguageModel model, IReadOnlyList<Prompt>[] lists, LinearityReport report)
-    {
-        json.WriteStartObject();
-        json.WriteString("model", model.Name);
-        json.WriteStartArray("prompts");
-        foreach (var list in lists)
-        {
-            json.WriteNumberValue(list.Count);
-        }
-
-        json.WriteEndArray();
-        json.WriteNumber("pairs", report.Pairs);
-        json.WriteStartArray("sizes");
-        foreach (double size in report.Sizes)
-        {
-            json.WriteNumberValue(size);
-        }
-
-        json.WriteEndArray();
-        json.WriteStartArray("layers");
-        foreach (var layer in report.Layers)
-        {
-            json.WriteStartObject();
-            json.WriteNumber("layer", layer.Layer);
-            json.WriteStartArray("residuals");
-            foreach (double residual in layer.Residuals)
-            {
-                json.WriteNumberValue(residual);
-            }
-
-            json.WriteEndArray();
-            json.WriteNumberOrNull("slope", layer.Slope);
-            json.WriteNumberOrNull("within", layer.Within);
-            json.WriteNumberOrNull("across", layer.Across);
-            json.WriteNumberOrNull("oneStep", layer.OneStep);
-            json.WriteNumberOrNull("horizon", layer.Horizon);
-            json.WriteNumberOrNull("steeredOneStep", layer.SteeredOneStep);
-            json.WriteNumberOrNull("steeredHorizon", layer.SteeredHorizon);
-            json.WriteEndObject();
-        }
-
-        json.WriteEndArray();
-        json.WriteEndObject();
-    }
-
     private static string Known(double value) => double.IsNaN(value) ? "" : value.ToString("F3", CultureInfo.InvariantCulture);
 
     private static string Size(double size) => size.ToString("G3", CultureInfo.InvariantCulture);
 }
+
+/// <summary>What <c>linearity</c> prints.</summary>
+internal sealed record LinearityJson
+{
+    public LinearityJson(string model, IReadOnlyList<Prompt>[] lists, LinearityReport report)
+    {
+        (Model, Prompts, Pairs, Sizes) = (model, [.. lists.Select(static list => list.Count)], report.Pairs, report.Sizes);
+        Layers = [.. report.Layers.Select(static layer => new LinearityLayerJson(layer))];
+    }
+
+    public string Model { get; }
+
+    public IReadOnlyList<int> Prompts { get; }
+
+    public int Pairs { get; }
+
+    public IReadOnlyList<double> Sizes { get; }
+
+    public IReadOnlyList<LinearityLayerJson> Layers { get; }
+}
+
+/// <summary>A block's linearity; null is what was not measured.</summary>
+internal sealed record LinearityLayerJson
+{
+    public LinearityLayerJson(LinearityLayer layer)
+    {
+        (Layer, Residuals, Slope) = (layer.Layer, layer.Residuals, Json.Finite(layer.Slope));
+        (Within, Across) = (Json.Finite(layer.Within), Json.Finite(layer.Across));
+        (OneStep, Horizon) = (Json.Finite(layer.OneStep), Json.Finite(layer.Horizon));
+        (SteeredOneStep, SteeredHorizon) = (Json.Finite(layer.SteeredOneStep), Json.Finite(layer.SteeredHorizon));
+    }
+
+    public int Layer { get; }
+
+    public IReadOnlyList<double> Residuals { get; }
+
+    public double? Slope { get; }
+
+    public double? Within { get; }
+
+    public double? Across { get; }
+
+    public double? OneStep { get; }
+
+    public double? Horizon { get; }
+
+    public double? SteeredOneStep { get; }
+
+    public double? SteeredHorizon { get; }
+}
+
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, GenerationMode = JsonSourceGenerationMode.Serialization)]
+[JsonSerializable(typeof(LinearityJson))]
+internal sealed partial class LinearityJsonContext : JsonSerializerContext;

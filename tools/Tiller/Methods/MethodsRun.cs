@@ -1,5 +1,5 @@
 using System.Globalization;
-using System.Text.Json;
+using System.Text.Json.Serialization;
 using Tiller.Controllers;
 using Tiller.Features;
 
@@ -12,7 +12,7 @@ internal static class MethodsRun
     {
         if (request.Json)
         {
-            Json.Write(terminal.Output, WriteJson);
+            WriteJson(terminal.Output);
         }
         else
         {
@@ -49,56 +49,14 @@ internal static class MethodsRun
         void Row(string name, string value) => output.WriteLine($"  {name,-14}{value}");
     }
 
-    private static void WriteJson(Utf8JsonWriter json)
+    private static void WriteJson(TextWriter output)
     {
-        json.WriteStartObject();
-        json.WriteStartArray("methods");
-        foreach (var method in FitMethod.All)
-        {
-            json.WriteStartObject();
-            json.WriteString("name", method.Name);
-            json.WriteString("summary", method.Summary);
-            json.WriteString("source", method.Source);
-            json.WriteString("lambda", method.Lambda);
-            json.WriteStartArray("needs");
-            foreach (string need in Needs(method))
-            {
-                json.WriteStringValue(need);
-            }
-
-            json.WriteEndArray();
-            json.WriteString("fit", Work(method));
-            json.WriteString("perBlock", method.PerBlock);
-            json.WriteStartObject("numbers");
-            foreach (var parameter in method.Parameters)
-            {
-                if (parameter.Value is { } value)
-                {
-                    json.WriteNumber(parameter.Name, value);
-                }
-                else
-                {
-                    json.WriteNull(parameter.Name);
-                }
-            }
-
-            json.WriteEndObject();
-            json.WriteEndObject();
-        }
-
-        json.WriteEndArray();
-        json.WriteStartArray("directions");
-        foreach (var rule in DirectionRule.All)
-        {
-            json.WriteStartObject();
-            json.WriteString("name", rule.Name);
-            json.WriteString("summary", rule.Summary);
-            json.WriteBoolean("pairs", rule.NeedsPairs);
-            json.WriteEndObject();
-        }
-
-        json.WriteEndArray();
-        json.WriteEndObject();
+        var told = new MethodsJson(
+            [.. FitMethod.All.Select(static x => new MethodJson(
+                x.Name, x.Summary, x.Source, x.Lambda, [.. Needs(x)], Work(x), x.PerBlock,
+                x.Parameters.ToDictionary(static p => p.Name, static p => p.Value, StringComparer.Ordinal)))],
+            [.. DirectionRule.All.Select(static x => new DirectionJson(x.Name, x.Summary, x.NeedsPairs))]);
+        Json.Write(output, told, MethodsJsonContext.Default.MethodsJson);
     }
 
     private static IEnumerable<string> Needs(FitMethod method)
@@ -122,3 +80,18 @@ internal static class MethodsRun
 
     private static string Text(double value) => value.ToString(CultureInfo.InvariantCulture);
 }
+
+/// <summary>What <c>methods</c> prints.</summary>
+internal sealed record MethodsJson(IReadOnlyList<MethodJson> Methods, IReadOnlyList<DirectionJson> Directions);
+
+/// <summary>A method, what it needs and costs, and its own numbers.</summary>
+internal sealed record MethodJson(
+    string Name, string Summary, string Source, string Lambda, IReadOnlyList<string> Needs, string Fit, string PerBlock,
+    IReadOnlyDictionary<string, double?> Numbers);
+
+/// <summary>A way to find a direction, and whether its prompts are pairs.</summary>
+internal sealed record DirectionJson(string Name, string Summary, bool Pairs);
+
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, GenerationMode = JsonSourceGenerationMode.Serialization)]
+[JsonSerializable(typeof(MethodsJson))]
+internal sealed partial class MethodsJsonContext : JsonSerializerContext;
