@@ -19,6 +19,7 @@ internal static class Runs
         new EvalCommand((request, token) => Task.FromResult(EvalRun.Run(terminal, request, token))),
         new ServeCommand((request, token) => ServeRun.Run(terminal, request, token)),
         new PullCommand((request, token) => Task.FromResult(PullRun.Run(terminal, request, token))),
+        new LinearityCommand((request, token) => Task.FromResult(LinearityRun.Run(terminal, request, token))),
         new InspectCommand((request, token) => Task.FromResult(InspectRun.Run(terminal, request, token))),
         new VerifyCommand((request, token) => Task.FromResult(VerifyRun.Run(terminal, request, token))),
         new BenchCommand((request, token) => Task.FromResult(BenchRun.Run(terminal, request, token))),
