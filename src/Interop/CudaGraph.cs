@@ -50,14 +50,6 @@ public sealed unsafe class CudaGraphExec : CudaHandle
         Context.Check(DriverApi.cuGraphLaunch(Native, stream.Native), nameof(DriverApi.cuGraphLaunch));
     }
 
-    /// <summary>Moves the graph to the device ahead of its first launch.</summary>
-    public void Upload(CudaStream stream)
-    {
-        ArgumentNullException.ThrowIfNull(stream);
-        Context.Enter();
-        Context.Check(DriverApi.cuGraphUpload(Native, stream.Native), nameof(DriverApi.cuGraphUpload));
-    }
-
     private protected override bool Release(nint native) =>
         Context.Released(DriverApi.cuGraphExecDestroy(native), nameof(DriverApi.cuGraphExecDestroy));
 }

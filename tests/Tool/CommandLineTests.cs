@@ -44,7 +44,7 @@ public class CommandLineTests
         Assert.That((await Run([.. s_fit, .. options, .. more])).Request, Is.EqualTo(new FitRequest
         {
             Model = "m",
-            Device = new DeviceRequest("cuda:1", 3),
+            Device = new DeviceRequest(Device.Cuda(1), 3),
             Positive = "p",
             Negative = "n",
             Out = "o",
@@ -218,7 +218,7 @@ public class CommandLineTests
         {
             Assert.That((request.Tokens, request.Compare, request.Trace, request.MaxEffort, request.Json),
                 Is.EqualTo((SteeredTokens.All, true, "t", 3f, true)));
-            Assert.That(request.Device, Is.EqualTo(new DeviceRequest("cpu", 0)));
+            Assert.That(request.Device, Is.EqualTo(new DeviceRequest(Device.Cpu, 0)));
             Assert.That(request.Prompt, Is.EqualTo(new PromptRequest("p", null, true, "s")));
             Assert.That(request.Decoding.MaxTokens, Is.EqualTo(7));
             Assert.That(request.Decoding.Sampling, Is.EqualTo(new SamplingOptions

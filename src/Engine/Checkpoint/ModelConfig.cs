@@ -187,6 +187,9 @@ public sealed record ModelConfig
     /// </summary>
     internal float ScoreScale => AttentionScale / (ResidualScale * ResidualScale);
 
+    /// <summary>The different ways in which layers turn, in the order of the first layers that do.</summary>
+    internal IReadOnlyList<Rotary?> RotaryTables => [.. Rotary.Distinct()];
+
     /// <summary>
     /// Tokens up to which a sequence is turned by the short factors of LongRoPE; null without it. One more, and all its tokens have the long ones.
     /// </summary>

@@ -227,12 +227,6 @@ public static class ControllerFit
         return new PromptSet(Convert.ToHexStringLower(SHA256.HashData(all)), prompts.Count);
     }
 
-    /// <summary>Calls back on the reporting thread; <see cref="Progress{T}"/> would post to the pool and arrive out of order.</summary>
-    private sealed class Relay<T>(Action<T> report) : IProgress<T>
-    {
-        public void Report(T value) => report(value);
-    }
-
     /// <summary>One solve over the horizon [First, Last], whose layer 0 is block First.</summary>
     private sealed class Solver(
         LanguageModel model, Feature feature, IReadOnlyList<PromptState> calibration, FitOptions options, LayerSet layers,

@@ -1,5 +1,6 @@
 using Tiller.Chat;
 using Tiller.Checkpoint;
+using Tiller.Cuda;
 using Tiller.Kernels;
 using Tiller.Law;
 using Tiller.Ops;
@@ -14,10 +15,10 @@ public sealed record LoadOptions
     public int Threads { get; init; }
 
     /// <summary>
-    /// What runs the arithmetic: "cpu", "cuda" or "cuda:N"; "auto" takes the first CUDA device and, where there is none, the CPU. Null (default)
-    /// is the environment's TILLER_DEVICE, else "auto".
+    /// What runs the arithmetic. Null (default) is what the environment's TILLER_DEVICE names (<see cref="Device.Parse"/>), else
+    /// <see cref="Device.Auto"/>.
     /// </summary>
-    public string? Device { get; init; }
+    public Device? Device { get; init; }
 
     /// <summary>
     /// A text that needs a byte or character that the vocabulary has no token for is refused; by default it is left out, as the published tokenizer
@@ -90,8 +91,11 @@ public sealed class LanguageModel : IDisposable
     /// <summary>SHA-256 over config.json, the tensors' names, types and shapes, and tokenizer.json: what a controller is bound to.</summary>
     public string Fingerprint { get; }
 
-    /// <summary>What runs the arithmetic.</summary>
-    public string Device => Ops.Device;
+    /// <summary>What runs the arithmetic: the CPU or a CUDA device.</summary>
+    public Device Device => Ops is CudaOps cuda ? Device.Cuda(cuda.Ordinal) : Device.Cpu;
+
+    /// <summary>What runs the arithmetic, for people: its kind and name, or its vectors and threads.</summary>
+    public string DeviceDescription => Ops.Device;
 
     /// <summary>Bytes of weights on the device.</summary>
     public long WeightsInBytes => _weights.SizeInBytes;

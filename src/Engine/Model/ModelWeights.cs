@@ -27,7 +27,7 @@ internal sealed class ModelWeights : IDisposable
 
     private readonly DeviceBuffer _memory;
 
-    private ModelWeights(DeviceBuffer memory, Plan plan, ModelConfig c, Floats frequencies)
+    private ModelWeights(DeviceBuffer memory, Plan plan, Floats frequencies)
     {
         _memory = memory;
         Frequencies = frequencies;
@@ -178,7 +178,7 @@ internal sealed class ModelWeights : IDisposable
             read(memory);
             ops.EndFill();
             ops.Upload(MemoryMarshal.AsBytes<float>(rotary), memory.Address + (nint)rotaryAt);
-            return new ModelWeights(memory, plan, c, new Floats(memory.Address + (nint)rotaryAt, rotary.Length / c.E, c.E));
+            return new ModelWeights(memory, plan, new Floats(memory.Address + (nint)rotaryAt, rotary.Length / c.E, c.E));
         }
         catch
         {
@@ -340,7 +340,7 @@ internal sealed class ModelWeights : IDisposable
             Embedding = AddMatrix(c.D, Rows.All(EmbeddingName(prefix), c.V));
             Norm = AddVector(Rows.All(prefix + "norm.weight", c.D), NormIncrement, 1 / c.LogitDivisor);
             Head = c.TiedHead ? null : AddMatrix(c.D, Rows.All(HeadNameOf(prefix), c.V));
-            var tables = RotaryFrequencies.Tables(c).ToList();
+            var tables = c.RotaryTables.ToList();
             Blocks = [.. Enumerable.Range(0, c.L).Select(k => AddBlock($"{prefix}layers.{k}.", tables.IndexOf(c.Rotary[k])))];
         }
 
@@ -381,9 +381,11 @@ internal sealed class ModelWeights : IDisposable
         public long Place(long sizeInBytes)
         {
             long at = SizeInBytes;
-            SizeInBytes += (sizeInBytes + AlignmentInBytes - 1) / AlignmentInBytes * AlignmentInBytes;
+            SizeInBytes += Aligned(sizeInBytes);
             return at;
         }
+
+        private static long Aligned(long sizeInBytes) => (sizeInBytes + AlignmentInBytes - 1) / AlignmentInBytes * AlignmentInBytes;
 
         public static Matrix MatrixAt(Stack s, DeviceBuffer memory) => new(memory.Address + (nint)s.Offset, s.Type, s.Rows, s.Columns);
 
@@ -491,7 +493,7 @@ internal sealed class ModelWeights : IDisposable
                 total += its.Count;
             }
 
-            SizeInBytes = (SizeInBytes + AlignmentInBytes - 1) / AlignmentInBytes * AlignmentInBytes;
+            SizeInBytes = Aligned(SizeInBytes);
             return new Stack(offset, Stored(type!.Value), total, columns);
         }
 

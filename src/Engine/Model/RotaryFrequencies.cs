@@ -8,11 +8,11 @@ internal static class RotaryFrequencies
 {
     /// <summary>
     /// The tables of a model // (tables, E): a table has E/2 frequencies in radians per position, then E/2 amplitudes. Those of
-    /// <see cref="Tables"/> in their order, where there is LongRoPE for short sequences, and then all of them again for long ones.
+    /// <see cref="ModelConfig.RotaryTables"/> in their order, where there is LongRoPE for short sequences, and then all of them again for long ones.
     /// </summary>
     public static float[] Compute(ModelConfig c)
     {
-        var tables = Tables(c);
+        var tables = c.RotaryTables;
         int variants = c.ShortPositions is null ? 1 : 2;
         float[] all = new float[variants * tables.Count * c.E];
         for (int i = 0; i < variants * tables.Count; i++)
@@ -22,9 +22,6 @@ internal static class RotaryFrequencies
 
         return all;
     }
-
-    /// <summary>The different ways in which layers turn; a layer's number in it is <c>BlockWeights.Rotation</c>.</summary>
-    public static IReadOnlyList<Rotary?> Tables(ModelConfig c) => [.. c.Rotary.Distinct()];
 
     // A pair that does not turn has the frequency 0: cos 0 = 1, sin 0 = 0.
     private static void Fill(ModelConfig c, Rotary? rotary, bool isLong, Span<float> frequencies, Span<float> amplitudes)

@@ -80,7 +80,7 @@ internal sealed class Activations : IDisposable
         int[] columns =
         [
             c.D, c.D, c.D, c.D, (c.H + (2 * c.G)) * c.E, c.QkNorm == QkNorm.None ? 0 : (c.H + c.G) * c.E, c.H * c.E,
-            c.PostNorms ? c.D : 0, 2 * c.F, c.F, c.PostNorms ? c.D : 0, RotationTables(c) * c.E,
+            c.PostNorms ? c.D : 0, 2 * c.F, c.F, c.PostNorms ? c.D : 0, c.RotaryTables.Count * c.E,
         ];
         _memory?.Dispose();
         (_memory, Capacity) = (null, 0);
@@ -88,7 +88,7 @@ internal sealed class Activations : IDisposable
         Capacity = capacity;
         (X, R, Y, Normed, Qkv, RawQk) = (_all[0], _all[1], _all[2], _all[3], _all[4], _all[5]);
         (Heads, RawAttention, GateUp, Gated, RawFeedForward) = (_all[6], _all[7], _all[8], _all[9], _all[10]);
-        Rotations = new Floats(_all[11].Address, capacity * RotationTables(c), c.E);
+        Rotations = new Floats(_all[11].Address, capacity * c.RotaryTables.Count, c.E);
     }
 
     /// <summary>Rotation of each value row by a table (<see cref="BlockWeights.Rotation"/>) // (rows, E).</summary>
@@ -105,10 +105,7 @@ internal sealed class Activations : IDisposable
     /// <summary>Bytes that one row takes.</summary>
     public static long RowSizeInBytes(ModelConfig c) =>
         4L * ((4 * c.D) + ((c.H + (2 * c.G)) * c.E) + (c.QkNorm == QkNorm.None ? 0 : (c.H + c.G) * c.E) + (c.H * c.E) + (c.PostNorms ? 2 * c.D : 0)
-            + (3 * c.F) + (RotationTables(c) * c.E));
-
-    // In how many ways layers turn their queries and keys.
-    private static int RotationTables(ModelConfig c) => c.Rotary.Distinct().Count();
+            + (3 * c.F) + (c.RotaryTables.Count * c.E));
 
     /// <inheritdoc/>
     public void Dispose()

@@ -94,7 +94,7 @@ internal abstract partial class DeviceOps : IDisposable
     /// embedding[id] for value rows.
     /// </summary>
     /// <param name="c">The model's shape.</param>
-    /// <param name="frequencies">Rotary frequencies // (1, E/2), radians per position.</param>
+    /// <param name="frequencies">Rotary tables // (tables, E): E/2 frequencies in radians per position, then E/2 amplitudes.</param>
     /// <param name="embedding">Embedding // (V, D), or null when the caller sets <see cref="Activations.X"/> itself.</param>
     /// <param name="rows">The batch.</param>
     /// <param name="a">Gets the rotations and the residual stream.</param>

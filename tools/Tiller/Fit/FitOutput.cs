@@ -1,3 +1,4 @@
+using System.Text.Json.Serialization;
 using Tiller.Controllers;
 
 namespace Tiller.Tool;
@@ -28,48 +29,8 @@ internal static class FitOutput
         void Row(string name, string value) => terminal.Output.WriteLine($"{name,-12}{value}");
     }
 
-    public static void WriteJson(Terminal terminal, string path, FitResult result) => Json.Write(terminal.Output, json =>
-    {
-        var (controller, report, loop, stages) = result;
-        var source = controller.Source;
-        var method = (LinearQuadratic)controller.Method;
-        json.WriteStartObject();
-        json.WriteString("controller", path);
-        json.WriteString("model", source.ModelName);
-        json.WriteString("fingerprint", source.ModelFingerprint);
-        json.WriteNumber("L", controller.L);
-        json.WriteNumber("D", controller.D);
-        json.WriteNumber("positive", source.Positive.Count);
-        json.WriteNumber("negative", source.Negative.Count);
-        json.WriteNumber("calibration", CalibrationCount(source));
-        PromptFormOutput.WriteJson(json, source.Form);
-        json.WriteString("cost", Name(source.Cost));
-        if (source.Order is { } order)
-        {
-            json.WriteNumber("order", order);
-        }
-
-        json.WriteString("setpoint", Name(method.Setpoint));
-        json.WriteString("layers", method.Layers.ToString());
-        json.WriteNumber("q", source.Weights!.Q);
-        json.WriteNumber("r", source.Weights.R);
-        json.WriteNumber("qf", source.Weights.Qf);
-        json.WriteStartObject("elapsedMs");
-        foreach (var stage in stages)
-        {
-            json.WriteNumber(Name(stage.Stage), stage.ElapsedMs);
-        }
-
-        json.WriteEndObject();
-        json.WriteNumberOrNull("residual", report.Residual);
-        json.WriteNumberOrNull("symmetryError", report.SymmetryError);
-        json.WriteNumber("rank", report.Rank);
-        json.WriteNumberOrNull("droppedEnergy", report.DroppedEnergy);
-        json.WriteNumberOrNull("leakage", report.Leakage);
-        json.WriteNumberOrNull("openLoopGain", loop.MeanOpen);
-        json.WriteNumberOrNull("closedLoopGain", loop.MeanClosed);
-        json.WriteEndObject();
-    });
+    public static void WriteJson(Terminal terminal, string path, FitResult result) =>
+        Json.Write(terminal.Output, new FitJson(path, result), FitJsonContext.Default.FitJson);
 
     /// <summary>How the recursion was solved.</summary>
     public static string Solve(ControllerSource source) =>
@@ -86,3 +47,76 @@ internal static class FitOutput
     public static string Name<T>(T value)
         where T : struct, Enum => value.ToString().ToLowerInvariant();
 }
+
+/// <summary>What <c>fit</c> prints.</summary>
+internal sealed record FitJson : FormedJson
+{
+    public FitJson(string path, FitResult result)
+        : base(result.Controller.Source.Form)
+    {
+        var (controller, report, loop, stages) = result;
+        var source = controller.Source;
+        var method = (LinearQuadratic)controller.Method;
+        (Controller, Model, Fingerprint, L, D) = (path, source.ModelName, source.ModelFingerprint, controller.L, controller.D);
+        (Positive, Negative, Calibration) = (source.Positive.Count, source.Negative.Count, FitOutput.CalibrationCount(source));
+        (Cost, Order, Setpoint, Layers) = (FitOutput.Name(source.Cost), source.Order, FitOutput.Name(method.Setpoint), method.Layers.ToString());
+        (Q, R, Qf) = (source.Weights!.Q, source.Weights.R, source.Weights.Qf);
+        ElapsedMs = stages.ToDictionary(static stage => FitOutput.Name(stage.Stage), static stage => stage.ElapsedMs);
+        (Residual, SymmetryError, Rank) = (Json.Finite(report.Residual), Json.Finite(report.SymmetryError), report.Rank);
+        (DroppedEnergy, Leakage) = (Json.Finite(report.DroppedEnergy), Json.Finite(report.Leakage));
+        (OpenLoopGain, ClosedLoopGain) = (Json.Finite(loop.MeanOpen), Json.Finite(loop.MeanClosed));
+    }
+
+    public string Controller { get; }
+
+    public string Model { get; }
+
+    public string Fingerprint { get; }
+
+    [JsonPropertyName("L")]
+    public int L { get; }
+
+    [JsonPropertyName("D")]
+    public int D { get; }
+
+    public int Positive { get; }
+
+    public int Negative { get; }
+
+    public int Calibration { get; }
+
+    public string? Cost { get; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public int? Order { get; }
+
+    public string Setpoint { get; }
+
+    public string Layers { get; }
+
+    public double Q { get; }
+
+    public double R { get; }
+
+    public double Qf { get; }
+
+    public IReadOnlyDictionary<string, double> ElapsedMs { get; }
+
+    public double? Residual { get; }
+
+    public double? SymmetryError { get; }
+
+    public int Rank { get; }
+
+    public double? DroppedEnergy { get; }
+
+    public double? Leakage { get; }
+
+    public double? OpenLoopGain { get; }
+
+    public double? ClosedLoopGain { get; }
+}
+
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, GenerationMode = JsonSourceGenerationMode.Serialization)]
+[JsonSerializable(typeof(FitJson))]
+internal sealed partial class FitJsonContext : JsonSerializerContext;

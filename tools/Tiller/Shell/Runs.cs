@@ -60,9 +60,3 @@ internal static class Runs
         "The vocabulary has no token for bytes of these characters of a prompt, which are left out, as the published tokenizer does: "
         + $"{TokenizerException.Escape(text.Dropped)} (said once; --strict refuses such a prompt).";
 }
-
-/// <summary>Calls back on the reporting thread; <see cref="Progress{T}"/> would post to the pool and arrive out of order.</summary>
-internal sealed class Relay<T>(Action<T> report) : IProgress<T>
-{
-    public void Report(T value) => report(value);
-}

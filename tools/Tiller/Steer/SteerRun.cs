@@ -30,22 +30,21 @@ internal static class SteerRun
         }
 
         int[] ids = GenerateRun.Tokenize(model, request.Prompt, prompt, cancellationToken);
-        var texts = new List<(string, DecodedText)>();
+        DecodedText? plain = null;
         if (request.Compare)
         {
-            var plain = Decode("plain", options);
-            texts.Add(("plain", plain));
+            plain = Decode("plain", options);
 
             // What differs between the two is the controllers, not the draws.
             options = options with { Sampling = options.Sampling with { Seed = plain.Seed ?? options.Sampling.Seed } };
         }
 
         var trace = destination is null ? null : new SteeringTrace(law);
-        texts.Add(("steered", Decode(Label(request), options with { Law = law, SteeredTokens = request.Tokens, Trace = trace })));
+        var steered = Decode(Label(request), options with { Law = law, SteeredTokens = request.Tokens, Trace = trace });
         destination?.Write(trace!.Write, trace!.Write);
         if (request.Json)
         {
-            DecodedOutput.WriteJson(terminal, model.Name, texts, request.Controllers);
+            DecodedOutput.WriteJson(terminal, model.Name, plain, steered, request.Controllers);
         }
 
         return ExitCode.Ok;
