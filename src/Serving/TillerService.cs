@@ -9,6 +9,7 @@ namespace Tiller.Serving;
 public sealed class TillerService : IDisposable
 {
     private readonly TimeProvider _clock;
+    private readonly IDisposable _registration;
     private volatile bool _isDraining;
 
     /// <summary>Starts to serve.</summary>
@@ -22,11 +23,12 @@ public sealed class TillerService : IDisposable
         Options = options ?? new ServiceOptions();
         Options.Validate();
         Model = model;
-        ModelName = Options.ModelName ?? Path.GetFileName(Path.TrimEndingDirectorySeparator(model.Name));
+        ModelName = Options.ModelName ?? NameOf(model);
         _clock = Options.Scheduler.Clock;
         StartedAt = _clock.GetUtcNow();
         Scheduler = new Scheduler(model, Options.Scheduler);
         Keys = new ApiKeys(Options.ApiKeys);
+        _registration = TillerTelemetry.Register(Scheduler, ModelName);
     }
 
     /// <summary>The model.</summary>
@@ -63,6 +65,10 @@ public sealed class TillerService : IDisposable
     public void Dispose()
     {
         _isDraining = true;
+        _registration.Dispose();
         Scheduler.Dispose();
     }
+
+    /// <summary>A model's id where none is given: the last part of its name.</summary>
+    internal static string NameOf(LanguageModel model) => Path.GetFileName(Path.TrimEndingDirectorySeparator(model.Name));
 }

@@ -40,6 +40,9 @@ public sealed record ScheduledResult(TextEnd End, Exception? Error)
     /// <summary>Tokens drawn.</summary>
     public required int NewTokens { get; init; }
 
+    /// <summary>Why it ended, of a text that did so by itself; null for the others.</summary>
+    public required StopReason? StopReason { get; init; }
+
     /// <summary>Seed of the draws; null of a text that was never begun.</summary>
     public required ulong? Seed { get; init; }
 

@@ -98,6 +98,7 @@ public sealed class RefusedException : TillerException
 /// <param name="NewTokens">Tokens drawn.</param>
 /// <param name="Steps">Steps in which tokens were drawn.</param>
 /// <param name="Ended">Texts that have ended, for whatever reason.</param>
+/// <param name="Rows">Texts whose token was drawn in the last step; 0 while there is nothing to do.</param>
 public readonly record struct SchedulerStatus(
     int Running, int Queued, long KvBytes, long KeptBytes, long PrefixHits, long ReusedTokens, long PrefillTokens, long NewTokens, long Steps,
-    long Ended);
+    long Ended, int Rows);

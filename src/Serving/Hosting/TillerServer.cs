@@ -4,11 +4,11 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
-using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
+using OpenTelemetry.Metrics;
 
 namespace Tiller.Serving;
 
@@ -71,6 +71,7 @@ public sealed class TillerServer : IAsyncDisposable
         var builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { EnvironmentName = Environments.Production });
         builder.Logging.ClearProviders();
         builder.Services.AddTiller(service);
+        builder.Services.AddOpenTelemetry().WithMetrics(metrics => metrics.AddMeter(TillerTelemetry.Name).AddPrometheusExporter());
         builder.WebHost.ConfigureKestrel(kestrel => Configure(kestrel, service, options));
         if (options.Certificate is not null)
         {

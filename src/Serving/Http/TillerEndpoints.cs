@@ -4,21 +4,13 @@ using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
+using OpenTelemetry.Metrics;
 
 namespace Tiller.Serving;
 
 /// <summary>Puts a <see cref="TillerService"/> into an ASP.NET application.</summary>
 public static class TillerEndpoints
 {
-    /// <summary>Makes a service known to the application. It stays its caller's.</summary>
-    /// <param name="services">The application's services.</param>
-    /// <param name="service">The service.</param>
-    public static IServiceCollection AddTiller(this IServiceCollection services, TillerService service)
-    {
-        ArgumentNullException.ThrowIfNull(service);
-        return services.AddSingleton(service);
-    }
-
     /// <summary>Answers the API of OpenAI, with steering (docs/serving.md), for the application's <see cref="TillerService"/>.</summary>
     /// <param name="endpoints">The application, or a group of its routes.</param>
     /// <returns>The group of all routes, for conventions of the application's own.</returns>
@@ -35,6 +27,12 @@ public static class TillerEndpoints
         var models = new ModelRoutes(service);
         Map("GET", "/v1/models", models.List);
         Map("GET", "/v1/models/{model}", models.Get);
+        if (endpoints.ServiceProvider.GetService<MeterProvider>() is { } metrics)
+        {
+            Map("GET", "/metrics", endpoints.CreateApplicationBuilder()
+                .UseOpenTelemetryPrometheusScrapingEndpoint(metrics, _ => true, path: null, configureBranchedPipeline: null, optionsName: null).Build());
+        }
+
         return group;
 
         void Map(string method, string pattern, RequestDelegate handle, bool isOpen = false) =>

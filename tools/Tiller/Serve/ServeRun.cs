@@ -30,13 +30,7 @@ internal static class ServeRun
         await using var server = await TillerServer.StartAsync(service, options, cancellationToken: cancellationToken);
         if (request.Json)
         {
-            Json.WriteLine(terminal.Output, json =>
-            {
-                json.WriteStartObject();
-                json.WriteString("url", server.Address.ToString());
-                json.WriteString("model", service.ModelName);
-                json.WriteEndObject();
-            });
+            Json.WriteLine(terminal.Output, new ServeJson(server.Address.ToString(), service.ModelName), ServeJsonContext.Default.ServeJson);
         }
         else
         {
