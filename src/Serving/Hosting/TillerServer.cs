@@ -83,6 +83,7 @@ public sealed class TillerServer : IAsyncDisposable
         try
         {
             app.MapTiller();
+            app.MapTillerPlayground();
             await app.StartAsync(cancellationToken);
             string address = app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.Single();
             return new TillerServer(app, service) { Address = new Uri(address) };

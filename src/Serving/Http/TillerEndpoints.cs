@@ -38,6 +38,18 @@ public static class TillerEndpoints
         void Map(string method, string pattern, RequestDelegate handle, bool isOpen = false) =>
             group.MapMethods(pattern, [method], new GuardedRoute(service, log, handle, isOpen).Invoke);
     }
+
+    /// <summary>
+    /// A page to try the model with: it steers, moves λ while text streams, shows what the loop does, and makes controllers. It calls the routes of
+    /// <see cref="MapTiller"/>, which are to be mapped beside it, with an API key that it asks for where there is one.
+    /// </summary>
+    /// <param name="endpoints">The application, or the group of routes that <see cref="MapTiller"/> was given.</param>
+    /// <param name="pattern">Its address; default /.</param>
+    public static IEndpointConventionBuilder MapTillerPlayground(this IEndpointRouteBuilder endpoints, string pattern = "/")
+    {
+        ArgumentNullException.ThrowIfNull(endpoints);
+        return endpoints.MapMethods(pattern, ["GET"], PlaygroundPage.Get);
+    }
 }
 
 /// <summary>What every route has: a key where one is needed, errors in one shape, a line of the log.</summary>
