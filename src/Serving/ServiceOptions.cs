@@ -14,6 +14,12 @@ public sealed record ServiceOptions
     /// </summary>
     public string? ControllersDirectory { get; init; }
 
+    /// <summary>
+    /// Text of a chat template to use in place of the checkpoint's, such as <see cref="Tiller.Chat.ChatFormat.ChatMl"/>; null (default) for the
+    /// checkpoint's own.
+    /// </summary>
+    public string? ChatTemplate { get; init; }
+
     /// <summary>What is admitted, and for how long it waits.</summary>
     public SchedulerOptions Scheduler { get; init; } = new();
 
@@ -21,9 +27,6 @@ public sealed record ServiceOptions
     /// Keys of which a request needs one, as <c>Authorization: Bearer KEY</c>; empty (default) for none. The health checks need none.
     /// </summary>
     public IReadOnlyList<string> ApiKeys { get; init; } = [];
-
-    /// <summary>Origins of web pages elsewhere that may call; empty (default) for none.</summary>
-    public IReadOnlyList<string> CorsOrigins { get; init; } = [];
 
     /// <summary>Largest body of a request; default 1 MiB.</summary>
     public long MaxBodyBytes { get; init; } = 1 << 20;

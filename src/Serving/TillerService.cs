@@ -1,3 +1,5 @@
+using Tiller.Chat;
+using Tiller.Decode;
 using Tiller.Model;
 using Tiller.Scheduling;
 
@@ -8,14 +10,19 @@ namespace Tiller.Serving;
 /// </summary>
 public sealed class TillerService : IDisposable
 {
+    private const string EndOfChatMl = "<|im_end|>";
+
     private readonly TimeProvider _clock;
     private readonly IDisposable _registration;
+    private readonly ChatFormat? _chat; // in place of the checkpoint's
     private volatile bool _isDraining;
 
     /// <summary>Starts to serve.</summary>
     /// <param name="model">Stays its caller's; is not to be disposed of before the service.</param>
     /// <param name="options">Null for the defaults.</param>
     /// <exception cref="ArgumentException">An option is outside its range.</exception>
+    /// <exception cref="ChatException">The chat template cannot be used.</exception>
+    /// <exception cref="IOException">The folder of controllers cannot be read or made.</exception>
     /// <exception cref="ObjectDisposedException">The model has been disposed of.</exception>
     public TillerService(LanguageModel model, ServiceOptions? options = null)
     {
@@ -26,8 +33,11 @@ public sealed class TillerService : IDisposable
         ModelName = Options.ModelName ?? NameOf(model);
         _clock = Options.Scheduler.Clock;
         StartedAt = _clock.GetUtcNow();
-        Scheduler = new Scheduler(model, Options.Scheduler);
         Keys = new ApiKeys(Options.ApiKeys);
+        _chat = Options.ChatTemplate is { } template ? ChatFormat.FromTemplate(template, model.Directory, model.Tokenizer) : null;
+        ChatEndIds = [.. model.EndIds.Concat(_chat?.StopIds ?? []).Distinct()];
+        Controllers = new ControllerLibrary(model, Options.ControllersDirectory);
+        Scheduler = new Scheduler(model, Options.Scheduler);
         _registration = TillerTelemetry.Register(Scheduler, ModelName);
     }
 
@@ -49,8 +59,38 @@ public sealed class TillerService : IDisposable
     /// <summary>Whether new requests are taken.</summary>
     public bool IsReady => !_isDraining;
 
+    /// <summary>What was odd about the controllers' folder, a sentence each.</summary>
+    public IReadOnlyList<string> Warnings => Controllers.Warnings;
+
     /// <summary>Who may call.</summary>
     internal ApiKeys Keys { get; }
+
+    /// <summary>What may steer.</summary>
+    internal ControllerLibrary Controllers { get; }
+
+    /// <summary>The fit under way.</summary>
+    internal FitSlot Fits { get; } = new();
+
+    /// <summary>What is under way.</summary>
+    internal RunningAnswers Answers { get; } = new();
+
+    /// <summary>The time.</summary>
+    internal DateTimeOffset Now => _clock.GetUtcNow();
+
+    /// <summary>How messages become ids.</summary>
+    /// <exception cref="Tiller.Chat.ChatException">The checkpoint has no chat template.</exception>
+    internal ChatFormat Chat => _chat ?? Model.Chat;
+
+    /// <summary>Ids that end an answer.</summary>
+    internal IReadOnlyList<int> ChatEndIds { get; }
+
+    /// <summary>Stop strings of an answer: with the mark that ends one in a format whose marks this vocabulary does not have as tokens.</summary>
+    internal StopStrings WithChatStops(StopStrings stops) => _chat is not { Name: "chatml" } || Model.Tokenizer.IdOf(EndOfChatMl) is not null
+        ? stops
+        : new StopStrings([.. Enumerable.Range(0, stops.Count).Select(i => stops[i]), EndOfChatMl]);
+
+    /// <summary>Most new tokens that a text may have after a prompt: what context, limits and memory for keys and values leave.</summary>
+    internal int RoomAfter(int promptLength) => Math.Clamp(Scheduler.MaxPositions - promptLength + 1, 1, Options.Scheduler.MaxNewTokens);
 
     /// <summary>Takes no request from now on, lets those that it has taken end, and ends what is left after a while.</summary>
     /// <param name="patience">How long they have.</param>
@@ -58,6 +98,7 @@ public sealed class TillerService : IDisposable
     public Task DrainAsync(TimeSpan patience)
     {
         _isDraining = true;
+        Fits.Close();
         return Scheduler.DrainAsync(patience);
     }
 
@@ -66,6 +107,7 @@ public sealed class TillerService : IDisposable
     {
         _isDraining = true;
         _registration.Dispose();
+        Fits.Close();
         Scheduler.Dispose();
     }
 

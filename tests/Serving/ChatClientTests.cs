@@ -3,9 +3,11 @@ using Microsoft.Extensions.AI;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Tiller.Decode;
+using Tiller.Law;
 using Tiller.Model;
 using Tiller.Scheduling;
 using Tiller.Serving;
+using Tiller.Tests.Tool;
 
 namespace Tiller.Tests.Serving;
 
@@ -95,6 +97,7 @@ public sealed class ChatClientTests
         var response = await client.GetResponseAsync(s_chat, options).InTime();
         Assert.That(response.Text, Is.EqualTo(plain[..plain.IndexOf(stop, StringComparison.Ordinal)]));
         Assert.That(response.FinishReason, Is.EqualTo(ChatFinishReason.Stop));
+        Assert.That(response.AdditionalProperties!["stop_reason"], Is.EqualTo(stop));
         Assert.That(response.Usage!.OutputTokenCount, Is.LessThanOrEqualTo(tokens));
     }
 
@@ -146,6 +149,26 @@ public sealed class ChatClientTests
 
         Assert.That(isMoved);
         Assert.That(moved, Is.Not.EqualTo(still));
+    }
+
+    [Test]
+    public async Task A_services_controllers_are_steered_by_name_within_the_layers_that_are_meant()
+    {
+        using var folder = new Scratch();
+        ChatModel.Controller.Save(folder["sea.tiller"]);
+        using var service = new TillerService(ChatModel.Instance, new ServiceOptions { ControllersDirectory = folder[""] });
+        using var client = service.AsChatClient();
+        var options = s_greedy.Clone();
+        var steering = new SteeringOptions(new ControllerUse("sea", 6)) { Layers = new LayerSet(1, 1), MaxEffort = 3 };
+        options.RawRepresentationFactory = _ => steering;
+        var law = ChatModel.Controller.ToLaw(6, 3).Within(new LayerSet(1, 1));
+        Assert.That((await client.GetResponseAsync(s_chat, options).InTime()).Text, Is.EqualTo(
+            Alone(Encode(("user", "Tell me a story.")), new GenerationOptions { MaxNewTokens = 12, Law = law }).Text));
+
+        options.RawRepresentationFactory = _ => new SteeringOptions(new ControllerUse("shore"));
+        Assert.That(async () => await client.GetResponseAsync(s_chat, options).InTime(), Throws.ArgumentException.With.Message.Contains("shore"));
+        options.RawRepresentationFactory = _ => steering with { Layers = new LayerSet(1, 40) };
+        Assert.That(async () => await client.GetResponseAsync(s_chat, options).InTime(), Throws.ArgumentException.With.Message.Contains("1-40"));
     }
 
     private static IEnumerable<TestCaseData> Refused()

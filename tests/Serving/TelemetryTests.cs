@@ -73,7 +73,7 @@ public sealed class TelemetryTests
         Assert.That(async () => await client.GetResponseAsync(s_chat).InTime(), Throws.TypeOf<RefusedException>());
         heard.Wait("gen_ai.server.request.duration", 3);
         Assert.That(heard.Of("gen_ai.server.request.duration").Select(m => m.Tags["error.type"]),
-            Is.EqualTo(new[] { "ArgumentException", "cancelled", "Draining" }));
+            Is.EqualTo(new[] { "ArgumentException", "cancelled", "shutting_down" }));
     }
 
     [Test]
@@ -104,6 +104,24 @@ public sealed class TelemetryTests
         Assert.That(span.Status, Is.EqualTo(ActivityStatusCode.Unset));
 
         static bool IsOurs(Activity span) => (string?)span.GetTagItem("gen_ai.request.model") == "traced";
+    }
+
+    [Test]
+    public async Task Requests_over_HTTP_are_measured_alike_whole_streamed_and_refused()
+    {
+        using var heard = new Heard("by-http");
+        await using var server = await RunningServer.Start(new ServiceOptions { ModelName = "by-http" });
+        await server.Post("/v1/completions", """{"model":"by-http","prompt":"Once","max_tokens":3,"n":2}""");
+        heard.Wait("gen_ai.server.request.duration", 1);
+        await server.Post("/v1/completions", """{"model":"by-http","prompt":"Once","max_tokens":3,"stream":true}""");
+        heard.Wait("gen_ai.server.request.duration", 2);
+        await server.Post("/v1/chat/completions", """{"model":"by-http","messages":[{"role":"user","content":"Hi"}]}""");
+        heard.Wait("gen_ai.server.request.duration", 3);
+        var all = heard.Of("gen_ai.server.request.duration").ToArray();
+        Assert.That(all.Select(m => m.Tags["gen_ai.operation.name"]), Is.EqualTo(new[] { "text_completion", "text_completion", "chat" }));
+        Assert.That(all.Select(m => m.Tags.GetValueOrDefault("error.type")), Is.EqualTo(new[] { null, null, "no_template" }));
+        Assert.That(heard.Of("gen_ai.client.token.usage").Where(m => (string?)m.Tags["gen_ai.token.type"] == "output").Select(m => m.Value),
+            Is.EqualTo(new[] { 3, 3, 3 }));
     }
 
     [Test]

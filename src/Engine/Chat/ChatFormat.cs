@@ -25,6 +25,11 @@ public sealed class ChatFormat
         ("<|start_header_id|>", "llama-3"), ("<|im_start|>", "chatml"), ("<start_of_turn>", "gemma"), ("<<SYS>>", "llama-2"), ("[INST]", "mistral"),
     ];
 
+    /// <summary>The template of ChatML, the format that most chat models without another were taught.</summary>
+    public const string ChatMl =
+        "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}{% endfor %}"
+        + "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+
     // Ids are made of it to see how an answer ends: no template can contain it.
     private const string Probe = "\uE0F1answer\uE0F1";
 
@@ -81,6 +86,20 @@ public sealed class ChatFormat
         ArgumentNullException.ThrowIfNull(clock);
         directory = HubCache.Resolve(directory);
         return Of(TokenizerConfig.Read(directory), directory, tokenizer, clock);
+    }
+
+    /// <summary>A format by a template of the caller's, for a checkpoint that has none, or another.</summary>
+    /// <param name="template">Text of the template, in Jinja.</param>
+    /// <param name="directory">The checkpoint's folder, whose special tokens the template finds.</param>
+    /// <param name="tokenizer">The tokenizer of the same checkpoint.</param>
+    /// <exception cref="ChatException">The template cannot be used, or a file of the checkpoint cannot be read.</exception>
+    public static ChatFormat FromTemplate(string template, string directory, Tokenizer tokenizer)
+    {
+        ArgumentNullException.ThrowIfNull(template);
+        ArgumentNullException.ThrowIfNull(directory);
+        ArgumentNullException.ThrowIfNull(tokenizer);
+        directory = HubCache.Resolve(directory);
+        return Of(TokenizerConfig.Read(directory).With(template), directory, tokenizer, TimeProvider.System);
     }
 
     internal static ChatFormat Of(TokenizerConfig config, string directory, Tokenizer tokenizer, TimeProvider clock) =>

@@ -70,6 +70,14 @@ internal sealed class TokenizerConfig
         return read;
     }
 
+    /// <summary>The same with one template in place of all.</summary>
+    public TokenizerConfig With(string template)
+    {
+        _templates.Clear();
+        _templates[DefaultTemplate] = template;
+        return this;
+    }
+
     private void Take(JsonElement config)
     {
         if (config.ValueKind != JsonValueKind.Object)

@@ -17,6 +17,7 @@ internal sealed class Continuation : IDisposable
     private readonly int[] _history;
     private int _length;
     private bool _isObserved; // what the law did in the last step has been taken down
+    private TokenSteering? _shown; // what goes with the next token
 
     /// <summary>Readies a continuation.</summary>
     /// <param name="model">The model.</param>
@@ -118,7 +119,9 @@ internal sealed class Continuation : IDisposable
         ObserveStep();
         _isObserved = false;
         _history[_length++] = id;
-        return Current = Classify(id) with { Probabilities = DrawnProbabilities.Of(Sampler, _options.Sampling) };
+        var token = Classify(id) with { Probabilities = DrawnProbabilities.Of(Sampler, _options.Sampling), Steering = _shown };
+        _shown = null;
+        return Current = token;
     }
 
     /// <summary>After logits that no token can be drawn from: where their states first were not finite.</summary>
@@ -152,7 +155,7 @@ internal sealed class Continuation : IDisposable
             text += _stop.Push(_text?.Flush() ?? "") + _stop.Finish();
         }
 
-        return new GeneratedToken(id, text, reason);
+        return new GeneratedToken(id, text, reason) { StopString = _stop.Found };
     }
 
     private void ObserveStep()
@@ -170,6 +173,7 @@ internal sealed class Continuation : IDisposable
         {
             Steering?.Add(steering);
             _options.Trace?.Add(steering, _history, Session.SteeredPositions);
+            _shown = _options.ShowsSteering ? TokenSteering.Last(steering) : null;
         }
     }
 }

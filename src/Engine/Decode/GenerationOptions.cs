@@ -26,6 +26,9 @@ public sealed record GenerationOptions
 
     /// <summary>Filled with what the law read and did; null (default) for no trace. Needs <see cref="Law"/>.</summary>
     public SteeringTrace? Trace { get; init; }
+
+    /// <summary>Whether each token comes with what the law read and did (<see cref="GeneratedToken.Steering"/>); default false.</summary>
+    public bool ShowsSteering { get; init; }
 }
 
 /// <summary>Why a generation ended.</summary>
@@ -54,6 +57,15 @@ public readonly record struct GeneratedToken(int Id, string Text, StopReason? St
     /// How probable it was, and the most probable tokens; null unless <see cref="SamplingOptions.LogProbabilities"/> asks for them.
     /// </summary>
     public DrawnProbabilities? Probabilities { get; init; }
+
+    /// <summary>The stop string that ended the text; null unless it ended with one.</summary>
+    public string? StopString { get; init; }
+
+    /// <summary>
+    /// What the law read and did in the step that the token was drawn from; null unless <see cref="GenerationOptions.ShowsSteering"/> asks for it,
+    /// and where the law left that step's token alone.
+    /// </summary>
+    public TokenSteering? Steering { get; init; }
 }
 
 /// <summary>How probable a drawn token was, under the model's softmax before bias, penalties and temperature.</summary>

@@ -252,6 +252,23 @@ public sealed class FeedbackLaw
         return new FeedbackLaw(laws[0].Layers, laws[0].Width, sensors, terms, bound, planes);
     }
 
+    /// <summary>The law without what moves other blocks than these: their terms are left out, and sensors that then serve no term.</summary>
+    /// <param name="layers">The blocks; those that the model does not have are none.</param>
+    public FeedbackLaw Within(LayerSet layers)
+    {
+        ArgumentNullException.ThrowIfNull(layers);
+        Term[] terms = [.. Terms.Where(t => layers.Contains(t.Layer))];
+        var used = terms.SelectMany(t => t.Feeds.Select(feed => feed.Sensor).Append(t.Gate)).Where(sensor => sensor >= 0).ToHashSet();
+        Plane[] planes = [.. Planes.Where(plane => used.Contains(plane.First) || used.Contains(plane.Second))];
+        used.UnionWith(planes.SelectMany(plane => new[] { plane.First, plane.Second }));
+        int[] kept = [.. used.Order()];
+        int Moved(int sensor) => sensor < 0 ? -1 : Array.BinarySearch(kept, sensor);
+        return new FeedbackLaw(
+            Layers, Width, [.. kept.Select(sensor => Sensors[sensor])],
+            [.. terms.Select(t => t with { Feeds = [.. t.Feeds.Select(feed => feed with { Sensor = Moved(feed.Sensor) })], Gate = Moved(t.Gate) })],
+            MaxEffort, [.. planes.Select(plane => plane with { First = Moved(plane.First), Second = Moved(plane.Second) })]);
+    }
+
     private int[][] GroupByStage(IEnumerable<int> stageOf)
     {
         var groups = new List<int>[Stages];

@@ -28,6 +28,7 @@ public sealed class Scheduler : IDisposable
     private readonly Queue<ScheduledText> _queue = new();
     private readonly TaskCompletionSource _drained = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Thread _thread;
+    private readonly List<TaskCompletionSource> _awaited = []; // of those who let a turn go first
     private SchedulerStatus _status;
     private ITimer? _drainTimer;
     private double? _meanSeconds; // that a text is under way; null before the first has ended
@@ -84,6 +85,17 @@ public sealed class Scheduler : IDisposable
             {
                 return _status with { Queued = _queue.Count };
             }
+        }
+    }
+
+    /// <summary>Most positions that a text, prompt and all, may come to: by the model's context, and by what is allowed for keys and values.</summary>
+    public int MaxPositions
+    {
+        get
+        {
+            // A cache begins with a few positions, so one is measured by many.
+            int context = Model.Config.MaxPositions;
+            return (int)Math.Min(context, Options.MaxKvBytes / (KvCache.SizeInBytesFor(Model.Config, context) / context));
         }
     }
 
@@ -176,6 +188,28 @@ public sealed class Scheduler : IDisposable
         }
     }
 
+    /// <summary>
+    /// Lets the texts go first: comes back when they have had a turn, or have nothing to do. For work beside them that is cut in slices.
+    /// </summary>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    /// <exception cref="OperationCanceledException">The wait was ended.</exception>
+    public void LetStep(CancellationToken cancellationToken)
+    {
+        var turn = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        lock (_lock)
+        {
+            if (_isStopping)
+            {
+                return;
+            }
+
+            _awaited.Add(turn);
+        }
+
+        Wake();
+        turn.Task.Wait(cancellationToken);
+    }
+
     /// <summary>There is something to do, or to look at.</summary>
     internal void Wake() => _wake.Set();
 
@@ -238,6 +272,7 @@ public sealed class Scheduler : IDisposable
             _prefixes.Dispose();
             _drainTimer?.Dispose();
             _drained.TrySetResult();
+            Publish();
         }
     }
 
@@ -592,6 +627,8 @@ public sealed class Scheduler : IDisposable
             _status = new SchedulerStatus(
                 _sequences.Count, _queue.Count, _kvBytes, _prefixes.SizeInBytes, _prefixHits, _reusedTokens, _prefillTokens, _newTokens, _steps,
                 _ended, _lastRows);
+            _awaited.ForEach(turn => turn.TrySetResult());
+            _awaited.Clear();
             if (_isDraining && _sequences.Count + _queue.Count == 0)
             {
                 _drained.TrySetResult();

@@ -31,7 +31,7 @@ internal sealed record ChatRequest(int[] Prompt, GenerationOptions Options)
         {
             MaxNewTokens = options.MaxOutputTokens is { } most ? Positive(most, nameof(options.MaxOutputTokens)) : room,
             Sampling = Sampling(options),
-            StopStrings = options.StopSequences is { Count: > 0 } stops ? new StopStrings([.. stops]) : StopStrings.None,
+            StopStrings = client.WithChatStops(options.StopSequences is { Count: > 0 } stops ? new StopStrings([.. stops]) : StopStrings.None),
             StopIds = client.EndIds,
             Law = steering is null ? null : LawOf(steering, client),
             SteeredTokens = steering?.Tokens ?? SteeredTokens.Last,
@@ -160,10 +160,8 @@ internal sealed record ChatRequest(int[] Prompt, GenerationOptions Options)
             throw new ArgumentException("SteeringOptions.Controllers is empty: name at least one, or leave the options out.");
         }
 
-        Controller[] controllers = [.. steering.Controllers.Select(use => use.Controller ?? throw new ArgumentException(
-            $"SteeringOptions.Controllers names '{use.Name}', and this client has no controllers by name: give the controller itself."))];
-        var laws = new FeedbackLaw[controllers.Length];
-        for (int i = 0; i < laws.Length; i++)
+        Controller[] controllers = [.. steering.Controllers.Select(use => use.Controller ?? client.Find(use.Name!))];
+        for (int i = 0; i < controllers.Length; i++)
         {
             controllers[i].CheckModel(client.Model);
             if (controllers.Take(i).Any(controllers[i].SteersAs))
@@ -171,10 +169,20 @@ internal sealed record ChatRequest(int[] Prompt, GenerationOptions Options)
                 throw new ArgumentException("SteeringOptions.Controllers has one controller twice, which would steer twice: name each once, at the λ "
                     + "that is meant.");
             }
-
-            laws[i] = controllers[i].ToLaw(steering.Controllers[i].Lambda, steering.MaxEffort);
         }
 
-        return laws.Length == 1 ? laws[0] : FeedbackLaw.Sum(laws);
+        if (steering.Layers is { } layers && layers.Last >= client.Model.Config.L)
+        {
+            throw new ArgumentException($"SteeringOptions.Layers is {layers}; the model has blocks 0-{client.Model.Config.L - 1}.");
+        }
+
+        var plan = new SteeringPlan
+        {
+            Parts = [.. steering.Controllers.Zip(controllers, (use, controller) => new SteeringPart(use.Name ?? "", use.Lambda, controller.ToLaw))],
+            Tokens = steering.Tokens,
+            Layers = steering.Layers,
+            MaxEffort = steering.MaxEffort,
+        };
+        return plan.Compile([.. plan.Parts.Select(part => part.Lambda)]).Law;
     }
 }

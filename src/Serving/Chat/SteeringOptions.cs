@@ -62,6 +62,9 @@ public sealed record SteeringOptions
     /// <summary>Which tokens are moved; default the prompt's last and every new one.</summary>
     public SteeredTokens Tokens { get; init; } = SteeredTokens.Last;
 
+    /// <summary>Blocks that are moved; null (default) for all that the controllers move.</summary>
+    public LayerSet? Layers { get; init; }
+
     /// <summary>Bound on |u| at every layer; default none.</summary>
     public float MaxEffort { get; init; } = float.PositiveInfinity;
 }

@@ -2,6 +2,7 @@ using System.Runtime.CompilerServices;
 using System.Security.Cryptography;
 using Microsoft.Extensions.AI;
 using Tiller.Chat;
+using Tiller.Controllers;
 using Tiller.Decode;
 using Tiller.Model;
 using Tiller.Scheduling;
@@ -48,10 +49,10 @@ internal sealed class TillerChatClient : IChatClient
 
     /// <summary>How messages become ids.</summary>
     /// <exception cref="ChatException">The checkpoint has no chat template.</exception>
-    public ChatFormat Format => Model.Chat;
+    public ChatFormat Format => _service?.Chat ?? Model.Chat;
 
     /// <summary>Ids that end an answer.</summary>
-    public IReadOnlyList<int> EndIds => Model.EndIds;
+    public IReadOnlyList<int> EndIds => _service?.ChatEndIds ?? Model.EndIds;
 
     /// <inheritdoc/>
     public async Task<ChatResponse> GetResponseAsync(
@@ -86,7 +87,11 @@ internal sealed class TillerChatClient : IChatClient
         Check(result, cancellationToken);
         var end = Update(last, [new UsageContent(UsageOf(result))]);
         end.FinishReason = result.StopReason is StopReason.MaxTokens or StopReason.ContextFull ? ChatFinishReason.Length : ChatFinishReason.Stop;
-        end.AdditionalProperties = new AdditionalPropertiesDictionary { ["seed"] = result.Seed };
+        end.AdditionalProperties = new AdditionalPropertiesDictionary
+        {
+            ["seed"] = result.Seed,
+            ["stop_reason"] = last.StopReason == StopReason.EndToken ? last.Id : last.StopString,
+        };
         if (result.Steering is { } steering)
         {
             end.AdditionalProperties[SteeringOptions.PropertyName] = steering;
@@ -127,8 +132,19 @@ internal sealed class TillerChatClient : IChatClient
         }
     }
 
+    /// <summary>A controller that the service has under a name.</summary>
+    /// <exception cref="ArgumentException">There is none.</exception>
+    public Controller Find(string name) => _service is null
+        ? throw new ArgumentException(
+            $"SteeringOptions.Controllers names '{name}', and a model's own client has no controllers by name: give the controller itself.")
+        : _service.Controllers.All.FirstOrDefault(named => named.Name == name)?.Controller ?? throw new ArgumentException(
+            $"SteeringOptions.Controllers names '{name}', and the service has no controller of that name (ServiceOptions.ControllersDirectory).");
+
+    /// <summary>Stop strings of an answer.</summary>
+    public StopStrings WithChatStops(StopStrings stops) => _service?.WithChatStops(stops) ?? stops;
+
     /// <summary>Most new tokens that an answer may have after a prompt.</summary>
-    public int RoomAfter(int promptLength) => Math.Clamp(Model.Config.MaxPositions - promptLength + 1, 1, _scheduler.Options.MaxNewTokens);
+    public int RoomAfter(int promptLength) => Math.Clamp(_scheduler.MaxPositions - promptLength + 1, 1, _scheduler.Options.MaxNewTokens);
 
     private ScheduledText Begin(IEnumerable<ChatMessage> messages, ChatOptions? options, CancellationToken cancellationToken)
     {

@@ -27,6 +27,9 @@ public sealed record ServerOptions
     /// <summary>Whether another address than this machine's own may be listened at without an API key; default false.</summary>
     public bool IsInsecure { get; init; }
 
+    /// <summary>Origins of web pages elsewhere that may call, such as https://example.org; empty (default) for none.</summary>
+    public IReadOnlyList<string> CorsOrigins { get; init; } = [];
+
     /// <summary>Most connections at once; default 1024.</summary>
     public int MaxConnections { get; init; } = 1024;
 
@@ -72,6 +75,7 @@ public sealed class TillerServer : IAsyncDisposable
         builder.Logging.ClearProviders();
         builder.Services.AddTiller(service);
         builder.Services.AddOpenTelemetry().WithMetrics(metrics => metrics.AddMeter(TillerTelemetry.Name).AddPrometheusExporter());
+        builder.Services.Configure<HostOptions>(host => host.ShutdownTimeout = TimeSpan.FromSeconds(5)); // after the texts have ended
         builder.WebHost.ConfigureKestrel(kestrel => Configure(kestrel, service, options));
         if (options.Certificate is not null)
         {
@@ -82,6 +86,7 @@ public sealed class TillerServer : IAsyncDisposable
         var app = builder.Build();
         try
         {
+            app.Use(new OuterGuard(service, options).Invoke);
             app.MapTiller();
             app.MapTillerPlayground();
             await app.StartAsync(cancellationToken);

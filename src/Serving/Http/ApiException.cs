@@ -1,6 +1,7 @@
 using System.Globalization;
 using Microsoft.AspNetCore.Http;
 using Tiller.Chat;
+using Tiller.Checkpoint;
 using Tiller.Controllers;
 using Tiller.Decode;
 using Tiller.Model;
@@ -51,11 +52,15 @@ internal sealed class ApiException(int status, string type, string message, stri
     public static ApiException NotFound(string? param, string message, string code) =>
         new(StatusCodes.Status404NotFound, InvalidRequest, message, param, code);
 
+    /// <summary>A defect of the server.</summary>
+    public static ApiException Internal() =>
+        new(StatusCodes.Status500InternalServerError, Server, "The server failed; its log says how.", null, "internal");
+
     /// <summary>How an error is told; null for one that only a defect explains.</summary>
     public static ApiException? Of(Exception error) => error switch
     {
         ApiException known => known,
-        BadHttpRequestException e => new(e.StatusCode, InvalidRequest, BodyError(e), null, e.StatusCode == 413 ? "request_too_large" : null),
+        BadHttpRequestException e => new(e.StatusCode, InvalidRequest, BodyError(e), null, BodyCode(e.StatusCode)),
         RefusedException e => Refused(e),
         ContextLengthException => Bad(null, error.Message, "context_length_exceeded"),
         SamplingOptionsException e => Bad(FieldOf(e.Option), error.Message.Replace($"SamplingOptions.{e.Option}", FieldOf(e.Option),
@@ -63,13 +68,21 @@ internal sealed class ApiException(int status, string type, string message, stri
         StopStringsException => Bad("stop", error.Message, "invalid_value"),
         ChatException e => Bad("messages", error.Message, Snake(e.Code.ToString())),
         TokenizerException => Bad(null, error.Message, "invalid_text"),
-        ControllerException e => Bad(null, error.Message, Snake(e.Fault.ToString())),
+        ControllerException or SafetensorsException => Bad(null, error.Message, CodeOf(error)),
         SteeringOverflowException => Bad("steering", error.Message, "steering_overflow"),
         NonFiniteStateException or NonFiniteLogitsException => Bad("steering", error.Message, "not_finite"),
         RiccatiException => Bad(null, error.Message, "riccati"),
         ObjectDisposedException => Stopping("The server is stopping: ask another one."),
         TillerException => new(StatusCodes.Status500InternalServerError, Server, error.Message, null, "engine"),
         _ => null,
+    };
+
+    /// <summary>What is wrong with a controller's file.</summary>
+    public static string CodeOf(Exception error) => error switch
+    {
+        ControllerException e => Snake(e.Fault.ToString()),
+        SafetensorsException e => Snake(e.Error.ToString()),
+        _ => "schema",
     };
 
     /// <summary>The server takes nothing any more.</summary>
@@ -93,6 +106,13 @@ internal sealed class ApiException(int status, string type, string message, stri
     };
 
     private static string FieldOf(string option) => Array.Find(s_fields, f => f.Option == option).Field;
+
+    private static string BodyCode(int status) => status switch
+    {
+        StatusCodes.Status413PayloadTooLarge => "request_too_large",
+        StatusCodes.Status408RequestTimeout => "request_timeout",
+        _ => "bad_request",
+    };
 
     private static string BodyError(BadHttpRequestException e) => e.StatusCode switch
     {

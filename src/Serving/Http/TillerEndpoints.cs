@@ -27,17 +27,35 @@ public static class TillerEndpoints
         var models = new ModelRoutes(service);
         Map("GET", "/v1/models", models.List);
         Map("GET", "/v1/models/{model}", models.Get);
-        if (endpoints.ServiceProvider.GetService<MeterProvider>() is { } metrics)
-        {
-            Map("GET", "/metrics", endpoints.CreateApplicationBuilder()
-                .UseOpenTelemetryPrometheusScrapingEndpoint(metrics, _ => true, path: null, configureBranchedPipeline: null, optionsName: null).Build());
-        }
-
+        var completions = new CompletionRoutes(service, log);
+        Map("POST", "/v1/completions", completions.Complete);
+        Map("POST", "/v1/chat/completions", completions.Chat);
+        Map("PATCH", "/v1/steering/{id}", new SteeringRoutes(service).Move);
+        var controllers = new ControllerRoutes(service);
+        Map("GET", "/v1/controllers", controllers.List);
+        Map("POST", "/v1/controllers", controllers.Upload);
+        var fits = new FitRoutes(service);
+        Map("POST", "/v1/controllers/fit", fits.Fit);
+        Map("DELETE", "/v1/controllers/fit/{id}", fits.GiveUp);
+        Map("GET", "/v1/controllers/{name}", controllers.Get);
+        Map("DELETE", "/v1/controllers/{name}", controllers.Remove);
+        var tokens = new TokenRoutes(service);
+        Map("POST", "/tokenize", tokens.Tokenize);
+        Map("POST", "/detokenize", tokens.Detokenize);
+        Map("GET", "/openapi.json", OpenApiRoute.Get);
+        Map("GET", "/metrics", Metrics(endpoints));
         return group;
 
         void Map(string method, string pattern, RequestDelegate handle, bool isOpen = false) =>
             group.MapMethods(pattern, [method], new GuardedRoute(service, log, handle, isOpen).Invoke);
     }
+
+    // What the application's meter provider has collected, as OpenTelemetry's exporter writes it for Prometheus.
+    private static RequestDelegate Metrics(IEndpointRouteBuilder endpoints) => endpoints.ServiceProvider.GetService<MeterProvider>() is { } provider
+        ? endpoints.CreateApplicationBuilder().UseOpenTelemetryPrometheusScrapingEndpoint(
+            provider, _ => true, path: null, configureBranchedPipeline: null, optionsName: null).Build()
+        : _ => throw ApiException.NotFound(null, "This application collects no metrics: it has no MeterProvider with a Prometheus exporter.",
+            "route_not_found");
 
     /// <summary>
     /// A page to try the model with: it steers, moves λ while text streams, shows what the loop does, and makes controllers. It calls the routes of
@@ -55,6 +73,9 @@ public static class TillerEndpoints
 /// <summary>What every route has: a key where one is needed, errors in one shape, a line of the log.</summary>
 internal sealed partial class GuardedRoute(TillerService service, ILogger log, RequestDelegate handle, bool isOpen)
 {
+    /// <summary>Which key a request has; −1 where none is needed.</summary>
+    public static int KeyOf(HttpContext context) => (int)context.Items[typeof(ApiKeys)]!;
+
     public async Task Invoke(HttpContext context)
     {
         long begin = Stopwatch.GetTimestamp();
@@ -77,8 +98,7 @@ internal sealed partial class GuardedRoute(TillerService service, ILogger log, R
             if (ApiException.Of(e) is not { } error)
             {
                 LogDefect(log, e, context.Request.Method, context.Request.Path);
-                error = new ApiException(StatusCodes.Status500InternalServerError, ApiException.Server,
-                    "The server failed; its log says how.", null, "internal");
+                error = ApiException.Internal();
             }
 
             await Reply.ErrorAsync(context, error);
@@ -86,7 +106,8 @@ internal sealed partial class GuardedRoute(TillerService service, ILogger log, R
 
         if (!isOpen)
         {
-            LogAnswered(log, context.Request.Method, context.Request.Path, context.Response.StatusCode, Stopwatch.GetElapsedTime(begin).TotalMilliseconds);
+            LogAnswered(log, context.Request.Method, context.Request.Path, context.Response.StatusCode,
+                Stopwatch.GetElapsedTime(begin).TotalMilliseconds);
         }
     }
 

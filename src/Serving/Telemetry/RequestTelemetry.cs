@@ -124,7 +124,8 @@ internal sealed class RequestTelemetry
 
     private static string ErrorOf(ScheduledResult result) => result.Error is { } error ? NameOf(error) : FinishOf(result);
 
-    private static string NameOf(Exception error) => error is RefusedException refused ? refused.Reason.ToString() : error.GetType().Name;
+    // As an answer over HTTP would call it.
+    private static string NameOf(Exception error) => ApiException.Of(error)?.Code ?? error.GetType().Name;
 
     private static string FinishOf(ScheduledResult result) => result.End switch
     {

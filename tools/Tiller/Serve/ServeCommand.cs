@@ -28,7 +28,13 @@ internal sealed record ServeRequest
 
     public string? Key { get; init; }
 
+    /// <summary>File of a chat template, or chatml; null for the checkpoint's own.</summary>
+    public string? ChatTemplate { get; init; }
+
     public required SchedulerOptions Limits { get; init; }
+
+    /// <summary>Web pages elsewhere that may call.</summary>
+    public IReadOnlyList<string> Cors { get; init; } = [];
 
     public TimeSpan Drain { get; init; }
 
@@ -92,12 +98,25 @@ internal sealed class ServeCommand : TillerCommand
 
     private readonly Option<string?> _key = new("--key") { Description = "Private key of --cert, PEM.", HelpName = "FILE" };
 
+    private readonly Option<string?> _chatTemplate = new("--chat-template")
+    {
+        Description = "Chat template in place of the checkpoint's, for one that has none: a file in Jinja, or chatml.",
+        HelpName = "FILE|chatml",
+    };
+
     private readonly Option<int> _sequences = Limit("--max-sequences", "Most texts under way at once.", new SchedulerOptions().MaxSequences);
     private readonly Option<int> _queued = Limit("--max-queued", "Most texts that wait; more are refused with 429.", new SchedulerOptions().MaxQueued);
     private readonly Option<int> _kvMemory = Limit("--kv-memory", "MiB that keys and values of all texts may take.", 1024);
 
     private readonly Option<int?> _promptTokens = LimitOrNone("--max-prompt-tokens", "Most tokens of a prompt. [default: the context]");
     private readonly Option<int?> _newTokens = LimitOrNone("--max-new-tokens", "Most new tokens that a request may ask for. [default: the context]");
+
+    private readonly Option<string[]> _cors = new("--cors")
+    {
+        Description = "Origin of web pages elsewhere that may call, such as https://example.org; repeated for more. [default: none]",
+        HelpName = "ORIGIN",
+        AllowMultipleArgumentsPerToken = false,
+    };
 
     private readonly Option<double> _drain = OptionKinds.Number(
         "--drain", "Seconds that texts under way have after SIGTERM or Ctrl-C before they are ended.", 30.0, s => s is >= 0 and <= 86400,
@@ -110,8 +129,8 @@ internal sealed class ServeCommand : TillerCommand
     {
         Option[] options =
         [
-            _model, _controllers, _modelName, _host, _port, _apiKeyFile, _insecure, _certificate, _key, _sequences, _queued, _kvMemory,
-            _promptTokens, _newTokens, _drain, _logTexts,
+            _model, _controllers, _modelName, _host, _port, _apiKeyFile, _insecure, _certificate, _key, _chatTemplate, _sequences, _queued, _kvMemory,
+            _promptTokens, _newTokens, _cors, _drain, _logTexts,
         ];
         foreach (var option in options)
         {
@@ -161,6 +180,7 @@ internal sealed class ServeCommand : TillerCommand
             Insecure = insecure,
             Certificate = certificate,
             Key = key,
+            ChatTemplate = parse.GetValue(_chatTemplate),
             Limits = new SchedulerOptions
             {
                 MaxSequences = parse.GetValue(_sequences),
@@ -169,6 +189,7 @@ internal sealed class ServeCommand : TillerCommand
                 MaxPromptTokens = parse.GetValue(_promptTokens) ?? int.MaxValue,
                 MaxNewTokens = parse.GetValue(_newTokens) ?? int.MaxValue,
             },
+            Cors = parse.GetValue(_cors) ?? [],
             Drain = TimeSpan.FromSeconds(parse.GetValue(_drain)),
             LogTexts = parse.GetValue(_logTexts),
             Json = parse.GetValue(Json),

@@ -1,5 +1,7 @@
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
+using Microsoft.Extensions.Logging;
+using Tiller.Chat;
 using Tiller.Serving;
 
 namespace Tiller.Tool;
@@ -16,18 +18,29 @@ internal static class ServeRun
         {
             ModelName = request.ModelName,
             ControllersDirectory = request.Controllers,
+            ChatTemplate = request.ChatTemplate is "chatml" ? ChatFormat.ChatMl : request.ChatTemplate is { } file ? File.ReadAllText(file) : null,
             Scheduler = request.Limits,
             ApiKeys = keys,
             LogsTexts = request.LogTexts,
         });
+        foreach (string warning in service.Warnings)
+        {
+            terminal.Warn(warning);
+        }
+
         var options = new ServerOptions
         {
             Address = request.Host,
             Port = request.Port,
             Certificate = certificate,
             IsInsecure = request.Insecure,
+            CorsOrigins = request.Cors,
         };
-        await using var server = await TillerServer.StartAsync(service, options, cancellationToken: cancellationToken);
+        await using var server = await TillerServer.StartAsync(service, options, builder =>
+        {
+            builder.Logging.AddProvider(new TerminalLog(terminal));
+            builder.Logging.AddFilter(null, LogLevel.Warning).AddFilter("Tiller", LogLevel.Information);
+        }, cancellationToken);
         if (request.Json)
         {
             Json.WriteLine(terminal.Output, new ServeJson(server.Address.ToString(), service.ModelName), ServeJsonContext.Default.ServeJson);
