@@ -12,7 +12,7 @@ internal unsafe interface IStoredWeight
 
     static abstract int SizeInBytes { get; }
 
-    /// <summary>Whether <see cref="Load"/> gives the even and the odd elements instead of the lower and the upper eight.</summary>
+    /// <summary>Whether <see cref="Load"/> returns the even and the odd elements instead of the lower and the upper eight.</summary>
     static abstract bool SplitsEvenOdd { get; }
 
     static abstract void Load(byte* p, out Vector256<float> a, out Vector256<float> b);
@@ -20,7 +20,7 @@ internal unsafe interface IStoredWeight
     /// <summary>As <see cref="Load"/>, each vector twice, side by side; where there is AVX-512.</summary>
     static abstract void LoadBoth(byte* p, out Vector512<float> a, out Vector512<float> b);
 
-    /// <summary>Sixteen weights in their natural order.</summary>
+    /// <summary>Reads sixteen weights in their natural order.</summary>
     static abstract void LoadInOrder(byte* p, out Vector256<float> a, out Vector256<float> b);
 
     static abstract float LoadOne(byte* p);
@@ -61,7 +61,7 @@ internal readonly unsafe struct Bf16Weight : IStoredWeight
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float LoadOne(byte* p) => BitConverter.UInt32BitsToSingle((uint)*(ushort*)p << 16);
 
-    // One instruction on AVX2, where the widening of a vector that was loaded is three.
+    // One instruction on AVX2; widening a loaded vector would take three.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static Vector256<uint> Widen8(ushort* p) =>
         Avx2.IsSupported
@@ -69,7 +69,9 @@ internal readonly unsafe struct Bf16Weight : IStoredWeight
             : Vector256.Create(Vector128.WidenLower(Vector128.Load(p)), Vector128.WidenUpper(Vector128.Load(p)));
 }
 
-/// <summary>IEEE half: sign, 5 bits of exponent, 10 of fraction; moved to float32's place and scaled by 2^112, which is exact.</summary>
+/// <summary>
+/// IEEE half: sign, 5 bits of exponent, 10 of fraction. The bits are moved to the float32 fields and scaled by 2^112, which is exact.
+/// </summary>
 internal readonly unsafe struct F16Weight : IStoredWeight
 {
     public static WeightType Type => WeightType.F16;
@@ -103,13 +105,13 @@ internal readonly unsafe struct F16Weight : IStoredWeight
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float LoadOne(byte* p) => (float)*(Half*)p;
 
-    // The half stands in the upper 16 bits of each lane.
+    // The half is in the upper 16 bits of each lane.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Vector256<float> Widen(Vector256<uint> upper)
     {
         var magnitude = (upper & Vector256.Create(0x7FFF0000u)) >>> 3;
         var scaled = magnitude.AsSingle() * Vector256.Create(BitConverter.UInt32BitsToSingle((112u + 127u) << 23));
-        // Infinity and NaN have all exponent bits set, which scaling does not carry over.
+        // Scaling would not preserve infinity and NaN, which have all exponent bits set.
         var special = Vector256.GreaterThanOrEqual(magnitude, Vector256.Create(0x0F800000u));
         var finite = scaled.AsUInt32() | (special & Vector256.Create(0x7F800000u));
         return (finite | (upper & Vector256.Create(0x80000000u))).AsSingle();
