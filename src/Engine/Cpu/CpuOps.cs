@@ -565,7 +565,7 @@ internal sealed unsafe partial class CpuOps : DeviceOps
     {
         job.Body = body;
         job.Count = rows;
-        _pool.Run((rows + RowsPerPart - 1) / RowsPerPart, ref job, &RowsPart);
+        _pool.Run((rows + RowsPerPart - 1) / RowsPerPart, ref job, &RowsPart, job.Rows.Cancellation);
     }
 
     private static void RowsPart(ref RowJob job, int part)
