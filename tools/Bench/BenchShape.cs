@@ -5,8 +5,8 @@ using Tiller.Checkpoint;
 namespace Tiller.Bench;
 
 /// <summary>
-/// The shape of a model, kept as the config.json that describes it, so that the engine's own reader turns it into a
-/// <see cref="ModelConfig"/> and a random checkpoint can be written with it.
+/// The shape of a model, stored as its config.json. So the engine's own reader turns it into a <see cref="ModelConfig"/>, and a random checkpoint can
+/// be written with it.
 /// </summary>
 internal sealed class BenchShape
 {
@@ -55,15 +55,17 @@ internal sealed class BenchShape
     /// <summary>config.json, UTF-8.</summary>
     public byte[] Json { get; }
 
-    /// <summary>What the engine reads from it.</summary>
+    /// <summary>The configuration that the engine reads from it.</summary>
     public ModelConfig Config { get; }
 
     /// <summary>Names that <see cref="Parse"/> knows.</summary>
     public static IReadOnlyList<string> Names { get; } = ["demo", "llama-3.2-1b", "gemma-2-2b", "qwen2.5-3b", "llama-3-8b", "qwen2.5-14b"];
 
-    /// <summary>A named shape, or L,D,FF,H,KV,E,V of a Llama with tied head. Numbers: config.json of the models of that name.</summary>
-    /// <exception cref="BenchException">Neither.</exception>
-    /// <exception cref="ConfigException">Seven numbers that no model can have.</exception>
+    /// <summary>
+    /// Parses the name of a shape, or L,D,FF,H,KV,E,V of a Llama with a tied head. The named shapes are from the config.json of those models.
+    /// </summary>
+    /// <exception cref="BenchException">The text is neither.</exception>
+    /// <exception cref="ConfigException">The seven numbers do not form a valid model.</exception>
     public static BenchShape Parse(string text)
     {
         switch (text)

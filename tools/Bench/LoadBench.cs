@@ -5,10 +5,10 @@ using Tiller.Model;
 
 namespace Tiller.Bench;
 
-/// <summary>Loading a checkpoint of the shape from the page cache, and the memory it takes at its height.</summary>
+/// <summary>Measures loading a checkpoint of the shape from the page cache, and the peak memory.</summary>
 internal static class LoadBench
 {
-    /// <summary>Writes a random checkpoint to the temporary folder, loads it, deletes it.</summary>
+    /// <summary>Writes a random checkpoint to the temporary folder, loads it, and deletes it.</summary>
     public static IEnumerable<BenchRow> Run(BenchRequest request, Meter meter, CancellationToken cancellationToken)
     {
         var counts = new Counts(request.Shape.Config, request.Type);
@@ -22,7 +22,7 @@ internal static class LoadBench
             long weights = Load(times);
             times.Clear();
 
-            // From here on the peak counts anew.
+            // Resets the peak memory.
             meter.Release();
             GC.Collect();
             bool counted = ResetPeak();
@@ -64,7 +64,7 @@ internal static class LoadBench
                 return model.WeightsInBytes;
             }
 
-            // Load, a prompt of a few tokens, and the first drawn one.
+            // Load, a prompt of a few tokens, and the first drawn token.
             BenchRow FirstToken()
             {
                 const int Prompt = 16;
@@ -120,7 +120,7 @@ internal static class LoadBench
         CeilingName = "the weights",
     };
 
-    // proc(5): writing 5 sets the peak to the present size. Only the process's owner may.
+    // proc(5): writing 5 sets the peak to the present size. Only the owner of the process may do this.
     private static bool ResetPeak()
     {
         const string Path = "/proc/self/clear_refs";
@@ -134,11 +134,11 @@ internal static class LoadBench
     }
 }
 
-/// <summary>Checkpoints of any shape whose tensors all are views of one block of random numbers, so that writing takes little memory.</summary>
+/// <summary>Writes checkpoints of any shape. All tensors are views of one block of random numbers, so that writing needs little memory.</summary>
 internal static class RandomCheckpoint
 {
-    /// <summary>Writes config.json, model.safetensors and the demo's tokenizer, whose ids every vocabulary holds.</summary>
-    /// <returns>Bytes of the tensors.</returns>
+    /// <summary>Writes config.json, model.safetensors and the demo's tokenizer, whose ids fit every vocabulary.</summary>
+    /// <returns>Size of the tensors in bytes.</returns>
     public static long Write(string folder, BenchRequest request)
     {
         var c = request.Shape.Config;
@@ -159,7 +159,7 @@ internal static class RandomCheckpoint
                 + "Free some, or set TMPDIR to a larger disk.");
         }
 
-        // 0x3C in the upper byte keeps every type finite and small.
+        // With 0x3C in the upper byte, the numbers of every type are finite and small.
         byte[] block = GC.AllocateUninitializedArray<byte>((int)largest);
         new Random(1).NextBytes(block);
         for (int i = size - 1; i < block.Length; i += size)

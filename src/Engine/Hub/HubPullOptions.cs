@@ -40,7 +40,7 @@ public sealed record HubPullOptions
 
         if (Environment.GetEnvironmentVariable("HF_HUB_OFFLINE") is { } offline && offline.ToUpperInvariant() is "1" or "ON" or "YES" or "TRUE")
         {
-            throw new HubException(HubError.Name, "HF_HUB_OFFLINE", "the environment forbids to ask the hub: unset this variable to download.");
+            throw new HubException(HubError.Name, "HF_HUB_OFFLINE", "the environment forbids downloads: unset this variable.");
         }
 
         string address = Environment.GetEnvironmentVariable("HF_ENDPOINT") is { Length: > 0 } set ? set.TrimEnd('/') : PublicHub;
@@ -64,7 +64,7 @@ public sealed record HubPullOptions
         token = token?.Trim();
         return string.IsNullOrEmpty(token) ? null
             : token.AsSpan().ContainsAnyExceptInRange('!', '~')
-                ? throw new HubException(HubError.Name, source, "holds no token: one has printable ASCII characters only, and no spaces.")
+                ? throw new HubException(HubError.Name, source, "holds no valid token: a token has only printable ASCII characters and no spaces.")
                 : token;
     }
 
