@@ -19,3 +19,4 @@ cp LICENSE "$out"
 
 "$out/tiller" demo --task tone
 "$out/tiller" devices
+"$out/tiller" generate --model "$out/models/demo" --max-tokens 2 --prompts tests/Features/prompts.parquet --out "$(mktemp -u)"

@@ -20,7 +20,7 @@ public sealed record HubPullOptions
     /// <summary>The folder of the cache that all models share.</summary>
     public string? Cache { get; init; }
 
-    /// <summary>Address of the hub.</summary>
+    /// <summary>Address of the hub: https or http, a host, and where the hub is below it.</summary>
     public Uri? Endpoint { get; init; }
 
     /// <summary>The token that the hub knows the user by; sent to the hub alone, never to where it redirects.</summary>
@@ -30,23 +30,23 @@ public sealed record HubPullOptions
     internal TimeProvider Time { get; init; } = TimeProvider.System;
 
     /// <summary>The address that is asked, without a slash at its end.</summary>
-    /// <exception cref="HubException">The environment names no address, or forbids to ask any.</exception>
+    /// <exception cref="HubException">It is none of a hub, or the environment forbids to ask any.</exception>
     internal Uri ResolveEndpoint()
     {
-        if (Endpoint is not null)
+        (string source, string address) = ($"{nameof(HubPullOptions)}.{nameof(Endpoint)}", Endpoint?.OriginalString ?? "");
+        if (Endpoint is null)
         {
-            return Endpoint;
+            if (Environment.GetEnvironmentVariable("HF_HUB_OFFLINE") is { } offline && offline.ToUpperInvariant() is "1" or "ON" or "YES" or "TRUE")
+            {
+                throw new HubException(HubError.Name, "HF_HUB_OFFLINE", "the environment forbids to ask the hub: unset this variable to download.");
+            }
+
+            (source, address) = ("HF_ENDPOINT", Environment.GetEnvironmentVariable("HF_ENDPOINT") is { Length: > 0 } set ? set : PublicHub);
         }
 
-        if (Environment.GetEnvironmentVariable("HF_HUB_OFFLINE") is { } offline && offline.ToUpperInvariant() is "1" or "ON" or "YES" or "TRUE")
-        {
-            throw new HubException(HubError.Name, "HF_HUB_OFFLINE", "the environment forbids to ask the hub: unset this variable to download.");
-        }
-
-        string address = Environment.GetEnvironmentVariable("HF_ENDPOINT") is { Length: > 0 } set ? set.TrimEnd('/') : PublicHub;
-        return Uri.TryCreate(address, UriKind.Absolute, out Uri? uri) && IsWeb(uri)
+        return Uri.TryCreate(address.TrimEnd('/'), UriKind.Absolute, out Uri? uri) && IsWeb(uri) && uri.Query.Length + uri.Fragment.Length == 0
             ? uri
-            : throw new HubException(HubError.Name, "HF_ENDPOINT", $"expected an address https://… of a hub, got {Quoted.Text(address)}.");
+            : throw new HubException(HubError.Name, source, $"expected an address https://… of a hub, got {Quoted.Text(address)}.");
     }
 
     /// <summary>The token, or null for none.</summary>

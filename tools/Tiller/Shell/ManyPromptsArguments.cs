@@ -15,7 +15,8 @@ internal sealed class ManyPromptsArguments
 {
     private readonly Option<string?> _prompts = new("--prompts")
     {
-        Description = "Continue every prompt of this file, into --out: a text with one a line, .jsonl, a .json array, or a table (.csv, .tsv).",
+        Description = "Continue every prompt of this file, into --out: a text with one a line, .jsonl, a .json array, or a table (.csv, .tsv, "
+            + ".parquet).",
         HelpName = "FILE",
     };
 
