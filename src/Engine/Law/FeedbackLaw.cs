@@ -252,6 +252,23 @@ public sealed class FeedbackLaw
         return new FeedbackLaw(laws[0].Layers, laws[0].Width, sensors, terms, bound, planes);
     }
 
+    /// <summary>The law without what moves other blocks than these: their terms are left out, and sensors that then serve no term.</summary>
+    /// <param name="layers">The blocks; those that the model does not have are none.</param>
+    public FeedbackLaw Within(LayerSet layers)
+    {
+        ArgumentNullException.ThrowIfNull(layers);
+        Term[] terms = [.. Terms.Where(t => layers.Contains(t.Layer))];
+        var used = terms.SelectMany(t => t.Feeds.Select(feed => feed.Sensor).Append(t.Gate)).Where(sensor => sensor >= 0).ToHashSet();
+        Plane[] planes = [.. Planes.Where(plane => used.Contains(plane.First) || used.Contains(plane.Second))];
+        used.UnionWith(planes.SelectMany(plane => new[] { plane.First, plane.Second }));
+        int[] kept = [.. used.Order()];
+        int Moved(int sensor) => sensor < 0 ? -1 : Array.BinarySearch(kept, sensor);
+        return new FeedbackLaw(
+            Layers, Width, [.. kept.Select(sensor => Sensors[sensor])],
+            [.. terms.Select(t => t with { Feeds = [.. t.Feeds.Select(feed => feed with { Sensor = Moved(feed.Sensor) })], Gate = Moved(t.Gate) })],
+            MaxEffort, [.. planes.Select(plane => plane with { First = Moved(plane.First), Second = Moved(plane.Second) })]);
+    }
+
     private int[][] GroupByStage(IEnumerable<int> stageOf)
     {
         var groups = new List<int>[Stages];
@@ -297,8 +314,14 @@ public sealed class FeedbackLaw
                 }
             }
 
-            CheckFinite(plane.T1, "t1", Sensors[plane.First].Layer);
-            CheckFinite(plane.T2, "t2", Sensors[plane.First].Layer);
+            // t is a point of the unit circle in float32.
+            if (!(MathF.Abs(1 - ((plane.T1 * plane.T1) + (plane.T2 * plane.T2))) < 1e-5f))
+            {
+                throw new ArgumentException(
+                    $"The target of the plane at layer {Sensors[plane.First].Layer} is ({plane.T1}, {plane.T2}); it must be of unit length, "
+                    + "the cosine and sine of an angle.",
+                    what);
+            }
         }
     }
 

@@ -155,6 +155,30 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
         ? Tokens.StringOf(id)
         : throw new TokenizerException(TokenizerError.Range, "", $"{id}", $"no token has this id; the vocabulary ends at {VocabularySize}.");
 
+    /// <summary>Whether an id is a token of the vocabulary, and not a row of the embedding's padding.</summary>
+    public bool HasToken(int id) => Tokens.Contains(id);
+
+    /// <summary>Bytes that a token adds to a text which has begun; of one that is part of a character, its part.</summary>
+    /// <exception cref="TokenizerException">No token has this id.</exception>
+    public byte[] BytesOf(int id)
+    {
+        string token = TokenOf(id);
+        if (!Decode([id]).Contains('\uFFFD', StringComparison.Ordinal) || token.Contains('\uFFFD', StringComparison.Ordinal))
+        {
+            // A decoder may take a space off the beginning of a text, or put one between tokens: it adds what two have more than one.
+            return Encoding.UTF8.GetBytes(Decode([id, id])[Decode([id]).Length..]);
+        }
+
+        if (token is ['<', '0', 'x', _, _, '>'])
+        {
+            return [Convert.ToByte(token[3..5], 16)];
+        }
+
+        var bytes = new ByteBuffer();
+        ByteAlphabet.Decode(Tokens.TextOf(id), bytes);
+        return bytes.Span.ToArray();
+    }
+
     /// <summary>
     /// This tokenizer for an embedding. Added tokens may lie beyond its rows, as where someone added a padding token and left the weights alone; a
     /// text that needs one of them is refused when it is encoded.

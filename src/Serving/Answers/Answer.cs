@@ -1,0 +1,121 @@
+using System.Security.Cryptography;
+using Tiller.Scheduling;
+
+namespace Tiller.Serving;
+
+/// <summary>The texts of one request, under way. Disposing of it ends what is left of them.</summary>
+internal sealed class Answer : IDisposable
+{
+    private readonly TillerService _service;
+
+    private Answer(TillerService service, CompletionRequest request, int key)
+    {
+        (_service, Request, Key) = (service, request, key);
+        Id = (request.IsChat ? "chatcmpl-" : "cmpl-") + Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(16));
+        CreatedAt = service.Now;
+        Steering = request.Steering is null ? null : new AnswerSteering(request.Steering);
+    }
+
+    /// <summary>Not to be guessed: whoever knows it, and has the same key, may steer.</summary>
+    public string Id { get; }
+
+    /// <summary>Which API key it was asked for with.</summary>
+    public int Key { get; }
+
+    public CompletionRequest Request { get; }
+
+    public DateTimeOffset CreatedAt { get; }
+
+    public AnswerSteering? Steering { get; }
+
+    public IReadOnlyList<Choice> Choices { get; private set; } = [];
+
+    /// <summary>Has the texts of a request begun.</summary>
+    /// <exception cref="RefusedException">Not all of them are taken; none is begun then.</exception>
+    /// <exception cref="TillerException">A prompt does not fit, or an option is out of range.</exception>
+    public static Answer Begin(TillerService service, CompletionRequest request, int key)
+    {
+        var answer = new Answer(service, request, key);
+        try
+        {
+            answer.Submit();
+            service.Answers.Add(answer);
+            return answer;
+        }
+        catch
+        {
+            answer.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Ends what is left.</summary>
+    public void Dispose()
+    {
+        _service.Answers.Remove(this);
+        foreach (var choice in Choices)
+        {
+            choice.Text.Dispose();
+        }
+    }
+
+    private void Submit()
+    {
+        var choices = new List<Choice>();
+        Choices = choices;
+        if (Request.Steering is { Compare: true })
+        {
+            // What differs between the two is the controllers, not the draws.
+            Add(0, Request.Prompts[0], isSteered: false);
+            Add(0, Request.Prompts[0], isSteered: true);
+            return;
+        }
+
+        foreach (int[] prompt in Request.Prompts)
+        {
+            for (int i = 0; i < Request.N; i++)
+            {
+                Add(choices.Count, prompt, Steering is not null);
+            }
+        }
+
+        void Add(int draw, int[] prompt, bool isSteered)
+        {
+            var options = Request.ToOptions(draw, prompt, _service);
+            var telemetry = Request.Steering?.Telemetry ?? Telemetry.None;
+            if (isSteered)
+            {
+                options = options with
+                {
+                    Law = Steering!.First,
+                    SteeredTokens = Request.Steering!.Tokens,
+                    ShowsSteering = telemetry != Telemetry.None,
+                };
+            }
+
+            bool keeps = options.Sampling.LogProbabilities is not null || (isSteered && telemetry >= Telemetry.Tokens);
+            var text = _service.Scheduler.Submit(prompt, options);
+            choices.Add(new Choice(choices.Count, text, options, isSteered ? Steering : null, keeps));
+            if (isSteered)
+            {
+                Steering!.Add(text);
+            }
+        }
+    }
+}
+
+/// <summary>The answers under way, by id.</summary>
+internal sealed class RunningAnswers
+{
+    private readonly System.Collections.Concurrent.ConcurrentDictionary<string, Answer> _answers = new(StringComparer.Ordinal);
+
+    /// <summary>How many there are.</summary>
+    public int Count => _answers.Count;
+
+    public void Add(Answer answer) => _answers[answer.Id] = answer;
+
+    public void Remove(Answer answer) => _answers.TryRemove(answer.Id, out _);
+
+    /// <summary>An answer that was asked for with the same key; null if there is none under way.</summary>
+    public Answer? Find(string? id, int key) => id is not null && _answers.TryGetValue(id, out var answer) && answer.Key == key ? answer : null;
+}

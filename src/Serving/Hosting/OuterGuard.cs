@@ -1,0 +1,71 @@
+using System.Net;
+using Microsoft.AspNetCore.Http;
+
+namespace Tiller.Serving;
+
+/// <summary>What a server of its own adds to the routes: who may call from a browser, and an error's shape where no route was reached.</summary>
+internal sealed class OuterGuard(TillerService service, ServerOptions options)
+{
+    // A page elsewhere can have its name resolve to this machine, and then calls as if it came from here: it cannot change the name.
+    private readonly bool _isForThisMachine = IPAddress.IsLoopback(options.Address) && service.Keys.IsOpen;
+
+    public async Task Invoke(HttpContext context, RequestDelegate next)
+    {
+        if (_isForThisMachine && !IsThisMachine(context.Request.Host.Host))
+        {
+            await Reply.ErrorAsync(context, new ApiException(StatusCodes.Status403Forbidden, ApiException.InvalidRequest,
+                "This server answers requests to localhost, 127.0.0.1 and [::1] alone; give it an API key to be called by another name.", null,
+                "host_not_allowed"));
+            return;
+        }
+
+        if (AllowOrigin(context) && HttpMethods.IsOptions(context.Request.Method))
+        {
+            context.Response.StatusCode = StatusCodes.Status204NoContent;
+            return;
+        }
+
+        await next(context);
+        if (!context.Response.HasStarted && context.Response.ContentLength is null && ErrorOf(context) is { } error)
+        {
+            await Reply.ErrorAsync(context, error);
+        }
+    }
+
+    private static bool IsThisMachine(string host) =>
+        host.Equals("localhost", StringComparison.OrdinalIgnoreCase) || (IPAddress.TryParse(host.Trim('[', ']'), out var address)
+            && IPAddress.IsLoopback(address));
+
+    private static ApiException? ErrorOf(HttpContext context) => context.Response.StatusCode switch
+    {
+        StatusCodes.Status404NotFound => ApiException.NotFound(null,
+            $"There is no route {context.Request.Method} {context.Request.Path}; /openapi.json lists those that there are.", "route_not_found"),
+        StatusCodes.Status405MethodNotAllowed => new ApiException(StatusCodes.Status405MethodNotAllowed, ApiException.InvalidRequest,
+            $"{context.Request.Path} does not take {context.Request.Method}; it takes {context.Response.Headers.Allow}.", null, "method_not_allowed"),
+        _ => null,
+    };
+
+    // True if the page may call.
+    private bool AllowOrigin(HttpContext context)
+    {
+        string? origin = context.Request.Headers.Origin;
+        if (options.CorsOrigins.Count == 0 || origin is null)
+        {
+            return false;
+        }
+
+        var headers = context.Response.Headers;
+        headers.Vary = "Origin";
+        if (!options.CorsOrigins.Contains(origin, StringComparer.OrdinalIgnoreCase))
+        {
+            return false;
+        }
+
+        headers.AccessControlAllowOrigin = origin;
+        headers.AccessControlExposeHeaders = "Retry-After";
+        headers.AccessControlAllowMethods = "GET, POST, PATCH, DELETE";
+        headers.AccessControlAllowHeaders = "Authorization, Content-Type";
+        headers.AccessControlMaxAge = "600";
+        return true;
+    }
+}

@@ -1,0 +1,47 @@
+using System.Text.Json;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Routing;
+
+namespace Tiller.Serving;
+
+/// <summary><c>/v1/models</c>: the one model that is served.</summary>
+internal sealed class ModelRoutes(TillerService service)
+{
+    public Task List(HttpContext context) => Reply.JsonAsync(context, json =>
+    {
+        json.WriteStartObject();
+        json.WriteString("object", "list");
+        json.WriteStartArray("data");
+        Write(json);
+        json.WriteEndArray();
+        json.WriteEndObject();
+    });
+
+    public Task Get(HttpContext context)
+    {
+        Check(service, (string?)context.GetRouteValue("model"));
+        return Reply.JsonAsync(context, Write);
+    }
+
+    /// <summary>Refuses another model than the one that is served.</summary>
+    public static void Check(TillerService service, string? name)
+    {
+        if (name != service.ModelName)
+        {
+            throw ApiException.NotFound("model", $"The model '{name}' is not served here: ask for '{service.ModelName}'.", "model_not_found");
+        }
+    }
+
+    private void Write(Utf8JsonWriter json)
+    {
+        json.WriteStartObject();
+        json.WriteString("id", service.ModelName);
+        json.WriteString("object", "model");
+        json.WriteNumber("created", service.StartedAt.ToUnixTimeSeconds());
+        json.WriteString("owned_by", "tiller");
+        json.WriteNumber("max_model_len", service.Model.Config.MaxPositions);
+        json.WriteNumber("layers", service.Model.Config.L);
+        json.WriteString("fingerprint", service.Model.Fingerprint);
+        json.WriteEndObject();
+    }
+}

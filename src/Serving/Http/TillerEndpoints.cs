@@ -1,0 +1,110 @@
+using System.Diagnostics;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Routing;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+
+namespace Tiller.Serving;
+
+/// <summary>Puts a <see cref="TillerService"/> into an ASP.NET application.</summary>
+public static class TillerEndpoints
+{
+    /// <summary>Makes a service known to the application. It stays its caller's.</summary>
+    /// <param name="services">The application's services.</param>
+    /// <param name="service">The service.</param>
+    public static IServiceCollection AddTiller(this IServiceCollection services, TillerService service)
+    {
+        ArgumentNullException.ThrowIfNull(service);
+        return services.AddSingleton(service);
+    }
+
+    /// <summary>Answers the API of OpenAI, with steering (docs/serving.md), for the application's <see cref="TillerService"/>.</summary>
+    /// <param name="endpoints">The application, or a group of its routes.</param>
+    /// <returns>The group of all routes, for conventions of the application's own.</returns>
+    /// <exception cref="InvalidOperationException">The application has no <see cref="TillerService"/>.</exception>
+    public static IEndpointConventionBuilder MapTiller(this IEndpointRouteBuilder endpoints)
+    {
+        ArgumentNullException.ThrowIfNull(endpoints);
+        var service = endpoints.ServiceProvider.GetRequiredService<TillerService>();
+        var log = endpoints.ServiceProvider.GetRequiredService<ILoggerFactory>().CreateLogger("Tiller.Serving");
+        var group = endpoints.MapGroup("");
+        var health = new HealthRoutes(service);
+        Map("GET", "/health/live", HealthRoutes.Live, isOpen: true);
+        Map("GET", "/health/ready", health.Ready, isOpen: true);
+        var models = new ModelRoutes(service);
+        Map("GET", "/v1/models", models.List);
+        Map("GET", "/v1/models/{model}", models.Get);
+        var completions = new CompletionRoutes(service, log);
+        Map("POST", "/v1/completions", completions.Complete);
+        Map("POST", "/v1/chat/completions", completions.Chat);
+        Map("PATCH", "/v1/steering/{id}", new SteeringRoutes(service).Move);
+        var controllers = new ControllerRoutes(service);
+        Map("GET", "/v1/controllers", controllers.List);
+        Map("POST", "/v1/controllers", controllers.Upload);
+        var fits = new FitRoutes(service);
+        Map("POST", "/v1/controllers/fit", fits.Fit);
+        Map("DELETE", "/v1/controllers/fit/{id}", fits.GiveUp);
+        Map("GET", "/v1/controllers/{name}", controllers.Get);
+        Map("DELETE", "/v1/controllers/{name}", controllers.Remove);
+        var tokens = new TokenRoutes(service);
+        Map("POST", "/tokenize", tokens.Tokenize);
+        Map("POST", "/detokenize", tokens.Detokenize);
+        Map("GET", "/openapi.json", OpenApiRoute.Get);
+        return group;
+
+        void Map(string method, string pattern, RequestDelegate handle, bool isOpen = false) =>
+            group.MapMethods(pattern, [method], new GuardedRoute(service, log, handle, isOpen).Invoke);
+    }
+}
+
+/// <summary>What every route has: a key where one is needed, errors in one shape, a line of the log.</summary>
+internal sealed partial class GuardedRoute(TillerService service, ILogger log, RequestDelegate handle, bool isOpen)
+{
+    /// <summary>Which key a request has; −1 where none is needed.</summary>
+    public static int KeyOf(HttpContext context) => (int)context.Items[typeof(ApiKeys)]!;
+
+    public async Task Invoke(HttpContext context)
+    {
+        long begin = Stopwatch.GetTimestamp();
+        try
+        {
+            context.Response.Headers.XContentTypeOptions = "nosniff";
+            int? key = isOpen ? -1 : service.Keys.Find(context.Request.Headers.Authorization);
+            context.Items[typeof(ApiKeys)] = key ?? throw new ApiException(StatusCodes.Status401Unauthorized, ApiException.Authentication,
+                "The request needs a key of this server, as the header 'Authorization: Bearer KEY'; it has none, or a wrong one.", null,
+                "invalid_api_key");
+            await handle(context);
+        }
+        catch (OperationCanceledException) when (context.RequestAborted.IsCancellationRequested)
+        {
+            LogGone(log, context.Request.Method, context.Request.Path);
+            return;
+        }
+        catch (Exception e) when (!context.Response.HasStarted)
+        {
+            if (ApiException.Of(e) is not { } error)
+            {
+                LogDefect(log, e, context.Request.Method, context.Request.Path);
+                error = ApiException.Internal();
+            }
+
+            await Reply.ErrorAsync(context, error);
+        }
+
+        if (!isOpen)
+        {
+            LogAnswered(log, context.Request.Method, context.Request.Path, context.Response.StatusCode,
+                Stopwatch.GetElapsedTime(begin).TotalMilliseconds);
+        }
+    }
+
+    [LoggerMessage(1, LogLevel.Information, "{Method} {Path}: {Status} in {Milliseconds:F0} ms")]
+    private static partial void LogAnswered(ILogger log, string method, string path, int status, double milliseconds);
+
+    [LoggerMessage(2, LogLevel.Information, "{Method} {Path}: the client went away")]
+    private static partial void LogGone(ILogger log, string method, string path);
+
+    [LoggerMessage(3, LogLevel.Error, "{Method} {Path}: the server failed")]
+    private static partial void LogDefect(ILogger log, Exception error, string method, string path);
+}

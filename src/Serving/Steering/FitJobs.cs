@@ -1,0 +1,205 @@
+using System.Security.Cryptography;
+using System.Threading.Channels;
+using Microsoft.AspNetCore.Http;
+using Tiller.Controllers;
+
+namespace Tiller.Serving;
+
+/// <summary>
+/// A fit under way, on a thread of its own. After each of its passes it lets a step of the texts go first, so that streams go on.
+/// </summary>
+internal sealed class FitJob : IDisposable
+{
+    private readonly CancellationTokenSource _stop;
+    private readonly Channel<FitProgress> _progress = Channel.CreateBounded<FitProgress>(
+        new BoundedChannelOptions(64) { FullMode = BoundedChannelFullMode.DropOldest, SingleReader = true, SingleWriter = true });
+
+    public FitJob(TillerService service, FitRequest request, CancellationToken cancellationToken)
+    {
+        _stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        Completion = Task.Factory.StartNew(() => Run(service, request), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+    }
+
+    /// <summary>Not to be guessed.</summary>
+    public string Id { get; } = "fit-" + Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(16));
+
+    /// <summary>How far it is; ends with the fit. Of a reader that is slow the oldest are lost.</summary>
+    public ChannelReader<FitProgress> Progress => _progress.Reader;
+
+    /// <summary>The controller, which the library then has.</summary>
+    public Task<NamedController> Completion { get; }
+
+    public void Cancel() => _stop.Cancel();
+
+    public void Dispose() => _stop.Dispose();
+
+    private NamedController Run(TillerService service, FitRequest request)
+    {
+        try
+        {
+            var told = new Told(progress =>
+            {
+                _progress.Writer.TryWrite(progress);
+                service.Scheduler.LetStep(_stop.Token);
+            });
+            var fit = ControllerFit.Run(service.Model, request.Contrast, request.Options, told, _stop.Token);
+            string path = service.Controllers.NewPath();
+            try
+            {
+                fit.Controller.Save(path);
+                return service.Controllers.Add(request.Name, path, request.Replace);
+            }
+            finally
+            {
+                File.Delete(path);
+            }
+        }
+        finally
+        {
+            _progress.Writer.Complete();
+        }
+    }
+
+    /// <summary>On the thread that reports; <see cref="Progress{T}"/> would post to the pool.</summary>
+    private sealed class Told(Action<FitProgress> report) : IProgress<FitProgress>
+    {
+        public void Report(FitProgress value) => report(value);
+    }
+}
+
+/// <summary>The fit under way, of which there is one at a time, and its routes.</summary>
+internal sealed class FitRoutes(TillerService service)
+{
+    public async Task Fit(HttpContext context)
+    {
+        FitRequest request;
+        using (var body = await RequestBody.ReadJsonAsync(context, service.Options))
+        {
+            request = FitRequest.Read(body.RootElement, service);
+        }
+
+        using var job = service.Fits.Begin(() => new FitJob(service, request, context.RequestAborted));
+        try
+        {
+            await using var events = await EventStream.BeginAsync(context);
+            await events.SendAsync(json =>
+            {
+                json.WriteStartObject();
+                json.WriteString("id", job.Id);
+                json.WriteEndObject();
+            }, "job");
+            await foreach (var progress in job.Progress.ReadAllAsync(context.RequestAborted))
+            {
+                await events.SendAsync(json =>
+                {
+                    json.WriteStartObject();
+                    json.WriteString("stage", progress.Stage == FitStage.Activations ? "activations" : "riccati");
+                    json.WriteNumber("done", progress.Done);
+                    json.WriteNumber("total", progress.Total);
+                    json.WriteEndObject();
+                }, "progress");
+            }
+
+            await EndAsync(job, events, context.RequestAborted);
+        }
+        finally
+        {
+            job.Cancel();
+            await Task.WhenAny(job.Completion); // its thread has left the model
+            service.Fits.End(job);
+        }
+    }
+
+    public Task GiveUp(HttpContext context)
+    {
+        string? id = (string?)Microsoft.AspNetCore.Routing.RoutingHttpContextExtensions.GetRouteValue(context, "id");
+        if (!service.Fits.Cancel(id))
+        {
+            throw ApiException.NotFound("id", $"There is no fit '{id}' under way.", "fit_not_found");
+        }
+
+        return Reply.JsonAsync(context, json =>
+        {
+            json.WriteStartObject();
+            json.WriteString("id", id);
+            json.WriteString("object", "fit");
+            json.WriteBoolean("cancelled", true);
+            json.WriteEndObject();
+        });
+    }
+
+    private static async Task EndAsync(FitJob job, EventStream events, CancellationToken cancellationToken)
+    {
+        try
+        {
+            var controller = await job.Completion;
+            await events.SendAsync(json => ControllerRoutes.Write(json, controller), "done");
+        }
+        catch (Exception e) when (!cancellationToken.IsCancellationRequested)
+        {
+            var error = e is OperationCanceledException
+                ? new ApiException(StatusCodes.Status409Conflict, ApiException.InvalidRequest, "The fit was given up.", null, "fit_cancelled")
+                : ApiException.Of(e) ?? ApiException.Internal();
+            await events.SendAsync(json => Reply.WriteError(json, error), "error");
+        }
+    }
+}
+
+/// <summary>Which fit is under way.</summary>
+internal sealed class FitSlot
+{
+    private readonly Lock _lock = new();
+    private FitJob? _job;
+    private bool _isClosed;
+
+    /// <summary>Begins one.</summary>
+    /// <exception cref="ApiException">There is one under way, or the server stops.</exception>
+    public FitJob Begin(Func<FitJob> begin)
+    {
+        lock (_lock)
+        {
+            if (_isClosed)
+            {
+                throw ApiException.Stopping("The server is stopping and begins no fit: ask another one.");
+            }
+
+            return _job = _job is null ? begin() : throw new ApiException(StatusCodes.Status409Conflict, ApiException.InvalidRequest,
+                "There is a fit under way, and one at a time is run: come again when it has ended.", null, "fit_running");
+        }
+    }
+
+    /// <summary>The fit has ended.</summary>
+    public void End(FitJob job)
+    {
+        lock (_lock)
+        {
+            _job = _job == job ? null : _job;
+        }
+    }
+
+    /// <summary>Gives up a fit.</summary>
+    /// <returns>False if it is not under way.</returns>
+    public bool Cancel(string? id)
+    {
+        lock (_lock)
+        {
+            if (_job is null || _job.Id != id)
+            {
+                return false;
+            }
+
+            _job.Cancel();
+            return true;
+        }
+    }
+
+    /// <summary>Gives up what is under way, and begins no other.</summary>
+    public void Close()
+    {
+        lock (_lock)
+        {
+            _isClosed = true;
+            _job?.Cancel();
+        }
+    }
+}

@@ -1,0 +1,30 @@
+using Microsoft.Extensions.Logging;
+
+namespace Tiller.Tool;
+
+/// <summary>The log of a server, a line each, beside everything else that is no result.</summary>
+internal sealed class TerminalLog(Terminal terminal) : ILoggerProvider, ILogger
+{
+    private readonly Lock _lock = new();
+
+    public ILogger CreateLogger(string categoryName) => this;
+
+    public IDisposable? BeginScope<TState>(TState state)
+        where TState : notnull => null;
+
+    public bool IsEnabled(LogLevel logLevel) => logLevel != LogLevel.None;
+
+    public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
+    {
+        string level = logLevel >= LogLevel.Error ? "error: " : logLevel == LogLevel.Warning ? "warning: " : "";
+        string cause = exception is null ? "" : $" {exception}";
+        lock (_lock)
+        {
+            terminal.Error.WriteLine($"tiller: {level}{VisibleText.Of(formatter(state, exception) + cause)}");
+        }
+    }
+
+    public void Dispose()
+    {
+    }
+}
