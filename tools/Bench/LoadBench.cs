@@ -141,9 +141,8 @@ internal static class RandomCheckpoint
     /// <returns>Size of the tensors in bytes.</returns>
     public static long Write(string folder, BenchRequest request)
     {
-        var c = request.Shape.Config;
         int size = request.Type == TensorType.F32 ? 4 : 2;
-        var shapes = Shapes(c).ToList();
+        var shapes = ModelWeights.Tensors(request.Shape.Config);
         long largest = shapes.Max(s => s.Shape.Aggregate(1L, (a, b) => a * b)) * size;
         if (largest > Array.MaxLength)
         {
@@ -177,40 +176,5 @@ internal static class RandomCheckpoint
             s.Name, request.Type, s.Shape, block.AsMemory(0, (int)(s.Shape.Aggregate(1L, (a, b) => a * b) * size)))).ToList();
         SafetensorsWriter.Write(Path.Combine(folder, "model.safetensors"), new Dictionary<string, string> { ["format"] = "pt" }, tensors);
         return total;
-    }
-
-    private static IEnumerable<(string Name, long[] Shape)> Shapes(ModelConfig c)
-    {
-        yield return ("model.embed_tokens.weight", [c.V, c.D]);
-        yield return ("model.norm.weight", [c.D]);
-        if (!c.TiedHead)
-        {
-            yield return ("lm_head.weight", [c.V, c.D]);
-        }
-
-        for (int k = 0; k < c.L; k++)
-        {
-            string block = $"model.layers.{k}.";
-            foreach (var (name, outputs) in new[] { ("q", c.H * c.E), ("k", c.G * c.E), ("v", c.G * c.E) })
-            {
-                yield return ($"{block}self_attn.{name}_proj.weight", [outputs, c.D]);
-                if (c.QkvBias)
-                {
-                    yield return ($"{block}self_attn.{name}_proj.bias", [outputs]);
-                }
-            }
-
-            yield return (block + "self_attn.o_proj.weight", [c.D, c.H * c.E]);
-            yield return (block + "mlp.gate_proj.weight", [c.F, c.D]);
-            yield return (block + "mlp.up_proj.weight", [c.F, c.D]);
-            yield return (block + "mlp.down_proj.weight", [c.D, c.F]);
-            yield return (block + "input_layernorm.weight", [c.D]);
-            yield return (block + "post_attention_layernorm.weight", [c.D]);
-            if (c.PostNorms)
-            {
-                yield return (block + "pre_feedforward_layernorm.weight", [c.D]);
-                yield return (block + "post_feedforward_layernorm.weight", [c.D]);
-            }
-        }
     }
 }

@@ -16,7 +16,7 @@ internal sealed class ManyPromptsArguments
     private readonly Option<string?> _prompts = new("--prompts")
     {
         Description = "Continue every prompt of this file, and write to --out. The file is a text with one prompt per line, .jsonl, a .json array, "
-            + "or a table (.csv, .tsv).",
+            + "or a table (.csv, .tsv, .parquet).",
         HelpName = "FILE",
     };
 
