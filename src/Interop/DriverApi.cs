@@ -149,7 +149,4 @@ internal static unsafe partial class DriverApi
 
     [LibraryImport(Library)]
     public static partial CUresult cuGraphLaunch(nint exec, nint stream);
-
-    [LibraryImport(Library)]
-    public static partial CUresult cuGraphUpload(nint exec, nint stream);
 }

@@ -33,7 +33,7 @@ public sealed class AttentionShapeException : TillerException
     internal AttentionShapeException(AttentionShape shape)
         : base($"The CUDA attention kernels have heads of 1 to {AttentionKernels.MaxHeadSize} numbers and 1 to {AttentionKernels.MaxHeadsPerGroup} "
             + $"query heads per key/value head; the model has H = {shape.H}, G = {shape.G}, E = {shape.E}. "
-            + "Run it on the CPU (LoadOptions.Device = \"cpu\").") => Shape = shape;
+            + "Run it on the CPU (LoadOptions.Device = Device.Cpu).") => Shape = shape;
 
     /// <summary>The shape that was asked for.</summary>
     public AttentionShape Shape { get; }

@@ -15,7 +15,7 @@ namespace Tiller.Tests.Cuda;
 public sealed class CudaEngineTests : CudaTest
 {
     [OneTimeSetUp]
-    public void CompareWithTheCpu() => TestModels.Use("cpu");
+    public void CompareWithTheCpu() => TestModels.Use(Device.Cpu);
 
     [OneTimeTearDown]
     public void BackToTheDefault() => TestModels.Use(null);
@@ -140,7 +140,7 @@ public sealed class CudaEngineTests : CudaTest
         Assert.That(Numbers.Error(session.Step(7), twin.Step(7)), Is.LessThan(2e-5));
     }
 
-    private static LanguageModel Open(string family) => LanguageModel.Load(TestModels.Folder(family), new LoadOptions { Device = "cuda" });
+    private static LanguageModel Open(string family) => LanguageModel.Load(TestModels.Folder(family), new LoadOptions { Device = Device.Cuda() });
 
     private static int[] Ids(LanguageModel model, int[] prompt, GenerationOptions options)
     {

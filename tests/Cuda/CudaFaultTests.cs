@@ -22,7 +22,7 @@ public sealed class CudaFaultTests : HostCudaTest
     // A prime, so that calls of every kind are met; 1 fails every call in turn (hours on the host CUDA).
     private static int Stride => int.TryParse(Environment.GetEnvironmentVariable("TILLER_FAULT_STRIDE"), out int stride) ? stride : 197;
 
-    private static LoadOptions OnCuda => new() { Device = "cuda" };
+    private static LoadOptions OnCuda => new() { Device = Device.Cuda() };
 
     [TestCase(OutOfMemory)]
     [TestCase(IllegalAddress)]

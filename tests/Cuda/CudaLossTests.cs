@@ -16,7 +16,7 @@ namespace Tiller.Tests.Cuda;
 /// </summary>
 public sealed class CudaLossTests : CudaTest
 {
-    private static LoadOptions OnCuda => new() { Device = "cuda" };
+    private static LoadOptions OnCuda => new() { Device = Device.Cuda() };
 
     [Test]
     public void Weights_larger_than_the_device_are_refused_and_smaller_ones_then_load()

@@ -30,7 +30,7 @@ public sealed class CancellationTests
 
     [OneTimeSetUp]
     public void Draw() => _model = LanguageModel.WithRandomWeights(
-        BenchShape.Parse("2,512,1536,8,4,64,1000").Config, TensorType.BF16, new LoadOptions { Device = "cpu", Threads = 3 });
+        BenchShape.Parse("2,512,1536,8,4,64,1000").Config, TensorType.BF16, new LoadOptions { Device = Device.Cpu, Threads = 3 });
 
     [OneTimeTearDown]
     public void Drop() => _model.Dispose();
@@ -203,7 +203,7 @@ public sealed class CancellationTests
     [Test]
     public void A_cancelled_call_can_be_made_again_and_gives_what_it_would_have()
     {
-        using var model = LanguageModel.Load(TestModels.Folder("demo"), new LoadOptions { Device = "cpu", Threads = 2 });
+        using var model = LanguageModel.Load(TestModels.Folder("demo"), new LoadOptions { Device = Device.Cpu, Threads = 2 });
         int[] ids = [.. Enumerable.Range(0, 300).Select(i => 3 + (i % 900))];
         var random = new Random(1);
         int cancelled = 0;

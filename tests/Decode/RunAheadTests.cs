@@ -192,7 +192,7 @@ public sealed class RunAheadTests : CudaTest
         const string Family = "llama2-f32";
         GenerationOptions options;
         int[] ids;
-        using (var model = LanguageModel.Load(TestModels.Folder(Family), new LoadOptions { Device = "cuda" }))
+        using (var model = LanguageModel.Load(TestModels.Folder(Family), new LoadOptions { Device = Device.Cuda() }))
         {
             options = new GenerationOptions { MaxNewTokens = 4, StopIds = [], Law = Decode.Laws.LooksBack(model, 5), Sampling = s_sampled };
             ids = Run(model, options).Ids;
@@ -201,7 +201,7 @@ public sealed class RunAheadTests : CudaTest
         int bad = Array.FindIndex(ids, 1, id => !s_prompt.Contains(id) && Array.IndexOf(ids, id) >= 1);
         using var checkpoint = new EditableCheckpoint(Family);
         NonFiniteTests.SpoilEmbedding(checkpoint, ids[bad]);
-        using var spoilt = LanguageModel.Load(checkpoint.Save(), new LoadOptions { Device = "cuda" });
+        using var spoilt = LanguageModel.Load(checkpoint.Save(), new LoadOptions { Device = Device.Cuda() });
         foreach (bool ahead in new[] { false, true })
         {
             spoilt.RunsAhead = ahead;
@@ -262,7 +262,7 @@ public sealed class RunAheadTests : CudaTest
             checkpoint.Config["max_position_embeddings"] = most;
         }
 
-        return LanguageModel.Load(checkpoint.Save(), new LoadOptions { Device = "cuda" });
+        return LanguageModel.Load(checkpoint.Save(), new LoadOptions { Device = Device.Cuda() });
     }
 
     private static Text Waiting(LanguageModel model, GenerationOptions options)

@@ -214,8 +214,3 @@ HOST_CUDA int cuGraphLaunch(void* exec, void* stream)
     races::serialize();
     return Success;
 }
-HOST_CUDA int cuGraphUpload(void* exec, void* stream)
-{
-    Call call(Need::Context);
-    return call.error ? call.error : find<GraphExec>(exec) && findStream(stream) ? Success : InvalidHandle;
-}

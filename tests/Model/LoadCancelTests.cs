@@ -19,7 +19,7 @@ public sealed class LoadCancelTests
     public void A_thousand_loads_given_up_at_random_moments_leave_nothing()
     {
         var whole = new Told<long>();
-        LanguageModel.Load(s_folder, new LoadOptions { Device = "cpu", Threads = 3, Progress = whole }).Dispose();
+        LanguageModel.Load(s_folder, new LoadOptions { Device = Device.Cpu, Threads = 3, Progress = whole }).Dispose();
         var random = new Random(7);
         int cancelled = 0;
         (long Heap, long Live, int Threads, int Files) before = default;
@@ -37,7 +37,7 @@ public sealed class LoadCancelTests
             });
             try
             {
-                using var model = LanguageModel.Load(s_folder, new LoadOptions { Device = "cpu", Threads = 3, Progress = told }, source.Token);
+                using var model = LanguageModel.Load(s_folder, new LoadOptions { Device = Device.Cpu, Threads = 3, Progress = told }, source.Token);
             }
             catch (OperationCanceledException)
             {

@@ -36,7 +36,7 @@ public abstract class OnEveryDevice(string device)
             HostCuda.Require();
         }
 
-        TestModels.Use(device);
+        TestModels.Use(Device.Parse(device));
     }
 
     /// <summary>The host CUDA leaves long texts to a GPU, and the other families.</summary>
@@ -74,7 +74,7 @@ public abstract class OnEveryDevice(string device)
         TestModels.Use(null);
         if (IsCuda)
         {
-            TestModels.Unload(device);
+            TestModels.Unload(Device.Parse(device));
             if (IsHostCuda && HostCuda.IsLoaded)
             {
                 Assert.That(HostCuda.LiveAllocations, Is.Zero, "memory, streams, graphs, modules or contexts that nobody released");

@@ -20,7 +20,7 @@ public sealed class RandomWeightsTests
     public void All_are_finite_none_is_left_out_and_rows_differ(TensorType type)
     {
         const int D = 128;
-        using var ops = Devices.Open("cpu", 2);
+        using var ops = Devices.Open(Device.Cpu, 2);
         using var weights = ModelWeights.Random(ops, Config(D, Rows), type);
         float scale = 2 / MathF.Sqrt(D);
         float[] all = Read(ops, weights.Embedding);
@@ -42,7 +42,7 @@ public sealed class RandomWeightsTests
     public void A_norm_of_gemma_is_around_one()
     {
         var c = BenchShape.Parse("gemma-2-2b").Config with { L = 1, V = 64, D = 64, F = 96, Windows = [0] };
-        using var ops = Devices.Open("cpu", 1);
+        using var ops = Devices.Open(Device.Cpu, 1);
         using var weights = ModelWeights.Random(ops, c, TensorType.BF16);
         float[] norm = new float[c.D];
         ops.DownloadRow(weights.Norm, 0, norm);
@@ -79,7 +79,7 @@ public sealed class CudaRandomWeightsTests : CudaTest
         static long[] Sent(int rows)
         {
             string[] calls = ["cuMemcpyHtoDAsync_v2", "cuMemcpyDtoDAsync_v2"];
-            using var ops = Devices.Open("cuda", 1);
+            using var ops = Devices.Open(Device.Cuda(), 1);
             long[] before = [.. calls.Select(HostCuda.CallsOf)];
             using var weights = ModelWeights.Random(ops, RandomWeightsTests.Config(64, rows), TensorType.BF16);
             return [.. calls.Select((call, i) => HostCuda.CallsOf(call) - before[i])];
@@ -90,8 +90,8 @@ public sealed class CudaRandomWeightsTests : CudaTest
     public void They_are_the_cpus()
     {
         var c = RandomWeightsTests.Config(64, 3000);
-        using var host = Devices.Open("cpu", 1);
-        using var device = Devices.Open("cuda", 1);
+        using var host = Devices.Open(Device.Cpu, 1);
+        using var device = Devices.Open(Device.Cuda(), 1);
         using var expected = ModelWeights.Random(host, c, TensorType.BF16);
         using var actual = ModelWeights.Random(device, c, TensorType.BF16);
         foreach (var (a, b) in new[] { (actual.Embedding, expected.Embedding), (actual.Blocks[1].GateUp, expected.Blocks[1].GateUp) })

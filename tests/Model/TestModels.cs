@@ -9,7 +9,7 @@ namespace Tiller.Tests.Model;
 internal static class TestModels
 {
     private static readonly ConcurrentDictionary<string, Lazy<LanguageModel>> s_loaded = new(StringComparer.Ordinal);
-    private static string? s_device;
+    private static Device? s_device;
 
     public static IEnumerable<string> Families => Repository.Goldens.Select(folder => Path.GetFileName(folder)!);
 
@@ -26,12 +26,12 @@ internal static class TestModels
     public static LanguageModel LoadFrom(string folder) => LanguageModel.Load(folder, new LoadOptions { Device = s_device, Threads = 2 });
 
     /// <summary>Where models are from now on; null is the tests' default.</summary>
-    public static void Use(string? device) => s_device = device;
+    public static void Use(Device? device) => s_device = device;
 
     /// <summary>Disposes the models of a device.</summary>
-    public static void Unload(string device)
+    public static void Unload(Device device)
     {
-        foreach (string key in s_loaded.Keys.Where(key => key.StartsWith(device, StringComparison.Ordinal)))
+        foreach (string key in s_loaded.Keys.Where(key => key.StartsWith(device.ToString(), StringComparison.Ordinal)))
         {
             if (s_loaded.TryRemove(key, out var model))
             {

@@ -242,7 +242,7 @@ public sealed class CudaAlgebraTests : AlgebraTests
             HostCuda.Require();
         }
 
-        _ops = Devices.Open("cuda", threads: 0);
+        _ops = Devices.Open(Tiller.Model.Device.Cuda(), threads: 0);
     }
 
     [OneTimeTearDown]

@@ -36,7 +36,7 @@ public sealed class StressTests
         using var guard = Patience.Guard();
         using var model = LanguageModel.WithRandomWeights(request.Shape.Config, TensorType.BF16, new LoadOptions
         {
-            Device = "cpu",
+            Device = Device.Cpu,
             Threads = request.Threads,
         });
         var texts = StressTexts.Build(model, out double textMs, CancellationToken.None);
@@ -72,7 +72,7 @@ public sealed class StressTests
         using var guard = Patience.Guard();
         using var model = LanguageModel.WithRandomWeights(BenchShape.Parse("demo").Config, TensorType.BF16, new LoadOptions
         {
-            Device = "cpu",
+            Device = Device.Cpu,
             Threads = 2
         });
         var texts = StressTexts.Build(model, out _, guard.Token);
@@ -132,7 +132,7 @@ public sealed class StressTests
 
     private static StressRequest Request(int sessions) => new()
     {
-        Device = "cpu",
+        Device = Device.Cpu,
         Shape = BenchShape.Parse("demo"),
         Sessions = sessions,
     };

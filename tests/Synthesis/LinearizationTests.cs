@@ -93,7 +93,7 @@ public sealed class LinearizationTests(string device) : OnEveryDevice(device)
         double[][]? first = null;
         foreach (int threads in new[] { 1, 2, 3, 7 })
         {
-            using var model = LanguageModel.WithRandomWeights(c, TensorType.BF16, new LoadOptions { Device = "cpu", Threads = threads });
+            using var model = LanguageModel.WithRandomWeights(c, TensorType.BF16, new LoadOptions { Device = Device.Cpu, Threads = threads });
             using var calibration = new Calibration(model, [.. Enumerable.Range(0, 11).Select(i => new[] { 3 + i, 5, 7 })]);
             var x = Problem.Gaussian(new Random(4), c.D, 100);
             double[][] got =

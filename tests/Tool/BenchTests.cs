@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Tiller.Bench;
 using Tiller.Checkpoint;
+using Tiller.Model;
 using Tiller.Ops;
 using Tiller.Tool;
 
@@ -217,7 +218,7 @@ public class BenchTests
         Assert.That(await CommandLine.RunAsync([command], lists, terminal, default), Is.Zero, error.ToString());
         using (Assert.EnterMultipleScope())
         {
-            Assert.That(taken!.Device, Is.EqualTo("cuda:1"));
+            Assert.That(taken!.Device, Is.EqualTo(Device.Cuda(1)));
             Assert.That((taken.Variants, taken.Laws), Is.EqualTo((true, false)));
             Assert.That((taken.Terms, taken.Tangents, taken.Batches, taken.Rows),
                 Is.EqualTo((new[] { 1, 4 }, new[] { 8 }, new[] { 2, 3 }, new[] { 9 })));
@@ -319,7 +320,7 @@ public class BenchTests
     private static BenchRequest Request(BenchMode mode) => new()
     {
         Mode = mode,
-        Device = mode == BenchMode.Tokenize ? null : "cpu",
+        Device = mode == BenchMode.Tokenize ? null : Device.Cpu,
         Shape = BenchShape.Parse("demo"),
         Seconds = mode == BenchMode.Kernels ? 0.005 : 0.05,
         FitPrompts = 4,

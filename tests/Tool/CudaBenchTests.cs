@@ -69,7 +69,7 @@ public class CudaBenchTests : CudaTest
     [Test]
     public void TheCpuHasNoVariants() =>
         Assert.That(
-            () => Rows(Request(BenchMode.Decode) with { Device = "cpu", Variants = true }),
+            () => Rows(Request(BenchMode.Decode) with { Device = Device.Cpu, Variants = true }),
             Throws.TypeOf<BenchException>().With.Message.Contains("--device cuda"));
 
     [Test]
@@ -100,7 +100,7 @@ public class CudaBenchTests : CudaTest
             Run = static () => { },
         };
         var ceiling = machine.ArithmeticOf(work);
-        using var ops = (CudaOps)Devices.Open("cuda", 1);
+        using var ops = (CudaOps)Devices.Open(Device.Cuda(), 1);
         using var weights = ModelWeights.Random(ops, BenchShape.Parse(Shape).Config, TensorType.BF16);
         var w = weights.Blocks[0].Output;
         int rows = values + tangents;
@@ -157,7 +157,7 @@ public class CudaBenchTests : CudaTest
     private static BenchRequest Request(BenchMode mode) => new()
     {
         Mode = mode,
-        Device = "cuda",
+        Device = Device.Cuda(),
         Shape = BenchShape.Parse(mode switch
         {
             BenchMode.Load => "2,64,96,4,2,16,1024",

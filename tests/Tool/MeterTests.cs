@@ -1,4 +1,5 @@
 using Tiller.Bench;
+using Tiller.Model;
 
 namespace Tiller.Tests.Tool;
 
@@ -57,7 +58,7 @@ public sealed class MeterTests
     {
         public List<string> Events { get; } = [];
 
-        public override string Device => "told";
+        public override Device Device => Device.Cpu;
 
         public override string Name => "told";
 

@@ -50,7 +50,7 @@ public sealed partial class OptionNamesTests
     }
 
     [TestCase(
-        "Fit with FitOptions.Cost = FitCost.Feature or FitOptions.Order = p, or on the CPU (LoadOptions.Device = \"cpu\").",
+        "Fit with FitOptions.Cost = FitCost.Feature or FitOptions.Order = p, or on the CPU (LoadOptions.Device = Device.Cpu).",
         "Fit with --cost feature or --order p, or on the CPU (--device cpu).")]
     [TestCase("SamplingOptions.MinP must be 0 (off) to 1, got 2.", "--min-p must be 0 (off) to 1, got 2.")]
     [TestCase("Pass a file that Controller.Save wrote.", "Pass a file that tiller fit wrote.")]

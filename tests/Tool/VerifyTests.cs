@@ -35,7 +35,7 @@ public sealed class CudaVerifyTests : CudaTest
 
     private static void Verify(string folder)
     {
-        var rows = Verification.Run(folder, new LoadOptions { Device = "cuda" }, null, CancellationToken.None, oneIn: OnGpu ? 1 : 6).ToList();
+        var rows = Verification.Run(folder, new LoadOptions { Device = Device.Cuda() }, null, CancellationToken.None, oneIn: OnGpu ? 1 : 6).ToList();
         string[] kinds = ["hidden states", "logits", "plain continuations", "mean jacobian", "last continuations", "all projections",
             "s-pid continuations"];
         using (Assert.EnterMultipleScope())

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using System.Text.Json.Serialization;
 
 namespace Tiller.Bench;
 
@@ -24,7 +25,10 @@ internal static class BenchOutput
                 headed = true;
             }
 
-            output.WriteLine(request.JsonLines ? JsonLine(row) : request.Markdown ? MarkdownLine(row) : TextLine(row));
+            output.WriteLine(
+                request.JsonLines ? JsonSerializer.Serialize(row, BenchJsonContext.Default.BenchRow)
+                : request.Markdown ? MarkdownLine(row)
+                : TextLine(row));
             output.Flush();
         }
     }
@@ -61,61 +65,8 @@ internal static class BenchOutput
 
     private static void WriteJson(IEnumerable<BenchRow> rows, TextWriter output)
     {
-        output.WriteLine(Text(indented: true, json =>
-        {
-            json.WriteStartArray();
-            foreach (var row in rows)
-            {
-                WriteRow(json, row);
-            }
-
-            json.WriteEndArray();
-        }));
+        output.WriteLine(JsonSerializer.Serialize([.. rows], BenchJsonContext.Indented.BenchRowArray));
         output.Flush();
-    }
-
-    private static string JsonLine(BenchRow row) => Text(indented: false, json => WriteRow(json, row));
-
-    private static string Text(bool indented, Action<Utf8JsonWriter> write)
-    {
-        using var bytes = new MemoryStream();
-        using (var json = new Utf8JsonWriter(bytes, new JsonWriterOptions { Indented = indented }))
-        {
-            write(json);
-        }
-
-        return System.Text.Encoding.UTF8.GetString(bytes.GetBuffer(), 0, (int)bytes.Length);
-    }
-
-    private static void WriteRow(Utf8JsonWriter json, BenchRow r)
-    {
-        json.WriteStartObject();
-        json.WriteString("name", r.Name);
-        json.WriteString("device", r.Device);
-        json.WriteNumber("median", r.Median);
-        json.WriteNumber("p10", r.P10);
-        json.WriteNumber("p90", r.P90);
-        json.WriteString("unit", r.Unit);
-        json.WriteNumber("samples", r.Samples);
-        json.WriteNumber("rate", r.Rate);
-        json.WriteString("rateUnit", r.RateUnit);
-        json.WriteNumber("bytes", r.Bytes);
-        json.WriteNumber("flops", r.Flops);
-        json.WriteNumber("percentOfCeiling", r.PercentOfCeiling);
-        json.WriteNumber("ceiling", r.Ceiling);
-        json.WriteString("ceilingUnit", r.CeilingUnit);
-        json.WriteString("ceilingName", r.CeilingName);
-        if (r.Ratio is { } ratio)
-        {
-            json.WriteNumber("ratio", ratio);
-        }
-        else
-        {
-            json.WriteNull("ratio");
-        }
-
-        json.WriteString("ratioOf", r.RatioOf);
-        json.WriteEndObject();
     }
 
     private static string Time(double value) => value >= 100 ? $"{value:0.0}" : value >= 1 ? $"{value:0.000}" : $"{value:0.00000}";
@@ -129,4 +80,12 @@ internal static class BenchOutput
         >= 10 => $"{value:0.0}",
         _ => $"{value:0.000}",
     };
+}
+
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase)]
+[JsonSerializable(typeof(BenchRow[]))]
+internal sealed partial class BenchJsonContext : JsonSerializerContext
+{
+    public static BenchJsonContext Indented { get; } = new(
+        new JsonSerializerOptions { PropertyNamingPolicy = JsonNamingPolicy.CamelCase, WriteIndented = true });
 }

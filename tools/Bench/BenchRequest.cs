@@ -38,7 +38,7 @@ internal sealed record BenchRequest
     public int? Context { get; init; }
 
     /// <summary>cpu, cuda, cuda:N or auto; null is the environment's TILLER_DEVICE, else auto.</summary>
-    public string? Device { get; init; }
+    public Device? Device { get; init; }
 
     /// <summary>Threads that share one step on the CPU; 0 takes one per processor.</summary>
     public int Threads { get; init; }

@@ -1,4 +1,5 @@
 using System.Globalization;
+using Tiller.Model;
 
 namespace Tiller.Bench;
 
@@ -7,7 +8,7 @@ internal sealed class CpuMachine(int threads) : Machine
 {
     private readonly Dictionary<int, Ceilings> _ceilings = [];
 
-    public override string Device => "cpu";
+    public override Device Device => Device.Cpu;
 
     public override string Name => string.Create(CultureInfo.InvariantCulture, $"cpu ({threads} thread{(threads == 1 ? "" : "s")})");
 

@@ -2,6 +2,7 @@ using System.Globalization;
 using Tiller.Checkpoint;
 using Tiller.Interop;
 using Tiller.Kernels;
+using Tiller.Model;
 
 namespace Tiller.Bench;
 
@@ -33,7 +34,7 @@ internal sealed class CudaMachine : Machine
         }
     }
 
-    public override string Device => $"cuda:{_context.Device.Ordinal}";
+    public override Device Device => Device.Cuda(_context.Device.Ordinal);
 
     public override string Name => $"{Device} ({_context.Device.Name})";
 

@@ -157,7 +157,7 @@ internal static class DecodeBench
         if (model.Ops is not CudaOps ops)
         {
             throw new BenchException(
-                $"Variants are choices of CUDA kernels, and this is {model.Device}. Ask for --device cuda, or leave out --variants.");
+                $"Variants are choices of CUDA kernels, and this is {model.DeviceDescription}. Ask for --device cuda, or leave out --variants.");
         }
 
         return

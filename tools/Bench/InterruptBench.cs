@@ -161,7 +161,7 @@ internal static partial class InterruptBench
         string[] words =
         [
             .. self == "dotnet" ? new[] { Path.Combine(AppContext.BaseDirectory, "tiller.dll") } : [],
-            "generate", "--model", folder, "--max-tokens", "100000", "--temperature", "1", "--device", request.Device ?? "auto",
+            "generate", "--model", folder, "--max-tokens", "100000", "--temperature", "1", "--device", (request.Device ?? Device.Auto).ToString(),
             "--threads", $"{request.ThreadCount}", "Once upon a time",
         ];
         while (true)

@@ -44,7 +44,7 @@ internal readonly record struct Ceiling(CeilingKind Kind, int Threads, long Size
 internal abstract class Machine : IDisposable
 {
     /// <summary>Its name for <c>--device</c>: cpu or cuda:N.</summary>
-    public abstract string Device { get; }
+    public abstract Device Device { get; }
 
     /// <summary>What it is, as rows and errors call it.</summary>
     public abstract string Name { get; }
@@ -71,17 +71,15 @@ internal abstract class Machine : IDisposable
     public static int? OrdinalOf(BenchRequest request)
     {
         bool onCpuAlone = request.Mode is BenchMode.Tokenize;
-        string name = request.Device is { } asked ? asked
-            : Environment.GetEnvironmentVariable(Devices.Variable) is { Length: > 0 } chosen && !onCpuAlone ? chosen : "auto";
-        int? ordinal = Devices.Ordinal(name);
         if (onCpuAlone)
         {
-            return ordinal is null or -1 ? null : throw new BenchException(
-                $"{request.Mode.ToString().ToLowerInvariant()} runs on the CPU whatever runs the model, and {name} was asked for. "
+            return request.Device?.CudaOrdinal is null ? null : throw new BenchException(
+                $"{request.Mode.ToString().ToLowerInvariant()} runs on the CPU whatever runs the model, and {request.Device} was asked for. "
                 + "Leave --device out.");
         }
 
-        return ordinal is not -1 ? ordinal : CudaDevices.List().Devices.Count > 0 ? 0 : null;
+        var device = request.Device ?? Devices.Default;
+        return device.IsAuto && CudaDevices.List().Devices.Count > 0 ? 0 : device.CudaOrdinal;
     }
 
     /// <summary>What bounds the bytes of a work.</summary>
@@ -136,7 +134,7 @@ internal abstract class Machine : IDisposable
         double need = needInBytes + ReserveInBytes;
         if (need > have)
         {
-            throw new DeviceMemoryException(Device, need >= long.MaxValue ? long.MaxValue : (long)need, have);
+            throw new DeviceMemoryException(Device.ToString(), need >= long.MaxValue ? long.MaxValue : (long)need, have);
         }
     }
 

@@ -56,7 +56,7 @@ internal sealed record QuickRates(double Single, double Double, string Device, i
         model.Ops.Copy(a, b);
         double both = Fastest(() => model.Ops.Multiply(1, a, b, 0, product));
         long free = model.Ops.FreeInBytes ?? HostMemory();
-        return new QuickRates(2 * FitPlan.BlockWeights(small) * d / single, 2.0 * d * d * d / both, model.Device, model.Ops.Callers, free);
+        return new QuickRates(2 * FitPlan.BlockWeights(small) * d / single, 2.0 * d * d * d / both, model.DeviceDescription, model.Ops.Callers, free);
 
         double Fastest(Action run)
         {

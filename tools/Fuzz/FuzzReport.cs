@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text.Json;
+using System.Text.Json.Serialization;
 
 namespace Tiller.Fuzz;
 
@@ -32,40 +33,27 @@ internal static class FuzzReport
 
     public static void WriteJson(Stream output, FuzzOptions options, FuzzParent run)
     {
-        using var json = new Utf8JsonWriter(output, new JsonWriterOptions { Indented = true });
-        json.WriteStartObject();
-        json.WriteNumber("seed", options.Seed);
-        json.WriteNumber("inputs", run.Tallies.Values.Sum(t => t.Inputs));
-        json.WriteNumber("seconds", run.Elapsed.TotalSeconds);
-        json.WriteNumber("children", run.Children);
-        json.WriteStartArray("targets");
-        foreach ((string name, Tally t) in run.Tallies)
-        {
-            json.WriteStartObject();
-            json.WriteString("name", name);
-            json.WriteNumber("inputs", t.Inputs);
-            json.WriteNumber("accepted", t.Accepted);
-            json.WriteNumber("bytes", t.Bytes);
-            json.WriteNumber("seconds", t.Seconds);
-            json.WriteNumber("slowestMs", t.SlowestMs);
-            json.WriteEndObject();
-        }
-
-        json.WriteEndArray();
-        json.WriteStartArray("findings");
-        foreach (Finding finding in run.Findings.All)
-        {
-            json.WriteStartObject();
-            json.WriteString("target", finding.Target);
-            json.WriteString("kind", finding.Kind);
-            json.WriteString("what", finding.What);
-            json.WriteNumber("times", finding.Times);
-            json.WriteString("file", finding.File);
-            json.WriteString("detail", finding.Detail);
-            json.WriteEndObject();
-        }
-
-        json.WriteEndArray();
-        json.WriteEndObject();
+        var told = new FuzzJson(
+            options.Seed,
+            run.Tallies.Values.Sum(t => t.Inputs),
+            run.Elapsed.TotalSeconds,
+            run.Children,
+            [.. run.Tallies.Select(t => new TargetJson(t.Key, t.Value.Inputs, t.Value.Accepted, t.Value.Bytes, t.Value.Seconds, t.Value.SlowestMs))],
+            [.. run.Findings.All.Select(f => new FindingJson(f.Target, f.Kind, f.What, f.Times, f.File, f.Detail))]);
+        JsonSerializer.Serialize(output, told, FuzzJsonContext.Default.FuzzJson);
     }
 }
+
+/// <summary>What a run prints for machines.</summary>
+internal sealed record FuzzJson(
+    int Seed, long Inputs, double Seconds, int Children, IReadOnlyList<TargetJson> Targets, IReadOnlyList<FindingJson> Findings);
+
+/// <summary>What a reader was given.</summary>
+internal sealed record TargetJson(string Name, long Inputs, long Accepted, long Bytes, double Seconds, double SlowestMs);
+
+/// <summary>What a reader should not have done.</summary>
+internal sealed record FindingJson(string Target, string Kind, string What, int Times, string File, string Detail);
+
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, WriteIndented = true)]
+[JsonSerializable(typeof(FuzzJson))]
+internal sealed partial class FuzzJsonContext : JsonSerializerContext;

@@ -2,6 +2,7 @@ using System.CommandLine;
 using Tiller;
 using Tiller.Bench;
 using Tiller.Checkpoint;
+using Tiller.Model;
 using Tiller.Stress;
 
 var minutes = new Option<double>("--minutes") { Description = "Length of the run.", DefaultValueFactory = _ => 5 };
@@ -43,7 +44,7 @@ root.SetAction(async (parse, cancellationToken) =>
         {
             Shape = BenchShape.Parse(parse.GetValue(shape)!),
             Type = parse.GetValue(type),
-            Device = parse.GetValue(device),
+            Device = parse.GetValue(device) is { } name ? Device.Parse(name) : null,
             Threads = parse.GetValue(threads),
             Minutes = parse.GetValue(minutes),
             Sessions = parse.GetValue(sessions),

@@ -1,5 +1,5 @@
-using System.Text;
 using System.Text.Json;
+using System.Text.Json.Serialization;
 using Tiller.Bench;
 
 namespace Tiller.Stress;
@@ -26,18 +26,10 @@ internal static class StressOutput
             return;
         }
 
-        WriteObject(output, json =>
-        {
-            json.WriteNumber("readers", request.Sessions);
-            json.WriteNumber("texts", report.Texts);
-            json.WriteNumber("moved", report.Moved);
-            json.WriteNumber("cancelled", report.Cancelled);
-            json.WriteNumber("dropped", report.Dropped);
-            json.WriteNumber("refused", report.Refused);
-            json.WriteNumber("prefixHits", report.PrefixHits);
-            json.WriteNumber("heldInBytes", report.HeldInBytes);
-            WriteFailures(json, report.Failures);
-        });
+        var told = new StormJson(
+            request.Sessions, report.Texts, report.Moved, report.Cancelled, report.Dropped, report.Refused, report.PrefixHits, report.HeldInBytes,
+            report.Failures);
+        output.WriteLine(JsonSerializer.Serialize(told, StressJsonContext.Default.StormJson));
     }
 
     private static void WriteRows(StressRequest request, IEnumerable<(string Name, string Value)> rows, IReadOnlyList<string> failures,
@@ -81,43 +73,27 @@ internal static class StressOutput
         ("failures", $"{r.Counts.Failures.Count}"),
     ];
 
-    private static void WriteJson(StressReport r, TextWriter output) => WriteObject(output, json =>
+    private static void WriteJson(StressReport r, TextWriter output)
     {
-        json.WriteNumber("sessions", r.Sessions);
-        json.WriteNumber("seconds", r.Seconds);
-        json.WriteNumber("texts", r.Counts.Texts);
-        json.WriteNumber("calls", r.Counts.Calls);
-        json.WriteNumber("batchedCalls", r.Counts.BatchedCalls);
-        json.WriteNumber("cancelled", r.Counts.Cancelled);
-        json.WriteNumber("resumed", r.Counts.Resumed);
-        json.WriteNumber("usedEarlyInBytes", r.UsedEarlyInBytes);
-        json.WriteNumber("usedLateInBytes", r.UsedLateInBytes);
-        json.WriteNumber("heldInBytes", r.HeldInBytes);
-        json.WriteBoolean("hung", r.Hung);
-        WriteFailures(json, r.Counts.Failures);
-    });
-
-    private static void WriteFailures(Utf8JsonWriter json, IReadOnlyList<string> failures)
-    {
-        json.WriteStartArray("failures");
-        foreach (string failure in failures)
-        {
-            json.WriteStringValue(failure);
-        }
-
-        json.WriteEndArray();
-    }
-
-    private static void WriteObject(TextWriter output, Action<Utf8JsonWriter> write)
-    {
-        using var bytes = new MemoryStream();
-        using (var json = new Utf8JsonWriter(bytes, new JsonWriterOptions { Indented = true }))
-        {
-            json.WriteStartObject();
-            write(json);
-            json.WriteEndObject();
-        }
-
-        output.WriteLine(Encoding.UTF8.GetString(bytes.GetBuffer(), 0, (int)bytes.Length));
+        var c = r.Counts;
+        var told = new StressJson(
+            r.Sessions, r.Seconds, c.Texts, c.Calls, c.BatchedCalls, c.Cancelled, c.Resumed, r.UsedEarlyInBytes, r.UsedLateInBytes, r.HeldInBytes,
+            r.Hung, c.Failures);
+        output.WriteLine(JsonSerializer.Serialize(told, StressJsonContext.Default.StressJson));
     }
 }
+
+/// <summary>What a run of sessions prints for machines.</summary>
+internal sealed record StressJson(
+    int Sessions, double Seconds, long Texts, long Calls, long BatchedCalls, long Cancelled, long Resumed, long UsedEarlyInBytes,
+    long UsedLateInBytes, long HeldInBytes, bool Hung, IReadOnlyList<string> Failures);
+
+/// <summary>What a run of readers prints for machines.</summary>
+internal sealed record StormJson(
+    int Readers, long Texts, long Moved, long Cancelled, long Dropped, long Refused, long PrefixHits, long HeldInBytes,
+    IReadOnlyList<string> Failures);
+
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, WriteIndented = true)]
+[JsonSerializable(typeof(StressJson))]
+[JsonSerializable(typeof(StormJson))]
+internal sealed partial class StressJsonContext : JsonSerializerContext;

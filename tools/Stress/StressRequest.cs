@@ -1,5 +1,6 @@
 using Tiller.Bench;
 using Tiller.Checkpoint;
+using Tiller.Model;
 
 namespace Tiller.Stress;
 
@@ -13,7 +14,7 @@ internal sealed record StressRequest
     public TensorType Type { get; init; } = TensorType.BF16;
 
     /// <summary>cpu, cuda, cuda:N or auto; null is the environment's TILLER_DEVICE, else auto.</summary>
-    public string? Device { get; init; }
+    public Device? Device { get; init; }
 
     /// <summary>Threads that share one step on the CPU; 0 takes one per processor.</summary>
     public int Threads { get; init; }

@@ -13,7 +13,7 @@ public sealed class SynthesisLibraryException : TillerException
     internal SynthesisLibraryException(string device, CudaLibraryMissingException cause)
         : base(
             $"A dense fit on {device} needs {cause.Library}, which is not there. Fit with FitOptions.Cost = FitCost.Feature or FitOptions.Order = p, "
-            + $"which need no CUDA library, or on the CPU (LoadOptions.Device = \"cpu\"), or install it. {cause.Message}",
+            + $"which need no CUDA library, or on the CPU (LoadOptions.Device = Device.Cpu), or install it. {cause.Message}",
             cause)
     {
     }

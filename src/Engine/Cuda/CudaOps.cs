@@ -76,6 +76,9 @@ internal sealed partial class CudaOps : DeviceOps
     /// <inheritdoc/>
     public override string Device => Name;
 
+    /// <summary>Number of its device.</summary>
+    public int Ordinal => _context.Device.Ordinal;
+
     /// <inheritdoc/>
     internal override int PassRows => Variants.WidePasses ? MaxPassRows : base.PassRows;
 
@@ -422,7 +425,7 @@ internal sealed partial class CudaOps : DeviceOps
         base.Dispose(disposing);
     }
 
-    private string Name => $"cuda:{_context.Device.Ordinal} ({_context.Device.Name})";
+    private string Name => $"cuda:{Ordinal} ({_context.Device.Name})";
 
     // Without the library wide batches go through the kernels here.
     private static CudaBlasLt? OpenBlas(PrimaryContext context)

@@ -1,4 +1,3 @@
-using System.Globalization;
 using Tiller.Cpu;
 using Tiller.Cuda;
 using Tiller.Interop;
@@ -6,17 +5,17 @@ using Tiller.Ops;
 
 namespace Tiller.Model;
 
-/// <summary>The device asked for is not on this machine, or cannot be used now.</summary>
+/// <summary>The requested device is not on this machine, or cannot be used now.</summary>
 public sealed class DeviceUnavailableException : TillerException
 {
-    internal DeviceUnavailableException(string device, Exception cause)
+    internal DeviceUnavailableException(Device device, Exception cause)
         : base($"Device {device} is not available. {cause.Message}", cause)
     {
         Device = device;
     }
 
-    /// <summary>What was asked for.</summary>
-    public string Device { get; }
+    /// <summary>The requested device.</summary>
+    public Device Device { get; }
 }
 
 /// <summary>A device's name is not one that Tiller knows.</summary>
@@ -28,42 +27,30 @@ public sealed class DeviceNameException : TillerException
     }
 }
 
-/// <summary>Opens devices by name.</summary>
+/// <summary>Opens devices.</summary>
 internal static class Devices
 {
-    /// <summary>The environment variable that names the device where a caller does not.</summary>
+    /// <summary>The environment variable that names the device if a caller names none.</summary>
     public const string Variable = "TILLER_DEVICE";
 
+    /// <summary>The device if a caller names none: the one in <see cref="Variable"/>, or auto if that is not set.</summary>
+    /// <exception cref="DeviceNameException">The variable names no device.</exception>
+    public static Device Default => Environment.GetEnvironmentVariable(Variable) is { Length: > 0 } name ? Device.Parse(name) : Device.Auto;
+
     /// <summary>Opens a device.</summary>
-    /// <param name="name">auto, cpu, cuda or cuda:N; null takes <see cref="Variable"/>, else auto.</param>
-    /// <param name="threads">Threads of the CPU; 0 takes one per processor.</param>
-    /// <exception cref="DeviceNameException">The name is none of these.</exception>
-    /// <exception cref="DeviceUnavailableException">A CUDA device was asked for, or found by auto, and cannot be opened.</exception>
-    public static DeviceOps Open(string? name, int threads)
+    /// <param name="device">The device; null means <see cref="Default"/>.</param>
+    /// <param name="threads">Number of CPU threads; 0 means one per processor.</param>
+    /// <exception cref="DeviceNameException">The device is null, and the environment variable names no device.</exception>
+    /// <exception cref="DeviceUnavailableException">A CUDA device was requested, or found by auto, but cannot be opened.</exception>
+    public static DeviceOps Open(Device? device, int threads)
     {
-        name ??= Environment.GetEnvironmentVariable(Variable) is { Length: > 0 } chosen ? chosen : "auto";
-        return Ordinal(name) switch
-        {
-            null => new CpuOps(threads),
-            -1 when CudaDevices.List().Devices.Count == 0 => new CpuOps(threads),
-            -1 => OpenCuda(0, name),
-            { } ordinal => OpenCuda(ordinal, name),
-        };
+        var chosen = device ?? Default;
+        return chosen.CudaOrdinal is { } ordinal ? OpenCuda(ordinal, chosen)
+            : chosen.IsAuto && CudaDevices.List().Devices.Count > 0 ? OpenCuda(0, chosen)
+            : new CpuOps(threads);
     }
 
-    /// <summary>Number of a CUDA device, -1 for auto, null for the CPU.</summary>
-    /// <exception cref="DeviceNameException">The name is none of these.</exception>
-    public static int? Ordinal(string name) => name switch
-    {
-        "cpu" => null,
-        "auto" => -1,
-        "cuda" => 0,
-        _ when name.StartsWith("cuda:", StringComparison.Ordinal)
-            && int.TryParse(name.AsSpan(5), NumberStyles.None, CultureInfo.InvariantCulture, out int ordinal) => ordinal,
-        _ => throw new DeviceNameException(name),
-    };
-
-    private static CudaOps OpenCuda(int ordinal, string name)
+    private static CudaOps OpenCuda(int ordinal, Device device)
     {
         try
         {
@@ -72,7 +59,7 @@ internal static class Devices
         catch (CudaException e) when (e is CudaLibraryMissingException or CudaNoDeviceException or CudaDeviceUnavailableException
             or CudaDriverTooOldException or CudaKernelImageException)
         {
-            throw new DeviceUnavailableException(name, e);
+            throw new DeviceUnavailableException(device, e);
         }
     }
 }

@@ -1,4 +1,4 @@
-using System.Text.Json;
+using System.Text.Json.Serialization;
 using Spectre.Console;
 
 namespace Tiller.Tool;
@@ -28,32 +28,16 @@ internal static class DemoOutput
     }
 
     /// <summary>The whole report as one object.</summary>
-    public static void WriteJson(Terminal terminal, DemoReport report) => Json.Write(terminal.Output, json =>
+    public static void WriteJson(Terminal terminal, DemoReport report)
     {
-        json.WriteStartObject();
-        json.WriteString("task", report.Task.ToString().ToLowerInvariant());
-        json.WriteStartObject("plain");
-        WriteSide(json, report.Plain);
-        json.WriteEndObject();
-        json.WriteStartObject("steered");
-        WriteSide(json, report.Steered);
-        json.WriteNumberOrNull("trackingError", report.Steered.TrackingError);
-        json.WriteNumberOrNull("effort", report.Steered.Effort);
-        json.WriteEndObject();
-        json.WriteEndObject();
-    });
-
-    private static void WriteSide(Utf8JsonWriter json, DemoSide side)
-    {
-        json.WriteStartArray("texts");
-        foreach (string text in side.Texts)
-        {
-            json.WriteStringValue(text);
-        }
-
-        json.WriteEndArray();
-        json.WriteNumberOrNull("score", side.Score);
-        json.WriteNumberOrNull("perplexity", side.Perplexity);
+        var (plain, steered) = (report.Plain, report.Steered);
+        var told = new DemoJson(
+            report.Task.ToString().ToLowerInvariant(),
+            new DemoSideJson(plain.Texts, Json.Finite(plain.Score), Json.Finite(plain.Perplexity)),
+            new DemoSteeredJson(
+                steered.Texts, Json.Finite(steered.Score), Json.Finite(steered.Perplexity), Json.Finite(steered.TrackingError),
+                Json.Finite(steered.Effort)));
+        Json.Write(terminal.Output, told, DemoJsonContext.Default.DemoJson);
     }
 
     private static void WriteRow(Terminal terminal, string name, string plain, string steered) =>
@@ -79,3 +63,16 @@ internal static class DemoOutput
         _ => throw new ArgumentOutOfRangeException(nameof(task), task, "Unknown task."),
     };
 }
+
+/// <summary>What <c>demo</c> prints.</summary>
+internal sealed record DemoJson(string Task, DemoSideJson Plain, DemoSteeredJson Steered);
+
+/// <summary>The plain model's texts.</summary>
+internal sealed record DemoSideJson(IReadOnlyList<string> Texts, double? Score, double? Perplexity);
+
+/// <summary>The steered texts.</summary>
+internal sealed record DemoSteeredJson(IReadOnlyList<string> Texts, double? Score, double? Perplexity, double? TrackingError, double? Effort);
+
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, GenerationMode = JsonSourceGenerationMode.Serialization)]
+[JsonSerializable(typeof(DemoJson))]
+internal sealed partial class DemoJsonContext : JsonSerializerContext;

@@ -1,4 +1,4 @@
-using System.Text.Json;
+using System.Text.Json.Serialization;
 
 namespace Tiller.Tool;
 
@@ -31,58 +31,39 @@ internal static class DevicesOutput
         void Row(string name, string value) => terminal.Output.WriteLine($"{name,-12}{VisibleText.Of(value)}");
     }
 
-    public static void WriteJson(Terminal terminal, DevicesFound found) => Json.Write(terminal.Output, json =>
+    public static void WriteJson(Terminal terminal, DevicesFound found)
     {
-        json.WriteStartObject();
-        json.WriteStartObject("cpu");
-        json.WriteString("name", found.Cpu);
-        json.WriteNumber("threads", found.Threads);
-        Strings(json, "instructionSets", found.InstructionSets);
-        json.WriteEndObject();
-        json.WriteStartObject("cuda");
-        json.WriteString("driver", found.Cuda.DriverVersion > 0 ? Version(found.Cuda.DriverVersion) : null);
-        json.WriteString("reason", found.Cuda.Reason?.Message);
-        json.WriteStartArray("devices");
-        foreach (var (device, kernels) in found.Cuda.Devices.Zip(found.Kernels))
-        {
-            json.WriteStartObject();
-            json.WriteString("device", $"cuda:{device.Ordinal}");
-            json.WriteString("name", device.Name);
-            json.WriteString("architecture", $"sm_{device.ComputeCapabilityMajor}{device.ComputeCapabilityMinor}");
-            json.WriteNumber("multiprocessors", device.MultiprocessorCount);
-            json.WriteNumber("memoryInBytes", device.TotalInBytes);
-            json.WriteNumber("l2CacheInBytes", device.L2CacheInBytes);
-            json.WriteString("kernels", kernels.Origin);
-            json.WriteString("noKernels", kernels.Problem);
-            json.WriteEndObject();
-        }
-
-        json.WriteEndArray();
-        json.WriteStartArray("libraries");
-        foreach (var library in found.Libraries)
-        {
-            json.WriteStartObject();
-            json.WriteString("name", library.Name);
-            json.WriteString("file", library.File);
-            Strings(json, "lookedIn", library.Reason?.LookedIn ?? []);
-            json.WriteEndObject();
-        }
-
-        json.WriteEndArray();
-        json.WriteEndObject();
-        json.WriteEndObject();
-    });
+        var cuda = new CudaJson(
+            found.Cuda.DriverVersion > 0 ? Version(found.Cuda.DriverVersion) : null,
+            found.Cuda.Reason?.Message,
+            [.. found.Cuda.Devices.Zip(found.Kernels, static (device, kernels) => new CudaDeviceJson(
+                $"cuda:{device.Ordinal}", device.Name, $"sm_{device.ComputeCapabilityMajor}{device.ComputeCapabilityMinor}",
+                device.MultiprocessorCount, device.TotalInBytes, device.L2CacheInBytes, kernels.Origin, kernels.Problem))],
+            [.. found.Libraries.Select(static x => new LibraryJson(x.Name, x.File, x.Reason?.LookedIn ?? []))]);
+        var told = new DevicesJson(new CpuJson(found.Cpu, found.Threads, found.InstructionSets), cuda);
+        Json.Write(terminal.Output, told, DevicesJsonContext.Default.DevicesJson);
+    }
 
     private static string Version(int version) => $"{version / 1000}.{version % 1000 / 10}";
-
-    private static void Strings(Utf8JsonWriter json, string name, IReadOnlyList<string> values)
-    {
-        json.WriteStartArray(name);
-        foreach (string value in values)
-        {
-            json.WriteStringValue(value);
-        }
-
-        json.WriteEndArray();
-    }
 }
+
+/// <summary>What <c>devices</c> prints.</summary>
+internal sealed record DevicesJson(CpuJson Cpu, CudaJson Cuda);
+
+/// <summary>The processor.</summary>
+internal sealed record CpuJson(string Name, int Threads, IReadOnlyList<string> InstructionSets);
+
+/// <summary>The driver and what it drives; or why there is none.</summary>
+internal sealed record CudaJson(string? Driver, string? Reason, IReadOnlyList<CudaDeviceJson> Devices, IReadOnlyList<LibraryJson> Libraries);
+
+/// <summary>A CUDA device, and where its kernels come from.</summary>
+internal sealed record CudaDeviceJson(
+    string Device, string Name, string Architecture, int Multiprocessors, long MemoryInBytes, long L2CacheInBytes,
+    string? Kernels, string? NoKernels);
+
+/// <summary>A CUDA library, or where it was looked for.</summary>
+internal sealed record LibraryJson(string Name, string? File, IReadOnlyList<string> LookedIn);
+
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, GenerationMode = JsonSourceGenerationMode.Serialization)]
+[JsonSerializable(typeof(DevicesJson))]
+internal sealed partial class DevicesJsonContext : JsonSerializerContext;

@@ -1,4 +1,4 @@
-using System.Text.Json;
+using System.Text.Json.Serialization;
 using Tiller.Controllers;
 
 namespace Tiller.Tool;
@@ -13,22 +13,16 @@ internal static class PlanOutput
     {
         if (json)
         {
-            Json.Write(terminal.Output, writer =>
+            PlanJson[] all = [.. plans.Select(JsonOf)];
+            if (all.Length == 1)
             {
-                if (plans.Count == 1)
-                {
-                    WriteJson(writer, plans[0]);
-                    return;
-                }
+                Json.Write(terminal.Output, all[0], PlanJsonContext.Default.PlanJson);
+            }
+            else
+            {
+                Json.Write(terminal.Output, all, PlanJsonContext.Default.PlanJsonArray);
+            }
 
-                writer.WriteStartArray();
-                foreach (var plan in plans)
-                {
-                    WriteJson(writer, plan);
-                }
-
-                writer.WriteEndArray();
-            });
             return;
         }
 
@@ -92,42 +86,62 @@ internal static class PlanOutput
         void Work(string name, double flops, double seconds) => terminal.Output.WriteLine($"  {name,-18}{flops / 1e9,10:N1}{seconds,12:N2}");
     }
 
-    private static void WriteJson(Utf8JsonWriter json, PlannedFit fit)
+    private static PlanJson JsonOf(PlannedFit fit) => new()
     {
-        json.WriteStartObject();
-        json.WriteString("model", fit.Model);
-        json.WriteString("solve", fit.Solve);
-        json.WriteString("weights", fit.Weights);
-        json.WriteNumber("prompts", fit.Prompts);
-        json.WriteNumber("calibration", fit.Calibration);
-        json.WriteNumber("tokens", fit.Tokens);
-        json.WriteBoolean("tokensCounted", fit.CountedTokens);
-        json.WriteStartObject("sizeInBytes");
-        foreach (var part in fit.Plan.Memory)
-        {
-            json.WriteNumber(part.Name, part.SizeInBytes);
-        }
-
-        json.WriteEndObject();
-        json.WriteNumber("peakInBytes", fit.Plan.PeakInBytes);
-        json.WriteString("device", fit.Rates.Device);
-        json.WriteNumber("availableInBytes", fit.Rates.FreeInBytes);
-        json.WriteNumber("allJacobiansInBytes", fit.Plan.AllJacobiansInBytes);
-        json.WriteStartArray("stages");
-        foreach (var stage in fit.Plan.Stages)
-        {
-            json.WriteStartObject();
-            json.WriteString("stage", FitOutput.Name(stage.Stage));
-            json.WriteNumber("flops", stage.SingleFlops + stage.DoubleFlops);
-            json.WriteNumber("seconds", Seconds(fit, stage));
-            json.WriteEndObject();
-        }
-
-        json.WriteEndArray();
-        json.WriteEndObject();
-    }
+        Model = fit.Model,
+        Solve = fit.Solve,
+        Weights = fit.Weights,
+        Prompts = fit.Prompts,
+        Calibration = fit.Calibration,
+        Tokens = fit.Tokens,
+        TokensCounted = fit.CountedTokens,
+        SizeInBytes = fit.Plan.Memory.ToDictionary(static part => part.Name, static part => part.SizeInBytes),
+        PeakInBytes = fit.Plan.PeakInBytes,
+        Device = fit.Rates.Device,
+        AvailableInBytes = fit.Rates.FreeInBytes,
+        AllJacobiansInBytes = fit.Plan.AllJacobiansInBytes,
+        Stages = [.. fit.Plan.Stages.Select(x => new PlannedStageJson(FitOutput.Name(x.Stage), x.SingleFlops + x.DoubleFlops, Seconds(fit, x)))],
+    };
 
     private static double Seconds(PlannedFit fit, PlannedStage stage) => FitPlan.Seconds(stage, fit.Rates.Single, fit.Rates.Double);
 
     private static string Rate(double flopsPerSecond) => $"{flopsPerSecond / 1e9:N0} GFLOP/s";
 }
+
+/// <summary>What <c>fit --plan</c> prints for a fit.</summary>
+internal sealed record PlanJson
+{
+    public required string Model { get; init; }
+
+    public required string Solve { get; init; }
+
+    public required string Weights { get; init; }
+
+    public required int Prompts { get; init; }
+
+    public required int Calibration { get; init; }
+
+    public required long Tokens { get; init; }
+
+    public required bool TokensCounted { get; init; }
+
+    public required IReadOnlyDictionary<string, long> SizeInBytes { get; init; }
+
+    public required long PeakInBytes { get; init; }
+
+    public required string Device { get; init; }
+
+    public required long AvailableInBytes { get; init; }
+
+    public required long AllJacobiansInBytes { get; init; }
+
+    public required IReadOnlyList<PlannedStageJson> Stages { get; init; }
+}
+
+/// <summary>A stage of the fit.</summary>
+internal sealed record PlannedStageJson(string Stage, double Flops, double Seconds);
+
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, GenerationMode = JsonSourceGenerationMode.Serialization)]
+[JsonSerializable(typeof(PlanJson))]
+[JsonSerializable(typeof(PlanJson[]))]
+internal sealed partial class PlanJsonContext : JsonSerializerContext;

@@ -1,5 +1,6 @@
 using System.Text;
 using System.Text.Json;
+using System.Text.Json.Serialization.Metadata;
 
 namespace Tiller.Tool;
 
@@ -73,10 +74,10 @@ internal sealed class ContinuedLines : IDisposable
     }
 
     /// <summary>Appends a line in one write.</summary>
-    public void Append(Action<Utf8JsonWriter> value)
+    public void Append<T>(T value, JsonTypeInfo<T> type)
     {
         using var line = new StringWriter { NewLine = "\n" };
-        Json.WriteLine(line, value);
+        Json.WriteLine(line, value, type);
         _file.Write(Encoding.UTF8.GetBytes(line.ToString()));
         _file.Flush();
     }

@@ -21,7 +21,7 @@ internal static class GenerateRun
         var plain = Decode(terminal, model, Tokenize(model, request.Prompt, prompt, cancellationToken), options, request.Json, cancellationToken);
         if (request.Json)
         {
-            DecodedOutput.WriteJson(terminal, model.Name, [("plain", plain)], []);
+            DecodedOutput.WriteJson(terminal, model.Name, plain, steered: null, []);
         }
 
         return ExitCode.Ok;

@@ -2,7 +2,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
-using System.Text.Json;
+using System.Text.Json.Serialization;
 using Tiller.Decode;
 using Tiller.Features;
 using Tiller.Model;
@@ -48,7 +48,7 @@ internal static class ManyPromptsRun
                 for (; waiting.Remove(written, out var next); written++)
                 {
                     int index = written;
-                    lines.Append(line => Write(line, index, prompts[index], next, run));
+                    lines.Append(Line(index, prompts[index], next, run), ManyPromptsJsonContext.Default.ContinuedJson);
                 }
 
                 progress.Report(new StageProgress("texts", written, prompts.Length));
@@ -132,54 +132,23 @@ internal static class ManyPromptsRun
         return sampling.Seed ?? BitConverter.ToUInt64(RandomNumberGenerator.GetBytes(sizeof(ulong)));
     }
 
-    private static void Write(Utf8JsonWriter json, int index, Prompt prompt, ContinuedText text, string run)
+    private static ContinuedJson Line(int index, Prompt prompt, ContinuedText text, string run) => new()
     {
-        json.WriteStartObject();
-        json.WriteNumber("index", index);
-        if (prompt is ChatPrompt chat)
-        {
-            json.WriteStartArray("messages");
-            foreach (var message in chat.Messages)
-            {
-                json.WriteStartObject();
-                json.WriteString("role", message.Role);
-                json.WriteString("content", message.Content);
-                json.WriteEndObject();
-            }
-
-            json.WriteEndArray();
-        }
-        else
-        {
-            json.WriteString("prompt", ((TextPrompt)prompt).Text);
-        }
-
-        json.WriteString("text", text.Text);
-        json.WriteNumber("tokens", text.Tokens);
-        json.WriteString("stop", DecodedOutput.Reason(text.Stop));
-        if (text.Seed is { } seed)
-        {
-            json.WriteNumber("seed", seed);
-        }
-
-        json.WriteString("run", run);
-        json.WriteEndObject();
-    }
+        Index = index,
+        Messages = prompt is ChatPrompt chat ? [.. chat.Messages.Select(static x => new MessageJson(x.Role, x.Content))] : null,
+        Prompt = (prompt as TextPrompt)?.Text,
+        Text = text.Text,
+        Tokens = text.Tokens,
+        Stop = DecodedOutput.Reason(text.Stop),
+        Seed = text.Seed,
+        Run = run,
+    };
 
     private static void Summarise(Terminal terminal, bool json, string path, int count, int before, long tokens, double seconds)
     {
         if (json)
         {
-            Json.Write(terminal.Output, value =>
-            {
-                value.WriteStartObject();
-                value.WriteString("out", path);
-                value.WriteNumber("texts", count);
-                value.WriteNumber("before", before);
-                value.WriteNumber("tokens", tokens);
-                value.WriteNumber("seconds", seconds);
-                value.WriteEndObject();
-            });
+            Json.Write(terminal.Output, new ManyPromptsJson(path, count, before, tokens, seconds), ManyPromptsJsonContext.Default.ManyPromptsJson);
             return;
         }
 
@@ -187,3 +156,37 @@ internal static class ManyPromptsRun
         terminal.Error.WriteLine($"tiller: {count} texts in {path}{were}; {tokens} new tokens, {(seconds > 0 ? tokens / seconds : 0):F0} tok/s");
     }
 }
+
+/// <summary>A prompt of a file and its continuation.</summary>
+internal sealed record ContinuedJson
+{
+    public required int Index { get; init; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public required IReadOnlyList<MessageJson>? Messages { get; init; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public required string? Prompt { get; init; }
+
+    public required string Text { get; init; }
+
+    public required int Tokens { get; init; }
+
+    public required string Stop { get; init; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public required ulong? Seed { get; init; }
+
+    public required string Run { get; init; }
+}
+
+/// <summary>A message of a chat.</summary>
+internal sealed record MessageJson(string Role, string Content);
+
+/// <summary>What a run over a file prints.</summary>
+internal sealed record ManyPromptsJson(string Out, int Texts, int Before, long Tokens, double Seconds);
+
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, GenerationMode = JsonSourceGenerationMode.Serialization)]
+[JsonSerializable(typeof(ContinuedJson))]
+[JsonSerializable(typeof(ManyPromptsJson))]
+internal sealed partial class ManyPromptsJsonContext : JsonSerializerContext;

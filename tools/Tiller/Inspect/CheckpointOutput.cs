@@ -1,4 +1,4 @@
-using System.Text.Json;
+using System.Text.Json.Serialization;
 using Tiller.Checkpoint;
 using Tiller.Model;
 
@@ -55,72 +55,25 @@ internal static class CheckpointOutput
         void Row(string name, string value) => terminal.Output.WriteLine($"{name,-12}{VisibleText.Of(value)}");
     }
 
-    public static void WriteJson(Terminal terminal, CheckpointInspection inspection) => Json.Write(terminal.Output, json =>
+    public static void WriteJson(Terminal terminal, CheckpointInspection inspection)
     {
         var (checkpoint, chat, noChat, nonFinite) = inspection;
-        var (folder, c, tokenizer) = (checkpoint.Folder, checkpoint.Config, checkpoint.Tokenizer);
-        json.WriteStartObject();
-        json.WriteString("kind", "checkpoint");
-        json.WriteString("folder", folder.Path);
-        json.WriteString("family", c.Family);
-        foreach (var (name, value) in new[] { ("L", c.L), ("D", c.D), ("H", c.H), ("G", c.G), ("E", c.E), ("F", c.F), ("V", c.V),
-            ("maxPositions", c.MaxPositions) })
+        var (folder, c) = (checkpoint.Folder, checkpoint.Config);
+        var told = new CheckpointJson(c)
         {
-            json.WriteNumber(name, value);
-        }
-
-        json.WriteBoolean("tiedHead", c.TiedHead);
-        json.WriteNumber("parameters", Parameters(folder));
-        json.WriteNumber("sizeInBytes", folder.SizeInBytes);
-        json.WriteNumber("files", folder.Files.Count);
-        json.WriteNumber("tokens", tokenizer.VocabularySize);
-        json.WriteStartArray("endIds");
-        foreach (int id in checkpoint.EndIds.Value)
-        {
-            json.WriteNumberValue(id);
-        }
-
-        json.WriteEndArray();
-        json.WriteString("chat", chat);
-        json.WriteString("noChat", noChat);
-        json.WriteString("fingerprint", folder.Fingerprint);
-        json.WriteStartArray("warnings");
-        foreach (string warning in checkpoint.Warnings)
-        {
-            json.WriteStringValue(warning);
-        }
-
-        json.WriteEndArray();
-        WriteTensors(json, folder, nonFinite);
-        json.WriteEndObject();
-    });
-
-    private static void WriteTensors(Utf8JsonWriter json, CheckpointFolder folder, IReadOnlyList<long>? nonFinite)
-    {
-        json.WriteStartArray("tensors");
-        for (int i = 0; i < folder.Tensors.Count; i++)
-        {
-            var tensor = folder.Tensors[i];
-            json.WriteStartObject();
-            json.WriteString("name", tensor.Name);
-            json.WriteString("type", tensor.Type.SpecName());
-            json.WriteStartArray("shape");
-            foreach (long extent in tensor.Shape)
-            {
-                json.WriteNumberValue(extent);
-            }
-
-            json.WriteEndArray();
-            json.WriteNumber("sizeInBytes", tensor.SizeInBytes);
-            if (nonFinite is not null)
-            {
-                json.WriteNumber("nonFinite", nonFinite[i]);
-            }
-
-            json.WriteEndObject();
-        }
-
-        json.WriteEndArray();
+            Folder = folder.Path,
+            Parameters = Parameters(folder),
+            SizeInBytes = folder.SizeInBytes,
+            Files = folder.Files.Count,
+            Tokens = checkpoint.Tokenizer.VocabularySize,
+            EndIds = checkpoint.EndIds.Value,
+            Chat = chat,
+            NoChat = noChat,
+            Fingerprint = folder.Fingerprint,
+            Warnings = checkpoint.Warnings,
+            Tensors = [.. folder.Tensors.Select((x, i) => new TensorJson(x.Name, x.Type.SpecName(), x.Shape, x.SizeInBytes, nonFinite?[i]))],
+        };
+        Json.Write(terminal.Output, told, CheckpointJsonContext.Default.CheckpointJson);
     }
 
     private static bool HasHead(CheckpointFolder folder) => folder.TryFind(ModelWeights.HeadName) is not null;
@@ -154,3 +107,73 @@ internal static class CheckpointOutput
         _ => $"{bytes} B",
     };
 }
+
+/// <summary>What <c>inspect</c> prints for a checkpoint.</summary>
+internal sealed record CheckpointJson
+{
+    public CheckpointJson(ModelConfig c)
+    {
+        (Family, MaxPositions, TiedHead) = (c.Family, c.MaxPositions, c.TiedHead);
+        (L, D, H, G, E, F, V) = (c.L, c.D, c.H, c.G, c.E, c.F, c.V);
+    }
+
+    public string Kind { get; } = "checkpoint";
+
+    public required string Folder { get; init; }
+
+    public string Family { get; }
+
+    [JsonPropertyName("L")]
+    public int L { get; }
+
+    [JsonPropertyName("D")]
+    public int D { get; }
+
+    [JsonPropertyName("H")]
+    public int H { get; }
+
+    [JsonPropertyName("G")]
+    public int G { get; }
+
+    [JsonPropertyName("E")]
+    public int E { get; }
+
+    [JsonPropertyName("F")]
+    public int F { get; }
+
+    [JsonPropertyName("V")]
+    public int V { get; }
+
+    public int MaxPositions { get; }
+
+    public bool TiedHead { get; }
+
+    public required long Parameters { get; init; }
+
+    public required long SizeInBytes { get; init; }
+
+    public required int Files { get; init; }
+
+    public required int Tokens { get; init; }
+
+    public required IReadOnlyList<int> EndIds { get; init; }
+
+    public required string? Chat { get; init; }
+
+    public required string? NoChat { get; init; }
+
+    public required string Fingerprint { get; init; }
+
+    public required IReadOnlyList<string> Warnings { get; init; }
+
+    public required IReadOnlyList<TensorJson> Tensors { get; init; }
+}
+
+/// <summary>A tensor; how many of its numbers are NaN or infinite where they were counted.</summary>
+internal sealed record TensorJson(
+    string Name, string Type, IReadOnlyList<long> Shape, long SizeInBytes,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] long? NonFinite);
+
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, GenerationMode = JsonSourceGenerationMode.Serialization)]
+[JsonSerializable(typeof(CheckpointJson))]
+internal sealed partial class CheckpointJsonContext : JsonSerializerContext;

@@ -1,4 +1,4 @@
-using System.Text.Json;
+using System.Text.Json.Serialization;
 using Tiller.Controllers;
 
 namespace Tiller.Tool;
@@ -24,6 +24,12 @@ internal static class ControllerOutput
             Row("solved", $"residual {residuals.Max():E1}, rank {ranks.Max()}");
         }
 
+        if (source.Settings.Count > 0)
+        {
+            string fitted = source.Settings.GetValueOrDefault(ControllerSource.MethodSetting) is { } name ? $"{name}, " : "";
+            Row("settings", $"{fitted}{FitOutput.Found(source)}");
+        }
+
         if (controller.Method.Idle is { } reason)
         {
             Row("warning", $"does nothing, as {reason}");
@@ -39,73 +45,8 @@ internal static class ControllerOutput
         void Row(string name, string value) => terminal.Output.WriteLine($"{name,-12}{VisibleText.Of(value)}");
     }
 
-    public static void WriteJson(Terminal terminal, Controller controller) => Json.Write(terminal.Output, json =>
-    {
-        var source = controller.Source;
-        json.WriteStartObject();
-        json.WriteString("kind", "controller");
-        json.WriteString("method", controller.Method.Name);
-        if (controller.Method is Gated { Gate: var gate })
-        {
-            json.WriteStartObject("gate");
-            json.WriteNumber("layer", gate.Layer);
-            json.WriteNumber("threshold", gate.Threshold);
-            json.WriteEndObject();
-        }
-
-        json.WriteString("model", source.ModelName);
-        json.WriteString("fingerprint", source.ModelFingerprint);
-        json.WriteNumber("L", controller.L);
-        json.WriteNumber("D", controller.D);
-        json.WriteString("steered", controller.Method.Layers.ToString());
-        json.WriteString("idle", controller.Method.Idle);
-        json.WriteString("cost", FitOutput.Name(source.Cost));
-        if (source.Weights is { } weights)
-        {
-            json.WriteNumber("q", weights.Q);
-            json.WriteNumber("r", weights.R);
-            json.WriteNumber("qf", weights.Qf);
-        }
-
-        PromptFormOutput.WriteJson(json, source.Form);
-        WritePrompts(json, "positive", source.Positive);
-        WritePrompts(json, "negative", source.Negative);
-        if (source.Calibration is { } calibration)
-        {
-            WritePrompts(json, "calibration", calibration);
-        }
-
-        json.WriteStartArray("layers");
-        foreach (var layer in Layers(controller))
-        {
-            json.WriteStartObject();
-            json.WriteNumber("layer", layer.K);
-            json.WriteNumber("mu", layer.Mu);
-            WriteIfKnown(json, "w", layer.W);
-            WriteIfKnown(json, "open", layer.Open);
-            WriteIfKnown(json, "closed", layer.Closed);
-            json.WriteEndObject();
-        }
-
-        json.WriteEndArray();
-        json.WriteEndObject();
-    });
-
-    private static void WritePrompts(Utf8JsonWriter json, string name, PromptSet prompts)
-    {
-        json.WriteStartObject(name);
-        json.WriteNumber("count", prompts.Count);
-        json.WriteString("sha256", prompts.Sha256);
-        json.WriteEndObject();
-    }
-
-    private static void WriteIfKnown(Utf8JsonWriter json, string name, double? value)
-    {
-        if (value is { } known)
-        {
-            json.WriteNumber(name, known);
-        }
-    }
+    public static void WriteJson(Terminal terminal, Controller controller) =>
+        Json.Write(terminal.Output, new ControllerJson(controller, Layers(controller)), ControllerJsonContext.Default.ControllerJson);
 
     // Methods without a solve have no w of their own, and only a fit knows the open-loop gain.
     private static IEnumerable<(int K, double Mu, double? W, double? Open, double? Closed)> Layers(Controller controller)
@@ -131,3 +72,88 @@ internal static class ControllerOutput
 
     private static string Short(PromptSet prompts) => prompts.Sha256.Length > 12 ? prompts.Sha256[..12] : prompts.Sha256;
 }
+
+/// <summary>What <c>inspect</c> prints for a controller.</summary>
+internal sealed record ControllerJson : FormedJson
+{
+    public ControllerJson(Controller controller, IEnumerable<(int K, double Mu, double? W, double? Open, double? Closed)> layers)
+        : base(controller.Source.Form)
+    {
+        var (source, method) = (controller.Source, controller.Method);
+        (Method, Model, Fingerprint, L, D) = (method.Name, source.ModelName, source.ModelFingerprint, controller.L, controller.D);
+        Gate = method is Gated { Gate: var gate } ? new GateJson(gate.Layer, gate.Threshold) : null;
+        (Steered, Idle, Cost) = (method.Layers.ToString(), method.Idle, FitOutput.Name(source.Cost));
+        Settings = FitOutput.Settings(source);
+        (Q, R, Qf) = (source.Weights?.Q, source.Weights?.R, source.Weights?.Qf);
+        (Positive, Negative) = (new PromptSetJson(source.Positive), new PromptSetJson(source.Negative));
+        Calibration = source.Calibration is { } calibration ? new PromptSetJson(calibration) : null;
+        Layers = [.. layers.Select(static x => new ControllerLayerJson(x.K, x.Mu, x.W, x.Open, x.Closed))];
+    }
+
+    public string Kind { get; } = "controller";
+
+    public string Method { get; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public GateJson? Gate { get; }
+
+    public string Model { get; }
+
+    public string Fingerprint { get; }
+
+    [JsonPropertyName("L")]
+    public int L { get; }
+
+    [JsonPropertyName("D")]
+    public int D { get; }
+
+    public string Steered { get; }
+
+    public string? Idle { get; }
+
+    public string? Cost { get; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? Q { get; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? R { get; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? Qf { get; }
+
+    public IReadOnlyDictionary<string, string> Settings { get; }
+
+    public PromptSetJson Positive { get; }
+
+    public PromptSetJson Negative { get; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public PromptSetJson? Calibration { get; }
+
+    public IReadOnlyList<ControllerLayerJson> Layers { get; }
+}
+
+/// <summary>Where a gate reads, and above what it opens.</summary>
+internal sealed record GateJson(int Layer, double Threshold);
+
+/// <summary>Prompts that a controller was made from.</summary>
+internal sealed record PromptSetJson
+{
+    public PromptSetJson(PromptSet prompts) => (Count, Sha256) = (prompts.Count, prompts.Sha256);
+
+    public int Count { get; }
+
+    public string Sha256 { get; }
+}
+
+/// <summary>A layer of a controller; null is not known.</summary>
+internal sealed record ControllerLayerJson(
+    int Layer, double Mu,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] double? W,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] double? Open,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] double? Closed);
+
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, GenerationMode = JsonSourceGenerationMode.Serialization)]
+[JsonSerializable(typeof(ControllerJson))]
+internal sealed partial class ControllerJsonContext : JsonSerializerContext;

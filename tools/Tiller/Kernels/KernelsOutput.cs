@@ -1,3 +1,4 @@
+using System.Text.Json.Serialization;
 using Tiller.Kernels;
 
 namespace Tiller.Tool;
@@ -48,77 +49,48 @@ internal static class KernelsOutput
             + $"in {VisibleText.Of(Path.GetDirectoryName(built[0].File)!)}");
     }
 
-    public static void WriteJson(Terminal terminal, KernelInventory inventory) => Json.Write(terminal.Output, json =>
+    public static void WriteJson(Terminal terminal, KernelInventory inventory)
     {
-        json.WriteStartObject();
-        json.WriteNumber("sources", inventory.Sources);
-        json.WriteNumber("kernels", inventory.Kernels);
-        json.WriteStartArray("images");
-        foreach (var set in inventory.Images)
-        {
-            json.WriteStartObject();
-            json.WriteString("place", set.Place);
-            json.WriteString("problem", set.Problem);
-            json.WriteStartArray("images");
-            foreach (var image in set.Images)
-            {
-                json.WriteStartObject();
-                json.WriteString("source", image.Source);
-                json.WriteString("architecture", image.Architecture);
-                json.WriteString("kind", image.IsPtx ? "ptx" : "cubin");
-                json.WriteString("compiler", image.Compiler);
-                json.WriteEndObject();
-            }
+        var cache = inventory.Cache;
+        var told = new KernelsJson(
+            inventory.Sources,
+            inventory.Kernels,
+            [.. inventory.Images.Select(static set => new ImageSetJson(set.Place, set.Problem, [.. set.Images.Select(static x =>
+                new ImageJson(x.Source, x.Architecture, x.IsPtx ? "ptx" : "cubin", x.Compiler))]))],
+            new CompilerJson(inventory.Compiler, inventory.CompilerProblem, [.. inventory.CompilesFor]),
+            new KernelCacheJson(cache.Folder, cache.Problem, cache.SizeInBytes, cache.Others, [.. cache.Shares.Select(static x =>
+                new CachedJson(x.Architecture, x.Ready))]));
+        Json.Write(terminal.Output, told, KernelsJsonContext.Default.KernelsJson);
+    }
 
-            json.WriteEndArray();
-            json.WriteEndObject();
-        }
-
-        json.WriteEndArray();
-        json.WriteStartObject("compiler");
-        json.WriteString("name", inventory.Compiler);
-        json.WriteString("problem", inventory.CompilerProblem);
-        json.WriteStartArray("architectures");
-        foreach (string architecture in inventory.CompilesFor)
-        {
-            json.WriteStringValue(architecture);
-        }
-
-        json.WriteEndArray();
-        json.WriteEndObject();
-        json.WriteStartObject("cache");
-        json.WriteString("folder", inventory.Cache.Folder);
-        json.WriteString("problem", inventory.Cache.Problem);
-        json.WriteNumber("sizeInBytes", inventory.Cache.SizeInBytes);
-        json.WriteNumber("others", inventory.Cache.Others);
-        json.WriteStartArray("ready");
-        foreach (var share in inventory.Cache.Shares)
-        {
-            json.WriteStartObject();
-            json.WriteString("architecture", share.Architecture);
-            json.WriteNumber("files", share.Ready);
-            json.WriteEndObject();
-        }
-
-        json.WriteEndArray();
-        json.WriteEndObject();
-        json.WriteEndObject();
-    });
-
-    public static void WriteJson(Terminal terminal, IReadOnlyList<KernelBuilt> built) => Json.Write(terminal.Output, json =>
-    {
-        json.WriteStartArray();
-        foreach (var file in built)
-        {
-            json.WriteStartObject();
-            json.WriteString("source", file.Source);
-            json.WriteString("architecture", file.Architecture);
-            json.WriteBoolean("compiled", file.Compiled);
-            json.WriteString("file", file.File);
-            json.WriteNumber("sizeInBytes", file.SizeInBytes);
-            json.WriteEndObject();
-        }
-
-        json.WriteEndArray();
-    });
+    public static void WriteJson(Terminal terminal, IReadOnlyList<KernelBuilt> built) => Json.Write(
+        terminal.Output,
+        [.. built.Select(static x => new BuiltJson(x.Source, x.Architecture, x.Compiled, x.File, x.SizeInBytes))],
+        KernelsJsonContext.Default.BuiltJsonArray);
 }
+
+/// <summary>What <c>kernels</c> prints.</summary>
+internal sealed record KernelsJson(int Sources, int Kernels, IReadOnlyList<ImageSetJson> Images, CompilerJson Compiler, KernelCacheJson Cache);
+
+/// <summary>Images made ahead of time, at one place.</summary>
+internal sealed record ImageSetJson(string Place, string? Problem, IReadOnlyList<ImageJson> Images);
+
+/// <summary>An image.</summary>
+internal sealed record ImageJson(string Source, string Architecture, string Kind, string Compiler);
+
+/// <summary>The compiler of kernels, or why there is none.</summary>
+internal sealed record CompilerJson(string? Name, string? Problem, IReadOnlyList<string> Architectures);
+
+/// <summary>The cache of compiled kernels.</summary>
+internal sealed record KernelCacheJson(string? Folder, string? Problem, long SizeInBytes, int Others, IReadOnlyList<CachedJson> Ready);
+
+/// <summary>Files that are ready for an architecture.</summary>
+internal sealed record CachedJson(string Architecture, int Files);
+
+/// <summary>A file that <c>kernels build</c> made or found.</summary>
+internal sealed record BuiltJson(string Source, string Architecture, bool Compiled, string File, long SizeInBytes);
+
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, GenerationMode = JsonSourceGenerationMode.Serialization)]
+[JsonSerializable(typeof(KernelsJson))]
+[JsonSerializable(typeof(BuiltJson[]))]
+internal sealed partial class KernelsJsonContext : JsonSerializerContext;

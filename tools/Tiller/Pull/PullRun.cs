@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text.Json.Serialization;
 using Tiller.Hub;
 
 namespace Tiller.Tool;
@@ -53,24 +54,20 @@ internal static class PullRun
         void Row(string name, string value) => terminal.Output.WriteLine($"{name,-8}{VisibleText.Of(value)}");
     }
 
-    private static void WriteJson(Terminal terminal, PulledModel model) => Json.Write(terminal.Output, json =>
+    private static void WriteJson(Terminal terminal, PulledModel model)
     {
-        json.WriteStartObject();
-        json.WriteString("model", model.Repository);
-        json.WriteString("commit", model.Commit);
-        json.WriteString("folder", model.Folder);
-        json.WriteStartArray("files");
-        foreach (var file in model.Files)
-        {
-            json.WriteStartObject();
-            json.WriteString("name", file.Name);
-            json.WriteNumber("bytes", file.SizeInBytes);
-            json.WriteBoolean("verified", file.IsVerified);
-            json.WriteBoolean("new", file.IsNew);
-            json.WriteEndObject();
-        }
-
-        json.WriteEndArray();
-        json.WriteEndObject();
-    });
+        PulledFileJson[] files = [.. model.Files.Select(static x => new PulledFileJson(x.Name, x.SizeInBytes, x.IsVerified, x.IsNew))];
+        Json.Write(
+            terminal.Output, new PulledJson(model.Repository, model.Commit, model.Folder, files), PullJsonContext.Default.PulledJson);
+    }
 }
+
+/// <summary>What <c>pull</c> prints.</summary>
+internal sealed record PulledJson(string Model, string Commit, string Folder, IReadOnlyList<PulledFileJson> Files);
+
+/// <summary>A file of the model.</summary>
+internal sealed record PulledFileJson(string Name, long Bytes, bool Verified, bool New);
+
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, GenerationMode = JsonSourceGenerationMode.Serialization)]
+[JsonSerializable(typeof(PulledJson))]
+internal sealed partial class PullJsonContext : JsonSerializerContext;

@@ -1,4 +1,4 @@
-using System.Text.Json;
+using System.Text.Json.Serialization;
 using Tiller.Decode;
 
 namespace Tiller.Tool;
@@ -17,98 +17,17 @@ internal static class DecodedOutput
     }
 
     /// <summary>One object: model, controllers, and an object for each text.</summary>
-    public static void WriteJson(
-        Terminal terminal, string model, IReadOnlyList<(string Name, DecodedText Text)> texts, IReadOnlyList<Controlled> controllers)
-            => Json.Write(terminal.Output, json =>
+    /// <param name="terminal">Where it goes.</param>
+    /// <param name="model">The model's name.</param>
+    /// <param name="plain">The plain text; null if there is none.</param>
+    /// <param name="steered">The steered text; null if there is none.</param>
+    /// <param name="controllers">What steered it.</param>
+    public static void WriteJson(Terminal terminal, string model, DecodedText? plain, DecodedText? steered, IReadOnlyList<Controlled> controllers)
     {
-        json.WriteStartObject();
-        json.WriteString("model", model);
-        if (controllers.Count > 0)
-        {
-            json.WriteStartArray("controllers");
-            foreach (var controller in controllers)
-            {
-                json.WriteStartObject();
-                json.WriteString("file", controller.Controller);
-                json.WriteNumber("lambda", controller.Lambda);
-                json.WriteEndObject();
-            }
-
-            json.WriteEndArray();
-        }
-
-        foreach (var (name, text) in texts)
-        {
-            json.WriteStartObject(name);
-            WriteText(json, text);
-            json.WriteEndObject();
-        }
-
-        json.WriteEndObject();
-    });
-
-    private static void WriteText(Utf8JsonWriter json, DecodedText text)
-    {
-        json.WriteString("text", text.Text);
-        json.WriteStartArray("ids");
-        foreach (int id in text.Ids)
-        {
-            json.WriteNumberValue(id);
-        }
-
-        json.WriteEndArray();
-        if (text.Probabilities.Count > 0)
-        {
-            WriteProbabilities(json, text.Probabilities);
-        }
-
-        json.WriteString("stop", Reason(text.Stop));
-        json.WriteNumber("promptTokens", text.PromptTokens);
-        json.WriteNumber("promptMs", text.PromptMs);
-        json.WriteNumber("tokensPerSecond", text.TokensPerSecond);
-        json.WriteNumber("gigabytesPerSecond", text.GigabytesPerSecond);
-        if (text.Seed is { } seed)
-        {
-            json.WriteNumber("seed", seed);
-        }
-
-        json.WriteString("logitsHash", text.LogitsHash.ToString("x16"));
-        if (text.Steering is { } steering)
-        {
-            json.WriteString("tokens", text.Tokens);
-            json.WriteNumberOrNull("trackingError", steering.TrackingError);
-            json.WriteNumberOrNull("inputNorm", steering.InputNorm);
-            json.WriteNumberOrNull("effort", steering.Effort);
-        }
-    }
-
-    private static void WriteProbabilities(Utf8JsonWriter json, IReadOnlyList<TokenProbabilities> tokens)
-    {
-        json.WriteStartArray("logprobs");
-        foreach (var token in tokens)
-        {
-            json.WriteStartObject();
-            WriteProbability(json, token.Drawn);
-            json.WriteStartArray("top");
-            foreach (var probable in token.MostProbable)
-            {
-                json.WriteStartObject();
-                WriteProbability(json, probable);
-                json.WriteEndObject();
-            }
-
-            json.WriteEndArray();
-            json.WriteEndObject();
-        }
-
-        json.WriteEndArray();
-    }
-
-    private static void WriteProbability(Utf8JsonWriter json, NamedProbability token)
-    {
-        json.WriteNumber("id", token.Id);
-        json.WriteString("text", token.Text);
-        json.WriteNumberOrNull("logprob", token.LogProbability);
+        ControlledJson[]? all = controllers.Count == 0 ? null : [.. controllers.Select(static x => new ControlledJson(x.Controller, x.Lambda))];
+        var texts = new DecodedJson(
+            model, all, plain is null ? null : new TextJson(plain), steered is null ? null : new SteeredTextJson(steered, steered.Steering!));
+        Json.Write(terminal.Output, texts, DecodedJsonContext.Default.DecodedJson);
     }
 
     /// <summary>Why a text ended, in words.</summary>
@@ -121,3 +40,97 @@ internal static class DecodedOutput
         _ => throw new ArgumentOutOfRangeException(nameof(reason), reason, "Unknown reason."),
     };
 }
+
+/// <summary>What <c>generate</c> and <c>steer</c> print.</summary>
+internal sealed record DecodedJson(
+    string Model,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] IReadOnlyList<ControlledJson>? Controllers,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] TextJson? Plain,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] SteeredTextJson? Steered);
+
+/// <summary>A controller at its λ.</summary>
+internal sealed record ControlledJson(string File, float Lambda);
+
+/// <summary>A continuation and what it took.</summary>
+internal record TextJson
+{
+    public TextJson(DecodedText text)
+    {
+        (Text, Ids, Stop, Seed, LogitsHash) = (text.Text, text.Ids, DecodedOutput.Reason(text.Stop), text.Seed, text.LogitsHash.ToString("x16"));
+        (PromptTokens, PromptMs) = (text.PromptTokens, text.PromptMs);
+        (TokensPerSecond, GigabytesPerSecond) = (text.TokensPerSecond, text.GigabytesPerSecond);
+        Logprobs = text.Probabilities.Count == 0 ? null : [.. text.Probabilities.Select(static x => new DrawnJson(x))];
+    }
+
+    public string Text { get; }
+
+    public IReadOnlyList<int> Ids { get; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<DrawnJson>? Logprobs { get; }
+
+    public string Stop { get; }
+
+    public int PromptTokens { get; }
+
+    public double PromptMs { get; }
+
+    public double TokensPerSecond { get; }
+
+    public double GigabytesPerSecond { get; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public ulong? Seed { get; }
+
+    public string LogitsHash { get; }
+}
+
+/// <summary>A steered continuation, and what the law did.</summary>
+internal sealed record SteeredTextJson : TextJson
+{
+    public SteeredTextJson(DecodedText text, SteeringSummary steering)
+        : base(text)
+    {
+        Tokens = text.Tokens!;
+        (TrackingError, InputNorm) = (Json.Finite(steering.TrackingError), Json.Finite(steering.InputNorm));
+        Effort = Json.Finite(steering.Effort);
+    }
+
+    [JsonPropertyOrder(1)]
+    public string Tokens { get; }
+
+    [JsonPropertyOrder(1)]
+    public double? TrackingError { get; }
+
+    [JsonPropertyOrder(1)]
+    public double? InputNorm { get; }
+
+    [JsonPropertyOrder(1)]
+    public double? Effort { get; }
+}
+
+/// <summary>A token and its probability.</summary>
+internal record ProbabilityJson
+{
+    public ProbabilityJson(NamedProbability token) => (Id, Text, Logprob) = (token.Id, token.Text, Json.Finite(token.LogProbability));
+
+    public int Id { get; }
+
+    public string Text { get; }
+
+    public double? Logprob { get; }
+}
+
+/// <summary>A token that was drawn, and the most probable ones in its place.</summary>
+internal sealed record DrawnJson : ProbabilityJson
+{
+    public DrawnJson(TokenProbabilities token)
+        : base(token.Drawn) => Top = [.. token.MostProbable.Select(static x => new ProbabilityJson(x))];
+
+    [JsonPropertyOrder(1)]
+    public IReadOnlyList<ProbabilityJson> Top { get; }
+}
+
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, GenerationMode = JsonSourceGenerationMode.Serialization)]
+[JsonSerializable(typeof(DecodedJson))]
+internal sealed partial class DecodedJsonContext : JsonSerializerContext;

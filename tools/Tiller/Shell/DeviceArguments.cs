@@ -4,9 +4,9 @@ using Tiller.Model;
 namespace Tiller.Tool;
 
 /// <summary>What runs the arithmetic.</summary>
-/// <param name="Device">auto, cpu, cuda or cuda:N; null for the default.</param>
+/// <param name="Device">Null for the default.</param>
 /// <param name="Threads">Threads of the CPU; 0 for one per processor.</param>
-internal sealed record DeviceRequest(string? Device, int Threads)
+internal sealed record DeviceRequest(Device? Device, int Threads)
 {
     /// <summary>How a model is loaded there.</summary>
     public LoadOptions ToLoadOptions() => new() { Device = Device, Threads = Threads };
@@ -15,17 +15,15 @@ internal sealed record DeviceRequest(string? Device, int Threads)
 /// <summary>The options of the commands that run a model.</summary>
 internal sealed class DeviceArguments
 {
-    private readonly Option<string?> _device = new("--device")
+    private readonly Option<Device?> _device = new("--device")
     {
         Description = $"What runs the model; auto is the first CUDA device, or the CPU where there is none. [default: {Devices.Variable}, else auto]",
         HelpName = "auto|cpu|cuda|cuda:N",
         CustomParser = result =>
         {
-            string name = result.Tokens[^1].Value;
             try
             {
-                _ = Devices.Ordinal(name);
-                return name;
+                return Device.Parse(result.Tokens[^1].Value);
             }
             catch (DeviceNameException e)
             {

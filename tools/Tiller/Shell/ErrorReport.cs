@@ -1,3 +1,5 @@
+using System.Text.Json.Serialization;
+
 namespace Tiller.Tool;
 
 /// <summary>How an error is told: a line on stderr, and with <c>--json</c> an object on stdout.</summary>
@@ -11,15 +13,7 @@ internal static class ErrorReport
         terminal.Error.WriteLine($"tiller: error: {VisibleText.Of(message)}");
         if (json)
         {
-            Json.Write(terminal.Output, w =>
-            {
-                w.WriteStartObject();
-                w.WriteStartObject("error");
-                w.WriteString("type", TypeOf(error));
-                w.WriteString("message", message);
-                w.WriteEndObject();
-                w.WriteEndObject();
-            });
+            Json.Write(terminal.Output, new ErrorJson(new ErrorTold(TypeOf(error), message)), ErrorJsonContext.Default.ErrorJson);
         }
 
         return code;
@@ -32,3 +26,13 @@ internal static class ErrorReport
         _ => error.GetType().Name,
     };
 }
+
+/// <summary>What a command that fails prints.</summary>
+internal sealed record ErrorJson(ErrorTold Error);
+
+/// <summary>The error's type and its sentence.</summary>
+internal sealed record ErrorTold(string Type, string Message);
+
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, GenerationMode = JsonSourceGenerationMode.Serialization)]
+[JsonSerializable(typeof(ErrorJson))]
+internal sealed partial class ErrorJsonContext : JsonSerializerContext;

@@ -1,40 +1,31 @@
 using System.Text;
 using System.Text.Encodings.Web;
 using System.Text.Json;
+using System.Text.Json.Serialization.Metadata;
 
 namespace Tiller.Tool;
 
-/// <summary>What <c>--json</c> prints: one value and a line break.</summary>
+/// <summary>What <c>--json</c> prints: one value and a line break. Each command has the records that it prints beside what prints them.</summary>
 internal static class Json
 {
     private static readonly JsonWriterOptions s_readable = new() { Indented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
     private static readonly JsonWriterOptions s_oneLine = s_readable with { Indented = false };
 
     /// <summary>Writes one indented value.</summary>
-    public static void Write(TextWriter output, Action<Utf8JsonWriter> value) => Write(output, value, s_readable);
+    public static void Write<T>(TextWriter output, T value, JsonTypeInfo<T> type) => Write(output, value, type, s_readable);
 
     /// <summary>Writes one value on one line, as in a stream of them.</summary>
-    public static void WriteLine(TextWriter output, Action<Utf8JsonWriter> value) => Write(output, value, s_oneLine);
+    public static void WriteLine<T>(TextWriter output, T value, JsonTypeInfo<T> type) => Write(output, value, type, s_oneLine);
 
     /// <summary>A number, or null where JSON has none (NaN, infinities).</summary>
-    public static void WriteNumberOrNull(this Utf8JsonWriter json, string name, double value)
-    {
-        if (double.IsFinite(value))
-        {
-            json.WriteNumber(name, value);
-        }
-        else
-        {
-            json.WriteNull(name);
-        }
-    }
+    public static double? Finite(double value) => double.IsFinite(value) ? value : null;
 
-    private static void Write(TextWriter output, Action<Utf8JsonWriter> value, JsonWriterOptions options)
+    private static void Write<T>(TextWriter output, T value, JsonTypeInfo<T> type, JsonWriterOptions options)
     {
         using var bytes = new MemoryStream();
         using (var json = new Utf8JsonWriter(bytes, options))
         {
-            value(json);
+            JsonSerializer.Serialize(json, value, type);
         }
 
         output.WriteLine(Encoding.UTF8.GetString(bytes.GetBuffer(), 0, (int)bytes.Length));

@@ -16,7 +16,7 @@ internal static class OptionNames
         ("FitOptions.Weights has q = qf = 0", "--q and --qf are both 0"),
         ("FitOptions.Cost = FitCost.Feature", "--cost feature"),
         ("FitOptions.Order = p", "--order p"),
-        ("LoadOptions.Device = \"cpu\"", "--device cpu"),
+        ("LoadOptions.Device = Device.Cpu", "--device cpu"),
         ("Take SteeredTokens.Prompt = PromptTokens.Last, or leave SteeredTokens.Clean false", "Take --tokens clean or --tokens all"),
         ("SteeredTokens.Clean reads", "--tokens clean reads"),
         ("SteeredTokens.GeneratedBegin must be at least 0 and SteeredTokens.GeneratedEnd no less", "--window must be a-b with 0 ≤ a ≤ b"),

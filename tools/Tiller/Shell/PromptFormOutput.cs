@@ -1,4 +1,4 @@
-using System.Text.Json;
+using System.Text.Json.Serialization;
 using Tiller.Features;
 
 namespace Tiller.Tool;
@@ -16,18 +16,6 @@ internal static class PromptFormOutput
         TokenForm => "token ids, made by the caller",
         _ => "not known",
     };
-
-    /// <summary>A property for machines.</summary>
-    public static void WriteJson(Utf8JsonWriter json, PromptForm? form)
-    {
-        json.WriteString("form", form switch { RawForm => "raw", ChatForm => "chat", TokenForm => "tokens", _ => null });
-        if (form is ChatForm chat)
-        {
-            json.WriteString("templateSha256", chat.TemplateSha256);
-            json.WriteString("system", chat.System);
-            json.WriteBoolean("systemVaries", chat.SystemVaries);
-        }
-    }
 
     /// <summary>What to do where a prompt is steered in another form than it was fitted in.</summary>
     public static string Advice(PromptForm fitted, PromptForm steered) => (fitted, steered) switch
@@ -51,4 +39,28 @@ internal static class PromptFormOutput
         string start = text.Length <= ShownLength ? text : text[..ShownLength] + "…";
         return $"\"{start.ReplaceLineEndings("\\n")}\"";
     }
+}
+
+/// <summary>The form of a controller's prompts, among the properties of what has one.</summary>
+internal abstract record FormedJson
+{
+    protected FormedJson(PromptForm? form)
+    {
+        Form = form switch { RawForm => "raw", ChatForm => "chat", TokenForm => "tokens", _ => null };
+        if (form is ChatForm chat)
+        {
+            (TemplateSha256, System, SystemVaries) = (chat.TemplateSha256, chat.System, chat.SystemVaries);
+        }
+    }
+
+    public string? Form { get; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public string? TemplateSha256 { get; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public string? System { get; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public bool? SystemVaries { get; }
 }

@@ -11,9 +11,12 @@ internal static class Runs
     public static IReadOnlyList<TillerCommand> Commands(Terminal terminal) =>
     [
         new DemoCommand((request, token) => Task.FromResult(DemoRun.Run(terminal, request, token))),
+        new MethodsCommand((request, _) => Task.FromResult(MethodsRun.Run(terminal, request))),
         new FitCommand((request, token) => Task.FromResult(FitRun.Run(terminal, request, token))),
         new SteerCommand((request, token) => SteerRun.Run(terminal, request, token)),
         new GenerateCommand((request, token) => GenerateRun.Run(terminal, request, token)),
+        new CompareCommand((request, token) => Task.FromResult(CompareRun.Run(terminal, request, token))),
+        new EvalCommand((request, token) => Task.FromResult(EvalRun.Run(terminal, request, token))),
         new ServeCommand((request, token) => ServeRun.Run(terminal, request, token)),
         new PullCommand((request, token) => Task.FromResult(PullRun.Run(terminal, request, token))),
         new InspectCommand((request, token) => Task.FromResult(InspectRun.Run(terminal, request, token))),
@@ -59,10 +62,4 @@ internal static class Runs
     private static string LossOf(EncodedText text) =>
         "The vocabulary has no token for bytes of these characters of a prompt, which are left out, as the published tokenizer does: "
         + $"{TokenizerException.Escape(text.Dropped)} (said once; --strict refuses such a prompt).";
-}
-
-/// <summary>Calls back on the reporting thread; <see cref="Progress{T}"/> would post to the pool and arrive out of order.</summary>
-internal sealed class Relay<T>(Action<T> report) : IProgress<T>
-{
-    public void Report(T value) => report(value);
 }

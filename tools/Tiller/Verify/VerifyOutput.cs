@@ -1,3 +1,4 @@
+using System.Text.Json.Serialization;
 
 namespace Tiller.Tool;
 
@@ -24,29 +25,21 @@ internal static class VerifyOutput
     }
 
     /// <summary>An array of {folder, kind, count, worst, bound, passed}; worst is null where the error is infinite or not a number.</summary>
-    public static void WriteJson(Terminal terminal, IReadOnlyList<VerificationRow> rows) => Json.Write(terminal.Output, json =>
-    {
-        json.WriteStartArray();
-        foreach (var row in rows)
-        {
-            json.WriteStartObject();
-            json.WriteString("folder", row.Folder);
-            json.WriteString("kind", row.Kind);
-            json.WriteNumber("count", row.Count);
-            json.WriteNumberOrNull("worst", row.Worst);
-            json.WriteNumber("bound", row.Bound);
-            json.WriteBoolean("passed", row.Passed);
-            if (row.Note.Length > 0)
-            {
-                json.WriteString("note", row.Note);
-            }
-
-            json.WriteEndObject();
-        }
-
-        json.WriteEndArray();
-    });
+    public static void WriteJson(Terminal terminal, IReadOnlyList<VerificationRow> rows) => Json.Write(
+        terminal.Output,
+        [.. rows.Select(static x => new VerifiedJson(
+            x.Folder, x.Kind, x.Count, Json.Finite(x.Worst), x.Bound, x.Passed, x.Note.Length > 0 ? x.Note : null))],
+        VerifyJsonContext.Default.VerifiedJsonArray);
 
     // Exact kinds count cases that differ.
     private static string Number(double value) => value == Math.Floor(value) && value < 1e6 ? value.ToString("F0") : value.ToString("E1");
 }
+
+/// <summary>What <c>verify</c> prints for a kind of values.</summary>
+internal sealed record VerifiedJson(
+    string Folder, string Kind, int Count, double? Worst, double Bound, bool Passed,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? Note);
+
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, GenerationMode = JsonSourceGenerationMode.Serialization)]
+[JsonSerializable(typeof(VerifiedJson[]))]
+internal sealed partial class VerifyJsonContext : JsonSerializerContext;
