@@ -88,7 +88,7 @@ public sealed class Scheduler : IDisposable
         }
     }
 
-    /// <summary>Most positions that a text, prompt and all, may come to: by the model's context, and by what is allowed for keys and values.</summary>
+    /// <summary>Most positions that a text, prompt and all, may come to: by the context, and by what is allowed for keys and values.</summary>
     public int MaxPositions
     {
         get
