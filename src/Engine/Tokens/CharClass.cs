@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Runtime.CompilerServices;
 
 namespace Tiller.Tokens;
 
@@ -25,7 +24,6 @@ internal static class CharClasses
     private static readonly CharClass[] s_bmp = MakeBmp();
 
     /// <summary>Class of the code point at <paramref name="i"/>, and its length in bytes.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)] // scanners call it for every character
     public static CharClass At(ReadOnlySpan<byte> utf8, int i, out int length)
     {
         byte b = utf8[i];
@@ -35,7 +33,8 @@ internal static class CharClasses
             return s_bmp[b];
         }
 
-        return AtBeyondAscii(utf8, i, out length);
+        int code = CodeAt(utf8, i, out length);
+        return ClassAt(code);
     }
 
     /// <summary>Code point at <paramref name="i"/> of valid UTF-8.</summary>
@@ -121,9 +120,6 @@ internal static class CharClasses
                     or >= 0x1F170 and <= 0x1F189 or 0x200C or 0x200D;
         }
     }
-
-    [MethodImpl(MethodImplOptions.NoInlining)]
-    private static CharClass AtBeyondAscii(ReadOnlySpan<byte> utf8, int i, out int length) => ClassAt(CodeAt(utf8, i, out length));
 
     private static CharClass ClassAt(int code) => code < 0x10000 ? s_bmp[code] : ClassOf(code);
 

@@ -27,8 +27,6 @@ internal enum SplitBehavior
 /// <param name="invert">Matches and what stands between them change places.</param>
 internal sealed class SplitStage(TextPattern pattern, SplitBehavior behavior, bool invert = false) : PreTokenizerStage
 {
-    private const int Several = 32;
-
     public override void Run(Piece piece, int stage, WordSink sink)
     {
         ReadOnlySpan<byte> text = piece.Text;
@@ -36,25 +34,15 @@ internal sealed class SplitStage(TextPattern pattern, SplitBehavior behavior, bo
         pattern.Begin(text, state);
         var pieces = new Pieces(piece, stage + 1, sink, behavior);
         int at = 0;
-        Span<int> ends = stackalloc int[Several];
-        while (at < text.Length && !sink.HasEnough && pattern.NextTiles(text, at, ends) is > 0 and int count)
-        {
-            foreach (int end in ends[..count])
-            {
-                pieces.Add(at, end, !invert);
-                at = end;
-            }
-        }
-
-        while (!sink.HasEnough && pattern.Next(text, at, state, out int start, out int next))
+        while (!sink.HasEnough && pattern.Next(text, at, state, out int start, out int end))
         {
             if (start > at)
             {
                 pieces.Add(at, start, invert);
             }
 
-            pieces.Add(start, next, !invert);
-            at = next;
+            pieces.Add(start, end, !invert);
+            at = end;
         }
 
         if (at < text.Length)
