@@ -74,12 +74,14 @@ public sealed partial class ArchitectureTests
         Assert.That(ReferencesOf("src", "Engine", "Tiller.Engine.csproj"), Is.EqualTo(new[] { "../Kernels/Tiller.Kernels.csproj" }));
         Assert.That(ReferencesOf("src", "Kernels", "Tiller.Kernels.csproj"), Is.EqualTo(new[] { "../Interop/Tiller.Interop.csproj" }));
         Assert.That(ReferencesOf("src", "Interop", "Tiller.Interop.csproj"), Is.Empty);
+        Assert.That(ReferencesOf("src", "Evaluation", "Tiller.Evaluation.csproj"), Is.EqualTo(new[] { "../Engine/Tiller.Engine.csproj" }));
         Assert.That(ReferencesOf("src", "Serving", "Tiller.Serving.csproj"), Is.EqualTo(new[] { "../Engine/Tiller.Engine.csproj" }));
         Assert.That(ReferencesOf("src", "Native", "Tiller.Native.csproj"), Is.EqualTo(new[] { "../Engine/Tiller.Engine.csproj" }));
         Assert.That(Files.Where(f => Code(f).Contains("Tiller.Tool", StringComparison.Ordinal)), Is.Empty);
         foreach (string tool in Directory.EnumerateFiles(Repository.Path("tools"), "*.csproj", SearchOption.AllDirectories))
         {
             Assert.That(ReferencesOf(tool), Is.All.Matches<string>(r => r!.EndsWith("src/Engine/Tiller.Engine.csproj", StringComparison.Ordinal)
+                || r.EndsWith("src/Evaluation/Tiller.Evaluation.csproj", StringComparison.Ordinal)
                 || r == "../../src/Serving/Tiller.Serving.csproj" || r == "../Bench/Tiller.Bench.csproj"), tool);
         }
     }

@@ -24,7 +24,8 @@ public sealed class HostileTableTests
     private static IEnumerable<string> Named => HostileTable.Sections.Where(s => s.Name != Http).SelectMany(s => s.Rows).SelectMany(r => r.Tests)
         .Distinct(StringComparer.Ordinal);
 
-    private static IEnumerable<string> Errors => HostileTable.Sections.SelectMany(s => s.Rows).SelectMany(r => r.Errors).Distinct(StringComparer.Ordinal);
+    private static IEnumerable<string> Errors =>
+        HostileTable.Sections.SelectMany(s => s.Rows).SelectMany(r => r.Errors).Distinct(StringComparer.Ordinal);
 
     [TestCaseSource(nameof(Named))]
     public void A_named_test_exists(string name) => HostileTable.CheckTest(typeof(HostileTableTests).Assembly, name);

@@ -6,6 +6,7 @@ public sealed class PublicSurfaceTests
     private static IEnumerable<TestCaseData> Libraries =>
     [
         new TestCaseData("Engine", typeof(Tiller.Model.LanguageModel).Assembly),
+        new TestCaseData("Evaluation", typeof(Tiller.Evaluation.Evaluator).Assembly),
         new TestCaseData("Kernels", typeof(Tiller.Kernels.KernelLibrary).Assembly),
         new TestCaseData("Interop", typeof(TillerException).Assembly),
     ];

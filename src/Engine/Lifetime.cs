@@ -1,25 +1,25 @@
 namespace Tiller;
 
 /// <summary>
-/// How long something lives that many threads use and any thread may dispose of: its uses are counted, and once it is closed the last of
-/// them frees it, as a SafeHandle does. From the close on there is no new use, which a SafeHandle grants for as long as others last.
+/// Counts the uses of an object that many threads use and any thread may dispose of. After <see cref="Close"/>, the end of the last use frees the
+/// object. No use can begin after <see cref="Close"/>; a SafeHandle, by contrast, grants new uses for as long as others last.
 /// </summary>
-/// <param name="type">Name of the type, for errors.</param>
-/// <param name="gone">What an error says of it once it is closed.</param>
-/// <param name="free">Called once, by whoever ends the last use or, where there is none, by whoever closes.</param>
+/// <param name="type">Name of the object's type, for exceptions.</param>
+/// <param name="gone">Message of the exception that a use gets after the close.</param>
+/// <param name="free">Called once: at the end of the last use, or by <see cref="Close"/> if no use is under way.</param>
 internal sealed class Lifetime(string type, string gone, Action free)
 {
     private const int Closed = 1;
     private const int One = 2;
 
-    private int _state; // One for each use, and Closed
+    private int _state; // One for each use, plus Closed
 
     /// <summary>Begins a use.</summary>
-    /// <exception cref="ObjectDisposedException">It is closed.</exception>
+    /// <exception cref="ObjectDisposedException">The object is closed.</exception>
     public Use Enter() => TryTake() ? new Use(this) : throw Gone();
 
     /// <summary>Begins a use that <see cref="Leave"/> ends.</summary>
-    /// <returns>False if it is closed.</returns>
+    /// <returns>False if the object is closed.</returns>
     public bool TryTake()
     {
         int state = Volatile.Read(ref _state);
@@ -46,7 +46,7 @@ internal sealed class Lifetime(string type, string gone, Action free)
         }
     }
 
-    /// <summary>Ends the time of new uses. Those under way go on; a second call does nothing.</summary>
+    /// <summary>Refuses new uses from now on. Uses under way continue; a second call does nothing.</summary>
     public void Close()
     {
         if (Interlocked.Or(ref _state, Closed) == 0)
@@ -55,10 +55,10 @@ internal sealed class Lifetime(string type, string gone, Action free)
         }
     }
 
-    /// <summary>The error of a use that comes too late.</summary>
+    /// <summary>The exception for a use after the close.</summary>
     public ObjectDisposedException Gone() => new(type, gone);
 
-    /// <summary>One use, which ends with it.</summary>
+    /// <summary>One use; disposing of it ends the use.</summary>
     public readonly ref struct Use(Lifetime of) : IDisposable
     {
         /// <inheritdoc/>

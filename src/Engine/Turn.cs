@@ -1,24 +1,24 @@
 namespace Tiller;
 
 /// <summary>
-/// The use of something by one thread at a time that any thread may dispose of. All of it is one word, taken at the start of a call and
-/// given back at its end. A second thread is refused; once it is closed every new call is, and what it holds is freed when the call under
-/// way has ended.
+/// Lets one thread at a time call an object that any thread may dispose of. The state is one word, taken at the start of a call and given back at its
+/// end. A second thread is refused. After <see cref="Close"/> every new call is refused, and the object's resources are freed at the end of the call
+/// under way.
 /// </summary>
-/// <param name="type">Name of the type, for errors.</param>
-/// <param name="what">The thing as errors call it, such as "session".</param>
-/// <param name="instead">What to do instead of using it on two threads.</param>
-/// <param name="within">What it lives in, which every call uses too; null for nothing.</param>
-/// <param name="free">Called once, by whoever ends the last call or, where there is none, by whoever closes; null for nothing.</param>
+/// <param name="type">Name of the object's type, for exceptions.</param>
+/// <param name="what">The name of the object in messages, such as "session".</param>
+/// <param name="instead">Advice in the message to a second thread: what to do instead.</param>
+/// <param name="within">Lifetime of the object that this one depends on; every call uses it too. Null for none.</param>
+/// <param name="free">Called once: at the end of the last call, or by <see cref="Close"/> if no call is under way. Null for none.</param>
 internal sealed class Turn(string type, string what, string instead, Lifetime? within = null, Action? free = null)
 {
     private const int Closed = int.MinValue;
 
-    private int _word; // managed id of the thread whose turn it is, 0 for none; and Closed
+    private int _word; // managed id of the thread whose turn it is, 0 for none; plus Closed
 
-    /// <summary>Begins a call. Within a call of this thread it is a part of that one.</summary>
+    /// <summary>Begins a call. Within another call of the same thread, it is a part of that call.</summary>
     /// <exception cref="InvalidOperationException">Another thread is in a call.</exception>
-    /// <exception cref="ObjectDisposedException">It, or what it lives in, is closed.</exception>
+    /// <exception cref="ObjectDisposedException">The object, or the one that it depends on, is closed.</exception>
     public Call Enter()
     {
         if (!Take())
@@ -35,11 +35,11 @@ internal sealed class Turn(string type, string what, string instead, Lifetime? w
         return new Call(this, within);
     }
 
-    /// <summary>Takes the turn for a caller that uses what it lives in already; <see cref="Leave"/> gives it back.</summary>
-    /// <param name="place">Its place among the things of its kind that the caller takes, for errors; -1 if it is the only one.</param>
-    /// <returns>False if this thread has it already.</returns>
-    /// <exception cref="InvalidOperationException">Another thread has it.</exception>
-    /// <exception cref="ObjectDisposedException">It is closed.</exception>
+    /// <summary>Takes the turn for a caller that already uses the object that this one depends on. <see cref="Leave"/> gives it back.</summary>
+    /// <param name="place">Index of the object among those that the caller takes, for messages; -1 if it is the only one.</param>
+    /// <returns>False if this thread has the turn already.</returns>
+    /// <exception cref="InvalidOperationException">Another thread has the turn.</exception>
+    /// <exception cref="ObjectDisposedException">The object is closed.</exception>
     public bool Take(int place = -1)
     {
         int me = Environment.CurrentManagedThreadId;
@@ -59,7 +59,7 @@ internal sealed class Turn(string type, string what, string instead, Lifetime? w
             : new InvalidOperationException($"{Name(place)} is in use by another thread, and one thread at a time may use it. {instead}");
     }
 
-    /// <summary>Gives back what <see cref="Take"/> has taken.</summary>
+    /// <summary>Gives back the turn that <see cref="Take"/> has taken.</summary>
     public void Leave()
     {
         if (Interlocked.CompareExchange(ref _word, 0, Environment.CurrentManagedThreadId) < 0)
@@ -69,7 +69,7 @@ internal sealed class Turn(string type, string what, string instead, Lifetime? w
         }
     }
 
-    /// <summary>Ends the time of new calls. One under way goes on; a second call of this does nothing.</summary>
+    /// <summary>Refuses new calls from now on. A call under way continues; a second close does nothing.</summary>
     public void Close()
     {
         if (Interlocked.Or(ref _word, Closed) == 0)
@@ -80,16 +80,16 @@ internal sealed class Turn(string type, string what, string instead, Lifetime? w
 
     private string Name(int place) => place < 0 ? $"The {what}" : $"{char.ToUpperInvariant(what[0])}{what[1..]} {place}";
 
-    /// <summary>One call, which ends with it; default is a part of another.</summary>
+    /// <summary>One call; disposing of it ends the call. The default value stands for a part of another call.</summary>
     public readonly ref struct Call(Turn of, Lifetime? within) : IDisposable
     {
-        /// <summary>Whether it is a part of another call of the same thread.</summary>
+        /// <summary>Whether this is a part of another call of the same thread.</summary>
         public bool IsPart => of is null;
 
         /// <inheritdoc/>
         public void Dispose()
         {
-            of?.Leave(); // first, for what it frees may need what it lives in
+            of?.Leave(); // first, because what it frees may need the outer object
             within?.Leave();
         }
     }

@@ -1,8 +1,8 @@
 namespace Tiller.Interop;
 
 /// <summary>
-/// cuBLAS on one stream, with its own 32 MiB workspace (so that its calls can be captured). Matrices are column-major with a leading dimension, as
-/// NVIDIA's; a row-major product C = A·B is the column-major C' = B'·A'. Scalars are on the host.
+/// cuBLAS on one stream, with its own workspace of 32 MiB so that its calls can be captured. Matrices are column-major with a leading dimension, as
+/// in NVIDIA's API; a row-major product C = A·B is the column-major product C' = B'·A'. Scalars are on the host.
 /// </summary>
 public sealed unsafe class CudaBlas : CudaHandle
 {
@@ -24,7 +24,7 @@ public sealed unsafe class CudaBlas : CudaHandle
             nint created;
             Check(context, CublasApi.cublasCreate_v2(&created), nameof(CublasApi.cublasCreate_v2));
             Own(created);
-            // The stream first: setting it resets the workspace.
+            // The stream must be set first, because setting it resets the workspace.
             Check(context, CublasApi.cublasSetStream_v2(created, stream.Native), nameof(CublasApi.cublasSetStream_v2));
             Check(context, CublasApi.cublasSetWorkspace_v2(created, workspace.DevicePointer, WorkspaceInBytes),
                 nameof(CublasApi.cublasSetWorkspace_v2));
@@ -37,7 +37,7 @@ public sealed unsafe class CudaBlas : CudaHandle
         }
     }
 
-    /// <summary>C ← α·op(A)·op(B) + β·C in double; op(A) is (m, k), op(B) is (k, n).</summary>
+    /// <summary>Computes C ← α·op(A)·op(B) + β·C in double; op(A) is (m, k), op(B) is (k, n).</summary>
     public void Dgemm(CublasOperation transposeA, CublasOperation transposeB, int m, int n, int k, double alpha, nint a, int lda, nint b, int ldb,
         double beta, nint c, int ldc)
     {

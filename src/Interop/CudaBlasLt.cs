@@ -3,14 +3,13 @@ using System.Runtime.InteropServices;
 namespace Tiller.Interop;
 
 /// <summary>
-/// cuBLASLt matrix products with FP32 (or, for double, FP64) sums, column-major. The algorithm is asked for once per shape and kept, so that a shape
-/// always takes the same one. One thread at a time, one stream at a time: the calls share a 32 MiB workspace.
+/// cuBLASLt matrix products with FP32 (or, for double, FP64) sums, column-major. The algorithm is chosen once for each shape and kept, so that a
+/// shape always uses the same one. Only one thread and one stream may use it at a time, because the calls share a workspace of 32 MiB.
 /// </summary>
 public sealed unsafe class CudaBlasLt : CudaHandle
 {
     /// <summary>
-    /// The operands start at multiples of so many bytes, and algorithms are chosen that need no more. The library takes 256 for granted if it is told
-    /// nothing.
+    /// Alignment of the operands in bytes. Only algorithms that need no larger alignment are chosen; by default the library would assume 256.
     /// </summary>
     public const int AlignmentInBytes = 16;
 
@@ -41,14 +40,14 @@ public sealed unsafe class CudaBlasLt : CudaHandle
         }
     }
 
-    /// <summary>Shapes whose algorithm is kept, for tests.</summary>
+    /// <summary>Number of shapes whose algorithm is kept, for tests.</summary>
     internal int PlanCount => plans.Count;
 
     /// <summary>
-    /// C ← α·op(A)·op(B) + β·C; op(A) is (m, k), op(B) is (k, n). A and B have one type, C its own. All start at multiples of
-    /// <see cref="AlignmentInBytes"/>. For a known shape nothing is allocated.
+    /// Computes C ← α·op(A)·op(B) + β·C; op(A) is (m, k), op(B) is (k, n). A and B have the same type; the type of C may differ. All matrices start
+    /// at multiples of <see cref="AlignmentInBytes"/>. For a known shape nothing is allocated.
     /// </summary>
-    /// <exception cref="ArgumentException">A matrix starts elsewhere.</exception>
+    /// <exception cref="ArgumentException">A matrix is not aligned.</exception>
     public void Matmul(CublasOperation transposeA, CublasOperation transposeB, int m, int n, int k, double alpha, nint a, int lda, nint b, int ldb,
         CudaDataType typeAB, double beta, nint c, int ldc, CudaDataType typeC, CudaStream stream)
     {
@@ -97,7 +96,7 @@ public sealed unsafe class CudaBlasLt : CudaHandle
     private readonly record struct Shape(CublasOperation TransposeA, CublasOperation TransposeB, int M, int N, int K, int LdA, int LdB, int LdC,
         CudaDataType TypeAB, CudaDataType TypeC);
 
-    /// <summary>The descriptors of one shape and the algorithm chosen for it.</summary>
+    /// <summary>The descriptors of one shape and its chosen algorithm.</summary>
     private sealed class Plan
     {
         private nint description, layoutA, layoutB, layoutC;
@@ -168,7 +167,7 @@ public sealed unsafe class CudaBlasLt : CudaHandle
                 const string Call = nameof(CublasLtApi.cublasLtMatmulAlgoGetHeuristic);
                 CudaBlas.Check(context, CublasLtApi.cublasLtMatmulAlgoGetHeuristic(handle, description, layoutA, layoutB, layoutC, layoutC,
                     preference, 1, &best, &found), Call, s.M, s.N, s.K);
-                CudaBlas.Check(context, found > 0 ? best.state : 15, Call, s.M, s.N, s.K); // 15: nothing supports this shape
+                CudaBlas.Check(context, found > 0 ? best.state : 15, Call, s.M, s.N, s.K); // 15: no algorithm supports this shape
                 Algorithm = best.algo;
             }
             finally

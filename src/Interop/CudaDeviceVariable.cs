@@ -4,15 +4,15 @@ using System.Runtime.InteropServices;
 namespace Tiller.Interop;
 
 /// <summary>An array in device memory.</summary>
-/// <typeparam name="T">Its element.</typeparam>
+/// <typeparam name="T">Type of the elements.</typeparam>
 public sealed unsafe class CudaDeviceVariable<T> : CudaHandle
     where T : unmanaged
 {
-    /// <summary>Allocates; the elements hold anything.</summary>
-    /// <param name="context">Its context.</param>
-    /// <param name="length">Elements, at least one.</param>
-    /// <param name="name">What errors call it, as a tensor's name.</param>
-    /// <exception cref="CudaOutOfMemoryException">There is not so much memory; carries need, free and total.</exception>
+    /// <summary>Allocates the elements without initialising them.</summary>
+    /// <param name="context">The context that owns the memory.</param>
+    /// <param name="length">Number of elements, at least one.</param>
+    /// <param name="name">Name for error messages, such as a tensor's name.</param>
+    /// <exception cref="CudaOutOfMemoryException">There is not enough memory. The exception has the requested, free and total bytes.</exception>
     public CudaDeviceVariable(PrimaryContext context, long length, string? name = null)
         : base(context)
     {
@@ -25,19 +25,19 @@ public sealed unsafe class CudaDeviceVariable<T> : CudaHandle
         Own(pointer);
     }
 
-    /// <summary>Elements.</summary>
+    /// <summary>Number of elements.</summary>
     public long Length { get; }
 
-    /// <summary>What errors call it.</summary>
+    /// <summary>Name for error messages.</summary>
     public string? Name { get; }
 
-    /// <summary>Bytes.</summary>
+    /// <summary>Size of the array in bytes.</summary>
     public long SizeInBytes => checked(Length * Unsafe.SizeOf<T>());
 
     /// <summary>CUdeviceptr of the first element.</summary>
     public nint DevicePointer => Native;
 
-    /// <summary>CUdeviceptr of an element; <see cref="Length"/> gives the end.</summary>
+    /// <summary>CUdeviceptr of an element; for the index <see cref="Length"/>, that of the end.</summary>
     public nint PointerTo(long index)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(index);
@@ -45,7 +45,7 @@ public sealed unsafe class CudaDeviceVariable<T> : CudaHandle
         return Native + (nint)(index * Unsafe.SizeOf<T>());
     }
 
-    /// <summary>Copies host to device, from <paramref name="at"/> on, and waits.</summary>
+    /// <summary>Copies from the host to the elements from <paramref name="at"/> on, and waits.</summary>
     public void CopyToDevice(ReadOnlySpan<T> source, long at = 0)
     {
         using var held = Hold();
@@ -56,12 +56,12 @@ public sealed unsafe class CudaDeviceVariable<T> : CudaHandle
             nameof(DriverApi.cuMemcpyHtoD_v2), Name, (long)Bytes(source.Length));
         }
 
-        // From pageable memory it returns once the source has been read, and our streams do not wait for the default one (CUDA driver API, "API
-        // synchronization behavior").
+        // A copy from pageable memory returns once the source has been read, perhaps before the copy has finished, and our streams do not wait for
+        // the default stream (CUDA driver API, "API synchronization behavior").
         Context.Check(DriverApi.cuStreamSynchronize(0), nameof(DriverApi.cuStreamSynchronize), Name);
     }
 
-    /// <summary>Copies device to host, from <paramref name="at"/> on, and waits.</summary>
+    /// <summary>Copies the elements from <paramref name="at"/> on to the host, and waits.</summary>
     public void CopyToHost(Span<T> destination, long at = 0)
     {
         using var held = Hold();
@@ -97,16 +97,16 @@ public sealed unsafe class CudaDeviceVariable<T> : CudaHandle
 }
 
 /// <summary>
-/// Page-locked host memory, from and to which copies run beside kernels. If the system refuses to lock so much, the memory is pageable
-/// (<see cref="IsPinned"/> says so): copies work as before, but slower.
+/// Page-locked host memory, so that copies run concurrently with kernels. If the system refuses to lock the memory, it is pageable (see
+/// <see cref="IsPinned"/>): copies still work, but are slower.
 /// </summary>
-/// <typeparam name="T">Its element.</typeparam>
+/// <typeparam name="T">Type of the elements.</typeparam>
 public sealed unsafe class CudaPinnedHostMemory<T> : CudaHandle
     where T : unmanaged
 {
     private const nuint PageInBytes = 4096;
 
-    /// <summary>Allocates; the elements hold anything.</summary>
+    /// <summary>Allocates the elements without initialising them.</summary>
     public CudaPinnedHostMemory(PrimaryContext context, long length)
         : base(context)
     {
@@ -129,24 +129,24 @@ public sealed unsafe class CudaPinnedHostMemory<T> : CudaHandle
         Own(pointer);
     }
 
-    /// <summary>Elements.</summary>
+    /// <summary>Number of elements.</summary>
     public long Length { get; }
 
     /// <summary>Whether the memory is page-locked.</summary>
     public bool IsPinned { get; }
 
     /// <summary>
-    /// CUdeviceptr of the first element, for kernels: pinned memory has one address for host and device (driver API, "Unified Addressing").
+    /// CUdeviceptr of the first element, for kernels. Pinned memory has the same address on host and device (driver API, "Unified Addressing").
     /// </summary>
     /// <exception cref="InvalidOperationException">The memory is pageable.</exception>
     public nint DevicePointer => IsPinned
         ? Native
         : throw new InvalidOperationException("Kernels reach pinned memory only; the system refused to lock this.");
 
-    /// <summary>A view; valid until this is disposed.</summary>
+    /// <summary>A view of some elements, valid until this object is disposed of.</summary>
     public Span<T> Span(long at, int count) => new(PointerTo(at, count), count);
 
-    /// <summary>A view of all of it, if it has at most 2³¹ - 1 elements.</summary>
+    /// <summary>A view of all elements, of which there must be at most 2³¹ - 1.</summary>
     public Span<T> Span() => Span(0, checked((int)Length));
 
     internal T* PointerTo(long at, long count)

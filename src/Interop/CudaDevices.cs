@@ -3,27 +3,27 @@ using System.Text;
 namespace Tiller.Interop;
 
 /// <summary>A CUDA device as the driver describes it.</summary>
-/// <param name="Ordinal">Its number among the devices shown.</param>
-/// <param name="Name">Its name; the host CUDA of the tests says that it is no GPU.</param>
+/// <param name="Ordinal">Number of the device among the visible ones.</param>
+/// <param name="Name">Name of the device. The name of the tests' host CUDA says that it is not a GPU.</param>
 /// <param name="ComputeCapabilityMajor">X of sm_XY.</param>
 /// <param name="ComputeCapabilityMinor">Y of sm_XY.</param>
-/// <param name="MultiprocessorCount">Streaming multiprocessors.</param>
-/// <param name="TotalInBytes">Device memory.</param>
-/// <param name="L2CacheInBytes">L2 cache.</param>
-/// <param name="SharedMemoryPerBlockInBytes">Shared memory that one block may ask for.</param>
+/// <param name="MultiprocessorCount">Number of streaming multiprocessors.</param>
+/// <param name="TotalInBytes">Size of the device memory.</param>
+/// <param name="L2CacheInBytes">Size of the L2 cache.</param>
+/// <param name="SharedMemoryPerBlockInBytes">Shared memory that one block may request.</param>
 public sealed record CudaDeviceInfo(int Ordinal, string Name, int ComputeCapabilityMajor, int ComputeCapabilityMinor, int MultiprocessorCount,
     long TotalInBytes, int L2CacheInBytes, int SharedMemoryPerBlockInBytes);
 
-/// <summary>What <see cref="CudaDevices.List"/> found.</summary>
-/// <param name="Devices">The usable devices, none if <paramref name="Reason"/> says why.</param>
-/// <param name="DriverVersion">1000 × major + 10 × minor, 0 without a driver.</param>
-/// <param name="Reason">Why there is no device: the exception that opening one would throw; null where there is one.</param>
+/// <summary>The result of <see cref="CudaDevices.List"/>.</summary>
+/// <param name="Devices">The usable devices. If there are none, <paramref name="Reason"/> says why.</param>
+/// <param name="DriverVersion">CUDA version of the driver, 1000 × major + 10 × minor; 0 without a driver.</param>
+/// <param name="Reason">The exception that opening a device would throw; null if there is a device.</param>
 public sealed record CudaDeviceList(IReadOnlyList<CudaDeviceInfo> Devices, int DriverVersion, CudaException? Reason);
 
 /// <summary>The CUDA devices of this machine.</summary>
 public static unsafe class CudaDevices
 {
-    /// <summary>Lists the devices; never throws for the lack of one, but says why.</summary>
+    /// <summary>Lists the devices. If there are none, it does not throw but returns the reason.</summary>
     public static CudaDeviceList List()
     {
         int version = 0;
@@ -50,7 +50,7 @@ public static unsafe class CudaDevices
         }
     }
 
-    /// <summary>Loads and starts the driver; gives back its version.</summary>
+    /// <summary>Loads and starts the driver, and returns its version.</summary>
     internal static int StartDriver()
     {
         CudaLibraryResolver.Load(CudaLibraryResolver.Driver);

@@ -3,8 +3,7 @@ using System.Globalization;
 namespace Tiller.Interop;
 
 /// <summary>
-/// A CUDA call failed. The message names the call, the error, what the call was for, the bytes asked for, and the device's free and total
-/// memory.
+/// A CUDA call failed. The message names the call, the error, the purpose of the call, the requested bytes, and the device's free and total memory.
 /// </summary>
 public class CudaException : TillerException
 {
@@ -14,24 +13,24 @@ public class CudaException : TillerException
         Fault = fault;
     }
 
-    /// <summary>What failed; null where no call was made (a missing library).</summary>
+    /// <summary>The failed call; null if no call was made, because a library is missing.</summary>
     public CudaFault? Fault { get; }
 
-    /// <summary>The error's number in its library, 0 where no call was made.</summary>
+    /// <summary>The library's number of the error; 0 if no call was made.</summary>
     public int Code => Fault?.Code ?? 0;
 }
 
 /// <summary>One failed call.</summary>
-/// <param name="Call">The entry point, NVIDIA's name.</param>
-/// <param name="Code">The result: CUresult, nvrtcResult, cublasStatus_t or cusolverStatus_t, by the call.</param>
-/// <param name="Name">The result's name, as CUDA_ERROR_OUT_OF_MEMORY.</param>
-/// <param name="What">What the call was for, as a kernel's or a tensor's name; null if nothing was said.</param>
-/// <param name="SizeInBytes">Bytes asked for or moved; null where it does not apply.</param>
-/// <param name="FreeInBytes">Free device memory after the failure; null where it could not be asked.</param>
-/// <param name="TotalInBytes">Total device memory; null where it could not be asked.</param>
+/// <param name="Call">NVIDIA's name of the entry point.</param>
+/// <param name="Code">The result: CUresult, nvrtcResult, cublasStatus_t or cusolverStatus_t, depending on the call.</param>
+/// <param name="Name">Name of the result, such as CUDA_ERROR_OUT_OF_MEMORY.</param>
+/// <param name="What">The purpose of the call, such as the name of a kernel or a tensor; null if none was given.</param>
+/// <param name="SizeInBytes">Number of bytes to allocate or copy; null if it does not apply.</param>
+/// <param name="FreeInBytes">Free device memory after the failure; null if unknown.</param>
+/// <param name="TotalInBytes">Total device memory; null if unknown.</param>
 public sealed record CudaFault(string Call, int Code, string Name, string? What, long? SizeInBytes, long? FreeInBytes, long? TotalInBytes)
 {
-    /// <summary>One sentence.</summary>
+    /// <summary>Describes the fault in one sentence.</summary>
     public override string ToString()
     {
         string text = $"{Call} failed with {Name} ({Code.ToString(CultureInfo.InvariantCulture)})";
@@ -57,10 +56,10 @@ public sealed class CudaLibraryMissingException : CudaException
         LookedIn = lookedIn;
     }
 
-    /// <summary>The library, as libcuda.</summary>
+    /// <summary>Name of the library, such as libcuda.</summary>
     public string Library { get; }
 
-    /// <summary>Every place where it was looked for, and what was there.</summary>
+    /// <summary>Every place that was searched, and what was found there.</summary>
     public IReadOnlyList<string> LookedIn { get; }
 
     private static string Describe(string library, IReadOnlyList<string> lookedIn) =>
@@ -71,7 +70,7 @@ public sealed class CudaLibraryMissingException : CudaException
         + " Looked in:\n  " + string.Join("\n  ", lookedIn);
 }
 
-/// <summary>There is a driver, but no GPU that it can use (100), or the driver is a toolkit's stub (34).</summary>
+/// <summary>There is a driver but no usable GPU (100), or the driver is a toolkit's stub (34).</summary>
 public sealed class CudaNoDeviceException : CudaException
 {
     internal CudaNoDeviceException(CudaFault fault)
@@ -80,7 +79,7 @@ public sealed class CudaNoDeviceException : CudaException
     }
 }
 
-/// <summary>The GPU exists but cannot be had now: busy, in exclusive use, or hidden (46, 101). Another try may succeed.</summary>
+/// <summary>The GPU exists but is not available now: it is busy, in exclusive use, or hidden (46, 101). Another try may succeed.</summary>
 public sealed class CudaDeviceUnavailableException : CudaException
 {
     internal CudaDeviceUnavailableException(CudaFault fault)
@@ -90,7 +89,7 @@ public sealed class CudaDeviceUnavailableException : CudaException
     }
 }
 
-/// <summary>The driver is older than Tiller, or than the libraries on this machine, need (35, 36, 803, 804).</summary>
+/// <summary>The driver is too old for Tiller or for the libraries on this machine (35, 36, 803, 804).</summary>
 public sealed class CudaDriverTooOldException : CudaException
 {
     internal CudaDriverTooOldException(int driverVersion, CudaFault? fault)
@@ -100,10 +99,10 @@ public sealed class CudaDriverTooOldException : CudaException
         DriverVersion = driverVersion;
     }
 
-    /// <summary>The oldest driver that Tiller is written for and tested against: CUDA 12.0.</summary>
+    /// <summary>CUDA version of the oldest supported driver: 12.0.</summary>
     public const int Minimum = 12000;
 
-    /// <summary>The CUDA version the driver supports, 1000 × major + 10 × minor; 0 if it could not be asked.</summary>
+    /// <summary>The CUDA version that the driver supports, 1000 × major + 10 × minor; 0 if unknown.</summary>
     public int DriverVersion { get; }
 
     internal static string Version(int version) => string.Create(CultureInfo.InvariantCulture, $"{version / 1000}.{version % 1000 / 10}");
@@ -126,9 +125,9 @@ public sealed class CudaKernelImageException : CudaException
     {
     }
 
-    /// <summary>Tells that no image was found for a GPU.</summary>
-    /// <param name="architecture">The GPU's architecture, as sm_90.</param>
-    /// <param name="problem">What there is instead: one or more sentences.</param>
+    /// <summary>Creates the error for a GPU without a kernel image.</summary>
+    /// <param name="architecture">The GPU's architecture, such as sm_90.</param>
+    /// <param name="problem">One or more sentences that say which images exist.</param>
     /// <param name="fault">The call that failed; null if none was made.</param>
     public CudaKernelImageException(string architecture, string problem, CudaFault? fault = null)
         : base($"No kernel image for this GPU, which is {architecture}: {problem} Build the kernels for {architecture} (cmake), install NVRTC, "
@@ -137,13 +136,13 @@ public sealed class CudaKernelImageException : CudaException
         Architecture = architecture;
     }
 
-    /// <summary>The GPU's architecture, as sm_90.</summary>
+    /// <summary>The GPU's architecture, such as sm_90.</summary>
     public string Architecture { get; }
 }
 
 /// <summary>
-/// A sticky error: the device's state is lost to this process. Every later call on the context throws this at once, and only a new process
-/// can use the GPU again.
+/// A sticky error: this process has lost the state of the device. Every later call on the context throws this exception, and only a new process can
+/// use the GPU again.
 /// </summary>
 public sealed class CudaDeviceLostException : CudaException
 {
@@ -154,7 +153,7 @@ public sealed class CudaDeviceLostException : CudaException
     }
 }
 
-/// <summary>NVRTC did not compile a source.</summary>
+/// <summary>NVRTC could not compile a source.</summary>
 public sealed class CudaCompilationException : CudaException
 {
     internal CudaCompilationException(CudaFault fault, string log)

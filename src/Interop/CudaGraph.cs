@@ -1,6 +1,6 @@
 namespace Tiller.Interop;
 
-/// <summary>Recorded work: what a stream captured. Made runnable by <see cref="Instantiate"/>.</summary>
+/// <summary>The work that a stream has captured. <see cref="Instantiate"/> makes it runnable.</summary>
 public sealed unsafe class CudaGraph : CudaHandle
 {
     internal CudaGraph(PrimaryContext context, nint graph)
@@ -9,7 +9,7 @@ public sealed unsafe class CudaGraph : CudaHandle
         Own(graph);
     }
 
-    /// <summary>Kernels, copies and fills in the graph, for tests.</summary>
+    /// <summary>Number of kernels, copies and fills in the graph, for tests.</summary>
     internal int NodeCount
     {
         get
@@ -21,7 +21,7 @@ public sealed unsafe class CudaGraph : CudaHandle
         }
     }
 
-    /// <summary>Makes a runnable copy.</summary>
+    /// <summary>Creates a runnable copy.</summary>
     public CudaGraphExec Instantiate()
     {
         Context.Enter();
@@ -33,7 +33,7 @@ public sealed unsafe class CudaGraph : CudaHandle
     private protected override bool Release(nint native) => Context.Released(DriverApi.cuGraphDestroy(native), nameof(DriverApi.cuGraphDestroy));
 }
 
-/// <summary>A runnable graph: one launch for all its work.</summary>
+/// <summary>A runnable graph, whose work is started by one launch.</summary>
 public sealed unsafe class CudaGraphExec : CudaHandle
 {
     internal CudaGraphExec(PrimaryContext context, nint exec)

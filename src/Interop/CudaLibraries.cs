@@ -4,12 +4,12 @@ using System.Runtime.InteropServices;
 namespace Tiller.Interop;
 
 /// <summary>A CUDA library of this machine.</summary>
-/// <param name="Name">What it is for, as "cuBLAS".</param>
-/// <param name="File">The file that was loaded, links resolved where the system tells; null if there is none.</param>
-/// <param name="Reason">Why there is none, with the places where it was looked for; null where there is one.</param>
+/// <param name="Name">Name of the library, such as "cuBLAS".</param>
+/// <param name="File">The loaded file, with links resolved if the system shows it; null if there is none.</param>
+/// <param name="Reason">Why the library is missing, with the places that were searched; null if it was found.</param>
 public sealed record CudaLibraryInfo(string Name, string? File, CudaLibraryMissingException? Reason);
 
-/// <summary>Which of the CUDA libraries are on this machine.</summary>
+/// <summary>The CUDA libraries on this machine.</summary>
 public static class CudaLibraries
 {
     private static readonly (string Name, string Library, string Export)[] s_all =
@@ -21,7 +21,7 @@ public static class CudaLibraries
         ("cuSOLVER", CudaLibraryResolver.Cusolver, nameof(CusolverApi.cusolverDnCreate)),
     ];
 
-    /// <summary>Looks for every library that Tiller can use; loads what it finds, which the resolver would do at first use.</summary>
+    /// <summary>Searches for every library that Tiller can use, and loads those that it finds, as the resolver would on first use.</summary>
     public static IReadOnlyList<CudaLibraryInfo> List() => [.. s_all.Select(library =>
     {
         try
@@ -35,7 +35,7 @@ public static class CudaLibraries
         }
     })];
 
-    // The mapping of this process that holds one of the library's functions: "from-to rwxp offset device inode    path".
+    // Finds the memory mapping of this process that contains one of the library's functions: "from-to rwxp offset device inode path".
     private static string? FileOf(nint handle, string export)
     {
         const string Maps = "/proc/self/maps";

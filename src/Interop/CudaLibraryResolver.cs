@@ -3,9 +3,9 @@ using System.Runtime.InteropServices;
 namespace Tiller.Interop;
 
 /// <summary>
-/// Finds the CUDA libraries when they are first needed, so that only the feature that needs a missing one fails. Looked at, in this order:
-/// the folder named by TILLER_CUDA_LIBRARIES; the system's loader (LD_LIBRARY_PATH, ld.so.conf) by versioned names; CUDA_HOME, CUDA_PATH and
-/// /usr/local/cuda; and the nvidia/*/lib folders of pip's wheels under VIRTUAL_ENV, CONDA_PREFIX, the user's and the system's prefixes.
+/// Finds the CUDA libraries on first use, so that a missing one makes only the features that need it fail. It searches, in this order: the folder
+/// named by TILLER_CUDA_LIBRARIES; the system's loader (LD_LIBRARY_PATH, ld.so.conf) by versioned names; CUDA_HOME, CUDA_PATH and /usr/local/cuda;
+/// and the nvidia/*/lib folders of pip's wheels under VIRTUAL_ENV, CONDA_PREFIX, and the user's and the system's prefixes.
 /// </summary>
 public static class CudaLibraryResolver
 {
@@ -15,7 +15,7 @@ public static class CudaLibraryResolver
     internal const string CublasLt = "libcublasLt";
     internal const string Cusolver = "libcusolver";
 
-    /// <summary>The environment variable that names a folder to look in first.</summary>
+    /// <summary>The environment variable that names a folder to search first.</summary>
     public const string FolderVariable = "TILLER_CUDA_LIBRARIES";
 
     private static readonly Lock Gate = new();
@@ -35,8 +35,8 @@ public static class CudaLibraryResolver
         }
     }
 
-    /// <summary>The handle of a library, loaded now if it was not.</summary>
-    /// <exception cref="CudaLibraryMissingException">It is nowhere; the exception lists where it was looked for.</exception>
+    /// <summary>Returns the handle of a library, and loads it if necessary.</summary>
+    /// <exception cref="CudaLibraryMissingException">The library was not found. The exception lists the places that were searched.</exception>
     internal static nint Load(string library)
     {
         lock (Gate)
@@ -105,8 +105,8 @@ public static class CudaLibraryResolver
         return false;
     }
 
-    // NVRTC opens libnvrtc-builtins.so.X.Y by its bare name when it first compiles. Where the system's loader does not know the folder and the
-    // library has no search path of its own, as Debian's, that finds only what is in the process already.
+    // On its first compilation, NVRTC opens libnvrtc-builtins.so.X.Y by its bare name. If the system's loader does not know the folder and the
+    // library has no search path of its own, as on Debian, this finds only a library that the process has loaded already.
     private static void LoadBuiltins(string name, string folder)
     {
         if (name.StartsWith(Nvrtc, StringComparison.Ordinal))
@@ -127,14 +127,14 @@ public static class CudaLibraryResolver
         }
         catch (Exception e) when (e is DllNotFoundException or BadImageFormatException)
         {
-            // The loader's own words stand on the first line; the rest repeats them for every spelling that it tried.
+            // The first line is the loader's message. The other lines repeat it for every spelling that the loader tried.
             lookedIn.Add(Path.IsPathRooted(file) ? $"{where}: {e.Message.Split('\n')[0]}" : $"{where}: no {file}");
             handle = 0;
             return false;
         }
     }
 
-    // cuSOLVER's number trails the toolkit's by one: 13 ships libcusolver.so.12.
+    // cuSOLVER's version number is one less than the toolkit's: toolkit 13 has libcusolver.so.12.
     private static string[] FileNames(string library) => library switch
     {
         Driver => ["libcuda.so.1", "libcuda.so"],

@@ -7,16 +7,16 @@ namespace Tiller.Interop;
 public sealed unsafe class CudaModule : CudaHandle
 {
     /// <summary>Loads an image.</summary>
-    /// <param name="context">Its context.</param>
-    /// <param name="image">The image; PTX is text.</param>
-    /// <param name="name">What errors call it.</param>
+    /// <param name="context">The context to load the image into.</param>
+    /// <param name="image">The image. PTX is text.</param>
+    /// <param name="name">Name for error messages.</param>
     /// <exception cref="CudaKernelImageException">The image does not fit this GPU or driver.</exception>
     public CudaModule(PrimaryContext context, ReadOnlySpan<byte> image, string name)
         : base(context)
     {
         Name = name;
         context.Enter();
-        // PTX is read up to a zero byte.
+        // The driver reads PTX up to a zero byte.
         byte[] terminated = [.. image, 0];
         nint module;
         fixed (byte* p = terminated)
@@ -27,11 +27,11 @@ public sealed unsafe class CudaModule : CudaHandle
         Own(module);
     }
 
-    /// <summary>What errors call it.</summary>
+    /// <summary>Name for error messages.</summary>
     public string Name { get; }
 
     /// <summary>Finds a kernel by its extern "C" name.</summary>
-    /// <exception cref="CudaException">There is none of that name.</exception>
+    /// <exception cref="CudaException">There is no kernel of that name.</exception>
     public CudaKernel GetKernel(string name)
     {
         ArgumentNullException.ThrowIfNull(name);
@@ -56,18 +56,20 @@ public sealed unsafe class CudaModule : CudaHandle
 /// <param name="BlockY">Threads of a block along y.</param>
 /// <param name="BlockZ">Threads of a block along z.</param>
 /// <param name="SharedInBytes">Dynamic shared memory of a block.</param>
-/// <param name="Programmatic">Whether the kernel may start before the one ahead of it in the stream has ended (it waits by itself).</param>
+/// <param name="Programmatic">
+/// Whether the kernel may start before the previous kernel in the stream has ended; the kernel itself then waits for it.
+/// </param>
 public readonly record struct CudaLaunch(
     int GridX, int GridY, int GridZ, int BlockX, int BlockY = 1, int BlockZ = 1, int SharedInBytes = 0, bool Programmatic = false)
 {
-    /// <summary>A launch along x.</summary>
+    /// <summary>Creates the shape of a launch along x.</summary>
     public CudaLaunch(int grid, int block)
         : this(grid, 1, 1, block)
     {
     }
 }
 
-/// <summary>A kernel of a module, valid while the module is. Launching allocates nothing.</summary>
+/// <summary>A kernel of a module, valid as long as the module is loaded. Launching allocates nothing.</summary>
 public sealed unsafe class CudaKernel
 {
     private readonly CudaModule module;
@@ -83,7 +85,7 @@ public sealed unsafe class CudaKernel
     /// <summary>The kernel's name.</summary>
     public string Name { get; }
 
-    /// <summary>Bytes of dynamic shared memory that a launch may ask for; above 48 KiB it must be set first.</summary>
+    /// <summary>Maximum size in bytes of a launch's dynamic shared memory. For more than 48 KiB it must be set first.</summary>
     public int MaxDynamicSharedInBytes
     {
         get => GetAttribute(CUfunction_attribute.MaxDynamicSharedSizeBytes);
@@ -96,8 +98,8 @@ public sealed unsafe class CudaKernel
     }
 
     /// <summary>
-    /// Shared memory in percent of the most that a multiprocessor can have, the rest being first-level cache; -1 leaves it to the driver. A wish:
-    /// what a block needs is always there.
+    /// Preferred size of the shared memory, in percent of a multiprocessor's maximum; the rest is L1 cache. -1 leaves the choice to the driver. A
+    /// block always gets the shared memory that it needs.
     /// </summary>
     public int SharedCarveout
     {
@@ -110,7 +112,7 @@ public sealed unsafe class CudaKernel
         }
     }
 
-    /// <summary>Registers, local memory, and the like.</summary>
+    /// <summary>Reads a property of the kernel, such as its registers or local memory.</summary>
     public int GetAttribute(CUfunction_attribute attribute)
     {
         Enter();
@@ -119,7 +121,7 @@ public sealed unsafe class CudaKernel
         return value;
     }
 
-    /// <summary>Blocks of this size that one multiprocessor holds at a time.</summary>
+    /// <summary>Number of blocks of this size that one multiprocessor holds at a time.</summary>
     public int MaxBlocksPerMultiprocessor(int blockSize, int sharedInBytes = 0)
     {
         Enter();
@@ -129,7 +131,10 @@ public sealed unsafe class CudaKernel
         return blocks;
     }
 
-    /// <summary>Launches a kernel whose only parameter is a struct, laid out as the kernel's. Device pointers are <c>nint</c> fields.</summary>
+    /// <summary>
+    /// Launches a kernel whose only parameter is a struct. The struct must have the same layout as in the kernel; device pointers are <c>nint</c>
+    /// fields.
+    /// </summary>
     public void Launch<TParameters>(in CudaLaunch shape, CudaStream stream, in TParameters parameters)
         where TParameters : unmanaged
     {
@@ -140,8 +145,8 @@ public sealed unsafe class CudaKernel
         }
     }
 
-    /// <summary>Launches a kernel with a pointer to each of its parameters, as many as it has; the values are read before this returns.</summary>
-    /// <exception cref="CudaException">The shape is impossible, or an earlier call's fault is reported now.</exception>
+    /// <summary>Launches a kernel with a pointer to each of its parameters. The values are read before this returns.</summary>
+    /// <exception cref="CudaException">The shape is not possible, or an earlier call's fault is reported now.</exception>
     public void Launch(in CudaLaunch shape, CudaStream stream, void** parameters)
     {
         ArgumentNullException.ThrowIfNull(stream);
@@ -164,7 +169,7 @@ public sealed unsafe class CudaKernel
             config.numAttrs = 1;
         }
 
-        // Asked before the launch: the first call after it reports the kernel's fault.
+        // This must come before the launch, because the first call after a launch reports the kernel's fault.
         bool wait = module.Context.SynchronizeAfterLaunch && !stream.IsCapturing;
         CUresult result = DriverApi.cuLaunchKernelEx(&config, function, parameters, null);
         if (result != CUresult.CUDA_SUCCESS)
@@ -180,7 +185,7 @@ public sealed unsafe class CudaKernel
 
     private void Enter()
     {
-        _ = module.Native; // throws once the module is unloaded
+        _ = module.Native; // throws if the module has been unloaded
         module.Context.Enter();
     }
 }

@@ -3,15 +3,15 @@ using System.Text;
 
 namespace Tiller.Interop;
 
-/// <summary>What NVRTC made of a source.</summary>
-/// <param name="Image">A cubin, or PTX, for <see cref="CudaModule"/>.</param>
-/// <param name="Log">Warnings.</param>
+/// <summary>The result of an NVRTC compilation.</summary>
+/// <param name="Image">A cubin or PTX, for <see cref="CudaModule"/>.</param>
+/// <param name="Log">The compiler's warnings.</param>
 public sealed record CudaCompilation(byte[] Image, string Log);
 
 /// <summary>Compiles CUDA C++ at run time with NVRTC. Needs no context and no device.</summary>
 public static unsafe class CudaRuntimeCompiler
 {
-    /// <summary>NVRTC's version; part of the key of whatever keeps its images.</summary>
+    /// <summary>Version of NVRTC. A cache of its images must have it in the key.</summary>
     /// <exception cref="CudaLibraryMissingException">There is no NVRTC.</exception>
     public static (int Major, int Minor) Version
     {
@@ -24,7 +24,7 @@ public static unsafe class CudaRuntimeCompiler
         }
     }
 
-    /// <summary>Architectures it can compile for, as 90 for sm_90.</summary>
+    /// <summary>Architectures that NVRTC can compile for, such as 90 for sm_90.</summary>
     /// <exception cref="CudaLibraryMissingException">There is no NVRTC.</exception>
     public static int[] Architectures
     {
@@ -44,14 +44,14 @@ public static unsafe class CudaRuntimeCompiler
     }
 
     /// <summary>Compiles one source.</summary>
-    /// <param name="name">Its file name; messages and line information name it.</param>
+    /// <param name="name">File name of the source, for messages and line information.</param>
     /// <param name="source">CUDA C++.</param>
-    /// <param name="headers">Files that it includes, by the name after #include.</param>
+    /// <param name="headers">Files that the source includes, by the name after #include.</param>
     /// <param name="architecture">sm_90 gives a cubin for that GPU; compute_90 gives PTX.</param>
-    /// <param name="options">Further options, as --use_fast_math.</param>
+    /// <param name="options">Further options, such as --use_fast_math.</param>
     /// <exception cref="CudaLibraryMissingException">There is no NVRTC.</exception>
     /// <exception cref="CudaCompilationException">
-    /// The source has an error, or NVRTC does not know the architecture or misses a part of its own; carries the log.
+    /// The source has an error, NVRTC does not know the architecture, or a part of NVRTC is missing. The exception has the log.
     /// </exception>
     public static CudaCompilation Compile(string name, string source, IReadOnlyDictionary<string, string> headers, string architecture,
         params ReadOnlySpan<string> options)
@@ -137,7 +137,7 @@ public static unsafe class CudaRuntimeCompiler
         _ => $"nvrtcResult {result}",
     }, what, null, null, null);
 
-    /// <summary>Zero-terminated UTF-8 copies that live until disposed.</summary>
+    /// <summary>Zero-terminated UTF-8 copies of strings, which live until this object is disposed of.</summary>
     private sealed class NativeStrings : IDisposable
     {
         private readonly List<nint> blocks = [];

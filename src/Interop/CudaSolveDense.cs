@@ -1,8 +1,8 @@
 namespace Tiller.Interop;
 
 /// <summary>
-/// cuSOLVER's dense factorisations on one stream, in double or float, column-major. Each call waits and gives back LAPACK's info: 0 is success. Not
-/// usable inside a capture. Workspaces grow to the largest asked for and stay.
+/// cuSOLVER's dense factorisations on one stream, in double or float, column-major. Each call waits and returns LAPACK's info; 0 means success. They
+/// cannot be captured. Workspaces grow to the largest requested size and are kept.
 /// </summary>
 public sealed unsafe class CudaSolveDense : CudaHandle
 {
@@ -39,7 +39,9 @@ public sealed unsafe class CudaSolveDense : CudaHandle
         }
     }
 
-    /// <summary>A = L·L' or U'·U in place, A symmetric (n, n). Info i > 0: the leading minor of order i is not positive definite.</summary>
+    /// <summary>
+    /// Factors A = L·L' or U'·U in place, A symmetric (n, n). Info i > 0 means that the leading minor of order i is not positive definite.
+    /// </summary>
     public int Potrf(CublasFillMode uplo, long n, CudaDataType type, nint a, long lda)
     {
         Context.Enter();
@@ -55,7 +57,7 @@ public sealed unsafe class CudaSolveDense : CudaHandle
         }
     }
 
-    /// <summary>Solves A·X = B in place of B (n, columns), from the factor that <see cref="Potrf"/> left.</summary>
+    /// <summary>Solves A·X = B in place of B (n, columns), with the factor from <see cref="Potrf"/>.</summary>
     public int Potrs(CublasFillMode uplo, long n, long columns, CudaDataType type, nint a, long lda, nint b, long ldb)
     {
         Context.Enter();
@@ -92,7 +94,7 @@ public sealed unsafe class CudaSolveDense : CudaHandle
         }
     }
 
-    // The call's work is on the stream: wait for it, then read.
+    // The call's work is on the stream: waits for it, then reads info.
     private int ReadInfo()
     {
         stream.Synchronize();

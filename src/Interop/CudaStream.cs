@@ -1,6 +1,6 @@
 namespace Tiller.Interop;
 
-/// <summary>A stream of work in order, not synchronised with the default stream.</summary>
+/// <summary>A stream, whose work runs in order. It is not synchronised with the default stream.</summary>
 public sealed unsafe class CudaStream : CudaHandle
 {
     private const uint NonBlocking = 1;
@@ -16,14 +16,14 @@ public sealed unsafe class CudaStream : CudaHandle
         Own(stream);
     }
 
-    /// <summary>Waits until all work is done; errors of that work are thrown here.</summary>
+    /// <summary>Waits until all work has finished. Errors of that work are thrown here.</summary>
     public void Synchronize()
     {
         Context.Enter();
         Context.Check(DriverApi.cuStreamSynchronize(Native), nameof(DriverApi.cuStreamSynchronize));
     }
 
-    /// <summary>Whether all work is done.</summary>
+    /// <summary>Whether all work has finished.</summary>
     public bool Query()
     {
         Context.Enter();
@@ -37,19 +37,19 @@ public sealed unsafe class CudaStream : CudaHandle
         return true;
     }
 
-    /// <summary>Copies host memory to an address of the device; the source may change as soon as this returns.</summary>
+    /// <summary>Copies host memory to an address of the device. The source may change as soon as this returns.</summary>
     public void CopyToDevice(nint destination, ReadOnlySpan<byte> source)
     {
         Context.Enter();
         fixed (byte* from = source)
         {
-            // The driver stages pageable memory before it returns (CUDA driver API, "API synchronization behavior").
+            // The driver copies pageable memory to a staging buffer before it returns (CUDA driver API, "API synchronization behavior").
             Context.Check(DriverApi.cuMemcpyHtoDAsync_v2(destination, from, (nuint)source.Length, Native), nameof(DriverApi.cuMemcpyHtoDAsync_v2),
                 null, source.Length);
         }
     }
 
-    /// <summary>Copies pinned host memory to an address of the device; the source must not change until that is done.</summary>
+    /// <summary>Copies pinned host memory to an address of the device. The source must not change until the copy has finished.</summary>
     public void CopyToDevice(nint destination, CudaPinnedHostMemory<byte> source, long at, int count)
     {
         ArgumentNullException.ThrowIfNull(source);
@@ -58,7 +58,7 @@ public sealed unsafe class CudaStream : CudaHandle
         Context.Check(DriverApi.cuMemcpyHtoDAsync_v2(destination, from, (nuint)count, Native), nameof(DriverApi.cuMemcpyHtoDAsync_v2), null, count);
     }
 
-    /// <summary>Copies from an address of the device to host memory, after all work so far, and waits.</summary>
+    /// <summary>Copies from an address of the device to host memory after all earlier work, and waits.</summary>
     public void CopyToHost(nint source, Span<byte> destination)
     {
         Context.Enter();
@@ -98,7 +98,8 @@ public sealed unsafe class CudaStream : CudaHandle
     }
 
     /// <summary>
-    /// Starts to record the stream's work instead of running it. Until <see cref="EndCapture"/>, allocation and waiting are forbidden on this thread.
+    /// Starts to record the stream's work instead of running it. Until <see cref="EndCapture"/>, this thread must neither allocate device memory nor
+    /// wait.
     /// </summary>
     public void BeginCapture()
     {
@@ -106,8 +107,8 @@ public sealed unsafe class CudaStream : CudaHandle
         Context.Check(DriverApi.cuStreamBeginCapture_v2(Native, CaptureModeThreadLocal), nameof(DriverApi.cuStreamBeginCapture_v2));
     }
 
-    /// <summary>Ends the capture and gives back what was recorded.</summary>
-    /// <exception cref="CudaException">A forbidden call broke the capture; it is ended all the same.</exception>
+    /// <summary>Ends the capture and returns the recorded work.</summary>
+    /// <exception cref="CudaException">A forbidden call broke the capture, which has ended.</exception>
     public CudaGraph EndCapture()
     {
         Context.Enter();
@@ -116,7 +117,7 @@ public sealed unsafe class CudaStream : CudaHandle
         return new CudaGraph(Context, graph);
     }
 
-    /// <summary>Records the work of <paramref name="work"/>; if that throws, the capture is ended and what it held is thrown away.</summary>
+    /// <summary>Records the work of <paramref name="work"/>. If that throws, the capture is ended and discarded.</summary>
     public CudaGraph Capture(Action work)
     {
         ArgumentNullException.ThrowIfNull(work);
@@ -143,14 +144,14 @@ public sealed unsafe class CudaStream : CudaHandle
         Context.Released(DriverApi.cuStreamDestroy_v2(native), nameof(DriverApi.cuStreamDestroy_v2));
 }
 
-/// <summary>A mark in a stream: work waits for it, and two of them measure time.</summary>
+/// <summary>An event in a stream. Work can wait for it, and two events measure time.</summary>
 public sealed unsafe class CudaEvent : CudaHandle
 {
     private const uint DisableTiming = 2;
 
     /// <summary>Creates an event.</summary>
-    /// <param name="context">Its context.</param>
-    /// <param name="timing">Whether it can measure time; without, it is cheaper.</param>
+    /// <param name="context">The context that owns the event.</param>
+    /// <param name="timing">Whether the event can measure time. An event that cannot is cheaper.</param>
     public CudaEvent(PrimaryContext context, bool timing = true)
         : base(context)
     {
@@ -168,7 +169,7 @@ public sealed unsafe class CudaEvent : CudaHandle
         Context.Check(DriverApi.cuEventRecord(Native, stream.Native), nameof(DriverApi.cuEventRecord));
     }
 
-    /// <summary>Waits until the work before the mark is done.</summary>
+    /// <summary>Waits until the work before the event has finished.</summary>
     public void Synchronize()
     {
         Context.Enter();

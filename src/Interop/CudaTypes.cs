@@ -3,7 +3,7 @@ using System.Runtime.InteropServices;
 
 namespace Tiller.Interop;
 
-/// <summary>Result of a driver call (cuda.h). Only the codes that Tiller tells apart have names here.</summary>
+/// <summary>Result of a driver call (cuda.h). Only the codes that Tiller distinguishes have names here.</summary>
 internal enum CUresult
 {
     CUDA_SUCCESS = 0,
@@ -11,7 +11,8 @@ internal enum CUresult
     CUDA_ERROR_OUT_OF_MEMORY = 2,
     CUDA_ERROR_STUB_LIBRARY = 34,
 
-    // 35 and 36 are the runtime API's; cuda.h of 12.4 has no such names, and what wraps a driver (MPS, compatibility packages) may pass them on.
+    // 35 and 36 are codes of the runtime API, without names in cuda.h of CUDA 12.4. Wrappers of a driver (MPS, compatibility packages) may return
+    // them.
     CUDA_ERROR_INSUFFICIENT_DRIVER = 35,
     CUDA_ERROR_CALL_REQUIRES_NEWER_DRIVER = 36,
     CUDA_ERROR_DEVICE_UNAVAILABLE = 46,
@@ -38,22 +39,22 @@ internal enum CUresult
     CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE = 804,
 }
 
-/// <summary>Device properties asked with cuDeviceGetAttribute (cuda.h).</summary>
+/// <summary>Device properties for cuDeviceGetAttribute (cuda.h).</summary>
 public enum CUdevice_attribute
 {
-    /// <summary>Threads of one block at most.</summary>
+    /// <summary>Maximum number of threads in a block.</summary>
     MaxThreadsPerBlock = 1,
 
-    /// <summary>Threads of a warp.</summary>
+    /// <summary>Number of threads in a warp.</summary>
     WarpSize = 10,
 
-    /// <summary>Streaming multiprocessors.</summary>
+    /// <summary>Number of streaming multiprocessors.</summary>
     MultiprocessorCount = 16,
 
-    /// <summary>Bytes of L2 cache.</summary>
+    /// <summary>Size of the L2 cache in bytes.</summary>
     L2CacheSize = 38,
 
-    /// <summary>Resident threads per multiprocessor at most.</summary>
+    /// <summary>Maximum number of resident threads per multiprocessor.</summary>
     MaxThreadsPerMultiprocessor = 39,
 
     /// <summary>X of compute capability X.Y.</summary>
@@ -65,14 +66,14 @@ public enum CUdevice_attribute
     /// <summary>Bytes of shared memory per multiprocessor.</summary>
     MaxSharedMemoryPerMultiprocessor = 81,
 
-    /// <summary>Bytes of shared memory per block that a kernel may ask for.</summary>
+    /// <summary>Bytes of shared memory per block that a kernel may request.</summary>
     MaxSharedMemoryPerBlockOptin = 97,
 }
 
-/// <summary>Kernel properties asked with cuFuncGetAttribute (cuda.h).</summary>
+/// <summary>Kernel properties for cuFuncGetAttribute (cuda.h).</summary>
 public enum CUfunction_attribute
 {
-    /// <summary>Threads of one block at most, by the registers the kernel needs.</summary>
+    /// <summary>Maximum number of threads in a block, limited by the registers that the kernel needs.</summary>
     MaxThreadsPerBlock = 0,
 
     /// <summary>Bytes of static shared memory.</summary>
@@ -84,10 +85,10 @@ public enum CUfunction_attribute
     /// <summary>Registers per thread.</summary>
     NumRegs = 4,
 
-    /// <summary>Bytes of dynamic shared memory that a launch may ask for; may be set.</summary>
+    /// <summary>Maximum size in bytes of a launch's dynamic shared memory; may be set.</summary>
     MaxDynamicSharedSizeBytes = 8,
 
-    /// <summary>Shared memory wished for, in percent of the most there is, -1 for the driver's choice; may be set.</summary>
+    /// <summary>Preferred size of the shared memory, in percent of the maximum; -1 for the driver's choice; may be set.</summary>
     PreferredSharedMemoryCarveout = 9,
 }
 
@@ -117,7 +118,7 @@ public enum CublasOperation
     Transpose = 1,
 }
 
-/// <summary>cublasFillMode_t: the triangle that holds a symmetric matrix or a factor, column-major.</summary>
+/// <summary>cublasFillMode_t: the triangle that stores a symmetric matrix or a factor, column-major.</summary>
 public enum CublasFillMode
 {
     /// <summary>Lower triangle.</summary>

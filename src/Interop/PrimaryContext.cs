@@ -3,8 +3,8 @@ using System.Runtime.InteropServices;
 namespace Tiller.Interop;
 
 /// <summary>
-/// A device's primary context, retained. Every other owner holds a reference to it, so that it is released last. All members may be called from any
-/// thread; work is ordered by streams.
+/// Retains a device's primary context. Every other owner holds a reference to it, so that it is released last. Any thread may call any member;
+/// streams determine the order of work.
 /// </summary>
 public sealed unsafe class PrimaryContext : SafeHandle
 {
@@ -33,27 +33,29 @@ public sealed unsafe class PrimaryContext : SafeHandle
     /// <summary>The device.</summary>
     public CudaDeviceInfo Device { get; }
 
-    /// <summary>The CUDA version the driver supports, 1000 × major + 10 × minor.</summary>
+    /// <summary>The CUDA version that the driver supports, 1000 × major + 10 × minor.</summary>
     public int DriverVersion { get; }
 
-    /// <summary>Waits after every launch outside a capture, so that a fault names the kernel that made it. Slow; default false.</summary>
+    /// <summary>
+    /// Whether to wait after every launch outside a capture, so that an error names the kernel that caused it. Slow; default false.
+    /// </summary>
     public bool SynchronizeAfterLaunch { get; set; }
 
-    /// <summary>The sticky error that ended this context, or null while it is alive.</summary>
+    /// <summary>The sticky error that ended this context, or null if there was none.</summary>
     public CudaDeviceLostException? Lost => lost;
 
     /// <inheritdoc/>
     public override bool IsInvalid => handle == 0;
 
     /// <summary>Waits for all work of the context.</summary>
-    /// <exception cref="CudaException">A call or an earlier asynchronous one failed.</exception>
+    /// <exception cref="CudaException">This call or an earlier asynchronous one failed.</exception>
     public void Synchronize()
     {
         Enter();
         Check(DriverApi.cuCtxSynchronize(), nameof(DriverApi.cuCtxSynchronize));
     }
 
-    /// <summary>Bytes of device memory: free now, and in total.</summary>
+    /// <summary>Free and total device memory in bytes.</summary>
     public (long FreeInBytes, long TotalInBytes) GetMemoryInfo()
     {
         Enter();
@@ -62,7 +64,7 @@ public sealed unsafe class PrimaryContext : SafeHandle
         return ((long)free, (long)total);
     }
 
-    /// <summary>Opens every call on the context: it lives, and is current on this thread.</summary>
+    /// <summary>Must come before every call on the context: checks that the context is alive, and makes it current on this thread.</summary>
     internal void Enter()
     {
         if (lost is { } gone)
@@ -82,7 +84,7 @@ public sealed unsafe class PrimaryContext : SafeHandle
         }
     }
 
-    /// <summary>The typed exception of a failed driver call; a sticky error ends the context.</summary>
+    /// <summary>Creates the typed exception of a failed driver call. A sticky error ends the context.</summary>
     internal CudaException Fail(CUresult result, string call, string? what, long? sizeInBytes)
     {
         CUresult memoryResult = AskMemory(out long? free, out long? total);
@@ -101,7 +103,10 @@ public sealed unsafe class PrimaryContext : SafeHandle
         return exception;
     }
 
-    /// <summary>The typed exception of a failed cuBLAS or cuSOLVER call: the device's sticky error if there is one, else its own.</summary>
+    /// <summary>
+    /// Creates the typed exception of a failed cuBLAS or cuSOLVER call: that of the device's sticky error if there is one, otherwise the library's
+    /// own.
+    /// </summary>
     internal CudaException FailLibrary(int status, string name, bool outOfMemory, string call, string? what)
     {
         CUresult memoryResult = AskMemory(out long? free, out long? total);
@@ -114,7 +119,7 @@ public sealed unsafe class PrimaryContext : SafeHandle
         return outOfMemory ? new CudaOutOfMemoryException(fault) : new CudaException(fault.ToString(), fault);
     }
 
-    /// <summary>Notes the result of a release, which cannot throw: a sticky error ends the context all the same.</summary>
+    /// <summary>Checks the result of a release, which cannot throw. A sticky error still ends the context.</summary>
     internal bool Released(CUresult result, string call)
     {
         if (CudaDevices.IsSticky(result))
@@ -125,13 +130,13 @@ public sealed unsafe class PrimaryContext : SafeHandle
         return result == CUresult.CUDA_SUCCESS;
     }
 
-    /// <summary>Makes the context current for a release, on whatever thread it runs.</summary>
+    /// <summary>Makes the context current for a release, which may run on any thread.</summary>
     internal void EnterForRelease() => DriverApi.cuCtxSetCurrent(handle);
 
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
     {
-        // SafeHandle.IsClosed stays false while owners in the context hold references.
+        // SafeHandle.IsClosed stays false as long as owners in the context hold references.
         disposed = true;
         base.Dispose(disposing);
     }
@@ -149,7 +154,7 @@ public sealed unsafe class PrimaryContext : SafeHandle
     }
 }
 
-/// <summary>A handle that lives inside a context: one owner, released at most once, and before the context.</summary>
+/// <summary>A handle of an object in a context. It has one owner, and is released at most once and before the context.</summary>
 public abstract class CudaHandle : SafeHandle
 {
     private protected CudaHandle(PrimaryContext context)
@@ -159,13 +164,13 @@ public abstract class CudaHandle : SafeHandle
         Context = context;
     }
 
-    /// <summary>The context it lives in.</summary>
+    /// <summary>The context of the object.</summary>
     public PrimaryContext Context { get; }
 
     /// <inheritdoc/>
     public override bool IsInvalid => handle == 0;
 
-    /// <summary>The native handle, for as long as this object is not disposed.</summary>
+    /// <summary>The native handle; valid as long as this object is not disposed of.</summary>
     internal nint Native
     {
         get
@@ -175,7 +180,9 @@ public abstract class CudaHandle : SafeHandle
         }
     }
 
-    /// <summary>Opens a call: until it ends the native object stays, whoever disposes of it; its context is current on this thread.</summary>
+    /// <summary>
+    /// Begins a call: makes the context current on this thread, and keeps the native object until the call ends, even if it is disposed of meanwhile.
+    /// </summary>
     internal Held Hold()
     {
         Context.Enter();
@@ -200,7 +207,7 @@ public abstract class CudaHandle : SafeHandle
         }
     }
 
-    /// <summary>Releases the native object; may run on any thread.</summary>
+    /// <summary>Releases the native object. It may run on any thread.</summary>
     private protected abstract bool Release(nint native);
 
     /// <inheritdoc/>

@@ -210,7 +210,11 @@ public sealed class FeedbackLawTests
         }
 
         Assert.That(() => Make([zero, zero, zero], [], new Plane(0, 1, 1, 0), new Plane(2, 1, 1, 0)), Throws.InstanceOf<ArgumentException>());
-        Assert.That(() => Make([zero, zero], [], new Plane(0, 1, float.NaN, 0)), Throws.InstanceOf<ArgumentException>());
+        foreach (var (t1, t2) in new[] { (float.NaN, 0), (0, 0), (1, 1), (0.7f, 0.7f), (2, 0), (float.PositiveInfinity, 0), (-3e38f, 3e38f) })
+        {
+            Assert.That(() => Make([zero, zero], [], new Plane(0, 1, t1, t2)), Throws.InstanceOf<ArgumentException>(), $"{t1}, {t2}");
+        }
+
         Assert.That(() => Make([zero, elsewhere, other, zero], [], new Plane(0, 3, 1, 0)), Throws.Nothing);
     }
 

@@ -152,9 +152,9 @@ public class CommandLineTests
         var each = (SteerRequest)(await Run([.. s_steer, "--lambda", "2", "--controller", "d", "--lambda", "-.5", "p"])).Request!;
         using (Assert.EnterMultipleScope())
         {
-            Assert.That(none.Controllers, Is.EqualTo([new Controlled("c", 1)]));
-            Assert.That(one.Controllers, Is.EqualTo([new Controlled("c", -1.5f), new Controlled("d", -1.5f)]));
-            Assert.That(each.Controllers, Is.EqualTo([new Controlled("c", 2), new Controlled("d", -0.5f)]));
+            Assert.That(none.Steering.Controllers, Is.EqualTo([new Controlled("c", 1)]));
+            Assert.That(one.Steering.Controllers, Is.EqualTo([new Controlled("c", -1.5f), new Controlled("d", -1.5f)]));
+            Assert.That(each.Steering.Controllers, Is.EqualTo([new Controlled("c", 2), new Controlled("d", -0.5f)]));
         }
 
         await ExpectUsageError([.. s_steer, "--lambda", "1", "--lambda", "2", "p"], "1 controllers, got 2");
@@ -186,7 +186,8 @@ public class CommandLineTests
     [Test]
     public async Task Steer_takes_the_tokens_that_it_moves()
     {
-        async Task<SteeredTokens> Tokens(params string[] options) => ((SteerRequest)(await Run([.. s_steer, .. options, "p"])).Request!).Tokens;
+        async Task<SteeredTokens> Tokens(params string[] options) =>
+            ((SteerRequest)(await Run([.. s_steer, .. options, "p"])).Request!).Steering.Tokens;
         Assert.That(await Tokens(), Is.EqualTo(SteeredTokens.Last));
         Assert.That(await Tokens("--tokens", "first"), Is.EqualTo(SteeredTokens.First));
         Assert.That(await Tokens("--tokens", "clean"), Is.EqualTo(SteeredTokens.LastOverCleanPrefix));
@@ -216,7 +217,7 @@ public class CommandLineTests
         var request = (SteerRequest)(await Run([.. s_steer, .. options, .. more, "p"])).Request!;
         using (Assert.EnterMultipleScope())
         {
-            Assert.That((request.Tokens, request.Compare, request.Trace, request.MaxEffort, request.Json),
+            Assert.That((request.Steering.Tokens, request.Compare, request.Trace, request.Steering.MaxEffort, request.Json),
                 Is.EqualTo((SteeredTokens.All, true, "t", 3f, true)));
             Assert.That(request.Device, Is.EqualTo(new DeviceRequest(Device.Cpu, 0)));
             Assert.That(request.Prompt, Is.EqualTo(new PromptRequest("p", null, true, "s")));

@@ -49,7 +49,7 @@ public sealed class TypedNumberTests
         ];
         foreach (string text in isReal ? texts : [.. texts, "1.5", "1.0", "1e3", "99999999999999999999"])
         {
-            if (command == "steer" && option == "--lambda" && text == "1 000")
+            if (command is "steer" or "eval" or "compare" && option == "--lambda" && text == "1 000")
             {
                 continue; // two numbers
             }
@@ -111,7 +111,7 @@ public sealed class TypedNumberTests
         string[] line = ["steer", "--model", "m", "--controller", "c", "--controller", "d", .. args];
         int code = await CommandLine.RunAsync([steer], line, terminal, default);
         Assert.That(code, Is.Zero, error.ToString());
-        Assert.That(asked!.Controllers.Select(c => c.Lambda), Is.EqualTo(expected));
+        Assert.That(asked!.Steering.Controllers.Select(c => c.Lambda), Is.EqualTo(expected));
         Assert.That(asked.Prompt.Text, Is.EqualTo(args.Contains("p") ? "p" : "42"));
     }
 
@@ -148,6 +148,8 @@ public sealed class TypedNumberTests
             "fit" => ["--model", "m", "--positive", "p", "--negative", "n", "--out", "o"],
             "steer" => ["--model", "m", "--controller", "c", "prompt"],
             "generate" => ["--model", "m", "prompt"],
+            "compare" => ["--demo", "--out", "o"],
+            "eval" => ["--model", "m", "--task", "t"],
             "bench" => [argument.Length > 0 ? argument : "decode"],
             "verify" or "inspect" => ["folder"],
             _ => [],

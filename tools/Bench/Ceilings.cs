@@ -41,19 +41,21 @@ internal sealed unsafe class Ceilings : IDisposable
     /// <summary>Bytes per second copied from one half of a buffer to the other, each byte counted once.</summary>
     public double Copy(long size) => Sweep(size, &CopyPart, bytesCounted: size / 2);
 
-    /// <summary>FLOP/s of fused multiply-adds on registers, of the widest vectors that the runtime uses.</summary>
+    /// <summary>FLOP/s of fused multiply-adds on registers, of the widest vectors that the engine uses.</summary>
     public double Peak(Precision precision)
     {
-        bool wide = Vector512.IsHardwareAccelerated;
-        int lanes = (wide ? 64 : 32) / (precision == Precision.Single ? sizeof(float) : sizeof(double));
+        var wide = Avx512.Code;
+        int lanes = (wide == Avx512Code.None ? 32 : 64) / (precision == Precision.Single ? sizeof(float) : sizeof(double));
         var job = default(Job);
         long begin = Stopwatch.GetTimestamp();
         _pool.Run(PartsPerThread * Threads, ref job, (precision, wide) switch
         {
-            (Precision.Single, false) => &FmaPart<Single256, Vector256<float>>,
-            (Precision.Single, true) => &FmaPart<Single512, Vector512<float>>,
-            (_, false) => &FmaPart<Double256, Vector256<double>>,
-            (_, true) => &FmaPart<Double512, Vector512<double>>,
+            (Precision.Single, Avx512Code.None) => &FmaPart<Single256, Vector256<float>>,
+            (Precision.Single, Avx512Code.Managed) => &FmaPart<Single512, Vector512<float>>,
+            (Precision.Single, _) => &NativeSinglePart,
+            (_, Avx512Code.None) => &FmaPart<Double256, Vector256<double>>,
+            (_, Avx512Code.Managed) => &FmaPart<Double512, Vector512<double>>,
+            _ => &NativeDoublePart,
         });
         return 2.0 * RegisterChains.Count * lanes * FmaRounds * PartsPerThread * Threads / Stopwatch.GetElapsedTime(begin).TotalSeconds;
     }
@@ -120,6 +122,10 @@ internal sealed unsafe class Ceilings : IDisposable
         where TFma : struct, IFma<TVector>
         where TVector : struct =>
         Sink.Take(RegisterChains.Run<TFma, TVector>(FmaRounds, 0.5 + part));
+
+    private static void NativeSinglePart(ref Job job, int part) => Sink.Take(Avx512.ChainsSingle(FmaRounds, 0.5 + part));
+
+    private static void NativeDoublePart(ref Job job, int part) => Sink.Take(Avx512.ChainsDouble(FmaRounds, 0.5 + part));
 
     // Four streams, as a linear map reads several rows of weights at once.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]

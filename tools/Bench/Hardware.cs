@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
+using Tiller.Cpu;
 using Tiller.Interop;
 
 namespace Tiller.Bench;
@@ -37,7 +38,7 @@ internal static class Hardware
     {
         int threads = request.ThreadCount;
         string cpu = ProcFile.Text("/proc/cpuinfo", "model name") ?? RuntimeInformation.ProcessArchitecture.ToString();
-        string vectors = Vector512.IsHardwareAccelerated ? "512" : Vector256.IsHardwareAccelerated ? "256" : "128";
+        string vectors = Avx512.Code != Avx512Code.None ? "512" : Vector256.IsHardwareAccelerated ? "256" : "128";
         string commit = Commit(programFolder) is { } hash ? $", commit {hash[..Math.Min(12, hash.Length)]}" : "";
         return $"{Cuda(request)}{cpu}, {Environment.ProcessorCount} cores ({threads} used), {vectors}-bit "
             + $"vectors, {RuntimeInformation.OSDescription.Trim()}, "

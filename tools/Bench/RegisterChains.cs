@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace Tiller.Bench;
 
@@ -39,7 +40,7 @@ internal readonly struct Single512 : IFma<Vector512<float>>
 {
     public static Vector512<float> Create(double value) => Vector512.Create((float)value);
 
-    public static Vector512<float> Step(Vector512<float> x, Vector512<float> m, Vector512<float> b) => Vector512.FusedMultiplyAdd(x, m, b);
+    public static Vector512<float> Step(Vector512<float> x, Vector512<float> m, Vector512<float> b) => Avx512F.FusedMultiplyAdd(x, m, b);
 
     public static double Sum(Vector512<float> x) => Vector512.Sum(x);
 }
@@ -48,7 +49,7 @@ internal readonly struct Double512 : IFma<Vector512<double>>
 {
     public static Vector512<double> Create(double value) => Vector512.Create(value);
 
-    public static Vector512<double> Step(Vector512<double> x, Vector512<double> m, Vector512<double> b) => Vector512.FusedMultiplyAdd(x, m, b);
+    public static Vector512<double> Step(Vector512<double> x, Vector512<double> m, Vector512<double> b) => Avx512F.FusedMultiplyAdd(x, m, b);
 
     public static double Sum(Vector512<double> x) => Vector512.Sum(x);
 }

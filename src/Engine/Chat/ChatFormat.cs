@@ -9,17 +9,17 @@ namespace Tiller.Chat;
 
 /// <summary>One message of a chat.</summary>
 /// <param name="Role"><c>system</c>, <c>user</c>, <c>assistant</c>, or another that the template knows.</param>
-/// <param name="Content">Text; special tokens written in it stay plain text.</param>
+/// <param name="Content">The text. Special tokens written in it are read as plain text.</param>
 public sealed record ChatMessage(string Role, string Content);
 
 /// <summary>
-/// Chat messages → ids, by the checkpoint's own chat template, which is interpreted. The ids are those of the published code, with one difference:
-/// special tokens count only where the template itself writes them, and text of messages and variables never becomes one
-/// (<see cref="ChatOptions.ParseContent"/> lifts that). Immutable and thread-safe.
+/// Turns chat messages into token ids by interpreting the checkpoint's own chat template. The ids are those of the published code, with one
+/// difference: only the template itself can write special tokens, and text of messages and variables never becomes one
+/// (<see cref="ChatOptions.ParseContent"/> lifts this restriction). Immutable and thread-safe.
 /// </summary>
 public sealed class ChatFormat
 {
-    // Names of common formats, by what their templates write.
+    // Names of common formats, by marks that their templates write.
     private static readonly (string Mark, string Name)[] s_names =
     [
         ("<|start_header_id|>", "llama-3"), ("<|im_start|>", "chatml"), ("<start_of_turn>", "gemma"), ("<<SYS>>", "llama-2"), ("[INST]", "mistral"),
@@ -30,7 +30,7 @@ public sealed class ChatFormat
         "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}{% endfor %}"
         + "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
-    // Ids are made of it to see how an answer ends: no template can contain it.
+    // A sample answer that shows how the template ends an answer. Its private-use characters cannot occur in a template.
     private const string Probe = "\uE0F1answer\uE0F1";
 
     private readonly Tokenizer tokenizer;
@@ -51,18 +51,21 @@ public sealed class ChatFormat
         StopIds = [.. new[] { EndOfAnswer(first), text.Find(templates.Eos)?.Id }.OfType<int>().Distinct()];
     }
 
-    /// <summary>Name of the format by the marks that the template writes: llama-3, chatml, gemma, llama-2 or mistral; other for any other.</summary>
+    /// <summary>
+    /// Name of the format, recognised by the marks that the template writes: llama-3, chatml, gemma, llama-2 or mistral; "other" for any other
+    /// format.
+    /// </summary>
     public string Name { get; }
 
-    /// <summary>Names of the checkpoint's templates; one alone is named default.</summary>
+    /// <summary>Names of the checkpoint's templates. A single template is named default.</summary>
     public IReadOnlyList<string> TemplateNames => [.. templates.Names];
 
-    /// <summary>SHA-256 of the default template's text in UTF-8, in lower-case hexadecimal: what a controller fitted on chats is bound to.</summary>
+    /// <summary>SHA-256 of the default template's text in UTF-8, in lower-case hexadecimal. A controller fitted on chats is bound to it.</summary>
     public string TemplateSha256 { get; }
 
     /// <summary>
-    /// Ids that end an answer: the special token that the template writes behind one, and eos_token. A text ends at those of the checkpoint's other
-    /// files, too (<c>LanguageModel.EndIds</c>).
+    /// Ids that end an answer: the special token that the template writes after one, and eos_token. A text also ends at the ids in the checkpoint's
+    /// other files (<c>LanguageModel.EndIds</c>).
     /// </summary>
     public IReadOnlyList<int> StopIds { get; }
 
@@ -73,11 +76,11 @@ public sealed class ChatFormat
     /// <exception cref="ChatException">There is no template, or it cannot be read or used.</exception>
     public static ChatFormat Load(string directory, Tokenizer tokenizer) => Load(directory, tokenizer, TimeProvider.System);
 
-    /// <summary>Reads the chat template of a checkpoint; templates that write today's date take it from a clock.</summary>
+    /// <summary>Reads the chat template of a checkpoint. Templates that write today's date take it from the given clock.</summary>
     /// <param name="directory">Folder with chat_template.jinja (and additional_chat_templates/), or with a chat_template in
     /// tokenizer_config.json.</param>
     /// <param name="tokenizer">The tokenizer of the same checkpoint.</param>
-    /// <param name="clock">Read whenever a template asks for the time, in its local time zone.</param>
+    /// <param name="clock">Gives the time when a template asks for it, in the clock's local time zone.</param>
     /// <exception cref="ChatException">There is no template, or it cannot be read or used.</exception>
     public static ChatFormat Load(string directory, Tokenizer tokenizer, TimeProvider clock)
     {
@@ -105,38 +108,38 @@ public sealed class ChatFormat
     internal static ChatFormat Of(TokenizerConfig config, string directory, Tokenizer tokenizer, TimeProvider clock) =>
         new(tokenizer, new ChatTemplates(config, directory), clock);
 
-    /// <summary>Ids of a chat.</summary>
-    /// <param name="messages">At least one; the template says which roles it takes, and in which order.</param>
-    /// <param name="addGenerationPrompt">The opening of the assistant's next message is added, where the template has one.</param>
+    /// <summary>Turns a chat into ids.</summary>
+    /// <param name="messages">At least one message. The template determines which roles it accepts, and in which order.</param>
+    /// <param name="addGenerationPrompt">Whether to add the opening of the assistant's next message, if the template has one.</param>
     /// <param name="cancellationToken">Checked while the template runs and between words.</param>
-    /// <exception cref="ChatException">No messages, or the template refuses them.</exception>
+    /// <exception cref="ChatException">There are no messages, or the template refuses them.</exception>
     /// <exception cref="TokenizerException">A content is not valid UTF-16.</exception>
     public int[] Encode(IReadOnlyList<ChatMessage> messages, bool addGenerationPrompt = true, CancellationToken cancellationToken = default) =>
         Encode(messages, new ChatOptions { AddGenerationPrompt = addGenerationPrompt }, cancellationToken);
 
-    /// <summary>Ids of a chat, with tools, documents and whatever else the template reads.</summary>
-    /// <param name="messages">At least one; the template says which roles it takes, and in which order.</param>
-    /// <param name="options">Variables and the rest.</param>
+    /// <summary>Turns a chat into ids, with tools, documents and other variables of the template.</summary>
+    /// <param name="messages">At least one message. The template determines which roles it accepts, and in which order.</param>
+    /// <param name="options">Variables of the template and other options.</param>
     /// <param name="cancellationToken">Checked while the template runs and between words.</param>
-    /// <exception cref="ChatException">No messages, or the template refuses them or the variables.</exception>
+    /// <exception cref="ChatException">There are no messages, or the template refuses the messages or variables.</exception>
     /// <exception cref="TokenizerException">A content is not valid UTF-16.</exception>
     public int[] Encode(IReadOnlyList<ChatMessage> messages, ChatOptions options, CancellationToken cancellationToken = default) =>
         Encode(Render(messages, options, cancellationToken), options, cancellationToken);
 
-    /// <summary>Ids of a chat whose messages have more than a role and a text: parts, tool calls, reasoning.</summary>
-    /// <param name="messages">A JSON array of objects, as the published code takes it.</param>
-    /// <param name="options">Variables and the rest.</param>
+    /// <summary>Turns a chat into ids whose messages have more than a role and a text, such as parts, tool calls or reasoning.</summary>
+    /// <param name="messages">A JSON array of objects, in the form that the published code takes.</param>
+    /// <param name="options">Variables of the template and other options.</param>
     /// <param name="cancellationToken">Checked while the template runs and between words.</param>
-    /// <exception cref="ChatException">No messages, or the template refuses them or the variables.</exception>
+    /// <exception cref="ChatException">There are no messages, or the template refuses the messages or variables.</exception>
     /// <exception cref="TokenizerException">A content is not valid UTF-16.</exception>
     public int[] Encode(JsonElement messages, ChatOptions options, CancellationToken cancellationToken = default) =>
         Encode(Render(messages, options, cancellationToken), options, cancellationToken);
 
-    /// <summary>The text of a chat, and which of it is content.</summary>
-    /// <param name="messages">At least one.</param>
-    /// <param name="options">Variables and the rest.</param>
+    /// <summary>Renders a chat as text that marks which characters are content.</summary>
+    /// <param name="messages">At least one message.</param>
+    /// <param name="options">Variables of the template and other options.</param>
     /// <param name="cancellationToken">Checked while the template runs.</param>
-    /// <exception cref="ChatException">No messages, or the template refuses them or the variables.</exception>
+    /// <exception cref="ChatException">There are no messages, or the template refuses the messages or variables.</exception>
     public JinjaRendering Render(IReadOnlyList<ChatMessage> messages, ChatOptions options, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(messages);
@@ -156,11 +159,13 @@ public sealed class ChatFormat
         return Render(values, options, cancellationToken);
     }
 
-    /// <summary>The text of a chat whose messages have more than a role and a text, and which of it is content.</summary>
-    /// <param name="messages">A JSON array of objects, as the published code takes it; keys whose value is null are left out, as there.</param>
-    /// <param name="options">Variables and the rest.</param>
+    /// <summary>Renders a chat whose messages have more than a role and a text. The result marks which characters are content.</summary>
+    /// <param name="messages">
+    /// A JSON array of objects, in the form that the published code takes. Keys with the value null are left out, as in that code.
+    /// </param>
+    /// <param name="options">Variables of the template and other options.</param>
     /// <param name="cancellationToken">Checked while the template runs.</param>
-    /// <exception cref="ChatException">No messages, or the template refuses them or the variables.</exception>
+    /// <exception cref="ChatException">There are no messages, or the template refuses the messages or variables.</exception>
     public JinjaRendering Render(JsonElement messages, ChatOptions options, CancellationToken cancellationToken = default) =>
         Render(Guard(() => ChatInput.Messages(messages, dropNull: true)), options, cancellationToken);
 
@@ -218,12 +223,12 @@ public sealed class ChatFormat
         });
     }
 
-    // A caller that replaces a special token by another of the tokenizer's means it as one.
+    // If a caller replaces a special token by another one of the tokenizer, that is a special token too.
     private JinjaValue Value(string name, JsonElement value) =>
         name.EndsWith("_token", StringComparison.Ordinal) && value.ValueKind == JsonValueKind.String && text.Find(value.GetString()!) is not null
             ? JinjaValue.TemplateText(value.GetString()!) : JinjaValue.FromJson(value);
 
-    // The special token that the template writes behind an answer, with nothing but white space between.
+    // The special token that the template writes after an answer, with only white space between.
     private int? EndOfAnswer(string? template)
     {
         try

@@ -4,15 +4,15 @@ using Tiller.Tokens;
 
 namespace Tiller.Chat;
 
-/// <summary>What a chat template is given, prepared as transformers prepares it.</summary>
+/// <summary>Prepares the input of a chat template as transformers does.</summary>
 internal static class ChatInput
 {
     private const string Marker = "CONTINUE_FINAL_MESSAGE_TAG ";
 
-    // One thought, under the names that different templates read.
+    // Keys under which different templates read the same reasoning text.
     private static readonly string[] s_reasoning = ["reasoning_content", "thinking", "reasoning"];
 
-    /// <summary>The variables that every template finds, with those that the caller adds or replaces.</summary>
+    /// <summary>The variables that every template gets, and those that the caller adds or replaces.</summary>
     public static Dictionary<string, JinjaValue> Variables(
         JinjaValue messages, bool addGenerationPrompt, IEnumerable<KeyValuePair<string, JinjaValue>> others)
     {
@@ -31,7 +31,7 @@ internal static class ChatInput
         return variables;
     }
 
-    /// <summary>Messages of JSON: an array of objects.</summary>
+    /// <summary>Converts messages from a JSON array of objects.</summary>
     public static IReadOnlyList<JinjaValue> Messages(JsonElement messages, bool dropNull)
     {
         if (messages.ValueKind != JsonValueKind.Array)
@@ -42,7 +42,7 @@ internal static class ChatInput
         return [.. messages.EnumerateArray().Select(message => Message(JinjaValue.FromJson(message), dropNull))];
     }
 
-    /// <summary>A message without the keys that are null, and with its reasoning under every name that templates read it by.</summary>
+    /// <summary>Removes null keys from a message if asked to, and adds its reasoning under every key that templates read.</summary>
     public static JinjaValue Message(JinjaValue message, bool dropNull)
     {
         if (message is not MapValue map)
@@ -78,8 +78,8 @@ internal static class ChatInput
         return prepared.ToMap(content: true);
     }
 
-    /// <summary>The messages with a mark at the end of the last one's field, where its text is to be continued.</summary>
-    /// <exception cref="ChatException">The last message has no text there.</exception>
+    /// <summary>Marks the end of a field of the last message, whose text is to be continued.</summary>
+    /// <exception cref="ChatException">The last message has no text in this field.</exception>
     public static IReadOnlyList<JinjaValue> Mark(IReadOnlyList<JinjaValue> messages, string field)
     {
         if (messages.Count == 0 || messages[^1] is not MapValue last || Marked(last.Find(field)) is not { } marked)
@@ -102,8 +102,8 @@ internal static class ChatInput
         return [.. messages.Take(messages.Count - 1), changed.ToMap(content: true)];
     }
 
-    /// <summary>Where the text that is to be continued ends in a rendered text.</summary>
-    /// <exception cref="ChatException">The template leaves the message out.</exception>
+    /// <summary>Finds the end of the text that is to be continued in a rendered text.</summary>
+    /// <exception cref="ChatException">The template does not write the message.</exception>
     public static int EndOfMarked(string rendered)
     {
         int at = rendered.LastIndexOf(Marker.TrimEnd(), StringComparison.Ordinal);

@@ -4,9 +4,7 @@ using Tiller.Tokens;
 
 namespace Tiller.Chat;
 
-/// <summary>
-/// The chat templates of a checkpoint, by name, each parsed when it is first asked for, and the special tokens that they may write.
-/// </summary>
+/// <summary>The chat templates of a checkpoint, by name, and the special tokens that they may write. Each template is parsed on first use.</summary>
 internal sealed class ChatTemplates
 {
     private const string ToolUse = "tool_use";
@@ -16,9 +14,9 @@ internal sealed class ChatTemplates
     private readonly string directory;
 
     /// <summary>Takes the templates of a checkpoint.</summary>
-    /// <param name="config">What was read of it.</param>
-    /// <param name="directory">Its folder, for messages.</param>
-    /// <exception cref="ChatException">It has none.</exception>
+    /// <param name="config">Its templates and special tokens.</param>
+    /// <param name="directory">Folder of the checkpoint, for messages.</param>
+    /// <exception cref="ChatException">The checkpoint has no template.</exception>
     public ChatTemplates(TokenizerConfig config, string directory)
     {
         (this.config, this.directory) = (config, directory);
@@ -40,7 +38,7 @@ internal sealed class ChatTemplates
         }
     }
 
-    /// <summary>bos_token, eos_token and the others of tokenizer_config.json, as the template's own text.</summary>
+    /// <summary>bos_token, eos_token and the other special tokens of tokenizer_config.json, as the template's own text.</summary>
     public Dictionary<string, JinjaValue> SpecialTokens { get; } = new(StringComparer.Ordinal);
 
     /// <summary>Text of eos_token; empty if there is none.</summary>
@@ -48,8 +46,8 @@ internal sealed class ChatTemplates
 
     public IEnumerable<string> Names => config.Templates.Keys.Order(StringComparer.Ordinal);
 
-    /// <summary>The template to use, and its text.</summary>
-    /// <exception cref="ChatException">There is none of this name, or it cannot be parsed.</exception>
+    /// <summary>Finds a template and its text.</summary>
+    /// <exception cref="ChatException">There is no template of this name, or it cannot be parsed.</exception>
     public (JinjaTemplate Template, string Source) Find(string? name, bool withTools)
     {
         name ??= withTools && config.Templates.ContainsKey(ToolUse) ? ToolUse : TokenizerConfig.DefaultTemplate;

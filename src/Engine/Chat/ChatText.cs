@@ -5,8 +5,8 @@ using Tiller.Tokens;
 namespace Tiller.Chat;
 
 /// <summary>
-/// The text of a chat in ids: special tokens count in what the template itself writes, and never in content. Neighbouring plain text of both is
-/// tokenised as one run.
+/// Turns the text of a chat into ids. Special tokens are recognised only in text that the template itself writes, never in content. Adjacent plain
+/// text of the template and of content is tokenised as one run.
 /// </summary>
 internal sealed class ChatText
 {
@@ -25,11 +25,11 @@ internal sealed class ChatText
         special = new AddedTokens(tokens.Values.Select(static x => (x.Content, x)));
     }
 
-    /// <summary>The special token of exactly this text, or null.</summary>
+    /// <summary>The special token with exactly this text, or null.</summary>
     public AddedToken? Find(string text) => text.Length == 0 ? null : special.Exactly(Encoding.UTF8.GetBytes(text));
 
-    /// <summary>The special tokens that the template writes: where (UTF-16), and which.</summary>
-    /// <exception cref="ChatException">One of them is matched in normalised text, where the tokenizer writes it differently.</exception>
+    /// <summary>Finds the special tokens that the template writes, with their start in UTF-16 units.</summary>
+    /// <exception cref="ChatException">A special token is matched in normalised text, and the normaliser changes its text.</exception>
     public List<(int Start, AddedToken Token)> Marks(JinjaRendering rendering)
     {
         byte[] utf8 = Encoding.UTF8.GetBytes(rendering.Text);
@@ -47,7 +47,7 @@ internal sealed class ChatText
                 int counted = at;
                 foreach (TextPart part in parts.Where(static x => x.Id >= 0))
                 {
-                    // The part may include white space that the token strips; the mark is the token's own text.
+                    // The part may include white space that the token strips. The mark covers only the token's own text.
                     AddedToken token = tokens[part.Id];
                     int start = part.Start + utf8.AsSpan(part.Start, part.End - part.Start).IndexOf(token.Content);
                     chars += Encoding.UTF8.GetCharCount(utf8, counted, start - counted);

@@ -5,17 +5,17 @@ using Tiller.Checkpoint;
 namespace Tiller.Chat;
 
 /// <summary>
-/// What a checkpoint says about its text beside tokenizer.json: special tokens by their role, from tokenizer_config.json, and chat templates by name,
-/// from there, chat_template.jinja and additional_chat_templates/. Files go before the configuration, as in transformers.
+/// Text settings of a checkpoint outside tokenizer.json: special tokens by role, from tokenizer_config.json, and chat templates by name, from that
+/// file, chat_template.jinja and additional_chat_templates/. Template files take precedence over tokenizer_config.json, as in transformers.
 /// </summary>
 internal sealed class TokenizerConfig
 {
-    /// <summary>Name of the template that a chat takes unless told otherwise.</summary>
+    /// <summary>Name of the template that a chat uses by default.</summary>
     public const string DefaultTemplate = "default";
 
     private const int LargestFile = 16 << 20;
 
-    // The tokens with a role that transformers knows.
+    // Special tokens with a role in transformers.
     private static readonly string[] s_roles = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
     private readonly Dictionary<string, string> _tokens = new(StringComparer.Ordinal);
@@ -25,20 +25,20 @@ internal sealed class TokenizerConfig
     {
     }
 
-    /// <summary>Text of every special token that has a role of its own: bos_token, eos_token and so on.</summary>
+    /// <summary>Text of every special token with a role: bos_token, eos_token and so on.</summary>
     public IReadOnlyDictionary<string, string> SpecialTokens => _tokens;
 
-    /// <summary>Text of the other special tokens; null where they are not listed.</summary>
+    /// <summary>Text of the other special tokens; null if they are not listed.</summary>
     public IReadOnlyList<string>? AdditionalSpecialTokens { get; private set; }
 
-    /// <summary>Source of every chat template, by its name.</summary>
+    /// <summary>Source of every chat template, by name.</summary>
     public IReadOnlyDictionary<string, string> Templates => _templates;
 
     /// <summary>Text of eos_token; empty for none.</summary>
     public string Eos => _tokens.GetValueOrDefault("eos_token") ?? "";
 
-    /// <summary>Reads the files; any of them may be missing.</summary>
-    /// <exception cref="ChatException">One is there and cannot be read.</exception>
+    /// <summary>Reads the files. Any of them may be missing.</summary>
+    /// <exception cref="ChatException">A file exists but cannot be read.</exception>
     public static TokenizerConfig Read(string directory)
     {
         var read = new TokenizerConfig();
@@ -87,7 +87,7 @@ internal sealed class TokenizerConfig
 
         foreach (JsonProperty property in config.EnumerateObject())
         {
-            // Names such as add_bos_token end alike and are no tokens.
+            // Some keys with the same ending, such as add_bos_token, are not tokens.
             bool isRole = s_roles.Contains(property.Name);
             if ((isRole || property.Name.EndsWith("_token", StringComparison.Ordinal)) && TokenText(property.Value, isRole) is { } text)
             {
@@ -115,14 +115,14 @@ internal sealed class TokenizerConfig
             return;
         }
 
-        // Several, with names.
+        // Several templates, each with a name.
         foreach (JsonElement item in template.EnumerateArray())
         {
             _templates[item.GetProperty("name").GetString()!] = item.GetProperty("template").GetString()!;
         }
     }
 
-    // Text, or an object with it; null, too, where there is none.
+    // The text of a token, which is a string or the content of an object; null if there is none.
     private static string? TokenText(JsonElement token, bool must) => token.ValueKind switch
     {
         JsonValueKind.Object when must || token.TryGetProperty("content", out _) => token.GetProperty("content").GetString(),

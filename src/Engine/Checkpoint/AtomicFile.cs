@@ -4,7 +4,9 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Tiller.Checkpoint;
 
-/// <summary>Replaces a regular file as one step: a reader, or a machine that loses power, sees the old file or the new one, whole.</summary>
+/// <summary>
+/// Replaces a regular file in one step. A reader always sees the complete old file or the complete new one, also after a power failure.
+/// </summary>
 internal static partial class AtomicFile
 {
     private const string Ending = ".tmp";
@@ -16,13 +18,12 @@ internal static partial class AtomicFile
         | UnixFileMode.OtherRead | UnixFileMode.OtherWrite | UnixFileMode.OtherExecute;
 
     /// <summary>
-    /// Writes to a temporary file in the same folder, syncs it, renames it over <paramref name="path"/>, and syncs the folder.
-    /// On any failure the temporary file is removed and the old file is as it was. What a writer that was killed has left of an
-    /// earlier attempt at the same path is removed first (not on Windows). A file that is replaced keeps its permissions, and its owner
-    /// and group where the process may give files to them.
+    /// Writes to a temporary file in the same folder, syncs it, renames it over <paramref name="path"/>, and syncs the folder. After a failure the
+    /// temporary file is removed and the old file is unchanged. Before writing, temporary files that killed writers of the same path left behind are
+    /// removed (not on Windows). A replaced file keeps its permissions, and its owner and group if the process may assign them.
     /// </summary>
     /// <param name="path">Absolute path, without links, of the file to create or replace; its folder must exist.</param>
-    /// <param name="write">Writes the content.</param>
+    /// <param name="write">Writes the content to the stream.</param>
     /// <exception cref="IOException">The disk is full, or the folder is missing.</exception>
     /// <exception cref="UnauthorizedAccessException">No permission to write in the folder.</exception>
     public static void Write(string path, Action<Stream> write)
@@ -51,7 +52,7 @@ internal static partial class AtomicFile
         }
         catch (ArgumentOutOfRangeException e) when (e.ParamName == "value")
         {
-            // What .NET makes of EFBIG.
+            // .NET throws this for EFBIG.
             Remove(temporary);
             throw new IOException($"The file would be larger than the file system or the process's limit allows: {e.Message}", e);
         }
@@ -64,10 +65,10 @@ internal static partial class AtomicFile
         SyncFolder(folder);
     }
 
-    // A writer holds a shared flock on its temporary file until the file bears the target's name; readers share it. The kernel drops
-    // the lock when the writer dies, however it dies: a temporary file that can be locked exclusively is abandoned, one that cannot has
-    // a living writer. A process id in its name could not tell: ids come again, and another container sharing the folder has its own.
-    // Between creating the file and locking it a cleaner may come first; the writer then finds its file gone and takes another.
+    // A writer holds a shared flock on its temporary file until the file has the target's name; readers may hold shared locks too. The kernel drops
+    // the lock when the writer dies, however it dies. So a temporary file that can be locked exclusively is abandoned, and one that cannot has a
+    // living writer. A process id in the name would not show this: ids are reused, and another container that shares the folder has its own ids. A
+    // cleaner may remove the file between its creation and its locking; the writer then notices that the file is gone and creates another.
     private static FileStream Create(string folder, string name, UnixFileMode? mode, out string temporary)
     {
         var options = new FileStreamOptions
@@ -98,7 +99,7 @@ internal static partial class AtomicFile
         }
     }
 
-    /// <summary>Whether a path names the file that is open.</summary>
+    /// <summary>Whether a path names the open file.</summary>
     internal static bool IsNamed(SafeFileHandle handle, string path)
     {
         try
@@ -141,7 +142,7 @@ internal static partial class AtomicFile
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
-                // Gone already, another user's, or locked: not ours to remove.
+                // The file is already gone, belongs to another user, or is locked: it must stay.
             }
         }
     }
@@ -172,14 +173,14 @@ internal static partial class AtomicFile
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            // The first failure is the one to report; it is on its way.
+            // The caller is already throwing the first failure, which is the one to report.
         }
     }
 
-    /// <summary>Who may do what with a file. The owner is known on Linux only.</summary>
+    /// <summary>Permissions and owner of a file. The owner is known on Linux only.</summary>
     private readonly record struct Access(UnixFileMode Mode, (uint User, uint Group)? Owner)
     {
-        /// <summary>Of a file, if there is one.</summary>
+        /// <summary>The access of a file; null if there is no such file.</summary>
         public static Access? Of(string path)
         {
             try
@@ -193,7 +194,8 @@ internal static partial class AtomicFile
             }
         }
 
-        // Until it has the old file's owner and group, the new one is its writer's alone: what the old mode lets a group do is not for another.
+        // The group comes first, the mode second: until then only the writer may open the new file, so the old mode's group rights never go to
+        // another group.
         public void Give(SafeFileHandle file)
         {
             if (OperatingSystem.IsWindows())
@@ -245,7 +247,7 @@ internal static partial class AtomicFile
         }
     }
 
-    // The rename itself is durable only once the folder is; .NET opens no folder, so this is open, fsync, close.
+    // The rename is durable only after the folder has been synced. .NET cannot open a folder, so this calls open, fsync and close.
     private static void SyncFolder(string folder)
     {
         if (OperatingSystem.IsWindows())

@@ -1,6 +1,8 @@
 namespace Tiller.Checkpoint;
 
-/// <summary>The attention window of each layer, from <c>sliding_window</c>, <c>layer_types</c> and their kin. 0 is full attention.</summary>
+/// <summary>
+/// Reads the attention window of each layer from <c>sliding_window</c>, <c>layer_types</c> and related keys. 0 means full attention.
+/// </summary>
 internal static class AttentionWindows
 {
     private const int DefaultPattern = 6;
@@ -10,15 +12,15 @@ internal static class AttentionWindows
     private const string SwitchKey = "use_sliding_window";
     private const string UpperKey = "max_window_layers";
 
-    /// <summary>One window per layer, in tokens.</summary>
+    /// <summary>The window of each layer in tokens // (L).</summary>
     /// <param name="config">config.json.</param>
-    /// <param name="family">The rule, and what a missing window is.</param>
-    /// <param name="L">Layers.</param>
+    /// <param name="family">The family, which has the rule for windows and the value of a missing window.</param>
+    /// <param name="L">Number of layers.</param>
     /// <param name="turned">Whether a layer has RoPE // (L).</param>
     /// <exception cref="ConfigException">OutOfRange, Schema, Unsupported.</exception>
     public static int[] Read(ConfigJson config, ModelFamily family, int L, bool[] turned)
     {
-        // Null is none.
+        // A null value means no window; a missing key means the family's window.
         int window = config.Has("sliding_window") ? config.NullableSize("sliding_window", 0)!.Value : family.Window ?? 0;
         string[]? types = LayerTypes(config, L);
         var windows = new int[L];
@@ -32,7 +34,7 @@ internal static class AttentionWindows
                 RequireAll(config, types, window > 0 ? Sliding : Full);
                 break;
             case WindowRule.Upper:
-                // What is said to be off is off, whatever window and layers stand beside it.
+                // If use_sliding_window is false or null, windows are off, whatever the other keys say.
                 int? upper = config.HasValue(UpperKey) ? config.Whole(UpperKey, 0, int.MaxValue) : config.Has(UpperKey) ? null : DefaultUpperLayers;
                 bool slides = config.Flag(SwitchKey, missing: false);
                 window = slides ? window : 0;
@@ -98,7 +100,7 @@ internal static class AttentionWindows
             : throw config.Fail(ConfigError.Unsupported, "layer_types", $"only {Full} and {Sliding}");
     }
 
-    // transformers ignores layer_types in these families: a list that says otherwise is refused, not guessed at.
+    // transformers ignores layer_types in these families. A list that contradicts the family is refused instead of ignored.
     private static void RequireAll(ConfigJson config, string[]? types, string only)
     {
         if (types is not null && !Array.TrueForAll(types, type => type == only))

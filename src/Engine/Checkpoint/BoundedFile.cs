@@ -1,13 +1,13 @@
 namespace Tiller.Checkpoint;
 
-/// <summary>Reads a whole small file, refusing one that is larger than a limit before anything is allocated.</summary>
+/// <summary>Reads a whole small file. A file above a limit is refused before anything is allocated.</summary>
 internal static class BoundedFile
 {
-    /// <summary>All bytes of the file.</summary>
+    /// <summary>Reads all bytes of a file.</summary>
     /// <param name="path">A regular file.</param>
-    /// <param name="limit">Most bytes it may have.</param>
-    /// <param name="tooLarge">Makes the error for a file of the given length above the limit.</param>
-    /// <exception cref="IOException">Missing, unreadable, or no regular file.</exception>
+    /// <param name="limit">Maximum number of bytes.</param>
+    /// <param name="tooLarge">Creates the exception for a file whose given length is above the limit.</param>
+    /// <exception cref="IOException">The file is missing, unreadable, or not a regular file.</exception>
     /// <exception cref="UnauthorizedAccessException">No permission.</exception>
     public static byte[] Read(string path, int limit, Func<long, TillerException> tooLarge)
     {

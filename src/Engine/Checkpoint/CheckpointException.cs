@@ -12,32 +12,32 @@ public enum CheckpointError
     /// <summary>A key or tensor occurs twice.</summary>
     Duplicate,
 
-    /// <summary>Above a limit of this reader.</summary>
+    /// <summary>A size is above a limit of this reader.</summary>
     LimitExceeded,
 
-    /// <summary>The index names a file outside the checkpoint, or something that is no plain file name.</summary>
+    /// <summary>The index names a file outside the checkpoint, or a name that is not a plain file name.</summary>
     UnsafePath,
 
     /// <summary>The folder, or a file that must be in it, is missing.</summary>
     Missing,
 
-    /// <summary>A tensor has another shape than the one asked for.</summary>
+    /// <summary>A tensor does not have the expected shape.</summary>
     ShapeMismatch,
 
-    /// <summary>A file format or element type that is not supported.</summary>
+    /// <summary>A file format or an element type is not supported.</summary>
     Unsupported,
 
     /// <summary>A read reaches outside its tensor.</summary>
     OutOfRange,
 
-    /// <summary>No tensor of that name.</summary>
+    /// <summary>There is no tensor of that name.</summary>
     TensorNotFound,
 
     /// <summary>A file cannot be opened or read.</summary>
     InputOutput,
 }
 
-/// <summary>A checkpoint folder is malformed, unreadable, or does not hold what was asked of it.</summary>
+/// <summary>A checkpoint folder is malformed or unreadable, or lacks what was requested.</summary>
 public sealed class CheckpointException : TillerException
 {
     internal CheckpointException(
@@ -57,19 +57,19 @@ public sealed class CheckpointException : TillerException
         Actual = actual;
     }
 
-    /// <summary>What is wrong.</summary>
+    /// <summary>The kind of error.</summary>
     public CheckpointError Error { get; }
 
-    /// <summary>The file or folder concerned.</summary>
+    /// <summary>The file or folder with the error.</summary>
     public string Path { get; }
 
-    /// <summary>The tensor, key or file name concerned, unescaped; null when the error is not about one.</summary>
+    /// <summary>The tensor, key or file name with the error, unescaped; null if the error concerns the whole file.</summary>
     public string? Item { get; }
 
-    /// <summary>What was expected, or null.</summary>
+    /// <summary>The expected value, or null.</summary>
     public string? Expected { get; }
 
-    /// <summary>What came, or null.</summary>
+    /// <summary>The actual value, or null.</summary>
     public string? Actual { get; }
 
     private static string Compose(string path, string message, string? item, string? expected, string? actual)

@@ -5,8 +5,8 @@ using System.Text;
 namespace Tiller.Checkpoint;
 
 /// <summary>
-/// SHA-256 of three sections, each behind its length (u64, little-endian; 2^64 - 1 for a file that is not there): the bytes of
-/// config.json; one line <c>name TAB type TAB shape LF</c> per tensor, sorted by name; the bytes of tokenizer.json.
+/// SHA-256 of three sections, each preceded by its length (u64, little-endian; 2^64 - 1 for a missing file): the bytes of config.json; one line
+/// <c>name TAB type TAB shape LF</c> per tensor, sorted by name; the bytes of tokenizer.json.
 /// </summary>
 internal static class CheckpointFingerprint
 {

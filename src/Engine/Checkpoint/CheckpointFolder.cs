@@ -3,15 +3,15 @@ using System.Globalization;
 namespace Tiller.Checkpoint;
 
 /// <summary>
-/// The weights of a Hugging Face checkpoint folder: <c>model.safetensors</c>, or the shards that
-/// <c>model.safetensors.index.json</c> names. Thread-safe.
+/// The weights in a Hugging Face checkpoint folder: <c>model.safetensors</c>, or the shards that <c>model.safetensors.index.json</c> names.
+/// Thread-safe.
 /// </summary>
 public sealed class CheckpointFolder : IDisposable
 {
-    /// <summary>The single file, which wins over the index when both are there (as in transformers).</summary>
+    /// <summary>Name of the single file. If the index is also present, the single file is read, as in transformers.</summary>
     public const string SingleFileName = "model.safetensors";
 
-    /// <summary>The index of a checkpoint in shards.</summary>
+    /// <summary>Name of the index of a checkpoint in shards.</summary>
     public const string IndexFileName = "model.safetensors.index.json";
 
     private readonly List<SafetensorsFile> _files = [];
@@ -25,38 +25,38 @@ public sealed class CheckpointFolder : IDisposable
         _fingerprint = new Lazy<string>(() => CheckpointFingerprint.Compute(directory, Tensors));
     }
 
-    /// <summary>The folder that is read: the one given, or the snapshot it stands for.</summary>
+    /// <summary>The folder that is read: the given one, or its snapshot if the given folder is one of the Hugging Face cache.</summary>
     public string Path { get; }
 
-    /// <summary>What to call the model: ORG/NAME for a snapshot of the Hugging Face cache, else the folder's name.</summary>
+    /// <summary>Name of the model: ORG/NAME for a snapshot in the Hugging Face cache, otherwise the folder's name.</summary>
     public string Name => HubCache.NameOf(Path);
 
-    /// <summary>Every tensor of the files once, sorted by name.</summary>
+    /// <summary>All tensors of the files, each once, sorted by name.</summary>
     public IReadOnlyList<TensorInfo> Tensors { get; private set; } = [];
 
-    /// <summary>The files opened, in the order of their names.</summary>
+    /// <summary>The open files, in the order of their names.</summary>
     public IReadOnlyList<SafetensorsFile> Files => _files;
 
-    /// <summary>What is odd but harmless, one sentence each.</summary>
+    /// <summary>Harmless peculiarities of the files, one sentence each.</summary>
     public IReadOnlyList<string> Warnings => _warnings;
 
-    /// <summary>Bytes of all tensors.</summary>
+    /// <summary>Size of all tensors in bytes.</summary>
     public long SizeInBytes { get; private set; }
 
     /// <summary>
-    /// SHA-256, in lower-case hexadecimal, of what a controller is bound to: config.json, every tensor's name, type and shape, and
-    /// tokenizer.json. The weights themselves are not hashed. Computed on first use.
+    /// SHA-256 in lower-case hexadecimal of config.json, the name, type and shape of every tensor, and tokenizer.json. A controller is bound to it.
+    /// The values of the weights are not hashed. Computed on first use.
     /// </summary>
     /// <exception cref="CheckpointException">config.json or tokenizer.json cannot be read.</exception>
     public string Fingerprint => _fingerprint.Value;
 
-    /// <summary>Opens a folder and reads the headers of its files; every shard is checked before this returns.</summary>
+    /// <summary>Opens a folder and reads the headers of its files. Every shard is checked before this returns.</summary>
     /// <param name="directory">
-    /// The folder of a checkpoint; a model's folder in the Hugging Face cache (<c>models--ORG--NAME</c>), which stands for its snapshot of main; or a
-    /// model's name there, <c>ORG/NAME</c> or <c>ORG/NAME@REVISION</c>.
+    /// The folder of a checkpoint. It may also be a model's folder in the Hugging Face cache (<c>models--ORG--NAME</c>), whose snapshot of main is
+    /// then opened, or a model's name in that cache, <c>ORG/NAME</c> or <c>ORG/NAME@REVISION</c>.
     /// </param>
     /// <exception cref="CheckpointException">The folder or its index is malformed, incomplete or unsafe.</exception>
-    /// <exception cref="SafetensorsException">One of the files is malformed; it names the file.</exception>
+    /// <exception cref="SafetensorsException">One of the files is malformed. The message names the file.</exception>
     public static CheckpointFolder Open(string directory)
     {
         ArgumentNullException.ThrowIfNull(directory);
@@ -95,10 +95,12 @@ public sealed class CheckpointFolder : IDisposable
         }
     }
 
-    /// <summary>The weight of that name, checked for its shape and for a type that can be computed with (F32, F16, BF16).</summary>
+    /// <summary>Finds a weight by name, and checks its shape and that its type is F32, F16 or BF16.</summary>
     /// <param name="name">Name in the checkpoint.</param>
-    /// <param name="shape">Shape it must have, slowest dimension first; none for a scalar.</param>
-    /// <exception cref="CheckpointException">TensorNotFound, ShapeMismatch, Unsupported; the message has expected and actual.</exception>
+    /// <param name="shape">The expected shape, slowest dimension first; empty for a scalar.</param>
+    /// <exception cref="CheckpointException">
+    /// TensorNotFound, ShapeMismatch, Unsupported. The message states the expected and the actual value.
+    /// </exception>
     public TensorInfo Find(string name, params ReadOnlySpan<long> shape)
     {
         if (TryFind(name) is not { } tensor)
@@ -125,7 +127,7 @@ public sealed class CheckpointFolder : IDisposable
         return tensor;
     }
 
-    /// <summary>The tensor of that name, whatever its type and shape, or null.</summary>
+    /// <summary>The tensor of that name, of any type and shape, or null.</summary>
     public TensorInfo? TryFind(string name) => _byName.TryGetValue(name, out var entry) ? entry.Tensor : null;
 
     /// <summary>The path of the file that holds a tensor of this checkpoint.</summary>
@@ -150,7 +152,7 @@ public sealed class CheckpointFolder : IDisposable
         file.Read(tensor, offset, destination);
     }
 
-    /// <summary>All elements as float32 (see <see cref="SafetensorsFile.ReadFloat32"/>).</summary>
+    /// <summary>Reads all elements as float32 (see <see cref="SafetensorsFile.ReadFloat32"/>).</summary>
     /// <exception cref="SafetensorsException">UnsupportedType, LimitExceeded, InputOutput.</exception>
     public float[] ReadFloat32(TensorInfo tensor) => Owner(tensor).ReadFloat32(tensor);
 
@@ -216,7 +218,8 @@ public sealed class CheckpointFolder : IDisposable
         }
     }
 
-    // Of a tensor in several shards the one that the index names counts; returns those that were there already.
+    // Adds the tensors of a file. If several shards hold a tensor, the one that the index names is used. Returns the names of the tensors that an
+    // earlier file has too.
     private List<string> AddFile(string name, CheckpointIndex? index)
     {
         var repeated = new List<string>();
@@ -249,8 +252,8 @@ public sealed class CheckpointFolder : IDisposable
         return repeated;
     }
 
-    // The file must lie, all links followed, in the folder itself; or, when the folder is a snapshot of the Hugging Face cache
-    // (<repo>/snapshots/<revision>), in <repo>/blobs, where that cache keeps the content.
+    // With all links followed, the file must be in the folder itself. For a snapshot of the Hugging Face cache (<repo>/snapshots/<revision>), it may
+    // also be in <repo>/blobs, where that cache keeps the content.
     private void CheckContained(string path, string name)
     {
         string root;
@@ -284,7 +287,7 @@ public sealed class CheckpointFolder : IDisposable
         }
     }
 
-    // A link counts as present even when it leads nowhere: what is wrong with it is then said on opening.
+    // A broken link counts as present, so that opening it reports the cause.
     private static bool Exists(string path) => System.IO.Path.Exists(path) || new FileInfo(path).LinkTarget is not null;
 
     private static void RequireFolder(string directory)

@@ -4,10 +4,10 @@ using System.Text.Unicode;
 
 namespace Tiller.Checkpoint;
 
-/// <summary><c>model.safetensors.index.json</c>: which shard holds which tensor.</summary>
-/// <param name="ShardOf">File name of each tensor's shard.</param>
+/// <summary>The content of <c>model.safetensors.index.json</c>, which says which shard holds which tensor.</summary>
+/// <param name="ShardOf">File name of the shard of each tensor.</param>
 /// <param name="Shards">File names of the shards, sorted.</param>
-/// <param name="TotalSize">The index's own claim of the tensors' bytes, as text; null when there is none. Never used to allocate.</param>
+/// <param name="TotalSize">The total size of the tensors that the index claims, as text; null if it claims none. Never used to allocate.</param>
 internal sealed record CheckpointIndex(IReadOnlyDictionary<string, string> ShardOf, IReadOnlyList<string> Shards, string? TotalSize)
 {
     public const int MaxLength = 64 << 20;
@@ -17,7 +17,7 @@ internal sealed record CheckpointIndex(IReadOnlyDictionary<string, string> Shard
 
     private static readonly string[] PickleEndings = [".bin", ".pt", ".pth", ".py", ".pkl", ".pickle", ".ckpt", ".h5", ".msgpack", ".gguf", ".onnx"];
 
-    /// <summary>Reads and checks an index; opens no shard.</summary>
+    /// <summary>Reads and checks an index. It opens no shard.</summary>
     /// <exception cref="CheckpointException">InvalidJson, Schema, Duplicate, LimitExceeded, UnsafePath, Unsupported, InputOutput.</exception>
     public static CheckpointIndex Read(string path)
     {
@@ -87,7 +87,7 @@ internal sealed record CheckpointIndex(IReadOnlyDictionary<string, string> Shard
             }
         }
 
-        // Anything but white space after the object makes the reader throw.
+        // The reader throws if anything but white space follows the object.
         reader.Read();
         if (shardOf is not { Count: > 0 })
         {
@@ -157,7 +157,7 @@ internal sealed record CheckpointIndex(IReadOnlyDictionary<string, string> Shard
         return size;
     }
 
-    // A shard is a plain file name of [A-Za-z0-9._-] ending in .safetensors: no folder, no drive, no stream, no device.
+    // A shard is a plain file name of [A-Za-z0-9._-] that ends in .safetensors. Folders, drives, streams and devices are excluded.
     private static void CheckName(string shard, string tensor, string path)
     {
         bool plain = shard.All(static c => char.IsAsciiLetterOrDigit(c) || c is '.' or '_' or '-');
@@ -179,7 +179,7 @@ internal sealed record CheckpointIndex(IReadOnlyDictionary<string, string> Shard
             "letters, digits, '.', '_', '-' and the ending .safetensors", Quoted.Text(shard));
     }
 
-    // Windows opens a device for these names whatever ending follows.
+    // Windows opens a device for these names, whatever ending follows.
     private static bool IsDevice(string name)
     {
         string stem = name[..name.IndexOf('.')].ToUpperInvariant();

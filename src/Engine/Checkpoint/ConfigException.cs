@@ -3,22 +3,22 @@ namespace Tiller.Checkpoint;
 /// <summary>What is wrong with a model's configuration.</summary>
 public enum ConfigError
 {
-    /// <summary>Not JSON, or not UTF-8.</summary>
+    /// <summary>The file is not JSON, or not UTF-8.</summary>
     InvalidJson,
 
-    /// <summary>A value has the wrong kind, or a key that must be there is not.</summary>
+    /// <summary>A value has the wrong kind, or a required key is missing.</summary>
     Schema,
 
     /// <summary>A key occurs twice in one object.</summary>
     Duplicate,
 
-    /// <summary>Above a limit of this engine.</summary>
+    /// <summary>A number is above a limit of this engine.</summary>
     LimitExceeded,
 
-    /// <summary>A number outside what it can be, or numbers that contradict each other.</summary>
+    /// <summary>A number is out of range, or numbers contradict each other.</summary>
     OutOfRange,
 
-    /// <summary>A model, or a feature of one, that this engine does not compute.</summary>
+    /// <summary>The engine does not compute this model, or a feature of it.</summary>
     Unsupported,
 
     /// <summary>There is no config.json.</summary>
@@ -41,19 +41,19 @@ public sealed class ConfigException : TillerException
         Expected = expected;
     }
 
-    /// <summary>What is wrong.</summary>
+    /// <summary>The kind of error.</summary>
     public ConfigError Error { get; }
 
-    /// <summary>The file.</summary>
+    /// <summary>The file with the error.</summary>
     public string File { get; }
 
-    /// <summary>The key, with dots between levels (<c>rope_scaling.factor</c>); null when the error is about the whole file.</summary>
+    /// <summary>The key with the error, with dots between levels (<c>rope_scaling.factor</c>); null if the error concerns the whole file.</summary>
     public string? Key { get; }
 
-    /// <summary>The value as JSON, escaped and at most 200 characters; null when there is none.</summary>
+    /// <summary>The value as JSON, escaped and at most 200 characters; null if there is none.</summary>
     public string? Value { get; }
 
-    /// <summary>What was expected.</summary>
+    /// <summary>Description of the expected value.</summary>
     public string Expected { get; }
 
     private static string Compose(string file, string? key, string? value, string expected, string hint)

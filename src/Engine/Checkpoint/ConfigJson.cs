@@ -3,12 +3,12 @@ using System.Text.Unicode;
 
 namespace Tiller.Checkpoint;
 
-/// <summary>An object of a configuration file, asked by key; whatever is not as it must be becomes a <see cref="ConfigException"/>.</summary>
+/// <summary>An object of a configuration file, read by key. A value of the wrong kind or range causes a <see cref="ConfigException"/>.</summary>
 internal sealed class ConfigJson
 {
     public const int MaxLength = 1 << 20;
 
-    // 2^-126: below it float32 loses digits, and then is 0.
+    // 2^-126: smaller float32 numbers lose digits or become 0.
     private const double LeastNormal = 1.17549435082228751e-38;
 
     private readonly JsonElement _object;
@@ -23,7 +23,7 @@ internal sealed class ConfigJson
 
     public string File { get; }
 
-    /// <summary>Reads and parses a file; null when it is not there.</summary>
+    /// <summary>Reads and parses a file; null if there is no such file.</summary>
     /// <exception cref="ConfigException">InvalidJson, Duplicate, Schema, LimitExceeded, InputOutput.</exception>
     public static ConfigJson? Read(string path)
     {
@@ -80,19 +80,19 @@ internal sealed class ConfigJson
 
     public bool Has(string key) => _object.TryGetProperty(key, out _);
 
-    /// <summary>True when the key is there and is not null.</summary>
+    /// <summary>Whether the key is present and not null.</summary>
     public bool HasValue(string key) => _object.TryGetProperty(key, out JsonElement value) && value.ValueKind != JsonValueKind.Null;
 
-    /// <summary>True when the key is there and is this whole number.</summary>
+    /// <summary>Whether the key is present and equals this whole number.</summary>
     public bool Is(string key, int value)
         => _object.TryGetProperty(key, out JsonElement element) && element.ValueKind == JsonValueKind.Number
             && element.TryGetInt32(out int number) && number == value;
 
-    /// <summary>True when the key is there and is {}.</summary>
+    /// <summary>Whether the key is present and is {}.</summary>
     public bool IsEmptyObject(string key)
         => _object.TryGetProperty(key, out JsonElement value) && value.ValueKind == JsonValueKind.Object && !value.EnumerateObject().MoveNext();
 
-    /// <summary>A value as it stands in the file, on one line and fit to be shown.</summary>
+    /// <summary>A value as it stands in the file, on one line and safe to print.</summary>
     public string Shown(string key) => Quoted.Bare(string.Join(
         ' ', _object.GetProperty(key).GetRawText().Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)));
 
@@ -100,7 +100,7 @@ internal sealed class ConfigJson
     public int Size(string key, int missing)
         => Has(key) ? Whole(key, 1, int.MaxValue) : missing;
 
-    /// <summary>A size for which missing and null both mean <paramref name="absent"/>.</summary>
+    /// <summary>A size; <paramref name="absent"/> if the key is missing or null.</summary>
     public int? NullableSize(string key, int? absent)
         => HasValue(key) ? Whole(key, 1, int.MaxValue) : absent;
 
@@ -109,7 +109,7 @@ internal sealed class ConfigJson
         JsonElement value = _object.GetProperty(key);
         if (value.ValueKind != JsonValueKind.Number || !value.TryGetInt64(out long number))
         {
-            // A literal of digits alone that does not fit 64 bits is too large, not malformed.
+            // A number written in digits alone that does not fit 64 bits is too large, not malformed.
             bool huge = value.ValueKind == JsonValueKind.Number && value.GetRawText().All(char.IsAsciiDigit);
             throw Fail(huge ? above : ConfigError.OutOfRange, key, $"a whole number from {least} to {most}");
         }
@@ -119,7 +119,7 @@ internal sealed class ConfigJson
             : (int)number;
     }
 
-    /// <summary>A number above 0 and below <paramref name="limit"/> that float32 holds to its full precision.</summary>
+    /// <summary>A number above 0 and below <paramref name="limit"/> that is in the normal range of float32.</summary>
     public double Positive(string key, double missing, double limit = double.PositiveInfinity)
     {
         if (!_object.TryGetProperty(key, out JsonElement value))
@@ -135,7 +135,7 @@ internal sealed class ConfigJson
                 : "a finite number above 0 (as float32)");
     }
 
-    /// <summary>True or false; null is false, as Python has it.</summary>
+    /// <summary>True or false. Null means false, as in Python.</summary>
     public bool Flag(string key, bool missing)
     {
         if (!Has(key))
@@ -151,11 +151,11 @@ internal sealed class ConfigJson
         };
     }
 
-    /// <summary>True when the key is there and is true or false.</summary>
+    /// <summary>Whether the key is present and is true or false.</summary>
     public bool IsFlag(string key)
         => _object.TryGetProperty(key, out JsonElement value) && value.ValueKind is JsonValueKind.True or JsonValueKind.False;
 
-    /// <summary>A list of so many numbers, each as <see cref="Positive"/> takes it.</summary>
+    /// <summary>A list of <paramref name="count"/> numbers, each in the range of <see cref="Positive"/>.</summary>
     public double[] Positives(string key, int count)
     {
         if (HasValue(key) && _object.GetProperty(key) is { ValueKind: JsonValueKind.Array } list && list.GetArrayLength() == count
@@ -168,7 +168,7 @@ internal sealed class ConfigJson
         throw Fail(ConfigError.OutOfRange, key, $"a list of {count} finite numbers above 0 (as float32)");
     }
 
-    /// <summary>A list of so many zeros and ones, or of false and true; null when the key is missing or null.</summary>
+    /// <summary>A list of <paramref name="count"/> flags, written as 0 and 1 or as false and true; null if the key is missing or null.</summary>
     public bool[]? Flags(string key, int count)
     {
         if (!HasValue(key))
@@ -191,7 +191,7 @@ internal sealed class ConfigJson
         };
     }
 
-    /// <summary>A string; null when the key is missing or null.</summary>
+    /// <summary>A string; null if the key is missing or null.</summary>
     public string? Text(string key)
     {
         if (!HasValue(key))
@@ -203,7 +203,7 @@ internal sealed class ConfigJson
         return value.ValueKind == JsonValueKind.String ? String(value, key) : throw Fail(ConfigError.Schema, key, "a string");
     }
 
-    /// <summary>A list of strings; null when the key is missing or null.</summary>
+    /// <summary>A list of strings; null if the key is missing or null.</summary>
     public string[]? Texts(string key)
     {
         if (!HasValue(key))
@@ -217,7 +217,7 @@ internal sealed class ConfigJson
             : throw Fail(ConfigError.Schema, key, "a list of strings");
     }
 
-    /// <summary>Token ids: a number, a list, or null for none; each from 0 to V - 1.</summary>
+    /// <summary>Token ids from 0 to V - 1, written as a number, a list, or null for none.</summary>
     public int[] Ids(string key, int V)
     {
         if (!HasValue(key))
@@ -239,7 +239,7 @@ internal sealed class ConfigJson
         return ids;
     }
 
-    /// <summary>An object; null when the key is missing or null.</summary>
+    /// <summary>An object; null if the key is missing or null.</summary>
     public ConfigJson? Section(string key)
     {
         if (!HasValue(key))

@@ -4,7 +4,8 @@ using Microsoft.Win32.SafeHandles;
 namespace Tiller.Checkpoint;
 
 /// <summary>
-/// Writes to a descriptor where it stands, and moves it on for whoever shares it; a <see cref="FileStream"/> would keep a position of its own.
+/// Writes to a descriptor at its current position, and advances that position for all processes that share it. A <see cref="FileStream"/> would keep
+/// its own position.
 /// </summary>
 internal sealed partial class DescriptorStream(SafeFileHandle handle) : Stream
 {
@@ -22,10 +23,10 @@ internal sealed partial class DescriptorStream(SafeFileHandle handle) : Stream
         set => throw new NotSupportedException();
     }
 
-    /// <summary>One that this process has; it stays open.</summary>
+    /// <summary>Writes to a duplicate of an open descriptor, which itself stays open.</summary>
     public static DescriptorStream Of(int descriptor) => Owning(Duplicate(descriptor));
 
-    /// <summary>Opens what is there. A pipe waits for its reader.</summary>
+    /// <summary>Opens an existing file, pipe or device. Opening a pipe waits for its reader.</summary>
     public static DescriptorStream Open(string path)
     {
         const int WriteOnly = 1;
@@ -87,7 +88,7 @@ internal sealed partial class DescriptorStream(SafeFileHandle handle) : Stream
         throw error == NoAccess ? new UnauthorizedAccessException(text) : new IOException(text);
     }
 
-    // Whoever gave us the descriptor may have made it return at once when there is no room.
+    // The descriptor may be non-blocking, so a write may fail while there is no room.
     private void Wait()
     {
         const short ForWriting = 4; // POLLOUT

@@ -4,7 +4,7 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Tiller.Checkpoint;
 
-/// <summary>What kind of thing a path leads to.</summary>
+/// <summary>The kind of file that a path leads to.</summary>
 internal enum FileKind
 {
     Regular,
@@ -16,8 +16,8 @@ internal enum FileKind
 }
 
 /// <summary>
-/// Which file a path or handle means, and in which state. On Linux by statx(2), whose record has one layout on every architecture;
-/// elsewhere by what .NET offers (no inode, no file type).
+/// Identifies the file of a path or handle, and its state. On Linux it comes from statx(2), whose record has the same layout on every architecture.
+/// Elsewhere it has only what .NET offers (no inode, no file type).
 /// </summary>
 internal readonly partial record struct FileIdentity(ulong Device, ulong Inode, long Length, long ModifiedNanoseconds)
 {
@@ -27,8 +27,8 @@ internal readonly partial record struct FileIdentity(ulong Device, ulong Inode, 
     private const int RecordSize = 256;
     private const int FileTypeMask = 0xf000;    // S_IFMT
 
-    /// <summary>Opens a regular file for reading by offset; a folder, pipe, socket or device is an error at once and never waits.</summary>
-    /// <exception cref="IOException">Not a regular file, missing, or unreadable.</exception>
+    /// <summary>Opens a regular file for reading by offset. A folder, pipe, socket or device causes an exception at once, without waiting.</summary>
+    /// <exception cref="IOException">The file is missing, unreadable, or not a regular file.</exception>
     /// <exception cref="UnauthorizedAccessException">No permission.</exception>
     public static SafeFileHandle OpenRegular(string path)
     {
@@ -39,7 +39,7 @@ internal readonly partial record struct FileIdentity(ulong Device, ulong Inode, 
 
         if (OperatingSystem.IsLinux())
         {
-            // Opening a FIFO waits for a writer: look before opening.
+            // Opening a FIFO would wait for a writer, so the kind is checked first.
             FileKind kind = KindOf(path);
             if (kind != FileKind.Regular)
             {
@@ -85,12 +85,12 @@ internal readonly partial record struct FileIdentity(ulong Device, ulong Inode, 
     }
 
     /// <summary>
-    /// The kind of what a path leads to, links followed. Elsewhere than on Linux everything in /dev is a device, and what is neither that nor a
-    /// folder is regular.
+    /// The kind of file that a path leads to, with links followed. On systems other than Linux everything in /dev is a device, and anything else that
+    /// is not a folder is a regular file.
     /// </summary>
-    /// <exception cref="FileNotFoundException">There is nothing.</exception>
-    /// <exception cref="IOException">The links form a loop, or a part of the path is no folder.</exception>
-    /// <exception cref="UnauthorizedAccessException">A folder on the way may not be entered, or a link may not be followed.</exception>
+    /// <exception cref="FileNotFoundException">There is no such file.</exception>
+    /// <exception cref="IOException">The links form a loop, or a part of the path is not a folder.</exception>
+    /// <exception cref="UnauthorizedAccessException">A folder of the path may not be entered, or a link may not be followed.</exception>
     public static FileKind KindOf(string path)
     {
         if (OperatingSystem.IsLinux())
@@ -115,7 +115,7 @@ internal readonly partial record struct FileIdentity(ulong Device, ulong Inode, 
             : throw new FileNotFoundException("No such file or directory.", path);
     }
 
-    /// <summary>Owner and group of what a path leads to; on Linux only.</summary>
+    /// <summary>Owner and group of the file that a path leads to; on Linux only.</summary>
     public static (uint User, uint Group) OwnerOf(string path)
     {
         Span<byte> record = stackalloc byte[RecordSize];

@@ -3,9 +3,9 @@ using System.Text;
 namespace Tiller.Checkpoint;
 
 /// <summary>
-/// The cache of huggingface_hub. A model ORG/NAME has the folder <c>models--ORG--NAME</c>: <c>blobs</c> with the content, <c>snapshots/COMMIT</c>,
-/// each a checkpoint folder of links to it, and <c>refs/main</c>, a file with the commit that main stood at when it was downloaded; so for every
-/// other branch or tag. <c>.locks</c>, beside the models, has the locks of downloads.
+/// The cache of huggingface_hub. A model ORG/NAME has the folder <c>models--ORG--NAME</c>. In it, <c>blobs</c> holds the content; each
+/// <c>snapshots/COMMIT</c> is a checkpoint folder of links to the content; and <c>refs/main</c> is a file with the commit that main pointed to at the
+/// time of the download. Other branches and tags have such files too. <c>.locks</c>, beside the models' folders, holds the locks of downloads.
 /// </summary>
 internal static class HubCache
 {
@@ -15,7 +15,7 @@ internal static class HubCache
     /// <summary>The folder of a model's references.</summary>
     public const string References = "refs";
 
-    /// <summary>The branch that is meant where none is named.</summary>
+    /// <summary>The branch that is used if none is named.</summary>
     public const string Main = "main";
 
     private const string Prefix = "models--";
@@ -23,7 +23,7 @@ internal static class HubCache
 
     private static readonly string[] CheckpointFiles = ["config.json", CheckpointFolder.SingleFileName, CheckpointFolder.IndexFileName];
 
-    /// <summary>The folder of huggingface_hub: HF_HOME, or the place for caches that the system has for the user.</summary>
+    /// <summary>The folder of huggingface_hub: HF_HOME, or huggingface in the user's cache folder.</summary>
     public static string Home => Variable("HF_HOME")
         ?? Path.Combine(Variable("XDG_CACHE_HOME") ?? Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".cache"),
             "huggingface");
@@ -35,10 +35,12 @@ internal static class HubCache
     public static string FolderNameOf(string repository) => Prefix + repository.Replace("/", "--", StringComparison.Ordinal);
 
     /// <summary>
-    /// The checkpoint that a path means: of a model's folder in the cache the snapshot of main, or the only one; of a name ORG/NAME, where there is
-    /// no such path, the snapshot in the cache; else the path.
+    /// Finds the checkpoint folder for a path. For a model's folder in the cache it is the snapshot of main, or the only snapshot. For a name
+    /// ORG/NAME that is not an existing path, it is the model's snapshot in the cache. Otherwise it is the path itself.
     /// </summary>
-    /// <exception cref="CheckpointException">The cache has no such model, or no such snapshot of it; the message names those it has.</exception>
+    /// <exception cref="CheckpointException">
+    /// The cache does not have the model, or not the snapshot. The message names the snapshots that it has.
+    /// </exception>
     public static string Resolve(string directory)
     {
         if (!Path.Exists(directory) && HubName.TryParse(directory) is { } name)
@@ -56,7 +58,7 @@ internal static class HubCache
             : directory;
     }
 
-    /// <summary>What to call the model of a checkpoint folder: ORG/NAME for a snapshot of the cache, else the folder's name.</summary>
+    /// <summary>Name of the model of a checkpoint folder: ORG/NAME for a snapshot in the cache, otherwise the folder's name.</summary>
     public static string NameOf(string directory)
     {
         string full = Path.TrimEndingDirectorySeparator(Path.GetFullPath(directory));
@@ -67,7 +69,7 @@ internal static class HubCache
             : Path.GetFileName(full);
     }
 
-    /// <summary>Names of the folders directly in <paramref name="directory"/> that a checkpoint can be opened from.</summary>
+    /// <summary>Names of the folders directly in <paramref name="directory"/> that hold a checkpoint.</summary>
     public static string[] CheckpointsIn(string directory) =>
     [
         .. Directory.EnumerateDirectories(directory).Where(path => IsCheckpoint(path) || Directory.Exists(Path.Combine(path, Snapshots)))
@@ -76,7 +78,7 @@ internal static class HubCache
 
     private static string Download(HubName name) => $"HubPull.RunAsync: {name}";
 
-    // A folder of the environment; ~ is the user's, as in Python.
+    // A folder named by an environment variable; ~ is the user's home folder, as in Python.
     private static string? Variable(string name) => Environment.GetEnvironmentVariable(name) switch
     {
         null or "" => null,

@@ -2,12 +2,12 @@ using System.Buffers;
 
 namespace Tiller.Checkpoint;
 
-/// <summary>A model on the hub and the revision that is meant, written OWNER/NAME or OWNER/NAME@REVISION.</summary>
+/// <summary>A model on the hub and a revision, written OWNER/NAME or OWNER/NAME@REVISION.</summary>
 /// <param name="Repository">OWNER/NAME.</param>
-/// <param name="Revision">A branch, a tag or a commit; null where none is named.</param>
+/// <param name="Revision">A branch, a tag or a commit; null if none is named.</param>
 internal sealed record HubName(string Repository, string? Revision)
 {
-    /// <summary>What a name must be, for messages.</summary>
+    /// <summary>The form of a name, for messages.</summary>
     public const string Form = "OWNER/NAME or OWNER/NAME@REVISION";
 
     private const int LongestRepository = 96;
@@ -15,7 +15,9 @@ internal sealed record HubName(string Repository, string? Revision)
 
     private static readonly SearchValues<char> s_letters = SearchValues.Create("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._");
 
-    /// <summary>The name that a text is, or null. What a text may hold is what the hub allows: no such name leads out of a folder.</summary>
+    /// <summary>
+    /// Parses a name; null if the text is not one. Only characters that the hub allows are accepted, so that a name cannot lead out of its folder.
+    /// </summary>
     public static HubName? TryParse(string text)
     {
         int at = text.IndexOf('@', StringComparison.Ordinal);
@@ -28,13 +30,13 @@ internal sealed record HubName(string Repository, string? Revision)
             : null;
     }
 
-    /// <summary>Whether a text can name a branch, a tag or a commit, and be the path of its reference.</summary>
+    /// <summary>Whether a text can name a branch, a tag or a commit, and can be the path of its reference file.</summary>
     public static bool IsRevision(string text) =>
         text.Length <= LongestRevision && Array.TrueForAll(text.Split('/'), part => IsWord(part) && part[0] is not ('.' or '-') && part[^1] != '.');
 
     public override string ToString() => Revision is null ? Repository : $"{Repository}@{Revision}";
 
-    // Two dashes are the slash of a folder in the cache.
+    // Two dashes are not allowed, because they stand for the slash in folder names of the cache.
     private static bool IsPart(string part) => IsWord(part) && part[0] is not ('-' or '.') && part[^1] is not ('-' or '.')
         && !part.Contains("--", StringComparison.Ordinal) && !part.EndsWith(".git", StringComparison.Ordinal);
 

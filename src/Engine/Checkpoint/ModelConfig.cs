@@ -7,7 +7,7 @@ namespace Tiller.Checkpoint;
 //   L  layers (blocks)             N  tokens                      D  width of the residual stream
 //   H  attention heads             G  key/value heads             E  size of one head
 //   F  width of the feed-forward   V  vocabulary                  p  tangents (or cotangents)
-//   R  part of a head that RoPE turns
+//   R  numbers of a head that RoPE rotates
 //   k  a layer, 0 .. L-1           t  a position                  x  residual stream, dx its tangent
 
 /// <summary>How rotary frequencies are rescaled for long contexts (<c>rope_scaling</c> in config.json).</summary>
@@ -17,33 +17,35 @@ public abstract record RopeScaling
     /// <param name="Factor">Ratio of new to original context, at least 1.</param>
     public sealed record Linear(double Factor) : RopeScaling;
 
-    /// <summary>Llama 3.1: long wavelengths are divided by the factor, short ones kept, the band between is interpolated.</summary>
-    /// <param name="Factor">Division of the low frequencies.</param>
-    /// <param name="LowFrequencyFactor">Wavelengths above original / this are divided.</param>
-    /// <param name="HighFrequencyFactor">Wavelengths below original / this are kept.</param>
-    /// <param name="OriginalMaxPositions">Context length the checkpoint was first trained on, in tokens.</param>
+    /// <summary>
+    /// Llama 3.1: frequencies of long wavelengths are divided by the factor, those of short ones are kept, and those between are interpolated.
+    /// </summary>
+    /// <param name="Factor">Divisor of the low frequencies.</param>
+    /// <param name="LowFrequencyFactor">Frequencies of wavelengths above original / this are divided.</param>
+    /// <param name="HighFrequencyFactor">Frequencies of wavelengths below original / this are kept.</param>
+    /// <param name="OriginalMaxPositions">Context length of the original training, in tokens.</param>
     public sealed record Llama3(double Factor, double LowFrequencyFactor, double HighFrequencyFactor, int OriginalMaxPositions) : RopeScaling;
 
     /// <summary>
-    /// YaRN (arXiv:2309.00071): pairs that turn often are kept, those that turn seldom are divided by the factor, a ramp lies between.
+    /// YaRN (arXiv:2309.00071): high frequencies are kept, low ones are divided by the factor, and a ramp interpolates between them.
     /// </summary>
-    /// <param name="Factor">Division of the low frequencies, at least 1.</param>
-    /// <param name="OriginalMaxPositions">Context length the checkpoint was first trained on, in tokens.</param>
-    /// <param name="BetaFast">Turns within the original context above which a pair is kept.</param>
-    /// <param name="BetaSlow">Turns within the original context below which a pair is divided.</param>
-    /// <param name="Truncate">The ends of the ramp are whole numbers of pairs.</param>
-    /// <param name="Amplitude">What queries and keys are multiplied by as they are turned.</param>
+    /// <param name="Factor">Divisor of the low frequencies, at least 1.</param>
+    /// <param name="OriginalMaxPositions">Context length of the original training, in tokens.</param>
+    /// <param name="BetaFast">A pair that makes more turns than this within the original context keeps its frequency.</param>
+    /// <param name="BetaSlow">The frequency of a pair that makes fewer turns than this within the original context is divided.</param>
+    /// <param name="Truncate">Whether the ends of the ramp are rounded to whole pair indices.</param>
+    /// <param name="Amplitude">Factor on rotated queries and keys.</param>
     public sealed record Yarn(double Factor, int OriginalMaxPositions, double BetaFast, double BetaSlow, bool Truncate, double Amplitude)
         : RopeScaling;
 
     /// <summary>
-    /// LongRoPE (arXiv:2402.13753): every frequency is divided by a factor of its own, out of one list while the sequence fits the original context,
-    /// out of another once it is longer, then for all of its tokens.
+    /// LongRoPE (arXiv:2402.13753): every frequency is divided by its own factor. The short factors apply while the sequence fits the original
+    /// context. Once it is longer, the long factors apply to all its tokens.
     /// </summary>
-    /// <param name="ShortFactors">Factors of sequences that fit // (R/2).</param>
-    /// <param name="LongFactors">Factors of longer ones // (R/2).</param>
-    /// <param name="OriginalMaxPositions">Context length the checkpoint was first trained on, in tokens.</param>
-    /// <param name="Amplitude">What queries and keys are multiplied by as they are turned.</param>
+    /// <param name="ShortFactors">Factors for sequences that fit the original context // (R/2).</param>
+    /// <param name="LongFactors">Factors for longer sequences // (R/2).</param>
+    /// <param name="OriginalMaxPositions">Context length of the original training, in tokens.</param>
+    /// <param name="Amplitude">Factor on rotated queries and keys.</param>
     public sealed record LongRope(IReadOnlyList<double> ShortFactors, IReadOnlyList<double> LongFactors, int OriginalMaxPositions, double Amplitude)
         : RopeScaling
     {
@@ -59,15 +61,15 @@ public abstract record RopeScaling
     }
 }
 
-/// <summary>How a layer turns its queries and keys by their position.</summary>
+/// <summary>RoPE of a layer: how its queries and keys are rotated by position.</summary>
 /// <param name="Theta">Base of the frequencies.</param>
-/// <param name="Scaling">How they are rescaled; null for none.</param>
+/// <param name="Scaling">Rescaling of the frequencies; null for none.</param>
 public sealed record Rotary(double Theta, RopeScaling? Scaling = null);
 
-/// <summary>What is normalised of queries and keys before they are turned.</summary>
+/// <summary>How queries and keys are normalised before RoPE.</summary>
 public enum QkNorm
 {
-    /// <summary>Nothing.</summary>
+    /// <summary>No norm.</summary>
     None,
 
     /// <summary>Each head by itself (Qwen3, Gemma-3).</summary>
@@ -78,12 +80,12 @@ public enum QkNorm
 }
 
 /// <summary>
-/// Everything the generic decoder block needs to know about a checkpoint. A model family is a row of this data, not a class.
-/// Read and validated once, where config.json is read.
+/// The properties of a checkpoint that the generic decoder block needs. A model family is a row of this data, not a class. They are read and
+/// validated once, from config.json.
 /// </summary>
 public sealed record ModelConfig
 {
-    /// <summary>Name of the family, as <c>model_type</c> of config.json has it.</summary>
+    /// <summary>Name of the family: <c>model_type</c> of config.json.</summary>
     public required string Family { get; init; }
 
     /// <summary>Number of blocks.</summary>
@@ -92,10 +94,10 @@ public sealed record ModelConfig
     /// <summary>Width of the residual stream.</summary>
     public required int D { get; init; }
 
-    /// <summary>Attention (query) heads.</summary>
+    /// <summary>Number of attention (query) heads.</summary>
     public required int H { get; init; }
 
-    /// <summary>Key/value heads; H is a multiple of it.</summary>
+    /// <summary>Number of key/value heads; H is a multiple of it.</summary>
     public required int G { get; init; }
 
     /// <summary>Size of one head; even. H * E need not equal D.</summary>
@@ -104,7 +106,7 @@ public sealed record ModelConfig
     /// <summary>Width of the feed-forward unit.</summary>
     public required int F { get; init; }
 
-    /// <summary>Vocabulary: rows of the embedding.</summary>
+    /// <summary>Size of the vocabulary: rows of the embedding.</summary>
     public required int V { get; init; }
 
     /// <summary>Context limit in tokens (<c>max_position_embeddings</c>).</summary>
@@ -113,22 +115,22 @@ public sealed record ModelConfig
     /// <summary>ε of every RMSNorm.</summary>
     public required float NormEpsilon { get; init; }
 
-    /// <summary>RMSNorm multiplies by 1 + w instead of w (Gemma).</summary>
+    /// <summary>Whether RMSNorm multiplies by 1 + w instead of w (Gemma).</summary>
     public required bool NormAddsOne { get; init; }
 
-    /// <summary>Norms before attention and before the gated unit (all but OLMo-2).</summary>
+    /// <summary>Whether there are norms before attention and before the gated unit (all families but OLMo-2).</summary>
     public bool PreNorms { get; init; } = true;
 
-    /// <summary>Norms after attention and after the gated unit (Gemma-2, Gemma-3, OLMo-2).</summary>
+    /// <summary>Whether there are norms after attention and after the gated unit (Gemma-2, Gemma-3, OLMo-2).</summary>
     public required bool PostNorms { get; init; }
 
-    /// <summary>Query, key and value projections carry a bias (Qwen2, or <c>attention_bias</c>).</summary>
+    /// <summary>Whether the query, key and value projections have biases (Qwen2, or <c>attention_bias</c>).</summary>
     public required bool QkvBias { get; init; }
 
-    /// <summary>The output projection of attention carries a bias (<c>attention_bias</c>).</summary>
+    /// <summary>Whether the output projection of attention has a bias (<c>attention_bias</c>).</summary>
     public bool OutputBias { get; init; }
 
-    /// <summary>The maps of the gated unit carry a bias (<c>mlp_bias</c>).</summary>
+    /// <summary>Whether the linear maps of the gated unit have biases (<c>mlp_bias</c>).</summary>
     public bool FeedForwardBias { get; init; }
 
     /// <summary>Norms of queries and keys before RoPE.</summary>
@@ -137,10 +139,10 @@ public sealed record ModelConfig
     /// <summary>Nonlinearity of the gated unit.</summary>
     public required Activation Activation { get; init; }
 
-    /// <summary>RoPE of each layer; null where a layer knows no positions (SmolLM3). Length L.</summary>
+    /// <summary>RoPE of each layer; null for a layer without RoPE (SmolLM3). Length L.</summary>
     public required IReadOnlyList<Rotary?> Rotary { get; init; }
 
-    /// <summary>Numbers of a head that are turned, its first R; even. The others pass (Phi-4-mini).</summary>
+    /// <summary>The first R numbers of a head are rotated, the others are not (Phi-4-mini). Even.</summary>
     public required int R { get; init; }
 
     /// <summary>Factor a on q·k: E^-1/2, query_pre_attn_scalar^-1/2 or attention_multiplier.</summary>
@@ -155,43 +157,44 @@ public sealed record ModelConfig
     /// <summary>Embeddings are multiplied by this, already rounded as transformers rounds it; 1 for none.</summary>
     public required float EmbeddingScale { get; init; }
 
-    /// <summary>What attention and the gated unit add to the residual stream is multiplied by this; 1 for none (Granite).</summary>
+    /// <summary>Factor on the outputs that attention and the gated unit add to the residual stream; 1 for none (Granite).</summary>
     public float ResidualScale { get; init; } = 1;
 
     /// <summary>Logits are divided by this; 1 for none (Granite).</summary>
     public float LogitDivisor { get; init; } = 1;
 
-    /// <summary>Attention window per layer in tokens, the own token included; 0 for full attention. Length L.</summary>
+    /// <summary>Attention window of each layer in tokens, including the query's own token; 0 for full attention. Length L.</summary>
     public required IReadOnlyList<int> Windows { get; init; }
 
-    /// <summary>The head shares the embedding matrix.</summary>
+    /// <summary>Whether the head shares the embedding matrix.</summary>
     public required bool TiedHead { get; init; }
 
     /// <summary>Beginning-of-text id, or null.</summary>
     public required int? BosId { get; init; }
 
     /// <summary>
-    /// Ids that end a text as config.json and generation_config.json have it together; may be empty. A checkpoint names them in further files:
+    /// The ids in config.json and generation_config.json that end a text; may be empty. Other files of a checkpoint may name more:
     /// <c>LanguageModel.EndIds</c> has all.
     /// </summary>
     public required IReadOnlyList<int> EosIds { get; init; }
 
-    /// <summary>The checkpoint stores queries, keys and values as one matrix, and gate and up as another (Phi-3).</summary>
+    /// <summary>Whether the checkpoint stores queries, keys and values as one matrix, and gate and up as another (Phi-3).</summary>
     public bool FusedWeights { get; init; }
 
-    /// <summary>The text model's part of a checkpoint that also reads images.</summary>
+    /// <summary>Whether this is the text model of a checkpoint that also reads images.</summary>
     public bool IsPartOfMultimodal { get; init; }
 
     /// <summary>
-    /// Factor on q·k of queries and keys that both carry <see cref="ResidualScale"/>, as the norm before attention gives it to them.
+    /// Factor on q·k if both q and k contain the factor <see cref="ResidualScale"/>, which is folded into the norm before attention.
     /// </summary>
     internal float ScoreScale => AttentionScale / (ResidualScale * ResidualScale);
 
-    /// <summary>The different ways in which layers turn, in the order of the first layers that do.</summary>
+    /// <summary>The distinct values of <see cref="Rotary"/>, in the order of their first layers.</summary>
     internal IReadOnlyList<Rotary?> RotaryTables => [.. Rotary.Distinct()];
 
     /// <summary>
-    /// Tokens up to which a sequence is turned by the short factors of LongRoPE; null without it. One more, and all its tokens have the long ones.
+    /// Length in tokens up to which a sequence uses the short factors of LongRoPE; null without LongRoPE. All tokens of a longer sequence use the
+    /// long factors.
     /// </summary>
     internal int? ShortPositions =>
         (Rotary.FirstOrDefault(rotary => rotary?.Scaling is RopeScaling.LongRope)?.Scaling as RopeScaling.LongRope)?.OriginalMaxPositions;

@@ -3,16 +3,16 @@ using Tiller.Kernels;
 namespace Tiller.Checkpoint;
 
 /// <summary>
-/// Reads config.json and generation_config.json as transformers 4.57 reads them: the same values for missing keys, the same
-/// meaning of null. What the engine does not compute is refused by name, never guessed. No key opens a file, a process or a connection.
+/// Reads config.json and generation_config.json as transformers 4.57 reads them, with the same values for missing keys and the same meaning of null.
+/// A key that the engine does not support is refused by name. No key opens a file, a process or a connection.
 /// </summary>
 public static class ModelConfigReader
 {
-    /// <summary>Most layers a model may have.</summary>
+    /// <summary>Maximum number of layers.</summary>
     public const int MaxLayers = 4096;
 
-    // Keys of models that are not computed, and what beside null says that the model is none of them. A single expert of Mixtral's kind
-    // (num_local_experts) is a dense model; of the other kinds it is not.
+    // Keys of unsupported models, and the values besides null with which the model is supported after all. A single expert of Mixtral's kind
+    // (num_local_experts) is a dense model; a single expert of the other kinds is not.
     private const string VisionKey = "vision_config";
     private const string TextKey = "text_config";
     private const string TieKey = "tie_word_embeddings";
@@ -31,7 +31,7 @@ public static class ModelConfigReader
 
     /// <summary>Reads the configuration of a checkpoint folder.</summary>
     /// <param name="directory">As for <see cref="CheckpointFolder.Open"/>.</param>
-    /// <exception cref="ConfigException">A file is missing (config.json), malformed, or describes a model that is not supported.</exception>
+    /// <exception cref="ConfigException">config.json is missing, or a file is malformed or describes an unsupported model.</exception>
     /// <exception cref="CheckpointException">A model's folder in the Hugging Face cache has no snapshot of main.</exception>
     public static ModelConfig Read(string directory)
     {
@@ -45,7 +45,7 @@ public static class ModelConfigReader
 
     /// <summary>Reads a configuration from the text of its files.</summary>
     /// <param name="config">config.json as UTF-8.</param>
-    /// <param name="generationConfig">generation_config.json as UTF-8; empty when there is none.</param>
+    /// <param name="generationConfig">generation_config.json as UTF-8; empty if there is none.</param>
     /// <param name="file">Name of config.json for messages.</param>
     /// <exception cref="ConfigException">As <see cref="Read(string)"/>.</exception>
     public static ModelConfig Parse(ReadOnlySpan<byte> config, ReadOnlySpan<byte> generationConfig = default, string file = "config.json")
@@ -70,7 +70,8 @@ public static class ModelConfigReader
     }
 
     /// <summary>
-    /// Reads a family's configuration; <paramref name="whole"/> is the file that has it, which for a multimodal model says how a text ends.
+    /// Reads a family's configuration. <paramref name="whole"/> is the whole file; for a multimodal model, it has the token ids and the tie of the
+    /// head.
     /// </summary>
     private static ModelConfig Read(ConfigJson config, ModelFamily family, ConfigJson whole, ConfigJson? generation)
     {
@@ -191,7 +192,7 @@ public static class ModelConfigReader
     {
         const string Key = "num_key_value_heads";
 
-        // Null means H in every family but Gemma's, which have no such reading.
+        // Null means H in every family except Gemma's, where it is not allowed.
         int G = config.Has(Key) ? (family.QueryScalar is null ? config.NullableSize(Key, H)!.Value : config.Size(Key, H)) : family.G ?? H;
         return G <= H && H % G == 0 ? G : throw config.Fail(ConfigError.OutOfRange, Key, $"a divisor of num_attention_heads, which is {H}");
     }
@@ -209,7 +210,7 @@ public static class ModelConfigReader
         return E % 2 == 0 ? E : throw config.Fail(ConfigError.OutOfRange, Key, $"an even number for rotary embedding; it is {E}");
     }
 
-    // Rows and columns of every weight are ints, and its size in bytes a long.
+    // The rows and columns of every weight must fit an int, and its size in bytes a long.
     private static void RequireIndexable(ConfigJson config, int D, int H, int E, int F, int V)
     {
         if ((long)H * E > int.MaxValue)
@@ -241,7 +242,7 @@ public static class ModelConfigReader
     private static float ReadMultiplier(ConfigJson config, ModelFamily family, string key) =>
         family.HasMultipliers ? (float)config.Positive(key, 1) : 1;
 
-    // Null is none, a missing key the family's value.
+    // Null means no cap; a missing key means the family's value.
     private static float ReadSoftCap(ConfigJson config, string key, double? family)
     {
         if (family is null || (config.Has(key) && !config.HasValue(key)))
@@ -263,7 +264,7 @@ public static class ModelConfigReader
         return ids.Length > 1 ? throw config.Fail(ConfigError.Schema, "bos_token_id", "one token id or null") : ids.Length == 0 ? null : ids[0];
     }
 
-    // The family's id for a missing key, which a small vocabulary may not have.
+    // The family's id for a missing key. A small vocabulary may lack it.
     private static int? Default(ConfigJson config, string key, int? id, int V)
         => id < V || id is null
             ? id

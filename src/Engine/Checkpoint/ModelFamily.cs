@@ -1,30 +1,36 @@
 namespace Tiller.Checkpoint;
 
-/// <summary>Which layers attend through a window.</summary>
+/// <summary>Which layers have an attention window.</summary>
 internal enum WindowRule
 {
-    /// <summary>None; <c>sliding_window</c> is ignored.</summary>
+    /// <summary>No layer; <c>sliding_window</c> is ignored.</summary>
     None,
 
-    /// <summary>All, when <c>sliding_window</c> is a number (Mistral).</summary>
+    /// <summary>All layers, if <c>sliding_window</c> is a number (Mistral).</summary>
     Every,
 
-    /// <summary>With <c>use_sliding_window</c>: those of <c>layer_types</c>, else k ≥ <c>max_window_layers</c> (Qwen).</summary>
+    /// <summary>
+    /// With <c>use_sliding_window</c>: the layers that <c>layer_types</c> names, or k ≥ <c>max_window_layers</c> without that list (Qwen).
+    /// </summary>
     Upper,
 
-    /// <summary>Those of <c>layer_types</c>, else every even k (Gemma-2).</summary>
+    /// <summary>The layers that <c>layer_types</c> names, or every even k without that list (Gemma-2).</summary>
     Even,
 
-    /// <summary>Those of <c>layer_types</c>, else all but every n-th, n = <c>sliding_window_pattern</c> or 6 (Gemma-3).</summary>
+    /// <summary>
+    /// The layers that <c>layer_types</c> names, or all but every n-th without that list; n is <c>sliding_window_pattern</c> or 6 (Gemma-3).
+    /// </summary>
     AllButEveryNth,
 
-    /// <summary>With <c>use_sliding_window</c>: those of <c>layer_types</c>, else those without RoPE (SmolLM3).</summary>
+    /// <summary>
+    /// With <c>use_sliding_window</c>: the layers that <c>layer_types</c> names, or those without RoPE without that list (SmolLM3).
+    /// </summary>
     Unturned,
 }
 
 /// <summary>
-/// What a model family has that config.json does not say, and the values that a missing key stands for.
-/// Source: the configuration and modelling files of transformers 4.57.1.
+/// Properties of a model family that config.json does not state, and the values of missing keys. Source: the configuration and modelling files of
+/// transformers 4.57.1.
 /// </summary>
 internal sealed record ModelFamily
 {
@@ -68,25 +74,27 @@ internal sealed record ModelFamily
 
     public string Activation { get; init; } = "silu";
 
-    /// <summary>Value of a missing query_pre_attn_scalar; null where the family has no such key and E is used.</summary>
+    /// <summary>Value of a missing query_pre_attn_scalar; null if the family has no such key and uses E.</summary>
     public double? QueryScalar { get; init; }
 
-    /// <summary>Value of a missing attn_logit_softcapping, 0 for none; null where the family applies no such cap.</summary>
+    /// <summary>Value of a missing attn_logit_softcapping, 0 for none; null if the family has no such cap.</summary>
     public double? AttentionSoftCap { get; init; }
 
-    /// <summary>Value of a missing final_logit_softcapping, 0 for none; null where the family applies no such cap.</summary>
+    /// <summary>Value of a missing final_logit_softcapping, 0 for none; null if the family has no such cap.</summary>
     public double? LogitSoftCap { get; init; }
 
-    /// <summary>Has embedding_multiplier, residual_multiplier, attention_multiplier and logits_scaling, each 1 where it is missing.</summary>
+    /// <summary>
+    /// Whether the family has embedding_multiplier, residual_multiplier, attention_multiplier and logits_scaling, each 1 if missing.
+    /// </summary>
     public bool HasMultipliers { get; init; }
 
-    // What the block is made of.
+    // Components of the block.
     public bool QkvBias { get; init; }
 
-    /// <summary>attention_bias gives queries, keys, values and the output projection a bias.</summary>
+    /// <summary>Whether attention_bias adds biases to queries, keys, values and the output projection.</summary>
     public bool HasAttentionBias { get; init; }
 
-    /// <summary>mlp_bias gives the three maps of the gated unit a bias.</summary>
+    /// <summary>Whether mlp_bias adds biases to the three linear maps of the gated unit.</summary>
     public bool HasFeedForwardBias { get; init; }
 
     public QkNorm QkNorm { get; init; }
@@ -102,25 +110,26 @@ internal sealed record ModelFamily
     public WindowRule Windows { get; init; }
 
     /// <summary>
-    /// Value of a missing rope_local_base_freq, the base of windowed layers, which nothing rescales; null where all layers have one base.
+    /// Value of a missing rope_local_base_freq, the RoPE base of windowed layers, which is not rescaled; null if all layers have the same base.
     /// </summary>
     public double? WindowRopeTheta { get; init; }
 
     /// <summary>
-    /// Layers whose no_rope_layers is 0, else every n-th, n = no_rope_layer_interval or this, have no RoPE; null where all have it.
+    /// The interval n of layers without RoPE, used if no_rope_layer_interval is missing: every n-th layer has none. A list no_rope_layers takes
+    /// precedence: layers with 0 have none. Null if all layers have RoPE.
     /// </summary>
     public int? UnturnedInterval { get; init; }
 
-    /// <summary>Has rope_scaling of the type longrope and partial_rotary_factor.</summary>
+    /// <summary>Whether the family has partial_rotary_factor and rope_scaling of type longrope.</summary>
     public bool HasLongRope { get; init; }
 
-    /// <summary>Stores queries, keys and values as one matrix, and gate and up as another.</summary>
+    /// <summary>Whether checkpoints store queries, keys and values as one matrix, and gate and up as another.</summary>
     public bool FusedWeights { get; init; }
 
-    /// <summary>model_type and architecture of the checkpoint that has this family in its text_config, beside a vision tower.</summary>
+    /// <summary>model_type and architecture of multimodal checkpoints whose text_config is of this family.</summary>
     public (string Name, string Architecture)? Multimodal { get; init; }
 
-    /// <summary>Keys that change the block in a way that is not computed, refused when true or a number.</summary>
+    /// <summary>Keys of unsupported changes of the block. They are refused if true or a number.</summary>
     public string[] RefusedKeys { get; init; } = [];
 
     public static IReadOnlyList<ModelFamily> All { get; } =

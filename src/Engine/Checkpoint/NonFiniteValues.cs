@@ -2,16 +2,19 @@ using System.Runtime.InteropServices;
 
 namespace Tiller.Checkpoint;
 
-/// <summary>Counts the values of a tensor that are NaN or infinite. The format does not forbid them, and loading does not look.</summary>
+/// <summary>Counts the values of a tensor that are NaN or infinite. The format allows them, and loading does not check for them.</summary>
 public static class NonFiniteValues
 {
     private const int ChunkInBytes = 4 << 20;
 
-    /// <summary>Reads a whole tensor and counts. Complex numbers count once for each part; types without NaN and infinities have none.</summary>
+    /// <summary>
+    /// Reads a whole tensor and counts its NaN and infinite values. The two parts of a complex number count separately. Types without NaN and
+    /// infinities give 0.
+    /// </summary>
     /// <param name="folder">The checkpoint.</param>
     /// <param name="tensor">One of its tensors.</param>
     /// <param name="cancellationToken">Checked between chunks of 4 MiB.</param>
-    /// <exception cref="SafetensorsException">The file cannot be read any more.</exception>
+    /// <exception cref="SafetensorsException">The file can no longer be read.</exception>
     public static long Count(CheckpointFolder folder, TensorInfo tensor, CancellationToken cancellationToken = default)
     {
         byte[] chunk = GC.AllocateUninitializedArray<byte>((int)Math.Min(ChunkInBytes, tensor.SizeInBytes));

@@ -3,21 +3,21 @@ using System.Net.Sockets;
 namespace Tiller.Checkpoint;
 
 /// <summary>
-/// The one way to write what a path names. A regular file, or one that is not there yet, appears whole or not at all; symbolic links are
-/// followed, and what they lead to is replaced in its own folder, or made where there is nothing yet. A device, a pipe, a socket or an open
-/// descriptor (/dev/stdout, /proc/self/fd/3) is written through and stays what it is.
+/// Writes to a path; all output files are written here. A regular file, or a new one, is written completely or not at all. Symbolic links are
+/// followed, and their target is replaced in its own folder, or created if it does not exist. A device, a pipe, a socket or an open descriptor
+/// (/dev/stdout, /proc/self/fd/3) is written to directly.
 /// </summary>
 public static class OutputFile
 {
     private const int BufferSize = 1 << 16;
 
-    /// <summary>Writes what the path names.</summary>
-    /// <param name="path">The file to create or replace, whose folder must exist, or something that takes a stream.</param>
-    /// <param name="write">Writes the content, front to back: what is written through cannot seek.</param>
+    /// <summary>Writes to a path.</summary>
+    /// <param name="path">The file to create or replace, whose folder must exist; or a device, pipe, socket or open descriptor.</param>
+    /// <param name="write">Writes the content from front to back. The stream may not support seeking.</param>
     /// <exception cref="IOException">
-    /// The path names a folder or nothing that can be made, its links form a loop, the disk is full, or nobody reads the pipe.
+    /// The path is a folder or cannot be created, its links form a loop, the disk is full, or nobody reads the pipe.
     /// </exception>
-    /// <exception cref="UnauthorizedAccessException">No permission to write there.</exception>
+    /// <exception cref="UnauthorizedAccessException">There is no permission to write there.</exception>
     public static void Write(string path, Action<Stream> write)
     {
         ArgumentNullException.ThrowIfNull(write);
@@ -34,15 +34,16 @@ public static class OutputFile
     }
 
     /// <summary>
-    /// Throws what <see cref="Write"/> would throw before the first byte, and leaves no trace. Permissions and room are not looked at.
+    /// Throws the exceptions that <see cref="Write"/> would throw before the first byte, and changes nothing. It checks neither permissions nor free
+    /// space.
     /// </summary>
     /// <param name="path">As for <see cref="Write"/>.</param>
-    /// <exception cref="IOException">The path names a folder or nothing that can be made, or its links form a loop.</exception>
-    /// <exception cref="UnauthorizedAccessException">A folder on the way may not be entered.</exception>
+    /// <exception cref="IOException">The path is a folder or cannot be created, or its links form a loop.</exception>
+    /// <exception cref="UnauthorizedAccessException">A folder of the path may not be entered.</exception>
     public static void Check(string path) => Find(path);
 
     /// <summary>Whether a path names the standard output of this process, as /dev/stdout does.</summary>
-    /// <param name="path">Any path; its links may lead nowhere.</param>
+    /// <param name="path">Any path. Its links may be broken.</param>
     public static bool IsStandardOutput(string path)
     {
         const int StandardOutput = 1;
@@ -56,7 +57,7 @@ public static class OutputFile
         }
     }
 
-    // Where the path leads, and what is there; null for nothing yet.
+    // The real path, and the kind of file there; null if there is none yet.
     private static (string Real, FileKind? Kind) Find(string path)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
@@ -64,11 +65,11 @@ public static class OutputFile
         FileKind? kind = null;
         try
         {
-            kind = FileIdentity.KindOf(full); // the system's word on loops and on links that may not be followed
+            kind = FileIdentity.KindOf(full); // the system reports loops and links that may not be followed
         }
         catch (FileNotFoundException)
         {
-            // Yet to be made.
+            // The file will be created.
         }
         catch (IOException e)
         {

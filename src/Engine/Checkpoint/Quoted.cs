@@ -3,7 +3,9 @@ using System.Text;
 
 namespace Tiller.Checkpoint;
 
-/// <summary>Text from a file, made safe to print in a message: quoted, escaped, at most 200 characters; of a list, at most five.</summary>
+/// <summary>
+/// Makes text from a file safe to print in a message: quoted, escaped and at most 200 characters. Of a list, at most five items are shown.
+/// </summary>
 internal static class Quoted
 {
     private const int MaxLength = 200;
@@ -11,7 +13,7 @@ internal static class Quoted
 
     public static string Text(string? value) => value is null ? "null" : "\"" + Bare(value) + "\"";
 
-    /// <summary>Up to five names, and the number of the others.</summary>
+    /// <summary>Lists up to five names, and the number of further ones.</summary>
     public static string Some(IReadOnlyCollection<string> names) =>
         string.Join(", ", names.Take(MaxNames).Select(Text)) + (names.Count > MaxNames ? $" and {names.Count - MaxNames} more" : "");
 
@@ -26,7 +28,7 @@ internal static class Quoted
                 break;
             }
 
-            // Control, format (bidi overrides), surrogate and separator characters never reach a terminal or a log.
+            // Control, format (bidi overrides), surrogate and separator characters must never reach a terminal or a log.
             bool plain = !char.IsControl(c) && char.GetUnicodeCategory(c) is not (UnicodeCategory.Format or UnicodeCategory.Surrogate
                 or UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator or UnicodeCategory.PrivateUse);
             if (plain)

@@ -2,14 +2,14 @@ using System.Globalization;
 
 namespace Tiller.Checkpoint;
 
-/// <summary>Where a path ends once every symbolic link in it is followed.</summary>
+/// <summary>Resolves all symbolic links in a path.</summary>
 internal static class RealPath
 {
     private const int MaxLinks = 40;
 
     /// <summary>
-    /// The absolute path of the same file without any link in it; parts that do not exist are kept. An open descriptor (/dev/stdout,
-    /// /proc/self/fd/3) ends as /proc/PID/fd/N: what stands in that link is a description, not a path.
+    /// The absolute path of the same file without links. Parts that do not exist are kept. An open descriptor (/dev/stdout, /proc/self/fd/3) becomes
+    /// /proc/PID/fd/N, because the target of that link is a description, not a path.
     /// </summary>
     /// <exception cref="IOException">The links form a loop.</exception>
     public static string Of(string path)
@@ -44,10 +44,10 @@ internal static class RealPath
         return real;
     }
 
-    /// <summary>Whether a real path names an open descriptor, of this process or another.</summary>
+    /// <summary>Whether a real path names an open descriptor, of this process or of another one.</summary>
     public static bool IsDescriptor(string real) => Path.GetDirectoryName(real) is { } folder && IsDescriptors(folder);
 
-    /// <summary>The number of the descriptor of this process that a real path names, or null.</summary>
+    /// <summary>The number of the descriptor if a real path names one of this process; otherwise null.</summary>
     public static int? DescriptorOf(string real) =>
         IsDescriptor(real) && IsOwn(real) && int.TryParse(Path.GetFileName(real), NumberStyles.None, CultureInfo.InvariantCulture, out int number)
             ? number
@@ -60,7 +60,7 @@ internal static class RealPath
     private static bool IsOwn(string descriptor) =>
         !descriptor.StartsWith("/proc/", StringComparison.Ordinal) || IsInside(descriptor, Of("/proc/self"));
 
-    /// <summary>True when <paramref name="path"/> lies inside <paramref name="folder"/>; both are real paths.</summary>
+    /// <summary>Whether <paramref name="path"/> lies inside <paramref name="folder"/>. Both must be real paths.</summary>
     public static bool IsInside(string path, string folder)
         => path.StartsWith(folder.EndsWith(Path.DirectorySeparatorChar) ? folder : folder + Path.DirectorySeparatorChar, StringComparison.Ordinal);
 

@@ -3,8 +3,8 @@ using System.Globalization;
 namespace Tiller.Checkpoint;
 
 /// <summary>
-/// The rotary part of config.json: <c>rope_theta</c> and <c>rope_scaling</c>, or the newer <c>rope_parameters</c> that holds both. Exporters write
-/// the old and the new beside each other; they must then mean the same.
+/// Reads the RoPE settings of config.json: <c>rope_theta</c> and <c>rope_scaling</c>, or the newer <c>rope_parameters</c>, which holds both. Some
+/// exporters write the old and the new keys; they must then mean the same.
 /// </summary>
 internal static class RopeConfig
 {
@@ -30,7 +30,7 @@ internal static class RopeConfig
         return config.Flags("no_rope_layers", L) ?? [.. Enumerable.Range(0, L).Select(k => (k + 1) % interval != 0)];
     }
 
-    /// <summary>R, the numbers of a head that are turned.</summary>
+    /// <summary>R, how many numbers of a head are rotated.</summary>
     /// <exception cref="ConfigException">Unsupported, OutOfRange.</exception>
     public static int ReadTurned(ConfigJson config, ModelFamily family, int E)
     {
@@ -48,11 +48,11 @@ internal static class RopeConfig
 
     /// <summary>RoPE of each layer // (L).</summary>
     /// <param name="config">config.json.</param>
-    /// <param name="family">What a missing key means.</param>
-    /// <param name="R">Numbers of a head that are turned.</param>
+    /// <param name="family">The family, which has the values of missing keys.</param>
+    /// <param name="R">How many numbers of a head are rotated.</param>
     /// <param name="maxPositions">Context limit.</param>
     /// <param name="turned">Whether a layer has RoPE // (L).</param>
-    /// <param name="windows">A layer's window, 0 for none // (L).</param>
+    /// <param name="windows">Window of each layer, 0 for none // (L).</param>
     /// <exception cref="ConfigException">Unsupported, OutOfRange, Schema.</exception>
     public static IReadOnlyList<Rotary?> Read(ConfigJson config, ModelFamily family, int R, int maxPositions, bool[] turned, int[] windows)
     {
@@ -61,7 +61,7 @@ internal static class RopeConfig
         return [.. turned.Zip(windows, (isTurned, window) => isTurned ? (window > 0 ? windowed ?? full : full) : null)];
     }
 
-    // Of full layers and of windowed ones: in keys of their own, or in the newer section one set of parameters for each.
+    // RoPE of full layers and of windowed layers. Each kind has its own keys, or its own set of parameters in the newer section.
     private static (Rotary Full, Rotary Windowed) ReadTwo(ConfigJson config, Scope scope, double missing)
     {
         if (config.Section(NewerKey) is not { } newer || !newer.AnyObjects())
@@ -144,7 +144,7 @@ internal static class RopeConfig
             "linear" => new RopeScaling.Linear(Factor(section, "factor", least: 1)),
             "llama3" => ReadLlama3(section),
 
-            // The names that Phi-3's own code had for it before.
+            // Phi-3's own code used the names su and yarn for LongRoPE before.
             "longrope" or "su" or "yarn" when scope.Family.HasLongRope => ReadLongRope(section, scope),
             "yarn" => ReadYarn(section, scope),
             _ => throw section.Fail(ConfigError.Unsupported, key, known),
@@ -165,7 +165,8 @@ internal static class RopeConfig
         return new RopeScaling.Llama3(Factor(section, "factor", least: 1), low, high, original);
     }
 
-    // arXiv:2309.00071; the amplitude is 0.1 ln(factor) + 1 where nothing else is said, a ratio of two such numbers with mscale and mscale_all_dim.
+    // arXiv:2309.00071. The amplitude is attention_factor if given; with mscale and mscale_all_dim, it is (0.1 mscale ln(factor) + 1) divided by the
+    // same expression for mscale_all_dim; otherwise it is 0.1 ln(factor) + 1.
     private static RopeScaling.Yarn ReadYarn(ConfigJson section, Scope scope)
     {
         double factor = Factor(section, "factor", least: 1);
@@ -185,7 +186,7 @@ internal static class RopeConfig
         double Amplitude(double scale) => (0.1 * scale * Math.Log(factor)) + 1;
     }
 
-    // arXiv:2402.13753; the amplitude is sqrt(1 + ln(new / original) / ln(original)) where nothing else is said.
+    // arXiv:2402.13753. The amplitude is attention_factor if given, otherwise sqrt(1 + ln(new / original) / ln(original)).
     private static RopeScaling.LongRope ReadLongRope(ConfigJson section, Scope scope)
     {
         ConfigJson place = scope.Config.HasValue(OriginalKey) ? scope.Config : section;
@@ -213,6 +214,6 @@ internal static class RopeConfig
         }
     }
 
-    /// <summary>What a section's numbers are to be read with.</summary>
+    /// <summary>The context in which a section is read.</summary>
     private readonly record struct Scope(ConfigJson Config, ModelFamily Family, int R, int MaxPositions);
 }

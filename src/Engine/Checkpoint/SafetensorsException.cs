@@ -1,27 +1,27 @@
 namespace Tiller.Checkpoint;
 
-/// <summary>What is wrong with a safetensors file.</summary>
+/// <summary>The kinds of errors in a safetensors file.</summary>
 public enum SafetensorsError
 {
-    /// <summary>Fewer than the 8 bytes of the header length.</summary>
+    /// <summary>The file has fewer than the 8 bytes of the header length.</summary>
     HeaderTooSmall,
 
-    /// <summary>The header length is above 100,000,000: most often, not a safetensors file at all.</summary>
+    /// <summary>The header length is above 100,000,000. Most often, such a file is not a safetensors file.</summary>
     HeaderTooLarge,
 
-    /// <summary>The header would reach past the end of the file.</summary>
+    /// <summary>The header reaches past the end of the file.</summary>
     InvalidHeaderLength,
 
     /// <summary>The header is not UTF-8.</summary>
     InvalidUtf8,
 
-    /// <summary>The header is not JSON, or not of the form the format prescribes.</summary>
+    /// <summary>The header is not JSON, or not of the form that the format prescribes.</summary>
     InvalidJson,
 
-    /// <summary>Tensors overlap, leave a hole, or end before they begin.</summary>
+    /// <summary>Tensors overlap, leave a gap, or end before they begin.</summary>
     InvalidOffset,
 
-    /// <summary>Offsets disagree with type and shape.</summary>
+    /// <summary>The offsets of a tensor do not match its type and shape.</summary>
     TensorInvalidInfo,
 
     /// <summary>A size does not fit 64 bits.</summary>
@@ -30,32 +30,32 @@ public enum SafetensorsError
     /// <summary>A tensor of sub-byte elements does not end at a byte.</summary>
     MisalignedSlice,
 
-    /// <summary>The tensors' bytes and the file's length disagree.</summary>
+    /// <summary>The total size of the tensors does not match the length of the file.</summary>
     IncompleteBuffer,
 
-    /// <summary>No tensor of that name.</summary>
+    /// <summary>There is no tensor of that name.</summary>
     TensorNotFound,
 
     /// <summary>A name or key occurs twice.</summary>
     DuplicateName,
 
-    /// <summary>A tensor entry has a field that the format does not know.</summary>
+    /// <summary>A tensor entry has a field that is not part of the format.</summary>
     UnknownField,
 
-    /// <summary>Above a limit of this reader, or of the memory at hand.</summary>
+    /// <summary>A size is above a limit of this reader, or above the available memory.</summary>
     LimitExceeded,
 
-    /// <summary>The element type is unknown, or not one that can be loaded as asked.</summary>
+    /// <summary>The element type is unknown, or cannot be converted to the requested one.</summary>
     UnsupportedType,
 
     /// <summary>A read reaches outside its tensor.</summary>
     SliceOutOfRange,
 
-    /// <summary>The file cannot be opened, read or written, or has changed while it was read.</summary>
+    /// <summary>The file cannot be opened, read or written, or was changed while it was read.</summary>
     InputOutput,
 }
 
-/// <summary>A safetensors file is malformed, unreadable, or does not hold what was asked of it.</summary>
+/// <summary>A safetensors file is malformed or unreadable, or lacks what was requested.</summary>
 public sealed class SafetensorsException : TillerException
 {
     internal SafetensorsException(
@@ -77,22 +77,22 @@ public sealed class SafetensorsException : TillerException
         Actual = actual;
     }
 
-    /// <summary>What is wrong.</summary>
+    /// <summary>The kind of error.</summary>
     public SafetensorsError Error { get; }
 
-    /// <summary>The file as it was given.</summary>
+    /// <summary>The path of the file as it was given.</summary>
     public string File { get; }
 
-    /// <summary>The tensor (or metadata key) concerned, unescaped; null when the error is not about one.</summary>
+    /// <summary>The tensor or metadata key with the error, unescaped; null if the error concerns the whole file.</summary>
     public string? Tensor { get; }
 
-    /// <summary>Byte position in the file; null when unknown.</summary>
+    /// <summary>Byte position in the file; null if unknown.</summary>
     public long? Offset { get; }
 
-    /// <summary>What was expected, or null.</summary>
+    /// <summary>The expected value, or null.</summary>
     public string? Expected { get; }
 
-    /// <summary>What came, or null.</summary>
+    /// <summary>The actual value, or null.</summary>
     public string? Actual { get; }
 
     private static string Compose(string file, string message, string? tensor, long? offset, string? expected, string? actual)

@@ -5,8 +5,8 @@ using Microsoft.Win32.SafeHandles;
 namespace Tiller.Checkpoint;
 
 /// <summary>
-/// A safetensors file opened for reading by offset (pread; never a memory map, under which a file cut short ends the process).
-/// Thread-safe. Source: the format's description and its reference implementation, whose rejections this reader repeats.
+/// A safetensors file that is open for reading by offset. It uses pread and no memory map, because truncating a mapped file would end the process.
+/// Thread-safe. Source: the format's description and its reference implementation; this reader rejects the same files.
 /// </summary>
 public sealed class SafetensorsFile : IDisposable
 {
@@ -37,14 +37,14 @@ public sealed class SafetensorsFile : IDisposable
     /// <summary>Length of the file in bytes.</summary>
     public long LengthInBytes => _identity.Length;
 
-    /// <summary>The file's own key/value pairs; empty when there are none.</summary>
+    /// <summary>The metadata of the file; empty if there is none.</summary>
     public IReadOnlyDictionary<string, string> Metadata => Header.Metadata;
 
     /// <summary>The tensors in the order of their bytes.</summary>
     public IReadOnlyList<TensorInfo> Tensors => Header.Tensors;
 
     /// <summary>Opens a file and reads its header.</summary>
-    /// <exception cref="SafetensorsException">The file is malformed; or (InputOutput) missing, unreadable, or no regular file.</exception>
+    /// <exception cref="SafetensorsException">The file is malformed; or (InputOutput) it is missing, unreadable, or not a regular file.</exception>
     public static SafetensorsFile Open(string path)
     {
         ArgumentNullException.ThrowIfNull(path);
@@ -67,8 +67,8 @@ public sealed class SafetensorsFile : IDisposable
         }
     }
 
-    /// <summary>Parses a header from bytes, without a file: what <see cref="Open"/> does after reading them.</summary>
-    /// <param name="file">The first bytes of the file: the 8 of the prefix and the whole header, or all there are.</param>
+    /// <summary>Parses a header from bytes, as <see cref="Open"/> does after reading them.</summary>
+    /// <param name="file">The first bytes of the file: the prefix of 8 bytes and the whole header, or all bytes of a shorter file.</param>
     /// <param name="fileLength">Length of the whole file in bytes.</param>
     /// <param name="name">Name for messages.</param>
     /// <exception cref="SafetensorsException">The header is malformed or does not match the length.</exception>
@@ -89,11 +89,11 @@ public sealed class SafetensorsFile : IDisposable
     /// <summary>The tensor of that name, or null.</summary>
     public TensorInfo? TryFind(string name) => _byName.GetValueOrDefault(name);
 
-    /// <summary>Reads bytes of a tensor; also checks that the file is still the one that was opened.</summary>
+    /// <summary>Reads bytes of a tensor, and checks that the file is unchanged since it was opened.</summary>
     /// <param name="tensor">A tensor of this file.</param>
     /// <param name="offset">First byte, counted from the start of the tensor.</param>
     /// <param name="destination">Filled completely.</param>
-    /// <exception cref="SafetensorsException">SliceOutOfRange; InputOutput when the file cannot be read or has changed.</exception>
+    /// <exception cref="SafetensorsException">SliceOutOfRange; InputOutput if the file cannot be read or has changed.</exception>
     public void Read(TensorInfo tensor, long offset, Span<byte> destination)
     {
         ArgumentNullException.ThrowIfNull(tensor);
@@ -133,8 +133,8 @@ public sealed class SafetensorsFile : IDisposable
         }
     }
 
-    /// <summary>All elements as float32, in the file's order. F32 as stored; F16 and BF16 widened exactly; F64 rounded.</summary>
-    /// <exception cref="SafetensorsException">UnsupportedType, LimitExceeded (above the memory at hand), InputOutput.</exception>
+    /// <summary>Reads all elements as float32, in the file's order. F16 and BF16 are widened exactly; F64 is rounded.</summary>
+    /// <exception cref="SafetensorsException">UnsupportedType, LimitExceeded (more than the available memory), InputOutput.</exception>
     public float[] ReadFloat32(TensorInfo tensor)
     {
         ArgumentNullException.ThrowIfNull(tensor);
@@ -148,8 +148,8 @@ public sealed class SafetensorsFile : IDisposable
         };
     }
 
-    /// <summary>All elements as float64, in the file's order; every type is widened exactly.</summary>
-    /// <exception cref="SafetensorsException">UnsupportedType, LimitExceeded (above the memory at hand), InputOutput.</exception>
+    /// <summary>Reads all elements as float64, in the file's order. Every type is widened exactly.</summary>
+    /// <exception cref="SafetensorsException">UnsupportedType, LimitExceeded (more than the available memory), InputOutput.</exception>
     public double[] ReadFloat64(TensorInfo tensor)
     {
         ArgumentNullException.ThrowIfNull(tensor);
@@ -180,7 +180,7 @@ public sealed class SafetensorsFile : IDisposable
         start = start[..RandomAccess.Read(handle, start, 0)];
         int length = SafetensorsHeader.ReadLength(start, fileLength, path);
 
-        // The length is checked against the file: at most as much as there is to read.
+        // The length has been checked: it is at most the length of the file.
         byte[] json = GC.AllocateUninitializedArray<byte>(length);
         int done = 0;
         for (int read = -1; done < length && read != 0; done += read)
@@ -212,7 +212,7 @@ public sealed class SafetensorsFile : IDisposable
             return values;
         }
 
-        // Chunks: a span of bytes holds less than 2 GiB.
+        // The elements are read in chunks, because a span of bytes is limited to 2 GiB.
         int chunk = (1 << 28) / Marshal.SizeOf<T>();
         for (int i = 0; i < values.Length; i += chunk)
         {

@@ -5,24 +5,24 @@ using System.Text.Unicode;
 namespace Tiller.Checkpoint;
 
 /// <summary>
-/// The header of a safetensors file: <c>u64 N, N bytes of JSON, data</c>. Parsed from bytes alone, so that it can be attacked
-/// without a file system. Nothing is allocated by a number that the file merely claims.
+/// The header of a safetensors file: <c>u64 N, N bytes of JSON, data</c>. It is parsed from bytes alone, so that it can be fuzzed without a file
+/// system. A number that the file merely claims never determines the size of an allocation.
 /// </summary>
 public sealed class SafetensorsHeader
 {
-    /// <summary>Largest header the format allows, in bytes.</summary>
+    /// <summary>Maximum length of the header that the format allows, in bytes.</summary>
     public const int MaxLength = 100_000_000;
 
-    /// <summary>Most tensors read from one file.</summary>
+    /// <summary>Maximum number of tensors in a file.</summary>
     public const int MaxTensors = 1_000_000;
 
-    /// <summary>Longest tensor name, in bytes of UTF-8.</summary>
+    /// <summary>Maximum length of a tensor name, in bytes of UTF-8.</summary>
     public const int MaxNameLength = 4096;
 
-    /// <summary>Most dimensions of a tensor.</summary>
+    /// <summary>Maximum number of dimensions of a tensor.</summary>
     public const int MaxRank = 8;
 
-    /// <summary>Bytes before the header's JSON.</summary>
+    /// <summary>Number of bytes before the header's JSON.</summary>
     public const int PrefixLength = 8;
 
     internal SafetensorsHeader(IReadOnlyList<TensorInfo> tensors, IReadOnlyDictionary<string, string> metadata, long lengthInBytes)
@@ -35,14 +35,14 @@ public sealed class SafetensorsHeader
     /// <summary>The tensors in the order of their bytes.</summary>
     public IReadOnlyList<TensorInfo> Tensors { get; }
 
-    /// <summary>The <c>__metadata__</c> entries; empty when there are none.</summary>
+    /// <summary>The <c>__metadata__</c> entries; empty if there are none.</summary>
     public IReadOnlyDictionary<string, string> Metadata { get; }
 
-    /// <summary>Where the data section begins: 8 + N.</summary>
+    /// <summary>Offset of the data section: 8 + N.</summary>
     public long LengthInBytes { get; }
 
     /// <summary>Reads N, the length of the JSON, from the first bytes of a file.</summary>
-    /// <param name="start">The first bytes of the file; 64 suffice to tell what a foreign file is.</param>
+    /// <param name="start">The first bytes of the file; 64 are enough to recognise a file of another format.</param>
     /// <param name="fileLength">Length of the whole file in bytes.</param>
     /// <param name="file">Name for messages.</param>
     /// <exception cref="SafetensorsException">HeaderTooSmall, HeaderTooLarge, InvalidHeaderLength.</exception>
@@ -98,7 +98,7 @@ public sealed class SafetensorsHeader
         }
         catch (InvalidOperationException e)
         {
-            // What Utf8JsonReader throws for an escaped lone surrogate.
+            // Utf8JsonReader throws this for an escaped lone surrogate.
             throw new SafetensorsException(
                 SafetensorsError.InvalidJson, file, "the header has an invalid escape in a string: " + e.Message,
                 offset: PrefixLength + parser.Position, cause: e);
@@ -108,7 +108,7 @@ public sealed class SafetensorsHeader
         return new SafetensorsHeader(tensors, parser.Metadata, PrefixLength + json.Length);
     }
 
-    // Eight ASCII characters read as a number are far above the limit: say what the file is instead.
+    // In a file of another format, the first eight characters give a length far above the limit. The hint names that format.
     private static string Hint(ReadOnlySpan<byte> start)
     {
         if (start.StartsWith("version https://git-lfs"u8) || start.StartsWith("version "u8))

@@ -3,15 +3,15 @@ using System.Text.Json;
 
 namespace Tiller.Checkpoint;
 
-/// <summary>A tensor entry as written in a header, its numbers not yet checked against each other.</summary>
+/// <summary>A tensor entry as written in a header. Its numbers have not been checked against each other.</summary>
 internal readonly record struct TensorEntry(string Name, TensorType Type, ulong[] Shape, ulong Begin, ulong End);
 
-/// <summary>Reads the JSON of a safetensors header, strictly: no field it does not know, nothing twice, no number but plain digits.</summary>
+/// <summary>Reads the JSON of a safetensors header strictly: it rejects unknown fields, duplicates, and numbers that are not plain digits.</summary>
 internal ref struct SafetensorsHeaderParser
 {
     private const string MetadataKey = "__metadata__";
 
-    // Deepest legal token: the numbers of {"t": {"shape": [..]}}, at depth 3.
+    // The deepest valid tokens are the numbers of {"t": {"shape": [..]}}, at depth 3.
     private const int MaxDepth = 8;
 
     private readonly string _file;
@@ -31,7 +31,7 @@ internal ref struct SafetensorsHeaderParser
 
     public readonly IReadOnlyDictionary<string, string> Metadata => _metadata;
 
-    /// <summary>Bytes of JSON consumed so far.</summary>
+    /// <summary>Number of bytes of JSON read so far.</summary>
     public readonly long Position => _reader.BytesConsumed;
 
     public void Read()
@@ -62,7 +62,7 @@ internal ref struct SafetensorsHeaderParser
             _tensor = null;
         }
 
-        // Anything but white space after the object makes the reader throw.
+        // The reader throws if anything but white space follows the object.
         _reader.Read();
     }
 
@@ -168,7 +168,7 @@ internal ref struct SafetensorsHeaderParser
         return numbers[..count].ToArray();
     }
 
-    // Digits only: JSON's -0, 1.0 and 1e2 are no sizes.
+    // Only digits are allowed: -0, 1.0 and 1e2 are JSON numbers but not valid sizes.
     private readonly ulong ReadNumber(string field)
     {
         ulong value = 0;
@@ -197,7 +197,7 @@ internal ref struct SafetensorsHeaderParser
 
     private readonly string Name()
     {
-        // An escape takes at most 6 bytes for one byte of UTF-8.
+        // An escape sequence has at most 6 bytes for one byte of UTF-8.
         if (_reader.ValueSpan.Length <= SafetensorsHeader.MaxNameLength * 6)
         {
             string name = _reader.GetString()!;

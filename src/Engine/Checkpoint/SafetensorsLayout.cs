@@ -1,8 +1,8 @@
 namespace Tiller.Checkpoint;
 
 /// <summary>
-/// Checks that tensor entries tile the data section of a file: in the order of their offsets each begins where the one before
-/// ends, each is as long as its type and shape say, and the last ends with the file.
+/// Checks that the tensors fill the data section of a file: in the order of their offsets, each begins where the one before ends, each has the length
+/// that its type and shape imply, and the last ends at the end of the file.
 /// </summary>
 internal static class SafetensorsLayout
 {

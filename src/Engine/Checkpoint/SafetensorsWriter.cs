@@ -14,25 +14,25 @@ namespace Tiller.Checkpoint;
 /// <param name="Data">The elements, little-endian, slowest dimension first.</param>
 public sealed record TensorData(string Name, TensorType Type, long[] Shape, ReadOnlyMemory<byte> Data)
 {
-    /// <summary>An F32 tensor; the values are copied.</summary>
+    /// <summary>Creates an F32 tensor from a copy of the values.</summary>
     public static TensorData FromFloat32(string name, long[] shape, ReadOnlySpan<float> values)
         => new(name, TensorType.F32, shape, MemoryMarshal.AsBytes(values).ToArray());
 
-    /// <summary>An F64 tensor; the values are copied.</summary>
+    /// <summary>Creates an F64 tensor from a copy of the values.</summary>
     public static TensorData FromFloat64(string name, long[] shape, ReadOnlySpan<double> values)
         => new(name, TensorType.F64, shape, MemoryMarshal.AsBytes(values).ToArray());
 }
 
 /// <summary>
-/// Writes safetensors files in the format's canonical layout: tensors by alignment (and, within one, type) descending and then by name;
-/// metadata first, its keys sorted; the header padded with spaces to 8 bytes. Equal contents give equal bytes.
+/// Writes safetensors files in the format's canonical layout: tensors by descending alignment, then by descending type, then by name; metadata first,
+/// with sorted keys; the header padded with spaces to 8 bytes. Equal contents give equal bytes.
 /// </summary>
 public static class SafetensorsWriter
 {
-    /// <summary>Writes a file, whole or not at all, or through to what is none (see <see cref="OutputFile"/>).</summary>
+    /// <summary>Writes a file completely or not at all; writes to a device or pipe directly (see <see cref="OutputFile"/>).</summary>
     /// <exception cref="SafetensorsException">
-    /// DuplicateName, TensorInvalidInfo (data and shape disagree), LimitExceeded, HeaderTooLarge, InvalidUtf8 (a lone surrogate in a name);
-    /// InputOutput: the old file, if any, is intact (unless the message says that only the folder could not be synced).
+    /// DuplicateName, TensorInvalidInfo (data and shape do not match), LimitExceeded, HeaderTooLarge, InvalidUtf8 (a lone surrogate in a name);
+    /// InputOutput: an old file is unchanged, unless the message says that only the folder could not be synced.
     /// </exception>
     public static void Write(string path, IReadOnlyDictionary<string, string> metadata, IReadOnlyList<TensorData> tensors)
     {
@@ -165,7 +165,7 @@ public static class SafetensorsWriter
         }
     }
 
-    // A lone surrogate has no UTF-8: the writer would silently replace it.
+    // A lone surrogate has no UTF-8 encoding. The JSON writer would silently replace it.
     private static void CheckText(string text, string name, string file)
     {
         for (int i = 0; i < text.Length; i++)

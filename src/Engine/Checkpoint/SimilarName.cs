@@ -1,16 +1,16 @@
 namespace Tiller.Checkpoint;
 
-/// <summary>Finds the name a wrong name was probably meant to be, for messages.</summary>
+/// <summary>Finds the name that a misspelt name probably means, for messages.</summary>
 internal static class SimilarName
 {
     private const int MaxNames = 20_000;
     private const int LongestName = 256;
 
-    /// <summary>" Did you mean …?", or nothing when no name is near.</summary>
+    /// <summary>" Did you mean …?", or an empty string if no name is similar.</summary>
     public static string Hint(string wanted, IEnumerable<string> names)
         => Nearest(wanted, names) is { } nearest ? $" Did you mean {Quoted.Text(nearest)}?" : "";
 
-    /// <summary>The name at the least edit distance, if that is at most a third of the length; else null.</summary>
+    /// <summary>The name with the smallest edit distance, if that is at most a third of the length (at least 1); otherwise null.</summary>
     public static string? Nearest(string wanted, IEnumerable<string> names)
     {
         if (wanted.Length > LongestName)

@@ -2,7 +2,7 @@ using System.Globalization;
 
 namespace Tiller.Checkpoint;
 
-/// <summary>One tensor of a safetensors file: where it lies and what it is. Holds no data.</summary>
+/// <summary>One tensor of a safetensors file: its name, type, shape and position. It holds no data.</summary>
 public sealed class TensorInfo
 {
     internal TensorInfo(string name, TensorType type, long[] shape, long begin, long end)
@@ -14,15 +14,15 @@ public sealed class TensorInfo
         End = end;
     }
 
-    /// <summary>Name in the file: an opaque string, never a path.</summary>
+    /// <summary>Name in the file. It is an opaque string and never used as a path.</summary>
     public string Name { get; }
 
     /// <summary>Type of the elements.</summary>
     public TensorType Type { get; }
 
     /// <summary>
-    /// Dimensions, slowest first; empty for a scalar. The format's dimensions are unsigned: one of 2^63 or more, which only a tensor
-    /// without elements can have, shows as a negative number here.
+    /// Dimensions, slowest first; empty for a scalar. The format's dimensions are unsigned. A dimension of 2^63 or more, which only a tensor without
+    /// elements can have, is a negative number here.
     /// </summary>
     public IReadOnlyList<long> Shape { get; }
 
@@ -32,7 +32,7 @@ public sealed class TensorInfo
     /// <summary>One past the last byte, counted from the start of the file's data section.</summary>
     public long End { get; }
 
-    /// <summary>Bytes of the tensor.</summary>
+    /// <summary>Size of the tensor in bytes.</summary>
     public long SizeInBytes => End - Begin;
 
     /// <summary>Number of elements, the product of <see cref="Shape"/>.</summary>
@@ -41,7 +41,7 @@ public sealed class TensorInfo
     /// <summary>The shape as people write it, such as <c>(704, 64)</c>.</summary>
     public string ShapeText => Format(Shape);
 
-    /// <summary>True when the shape is exactly <paramref name="shape"/>.</summary>
+    /// <summary>Whether the shape is exactly <paramref name="shape"/>.</summary>
     public bool HasShape(ReadOnlySpan<long> shape)
     {
         if (shape.Length != Shape.Count)

@@ -1,8 +1,8 @@
 namespace Tiller.Checkpoint;
 
 /// <summary>
-/// Element types of the safetensors format, in the order the format's serializer uses: sorting by it in descending order
-/// sorts by alignment. Source: the format's reference implementation, <c>Dtype</c>.
+/// Element types of the safetensors format, in the order that the format's serializer uses: descending order of types is descending order of
+/// alignment. Source: the format's reference implementation, <c>Dtype</c>.
 /// </summary>
 public enum TensorType
 {
@@ -93,8 +93,8 @@ public static class TensorTypes
     /// <summary>The type's name in a safetensors header, such as <c>BF16</c> or <c>F8_E4M3</c>.</summary>
     public static string SpecName(this TensorType type) => Table[(int)type].Name;
 
-    /// <summary>Finds the type of a name; names are case-sensitive.</summary>
-    /// <returns>False when the format has no such type.</returns>
+    /// <summary>Finds the type of a name. Names are case-sensitive.</summary>
+    /// <returns>False if the format has no such type.</returns>
     public static bool TryParse(string name, out TensorType type)
     {
         for (int i = 0; i < Table.Length; i++)

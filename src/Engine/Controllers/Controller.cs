@@ -53,6 +53,9 @@ public sealed record ControllerSource
     /// <summary>Open-loop gain v_{k+1}·A_k v_k of every layer // (L), or null; see <see cref="ClosedLoop"/>.</summary>
     public IReadOnlyList<double>? OpenLoop { get; init; }
 
+    /// <summary>Name of the setting that says as which method (<see cref="FitMethod"/>) the controller was fitted.</summary>
+    public const string MethodSetting = "method";
+
     /// <summary>Further settings of the fit, by name.</summary>
     public IReadOnlyDictionary<string, string> Settings { get; init; } = new Dictionary<string, string>(StringComparer.Ordinal);
 }

@@ -1,7 +1,8 @@
 using System.Diagnostics;
+using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
-using MathNet.Numerics.LinearAlgebra;
+using Tiller.Checkpoint;
 using Tiller.Features;
 using Tiller.Law;
 using Tiller.Model;
@@ -19,9 +20,21 @@ public enum FitCost
     Feature,
 }
 
-/// <summary>How to fit an A-LQR controller.</summary>
+/// <summary>How to fit a controller.</summary>
 public sealed record FitOptions
 {
+    /// <summary>The method; default A-LQR.</summary>
+    public FitMethod Method { get; init; } = FitMethod.Lqr;
+
+    /// <summary>What the feature's direction is; default the difference of the means.</summary>
+    public DirectionRule Direction { get; init; } = DirectionRule.Mean;
+
+    /// <summary>Prompts that show a second feature, against the same negative ones, for methods that steer in a plane; null for none.</summary>
+    public IReadOnlyList<Prompt>? Alternative { get; init; }
+
+    /// <summary>The prompt whose run is followed, for methods that follow one; null for none.</summary>
+    public Prompt? Nominal { get; init; }
+
     /// <summary>Published settings with q, r, q_f = 0.1, 1, 1.</summary>
     public static LqrWeights StandardWeights { get; } = new(0.1, 1, 1);
 
@@ -32,8 +45,8 @@ public sealed record FitOptions
     public FitCost Cost { get; init; } = FitCost.State;
 
     /// <summary>
-    /// p of the reduced recursion, 1..D, from p Jacobian-vector products a layer; null (default) solves in full: dense for
-    /// <see cref="FitCost.State"/>, factored for <see cref="FitCost.Feature"/>.
+    /// p of the reduced recursion, 1..D, from p Jacobian-vector products a layer; null (default) is the method's own, which for most is to solve in
+    /// full: dense for <see cref="FitCost.State"/>, factored for <see cref="FitCost.Feature"/>.
     /// </summary>
     public int? Order { get; init; }
 
@@ -41,7 +54,7 @@ public sealed record FitOptions
     public Setpoint Setpoint { get; init; } = Setpoint.Published;
 
     /// <summary>
-    /// Blocks that are steered; null for all. The horizon goes from the first of them to the last, with the terminal cost after it; blocks between
+    /// Blocks that are steered; null for the method's own, which for most are all. The horizon goes from the first of them to the last, with the terminal cost after it; blocks between
     /// that are not steered carry the state on and pay for it, without an input of their own.
     /// </summary>
     public LayerSet? Layers { get; init; }
@@ -51,6 +64,40 @@ public sealed record FitOptions
 
     /// <summary>Most columns of the factored solution before it is compressed.</summary>
     public int MaxRank { get; init; } = 512;
+
+    /// <summary>The options with what the method takes where nothing was asked for.</summary>
+    /// <exception cref="ArgumentException">
+    /// The method takes something that is not there, or something is there that it does not take, which would be without effect.
+    /// </exception>
+    internal FitOptions For(ModelConfig config)
+    {
+        Missing(FitInputs.Alternative, nameof(Alternative), Alternative is not null);
+        Missing(FitInputs.Nominal, nameof(Nominal), Nominal is not null);
+        Unused(FitInputs.Alternative, nameof(Alternative), Alternative is not null);
+        Unused(FitInputs.Nominal, nameof(Nominal), Nominal is not null);
+        Unused(FitInputs.Gains, nameof(Calibration), Calibration is not null);
+        Unused(FitInputs.Cost, nameof(Cost), Cost != FitCost.State);
+        Unused(FitInputs.Order, nameof(Order), Order is not null);
+        Unused(FitInputs.Setpoint, nameof(Setpoint), Setpoint != Setpoint.Published);
+        Unused(FitInputs.Layers, nameof(Layers), Layers is not null);
+        return this with { Order = Order ?? Method.StandardOrder(config), Layers = Layers ?? Method.StandardLayers(config.L) };
+
+        void Missing(FitInputs input, string option, bool given)
+        {
+            if (Method.Takes(input) && !given)
+            {
+                throw new ArgumentException($"The method {Method.Name} needs FitOptions.{option}.", option);
+            }
+        }
+
+        void Unused(FitInputs input, string option, bool given)
+        {
+            if (given && !Method.Takes(input))
+            {
+                throw new ArgumentException($"The method {Method.Name} has no use for FitOptions.{option}: leave it out.", option);
+            }
+        }
+    }
 }
 
 /// <summary>A part of a fit.</summary>
@@ -79,14 +126,14 @@ public readonly record struct FitTime(FitStage Stage, double ElapsedMs);
 
 /// <summary>A fitted controller and how well it was fitted.</summary>
 /// <param name="Controller">Ready to save or compile.</param>
-/// <param name="Report">Residuals, symmetry and ranks of the recursion.</param>
-/// <param name="Loop">Open- and closed-loop gain along the feature.</param>
+/// <param name="Report">Residuals, symmetry and ranks of the recursion; no steps for a method without one.</param>
+/// <param name="Loop">Open- and closed-loop gain along the feature; no layers for a method that linearises nothing.</param>
 /// <param name="Stages">Times.</param>
 public sealed record FitResult(Controller Controller, RiccatiReport Report, ClosedLoop Loop, IReadOnlyList<FitTime> Stages);
 
 /// <summary>
-/// Fits an A-LQR controller (arXiv:2604.19018): measures the feature, linearises the blocks at the calibration prompts' last tokens,
-/// solves the Riccati recursion backwards. A Jacobian lives only while its layer is solved.
+/// Fits a controller: measures the feature and has the method fit itself. For A-LQR (arXiv:2604.19018) the blocks are linearised at the calibration
+/// prompts' last tokens and the Riccati recursion is solved backwards; a Jacobian lives only while its layer is solved.
 /// </summary>
 public static class ControllerFit
 {
@@ -101,22 +148,31 @@ public static class ControllerFit
     /// The prompts are not all of one form, one of them is empty, too long or cannot be encoded, the feature vanishes, the weights leave nothing
     /// to do, or the recursion fails numerically.
     /// </exception>
+    /// <exception cref="ArgumentException">The options do not go with the method.</exception>
     public static FitResult Run(
         LanguageModel model, ContrastSet contrast, FitOptions? options = null, IProgress<FitProgress>? progress = null,
         CancellationToken cancellationToken = default)
     {
-        options ??= new FitOptions();
+        options = (options ?? new FitOptions()).For(model.Config);
         if (options.Calibration is { Count: 0 })
         {
             throw new ContrastSetException("The calibration prompts are empty; give at least one, or none at all to average over the "
                 + "contrast prompts.");
         }
 
-        if (options.Weights is { Q: 0, Qf: 0 })
+        bool solves = options.Method.Takes(FitInputs.Gains);
+        if (solves && options.Weights is { Q: 0, Qf: 0 })
         {
             throw new ControllerException(
                 ControllerFault.Idle,
                 "FitOptions.Weights has q = qf = 0: being off the setpoint costs nothing, so the best controller does nothing. Raise one of them.");
+        }
+
+        if (options.Method.Takes(FitInputs.Pairs) && contrast.Positive.Count != contrast.Negative.Count)
+        {
+            throw new ContrastSetException(
+                $"The method {options.Method.Name} works on pairs, and there are {contrast.Positive.Count} positive and {contrast.Negative.Count} "
+                + "negative prompts. Give as many of both, the i-th of each belonging together.");
         }
 
         if (options.Layers is { } given && given.Last >= model.Config.L)
@@ -127,27 +183,32 @@ public static class ControllerFit
         var layers = options.Layers ?? new LayerSet(0, model.Config.L - 1);
         using var use = model.Enter();
         var clock = Stopwatch.StartNew();
-        bool own = options.Calibration is null;
+        bool own = solves && options.Calibration is null;
         var encoder = PromptEncoder.Of(model);
-        var form = encoder.FormOf(("Positive", contrast.Positive), ("Negative", contrast.Negative), ("Calibration", options.Calibration ?? []));
-        int[][] positiveIds = encoder.Encode("Positive", contrast.Positive, cancellationToken);
-        int[][] negativeIds = encoder.Encode("Negative", contrast.Negative, cancellationToken);
-        int[][] calibrationIds = encoder.Encode("Calibration", options.Calibration ?? [], cancellationToken);
-        int total = positiveIds.Length + negativeIds.Length + calibrationIds.Length;
+        (string Name, IReadOnlyList<Prompt> Prompts)[] lists =
+        [
+            ("Positive", contrast.Positive), ("Negative", contrast.Negative), ("Calibration", options.Calibration ?? []),
+            ("Alternative", options.Alternative ?? []), ("Nominal", options.Nominal is { } nominal ? [nominal] : []),
+        ];
+        var form = encoder.FormOf(lists);
+        int[][][] ids = [.. lists.Select(list => encoder.Encode(list.Name, list.Prompts, cancellationToken))];
+        int total = ids.Sum(list => list.Length);
         var states = new List<PromptState>();
         try
         {
-            var positive = Collect(positiveIds, own);
-            var negative = Collect(negativeIds, own);
-            IReadOnlyList<PromptState> calibration = own ? [.. positive, .. negative] : Collect(calibrationIds, true);
-            var feature = FeatureMeasurement.FromStates(positive, negative);
+            var positive = Collect(ids[0], own);
+            var negative = Collect(ids[1], own);
+            IReadOnlyList<PromptState> calibration = own ? [.. positive, .. negative] : Collect(ids[2], true);
+            var feature = FeatureMeasurement.FromStates(positive, negative, options.Direction);
+            var alternative = Collect(ids[3], false);
+            var followed = Collect(ids[4], false);
             if (feature.Mu.All(mu => mu == 0))
             {
                 throw new ContrastSetException("The positive and the negative prompts leave the model in the same state at every layer; "
                     + "give prompts that differ.");
             }
 
-            if (layers.Blocks.All(k => feature.Mu[k] == 0))
+            if (solves && layers.Blocks.All(k => feature.Mu[k] == 0))
             {
                 int first = feature.Mu.TakeWhile(mu => mu == 0).Count();
                 throw new ContrastSetException(
@@ -157,21 +218,31 @@ public static class ControllerFit
             }
 
             double activationsMs = clock.Elapsed.TotalMilliseconds;
-            var solver = new Solver(model, feature, calibration, options, layers, progress, cancellationToken);
-            var (method, report, loop) = solver.Run();
+            using var job = new FitJob(model, feature, calibration, options, layers, progress, cancellationToken)
+            {
+                Positive = positive,
+                Negative = negative,
+                Alternative = alternative.Count > 0 ? FeatureMeasurement.FromStates(alternative, negative, options.Direction) : null,
+                Nominal = followed.Count > 0 ? followed[0] : null,
+            };
+            var (method, report, settings) = options.Method.Fit(job);
+            var loop = solves && method is LinearQuadratic lqr ? ClosedLoop.Of(lqr, job.OpenLoop(lqr.Feature)) : new ClosedLoop([]);
             if (method.Idle is { } reason)
             {
                 throw new ControllerException(
                     ControllerFault.Idle,
-                    $"The fit gives a controller that does nothing: {reason}. With q = {options.Weights.Q:G}, qf = {options.Weights.Qf:G} and " +
-                    $"r = {options.Weights.R:G} no effort pays; raise q or qf, lower r, or steer more blocks.");
+                    $"The fit gives a controller that does nothing: {reason}."
+                    + (solves
+                        ? $" With q = {options.Weights.Q:G}, qf = {options.Weights.Qf:G} and r = {options.Weights.R:G} no effort pays; raise q or qf, "
+                            + "lower r, or steer more blocks."
+                        : " Steer other blocks, or give prompts that differ there."));
             }
 
             double solveMs = clock.Elapsed.TotalMilliseconds - activationsMs;
             FitTime[] stages =
             [
-                new(FitStage.Activations, activationsMs), new(FitStage.Linearisation, solver.LinearisationMs),
-                new(FitStage.Riccati, solveMs - solver.LinearisationMs),
+                new(FitStage.Activations, activationsMs), new(FitStage.Linearisation, job.LinearisationMs),
+                new(FitStage.Riccati, solveMs - job.LinearisationMs),
             ];
             var source = new ControllerSource
             {
@@ -181,14 +252,45 @@ public static class ControllerFit
                 Negative = Describe(contrast.Negative),
                 Calibration = options.Calibration is null ? null : Describe(options.Calibration),
                 Form = form,
-                Weights = options.Weights,
-                Cost = options.Cost,
+                Weights = solves ? options.Weights : null,
+                Cost = options.Method.Takes(FitInputs.Cost) ? options.Cost : solves ? FitCost.State : null,
                 Order = options.Order,
-                Residuals = PerLayer(s => s.Residual),
-                Ranks = PerLayer(s => s.Rank),
-                OpenLoop = [.. loop.Layers.Select(g => g.Open)],
+                Residuals = report.Steps.Count > 0 ? PerLayer(s => s.Residual) : null,
+                Ranks = report.Steps.Count > 0 ? PerLayer(s => s.Rank) : null,
+                OpenLoop = loop.Layers.Count > 0 ? [.. loop.Layers.Select(g => g.Open)] : null,
+                Settings = Settings(),
             };
             return new FitResult(new Controller(method, source), report, loop, stages);
+
+            Dictionary<string, string> Settings()
+            {
+                var all = new Dictionary<string, string>(StringComparer.Ordinal)
+                {
+                    [ControllerSource.MethodSetting] = options.Method.Name,
+                    ["direction"] = options.Direction.Name,
+                };
+                if (options.Alternative is { } others)
+                {
+                    all["alternative.sha256"] = Describe(others).Sha256;
+                }
+
+                if (options.Nominal is { } one)
+                {
+                    all["nominal.sha256"] = Describe([one]).Sha256;
+                }
+
+                foreach (var parameter in options.Method.Parameters.Where(p => p.Value is not null))
+                {
+                    all[parameter.Name] = parameter.Value!.Value.ToString("R", CultureInfo.InvariantCulture);
+                }
+
+                foreach (var (name, value) in settings)
+                {
+                    all[name] = value.ToString("R", CultureInfo.InvariantCulture);
+                }
+
+                return all;
+            }
 
             // Nothing is solved outside the horizon.
             T[] PerLayer<T>(Func<RiccatiStep, T> value)
@@ -213,6 +315,11 @@ public static class ControllerFit
 
         IReadOnlyList<PromptState> Collect(int[][] prompts, bool keepCaches)
         {
+            if (prompts.Length == 0)
+            {
+                return [];
+            }
+
             int before = states.Count;
             var done = new Relay<int>(n => progress?.Report(new FitProgress(FitStage.Activations, before + n, total)));
             var collected = PromptState.Collect(model, prompts, keepCaches, done, cancellationToken);
@@ -225,128 +332,5 @@ public static class ControllerFit
     {
         byte[] all = Encoding.UTF8.GetBytes(string.Join('\n', prompts.Select(prompt => prompt.Identity)));
         return new PromptSet(Convert.ToHexStringLower(SHA256.HashData(all)), prompts.Count);
-    }
-
-    /// <summary>One solve over the horizon [First, Last], whose layer 0 is block First.</summary>
-    private sealed class Solver(
-        LanguageModel model, Feature feature, IReadOnlyList<PromptState> calibration, FitOptions options, LayerSet layers,
-        IProgress<FitProgress>? progress, CancellationToken cancellationToken)
-    {
-        private readonly Stopwatch _linearising = new();
-        private int _done;
-
-        public double LinearisationMs => _linearising.Elapsed.TotalMilliseconds;
-
-        private int First => layers.First;
-
-        private int Horizon => layers.Last - First + 1;
-
-        public (LinearQuadratic Method, RiccatiReport Report, ClosedLoop Loop) Run()
-        {
-            using var linearization = new Linearization(model, calibration);
-            var local = new Feature([.. feature.V.Skip(First).Take(Horizon + 1)], [.. feature.Mu.Skip(First).Take(Horizon + 1)]);
-            float[][] w = [.. feature.V.Take(feature.L).Select(v => new float[v.Length])];
-            var report = Solve(linearization, local, (k, wk) => w[First + k] = Array.ConvertAll(wk, x => (float)x));
-            double[] open = new double[feature.L];
-            for (int k = 0; k < feature.L; k++)
-            {
-                Matrix<double> pushed = Column(feature.V[k]), next = Column(feature.V[k + 1]);
-                int layer = k;
-                Timed(() => pushed = linearization.Push(layer, pushed, cancellationToken));
-                open[k] = pushed.Column(0).DotProduct(next.Column(0));
-            }
-
-            var method = new LinearQuadratic(feature, w, options.Setpoint, layers);
-            return (method, report, ClosedLoop.Of(method, open));
-        }
-
-        // Hands w_k = K_k v_k on.
-        private RiccatiReport Solve(Linearization linearization, Feature local, Action<int, double[]> onW)
-        {
-            var inputs = layers.From(First);
-            QuadraticCost cost = options.Cost == FitCost.State
-                ? new IsotropicCost(options.Weights) { Inputs = inputs }
-                : new FactoredCost(FactoredCost.OfFeatures(options.Weights, local).C, options.Weights.R) { Inputs = inputs };
-            if (options.Order is { } order)
-            {
-                var solution = SolveReduced(linearization, local, cost, order);
-                Apply(solution);
-                return solution.Report;
-            }
-
-            if (cost is FactoredCost factored)
-            {
-                var solution = FactoredRiccati.Solve(
-                    Horizon, (k, z) => Layer(() => linearization.Pull(First + k, z, cancellationToken)), factored, options.MaxRank,
-                    cancellationToken: cancellationToken);
-                Apply(solution);
-                return solution.Report;
-            }
-
-            var ops = model.Ops;
-            using var memory = ops.Allocate(model.Config.D, 2, out var vectors);
-            var (v, w) = (vectors.Slice(0, 1), vectors.Slice(1, 1));
-            return DenseRiccati.Solve(
-                ops,
-                Horizon,
-                model.Config.D,
-                (k, a) => Linearise(() => linearization.Jacobian(First + k, a, cancellationToken)),
-                cost,
-                (k, gain) =>
-                {
-                    double[] wk = Array.ConvertAll(local.V[k], x => (double)x);
-                    ops.Upload(wk, v);
-                    ops.Multiply(1, gain, v, 0, w);
-                    ops.Download(w, wk);
-                    onW(k, wk);
-                },
-                cancellationToken);
-
-            void Apply(RiccatiSolution solution)
-            {
-                for (int k = 0; k < Horizon; k++)
-                {
-                    onW(k, solution.Gains[k].Apply(local.V[k]));
-                }
-            }
-        }
-
-        private RiccatiSolution SolveReduced(Linearization linearization, Feature local, QuadraticCost cost, int order)
-        {
-            Matrix<double>[] features = [.. local.V.Select(Column)];
-            var pushed = new Matrix<double>?[Horizon];
-            var bases = ReducedBasis.Build(
-                order, features,
-                k => Matrix<double>.Build.Dense(model.Config.D, calibration.Count, (i, j) => calibration[j].X[First + k][i]),
-                (k, basis) => pushed[k] = Layer(() => linearization.Push(First + k, basis, cancellationToken)),
-                cancellationToken: cancellationToken);
-
-            // A_k W_k was formed while the bases were; a basis that was full before its push has not been pushed yet.
-            return ReducedRiccati.Solve(
-                bases, (k, basis) => pushed[k] ?? Layer(() => linearization.Push(First + k, basis, cancellationToken)), cost, cancellationToken);
-        }
-
-        private Matrix<double> Layer(Func<Matrix<double>> linearise)
-        {
-            Matrix<double>? result = null;
-            Linearise(() => result = linearise());
-            return result!;
-        }
-
-        // Every layer is linearised once; a reduced fit goes forward through them, the others backward.
-        private void Linearise(Action layer)
-        {
-            Timed(layer);
-            progress?.Report(new FitProgress(FitStage.Riccati, ++_done, Horizon));
-        }
-
-        private void Timed(Action run)
-        {
-            _linearising.Start();
-            run();
-            _linearising.Stop();
-        }
-
-        private static Matrix<double> Column(float[] v) => Matrix<double>.Build.Dense(v.Length, 1, (i, _) => v[i]);
     }
 }

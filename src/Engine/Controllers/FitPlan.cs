@@ -45,17 +45,18 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
     public static FitPlan Of(
         ModelConfig c, long weightsInBytes, IReadOnlyList<int> contrast, IReadOnlyList<int>? calibration, FitOptions? options = null, int callers = 1)
     {
-        options ??= new FitOptions();
+        options = (options ?? new FitOptions()).For(c);
+        bool solves = options.Method.Takes(FitInputs.Gains);
         var kept = calibration ?? contrast;
-        int prompts = kept.Count;
+        int prompts = solves ? kept.Count : 0;
         int steered = options.Layers?.Count ?? c.L;
         int horizon = options.Layers is { } layers ? layers.Last - layers.First + 1 : c.L;
         double block = 2 * BlockWeights(c);
 
         // x_0..x_L of every prompt; keys and values of those that are linearised, and of those in the pass that runs the others.
         long all = contrast.Count + (calibration?.Count ?? 0);
-        long positions = kept.Sum(n => (long)KvCache.CapacityFor(n, c.MaxPositions))
-            + (calibration is null ? 0 : contrast.OrderDescending().Take(2).Sum());
+        long positions = (solves ? kept.Sum(n => (long)KvCache.CapacityFor(n, c.MaxPositions)) : 0)
+            + (solves && calibration is null ? 0 : contrast.OrderDescending().Take(2).Sum());
         var memory = new List<PlannedMemory>
         {
             new("weights", weightsInBytes),
@@ -69,7 +70,20 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
         // v' A v of every layer at the end: one tangent each.
         double single = c.L * prompts * 2 * block;
         double solve;
-        if (options.Order is { } order)
+        if (!solves)
+        {
+            (single, solve) = (0, 0);
+        }
+        else if (options.Method.Takes(FitInputs.AllJacobians))
+        {
+            // A and K of every block are kept; γ* takes some forty solves of a dozen products each.
+            AddPass(memory, c, PassPlan.Of(c, c.D, callers), prompts, pulled: false, fromHost: false);
+            memory.Add(new PlannedMemory("riccati", 8 * DenseRiccati.SizeInBytes(c.D)));
+            memory.Add(new PlannedMemory("gains", 2 * 8L * horizon * c.D * c.D));
+            single += horizon * Rows(PassPlan.Of(c, c.D, callers), prompts) * block;
+            solve = 40 * 12 * 2.0 * horizon * c.D * c.D * c.D;
+        }
+        else if (options.Order is { } order)
         {
             AddPass(memory, c, PassPlan.Of(c, order, callers), prompts, pulled: false, fromHost: true);
             memory.Add(new PlannedMemory("riccati", DenseRiccati.SizeInBytes(order)));
@@ -103,7 +117,7 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
         }
 
         PlannedStage[] stages = [new(FitStage.Activations, activations, 0), new(FitStage.Linearisation, single, 0), new(FitStage.Riccati, 0, solve)];
-        return new FitPlan(memory, stages, options.Order is null && options.Cost == FitCost.State ? 8L * horizon * c.D * c.D : 0);
+        return new FitPlan(memory, stages, solves && options.Order is null && options.Cost == FitCost.State ? 8L * horizon * c.D * c.D : 0);
     }
 
     /// <summary>Weights of the linear maps of one block.</summary>

@@ -5,24 +5,24 @@ using Tiller.Tokens;
 namespace Tiller.Decode;
 
 /// <summary>
-/// One text on its way from a prompt to its stop: a session, what draws its tokens, and what they have become. Whoever runs it, alone or in a batch,
-/// appends the prompt, draws, has the token taken, and appends it, until a token has a stop reason.
+/// One text from its prompt to its stop: a session, its sampler and the decoded text. The caller, alone or in a batch, appends the prompt; then it
+/// repeatedly draws a token, passes it to <see cref="Take"/> and appends it, until a token has a stop reason.
 /// </summary>
 internal sealed class Continuation : IDisposable
 {
     private readonly GenerationOptions _options;
-    private readonly TokenStream? _text; // null of a model without a vocabulary, whose texts are ids alone
+    private readonly TokenStream? _text; // null for a model without a tokenizer, whose texts are ids only
     private readonly StopFilter _stop;
     private readonly int[] _stopIds;
     private readonly int[] _history;
     private int _length;
-    private bool _isObserved; // what the law did in the last step has been taken down
-    private TokenSteering? _shown; // what goes with the next token
+    private bool _isObserved; // what the law did in the last step has been recorded
+    private TokenSteering? _shown; // belongs to the next token
 
-    /// <summary>Readies a continuation.</summary>
+    /// <summary>Prepares a continuation.</summary>
     /// <param name="model">The model.</param>
     /// <param name="prompt">Token ids, at least one.</param>
-    /// <param name="options">How it goes on.</param>
+    /// <param name="options">How the text is continued.</param>
     /// <exception cref="TillerException">The prompt does not fit the context, the law is for another model, or an option is out of range.</exception>
     public Continuation(LanguageModel model, ReadOnlySpan<int> prompt, GenerationOptions options)
     {
@@ -43,38 +43,38 @@ internal sealed class Continuation : IDisposable
     /// <summary>The sequence.</summary>
     public Session Session { get; }
 
-    /// <summary>What draws its tokens.</summary>
+    /// <summary>The sampler of the sequence.</summary>
     public Sampler Sampler { get; }
 
-    /// <summary>Its row of a batch.</summary>
+    /// <summary>The row that the text is in a batch.</summary>
     public BatchRow Row => new(Session, Sampler);
 
-    /// <summary>Tokens of the prompt.</summary>
+    /// <summary>Number of tokens in the prompt.</summary>
     public int PromptLength { get; }
 
     /// <summary>The prompt.</summary>
     public ReadOnlySpan<int> Prompt => _history.AsSpan(0, PromptLength);
 
-    /// <summary>Ids drawn so far.</summary>
+    /// <summary>The ids drawn so far.</summary>
     public ReadOnlySpan<int> NewIds => _history.AsSpan(PromptLength, _length - PromptLength);
 
-    /// <summary>The token taken last.</summary>
+    /// <summary>The id of the last token taken.</summary>
     public int LastId => _history[_length - 1];
 
-    /// <summary>The token taken last, and what it has become.</summary>
+    /// <summary>The last token taken, with its text.</summary>
     public GeneratedToken Current { get; private set; }
 
-    /// <summary>Whether a token may come after the next one.</summary>
+    /// <summary>Whether another token may follow the next one.</summary>
     public bool GoesOn => _length + 1 - PromptLength < _options.MaxNewTokens;
 
-    /// <summary>How well the law tracked, and at what effort; null when plain.</summary>
+    /// <summary>The tracking error and the effort of the law; null for the plain model.</summary>
     public SteeringSummary? Steering { get; private set; }
 
-    /// <summary>Positions that a text has at most: what its keys and values need room for.</summary>
+    /// <summary>The most positions that a text can take, for which its KV cache needs room.</summary>
     public static int Positions(int promptLength, GenerationOptions options, LanguageModel model) =>
         (int)Math.Min((long)promptLength + options.MaxNewTokens - 1, model.Config.MaxPositions);
 
-    /// <summary>Refuses what no continuation can be made of.</summary>
+    /// <summary>Checks that the prompt and the options allow a continuation.</summary>
     /// <exception cref="TillerException">The prompt does not fit the context, the law is for another model, or an option is out of range.</exception>
     public static void Check(LanguageModel model, ReadOnlySpan<int> prompt, GenerationOptions options)
     {
@@ -104,16 +104,19 @@ internal sealed class Continuation : IDisposable
     /// <summary>Steers with another law from the next token on.</summary>
     public void Use(FeedbackLaw? law)
     {
-        ObserveStep(); // what it did goes with it
+        ObserveStep(); // the old law's errors and efforts are lost when the law changes
         _isObserved = true;
         Session.Use(law);
         Steering ??= law is null ? null : new SteeringSummary(law);
     }
 
-    /// <summary>Takes down what the law did to the steered rows of the prompt's last pass.</summary>
+    /// <summary>Records what the law did to the steered rows of the prompt's last pass.</summary>
     public void ObservePass() => Observe();
 
-    /// <summary>Takes a drawn token, and down what the law did in the step before, which a device hands out with it: nobody waits for it.</summary>
+    /// <summary>
+    /// Takes a drawn token, and records what the law did in the step before. A device hands out that record together with the token, so recording
+    /// does not wait.
+    /// </summary>
     public GeneratedToken Take(int id)
     {
         ObserveStep();
@@ -124,8 +127,8 @@ internal sealed class Continuation : IDisposable
         return Current = token;
     }
 
-    /// <summary>After logits that no token can be drawn from: where their states first were not finite.</summary>
-    /// <param name="error">What the draw said.</param>
+    /// <summary>Finds the first state that is not finite, after a draw from logits that are not finite.</summary>
+    /// <param name="error">The error of the draw.</param>
     /// <param name="cancellationToken">Checked between blocks.</param>
     /// <returns>The error to throw.</returns>
     public TillerException Explain(NonFiniteLogitsException error, CancellationToken cancellationToken)
@@ -166,7 +169,7 @@ internal sealed class Continuation : IDisposable
         }
     }
 
-    // What the law did to the last pass's steered rows, if there are any.
+    // Records what the law did to the steered rows of the last pass, if there are any.
     private void Observe()
     {
         if (Session.Steering is { } steering && !Session.SteeredPositions.IsEmpty)

@@ -5,9 +5,10 @@ using Tiller.Ops;
 namespace Tiller.Decode;
 
 /// <summary>
-/// Draws and steps the tokens of rows together: of a <see cref="SessionBatch"/>'s, or of one session alone. A device that draws tokens by itself
-/// begins the step that takes them before the host knows them; that step counts for the sessions that take its tokens, if they are of one kind of
-/// batch with all of it (<see cref="Stepper.Begun"/>). Whoever calls has the turns of the rows' sessions and samplers.
+/// Draws and appends tokens for several rows together: those of a <see cref="SessionBatch"/>, or the one row of a session. A device that draws tokens
+/// itself begins the step that appends them before the host knows them. That step is kept for the sessions that append the drawn tokens, if a batch
+/// of these sessions alone would give the same bits (<see cref="Stepper.Begun.Serves"/>). The caller holds the turns of the rows' sessions and
+/// samplers.
 /// </summary>
 internal sealed class Decoder : IDisposable
 {
@@ -16,11 +17,11 @@ internal sealed class Decoder : IDisposable
     private DrawSettings[] _settings = [];
     private float[]? _scores;
 
-    // Logits of the last step, and where those of the next go: a call that fails leaves the last ones alone.
+    // Logits of the last step, and the rows for those of the next step. A call that fails leaves the former unchanged.
     private LogitRows _logits;
     private LogitRows _nextLogits;
 
-    /// <summary>Prepares scratch for <paramref name="model"/>.</summary>
+    /// <summary>Prepares scratch memory for <paramref name="model"/>.</summary>
     public Decoder(LanguageModel model)
     {
         _model = model;
@@ -28,15 +29,15 @@ internal sealed class Decoder : IDisposable
         (_logits, _nextLogits) = (new LogitRows(model), new LogitRows(model));
     }
 
-    /// <summary>Scratch of its steps, which a prompt of its session may use between two of them.</summary>
+    /// <summary>Scratch memory of the steps. A prompt of the session may use it between two steps.</summary>
     public Activations Activations => _stepper.A;
 
     /// <summary>Rows of the last step's logits.</summary>
     public LogitRows Logits => _logits;
 
-    /// <summary>Appends one token to each session; their logits stay where the step wrote them.</summary>
+    /// <summary>Appends one token to each session. The logits stay where the step wrote them.</summary>
     /// <param name="rows">The sessions.</param>
-    /// <param name="ids">One token for each.</param>
+    /// <param name="ids">One token for each session.</param>
     /// <param name="cancellationToken">Checked between blocks; a cancelled call appends nothing.</param>
     public void Step(ReadOnlySpan<BatchRow> rows, ReadOnlySpan<int> ids, CancellationToken cancellationToken)
     {
@@ -78,9 +79,9 @@ internal sealed class Decoder : IDisposable
         Swap();
     }
 
-    /// <summary>The logits of a prompt that has been run on <see cref="Activations"/>.</summary>
-    /// <param name="session">Its session.</param>
-    /// <param name="last">Row of the prompt's last token.</param>
+    /// <summary>Computes the logits of a prompt that has been run on <see cref="Activations"/>.</summary>
+    /// <param name="session">The prompt's session.</param>
+    /// <param name="last">The row of the prompt's last token.</param>
     public void TakePrompt(Session session, int last)
     {
         _nextLogits.Clear(1);
@@ -89,10 +90,12 @@ internal sealed class Decoder : IDisposable
         Swap();
     }
 
-    /// <summary>Draws the next token of each session: on a device all of them at once.</summary>
-    /// <param name="rows">The sessions and what draws their tokens.</param>
-    /// <param name="ids">Result: a token for each; -1 where the logits are not finite, and the sampler has not moved.</param>
-    /// <param name="goesOn">Whether to begin the step that takes these tokens, where it can be.</param>
+    /// <summary>Draws the next token of each session; a device draws all of them at once.</summary>
+    /// <param name="rows">The sessions and their samplers.</param>
+    /// <param name="ids">
+    /// Result: one token for each session, or -1 if its logits are not finite. In that case its sampler's random sequence has not advanced.
+    /// </param>
+    /// <param name="goesOn">Whether to begin the step that appends these tokens, if the device can.</param>
     /// <returns>The error of the first row whose logits are not finite; null if all are.</returns>
     public NonFiniteLogitsException? Draw(ReadOnlySpan<BatchRow> rows, Span<int> ids, bool goesOn)
     {
@@ -107,7 +110,7 @@ internal sealed class Decoder : IDisposable
             return null;
         }
 
-        // What can fail comes before the first sampler moves.
+        // Everything that can fail comes before the first sampler advances.
         PrepareDraw(rows);
         if (_stepper.Draws)
         {
@@ -125,7 +128,7 @@ internal sealed class Decoder : IDisposable
         _nextLogits.Dispose();
     }
 
-    // Room for the rows' step; gives back where its logits go.
+    // Makes room for the step of the rows, and returns the rows for its logits.
     private Floats Reserve()
     {
         int count = _stepper.Reserve();
@@ -135,7 +138,7 @@ internal sealed class Decoder : IDisposable
 
     private void Swap() => (_logits, _nextLogits) = (_nextLogits, _logits);
 
-    // How each is drawn on the device; or the logits, for the host.
+    // Collects how the device draws each token; if the host draws, downloads the logits.
     private void PrepareDraw(ReadOnlySpan<BatchRow> rows)
     {
         if (_settings.Length < rows.Length)
@@ -179,7 +182,7 @@ internal sealed class Decoder : IDisposable
         }
     }
 
-    // What the host draws; and of what the device has drawn, which count.
+    // Draws on the host, or checks what the device has drawn.
     private NonFiniteLogitsException? EndDraw(ReadOnlySpan<BatchRow> rows, Span<int> ids)
     {
         NonFiniteLogitsException? first = null;
@@ -212,7 +215,7 @@ internal sealed class Decoder : IDisposable
         return first;
     }
 
-    // Brings the sessions' logits into rows 0, 1, 2, …; they are there already where the last step was of these sessions.
+    // Copies the sessions' logits to rows 0, 1, 2, …. They are already there if the last step was a step of these sessions.
     private void Gather(ReadOnlySpan<BatchRow> rows)
     {
         int there = 0;
@@ -236,7 +239,7 @@ internal sealed class Decoder : IDisposable
         Swap();
     }
 
-    // Makes room for a step ahead, if it can be.
+    // Makes room for the next step, if the device can begin it before the host knows its tokens.
     private Stepper.Ready? GetReady(Stepper.Idle idle, ReadOnlySpan<BatchRow> rows, ReadOnlySpan<DrawSettings> settings)
     {
         try
@@ -255,12 +258,12 @@ internal sealed class Decoder : IDisposable
         }
         catch (DeviceMemoryException)
         {
-            // The tokens can be drawn all the same; appending them says what there is no room for.
+            // The tokens can still be drawn. Appending them will report the lack of memory.
             return null;
         }
     }
 
-    // The begun step is this one, or this one and rows of sessions that are left out.
+    // Accepts the begun step if it is this one, possibly with further rows of sessions that have left.
     private bool KeepBegun(ReadOnlySpan<BatchRow> rows, ReadOnlySpan<int> ids, CancellationToken cancellationToken)
     {
         if (_stepper.State is not Stepper.Begun begun || !begun.Serves(ids.Length))
@@ -291,9 +294,9 @@ internal sealed class Decoder : IDisposable
     }
 }
 
-/// <summary>A row of a step that a device has begun by itself: it appends a token to a session.</summary>
+/// <summary>A row of a step that a device has already begun. The row appends a token to a session.</summary>
 /// <param name="Step">The step.</param>
-/// <param name="Number">Its number when it was begun: another one since is another step.</param>
-/// <param name="Row">Row of the step.</param>
+/// <param name="Number">The step's number when it began. A different number later means a different step.</param>
+/// <param name="Row">Index of the row in the step.</param>
 /// <param name="Id">The token.</param>
 internal readonly record struct BegunRow(Stepper.Begun? Step, int Number, int Row, int Id);

@@ -5,16 +5,16 @@ using Tiller.Model;
 namespace Tiller.Decode;
 
 /// <summary>
-/// One continuation of one prompt, plain or steered: prefill, draw, step, until a stop. The prompt is run by the first
-/// <see cref="MoveNext"/>. One thread at a time may move it on; it may be disposed of on any, and a token under way is then drawn first.
+/// One continuation of one prompt, plain or steered: prefill, then draw and step until a stop. The first <see cref="MoveNext"/> runs the prompt. One
+/// thread at a time may call <see cref="MoveNext"/>. Any thread may dispose of the generation; a call under way ends first.
 /// </summary>
 public sealed class Generation : IDisposable
 {
     private readonly Continuation _text;
     private readonly SteeringTrace? _trace;
 
-    /// <summary>Readies a continuation of <paramref name="prompt"/>.</summary>
-    /// <param name="model">Once it is disposed of, the generation cannot go on.</param>
+    /// <summary>Prepares a continuation of <paramref name="prompt"/>.</summary>
+    /// <param name="model">The model. A generation cannot continue after its model has been disposed of.</param>
     /// <param name="prompt">Token ids, at least one.</param>
     /// <param name="options">Null for the defaults.</param>
     /// <exception cref="TillerException">The prompt does not fit the context, the law is for another model, or an option is out of range.</exception>
@@ -26,37 +26,37 @@ public sealed class Generation : IDisposable
         _trace = options.Trace;
     }
 
-    /// <summary>Tokens of the prompt.</summary>
+    /// <summary>Number of tokens in the prompt.</summary>
     public int PromptLength => _text.PromptLength;
 
     /// <summary>
-    /// Seed of the draws: <see cref="SamplingOptions.Seed"/> or, without one, the seed drawn for this generation. Options with it give the same text
-    /// again. 0 if nothing is drawn, the temperature being 0, and the options have none.
+    /// Seed of the draws: <see cref="SamplingOptions.Seed"/> or, if that is not set, a random seed chosen for this generation. The same options with
+    /// this seed give the same text. 0 if the options have no seed and the temperature is 0, which needs no random numbers.
     /// </summary>
     public ulong Seed => _text.Sampler.Seed;
 
-    /// <summary>Ids drawn so far, an end-of-text id included.</summary>
+    /// <summary>The ids drawn so far, including an end-of-text id.</summary>
     public ReadOnlySpan<int> NewIds => _text.NewIds;
 
-    /// <summary>The step <see cref="MoveNext"/> made.</summary>
+    /// <summary>The token drawn by the last <see cref="MoveNext"/>.</summary>
     public GeneratedToken Current => _text.Current;
 
-    /// <summary>How well the law tracked, and at what effort; null when plain.</summary>
+    /// <summary>The tracking error and the effort of the law; null for the plain model.</summary>
     public SteeringSummary? Steering => _text.Steering;
 
-    /// <summary>FNV-1a over the bits of the last logits: equal runs print equal hashes.</summary>
+    /// <summary>FNV-1a hash of the bits of the last logits. Equal runs have equal hashes.</summary>
     public ulong LogitsHash { get; private set; }
 
-    /// <summary>Called after every pass over the prompt, with the position after its last row: tests cancel there. Null for nobody.</summary>
+    /// <summary>Called after every pass over the prompt, with the position after its last row; tests cancel there. May be null.</summary>
     internal Action<int>? AfterPass { get; init; }
 
     /// <summary>Draws the next token.</summary>
     /// <param name="cancellationToken">Checked between blocks.</param>
     /// <returns>False once the text has ended.</returns>
     /// <exception cref="NonFiniteStateException">
-    /// The state is NaN or infinite: λ is too large, or the weights are not finite. Says where first.
+    /// A state is NaN or infinite, because λ is too large or the weights are not finite. The exception names the first such place.
     /// </exception>
-    /// <exception cref="NonFiniteLogitsException">The states are finite, the logits are not.</exception>
+    /// <exception cref="NonFiniteLogitsException">The states are finite, but the logits are not.</exception>
     /// <exception cref="InvalidOperationException">Another thread is in this call.</exception>
     /// <exception cref="ObjectDisposedException">The generation or its model has been disposed of.</exception>
     public bool MoveNext(CancellationToken cancellationToken = default)
@@ -121,7 +121,7 @@ public sealed class Generation : IDisposable
         }
     }
 
-    /// <summary>FNV-1a over the bits.</summary>
+    /// <summary>FNV-1a hash of the bits of the logits.</summary>
     internal static ulong Hash(ReadOnlySpan<float> logits)
     {
         ulong hash = 14695981039346656037;
@@ -139,24 +139,24 @@ public static class Generating
 {
     /// <summary>Continues a text.</summary>
     /// <param name="model">The model.</param>
-    /// <param name="prompt">Text; special tokens in it are plain text. The tokenizer's template is applied.</param>
+    /// <param name="prompt">The text. Special tokens in it are read as plain text. The tokenizer's template is applied.</param>
     /// <param name="options">Null for the defaults.</param>
-    /// <param name="cancellationToken">Ends the stream between two blocks of one token.</param>
-    /// <returns>One item per token; the last has a <see cref="StopReason"/>. Compute runs on the thread pool.</returns>
+    /// <param name="cancellationToken">Ends the stream; checked between blocks.</param>
+    /// <returns>One item per token; the last has a <see cref="StopReason"/>. The computation runs on the thread pool.</returns>
     /// <exception cref="TillerException">The prompt does not fit the context, or the law is for another model.</exception>
-    /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two tokens.</exception>
+    /// <exception cref="ObjectDisposedException">The model has been disposed of, before the call or between two tokens.</exception>
     public static IAsyncEnumerable<GeneratedToken> GenerateAsync(
         this LanguageModel model, string prompt, GenerationOptions? options = null, CancellationToken cancellationToken = default) =>
         model.GenerateAsync(model.Tokenizer.Encode(prompt, cancellationToken: cancellationToken), options, cancellationToken);
 
     /// <summary>Answers a chat.</summary>
     /// <param name="model">The model; its checkpoint must have a chat template.</param>
-    /// <param name="messages">The conversation so far; contents never yield special ids.</param>
+    /// <param name="messages">The conversation so far. Text in the messages never becomes a special token.</param>
     /// <param name="options">Null for the defaults.</param>
-    /// <param name="cancellationToken">Ends the stream between two blocks of one token.</param>
+    /// <param name="cancellationToken">Ends the stream; checked between blocks.</param>
     /// <returns>One item per token; the last has a <see cref="StopReason"/>.</returns>
     /// <exception cref="TillerException">There is no chat template, it refuses the messages, or the chat does not fit the context.</exception>
-    /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two tokens.</exception>
+    /// <exception cref="ObjectDisposedException">The model has been disposed of, before the call or between two tokens.</exception>
     public static IAsyncEnumerable<GeneratedToken> GenerateAsync(
         this LanguageModel model, IReadOnlyList<ChatMessage> messages, GenerationOptions? options = null,
         CancellationToken cancellationToken = default) =>
@@ -165,9 +165,9 @@ public static class Generating
     /// <summary>Answers a chat, with tools, documents and whatever else the template reads.</summary>
     /// <param name="model">The model; its checkpoint must have a chat template.</param>
     /// <param name="messages">The conversation so far.</param>
-    /// <param name="chat">Variables of the template and the rest.</param>
+    /// <param name="chat">Variables of the template and other options.</param>
     /// <param name="options">Null for the defaults.</param>
-    /// <param name="cancellationToken">Ends the stream between two blocks of one token.</param>
+    /// <param name="cancellationToken">Ends the stream; checked between blocks.</param>
     /// <returns>One item per token; the last has a <see cref="StopReason"/>.</returns>
     /// <exception cref="TillerException">There is no chat template, it refuses the messages, or the chat does not fit the context.</exception>
     public static IAsyncEnumerable<GeneratedToken> GenerateAsync(
@@ -182,10 +182,10 @@ public static class Generating
     /// <param name="model">The model.</param>
     /// <param name="prompt">At least one id.</param>
     /// <param name="options">Null for the defaults.</param>
-    /// <param name="cancellationToken">Ends the stream between two blocks of one token.</param>
+    /// <param name="cancellationToken">Ends the stream; checked between blocks.</param>
     /// <returns>One item per token; the last has a <see cref="StopReason"/>.</returns>
     /// <exception cref="TillerException">The prompt does not fit the context, or the law is for another model.</exception>
-    /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two tokens.</exception>
+    /// <exception cref="ObjectDisposedException">The model has been disposed of, before the call or between two tokens.</exception>
     public static async IAsyncEnumerable<GeneratedToken> GenerateAsync(
         this LanguageModel model, int[] prompt, GenerationOptions? options = null,
         [EnumeratorCancellation] CancellationToken cancellationToken = default)

@@ -6,25 +6,29 @@ namespace Tiller.Decode;
 /// <summary>How a text is continued.</summary>
 public sealed record GenerationOptions
 {
-    /// <summary>Most new tokens; default 128.</summary>
+    /// <summary>Maximum number of new tokens; default 128.</summary>
     public int MaxNewTokens { get; init; } = 128;
 
-    /// <summary>How each token is drawn; default greedy. Without a seed each generation draws its own (<see cref="Generation.Seed"/>).</summary>
+    /// <summary>
+    /// How each token is drawn; default greedy. Without a seed, each generation chooses a random one (<see cref="Generation.Seed"/>).
+    /// </summary>
     public SamplingOptions Sampling { get; init; } = new();
 
-    /// <summary>Steers the text; null (default) for the plain model.</summary>
+    /// <summary>The law that steers the text; null (default) for the plain model.</summary>
     public FeedbackLaw? Law { get; init; }
 
-    /// <summary>Which tokens the law moves; default the prompt's last and every new one.</summary>
+    /// <summary>Which tokens the law steers; by default the last token of the prompt and every new token.</summary>
     public SteeredTokens SteeredTokens { get; init; } = SteeredTokens.Last;
 
-    /// <summary>Strings that end the text and are not part of it; default none.</summary>
+    /// <summary>Strings that end the text; they are not part of the output. Default none.</summary>
     public StopStrings StopStrings { get; init; } = StopStrings.None;
 
-    /// <summary>Ids that end the text; null (default) takes the model's (<see cref="LanguageModel.EndIds"/>), of plain texts and of chats.</summary>
+    /// <summary>
+    /// Ids that end the text; null (default) for the model's own (<see cref="LanguageModel.EndIds"/>), which hold for plain texts and for chats.
+    /// </summary>
     public IReadOnlyList<int>? StopIds { get; init; }
 
-    /// <summary>Filled with what the law read and did; null (default) for no trace. Needs <see cref="Law"/>.</summary>
+    /// <summary>Records what the law read and did; null (default) for no trace. Needs <see cref="Law"/>.</summary>
     public SteeringTrace? Trace { get; init; }
 
     /// <summary>Whether each token comes with what the law read and did (<see cref="GeneratedToken.Steering"/>); default false.</summary>
@@ -40,7 +44,7 @@ public enum StopReason
     /// <summary>A stop string was completed.</summary>
     StopString,
 
-    /// <summary>As many tokens as asked for.</summary>
+    /// <summary>The maximum number of new tokens was reached.</summary>
     MaxTokens,
 
     /// <summary>The model's context is full.</summary>
@@ -48,13 +52,13 @@ public enum StopReason
 }
 
 /// <summary>One step of a generation.</summary>
-/// <param name="Id">Token drawn.</param>
-/// <param name="Text">Text that is certain now: possibly empty, never half a character, never part of a stop string.</param>
-/// <param name="StopReason">Set on the last step.</param>
+/// <param name="Id">Id of the drawn token.</param>
+/// <param name="Text">Text that is now certain. It may be empty; it never contains half a character or a part of a stop string.</param>
+/// <param name="StopReason">The reason why the text ended; set on the last step only.</param>
 public readonly record struct GeneratedToken(int Id, string Text, StopReason? StopReason)
 {
     /// <summary>
-    /// How probable it was, and the most probable tokens; null unless <see cref="SamplingOptions.LogProbabilities"/> asks for them.
+    /// The log-probability of the token, and the most probable tokens; null unless <see cref="SamplingOptions.LogProbabilities"/> asks for them.
     /// </summary>
     public DrawnProbabilities? Probabilities { get; init; }
 
@@ -68,12 +72,12 @@ public readonly record struct GeneratedToken(int Id, string Text, StopReason? St
     public TokenSteering? Steering { get; init; }
 }
 
-/// <summary>How probable a drawn token was, under the model's softmax before bias, penalties and temperature.</summary>
-/// <param name="LogProbability">Of the drawn token.</param>
-/// <param name="MostProbable">As many of the most probable tokens as were asked for, falling.</param>
+/// <summary>Log-probabilities at a drawn token, by the model's softmax before bias, penalties and temperature.</summary>
+/// <param name="LogProbability">Log-probability of the drawn token.</param>
+/// <param name="MostProbable">The most probable tokens, as many as were asked for, in order of falling probability.</param>
 public sealed record DrawnProbabilities(float LogProbability, IReadOnlyList<TokenProbability> MostProbable)
 {
-    /// <summary>Those of a sampler's last draw; null if it was asked for none.</summary>
+    /// <summary>The probabilities of a sampler's last draw; null if the options ask for none.</summary>
     internal static DrawnProbabilities? Of(Sampler sampler, SamplingOptions options) =>
         options.LogProbabilities is null ? null : new DrawnProbabilities(sampler.LogProbability, sampler.MostProbable.ToArray());
 }

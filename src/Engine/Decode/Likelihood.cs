@@ -3,24 +3,24 @@ using Tiller.Model;
 
 namespace Tiller.Decode;
 
-/// <summary>How likely the plain model finds a text.</summary>
+/// <summary>The probability of a text under the plain model.</summary>
 public static class Likelihood
 {
     private const int MaxRows = 64;
 
-    // One product with the head of a large vocabulary is long enough to be cancelled between such groups.
+    // The product with the head is cancelled between groups of rows, because a large vocabulary makes it long.
     private const int HeadRows = 8;
 
-    /// <summary>Σ log p(token | everything before it), natural logarithm, over the continuation.</summary>
+    /// <summary>Σ log p(token | all tokens before it) over the continuation, natural logarithm.</summary>
     /// <param name="model">The plain model.</param>
-    /// <param name="prompt">At least one id; not counted.</param>
-    /// <param name="continuation">Ids scored; may be empty.</param>
+    /// <param name="prompt">Token ids, at least one; their own probability is not counted.</param>
+    /// <param name="continuation">Token ids to be scored; may be empty.</param>
     /// <param name="cancellationToken">Checked between blocks.</param>
     /// <exception cref="ArgumentException">The prompt is empty, or an id is outside the vocabulary.</exception>
-    /// <exception cref="ContextLengthException">Both together do not fit the context.</exception>
-    /// <exception cref="NonFiniteStateException">The model's state is NaN or infinite; the error says where first.</exception>
-    /// <exception cref="NonFiniteLogitsException">The states are finite, the logits are not.</exception>
-    /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two passes.</exception>
+    /// <exception cref="ContextLengthException">The prompt and the continuation together do not fit the context.</exception>
+    /// <exception cref="NonFiniteStateException">A state is NaN or infinite. The exception names the first such place.</exception>
+    /// <exception cref="NonFiniteLogitsException">The states are finite, but the logits are not.</exception>
+    /// <exception cref="ObjectDisposedException">The model has been disposed of, before the call or between two passes.</exception>
     public static double LogProbability(LanguageModel model, ReadOnlySpan<int> prompt, ReadOnlySpan<int> continuation,
         CancellationToken cancellationToken = default)
     {

@@ -7,10 +7,10 @@ using Tiller.Ops;
 namespace Tiller.Decode;
 
 /// <summary>
-/// Logits of sessions that were stepped together, left where the step wrote them // (rows, V): the one place where a session's logits are. Before
-/// something else is written there, the rows of sessions that still need theirs are copied to those sessions' own rows
-/// (<see cref="Session.OwnLogits"/>). Its members lock, for a session that has left a batch may be at work on another thread; only that session's own
-/// calls, and those of the batch that it is in, bring it here.
+/// The logits of sessions that were stepped together, left where the step wrote them // (rows, V). A session's logits exist in one place only. Before
+/// a row is overwritten, the logits of a session that still needs them are copied to the session's own rows (<see cref="Session.OwnLogits"/>). The
+/// members take a lock, because a session that has left a batch may be in use on another thread. Only calls of the session itself, and of the batch
+/// that contains it, put its logits here.
 /// </summary>
 internal sealed class LogitRows(LanguageModel model) : IDisposable
 {
@@ -23,8 +23,8 @@ internal sealed class LogitRows(LanguageModel model) : IDisposable
     /// <summary>The first rows // (rows, V).</summary>
     public Floats First(int rows) => new(_memory!.Address, rows, model.Config.V);
 
-    /// <summary>Empties all rows, and makes room for so many.</summary>
-    /// <exception cref="DeviceMemoryException">There is none.</exception>
+    /// <summary>Empties all rows and makes room for <paramref name="rows"/> rows.</summary>
+    /// <exception cref="DeviceMemoryException">There is not enough memory.</exception>
     public void Clear(int rows)
     {
         lock (_lock)
@@ -48,7 +48,7 @@ internal sealed class LogitRows(LanguageModel model) : IDisposable
         }
     }
 
-    /// <summary>From now on an empty row holds the session's logits.</summary>
+    /// <summary>Notes that an empty row now holds the session's logits.</summary>
     public void Take(Session session, int row)
     {
         session.DropLogits();
@@ -58,11 +58,11 @@ internal sealed class LogitRows(LanguageModel model) : IDisposable
         }
     }
 
-    /// <summary>Whether a row holds the session's logits; asked by the batch that the session is in.</summary>
+    /// <summary>Whether a row holds the session's logits. Called by the batch that contains the session.</summary>
     public bool Holds(Session session, int row) => session.LogitsIn == this && session.LogitRow == row;
 
-    /// <summary>The session's logits are no longer asked for here.</summary>
-    /// <returns>False if they have moved to the session's own row.</returns>
+    /// <summary>Releases the row of a session that no longer needs its logits.</summary>
+    /// <returns>False if the logits have moved to the session's own row.</returns>
     public bool TryDrop(Session session)
     {
         lock (_lock)
@@ -80,7 +80,7 @@ internal sealed class LogitRows(LanguageModel model) : IDisposable
     }
 
     /// <summary>Copies a session's logits to an address of the device.</summary>
-    /// <returns>False if they have moved to the session's own row.</returns>
+    /// <returns>False if the logits have moved to the session's own row.</returns>
     public bool TryCopy(Session session, nint destination)
     {
         lock (_lock)
@@ -96,7 +96,7 @@ internal sealed class LogitRows(LanguageModel model) : IDisposable
     }
 
     /// <summary>Fetches a session's logits.</summary>
-    /// <returns>False if they have moved to the session's own row.</returns>
+    /// <returns>False if the logits have moved to the session's own row.</returns>
     public bool TryDownload(Session session, Span<float> destination)
     {
         lock (_lock)
@@ -111,7 +111,7 @@ internal sealed class LogitRows(LanguageModel model) : IDisposable
         }
     }
 
-    /// <summary>Ends the batch's use; the memory goes with the last session's need for it.</summary>
+    /// <summary>Ends the batch's use of the rows. The memory is freed when no session needs its logits there any more.</summary>
     public void Dispose()
     {
         lock (_lock)
@@ -121,7 +121,7 @@ internal sealed class LogitRows(LanguageModel model) : IDisposable
         }
     }
 
-    // Locks the session's own rows within these; they lock no others.
+    // Takes the lock of the session's own rows while holding this one. The own rows lock nothing further, so no deadlock is possible.
     private void MoveHome(Session session)
     {
         var home = session.OwnLogits;

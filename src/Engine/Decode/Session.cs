@@ -5,14 +5,14 @@ using Tiller.Ops;
 namespace Tiller.Decode;
 
 /// <summary>
-/// One sequence being decoded: tokens, keys and values, scratch, and what a feedback law remembers. Many sessions of one model run side
-/// by side, and <see cref="SessionBatch"/> steps several at once; one session is used by one thread at a time, and a second thread gets
-/// an <see cref="InvalidOperationException"/>. It may be disposed of on any thread: a call under way ends first, and the next one throws
-/// <see cref="ObjectDisposedException"/>, as it does once the model has been disposed of; its <see cref="Ids"/> stay. Drawing and
-/// stepping allocate nothing on the managed heap.
+/// One sequence being decoded: its tokens, KV cache, scratch memory and the state of its feedback law. Many sessions of one model run side by side,
+/// and <see cref="SessionBatch"/> steps several at once. One thread at a time uses a session; a second thread gets an
+/// <see cref="InvalidOperationException"/>. Any thread may dispose of a session: the call under way ends first, and the next call throws
+/// <see cref="ObjectDisposedException"/>. Calls throw the same exception once the model has been disposed of; <see cref="Ids"/> stay readable.
+/// Drawing and stepping allocate nothing on the managed heap.
 /// </summary>
 /// <example>
-/// One text, without its logits ever leaving the device that made them:
+/// Decodes one text. The logits stay on the device that computed them:
 /// <code>
 /// session.Append(prompt);
 /// while (session.Length &lt; most &amp;&amp; session.Draw(sampler) is var id &amp;&amp; id != end)
@@ -23,7 +23,7 @@ namespace Tiller.Decode;
 /// </example>
 public sealed class Session : IDisposable
 {
-    // Where a prompt ends of which there is more to come.
+    // The end of a prompt whose remaining tokens have not arrived yet.
     private const int Unended = int.MaxValue;
 
     private readonly LanguageModel _model;
@@ -43,15 +43,15 @@ public sealed class Session : IDisposable
     private int _promptEnd = -1;
     private bool _lastIsSteered;
     private bool _logitsAreHere = true;
-    private bool _isHalfRead; // reading again was given up: keys and values mean nothing
+    private bool _isHalfRead; // a second reading was cancelled: the KV cache is invalid
     private volatile LogitRows? _logitsIn;
 
     /// <summary>Starts an empty sequence.</summary>
-    /// <param name="model">Once it is disposed of, the session cannot go on.</param>
-    /// <param name="law">Steers from the first token on; null for the plain model.</param>
+    /// <param name="model">The model. A session cannot continue after its model has been disposed of.</param>
+    /// <param name="law">The law that steers from the first token on; null for the plain model.</param>
     /// <param name="steered">Which tokens the law moves; null for <see cref="SteeredTokens.Last"/>.</param>
-    /// <exception cref="ArgumentException">The choice of tokens contradicts itself.</exception>
-    /// <exception cref="ModelMismatchException">The law is for another shape of model.</exception>
+    /// <exception cref="ArgumentException">The settings in <paramref name="steered"/> contradict each other.</exception>
+    /// <exception cref="ModelMismatchException">The law is for a model of another shape.</exception>
     /// <exception cref="ObjectDisposedException">The model has been disposed of.</exception>
     public Session(LanguageModel model, FeedbackLaw? law = null, SteeredTokens? steered = null)
     {
@@ -70,7 +70,7 @@ public sealed class Session : IDisposable
         _pass = new PromptPass(model, _decoder.Activations);
         try
         {
-            _decoder.Logits.Clear(1); // logits come home without asking for memory
+            _decoder.Logits.Clear(1); // allocates the row that receives the session's logits when a batch needs its rows
             _steering = law is null ? null : NewSteering(law);
         }
         catch
@@ -80,19 +80,21 @@ public sealed class Session : IDisposable
         }
     }
 
-    /// <summary>Tokens held.</summary>
+    /// <summary>Number of tokens in the sequence.</summary>
     public int Length { get; private set; }
 
     /// <summary>The model being run.</summary>
     public LanguageModel Model => _model;
 
-    /// <summary>What the law last read and did; null when plain. It is read in turn with the session's calls.</summary>
+    /// <summary>What the law read and did in the last step; null for the plain model. Read it between the session's calls.</summary>
     public SteeringState? Steering => _steering;
 
-    /// <summary>Tokens held, oldest first // (<see cref="Length"/>); what penalties are about. Valid until the next call.</summary>
+    /// <summary>
+    /// The tokens of the sequence, oldest first // (<see cref="Length"/>). Penalties apply to these tokens. Valid until the next call.
+    /// </summary>
     public ReadOnlySpan<int> Ids => _ids.AsSpan(0, Length);
 
-    /// <summary>Logits after the last token // (V). A device hands them over when they are first asked for.</summary>
+    /// <summary>Logits after the last token // (V). The first read copies them from the device.</summary>
     /// <exception cref="InvalidOperationException">Another thread is using the session.</exception>
     /// <exception cref="ObjectDisposedException">The session or its model has been disposed of.</exception>
     public ReadOnlySpan<float> Logits
@@ -104,7 +106,7 @@ public sealed class Session : IDisposable
             {
                 while (_logitsIn is { } rows && !rows.TryDownload(this, _logits))
                 {
-                    // They have moved.
+                    // A batch has moved them to another row: try again there.
                 }
 
                 _logitsAreHere = true;
@@ -117,34 +119,37 @@ public sealed class Session : IDisposable
     internal KvCache Cache => _cache;
 
     /// <summary>
-    /// Positions that the law moved in the last pass of a prompt or the last step, oldest first, one for each slot of <see cref="Steering"/>.
+    /// Positions that the law steered in the last pass of a prompt or in the last step, oldest first; one for each slot of <see cref="Steering"/>.
     /// Valid until the next call.
     /// </summary>
     public ReadOnlySpan<int> SteeredPositions => _steeredPositions.AsSpan(0, _steeredCount);
 
-    /// <summary>Where the logits are; null before the first token. Written under the rows' lock.</summary>
+    /// <summary>The rows that hold the logits; null before the first token. Written under the lock of these rows.</summary>
     internal LogitRows? LogitsIn
     {
         get => _logitsIn;
         set => _logitsIn = value;
     }
 
-    /// <summary>Which row of <see cref="LogitsIn"/>.</summary>
+    /// <summary>Index of the session's row in <see cref="LogitsIn"/>.</summary>
     internal int LogitRow { get; set; }
 
-    /// <summary>Rows of its own, where the logits go when a batch needs theirs for something else.</summary>
+    /// <summary>The session's own rows. A batch moves the logits here before it overwrites its rows.</summary>
     internal LogitRows OwnLogits => _decoder.Logits;
 
     /// <summary>
-    /// The row of a step that a device has begun, which appends a token to this session. Every call but the one that appends it forgets it.
+    /// The row that appends a token to this session in a step that the device has already begun. Every call except the one that appends this token
+    /// discards it.
     /// </summary>
     internal BegunRow Begun { get; set; }
 
-    /// <summary>Whose call it is; a batch takes the turn of each of its sessions.</summary>
+    /// <summary>Lets one thread at a time call the session. A batch takes the turn of each of its sessions.</summary>
     internal Turn Turn => _turn;
 
-    /// <summary>Steers with <paramref name="law"/> from the next token on; null stops steering. Changing λ is this call.</summary>
-    /// <exception cref="ModelMismatchException">The law is for another shape of model.</exception>
+    /// <summary>
+    /// Steers with <paramref name="law"/> from the next token on; null stops steering. To change λ, call this with a law of the new λ.
+    /// </summary>
+    /// <exception cref="ModelMismatchException">The law is for a model of another shape.</exception>
     /// <exception cref="InvalidOperationException">Another thread is using the session.</exception>
     /// <exception cref="ObjectDisposedException">The session or its model has been disposed of.</exception>
     public void Use(FeedbackLaw? law)
@@ -167,11 +172,11 @@ public sealed class Session : IDisposable
         }
     }
 
-    /// <summary>Appends several tokens and takes the logits from the device.</summary>
-    /// <param name="ids">At least one.</param>
+    /// <summary>Appends several tokens and copies the logits from the device.</summary>
+    /// <param name="ids">Token ids, at least one.</param>
     /// <param name="cancellationToken">Checked between blocks; a cancelled call appends nothing.</param>
-    /// <returns>Logits after the last of them // (V), valid until the next call.</returns>
-    /// <exception cref="ContextLengthException">They do not fit.</exception>
+    /// <returns>Logits after the last token // (V), valid until the next call.</returns>
+    /// <exception cref="ContextLengthException">The tokens do not fit the context.</exception>
     /// <exception cref="InvalidOperationException">Another thread is using the session.</exception>
     /// <exception cref="ObjectDisposedException">The session or its model has been disposed of.</exception>
     public ReadOnlySpan<float> Prefill(ReadOnlySpan<int> ids, CancellationToken cancellationToken = default)
@@ -181,22 +186,23 @@ public sealed class Session : IDisposable
         return Logits;
     }
 
-    /// <summary>Appends several tokens and leaves the logits where they are, for <see cref="Draw"/> or <see cref="Logits"/>.</summary>
-    /// <param name="ids">At least one.</param>
+    /// <summary>Appends several tokens and leaves the logits on the device, for <see cref="Draw"/> or <see cref="Logits"/>.</summary>
+    /// <param name="ids">Token ids, at least one.</param>
     /// <param name="cancellationToken">Checked between blocks; a cancelled call appends nothing.</param>
-    /// <exception cref="ContextLengthException">They do not fit.</exception>
+    /// <exception cref="ContextLengthException">The tokens do not fit the context.</exception>
     /// <exception cref="InvalidOperationException">Another thread is using the session.</exception>
     /// <exception cref="ObjectDisposedException">The session or its model has been disposed of.</exception>
     public void Append(ReadOnlySpan<int> ids, CancellationToken cancellationToken = default) => Prefill(ids, null, cancellationToken);
 
-    /// <summary>Appends several tokens, tells how far it is, and leaves the logits where they are.</summary>
-    /// <param name="ids">At least one.</param>
+    /// <summary>Appends several tokens, reports progress after every pass, and leaves the logits on the device.</summary>
+    /// <param name="ids">Token ids, at least one.</param>
     /// <param name="afterPass">
-    /// Called after every pass, with the position after its last row; <see cref="Steering"/> then holds its <see cref="SteeredPositions"/>.
+    /// Called after every pass with the position after its last row. <see cref="Steering"/> then describes the <see cref="SteeredPositions"/> of that
+    /// pass.
     /// </param>
     /// <param name="cancellationToken">Checked between blocks; a cancelled call appends nothing.</param>
     /// <param name="toCome">
-    /// Tokens of the prompt that will follow. With none the prompt ends here: its last token is steered, and its logits are wanted.
+    /// How many more tokens of the prompt will follow. If 0, the prompt ends here: its last token is steered and its logits are computed.
     /// </param>
     internal void Prefill(ReadOnlySpan<int> ids, Action<int>? afterPass, CancellationToken cancellationToken, int toCome = 0)
     {
@@ -235,13 +241,13 @@ public sealed class Session : IDisposable
     }
 
     /// <summary>
-    /// After logits that are not finite: runs the call that gave them again and says where its states first are not. The session is then
-    /// of no further use.
+    /// Locates the cause of logits that are not finite: runs the call that computed them again and finds its first state that is not finite. The
+    /// session cannot be used afterwards.
     /// </summary>
-    /// <param name="ids">The tokens of that call, the last ones of the sequence.</param>
-    /// <param name="cause">Inner exception of the result.</param>
+    /// <param name="ids">The tokens of that call, which are the last ones of the sequence.</param>
+    /// <param name="cause">The inner exception of the result.</param>
     /// <param name="cancellationToken">Checked between blocks.</param>
-    /// <returns>Null if all states are finite, so that the final norm or the head is not.</returns>
+    /// <returns>Null if all states are finite; the fault is then in the final norm or the head.</returns>
     /// <exception cref="InvalidOperationException">Another thread is using the session.</exception>
     /// <exception cref="ObjectDisposedException">The session or its model has been disposed of.</exception>
     public NonFiniteStateException? FindNonFinite(ReadOnlySpan<int> ids, Exception? cause = null, CancellationToken cancellationToken = default)
@@ -262,8 +268,8 @@ public sealed class Session : IDisposable
         return null;
     }
 
-    /// <summary>Appends one token and takes the logits from the device.</summary>
-    /// <returns>Logits after it // (V), valid until the next call.</returns>
+    /// <summary>Appends one token and copies the logits from the device.</summary>
+    /// <returns>Logits after the token // (V), valid until the next call.</returns>
     /// <exception cref="ContextLengthException">The context is full.</exception>
     /// <exception cref="InvalidOperationException">Another thread is using the session.</exception>
     /// <exception cref="ObjectDisposedException">The session or its model has been disposed of.</exception>
@@ -275,8 +281,8 @@ public sealed class Session : IDisposable
     }
 
     /// <summary>
-    /// Appends one token and leaves its logits where they are, for <see cref="Draw"/> or <see cref="Logits"/>. Of the token just drawn a device may
-    /// have run the step already.
+    /// Appends one token and leaves its logits on the device, for <see cref="Draw"/> or <see cref="Logits"/>. For the token just drawn, the device
+    /// may already have run this step.
     /// </summary>
     /// <param name="id">The token.</param>
     /// <param name="cancellationToken">Checked between blocks; a cancelled call appends nothing.</param>
@@ -290,20 +296,20 @@ public sealed class Session : IDisposable
     }
 
     /// <summary>
-    /// Draws the next token where the logits are. The token is not appended: that is
-    /// <see cref="Append(int, CancellationToken)"/>, or another token in its place, or nothing.
+    /// Draws the next token from the logits on the device. It does not append the token: call <see cref="Append(int, CancellationToken)"/> with this
+    /// token or with another.
     /// </summary>
-    /// <param name="sampler">Draws; belongs to this session, whose <see cref="Ids"/> are its history.</param>
+    /// <param name="sampler">The sampler. It belongs to this session alone, whose <see cref="Ids"/> are its history.</param>
     /// <param name="goesOn">
-    /// Whether the token is likely to be appended (default). A device then begins the step that takes it before the host knows the token; if another
-    /// call follows, that step was for nothing and leaves no trace.
+    /// Whether the token is likely to be appended (default). If so, a device begins the step that appends it before the host knows the token. If a
+    /// different call follows, that step is discarded and leaves no trace.
     /// </param>
     /// <returns>Id of the token, 0..V-1.</returns>
     /// <exception cref="ArgumentException">The sampler is for another vocabulary.</exception>
     /// <exception cref="InvalidOperationException">The session has no token yet, or another thread is using it or the sampler.</exception>
     /// <exception cref="ObjectDisposedException">The session or its model has been disposed of.</exception>
     /// <exception cref="NonFiniteLogitsException">
-    /// A logit is NaN or +∞, or all are -∞; the sampler has not moved. <see cref="FindNonFinite"/> says where.
+    /// A logit is NaN or +∞, or all are -∞. The sampler's random sequence has not advanced. <see cref="FindNonFinite"/> locates the cause.
     /// </exception>
     public int Draw(Sampler sampler, bool goesOn = true)
     {
@@ -318,20 +324,24 @@ public sealed class Session : IDisposable
     /// <inheritdoc/>
     public void Dispose() => _turn.Close();
 
-    /// <summary>Begins a call, or a part of one.</summary>
+    /// <summary>Begins a call; within another call of the same thread, a part of that call.</summary>
     internal Turn.Call Enter() => _turn.Enter();
 
-    /// <summary>Makes room, so that tokens up to so many positions ask for no more.</summary>
-    /// <exception cref="DeviceMemoryException">There is none.</exception>
+    /// <summary>
+    /// Allocates room for a sequence of <paramref name="positions"/> tokens, so that appending up to that length allocates nothing.
+    /// </summary>
+    /// <exception cref="DeviceMemoryException">There is not enough memory.</exception>
     internal void ReservePositions(int positions)
     {
         using var call = Enter();
         Reserve(positions);
     }
 
-    /// <summary>Begins the empty sequence with tokens that have been run in another, steered as they would be here. There is room for them.</summary>
+    /// <summary>
+    /// Starts an empty sequence with tokens that were already run in another sequence under the same steering. The cache must have room for them.
+    /// </summary>
     /// <param name="ids">The tokens.</param>
-    /// <param name="keys">Their keys and values.</param>
+    /// <param name="keys">The KV cache that holds them.</param>
     internal void TakeOver(ReadOnlySpan<int> ids, KvCache keys)
     {
         using var call = Enter();
@@ -341,9 +351,11 @@ public sealed class Session : IDisposable
         Advance(ids.Length);
     }
 
-    /// <summary>Checks the next tokens and makes room for them; reads the sequence again where with them its tokens are turned otherwise.</summary>
+    /// <summary>
+    /// Checks the next tokens and makes room for them. If the longer sequence needs other rotary frequencies, it runs the earlier tokens again.
+    /// </summary>
     /// <param name="ids">The tokens.</param>
-    /// <param name="toCome">Tokens known to come after them, so that all are turned as those of the whole.</param>
+    /// <param name="toCome">How many more tokens are known to follow. The rotary frequencies are those for the whole length.</param>
     /// <param name="cancellationToken">Checked between blocks.</param>
     internal void Prepare(ReadOnlySpan<int> ids, int toCome = 0, CancellationToken cancellationToken = default)
     {
@@ -372,7 +384,7 @@ public sealed class Session : IDisposable
         RememberErrors();
     }
 
-    /// <summary>Takes back what a step that was given up after <see cref="Prepare"/> has changed.</summary>
+    /// <summary>Undoes the changes of a step that was cancelled after <see cref="Prepare"/>.</summary>
     internal void GiveUp()
     {
         if (_steering is { Law.LooksBack: true } steering)
@@ -381,7 +393,7 @@ public sealed class Session : IDisposable
         }
     }
 
-    /// <summary>Counts tokens that have been run after <see cref="Prepare"/>; their logits are new.</summary>
+    /// <summary>Adds tokens that were run after <see cref="Prepare"/> to the sequence. The host's copy of the logits becomes out of date.</summary>
     /// <param name="tokens">How many.</param>
     internal void Advance(int tokens)
     {
@@ -394,14 +406,14 @@ public sealed class Session : IDisposable
             return;
         }
 
-        // Read again, a clean prefix is the plain model's.
+        // A clean prefix is computed by the plain model, also when it is read again.
         for (int position = Length - tokens; position < Length; position++)
         {
             _history.Add(1, _steered.Clean ? null : Steered.At(position, _ids[position])?.Law);
         }
     }
 
-    /// <summary>Counts the token of a step.</summary>
+    /// <summary>Adds the token of a step to the sequence.</summary>
     internal void AdvanceOne()
     {
         Advance(1);
@@ -412,10 +424,10 @@ public sealed class Session : IDisposable
         }
     }
 
-    /// <summary>What moves the next token; null where it is left alone.</summary>
+    /// <summary>The steering of the next token; null if that token is not steered.</summary>
     internal SteeringState? SteeringOf(int id) => Steered.At(Length, id);
 
-    /// <summary>Whether a draw is possible.</summary>
+    /// <summary>Throws if a draw is not possible.</summary>
     internal void CheckDraw(Sampler sampler)
     {
         if (sampler.Vocabulary != _logits.Length)
@@ -429,8 +441,8 @@ public sealed class Session : IDisposable
         }
     }
 
-    /// <summary>How a device draws the next token; it is told of the tokens so far if they count.</summary>
-    /// <exception cref="DeviceMemoryException">There is no room for what it has to know of them.</exception>
+    /// <summary>How a device draws the next token. If penalties or a bias apply, the tokens so far are counted for the device.</summary>
+    /// <exception cref="DeviceMemoryException">There is no room for the token counts.</exception>
     internal DrawSettings Settings(Sampler sampler)
     {
         if (!sampler.Adjusts)
@@ -454,24 +466,25 @@ public sealed class Session : IDisposable
     {
         while (_logitsIn is { } rows && !rows.TryCopy(this, destination))
         {
-            // They have moved.
+            // A batch has moved them to another row: try again there.
         }
     }
 
-    /// <summary>The logits are no longer asked for.</summary>
+    /// <summary>Releases the row that holds the session's logits.</summary>
     internal void DropLogits()
     {
         while (_logitsIn is { } rows && !rows.TryDrop(this))
         {
-            // They have moved.
+            // A batch has moved them to another row: try again there.
         }
     }
 
-    /// <summary>Makes room for a token that is yet to be drawn, and adds its row.</summary>
+    /// <summary>Makes room for a token that has not been drawn yet, and adds its row.</summary>
     /// <returns>
-    /// False if the context is full, the sequence has to be read again first, or the row depends on the token, or on a pass that comes before it.
+    /// False if the context is full, if the sequence must be read again first, or if the row depends on the token or on a pass that must run before
+    /// it.
     /// </returns>
-    /// <exception cref="DeviceMemoryException">There is no room for its keys and values.</exception>
+    /// <exception cref="DeviceMemoryException">There is no room for the token's keys and values.</exception>
     internal bool AddNext(RowBatch rows)
     {
         Forget();
@@ -486,7 +499,7 @@ public sealed class Session : IDisposable
         return true;
     }
 
-    /// <summary>The begun step counts for this session.</summary>
+    /// <summary>Accepts the begun step for this session.</summary>
     internal void KeepBegun(Stepper.Begun begun)
     {
         RememberErrors();
@@ -496,7 +509,7 @@ public sealed class Session : IDisposable
         AdvanceOne();
     }
 
-    /// <summary>No begun step counts for this session.</summary>
+    /// <summary>Discards any begun step for this session.</summary>
     internal void Forget() => Begun = default;
 
     private SteeredSequence Steered => new(_steering, _steered, _promptEnd);
@@ -509,7 +522,7 @@ public sealed class Session : IDisposable
         return steering;
     }
 
-    // As transformers does where a sequence outgrows the short factors of LongRoPE; each position is steered as it was.
+    // As transformers does when a sequence outgrows the short factors of LongRoPE. Each position is steered as it was the first time.
     private void ReadAgain(CancellationToken cancellationToken)
     {
         _isHalfRead = true;
@@ -548,7 +561,8 @@ public sealed class Session : IDisposable
         }
     }
 
-    // What the law looks back at is what was read the second time; a law that has just begun, or has other sensors, looks back at nothing.
+    // A law that looks back continues from the errors of the second reading. A law that has just begun, or one with other sensors, has no past
+    // errors.
     private void TakeErrors(SteeringState? again)
     {
         if (again is not null && _steering is { Law.LooksBack: true } steering && !_history.Begins
@@ -562,8 +576,8 @@ public sealed class Session : IDisposable
 
     private void Free()
     {
-        DropLogits();       // first: until then a batch may copy them to this session's own
-        _decoder.Dispose(); // waits for what has been queued, which no call adds to any more
+        DropLogits();       // first: until then a batch may copy logits to this session's own rows
+        _decoder.Dispose(); // waits for the queued work; no call can add to it any more
         _steering?.Release();
         _tally?.Dispose();
         _cache.Dispose();
@@ -593,12 +607,13 @@ public sealed class Session : IDisposable
     }
 
     /// <summary>
-    /// The next pass: <paramref name="ids"/> from <paramref name="begin"/> on, the first of them all standing at <paramref name="position"/>.
+    /// Fills the next pass with <paramref name="ids"/> from index <paramref name="begin"/> on. The first of all ids stands at
+    /// <paramref name="position"/>.
     /// </summary>
     private void Fill(ReadOnlySpan<int> ids, int begin, int position) =>
         _pass.Fill(ids, begin, position, _cache, Steered);
 
-    // Which rows of the pass were steered.
+    // Notes the positions of the pass that were steered.
     private void TakeDown()
     {
         _steeredCount = 0;
@@ -611,7 +626,7 @@ public sealed class Session : IDisposable
         }
     }
 
-    // Keys and values of the last token by the plain model, where a clean prefix is asked for; again if that is cancelled.
+    // With a clean prefix, computes the last token's keys and values again by the plain model. A cancelled call does this again next time.
     private void CleanLast(CancellationToken cancellationToken)
     {
         if (_steered.Clean && _lastIsSteered)

@@ -3,12 +3,17 @@ using Tiller.Ops;
 
 namespace Tiller.Decode;
 
-/// <summary>One row of a batch: a session, and what draws its tokens.</summary>
+/// <summary>One row of a batch: a session and its sampler.</summary>
 /// <param name="Session">The session.</param>
-/// <param name="Sampler">Belongs to the session alone. A step needs none: null is for rows whose tokens come from elsewhere.</param>
+/// <param name="Sampler">
+/// The sampler, which belongs to this session alone. A step needs none: it may be null if the tokens come from elsewhere.
+/// </param>
 public readonly record struct BatchRow(Session Session, Sampler? Sampler = null);
 
-/// <summary>Some sessions of a batch have logits that no token can be drawn from. The tokens of the others were drawn and count.</summary>
+/// <summary>
+/// Some sessions of a batch have logits that are not finite, so no token can be drawn from them. The tokens of the other sessions were drawn and are
+/// valid.
+/// </summary>
 public sealed class BatchLogitsException : TillerException
 {
     internal BatchLogitsException(int[] places, int count, NonFiniteLogitsException first)
@@ -18,18 +23,18 @@ public sealed class BatchLogitsException : TillerException
         Places = places;
     }
 
-    /// <summary>Places of these sessions in the batch, rising; their ids are -1.</summary>
+    /// <summary>Indices of these sessions in the batch, ascending. Their ids are -1.</summary>
     public IReadOnlyList<int> Places { get; }
 }
 
 /// <summary>
-/// Steps several sessions of one model together, so that the weights are read once for all, and draws their tokens together. Each keeps its own
-/// keys, values, feedback law and sampler. A session's result does not depend on the others. Sessions may come and go between any two calls; one
-/// that is left out is as if it had never been in a batch, and may be used on another thread. During a call the batch and all its
-/// sessions are in use by the calling thread: as of a <see cref="Session"/>, a second one is refused, and a disposal waits its turn.
+/// Steps several sessions of one model together, so that the weights are read once for all of them, and draws their tokens together. Each session
+/// keeps its own KV cache, feedback law and sampler. A session's result does not depend on the other sessions. Sessions may join and leave between
+/// any two calls; a session that has left behaves as if it had never been in a batch, and another thread may use it. During a call the calling thread
+/// uses the batch and all its sessions: as with a <see cref="Session"/>, a second thread is refused, and a disposal takes effect after the call.
 /// </summary>
 /// <example>
-/// A service: before <see cref="Draw"/> new sessions join, prompts appended; after it, those that have ended leave.
+/// The loop of a service. New sessions, with their prompts appended, join before <see cref="Draw"/>; sessions that have ended leave after it.
 /// <code>
 /// batch.Draw(rows, ids);
 /// // hand out the ids; remove rows whose id is one of model.EndIds, and these ids
@@ -42,7 +47,7 @@ public sealed class SessionBatch : IDisposable
     private readonly Turn _turn;
     private readonly Decoder _decoder;
 
-    // Of the call under way: its rows, read once from the caller's list, which may change meanwhile; and the turns it has.
+    // State of the call under way: the turns it holds, and its rows, copied because the caller's list may change during the call.
     private readonly List<Turn> _taken = [];
     private BatchRow[] _read = [];
 
@@ -58,17 +63,21 @@ public sealed class SessionBatch : IDisposable
     }
 
     /// <summary>
-    /// Appends one token to each session and leaves the logits where they are, for <see cref="Draw"/> or <see cref="Session.Logits"/>. Of the tokens
-    /// just drawn a device may have run the step already: all of them, or those of the sessions that are left.
+    /// Appends one token to each session and leaves the logits on the device, for <see cref="Draw"/> or <see cref="Session.Logits"/>. If these are
+    /// the tokens just drawn, for all those sessions or for some of them, the device may already have run this step.
     /// </summary>
-    /// <param name="rows">Distinct sessions of the model; their samplers are not used.</param>
+    /// <param name="rows">Distinct sessions of the model. Their samplers are not used.</param>
     /// <param name="ids">One token for each.</param>
     /// <param name="cancellationToken">Checked between blocks.</param>
-    /// <exception cref="ArgumentException">A session is there twice, the ids are not as many, or one is outside the vocabulary.</exception>
-    /// <exception cref="ContextLengthException">One of them is full; none was stepped.</exception>
+    /// <exception cref="ArgumentException">
+    /// A session appears twice, the number of ids differs from the number of rows, or an id is outside the vocabulary.
+    /// </exception>
+    /// <exception cref="ContextLengthException">The context of one session is full. No session was stepped.</exception>
     /// <exception cref="ModelMismatchException">A session belongs to another model.</exception>
-    /// <exception cref="InvalidOperationException">Another thread is using the batch or a session, which is named; none was stepped.</exception>
-    /// <exception cref="ObjectDisposedException">The batch, a session or the model has been disposed of; none was stepped.</exception>
+    /// <exception cref="InvalidOperationException">
+    /// Another thread is using the batch or a session, which the message names. No session was stepped.
+    /// </exception>
+    /// <exception cref="ObjectDisposedException">The batch, a session or the model has been disposed of. No session was stepped.</exception>
     public void Step(IReadOnlyList<BatchRow> rows, ReadOnlySpan<int> ids, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(rows);
@@ -78,30 +87,30 @@ public sealed class SessionBatch : IDisposable
     }
 
     /// <summary>
-    /// Draws the next token of each session, as <see cref="Session.Draw"/> would alone: on a device all of them at once. No token is appended: that
-    /// is <see cref="Step"/>, with these ids or others, of these sessions or others.
+    /// Draws the next token of each session as <see cref="Session.Draw"/> would; a device draws all of them at once. It appends no token: call
+    /// <see cref="Step"/> with these ids or others, for these sessions or others.
     /// </summary>
     /// <param name="rows">
-    /// Distinct sessions of the model, each with a token at least and a sampler. Of samplers made without a seed each has one of its own.
+    /// Distinct sessions of the model, each with at least one token and its own sampler. A sampler made without a seed has a random seed of its own.
     /// </param>
-    /// <param name="ids">Result: a token, 0..V-1, for each.</param>
+    /// <param name="ids">Result: one token, 0..V-1, for each session.</param>
     /// <param name="goesOn">
-    /// Whether most are likely to be appended (default). A device that draws all of them then begins the step that takes them before the host knows
-    /// them, unless a session is full. <see cref="Step"/> of some of these sessions with their ids finds its work done; any other call for a session
-    /// makes the begun step one for nothing, of which no trace is left.
+    /// Whether most of the tokens are likely to be appended (default). If so, a device begins the step that appends them before the host knows them,
+    /// unless a session's context is full. A <see cref="Step"/> of all or some of these sessions with these ids then finds its work done. After any
+    /// other call for a session, the begun step is discarded for it and leaves no trace.
     /// </param>
     /// <exception cref="ArgumentException">
-    /// A session or a sampler is there twice or missing, the ids are not as many, or a sampler is for another vocabulary.
+    /// A session or a sampler appears twice or is missing, the number of ids differs from the number of rows, or a sampler is for another vocabulary.
     /// </exception>
     /// <exception cref="ModelMismatchException">A session belongs to another model.</exception>
     /// <exception cref="InvalidOperationException">
-    /// A session has no token yet; or another thread is using the batch, a session or a sampler. Nothing was drawn.
+    /// A session has no token yet, or another thread is using the batch, a session or a sampler. Nothing was drawn.
     /// </exception>
-    /// <exception cref="ObjectDisposedException">The batch, a session or the model has been disposed of; nothing was drawn.</exception>
-    /// <exception cref="DeviceMemoryException">There is no room to draw in; nothing was drawn.</exception>
+    /// <exception cref="ObjectDisposedException">The batch, a session or the model has been disposed of. Nothing was drawn.</exception>
+    /// <exception cref="DeviceMemoryException">There is not enough memory for the draw. Nothing was drawn.</exception>
     /// <exception cref="BatchLogitsException">
-    /// Sessions that it names have logits that are not finite. Their ids are -1 and their samplers have not moved; the others' ids were drawn and
-    /// count.
+    /// The sessions in its <see cref="BatchLogitsException.Places"/> have logits that are not finite. Their ids are -1 and their samplers' random
+    /// sequences have not advanced. The ids of the other sessions were drawn and are valid.
     /// </exception>
     public void Draw(IReadOnlyList<BatchRow> rows, Span<int> ids, bool goesOn = true)
     {
@@ -181,7 +190,7 @@ public sealed class SessionBatch : IDisposable
         Array.Clear(_read);
     }
 
-    /// <summary>A call of the batch, which has the turns of its sessions, and of the samplers it draws with, until it ends.</summary>
+    /// <summary>A call of the batch. It holds the turns of its sessions, and of the samplers it draws with, until it ends.</summary>
     private readonly ref struct Call : IDisposable
     {
         private readonly SessionBatch _batch;

@@ -2,7 +2,7 @@ using Tiller.Law;
 
 namespace Tiller.Decode;
 
-/// <summary>How each position of a sequence was steered, as runs of positions, oldest first: what reading it again needs.</summary>
+/// <summary>How each position of a sequence was steered, as runs of positions, oldest first. Running the sequence again needs this.</summary>
 internal sealed class SteeringHistory
 {
     private readonly List<Run> _runs = [];
@@ -11,15 +11,15 @@ internal sealed class SteeringHistory
     /// <summary>The runs, oldest first.</summary>
     public IReadOnlyList<Run> Runs => _runs;
 
-    /// <summary>Whether the law of the next steered position remembers nothing of those before.</summary>
+    /// <summary>Whether the law of the next steered position starts without memory of earlier positions.</summary>
     public bool Begins => _begins;
 
-    /// <summary>The next law has no memory.</summary>
+    /// <summary>Notes that the next law starts without memory.</summary>
     public void Begin() => _begins = true;
 
-    /// <summary>Takes down the next positions.</summary>
+    /// <summary>Records the next positions.</summary>
     /// <param name="positions">How many, 0 or more.</param>
-    /// <param name="law">What moved them; null for nothing.</param>
+    /// <param name="law">The law that steered them; null if they were not steered.</param>
     public void Add(int positions, FeedbackLaw? law)
     {
         if (positions == 0)
@@ -38,12 +38,12 @@ internal sealed class SteeringHistory
         _begins &= !begins;
     }
 
-    /// <summary>The sequence will not be read again.</summary>
+    /// <summary>Forgets all runs, because the sequence will not be run again.</summary>
     public void Clear() => _runs.Clear();
 
-    /// <summary>Positions steered alike.</summary>
+    /// <summary>Consecutive positions that were steered alike.</summary>
     /// <param name="Positions">How many.</param>
-    /// <param name="Law">What moved them; null for nothing.</param>
-    /// <param name="Begins">Whether the law remembered nothing at the first of them.</param>
+    /// <param name="Law">The law that steered them; null if they were not steered.</param>
+    /// <param name="Begins">Whether the law started without memory at the first of these positions.</param>
     public readonly record struct Run(int Positions, FeedbackLaw? Law, bool Begins);
 }

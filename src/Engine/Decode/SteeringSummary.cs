@@ -2,11 +2,11 @@ using Tiller.Law;
 
 namespace Tiller.Decode;
 
-/// <summary>Means over the steered tokens and layers of a text.</summary>
+/// <summary>Mean tracking error and effort over the steered tokens and layers of a text.</summary>
 public sealed class SteeringSummary
 {
     private FeedbackLaw _law;
-    private int[] _fedBack; // sensors that a term uses: those of gates alone track nothing
+    private int[] _fedBack; // sensors that a term feeds back; a sensor used only by a gate tracks nothing
     private readonly float[] _inputNorms;
     private readonly float[] _stateNorms;
     private float[] _errors;
@@ -16,7 +16,7 @@ public sealed class SteeringSummary
     private long _errorCount;
     private long _inputCount;
 
-    /// <summary>Starts empty.</summary>
+    /// <summary>Creates an empty summary.</summary>
     public SteeringSummary(FeedbackLaw law)
     {
         (_law, _fedBack) = (law, FedBack(law));
@@ -25,7 +25,7 @@ public sealed class SteeringSummary
         _stateNorms = new float[law.Layers];
     }
 
-    /// <summary>Mean |e| over steered tokens and the sensors that terms feed back: |β − v·x| of setpoints.</summary>
+    /// <summary>Mean |e| over the steered tokens and the sensors that terms feed back. For a setpoint, |e| = |β − v·x|.</summary>
     public double TrackingError => _errorCount == 0 ? 0 : _error / _errorCount;
 
     /// <summary>Mean |u| over steered tokens and layers.</summary>
@@ -34,7 +34,7 @@ public sealed class SteeringSummary
     /// <summary>Mean |u|/|x| over steered tokens and layers.</summary>
     public double Effort => _inputCount == 0 ? 0 : _relative / _inputCount;
 
-    /// <summary>Adds the last step's rows, of this law or another for the same model.</summary>
+    /// <summary>Adds the rows of the last step, steered by this law or by another law for the same model.</summary>
     public void Add(SteeringState steering)
     {
         if (!ReferenceEquals(_law, steering.Law))
@@ -72,7 +72,7 @@ public sealed class SteeringSummary
         (_errorCount, _inputCount) = (0, 0);
     }
 
-    /// <summary>Adds another text's means, each token of it counting as one here.</summary>
+    /// <summary>Adds the sums of another text, so that each of its tokens has the same weight as a token of this text.</summary>
     public void Add(SteeringSummary other)
     {
         _error += other._error;

@@ -4,7 +4,7 @@ using Tiller.Law;
 
 namespace Tiller.Decode;
 
-/// <summary>A trace cannot be written to its file.</summary>
+/// <summary>A trace could not be written to its file.</summary>
 public sealed class SteeringTraceException : TillerException
 {
     internal SteeringTraceException(string path, Exception cause)
@@ -18,8 +18,8 @@ public sealed class SteeringTraceException : TillerException
 }
 
 /// <summary>
-/// Per steered token: v·x and α of every sensor, |u| of every layer. A buffer that doubles, so recording allocates nothing per token
-/// once it is as large as the text.
+/// Records v·x and α of every sensor and |u| of every layer for each steered token. The buffers double when full, so recording allocates nothing per
+/// token once they are as large as the text.
 /// </summary>
 public sealed class SteeringTrace
 {
@@ -32,9 +32,9 @@ public sealed class SteeringTrace
     private float[] _projections;
     private float[] _inputNorms;
 
-    /// <summary>Starts empty.</summary>
-    /// <param name="law">The law to be traced.</param>
-    /// <param name="capacity">Tokens to make room for at once.</param>
+    /// <summary>Creates an empty trace.</summary>
+    /// <param name="law">The law whose values are recorded.</param>
+    /// <param name="capacity">Number of tokens to allocate room for.</param>
     public SteeringTrace(FeedbackLaw law, int capacity = 256)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(capacity);
@@ -48,7 +48,7 @@ public sealed class SteeringTrace
         _inputNorms = new float[capacity * law.Layers];
     }
 
-    /// <summary>Tokens recorded.</summary>
+    /// <summary>Number of tokens recorded.</summary>
     public int Count { get; private set; }
 
     /// <summary>α of every sensor at token <paramref name="i"/> // (sensors).</summary>
@@ -63,9 +63,9 @@ public sealed class SteeringTrace
     /// <summary>Position of token <paramref name="i"/>.</summary>
     public int Position(int i) => _positions[i];
 
-    /// <summary>Records the last step's rows.</summary>
-    /// <param name="steering">What the law read and did.</param>
-    /// <param name="ids">Ids of the sequence, from position 0 on.</param>
+    /// <summary>Records the rows of the last step.</summary>
+    /// <param name="steering">The values that the law read and computed.</param>
+    /// <param name="ids">Token ids of the sequence, from position 0 on.</param>
     /// <param name="positions">Positions of the steered tokens (<see cref="Session.SteeredPositions"/>).</param>
     public void Add(SteeringState steering, ReadOnlySpan<int> ids, ReadOnlySpan<int> positions)
     {
@@ -87,7 +87,7 @@ public sealed class SteeringTrace
             steering.ReadErrors(slot, _errors.AsSpan(at, _law.Sensors.Count));
             for (int s = 0; s < _law.Sensors.Count; s++)
             {
-                // By the setpoints of the law at work, which may be of another λ than the first.
+                // The setpoints are those of the active law, whose λ may differ from that of the first law.
                 _projections[at + s] = _inPlane.Contains(s) ? float.NaN : steering.Law.Sensors[s].Projection(_errors[at + s]);
             }
 
@@ -97,13 +97,12 @@ public sealed class SteeringTrace
     }
 
     /// <summary>
-    /// Writes one JSON object per token and line: <c>position</c>, <c>id</c>, <c>layers</c> (per sensor: the layer it reads),
-    /// <c>projection</c> (v·x, or null where the error does not tell it: inside an interval, and in a plane) and <c>error</c> (e) per sensor,
-    /// <c>effort</c> (|u|) per layer. A file appears whole or not at all;
-    /// links are followed, and what is no regular file is written through.
+    /// Writes one JSON object per token and line: <c>position</c>, <c>id</c>, <c>layers</c> (per sensor: the layer it reads), <c>projection</c> (v·x,
+    /// or null where the error does not determine it: inside an interval and in a plane) and <c>error</c> (e) per sensor, <c>effort</c> (|u|) per
+    /// layer. The file is written completely or not at all. Links are followed; devices and pipes are written to directly.
     /// </summary>
-    /// <param name="path">File to write; replaced (see <see cref="OutputFile"/>).</param>
-    /// <exception cref="SteeringTraceException">The file cannot be written; the old one, if any, is intact.</exception>
+    /// <param name="path">The file to write or replace (see <see cref="OutputFile"/>).</param>
+    /// <exception cref="SteeringTraceException">The file cannot be written. An old file of that name is unchanged.</exception>
     public void Write(string path)
     {
         try

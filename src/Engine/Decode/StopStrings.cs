@@ -2,7 +2,7 @@ using System.Text;
 
 namespace Tiller.Decode;
 
-/// <summary>A list of stop strings cannot be used.</summary>
+/// <summary>A list of stop strings is not valid.</summary>
 public sealed class StopStringsException : TillerException
 {
     internal StopStringsException(string message)
@@ -12,23 +12,23 @@ public sealed class StopStringsException : TillerException
 }
 
 /// <summary>
-/// Strings that end a generation, each with its table for matching in one pass (Knuth, Morris, Pratt 1977). Compared by UTF-16 code unit.
-/// Immutable, so sessions share it; <see cref="StopFilter"/> is the state of one generation.
+/// Strings that end a generation, each with its table for matching in one pass (Knuth, Morris, Pratt 1977). They are compared by UTF-16 code unit.
+/// The object is immutable, so sessions may share it; <see cref="StopFilter"/> holds the state of one generation.
 /// </summary>
 public sealed class StopStrings
 {
-    /// <summary>Most stop strings.</summary>
+    /// <summary>Maximum number of stop strings.</summary>
     public const int MaxCount = 64;
 
-    /// <summary>Most characters of one stop string.</summary>
+    /// <summary>Maximum number of characters in a stop string.</summary>
     public const int MaxLength = 1024;
 
     private readonly string[] _strings;
     private readonly int[][] _fallback;   // per string: length of the longest proper prefix of s[..i] that also ends it
 
-    /// <summary>Takes the strings and prepares the search.</summary>
-    /// <param name="strings">None to <see cref="MaxCount"/> strings of 1 to <see cref="MaxLength"/> characters.</param>
-    /// <exception cref="StopStringsException">Too many strings, or one is empty or too long.</exception>
+    /// <summary>Prepares the search for the given strings.</summary>
+    /// <param name="strings">From 0 to <see cref="MaxCount"/> strings of 1 to <see cref="MaxLength"/> characters.</param>
+    /// <exception cref="StopStringsException">There are too many strings, or one is empty or too long.</exception>
     public StopStrings(IReadOnlyCollection<string> strings)
     {
         ArgumentNullException.ThrowIfNull(strings);
@@ -58,7 +58,7 @@ public sealed class StopStrings
     /// <summary>The <paramref name="index"/>-th string.</summary>
     public string this[int index] => _strings[index];
 
-    // Length of the longest prefix of string i that ends the text, given that length before c was appended.
+    // Length of the longest prefix of string i that ends the text, given the length before c was appended.
     internal int Advance(int i, int matched, char c)
     {
         string s = _strings[i];
@@ -89,8 +89,8 @@ public sealed class StopStrings
 }
 
 /// <summary>
-/// Passes text on until a stop string is complete. Text that may be the start of a stop string is held back, and released once it
-/// cannot be: no part of a stop string ever gets out. The result does not depend on how the text is cut into pieces.
+/// Passes text on until a stop string is complete. Text that may be the start of a stop string is held back until it is certain that it is not. No
+/// part of a stop string is ever passed on. The result does not depend on how the text is cut into pieces.
 /// </summary>
 public sealed class StopFilter
 {
@@ -98,7 +98,7 @@ public sealed class StopFilter
     private readonly int[] _matched;                  // per string: characters of it that end the text so far
     private readonly StringBuilder _held = new();
 
-    /// <summary>Starts at the beginning of a text.</summary>
+    /// <summary>Creates a filter at the beginning of a text.</summary>
     public StopFilter(StopStrings stops)
     {
         ArgumentNullException.ThrowIfNull(stops);
@@ -106,12 +106,14 @@ public sealed class StopFilter
         _matched = new int[stops.Count];
     }
 
-    /// <summary>The stop string that was found: the first to be complete, the longest of those; null until then.</summary>
+    /// <summary>
+    /// The stop string that was found; null until then. It is the first to be complete, or the longest if several are complete at once.
+    /// </summary>
     public string? Found { get; private set; }
 
     /// <summary>Takes the next piece of text.</summary>
-    /// <param name="piece">Text; ignored once a stop string was found.</param>
-    /// <returns>Text that is safe to show; it ends before the stop string when that is found.</returns>
+    /// <param name="piece">The text; ignored after a stop string was found.</param>
+    /// <returns>Text that is safe to show. It ends before the stop string if that is found.</returns>
     public string Push(string piece)
     {
         ArgumentNullException.ThrowIfNull(piece);
@@ -154,7 +156,7 @@ public sealed class StopFilter
     }
 
     /// <summary>Ends the text.</summary>
-    /// <returns>What was held back; nothing if a stop string was found.</returns>
+    /// <returns>The text held back; empty if a stop string was found.</returns>
     public string Finish() => Found is null ? Release(_held.Length) : "";
 
     private string Release(int length)

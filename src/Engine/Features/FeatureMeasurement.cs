@@ -1,3 +1,4 @@
+using System.Numerics.Tensors;
 using Tiller.Model;
 
 namespace Tiller.Features;
@@ -8,10 +9,14 @@ public static class FeatureMeasurement
     /// <summary>E_k = mean(x_k | positive) − mean(x_k | negative) at the last token, k = 0..L, means in float64.</summary>
     /// <param name="model">The plain model.</param>
     /// <param name="contrast">The two prompt sets.</param>
+    /// <param name="direction">What v_k is; null for the difference of the means. μ_k then is v_k·E_k, the distance of the means along it.</param>
     /// <param name="cancellationToken">Checked between blocks.</param>
     /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two passes.</exception>
-    /// <exception cref="TillerException">The prompts are not all of one form, one cannot be encoded or does not fit the context.</exception>
-    public static Feature Measure(LanguageModel model, ContrastSet contrast, CancellationToken cancellationToken = default)
+    /// <exception cref="TillerException">
+    /// The prompts are not all of one form, one cannot be encoded or does not fit the context, or the direction needs pairs.
+    /// </exception>
+    public static Feature Measure(
+        LanguageModel model, ContrastSet contrast, DirectionRule? direction = null, CancellationToken cancellationToken = default)
     {
         var encoder = PromptEncoder.Of(model);
         encoder.FormOf(("Positive", contrast.Positive), ("Negative", contrast.Negative));
@@ -19,18 +24,20 @@ public static class FeatureMeasurement
         int[][] negative = encoder.Encode("Negative", contrast.Negative, cancellationToken);
         return FromStates(
             PromptState.Collect(model, positive, keepCaches: false, done: null, cancellationToken),
-            PromptState.Collect(model, negative, keepCaches: false, done: null, cancellationToken));
+            PromptState.Collect(model, negative, keepCaches: false, done: null, cancellationToken),
+            direction);
     }
 
     /// <summary>The feature between two groups of prompts already run.</summary>
     /// <exception cref="ContrastSetException">The means differ by more than float32 holds.</exception>
-    internal static Feature FromStates(IReadOnlyList<PromptState> positive, IReadOnlyList<PromptState> negative)
+    internal static Feature FromStates(
+        IReadOnlyList<PromptState> positive, IReadOnlyList<PromptState> negative, DirectionRule? direction = null)
     {
         double[][] above = Mean(positive);
         double[][] below = Mean(negative);
         for (int k = 0; k < above.Length; k++)
         {
-            if (System.Numerics.Tensors.TensorPrimitives.Distance<double>(above[k], below[k]) > float.MaxValue)
+            if (TensorPrimitives.Distance<double>(above[k], below[k]) > float.MaxValue)
             {
                 throw new ContrastSetException(
                     $"The means of the two prompt sets at layer {k} are further apart than float32 can tell: the model's activations are about to "
@@ -38,9 +45,32 @@ public static class FeatureMeasurement
             }
         }
 
+        if (direction is not null && direction != DirectionRule.Mean)
+        {
+            return Along(direction, positive, negative, below);
+        }
+
         return Feature.FromDifference(
             [.. above.Zip(below, (p, n) => p.Zip(n, (x, y) => (float)(x - y)).ToArray())],
             [.. below.Select(row => Array.ConvertAll(row, x => (float)x))]);
+    }
+
+    // v_k by the rule, μ_k = v_k·E_k, origin v_k·mean(x_k | negative).
+    private static Feature Along(
+        DirectionRule direction, IReadOnlyList<PromptState> positive, IReadOnlyList<PromptState> negative, double[][] below)
+    {
+        var v = new float[below.Length][];
+        float[] mu = new float[v.Length], origin = new float[v.Length];
+        for (int k = 0; k < v.Length; k++)
+        {
+            var pair = StatePair.At(k, positive, negative);
+            double[] d = direction.Of(pair);
+            double along = TensorPrimitives.Dot<double>(d, pair.Difference);
+            (mu[k], origin[k]) = along < Feature.Negligible ? (0, 0) : ((float)along, (float)TensorPrimitives.Dot<double>(d, below[k]));
+            v[k] = mu[k] == 0 ? new float[d.Length] : Array.ConvertAll(d, x => (float)x);
+        }
+
+        return new Feature(v, mu, origin);
     }
 
     private static double[][] Mean(IReadOnlyList<PromptState> states)

@@ -4,7 +4,7 @@ using System.Text;
 
 namespace Tiller.Hub;
 
-/// <summary>The hash of a content: SHA-256 of its bytes, or git's name of a blob, SHA-1("blob " + length + NUL + bytes).</summary>
+/// <summary>The hash of a file's content: SHA-256 of its bytes, or the git blob id SHA-1("blob " + length + NUL + bytes).</summary>
 internal sealed class ContentHash : IDisposable
 {
     private readonly IncrementalHash _hash;
@@ -19,7 +19,7 @@ internal sealed class ContentHash : IDisposable
         _hash.AppendData(_header);
     }
 
-    /// <summary>Takes the next bytes.</summary>
+    /// <summary>Adds the next bytes.</summary>
     public void Append(ReadOnlySpan<byte> bytes) => _hash.AppendData(bytes);
 
     /// <summary>Forgets all bytes so far.</summary>

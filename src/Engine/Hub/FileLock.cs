@@ -3,19 +3,19 @@ using Tiller.Checkpoint;
 namespace Tiller.Hub;
 
 /// <summary>
-/// A lock between processes: a file that is open and locked. On Unix it is an exclusive flock, which huggingface_hub takes too; the kernel drops it
-/// with its process, however that ends. The file stays, as there.
+/// A lock between processes: a file that is open and locked. On Unix it is an exclusive flock, which huggingface_hub uses too. The kernel drops it
+/// when its process ends, for any reason. The file is kept, as huggingface_hub does.
 /// </summary>
 internal static class FileLock
 {
     private static readonly TimeSpan s_pause = TimeSpan.FromMilliseconds(100);
 
-    /// <summary>Takes the lock, waiting for whoever has it.</summary>
-    /// <param name="path">The file; its folder must exist.</param>
-    /// <param name="pause">Waits for a time.</param>
-    /// <param name="waiting">Called once if there is someone to wait for.</param>
-    /// <param name="cancellationToken">Ends waiting.</param>
-    /// <returns>The lock, given back when disposed of.</returns>
+    /// <summary>Takes the lock, and waits while another process holds it.</summary>
+    /// <param name="path">The lock file. Its folder must exist.</param>
+    /// <param name="pause">Waits for the given time.</param>
+    /// <param name="waiting">Called once if another process holds the lock.</param>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    /// <returns>The lock. Disposing of it releases the lock.</returns>
     public static async Task<IDisposable> TakeAsync(
         string path, Func<TimeSpan, CancellationToken, Task> pause, Action waiting, CancellationToken cancellationToken)
     {
@@ -43,7 +43,7 @@ internal static class FileLock
         try
         {
             stream = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, bufferSize: 0);
-            // Other clients remove a lock's file when they are done: a lock on a file without a name keeps nobody out.
+            // Other clients delete a lock's file when they are done. A lock on a deleted file excludes nobody.
             if (!OperatingSystem.IsLinux() || AtomicFile.IsNamed(stream.SafeFileHandle, path))
             {
                 return stream;

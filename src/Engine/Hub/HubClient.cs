@@ -5,21 +5,21 @@ using Tiller.Checkpoint;
 
 namespace Tiller.Hub;
 
-/// <summary>What the hub says of a model.</summary>
-/// <param name="Commit">The commit that the revision stands at.</param>
-/// <param name="Files">Names of all its files.</param>
+/// <summary>The hub's description of a model.</summary>
+/// <param name="Commit">The commit that the revision points to.</param>
+/// <param name="Files">Names of all files of the model.</param>
 internal sealed record HubListing(string Commit, IReadOnlySet<string> Files);
 
 /// <summary>
-/// Requests to the hub, each tried again after what may pass: a connection that ends, a hub that is busy. Redirections are followed here and not by
-/// the handler, so that the token goes to the hub's own address and to no other. Thread-safe.
+/// Sends requests to the hub, and repeats a request after a temporary failure, such as a lost connection or a busy hub. It follows redirections
+/// itself instead of the handler, so that the token is sent only to the hub's own address. Thread-safe.
 /// </summary>
 internal sealed class HubClient : IDisposable
 {
-    /// <summary>After so long without a byte a connection is given up.</summary>
+    /// <summary>Time without a byte after which a connection is given up.</summary>
     public static readonly TimeSpan Silence = TimeSpan.FromSeconds(60);
 
-    /// <summary>Times that a request may fail in a row.</summary>
+    /// <summary>Number of failures in a row after which a request is given up.</summary>
     public const int MaxFailures = 6;
 
     private const int MaxHops = 10;
@@ -32,8 +32,8 @@ internal sealed class HubClient : IDisposable
     private readonly TimeProvider _time;
     private volatile bool _reached;
 
-    /// <summary>Takes the address and the token; asks nothing yet.</summary>
-    /// <exception cref="HubException">Address or token cannot be used.</exception>
+    /// <summary>Reads the address and the token. It sends nothing yet.</summary>
+    /// <exception cref="HubException">The address or the token is not valid.</exception>
     public HubClient(HubPullOptions options)
     {
         _endpoint = options.ResolveEndpoint();
@@ -41,14 +41,14 @@ internal sealed class HubClient : IDisposable
         _time = options.Time;
         _http = new HttpClient(new SocketsHttpHandler { AllowAutoRedirect = false, UseCookies = false, ConnectTimeout = Silence })
         {
-            Timeout = Timeout.InfiniteTimeSpan, // silence is what ends a request, however long the whole takes
+            Timeout = Timeout.InfiniteTimeSpan, // only silence ends a request, however long it takes
         };
         _http.DefaultRequestHeaders.UserAgent.Add(new ProductInfoHeaderValue("tiller", typeof(HubClient).Assembly.GetName().Version?.ToString(3)));
         _http.DefaultRequestHeaders.AcceptEncoding.Add(new StringWithQualityHeaderValue("identity"));
     }
 
-    /// <summary>The commit of a revision, and its files.</summary>
-    /// <exception cref="HubException">There is no such model or revision, or the hub does not tell.</exception>
+    /// <summary>Asks for the commit of a revision and its files.</summary>
+    /// <exception cref="HubException">There is no such model or revision, or the hub does not answer.</exception>
     public Task<HubListing> ListAsync(HubName name, CancellationToken cancellationToken)
     {
         Uri address = Address($"api/models/{name.Repository}/revision/{Uri.EscapeDataString(name.Revision!)}");
@@ -61,8 +61,8 @@ internal sealed class HubClient : IDisposable
             cancellationToken);
     }
 
-    /// <summary>What a file is known by, without its bytes.</summary>
-    /// <exception cref="HubException">The file is not there, or the hub does not tell.</exception>
+    /// <summary>Asks for the size and hash of a file.</summary>
+    /// <exception cref="HubException">There is no such file, or the hub does not answer.</exception>
     public Task<HubFile> DescribeAsync(HubName name, string commit, string file, CancellationToken cancellationToken)
     {
         Uri address = FileAddress(name, commit, file);
@@ -87,19 +87,21 @@ internal sealed class HubClient : IDisposable
             cancellationToken);
     }
 
-    /// <summary>The bytes of a file from one on; the caller reads them with <see cref="ReadAsync"/>.</summary>
+    /// <summary>Requests the bytes of a file from an offset on. The caller reads them with <see cref="ReadAsync"/>.</summary>
     public Task<HttpResponseMessage> OpenAsync(HubName name, string commit, string file, long from, CancellationToken cancellationToken) =>
         SendAsync(HttpMethod.Get, FileAddress(name, commit, file), $"{name.Repository}, {file}", from, cancellationToken);
 
-    /// <summary>The next bytes of a content; 0 at its end.</summary>
+    /// <summary>Reads the next bytes of a response's content; returns 0 at its end.</summary>
     /// <exception cref="HubException">The connection ended, or nothing came for too long.</exception>
     public Task<int> ReadAsync(Stream content, Memory<byte> buffer, string subject, CancellationToken cancellationToken) =>
         HearAsync(async token => await content.ReadAsync(buffer, token).ConfigureAwait(false), subject, cancellationToken);
 
-    /// <summary>Tries until it succeeds, fails for good, or has failed too often in a row. What had bytes come of it begins a new row.</summary>
+    /// <summary>
+    /// Repeats an attempt until it succeeds, fails permanently, or has failed too often in a row. An attempt that received bytes starts a new row.
+    /// </summary>
     /// <param name="attempt">One attempt.</param>
-    /// <param name="cancellationToken">Ends attempt or pause.</param>
-    /// <param name="came">Counts the bytes that have come; null where there are none to keep.</param>
+    /// <param name="cancellationToken">Ends the attempt or the pause.</param>
+    /// <param name="came">Returns the number of bytes received so far; null if the attempt receives none.</param>
     public async Task<T> RetryAsync<T>(Func<CancellationToken, Task<T>> attempt, CancellationToken cancellationToken, Func<long>? came = null)
     {
         int failures = 0;
@@ -126,7 +128,7 @@ internal sealed class HubClient : IDisposable
         }
     }
 
-    /// <summary>Waits a moment.</summary>
+    /// <summary>Waits for the given time.</summary>
     public Task PauseAsync(TimeSpan pause, CancellationToken cancellationToken) => Task.Delay(pause, _time, cancellationToken);
 
     public void Dispose() => _http.Dispose();
@@ -163,7 +165,7 @@ internal sealed class HubClient : IDisposable
     private Uri FileAddress(HubName name, string commit, string file) =>
         Address($"{name.Repository}/resolve/{commit}/{string.Join('/', file.Split('/').Select(Uri.EscapeDataString))}");
 
-    // A HEAD ends where the hub sends on to where the bytes are: what a file is known by stands in the hub's own answer.
+    // A HEAD request stops at a redirection to the storage of the bytes, because size and hash are in the hub's own answer.
     private async Task<HttpResponseMessage> SendAsync(HttpMethod method, Uri address, string subject, long from, CancellationToken cancellationToken)
     {
         Uri here = address;
@@ -192,7 +194,7 @@ internal sealed class HubClient : IDisposable
                 }
             }
 
-            // On Unix a path is an absolute address to Uri, of a file.
+            // On Unix, Uri would parse a path as an absolute file address.
             bool isElsewhere = Uri.CheckSchemeName(location.Split(':')[0]);
             if (method == HttpMethod.Head && isElsewhere && Header(response, "X-Repo-Commit") is not null)
             {
@@ -229,7 +231,8 @@ internal sealed class HubClient : IDisposable
         return all.ToArray();
     }
 
-    // What the network does, told as one kind of error. Before the hub has ever answered, a failure is no accident: it is told at once.
+    // Turns failures of the network into one type of exception. Before the hub has answered for the first time, a failure is not treated as temporary
+    // and is reported at once.
     private async Task<T> HearAsync<T>(Func<CancellationToken, Task<T>> what, string subject, CancellationToken cancellationToken)
     {
         using var silence = new CancellationTokenSource(Silence, _time);

@@ -2,23 +2,23 @@ using System.Globalization;
 
 namespace Tiller.Hub;
 
-/// <summary>A file of a model as the hub announces it.</summary>
-/// <param name="Name">Its name in the model's folder.</param>
+/// <summary>A file of a model, as announced by the hub.</summary>
+/// <param name="Name">Name in the model's folder.</param>
 /// <param name="Tag">
-/// What its content is known by, and the blob's name in the cache: of a large file the SHA-256, of a small one git's name of the blob, a SHA-1; of a
-/// hub that is not Hugging Face's perhaps something else.
+/// Identifier of the content, and name of the blob in the cache: the SHA-256 of a large file, the git blob id (a SHA-1) of a small one. Hubs other
+/// than Hugging Face may use something else.
 /// </param>
-/// <param name="SizeInBytes">Its bytes.</param>
+/// <param name="SizeInBytes">Size of the file.</param>
 internal sealed record HubFile(string Name, string Tag, long SizeInBytes)
 {
     private const int Sha1Length = 40;
     private const int Sha256Length = 64;
     private const int LongestTag = 128;
 
-    /// <summary>Whether the content can be compared with its tag.</summary>
+    /// <summary>Whether the tag is a hash that the content can be checked against.</summary>
     public bool HasHash => IsHex(Tag) && Tag.Length is Sha1Length or Sha256Length;
 
-    /// <summary>A file from what headers say, or null: the tag becomes a file's name, and is no path.</summary>
+    /// <summary>Creates a file from headers; null if they are not valid. The tag becomes a file name, so it must not be a path.</summary>
     public static HubFile? TryCreate(string name, string? tag, string? size)
     {
         tag = tag?.Trim();
@@ -30,12 +30,12 @@ internal sealed record HubFile(string Name, string Tag, long SizeInBytes)
                 : null;
     }
 
-    /// <summary>Whether a text is a number in base 16, in lower case.</summary>
+    /// <summary>Whether a text consists of lower-case hexadecimal digits.</summary>
     public static bool IsHex(string text) => text.Length > 0 && text.All(char.IsAsciiHexDigitLower);
 
-    /// <summary>Takes the content, from its first byte to its last.</summary>
+    /// <summary>Creates the hash for the whole content.</summary>
     public ContentHash Hash() => new(Tag.Length == Sha256Length, SizeInBytes);
 
-    /// <summary>Whether a content whose hash was taken is the announced one.</summary>
+    /// <summary>Whether the hashed content is the announced one.</summary>
     public bool Is(ContentHash hash) => !HasHash || hash.End() == Tag;
 }

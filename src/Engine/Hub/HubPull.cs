@@ -3,8 +3,9 @@ using Tiller.Checkpoint;
 namespace Tiller.Hub;
 
 /// <summary>
-/// Downloads a model from the Hugging Face hub, or from one that speaks its protocol: config, tokenizer, chat templates and safetensors, and nothing
-/// else of the repository. It goes into the cache of huggingface_hub, where Python and Tiller find it by its name, or into a plain folder.
+/// Downloads a model from the Hugging Face hub, or from a server with the same protocol. It downloads config, tokenizer, chat templates and
+/// safetensors, and no other file of the repository. The model goes into the cache of huggingface_hub, where Python and Tiller find it by name, or
+/// into a plain folder.
 /// </summary>
 public static class HubPull
 {
@@ -14,22 +15,22 @@ public static class HubPull
     private const string Templates = "additional_chat_templates/";
     private const string TemplateEnding = ".jinja";
 
-    // Read where they are there.
+    // Files that are downloaded if the model has them.
     private static readonly string[] s_texts = [ConfigName, "generation_config.json", TokenizerName, "tokenizer_config.json", "chat_template.jinja"];
 
     private static readonly string[] s_otherWeights = [".bin", ".gguf", ".pt", ".pth", ".h5", ".msgpack", ".onnx"];
 
     /// <summary>
-    /// Downloads what is missing of a model, and compares what is there with the hub's hashes. A download that was ended, by whatever, goes on where
-    /// it ended; two at once share the work. In the cache nothing that could be run before is changed until
-    /// all of the new is there; in a plain folder each file is replaced as soon as it is whole.
+    /// Downloads the missing files of a model, and checks the existing ones against the hub's hashes. An interrupted download continues where it
+    /// stopped; two downloads at once share the work. In the cache, an older snapshot stays usable until the new one is complete. In a plain folder,
+    /// each file is replaced as soon as it is complete.
     /// </summary>
-    /// <param name="model">Its name, OWNER/NAME, or OWNER/NAME@REVISION.</param>
-    /// <param name="options">Revision, place, address and token; null for the environment's.</param>
-    /// <param name="progress">Told of every file's bytes, from several threads.</param>
-    /// <param name="cancellationToken">Ends the download; what has come is kept.</param>
-    /// <exception cref="HubException">The model cannot be had, or cannot be written.</exception>
-    /// <exception cref="CheckpointException">The model's index of its weights is malformed.</exception>
+    /// <param name="model">Name of the model, OWNER/NAME or OWNER/NAME@REVISION.</param>
+    /// <param name="options">Revision, destination, address and token; null for the settings of the environment.</param>
+    /// <param name="progress">Receives the progress of every file, from several threads.</param>
+    /// <param name="cancellationToken">Ends the download. Received bytes are kept.</param>
+    /// <exception cref="HubException">The model cannot be downloaded or written.</exception>
+    /// <exception cref="CheckpointException">The index of the model's weights is malformed.</exception>
     public static async Task<PulledModel> RunAsync(
         string model, HubPullOptions? options = null, IProgress<HubPullProgress>? progress = null, CancellationToken cancellationToken = default)
     {
@@ -44,7 +45,7 @@ public static class HubPull
             : new HubCacheStore(Path.GetFullPath(options.Cache ?? HubCache.Root), name, listing.Commit);
         var transfer = new HubTransfer(client, store, name, listing.Commit, progress);
 
-        // The index names the shards: it comes first, with all that is small.
+        // The index and the other small files come first, because the index names the shards.
         bool isSingle = listing.Files.Contains(CheckpointFolder.SingleFileName);
         string[] texts = [.. s_texts.Where(listing.Files.Contains), .. listing.Files.Where(IsTemplate), .. isSingle ? []
             : new[] { CheckpointFolder.IndexFileName }];
@@ -53,7 +54,7 @@ public static class HubPull
             : [.. CheckpointIndex.Read(store.ContentOf(files.Single(f => f.Name == CheckpointFolder.IndexFileName))).Shards];
         var (more, pulledMore) = await PullAsync(weights).ConfigureAwait(false);
 
-        // What would be wrong with a cancelled or killed download is that it is taken for a whole one.
+        // A cancelled download must not be finished, so that it is never taken for a complete one.
         cancellationToken.ThrowIfCancellationRequested();
         try
         {
@@ -99,7 +100,7 @@ public static class HubPull
             : throw new HubException(HubError.Name, model, $"expected a branch, a tag or a commit as revision, got {Quoted.Text(revision)}.");
     }
 
-    // Before gigabytes of weights are fetched, whether anything could be made of them.
+    // Checks that the model can be run before gigabytes of weights are downloaded.
     private static void Check(HubName name, HubListing listing)
     {
         foreach (string needed in new[] { ConfigName, TokenizerName })
@@ -143,7 +144,7 @@ public static class HubPull
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
         {
-            return; // not known: writing will tell
+            return; // unknown: a full disk will fail the write
         }
 
         if (needed > room)

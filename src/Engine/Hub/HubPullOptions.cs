@@ -3,8 +3,8 @@ using Tiller.Checkpoint;
 namespace Tiller.Hub;
 
 /// <summary>
-/// Where a model comes from and where it goes. What is not set is what huggingface_hub takes: the environment variables HF_ENDPOINT, HF_TOKEN,
-/// HF_TOKEN_PATH, HF_HUB_CACHE, HF_HOME and HF_HUB_OFFLINE.
+/// The source and the destination of a download. Unset options have the values that huggingface_hub uses, from the environment variables HF_ENDPOINT,
+/// HF_TOKEN, HF_TOKEN_PATH, HF_HUB_CACHE, HF_HOME and HF_HUB_OFFLINE.
 /// </summary>
 public sealed record HubPullOptions
 {
@@ -14,23 +14,23 @@ public sealed record HubPullOptions
     /// <summary>A branch, a tag or a commit; null for the one in the model's name, or main.</summary>
     public string? Revision { get; init; }
 
-    /// <summary>A plain folder to put the files in; null for the cache.</summary>
+    /// <summary>A plain folder for the files; null for the cache.</summary>
     public string? Folder { get; init; }
 
-    /// <summary>The folder of the cache that all models share.</summary>
+    /// <summary>Folder of the cache, which all models share.</summary>
     public string? Cache { get; init; }
 
     /// <summary>Address of the hub.</summary>
     public Uri? Endpoint { get; init; }
 
-    /// <summary>The token that the hub knows the user by; sent to the hub alone, never to where it redirects.</summary>
+    /// <summary>The user's access token. It is sent to the hub only, never to the target of a redirection.</summary>
     public string? Token { get; init; }
 
-    /// <summary>Pauses, and what tells that nothing comes any more.</summary>
+    /// <summary>The clock for pauses and for the detection of silent connections.</summary>
     internal TimeProvider Time { get; init; } = TimeProvider.System;
 
-    /// <summary>The address that is asked, without a slash at its end.</summary>
-    /// <exception cref="HubException">The environment names no address, or forbids to ask any.</exception>
+    /// <summary>The address of the hub, without a slash at its end.</summary>
+    /// <exception cref="HubException">The environment names an invalid address, or forbids downloads.</exception>
     internal Uri ResolveEndpoint()
     {
         if (Endpoint is not null)
@@ -50,7 +50,7 @@ public sealed record HubPullOptions
     }
 
     /// <summary>The token, or null for none.</summary>
-    /// <exception cref="HubException">It cannot be read, or cannot be one.</exception>
+    /// <exception cref="HubException">The token cannot be read, or is not valid.</exception>
     internal string? ResolveToken()
     {
         string? token = Token ?? Environment.GetEnvironmentVariable("HF_TOKEN");
@@ -68,7 +68,7 @@ public sealed record HubPullOptions
                 : token;
     }
 
-    /// <summary>Whether an address is one that HTTP can be spoken to.</summary>
+    /// <summary>Whether an address has the scheme http or https.</summary>
     internal static bool IsWeb(Uri address) => address.Scheme == Uri.UriSchemeHttps || address.Scheme == Uri.UriSchemeHttp;
 
     private static string? ReadToken(string path)

@@ -3,34 +3,34 @@ using Tiller.Checkpoint;
 
 namespace Tiller.Hub;
 
-/// <summary>Where the files of a model lie.</summary>
+/// <summary>The destination of a model's files.</summary>
 internal abstract class HubStore
 {
-    /// <summary>The folder that holds the checkpoint once it is <see cref="Finish"/>ed.</summary>
+    /// <summary>The folder that holds the checkpoint after <see cref="Finish"/>.</summary>
     public abstract string Folder { get; }
 
-    /// <summary>Where a file's content is once it is whole.</summary>
+    /// <summary>Path of a file's content once it is complete.</summary>
     public abstract string ContentOf(HubFile file);
 
-    /// <summary>Where it grows; it may be there from an attempt that was ended.</summary>
+    /// <summary>Path of the partial content. It may exist from an interrupted attempt.</summary>
     public abstract string PartOf(HubFile file);
 
-    /// <summary>The lock of whoever writes it.</summary>
+    /// <summary>Path of the lock that a writer of the file holds.</summary>
     public abstract string LockOf(HubFile file);
 
-    /// <summary>Makes the checkpoint of contents that are all there.</summary>
-    /// <param name="files">Its files.</param>
-    /// <param name="absent">Names that were looked for and that the model does not have.</param>
+    /// <summary>Creates the checkpoint after all contents are complete.</summary>
+    /// <param name="files">Files of the checkpoint.</param>
+    /// <param name="absent">Names of optional files that the model does not have.</param>
     public abstract void Finish(IReadOnlyList<HubFile> files, IEnumerable<string> absent);
 }
 
 /// <summary>
-/// The cache of huggingface_hub (<see cref="HubCache"/>). The snapshot and its reference are made last, so that a download that was ended leaves what
-/// could be run before as it was.
+/// The cache of huggingface_hub (<see cref="HubCache"/>). The snapshot and its reference are created last, so that an interrupted download leaves an
+/// older snapshot usable.
 /// </summary>
 /// <param name="cache">The folder of all models.</param>
 /// <param name="name">The model and its revision.</param>
-/// <param name="commit">What the revision stands at.</param>
+/// <param name="commit">The commit that the revision points to.</param>
 internal sealed class HubCacheStore(string cache, HubName name, string commit) : HubStore
 {
     private readonly string _model = Path.Combine(cache, HubCache.FolderNameOf(name.Repository));
@@ -65,7 +65,7 @@ internal sealed class HubCacheStore(string cache, HubName name, string commit) :
         }
     }
 
-    // A relative link, so that the cache can be moved; a copy where links cannot be made.
+    // Creates a relative link, so that the cache can be moved, or a copy if links are not possible.
     private void Link(HubFile file)
     {
         string path = Path.Combine(Folder, file.Name);
@@ -98,7 +98,7 @@ internal sealed class HubCacheStore(string cache, HubName name, string commit) :
     }
 }
 
-/// <summary>A plain folder. What grows and what is locked lies apart in it, where huggingface_hub has it too.</summary>
+/// <summary>A plain folder. Partial files and locks are in a subfolder, as in huggingface_hub.</summary>
 internal sealed class HubFolderStore(string folder) : HubStore
 {
     private readonly string _work = Path.Combine(folder, ".cache", "huggingface", "download");
@@ -113,6 +113,6 @@ internal sealed class HubFolderStore(string folder) : HubStore
 
     public override void Finish(IReadOnlyList<HubFile> files, IEnumerable<string> absent)
     {
-        // Each file has its place as soon as it is whole.
+        // Each file is already in its place.
     }
 }

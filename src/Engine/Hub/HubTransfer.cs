@@ -4,18 +4,18 @@ using Tiller.Checkpoint;
 namespace Tiller.Hub;
 
 /// <summary>
-/// One file from the hub to the disk. It grows under another name, from where an earlier attempt ended, and has its own once it is whole and its hash
-/// is right; a content with another hash is never kept.
+/// Downloads one file. The content grows under a temporary name, from where an earlier attempt stopped. It gets its own name once it is complete and
+/// its hash is right. Content with a wrong hash is deleted.
 /// </summary>
 internal sealed class HubTransfer(HubClient client, HubStore store, HubName name, string commit, IProgress<HubPullProgress>? progress)
 {
     private const int BufferSize = 1 << 18;
 
-    // A wrong content of the second time did not come of a part that was wrong before.
+    // After a wrong hash the download starts again from nothing. A second wrong hash cannot be due to an older partial file.
     private const int MaxWrongContents = 2;
 
-    /// <summary>Sees to it that the content is there, and right.</summary>
-    /// <exception cref="HubException">It cannot be had, or not be written.</exception>
+    /// <summary>Makes sure that the content exists and is right.</summary>
+    /// <exception cref="HubException">The file cannot be downloaded or written.</exception>
     public async Task<PulledFile> RunAsync(HubFile file, CancellationToken cancellationToken)
     {
         string content = store.ContentOf(file), part = store.PartOf(file), held = store.LockOf(file);
@@ -43,7 +43,7 @@ internal sealed class HubTransfer(HubClient client, HubStore store, HubName name
         }
     }
 
-    /// <summary>Bytes that a file still needs on the disk.</summary>
+    /// <summary>Number of bytes that a file still needs on the disk.</summary>
     public long Missing(HubFile file)
     {
         var (content, part) = (new FileInfo(store.ContentOf(file)), new FileInfo(store.PartOf(file)));
@@ -53,11 +53,11 @@ internal sealed class HubTransfer(HubClient client, HubStore store, HubName name
         static long Length(FileInfo file) => file.LinkTarget is null ? file.Length : 0;
     }
 
-    /// <summary>What becomes of a failure to write.</summary>
+    /// <summary>Creates the exception for a failure to write.</summary>
     public static HubException Failure(Exception error, string path)
     {
         const int NoSpaceUnix = 28, QuotaLinux = 122, NoSpaceWindows = unchecked((int)0x80070070);
-        return error.HResult is NoSpaceUnix or QuotaLinux or NoSpaceWindows || error is ArgumentException // what .NET makes of EFBIG
+        return error.HResult is NoSpaceUnix or QuotaLinux or NoSpaceWindows || error is ArgumentException // .NET throws this for EFBIG
             ? new HubException(HubError.NoRoom, path, "the disk is full. What has come is kept: make room, and the next attempt goes on from there.",
                 error)
             : new HubException(HubError.InputOutput, path, "cannot be written: " + error.Message, error);
@@ -85,7 +85,7 @@ internal sealed class HubTransfer(HubClient client, HubStore store, HubName name
         }
     }
 
-    // Appends to the part until it is whole; false if it is whole and wrong.
+    // Appends to the partial file until it is complete; false if its content is wrong.
     private async Task<bool> AttemptAsync(HubFile file, string part, Action<int> came, CancellationToken cancellationToken)
     {
         string subject = $"{name.Repository}, {file.Name}";
@@ -106,7 +106,7 @@ internal sealed class HubTransfer(HubClient client, HubStore store, HubName name
             hash.Restart();
         }
 
-        // All of the file is as good as its rest; any other part of it is asked for no more.
+        // A response with the whole file is accepted instead of the rest. Any other part is a temporary error of the hub.
         if (done == 0 && response.StatusCode != HttpStatusCode.OK)
         {
             throw new HubException(HubError.Protocol, subject,
@@ -155,7 +155,7 @@ internal sealed class HubTransfer(HubClient client, HubStore store, HubName name
                 && file.Is(hash)));
     }
 
-    // Hashes what a file holds, and leaves it at its end. Returns its length.
+    // Hashes the content of a file and leaves the stream at its end. Returns its length.
     private async Task<long> TakeAsync(FileStream stream, HubFile file, ContentHash hash, byte[] buffer, CancellationToken cancellationToken)
     {
         long length = stream.Length, done = 0;

@@ -13,7 +13,7 @@ internal static class Arithmetic
         return number is not null;
     }
 
-    /// <summary>An Int or Bool as Int.</summary>
+    /// <summary>Converts an Int or Bool to Int.</summary>
     public static Int ToInt(JinjaValue value) => TryInt(value, out Int number) ? number
         : throw JinjaException.Type($"'{value.TypeName}' object cannot be interpreted as an integer");
 
@@ -173,7 +173,7 @@ internal static class Arithmetic
         };
     }
 
-    /// <summary>Python's divmod of floats: the rest has the divisor's sign.</summary>
+    /// <summary>Python's divmod of floats. The remainder has the divisor's sign.</summary>
     public static (double Quotient, double Remainder) DivMod(double a, double b)
     {
         if (b == 0)
@@ -217,7 +217,7 @@ internal static class Arithmetic
         return rest.Sign != 0 && rest.Sign < 0 != b.Sign < 0 ? (quotient - 1, rest + b.Number) : (quotient, rest);
     }
 
-    // The quotient rounded once: 64 bits of it and the sign of what is left over.
+    // The quotient is rounded only once, from 64 of its bits and the sign of the remainder.
     private static double Quotient(BigInteger a, BigInteger b)
     {
         int sign = a.Sign * b.Sign;

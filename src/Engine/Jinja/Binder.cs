@@ -1,6 +1,6 @@
 namespace Tiller.Jinja;
 
-/// <summary>Gives every name of a template its place, in the order in which Jinja's compiler does.</summary>
+/// <summary>Binds every name of a template to a variable, in the same order as Jinja's compiler.</summary>
 internal sealed class Binder
 {
     private readonly List<Scope> scopes = [];
@@ -13,7 +13,7 @@ internal sealed class Binder
         this.hasBlocks = hasBlocks;
     }
 
-    /// <summary>The function and scope of the top level, and the names that are taken from outside.</summary>
+    /// <summary>Function and scope of the top level, and the names whose values the caller supplies.</summary>
     public static (FunctionBody Function, Scope Scope, string[] Given) Bind(Statement[] body, bool hasBlocks)
     {
         var binder = new Binder(hasBlocks);
@@ -42,7 +42,7 @@ internal sealed class Binder
         return scope;
     }
 
-    // What a scope's statements load and store, without what is inside of those that open scopes of their own.
+    // Collects the names that a scope's statements load and store. The insides of statements with their own scope are left out.
     private static void Analyze(IEnumerable<Statement> body, Scope scope)
     {
         foreach (Statement statement in body)
@@ -386,18 +386,18 @@ internal sealed class Binder
         _ => target,
     };
 
-    /// <summary>Where a statement stands.</summary>
-    /// <param name="Scope">Its names.</param>
-    /// <param name="Soft">Directly in an if: an unknown filter fails only where it is used.</param>
-    /// <param name="InLoop">break and continue have a loop in the same function.</param>
-    /// <param name="Top">At the top level, or in an if there.</param>
+    /// <summary>The context of a statement.</summary>
+    /// <param name="Scope">The names that are visible.</param>
+    /// <param name="Soft">Whether the statement is directly in an if. An unknown filter then fails only when it is used.</param>
+    /// <param name="InLoop">Whether the same function has a loop around the statement, for break and continue.</param>
+    /// <param name="Top">Whether the statement is at the top level, or in an if there.</param>
     private readonly record struct Place(Scope Scope, bool Soft, bool InLoop, bool Top);
 }
 
-/// <summary>Searches for names in statements with all that is in them.</summary>
+/// <summary>Searches for names in statements and everything inside them.</summary>
 internal static class Names
 {
-    /// <summary>Which of some names are read before anything of that name is set.</summary>
+    /// <summary>Finds which of some names are read before a variable of that name is set.</summary>
     public static HashSet<string> Undeclared(Statement[] body, string[] names)
     {
         var sought = names.ToHashSet(StringComparer.Ordinal);

@@ -3,7 +3,7 @@ using System.Text;
 
 namespace Tiller.Jinja;
 
-/// <summary>Python's str.format(), with attributes read as the sandbox reads them.</summary>
+/// <summary>Python's str.format(). Attributes are read through the sandbox.</summary>
 internal static class BraceFormat
 {
     private const int MaxNested = 2;
@@ -116,7 +116,7 @@ internal static class BraceFormat
         return format.IsSafe ? Html.Escape(piece, run) : piece;
     }
 
-    // first.attribute[index]…, where first is a name, a number or nothing (the next one).
+    // first.attribute[index]…, where first is a name, a number, or empty for the next positional argument.
     private static JinjaValue ValueOf(string field, Arguments arguments, ref int automatic, Run run)
     {
         int i = field.AsSpan().IndexOfAny('.', '[');

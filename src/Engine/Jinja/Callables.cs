@@ -1,6 +1,6 @@
 namespace Tiller.Jinja;
 
-/// <summary>What stands between the parentheses of a call, filter or test.</summary>
+/// <summary>The arguments of a call, filter or test.</summary>
 internal readonly struct Arguments(JinjaValue[] values, KeyValuePair<string, JinjaValue>[] named)
 {
     public static readonly Arguments Empty = new([], []);
@@ -11,7 +11,7 @@ internal readonly struct Arguments(JinjaValue[] values, KeyValuePair<string, Jin
 
     public Arguments Without(int first) => new(values[first..], named);
 
-    /// <summary>By position alone; null where none is given.</summary>
+    /// <summary>Binds positional arguments only; null for an argument that is not given.</summary>
     public JinjaValue?[] Positional(string function, int least, int most)
     {
         if (named.Length > 0)
@@ -24,7 +24,7 @@ internal readonly struct Arguments(JinjaValue[] values, KeyValuePair<string, Jin
             : Filled(most);
     }
 
-    /// <summary>By position or name; null where none is given.</summary>
+    /// <summary>Binds arguments by position or name; null for an argument that is not given.</summary>
     public JinjaValue?[] Bind(string function, int least, params ReadOnlySpan<string> names)
     {
         if (values.Length > names.Length)
@@ -63,10 +63,10 @@ internal readonly struct Arguments(JinjaValue[] values, KeyValuePair<string, Jin
     }
 }
 
-/// <summary>A function of values, without a self.</summary>
+/// <summary>A function without a receiver.</summary>
 internal delegate JinjaValue Method(JinjaValue self, Arguments arguments, Run run);
 
-/// <summary>A method with the value that it belongs to.</summary>
+/// <summary>A method bound to its receiver.</summary>
 internal sealed class BoundMethod(JinjaValue self, string name, Method method) : JinjaValue
 {
     public JinjaValue Self => self;
@@ -82,7 +82,7 @@ internal sealed class BoundMethod(JinjaValue self, string name, Method method) :
     internal override void Repr(TextBuilder to, bool content) => to.Append($"<built-in method {name} of {self.TypeName} object>", content);
 }
 
-/// <summary>A function or class that every template has.</summary>
+/// <summary>A function or class that is available in every template.</summary>
 internal sealed class Function(string name, Func<Arguments, Run, JinjaValue> body) : JinjaValue
 {
     internal override string TypeName => "function";
@@ -91,7 +91,7 @@ internal sealed class Function(string name, Func<Arguments, Run, JinjaValue> bod
 
     internal override JinjaValue Call(Arguments arguments, Run run) => body(arguments, run);
 
-    // The one method that a template can reach through a class.
+    // dict.fromkeys is the only method that a template can reach through a class.
     internal override JinjaValue? Attribute(string attribute, Run run) =>
         name == "dict" && attribute == "fromkeys" ? new BoundMethod(this, attribute, static (_, arguments, run) => MapValue.FromKeys(arguments, run))
             : null;
@@ -99,7 +99,7 @@ internal sealed class Function(string name, Func<Arguments, Run, JinjaValue> bod
     internal override void Repr(TextBuilder to, bool content) => to.Append($"<function {name}>", content);
 }
 
-/// <summary>namespace(): the one value whose attributes a template sets.</summary>
+/// <summary>namespace(): the only kind of value whose attributes a template can set.</summary>
 internal sealed class Namespace : JinjaValue
 {
     private readonly Dictionary<string, JinjaValue> attributes = new(StringComparer.Ordinal);
@@ -117,7 +117,7 @@ internal sealed class Namespace : JinjaValue
 
     internal override string TypeName => "Namespace";
 
-    // Its values change, so it is not known beforehand.
+    // The values can change later, so content must be assumed.
     internal override bool HasContent => true;
 
     public void Set(string name, JinjaValue value)
@@ -146,7 +146,7 @@ internal sealed class Namespace : JinjaValue
     }
 }
 
-/// <summary>cycler(): its items in turn.</summary>
+/// <summary>cycler(): returns its items in turn.</summary>
 internal sealed class Cycler(JinjaValue[] items) : JinjaValue
 {
     private int at;
@@ -177,7 +177,7 @@ internal sealed class Cycler(JinjaValue[] items) : JinjaValue
     internal override void Repr(TextBuilder to, bool content) => to.Append("<Cycler object>", content);
 }
 
-/// <summary>joiner(): nothing at the first call, then its separator.</summary>
+/// <summary>joiner(): returns an empty text at the first call and its separator afterwards.</summary>
 internal sealed class Joiner(JinjaValue separator) : JinjaValue
 {
     private bool used;
@@ -203,7 +203,7 @@ internal sealed class Joiner(JinjaValue separator) : JinjaValue
     internal override void Repr(TextBuilder to, bool content) => to.Append("<Joiner object>", content);
 }
 
-/// <summary>The variable loop of a for statement.</summary>
+/// <summary>The variable "loop" of a for statement.</summary>
 internal sealed class LoopState : JinjaValue
 {
     private readonly JinjaValue iterable;
@@ -229,7 +229,7 @@ internal sealed class LoopState : JinjaValue
 
     internal override bool IsCallable => true;
 
-    /// <summary>The next item, null at the end.</summary>
+    /// <summary>Moves to the next item; null at the end.</summary>
     public JinjaValue? Next()
     {
         JinjaValue? item = after ?? (items.MoveNext() ? items.Current : null);

@@ -133,7 +133,7 @@ internal sealed class ListValue(JinjaValue[] values, bool content = false) : Seq
     protected override JinjaValue Like(JinjaValue[] values) => new ListValue(values);
 }
 
-/// <summary>Python's tuple; a group of the groupby filter has names for its two parts.</summary>
+/// <summary>Python's tuple. A group of the groupby filter has named attributes for its two parts.</summary>
 internal sealed class TupleValue(JinjaValue[] values, bool isGroup = false) : Sequence(values, content: false)
 {
     internal override string TypeName => "tuple";
@@ -146,14 +146,14 @@ internal sealed class TupleValue(JinjaValue[] values, bool isGroup = false) : Se
     protected override JinjaValue Like(JinjaValue[] values) => new TupleValue(values);
 }
 
-/// <summary>A mapping under construction: a key keeps its first place and takes its last value.</summary>
-/// <param name="run">Pays for the keys; null outside of a rendering.</param>
+/// <summary>Builds a mapping. A repeated key keeps its first position and takes the last value.</summary>
+/// <param name="run">The rendering that is charged for the keys; null outside a rendering.</param>
 internal sealed class MapBuilder(Run? run)
 {
-    // Up to here a search from the front is faster than a table.
+    // Up to this number of keys, a linear search is faster than a hash table.
     public const int Few = 8;
 
-    // What a new key costs beside its weight.
+    // Steps that a new key costs in addition to its weight.
     private const int Steps = 8;
 
     private readonly List<KeyValuePair<JinjaValue, JinjaValue>> items = [];
@@ -262,7 +262,7 @@ internal sealed class MapValue : JinjaValue
         return null;
     }
 
-    /// <summary>Paid for by the weight of the key.</summary>
+    /// <summary>Finds a value, and charges the weight of the key.</summary>
     public JinjaValue? Find(JinjaValue key, Run run)
     {
         run.Charge(key.Weight);
@@ -372,7 +372,7 @@ internal sealed class MapValue : JinjaValue
     }
 }
 
-/// <summary>What a view shows of a mapping.</summary>
+/// <summary>The part of a mapping that a view shows.</summary>
 internal enum MapPart
 {
     /// <summary>keys().</summary>
@@ -385,7 +385,7 @@ internal enum MapPart
     Items,
 }
 
-/// <summary>What keys(), values() and items() of a mapping give: counted and looped over, but not indexed.</summary>
+/// <summary>The result of keys(), values() and items() of a mapping. It has a length and can be looped over, but not indexed.</summary>
 internal sealed class MapView(MapValue map, MapPart part) : JinjaValue
 {
     public bool IsHashable => part == MapPart.Values;
@@ -417,7 +417,7 @@ internal sealed class MapView(MapValue map, MapPart part) : JinjaValue
     }
 }
 
-/// <summary>Python's range, of at most 100,000 numbers, as the sandbox has it.</summary>
+/// <summary>Python's range, with at most 100,000 numbers as in Jinja's sandbox.</summary>
 internal sealed class RangeValue : JinjaValue
 {
     private const int Longest = 100_000;
@@ -520,14 +520,14 @@ internal sealed class RangeValue : JinjaValue
     };
 }
 
-/// <summary>A generator: looped over once, without length, always true.</summary>
+/// <summary>A generator. It can be looped over once, has no length, and is always true.</summary>
 internal sealed class Generator(IEnumerator<JinjaValue> items, string typeName = "generator") : JinjaValue
 {
     internal override string TypeName => typeName;
 
     internal override IEnumerator<JinjaValue> Iterate(Run run)
     {
-        // A generator over a generator over a generator … takes stack for each.
+        // Nested generators use stack for every level, so each level counts as a call.
         while (true)
         {
             run.Charge(1);

@@ -3,10 +3,10 @@ using System.Runtime.CompilerServices;
 
 namespace Tiller.Jinja;
 
-/// <summary>Python's == and its order.</summary>
+/// <summary>Python's == and ordering.</summary>
 internal static class Comparison
 {
-    /// <summary>Python's ==, with identity first, as lists and "in" have it.</summary>
+    /// <summary>Python's == with a check for identity first, as lists and "in" use it.</summary>
     public static bool Same(JinjaValue a, JinjaValue b, Run run) => ReferenceEquals(a, b) || Equal(a, b, run);
 
     public static bool Equal(JinjaValue a, JinjaValue b, Run run)
@@ -30,7 +30,7 @@ internal static class Comparison
         }
     }
 
-    /// <summary>== of values without parts.</summary>
+    /// <summary>Python's == of values that have no parts.</summary>
     public static bool Shallow(JinjaValue a, JinjaValue b)
     {
         if (Arithmetic.IsNumber(a) && Arithmetic.IsNumber(b))
@@ -50,7 +50,7 @@ internal static class Comparison
     /// <summary>a &lt; b.</summary>
     public static bool Less(JinjaValue a, JinjaValue b, Run run) => Ordered(a, b, "<", run) < 0;
 
-    /// <summary>One of the four comparisons by order.</summary>
+    /// <summary>One of the four ordering comparisons.</summary>
     public static bool Holds(JinjaValue a, JinjaValue b, string op, Run run)
     {
         if (a is Float or Int or Bool && b is Float or Int or Bool && (ToDouble(a) is double.NaN || ToDouble(b) is double.NaN))
@@ -162,7 +162,7 @@ internal static class Comparison
         return a is Float real ? -Compare(Arithmetic.ToInt(b), real.Value) : Compare(Arithmetic.ToInt(a), ((Float)b).Value);
     }
 
-    // Exactly: a float is an integer and a fraction.
+    // The comparison is exact: it splits the float into an integer and a fraction.
     private static int Compare(Int a, double b)
     {
         if (!double.IsFinite(b))
@@ -175,7 +175,7 @@ internal static class Comparison
         return order != 0 ? order : b > whole ? -1 : 0;
     }
 
-    // UTF-16 puts the code points beyond 65,535 before U+E000.
+    // UTF-16 sorts code points above 65,535 before U+E000, unlike Python.
     private static int ByPoint(string a, string b)
     {
         int same = a.AsSpan().CommonPrefixLength(b);
@@ -190,12 +190,12 @@ internal static class Comparison
     }
 }
 
-/// <summary>Keys of mappings and sets, by value. What it does is to be paid for beforehand, by the weight of the key.</summary>
+/// <summary>Compares keys of mappings and sets by value. The caller must charge the weight of the key first.</summary>
 internal sealed class KeyComparer : IEqualityComparer<JinjaValue>
 {
     public static readonly KeyComparer Instance = new();
 
-    /// <summary>The key itself, or a TypeError where Python cannot hash it.</summary>
+    /// <summary>Returns the key; throws a TypeError if Python cannot hash it.</summary>
     public static JinjaValue Require(JinjaValue key)
     {
         if (key is ListValue or MapValue or MapView { IsHashable: false })

@@ -1,9 +1,9 @@
 namespace Tiller.Jinja;
 
-/// <summary>An expression. Immutable once its names are bound, so one tree serves all renderings.</summary>
+/// <summary>An expression. It is immutable once its names are bound, so all renderings share one tree.</summary>
 internal abstract class Expression
 {
-    // What evaluating an expression may take of the stack, together with what calls may (JinjaLimits.Nesting).
+    // Maximum height of an expression. Together with JinjaLimits.Nesting it bounds the use of the stack.
     private const int Highest = 200;
 
     protected Expression(int line, params ReadOnlySpan<Expression?> children)
@@ -22,7 +22,7 @@ internal abstract class Expression
 
     public int Height { get; }
 
-    /// <summary>The parts whose names have to be bound.</summary>
+    /// <summary>The parts whose names must be bound.</summary>
     public virtual IEnumerable<Expression> Children => [];
 
     public abstract JinjaValue Eval(Frame frame, Run run);
@@ -88,7 +88,7 @@ internal sealed class MapExpression(Expression[] keys, Expression[] values, int 
     }
 }
 
-/// <summary>a + b - c …, from the left; texts in a row are joined at once.</summary>
+/// <summary>a + b - c …, evaluated from the left. A series of texts is joined in one step.</summary>
 internal sealed class SumExpression(Expression first, Expression[] rest, bool[] minus, int line) : Expression(line, [first, .. rest])
 {
     public override IEnumerable<Expression> Children => rest.Prepend(first);
@@ -163,7 +163,7 @@ internal sealed class NotExpression(Expression operand, int line) : Expression(l
     public override JinjaValue Eval(Frame frame, Run run) => Bool.Of(!operand.Holds(frame, run));
 }
 
-/// <summary>a and b and …, a or b or …: the operand that decides.</summary>
+/// <summary>a and b and …, a or b or …. The value is that of the deciding operand.</summary>
 internal sealed class LogicExpression(bool isAnd, Expression[] operands, int line) : Expression(line, operands)
 {
     public override IEnumerable<Expression> Children => operands;
@@ -185,7 +185,7 @@ internal sealed class LogicExpression(bool isAnd, Expression[] operands, int lin
     }
 }
 
-/// <summary>a &lt; b == c …: each pair has to hold.</summary>
+/// <summary>a &lt; b == c …. Every comparison must hold.</summary>
 internal sealed class CompareExpression(Expression first, string[] ops, Expression[] rest, int line) : Expression(line, [first, .. rest])
 {
     public override IEnumerable<Expression> Children => rest.Prepend(first);
@@ -218,7 +218,7 @@ internal sealed class CompareExpression(Expression first, string[] ops, Expressi
     };
 }
 
-/// <summary>a ~ b ~ …: everything as text.</summary>
+/// <summary>a ~ b ~ …. All operands are converted to text and joined.</summary>
 internal sealed class ConcatExpression(Expression[] parts, int line) : Expression(line, parts)
 {
     public override IEnumerable<Expression> Children => parts;
@@ -288,7 +288,7 @@ internal sealed class SliceExpression(Expression of, Expression? start, Expressi
     }
 }
 
-/// <summary>What stands between parentheses, unevaluated.</summary>
+/// <summary>The unevaluated arguments of a call, filter or test.</summary>
 internal sealed record ArgumentList(Expression[] Values, KeyValuePair<string, Expression>[] Named, Expression? Star, Expression? Stars)
 {
     public static readonly ArgumentList Empty = new([], [], null, null);
@@ -360,7 +360,7 @@ internal sealed class CallExpression(Expression function, ArgumentList arguments
 
     public override JinjaValue Eval(Frame frame, Run run) => Eval(frame, run, null);
 
-    /// <summary>The call with one more named argument: the body of a call block.</summary>
+    /// <summary>Evaluates the call with one more named argument, the body of a call block.</summary>
     public JinjaValue Eval(Frame frame, Run run, KeyValuePair<string, JinjaValue>? extra)
     {
         JinjaValue callee = function.Eval(frame, run);
@@ -382,7 +382,7 @@ internal sealed class FilterExpression(Expression? of, string name, ArgumentList
 
     public override JinjaValue Eval(Frame frame, Run run) => Apply(of!.Eval(frame, run), frame, run);
 
-    /// <summary>The filter on a value; in a block the value is what the block writes.</summary>
+    /// <summary>Applies the filter to a value. In a filter block the value is the text of the block.</summary>
     public JinjaValue Apply(JinjaValue value, Frame frame, Run run)
     {
         if (of is FilterExpression { IsOfBlock: true } inner)
@@ -396,7 +396,7 @@ internal sealed class FilterExpression(Expression? of, string name, ArgumentList
         return (Filter ?? throw JinjaException.Runtime($"No filter named '{name}' found."))(value, given, run);
     }
 
-    /// <summary>The innermost of a block's filters has nothing before it.</summary>
+    /// <summary>Whether this is a filter of a filter block: the innermost filter there has no operand.</summary>
     private bool IsOfBlock => of is null or FilterExpression { IsOfBlock: true };
 }
 

@@ -2,7 +2,7 @@ using System.Numerics;
 
 namespace Tiller.Jinja;
 
-// Filters that make numbers.
+// Filters that return numbers.
 internal static partial class Filters
 {
     private static JinjaValue ToInt(JinjaValue value, Arguments arguments, Run run)

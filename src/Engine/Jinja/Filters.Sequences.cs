@@ -1,12 +1,12 @@
 namespace Tiller.Jinja;
 
-// Filters over the items of a value. Those that give a generator do their work when it is looped over.
+// Filters over the items of a value. A filter that returns a generator does its work when the generator is looped over.
 internal static partial class Filters
 {
-    // What a list of its own costs, or a place in a set.
+    // Steps that a new list or an entry in a set costs.
     private const int KeptList = 8;
 
-    /// <summary>Items of a mapping as tuples; none of what is undefined.</summary>
+    /// <summary>The items of a mapping as tuples; no items for an undefined value.</summary>
     private static IEnumerator<JinjaValue> Items(JinjaValue value, Run run)
     {
         if (value is Undefined)
@@ -29,11 +29,11 @@ internal static partial class Filters
         value as MapValue ?? throw (value is Undefined undefined ? undefined.Error()
             : JinjaException.Type($"'{value.TypeName}' object has no attribute 'items'"));
 
-    // What Python's reversed() takes.
+    // The items of a value that Python's reversed() accepts; null for any other value.
     private static JinjaValue[]? Reversible(JinjaValue value, Run run) => value is Text or Sequence or MapValue or MapView or RangeValue or Undefined
         ? value.ToArray(run) : null;
 
-    // "a.0.b" in its parts; a number is an index.
+    // The parts of a path such as "a.0.b". A number is an index.
     private static string[] PathOf(JinjaValue attribute, Run run)
     {
         run.Charge(1);
@@ -305,7 +305,7 @@ internal static partial class Filters
             int start = 0;
             for (int i = 0; i < slices; i++)
             {
-                // A list of its own, which is kept.
+                // Every slice is a new list, which stays in memory.
                 run.Charge(KeptList);
                 int end = start + each + (i < extra ? 1 : 0);
                 yield return new ListValue(given[1] is { } fill and not NoneValue && i >= extra ? [.. items[start..end], fill] : items[start..end]);

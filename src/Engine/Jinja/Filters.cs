@@ -5,7 +5,7 @@ using System.Text;
 
 namespace Tiller.Jinja;
 
-/// <summary>The filters of Jinja, by name, with transformers' tojson.</summary>
+/// <summary>The filters of Jinja by name, with tojson as in transformers.</summary>
 internal static partial class Filters
 {
     private static readonly FrozenDictionary<string, Method> s_all = new Dictionary<string, Method>(StringComparer.Ordinal)
@@ -167,11 +167,11 @@ internal static partial class Filters
         ["xmlattr"] = XmlAttributes,
     }.ToFrozenDictionary(StringComparer.Ordinal);
 
-    // Entities as text, the ampersand last.
+    // HTML entities and their text. The ampersand must come last.
     private static readonly (string, string)[] s_entities =
         [("&lt;", "<"), ("&gt;", ">"), ("&#34;", "\""), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];
 
-    // What ends the name of an attribute in HTML.
+    // Characters that end the name of an HTML attribute.
     private static readonly SearchValues<char> s_endsOfNames = SearchValues.Create(" \t\n\r\f\v/>=");
 
     public static Method? Find(string name) => s_all.GetValueOrDefault(name);
@@ -208,7 +208,7 @@ internal static partial class Filters
         return Html.Escape(value, run);
     }
 
-    // A word begins after a hyphen, white space or an opening bracket.
+    // A word starts after a hyphen, white space or an opening bracket.
     private static string Title(string text)
     {
         var title = new StringBuilder(text.Length);
@@ -254,7 +254,7 @@ internal static partial class Filters
         bool blank = given[2]?.IsTrue(run) == true;
         var indented = new TextBuilder(run);
 
-        // The line that a newline at the end begins counts, as a last one that is empty.
+        // A newline at the end starts one more, empty line.
         Text more = (Text)Arithmetic.Add(text, Text.Of("\n"), run);
         bool begun = false;
         foreach (Text line in TextMethods.Lines(more, keepEnds: false, run))

@@ -2,7 +2,7 @@ using System.Collections.Frozen;
 
 namespace Tiller.Jinja;
 
-/// <summary>Functions that every template has.</summary>
+/// <summary>Functions that are available in every template.</summary>
 internal static class Functions
 {
     private static readonly FrozenDictionary<string, JinjaValue> s_all = new Dictionary<string, JinjaValue>(StringComparer.Ordinal)

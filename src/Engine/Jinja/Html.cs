@@ -2,10 +2,10 @@ using System.Text;
 
 namespace Tiller.Jinja;
 
-/// <summary>Escaping as markupsafe has it.</summary>
+/// <summary>HTML escaping as in markupsafe.</summary>
 internal static class Html
 {
-    /// <summary>A safe text; one that is safe already stays as it is.</summary>
+    /// <summary>Escapes a text. A text that is already marked as safe is not changed.</summary>
     public static Text Escape(JinjaValue value, Run run)
     {
         Text text = value.ToText(run);
@@ -31,7 +31,7 @@ internal static class Html
         return escaped.ToText(safe: true);
     }
 
-    /// <summary>Percent-encoded UTF-8; letters, digits and _.-~ stay, and "/" outside of query strings.</summary>
+    /// <summary>Percent-encodes the UTF-8 of a text. Letters, digits and _.-~ are kept, and so is "/" outside query strings.</summary>
     public static string Quote(string text, bool query)
     {
         var quoted = new StringBuilder();

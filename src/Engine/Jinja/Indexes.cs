@@ -1,9 +1,9 @@
 namespace Tiller.Jinja;
 
-/// <summary>The three numbers of a slice, as written.</summary>
+/// <summary>The three numbers of a slice, as written in the template.</summary>
 internal readonly record struct Indexes(JinjaValue? Start, JinjaValue? Stop, JinjaValue? Step)
 {
-    /// <summary>What Python takes for an index: int and bool; cut to 64 bits.</summary>
+    /// <summary>Reads what Python accepts as an index, an int or bool, limited to 64 bits.</summary>
     public static bool TryInteger(JinjaValue value, out long index)
     {
         bool integer = Arithmetic.TryInt(value, out Int number);
@@ -12,7 +12,7 @@ internal readonly record struct Indexes(JinjaValue? Start, JinjaValue? Stop, Jin
         return integer;
     }
 
-    /// <summary>An argument that has to be an integer.</summary>
+    /// <summary>Reads an argument that must be an integer.</summary>
     public static int Integer(JinjaValue value)
     {
         return TryInteger(value, out long index)
@@ -20,10 +20,10 @@ internal readonly record struct Indexes(JinjaValue? Start, JinjaValue? Stop, Jin
             : throw JinjaException.Type($"'{value.TypeName}' object cannot be interpreted as an integer");
     }
 
-    /// <summary>An argument that has to be an integer and says how wide something is at least.</summary>
+    /// <summary>Reads an integer argument that is a minimum width; negative values become 0.</summary>
     public static int Width(JinjaValue value) => Math.Max(Integer(value), 0);
 
-    /// <summary>First index, how many, and from one to the next, of a sequence.</summary>
+    /// <summary>First index, number of items and step of the slice, for a sequence of the given length.</summary>
     public (int Start, int Count, int Step) Of(int length)
     {
         (long start, long stop, long step) = Bounds(length);
@@ -31,7 +31,7 @@ internal readonly record struct Indexes(JinjaValue? Start, JinjaValue? Stop, Jin
         return count <= 0 ? (0, 0, 1) : ((int)start, (int)count, (int)Math.Clamp(step, int.MinValue, int.MaxValue));
     }
 
-    /// <summary>The three numbers within a sequence.</summary>
+    /// <summary>The three numbers, limited to a sequence of the given length.</summary>
     public (long Start, long Stop, long Step) Bounds(int length)
     {
         long step = One(Step) ?? 1;

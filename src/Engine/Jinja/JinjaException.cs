@@ -1,18 +1,18 @@
 namespace Tiller.Jinja;
 
-/// <summary>What is wrong with a template, or with the values given to it.</summary>
+/// <summary>Kinds of errors in a template or in its values.</summary>
 public enum JinjaError
 {
     /// <summary>The template is not well-formed, or names a filter or test that does not exist.</summary>
     Syntax,
 
-    /// <summary>Something was done with a value that is not defined.</summary>
+    /// <summary>An undefined value was used.</summary>
     Undefined,
 
-    /// <summary>An operation does not exist for the type of its operand.</summary>
+    /// <summary>An operation does not support the type of its operand.</summary>
     Type,
 
-    /// <summary>A value is of the right type but not one that the operation takes.</summary>
+    /// <summary>A value has the right type but is not allowed.</summary>
     Value,
 
     /// <summary>A division by zero.</summary>
@@ -21,13 +21,13 @@ public enum JinjaError
     /// <summary>A number or a range is too large.</summary>
     Overflow,
 
-    /// <summary>An attribute is read that the sandbox hides, or a method that changes a list or a mapping.</summary>
+    /// <summary>The template reads an attribute that the sandbox hides, or a method that changes a list or a mapping.</summary>
     Security,
 
     /// <summary>Macros, loops or values nest too deeply.</summary>
     Recursion,
 
-    /// <summary>More work, or a longer text, than the limits allow.</summary>
+    /// <summary>The rendering needs more steps, or a longer text, than the limits allow.</summary>
     Limit,
 
     /// <summary>Any other failure while rendering.</summary>
@@ -36,11 +36,11 @@ public enum JinjaError
     /// <summary>The template itself refused its input, by <c>raise_exception</c>.</summary>
     Raised,
 
-    /// <summary>A feature of Jinja that is left out on purpose.</summary>
+    /// <summary>The template uses a feature of Jinja that is not implemented on purpose.</summary>
     Unsupported,
 }
 
-/// <summary>A template that cannot be read, or that fails on the values given to it.</summary>
+/// <summary>A template cannot be parsed, or fails on the given values.</summary>
 public sealed class JinjaException : TillerException
 {
     internal JinjaException(JinjaError code, string detail, int line = 0)
@@ -54,10 +54,10 @@ public sealed class JinjaException : TillerException
     /// <summary>The kind of error.</summary>
     public JinjaError Code { get; }
 
-    /// <summary>What happened, without line and code; for <see cref="JinjaError.Raised"/> the template's own text.</summary>
+    /// <summary>Description of the error, without line and code; for <see cref="JinjaError.Raised"/> the template's own message.</summary>
     public string Detail { get; }
 
-    /// <summary>Line of the template, from 1; 0 where it is not known.</summary>
+    /// <summary>Line of the template, counted from 1; 0 if unknown.</summary>
     public int Line { get; internal set; }
 
     /// <inheritdoc/>

@@ -5,10 +5,10 @@ namespace Tiller.Jinja;
 /// <summary>A piece of a rendered text.</summary>
 /// <param name="Start">First UTF-16 unit.</param>
 /// <param name="Length">Number of UTF-16 units.</param>
-/// <param name="IsContent">The characters come from a variable; otherwise they are the template's own, or a special token's.</param>
+/// <param name="IsContent">Whether the characters come from a variable. If not, they are the template's own or a special token's.</param>
 public readonly record struct JinjaSpan(int Start, int Length, bool IsContent);
 
-/// <summary>A rendered text and where its characters come from.</summary>
+/// <summary>A rendered text and the origin of its characters.</summary>
 public sealed class JinjaRendering
 {
     private readonly Text whole;
@@ -42,16 +42,16 @@ public sealed class JinjaRendering
     /// <summary>The text.</summary>
     public string Text { get; }
 
-    /// <summary>Spans that cover the text, in order; neighbours differ in their origin.</summary>
+    /// <summary>Spans that cover the text, in order. Adjacent spans differ in their origin.</summary>
     public IReadOnlyList<JinjaSpan> Spans { get; }
 
-    /// <summary>The beginning of the text, with the same origins.</summary>
+    /// <summary>The beginning of the text up to a length, with the same origins.</summary>
     internal JinjaRendering Until(int end) => new(whole.Slice(0, end));
 }
 
 /// <summary>
-/// A Jinja template as transformers renders chat templates (jinja2 3.1): trim_blocks, lstrip_blocks, loop controls, generation blocks, its tojson,
-/// raise_exception and strftime_now, in an immutable sandbox. Parsed once; immutable and thread-safe.
+/// A Jinja template, rendered as transformers renders chat templates (jinja2 3.1): with trim_blocks, lstrip_blocks, loop controls, generation blocks,
+/// its tojson, raise_exception and strftime_now, in an immutable sandbox. It is parsed once; immutable and thread-safe.
 /// </summary>
 public sealed class JinjaTemplate
 {
@@ -69,12 +69,14 @@ public sealed class JinjaTemplate
         Variables = given;
     }
 
-    /// <summary>Names that the template reads from outside: variables that may be given to it, and functions that every template has.</summary>
+    /// <summary>Names that the template reads but does not set: variables that a caller may supply, and functions that every template has.</summary>
     public IReadOnlyList<string> Variables { get; }
 
     /// <summary>Parses a template.</summary>
-    /// <param name="source">Its text; one newline at its end is dropped.</param>
-    /// <exception cref="JinjaException">It is not well-formed, nests more than 100 deep, or uses what is not implemented.</exception>
+    /// <param name="source">Text of the template. One newline at its end is dropped.</param>
+    /// <exception cref="JinjaException">
+    /// The template is not well-formed, nests more than 100 levels deep, or uses a feature that is not implemented.
+    /// </exception>
     public static JinjaTemplate Parse(string source)
     {
         ArgumentNullException.ThrowIfNull(source);
@@ -84,11 +86,11 @@ public sealed class JinjaTemplate
     }
 
     /// <summary>Renders the template.</summary>
-    /// <param name="variables">What the template sees, by name.</param>
-    /// <param name="clock">What strftime_now reads, in its local time zone; null for the system's.</param>
-    /// <param name="limits">Bounds of the work; null for <see cref="JinjaLimits.Default"/>.</param>
+    /// <param name="variables">The template's variables, by name.</param>
+    /// <param name="clock">The clock of strftime_now, read in its local time zone; null for the system's.</param>
+    /// <param name="limits">Limits of the rendering; null for <see cref="JinjaLimits.Default"/>.</param>
     /// <param name="cancellationToken">Checked every 65,536 steps.</param>
-    /// <exception cref="JinjaException">The template fails on these values, refuses them, or takes more than the limits allow.</exception>
+    /// <exception cref="JinjaException">The template fails on these values, refuses them, or exceeds the limits.</exception>
     public JinjaRendering Render(
         IReadOnlyDictionary<string, JinjaValue> variables, TimeProvider? clock = null, JinjaLimits? limits = null,
             CancellationToken cancellationToken = default)

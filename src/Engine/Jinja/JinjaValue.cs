@@ -5,8 +5,8 @@ using System.Text.Json;
 namespace Tiller.Jinja;
 
 /// <summary>
-/// A value of a template, of one of Python's types. Lists, tuples and mappings never change once they are made (the sandbox is an immutable one), so
-/// a value may be used by many renderings at once.
+/// A value in a template, of one of Python's types. Lists, tuples and mappings never change after their creation, because the sandbox is immutable.
+/// So many renderings may use a value at once.
 /// </summary>
 public abstract class JinjaValue
 {
@@ -27,12 +27,12 @@ public abstract class JinjaValue
     /// <summary>Whether any character of the text of this value comes from a variable.</summary>
     internal virtual bool HasContent => false;
 
-    /// <summary>Nodes of the value, saturating: what comparing it costs.</summary>
+    /// <summary>Number of nodes of the value, saturating. Comparing the value costs this many steps.</summary>
     internal virtual int Weight => 1;
 
     internal virtual bool IsCallable => false;
 
-    /// <summary>A string of the template itself, in which special tokens count.</summary>
+    /// <summary>Creates a string of the template itself, in which special tokens are recognised.</summary>
     /// <param name="value">The string, for example the text of a special token.</param>
     public static JinjaValue TemplateText(string value)
     {
@@ -40,7 +40,7 @@ public abstract class JinjaValue
         return Text.Of(value);
     }
 
-    /// <summary>A string of content.</summary>
+    /// <summary>Creates a string of content, in which special tokens are plain text.</summary>
     /// <param name="value">The string.</param>
     public static JinjaValue ContentText(string value)
     {
@@ -48,20 +48,20 @@ public abstract class JinjaValue
         return Text.Of(value, content: true);
     }
 
-    /// <summary>A truth value that the template's author knows of, so that its text is the template's.</summary>
+    /// <summary>Creates a truth value. Its text is the template's own, because only two texts are possible.</summary>
     /// <param name="value">True or false.</param>
     public static JinjaValue Of(bool value) => Bool.Of(value);
 
-    /// <summary>A list.</summary>
-    /// <param name="items">Its items, in order.</param>
+    /// <summary>Creates a list.</summary>
+    /// <param name="items">The items, in order.</param>
     public static JinjaValue List(IEnumerable<JinjaValue> items)
     {
         ArgumentNullException.ThrowIfNull(items);
         return new ListValue([.. items]);
     }
 
-    /// <summary>A mapping from strings; a name that comes twice keeps its first place and its last value.</summary>
-    /// <param name="items">Names, which are content, and values, in order.</param>
+    /// <summary>Creates a mapping from strings. A repeated name keeps its first position and its last value.</summary>
+    /// <param name="items">Names and values, in order. The names are content.</param>
     public static JinjaValue Map(IEnumerable<KeyValuePair<string, JinjaValue>> items)
     {
         ArgumentNullException.ThrowIfNull(items);
@@ -74,33 +74,35 @@ public abstract class JinjaValue
         return map.ToMap(content: true);
     }
 
-    /// <summary>A value of JSON, all of it content. Numbers without point and exponent are integers of any size, others floats.</summary>
+    /// <summary>
+    /// Converts JSON to a value that is content throughout. Numbers without point and exponent become integers of any size, other numbers floats.
+    /// </summary>
     /// <param name="json">The value.</param>
-    /// <exception cref="JinjaException">It nests more than 500 deep.</exception>
+    /// <exception cref="JinjaException">The JSON nests more than 500 levels deep.</exception>
     public static JinjaValue FromJson(JsonElement json) => FromJson(json, 0);
 
     /// <summary>Python's bool().</summary>
     internal virtual bool IsTrue(Run run) => true;
 
-    /// <summary>Python's len(), null if there is none.</summary>
+    /// <summary>Python's len(); null if the value has none.</summary>
     internal virtual int? Len(Run run) => null;
 
     /// <summary>Python's str().</summary>
     internal virtual void Str(TextBuilder to) => Repr(to, HasContent);
 
-    /// <summary>Python's repr(), all of one origin.</summary>
+    /// <summary>Python's repr(), with a single origin for all characters.</summary>
     internal abstract void Repr(TextBuilder to, bool content);
 
-    /// <summary>Python's iter(), null if there is none.</summary>
+    /// <summary>Python's iter(); null if the value cannot be looped over.</summary>
     internal virtual IEnumerator<JinjaValue>? Iterate(Run run) => null;
 
-    /// <summary>Python's getattr(), null for an AttributeError.</summary>
+    /// <summary>Python's getattr(); null for an AttributeError.</summary>
     internal virtual JinjaValue? Attribute(string name, Run run) => null;
 
-    /// <summary>An attribute that exists and that the immutable sandbox hides.</summary>
+    /// <summary>Whether the immutable sandbox hides an existing attribute.</summary>
     internal virtual bool Hides(string name) => false;
 
-    /// <summary>value[key], null for a TypeError or LookupError.</summary>
+    /// <summary>value[key]; null for a TypeError or LookupError.</summary>
     internal virtual JinjaValue? Item(JinjaValue key, Run run) => null;
 
     /// <summary>value[start:stop:step].</summary>
@@ -124,7 +126,7 @@ public abstract class JinjaValue
         return false;
     }
 
-    /// <summary>The items, or a TypeError.</summary>
+    /// <summary>The items; throws a TypeError if the value cannot be looped over.</summary>
     internal IEnumerator<JinjaValue> Items(Run run) => Iterate(run) ?? throw JinjaException.Type($"'{TypeName}' object is not iterable");
 
     internal JinjaValue[] ToArray(Run run)

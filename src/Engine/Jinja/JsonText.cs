@@ -2,7 +2,7 @@ using System.Globalization;
 
 namespace Tiller.Jinja;
 
-/// <summary>Python's json.dumps, as the filter tojson of transformers calls it: nothing is escaped for HTML.</summary>
+/// <summary>Python's json.dumps as the tojson filter of transformers calls it: without escaping for HTML.</summary>
 internal static class JsonText
 {
     public static Text Write(JinjaValue value, bool ascii, JinjaValue? indent, JinjaValue? separators, bool sortKeys, Run run)
@@ -190,7 +190,7 @@ internal static class JsonText
     }
 }
 
-/// <summary>A stable merge sort whose comparison may throw and is counted.</summary>
+/// <summary>A stable merge sort. Its comparisons are counted as steps and may throw.</summary>
 internal static class Sorting
 {
     public static T[] Sort<T>(T[] items, Func<T, T, bool> less, Run run)

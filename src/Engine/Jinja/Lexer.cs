@@ -4,7 +4,7 @@ using System.Text;
 
 namespace Tiller.Jinja;
 
-/// <summary>What a token is.</summary>
+/// <summary>Kinds of tokens.</summary>
 internal enum TokenKind
 {
     /// <summary>Text between tags.</summary>
@@ -38,12 +38,12 @@ internal enum TokenKind
     End,
 }
 
-/// <summary>A token: its text, or for a number its value.</summary>
+/// <summary>A token, with its text or, for a number, its value.</summary>
 internal readonly record struct Token(TokenKind Kind, string Text, int Line, JinjaValue? Number = null);
 
 /// <summary>
-/// A template in tokens, with trim_blocks and lstrip_blocks: the newline after a block or comment and the white space before one that begins its
-/// line are dropped.
+/// Splits a template into tokens, with trim_blocks and lstrip_blocks: it drops the newline after a block or comment, and the white space before one
+/// at the beginning of its line.
 /// </summary>
 internal sealed class Lexer
 {
@@ -132,7 +132,7 @@ internal sealed class Lexer
         }
     }
 
-    // The text up to a tag; blocks and comments take the indentation before them along.
+    // Adds the text up to a tag. The indentation before a block or comment is dropped.
     private void Data(int end, char sign, bool blocks)
     {
         int stop = end;
@@ -162,7 +162,7 @@ internal sealed class Lexer
         MoveTo(end);
     }
 
-    // {% raw %} without its begin; where it ends, or -1.
+    // End of the tag {% raw %}, given the position after its {%; or -1.
     private int RawEnd(int from)
     {
         int i = SkipSpace(from);
@@ -207,7 +207,7 @@ internal sealed class Lexer
         MoveTo(sign == '-' ? SkipSpace(end + 2) : sign == '+' ? end + 2 : SkipNewLine(end + 2));
     }
 
-    // Behind the end of a block that begins here, or -1.
+    // The position after the end of a block tag that is here; or -1.
     private int BlockEnd(int i)
     {
         ReadOnlySpan<char> rest = source.AsSpan(i);
@@ -354,7 +354,7 @@ internal sealed class Lexer
 
     private int Digits(int from) => Digits(from, char.IsAsciiDigit);
 
-    // Digits with single underscores between them.
+    // Skips digits, which may have single underscores between them.
     private int Digits(int from, Func<char, bool> isDigit, bool underscoreFirst = false)
     {
         int i = from;
@@ -394,8 +394,8 @@ internal sealed class Lexer
         MoveTo(end + 1);
     }
 
-    // Python's unicode-escape. A backslash before a character beyond ASCII stays, and that character is written as an escape, which is no escape any
-    // more.
+    // Python's unicode-escape. Jinja first writes characters beyond ASCII as escapes, so a backslash before such a character escapes the backslash of
+    // its escape, and the result is the text of that escape.
     private static string Unescape(ReadOnlySpan<char> text, int line)
     {
         if (!text.Contains('\\'))

@@ -1,6 +1,6 @@
 namespace Tiller.Jinja;
 
-/// <summary>The parameters and body of a macro, or of the block of a call.</summary>
+/// <summary>The parameters and body of a macro or of a call block.</summary>
 internal sealed class MacroBody(string? name, NameTarget[] parameters, Expression[] defaults, Statement[] body, int line)
 {
     public string? Name => name;
@@ -17,18 +17,18 @@ internal sealed class MacroBody(string? name, NameTarget[] parameters, Expressio
 
     public Scope Scope { get; set; } = null!;
 
-    /// <summary>Places of the names that a body has only if it reads them.</summary>
+    /// <summary>The variable caller; null if the body does not read it. The same holds for kwargs and varargs.</summary>
     public Reference? Caller { get; set; }
 
     public Reference? Kwargs { get; set; }
 
     public Reference? Varargs { get; set; }
 
-    /// <summary>A parameter of the macro itself is named caller.</summary>
+    /// <summary>Whether a parameter of the macro is named caller.</summary>
     public bool NamesCaller { get; set; }
 }
 
-/// <summary>A macro as a value: its body and the variables around it.</summary>
+/// <summary>A macro as a value: its body and the variables of the function around it.</summary>
 internal sealed class Macro(MacroBody body, Frame around) : JinjaValue
 {
     internal override string TypeName => "Macro";
@@ -147,7 +147,7 @@ internal sealed class MacroStatement(NameTarget target, MacroBody body, int line
     }
 }
 
-/// <summary>{% call(a) m() %}…{% endcall %}; and {% generation %}, whose body is written as it is.</summary>
+/// <summary>{% call(a) m() %}…{% endcall %}; also {% generation %}, whose body is written unchanged.</summary>
 internal sealed class CallBlock(CallExpression? call, MacroBody body, int line) : Statement(line)
 {
     public CallExpression? Call => call;

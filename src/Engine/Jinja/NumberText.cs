@@ -3,13 +3,13 @@ using System.Numerics;
 
 namespace Tiller.Jinja;
 
-/// <summary>Numbers under the format codes of % and str.format(), exactly rounded.</summary>
+/// <summary>Formats numbers by the format codes of % and str.format(), exactly rounded.</summary>
 internal static class NumberText
 {
-    // Digits after the point; more would only cost time.
+    // Maximum number of digits after the point; more would only cost time.
     private const int MaxPlaces = 4096;
 
-    /// <summary>The digits of |value| under one of e, f, g, % and "" (as str() writes it), without sign.</summary>
+    /// <summary>Formats |value| by one of e, f, g, % and "" (as str() does), without sign.</summary>
     public static string Real(double value, char type, int? precision, bool alternate)
     {
         if (!double.IsFinite(value))
@@ -100,7 +100,7 @@ internal static class NumberText
         return withPoint && !scientific && !text.Contains('.', StringComparison.Ordinal) ? text + ".0" : text;
     }
 
-    // places + 1 digits, rounded half to even, and the exponent of the first.
+    // The first places + 1 digits, rounded half to even, and the exponent of the first digit.
     private static (string Digits, int Exponent) Digits(double value, int places)
     {
         if (value == 0)

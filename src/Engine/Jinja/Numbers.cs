@@ -9,7 +9,7 @@ internal sealed class Int : JinjaValue
     private const int SmallestCached = -8;
     private const int Cached = 264;
 
-    // A number of more bits is refused: no template needs one, and its powers would fill the memory.
+    // Maximum number of bits. No template needs larger numbers, and their powers would fill the memory.
     private const long MaxBits = 1 << 17;
 
     private static readonly Int[] s_small = [.. Enumerable.Range(SmallestCached, Cached).Select(static i => new Int(i, null, false))];
@@ -23,10 +23,10 @@ internal sealed class Int : JinjaValue
         this.content = content;
     }
 
-    /// <summary>The value, where <see cref="Big"/> is null.</summary>
+    /// <summary>The value, if <see cref="Big"/> is null.</summary>
     public long Value { get; }
 
-    /// <summary>A value beyond 64 bits.</summary>
+    /// <summary>The value, if it does not fit 64 bits; otherwise null.</summary>
     public BigInteger? Big { get; }
 
     public BigInteger Number => Big ?? Value;
@@ -53,7 +53,7 @@ internal sealed class Int : JinjaValue
             : throw new JinjaException(JinjaError.Limit, $"A number of more than {MaxBits} bits.");
     }
 
-    /// <summary>Before a power is computed.</summary>
+    /// <summary>Throws if a power would be too large, before it is computed.</summary>
     public static void Require(double bits)
     {
         if (bits > MaxBits)
@@ -84,7 +84,7 @@ internal sealed class Int : JinjaValue
     internal override JinjaValue? Attribute(string name, Run run) => NumberMethods.Of(this, name);
 }
 
-/// <summary>Python's bool, an int in all arithmetic.</summary>
+/// <summary>Python's bool, which is an int in arithmetic.</summary>
 internal sealed class Bool : JinjaValue
 {
     public static readonly Bool True = new(true, false);

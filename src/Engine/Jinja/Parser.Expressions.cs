@@ -2,7 +2,7 @@ using System.Text;
 
 namespace Tiller.Jinja;
 
-// Expressions, from the loosest operator to the tightest.
+// Parses expressions, from the operator with the lowest precedence to the highest.
 internal sealed partial class Parser
 {
     private Expression Expression(bool withCondition = true)
@@ -219,7 +219,7 @@ internal sealed partial class Parser
         }
     }
 
-    // One expression, or several with commas.
+    // One expression, or a tuple of several separated by commas.
     private Expression Tuple(bool withCondition = true, string? end = null, bool inParentheses = false)
     {
         int line = Now.Line;
@@ -387,7 +387,7 @@ internal sealed partial class Parser
         }
     }
 
-    // In a filter block the first filter has no bar before it.
+    // In a filter block, the first filter has no bar before it.
     private FilterExpression? Filter(Expression? value, bool inBlock)
     {
         while (inBlock || Skip("|"))

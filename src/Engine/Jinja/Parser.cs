@@ -2,13 +2,13 @@ using System.Runtime.CompilerServices;
 
 namespace Tiller.Jinja;
 
-/// <summary>Tokens → statements, by Jinja's own grammar: this part reads statements.</summary>
+/// <summary>Parses tokens into statements by Jinja's grammar. This part parses statements.</summary>
 internal sealed partial class Parser
 {
-    // Statements in statements, and brackets in brackets.
+    // Maximum depth of nested statements and of nested brackets.
     private const int MaxNested = 100;
 
-    // Parameters of a macro, and named arguments of a call.
+    // Maximum number of parameters of a macro, and of named arguments of a call.
     private const int MaxNames = 255;
 
     private readonly List<Token> tokens;
@@ -20,7 +20,7 @@ internal sealed partial class Parser
         this.tokens = tokens;
     }
 
-    /// <summary>The template defines a block.</summary>
+    /// <summary>Whether the template defines a block.</summary>
     public bool HasBlocks { get; private set; }
 
     private Token Now => tokens[next];
@@ -32,7 +32,7 @@ internal sealed partial class Parser
         return (body, parser.HasBlocks);
     }
 
-    // Up to a block that begins with one of the ends, whose name is the next token then; or to the end of the template.
+    // Parses statements up to a tag whose name is one of the ends, or up to the end of the template. The name of the end is then the next token.
     private Statement[] Statements(string[] ends, string of)
     {
         Nest();
@@ -81,7 +81,7 @@ internal sealed partial class Parser
         }
     }
 
-    // From behind the head of a statement; the end's name is the next token, or is passed.
+    // Parses the body of a statement after its head. The name of the end is then the next token, or is skipped if `pass` is true.
     private Statement[] Body(string of, bool pass, params string[] ends)
     {
         Skip(":");
@@ -276,7 +276,7 @@ internal sealed partial class Parser
         return new BlockStatement(name, body, line);
     }
 
-    // One target, or several with commas.
+    // One target, or a tuple of several separated by commas.
     private Target Targets(bool withAttributes, string? end)
     {
         int line = Now.Line;

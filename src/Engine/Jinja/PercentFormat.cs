@@ -173,7 +173,7 @@ internal static class PercentFormat
         to.Append(' ', left ? missing : 0, own);
     }
 
-    /// <summary>repr() with everything beyond ASCII escaped.</summary>
+    /// <summary>Python's ascii(): repr() with all characters beyond ASCII escaped.</summary>
     public static Text Ascii(Text repr)
     {
         var ascii = new StringBuilder();

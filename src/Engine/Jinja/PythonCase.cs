@@ -3,10 +3,10 @@ using System.Text;
 
 namespace Tiller.Jinja;
 
-/// <summary>Python's full case mappings: one letter may become several.</summary>
+/// <summary>Python's full case mappings, by which one letter may become several.</summary>
 internal static class PythonCase
 {
-    // Where the full mapping (Unicode's SpecialCasing) is not the simple one: the letter, then what becomes of it.
+    // Letters whose full mapping (Unicode's SpecialCasing) differs from the simple one, each followed by the result.
     private const string Upper =
         "\u00dfSS \u0131I \u0149\u02bcN \u017fS \u01f0J\u030c \u0390\u0399\u0308\u0301 \u03b0\u03a5\u0308\u0301 \u0587\u0535\u0552 "
         + "\u1e96H\u0331 \u1e97T\u0308 \u1e98W\u030a \u1e99Y\u030a \u1e9aA\u02be \u1f50\u03a5\u0313 \u1f52\u03a5\u0313\u0300 "
@@ -26,7 +26,7 @@ internal static class PythonCase
         + "\u1ffc\u03a9\u0399 \ufb00FF \ufb01FI \ufb02FL \ufb03FFI \ufb04FFL \ufb05ST \ufb06ST \ufb13\u0544\u0546 \ufb14\u0544\u0535 "
         + "\ufb15\u0544\u053b \ufb16\u054e\u0546 \ufb17\u0544\u053d";
 
-    // Where a title letter is not the capital; Georgian letters besides, which stay as they are.
+    // Letters whose title case differs from the upper case, each followed by the result; and Georgian letters, which do not change.
     private const string Title =
         "\u00dfSs \u01c4\u01c5 \u01c5\u01c5 \u01c6\u01c5 \u01c7\u01c8 \u01c8\u01c8 \u01c9\u01c8 \u01ca\u01cb \u01cb\u01cb \u01cc\u01cb "
         + "\u01f1\u01f2 \u01f2\u01f2 \u01f3\u01f2 \u0587\u0535\u0582 \u1f80\u1f88 \u1f81\u1f89 \u1f82\u1f8a \u1f83\u1f8b \u1f84\u1f8c "
@@ -76,7 +76,7 @@ internal static class PythonCase
         return all.ToString();
     }
 
-    /// <summary>str.title(): a letter after a letter is small, any other large.</summary>
+    /// <summary>str.title(): a letter after another letter becomes lower case, any other letter title case.</summary>
     public static string ToTitle(string text)
     {
         var title = new StringBuilder(text.Length);
@@ -127,7 +127,7 @@ internal static class PythonCase
         return swapped.ToString();
     }
 
-    /// <summary>str.casefold(): the small letters of the capitals, with few exceptions.</summary>
+    /// <summary>str.casefold(): the lower case of the upper case, with few exceptions.</summary>
     public static string Fold(string text)
     {
         var folded = new StringBuilder(text.Length);
@@ -196,7 +196,7 @@ internal static class PythonCase
 
     private static string Lower(Rune rune) => rune.Value == 0x130 ? "i\u0307" : Rune.ToLowerInvariant(rune).ToString();
 
-    // A sigma after a letter and before none.
+    // Whether a sigma is final: after a letter and not before one.
     private static bool IsFinal(string text, int at)
     {
         int i = at - 1;

@@ -3,10 +3,10 @@ using System.Text;
 
 namespace Tiller.Jinja;
 
-/// <summary>Python's classes of characters.</summary>
+/// <summary>Character classes of Python.</summary>
 internal static class PythonChars
 {
-    /// <summary>str.isspace() of one character; none lies beyond 65,535.</summary>
+    /// <summary>str.isspace() of one character. No space has a code point above 65,535.</summary>
     public static bool IsSpace(char c) => char.IsWhiteSpace(c) || c is >= '\u001c' and <= '\u001f';
 
     /// <summary>Whether str.splitlines() ends a line here.</summary>
@@ -29,7 +29,7 @@ internal static class PythonChars
         return text[start..end];
     }
 
-    /// <summary>0 to 9, or -1.</summary>
+    /// <summary>The value of a digit, 0 to 9, or -1.</summary>
     public static int DecimalDigit(Rune rune) =>
         Rune.GetUnicodeCategory(rune) == UnicodeCategory.DecimalDigitNumber ? (int)Rune.GetNumericValue(rune) : -1;
 
@@ -51,7 +51,7 @@ internal static class PythonChars
 
     public static bool IsAlnum(Rune rune) => IsAlpha(rune) || IsDigit(rune) || IsNumeric(rune);
 
-    /// <summary>What \w matches: letters, numbers, underscore.</summary>
+    /// <summary>Whether \w matches: letters, numbers and underscore.</summary>
     public static bool IsWord(Rune rune) => rune.Value == '_' || IsAlnum(rune);
 
     public static bool IsLower(Rune rune) => Rune.GetUnicodeCategory(rune) == UnicodeCategory.LowercaseLetter || rune.Value is 0xAA or 0xBA or 0x345
@@ -67,7 +67,7 @@ internal static class PythonChars
 
     public static bool IsCased(Rune rune) => IsLower(rune) || IsUpper(rune) || IsTitle(rune);
 
-    /// <summary>What the case of a letter does not depend on: marks, modifiers, apostrophes.</summary>
+    /// <summary>Whether Unicode's case rules ignore a character: marks, modifiers and apostrophes.</summary>
     public static bool IsCaseIgnorable(Rune rune) => Rune.GetUnicodeCategory(rune) is UnicodeCategory.NonSpacingMark or UnicodeCategory.EnclosingMark
         or UnicodeCategory.Format or UnicodeCategory.ModifierLetter or UnicodeCategory.ModifierSymbol
         || rune.Value is '\'' or '.' or ':' or 0xB7 or 0x387 or 0x55F or 0x5F4 or 0x2018 or 0x2019 or 0x2024 or 0x2027 or 0xFE13 or 0xFE52 or 0xFE55

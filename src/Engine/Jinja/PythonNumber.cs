@@ -4,13 +4,13 @@ using System.Text;
 
 namespace Tiller.Jinja;
 
-/// <summary>How Python writes numbers and reads them from text.</summary>
+/// <summary>Conversion between numbers and text as in Python.</summary>
 internal static class PythonNumber
 {
-    /// <summary>Python converts no longer integers from and to decimal text.</summary>
+    /// <summary>Maximum number of decimal digits of an integer that Python converts to or from text.</summary>
     public const int MaxDigits = 4300;
 
-    /// <summary>repr() of a float: the shortest digits that read back, in scientific form from 1e16 and below 1e-4.</summary>
+    /// <summary>repr() of a float: the shortest digits that give the same float when read, in scientific form from 1e16 on and below 1e-4.</summary>
     public static string Repr(double value)
     {
         if (!double.IsFinite(value))
@@ -47,7 +47,7 @@ internal static class PythonNumber
         string shortest = Math.Abs(value).ToString("R", CultureInfo.InvariantCulture);
         string digits = new string([.. shortest.TakeWhile(static c => c != 'E').Where(char.IsAsciiDigit)]).Trim('0');
 
-        // The exponent of the rounded seventeen digits is that of the shortest, except where those carry: 9.99…e22 beside 1e23.
+        // The exponent of the seventeen rounded digits equals that of the shortest digits, except after a carry: 9.99…e22 and 1e23.
         int exponent = int.Parse(text.AsSpan(text.IndexOf('E', StringComparison.Ordinal) + 1), NumberStyles.AllowLeadingSign,
             CultureInfo.InvariantCulture);
         int e = shortest.IndexOf('E', StringComparison.Ordinal);
@@ -81,7 +81,7 @@ internal static class PythonNumber
         return DivideToEven(above, below);
     }
 
-    /// <summary>Of two numbers that are not negative, the second not zero.</summary>
+    /// <summary>Divides and rounds half to even. The first number must not be negative, the second must be positive.</summary>
     public static BigInteger DivideToEven(BigInteger above, BigInteger below)
     {
         BigInteger quotient = BigInteger.DivRem(above, below, out BigInteger rest);
@@ -110,7 +110,7 @@ internal static class PythonNumber
     /// <summary>str() of an integer beyond 64 bits.</summary>
     public static string Digits(BigInteger value, Run run)
     {
-        // Converting takes time that grows with the square.
+        // The time of the conversion grows with the square of the length.
         long words = value.GetBitLength() >> 5;
         run.Charge(1 + (words * words >> 6));
         string digits = value.GetBitLength() > (MaxDigits * 4L) ? "" : value.ToString(CultureInfo.InvariantCulture);
@@ -119,7 +119,7 @@ internal static class PythonNumber
             : throw JinjaException.Value($"Exceeds the limit ({MaxDigits} digits) for integer string conversion");
     }
 
-    /// <summary>int(text, radix), null where Python raises a ValueError.</summary>
+    /// <summary>int(text, radix); null where Python raises a ValueError.</summary>
     public static BigInteger? ParseInt(string text, int radix)
     {
         if (radix != 0 && radix is < 2 or > 36)
@@ -201,7 +201,7 @@ internal static class PythonNumber
         return negative ? -value : value;
     }
 
-    /// <summary>float(text), null where Python raises a ValueError.</summary>
+    /// <summary>float(text); null where Python raises a ValueError.</summary>
     public static double? ParseFloat(string text)
     {
         var plain = new StringBuilder();

@@ -2,10 +2,10 @@ using System.Runtime.CompilerServices;
 
 namespace Tiller.Jinja;
 
-/// <summary>One rendering: what it may still do, where it is, and what it may ask.</summary>
+/// <summary>The state of one rendering: its remaining steps, its line and its environment.</summary>
 internal sealed class Run
 {
-    // Between two looks at the cancellation token.
+    // Number of steps between two checks of the cancellation token.
     private const long Stride = 1 << 16;
 
     private const int CallDepth = 5;
@@ -31,10 +31,10 @@ internal sealed class Run
     /// <summary>The line of the template that is being rendered.</summary>
     public int Line { get; set; }
 
-    /// <summary>Values of the names that the template takes from outside, in the order of its list of names; null where there is none.</summary>
+    /// <summary>Values that the caller supplies, in the order of the template's list of names; null for a missing one.</summary>
     public JinjaValue?[] Outside { get; init; } = [];
 
-    /// <summary>What the top level has set of those names since, for the template's blocks.</summary>
+    /// <summary>Values of these names that the top level has set since, for the template's blocks.</summary>
     public JinjaValue?[] Shared { get; init; } = [];
 
     public JinjaValue? Given(int name) => Shared[name] ?? Outside[name];
@@ -48,7 +48,7 @@ internal sealed class Run
         }
     }
 
-    /// <summary>Before a text of that many characters is made.</summary>
+    /// <summary>Charges for a new text of the given length. Call it before creating the text.</summary>
     public void ChargeText(long length)
     {
         if (length > Limits.TextLength)
@@ -59,15 +59,15 @@ internal sealed class Run
         Charge(1 + (Math.Max(length, 0) >> 4));
     }
 
-    /// <summary>Before one text is sought in another; a long one may nearly match at every place.</summary>
+    /// <summary>Charges for a search in a text. A long pattern costs more, because it may almost match at every position.</summary>
     public void ChargeSearch(int length, int sought) => Charge(1 + (length >> 4) + (sought > 32 ? ((long)length * sought) >> 10 : 0));
 
-    /// <summary>Goes into a value of a value.</summary>
+    /// <summary>Enters a nested value.</summary>
     public void Enter() => Enter(1);
 
     public void Leave() => depth--;
 
-    /// <summary>Goes into a call.</summary>
+    /// <summary>Enters a nested call.</summary>
     public void EnterCall() => Enter(CallDepth);
 
     public void LeaveCall() => depth -= CallDepth;

@@ -2,10 +2,10 @@ using System.Collections.Frozen;
 
 namespace Tiller.Jinja;
 
-/// <summary>How an immutable sandbox reads attributes and items: what starts with an underscore and what changes a value is hidden.</summary>
+/// <summary>Reads attributes and items as an immutable sandbox. Names with a leading underscore and methods that change a value are hidden.</summary>
 internal static class Sandbox
 {
-    // What every object of Python has; the others of a type only matter to templates that look for a way out.
+    // Attributes that every Python object has. A type's further internal attributes matter only to templates that try to escape the sandbox.
     private static readonly FrozenSet<string> s_internals = new[]
     {
         "__class__", "__doc__", "__init__", "__new__", "__repr__", "__str__", "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__hash__",
@@ -24,7 +24,7 @@ internal static class Sandbox
     public static JinjaValue Item(JinjaValue value, JinjaValue key, Run run) =>
         value.Item(key, run) ?? (key is Text name ? Visible(value, name.Value, run) : null) ?? Undefined.Member(value, key);
 
-    /// <summary>An attribute alone; null if there is none.</summary>
+    /// <summary>Reads an attribute only, not an item; null if there is none.</summary>
     public static JinjaValue? Visible(JinjaValue value, string name, Run run)
     {
         if (name.StartsWith('_') ? IsInternal(value, name) || (value is Namespace && value.Attribute(name, run) is not null) : value.Hides(name))

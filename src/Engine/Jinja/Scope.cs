@@ -1,13 +1,15 @@
 namespace Tiller.Jinja;
 
-/// <summary>What has variables of its own at run time: the template, a macro, a block, a recursive loop, the test of a loop.</summary>
+/// <summary>
+/// A part of a template with its own variables at run time: the template, a macro, a block, a recursive loop, or the test of a loop.
+/// </summary>
 internal sealed class FunctionBody(FunctionBody? outer)
 {
     private readonly Dictionary<(int Level, string Name), Variable> variables = [];
 
     public FunctionBody? Outer => outer;
 
-    /// <summary>The variables of a call.</summary>
+    /// <summary>Creates the variables of one call.</summary>
     public Frame NewFrame(Frame? outer, Run run)
     {
         run.Charge(variables.Count >> 3);
@@ -29,7 +31,7 @@ internal sealed class FunctionBody(FunctionBody? outer)
 /// <summary>A variable of a function.</summary>
 internal sealed record Variable(FunctionBody Function, int Slot)
 {
-    /// <summary>As seen from a function.</summary>
+    /// <summary>The reference to the variable from inside a function.</summary>
     public Reference From(FunctionBody function)
     {
         int hops = 0;
@@ -42,7 +44,7 @@ internal sealed record Variable(FunctionBody Function, int Slot)
     }
 }
 
-/// <summary>The variables of one call of a function, null where there is no value; and those of the function around it.</summary>
+/// <summary>The variables of one call of a function, null for those without a value, and the frame of the function around it.</summary>
 internal sealed class Frame(int slots, Frame? outer)
 {
     public JinjaValue?[] Slots { get; } = new JinjaValue?[slots];
@@ -50,7 +52,7 @@ internal sealed class Frame(int slots, Frame? outer)
     public Frame? Outer => outer;
 }
 
-/// <summary>A variable as seen from where it is used: how many functions out, and which.</summary>
+/// <summary>A reference to a variable from where it is used: the number of functions to go outwards, and the slot there.</summary>
 internal readonly record struct Reference(int Hops, int Slot)
 {
     public JinjaValue? Read(Frame frame) => Of(frame)[Slot];
@@ -69,8 +71,8 @@ internal readonly record struct Reference(int Hops, int Slot)
 }
 
 /// <summary>
-/// The names of one part of a template, resolved as Jinja resolves them (its idtracking): a name that is set in a part is that part's own from its
-/// beginning, with the value that it has outside, or with the value given from outside to the template where no part around knows it.
+/// The names of one part of a template, resolved as in Jinja (its idtracking). A name that is set in a part belongs to that part from its beginning.
+/// Its initial value is that of the part around it, or the caller's value if no surrounding part has the name.
 /// </summary>
 internal sealed class Scope
 {
@@ -98,7 +100,7 @@ internal sealed class Scope
 
     public int Level { get; }
 
-    /// <summary>The same scope in one branch of an if: what it adds is its own until <see cref="Merge"/>.</summary>
+    /// <summary>Creates the same scope for one branch of an if. Names that the branch adds stay separate until <see cref="Merge"/>.</summary>
     public Scope Branch() => new(Parent, Function) { trunk = this };
 
     public void Store(string name)
@@ -124,7 +126,7 @@ internal sealed class Scope
         }
     }
 
-    /// <summary>After the branches of an if: what one of them sets has the value from outside where another ran.</summary>
+    /// <summary>Merges the branches of an if. A name that only one branch sets has its outer value if another branch runs.</summary>
     public void Merge(params ReadOnlySpan<Scope> branches)
     {
         var added = new HashSet<string>(StringComparer.Ordinal);
@@ -172,7 +174,7 @@ internal sealed class Scope
         return null;
     }
 
-    /// <summary>When all names are known: what entering and leaving does.</summary>
+    /// <summary>Prepares <see cref="Enter"/> and <see cref="Leave"/>. Call it when all names are known.</summary>
     public void Close(Func<string, int> given)
     {
         enter = [.. sources.Where(static pair => !pair.Value.IsParameter)
@@ -218,7 +220,7 @@ internal sealed class Scope
         return variable;
     }
 
-    // Another variable, a name given from outside, or neither.
+    // Source of a variable's initial value: another variable, a name that the caller supplies, or neither.
     private sealed record Source(Variable? Outer, string? Given)
     {
         public bool IsParameter { get; init; }

@@ -1,26 +1,26 @@
 namespace Tiller.Jinja;
 
-/// <summary>How a statement ended.</summary>
+/// <summary>How the execution of a statement ended.</summary>
 internal enum Flow
 {
-    /// <summary>The next statement follows.</summary>
+    /// <summary>Execution continues with the next statement.</summary>
     On,
 
     /// <summary>The loop ends.</summary>
     Break,
 
-    /// <summary>The next turn of the loop follows.</summary>
+    /// <summary>The loop continues with its next turn.</summary>
     Continue,
 }
 
-/// <summary>A statement. Immutable once its names are bound.</summary>
+/// <summary>A statement. It is immutable once its names are bound.</summary>
 internal abstract class Statement(int line)
 {
     public int Line => line;
 
     public abstract Flow Exec(Frame frame, TextBuilder to, Run run);
 
-    /// <summary>What a block writes has to be text already.</summary>
+    /// <summary>Casts the value that a block writes to text; throws a TypeError for any other value.</summary>
     protected static Text Written(JinjaValue value) => value as Text ?? throw JinjaException.Type($"expected str instance, {value.TypeName} found");
 
     public static Flow Exec(Statement[] body, Frame frame, TextBuilder to, Run run)
@@ -95,10 +95,10 @@ internal sealed class ForStatement(Target target, Expression items, Expression? 
 
     public Statement[] Otherwise => otherwise;
 
-    /// <summary>Where the variable loop is, if the body reads it.</summary>
+    /// <summary>Place of the variable "loop"; null if the body does not read it.</summary>
     public Reference? Loop { get; set; }
 
-    /// <summary>The target once more, in the function of the test.</summary>
+    /// <summary>A second target, for the function of the test.</summary>
     public Target? TestTarget { get; set; }
 
     public FunctionBody? TestFunction { get; set; }
@@ -109,7 +109,7 @@ internal sealed class ForStatement(Target target, Expression items, Expression? 
 
     public Scope OtherwiseScope { get; set; } = null!;
 
-    /// <summary>What a recursive loop runs in.</summary>
+    /// <summary>Function of a recursive loop; null if the loop is not recursive.</summary>
     public FunctionBody? Function { get; set; }
 
     public override Flow Exec(Frame frame, TextBuilder to, Run run)
@@ -164,7 +164,8 @@ internal sealed class ForStatement(Target target, Expression items, Expression? 
                 break;
             }
 
-            // As in the published implementation, a turn that ends early does not count: else follows a loop of such turns.
+            // As in the published implementation, a turn that ends with continue does not count. After a loop of only such turns, the else branch
+            // runs.
             finished |= flow == Flow.On;
         }
 
@@ -267,7 +268,7 @@ internal sealed class FilterBlock(FilterExpression filter, Statement[] body, int
     }
 }
 
-/// <summary>{% with a = b %}…{% endwith %}: the values are read outside.</summary>
+/// <summary>{% with a = b %}…{% endwith %}. The values are evaluated outside the block.</summary>
 internal sealed class WithStatement(Target[] targets, Expression[] values, Statement[] body, int line) : Statement(line)
 {
     public Target[] Targets => targets;
@@ -303,7 +304,7 @@ internal sealed class ContinueStatement(int line) : Statement(line)
     public override Flow Exec(Frame frame, TextBuilder to, Run run) => Flow.Continue;
 }
 
-/// <summary>{% block name %}: without inheritance, a part that sees the names of the top level only.</summary>
+/// <summary>{% block name %}. Without inheritance, it is a part that sees only the names of the top level.</summary>
 internal sealed class BlockStatement(string name, Statement[] body, int line) : Statement(line)
 {
     public string Name => name;
@@ -325,22 +326,22 @@ internal sealed class BlockStatement(string name, Statement[] body, int line) : 
     }
 }
 
-/// <summary>extends, include, import, from: there is no other template to be had.</summary>
+/// <summary>extends, include, import, from: unsupported, because there are no other templates.</summary>
 internal sealed class OtherTemplate(string tag, int line) : Statement(line)
 {
     public override Flow Exec(Frame frame, TextBuilder to, Run run) =>
         throw new JinjaException(JinjaError.Unsupported, $"The tag '{tag}' needs another template; a chat template has none.", Line);
 }
 
-/// <summary>What a statement assigns to.</summary>
+/// <summary>The target of an assignment.</summary>
 internal abstract class Target
 {
     public abstract void Assign(JinjaValue value, Frame frame, Run run);
 
-    /// <summary>What was assigned last.</summary>
+    /// <summary>Reads the value that was assigned last.</summary>
     public abstract JinjaValue Read(Frame frame);
 
-    /// <summary>Fails where an attribute is to be set of what is no namespace.</summary>
+    /// <summary>Throws if the target is an attribute of a value that is not a namespace.</summary>
     public virtual void Require(Frame frame)
     {
     }
@@ -354,7 +355,7 @@ internal sealed class NameTarget(string name, int line) : Target
 
     public Reference Place { get; set; }
 
-    /// <summary>Where the top level keeps it for the template's blocks, or -1.</summary>
+    /// <summary>Index in <see cref="Run.Shared"/>, for names of the top level that blocks read; otherwise -1.</summary>
     public int Shared { get; set; } = -1;
 
     public override void Assign(JinjaValue value, Frame frame, Run run)

@@ -2,7 +2,7 @@ using System.Collections.Frozen;
 
 namespace Tiller.Jinja;
 
-/// <summary>A test: whether a value is what its name says.</summary>
+/// <summary>A Jinja test, which checks a property of a value.</summary>
 internal delegate bool Test(JinjaValue value, Arguments arguments, Run run);
 
 /// <summary>The tests of Jinja, by name.</summary>
@@ -71,7 +71,7 @@ internal static class Tests
         return text;
     }
 
-    // Python's "is": None, the truth values and small integers exist once.
+    // Python's "is". None, the truth values and small integers exist only once.
     private static bool IsSame(JinjaValue a, JinjaValue b) => ReferenceEquals(a, b) || (a, b) switch
     {
         (NoneValue, NoneValue) => true,

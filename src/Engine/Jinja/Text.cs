@@ -1,15 +1,15 @@
 namespace Tiller.Jinja;
 
 /// <summary>
-/// A string that knows for every character whether it is the template's own or content. Counted by code point, as Python counts; a surrogate without
-/// its partner is a code point of its own.
+/// A string that records for every character whether it is the template's own or content. Lengths and indices count code points, as in Python; a lone
+/// surrogate counts as one.
 /// </summary>
 internal sealed class Text : JinjaValue
 {
     public static readonly Text Empty = new("", []);
     private static readonly int[] s_content = [0];
 
-    // Where the origin changes, ascending; before the first place everything is the template's.
+    // Positions where the origin changes, ascending. The characters before the first position are the template's.
     private readonly int[] changes;
     private int points = -1;
 
@@ -22,7 +22,7 @@ internal sealed class Text : JinjaValue
 
     public string Value { get; }
 
-    /// <summary>Marked as HTML (Python's Markup): what is added to it is escaped.</summary>
+    /// <summary>Whether the text is marked as HTML (Python's Markup). Other texts are escaped when they are added to it.</summary>
     public bool IsSafe { get; }
 
     internal override string TypeName => IsSafe ? "Markup" : "str";
@@ -64,14 +64,14 @@ internal sealed class Text : JinjaValue
 
     public Text AsSafe(bool safe = true) => safe == IsSafe ? this : new Text(Value, changes, safe);
 
-    /// <summary>All of it content, if any of it is: for operations that lose track of characters.</summary>
+    /// <summary>The result of an operation that loses track of characters: all content if any character of this text is.</summary>
     public Text Lost(string value, Run run)
     {
         run.ChargeText(value.Length);
         return Of(value, HasContent, IsSafe);
     }
 
-    /// <summary>A piece by UTF-16 units.</summary>
+    /// <summary>A part of the text, by UTF-16 units.</summary>
     public Text Slice(int start, int length)
     {
         if (length == Value.Length)
@@ -82,7 +82,7 @@ internal sealed class Text : JinjaValue
         return length == 0 && !IsSafe ? Empty : new Text(Value.Substring(start, length), ChangesOf(start, length), IsSafe);
     }
 
-    /// <summary>Where in UTF-16 a code point begins.</summary>
+    /// <summary>Index of the first UTF-16 unit of a code point.</summary>
     public int UnitOf(int point)
     {
         if (Points == Value.Length)
@@ -99,7 +99,7 @@ internal sealed class Text : JinjaValue
         return unit;
     }
 
-    /// <summary>How many code points lie before a UTF-16 unit.</summary>
+    /// <summary>Number of code points before a UTF-16 unit.</summary>
     public int PointOf(int unit)
     {
         if (Points == Value.Length)
@@ -116,7 +116,7 @@ internal sealed class Text : JinjaValue
         return point;
     }
 
-    /// <summary>Units of the code point at a unit: 1 or 2.</summary>
+    /// <summary>Number of UTF-16 units of the code point at a unit: 1 or 2.</summary>
     public int UnitsAt(int unit) => char.IsHighSurrogate(Value[unit]) && unit + 1 < Value.Length && char.IsLowSurrogate(Value[unit + 1]) ? 2 : 1;
 
     internal override bool IsTrue(Run run) => Value.Length > 0;
@@ -205,7 +205,7 @@ internal sealed class Text : JinjaValue
 
     public bool IsContentAt(int unit) => (ChangesUpTo(unit) & 1) == 1;
 
-    /// <summary>How many changes lie at a unit or before it.</summary>
+    /// <summary>Number of changes of origin at or before a unit.</summary>
     public int ChangesUpTo(int unit)
     {
         int at = Array.BinarySearch(changes, unit);

@@ -2,7 +2,7 @@ using System.Text;
 
 namespace Tiller.Jinja;
 
-/// <summary>A text under construction, with the origin of its characters.</summary>
+/// <summary>Builds a text with the origins of its characters.</summary>
 internal sealed class TextBuilder(Run run)
 {
     private readonly StringBuilder text = new();
@@ -58,7 +58,7 @@ internal sealed class TextBuilder(Run run)
         text.Append(value.Value, start, length);
     }
 
-    /// <summary>Appends what Python's str() makes of a value.</summary>
+    /// <summary>Appends Python's str() of a value.</summary>
     public void AppendStr(JinjaValue value) => value.Str(this);
 
     public Text ToText(bool safe = false) =>

@@ -3,8 +3,8 @@ using System.Text;
 
 namespace Tiller.Jinja;
 
-/// <summary>Methods of Python's str. Those that only cut and join know the origin of every character of their result; the others make it all content
-/// if any was.</summary>
+/// <summary>Methods of Python's str. Methods that only cut and join keep the origin of every character; the result of any other is all content
+/// if any character of the text was.</summary>
 internal static class TextMethods
 {
     private static readonly FrozenDictionary<string, Method> s_methods = new Dictionary<string, Method>(StringComparer.Ordinal)
@@ -218,7 +218,7 @@ internal static class TextMethods
         return padded.ToText(text.IsSafe);
     }
 
-    /// <summary>How many of the missing characters str.center() puts on the left.</summary>
+    /// <summary>Number of padding characters that str.center() puts on the left.</summary>
     public static int LeftOfCenter(int missing, int width) => (missing / 2) + (missing & width & 1);
 
     /// <summary>str.islower().</summary>
@@ -504,7 +504,7 @@ internal static class TextMethods
         return !there ? text : text.Slice(prefix ? affix.Length : 0, text.Value.Length - affix.Length);
     }
 
-    // Units from start to end of the part that the two optional indices name; null where it begins behind the end.
+    // UTF-16 range between two optional indices; null if it begins after the end of the text.
     private static (int Start, int End)? Within(Text text, JinjaValue? start, JinjaValue? end)
     {
         int length = text.Points;

@@ -52,7 +52,7 @@ internal static class TimeFormat
         }
     }
 
-    // The text; how many digits a number has at least, 0 for other text; what fills them.
+    // The text of a code; the minimum number of digits, 0 if it is not a number; and the filler. Null for an unknown code.
     private static (string Text, int Digits, char Filler)? Piece(DateTime time, char code)
     {
         CultureInfo english = CultureInfo.InvariantCulture;

@@ -1,6 +1,8 @@
 namespace Tiller.Jinja;
 
-/// <summary>What a name, key or attribute that does not exist gives: false, empty when printed or looped over, an error in most other uses.</summary>
+/// <summary>
+/// The value of a name, key or attribute that does not exist. It is false, prints as nothing and has no items; most other uses fail.
+/// </summary>
 internal sealed class Undefined : JinjaValue
 {
     private readonly string? detail;
@@ -22,14 +24,14 @@ internal sealed class Undefined : JinjaValue
 
     internal override string TypeName => "Undefined";
 
-    // The class defines __call__, which fails.
+    // Jinja's class defines __call__, which fails.
     internal override bool IsCallable => true;
 
     public static Undefined Name(string name) => new($"'{name}' is undefined");
 
     public static Undefined Member(JinjaValue of, JinjaValue key) => new(of, key);
 
-    /// <summary>For an attribute that the sandbox hides.</summary>
+    /// <summary>The value of an attribute that the sandbox hides.</summary>
     public static Undefined Unsafe(JinjaValue of, string name) =>
         new($"access to attribute '{Shorten(name)}' of '{of.TypeName}' object is unsafe.", JinjaError.Security);
 

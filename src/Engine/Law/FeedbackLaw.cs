@@ -314,8 +314,14 @@ public sealed class FeedbackLaw
                 }
             }
 
-            CheckFinite(plane.T1, "t1", Sensors[plane.First].Layer);
-            CheckFinite(plane.T2, "t2", Sensors[plane.First].Layer);
+            // t is a point of the unit circle in float32.
+            if (!(MathF.Abs(1 - ((plane.T1 * plane.T1) + (plane.T2 * plane.T2))) < 1e-5f))
+            {
+                throw new ArgumentException(
+                    $"The target of the plane at layer {Sensors[plane.First].Layer} is ({plane.T1}, {plane.T2}); it must be of unit length, "
+                    + "the cosine and sine of an angle.",
+                    what);
+            }
         }
     }
 

@@ -4,15 +4,15 @@ using Tiller.Ops;
 namespace Tiller.Model;
 
 /// <summary>
-/// One decoder block, for every family: Llama, Mistral, Qwen r = x + Attn(N1 x), y = r + MLP(N2 r); Gemma-2
-/// r = x + N2 Attn(N1 x), y = r + N4 MLP(N3 r). docs/math.md §9.
+/// The decoder block of all families. Llama, Mistral, Qwen: r = x + Attn(N1 x), y = r + MLP(N2 r). Gemma-2: r = x + N2 Attn(N1 x), y = r + N4 MLP(N3
+/// r). See docs/math.md §9.
 /// </summary>
 internal static class Block
 {
-    /// <summary>y = f_k(x) + u_k for value rows.</summary>
+    /// <summary>Computes y = f_k(x) + u_k for value rows.</summary>
     /// <remarks>
-    /// With tangent rows in the batch this is also the pushforward: dy = A_k dx (+ du_k). Earlier tokens enter through their cached
-    /// keys and values, which are constants; a tangent's own query, key and value all move.
+    /// For tangent rows this is the pushforward dy = A_k dx (+ du_k). Earlier tokens enter through their cached keys and values, which are constants.
+    /// The query, key and value of the tangent's own token all vary.
     /// </remarks>
     public static void Forward(DeviceOps ops, ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a)
     {
@@ -24,8 +24,8 @@ internal static class Block
     }
 
     /// <summary>
-    /// x̄ = A_k' ȳ: takes <see cref="Cotangents.Stream"/> from the block's output to its input, at the values that
-    /// <see cref="Forward"/> left in <paramref name="a"/>. Of the plain block: a feedback law's own derivative is not included.
+    /// Computes x̄ = A_k' ȳ: takes <see cref="Cotangents.Stream"/> from the block's output to its input, at the values that <see cref="Forward"/>
+    /// left in <paramref name="a"/>. This is the derivative of the plain block, without the derivative of a feedback law.
     /// </summary>
     public static void Pullback(DeviceOps ops, ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a, RowGroups groups, Cotangents y)
     {

@@ -19,12 +19,12 @@ public sealed class ContextLengthException : TillerException
         Prompt = prompt;
     }
 
-    /// <summary>Tokens that would have to be held.</summary>
+    /// <summary>Number of tokens that the context would have to hold.</summary>
     public long Tokens { get; }
 
-    /// <summary>Tokens the model can hold.</summary>
+    /// <summary>Number of tokens that the context can hold.</summary>
     public int Context { get; }
 
-    /// <summary>Number of the prompt in its list, counted from 1; null where there is only one sequence.</summary>
+    /// <summary>Number of the prompt in its list, counted from 1; null if there is only one sequence.</summary>
     public int? Prompt { get; }
 }

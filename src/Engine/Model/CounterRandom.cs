@@ -3,20 +3,20 @@ using Tiller.Ops;
 namespace Tiller.Model;
 
 /// <summary>
-/// SplitMix64 (Steele, Lea, Flood, OOPSLA 2014) as a counter: draw n of seed s is mix(s + (n+1)·γ), so a sequence is its seed and its
-/// position, and integer arithmetic makes it the same on every machine.
+/// SplitMix64 (Steele, Lea, Flood, OOPSLA 2014) as a counter: draw n of seed s is mix(s + (n+1)·γ). A seed and a position determine the sequence, and
+/// integer arithmetic makes it the same on every machine.
 /// </summary>
 internal struct CounterRandom(ulong seed)
 {
-    // Whole numbers that JSON's readers, which keep them as float64, take over exactly.
+    // Number of possible random seeds: JSON readers that store numbers as float64 keep integers below 2^53 exactly.
     private const long Seeds = 1L << 53;
 
     private ulong _state = seed;
 
-    /// <summary>A seed that nobody chose.</summary>
+    /// <summary>A new random seed below 2^53.</summary>
     public static ulong NewSeed() => (ulong)Random.Shared.NextInt64(Seeds);
 
-    /// <summary>Where the sequence is; a new one with this seed goes on from here.</summary>
+    /// <summary>The position in the sequence. A new generator with this seed continues from here.</summary>
     public readonly ulong State => _state;
 
     public ulong NextBits()

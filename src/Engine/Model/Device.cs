@@ -2,7 +2,7 @@ using System.Globalization;
 
 namespace Tiller.Model;
 
-/// <summary>Which device runs a model. The default value is <see cref="Auto"/>.</summary>
+/// <summary>The device that runs a model. The default value is <see cref="Auto"/>.</summary>
 public readonly record struct Device
 {
     private const string CudaName = "cuda";
@@ -19,19 +19,19 @@ public readonly record struct Device
         Cuda,
     }
 
-    /// <summary>The first CUDA device; the CPU where there is none.</summary>
+    /// <summary>The first CUDA device, or the CPU if there is none.</summary>
     public static Device Auto => default;
 
     /// <summary>The CPU.</summary>
     public static Device Cpu => new(Kind.Cpu);
 
-    /// <summary>Number of the CUDA device; null for another.</summary>
+    /// <summary>Number of the CUDA device; null for any other device.</summary>
     public int? CudaOrdinal => _kind == Kind.Cuda ? _ordinal : null;
 
     internal bool IsAuto => _kind == Kind.Auto;
 
     /// <summary>A CUDA device.</summary>
-    /// <param name="ordinal">Its number, from 0 on, as the driver counts.</param>
+    /// <param name="ordinal">Number of the device, counted from 0 as the driver does.</param>
     /// <exception cref="ArgumentOutOfRangeException">The number is negative.</exception>
     public static Device Cuda(int ordinal = 0)
     {
@@ -39,7 +39,7 @@ public readonly record struct Device
         return new Device(Kind.Cuda, ordinal);
     }
 
-    /// <summary>The device of a name: auto, cpu, cuda, which is the first, or cuda:N. What <see cref="ToString"/> writes comes back.</summary>
+    /// <summary>Parses a device name: auto, cpu, cuda (the first CUDA device) or cuda:N. It accepts every result of <see cref="ToString"/>.</summary>
     /// <exception cref="DeviceNameException">The name is none of these.</exception>
     public static Device Parse(string name)
     {
@@ -55,7 +55,7 @@ public readonly record struct Device
         };
     }
 
-    /// <summary>Its name: auto, cpu or cuda:N.</summary>
+    /// <summary>The device's name: auto, cpu or cuda:N.</summary>
     public override string ToString() => _kind switch
     {
         Kind.Cpu => "cpu",

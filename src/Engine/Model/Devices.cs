@@ -5,7 +5,7 @@ using Tiller.Ops;
 
 namespace Tiller.Model;
 
-/// <summary>The device asked for is not on this machine, or cannot be used now.</summary>
+/// <summary>The requested device is not on this machine, or cannot be used now.</summary>
 public sealed class DeviceUnavailableException : TillerException
 {
     internal DeviceUnavailableException(Device device, Exception cause)
@@ -14,7 +14,7 @@ public sealed class DeviceUnavailableException : TillerException
         Device = device;
     }
 
-    /// <summary>What was asked for.</summary>
+    /// <summary>The requested device.</summary>
     public Device Device { get; }
 }
 
@@ -30,18 +30,18 @@ public sealed class DeviceNameException : TillerException
 /// <summary>Opens devices.</summary>
 internal static class Devices
 {
-    /// <summary>The environment variable that names the device where a caller does not.</summary>
+    /// <summary>The environment variable that names the device if a caller names none.</summary>
     public const string Variable = "TILLER_DEVICE";
 
-    /// <summary>The device where a caller names none: that of <see cref="Variable"/>, else auto.</summary>
+    /// <summary>The device if a caller names none: the one in <see cref="Variable"/>, or auto if that is not set.</summary>
     /// <exception cref="DeviceNameException">The variable names no device.</exception>
     public static Device Default => Environment.GetEnvironmentVariable(Variable) is { Length: > 0 } name ? Device.Parse(name) : Device.Auto;
 
     /// <summary>Opens a device.</summary>
-    /// <param name="device">Null takes <see cref="Default"/>.</param>
-    /// <param name="threads">Threads of the CPU; 0 takes one per processor.</param>
-    /// <exception cref="DeviceNameException">The environment's variable is asked, and names no device.</exception>
-    /// <exception cref="DeviceUnavailableException">A CUDA device was asked for, or found by auto, and cannot be opened.</exception>
+    /// <param name="device">The device; null means <see cref="Default"/>.</param>
+    /// <param name="threads">Number of CPU threads; 0 means one per processor.</param>
+    /// <exception cref="DeviceNameException">The device is null, and the environment variable names no device.</exception>
+    /// <exception cref="DeviceUnavailableException">A CUDA device was requested, or found by auto, but cannot be opened.</exception>
     public static DeviceOps Open(Device? device, int threads)
     {
         var chosen = device ?? Default;

@@ -11,30 +11,30 @@ namespace Tiller.Model;
 /// <summary>How to load a model.</summary>
 public sealed record LoadOptions
 {
-    /// <summary>Threads that share one step on the CPU; 0 (default) takes one per processor.</summary>
+    /// <summary>Number of threads that share one step on the CPU; 0 (default) means one per processor.</summary>
     public int Threads { get; init; }
 
     /// <summary>
-    /// What runs the arithmetic. Null (default) is what the environment's TILLER_DEVICE names (<see cref="Device.Parse"/>), else
-    /// <see cref="Device.Auto"/>.
+    /// The device that runs the model. Null (default) means the device that the environment variable TILLER_DEVICE names
+    /// (<see cref="Device.Parse"/>), or <see cref="Device.Auto"/> if it is not set.
     /// </summary>
     public Device? Device { get; init; }
 
     /// <summary>
-    /// A text that needs a byte or character that the vocabulary has no token for is refused; by default it is left out, as the published tokenizer
-    /// does (<see cref="EncodedText.Dropped"/>).
+    /// Whether to refuse a text with a byte or character for which the vocabulary has no token. By default such characters are left out, as the
+    /// published tokenizer does (<see cref="EncodedText.Dropped"/>).
     /// </summary>
     public bool Strict { get; init; }
 
-    /// <summary>Told the bytes of weights read so far, by one thread at a time.</summary>
+    /// <summary>Receives the number of bytes of weights read so far, from one thread at a time.</summary>
     public IProgress<long>? Progress { get; init; }
 }
 
 /// <summary>
-/// A checkpoint ready to run: configuration, tokenizer, weights on a device. Immutable after loading and safe to share between threads;
-/// each sequence has its own <c>Session</c>. It may be disposed of at any time, on any thread: what is under way, such as a step, ends first, and the
-/// weights are freed when nothing is; whatever comes after that for the model or its sessions, but for their own disposal, throws
-/// <see cref="ObjectDisposedException"/>. Work made of many steps, such as a fit or a text, throws it at its next step.
+/// A checkpoint that is ready to run: configuration, tokenizer, and weights on a device. It is immutable after loading and safe to share between
+/// threads; each sequence has its own <c>Session</c>. Any thread may dispose of it at any time: calls under way, such as a step, end first, and the
+/// weights are freed after the last of them. Later calls on the model or its sessions, except their own disposal, throw
+/// <see cref="ObjectDisposedException"/>. Work that consists of many steps, such as a fit or a generation, throws it at its next step.
 /// </summary>
 public sealed class LanguageModel : IDisposable
 {
@@ -61,65 +61,69 @@ public sealed class LanguageModel : IDisposable
         Lifetime = NewLifetime();
     }
 
-    /// <summary>The checkpoint's folder: the one given, or the snapshot it stands for.</summary>
+    /// <summary>The checkpoint's folder: the given one, or its snapshot if the given folder is one of the Hugging Face cache.</summary>
     public string Directory { get; }
 
-    /// <summary>The folder's name, for messages and files; of a snapshot in the Hugging Face cache ORG/NAME.</summary>
+    /// <summary>The folder's name, for messages and files; ORG/NAME for a snapshot in the Hugging Face cache.</summary>
     public string Name { get; }
 
-    /// <summary>Shape and family.</summary>
+    /// <summary>Shape and family of the model.</summary>
     public ModelConfig Config { get; }
 
-    /// <summary>Text to ids and back.</summary>
-    /// <exception cref="InvalidOperationException">The model has random weights and no vocabulary.</exception>
+    /// <summary>Turns text into token ids and back.</summary>
+    /// <exception cref="InvalidOperationException">The model has random weights and no tokenizer.</exception>
     public Tokenizer Tokenizer
         => _tokenizer ?? throw new InvalidOperationException("A model with random weights has no tokenizer; give it token ids.");
 
-    /// <summary>Whether ids are text: not those of random weights without a vocabulary.</summary>
+    /// <summary>Whether the model has a tokenizer. A model with random weights may have none.</summary>
     internal bool HasTokenizer => _tokenizer is not null;
 
-    /// <summary>How messages become ids.</summary>
-    /// <exception cref="TillerException">The checkpoint has no chat template, or one Tiller does not know.</exception>
+    /// <summary>Turns chat messages into token ids.</summary>
+    /// <exception cref="TillerException">The checkpoint has no chat template, or one that Tiller cannot interpret.</exception>
     public ChatFormat Chat => _chat.Value;
 
     /// <summary>
-    /// Ids that end a text, plain or chat: those of config.json and generation_config.json, eos_token of tokenizer_config.json, and what ends an
-    /// answer in the checkpoint's chat format, if that is known. Empty if none of them names one.
+    /// Ids that end a text, plain or chat: those in config.json and generation_config.json, eos_token of tokenizer_config.json, and the ids that end
+    /// an answer in the checkpoint's chat format, if it has one. Empty if none of these names an id.
     /// </summary>
     public IReadOnlyList<int> EndIds => _endIds.Value;
 
-    /// <summary>SHA-256 over config.json, the tensors' names, types and shapes, and tokenizer.json: what a controller is bound to.</summary>
+    /// <summary>
+    /// SHA-256 over config.json, the names, types and shapes of the tensors, and tokenizer.json. A controller is bound to this fingerprint.
+    /// </summary>
     public string Fingerprint { get; }
 
-    /// <summary>What runs the arithmetic: the CPU or a CUDA device.</summary>
+    /// <summary>The device that runs the model: the CPU or a CUDA device.</summary>
     public Device Device => Ops is CudaOps cuda ? Device.Cuda(cuda.Ordinal) : Device.Cpu;
 
-    /// <summary>What runs the arithmetic, for people: its kind and name, or its vectors and threads.</summary>
+    /// <summary>A description of the device for people: kind and name of a GPU, or vector width and threads of the CPU.</summary>
     public string DeviceDescription => Ops.Device;
 
-    /// <summary>Bytes of weights on the device.</summary>
+    /// <summary>Size of the weights on the device in bytes.</summary>
     public long WeightsInBytes => _weights.SizeInBytes;
 
-    /// <summary>Oddities of the checkpoint's files that did not keep it from loading, one sentence each.</summary>
+    /// <summary>Peculiarities of the checkpoint's files that did not prevent loading, one sentence each.</summary>
     public IReadOnlyList<string> Warnings { get; }
 
     internal DeviceOps Ops { get; }
 
-    /// <summary>Whether a device that can may begin a session's next step before the host knows its token; default true.</summary>
+    /// <summary>Whether a capable device may begin a session's next step before the host knows its token; default true.</summary>
     internal bool RunsAhead { get; set; } = true;
 
-    /// <summary>Its uses: whatever runs the model takes one for as long as that lasts, and one for each step where there are many.</summary>
+    /// <summary>
+    /// Counts the uses of the model. A call that runs the model is one use; work that consists of many steps takes one use for each step.
+    /// </summary>
     internal Lifetime Lifetime { get; }
 
     /// <summary>Loads a Hugging Face checkpoint folder.</summary>
     /// <param name="directory">
-    /// Holds config.json, tokenizer.json and model.safetensors or its shards; or is a model's folder in the Hugging Face cache
-    /// (<c>models--ORG--NAME</c>), which stands for its snapshot of main; or its name there, <c>ORG/NAME</c>.
+    /// A folder with config.json, tokenizer.json and model.safetensors or its shards. It may also be a model's folder in the Hugging Face cache
+    /// (<c>models--ORG--NAME</c>), whose snapshot of main is then loaded, or the model's name in that cache, <c>ORG/NAME</c>.
     /// </param>
     /// <param name="options">Null for the defaults.</param>
-    /// <param name="cancellationToken">Checked between files, and between chunks of 4 MiB.</param>
-    /// <exception cref="DeviceUnavailableException">The device asked for is not there.</exception>
-    /// <exception cref="TillerException">A file is missing, malformed or of an unknown family; or memory is short.</exception>
+    /// <param name="cancellationToken">Checked between files and between chunks of 4 MiB.</param>
+    /// <exception cref="DeviceUnavailableException">The requested device is not available.</exception>
+    /// <exception cref="TillerException">A file is missing, malformed or of an unknown family, or there is not enough memory.</exception>
     public static LanguageModel Load(string directory, LoadOptions? options = null, CancellationToken cancellationToken = default)
     {
         options ??= new LoadOptions();
@@ -139,11 +143,11 @@ public sealed class LanguageModel : IDisposable
         }
     }
 
-    /// <summary>A model of any shape for measurements: weights drawn from a seed.</summary>
-    /// <param name="config">Its shape.</param>
+    /// <summary>Creates a model of any shape with random weights from a fixed seed, for measurements.</summary>
+    /// <param name="config">The model's shape.</param>
     /// <param name="type">F32, F16 or BF16.</param>
     /// <param name="options">Threads and device.</param>
-    /// <param name="tokenizer">Another model's, with at most as many ids; null for none.</param>
+    /// <param name="tokenizer">The tokenizer of another model, with at most as many ids; null for none.</param>
     internal static LanguageModel WithRandomWeights(ModelConfig config, TensorType type, LoadOptions? options = null, Tokenizer? tokenizer = null)
     {
         var ops = Devices.Open(options?.Device, options?.Threads ?? 0);
@@ -161,24 +165,24 @@ public sealed class LanguageModel : IDisposable
     /// <inheritdoc/>
     public void Dispose() => Lifetime.Close();
 
-    /// <summary>Begins a use of the model: a step, or work that is made of steps.</summary>
+    /// <summary>Begins a use of the model: a step, or work that consists of steps.</summary>
     /// <exception cref="ObjectDisposedException">The model has been disposed of.</exception>
     internal Lifetime.Use Enter() => Lifetime.Enter();
 
-    /// <summary>Steps of one batch of this model.</summary>
+    /// <summary>Creates the stepper of one batch of this model.</summary>
     internal Stepper NewStepper() => Ops.NewStepper(Config, Step);
 
-    /// <summary>Scratch for passes of this model.</summary>
+    /// <summary>Creates scratch memory for passes of this model.</summary>
     internal Activations NewActivations() => new(Ops, Config);
 
-    /// <summary>Scratch for pullbacks of this model.</summary>
+    /// <summary>Creates scratch memory for pullbacks of this model.</summary>
     internal Cotangents NewCotangents() => new(Ops, Config);
 
-    /// <summary>An empty cache.</summary>
+    /// <summary>Creates an empty KV cache.</summary>
     internal KvCache NewCache() => new(Ops, Config);
 
-    /// <summary>Refuses a law made for a model of another shape.</summary>
-    /// <exception cref="ModelMismatchException">L or D differ.</exception>
+    /// <summary>Throws if a law is for a model of another shape.</summary>
+    /// <exception cref="ModelMismatchException">L or D differs.</exception>
     internal void CheckLaw(FeedbackLaw law)
     {
         if (law.Layers != Config.L || law.Width != Config.D)
@@ -188,28 +192,28 @@ public sealed class LanguageModel : IDisposable
         }
     }
 
-    /// <summary>Readies <paramref name="law"/> for one sequence of this model.</summary>
-    /// <exception cref="ModelMismatchException">L or D differ.</exception>
+    /// <summary>Creates the steering state of <paramref name="law"/> for one sequence of this model.</summary>
+    /// <exception cref="ModelMismatchException">L or D differs.</exception>
     internal SteeringState NewSteering(FeedbackLaw law)
     {
         CheckLaw(law);
         return Ops.NewSteering(law);
     }
 
-    /// <summary>Opens a pass: positions and embeddings of a batch, which is what enters block 0.</summary>
+    /// <summary>Starts a pass with the positions and embeddings of a batch, the input of block 0.</summary>
     internal void Embed(RowBatch rows, Activations a) => Ops.Begin(Config, _weights.Frequencies, _weights.Embedding, rows, a);
 
-    /// <summary>Opens a pass of a batch whose residual stream the caller has set.</summary>
+    /// <summary>Starts a pass of a batch whose residual stream the caller has set.</summary>
     internal void Begin(RowBatch rows, Activations a) => Ops.Begin(Config, _weights.Frequencies, null, rows, a);
 
-    /// <summary>Block k, from <see cref="Activations.X"/> to <see cref="Activations.Y"/>.</summary>
+    /// <summary>Runs block k, from <see cref="Activations.X"/> to <see cref="Activations.Y"/>.</summary>
     internal void Forward(int k, RowBatch rows, Activations a) => Block.Forward(Ops, Config, k, _weights.Blocks[k], rows, a);
 
-    /// <summary>Block k backwards, on <see cref="Cotangents.Stream"/>.</summary>
+    /// <summary>Runs block k backwards, on <see cref="Cotangents.Stream"/>.</summary>
     internal void Pullback(int k, RowBatch rows, Activations a, RowGroups groups, Cotangents y) =>
         Block.Pullback(Ops, Config, k, _weights.Blocks[k], rows, a, groups, y);
 
-    /// <summary>Logits of value rows [row, row + count) of what left the last block.</summary>
+    /// <summary>Computes the logits of value rows [row, row + count) from the output of the last block.</summary>
     internal void Head(Activations a, int row, int count, Floats logits) => Ops.Head(Config, _weights.Norm, _weights.Head, a, row, count, logits);
 
     private Lifetime NewLifetime() => new(
@@ -222,7 +226,7 @@ public sealed class LanguageModel : IDisposable
         Ops.Dispose();
     }
 
-    // The stages of a step.
+    // Runs the stages of a step.
     private void Step(RowBatch rows, Activations a, Floats logits, CancellationToken cancellationToken)
     {
         Embed(rows, a);
@@ -238,7 +242,7 @@ public sealed class LanguageModel : IDisposable
     }
 }
 
-/// <summary>Two things that belong to different models were put together.</summary>
+/// <summary>Two objects that belong to different models were combined.</summary>
 public sealed class ModelMismatchException : TillerException
 {
     /// <summary>Creates the error.</summary>

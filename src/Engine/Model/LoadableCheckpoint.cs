@@ -5,7 +5,7 @@ using Tiller.Tokens;
 namespace Tiller.Model;
 
 /// <summary>
-/// A checkpoint of which everything but the weights' values has been read and checked: what loading it and telling about it have in common.
+/// A checkpoint whose files have been read and checked, except for the values of the weights. Both loading and inspecting a checkpoint start from it.
 /// </summary>
 internal sealed class LoadableCheckpoint : IDisposable
 {
@@ -20,19 +20,19 @@ internal sealed class LoadableCheckpoint : IDisposable
     /// <summary>The open files.</summary>
     public CheckpointFolder Folder { get; }
 
-    /// <summary>Shape and family.</summary>
+    /// <summary>Shape and family of the model.</summary>
     public ModelConfig Config { get; }
 
-    /// <summary>Text to ids, as far as the embedding has rows.</summary>
+    /// <summary>Turns text into ids, limited to ids for which the embedding has rows.</summary>
     public Tokenizer Tokenizer { get; }
 
-    /// <summary>How messages become ids; a <see cref="ChatException"/> where there is no known template.</summary>
+    /// <summary>Turns chat messages into ids; throws a <see cref="ChatException"/> if there is no usable template.</summary>
     public Lazy<ChatFormat> Chat { get; }
 
     /// <summary>Ids that end a text; see <see cref="LanguageModel.EndIds"/>.</summary>
     public Lazy<IReadOnlyList<int>> EndIds { get; }
 
-    /// <summary>What is odd but harmless, one sentence each.</summary>
+    /// <summary>Harmless peculiarities of the files, one sentence each.</summary>
     public IReadOnlyList<string> Warnings { get; }
 
     /// <summary>Opens a checkpoint and checks that it can be loaded.</summary>
@@ -87,7 +87,7 @@ internal sealed class LoadableCheckpoint : IDisposable
     private static bool IsOfImages(string name) =>
         name.Contains("vision_tower.", StringComparison.Ordinal) || name.Contains("multi_modal_projector.", StringComparison.Ordinal);
 
-    // No source replaces another: each is left out by some checkpoint or other. An id without a row in the head is never drawn.
+    // All sources are combined, because each of them is missing in some checkpoints. An id without a row in the head is never drawn.
     private static int[] Ends(ModelConfig config, Tokenizer tokenizer, TokenizerConfig text, Lazy<ChatFormat> chat)
     {
         IEnumerable<int> ids = config.EosIds;
@@ -104,7 +104,7 @@ internal sealed class LoadableCheckpoint : IDisposable
             }
             catch (ChatException)
             {
-                // A template that cannot be used ends no text; whoever asks for a chat is told.
+                // An unusable template adds no stop ids. A caller that asks for a chat gets the exception.
             }
         }
 

@@ -3,14 +3,14 @@ using System.Runtime.Intrinsics;
 namespace Tiller.Model;
 
 /// <summary>
-/// Passes over a vector of logits, eight lanes at a time. Only IEEE additions, multiplications and comparisons in a fixed order, no fused
-/// multiply-add: the result is the same on every machine.
+/// Passes over a vector of logits, eight lanes at a time. They use only IEEE operations in a fixed order and no fused multiply-add, so the result is
+/// the same on every machine.
 /// </summary>
 internal static class LogitVector
 {
     private const int Lanes = 8;
 
-    // Lowest index of the largest logit, as torch.argmax. Throws if a logit is NaN or +∞, or all are -∞.
+    // Lowest index of the largest logit, as in torch.argmax. Throws if a logit is NaN or +∞, or if all are -∞.
     public static int ArgMax(ReadOnlySpan<float> logits)
     {
         var most = Vector256.Create(float.NegativeInfinity);
@@ -62,7 +62,8 @@ internal static class LogitVector
         }
     }
 
-    // Σ exp(l - max) in float64, in order of id: what ToWeights at temperature 1 and Sum give, without writing.
+    // Σ exp(l - max) in float64, in order of id. The result equals that of ToWeights at temperature 1 followed by Sum, but the logits are not
+    // changed.
     public static double SumOfWeights(ReadOnlySpan<float> logits, float max)
     {
         var top = Vector256.Create(max);
@@ -96,7 +97,8 @@ internal static class LogitVector
         return sum;
     }
 
-    // exp(x) for x ≤ 0 to 2e-7 relative: x = n ln 2 + r, |r| ≤ ln(2)/2, Taylor series of degree 7; 0 below the smallest normal number.
+    // exp(x) for x ≤ 0 with a relative error of 2e-7: x = n ln 2 + r, |r| ≤ ln(2)/2, Taylor series of degree 7. Results below the smallest normal
+    // number are 0.
     public static Vector256<float> Exp(Vector256<float> x)
     {
         var least = Vector256.Create(-87.3f);

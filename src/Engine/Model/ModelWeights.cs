@@ -10,19 +10,19 @@ using Tiller.Ops;
 namespace Tiller.Model;
 
 /// <summary>
-/// The weights of a checkpoint on the device, one allocation. Matrices keep their stored type; norm weights and biases become float32.
-/// Every tensor is asked for by name and shape before anything is allocated.
+/// The weights of a checkpoint on the device, in one allocation. Matrices keep their stored type; norm weights and biases become float32. The name
+/// and shape of every tensor are checked before anything is allocated.
 /// </summary>
 internal sealed class ModelWeights : IDisposable
 {
-    /// <summary>Name of a head that is not tied to the embedding.</summary>
+    /// <summary>Name of the tensor of a head that is not tied to the embedding.</summary>
     public const string HeadName = "lm_head.weight";
 
     private const int AlignmentInBytes = 64;
     private const int ChunkInBytes = 4 << 20;
     private const int MaxReaders = 8;
 
-    // No multiple of a row's length, so that the rows of a matrix longer than the pattern are not all alike.
+    // Not a multiple of a row's length, so that a matrix longer than the pattern does not have equal rows.
     private const int PatternInBytes = (64 << 20) - 16;
 
     private readonly DeviceBuffer _memory;
@@ -44,32 +44,32 @@ internal sealed class ModelWeights : IDisposable
     /// <summary>Final norm // (1, D).</summary>
     public Floats Norm { get; }
 
-    /// <summary>Head // (V, D); the embedding where they are tied.</summary>
+    /// <summary>Head // (V, D); the embedding if they are tied.</summary>
     public Matrix Head { get; }
 
-    /// <summary>Rotary tables, as <see cref="RotaryFrequencies.Compute"/> makes them // (tables, E).</summary>
+    /// <summary>Rotary tables from <see cref="RotaryFrequencies.Compute"/> // (tables, E).</summary>
     public Floats Frequencies { get; }
 
-    /// <summary>L blocks.</summary>
+    /// <summary>Weights of the L blocks.</summary>
     public IReadOnlyList<BlockWeights> Blocks { get; }
 
-    /// <summary>Bytes on the device.</summary>
+    /// <summary>Size of the allocation on the device.</summary>
     public long SizeInBytes { get; }
 
-    /// <summary>Checks every tensor that the model needs against <paramref name="c"/>; reads and allocates nothing.</summary>
+    /// <summary>Checks every tensor that the model needs against <paramref name="c"/>. It neither reads nor allocates.</summary>
     /// <returns>Names of the tensors that the model does not use, in order.</returns>
-    /// <exception cref="CheckpointException">A tensor is missing, or of another shape or type.</exception>
+    /// <exception cref="CheckpointException">A tensor is missing, or its shape or type is wrong.</exception>
     public static string[] Check(CheckpointFolder folder, ModelConfig c)
     {
         var used = PlanFor(folder, c).Parts.Select(part => part.Tensor.Name).ToHashSet(StringComparer.Ordinal);
         return [.. folder.Tensors.Select(tensor => tensor.Name).Where(name => !used.Contains(name))];
     }
 
-    /// <summary>Checks every tensor against <paramref name="c"/>, then reads all of them.</summary>
-    /// <param name="ops">Where to.</param>
-    /// <param name="folder">Where from.</param>
-    /// <param name="c">Expected shapes.</param>
-    /// <param name="progress">Told the bytes read so far.</param>
+    /// <summary>Checks every tensor against <paramref name="c"/>, then reads all tensors.</summary>
+    /// <param name="ops">The device that gets the weights.</param>
+    /// <param name="folder">The checkpoint.</param>
+    /// <param name="c">The expected shapes.</param>
+    /// <param name="progress">Receives the number of bytes read so far.</param>
     /// <param name="cancellationToken">Checked between chunks.</param>
     public static ModelWeights Load(DeviceOps ops, CheckpointFolder folder, ModelConfig c, IProgress<long>? progress,
         CancellationToken cancellationToken)
@@ -102,8 +102,8 @@ internal sealed class ModelWeights : IDisposable
     }
 
     /// <summary>
-    /// Weights drawn from a fixed seed, of a size that keeps activations finite. Those of matrices are a pattern of 64 MiB at most, sent once and
-    /// repeated on the device.
+    /// Random weights from a fixed seed, small enough to keep activations finite. Matrices repeat a pattern of at most 64 MiB, which is sent once and
+    /// copied on the device.
     /// </summary>
     public static ModelWeights Random(DeviceOps ops, ModelConfig c, TensorType type)
     {
@@ -135,14 +135,14 @@ internal sealed class ModelWeights : IDisposable
                 }
             }
 
-            // What the copies read goes with the pattern.
+            // The copies must finish before the pattern is freed.
             ops.EndFill();
         });
     }
 
     public void Dispose() => _memory.Dispose();
 
-    // The text model of a multimodal checkpoint is inside another: its names begin otherwise.
+    // The text model of a multimodal checkpoint is a part of a larger model, so its tensor names have another prefix.
     private static Plan PlanFor(CheckpointFolder folder, ModelConfig c)
     {
         string prefix = Plan.Prefixes.FirstOrDefault(prefix => folder.TryFind(Plan.EmbeddingName(prefix)) is not null) ?? Plan.Prefixes[0];
@@ -150,7 +150,10 @@ internal sealed class ModelWeights : IDisposable
         return new Plan(folder.Find, folder.Path, prefix, c);
     }
 
-    /// <summary>A checkpoint with blocks beyond L is of another model than its config.json: reading the first L would give nonsense.</summary>
+    /// <summary>
+    /// Refuses a checkpoint with more than L blocks: it belongs to another model than config.json describes, and its first L blocks would give wrong
+    /// results.
+    /// </summary>
     private static void RequireNoMoreBlocks(CheckpointFolder folder, string prefix, ModelConfig c)
     {
         foreach (var tensor in folder.Tensors)
@@ -195,7 +198,7 @@ internal sealed class ModelWeights : IDisposable
         }
     }
 
-    /// <summary>Several chunks at once: one thread cannot keep up with the page cache.</summary>
+    /// <summary>Runs several chunks at once, because one thread is slower than the page cache.</summary>
     private static void InParallel<T>(IEnumerable<T> chunks, Action<T> body, CancellationToken cancellationToken)
     {
         var options = new ParallelOptions
@@ -213,7 +216,7 @@ internal sealed class ModelWeights : IDisposable
         }
     }
 
-    // Uniform in ±scale by a linear congruential generator: the values do not matter, only that they are finite and not all alike.
+    // Uniform in ±scale by a linear congruential generator. The values need only be finite and not all equal.
     private static void FillUniform(Span<byte> bytes, TensorType type, float scale, ulong seed)
     {
         ulong state = (seed + 1) * 0x9E3779B97F4A7C15;
@@ -241,11 +244,12 @@ internal sealed class ModelWeights : IDisposable
     }
 
     /// <summary>
-    /// Bytes of a stored tensor, from <paramref name="From"/> on, and the place they go to; a vector's become factor · (increment + value).
+    /// A range of bytes of a stored tensor, beginning at <paramref name="From"/>, and its destination. Numbers of a vector become factor · (increment
+    /// + value).
     /// </summary>
     private sealed record Part(TensorInfo Tensor, long From, long SizeInBytes, long Offset, bool IsVector, float Increment, float Factor)
     {
-        /// <summary>Where byte <paramref name="at"/> of the part goes; vectors widen to float32.</summary>
+        /// <summary>Destination of byte <paramref name="at"/> of the part. Vectors are widened to float32.</summary>
         public nint DestinationOf(long at) => (nint)(Offset + (IsVector ? at * 8 / Tensor.Type.BitsPerElement() * sizeof(float) : at));
 
         public float[] Widen(ReadOnlySpan<byte> bytes)
@@ -265,16 +269,16 @@ internal sealed class ModelWeights : IDisposable
         }
     }
 
-    /// <summary>Rows of a stored tensor: from <paramref name="First"/> on, <paramref name="Count"/> of <paramref name="Of"/>.</summary>
+    /// <summary><paramref name="Count"/> rows of a stored tensor of <paramref name="Of"/> rows, beginning at row <paramref name="First"/>.</summary>
     private readonly record struct Rows(string Name, int Of, int First, int Count)
     {
         public static Rows All(string name, int count) => new(name, count, 0, count);
     }
 
-    /// <summary>A matrix or vector made of one or more stored tensors under each other.</summary>
+    /// <summary>A matrix or vector that stacks one or more stored tensors.</summary>
     private sealed record Stack(long Offset, WeightType Type, int Rows, int Columns);
 
-    /// <summary>Where the weights of a block are; null what it does not have.</summary>
+    /// <summary>Locations of a block's weights; null for weights that the family does not have.</summary>
     private sealed record BlockPlan(Stack Qkv, Stack Output, Stack GateUp, Stack Down, int Rotation)
     {
         public Stack? AttentionNorm { get; init; }
@@ -323,9 +327,9 @@ internal sealed class ModelWeights : IDisposable
     }
 
     /// <summary>
-    /// Where every tensor of the checkpoint goes. The names are those <c>save_pretrained</c> writes. With two norms around the gated unit (Gemma)
-    /// its first is called pre_feedforward_layernorm, and post_attention_layernorm is the one after attention; with one before it, that has this
-    /// name.
+    /// Destinations of all tensors of the checkpoint. The names are those that <c>save_pretrained</c> writes. A model with norms before and after the
+    /// gated unit (Gemma) calls the former pre_feedforward_layernorm, and the norm after attention post_attention_layernorm. A model with only a norm
+    /// before the gated unit calls that one post_attention_layernorm.
     /// </summary>
     private sealed class Plan
     {
@@ -344,10 +348,10 @@ internal sealed class ModelWeights : IDisposable
             Blocks = [.. Enumerable.Range(0, c.L).Select(k => AddBlock($"{prefix}layers.{k}.", tables.IndexOf(c.Rotary[k])))];
         }
 
-        /// <summary>The stored tensor of a name and shape.</summary>
+        /// <summary>Finds the stored tensor of a name and shape.</summary>
         public delegate TensorInfo FindTensor(string name, ReadOnlySpan<long> shape);
 
-        /// <summary>What the names of a text model's tensors may begin with.</summary>
+        /// <summary>Possible prefixes of the names of a text model's tensors.</summary>
         public static IReadOnlyList<string> Prefixes { get; } = ["model.", "language_model.model.", "model.language_model."];
 
         public List<Part> Parts { get; } = [];
@@ -366,7 +370,7 @@ internal sealed class ModelWeights : IDisposable
 
         public static string EmbeddingName(string prefix) => prefix + "embed_tokens.weight";
 
-        /// <summary>A tensor as a checkpoint would hold it.</summary>
+        /// <summary>Describes a tensor as a checkpoint would store it.</summary>
         public static TensorInfo Describe(string name, TensorType type, ReadOnlySpan<long> shape)
         {
             long elements = 1;
@@ -391,12 +395,12 @@ internal sealed class ModelWeights : IDisposable
 
         public static Floats VectorAt(Stack s, DeviceBuffer memory) => new(memory.Address + (nint)s.Offset, s.Rows, s.Columns);
 
-        // Some exporters keep the head beside the text model, others inside it.
+        // Some exporters store the head next to the text model, others inside it.
         private static string HeadNameOf(string prefix) =>
             prefix.StartsWith("language_model.", StringComparison.Ordinal) ? "language_model." + HeadName : HeadName;
 
-        // m, which scales what attention and the gated unit add (docs/math.md §9), is in the norm before attention, so that queries, keys and
-        // values carry it, and in the biases; the gated unit's own is in its activation.
+        // m scales what attention and the gated unit add to the residual stream (docs/math.md §9). For attention it is folded into the norm before
+        // it, so that queries, keys and values carry it, and into the biases. For the gated unit it is in the activation.
         private BlockPlan AddBlock(string block, int rotation)
         {
             var c = _c;
@@ -432,7 +436,7 @@ internal sealed class ModelWeights : IDisposable
             _ => AddVector([.. HeadRows(name, heads * _c.E, 0, heads)], NormIncrement, 1),
         };
 
-        // Queries, keys and values under each other, in three tensors or in one.
+        // Rows of queries, keys and values, stored in three tensors or in one.
         private Rows[] QkvRows(string attention, string kind)
         {
             int queries = _c.H * _c.E, keys = _c.G * _c.E;
@@ -450,8 +454,8 @@ internal sealed class ModelWeights : IDisposable
             return [.. HeadRows(name, all, 0, _c.H + _c.G), new Rows(name, all, queries + keys, keys)];
         }
 
-        // Pair e of RoPE is numbers e and e + R/2 of a head; the stages turn e and e + E/2: the halves of what does not turn go behind each half
-        // of what does.
+        // In the checkpoint, pair e of RoPE is rows e and e + R/2 of a head. The stages rotate rows e and e + E/2. So half of the unrotated rows is
+        // placed after each half of the rotated rows.
         private IEnumerable<Rows> HeadRows(string name, int of, int first, int heads)
         {
             if (_c.R == _c.E)
@@ -516,7 +520,7 @@ internal sealed class ModelWeights : IDisposable
             return new Stack(offset, WeightType.F32, 1, total);
         }
 
-        // A checkpoint's other types were refused when the tensor was looked up.
+        // Other types were refused when the tensor was looked up.
         private static WeightType Stored(TensorType type) => type switch
         {
             TensorType.F32 => WeightType.F32,

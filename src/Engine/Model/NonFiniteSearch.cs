@@ -1,13 +1,15 @@
 namespace Tiller.Model;
 
-/// <summary>Finds where a pass leaves the finite numbers, by running it again and reading the stream before and after every block.</summary>
+/// <summary>
+/// Finds the first state of a pass that is not finite, by running the pass again and reading the residual stream before and after every block.
+/// </summary>
 internal static class NonFiniteSearch
 {
-    /// <summary>Runs a pass and names the first state that is not finite: the lowest layer, and of its rows the first.</summary>
+    /// <summary>Runs a pass and reports the first state that is not finite: the first row of the lowest such layer.</summary>
     /// <param name="model">The model.</param>
     /// <param name="pass">The pass, which may be steered.</param>
-    /// <param name="prompt">Told in the error.</param>
-    /// <param name="cause">Inner exception of the error.</param>
+    /// <param name="prompt">Index of the prompt in its list, for the message; null if there is only one sequence.</param>
+    /// <param name="cause">The inner exception of the result.</param>
     /// <param name="cancellationToken">Checked between blocks.</param>
     /// <returns>Null if every state is finite.</returns>
     public static NonFiniteStateException? Run(LanguageModel model, PromptPass pass, int? prompt, Exception? cause,
@@ -31,10 +33,10 @@ internal static class NonFiniteSearch
         }
     }
 
-    /// <summary>Runs a whole prompt through the plain model, as <see cref="Run"/>.</summary>
+    /// <summary>Runs a whole prompt through the plain model, with the same search as <see cref="Run"/>.</summary>
     /// <param name="model">The plain model.</param>
     /// <param name="ids">The prompt.</param>
-    /// <param name="prompt">Told in the error.</param>
+    /// <param name="prompt">Index of the prompt in its list, for the message; null if there is only one sequence.</param>
     /// <param name="cancellationToken">Checked between blocks.</param>
     public static NonFiniteStateException? RunPrompt(LanguageModel model, ReadOnlySpan<int> ids, int? prompt, CancellationToken cancellationToken)
     {

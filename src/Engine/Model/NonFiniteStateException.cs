@@ -1,6 +1,6 @@
 namespace Tiller.Model;
 
-/// <summary>A token drove the residual stream to NaN or an infinity. Says where that is first seen.</summary>
+/// <summary>The residual stream of a token became NaN or infinite. The message names the first such place.</summary>
 public sealed class NonFiniteStateException : TillerException
 {
     internal NonFiniteStateException(int? prompt, int position, int layer, int index, float value, Exception? cause = null)
@@ -16,12 +16,12 @@ public sealed class NonFiniteStateException : TillerException
         Layer = layer;
     }
 
-    /// <summary>Prompt, counted from 0 in its list; null where there is only one sequence.</summary>
+    /// <summary>Index of the prompt in its list, counted from 0; null if there is only one sequence.</summary>
     public int? Prompt { get; }
 
     /// <summary>Position of the token in its sequence, counted from 0.</summary>
     public int Position { get; }
 
-    /// <summary>k of the first x_k that is not finite, 0..L; block k − 1 made it, or for 0 the embedding.</summary>
+    /// <summary>k of the first x_k that is not finite, 0..L. Block k − 1 computed it, or the embedding if k is 0.</summary>
     public int Layer { get; }
 }

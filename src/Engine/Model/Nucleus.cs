@@ -1,14 +1,15 @@
 namespace Tiller.Model;
 
-/// <summary>The edge of top-p without sorting the vocabulary: selection by weight, expected O(n).</summary>
+/// <summary>Finds the last token of the top-p set by selection, without sorting the vocabulary; expected time O(n).</summary>
 internal static class Nucleus
 {
-    // Rising keys are falling weights, then rising ids: bits of a nonnegative float order like the number.
+    // Keys ascend as weights fall and then as ids rise: the bits of nonnegative floats are in the order of the numbers.
     public static ulong Key(float weight, int id) => ((ulong)~BitConverter.SingleToUInt32Bits(weight) << 32) | (uint)id;
 
     public static float Weight(ulong key) => BitConverter.UInt32BitsToSingle(~(uint)(key >> 32));
 
-    // The smallest key such that all keys up to it weigh at least `mass`; the largest key if all of them weigh less. Reorders keys.
+    // The smallest key such that all keys up to it have a total weight of at least `mass`; ulong.MaxValue if the total weight of all keys is less.
+    // Reorders keys.
     public static ulong Last(Span<ulong> keys, double mass)
     {
         ulong best = ulong.MaxValue;
@@ -36,7 +37,7 @@ internal static class Nucleus
         return best;
     }
 
-    // Lomuto's partition around the median of first, middle and last; returns the pivot's final place.
+    // Lomuto's partition around the median of the first, middle and last key; returns the pivot's final index.
     private static int Partition(Span<ulong> keys)
     {
         int end = keys.Length - 1;

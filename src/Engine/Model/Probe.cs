@@ -2,12 +2,12 @@ using Tiller.Kernels;
 
 namespace Tiller.Model;
 
-/// <summary>What a prompt looks like at every depth of the plain model: the numbers that goldens hold.</summary>
-/// <param name="States">What enters each block, and what leaves the last one // (L+1, N, D).</param>
-/// <param name="Logits">After every token // (N, V).</param>
+/// <summary>The states of a prompt at every depth of the plain model, and its logits: the numbers that golden values hold.</summary>
+/// <param name="States">Input of each block, and output of the last one // (L+1, N, D).</param>
+/// <param name="Logits">Logits after every token // (N, V).</param>
 internal sealed record Probe(double[] States, double[] Logits)
 {
-    /// <summary>Runs <paramref name="ids"/> in one pass and keeps everything.</summary>
+    /// <summary>Runs <paramref name="ids"/> in one pass and keeps all states and logits.</summary>
     public static Probe Run(LanguageModel model, ReadOnlySpan<int> ids, CancellationToken cancellationToken)
     {
         var c = model.Config;

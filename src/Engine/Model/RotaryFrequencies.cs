@@ -3,12 +3,13 @@ using Tiller.Checkpoint;
 
 namespace Tiller.Model;
 
-/// <summary>What RoPE turns the pairs of a head by, in float32 as transformers computes it.</summary>
+/// <summary>Frequencies and amplitudes of RoPE, in float32 as transformers computes them.</summary>
 internal static class RotaryFrequencies
 {
     /// <summary>
-    /// The tables of a model // (tables, E): a table has E/2 frequencies in radians per position, then E/2 amplitudes. Those of
-    /// <see cref="ModelConfig.RotaryTables"/> in their order, where there is LongRoPE for short sequences, and then all of them again for long ones.
+    /// The rotary tables of a model // (tables, E). A table has E/2 frequencies in radians per position, then E/2 amplitudes. The tables are in the
+    /// order of <see cref="ModelConfig.RotaryTables"/>. With LongRoPE, those for short sequences come first, then all tables again for long
+    /// sequences.
     /// </summary>
     public static float[] Compute(ModelConfig c)
     {
@@ -23,7 +24,7 @@ internal static class RotaryFrequencies
         return all;
     }
 
-    // A pair that does not turn has the frequency 0: cos 0 = 1, sin 0 = 0.
+    // A pair that is not rotated has frequency 0: cos 0 = 1, sin 0 = 0.
     private static void Fill(ModelConfig c, Rotary? rotary, bool isLong, Span<float> frequencies, Span<float> amplitudes)
     {
         frequencies.Clear();
@@ -58,8 +59,8 @@ internal static class RotaryFrequencies
     }
 
     /// <summary>
-    /// Wavelengths beyond original/low are divided by the factor, those under original/high are kept, and between the two
-    /// s = (original/wavelength − low)/(high − low) mixes them: (1 − s) f/factor + s f.
+    /// Frequencies of wavelengths above original/low are divided by the factor, and those of wavelengths below original/high are kept. In between,
+    /// the frequency is (1 − s) f/factor + s f with s = (original/wavelength − low)/(high − low).
     /// </summary>
     private static float Rescale(float frequency, RopeScaling.Llama3 s)
     {
@@ -80,8 +81,8 @@ internal static class RotaryFrequencies
     }
 
     /// <summary>
-    /// Pair e turns n times within the original context where e = R ln(original / (2π n)) / (2 ln θ). From the pair of β_fast turns to that of
-    /// β_slow a ramp goes from 0 to 1, (1 − ramp) f + ramp f/factor.
+    /// The pair that turns n times within the original context has index e = R ln(original / (2π n)) / (2 ln θ). A ramp rises from 0 at the pair of
+    /// β_fast turns to 1 at the pair of β_slow turns. The frequency is (1 − ramp) f + ramp f/factor.
     /// </summary>
     private static float Rescale(float frequency, int e, double theta, int R, RopeScaling.Yarn s)
     {

@@ -2,7 +2,7 @@ using Tiller.Ops;
 
 namespace Tiller.Model;
 
-/// <summary>The logits of a step cannot be sampled from: one is NaN or +∞, or all are -∞.</summary>
+/// <summary>No token can be drawn from the logits of a step: one is NaN or +∞, or all are -∞.</summary>
 public sealed class NonFiniteLogitsException : TillerException
 {
     internal NonFiniteLogitsException(int token, float logit)
@@ -14,7 +14,7 @@ public sealed class NonFiniteLogitsException : TillerException
         Logit = logit;
     }
 
-    /// <summary>The error of logits of which <see cref="LogitVector.ArgMax"/> or a softmax cannot be taken.</summary>
+    /// <summary>Creates the exception for logits that have no largest logit or no softmax (<see cref="LogitVector.ArgMax"/>).</summary>
     internal static NonFiniteLogitsException Of(ReadOnlySpan<float> logits)
     {
         for (int i = 0; i < logits.Length; i++)
@@ -35,16 +35,16 @@ public sealed class NonFiniteLogitsException : TillerException
     public float Logit { get; }
 }
 
-/// <summary>A token and how probable it is.</summary>
+/// <summary>A token and its log-probability.</summary>
 /// <param name="Id">The token.</param>
 /// <param name="LogProbability">Natural logarithm of its probability; −∞ for a masked token.</param>
 public readonly record struct TokenProbability(int Id, float LogProbability);
 
 /// <summary>
-/// Draws next tokens. Filters are defined as in transformers (RepetitionPenaltyLogitsProcessor, TemperatureLogitsWarper, TopKLogitsWarper,
-/// TopPLogitsWarper, MinPLogitsWarper, each keeping at least one token); where equally probable tokens straddle the edge of top-p, the lower ids
-/// stay. One sampler belongs to one text of one session: it holds the position in its random sequence, and what its first draw finds before it is
-/// the prompt, which presence and frequency penalties leave out. A session's next turn takes a new one.
+/// Draws tokens. Filters are defined as in transformers (RepetitionPenaltyLogitsProcessor, TemperatureLogitsWarper, TopKLogitsWarper,
+/// TopPLogitsWarper, MinPLogitsWarper, each keeping at least one token). If equally probable tokens lie on both sides of the edge of top-p, those
+/// with the lower ids are kept. A sampler belongs to one text of one session, and holds the position in its random sequence. The tokens before its
+/// first draw are the prompt, to which presence and frequency penalties do not apply. The next turn of a chat needs a new sampler.
 /// </summary>
 public sealed class Sampler
 {
@@ -62,9 +62,10 @@ public sealed class Sampler
     private int _mostProbableCount;
 
     /// <summary>
-    /// Allocates all scratch memory a draw needs: 8 V bytes with top-p, 4 V each with penalties and with log-probabilities, little without.
+    /// Allocates all scratch memory that a draw needs: 8 V bytes for top-p, 4 V bytes for penalties, 4 V bytes for log-probabilities, and little
+    /// otherwise.
     /// </summary>
-    /// <param name="options">What to draw by.</param>
+    /// <param name="options">The settings of the draws.</param>
     /// <param name="vocabulary">V, the number of logits of every call.</param>
     /// <exception cref="SamplingOptionsException">A setting is out of range.</exception>
     public Sampler(SamplingOptions options, int vocabulary)
@@ -87,39 +88,39 @@ public sealed class Sampler
         _ranked = draws && options.TopP < 1 ? new ulong[vocabulary] : [];
     }
 
-    /// <summary>V: how many logits it draws from.</summary>
+    /// <summary>V, the number of logits.</summary>
     public int Vocabulary => _vocabulary;
 
     /// <summary>
-    /// Seed of the draws: that of the options or, where they have none, the one this sampler drew for itself, below 2^53. A sampler made with it
-    /// draws the same again. 0 if nothing is drawn, the temperature being 0, and the options have none.
+    /// Seed of the draws: that of the options or, if they have none, a random seed below 2^53 chosen by this sampler. A sampler with this seed makes
+    /// the same draws. 0 if the options have no seed and the temperature is 0, which needs no random numbers.
     /// </summary>
     public ulong Seed { get; }
 
     /// <summary>
-    /// Log-probability of the token drawn last, under the model's softmax before bias, penalties and temperature. NaN before the first, and where
-    /// <see cref="SamplingOptions.LogProbabilities"/> asks for none.
+    /// Log-probability of the last drawn token, by the model's softmax before bias, penalties and temperature. NaN before the first draw, or if
+    /// <see cref="SamplingOptions.LogProbabilities"/> is null.
     /// </summary>
     public float LogProbability { get; private set; } = float.NaN;
 
     /// <summary>
-    /// At the last draw the most probable tokens under the same softmax, falling, the lower id first where two are equal: as many as
-    /// <see cref="SamplingOptions.LogProbabilities"/> says, or the vocabulary if that is smaller. Valid until the next draw.
+    /// The most probable tokens at the last draw by the same softmax, in order of falling probability; of equally probable tokens the lower id comes
+    /// first. Their number is <see cref="SamplingOptions.LogProbabilities"/>, or V if that is smaller. Valid until the next draw.
     /// </summary>
     public ReadOnlySpan<TokenProbability> MostProbable => _mostProbable.AsSpan(0, _mostProbableCount);
 
-    /// <summary>Added to the logits, by id; null for none.</summary>
+    /// <summary>Bias that is added to the logits, by token id; null for none.</summary>
     internal IReadOnlyDictionary<int, float>? Bias { get; }
 
-    /// <summary>Whether a draw needs to know the tokens so far, or has a bias.</summary>
+    /// <summary>Whether a draw has penalties, which need the tokens so far, or a bias.</summary>
     internal bool Adjusts => _penalties.Any || Bias is not null;
 
-    /// <summary>Whose draw it is; a batch takes the turn of each of its samplers.</summary>
+    /// <summary>Lets one thread at a time draw. A batch takes the turn of each of its samplers.</summary>
     internal Turn Turn { get; } = new(nameof(Sampler), "sampler", "Give each session a sampler of its own.");
 
     /// <summary>Draws one token. Allocates nothing.</summary>
     /// <param name="logits">Logits of the next token // (V); overwritten.</param>
-    /// <param name="history">Ids of the prompt and of the tokens so far, for the penalties. That of the first call is the prompt.</param>
+    /// <param name="history">Ids of the prompt and of the tokens so far, for the penalties. The history of the first call is the prompt.</param>
     /// <returns>Id of the token, 0..V-1.</returns>
     /// <exception cref="NonFiniteLogitsException">A logit is NaN or +∞, or all are -∞.</exception>
     /// <exception cref="InvalidOperationException">Another thread is drawing with this sampler.</exception>
@@ -150,10 +151,9 @@ public sealed class Sampler
     }
 
     /// <summary>
-    /// How a device that holds the logits draws the next token, the same as <see cref="Next"/> up to rounding; <see cref="HasDrawn"/> must
-    /// follow.
+    /// Settings for a device to draw the next token, equal to that of <see cref="Next"/> up to rounding. <see cref="HasDrawn"/> must follow.
     /// </summary>
-    /// <param name="tally">The tokens so far, and the bias; null unless this <see cref="Adjusts"/>.</param>
+    /// <param name="tally">Counts of the tokens so far, and the bias; null unless <see cref="Adjusts"/> is true.</param>
     internal DrawSettings OnDevice(TokenTally? tally) => new(_options.Temperature, _options.TopK, _options.TopP, _options.MinP, _random.State)
     {
         Penalties = _penalties,
@@ -161,7 +161,7 @@ public sealed class Sampler
         Softmax = _softmax,
     };
 
-    /// <summary>Moves the random sequence on, past a token that a device has drawn.</summary>
+    /// <summary>Advances the random sequence past a token that a device has drawn.</summary>
     internal void HasDrawn()
     {
         if (_options.Temperature > 0)
@@ -175,11 +175,11 @@ public sealed class Sampler
         }
     }
 
-    /// <summary>Says how many tokens there are before a draw; those before the first are the prompt.</summary>
-    /// <returns>How many the prompt has.</returns>
+    /// <summary>Notes the number of tokens before a draw. The tokens before the first draw are the prompt.</summary>
+    /// <returns>Number of tokens in the prompt.</returns>
     internal int BeginText(int length) => _promptLength = _promptLength < 0 ? length : _promptLength;
 
-    // Before anything is done to the logits.
+    // Must come before the logits are adjusted.
     private void ReadSoftmax(ReadOnlySpan<float> logits)
     {
         if (_softmax is not null)
@@ -200,7 +200,7 @@ public sealed class Sampler
         }
     }
 
-    // Bias, then the penalties, once for each id of the history.
+    // Adds the bias, then applies the penalties once for each distinct id of the history.
     private void Adjust(Span<float> logits, ReadOnlySpan<int> history)
     {
         int bad = history.IndexOfAnyExceptInRange(0, logits.Length - 1);
@@ -250,7 +250,7 @@ public sealed class Sampler
             KeepNucleus(logits);
         }
 
-        // Weights are relative to the most probable token's, which is 1.
+        // Weights are relative to the weight of the most probable token, which is 1.
         return DrawWeighted(logits, _options.MinP, top);
     }
 
@@ -291,12 +291,12 @@ public sealed class Sampler
         heap[i] = value;
     }
 
-    // Top-p: a token stays if the tokens before it, by falling weight, hold less than p of the sum.
+    // Top-p: a token is kept if the tokens before it, in order of falling weight, hold less than the fraction p of the sum.
     private void KeepNucleus(Span<float> weights)
     {
         double total = LogitVector.Sum(weights);
 
-        // V tokens of weight ≤ (1-p)·total/V hold at most 1-p of the sum, so they are outside whatever their order.
+        // V tokens of weight ≤ (1-p)·total/V hold at most the fraction 1-p of the sum, so they are excluded in any order.
         float tail = (float)((1 - (double)_options.TopP) * total / weights.Length);
         int count = 0;
         for (int i = 0; i < weights.Length; i++)
@@ -314,7 +314,7 @@ public sealed class Sampler
         }
     }
 
-    // Inverse of the cumulative distribution, ids in rising order.
+    // Inverts the cumulative distribution, with ids in rising order.
     private int DrawWeighted(ReadOnlySpan<float> weights, float least, int top)
     {
         double total = 0;

@@ -11,26 +11,26 @@ public sealed class SamplingOptionsException : TillerException
         Option = option;
     }
 
-    /// <summary>Name of the property of <see cref="SamplingOptions"/>.</summary>
+    /// <summary>Name of the property in <see cref="SamplingOptions"/>.</summary>
     public string Option { get; }
 }
 
 /// <summary>
-/// How the next token is drawn from the logits. All apply in this order: logit bias, repetition penalty, presence and frequency penalty, temperature,
-/// top-k, top-p, min-p; the filters are those of transformers' generation. The default is greedy decoding.
+/// How the next token is drawn from the logits. The settings apply in this order: logit bias, repetition penalty, presence and frequency penalty,
+/// temperature, top-k, top-p, min-p. The filters are those of transformers. The default is greedy decoding.
 /// </summary>
 public sealed record SamplingOptions
 {
-    /// <summary>Divides the logits; 0 (the default) takes the largest logit. At most <see cref="MaxTemperature"/>.</summary>
+    /// <summary>Divides the logits; 0 (the default) always takes the largest logit. At most <see cref="MaxTemperature"/>.</summary>
     public float Temperature { get; init; }
 
-    /// <summary>Keeps the K largest logits, and those equal to the K-th; 0 (the default) keeps all.</summary>
+    /// <summary>Keeps the K largest logits and those equal to the K-th; 0 (the default) keeps all.</summary>
     public int TopK { get; init; }
 
-    /// <summary>Keeps the fewest most probable tokens that together reach this probability, in (0, 1]; 1 (the default) keeps all.</summary>
+    /// <summary>Keeps the smallest set of most probable tokens that together reach this probability, in (0, 1]; 1 (the default) keeps all.</summary>
     public float TopP { get; init; } = 1;
 
-    /// <summary>Keeps tokens at least this many times as probable as the most probable one, in [0, 1]; 0 (the default) keeps all.</summary>
+    /// <summary>Keeps tokens whose probability is at least this fraction of the largest one, in [0, 1]; 0 (the default) keeps all.</summary>
     public float MinP { get; init; }
 
     /// <summary>
@@ -40,33 +40,34 @@ public sealed record SamplingOptions
     public float RepetitionPenalty { get; init; } = 1;
 
     /// <summary>
-    /// Subtracted from the logit of every token that is in the text so far, not of the prompt's; 0 (the default) changes nothing. From
-    /// −<see cref="MaxTextPenalty"/> to <see cref="MaxTextPenalty"/>; a negative one favours tokens that were there. Applies to greedy decoding too.
+    /// Subtracted from the logit of every token that is in the text so far; the prompt does not count. 0 (the default) changes nothing. From
+    /// −<see cref="MaxTextPenalty"/> to <see cref="MaxTextPenalty"/>; a negative value favours tokens that occurred before. Applies to greedy
+    /// decoding too.
     /// </summary>
     public float PresencePenalty { get; init; }
 
     /// <summary>
-    /// Subtracted from the logit of a token for each time that it is in the text so far, not in the prompt; 0 (the default) changes nothing. From
-    /// −<see cref="MaxTextPenalty"/> to <see cref="MaxTextPenalty"/>. Applies to greedy decoding too.
+    /// Subtracted from the logit of a token once for each of its occurrences in the text so far; the prompt does not count. 0 (the default) changes
+    /// nothing. From −<see cref="MaxTextPenalty"/> to <see cref="MaxTextPenalty"/>. Applies to greedy decoding too.
     /// </summary>
     public float FrequencyPenalty { get; init; }
 
     /// <summary>
-    /// Added to the logits of these tokens, each from −<see cref="MaxBias"/>, which all but bans a token, to <see cref="MaxBias"/>; null (the
-    /// default) for none. Not to be changed while a sampler of these options is in use. Applies to greedy decoding too.
+    /// Added to the logits of these tokens, each value from −<see cref="MaxBias"/>, which almost bans a token, to <see cref="MaxBias"/>; null (the
+    /// default) for none. The dictionary must not change while a sampler with these options is in use. Applies to greedy decoding too.
     /// </summary>
     public IReadOnlyDictionary<int, float>? LogitBias { get; init; }
 
     /// <summary>
-    /// How many of the most probable tokens <see cref="Sampler.MostProbable"/> shows after a draw, 0 to <see cref="MaxLogProbabilities"/>, beside
-    /// <see cref="Sampler.LogProbability"/>, that of the drawn one; null (the default) for neither. They are of the model's own softmax: before bias,
-    /// penalties and temperature.
+    /// Number of tokens in <see cref="Sampler.MostProbable"/> after a draw, 0 to <see cref="MaxLogProbabilities"/>. If set,
+    /// <see cref="Sampler.LogProbability"/> is also set after every draw. Null (the default) for neither. The probabilities are those of the model's
+    /// softmax before bias, penalties and temperature.
     /// </summary>
     public int? LogProbabilities { get; init; }
 
     /// <summary>
-    /// Seed of the draws: the same logits and seed give the same tokens on every machine. Null (the default) lets every <see cref="Sampler"/>
-    /// draw a seed of its own, which <see cref="Sampler.Seed"/> tells, so that several made from the same options give different texts.
+    /// Seed of the draws: the same logits and seed give the same tokens on every machine. If null (the default), every <see cref="Sampler"/> chooses
+    /// a random seed (<see cref="Sampler.Seed"/>), so that several samplers with the same options give different texts.
     /// </summary>
     public ulong? Seed { get; init; }
 
@@ -79,7 +80,7 @@ public sealed record SamplingOptions
     /// <summary>Largest bias of a logit, of either sign.</summary>
     public const float MaxBias = 100;
 
-    /// <summary>Most tokens that a draw shows.</summary>
+    /// <summary>Largest value of <see cref="LogProbabilities"/>.</summary>
     public const int MaxLogProbabilities = SoftmaxTop.Max;
 
     internal const float MinPenalty = 0.01f;

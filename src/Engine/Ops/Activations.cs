@@ -4,8 +4,8 @@ using Tiller.Kernels;
 namespace Tiller.Ops;
 
 /// <summary>
-/// The rows of a dual batch on their way through a block. Every buffer has one line per row, values first, then tangents; for a
-/// tangent row each buffer holds the tangent of what the name says. What a block leaves here is what its pullback reads.
+/// The activations of a dual batch on its way through a block. Every buffer has one line for each row, value rows first, then tangent rows. The line
+/// of a tangent row holds the tangent of the named quantity. A block's pullback reads what its forward pass leaves here.
 /// </summary>
 internal sealed class Activations : IDisposable
 {
@@ -20,7 +20,7 @@ internal sealed class Activations : IDisposable
         _config = config;
     }
 
-    /// <summary>Rows there is room for.</summary>
+    /// <summary>Number of rows that the buffers have room for.</summary>
     public int Capacity { get; private set; }
 
     /// <summary>Residual stream entering the block // (rows, D).</summary>
@@ -57,17 +57,18 @@ internal sealed class Activations : IDisposable
     public Floats RawFeedForward { get; private set; }
 
     /// <summary>
-    /// Rotations of each value row, all by one table and then all by the next: E/2 cosines, then E/2 sines // (tables · capacity, E).
+    /// RoPE rotations of each value row, first all rows by the first table, then all by the next: E/2 cosines, then E/2 sines // (tables · capacity,
+    /// E).
     /// </summary>
     public Floats Rotations { get; private set; }
 
-    /// <summary>Shape of the model.</summary>
+    /// <summary>The model's shape.</summary>
     internal ModelConfig Config => _config;
 
-    /// <summary>What the device keeps for the batches that go through here, such as their rows' table; null where it needs nothing.</summary>
+    /// <summary>Data that the device keeps for batches with these activations, such as the table of rows; null if it needs none.</summary>
     internal IDisposable? OnDevice { get; set; }
 
-    /// <summary>Makes room for <paramref name="rows"/> rows; contents are lost when it has to grow.</summary>
+    /// <summary>Makes room for <paramref name="rows"/> rows. The contents are lost if the buffers must grow.</summary>
     public void Reserve(int rows)
     {
         if (rows <= Capacity)
@@ -91,18 +92,16 @@ internal sealed class Activations : IDisposable
         Rotations = new Floats(_all[11].Address, capacity * c.RotaryTables.Count, c.E);
     }
 
-    /// <summary>Rotation of each value row by a table (<see cref="BlockWeights.Rotation"/>) // (rows, E).</summary>
+    /// <summary>Rotation of each value row by one table (<see cref="BlockWeights.Rotation"/>) // (rows, E).</summary>
     public Floats Rotation(int table) => Rotations.Slice(table * Capacity, Capacity);
 
-    /// <summary>
-    /// Rows there is room for once <paramref name="rows"/> have been asked for where there was room for <paramref name="capacity"/>.
-    /// </summary>
+    /// <summary>The capacity after a <see cref="Reserve"/> of <paramref name="rows"/> on buffers of <paramref name="capacity"/> rows.</summary>
     internal static int CapacityFor(int rows, int capacity) => rows <= capacity ? capacity : Math.Max(rows, Math.Min(2 * capacity, capacity + 256));
 
-    /// <summary>The output of this block becomes the input of the next; no number moves.</summary>
+    /// <summary>Makes the output of this block the input of the next by swapping buffers.</summary>
     public void Advance() => (X, Y) = (Y, X);
 
-    /// <summary>Bytes that one row takes.</summary>
+    /// <summary>Size of one row in bytes.</summary>
     public static long RowSizeInBytes(ModelConfig c) =>
         4L * ((4 * c.D) + ((c.H + (2 * c.G)) * c.E) + (c.QkNorm == QkNorm.None ? 0 : (c.H + c.G) * c.E) + (c.H * c.E) + (c.PostNorms ? 2 * c.D : 0)
             + (3 * c.F) + (c.RotaryTables.Count * c.E));
@@ -115,7 +114,7 @@ internal sealed class Activations : IDisposable
         _memory?.Dispose();
     }
 
-    /// <summary>One allocation cut into views // (rows, columns[i]), each aligned to a cache line; zero columns give an absent view.</summary>
+    /// <summary>Cuts one allocation into views // (rows, columns[i]), each aligned to a cache line. Zero columns give an absent view.</summary>
     internal static Floats[] Carve(DeviceOps ops, int rows, ReadOnlySpan<int> columns, out DeviceBuffer memory)
     {
         const int LineInBytes = 64;
@@ -140,7 +139,7 @@ internal sealed class Activations : IDisposable
     }
 }
 
-/// <summary>Cotangent rows on their way back through a block, grouped by value row like the tangents of a <see cref="RowBatch"/>.</summary>
+/// <summary>Cotangent rows on their way back through a block, grouped by value row like the tangent rows of a <see cref="RowBatch"/>.</summary>
 internal sealed class Cotangents : IDisposable
 {
     private readonly DeviceOps _ops;
@@ -153,13 +152,15 @@ internal sealed class Cotangents : IDisposable
         _config = config;
     }
 
-    /// <summary>Rows there is room for.</summary>
+    /// <summary>Number of rows that the buffers have room for.</summary>
     public int Capacity { get; private set; }
 
-    /// <summary>Cotangents of the residual stream: of the block's output on entry, of its input on return // (rows, D).</summary>
+    /// <summary>
+    /// Cotangents of the residual stream: those of the block's output before the pullback, those of its input after it // (rows, D).
+    /// </summary>
     public Floats Stream { get; private set; }
 
-    /// <summary>Scratch of width D // (rows, D).</summary>
+    /// <summary>Scratch memory // (rows, D).</summary>
     public Floats Normed { get; private set; }
 
     /// <summary>Cotangents of act(gate) ∘ up // (rows, F).</summary>
@@ -171,13 +172,13 @@ internal sealed class Cotangents : IDisposable
     /// <summary>Cotangents of the heads' outputs // (rows, H E).</summary>
     public Floats Heads { get; private set; }
 
-    /// <summary>Cotangents of queries, own key and own value // (rows, (H + 2G) E).</summary>
+    /// <summary>Cotangents of each row's query, own key and own value // (rows, (H + 2G) E).</summary>
     public Floats Qkv { get; private set; }
 
-    /// <summary>What the device keeps for the groups that go through here; null where it needs nothing.</summary>
+    /// <summary>Data that the device keeps for row groups with these cotangents; null if it needs none.</summary>
     internal IDisposable? OnDevice { get; set; }
 
-    /// <summary>Makes room for <paramref name="rows"/> rows; contents are lost when it has to grow.</summary>
+    /// <summary>Makes room for <paramref name="rows"/> rows. The contents are lost if the buffers must grow.</summary>
     public void Reserve(int rows)
     {
         if (rows <= Capacity)
@@ -193,7 +194,7 @@ internal sealed class Cotangents : IDisposable
         (Stream, Normed, Gated, GateUp, Heads, Qkv) = (all[0], all[1], all[2], all[3], all[4], all[5]);
     }
 
-    /// <summary>Bytes that one row takes.</summary>
+    /// <summary>Size of one row in bytes.</summary>
     public static long RowSizeInBytes(ModelConfig c) => 4L * ((2 * c.D) + (3 * c.F) + (c.H * c.E) + ((c.H + (2 * c.G)) * c.E));
 
     /// <inheritdoc/>

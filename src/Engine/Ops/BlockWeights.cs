@@ -3,8 +3,8 @@ using Tiller.Kernels;
 namespace Tiller.Ops;
 
 /// <summary>
-/// The weights of one block, in their stored type, as the stages read them. Norm weights and biases are widened to float32 (exact).
-/// A view: the memory belongs to the model.
+/// The weights of one block, in their stored type and in the layout that the stages read. Norm weights and biases are widened to float32 (exact).
+/// This is a view; the model owns the memory.
 /// </summary>
 internal sealed record BlockWeights
 {
@@ -12,21 +12,20 @@ internal sealed record BlockWeights
     public required Floats AttentionNorm { get; init; }
 
     /// <summary>
-    /// Wq, Wk, Wv under each other // ((H + 2G) E, D). The rows of each query and key head are in such an order that pair e of RoPE is
-    /// rows e and e + E/2.
+    /// Wq, Wk, Wv stacked // ((H + 2G) E, D). The rows of each query and key head are ordered so that rows e and e + E/2 form pair e of RoPE.
     /// </summary>
     public required Matrix Qkv { get; init; }
 
     /// <summary>Biases of <see cref="Qkv"/> // (1, (H + 2G) E), or absent.</summary>
     public Floats QkvBias { get; init; }
 
-    /// <summary>Norm of queries // (1, E) of each head, (1, H E) of all together, or absent.</summary>
+    /// <summary>Norm of queries // (1, E) for each head, (1, H E) for all heads together, or absent.</summary>
     public Floats QueryNorm { get; init; }
 
-    /// <summary>Norm of keys // (1, E) of each head, (1, G E) of all together, or absent.</summary>
+    /// <summary>Norm of keys // (1, E) for each head, (1, G E) for all heads together, or absent.</summary>
     public Floats KeyNorm { get; init; }
 
-    /// <summary>Which of the pass's rotations turns queries and keys (<see cref="Activations.Rotation"/>).</summary>
+    /// <summary>Index of the rotary table for queries and keys (<see cref="Activations.Rotation"/>).</summary>
     public int Rotation { get; init; }
 
     /// <summary>Wo // (D, H E).</summary>

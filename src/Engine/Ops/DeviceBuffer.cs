@@ -4,8 +4,8 @@ using Tiller.Kernels;
 namespace Tiller.Ops;
 
 /// <summary>
-/// Owner of one allocation on the device that <see cref="DeviceOps"/> runs on: aligned host memory or GPU memory. Disposing frees it;
-/// views (<see cref="Matrix"/>, <see cref="Floats"/>) do not own and must not outlive it.
+/// Owns one allocation on the device of a <see cref="DeviceOps"/>: aligned host memory or GPU memory. Disposing frees it. Views
+/// (<see cref="Matrix"/>, <see cref="Floats"/>) do not own memory and must not outlive it.
 /// </summary>
 internal abstract class DeviceBuffer : SafeHandle
 {
@@ -17,7 +17,7 @@ internal abstract class DeviceBuffer : SafeHandle
         SizeInBytes = sizeInBytes;
     }
 
-    /// <summary>First byte, in the device's address space.</summary>
+    /// <summary>Address of the first byte, in the device's address space.</summary>
     /// <exception cref="ObjectDisposedException">The memory has been freed.</exception>
     public nint Address
     {
@@ -28,7 +28,7 @@ internal abstract class DeviceBuffer : SafeHandle
         }
     }
 
-    /// <summary>Size of the allocation.</summary>
+    /// <summary>Size of the allocation in bytes.</summary>
     public long SizeInBytes { get; }
 
     /// <inheritdoc/>
@@ -49,7 +49,7 @@ internal sealed unsafe class HostBuffer : DeviceBuffer
         Interlocked.Add(ref s_liveInBytes, sizeInBytes);
     }
 
-    /// <summary>Bytes of all buffers that have not been freed, for tests of leaks.</summary>
+    /// <summary>Total size of the buffers that have not been freed, for leak tests.</summary>
     public static long LiveInBytes => Interlocked.Read(ref s_liveInBytes);
 
     protected override bool ReleaseHandle()
@@ -95,7 +95,7 @@ internal sealed unsafe class HostBuffer : DeviceBuffer
         new("cpu", sizeInBytes, GC.GetGCMemoryInfo().TotalAvailableMemoryBytes, cause);
 }
 
-/// <summary>The device has no room for an allocation.</summary>
+/// <summary>The device has not enough memory for an allocation.</summary>
 public sealed class DeviceMemoryException : TillerException
 {
     /// <summary>Creates the error.</summary>
@@ -109,9 +109,9 @@ public sealed class DeviceMemoryException : TillerException
         HaveInBytes = haveInBytes;
     }
 
-    /// <summary>Bytes asked for.</summary>
+    /// <summary>Number of bytes requested.</summary>
     public long NeedInBytes { get; }
 
-    /// <summary>Bytes the device had.</summary>
+    /// <summary>Number of bytes available on the device.</summary>
     public long HaveInBytes { get; }
 }

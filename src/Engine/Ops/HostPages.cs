@@ -3,15 +3,15 @@ using System.Runtime.InteropServices;
 namespace Tiller.Ops;
 
 /// <summary>
-/// Zeroed pages straight from Linux: what is freed goes back at once, whatever other threads allocate. Large ranges are in huge pages where
-/// the system grants them, and are not touched before they are filled: weights are then read with fewer address translations.
+/// Zeroed pages directly from Linux. Freed pages return to the system at once, whatever other threads allocate. Large ranges use huge pages if the
+/// system grants them, so that reading weights needs fewer address translations; these pages are not touched before they are filled.
 /// </summary>
 internal static unsafe partial class HostPages
 {
-    /// <summary>From this size on, pages come from the system.</summary>
+    /// <summary>Size in bytes from which memory is mapped directly.</summary>
     public const long WorthMapping = 1 << 20;
 
-    // From this size on, the pages are huge.
+    // Size in bytes from which huge pages are requested.
     private const long WorthHugePages = 4 << 20;
     private const nuint HugePage = 2 << 20;
 
@@ -29,7 +29,7 @@ internal static unsafe partial class HostPages
         nuint size = Rounded(sizeInBytes);
         if (sizeInBytes < WorthHugePages)
         {
-            // Touched in one call; a fault for each small page would cost several times as much.
+            // One call populates all pages; a page fault for each small page would cost several times as much.
             nint pages = MapPages(0, size, ReadWrite, PrivateAnonymous | Populate, -1, 0);
             return pages == -1 ? 0 : pages;
         }
@@ -52,7 +52,7 @@ internal static unsafe partial class HostPages
             _ = UnmapPages(aligned + (nint)size, HugePage - before);
         }
 
-        // A refusal only means small pages.
+        // If the system refuses, the pages stay small.
         _ = Advise(aligned, size, AdviseHugePages);
         return aligned;
     }

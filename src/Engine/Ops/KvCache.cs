@@ -4,8 +4,8 @@ using Tiller.Kernels;
 namespace Tiller.Ops;
 
 /// <summary>
-/// Keys (after RoPE) and values of one sequence, float32. Layer k holds keys then values, each // (G, Capacity, E), so that one
-/// head's keys are contiguous in time. Grows by doubling; positions are overwritten by writing them again.
+/// Keys (after RoPE) and values of one sequence, float32. Layer k holds the keys, then the values, each // (G, Capacity, E), so that one head's keys
+/// are contiguous in time. The cache grows by doubling. Writing a position again overwrites it.
 /// </summary>
 internal sealed class KvCache : IDisposable
 {
@@ -27,7 +27,7 @@ internal sealed class KvCache : IDisposable
         }
     }
 
-    /// <summary>Positions there is room for.</summary>
+    /// <summary>Number of positions that the cache has room for.</summary>
     public int Capacity { get; private set; }
 
     /// <summary>Keys of key/value head <paramref name="g"/> at layer <paramref name="k"/> // (Capacity, E).</summary>
@@ -36,17 +36,20 @@ internal sealed class KvCache : IDisposable
     /// <summary>Values of key/value head <paramref name="g"/> at layer <paramref name="k"/> // (Capacity, E).</summary>
     public Floats Values(int k, int g) => View(k, _heads + g);
 
-    /// <summary>Whether keys are turned as those of a long sequence: by the second half of the rotary tables.</summary>
+    /// <summary>Whether the keys were rotated as those of a long sequence: by the second half of the rotary tables.</summary>
     public bool IsLong { get; private set; }
 
-    /// <summary>Whether a sequence of so many positions is as it will be turned however long it grows.</summary>
+    /// <summary>Whether the keys of a sequence of <paramref name="positions"/> tokens keep their rotation however long the sequence grows.</summary>
     public bool TurnsNoMore(int positions) => _short == int.MaxValue || positions > _short;
 
-    /// <summary>Whether keys of a sequence of so many positions are turned otherwise than those that are here, which then mean nothing.</summary>
+    /// <summary>
+    /// Whether a sequence of <paramref name="positions"/> tokens needs another rotation than the stored keys have. If so, the stored keys are not
+    /// valid for it.
+    /// </summary>
     public bool TurnsOtherwise(int positions) => IsLong != positions > _short;
 
     /// <summary>
-    /// Makes room for a sequence of <paramref name="positions"/>, the longest it has been, keeping the first <paramref name="used"/>.
+    /// Makes room for a sequence of <paramref name="positions"/> tokens, the longest so far, and keeps the first <paramref name="used"/> positions.
     /// </summary>
     public void Reserve(int positions, int used)
     {
@@ -69,17 +72,17 @@ internal sealed class KvCache : IDisposable
         (Capacity, IsLong) = (capacity, positions > _short);
     }
 
-    /// <summary>Takes over the first positions of another cache of the same shape; there is room for them.</summary>
+    /// <summary>Copies the first positions of another cache of the same shape. This cache must have room for them.</summary>
     public void CopyFrom(KvCache other, int positions)
     {
         Copy(other._memory!, other.Capacity, _memory!, Capacity, positions);
         IsLong = other.IsLong;
     }
 
-    /// <summary>Bytes of a cache that was asked for so many positions and never for fewer.</summary>
+    /// <summary>Size in bytes of a new cache after one <see cref="Reserve"/> of <paramref name="positions"/>.</summary>
     internal static long SizeInBytesFor(ModelConfig c, int positions) => 4L * c.L * 2 * c.G * CapacityFor(positions, c.MaxPositions) * c.E;
 
-    /// <summary>Positions there is room for once <paramref name="positions"/> have been asked for.</summary>
+    /// <summary>The capacity after a <see cref="Reserve"/> of <paramref name="positions"/> on a cache of <paramref name="capacity"/>.</summary>
     internal static int CapacityFor(int positions, int limit, int capacity = 0) =>
         positions <= capacity ? capacity : Math.Max(positions, Math.Min(Math.Max(16, 2 * capacity), limit));
 

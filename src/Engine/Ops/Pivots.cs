@@ -1,8 +1,8 @@
 namespace Tiller.Ops;
 
-/// <summary>What a Cholesky factorisation met on its way down the diagonal.</summary>
+/// <summary>The pivots of a Cholesky factorisation.</summary>
 /// <param name="Failed">Row of the first pivot that is not positive, or -1.</param>
-/// <param name="Value">That pivot's value where the device tells it, else NaN.</param>
+/// <param name="Value">Value of that pivot if the device reports it, otherwise NaN.</param>
 /// <param name="Smallest">Smallest L_ii; 0 after a failure.</param>
 /// <param name="Largest">Largest L_ii; 0 after a failure.</param>
 internal readonly record struct Pivots(int Failed, double Value, double Smallest, double Largest)

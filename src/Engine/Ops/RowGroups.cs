@@ -1,6 +1,6 @@
 namespace Tiller.Ops;
 
-/// <summary>Rows grouped by the value row they belong to: group i is rows [Begin(i), End(i)), in order and without gaps.</summary>
+/// <summary>Rows grouped by their value row. Group i consists of rows [Begin(i), End(i)); groups are in order and without gaps.</summary>
 internal sealed class RowGroups
 {
     private int[] _end = [];
@@ -9,7 +9,7 @@ internal sealed class RowGroups
     /// <summary>Number of groups, one per value row.</summary>
     public int Count { get; private set; }
 
-    /// <summary>Rows in all groups.</summary>
+    /// <summary>Number of rows in all groups.</summary>
     public int Total => Count == 0 ? 0 : _end[Count - 1];
 
     /// <summary>Forgets all groups.</summary>
@@ -38,7 +38,7 @@ internal sealed class RowGroups
     /// <summary>First row of group <paramref name="i"/>.</summary>
     public int Begin(int i) => i == 0 ? 0 : _end[i - 1];
 
-    /// <summary>The group that <paramref name="row"/> is in.</summary>
+    /// <summary>Index of the group that contains <paramref name="row"/>.</summary>
     public int Owner(int row) => _owner[row];
 
     /// <summary>One past the last row of group <paramref name="i"/>.</summary>

@@ -3,13 +3,13 @@ using Tiller.Kernels;
 namespace Tiller.Ops;
 
 /// <summary>
-/// Of the softmax of one row of logits what log-probabilities need: the largest logit, the sum of exp(l − max), the logit of the drawn token and the
-/// largest logits with their ids. log p(i) = l_i − max − log Σ.
+/// The parts of the softmax of one row of logits that log-probabilities need: the largest logit, Σ exp(l − max), the logit of the drawn token and the
+/// n largest logits with their ids. log p(i) = l_i − max − log Σ.
 /// </summary>
-/// <param name="count">n: how many of the most probable tokens, 0 to <see cref="Max"/>.</param>
+/// <param name="count">n, the number of most probable tokens to keep: 0 to <see cref="Max"/>.</param>
 internal sealed class SoftmaxTop(int count)
 {
-    /// <summary>Most tokens.</summary>
+    /// <summary>Maximum of n.</summary>
     public const int Max = SoftmaxLine.MaxTokens;
 
     private readonly SoftmaxToken[] _tokens = new SoftmaxToken[count];
@@ -22,15 +22,15 @@ internal sealed class SoftmaxTop(int count)
     /// <summary>Log-probability of the drawn token.</summary>
     public float Drawn { get; private set; }
 
-    /// <summary>How many tokens there are: n, or the vocabulary if that is smaller.</summary>
+    /// <summary>Number of tokens kept: n, or the size of the vocabulary if that is smaller.</summary>
     public int Held { get; private set; }
 
-    /// <summary>The <paramref name="rank"/>-th most probable token; the lower id where two are equally probable.</summary>
+    /// <summary>The <paramref name="rank"/>-th most probable token. Of equally probable tokens the lower id comes first.</summary>
     public (int Id, float LogProbability) this[int rank] => (_tokens[rank].Id, LogProbability(_tokens[rank].Logit));
 
-    /// <summary>Takes the largest of logits in the order of falling logit, then of rising id.</summary>
-    /// <param name="logits">(V), finite or −∞.</param>
-    /// <param name="max">The largest.</param>
+    /// <summary>Keeps the n largest logits, in order of falling logit and then of rising id.</summary>
+    /// <param name="logits">The logits // (V), finite or −∞.</param>
+    /// <param name="max">The largest logit.</param>
     /// <param name="sum">Σ exp(l − max).</param>
     public void Set(ReadOnlySpan<float> logits, float max, double sum)
     {
@@ -58,11 +58,11 @@ internal sealed class SoftmaxTop(int count)
         }
     }
 
-    /// <summary>The token that was drawn.</summary>
+    /// <summary>Sets the logit of the drawn token.</summary>
     public void Draw(float logit) => Drawn = LogProbability(logit);
 
-    /// <summary>Takes over what a device has found.</summary>
-    /// <param name="line">Its line.</param>
+    /// <summary>Takes over the results of a device.</summary>
+    /// <param name="line">The line that the device wrote.</param>
     /// <param name="vocabulary">V.</param>
     public void Receive(SoftmaxLine line, int vocabulary)
     {

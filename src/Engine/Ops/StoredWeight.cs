@@ -1,20 +1,26 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
+using Tiller.Kernels;
 
 namespace Tiller.Ops;
 
 /// <summary>How the CPU reads 16 stored weights as two float32 vectors.</summary>
 internal unsafe interface IStoredWeight
 {
+    static abstract WeightType Type { get; }
+
     static abstract int SizeInBytes { get; }
 
-    /// <summary>Whether <see cref="Load"/> gives the even and the odd elements instead of the lower and the upper eight.</summary>
+    /// <summary>Whether <see cref="Load"/> returns the even and the odd elements instead of the lower and the upper eight.</summary>
     static abstract bool SplitsEvenOdd { get; }
 
     static abstract void Load(byte* p, out Vector256<float> a, out Vector256<float> b);
 
-    /// <summary>Sixteen weights in their natural order.</summary>
+    /// <summary>As <see cref="Load"/>, each vector twice, side by side; where there is AVX-512.</summary>
+    static abstract void LoadBoth(byte* p, out Vector512<float> a, out Vector512<float> b);
+
+    /// <summary>Reads sixteen weights in their natural order.</summary>
     static abstract void LoadInOrder(byte* p, out Vector256<float> a, out Vector256<float> b);
 
     static abstract float LoadOne(byte* p);
@@ -23,6 +29,8 @@ internal unsafe interface IStoredWeight
 /// <summary>bfloat16 is the upper half of float32.</summary>
 internal readonly unsafe struct Bf16Weight : IStoredWeight
 {
+    public static WeightType Type => WeightType.BF16;
+
     public static int SizeInBytes => 2;
 
     public static bool SplitsEvenOdd => true;
@@ -36,6 +44,14 @@ internal readonly unsafe struct Bf16Weight : IStoredWeight
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void LoadBoth(byte* p, out Vector512<float> a, out Vector512<float> b)
+    {
+        var pairs = Avx512DQ.BroadcastVector256ToVector512((uint*)p);
+        a = (pairs << 16).AsSingle();
+        b = (pairs & Vector512.Create(0xFFFF0000u)).AsSingle();
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void LoadInOrder(byte* p, out Vector256<float> a, out Vector256<float> b)
     {
         a = (Widen8((ushort*)p) << 16).AsSingle();
@@ -45,7 +61,7 @@ internal readonly unsafe struct Bf16Weight : IStoredWeight
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float LoadOne(byte* p) => BitConverter.UInt32BitsToSingle((uint)*(ushort*)p << 16);
 
-    // One instruction on AVX2, where the widening of a vector that was loaded is three.
+    // One instruction on AVX2; widening a loaded vector would take three.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static Vector256<uint> Widen8(ushort* p) =>
         Avx2.IsSupported
@@ -53,9 +69,13 @@ internal readonly unsafe struct Bf16Weight : IStoredWeight
             : Vector256.Create(Vector128.WidenLower(Vector128.Load(p)), Vector128.WidenUpper(Vector128.Load(p)));
 }
 
-/// <summary>IEEE half: sign, 5 bits of exponent, 10 of fraction; moved to float32's place and scaled by 2^112, which is exact.</summary>
+/// <summary>
+/// IEEE half: sign, 5 bits of exponent, 10 of fraction. The bits are moved to the float32 fields and scaled by 2^112, which is exact.
+/// </summary>
 internal readonly unsafe struct F16Weight : IStoredWeight
 {
+    public static WeightType Type => WeightType.F16;
+
     public static int SizeInBytes => 2;
 
     public static bool SplitsEvenOdd => true;
@@ -69,6 +89,13 @@ internal readonly unsafe struct F16Weight : IStoredWeight
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void LoadBoth(byte* p, out Vector512<float> a, out Vector512<float> b)
+    {
+        Load(p, out var lower, out var upper);
+        (a, b) = (Vector512.Create(lower, lower), Vector512.Create(upper, upper));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void LoadInOrder(byte* p, out Vector256<float> a, out Vector256<float> b)
     {
         a = Widen(Bf16Weight.Widen8((ushort*)p) << 16);
@@ -78,13 +105,13 @@ internal readonly unsafe struct F16Weight : IStoredWeight
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float LoadOne(byte* p) => (float)*(Half*)p;
 
-    // The half stands in the upper 16 bits of each lane.
+    // The half is in the upper 16 bits of each lane.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Vector256<float> Widen(Vector256<uint> upper)
     {
         var magnitude = (upper & Vector256.Create(0x7FFF0000u)) >>> 3;
         var scaled = magnitude.AsSingle() * Vector256.Create(BitConverter.UInt32BitsToSingle((112u + 127u) << 23));
-        // Infinity and NaN have all exponent bits set, which scaling does not carry over.
+        // Scaling would not preserve infinity and NaN, which have all exponent bits set.
         var special = Vector256.GreaterThanOrEqual(magnitude, Vector256.Create(0x0F800000u));
         var finite = scaled.AsUInt32() | (special & Vector256.Create(0x7F800000u));
         return (finite | (upper & Vector256.Create(0x80000000u))).AsSingle();
@@ -93,12 +120,21 @@ internal readonly unsafe struct F16Weight : IStoredWeight
 
 internal readonly unsafe struct F32Weight : IStoredWeight
 {
+    public static WeightType Type => WeightType.F32;
+
     public static int SizeInBytes => 4;
 
     public static bool SplitsEvenOdd => false;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Load(byte* p, out Vector256<float> a, out Vector256<float> b) => LoadInOrder(p, out a, out b);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void LoadBoth(byte* p, out Vector512<float> a, out Vector512<float> b)
+    {
+        a = Avx512DQ.BroadcastVector256ToVector512((float*)p);
+        b = Avx512DQ.BroadcastVector256ToVector512((float*)p + 8);
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void LoadInOrder(byte* p, out Vector256<float> a, out Vector256<float> b)

@@ -3,15 +3,15 @@ using System.Runtime.InteropServices;
 namespace Tiller.Ops;
 
 /// <summary>
-/// On a device, which tokens a sequence's prompt and text have, for the penalties of its draws, and the bias of its logits. The host keeps the same
-/// numbers and sends what has changed before a draw: a token or two. They are values and no increments, so that sending them twice does no harm.
+/// The counts of a sequence's tokens on a device, for the penalties of its draws, and the bias of its logits. The host keeps the same numbers and
+/// sends the changed ones before a draw, usually one or two. It sends values, not increments, so sending them twice does no harm.
 /// </summary>
 internal sealed class TokenTally : IDisposable
 {
-    /// <summary>Set in the word of a token of the prompt or the text; the other bits count how often it is in the text.</summary>
+    /// <summary>Bit that is set in the word of a token that is in the prompt or the text. The other bits count its occurrences in the text.</summary>
     public const int Seen = int.MinValue;
 
-    /// <summary>Most words sent one by one; of more all are.</summary>
+    /// <summary>Maximum number of changed words that are sent one by one. If more have changed, all words are sent.</summary>
     public const int MaxChanges = 16;
 
     private readonly DeviceOps _ops;
@@ -23,12 +23,12 @@ internal sealed class TokenTally : IDisposable
     private int _counted;
     private bool _isWhole = true;
 
-    /// <summary>Makes room for a vocabulary.</summary>
+    /// <summary>Allocates the words for a vocabulary.</summary>
     /// <param name="ops">The device.</param>
     /// <param name="vocabulary">V.</param>
-    /// <param name="bias">By id; null for none.</param>
-    /// <param name="owner">Whose text it is.</param>
-    /// <exception cref="DeviceMemoryException">There is no room.</exception>
+    /// <param name="bias">Bias by token id; null for none.</param>
+    /// <param name="owner">The sampler whose text is counted.</param>
+    /// <exception cref="DeviceMemoryException">There is not enough memory.</exception>
     public TokenTally(DeviceOps ops, int vocabulary, IReadOnlyDictionary<int, float>? bias, object owner)
     {
         (_ops, Owner, _words) = (ops, owner, new int[vocabulary]);
@@ -44,25 +44,25 @@ internal sealed class TokenTally : IDisposable
         _memory = ops.Allocate(BiasAt + (bias is null ? 0 : 4L * vocabulary));
     }
 
-    /// <summary>Whose text it is.</summary>
+    /// <summary>The sampler whose text is counted.</summary>
     public object Owner { get; }
 
-    /// <summary>Words on the device // (V).</summary>
+    /// <summary>Address of the words on the device // (V).</summary>
     public nint Address => _memory.Address;
 
-    /// <summary>Bias on the device // (V); 0 for none.</summary>
+    /// <summary>Address of the bias on the device // (V); 0 for none.</summary>
     public nint BiasAddress => _bias is null ? 0 : _memory.Address + BiasAt;
 
-    /// <summary>Whether the device has none of it yet, or so much has changed that all is sent.</summary>
+    /// <summary>Whether all words must be sent: the device has none yet, or too many have changed.</summary>
     public bool IsWhole => _isWhole;
 
     /// <summary>All words // (V).</summary>
     public ReadOnlySpan<byte> Words => MemoryMarshal.AsBytes(_words.AsSpan());
 
-    /// <summary>The bias // (V), or nothing.</summary>
+    /// <summary>The bias // (V), or empty.</summary>
     public ReadOnlySpan<byte> Bias => MemoryMarshal.AsBytes(_bias.AsSpan());
 
-    /// <summary>Ids whose words have changed since they were sent, each once: the device writes them in any order.</summary>
+    /// <summary>Ids whose words have changed since they were sent. Each appears once, because the device writes them in any order.</summary>
     public ReadOnlySpan<int> Changed => _changed.AsSpan(0, _changes);
 
     private int BiasAt => (4 * _words.Length + 63) / 64 * 64;
@@ -70,9 +70,9 @@ internal sealed class TokenTally : IDisposable
     /// <summary>The word of a token.</summary>
     public int this[int id] => _words[id];
 
-    /// <summary>Takes in tokens that have come since.</summary>
-    /// <param name="ids">All tokens of the sequence, which only grows.</param>
-    /// <param name="prompt">How many of them are the prompt's.</param>
+    /// <summary>Counts the tokens that were added since the last call.</summary>
+    /// <param name="ids">All tokens of the sequence. A sequence only grows.</param>
+    /// <param name="prompt">Number of tokens that belong to the prompt.</param>
     public void Count(ReadOnlySpan<int> ids, int prompt)
     {
         for (; _counted < ids.Length; _counted++)
@@ -92,7 +92,7 @@ internal sealed class TokenTally : IDisposable
         }
     }
 
-    /// <summary>The device has it all.</summary>
+    /// <summary>Notes that the device has all words.</summary>
     public void HasSent() => (_isWhole, _changes) = (false, 0);
 
     /// <inheritdoc/>

@@ -4,13 +4,13 @@ using Tiller.Ops;
 
 namespace Tiller.Scheduling;
 
-/// <summary>How a prompt is steered: prompts whose keys may be taken for each other's have equal ones.</summary>
+/// <summary>How a prompt is steered. Two prompts with equal keys may share keys and values.</summary>
 /// <param name="law">Null for the plain model.</param>
-/// <param name="tokens">Which tokens it moves.</param>
+/// <param name="tokens">Which tokens the law moves.</param>
 internal sealed class SteeringKey(FeedbackLaw? law, SteeredTokens tokens) : IEquatable<SteeringKey>
 {
     /// <summary>
-    /// Whether keys and values say all of a prompt's beginning: a law that looks back and moves every token remembers more.
+    /// Whether keys and values are the whole state of a prompt's beginning. A law that looks back and moves every prompt token has further state.
     /// </summary>
     public bool CanBeKept => law is not { LooksBack: true } || tokens.Prompt != PromptTokens.All;
 
@@ -27,7 +27,7 @@ internal sealed class SteeringKey(FeedbackLaw? law, SteeredTokens tokens) : IEqu
 
     private SteeredTokens Tokens => tokens;
 
-    // One controller at one λ compiles to records of the same arrays and equal numbers.
+    // One controller at one λ always compiles to records with the same arrays and equal numbers.
     private static bool IsSame(FeedbackLaw? one, FeedbackLaw? other) => ReferenceEquals(one, other) || (one is not null && other is not null
         && one.Layers == other.Layers && one.Width == other.Width && one.MaxEffort.Equals(other.MaxEffort)
         && one.Sensors.SequenceEqual(other.Sensors) && one.Planes.SequenceEqual(other.Planes)
@@ -37,22 +37,24 @@ internal sealed class SteeringKey(FeedbackLaw? law, SteeredTokens tokens) : IEqu
         one with { Feeds = [] } == other with { Feeds = [] } && one.Feeds.SequenceEqual(other.Feeds);
 }
 
-/// <summary>Keys and values of prompts' beginnings, to be taken over by prompts that begin alike; those not used for longest go first.</summary>
+/// <summary>
+/// Keeps the keys and values of prompt prefixes for prompts that begin with the same tokens. The least recently used prefix is freed first.
+/// </summary>
 /// <param name="model">The model.</param>
-/// <param name="chunk">Beginnings are multiples of it.</param>
+/// <param name="chunk">Lengths of kept prefixes are multiples of this number of tokens.</param>
 internal sealed class PrefixStore(LanguageModel model, int chunk) : IDisposable
 {
-    private readonly List<Kept> _kept = []; // least lately used first
+    private readonly List<Kept> _kept = []; // least recently used first
 
-    /// <summary>Bytes held.</summary>
+    /// <summary>Size of all kept prefixes in bytes.</summary>
     public long SizeInBytes { get; private set; }
 
-    /// <summary>The beginning of a prompt that there is most of; it goes last where all cannot stay.</summary>
-    /// <param name="prompt">Ids; its last token is always run.</param>
-    /// <param name="steering">How it is steered.</param>
-    /// <param name="budget">Bytes that may be held.</param>
-    /// <param name="length">How many tokens.</param>
-    /// <returns>Their keys and values, valid until the next call that frees; null if there are none.</returns>
+    /// <summary>Finds the longest kept prefix of a prompt, and marks it as the most recently used.</summary>
+    /// <param name="prompt">Token ids. The last token is never taken from a prefix.</param>
+    /// <param name="steering">How the prompt is steered.</param>
+    /// <param name="budget">Number of bytes that all prefixes may take.</param>
+    /// <param name="length">Length of the prefix in tokens.</param>
+    /// <returns>The prefix's keys and values, valid until the next call that frees; null if there is none.</returns>
     public KvCache? Find(ReadOnlySpan<int> prompt, SteeringKey steering, long budget, out int length)
     {
         Kept? best = null;
@@ -83,18 +85,18 @@ internal sealed class PrefixStore(LanguageModel model, int chunk) : IDisposable
         return best.Cache;
     }
 
-    /// <summary>Keeps the beginning of a prompt that has been run, if there is room.</summary>
-    /// <param name="prompt">Ids.</param>
-    /// <param name="steering">How it was steered.</param>
-    /// <param name="cache">Its keys and values.</param>
-    /// <param name="budget">Bytes that may be held; prompts not used for longest make room.</param>
+    /// <summary>Keeps the prefix of a prompt that has been run, if there is room.</summary>
+    /// <param name="prompt">Token ids.</param>
+    /// <param name="steering">How the prompt was steered.</param>
+    /// <param name="cache">KV cache of the prompt.</param>
+    /// <param name="budget">Number of bytes that all prefixes may take. The least recently used ones are freed to make room.</param>
     public void Keep(ReadOnlySpan<int> prompt, SteeringKey steering, KvCache cache, long budget)
     {
         int length = Multiple(prompt.Length - 1);
         long sizeInBytes = KvCache.SizeInBytesFor(model.Config, length);
         if (length == 0 || !steering.CanBeKept || cache.TurnsOtherwise(length) || sizeInBytes > budget)
         {
-            return; // keys turned as those of a long prompt are none of a short beginning
+            return; // keys with the rotation of a long prompt are not valid for a short prefix
         }
 
         var ids = prompt[..length];
@@ -110,12 +112,12 @@ internal sealed class PrefixStore(LanguageModel model, int chunk) : IDisposable
             if (common == length)
             {
                 Touch(kept);
-                return; // it holds this one
+                return; // the kept prefix contains this one
             }
 
             if (common == kept.Ids.Length)
             {
-                Free(i); // this one holds it
+                Free(i); // this prefix contains the kept one
             }
         }
 
@@ -130,11 +132,11 @@ internal sealed class PrefixStore(LanguageModel model, int chunk) : IDisposable
         }
         catch (DeviceMemoryException)
         {
-            // The prompt is run again when it comes again.
+            // Without a kept prefix, such a prompt will be run in full.
         }
     }
 
-    /// <summary>Frees what was not used for longest until no more than so many bytes are held.</summary>
+    /// <summary>Frees the least recently used prefixes until all take at most <paramref name="budget"/> bytes.</summary>
     public void MakeRoom(long budget)
     {
         while (SizeInBytes > budget && _kept.Count > 0)

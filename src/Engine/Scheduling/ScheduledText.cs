@@ -10,58 +10,58 @@ namespace Tiller.Scheduling;
 /// <summary>How a text ended.</summary>
 public enum TextEnd
 {
-    /// <summary>Its last token says why (<see cref="GeneratedToken.StopReason"/>).</summary>
+    /// <summary>The text is complete. Its last token says why (<see cref="GeneratedToken.StopReason"/>).</summary>
     Stopped,
 
-    /// <summary>Nobody wants it any more.</summary>
+    /// <summary>The text was cancelled.</summary>
     Cancelled,
 
-    /// <summary>Its reader left the buffer full for longer than <see cref="SchedulerOptions.ReaderPatience"/>.</summary>
+    /// <summary>The reader left the buffer full for longer than <see cref="SchedulerOptions.ReaderPatience"/>.</summary>
     SlowReader,
 
     /// <summary>The scheduler was drained or disposed of.</summary>
     Drained,
 
-    /// <summary>It could not go on; the error says why.</summary>
+    /// <summary>The text could not be continued. The error says why.</summary>
     Failed,
 }
 
-/// <summary>What came of a text.</summary>
-/// <param name="End">How it ended.</param>
-/// <param name="Error">Of a text that failed.</param>
+/// <summary>The result of a text.</summary>
+/// <param name="End">How the text ended.</param>
+/// <param name="Error">The error of a text that failed; otherwise null.</param>
 public sealed record ScheduledResult(TextEnd End, Exception? Error)
 {
-    /// <summary>Tokens of the prompt.</summary>
+    /// <summary>Number of tokens in the prompt.</summary>
     public required int PromptTokens { get; init; }
 
-    /// <summary>Tokens of the prompt whose keys and values were taken over from another.</summary>
+    /// <summary>Number of tokens of the prompt whose keys and values were taken from a kept prefix.</summary>
     public required int ReusedTokens { get; init; }
 
-    /// <summary>Tokens drawn.</summary>
+    /// <summary>Number of tokens drawn.</summary>
     public required int NewTokens { get; init; }
 
-    /// <summary>Why it ended, of a text that did so by itself; null for the others.</summary>
+    /// <summary>The reason why a text that came to its own end did so; otherwise null.</summary>
     public required StopReason? StopReason { get; init; }
 
-    /// <summary>Seed of the draws; null of a text that was never begun.</summary>
+    /// <summary>Seed of the draws; null for a text that was never started.</summary>
     public required ulong? Seed { get; init; }
 
-    /// <summary>How well the law tracked, and at what effort; null when plain.</summary>
+    /// <summary>The tracking error and the effort of the law; null for the plain model.</summary>
     public required SteeringSummary? Steering { get; init; }
 
-    /// <summary>How long it waited to be admitted.</summary>
+    /// <summary>Time that the text waited to be admitted.</summary>
     public required TimeSpan Queued { get; init; }
 
-    /// <summary>From its admission to its first token.</summary>
+    /// <summary>Time from the admission to the first token.</summary>
     public required TimeSpan Prefill { get; init; }
 
-    /// <summary>From its first token to its end.</summary>
+    /// <summary>Time from the first token to the end.</summary>
     public required TimeSpan Decode { get; init; }
 }
 
 /// <summary>
-/// A text that a <see cref="Scheduler"/> has taken. Its tokens are read by one reader, on any thread; everything else may be called by any thread
-/// at any time.
+/// A text that a <see cref="Scheduler"/> has accepted. One reader, on any thread, reads its tokens. Any thread may call the other members at any
+/// time.
 /// </summary>
 public sealed class ScheduledText : IDisposable
 {
@@ -86,36 +86,38 @@ public sealed class ScheduledText : IDisposable
         _tokens = Channel.CreateBounded<GeneratedToken>(buffer);
     }
 
-    /// <summary>Tokens of the prompt.</summary>
+    /// <summary>Number of tokens in the prompt.</summary>
     public int PromptTokens => Prompt.Length;
 
-    /// <summary>What came of it; completed once it has ended, whether its tokens have been read or not. Never faulted.</summary>
+    /// <summary>
+    /// The result of the text. The task completes when the text has ended, whether or not its tokens have been read. It never faults.
+    /// </summary>
     public Task<ScheduledResult> Completion => _completion.Task;
 
     /// <summary>The prompt.</summary>
     internal int[] Prompt { get; }
 
-    /// <summary>How it is continued.</summary>
+    /// <summary>How the text is continued.</summary>
     internal GenerationOptions Options { get; }
 
-    /// <summary>How its prompt is steered.</summary>
+    /// <summary>How the prompt is steered.</summary>
     internal SteeringKey Steering { get; }
 
-    /// <summary>Positions that its keys and values may come to need.</summary>
+    /// <summary>The most positions that the text's KV cache can need.</summary>
     internal int Positions { get; }
 
-    /// <summary>When it came, by the clock's timestamps.</summary>
+    /// <summary>Time of submission, as a timestamp of the clock.</summary>
     internal long SubmittedAt { get; }
 
-    /// <summary>Whether nobody wants it any more.</summary>
+    /// <summary>Whether the text was cancelled.</summary>
     internal bool IsCancelled => _isCancelled;
 
-    /// <summary>Whether its reader has let the last pause pass. The scheduler's thread asks.</summary>
+    /// <summary>Whether the reader's patience has run out during the present pause. Read by the scheduler's thread.</summary>
     internal bool HasExpired => _waiting != 0 && _expiredPause == _pause;
 
-    /// <summary>Takes a token if one is there.</summary>
+    /// <summary>Reads a token if one is available.</summary>
     /// <param name="token">The next token.</param>
-    /// <returns>False if none is there now, or none comes any more.</returns>
+    /// <returns>False if no token is available now, or if the text has ended.</returns>
     public bool TryRead(out GeneratedToken token)
     {
         bool read = _tokens.Reader.TryRead(out token);
@@ -127,10 +129,10 @@ public sealed class ScheduledText : IDisposable
         return read;
     }
 
-    /// <summary>Reads the tokens as they come. A reader who leaves before the end cancels the text.</summary>
-    /// <param name="cancellationToken">Ends the wait for a token, and the text.</param>
-    /// <returns>One item per token. Where the last has no stop reason, <see cref="Completion"/> says why there are no more.</returns>
-    /// <exception cref="OperationCanceledException">The wait was ended.</exception>
+    /// <summary>Reads the tokens as they come. Leaving the loop before the end cancels the text.</summary>
+    /// <param name="cancellationToken">Ends the wait for a token and cancels the text.</param>
+    /// <returns>One item per token. If the last one has no stop reason, <see cref="Completion"/> says why the text ended.</returns>
+    /// <exception cref="OperationCanceledException">The cancellation token ended the wait.</exception>
     public async IAsyncEnumerable<GeneratedToken> ReadAllAsync([EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
         try
@@ -150,13 +152,13 @@ public sealed class ScheduledText : IDisposable
     }
 
     /// <summary>
-    /// Steers with another law from the next token that is run on; null stops steering. Changing λ is this call. While the prompt is run the old
-    /// law holds.
+    /// Steers with another law from the next step on; null stops steering. To change λ, call this with a law of the new λ. The old law still steers
+    /// the rest of the prompt.
     /// </summary>
     /// <param name="law">The law.</param>
     /// <returns>False if the text has ended.</returns>
-    /// <exception cref="ModelMismatchException">The law is for another shape of model.</exception>
-    /// <exception cref="ArgumentException">The text is traced, and the law has not as many sensors.</exception>
+    /// <exception cref="ModelMismatchException">The law is for a model of another shape.</exception>
+    /// <exception cref="ArgumentException">The text is traced, and the law has another number of sensors.</exception>
     public bool Use(FeedbackLaw? law)
     {
         if (law is not null)
@@ -180,7 +182,7 @@ public sealed class ScheduledText : IDisposable
         return !_completion.Task.IsCompleted;
     }
 
-    /// <summary>Ends the text before its next token; of one that has ended nothing changes. Tokens that are there can still be read.</summary>
+    /// <summary>Ends the text before its next token. Has no effect on a text that has ended. Tokens in the buffer can still be read.</summary>
     public void Cancel()
     {
         if (!_isCancelled && !_completion.Task.IsCompleted)
@@ -190,10 +192,10 @@ public sealed class ScheduledText : IDisposable
         }
     }
 
-    /// <summary>As <see cref="Cancel"/>.</summary>
+    /// <summary>Does the same as <see cref="Cancel"/>.</summary>
     public void Dispose() => Cancel();
 
-    /// <summary>The law that <see cref="Use"/> was last called with since this was asked.</summary>
+    /// <summary>Gets the law of the last <see cref="Use"/>; false if there was none since the last call of this method.</summary>
     internal bool TryTakeLaw([MaybeNullWhen(true)] out FeedbackLaw? law)
     {
         lock (_lock)
@@ -203,7 +205,9 @@ public sealed class ScheduledText : IDisposable
         }
     }
 
-    /// <summary>Whether there is room for a token. Where there is none, the scheduler is woken when there is, or when patience ends.</summary>
+    /// <summary>
+    /// Whether the buffer has room for a token. If not, the scheduler is woken when it has room or when the reader's patience ends.
+    /// </summary>
     internal bool HasRoom()
     {
         if (_tokens.Reader.Count < _scheduler.Options.ReaderBuffer)
@@ -216,7 +220,7 @@ public sealed class ScheduledText : IDisposable
         {
             int pause = ++_pause;
             Interlocked.Exchange(ref _waiting, 1);
-            if (_tokens.Reader.Count < _scheduler.Options.ReaderBuffer) // read before the reader could know
+            if (_tokens.Reader.Count < _scheduler.Options.ReaderBuffer) // the reader may have read before it saw _waiting
             {
                 EndPause();
                 return true;
@@ -234,10 +238,10 @@ public sealed class ScheduledText : IDisposable
         return false;
     }
 
-    /// <summary>Hands out a token; there is room.</summary>
+    /// <summary>Puts a token into the buffer, which must have room.</summary>
     internal void Write(in GeneratedToken token) => _tokens.Writer.TryWrite(token);
 
-    /// <summary>Says how it ended.</summary>
+    /// <summary>Completes the text with its result.</summary>
     internal void Complete(ScheduledResult result)
     {
         EndPause();

@@ -5,9 +5,9 @@ using Tiller.Ops;
 namespace Tiller.Scheduling;
 
 /// <summary>
-/// Continues many texts of one model at once, each with its own law, sampler and limits: they join and leave between two steps of one batch, and
-/// prompts are run in chunks in between. One thread does all of it, and sleeps while there is nothing to do. A text's output depends on nothing
-/// but the text: in steps of at most eight rows bit for bit, in larger ones up to rounding. Texts are admitted in the order in which they came.
+/// Continues many texts of one model at once, each with its own law, sampler and limits. Texts join and leave between two steps of one batch, and
+/// prompts are run in chunks between steps. One thread does all the work, and sleeps while there is none. A text's output does not depend on the
+/// other texts: bit for bit in steps of at most eight rows, up to rounding in larger ones. Texts are admitted in the order of their submission.
 /// </summary>
 /// <example>
 /// <code>
@@ -31,17 +31,17 @@ public sealed class Scheduler : IDisposable
     private readonly List<TaskCompletionSource> _awaited = []; // of those who let a turn go first
     private SchedulerStatus _status;
     private ITimer? _drainTimer;
-    private double? _meanSeconds; // that a text is under way; null before the first has ended
+    private double? _meanSeconds; // moving average of the time from admission to end; null before the first text has ended
     private bool _isDraining;
-    private volatile bool _isOver; // what is still there ends
+    private volatile bool _isOver; // all remaining texts are to end
     private volatile bool _isStopping;
 
-    // The thread's own.
+    // Fields below are used by the scheduler's thread only.
     private readonly SessionBatch _batch;
     private readonly PrefixStore _prefixes;
     private readonly List<Sequence> _sequences = []; // in the order of admission
-    private readonly List<Sequence> _ready = [];     // of a turn: those whose tokens are drawn
-    private readonly List<BatchRow> _rows = [];      // theirs
+    private readonly List<Sequence> _ready = [];     // sequences whose tokens are drawn in this turn
+    private readonly List<BatchRow> _rows = [];      // the rows of _ready
     private int[] _ids = [];
     private long _kvBytes;
     private long _prefixHits;
@@ -53,8 +53,8 @@ public sealed class Scheduler : IDisposable
     private long _ended;
     private long _chunks;
 
-    /// <summary>Starts its thread.</summary>
-    /// <param name="model">Once it is disposed of, every text fails.</param>
+    /// <summary>Creates a scheduler and starts its thread.</summary>
+    /// <param name="model">The model. Once it has been disposed of, every text fails.</param>
     /// <param name="options">Null for the defaults.</param>
     /// <exception cref="ArgumentOutOfRangeException">An option is outside its range.</exception>
     /// <exception cref="ObjectDisposedException">The model has been disposed of.</exception>
@@ -73,10 +73,10 @@ public sealed class Scheduler : IDisposable
     /// <summary>The model.</summary>
     public LanguageModel Model { get; }
 
-    /// <summary>What it admits.</summary>
+    /// <summary>The scheduler's limits and waiting times.</summary>
     public SchedulerOptions Options { get; }
 
-    /// <summary>What it is doing, as of the end of its last turn, and how many texts wait now.</summary>
+    /// <summary>The state at the end of the last turn, with the present number of waiting texts.</summary>
     public SchedulerStatus Status
     {
         get
@@ -88,7 +88,7 @@ public sealed class Scheduler : IDisposable
         }
     }
 
-    /// <summary>Most positions that a text, prompt and all, may come to: by the model's context, and by what is allowed for keys and values.</summary>
+    /// <summary>Most positions that a text, prompt and all, may come to: by the context, and by what is allowed for keys and values.</summary>
     public int MaxPositions
     {
         get
@@ -99,14 +99,14 @@ public sealed class Scheduler : IDisposable
         }
     }
 
-    /// <summary>Called by the thread after every turn that ran anything; tests look on, and hold it up. Null for nobody.</summary>
+    /// <summary>Called on the scheduler's thread after every turn that ran anything; tests observe and delay turns here. May be null.</summary>
     internal Action<SchedulerTurn>? AfterTurn { get; set; }
 
-    /// <summary>Takes a text.</summary>
+    /// <summary>Submits a text.</summary>
     /// <param name="prompt">Token ids, at least one.</param>
-    /// <param name="options">How it is continued; null for the defaults.</param>
-    /// <returns>The text, whose tokens can be read as they come.</returns>
-    /// <exception cref="RefusedException">It is not taken; says why, and when to come again.</exception>
+    /// <param name="options">How the text is continued; null for the defaults.</param>
+    /// <returns>The text. Its tokens can be read as they come.</returns>
+    /// <exception cref="RefusedException">The text is refused. The exception says why, and when to try again.</exception>
     /// <exception cref="TillerException">The prompt does not fit the context, the law is for another model, or an option is out of range.</exception>
     /// <exception cref="ObjectDisposedException">The scheduler or the model has been disposed of.</exception>
     public ScheduledText Submit(ReadOnlySpan<int> prompt, GenerationOptions? options = null)
@@ -130,7 +130,7 @@ public sealed class Scheduler : IDisposable
             ObjectDisposedException.ThrowIf(_isStopping, this);
             if (_isDraining)
             {
-                throw new RefusedException(RefusalReason.Draining, "No text is taken any more: the scheduler is being drained. Ask another one.");
+                throw new RefusedException(RefusalReason.Draining, "The scheduler is being drained and accepts no more texts. Use another one.");
             }
 
             if (_queue.Count >= Options.MaxQueued)
@@ -138,8 +138,8 @@ public sealed class Scheduler : IDisposable
                 var retryAfter = RetryAfter();
                 throw new RefusedException(
                     RefusalReason.QueueFull,
-                    $"{_queue.Count} texts wait to be admitted, as many as may (SchedulerOptions.MaxQueued): "
-                    + $"come again in {retryAfter.TotalSeconds:F0} s.", retryAfter);
+                    $"{_queue.Count} texts already wait to be admitted, which is the maximum (SchedulerOptions.MaxQueued): "
+                    + $"try again in {retryAfter.TotalSeconds:F0} s.", retryAfter);
             }
 
             _queue.Enqueue(text);
@@ -149,9 +149,9 @@ public sealed class Scheduler : IDisposable
         return text;
     }
 
-    /// <summary>Takes no text from now on, lets those that it has taken end, and ends what is left after a while.</summary>
-    /// <param name="patience">How long they have.</param>
-    /// <returns>Completed once there is no text left.</returns>
+    /// <summary>Refuses new texts from now on and lets accepted ones end. Texts that are left after <paramref name="patience"/> are ended.</summary>
+    /// <param name="patience">Time that the accepted texts have to end.</param>
+    /// <returns>A task that completes when no text is left.</returns>
     public Task DrainAsync(TimeSpan patience)
     {
         lock (_lock)
@@ -173,7 +173,7 @@ public sealed class Scheduler : IDisposable
         return _drained.Task;
     }
 
-    /// <summary>Ends every text, and waits for the step under way.</summary>
+    /// <summary>Ends every text and waits for the step under way.</summary>
     public void Dispose()
     {
         lock (_lock)
@@ -210,7 +210,7 @@ public sealed class Scheduler : IDisposable
         turn.Task.Wait(cancellationToken);
     }
 
-    /// <summary>There is something to do, or to look at.</summary>
+    /// <summary>Wakes the thread, because there is something to do or to check.</summary>
     internal void Wake() => _wake.Set();
 
     private void CheckLimits(ScheduledText text)
@@ -219,7 +219,7 @@ public sealed class Scheduler : IDisposable
         {
             throw new RefusedException(
                 RefusalReason.PromptTooLong,
-                $"The prompt has {text.Prompt.Length} tokens, and {Options.MaxPromptTokens} are allowed "
+                $"The prompt has {text.Prompt.Length} tokens, and at most {Options.MaxPromptTokens} are allowed "
                 + "(SchedulerOptions.MaxPromptTokens): shorten it.");
         }
 
@@ -228,7 +228,7 @@ public sealed class Scheduler : IDisposable
         {
             throw new RefusedException(
                 RefusalReason.TooManyNewTokens,
-                $"{asked} new tokens are asked for, and this scheduler allows {most}: ask for fewer.");
+                $"{asked} new tokens are asked for, and this scheduler allows at most {most}: ask for fewer.");
         }
 
         long needed = KvCache.SizeInBytesFor(Model.Config, text.Positions);
@@ -236,12 +236,12 @@ public sealed class Scheduler : IDisposable
         {
             throw new RefusedException(
                 RefusalReason.KvMemory,
-                $"Keys and values of {text.Positions} positions take {needed} bytes, and there are {Options.MaxKvBytes} for all texts "
+                $"The KV cache of {text.Positions} positions takes {needed} bytes, and all texts together may use {Options.MaxKvBytes} "
                 + "(SchedulerOptions.MaxKvBytes): shorten the prompt, or ask for fewer new tokens.");
         }
     }
 
-    // As long as texts have lately been under way, for each time that all rows have to become free.
+    // The recent mean duration of a text, times the number of times that all rows must become free.
     private TimeSpan RetryAfter()
     {
         double seconds = (_meanSeconds ?? 0) * (1 + (_queue.Count / Options.MaxSequences));
@@ -264,7 +264,7 @@ public sealed class Scheduler : IDisposable
         }
         catch (Exception e) when (EndAll(TextEnd.Failed, e))
         {
-            // A fault of the scheduler's own: every text has ended with it, and no other is taken.
+            // An internal error: the filter has ended every text with it, and no new text is accepted.
         }
         finally
         {
@@ -276,7 +276,7 @@ public sealed class Scheduler : IDisposable
         }
     }
 
-    // What is done between two steps, and a step. False if there is nothing to do until somebody wakes the thread.
+    // The work between two steps, and one step. False if there is nothing to do until the thread is woken.
     private bool Turn()
     {
         long ended = _ended;
@@ -291,7 +291,7 @@ public sealed class Scheduler : IDisposable
             AfterTurn?.Invoke(new SchedulerTurn(prefilled, drawn));
         }
 
-        return prefilled + drawn > 0 || _ended != ended; // what has ended has made room
+        return prefilled + drawn > 0 || _ended != ended; // a text that has ended has made room
     }
 
     private void EndUnwanted()
@@ -377,7 +377,8 @@ public sealed class Scheduler : IDisposable
         }
     }
 
-    // Prompts take turns, so that a long one holds no other up for more than a chunk; together they have a chunk's tokens between two steps.
+    // Prompts take turns, so that a long one delays another by at most a chunk. All prompts together run at most one chunk of tokens between two
+    // steps.
     private int Prefill()
     {
         int total = 0;
@@ -389,7 +390,7 @@ public sealed class Scheduler : IDisposable
         return total;
     }
 
-    // That which has waited for longest; null if all have been run.
+    // The prompt that has waited longest; null if all have been run.
     private Sequence? NextPrompt()
     {
         Sequence? next = null;
@@ -429,7 +430,7 @@ public sealed class Scheduler : IDisposable
         return count;
     }
 
-    // Draws the next token of every text whose prompt has been run and whose reader keeps up, and appends it.
+    // Draws and appends the next token of every text whose prompt has been run and whose reader's buffer has room.
     private int Step()
     {
         _ready.Clear();
@@ -477,7 +478,7 @@ public sealed class Scheduler : IDisposable
         }
         catch (Exception e) when (IsOfAText(e))
         {
-            // Of one text a draw tells; whatever else fails, such as the device, fails for all that were in the step.
+            // A draw reports the failure of a single text. Any other failure, such as one of the device, ends all texts of the step.
             foreach (var sequence in _ready)
             {
                 End(sequence, TextEnd.Failed, e);
@@ -500,7 +501,7 @@ public sealed class Scheduler : IDisposable
         }
         catch (BatchLogitsException)
         {
-            // Of every text whose id is -1: each is told of its own.
+            // Texts that failed have the id -1. Each gets its own error below.
         }
 
         _steps++;
@@ -529,7 +530,7 @@ public sealed class Scheduler : IDisposable
         }
     }
 
-    // The tokens of those that go on.
+    // Appends the tokens of the texts that continue.
     private void Append()
     {
         _rows.Clear();
@@ -600,7 +601,7 @@ public sealed class Scheduler : IDisposable
         });
     }
 
-    // True, for a filter.
+    // Returns true, so that it can serve as an exception filter.
     private bool EndAll(TextEnd end, Exception? error)
     {
         _isStopping = true;
@@ -636,7 +637,7 @@ public sealed class Scheduler : IDisposable
         }
     }
 
-    // What a model, a device or an input can say; anything else is a fault of the scheduler.
+    // Errors of the model, the device or the input. Any other error is a fault of the scheduler.
     private static bool IsOfAText(Exception e) => e is TillerException or ObjectDisposedException;
 
     /// <summary>A text under way.</summary>
@@ -654,7 +655,7 @@ public sealed class Scheduler : IDisposable
 
         public bool IsPrefilled => continuation.Session.Length >= text.Prompt.Length;
 
-        /// <summary>Rises with every chunk of a prompt, whosever it is.</summary>
+        /// <summary>Number of this prompt's last chunk, counted over the chunks of all prompts.</summary>
         public long LastChunk { get; set; }
 
         public long? FirstAt { get; set; }
@@ -665,7 +666,7 @@ public sealed class Scheduler : IDisposable
     }
 }
 
-/// <summary>What a turn of the scheduler has run.</summary>
-/// <param name="PrefillTokens">Tokens of a prompt.</param>
-/// <param name="Rows">Texts whose next token was drawn.</param>
+/// <summary>The work of one turn of the scheduler.</summary>
+/// <param name="PrefillTokens">Number of prompt tokens that were run.</param>
+/// <param name="Rows">Number of texts whose next token was drawn.</param>
 internal readonly record struct SchedulerTurn(int PrefillTokens, int Rows);

@@ -34,27 +34,47 @@ public static class ReducedBasis
         int seed = 0,
         CancellationToken cancellationToken = default)
     {
-        var bases = new Matrix<double>[features.Count];
+        return Build(order, features.Count, features, activations, centred: true, pushforward, seed, cancellationToken);
+    }
+
+    /// <summary>
+    /// Builds the latent spaces of paired differences (docs/math.md §5): their leading left singular vectors, not centred, before anything else.
+    /// </summary>
+    /// <param name="order">p, 1..D.</param>
+    /// <param name="differences">Differences of pairs of states entering layer k, one per column // (D, n).</param>
+    /// <param name="count">L+1.</param>
+    /// <param name="pushforward">(k, W_k // (D, p)) → A_k W_k // (D, p), asked for where there are fewer differences than p.</param>
+    /// <param name="cancellationToken">Checked at every layer.</param>
+    /// <returns>W_0..W_L with orthonormal columns // L+1 of (D, p).</returns>
+    internal static IReadOnlyList<Matrix<double>> OfDifferences(
+        int order, Func<int, Matrix<double>> differences, int count, Func<int, Matrix<double>, Matrix<double>> pushforward,
+        CancellationToken cancellationToken) =>
+        Build(order, count, features: null, differences, centred: false, pushforward, seed: 0, cancellationToken);
+
+    private static Matrix<double>[] Build(
+        int order, int count, IReadOnlyList<Matrix<double>>? features, Func<int, Matrix<double>> activations, bool centred,
+        Func<int, Matrix<double>, Matrix<double>>? pushforward, int seed, CancellationToken cancellationToken)
+    {
+        var bases = new Matrix<double>[count];
         for (int k = 0; k < bases.Length; k++)
         {
             cancellationToken.ThrowIfCancellationRequested();
-            int width = features[k].RowCount;
-            if (order < features[k].ColumnCount || order > width)
+            var x = activations(k);
+            int width = features?[k].RowCount ?? x.RowCount, held = features?[k].ColumnCount ?? 1;
+            if (order < held || order > width)
             {
-                throw RiccatiException.Shape("The reduced basis", k, $"{features[k].ColumnCount} (features) to {width} (width) columns",
-                    $"{order} columns");
+                throw RiccatiException.Shape("The reduced basis", k, $"{held} (features) to {width} (width) columns", $"{order} columns");
             }
 
-            var random = new Random(HashCode(seed, k));
-            var basis = new OrthonormalColumns(width, order);
-            basis.Add(features[k], k, cancellationToken);
-            var x = activations(k);
             if (x.RowCount != width)
             {
                 throw RiccatiException.Shape("The activation sample", k, $"{width}×N", $"{x.RowCount}×{x.ColumnCount}");
             }
 
-            basis.Add(Leading(x, order, random, k), k, cancellationToken);
+            var random = new Random(HashCode(seed, k));
+            var basis = new OrthonormalColumns(width, order);
+            basis.Add(features?[k], k, cancellationToken);
+            basis.Add(Leading(x, order, centred, random, k), k, cancellationToken);
             if (k > 0 && !basis.Full && pushforward is not null)
             {
                 basis.Add(pushforward(k - 1, bases[k - 1]), k, cancellationToken);
@@ -72,12 +92,12 @@ public static class ReducedBasis
     }
 
     /// <summary>
-    /// Leading left singular vectors of X − x̄, at most p and only those above 1e-6 of the largest // (D, ≤ p), or null without spread.
+    /// Leading left singular vectors of X − x̄, or of X, at most p and only those above 1e-6 of the largest // (D, ≤ p), or null without spread.
     /// </summary>
-    private static Matrix<double>? Leading(Matrix<double> x, int order, Random random, int layer)
+    private static Matrix<double>? Leading(Matrix<double> x, int order, bool centre, Random random, int layer)
     {
         Finite.Check(x, "The activation sample", layer);
-        var mean = x.RowSums() / x.ColumnCount;
+        var mean = centre ? x.RowSums() / x.ColumnCount : Vector<double>.Build.Dense(x.RowCount);
         var centred = Matrix<double>.Build.Dense(x.RowCount, x.ColumnCount, (i, j) => x[i, j] - mean[i]);
         if (DenseAlgebra.Norm(centred) == 0)
         {

@@ -190,7 +190,8 @@ internal sealed partial class CompletionRoutes(TillerService service, ILogger lo
     }
 
     [LoggerMessage(10, LogLevel.Information,
-        "{Id} {Choice}: {PromptTokens} tokens ({Reused} reused) and {NewTokens} new, {End}; waited {Queued:F0}, prefill {Prefill:F0}, decode {Decode:F0} ms")]
+        "{Id} {Choice}: {PromptTokens} tokens ({Reused} reused) and {NewTokens} new, {End}; "
+        + "waited {Queued:F0}, prefill {Prefill:F0}, decode {Decode:F0} ms")]
     private static partial void LogChoice(
         ILogger log, string id, int choice, int promptTokens, int reused, int newTokens, TextEnd end, double queued, double prefill, double decode);
 

@@ -67,8 +67,8 @@ public sealed class TillerServer : IAsyncDisposable
         if (!IPAddress.IsLoopback(options.Address) && service.Keys.IsOpen && !options.IsInsecure)
         {
             throw new ArgumentException(
-                $"{options.Address} can be reached from other machines, and nobody would need a key: give ServiceOptions.ApiKeys, listen at 127.0.0.1, "
-                + "or set ServerOptions.IsInsecure.", nameof(options));
+                $"{options.Address} can be reached from other machines, and nobody would need a key: give ServiceOptions.ApiKeys, listen at "
+                + "127.0.0.1, or set ServerOptions.IsInsecure.", nameof(options));
         }
 
         var builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { EnvironmentName = Environments.Production });

@@ -2,6 +2,7 @@ using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics.Arm;
 using System.Runtime.Intrinsics.X86;
 using Tiller.Bench;
+using Tiller.Cpu;
 using Tiller.Interop;
 using Tiller.Kernels;
 
@@ -10,7 +11,7 @@ namespace Tiller.Tool;
 /// <summary>What Tiller can run on.</summary>
 /// <param name="Cpu">Model of the processor.</param>
 /// <param name="Threads">Threads that work there by default.</param>
-/// <param name="InstructionSets">Vector instruction sets that .NET uses on it.</param>
+/// <param name="InstructionSets">Vector instruction sets that the engine uses on it.</param>
 /// <param name="Cuda">Devices, or why there are none.</param>
 /// <param name="Libraries">CUDA libraries, found or not.</param>
 /// <param name="Kernels">For each device, where its kernels come from or why it has none.</param>
@@ -67,7 +68,7 @@ internal static class DevicesRun
 
     private static string[] InstructionSets() =>
     [
-        .. new[] { ("AVX", Avx.IsSupported), ("AVX2", Avx2.IsSupported), ("FMA", Fma.IsSupported), ("AVX-512", Avx512F.IsSupported),
+        .. new[] { ("AVX", Avx.IsSupported), ("AVX2", Avx2.IsSupported), ("FMA", Fma.IsSupported), ("AVX-512", Avx512.Code != Avx512Code.None),
             ("AdvSimd", AdvSimd.IsSupported) }
             .Where(set => set.Item2).Select(set => set.Item1),
     ];

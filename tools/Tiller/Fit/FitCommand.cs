@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Globalization;
 using Tiller.Controllers;
 using Tiller.Features;
 using Tiller.Law;
@@ -35,6 +36,18 @@ internal sealed record FitRequest
 
     /// <summary>Tell what the fit takes, and stop.</summary>
     public bool Plan { get; init; }
+
+    /// <summary>The method, with its numbers.</summary>
+    public FitMethod Method { get; init; } = FitMethod.Lqr;
+
+    /// <summary>What the feature's direction is.</summary>
+    public DirectionRule Direction { get; init; } = DirectionRule.Mean;
+
+    /// <summary>Prompts that show a second feature; null for none.</summary>
+    public string? Alternative { get; init; }
+
+    /// <summary>A prompt whose run is followed; null for none.</summary>
+    public string? Nominal { get; init; }
 
     public FitCost Cost { get; init; }
 
@@ -110,11 +123,42 @@ internal sealed class FitCommand : TillerCommand
         Description = "Tell memory, FLOPs and time before anything starts, and stop; weights are not loaded, config.json is enough.",
     };
 
+    private readonly Option<FitMethod> _method = OptionKinds.Named(
+        "--method", "What is fitted; tiller methods tells what each does, needs and costs.", FitMethod.All, method => method.Name, "name");
+
+    private readonly Option<DirectionRule> _direction = OptionKinds.Named(
+        "--direction", "What the feature's direction is.", DirectionRule.All, rule => rule.Name);
+
+    // One option for each name, whichever methods have it.
+    private readonly IReadOnlyList<Option<double?>> _parameters =
+    [
+        .. FitMethod.All.SelectMany(method => method.Parameters, (method, parameter) => (Method: method.Name, Parameter: parameter))
+            .GroupBy(x => x.Parameter.Name, StringComparer.Ordinal)
+            .Select(same => OptionKinds.NumberOrNone<double>(
+                "--" + same.Key,
+                string.Join(' ', same.GroupBy(x => (x.Parameter.Description, x.Parameter.Value)).Select(x =>
+                    $"{x.Key.Description}, of {string.Join(" and ", x.Select(y => y.Method))}"
+                    + (x.Key.Value is { } value ? string.Create(CultureInfo.InvariantCulture, $" [default: {value}].") : "."))),
+                IsParameter, "a number that fits in float32")),
+    ];
+
+    private readonly Option<string?> _alternative = new("--alternative")
+    {
+        Description = "Prompts that show a second feature, against the same --negative: the other axis of methods that steer in a plane.",
+        HelpName = "FILE",
+    };
+
+    private readonly Option<string?> _nominal = new("--nominal")
+    {
+        Description = "Prompt whose run --method trajectory follows.",
+        HelpName = "text",
+    };
+
     private readonly Option<FitCost> _cost = OptionKinds.Choice<FitCost>(
         "--cost", "What may not stray: the whole state (dense, as published), or the feature only (factored; much faster, no Jacobian).");
 
     private readonly Option<int?> _order = OptionKinds.NumberOrNone<int>(
-        "--order", "Fit a reduced controller from p Jacobian-vector products a layer.", p => p > 0, "a whole number above 0", "p");
+        "--order", "Fit a reduced controller from p Jacobian-vector products a layer [default of la-lqr: 64]", p => p > 0, "a whole number above 0", "p");
 
     private readonly Option<Setpoint> _setpoint = OptionKinds.Choice<Setpoint>(
         "--setpoint", "What λ means: a multiple of the mean difference (published), or 0 = negative mean to 1 = positive mean (affine).");
@@ -124,7 +168,7 @@ internal sealed class FitCommand : TillerCommand
         && r > 0, "above 0 and at most 1e12");
     private readonly Option<double> _qf = OptionKinds.Number("--qf", "Cost of being off the setpoint after the last layer.", 1.0, IsCost, CostRange);
     private readonly Option<LayerSet?> _layers = OptionKinds.Layers(
-        "--layers", "Steer these blocks only, counted from 0; 1-3,8-9 leaves those between alone [default: all]");
+        "--layers", "Steer these blocks only, counted from 0; 1-3,8-9 leaves those between alone [default: all; of actadd and caa the middle one]");
 
     private readonly Option<string?> _calibration = new("--calibration")
     {
@@ -133,11 +177,13 @@ internal sealed class FitCommand : TillerCommand
     };
 
     public FitCommand(Func<FitRequest, CancellationToken, Task<int>> run)
-        : base("fit", "Fit a controller from two lists of prompts: the feature is their mean difference, the gains are optimal (LQR).")
+        : base("fit", "Fit a controller from two lists of prompts: the feature is their mean difference, the gains are optimal (LQR), "
+            + "if no other --method or --direction is asked for.")
     {
         Option[] options =
         [
-            _model, _positive, _negative, _pairs, _columns, _fields, _chat, _system, _out, _cost, _order, _setpoint, _q, _r, _qf, _layers,
+            _model, _positive, _negative, _pairs, _columns, _fields, _chat, _system, _out, _method, .. _parameters, _direction, _alternative,
+            _nominal, _cost, _order, _setpoint, _q, _r, _qf, _layers,
             _calibration, _plan,
         ];
         foreach (var option in options)
@@ -179,32 +225,84 @@ internal sealed class FitCommand : TillerCommand
           # contrast pairs as they are published, and two fields of one file
           tiller fit --model DIR --pairs sycophancy.json --out sycophancy.tiller
           tiller fit --model DIR --positive pairs.json --field creative --negative pairs.json --field mundane --out creative.tiller
+          # other methods: a floor under the feature's projection, and the angle in the plane of two features
+          tiller fit --model DIR --positive a.txt --negative b.txt --out floor.tiller --method clamp --low 0.5
+          tiller fit --model DIR --positive a.txt --negative b.txt --alternative c.txt --out turn.tiller --method angular --cost feature
           # 16 tangents a layer, steering blocks 4 to 20 only
           tiller fit --model DIR --positive a.jsonl --negative b.jsonl --out a.tiller --order 16 --layers 4-20
         """;
 
     private static bool IsCost(double value) => value is >= 0 and <= 1e12;
 
+    private static bool IsParameter(double value) => float.IsFinite((float)value);
+
     private FitRequest Read(ParseResult parse)
     {
         var request = Asked(parse);
+        CheckMethod(parse, request.Method);
         PromptArguments.CheckSystem(request.Chat, request.System);
         if (request.Pairs is not null && (request.Positive is not null || request.Negative is not null))
         {
             throw new UsageException("--pairs has both sides: leave out --positive and --negative.");
         }
 
-        return request is not { Q: 0, Qf: 0 }
+        return request is not { Q: 0, Qf: 0 } || !request.Method.Takes(FitInputs.Gains)
             ? request
             : throw new UsageException(
                 "--q and --qf are both 0: being off the setpoint costs nothing, so the best controller does nothing. Raise one of them.");
     }
 
-    // By file in order: positive, negative, calibration.
+    // What a method does not take would be without effect.
+    private void CheckMethod(ParseResult parse, FitMethod method)
+    {
+        (FitInputs Input, Option[] Options)[] taken =
+        [
+            (FitInputs.Gains, [_q, _r, _qf, _calibration]), (FitInputs.Cost, [_cost]), (FitInputs.Order, [_order]),
+            (FitInputs.Setpoint, [_setpoint]), (FitInputs.Alternative, [_alternative]), (FitInputs.Nominal, [_nominal]),
+            (FitInputs.Layers, [_layers]),
+        ];
+        if (taken.Where(x => !method.Takes(x.Input)).SelectMany(x => x.Options).FirstOrDefault(IsGiven) is { } unused)
+        {
+            throw new UsageException($"{unused.Name} has no use for --method {method.Name}: leave it out.");
+        }
+
+        foreach (var (input, option) in new[] { (FitInputs.Alternative, (Option)_alternative), (FitInputs.Nominal, _nominal) })
+        {
+            if (method.Takes(input) && !IsGiven(option))
+            {
+                throw new UsageException($"--method {method.Name} needs {option.Name}.");
+            }
+        }
+
+        string[] own = [.. method.Parameters.Select(p => "--" + p.Name)];
+        if (_parameters.FirstOrDefault(option => IsGiven(option) && !own.Contains(option.Name)) is { } other)
+        {
+            throw new UsageException(
+                $"{other.Name} is no number of --method {method.Name}, which has {(own.Length == 0 ? "none" : string.Join(", ", own))}.");
+        }
+
+        bool IsGiven(Option option) => parse.GetResult(option) is { Implicit: false };
+    }
+
+    private FitMethod Method(ParseResult parse)
+    {
+        var method = parse.GetValue(_method)!;
+        foreach (var option in _parameters)
+        {
+            if (parse.GetValue(option) is { } value && method.Parameters.FirstOrDefault(p => "--" + p.Name == option.Name) is { } parameter)
+            {
+                method = parameter.With(value);
+            }
+        }
+
+        return method;
+    }
+
+    // By file in order: positive, negative, calibration, alternative.
     private PromptSelection[] Selections(ParseResult parse)
     {
         string[] columns = parse.GetValue(_columns) ?? [], fields = parse.GetValue(_fields) ?? [];
-        int files = new[] { _positive, _negative, _calibration }.Count(x => parse.GetValue(x) is not null);
+        int files = new[] { _positive, _negative, _calibration, _alternative }.Count(x => parse.GetValue(x) is not null);
         foreach ((string name, int count) in new[] { ("--column", columns.Length), ("--field", fields.Length) })
         {
             if (count > 1 && count != files)
@@ -237,6 +335,10 @@ internal sealed class FitCommand : TillerCommand
         System = parse.GetValue(_system),
         Out = parse.GetValue(_out),
         Plan = parse.GetValue(_plan),
+        Method = Method(parse),
+        Direction = parse.GetValue(_direction)!,
+        Alternative = parse.GetValue(_alternative),
+        Nominal = parse.GetValue(_nominal),
         Cost = parse.GetValue(_cost),
         Order = parse.GetValue(_order),
         Setpoint = parse.GetValue(_setpoint),

@@ -10,20 +10,41 @@ internal static class FitOutput
     {
         var (controller, report, loop, stages) = result;
         var source = controller.Source;
-        var method = (LinearQuadratic)controller.Method;
+        var method = controller.Method;
+        string averaged = source.Weights is null ? "" : $"; Jacobians averaged over {CalibrationCount(source)}";
+        string solve = source.Cost is null ? "" : $", cost {Name(source.Cost)} ({Solve(source)})";
+        string setpoint = method is LinearQuadratic lqr ? $", setpoint {Name(lqr.Setpoint)}" : "";
         Row("model", $"{VisibleText.Of(source.ModelName)}, L {controller.L}, D {controller.D}");
-        Row("prompts", $"{source.Positive.Count} positive, {source.Negative.Count} negative; Jacobians averaged over {CalibrationCount(source)}");
+        Row("prompts", $"{source.Positive.Count} positive, {source.Negative.Count} negative{averaged}");
         Row("form", VisibleText.Of(PromptFormOutput.Text(source.Form)));
-        Row("controller", $"A-LQR, cost {Name(source.Cost)} ({Solve(source)}), blocks {method.Layers}, setpoint {Name(method.Setpoint)}");
-        Row("weights", $"q {source.Weights!.Q:G}, r {source.Weights.R:G}, q_f {source.Weights.Qf:G}");
-        Row("time", string.Join(", ", stages.Select(s => $"{Name(s.Stage)} {s.ElapsedMs / 1000:F2} s")));
-        Row("solved", $"residual {report.Residual:E1}, symmetry error {report.SymmetryError:E1}, rank {report.Rank}");
+        Row("controller", $"{source.Settings[ControllerSource.MethodSetting]}{solve}, blocks {method.Layers}{setpoint}");
+        if (source.Weights is { } weights)
+        {
+            Row("weights", $"q {weights.Q:G}, r {weights.R:G}, q_f {weights.Qf:G}");
+        }
+
+        if (Found(source) is { Length: > 0 } found)
+        {
+            Row("found", found);
+        }
+
+        Row("time", string.Join(", ", stages.Where(s => source.Weights is not null || s.Stage == FitStage.Activations)
+            .Select(s => $"{Name(s.Stage)} {s.ElapsedMs / 1000:F2} s")));
+        if (report.Steps.Count > 0)
+        {
+            Row("solved", $"residual {report.Residual:E1}, symmetry error {report.SymmetryError:E1}, rank {report.Rank}");
+        }
+
         if (report.DroppedEnergy > 0 || report.Leakage > 0)
         {
             Row("left out", $"dropped energy {report.DroppedEnergy:E1}, tangents outside the reduced basis {report.Leakage:P1}");
         }
 
-        Row("gain", $"{loop.MeanOpen:F3} open loop, {loop.MeanClosed:F3} closed loop (mean over layers, along the feature)");
+        if (loop.Layers.Count > 0)
+        {
+            Row("gain", $"{loop.MeanOpen:F3} open loop, {loop.MeanClosed:F3} closed loop (mean over layers, along the feature)");
+        }
+
         Row("written", VisibleText.Of(path));
 
         void Row(string name, string value) => terminal.Output.WriteLine($"{name,-12}{value}");
@@ -31,6 +52,16 @@ internal static class FitOutput
 
     public static void WriteJson(Terminal terminal, string path, FitResult result) =>
         Json.Write(terminal.Output, new FitJson(path, result), FitJsonContext.Default.FitJson);
+
+    /// <summary>The settings of a fit, in the order of their names.</summary>
+    public static IReadOnlyDictionary<string, string> Settings(ControllerSource source) =>
+        source.Settings.OrderBy(static x => x.Key, StringComparer.Ordinal).ToDictionary(StringComparer.Ordinal);
+
+    /// <summary>The settings of a fit in a line, but for the name of the method; empty where there are no others.</summary>
+    public static string Found(ControllerSource source) => string.Join(
+        ", ",
+        source.Settings.Where(x => x.Key != ControllerSource.MethodSetting).OrderBy(x => x.Key, StringComparer.Ordinal)
+            .Select(x => $"{x.Key} {x.Value}"));
 
     /// <summary>How the recursion was solved.</summary>
     public static string Solve(ControllerSource source) =>
@@ -56,15 +87,23 @@ internal sealed record FitJson : FormedJson
     {
         var (controller, report, loop, stages) = result;
         var source = controller.Source;
-        var method = (LinearQuadratic)controller.Method;
         (Controller, Model, Fingerprint, L, D) = (path, source.ModelName, source.ModelFingerprint, controller.L, controller.D);
         (Positive, Negative, Calibration) = (source.Positive.Count, source.Negative.Count, FitOutput.CalibrationCount(source));
-        (Cost, Order, Setpoint, Layers) = (FitOutput.Name(source.Cost), source.Order, FitOutput.Name(method.Setpoint), method.Layers.ToString());
-        (Q, R, Qf) = (source.Weights!.Q, source.Weights.R, source.Weights.Qf);
+        (Settings, Cost, Order) = (FitOutput.Settings(source), FitOutput.Name(source.Cost), source.Order);
+        Layers = controller.Method.Layers.ToString();
+        Setpoint = controller.Method is LinearQuadratic lqr ? FitOutput.Name(lqr.Setpoint) : null;
+        (Q, R, Qf) = (source.Weights?.Q, source.Weights?.R, source.Weights?.Qf);
         ElapsedMs = stages.ToDictionary(static stage => FitOutput.Name(stage.Stage), static stage => stage.ElapsedMs);
-        (Residual, SymmetryError, Rank) = (Json.Finite(report.Residual), Json.Finite(report.SymmetryError), report.Rank);
-        (DroppedEnergy, Leakage) = (Json.Finite(report.DroppedEnergy), Json.Finite(report.Leakage));
-        (OpenLoopGain, ClosedLoopGain) = (Json.Finite(loop.MeanOpen), Json.Finite(loop.MeanClosed));
+        if (report.Steps.Count > 0)
+        {
+            (Residual, SymmetryError, Rank) = (Json.Finite(report.Residual), Json.Finite(report.SymmetryError), report.Rank);
+            (DroppedEnergy, Leakage) = (Json.Finite(report.DroppedEnergy), Json.Finite(report.Leakage));
+        }
+
+        if (loop.Layers.Count > 0)
+        {
+            (OpenLoopGain, ClosedLoopGain) = (Json.Finite(loop.MeanOpen), Json.Finite(loop.MeanClosed));
+        }
     }
 
     public string Controller { get; }
@@ -85,35 +124,48 @@ internal sealed record FitJson : FormedJson
 
     public int Calibration { get; }
 
+    public IReadOnlyDictionary<string, string> Settings { get; }
+
     public string? Cost { get; }
 
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public int? Order { get; }
 
-    public string Setpoint { get; }
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public string? Setpoint { get; }
 
     public string Layers { get; }
 
-    public double Q { get; }
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? Q { get; }
 
-    public double R { get; }
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? R { get; }
 
-    public double Qf { get; }
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? Qf { get; }
 
     public IReadOnlyDictionary<string, double> ElapsedMs { get; }
 
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public double? Residual { get; }
 
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public double? SymmetryError { get; }
 
-    public int Rank { get; }
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public int? Rank { get; }
 
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public double? DroppedEnergy { get; }
 
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public double? Leakage { get; }
 
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public double? OpenLoopGain { get; }
 
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public double? ClosedLoopGain { get; }
 }
 

@@ -6,6 +6,14 @@ using Tiller.Synthesis;
 
 namespace Tiller.Tool;
 
+/// <summary>The prompts of a fit.</summary>
+/// <param name="Contrast">Those between which the feature is.</param>
+/// <param name="Calibration">Those whose Jacobians are averaged; null for the contrast prompts.</param>
+/// <param name="Alternative">Those that show a second feature; null for none.</param>
+/// <param name="Nominal">The one whose run is followed; null for none.</param>
+internal sealed record FitPrompts(
+    ContrastSet Contrast, IReadOnlyList<Prompt>? Calibration, IReadOnlyList<Prompt>? Alternative, Prompt? Nominal);
+
 /// <summary><c>tiller fit</c>.</summary>
 internal static class FitRun
 {
@@ -19,9 +27,10 @@ internal static class FitRun
 
         var destination = Destination.Of(terminal, "--out", request.Out, isText: false, request.Json);
         terminal = destination.Rest;
-        var (contrast, calibration) = Prompts(request, cancellationToken);
+        var prompts = Prompts(request, cancellationToken);
+        var contrast = prompts.Contrast;
         using var model = Runs.Load(terminal, request.Model, request.Device, request.Strict, cancellationToken);
-        var options = Options(request, model.Config, calibration);
+        var options = Options(request, model.Config, prompts);
         if (PlanRun.OfLongFit(model, contrast, options, request.Device, cancellationToken) is { } plan)
         {
             PlanOutput.WriteNeed(terminal, plan);
@@ -44,10 +53,10 @@ internal static class FitRun
 
     /// <summary>The prompts that were asked for, as chats if they are to be.</summary>
     /// <exception cref="PromptFileException">A file cannot be read, or holds chats that do not go with the others or with --system.</exception>
-    public static (ContrastSet Contrast, IReadOnlyList<Prompt>? Calibration) Prompts(FitRequest request, CancellationToken cancellationToken)
+    public static FitPrompts Prompts(FitRequest request, CancellationToken cancellationToken)
     {
-        List<(string File, IReadOnlyList<Prompt> Prompts)> files = [.. new[] { request.Positive, request.Negative, request.Calibration }
-            .OfType<string>().Select((file, i) => (file, PromptFile.Read(file, SelectionOf(request.Selections, i), cancellationToken)))];
+        List<(string File, IReadOnlyList<Prompt> Prompts)> files =
+            [.. new[] { request.Positive, request.Negative, request.Calibration, request.Alternative }.OfType<string>().Select((file, i) => (file, PromptFile.Read(file, SelectionOf(request.Selections, i), cancellationToken)))];
         if (request.Pairs is { } pairs)
         {
             var both = ContrastSet.ReadPairs(pairs, cancellationToken);
@@ -73,7 +82,12 @@ internal static class FitRun
         }
 
         IReadOnlyList<Prompt>[] lists = [.. files.Select(f => request.Chat ? [.. f.Prompts.Select(p => p.AsChat(request.System))] : f.Prompts)];
-        return (new ContrastSet(lists[0], lists[1]), lists.ElementAtOrDefault(2));
+        Prompt? nominal = request.Nominal is { } text ? new TextPrompt(text) : null;
+        return new FitPrompts(
+            new ContrastSet(lists[0], lists[1]),
+            request.Calibration is null ? null : lists[2],
+            request.Alternative is null ? null : lists[^1],
+            request.Chat ? nominal?.AsChat(request.System) : nominal);
     }
 
     private static PromptSelection SelectionOf(IReadOnlyList<PromptSelection> selections, int file) =>
@@ -87,7 +101,7 @@ internal static class FitRun
 
     /// <summary>What was asked for, checked against the model's shape.</summary>
     /// <exception cref="UsageException">A block or an order that the model does not have.</exception>
-    public static FitOptions Options(FitRequest request, ModelConfig c, IReadOnlyList<Prompt>? calibration)
+    public static FitOptions Options(FitRequest request, ModelConfig c, FitPrompts prompts)
     {
         if (request.Layers is { } range && range.Last >= c.L)
         {
@@ -101,12 +115,16 @@ internal static class FitRun
 
         return new FitOptions
         {
+            Method = request.Method,
+            Direction = request.Direction,
+            Alternative = prompts.Alternative,
+            Nominal = prompts.Nominal,
             Weights = new LqrWeights(request.Q, request.R, request.Qf),
             Cost = request.Cost,
             Order = request.Order,
             Setpoint = request.Setpoint,
             Layers = request.Layers,
-            Calibration = calibration,
+            Calibration = prompts.Calibration,
         };
     }
 }

@@ -38,13 +38,18 @@ internal static class PlanRun
     /// <summary>The fit that was asked for, from config.json, the sizes of the weights and, where it is there, the tokenizer.</summary>
     public static PlannedFit OfCheckpoint(FitRequest request, CancellationToken cancellationToken)
     {
-        var (contrast, calibration) = FitRun.Prompts(request, cancellationToken);
+        var prompts = FitRun.Prompts(request, cancellationToken);
+        var (contrast, calibration) = (prompts.Contrast, prompts.Calibration);
         string directory = HubCache.Resolve(request.Model);
         var c = ModelConfigReader.Read(directory);
-        var options = FitRun.Options(request, c, calibration);
+        var options = FitRun.Options(request, c, prompts);
         bool counted = File.Exists(Path.Combine(directory, "tokenizer.json"));
         var encoder = counted ? Encoder(request, c, cancellationToken) : null;
-        int[] lengths = [.. Lengths("Positive", contrast.Positive), .. Lengths("Negative", contrast.Negative)];
+        int[] lengths =
+        [
+            .. Lengths("Positive", contrast.Positive), .. Lengths("Negative", contrast.Negative),
+            .. Lengths("Alternative", prompts.Alternative ?? []),
+        ];
         int[]? kept = calibration is null ? null : [.. Lengths("Calibration", calibration)];
 
         long weights;
@@ -122,6 +127,6 @@ internal static class PlanRun
         return Math.Min(c.MaxPositions, 1 + (texts.Sum(Encoding.UTF8.GetByteCount) / BytesPerToken));
     }
 
-    private static string Solve(FitOptions options) =>
-        options.Order is { } order ? $"reduced, order {order}" : options.Cost == FitCost.Feature ? "factored" : "dense";
+    private static string Solve(FitOptions options) => !options.Method.Takes(FitInputs.Gains) ? options.Method.Name
+        : options.Order is { } order ? $"reduced, order {order}" : options.Cost == FitCost.Feature ? "factored" : "dense";
 }

@@ -24,6 +24,12 @@ internal static class ControllerOutput
             Row("solved", $"residual {residuals.Max():E1}, rank {ranks.Max()}");
         }
 
+        if (source.Settings.Count > 0)
+        {
+            string fitted = source.Settings.GetValueOrDefault(ControllerSource.MethodSetting) is { } name ? $"{name}, " : "";
+            Row("settings", $"{fitted}{FitOutput.Found(source)}");
+        }
+
         if (controller.Method.Idle is { } reason)
         {
             Row("warning", $"does nothing, as {reason}");
@@ -77,6 +83,7 @@ internal sealed record ControllerJson : FormedJson
         (Method, Model, Fingerprint, L, D) = (method.Name, source.ModelName, source.ModelFingerprint, controller.L, controller.D);
         Gate = method is Gated { Gate: var gate } ? new GateJson(gate.Layer, gate.Threshold) : null;
         (Steered, Idle, Cost) = (method.Layers.ToString(), method.Idle, FitOutput.Name(source.Cost));
+        Settings = FitOutput.Settings(source);
         (Q, R, Qf) = (source.Weights?.Q, source.Weights?.R, source.Weights?.Qf);
         (Positive, Negative) = (new PromptSetJson(source.Positive), new PromptSetJson(source.Negative));
         Calibration = source.Calibration is { } calibration ? new PromptSetJson(calibration) : null;
@@ -114,6 +121,8 @@ internal sealed record ControllerJson : FormedJson
 
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public double? Qf { get; }
+
+    public IReadOnlyDictionary<string, string> Settings { get; }
 
     public PromptSetJson Positive { get; }
 

@@ -11,9 +11,12 @@ internal static class Runs
     public static IReadOnlyList<TillerCommand> Commands(Terminal terminal) =>
     [
         new DemoCommand((request, token) => Task.FromResult(DemoRun.Run(terminal, request, token))),
+        new MethodsCommand((request, _) => Task.FromResult(MethodsRun.Run(terminal, request))),
         new FitCommand((request, token) => Task.FromResult(FitRun.Run(terminal, request, token))),
         new SteerCommand((request, token) => SteerRun.Run(terminal, request, token)),
         new GenerateCommand((request, token) => GenerateRun.Run(terminal, request, token)),
+        new CompareCommand((request, token) => Task.FromResult(CompareRun.Run(terminal, request, token))),
+        new EvalCommand((request, token) => Task.FromResult(EvalRun.Run(terminal, request, token))),
         new ServeCommand((request, token) => ServeRun.Run(terminal, request, token)),
         new PullCommand((request, token) => Task.FromResult(PullRun.Run(terminal, request, token))),
         new InspectCommand((request, token) => Task.FromResult(InspectRun.Run(terminal, request, token))),

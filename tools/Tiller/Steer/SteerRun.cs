@@ -13,20 +13,20 @@ internal static class SteerRun
     {
         var destination = request.Trace is null ? null : Destination.Of(terminal, "--trace", request.Trace, isText: true, request.Json);
         terminal = destination?.Rest ?? terminal;
-        Controller[] controllers = [.. request.Controllers.Select(c => Controller.Load(c.Controller))];
-        var law = Law(terminal, request, controllers);
+        var (controllers, law) = Law(terminal, request.Model, request.Steering);
         string prompt = request.Many is null ? await GenerateRun.ReadPrompt(terminal, request.Prompt, cancellationToken) : "";
         Prompt[] prompts = request.Many is { } file ? ManyPromptsRun.Read(request.Prompt, file, cancellationToken) : [];
         using var model = Runs.Load(terminal, request.Model, request.Device, request.Strict, cancellationToken);
         ChatPrompt[] chats = request.Many is not null ? [.. prompts.OfType<ChatPrompt>()]
             : request.Prompt.Chat ? [new TextPrompt("").AsChat(request.Prompt.System)]
             : [];
-        WarnOfForms(terminal, chats.Length > 0 ? ChatForm.Of(model.Chat, chats) : new RawForm(), request, controllers);
+        WarnOfForms(terminal, chats.Length > 0 ? ChatForm.Of(model.Chat, chats) : new RawForm(), request.Steering, controllers);
         var options = GenerateRun.Options(request.Decoding);
         if (request.Many is { } many)
         {
-            options = options with { Law = law, SteeredTokens = request.Tokens };
-            return ManyPromptsRun.Run(terminal, model, request.Prompt, many, prompts, options, request.Controllers, request.Json, cancellationToken);
+            options = options with { Law = law, SteeredTokens = request.Steering.Tokens };
+            return ManyPromptsRun.Run(
+                terminal, model, request.Prompt, many, prompts, options, request.Steering.Controllers, request.Json, cancellationToken);
         }
 
         int[] ids = GenerateRun.Tokenize(model, request.Prompt, prompt, cancellationToken);
@@ -40,11 +40,11 @@ internal static class SteerRun
         }
 
         var trace = destination is null ? null : new SteeringTrace(law);
-        var steered = Decode(Label(request), options with { Law = law, SteeredTokens = request.Tokens, Trace = trace });
+        var steered = Decode(Label(request), options with { Law = law, SteeredTokens = request.Steering.Tokens, Trace = trace });
         destination?.Write(trace!.Write, trace!.Write);
         if (request.Json)
         {
-            DecodedOutput.WriteJson(terminal, model.Name, plain, steered, request.Controllers);
+            DecodedOutput.WriteJson(terminal, model.Name, plain, steered, request.Steering.Controllers);
         }
 
         return ExitCode.Ok;
@@ -60,36 +60,41 @@ internal static class SteerRun
         }
     }
 
-    /// <summary>Refuses those of another model, before any weight is read; tells those that do nothing, or do it twice.</summary>
-    private static FeedbackLaw Law(Terminal terminal, SteerRequest request, Controller[] controllers)
+    /// <summary>
+    /// The controllers and the sum of their laws. Refuses those of another model, before any weight is read; tells those that do nothing, or do it
+    /// twice.
+    /// </summary>
+    public static (Controller[] Controllers, FeedbackLaw Law) Law(Terminal terminal, string model, SteeringRequest steering)
     {
-        using var folder = CheckpointFolder.Open(request.Model);
-        var config = ModelConfigReader.Read(request.Model);
+        Controller[] controllers = [.. steering.Controllers.Select(c => Controller.Load(c.Controller))];
+        using var folder = CheckpointFolder.Open(model);
+        var config = ModelConfigReader.Read(model);
         for (int i = 0; i < controllers.Length; i++)
         {
             var controller = controllers[i];
             controller.CheckModel(folder.Name, folder.Fingerprint, config.L, config.D);
             if (controller.Method.Idle is { } reason)
             {
-                terminal.Warn($"{request.Controllers[i].Controller} does nothing, as {reason}; without it the text is the same.");
+                terminal.Warn($"{steering.Controllers[i].Controller} does nothing, as {reason}; without it the text is the same.");
             }
 
             int first = Array.FindIndex(controllers, other => other.SteersAs(controller));
             if (first < i)
             {
                 terminal.Warn(
-                    $"--controller {i + 1}, {request.Controllers[i].Controller}, is the same controller as number {first + 1}, " +
-                    $"{request.Controllers[first].Controller}: it steers twice. Give it once, at the λ that is meant.");
+                    $"--controller {i + 1}, {steering.Controllers[i].Controller}, is the same controller as number {first + 1}, " +
+                    $"{steering.Controllers[first].Controller}: it steers twice. Give it once, at the λ that is meant.");
             }
         }
 
-        return FeedbackLaw.Sum([.. controllers.Zip(request.Controllers, (controller, asked) => controller.ToLaw(asked.Lambda, request.MaxEffort))]);
+        return (controllers, FeedbackLaw.Sum(
+            [.. controllers.Zip(steering.Controllers, (controller, asked) => controller.ToLaw(asked.Lambda, steering.MaxEffort))]));
     }
 
     /// <summary>Tells where the prompt is put to the model in another form than a controller's prompts were.</summary>
-    private static void WarnOfForms(Terminal terminal, PromptForm steered, SteerRequest request, Controller[] controllers)
+    public static void WarnOfForms(Terminal terminal, PromptForm steered, SteeringRequest steering, Controller[] controllers)
     {
-        foreach (var (controller, asked) in controllers.Zip(request.Controllers))
+        foreach (var (controller, asked) in controllers.Zip(steering.Controllers))
         {
             if (controller.DifferenceTo(steered) is { } difference)
             {
@@ -99,5 +104,5 @@ internal static class SteerRun
     }
 
     private static string Label(SteerRequest request) =>
-        "steered: " + string.Join(", ", request.Controllers.Select(c => $"{VisibleText.Of(Path.GetFileName(c.Controller))} λ {c.Lambda}"));
+        "steered: " + string.Join(", ", request.Steering.Controllers.Select(c => $"{VisibleText.Of(Path.GetFileName(c.Controller))} λ {c.Lambda}"));
 }

@@ -60,6 +60,12 @@ internal sealed class MethodChecks : IDisposable
         }
 
         using var model = LanguageModel.Load(Path.Combine(_path, checkpoint.GetString()!), options, cancellationToken);
+        using var texts = GoldenFolder.ParseFile(Path.Combine(_path, Values.GetProperty("golden").GetString()!, "golden.json"));
+        foreach (var row in StateChecks.Run(_path, texts.RootElement, model, Tensor, cancellationToken))
+        {
+            yield return row;
+        }
+
         foreach (var row in Texts(model, solved, oneIn, cancellationToken))
         {
             yield return row;
@@ -232,8 +238,42 @@ internal sealed class GoldenMethods
             yield return Probed(path, name + ".Kg", gains, probe);
         }
 
+        foreach (var row in Predictive(path, cancellationToken))
+        {
+            yield return row;
+        }
+
+        double[][] nominal = Rows(_tensor("trajectory.nominal")!);
+        var certificates = _values.GetProperty("certificate");
+        foreach (var (name, a, gains) in new[] { ("own", _own, _ownGains.Value), ("mean", _a, _lqr.Value) })
+        {
+            Matrix<double>[] closed = [.. a.Zip(gains, (jacobian, gain) => jacobian - ((DenseGain)gain).K)];
+            foreach (var row in CertificateChecks.Rollouts(
+                path, name, closed, nominal, probe, certificates.GetProperty(name), _tensor, cancellationToken))
+            {
+                yield return row;
+            }
+        }
+
         yield return Row(
             path, "pid.direction", PidSteering.Directions(_difference, PidSteering.PublishedKp, PidSteering.PublishedKi, PidSteering.PublishedKd));
+    }
+
+    // One plan with a bound and one without, and the first input of a plan at every block along a prompt.
+    private IEnumerable<VerificationRow> Predictive(string path, CancellationToken cancellationToken)
+    {
+        var mpc = _values.GetProperty("mpc");
+        double[] start = _tensor("mpc.plan.x0")!.Values;
+        var plan = PredictiveControl.Plan(_a, _weights, start, mpc.GetProperty("plan_bound").GetDouble(), cancellationToken);
+        yield return Row(path, "mpc.plan.u", plan.Inputs);
+        yield return new VerificationRow(
+            path, "mpc.plan.multiplier", L, Verification.RelativeError([.. plan.Multipliers], _tensor("mpc.plan.multiplier")!.Values),
+            MethodChecks.FromStored);
+        yield return Row(
+            path, "mpc.plan.u_free", PredictiveControl.Plan(_a, _weights, start, double.PositiveInfinity, cancellationToken).Inputs);
+        double[][] first = [.. Rows(_tensor("mpc.prompt.e")!).Select((e, k) => PredictiveControl.Plan(
+            _a[k..], _weights, Array.ConvertAll(e, x => -x), mpc.GetProperty("prompt_bound").GetDouble(), cancellationToken).Inputs[0])];
+        yield return Row(path, "mpc.prompt.u", first);
     }
 
     /// <summary>The law of a run; null where there is no code for its method.</summary>
@@ -360,6 +400,22 @@ internal static class SystemChecks
             }
         }
 
+        if (values.TryGetProperty("certificate", out var certificate) && certificate.TryGetProperty("violated", out _))
+        {
+            foreach (var row in CertificateChecks.Systems(path, certificate, tensor, cancellationToken))
+            {
+                yield return row;
+            }
+        }
+
+        if (values.TryGetProperty("mpc", out var mpc) && !mpc.TryGetProperty("plan_bound", out _))
+        {
+            foreach (var row in Plans(path, mpc, tensor, cancellationToken))
+            {
+                yield return row;
+            }
+        }
+
         if (!values.TryGetProperty("hinf", out var hinf) || hinf.TryGetProperty("gamma_star", out _))
         {
             yield break;
@@ -396,10 +452,34 @@ internal static class SystemChecks
         yield return new VerificationRow(path, "hinf gains of systems", systems, worstGain, MethodChecks.FromStored);
     }
 
+    private static IEnumerable<VerificationRow> Plans(
+        string path, JsonElement mpc, Func<string, GoldenTensor?> tensor, CancellationToken cancellationToken)
+    {
+        double worst = 0, worstCost = 0;
+        int count = 0;
+        foreach (var system in mpc.EnumerateObject())
+        {
+            double Number(string key) => system.Value.GetProperty(key).GetDouble();
+            GoldenTensor Part(string part) => tensor($"mpc.{system.Name}.{part}")!;
+            var weights = new LqrWeights(Number("q"), Number("r"), Number("qf"));
+            var a = GoldenMethods.Matrices(Part("A"));
+            var plan = PredictiveControl.Plan(a, weights, Part("x0").Values, Number("bound"), cancellationToken);
+            var free = PredictiveControl.Plan(a, weights, Part("x0").Values, double.PositiveInfinity, cancellationToken);
+            worst = Verification.Worse(worst, Error(Part("u"), plan.Inputs.SelectMany(u => u)));
+            worst = Verification.Worse(worst, Error(Part("u_free"), free.Inputs.SelectMany(u => u)));
+            worst = Verification.Worse(worst, Error(Part("multiplier"), plan.Multipliers));
+            worstCost = Verification.Worse(worstCost, Math.Abs(plan.Cost - Number("cost")) / Number("cost"));
+            count++;
+        }
+
+        yield return new VerificationRow(path, "plans with a bound", count, worst, MethodChecks.FromStored);
+        yield return new VerificationRow(path, "costs of plans", count, worstCost, MethodChecks.FromStored);
+    }
+
     private static IEnumerable<VerificationRow> Awkward(string path, JsonElement awkward, Func<string, GoldenTensor?> tensor,
         CancellationToken cancellationToken)
     {
-        double worstDense = 0, worstFactored = 0, worstRobust = 0, worstGamma = 0;
+        double worstDense = 0, worstFactored = 0, worstRobust = 0, worstGamma = 0, worstNorms = 0;
         int count = 0, robust = 0;
         foreach (var system in awkward.EnumerateObject())
         {
@@ -410,6 +490,11 @@ internal static class SystemChecks
             var dense = DenseRiccati.Solve(a.Length, k => a[k], new IsotropicCost(weights), cancellationToken);
             worstDense = Verification.Worse(worstDense,
                 Error(tensor(name + "K")!, dense.Gains.SelectMany(gain => ((DenseGain)gain).K.ToRowMajorArray())));
+
+            var certificate = new TrackingCertificate(
+                [.. a.Zip(GoldenMethods.Matrices(tensor(name + "K")!), (open, gain) => open - gain)], cancellationToken);
+            worstNorms = Verification.Worse(worstNorms, CertificateChecks.WorstNorms(
+                certificate, tensor(name + "phi")!, tensor(name + "contraction")!, certificate.P[0].ToRowMajorArray(), tensor(name + "P0")!.Values));
 
             var v = tensor(name + "v")!;
             var c = Enumerable.Range(0, a.Length + 1).Select(k =>
@@ -436,6 +521,7 @@ internal static class SystemChecks
             }
         }
 
+        yield return new VerificationRow(path, "awkward certificates", count, worstNorms, MethodChecks.FromStored);
         yield return new VerificationRow(path, "awkward gains", count, worstDense, MethodChecks.FromStored);
         yield return new VerificationRow(path, "awkward gains of a feature's cost", count, worstFactored, MethodChecks.FromStored,
             "where r is tiny by what 1/r costs");

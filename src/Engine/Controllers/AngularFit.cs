@@ -1,0 +1,31 @@
+namespace Tiller.Controllers;
+
+/// <summary>Fits A-LQR with an angle for a setpoint (<see cref="AngularSetpoint"/>), in the plane of the feature and an alternative one.</summary>
+public sealed record AngularFit : FitMethod
+{
+    /// <inheritdoc/>
+    public override string Name => "angular";
+
+    /// <inheritdoc/>
+    public override string Summary => "optimal feedback to an angle in the plane of two features";
+
+    /// <inheritdoc/>
+    public override string Source => "arXiv:2604.19018";
+
+    /// <inheritdoc/>
+    public override string Lambda => "the angle to the feature in degrees";
+
+    /// <inheritdoc/>
+    public override FitInputs Inputs => FitInputs.Gains | FitInputs.Cost | FitInputs.Order | FitInputs.Alternative | FitInputs.Layers;
+
+    /// <inheritdoc/>
+    public override string PerBlock => "2 sensors, 2 terms";
+
+    internal override FittedMethod Fit(FitJob job)
+    {
+        var (feature, other) = (job.Feature, job.Alternative!);
+        float[][] second = [.. Enumerable.Range(0, feature.L).Select(k => AngularSetpoint.SecondDirection(feature.V[k], other.V[k]))];
+        var (products, report) = job.Products([feature, other], feature.V, second);
+        return new FittedMethod(new AngularSetpoint(feature, second, products[0], products[1], job.Layers), report);
+    }
+}

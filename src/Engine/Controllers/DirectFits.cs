@@ -1,0 +1,123 @@
+using Tiller.Law;
+
+namespace Tiller.Controllers;
+
+/// <summary>Open-loop addition (<see cref="OpenLoopAddition"/>) as ActAdd or CAA: of one vector, in the middle of the model.</summary>
+public sealed record AdditionFit : FitMethod
+{
+    internal AdditionFit(string name, string source) => (Name, Source) = (name, source);
+
+    /// <inheritdoc/>
+    public override string Name { get; }
+
+    /// <inheritdoc/>
+    public override string Summary => "adds the difference of the means at one block (the middle one, if none is named), whatever the state is";
+
+    /// <inheritdoc/>
+    public override string Source { get; }
+
+    /// <inheritdoc/>
+    public override string Lambda => "the multiple that is added";
+
+    /// <inheritdoc/>
+    public override FitInputs Inputs => FitInputs.Layers;
+
+    /// <inheritdoc/>
+    public override string PerBlock => "1 term";
+
+    internal override LayerSet? StandardLayers(int layers) => new(layers / 2, layers / 2);
+
+    internal override FittedMethod Fit(FitJob job) => new(new OpenLoopAddition(job.Feature, job.Layers));
+}
+
+/// <summary>Proportional feedback (<see cref="Proportional"/>), ActAdd-LFS.</summary>
+public sealed record ProportionalFit : FitMethod
+{
+    /// <summary>k_p.</summary>
+    public double Gain { get; init; } = 1;
+
+    /// <inheritdoc/>
+    public override string Name => "actadd-lfs";
+
+    /// <inheritdoc/>
+    public override string Summary => "proportional feedback along the feature itself";
+
+    /// <inheritdoc/>
+    public override string Source => "arXiv:2604.19018";
+
+    /// <inheritdoc/>
+    public override FitInputs Inputs => FitInputs.Layers;
+
+    /// <inheritdoc/>
+    public override string PerBlock => "1 sensor, 1 term";
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<FitParameter> Parameters => [new("kp", "Gain on the error", Gain, x => this with { Gain = x })];
+
+    internal override FittedMethod Fit(FitJob job) => new(new Proportional(job.Feature, Gain, job.Layers));
+}
+
+/// <summary>Directional ablation (<see cref="Ablation"/>).</summary>
+public sealed record AblationFit : FitMethod
+{
+    /// <summary>Where the projection is removed.</summary>
+    public Hook Hook { get; init; }
+
+    /// <inheritdoc/>
+    public override string Name => Hook == Hook.Input ? "ablation-input" : "ablation";
+
+    /// <inheritdoc/>
+    public override string Summary => $"removes the feature's projection from what {(Hook == Hook.Input ? "enters" : "leaves")} every block";
+
+    /// <inheritdoc/>
+    public override string Source => "arXiv:2406.11717";
+
+    /// <inheritdoc/>
+    public override string Lambda => "the share that is removed";
+
+    /// <inheritdoc/>
+    public override FitInputs Inputs => FitInputs.Layers;
+
+    /// <inheritdoc/>
+    public override string PerBlock => "1 sensor, 1 term";
+
+    internal override FittedMethod Fit(FitJob job) => new(new Ablation(job.Feature, job.Layers, Hook));
+}
+
+/// <summary>Clamps, floors and caps (<see cref="Clamp"/>).</summary>
+public sealed record ClampFit : FitMethod
+{
+    /// <summary>Lower end in units of λ μ_k; null for none.</summary>
+    public double? Low { get; init; }
+
+    /// <summary>Upper end in units of λ μ_k; null for none. Without either both are 1: the projection is put on λ μ_k.</summary>
+    public double? High { get; init; }
+
+    /// <inheritdoc/>
+    public override string Name => "clamp";
+
+    /// <inheritdoc/>
+    public override string Summary => "keeps the projection in an interval: a floor, a cap, or without either end given one value";
+
+    /// <inheritdoc/>
+    public override string Source => "feature clamping of sparse autoencoders";
+
+    /// <inheritdoc/>
+    public override FitInputs Inputs => FitInputs.Layers;
+
+    /// <inheritdoc/>
+    public override string PerBlock => "1 sensor, 1 term";
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<FitParameter> Parameters =>
+    [
+        new("low", "Lower end of the interval in units of λ μ_k", Low, x => this with { Low = x }),
+        new("high", "Upper end of the interval in units of λ μ_k", High, x => this with { High = x }),
+    ];
+
+    internal override FittedMethod Fit(FitJob job)
+    {
+        var (low, high) = Low is null && High is null ? (1, 1) : (Low, High);
+        return new(new Clamp(job.Feature, low, high, job.Layers));
+    }
+}

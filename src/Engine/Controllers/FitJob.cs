@@ -1,0 +1,215 @@
+using System.Diagnostics;
+using MathNet.Numerics.LinearAlgebra;
+using Tiller.Features;
+using Tiller.Law;
+using Tiller.Model;
+using Tiller.Synthesis;
+
+namespace Tiller.Controllers;
+
+/// <summary>
+/// What a method has to fit with: prompts that were run, the feature, and gains over the horizon [First, Last] of the steered blocks, in which
+/// block First is layer 0.
+/// </summary>
+internal sealed class FitJob(
+    LanguageModel model, Feature feature, IReadOnlyList<PromptState> calibration, FitOptions options, LayerSet layers,
+    IProgress<FitProgress>? progress, CancellationToken cancellationToken) : IDisposable
+{
+    private readonly Linearization _linearization = new(model, calibration);
+    private readonly Stopwatch _linearising = new();
+    private int _done;
+
+    /// <summary>The plain model.</summary>
+    public LanguageModel Model => model;
+
+    /// <summary>What is steered along.</summary>
+    public Feature Feature => feature;
+
+    /// <summary>The positive prompts.</summary>
+    public required IReadOnlyList<PromptState> Positive { get; init; }
+
+    /// <summary>The negative prompts.</summary>
+    public required IReadOnlyList<PromptState> Negative { get; init; }
+
+    /// <summary>The second feature of a method that has one.</summary>
+    public Feature? Alternative { get; init; }
+
+    /// <summary>The run that is followed, of a method that follows one.</summary>
+    public PromptState? Nominal { get; init; }
+
+    /// <summary>What was asked for.</summary>
+    public FitOptions Options => options;
+
+    /// <summary>Steered blocks.</summary>
+    public LayerSet Layers => layers;
+
+    /// <summary>Time spent in linearisation.</summary>
+    public double LinearisationMs => _linearising.Elapsed.TotalMilliseconds;
+
+    /// <summary>Checked between blocks.</summary>
+    public CancellationToken CancellationToken => cancellationToken;
+
+    private int First => layers.First;
+
+    private int Horizon => layers.Last - First + 1;
+
+    /// <summary>K_k d of every block for one or more lists of directions, 0 outside the horizon; a dense gain is gone as soon as it is applied.</summary>
+    /// <param name="costed">Features whose projections cost, where not the whole state does.</param>
+    /// <param name="directions">Lists of d_0..d_{L-1} // (lists, L, D).</param>
+    /// <returns>The products // (lists, L, D), and how well the gains were solved.</returns>
+    public (float[][][] Products, RiccatiReport Report) Products(
+        IReadOnlyList<Feature> costed, params IReadOnlyList<IReadOnlyList<float[]>> directions)
+    {
+        float[][][] products = [.. directions.Select(list => Enumerable.Range(0, feature.L).Select(_ => new float[feature.D]).ToArray())];
+        var report = Solve(costed, (k, _, times) =>
+        {
+            for (int i = 0; i < products.Length; i++)
+            {
+                products[i][k] = Array.ConvertAll(times(Array.ConvertAll(directions[i][k], x => (double)x)), x => (float)x);
+            }
+        });
+        return (products, report);
+    }
+
+    /// <summary>The gains of every block, 0 outside the horizon.</summary>
+    public RiccatiSolution Gains(IReadOnlyList<Feature> costed)
+    {
+        Gain[] gains = [.. Enumerable.Range(0, feature.L).Select(_ => new ZeroGain(feature.D))];
+        var report = Solve(costed, (k, gain, _) => gains[k] = gain());
+        return new RiccatiSolution(gains, report);
+    }
+
+    /// <summary>The Jacobians of the horizon, all at once // (horizon, D, D).</summary>
+    public Matrix<double>[] Jacobians()
+    {
+        var all = new Matrix<double>[Horizon];
+        for (int k = 0; k < all.Length; k++)
+        {
+            int block = First + k;
+            all[k] = Linearised(() => _linearization.Jacobian(block, cancellationToken));
+        }
+
+        return all;
+    }
+
+    /// <summary>v_{k+1}·A_k v_k of every block // (L).</summary>
+    public double[] OpenLoop(Feature along)
+    {
+        double[] open = new double[along.L];
+        for (int k = 0; k < open.Length; k++)
+        {
+            Matrix<double> pushed = Column(along.V[k]), next = Column(along.V[k + 1]);
+            int block = k;
+            Timed(() => pushed = _linearization.Push(block, pushed, cancellationToken));
+            open[k] = pushed.Column(0).DotProduct(next.Column(0));
+        }
+
+        return open;
+    }
+
+    /// <summary>A_k W of a block of the horizon, for bases of the whole model.</summary>
+    public Matrix<double> Push(int block, Matrix<double> basis) => Linearised(() => _linearization.Push(block, basis, cancellationToken));
+
+    /// <inheritdoc/>
+    public void Dispose() => _linearization.Dispose();
+
+    // Hands on each gain twice: as something to keep and as something to multiply with, which a dense one does where it lies.
+    private RiccatiReport Solve(IReadOnlyList<Feature> costed, Action<int, Func<Gain>, Func<double[], double[]>> onGain)
+    {
+        Feature[] local =
+            [.. costed.Select(f => new Feature([.. f.V.Skip(First).Take(Horizon + 1)], [.. f.Mu.Skip(First).Take(Horizon + 1)]))];
+        var inputs = layers.From(First);
+        QuadraticCost cost = options.Cost == FitCost.State
+            ? new IsotropicCost(options.Weights) { Inputs = inputs }
+            : new FactoredCost(FactoredCost.OfFeatures(options.Weights, local).C, options.Weights.R) { Inputs = inputs };
+        if (options.Order is { } order)
+        {
+            return Kept(SolveReduced(local, cost, order));
+        }
+
+        if (cost is FactoredCost factored)
+        {
+            return Kept(FactoredRiccati.Solve(
+                Horizon, (k, z) => Linearised(() => _linearization.Pull(First + k, z, cancellationToken)), factored, options.MaxRank,
+                cancellationToken: cancellationToken));
+        }
+
+        var ops = model.Ops;
+        int width = model.Config.D;
+        using var memory = ops.Allocate(width, 2, out var vectors);
+        var (v, w) = (vectors.Slice(0, 1), vectors.Slice(1, 1));
+        return DenseRiccati.Solve(
+            ops,
+            Horizon,
+            width,
+            (k, a) => Linearise(() => _linearization.Jacobian(First + k, a, cancellationToken)),
+            cost,
+            (k, gain) => onGain(
+                First + k,
+                () =>
+                {
+                    double[] numbers = new double[gain.Length];
+                    ops.Download(gain, numbers);
+                    return new DenseGain(Matrix<double>.Build.Dense(width, width, numbers));
+                },
+                direction =>
+                {
+                    ops.Upload(direction, v);
+                    ops.Multiply(1, gain, v, 0, w);
+                    double[] product = new double[width];
+                    ops.Download(w, product);
+                    return product;
+                }),
+            cancellationToken);
+
+        RiccatiReport Kept(RiccatiSolution solution)
+        {
+            for (int k = 0; k < Horizon; k++)
+            {
+                var gain = solution.Gains[k];
+                onGain(First + k, () => gain, direction => gain.Apply(direction));
+            }
+
+            return solution.Report;
+        }
+    }
+
+    private RiccatiSolution SolveReduced(IReadOnlyList<Feature> local, QuadraticCost cost, int order)
+    {
+        Matrix<double>[] features = [.. Enumerable.Range(0, Horizon + 1)
+            .Select(k => Matrix<double>.Build.Dense(feature.D, local.Count, (i, j) => local[j].V[k][i]))];
+        var pushed = new Matrix<double>?[Horizon];
+        var bases = ReducedBasis.Build(
+            order, features,
+            k => Matrix<double>.Build.Dense(model.Config.D, calibration.Count, (i, j) => calibration[j].X[First + k][i]),
+            (k, basis) => pushed[k] = Linearised(() => _linearization.Push(First + k, basis, cancellationToken)),
+            cancellationToken: cancellationToken);
+
+        // A_k W_k was formed while the bases were; a basis that was full before its push has not been pushed yet.
+        return ReducedRiccati.Solve(
+            bases, (k, basis) => pushed[k] ?? Linearised(() => _linearization.Push(First + k, basis, cancellationToken)), cost, cancellationToken);
+    }
+
+    private Matrix<double> Linearised(Func<Matrix<double>> linearise)
+    {
+        Matrix<double>? result = null;
+        Linearise(() => result = linearise());
+        return result!;
+    }
+
+    // Every layer is linearised once; a reduced fit goes forward through them, the others backward.
+    private void Linearise(Action layer)
+    {
+        Timed(layer);
+        progress?.Report(new FitProgress(FitStage.Riccati, ++_done, Horizon));
+    }
+
+    private void Timed(Action run)
+    {
+        _linearising.Start();
+        run();
+        _linearising.Stop();
+    }
+
+    private static Matrix<double> Column(float[] v) => Matrix<double>.Build.Dense(v.Length, 1, (i, _) => v[i]);
+}

@@ -1,0 +1,99 @@
+using MathNet.Numerics.LinearAlgebra;
+using Tiller.Checkpoint;
+using Tiller.Features;
+using Tiller.Synthesis;
+
+namespace Tiller.Controllers;
+
+/// <summary>
+/// Fits LA-LQR (docs/math.md §5): the recursion runs in the p leading directions of the paired differences, and the setpoint is one of the
+/// feature's image there, either as it is, β_z = λ |e_z|, or calibrated so that the projection on v itself comes to λ μ.
+/// </summary>
+public sealed record LatentFit : FitMethod
+{
+    private const int PublishedOrder = 64;
+
+    /// <summary>Whether β_z makes up for what the latent space does not hold.</summary>
+    public bool Calibrated { get; init; }
+
+    /// <inheritdoc/>
+    public override string Name => Calibrated ? "la-lqr-calibrated" : "la-lqr";
+
+    /// <inheritdoc/>
+    public override string Summary =>
+        $"A-LQR in the leading directions of the paired differences{(Calibrated ? ", its setpoint calibrated to the whole projection" : "")}";
+
+    /// <inheritdoc/>
+    public override string Source => "arXiv:2606.04775";
+
+    /// <inheritdoc/>
+    public override FitInputs Inputs => FitInputs.Gains | FitInputs.Order | FitInputs.Layers | FitInputs.Pairs;
+
+    /// <inheritdoc/>
+    public override string PerBlock => "1 sensor, 1 term";
+
+    internal override int? StandardOrder(ModelConfig config) => Math.Min(PublishedOrder, config.D);
+
+    internal override FittedMethod Fit(FitJob job)
+    {
+        var (feature, layers) = (job.Feature, job.Layers);
+        int first = layers.First, horizon = layers.Last - first + 1, order = job.Options.Order!.Value;
+        var pairs = Enumerable.Range(first, horizon + 1).Select(k => StatePair.At(k, job.Positive, job.Negative)).ToList();
+        var pushed = new Matrix<double>?[horizon];
+        Matrix<double> Push(int k, Matrix<double> basis) => pushed[k] ??= job.Push(first + k, basis);
+        var bases = ReducedBasis.OfDifferences(order, k => pairs[k].Differences.Transpose(), horizon + 1, Push, job.CancellationToken);
+        var cost = new IsotropicCost(job.Options.Weights) { Inputs = layers.From(first) };
+        var solution = ReducedRiccati.Solve(bases, Push, cost, job.CancellationToken);
+
+        LatentDirection[] latent =
+            [.. bases.Select((basis, k) => LatentDirection.Of(basis, Difference(first + k), pairs[k].All.ColumnSums() / pairs[k].All.RowCount))];
+        float[][] v = [.. feature.V.Select(row => new float[row.Length])];
+        float[] mu = new float[v.Length], origin = new float[v.Length];
+        float[][] w = [.. v.Take(feature.L).Select(row => new float[row.Length])];
+        for (int k = 0; k <= horizon; k++)
+        {
+            (mu[first + k], origin[first + k]) = latent[k].Setpoint(Calibrated);
+            v[first + k] = Array.ConvertAll(latent[k].Direction, x => (float)x);
+            if (k < horizon)
+            {
+                w[first + k] = Array.ConvertAll(solution.Gains[k].Apply(latent[k].Direction), x => (float)x);
+            }
+        }
+
+        var method = new LinearQuadratic(
+            new Feature(v, mu, Calibrated ? origin : null), w, Calibrated ? Setpoint.Affine : Setpoint.Published, layers);
+        return new FittedMethod(method, solution.Report, ("held", latent.Max(l => l.Held)));
+
+        Vector<double> Difference(int k) => Vector<double>.Build.Dense(feature.D, i => (double)feature.V[k][i] * feature.Mu[k]);
+    }
+}
+
+/// <summary>A feature's image in a latent space of one layer: with orthonormal columns V and the difference E, e_z = V'E.</summary>
+/// <param name="Direction">V e_z / |e_z|, or 0 // (D).</param>
+/// <param name="Length">|e_z|.</param>
+/// <param name="Mu">|E|.</param>
+/// <param name="Held">ρ = |e_z|²/|E|²; 0 where E is.</param>
+/// <param name="Outside">η = v·(I − VV')x̄, what the space does not hold of the projection of the mean state.</param>
+internal sealed record LatentDirection(double[] Direction, double Length, double Mu, double Held, double Outside)
+{
+    /// <summary>The image of a difference.</summary>
+    /// <param name="basis">V // (D, p).</param>
+    /// <param name="difference">E // (D).</param>
+    /// <param name="mean">x̄ over all contrast prompts // (D).</param>
+    public static LatentDirection Of(Matrix<double> basis, Vector<double> difference, Vector<double> mean)
+    {
+        var image = basis.TransposeThisAndMultiply(difference);
+        double length = image.L2Norm(), mu = difference.L2Norm();
+        if (mu < Feature.Negligible || length < Feature.Negligible)
+        {
+            return new LatentDirection(new double[difference.Count], 0, mu, 0, 0);
+        }
+
+        double outside = difference.DotProduct(mean - (basis * basis.TransposeThisAndMultiply(mean))) / mu;
+        return new LatentDirection((basis * image / length).ToArray(), length, mu, length * length / (mu * mu), outside);
+    }
+
+    /// <summary>β_z = origin + λ μ_z: λ |e_z|, or calibrated (λ μ − η)/√ρ.</summary>
+    public (float Mu, float Origin) Setpoint(bool calibrated) =>
+        Length == 0 ? (0, 0) : calibrated ? ((float)(Mu / Math.Sqrt(Held)), (float)(-Outside / Math.Sqrt(Held))) : ((float)Length, 0);
+}

@@ -1,0 +1,63 @@
+using System.Runtime.InteropServices;
+using Tiller.Features;
+using Tiller.Law;
+using Tiller.Model;
+using Tiller.Ops;
+
+namespace Tiller.Synthesis;
+
+/// <summary>One block of the plain model at a prompt's last token, run from any state: f_k(x), earlier tokens as they are in the cache.</summary>
+/// <param name="model">The plain model.</param>
+/// <param name="prompt">A prompt that was run with its cache kept; stays the caller's.</param>
+internal sealed class BlockProbe(LanguageModel model, PromptState prompt) : IDisposable
+{
+    private readonly Activations _a = model.NewActivations();
+    private readonly RowBatch _rows = new();
+
+    /// <summary>f_k(x) // (D).</summary>
+    public float[] Run(int k, ReadOnlySpan<float> x, CancellationToken cancellationToken)
+    {
+        using var use = model.Enter();
+        _rows.Clear();
+        _rows.Add(0, prompt.Position, prompt.Cache!);
+        _rows.Cancellation = cancellationToken;
+        _a.Reserve(_rows.Total);
+        model.Ops.Upload(MemoryMarshal.AsBytes(x), _a.X.Address);
+        model.Begin(_rows, _a);
+        model.Forward(k, _rows, _a);
+        cancellationToken.ThrowIfCancellationRequested();
+        float[] y = new float[x.Length];
+        model.Ops.DownloadRow(_a.Y, 0, y);
+        return y;
+    }
+
+    /// <summary>x_0..x_L of a prompt's last token with a law at work // (L+1, D).</summary>
+    public static float[][] Steered(
+        LanguageModel model, ReadOnlySpan<int> ids, FeedbackLaw law, SteeredTokens tokens, CancellationToken cancellationToken)
+    {
+        using var use = model.Enter();
+        using var cache = model.NewCache();
+        using var a = model.NewActivations();
+        using var state = model.NewSteering(law);
+        cache.Reserve(ids.Length, used: 0);
+        var pass = new PromptPass(model, a);
+        var sequence = new SteeredSequence(state, tokens, ids.Length - 1);
+        float[][] x = [.. Enumerable.Range(0, model.Config.L + 1).Select(_ => new float[model.Config.D])];
+        for (int begin = 0; begin < ids.Length; begin += pass.Rows.Values)
+        {
+            pass.Fill(ids, begin, position: 0, cache, sequence);
+            pass.Run(
+                (current, k) =>
+                {
+                    model.Ops.DownloadRow(a.X, current.Rows.Values - 1, x[k]);
+                    return true;
+                },
+                cancellationToken);
+        }
+
+        return x;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _a.Dispose();
+}

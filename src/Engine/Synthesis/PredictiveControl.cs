@@ -1,0 +1,223 @@
+// Sign convention: δx is where the state is, and u is added to it: the minimising input without a bound is u_k = −K_k δx_k.
+//
+//     minimise  Σ_{k<N} (q |δx_k|² + r |u_k|²) + q_f |δx_N|²   subject to   δx_{k+1} = A_k δx_k + u_k,   |u_k| ≤ U
+//
+// Half the gradient in u_k is r u_k + p_{k+1} with the costates p_N = q_f δx_N, p_k = q δx_k + A_k' p_{k+1}. Projected on the balls |u_k| ≤ U, with
+// Nesterov's momentum and its restart where the value would rise (Beck and Teboulle, SIAM J. Imaging Sci. 2 (2009); O'Donoghue and Candès,
+// Found. Comput. Math. 15 (2015)), the steps converge linearly since r > 0. (docs/math.md §3)
+using System.Numerics.Tensors;
+using MathNet.Numerics.LinearAlgebra;
+
+namespace Tiller.Synthesis;
+
+/// <summary>A plan of inputs over the rest of the horizon.</summary>
+/// <param name="Inputs">u_0..u_{N-1} // (N, D).</param>
+/// <param name="Multipliers">Price of each bound: half the gradient is −multiplier · u_k, and 0 where the bound is not met // (N).</param>
+/// <param name="Cost">What it costs, the first state included.</param>
+/// <param name="Residual">Length of the projected gradient, relative to that of the gradient at u = 0; 0 is the minimum.</param>
+public sealed record InputPlan(IReadOnlyList<double[]> Inputs, IReadOnlyList<double> Multipliers, double Cost, double Residual);
+
+/// <summary>Model-predictive control with a bound on each input, by projected gradients in float64 (docs/math.md §3).</summary>
+public static class PredictiveControl
+{
+    private const int MaxSteps = 200_000;
+    private const double Converged = 1e-14;
+
+    // Steps without a better residual after which rounding is all that is left.
+    private const int Stalled = 3000;
+
+    /// <summary>The largest residual that a plan is returned with.</summary>
+    public const double MaxResidual = 1e-9;
+
+    /// <summary>Plans the inputs from a state on.</summary>
+    /// <param name="a">A_0..A_{N-1} of the steps that are left // (D, D).</param>
+    /// <param name="weights">q, r, qf.</param>
+    /// <param name="start">δx_0 // (D).</param>
+    /// <param name="bound">U, above 0; positive infinity for none, which is the LQR.</param>
+    /// <param name="cancellationToken">Checked at every step.</param>
+    /// <exception cref="ArgumentException">Shapes disagree, or the bound is not positive.</exception>
+    /// <exception cref="RiccatiException">The steps do not converge, as r is too small against the plant's gain.</exception>
+    public static InputPlan Plan(
+        IReadOnlyList<Matrix<double>> a, LqrWeights weights, double[] start, double bound, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(a);
+        ArgumentNullException.ThrowIfNull(weights);
+        ArgumentNullException.ThrowIfNull(start);
+        if (a.Count == 0 || a.Any(m => m.RowCount != start.Length || m.ColumnCount != start.Length))
+        {
+            throw new ArgumentException($"A plan needs at least one Jacobian, each {start.Length}×{start.Length} as its start is long.", nameof(a));
+        }
+
+        if (!(bound > 0))
+        {
+            throw new ArgumentOutOfRangeException(nameof(bound), bound, "The bound on |u| must be positive.");
+        }
+
+        return new Descent(a, weights, start, bound).Run(cancellationToken);
+    }
+
+    /// <summary>All inputs in one array // (N D).</summary>
+    private sealed class Descent
+    {
+        private readonly double[][] _a;
+        private readonly LqrWeights _weights;
+        private readonly double[] _start;
+        private readonly double _bound;
+        private readonly double[] _states;
+        private readonly double[] _costate;
+        private readonly double[] _pulled;
+
+        public Descent(IReadOnlyList<Matrix<double>> a, LqrWeights weights, double[] start, double bound)
+        {
+            (_a, _weights, _start, _bound) = ([.. a.Select(DenseAlgebra.Numbers)], weights, start, bound);
+            _states = new double[(a.Count + 1) * start.Length];
+            _costate = new double[start.Length];
+            _pulled = new double[start.Length];
+        }
+
+        private int Steps => _a.Length;
+
+        private int D => _start.Length;
+
+        public InputPlan Run(CancellationToken cancellationToken)
+        {
+            int n = Steps * D;
+            double[] u = new double[n], at = new double[n], gradient = new double[n], next = new double[n];
+            Gradient(u, _start, gradient);
+            double first = TensorPrimitives.Norm<double>(gradient), steepest = 1.02 * Curvature(cancellationToken);
+            double momentum = 1, best = double.PositiveInfinity;
+            double[] found = new double[n];
+            for (int step = 0, bestStep = 0; step < MaxSteps && step - bestStep <= Stalled && best > Converged; step++)
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+                Gradient(at, _start, gradient);
+                TensorPrimitives.MultiplyAdd(gradient, -1 / steepest, at, next);
+                Project(next);
+                double residual = first == 0 ? 0 : steepest * TensorPrimitives.Distance<double>(next, at) / first;
+                if (residual < best)
+                {
+                    // A residual that falls in its last digits only is rounding.
+                    bestStep = residual < 0.9 * best ? step : bestStep;
+                    best = residual;
+                    next.CopyTo(found, 0);
+                }
+
+                // Momentum that points uphill is dropped: (y − x⁺)·(x⁺ − x) > 0.
+                double uphill = 0;
+                for (int i = 0; i < n; i++)
+                {
+                    uphill += (at[i] - next[i]) * (next[i] - u[i]);
+                }
+
+                double grown = uphill > 0 ? 1 : (1 + Math.Sqrt(1 + (4 * momentum * momentum))) / 2;
+                double carried = uphill > 0 ? 0 : (momentum - 1) / grown;
+                for (int i = 0; i < n; i++)
+                {
+                    at[i] = next[i] + (carried * (next[i] - u[i]));
+                }
+
+                (momentum, u, next) = (grown, next, u);
+            }
+
+            if (best > MaxResidual)
+            {
+                throw RiccatiException.Range("r", _weights.R, $"larger: plans with a bound end with a residual of {best:E1} only");
+            }
+
+            Gradient(found, _start, gradient);
+            double[][] inputs = [.. found.Chunk(D)];
+            return new InputPlan(inputs, [.. inputs.Select((x, k) => Multiplier(x, gradient.AsSpan(k * D, D)))], Cost(found), best);
+        }
+
+        // Half the gradient at u, from a first state.
+        private void Gradient(double[] u, double[] start, double[] gradient)
+        {
+            Roll(u, start);
+            TensorPrimitives.Multiply(State(Steps), _weights.Qf, _costate);
+            for (int k = Steps - 1; k >= 0; k--)
+            {
+                var slice = gradient.AsSpan(k * D, D);
+                TensorPrimitives.MultiplyAdd(u.AsSpan(k * D, D), _weights.R, _costate, slice);
+                for (int j = 0; j < D; j++)
+                {
+                    _pulled[j] = TensorPrimitives.Dot<double>(_a[k].AsSpan(j * D, D), _costate);
+                }
+
+                TensorPrimitives.MultiplyAdd(State(k), _weights.Q, _pulled, _costate);
+            }
+        }
+
+        private void Roll(double[] u, double[] start)
+        {
+            start.CopyTo(State(0));
+            for (int k = 0; k < Steps; k++)
+            {
+                var next = State(k + 1);
+                u.AsSpan(k * D, D).CopyTo(next);
+                var state = State(k);
+                for (int j = 0; j < D; j++)
+                {
+                    TensorPrimitives.MultiplyAdd(_a[k].AsSpan(j * D, D), state[j], next, next);
+                }
+            }
+        }
+
+        private void Project(double[] u)
+        {
+            for (int k = 0; k < Steps; k++)
+            {
+                var slice = u.AsSpan(k * D, D);
+                double length = TensorPrimitives.Norm<double>(slice);
+                if (length > _bound)
+                {
+                    TensorPrimitives.Multiply(slice, _bound / length, slice);
+                }
+            }
+        }
+
+        // The largest eigenvalue of the Hessian's half, by the power method.
+        private double Curvature(CancellationToken cancellationToken)
+        {
+            const int Powers = 200;
+            var random = new Random(1);
+            double[] x = new double[Steps * D], y = new double[x.Length], zero = new double[D];
+            for (int i = 0; i < x.Length; i++)
+            {
+                x[i] = random.NextDouble() - 0.5;
+            }
+
+            double largest = _weights.R;
+            for (int i = 0; i < Powers; i++)
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+                TensorPrimitives.Divide(x, TensorPrimitives.Norm<double>(x), x);
+                Gradient(x, zero, y);
+                largest = Math.Max(largest, TensorPrimitives.Norm<double>(y));
+                (x, y) = (y, x);
+            }
+
+            return largest;
+        }
+
+        private double Cost(double[] u)
+        {
+            Roll(u, _start);
+            double cost = _weights.R * TensorPrimitives.SumOfSquares<double>(u);
+            for (int k = 0; k <= Steps; k++)
+            {
+                cost += (k == Steps ? _weights.Qf : _weights.Q) * TensorPrimitives.SumOfSquares<double>(State(k));
+            }
+
+            return cost;
+        }
+
+        // Half the gradient + multiplier · u = 0.
+        private double Multiplier(double[] u, ReadOnlySpan<double> gradient)
+        {
+            double square = TensorPrimitives.SumOfSquares<double>(u);
+            return Math.Sqrt(square) < _bound * (1 - 1e-12) ? 0 : Math.Max(0, -TensorPrimitives.Dot(gradient, u) / square);
+        }
+
+        private Span<double> State(int k) => _states.AsSpan(k * D, D);
+    }
+}

@@ -1,0 +1,135 @@
+using System.Globalization;
+using System.Security.Cryptography;
+using System.Text;
+using Tiller.Controllers;
+using Tiller.Features;
+using Tiller.Law;
+using Tiller.Model;
+
+namespace Tiller.Evaluation.Comparing;
+
+/// <summary>What is compared: methods at strengths, on tasks, with seeds.</summary>
+public sealed record Comparison
+{
+    /// <summary>At least one, each with a name of its own.</summary>
+    public required IReadOnlyList<EvaluationTask> Tasks { get; init; }
+
+    /// <summary>At least one, each with a name of its own.</summary>
+    public required IReadOnlyList<ComparedMethod> Methods { get; init; }
+
+    /// <summary>Strengths λ of methods that have one; at least one, none of them 0, which is the plain model and is always measured.</summary>
+    public required IReadOnlyList<double> Strengths { get; init; }
+
+    /// <summary>How often each prompt is continued, with other draws; default 1.</summary>
+    public int Seeds { get; init; } = 1;
+
+    /// <summary>How tasks are run; its law and seed are not used.</summary>
+    public EvaluationOptions Evaluation { get; init; } = new();
+
+    /// <summary>Computes the cells that a folder does not hold yet.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="folder">Keeps a file for each cell, so that a later call goes on; made if it is not there.</param>
+    /// <param name="progress">Told after every cell.</param>
+    /// <param name="cancellationToken">Checked between steps; cells that are there stay.</param>
+    /// <returns>All cells, task by task, the plain model's first.</returns>
+    /// <exception cref="ArgumentException">Names come twice, or a list is empty; a task lacks what a method needs.</exception>
+    /// <exception cref="TillerException">A fit or an evaluation failed.</exception>
+    /// <exception cref="IOException">A cell cannot be written.</exception>
+    public async Task<IReadOnlyList<ComparisonCell>> RunAsync(
+        LanguageModel model, string folder, IProgress<EvaluationProgress>? progress = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        Check();
+        int total = Tasks.Count * Seeds * (1 + Methods.Sum(method => method.HasStrength ? Strengths.Count : 1));
+        var cells = new List<ComparisonCell>();
+        foreach (var task in Tasks)
+        {
+            await Add(task, "plain", "plain", false, 0, _ => null).ConfigureAwait(false);
+            foreach (var method in Methods)
+            {
+                Controller? controller = null;
+                var asked = method.TaskOf(task);
+                foreach (double lambda in method.HasStrength ? Strengths : [0.0])
+                {
+                    await Add(
+                        asked, method.Name, method.Identity, method.IsControl, lambda,
+                        token => (controller ??= method.Fit(model, task, token))?.ToLaw(lambda)).ConfigureAwait(false);
+                }
+            }
+        }
+
+        return cells;
+
+        async Task Add(
+            EvaluationTask task, string method, string settings, bool isControl, double lambda, Func<CancellationToken, FeedbackLaw?> law)
+        {
+            for (int seed = 0; seed < Seeds; seed++)
+            {
+                string identity = IdentityOf(model, task, settings, lambda, seed);
+                string name = string.Create(CultureInfo.InvariantCulture, $"{lambda}-{seed}.json");
+                string path = Path.Combine(folder, "cells", Safe(task.Name), Safe(method), name);
+                if (ComparisonCell.Read(path, identity) is not { } cell)
+                {
+                    var options = Evaluation with
+                    {
+                        Law = law(cancellationToken),
+                        Seed = (task.Generation.Sampling.Seed ?? 0) + ((ulong)seed << 32),
+                    };
+                    var report = await Evaluator.RunAsync(model, task, options, null, cancellationToken).ConfigureAwait(false);
+                    cell = new ComparisonCell(
+                        identity, task.Name, method, isControl, lambda, seed, report.Effort ?? 0, [.. report.Scores.Select(CellScore.Of)],
+                        report.Texts.Sum(static x => (long)x.Ids.Count), report.Decoding.TotalSeconds);
+                    cell.Write(path);
+                }
+
+                cells.Add(cell);
+                progress?.Report(new EvaluationProgress("cells", cells.Count, total));
+            }
+        }
+    }
+
+    private void Check()
+    {
+        CheckNames(Tasks.Select(static x => x.Name), nameof(Tasks));
+        CheckNames(Methods.Select(static x => x.Name).Append("plain"), nameof(Methods));
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(Seeds);
+        if (Tasks.Count == 0 || Methods.Count == 0 || (Strengths.Count == 0 && Methods.Any(static x => x.HasStrength)))
+        {
+            throw new ArgumentException("A comparison needs a task, a method and a strength at least.", nameof(Tasks));
+        }
+
+        if (Strengths.Any(static x => x == 0 || !double.IsFinite(x)) || Strengths.Distinct().Count() < Strengths.Count)
+        {
+            throw new ArgumentException(
+                "Strengths must be finite numbers other than 0, each once; the plain model is measured anyway.", nameof(Strengths));
+        }
+
+        static void CheckNames(IEnumerable<string> names, string list)
+        {
+            if (names.GroupBy(Safe, StringComparer.Ordinal).FirstOrDefault(static x => x.Count() > 1) is { } twice)
+            {
+                throw new ArgumentException($"{twice.First()} is there twice; give each a name of its own.", list);
+            }
+        }
+    }
+
+    // Of the model, the task's tokens and settings, the method, its strength and the seed.
+    private string IdentityOf(LanguageModel model, EvaluationTask task, string settings, double lambda, int seed)
+    {
+        var text = new StringBuilder();
+        text.AppendLine(CultureInfo.InvariantCulture, $"{model.Fingerprint} {settings} {lambda:R} {seed} {Evaluation.Tokens} {Evaluation.Limit}");
+        var g = task.Generation;
+        text.Append(g.MaxNewTokens).Append(g.Sampling).AppendLine();
+        text.AppendJoin('\n', Enumerable.Range(0, g.StopStrings.Count).Select(i => g.StopStrings[i])).AppendLine();
+        text.AppendJoin(' ', task.Scorers.Select(static x => x.Identity)).AppendLine();
+        Append(task.PromptsOf(Evaluation.Split));
+        Append(task.Contrast?.Positive ?? []);
+        Append(task.Contrast?.Negative ?? []);
+        return Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text.ToString())));
+
+        void Append(IReadOnlyList<Prompt> prompts) => text.AppendLine(string.Join('\n', prompts.Select(static x => x.Identity)));
+    }
+
+    private static string Safe(string name) =>
+        string.Concat(name.Select(static c => char.IsAsciiLetterOrDigit(c) || c is '.' or '+' ? c : '-'));
+}

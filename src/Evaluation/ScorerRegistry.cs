@@ -1,0 +1,41 @@
+using Tiller.Evaluation.Scorers;
+
+namespace Tiller.Evaluation;
+
+/// <summary>The scorers that a task's file may name.</summary>
+internal static class ScorerRegistry
+{
+    private static readonly Dictionary<string, Func<string, TaskNode?, TaskNode, Scorer>> s_scorers = new(StringComparer.Ordinal)
+    {
+        ["lexicon"] = static (name, node, of) => LexiconScorer.Read(name, Needed(node, of)),
+        ["polarity"] = static (name, node, of) => PolarityScorer.Read(name, Needed(node, of)),
+        ["regex"] = static (name, node, of) => PatternScorer.Read(name, Needed(node, of)),
+        ["refusal"] = static (name, node, _) => PatternScorer.ReadRefusal(name, node),
+        ["distinct"] = static (_, node, of) => DistinctScorer.Read(Needed(node, of)),
+        ["repetition"] = static (_, node, _) => RepetitionScorer.Read(node),
+        ["perplexity"] = static (_, node, of) => node is null ? new PerplexityScorer() : throw of.Fail("takes no setting: write it as a name."),
+        ["kl"] = static (_, node, of) => node is null ? new DivergenceScorer() : throw of.Fail("takes no setting: write it as a name."),
+    };
+
+    /// <summary>Reads a scorer: its kind, or a mapping of the kind to its settings, with "as" for the name that results call it by.</summary>
+    /// <exception cref="TaskFileException">There is no such kind, or its settings are wrong.</exception>
+    public static Scorer Read(TaskNode node)
+    {
+        if (node.IsScalar)
+        {
+            return Make(node.Text(), null);
+        }
+
+        string? name = node.Find("as")?.Text();
+        var kinds = node.Pairs().Where(static pair => pair.Key != "as").ToArray();
+        return kinds is [var (kind, settings)]
+            ? Make(kind, settings, name)
+            : throw node.Fail($"must name one kind of scorer, and may have \"as\"; it has {kinds.Length} kinds.");
+
+        Scorer Make(string kind, TaskNode? settings, string? called = null) => s_scorers.TryGetValue(kind, out var read)
+            ? read(called ?? kind, settings, node)
+            : throw node.Fail($"names no scorer that there is, '{kind}'; expected one of {string.Join(", ", s_scorers.Keys)}.");
+    }
+
+    private static TaskNode Needed(TaskNode? settings, TaskNode of) => settings ?? throw of.Fail("needs settings: write them after a colon.");
+}

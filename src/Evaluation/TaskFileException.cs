@@ -1,0 +1,18 @@
+namespace Tiller.Evaluation;
+
+/// <summary>A task's file cannot be read: it is missing, is not YAML, or says something that a task cannot have.</summary>
+public sealed class TaskFileException : TillerException
+{
+    internal TaskFileException(string file, int line, string message, Exception? cause = null)
+        : base($"{file}{(line > 0 ? $", line {line}" : "")}: {message}", cause)
+    {
+        File = file;
+        Line = line;
+    }
+
+    /// <summary>The file.</summary>
+    public string File { get; }
+
+    /// <summary>The line, counted from 1; 0 if the error is not about one line.</summary>
+    public int Line { get; }
+}

@@ -1,0 +1,120 @@
+using System.Globalization;
+using System.Numerics;
+using SharpYaml;
+using SharpYaml.Events;
+using SharpYaml.Model;
+
+namespace Tiller.Evaluation;
+
+/// <summary>A value in a task's file, with its place for errors.</summary>
+internal sealed class TaskNode
+{
+    private readonly string _file;
+    private readonly string _name; // where it is, such as scorers[1].lexicon
+    private readonly YamlElement _value;
+
+    private TaskNode(string file, string name, YamlElement value) => (_file, _name, _value) = (file, name, value);
+
+    /// <summary>Whether it is a mapping of keys to values.</summary>
+    public bool IsMapping => _value is YamlMapping;
+
+    /// <summary>Whether it is a text or a number.</summary>
+    public bool IsScalar => _value is YamlValue;
+
+    private int Line => 1 + (_value switch
+    {
+        YamlMapping mapping => mapping.MappingStart.Start.Line,
+        YamlSequence sequence => sequence.SequenceStart.Start.Line,
+        YamlValue { Scalar: Scalar scalar } => scalar.Start.Line,
+        _ => -1,
+    });
+
+    /// <summary>The one document of a file.</summary>
+    /// <exception cref="TaskFileException">The file is not YAML, or holds no document or several.</exception>
+    public static TaskNode Parse(string file, string text)
+    {
+        YamlStream stream;
+        try
+        {
+            stream = YamlStream.Load(new StringReader(text));
+        }
+        catch (YamlException e)
+        {
+            throw new TaskFileException(file, e.Start.Line + 1, $"this is not YAML: {e.Message}", e);
+        }
+
+        return stream.Count == 1 && stream[0].Contents is { } root
+            ? new TaskNode(file, "the task", root)
+            : throw new TaskFileException(file, 0, $"expected one document, got {stream.Count}: write the task as one mapping of keys to values.");
+    }
+
+    /// <summary>The error of this value.</summary>
+    public TaskFileException Fail(string problem, Exception? cause = null) => new(_file, Line, $"{_name} {problem}", cause);
+
+    /// <summary>Refuses keys that nobody asks for.</summary>
+    /// <param name="known">All keys that there may be.</param>
+    /// <exception cref="TaskFileException">It is no mapping, or has another key.</exception>
+    public void CheckKeys(params ReadOnlySpan<string> known)
+    {
+        foreach (var (key, _) in Mapping())
+        {
+            if (!known.Contains(Key(key)))
+            {
+                throw Fail($"has the key '{Key(key)}', which means nothing here; expected some of {string.Join(", ", known!)}.");
+            }
+        }
+    }
+
+    /// <summary>The value of a key; null if it is not there.</summary>
+    /// <exception cref="TaskFileException">This is no mapping.</exception>
+    public TaskNode? Find(string key) => Mapping().TryGetValue(key, out var value) && value is not null && !IsNull(value) ? Child(key, value) : null;
+
+    /// <summary>The value of a key.</summary>
+    /// <exception cref="TaskFileException">This is no mapping, or the key is not there.</exception>
+    public TaskNode this[string key] => Find(key) ?? throw Fail($"lacks the key '{key}'.");
+
+    /// <summary>Keys and values, in their order.</summary>
+    /// <exception cref="TaskFileException">This is no mapping.</exception>
+    public IEnumerable<(string Key, TaskNode Value)> Pairs() => Mapping().Select(pair => (Key(pair.Key), Child(Key(pair.Key), pair.Value!)));
+
+    /// <summary>The values of a list.</summary>
+    /// <exception cref="TaskFileException">This is no list.</exception>
+    public IReadOnlyList<TaskNode> List() => _value is YamlSequence sequence
+        ? [.. sequence.Select((value, i) => new TaskNode(_file, $"{_name}[{i}]", value))]
+        : throw Fail("must be a list.");
+
+    /// <summary>The texts of a list.</summary>
+    /// <exception cref="TaskFileException">This is no list of texts, or it is empty.</exception>
+    public string[] Texts()
+    {
+        string[] texts = [.. List().Select(item => item.Text())];
+        return texts.Length > 0 ? texts : throw Fail("must have an entry at least.");
+    }
+
+    /// <summary>A text.</summary>
+    /// <exception cref="TaskFileException">This is none.</exception>
+    public string Text() => _value is YamlValue value ? value.Value : throw Fail("must be a text.");
+
+    /// <summary>True or false.</summary>
+    /// <exception cref="TaskFileException">This is neither.</exception>
+    public bool Truth() => _value is YamlValue { Value: "true" or "false" } value
+        ? value.Value == "true"
+        : throw Fail("must be true or false.");
+
+    /// <summary>A number within bounds.</summary>
+    /// <exception cref="TaskFileException">This is none, or it is outside.</exception>
+    public T Number<T>(T low, T high)
+        where T : struct, INumber<T> =>
+        _value is YamlValue value && T.TryParse(value.Value, NumberStyles.Float, CultureInfo.InvariantCulture, out var number)
+            && number >= low && number <= high
+                ? number
+                : throw Fail(string.Create(CultureInfo.InvariantCulture, $"must be a number from {low} to {high}."));
+
+    private TaskNode Child(string key, YamlElement value) => new(_file, _name == "the task" ? key : $"{_name}.{key}", value);
+
+    private YamlMapping Mapping() => _value as YamlMapping ?? throw Fail("must be a mapping of keys to values.");
+
+    private string Key(YamlElement key) => (key as YamlValue)?.Value ?? throw Fail("has a key that is no text.");
+
+    private static bool IsNull(YamlElement value) => value is YamlValue { Scalar.Style: ScalarStyle.Plain, Value: "" or "null" or "~" };
+}

@@ -1,0 +1,60 @@
+using System.Text.Json;
+
+namespace Tiller.Tests.Tool;
+
+/// <summary><c>tiller compare</c> on the demo's tasks.</summary>
+public sealed class CompareTests
+{
+    private Scratch _scratch = null!;
+
+    [SetUp]
+    public void MakeScratch() => _scratch = new Scratch();
+
+    [TearDown]
+    public void DeleteScratch() => _scratch.Dispose();
+
+    [Test]
+    public async Task The_demo_compares_methods_and_goes_on_where_it_was()
+    {
+        string folder = _scratch["comparison"];
+        string[] command =
+            ["compare", "--demo", "--out", folder, "--limit", "3", "--method", "a-lqr", "--method", "actadd-lfs", "--lambda", "1", "2"];
+        var run = await ToolRun.Of(command);
+        Assert.That(run.Code, Is.Zero, run.Error);
+        Assert.That(run.Output, Does.StartWith("## demo topic\n\n| method | λ | topic words about the sea | perplexity | kl |"));
+        Assert.That(run.Output, Does.Contain("## demo tone").And.Contain("## demo refusal").And.Contain("| actadd-lfs | 2 |"));
+        Assert.That(run.Error, Does.EndWith($"tiller: 15 cells in {folder}, with report.html and report.md\n"));
+        Assert.That(await File.ReadAllTextAsync(Path.Combine(folder, "report.md")), Is.EqualTo(run.Output));
+        string page = await File.ReadAllTextAsync(Path.Combine(folder, "report.html"));
+        Assert.That(page, Does.Contain("<h2>demo refusal</h2>").And.EndsWith("</html>\n"));
+
+        var cells = Directory.GetFiles(folder, "*.json", SearchOption.AllDirectories).ToDictionary(x => x, File.GetLastWriteTimeUtc);
+        Assert.That(cells, Has.Count.EqualTo(15));
+        var again = await ToolRun.Of([.. command, "--json"]);
+        Assert.That(again.Code, Is.Zero, again.Error);
+        Assert.That(cells, Has.All.Matches<KeyValuePair<string, DateTime>>(x => File.GetLastWriteTimeUtc(x.Key) == x.Value));
+        JsonElement topic = again.Json[0];
+        Assert.That(topic.GetProperty("task").GetString(), Is.EqualTo("demo topic"));
+        var points = topic.GetProperty("points").EnumerateArray();
+        Assert.That(
+            points.Select(x => (x.GetProperty("method").GetString(), x.GetProperty("lambda").GetDouble())),
+            Is.EqualTo(new[] { ("plain", 0.0), ("a-lqr", 1), ("a-lqr", 2), ("actadd-lfs", 1), ("actadd-lfs", 2) }));
+        Assert.That(topic.GetProperty("operatingPoints")[0].GetProperty("differences").EnumerateObject().Select(x => x.Name),
+            Is.EqualTo(new[] { "actadd-lfs" }));
+    }
+
+    [TestCase("Expected --model and one --task at least, or --demo without them.")]
+    [TestCase("Expected --model and one --task at least, or --demo without them.", "--demo", "--model", "m")]
+    [TestCase("Expected --model and one --task at least, or --demo without them.", "--model", "m")]
+    [TestCase("none of them 0", "--demo", "--lambda", "0")]
+    [TestCase("Expected each --lambda once", "--demo", "--lambda", "1", "1")]
+    [TestCase("--method must be one of a-lqr, ", "--demo", "--method", "magic")]
+    [TestCase("--method angular needs more prompts than a task has", "--demo", "--method", "angular")]
+    [TestCase("--seeds must be a whole number, 1 to 1000", "--demo", "--seeds", "0")]
+    public async Task What_is_wrong_is_told(string problem, params string[] options)
+    {
+        var run = await ToolRun.Of(["compare", "--out", _scratch["none"], .. options]);
+        Assert.That((run.Code, run.Error), Is.EqualTo((2, run.Error)));
+        Assert.That(run.Error, Does.Contain(problem));
+    }
+}

@@ -1,0 +1,77 @@
+using Tiller.Controllers;
+using Tiller.Features;
+using Tiller.Tool;
+
+namespace Tiller.Tests.Tool;
+
+/// <summary><c>tiller methods</c>, and what <c>tiller fit</c> makes of a method's name and numbers.</summary>
+public sealed class MethodsTests
+{
+    [Test]
+    public async Task Every_method_and_direction_is_listed_with_what_it_needs_and_costs()
+    {
+        var text = await ToolRun.Of("methods");
+        var json = (await ToolRun.Of("methods", "--json")).Json;
+        Assert.That(text.Code, Is.Zero);
+        var listed = json.GetProperty("methods").EnumerateArray().ToDictionary(m => m.GetProperty("name").GetString()!);
+        Assert.That(listed.Keys, Is.EqualTo(FitMethod.All.Select(m => m.Name)));
+        Assert.That(json.GetProperty("directions").EnumerateArray().Select(d => d.GetProperty("name").GetString()),
+            Is.EqualTo(DirectionRule.All.Select(d => d.Name)));
+        foreach (var method in FitMethod.All)
+        {
+            string[] told = [method.Name, method.Summary, method.Source, method.Lambda, method.PerBlock];
+            Assert.That(told, Has.All.Matches<string>(t => text.Output.Contains(t!, StringComparison.Ordinal)));
+            Assert.That(listed[method.Name].GetProperty("numbers").EnumerateObject().Select(p => p.Name),
+                Is.EqualTo(method.Parameters.Select(p => p.Name)));
+            Assert.That(listed[method.Name].GetProperty("needs").GetArrayLength(), Is.Positive);
+        }
+    }
+
+    [Test]
+    public async Task A_method_is_fitted_by_its_name_with_its_numbers()
+    {
+        using var scratch = new Scratch();
+        var run = await ToolRun.Of([.. Fit(scratch), "--method", "clamp", "--low", "-0.5", "--layers", "2-4", "--direction", "pca"]);
+        Assert.That(run.Code, Is.Zero, run.Error);
+        Assert.That(run.Output, Does.Contain("clamp, blocks 2-4").And.Contain("direction pca, low -0.5").And.Not.Contain("residual"));
+        var controller = Controller.Load(scratch["c.tiller"]);
+        var clamp = (Clamp)controller.Method;
+        Assert.That((clamp.Low, clamp.High, clamp.Layers.ToString()), Is.EqualTo((-0.5, (double?)null, "2-4")));
+        var told = await ToolRun.Of("inspect", scratch["c.tiller"]);
+        Assert.That(told.Output, Does.Contain("clamp, direction pca, low -0.5"));
+        var json = await ToolRun.Of([.. Fit(scratch), "--method", "angular", "--alternative", scratch.Few("tone.positive", 3), "--cost", "feature",
+            "--json"]);
+        Assert.That(json.Code, Is.Zero, json.Error);
+        Assert.That(json.Json.GetProperty("settings").GetProperty("method").GetString(), Is.EqualTo("angular"));
+        Assert.That(json.Json.TryGetProperty("setpoint", out _), Is.False);
+        Assert.That(json.Json.GetProperty("residual").GetDouble(), Is.LessThan(1e-9));
+        var followed = await ToolRun.Of([.. Fit(scratch), "--method", "trajectory", "--nominal", "Once upon a time", "--cost", "feature"]);
+        Assert.That(followed.Code, Is.Zero, followed.Error);
+        Assert.That(Controller.Load(scratch["c.tiller"]).Method, Is.InstanceOf<Trajectory>());
+    }
+
+    [TestCase("--method none", "--method must be one of a-lqr, angular")]
+    [TestCase("--direction none", "--direction must be one of mean, pca")]
+    [TestCase("--method clamp --q 1", "--q has no use for --method clamp")]
+    [TestCase("--method clamp --cost feature", "--cost has no use for --method clamp")]
+    [TestCase("--method clamp --calibration x", "--calibration has no use for --method clamp")]
+    [TestCase("--method s-pid --layers 1-2", "--layers has no use for --method s-pid")]
+    [TestCase("--method clamp --kp 1", "--kp is no number of --method clamp, which has --low, --high")]
+    [TestCase("--low 1", "--low is no number of --method a-lqr, which has none")]
+    [TestCase("--method angular", "--method angular needs --alternative")]
+    [TestCase("--method trajectory", "--method trajectory needs --nominal")]
+    [TestCase("--nominal x", "--nominal has no use for --method a-lqr")]
+    [TestCase("--method s-pid --kp 1e99", "--kp must be a number that fits in float32")]
+    public async Task What_does_not_go_together_is_refused_before_anything_runs(string options, string told)
+    {
+        using var scratch = new Scratch();
+        var run = await ToolRun.Of([.. Fit(scratch), .. options.Split(' ')]);
+        Assert.That(run.Code, Is.EqualTo(ExitCode.Usage));
+        Assert.That(run.Error, Does.Contain(told));
+        Assert.That(File.Exists(scratch["c.tiller"]), Is.False);
+    }
+
+    private static string[] Fit(Scratch scratch) =>
+        ["fit", "--model", ToolRun.Model, "--positive", scratch.Few("topic.positive", 3), "--negative", scratch.Few("topic.negative", 3), "--out",
+            scratch["c.tiller"]];
+}

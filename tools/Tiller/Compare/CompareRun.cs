@@ -1,0 +1,69 @@
+using Tiller.Checkpoint;
+using Tiller.Controllers;
+using Tiller.Evaluation;
+using Tiller.Evaluation.Comparing;
+
+namespace Tiller.Tool;
+
+/// <summary><c>tiller compare</c>.</summary>
+internal static class CompareRun
+{
+    private static readonly string[] s_demoTasks = ["topic", "tone", "refusal"];
+
+    public static int Run(Terminal terminal, CompareRequest request, CancellationToken cancellationToken)
+    {
+        bool demo = request.Model is null;
+        string[] folders = demo ? [.. s_demoTasks.Select(TaskFolder)] : [.. request.Tasks];
+        EvaluationTask[] tasks = [.. folders.Select(folder => EvaluationTask.Read(folder, cancellationToken))];
+        var comparison = new Comparison
+        {
+            Tasks = tasks,
+            Methods = [.. request.Methods.Select(method => Fitted(method, demo)), .. request.Controls ? Controls(tasks, demo) : []],
+            Strengths = request.Strengths,
+            Seeds = request.Seeds,
+            Evaluation = new EvaluationOptions { Limit = request.Limit, Batch = request.Batch },
+        };
+        using var model = Runs.Load(terminal, request.Model ?? DemoRun.ModelFolder, request.Device, strict: false, cancellationToken);
+        var cells = StageBars.Run(terminal, progress =>
+        {
+            var told = new Relay<EvaluationProgress>(p => progress.Report(new StageProgress(p.Stage, p.Done, p.Total)));
+            return comparison.RunAsync(model, request.Out, told, cancellationToken).GetAwaiter().GetResult();
+        });
+        var reports = ComparisonReport.Of(cells);
+        string markdown = string.Join('\n', reports.Select(static x => x.ToMarkdown()));
+        Write(request.Out, "report.md", markdown);
+        Write(request.Out, "report.html", ComparisonPage.Of($"Methods on {model.Name}", reports));
+        if (request.Json)
+        {
+            CompareOutput.WriteJson(terminal, reports);
+        }
+        else
+        {
+            terminal.Output.Write(markdown);
+        }
+
+        terminal.Error.WriteLine($"tiller: {cells.Count} cells in {request.Out}, with report.html and report.md");
+        return ExitCode.Ok;
+    }
+
+    private static ComparedFit Fitted(FitMethod method, bool demo)
+    {
+        var options = new FitOptions { Method = method };
+        return new ComparedFit(method.Name, demo && method.Takes(FitInputs.Gains) ? options with { Weights = DemoSetting.Weights } : options);
+    }
+
+    private static IEnumerable<ComparedMethod> Controls(EvaluationTask[] tasks, bool demo)
+    {
+        yield return new RandomDirection();
+        yield return Fitted(FitMethod.Lqr, demo) with { Title = "shuffled labels", ShuffleSeed = 0 };
+        if (tasks.All(static task => task.Prompting is not null))
+        {
+            yield return new PromptingAlone();
+        }
+    }
+
+    private static string TaskFolder(string name) => Path.Combine(AppContext.BaseDirectory, "tasks", "demo", name);
+
+    private static void Write(string folder, string name, string text) => AtomicFile.Write(
+        Path.GetFullPath(Path.Combine(folder, name)), stream => stream.Write(System.Text.Encoding.UTF8.GetBytes(text)));
+}

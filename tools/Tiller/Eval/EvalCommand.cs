@@ -1,0 +1,104 @@
+using System.CommandLine;
+using Tiller.Evaluation;
+
+namespace Tiller.Tool;
+
+/// <summary>What <c>tiller eval</c> was asked for.</summary>
+internal sealed record EvalRequest
+{
+    public required string Task { get; init; }
+
+    public required string Model { get; init; }
+
+    public required DeviceRequest Device { get; init; }
+
+    /// <summary>Without a controller the plain model is evaluated.</summary>
+    public required SteeringRequest Steering { get; init; }
+
+    public required string Split { get; init; }
+
+    /// <summary>Prompts that are taken at most; null for all.</summary>
+    public int? Limit { get; init; }
+
+    /// <summary>Texts that are decoded at once.</summary>
+    public required int Batch { get; init; }
+
+    /// <summary>File for the texts.</summary>
+    public string? Out { get; init; }
+
+    /// <summary>Refuse a prompt that would lose characters.</summary>
+    public bool Strict { get; init; }
+
+    public bool Json { get; init; }
+}
+
+/// <summary><c>tiller eval</c>: what a model, plain or steered, makes of a task.</summary>
+internal sealed class EvalCommand : TillerCommand
+{
+    private readonly Option<string> _task = OptionKinds.RequiredPath(
+        "--task", "Folder of a task: task.yaml with its prompts, settings of generation and scorers.", "DIR");
+
+    private readonly Option<string> _model = OptionKinds.Model();
+    private readonly SteeringArguments _steering = new(required: false);
+
+    private readonly Option<string> _split = new("--split")
+    {
+        Description = $"Which of the task's prompts. [default: {EvaluationTask.DefaultSplit}]",
+        HelpName = "name",
+        DefaultValueFactory = _ => EvaluationTask.DefaultSplit,
+    };
+
+    private readonly Option<int?> _limit = OptionKinds.NumberOrNone<int>(
+        "--limit", "Take so many of the prompts, the first ones. [default: all]", n => n > 0, "a whole number above 0");
+
+    private readonly Option<int> _batch = OptionKinds.Number(
+        "--batch", "Texts that are decoded at once. Up to 8 each is bit for bit the text of its prompt alone.", 8, n => n is > 0 and <= 4096,
+        "a whole number, 1 to 4096");
+
+    private readonly Option<string?> _out = new("--out")
+    {
+        Description = "Write the texts here, one object a line (JSONL); - is standard output.",
+        HelpName = "FILE",
+    };
+
+    private readonly Option<bool> _strict = OptionKinds.Strict();
+    private readonly DeviceArguments _device = new();
+
+    public EvalCommand(Func<EvalRequest, CancellationToken, Task<int>> run)
+        : base("eval", "Score what the model, plain or steered, makes of a task's prompts.")
+    {
+        Add(_task);
+        Add(_model);
+        _steering.AddTo(this);
+        Add(_split);
+        Add(_limit);
+        Add(_batch);
+        Add(_out);
+        Add(_strict);
+        _device.AddTo(this);
+        SetAction((parse, cancellationToken) => run(Read(parse), cancellationToken));
+    }
+
+    public override string Examples =>
+        """
+          # the plain model, and the steered one
+          tiller eval --model models/demo --task tasks/demo/topic
+          tiller eval --model models/demo --task tasks/demo/topic --controller sea.tiller --lambda 1.75
+          # the texts too, of the first ten prompts
+          tiller eval --model models/demo --task tasks/demo/tone --limit 10 --out tone.jsonl
+        """;
+
+    private EvalRequest Read(ParseResult parse) => new()
+    {
+        Task = parse.GetRequiredValue(_task),
+        Model = parse.GetRequiredValue(_model),
+        Device = _device.Read(parse),
+        Steering = _steering.Read(parse),
+        Split = parse.GetRequiredValue(_split),
+        Limit = parse.GetValue(_limit),
+        Batch = parse.GetValue(_batch),
+        Out = parse.GetValue(_out),
+        Strict = parse.GetValue(_strict),
+        Json = parse.GetValue(Json),
+    };
+}
