@@ -2,7 +2,9 @@ using System.Collections.Concurrent;
 
 namespace Tiller.Native;
 
-/// <summary>Objects that a program in another language holds. Handles are numbers that are never given out twice, so that a stale one is noticed.</summary>
+/// <summary>
+/// Objects that a program in another language holds. Handles are numbers that are never given out twice, so that a stale one is noticed.
+/// </summary>
 internal static class Handles
 {
     private static readonly ConcurrentDictionary<nint, IDisposable> s_objects = [];

@@ -60,7 +60,8 @@ internal static unsafe class ModelExports
     {
         try
         {
-            Results.Write(Handles.Get<LanguageModel>(model, nameof(model)).Tokenizer.Encode(NativeText.Read(text, nameof(text))), ids, capacity, count);
+            var tokenizer = Handles.Get<LanguageModel>(model, nameof(model)).Tokenizer;
+            Results.Write(tokenizer.Encode(NativeText.Read(text, nameof(text))), ids, capacity, count);
             return Status.Ok;
         }
         catch (Exception e)

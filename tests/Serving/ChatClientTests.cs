@@ -39,7 +39,8 @@ public sealed class ChatClientTests
     {
         using var client = ChatModel.Instance.AsChatClient();
         var updates = await Updates(client, s_greedy);
-        Assert.That(string.Concat(updates.Select(update => update.Text)), Is.EqualTo((await client.GetResponseAsync(s_chat, s_greedy).InTime()).Text));
+        var whole = await client.GetResponseAsync(s_chat, s_greedy).InTime();
+        Assert.That(string.Concat(updates.Select(update => update.Text)), Is.EqualTo(whole.Text));
         Assert.That(updates[^1].Contents.OfType<UsageContent>().Count(), Is.EqualTo(1));
         Assert.That(updates[^1].FinishReason, Is.Not.Null);
         Assert.That(updates.SkipLast(1).Where(update => update.FinishReason is not null || update.Contents.Any(c => c is UsageContent)), Is.Empty);
@@ -54,8 +55,9 @@ public sealed class ChatClientTests
         var instructed = s_greedy.Clone();
         instructed.Instructions = "Be brief.";
         var alone = await client.GetResponseAsync(s_chat, instructed).InTime();
-        Assert.That(alone.Usage!.InputTokenCount, Is.EqualTo(Encode(("system", "Be brief."), ("user", "Tell me a story.")).Length));
-        Assert.That(alone.Text, Is.EqualTo(Alone(Encode(("system", "Be brief."), ("user", "Tell me a story.")), new GenerationOptions { MaxNewTokens = 12 }).Text));
+        int[] brief = Encode(("system", "Be brief."), ("user", "Tell me a story."));
+        Assert.That(alone.Usage!.InputTokenCount, Is.EqualTo(brief.Length));
+        Assert.That(alone.Text, Is.EqualTo(Alone(brief, new GenerationOptions { MaxNewTokens = 12 }).Text));
 
         var both = await client.GetResponseAsync([new(ChatRole.System, "Be kind."), .. s_chat], instructed).InTime();
         Assert.That(both.Text, Is.EqualTo(Alone(
@@ -197,7 +199,8 @@ public sealed class ChatClientTests
             ("unknown", new() { RawRepresentationFactory = _ => new SteeringOptions(new ControllerUse("sea")) }, typeof(ArgumentException), "sea"),
             ("one twice", new()
             {
-                RawRepresentationFactory = _ => new SteeringOptions(new ControllerUse(ChatModel.Controller), new ControllerUse(ChatModel.Controller, 2)),
+                RawRepresentationFactory = _ => new SteeringOptions(
+                    new ControllerUse(ChatModel.Controller), new ControllerUse(ChatModel.Controller, 2)),
             }, typeof(ArgumentException), "twice"),
         };
         return cases.Select(c => new TestCaseData(c.Options, c.Error, c.Says).SetArgDisplayNames(c.Name));
@@ -216,7 +219,8 @@ public sealed class ChatClientTests
     {
         using var client = ChatModel.Instance.AsChatClient();
         ChatMessage[] seen = [new(ChatRole.User, [new DataContent(new byte[] { 1 }, "image/png")])];
-        Assert.That(async () => await client.GetResponseAsync(seen).InTime(), Throws.TypeOf<NotSupportedException>().With.Message.Contains("DataContent"));
+        Assert.That(async () => await client.GetResponseAsync(seen).InTime(),
+            Throws.TypeOf<NotSupportedException>().With.Message.Contains("DataContent"));
     }
 
     [Test]
@@ -277,7 +281,8 @@ public sealed class ChatClientTests
             Load = new LoadOptions { Device = Device.Cpu, Threads = 1 },
             Service = new ServiceOptions { ModelName = "plain", Scheduler = new SchedulerOptions { MaxKvBytes = 64 << 20 } },
         };
-        var services = new ServiceCollection().AddTiller(options).AddKeyedTiller("b", options with { Service = options.Service with { ModelName = "keyed" } });
+        var services = new ServiceCollection().AddTiller(options);
+        services.AddKeyedTiller("b", options with { Service = options.Service with { ModelName = "keyed" } });
         IChatClient plain;
         await using (var provider = services.BuildServiceProvider())
         {

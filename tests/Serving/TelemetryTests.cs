@@ -161,8 +161,11 @@ public sealed class TelemetryTests
         Assert.That(answer.Body, Does.Contain("tiller_kv_bytes").And.Contain("gen_ai_client_token_usage").And.Contain("\"scraped\""));
     }
 
-    private static TillerService Service(string name) => new(
-        ChatModel.Instance, new ServiceOptions { ModelName = name, Scheduler = new SchedulerOptions { ReaderBuffer = 1, ReaderPatience = Patience.Limit } });
+    private static TillerService Service(string name) => new(ChatModel.Instance, new ServiceOptions
+    {
+        ModelName = name,
+        Scheduler = new SchedulerOptions { ReaderBuffer = 1, ReaderPatience = Patience.Limit },
+    });
 
     /// <summary>Hears what the meter says of one model.</summary>
     private sealed class Heard : IDisposable

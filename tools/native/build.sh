@@ -14,7 +14,7 @@ dotnet publish src/Native -c Release -r linux-x64 -o "$out" \
 
 # Every function of the header is there, and nothing else of ours.
 declared=$(grep -oE '\btiller_[a-z_]+\(' "$out/tiller.h" | tr -d '(' | sort -u)
-exported=$(nm -D --defined-only "$out/libtiller.so" | awk '{ print $3 }' | grep '^tiller_' | sort -u)
+exported=$(nm -D --defined-only "$out/libtiller.so" | awk '{ sub(/@.*/, "", $3); print $3 }' | grep '^tiller_' | sort -u)
 [ "$declared" = "$exported" ] || { diff <(echo "$declared") <(echo "$exported"); echo "tiller.h is not what libtiller.so has" >&2; exit 1; }
 
 work=$(mktemp -d)

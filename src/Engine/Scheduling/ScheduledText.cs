@@ -40,7 +40,7 @@ public sealed record ScheduledResult(TextEnd End, Exception? Error)
     /// <summary>Number of tokens drawn.</summary>
     public required int NewTokens { get; init; }
 
-    /// <summary>The reason why a text ended by itself; null for the others.</summary>
+    /// <summary>The reason why a text that came to its own end did so; otherwise null.</summary>
     public required StopReason? StopReason { get; init; }
 
     /// <summary>Seed of the draws; null for a text that was never started.</summary>

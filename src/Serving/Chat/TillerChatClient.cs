@@ -58,7 +58,8 @@ internal sealed class TillerChatClient : IChatClient
     public async Task<ChatResponse> GetResponseAsync(
         IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default)
     {
-        var response = await GetStreamingResponseAsync(messages, options, cancellationToken).ToChatResponseAsync(cancellationToken).ConfigureAwait(false);
+        var updates = GetStreamingResponseAsync(messages, options, cancellationToken);
+        var response = await updates.ToChatResponseAsync(cancellationToken).ConfigureAwait(false);
 
         // Updates that belong to a message leave their properties there.
         response.AdditionalProperties ??= response.Messages[^1].AdditionalProperties;

@@ -35,7 +35,9 @@ public static class TillerServices
         return new TillerChatClient(model, options);
     }
 
-    /// <summary>A chat client of a service: its answers run in one batch with those of all others. Disposing of it leaves the service as it is.</summary>
+    /// <summary>
+    /// A chat client of a service: its answers run in one batch with those of all others. Disposing of it leaves the service as it is.
+    /// </summary>
     /// <param name="service">Stays its caller's.</param>
     /// <returns>The client. Its options may hold <see cref="SteeringOptions"/>, which may name the service's controllers.</returns>
     public static IChatClient AsChatClient(this TillerService service)
@@ -85,8 +87,8 @@ public static class TillerServices
     }
 
     /// <summary>
-    /// A check of the application's <see cref="TillerService"/>: healthy while it takes requests, degraded while its queue is full, unhealthy while it
-    /// stops.
+    /// A check of the application's <see cref="TillerService"/>: healthy while it takes requests, degraded while its queue is full, unhealthy
+    /// while it stops.
     /// </summary>
     /// <param name="checks">The application's checks.</param>
     /// <param name="name">Name of the check.</param>

@@ -227,6 +227,7 @@
       $(pane).setAttribute("aria-busy", "true");
     }
     setRunning(true);
+    $("status").textContent = "writing …";
     try {
       const response = await call(isChat ? "v1/chat/completions" : "v1/completions", { json: body, signal: mine.abort.signal });
       for await (const { data } of events(response)) {
@@ -265,7 +266,7 @@
 
   function setRunning(is) {
     $("stop").disabled = !is;
-    $("status").textContent = is ? "writing …" : "";
+    if (!is && $("status").textContent === "writing …") $("status").textContent = "stopped";
   }
 
   function showUsage(usage) {
@@ -361,7 +362,8 @@
     line(bounds, "--alarm", [6, 4]);
     context.setLineDash([]);
     drawMoves(context, w, height);
-    $("efforts-told").textContent = `Mean over the layers that are moved; last ${figure(100 * efforts.at(-1))} %, top of the plot ${figure(100 * top)} %. `
+    $("efforts-told").textContent = "Mean over the layers that are moved; "
+      + `last ${figure(100 * efforts.at(-1))} %, top of the plot ${figure(100 * top)} %. `
       + "Dashed: the bound. Upright: λ was moved.";
   }
 
@@ -537,7 +539,8 @@
     heat.addEventListener("pointermove", event => {
       if (steps.length === 0) return;
       const box = heat.getBoundingClientRect(), layers = steps[0].error.length;
-      showCell(Math.floor((event.clientX - box.left) / box.width * columns()), layers - 1 - Math.floor((event.clientY - box.top) / box.height * layers));
+      const layer = layers - 1 - Math.floor((event.clientY - box.top) / box.height * layers);
+      showCell(Math.floor((event.clientX - box.left) / box.width * columns()), layer);
     });
     heat.addEventListener("blur", () => {
       cursor = null;

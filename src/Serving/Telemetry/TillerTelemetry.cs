@@ -87,8 +87,10 @@ public static class TillerTelemetry
         s_meter.CreateObservableUpDownCounter(KvBytes, KvMemory, "By", "Bytes of keys and values, of texts under way and of kept prompts.");
         s_meter.CreateObservableUpDownCounter(QueueLength, () => Read(status => status.Queued), "{text}", "Texts that wait to be admitted.");
         s_meter.CreateObservableGauge(BatchRows, () => Read(status => status.Rows), "{row}", "Texts whose token was drawn in the last step.");
-        s_meter.CreateObservableCounter(PrefixHits, () => Read(status => status.PrefixHits), "{text}", "Texts that took over a kept prompt's beginning.");
-        s_meter.CreateObservableCounter(PrefixTokens, () => Read(status => status.ReusedTokens), "{token}", "Tokens of prompts that were taken over.");
+        s_meter.CreateObservableCounter(
+            PrefixHits, () => Read(status => status.PrefixHits), "{text}", "Texts that took over a kept prompt's beginning.");
+        s_meter.CreateObservableCounter(
+            PrefixTokens, () => Read(status => status.ReusedTokens), "{token}", "Tokens of prompts that were taken over.");
     }
 
     internal static ActivitySource Spans { get; } = new(Name);

@@ -1,5 +1,6 @@
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
+using System.Text.Json.Serialization;
 using Microsoft.Extensions.Logging;
 using Tiller.Chat;
 using Tiller.Serving;
@@ -43,7 +44,7 @@ internal static class ServeRun
         }, cancellationToken);
         if (request.Json)
         {
-            Json.WriteLine(terminal.Output, new ServeJson(server.Address.ToString(), service.ModelName), ServeJsonContext.Default.ServeJson);
+            Json.WriteLine(terminal.Output, new ServedJson(server.Address.ToString(), service.ModelName), ServeJsonContext.Default.ServedJson);
         }
         else
         {
@@ -76,3 +77,10 @@ internal static class ServeRun
         }
     }
 }
+
+/// <summary>What <c>serve</c> prints when it listens.</summary>
+internal sealed record ServedJson(string Url, string Model);
+
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, GenerationMode = JsonSourceGenerationMode.Serialization)]
+[JsonSerializable(typeof(ServedJson))]
+internal sealed partial class ServeJsonContext : JsonSerializerContext;
