@@ -50,6 +50,28 @@ public sealed class MethodsTests
         Assert.That(Controller.Load(scratch["c.tiller"]).Method, Is.InstanceOf<Trajectory>());
     }
 
+    [Test]
+    public async Task A_certificate_is_told_kept_and_shown()
+    {
+        using var scratch = new Scratch();
+        await File.WriteAllLinesAsync(scratch["held.txt"], File.ReadLines(ToolRun.Contrast("topic.positive")).Skip(3).Take(4));
+        string[] fit = [.. Fit(scratch), "--cost", "feature", "--certify", scratch["held.txt"]];
+        var text = await ToolRun.Of(fit);
+        Assert.That(text.Code, Is.Zero, text.Error);
+        Assert.That(text.Output, Does.Match(@"certificate [0-4] of 4 held-out prompts inside the bound, which is [0-9.E+]+ times the error"));
+        var kept = Controller.Load(scratch["c.tiller"]).Source.Certificate!;
+        Assert.That((kept.HeldOut.Count, kept.Contraction.Count, kept.First), Is.EqualTo((4, 10, 0)));
+        Assert.That(kept.Contraction, Has.All.InRange(0, 1).And.All.LessThan(1));
+        var shown = await ToolRun.Of("inspect", scratch["c.tiller"]);
+        var json = (await ToolRun.Of("inspect", scratch["c.tiller"], "--json")).Json.GetProperty("certificate");
+        Assert.That(shown.Output, Does.Contain($"{kept.Inside} of 4 held-out").And.Contain("# error, + up to the bound"));
+        Assert.That(json.GetProperty("bound").EnumerateArray().Select(run => run.EnumerateArray().Select(x => x.GetDouble())), Is.EqualTo(kept.Bound));
+        Assert.That(json.GetProperty("inside").GetInt32(), Is.EqualTo(kept.Inside));
+        var refused = await ToolRun.Of([.. Fit(scratch), "--method", "clamp", "--certify", scratch["held.txt"]]);
+        Assert.That((refused.Code, refused.Error), Is.EqualTo((ExitCode.Usage, refused.Error)));
+        Assert.That(refused.Error, Does.Contain("--certify has no use for --method clamp"));
+    }
+
     [TestCase("--method none", "--method must be one of a-lqr, angular")]
     [TestCase("--direction none", "--direction must be one of mean, pca")]
     [TestCase("--method clamp --q 1", "--q has no use for --method clamp")]

@@ -4,17 +4,17 @@ using System.Runtime.Intrinsics.X86;
 
 namespace Tiller.Bench;
 
-/// <summary>A kind of vector to multiply and add.</summary>
+/// <summary>A kind of vector for multiply-adds.</summary>
 internal interface IFma<TVector>
     where TVector : struct
 {
-    /// <summary>All lanes alike.</summary>
+    /// <summary>Creates a vector of equal lanes.</summary>
     static abstract TVector Create(double value);
 
     /// <summary>x·m + b.</summary>
     static abstract TVector Step(TVector x, TVector m, TVector b);
 
-    /// <summary>Any number that depends on every lane.</summary>
+    /// <summary>A number that depends on every lane.</summary>
     static abstract double Sum(TVector x);
 }
 
@@ -54,10 +54,10 @@ internal readonly struct Double512 : IFma<Vector512<double>>
     public static double Sum(Vector512<double> x) => Vector512.Sum(x);
 }
 
-/// <summary>Chains of multiply-adds that depend on nothing but themselves; enough of them to hide the latency, few enough for 16 registers.</summary>
+/// <summary>Independent chains of multiply-adds: enough to hide the latency, and few enough for 16 registers.</summary>
 internal static class RegisterChains
 {
-    /// <summary>Chains side by side.</summary>
+    /// <summary>Number of chains.</summary>
     public const int Count = 12;
 
     /// <summary>x ← x·m + b on every chain, which tends to 1.</summary>

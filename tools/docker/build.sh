@@ -19,6 +19,7 @@ cp LICENSE "$out"
 
 "$out/tiller" demo --task tone
 "$out/tiller" devices
+"$out/tiller" generate --model "$out/models/demo" --max-tokens 2 --prompts tests/Features/prompts.parquet --out "$(mktemp -u)"
 
 # With vectors of 512 bits, where the processor has them, and without: the same texts, of lone rows, of rows in pairs and of prompts in panels.
 texts=$(mktemp -d)

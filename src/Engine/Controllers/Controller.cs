@@ -53,6 +53,9 @@ public sealed record ControllerSource
     /// <summary>Open-loop gain v_{k+1}·A_k v_k of every layer // (L), or null; see <see cref="ClosedLoop"/>.</summary>
     public IReadOnlyList<double>? OpenLoop { get; init; }
 
+    /// <summary>What the bound on the tracking error says of the gains on held-out prompts; null where none were.</summary>
+    public ControllerCertificate? Certificate { get; init; }
+
     /// <summary>Name of the setting that says as which method (<see cref="FitMethod"/>) the controller was fitted.</summary>
     public const string MethodSetting = "method";
 
@@ -83,6 +86,14 @@ public sealed class Controller
         if (!(source.Residuals ?? []).Concat(source.OpenLoop ?? []).All(double.IsFinite))
         {
             throw new ArgumentException("Residuals and open-loop gains must be finite.", nameof(source));
+        }
+
+        if (source.Certificate is { } certificate && certificate.First + certificate.Contraction.Count > method.Feature.L)
+        {
+            throw new ArgumentException(
+                $"The certificate has {certificate.Contraction.Count} steps from block {certificate.First} on; the feature has {method.Feature.L} "
+                + "blocks.",
+                nameof(source));
         }
 
         Method = method;

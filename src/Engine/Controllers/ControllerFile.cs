@@ -15,6 +15,8 @@ namespace Tiller.Controllers;
 //   second, w1, w2 (L, D) F32, of angular; second of angular-steering   record (L, D), read, push (Σ p_k, D) F32, of trajectory   gate (D) F32,
 // optional
 //   residual, rank, open (L) F64, optional
+//   certificate.contraction, certificate.curvature (S) F64, certificate.propagation (S+1) F64, certificate.error, certificate.bound (n, S+1) F64,
+//   all or none, with the metadata certificate.first and certificate.heldout
 //
 // Metadata: format, version, sha256, method, layers, the method's parameters, and the source. sha256 covers every other metadata entry and
 // every tensor (name, shape, bytes), so any changed bit outside the header's own syntax is seen.
@@ -37,6 +39,7 @@ internal static class ControllerFile
     public const long MaxLength = 512L << 20;
 
     private const string Setting = "setting.";
+    private const string Certificate = "certificate.";
 
     /// <summary>Writes a controller to a file.</summary>
     public static void Write(string path, Controller controller)
@@ -147,7 +150,21 @@ internal static class ControllerFile
         AddSeries(tensors, "residual", source.Residuals);
         AddSeries(tensors, "rank", source.Ranks?.Select(x => (double)x));
         AddSeries(tensors, "open", source.OpenLoop);
+        if (source.Certificate is { } certificate)
+        {
+            metadata[Certificate + "first"] = Text(certificate.First);
+            AddPrompts(metadata, Certificate + "heldout", certificate.HeldOut);
+            AddSeries(tensors, Certificate + "contraction", certificate.Contraction);
+            AddSeries(tensors, Certificate + "propagation", certificate.Propagation);
+            AddSeries(tensors, Certificate + "curvature", certificate.Curvature);
+            AddTable(Certificate + "error", certificate.Error);
+            AddTable(Certificate + "bound", certificate.Bound);
+        }
+
         return (metadata, tensors);
+
+        void AddTable(string name, IReadOnlyList<IReadOnlyList<double>> table) =>
+            tensors.Add(TensorData.FromFloat64(name, [table.Count, table[0].Count], [.. table.SelectMany(row => row)]));
     }
 
     /// <summary>Adds the checksum and writes the file.</summary>
@@ -343,9 +360,29 @@ internal static class ControllerFile
             Residuals = Series("residual"),
             Ranks = Series("rank") is { } ranks ? reader.Ranks(ranks, reader.Layers(layers)) : null,
             OpenLoop = Series("open"),
+            Certificate = metadata.ContainsKey(Certificate + "first") ? ReadCertificate(file, reader) : null,
             Settings = metadata.Where(x => x.Key.StartsWith(Setting, StringComparison.Ordinal))
                 .ToDictionary(x => x.Key[Setting.Length..], x => x.Value, StringComparer.Ordinal),
         };
+    }
+
+    private static ControllerCertificate ReadCertificate(SafetensorsFile file, ControllerReader reader)
+    {
+        var shape = reader.Find(Certificate + "contraction").Shape;
+        if (shape.Count != 1 || shape[0] < 1 || shape[0] > int.MaxValue - 1)
+        {
+            throw reader.Shape(Certificate + "contraction", "(steps)", reader.Find(Certificate + "contraction").ShapeText);
+        }
+
+        long steps = shape[0];
+        var heldOut = reader.Prompts(Certificate + "heldout");
+        return new ControllerCertificate(
+            reader.Count(Certificate + "first", 0), reader.Float64(Certificate + "contraction", steps),
+            reader.Float64(Certificate + "propagation", steps + 1), reader.Float64(Certificate + "curvature", steps), heldOut, Table("error"),
+            Table("bound"));
+
+        double[][] Table(string name) =>
+            [.. reader.Float64(Certificate + name, heldOut.Count, steps + 1).Chunk((int)steps + 1)];
     }
 
     private static string Checksum(IReadOnlyDictionary<string, string> metadata, IReadOnlyList<TensorData> tensors) => Checksum(

@@ -62,6 +62,12 @@ public sealed record FitOptions
     /// <summary>Prompts whose Jacobians are averaged, of the same form as the contrast prompts; null for the contrast prompts.</summary>
     public IReadOnlyList<Prompt>? Calibration { get; init; }
 
+    /// <summary>
+    /// Prompts that are held out of the fit, for a certificate of the gains on them (<see cref="ControllerCertificate"/>); null for none. Gains and
+    /// Jacobians of all blocks are then kept at once.
+    /// </summary>
+    public IReadOnlyList<Prompt>? HeldOut { get; init; }
+
     /// <summary>Most columns of the factored solution before it is compressed.</summary>
     public int MaxRank { get; init; } = 512;
 
@@ -79,6 +85,7 @@ public sealed record FitOptions
         Unused(FitInputs.Cost, nameof(Cost), Cost != FitCost.State);
         Unused(FitInputs.Order, nameof(Order), Order is not null);
         Unused(FitInputs.Setpoint, nameof(Setpoint), Setpoint != Setpoint.Published);
+        Unused(FitInputs.HeldOut, nameof(HeldOut), HeldOut is not null);
         Unused(FitInputs.Layers, nameof(Layers), Layers is not null);
         return this with { Order = Order ?? Method.StandardOrder(config), Layers = Layers ?? Method.StandardLayers(config.L) };
 
@@ -111,6 +118,9 @@ public enum FitStage
 
     /// <summary>The Riccati recursion is solved.</summary>
     Riccati,
+
+    /// <summary>The gains are certified on prompts that were held out.</summary>
+    Certificate,
 }
 
 /// <summary>How far a fit is.</summary>
@@ -168,6 +178,11 @@ public static class ControllerFit
                 "FitOptions.Weights has q = qf = 0: being off the setpoint costs nothing, so the best controller does nothing. Raise one of them.");
         }
 
+        if (options.HeldOut is { Count: 0 })
+        {
+            throw new ContrastSetException("The held-out prompts are empty; give at least one, or none at all to fit without a certificate.");
+        }
+
         if (options.Method.Takes(FitInputs.Pairs) && contrast.Positive.Count != contrast.Negative.Count)
         {
             throw new ContrastSetException(
@@ -189,10 +204,11 @@ public static class ControllerFit
         [
             ("Positive", contrast.Positive), ("Negative", contrast.Negative), ("Calibration", options.Calibration ?? []),
             ("Alternative", options.Alternative ?? []), ("Nominal", options.Nominal is { } nominal ? [nominal] : []),
+            ("Held-out", options.HeldOut ?? []),
         ];
         var form = encoder.FormOf(lists);
         int[][][] ids = [.. lists.Select(list => encoder.Encode(list.Name, list.Prompts, cancellationToken))];
-        int total = ids.Sum(list => list.Length);
+        int total = ids[..^1].Sum(list => list.Length);
         var states = new List<PromptState>();
         try
         {
@@ -225,7 +241,8 @@ public static class ControllerFit
                 Alternative = alternative.Count > 0 ? FeatureMeasurement.FromStates(alternative, negative, options.Direction) : null,
                 Nominal = followed.Count > 0 ? followed[0] : null,
             };
-            var (method, report, settings) = options.Method.Fit(job);
+            var fitted = options.Method.Fit(job);
+            var (method, report, settings) = fitted;
             var loop = solves && method is LinearQuadratic lqr ? ClosedLoop.Of(lqr, job.OpenLoop(lqr.Feature)) : new ClosedLoop([]);
             if (method.Idle is { } reason)
             {
@@ -239,11 +256,26 @@ public static class ControllerFit
             }
 
             double solveMs = clock.Elapsed.TotalMilliseconds - activationsMs;
-            FitTime[] stages =
+            double linearisationMs = job.LinearisationMs;
+            ControllerCertificate? certificate = null;
+            if (options.HeldOut is { } held)
+            {
+                certificate = ControllerCertificate.Of(
+                    model, layers, job.Jacobians(), fitted.Gains!, positive[0], feature, own ? [.. ids[0], .. ids[1]] : ids[2], ids[^1], Describe(held),
+                    cancellationToken);
+            }
+
+            double certificateMs = clock.Elapsed.TotalMilliseconds - activationsMs - solveMs;
+            List<FitTime> stages =
             [
-                new(FitStage.Activations, activationsMs), new(FitStage.Linearisation, job.LinearisationMs),
-                new(FitStage.Riccati, solveMs - job.LinearisationMs),
+                new(FitStage.Activations, activationsMs), new(FitStage.Linearisation, linearisationMs),
+                new(FitStage.Riccati, solveMs - linearisationMs),
             ];
+            if (certificate is not null)
+            {
+                stages.Add(new FitTime(FitStage.Certificate, certificateMs));
+            }
+
             var source = new ControllerSource
             {
                 ModelName = model.Name,
@@ -259,6 +291,7 @@ public static class ControllerFit
                 Ranks = report.Steps.Count > 0 ? PerLayer(s => s.Rank) : null,
                 OpenLoop = loop.Layers.Count > 0 ? [.. loop.Layers.Select(g => g.Open)] : null,
                 Settings = Settings(),
+                Certificate = certificate,
             };
             return new FitResult(new Controller(method, source), report, loop, stages);
 

@@ -17,6 +17,7 @@ internal sealed class FitJob(
 {
     private readonly Linearization _linearization = new(model, calibration);
     private readonly Stopwatch _linearising = new();
+    private Matrix<double>[]? _jacobians;
     private int _done;
 
     /// <summary>The plain model.</summary>
@@ -36,6 +37,9 @@ internal sealed class FitJob(
 
     /// <summary>The run that is followed, of a method that follows one.</summary>
     public PromptState? Nominal { get; init; }
+
+    /// <summary>Whether the gains are wanted after the fit, for a certificate.</summary>
+    public bool KeepsGains => options.HeldOut is not null;
 
     /// <summary>What was asked for.</summary>
     public FitOptions Options => options;
@@ -79,9 +83,14 @@ internal sealed class FitJob(
         return new RiccatiSolution(gains, report);
     }
 
-    /// <summary>The Jacobians of the horizon, all at once // (horizon, D, D).</summary>
+    /// <summary>The Jacobians of the horizon, all at once; kept, as a certificate asks for them again // (horizon, D, D).</summary>
     public Matrix<double>[] Jacobians()
     {
+        if (_jacobians is not null)
+        {
+            return _jacobians;
+        }
+
         var all = new Matrix<double>[Horizon];
         for (int k = 0; k < all.Length; k++)
         {
@@ -89,7 +98,7 @@ internal sealed class FitJob(
             all[k] = Linearised(() => _linearization.Jacobian(block, cancellationToken));
         }
 
-        return all;
+        return _jacobians = all;
     }
 
     /// <summary>v_{k+1}·A_k v_k of every block // (L).</summary>
@@ -197,11 +206,11 @@ internal sealed class FitJob(
         return result!;
     }
 
-    // Every layer is linearised once; a reduced fit goes forward through them, the others backward.
+    // Every layer is linearised once, and for a certificate once more; a reduced fit goes forward through them, the others backward.
     private void Linearise(Action layer)
     {
         Timed(layer);
-        progress?.Report(new FitProgress(FitStage.Riccati, ++_done, Horizon));
+        progress?.Report(new FitProgress(_done < Horizon ? FitStage.Riccati : FitStage.Certificate, (_done++ % Horizon) + 1, Horizon));
     }
 
     private void Timed(Action run)

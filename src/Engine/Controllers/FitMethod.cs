@@ -37,6 +37,9 @@ public enum FitInputs
 
     /// <summary>All Jacobians of the horizon are kept at once, 8 L D² bytes, and the recursion is run some forty times.</summary>
     AllJacobians = 256,
+
+    /// <summary><see cref="FitOptions.HeldOut"/>, for a certificate of its gains.</summary>
+    HeldOut = 512,
 }
 
 /// <summary>A number of a method's own.</summary>
@@ -118,4 +121,7 @@ internal sealed record FittedMethod(SteeringMethod Method, RiccatiReport Report,
         : this(method, new RiccatiReport([]))
     {
     }
+
+    /// <summary>The gains of every block, where they were asked for (<see cref="FitJob.KeepsGains"/>) and there are any.</summary>
+    public IReadOnlyList<Gain>? Gains { get; init; }
 }

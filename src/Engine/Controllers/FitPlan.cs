@@ -6,7 +6,7 @@ using Tiller.Synthesis;
 namespace Tiller.Controllers;
 
 /// <summary>Memory of one kind that a fit holds while it solves.</summary>
-/// <param name="Name">weights, caches, states, activations, panels, cotangents, scratch, riccati or gains.</param>
+/// <param name="Name">weights, caches, states, activations, panels, cotangents, scratch, riccati, gains or certificate.</param>
 /// <param name="SizeInBytes">At most.</param>
 public readonly record struct PlannedMemory(string Name, long SizeInBytes);
 
@@ -114,6 +114,14 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
             memory.Add(new PlannedMemory("riccati", DenseRiccati.SizeInBytes(c.D)));
             single += horizon * Rows(PassPlan.Of(c, c.D, callers), prompts) * block;
             solve = DenseFlops(c.D, steered, horizon);
+        }
+
+        if (options.HeldOut is not null)
+        {
+            // Jacobians and gains of all layers, once more as the numbers of a law, and the norms between any two layers.
+            memory.Add(new PlannedMemory("certificate", ((2 * 8L) + (3 * 4)) * horizon * c.D * c.D));
+            single += horizon * Rows(PassPlan.Of(c, c.D, callers), prompts) * block;
+            solve += horizon * horizon * (double)c.D * c.D * c.D;
         }
 
         PlannedStage[] stages = [new(FitStage.Activations, activations, 0), new(FitStage.Linearisation, single, 0), new(FitStage.Riccati, 0, solve)];

@@ -18,7 +18,7 @@ public sealed record HInfinityFit : FitMethod
     public override string Source => "Başar and Bernhard, chapter 3";
 
     /// <inheritdoc/>
-    public override FitInputs Inputs => FitInputs.Gains | FitInputs.Setpoint | FitInputs.Layers | FitInputs.AllJacobians;
+    public override FitInputs Inputs => FitInputs.Gains | FitInputs.Setpoint | FitInputs.Layers | FitInputs.AllJacobians | FitInputs.HeldOut;
 
     /// <inheritdoc/>
     public override string PerBlock => "1 sensor, 1 term";
@@ -44,15 +44,13 @@ public sealed record HInfinityFit : FitMethod
         var gains = HInfinityRiccati.TrySolve(plant, used, job.CancellationToken)
             ?? throw RiccatiException.Range("HInfinityFit.Margin", Margin, $"larger: γ = {used} is not feasible next to γ* = {least}");
         var feature = job.Feature;
-        float[][] w = [.. feature.V.Take(feature.L).Select(v => new float[v.Length])];
-        for (int i = 0; i < gains.Count; i++)
-        {
-            int k = job.Layers.First + i;
-            w[k] = Array.ConvertAll(new DenseGain(gains[i]).Apply(feature.V[k]), x => (float)x);
-        }
-
+        Gain[] all = [.. Enumerable.Range(0, feature.L).Select(k =>
+            job.Layers.Contains(k) ? (Gain)new DenseGain(gains[k - job.Layers.First]) : new ZeroGain(feature.D))];
         return new FittedMethod(
-            new LinearQuadratic(feature, w, job.Options.Setpoint, job.Layers), new RiccatiReport([]),
-            ("gamma", used), ("gamma.least", least), ("robustness", 1 / least));
+            LinearQuadratic.FromGains(feature, all, job.Options.Setpoint, job.Layers), new RiccatiReport([]),
+            ("gamma", used), ("gamma.least", least), ("robustness", 1 / least))
+        {
+            Gains = all,
+        };
     }
 }

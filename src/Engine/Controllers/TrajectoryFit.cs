@@ -16,7 +16,8 @@ public sealed record TrajectoryFit : FitMethod
     public override string Lambda => "the share of the correction, 1 as published";
 
     /// <inheritdoc/>
-    public override FitInputs Inputs => FitInputs.Gains | FitInputs.Cost | FitInputs.Order | FitInputs.Nominal | FitInputs.Layers;
+    public override FitInputs Inputs => FitInputs.Gains | FitInputs.Cost | FitInputs.Order | FitInputs.Nominal | FitInputs.Layers
+        | FitInputs.HeldOut;
 
     /// <inheritdoc/>
     public override string PerBlock => "p sensors, p terms; D with the dense cost";
@@ -25,6 +26,9 @@ public sealed record TrajectoryFit : FitMethod
     {
         var solution = job.Gains([job.Feature]);
         float[][] record = [.. job.Nominal!.X.Take(job.Feature.L)];
-        return new FittedMethod(Trajectory.FromGains(job.Feature, record, solution.Gains, job.Layers), solution.Report);
+        return new FittedMethod(Trajectory.FromGains(job.Feature, record, solution.Gains, job.Layers), solution.Report)
+        {
+            Gains = solution.Gains,
+        };
     }
 }

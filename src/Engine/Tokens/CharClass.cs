@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Runtime.CompilerServices;
 
 namespace Tiller.Tokens;
 
@@ -21,20 +22,20 @@ internal enum CharClass : byte
 /// <summary>Classes of code points, read from valid UTF-8. Unicode version: that of the .NET runtime, whether or not ICU is present.</summary>
 internal static class CharClasses
 {
-    private static readonly CharClass[] Bmp = MakeBmp();
+    private static readonly CharClass[] s_bmp = MakeBmp();
 
     /// <summary>Class of the code point at <paramref name="i"/>, and its length in bytes.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)] // scanners call it for every character
     public static CharClass At(ReadOnlySpan<byte> utf8, int i, out int length)
     {
         byte b = utf8[i];
         if (b < 0x80)
         {
             length = 1;
-            return Bmp[b];
+            return s_bmp[b];
         }
 
-        int code = CodeAt(utf8, i, out length);
-        return ClassAt(code);
+        return AtBeyondAscii(utf8, i, out length);
     }
 
     /// <summary>Code point at <paramref name="i"/> of valid UTF-8.</summary>
@@ -83,7 +84,7 @@ internal static class CharClasses
     }
 
     /// <summary>\s: White_Space.</summary>
-    public static bool IsSpace(int code) => code < 0x10000 && Bmp[code] == CharClass.Space;
+    public static bool IsSpace(int code) => code < 0x10000 && s_bmp[code] == CharClass.Space;
 
     /// <summary>\p{N}.</summary>
     public static bool IsNumber(int code) => ClassAt(code) == CharClass.Number;
@@ -121,7 +122,10 @@ internal static class CharClasses
         }
     }
 
-    private static CharClass ClassAt(int code) => code < 0x10000 ? Bmp[code] : ClassOf(code);
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static CharClass AtBeyondAscii(ReadOnlySpan<byte> utf8, int i, out int length) => ClassAt(CodeAt(utf8, i, out length));
+
+    private static CharClass ClassAt(int code) => code < 0x10000 ? s_bmp[code] : ClassOf(code);
 
     private static CharClass ClassOf(int code) => CharUnicodeInfo.GetUnicodeCategory(code) switch
     {

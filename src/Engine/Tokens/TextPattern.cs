@@ -20,6 +20,13 @@ internal abstract class TextPattern
     /// <param name="end">Where it ends; a match may be empty.</param>
     /// <returns>Whether there is one.</returns>
     public abstract bool Next(ReadOnlySpan<byte> text, int from, PatternState state, out int start, out int end);
+
+    /// <summary>The next matches of a pattern whose matches always tile the text, several at once.</summary>
+    /// <param name="text">The text of <see cref="Begin"/>.</param>
+    /// <param name="from">End of the match before, 0 at first; less than the text's length.</param>
+    /// <param name="ends">Takes where they end; each starts at the end of the one before.</param>
+    /// <returns>How many; 0 of a pattern whose matches need not tile.</returns>
+    public virtual int NextTiles(ReadOnlySpan<byte> text, int from, Span<int> ends) => 0;
 }
 
 /// <summary>Where the search of one text stands, for patterns that search a copy of it.</summary>
@@ -163,5 +170,17 @@ internal sealed class WordPattern(WordSplit split) : TextPattern
         start = from;
         end = from < text.Length ? WordSplits.End(split, text, from) : from;
         return from < text.Length;
+    }
+
+    public override int NextTiles(ReadOnlySpan<byte> text, int from, Span<int> ends)
+    {
+        int count = 0;
+        for (; count < ends.Length && from < text.Length; count++)
+        {
+            from = WordSplits.End(split, text, from);
+            ends[count] = from;
+        }
+
+        return count;
     }
 }

@@ -49,6 +49,9 @@ internal sealed record FitRequest
     /// <summary>A prompt whose run is followed; null for none.</summary>
     public string? Nominal { get; init; }
 
+    /// <summary>Prompts held out for a certificate; null for none.</summary>
+    public string? Certify { get; init; }
+
     public FitCost Cost { get; init; }
 
     /// <summary>p of the reduced controller; null for a full one.</summary>
@@ -84,7 +87,7 @@ internal sealed class FitCommand : TillerCommand
     private readonly Option<bool> _strict = OptionKinds.Strict();
     private readonly Option<string?> _positive = new("--positive")
     {
-        Description = "Prompts that show the feature: a text with one a line, .jsonl, a .json array, or a table (.csv, .tsv). "
+        Description = "Prompts that show the feature: a text with one a line, .jsonl, a .json array, or a table (.csv, .tsv, .parquet). "
             + "(REQUIRED without --pairs)",
         HelpName = "FILE",
     };
@@ -154,6 +157,13 @@ internal sealed class FitCommand : TillerCommand
         HelpName = "text",
     };
 
+    private readonly Option<string?> _certify = new("--certify")
+    {
+        Description = "Prompts held out of the fit: certify the gains on them, the share that is inside the bound on the tracking error and how loose "
+            + "the bound is (docs/math.md §7). Keeps every Jacobian and gain at once.",
+        HelpName = "FILE",
+    };
+
     private readonly Option<FitCost> _cost = OptionKinds.Choice<FitCost>(
         "--cost", "What may not stray: the whole state (dense, as published), or the feature only (factored; much faster, no Jacobian).");
 
@@ -183,7 +193,7 @@ internal sealed class FitCommand : TillerCommand
         Option[] options =
         [
             _model, _positive, _negative, _pairs, _columns, _fields, _chat, _system, _out, _method, .. _parameters, _direction, _alternative,
-            _nominal, _cost, _order, _setpoint, _q, _r, _qf, _layers,
+            _nominal, _certify, _cost, _order, _setpoint, _q, _r, _qf, _layers,
             _calibration, _plan,
         ];
         foreach (var option in options)
@@ -259,6 +269,7 @@ internal sealed class FitCommand : TillerCommand
         [
             (FitInputs.Gains, [_q, _r, _qf, _calibration]), (FitInputs.Cost, [_cost]), (FitInputs.Order, [_order]),
             (FitInputs.Setpoint, [_setpoint]), (FitInputs.Alternative, [_alternative]), (FitInputs.Nominal, [_nominal]),
+            (FitInputs.HeldOut, [_certify]),
             (FitInputs.Layers, [_layers]),
         ];
         if (taken.Where(x => !method.Takes(x.Input)).SelectMany(x => x.Options).FirstOrDefault(IsGiven) is { } unused)
@@ -298,11 +309,11 @@ internal sealed class FitCommand : TillerCommand
         return method;
     }
 
-    // By file in order: positive, negative, calibration, alternative.
+    // By file in order: positive, negative, calibration, alternative, held out.
     private PromptSelection[] Selections(ParseResult parse)
     {
         string[] columns = parse.GetValue(_columns) ?? [], fields = parse.GetValue(_fields) ?? [];
-        int files = new[] { _positive, _negative, _calibration, _alternative }.Count(x => parse.GetValue(x) is not null);
+        int files = new[] { _positive, _negative, _calibration, _alternative, _certify }.Count(x => parse.GetValue(x) is not null);
         foreach ((string name, int count) in new[] { ("--column", columns.Length), ("--field", fields.Length) })
         {
             if (count > 1 && count != files)
@@ -339,6 +350,7 @@ internal sealed class FitCommand : TillerCommand
         Direction = parse.GetValue(_direction)!,
         Alternative = parse.GetValue(_alternative),
         Nominal = parse.GetValue(_nominal),
+        Certify = parse.GetValue(_certify),
         Cost = parse.GetValue(_cost),
         Order = parse.GetValue(_order),
         Setpoint = parse.GetValue(_setpoint),

@@ -45,6 +45,11 @@ internal static class FitOutput
             Row("gain", $"{loop.MeanOpen:F3} open loop, {loop.MeanClosed:F3} closed loop (mean over layers, along the feature)");
         }
 
+        if (source.Certificate is { } certificate)
+        {
+            Row("certificate", CertificateOutput.Text(certificate));
+        }
+
         Row("written", VisibleText.Of(path));
 
         void Row(string name, string value) => terminal.Output.WriteLine($"{name,-12}{value}");
@@ -104,6 +109,8 @@ internal sealed record FitJson : FormedJson
         {
             (OpenLoopGain, ClosedLoopGain) = (Json.Finite(loop.MeanOpen), Json.Finite(loop.MeanClosed));
         }
+
+        Certificate = source.Certificate is { } certificate ? new CertificateJson(certificate) : null;
     }
 
     public string Controller { get; }
@@ -167,6 +174,9 @@ internal sealed record FitJson : FormedJson
 
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public double? ClosedLoopGain { get; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public CertificateJson? Certificate { get; }
 }
 
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, GenerationMode = JsonSourceGenerationMode.Serialization)]

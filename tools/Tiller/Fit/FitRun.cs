@@ -10,9 +10,10 @@ namespace Tiller.Tool;
 /// <param name="Contrast">Those between which the feature is.</param>
 /// <param name="Calibration">Those whose Jacobians are averaged; null for the contrast prompts.</param>
 /// <param name="Alternative">Those that show a second feature; null for none.</param>
+/// <param name="HeldOut">Those that a certificate is held against; null for none.</param>
 /// <param name="Nominal">The one whose run is followed; null for none.</param>
 internal sealed record FitPrompts(
-    ContrastSet Contrast, IReadOnlyList<Prompt>? Calibration, IReadOnlyList<Prompt>? Alternative, Prompt? Nominal);
+    ContrastSet Contrast, IReadOnlyList<Prompt>? Calibration, IReadOnlyList<Prompt>? Alternative, IReadOnlyList<Prompt>? HeldOut, Prompt? Nominal);
 
 /// <summary><c>tiller fit</c>.</summary>
 internal static class FitRun
@@ -56,7 +57,7 @@ internal static class FitRun
     public static FitPrompts Prompts(FitRequest request, CancellationToken cancellationToken)
     {
         List<(string File, IReadOnlyList<Prompt> Prompts)> files =
-            [.. new[] { request.Positive, request.Negative, request.Calibration, request.Alternative }.OfType<string>().Select((file, i) => (file, PromptFile.Read(file, SelectionOf(request.Selections, i), cancellationToken)))];
+            [.. new[] { request.Positive, request.Negative, request.Calibration, request.Alternative, request.Certify }.OfType<string>().Select((file, i) => (file, PromptFile.Read(file, SelectionOf(request.Selections, i), cancellationToken)))];
         if (request.Pairs is { } pairs)
         {
             var both = ContrastSet.ReadPairs(pairs, cancellationToken);
@@ -86,7 +87,8 @@ internal static class FitRun
         return new FitPrompts(
             new ContrastSet(lists[0], lists[1]),
             request.Calibration is null ? null : lists[2],
-            request.Alternative is null ? null : lists[^1],
+            request.Alternative is null ? null : lists[request.Certify is null ? ^1 : ^2],
+            request.Certify is null ? null : lists[^1],
             request.Chat ? nominal?.AsChat(request.System) : nominal);
     }
 
@@ -119,6 +121,7 @@ internal static class FitRun
             Direction = request.Direction,
             Alternative = prompts.Alternative,
             Nominal = prompts.Nominal,
+            HeldOut = prompts.HeldOut,
             Weights = new LqrWeights(request.Q, request.R, request.Qf),
             Cost = request.Cost,
             Order = request.Order,

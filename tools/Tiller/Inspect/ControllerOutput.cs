@@ -30,6 +30,11 @@ internal static class ControllerOutput
             Row("settings", $"{fitted}{FitOutput.Found(source)}");
         }
 
+        if (source.Certificate is { } certificate)
+        {
+            Row("certificate", CertificateOutput.Text(certificate));
+        }
+
         if (controller.Method.Idle is { } reason)
         {
             Row("warning", $"does nothing, as {reason}");
@@ -40,6 +45,11 @@ internal static class ControllerOutput
         foreach (var layer in Layers(controller))
         {
             terminal.Output.WriteLine($"{layer.K,5}{layer.Mu,12:G4}{layer.W,12:G4}{layer.Open,10:F3}{layer.Closed,10:F3}");
+        }
+
+        if (source.Certificate is { } certified)
+        {
+            CertificateOutput.WriteTable(terminal, certified);
         }
 
         void Row(string name, string value) => terminal.Output.WriteLine($"{name,-12}{VisibleText.Of(value)}");
@@ -87,6 +97,7 @@ internal sealed record ControllerJson : FormedJson
         (Q, R, Qf) = (source.Weights?.Q, source.Weights?.R, source.Weights?.Qf);
         (Positive, Negative) = (new PromptSetJson(source.Positive), new PromptSetJson(source.Negative));
         Calibration = source.Calibration is { } calibration ? new PromptSetJson(calibration) : null;
+        Certificate = source.Certificate is { } certificate ? new CertificateJson(certificate) : null;
         Layers = [.. layers.Select(static x => new ControllerLayerJson(x.K, x.Mu, x.W, x.Open, x.Closed))];
     }
 
@@ -130,6 +141,9 @@ internal sealed record ControllerJson : FormedJson
 
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public PromptSetJson? Calibration { get; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public CertificateJson? Certificate { get; }
 
     public IReadOnlyList<ControllerLayerJson> Layers { get; }
 }

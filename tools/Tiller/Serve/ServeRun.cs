@@ -1,6 +1,5 @@
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
-using System.Text.Json.Serialization;
 using Microsoft.Extensions.Logging;
 using Tiller.Chat;
 using Tiller.Serving;
@@ -44,7 +43,7 @@ internal static class ServeRun
         }, cancellationToken);
         if (request.Json)
         {
-            Json.WriteLine(terminal.Output, new ServedJson(server.Address.ToString(), service.ModelName), ServeJsonContext.Default.ServedJson);
+            Json.WriteLine(terminal.Output, new ServeJson(server.Address.ToString(), service.ModelName), ServeJsonContext.Default.ServeJson);
         }
         else
         {
@@ -77,10 +76,3 @@ internal static class ServeRun
         }
     }
 }
-
-/// <summary>What <c>serve</c> prints when it listens.</summary>
-internal sealed record ServedJson(string Url, string Model);
-
-[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, GenerationMode = JsonSourceGenerationMode.Serialization)]
-[JsonSerializable(typeof(ServedJson))]
-internal sealed partial class ServeJsonContext : JsonSerializerContext;

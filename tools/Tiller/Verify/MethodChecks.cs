@@ -61,7 +61,12 @@ internal sealed class MethodChecks : IDisposable
 
         using var model = LanguageModel.Load(Path.Combine(_path, checkpoint.GetString()!), options, cancellationToken);
         using var texts = GoldenFolder.ParseFile(Path.Combine(_path, Values.GetProperty("golden").GetString()!, "golden.json"));
-        foreach (var row in StateChecks.Run(_path, texts.RootElement, model, Tensor, cancellationToken))
+        var linearity = Values.GetProperty("linearity");
+        var ids = _json.RootElement.GetProperty("prompts").EnumerateArray()
+            .ToDictionary(p => p.GetProperty("index").GetInt32(), p => TokenChecks.Ids(p, "ids"));
+        int[][] pair = [ids[linearity.GetProperty("prompt").GetInt32()], ids[linearity.GetProperty("other_prompt").GetInt32()]];
+        double[] sizes = [.. linearity.GetProperty("sizes").EnumerateArray().Select(x => x.GetDouble())];
+        foreach (var row in StateChecks.Run(_path, texts.RootElement, model, Tensor, solved.Jacobians, pair, sizes, cancellationToken))
         {
             yield return row;
         }
@@ -173,6 +178,9 @@ internal sealed class GoldenMethods
         _lqr = new(() => Dense(_a));
         _ownGains = new(() => Dense(_own));
     }
+
+    /// <summary>A_k.</summary>
+    public IReadOnlyList<Matrix<double>> Jacobians => _a;
 
     private int L => _a.Length;
 

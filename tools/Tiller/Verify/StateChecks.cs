@@ -12,8 +12,18 @@ namespace Tiller.Tool;
 /// </summary>
 internal static class StateChecks
 {
+    /// <summary>Checks them.</summary>
+    /// <param name="path">Folder of the goldens.</param>
+    /// <param name="golden">golden.json of the checkpoint, for its texts.</param>
+    /// <param name="model">The checkpoint.</param>
+    /// <param name="tensor">Golden tensors of the folder.</param>
+    /// <param name="mean">A_k of the goldens.</param>
+    /// <param name="prompts">The two prompts of linearity.</param>
+    /// <param name="linearSizes">|δ|/|x| of its residuals.</param>
+    /// <param name="cancellationToken">Checked between blocks.</param>
     public static IEnumerable<VerificationRow> Run(
-        string path, JsonElement golden, LanguageModel model, Func<string, GoldenTensor?> tensor, CancellationToken cancellationToken)
+        string path, JsonElement golden, LanguageModel model, Func<string, GoldenTensor?> tensor, IReadOnlyList<Matrix<double>> mean, int[][] prompts,
+        double[] linearSizes, CancellationToken cancellationToken)
     {
         var encoder = PromptEncoder.Of(model);
         var positive = States("positive");
@@ -39,6 +49,27 @@ internal static class StateChecks
         var weights = tensor("direction.logistic")!;
         yield return Row("direction.logistic", (k, pair) => TensorPrimitives.Norm(weights[k]) == 0
             ? 0 : Distance(LogisticProbe.Fit(pair).Weights, weights[k]) / TensorPrimitives.Norm(weights[k]) * Gap(pair, DirectionRule.Mean) / sizes[k]);
+
+        foreach (var row in Linearity())
+        {
+            yield return row;
+        }
+
+        IEnumerable<VerificationRow> Linearity()
+        {
+            var states = PromptState.Collect(model, prompts, keepCaches: true, done: null, cancellationToken);
+            try
+            {
+                return LinearityChecks.Run(path, model, states, mean, tensor, linearSizes, cancellationToken);
+            }
+            finally
+            {
+                foreach (var state in states)
+                {
+                    state.Dispose();
+                }
+            }
+        }
 
         VerificationRow Row(string name, Func<int, StatePair, double> error) => new(
             path, name, pairs.Length, pairs.Select((pair, k) => error(k, pair)).Aggregate(0.0, Verification.Worse), MethodChecks.FromOurs);

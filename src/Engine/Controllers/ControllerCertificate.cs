@@ -1,0 +1,117 @@
+using MathNet.Numerics.LinearAlgebra;
+using Tiller.Features;
+using Tiller.Law;
+using Tiller.Model;
+using Tiller.Synthesis;
+
+namespace Tiller.Controllers;
+
+/// <summary>
+/// What the bound on the tracking error (docs/math.md §7) says of a controller's gains: they follow the run of the first positive prompt, the
+/// remainders are measured on the prompts that were linearised, and the bound is held against prompts that were not in the fit. The contraction is
+/// below 1 by construction; what says something is how many held-out prompts are inside the bound, and how loose it is.
+/// </summary>
+public sealed record ControllerCertificate
+{
+    /// <summary>Checks and stores a certificate.</summary>
+    /// <param name="first">Block that is step 0.</param>
+    /// <param name="contraction">‖Â_k‖ from P_k to P_{k+1} // (steps).</param>
+    /// <param name="propagation">‖Φ(k,0)‖ // (steps + 1).</param>
+    /// <param name="curvature">L_k of the calibration prompts // (steps).</param>
+    /// <param name="heldOut">The prompts that were held out.</param>
+    /// <param name="error">|δx_k| of each in P_k // (prompts, steps + 1).</param>
+    /// <param name="bound">The bound on it // (prompts, steps + 1).</param>
+    /// <exception cref="ArgumentException">Lengths disagree, or a number is negative or not finite.</exception>
+    public ControllerCertificate(
+        int first, IReadOnlyList<double> contraction, IReadOnlyList<double> propagation, IReadOnlyList<double> curvature, PromptSet heldOut,
+        IReadOnlyList<IReadOnlyList<double>> error, IReadOnlyList<IReadOnlyList<double>> bound)
+    {
+        ArgumentNullException.ThrowIfNull(heldOut);
+        int steps = contraction.Count;
+        if (first < 0 || steps == 0 || propagation.Count != steps + 1 || curvature.Count != steps || error.Count != heldOut.Count
+            || bound.Count != heldOut.Count || error.Concat(bound).Any(row => row.Count != steps + 1))
+        {
+            throw new ArgumentException(
+                $"A certificate of {steps} steps has as many contractions and curvatures and one number more of each length, for each of "
+                + $"{heldOut.Count} held-out prompts.",
+                nameof(contraction));
+        }
+
+        if (!contraction.Concat(propagation).Concat(curvature).Concat(error.Concat(bound).SelectMany(row => row)).All(x => x >= 0 && double.IsFinite(x)))
+        {
+            throw new ArgumentException("A certificate holds a number that is negative or not finite.", nameof(contraction));
+        }
+
+        (First, Contraction, Propagation, Curvature, HeldOut, Error, Bound) = (first, contraction, propagation, curvature, heldOut, error, bound);
+    }
+
+    /// <summary>Block that is step 0.</summary>
+    public int First { get; }
+
+    /// <summary>‖Â_k‖ from P_k to P_{k+1} // (steps).</summary>
+    public IReadOnlyList<double> Contraction { get; }
+
+    /// <summary>‖Φ(k,0)‖, by how much an error at the beginning is still there // (steps + 1).</summary>
+    public IReadOnlyList<double> Propagation { get; }
+
+    /// <summary>L_k // (steps).</summary>
+    public IReadOnlyList<double> Curvature { get; }
+
+    /// <summary>The prompts that were held out of the fit.</summary>
+    public PromptSet HeldOut { get; }
+
+    /// <summary>|δx_k| of each in P_k // (prompts, steps + 1).</summary>
+    public IReadOnlyList<IReadOnlyList<double>> Error { get; }
+
+    /// <summary>The bound on it // (prompts, steps + 1).</summary>
+    public IReadOnlyList<IReadOnlyList<double>> Bound { get; }
+
+    /// <summary>Held-out prompts whose error is within the bound at every layer.</summary>
+    public int Inside => Error.Zip(Bound).Count(run => new TrackingRun(run.First, run.Second, run.Second).Inside);
+
+    /// <summary>The median of bound over error after the last step: how loose the bound is.</summary>
+    public double Looseness
+    {
+        get
+        {
+            double[] all = [.. Error.Zip(Bound, (error, bound) => bound[^1] / error[^1]).Order()];
+            return all[all.Length / 2];
+        }
+    }
+
+    /// <summary>Certifies gains.</summary>
+    /// <param name="model">The plain model.</param>
+    /// <param name="layers">Steered blocks.</param>
+    /// <param name="jacobians">A_k of the horizon // (steps).</param>
+    /// <param name="gains">K_0..K_{L-1}, 0 where nothing is steered.</param>
+    /// <param name="nominal">The run that is followed.</param>
+    /// <param name="feature">Of the controller.</param>
+    /// <param name="calibration">Prompts whose remainders are measured.</param>
+    /// <param name="heldOut">Prompts that the bound is held against.</param>
+    /// <param name="set">The held-out prompts, described.</param>
+    /// <param name="cancellationToken">Checked between blocks.</param>
+    internal static ControllerCertificate Of(
+        LanguageModel model, LayerSet layers, IReadOnlyList<Matrix<double>> jacobians, IReadOnlyList<Gain> gains, PromptState nominal,
+        Feature feature, IReadOnlyList<int[]> calibration, IReadOnlyList<int[]> heldOut, PromptSet set, CancellationToken cancellationToken)
+    {
+        int first = layers.First, steps = jacobians.Count;
+        var closed = jacobians.Select((a, i) =>
+        {
+            var (left, right) = gains[first + i].Factors();
+            return a - DenseAlgebra.Multiply(left, right.Transpose(), cancellationToken);
+        });
+        var certificate = new TrackingCertificate([.. closed], cancellationToken);
+        var law = Trajectory.FromGains(feature, [.. nominal.X.Take(feature.L)], gains, layers).Compile(1);
+        var curvature = certificate.Curvatures(calibration.Select(Deviation));
+        TrackingRun[] runs = [.. heldOut.Select(ids => certificate.Check(Deviation(ids), curvature))];
+        return new ControllerCertificate(
+            first, certificate.Contraction, [.. Enumerable.Range(0, steps + 1).Select(k => certificate.Norms[k, 0])], curvature, set,
+            [.. runs.Select(run => run.Error)], [.. runs.Select(run => run.Bound)]);
+
+        IReadOnlyList<double[]> Deviation(int[] ids)
+        {
+            float[][] x = BlockProbe.Steered(model, ids, law, SteeredTokens.Last, cancellationToken);
+            return [.. Enumerable.Range(first, steps + 1).Select(k => x[k].Zip(nominal.X[k], (a, b) => (double)a - b).ToArray())];
+        }
+    }
+}

@@ -1,0 +1,116 @@
+using System.CommandLine;
+using Tiller.Features;
+
+namespace Tiller.Tool;
+
+/// <summary>What <c>tiller linearity</c> was asked for.</summary>
+internal sealed record LinearityRequest
+{
+    public required string Model { get; init; }
+
+    public required DeviceRequest Device { get; init; }
+
+    public required IReadOnlyList<string> Prompts { get; init; }
+
+    /// <summary>Where the prompts are in all files.</summary>
+    public required PromptSelection Selection { get; init; }
+
+    /// <summary>Whether texts are users' messages in the checkpoint's chat format.</summary>
+    public bool Chat { get; init; }
+
+    public string? System { get; init; }
+
+    /// <summary>Most prompts of a file.</summary>
+    public int Count { get; init; }
+
+    /// <summary>A controller whose steered states are predicted; null for none.</summary>
+    public string? Controller { get; init; }
+
+    public double Lambda { get; init; }
+
+    /// <summary>Where a page with plots goes; null for none.</summary>
+    public string? Page { get; init; }
+
+    public bool Strict { get; init; }
+
+    public bool Json { get; init; }
+}
+
+/// <summary><c>tiller linearity</c>: how well linear models describe a model's blocks.</summary>
+internal sealed class LinearityCommand : TillerCommand
+{
+    private readonly Option<string> _model = OptionKinds.Model();
+    private readonly DeviceArguments _device = new();
+    private readonly Option<bool> _strict = OptionKinds.Strict();
+    private readonly Option<string[]> _prompts = new("--prompts")
+    {
+        Description = "File of prompts, as fit reads them; repeated, each file is a domain, and Jacobians are compared within and across.",
+        HelpName = "FILE",
+        Required = true,
+    };
+
+    private readonly Option<string?> _column = SelectionArguments.Column<string?>("");
+    private readonly Option<string?> _field = SelectionArguments.Field<string?>("");
+    private readonly Option<bool> _chat = new("--chat") { Description = "Put every prompt in the checkpoint's chat format." };
+    private readonly Option<string?> _system = new("--system") { Description = "System message of every prompt, with --chat.", HelpName = "text" };
+    private readonly Option<int> _count = OptionKinds.Number("--count", "Most prompts of a file, the first ones.", 8, n => n > 0, "a whole number above 0");
+    private readonly Option<string?> _controller = new("--controller")
+    {
+        Description = "Predict the states that this controller steers to as well.",
+        HelpName = "FILE",
+    };
+
+    private readonly Option<double> _lambda = OptionKinds.Number<double>(
+        "--lambda", "λ of the controller.", 1, x => float.IsFinite((float)x), OptionKinds.LambdaRange);
+
+    private readonly Option<string?> _page = new("--page")
+    {
+        Description = "Write a page with plots (HTML, without scripts), whole or not at all; - is standard output.",
+        HelpName = "FILE",
+    };
+
+    public LinearityCommand(Func<LinearityRequest, CancellationToken, Task<int>> run)
+        : base("linearity", "Measure how well Jacobians describe a model's blocks: residual against size, likeness between prompts and domains, "
+            + "prediction by their mean.")
+    {
+        foreach (Option option in new Option[] { _model, _prompts, _column, _field, _chat, _system, _count, _controller, _lambda, _page })
+        {
+            Add(option);
+        }
+
+        Add(_strict);
+        _device.AddTo(this);
+        SetAction((parse, cancellationToken) => run(Read(parse), cancellationToken));
+    }
+
+    public override string Examples =>
+        """
+          # one kind of text
+          tiller linearity --model DIR --prompts stories.txt
+          # two kinds, a controller, and a page with plots
+          tiller linearity --model DIR --prompts stories.txt --prompts code.txt --controller sea.tiller --lambda 1.5 --page linearity.html
+        """;
+
+    private LinearityRequest Read(ParseResult parse)
+    {
+        var request = new LinearityRequest
+        {
+            Model = parse.GetRequiredValue(_model),
+            Device = _device.Read(parse),
+            Prompts = parse.GetRequiredValue(_prompts),
+            Selection = new PromptSelection { Column = parse.GetValue(_column), Field = parse.GetValue(_field) },
+            Chat = parse.GetValue(_chat),
+            System = parse.GetValue(_system),
+            Count = parse.GetValue(_count),
+            Controller = parse.GetValue(_controller),
+            Lambda = parse.GetValue(_lambda),
+            Page = parse.GetValue(_page),
+            Strict = parse.GetValue(_strict),
+            Json = parse.GetValue(Json),
+        };
+        PromptArguments.CheckSystem(request.Chat, request.System);
+        return request.Controller is not null || parse.GetResult(_lambda) is not { Implicit: false }
+            ? request
+            : throw new UsageException("--lambda is a controller's: give --controller too, or leave it out.");
+    }
+}
