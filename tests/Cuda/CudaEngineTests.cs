@@ -125,7 +125,7 @@ public sealed class CudaEngineTests : CudaTest
     {
         HostCuda.Require(); // which counts the calls
         var c = BenchShape.Parse(shape).Config with { QkvBias = true, OutputBias = true, FeedForwardBias = true, QkNorm = norm };
-        using var model = LanguageModel.WithRandomWeights(c, TensorType.BF16, new LoadOptions { Device = "cuda" });
+        using var model = LanguageModel.WithRandomWeights(c, TensorType.BF16, new LoadOptions { Device = Device.Cuda() });
         var ops = (CudaOps)model.Ops;
         var (folded, few) = Run(KernelVariants.Default);
         var (plain, many) = Run(new KernelVariants { FoldedSteps = false });
