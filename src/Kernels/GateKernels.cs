@@ -29,11 +29,11 @@ internal sealed class GateKernels
     /// <param name="gated">Result // (values + tangents, F).</param>
     /// <param name="activation">act.</param>
     /// <param name="scale">Factor m on act; 1 for none.</param>
-    /// <param name="sums">What the map left to be added up to gateUp, of which value rows are then written.</param>
+    /// <param name="sums">What the map left to be added up to gateUp, of which value rows are then written; F is a multiple of four.</param>
     public void Forward(
         CudaStream stream, Floats gateUp, in DualRows rows, Floats gated, Activation activation, float scale = 1, in LinearSums sums = default)
     {
-        Debug.Assert(sums.Parts == 0 || (sums.Rows == rows.Total && sums.Columns == 2 * gated.Columns), "sums of gateUp");
+        Debug.Assert(sums.Parts == 0 || (sums.Rows == rows.Total && sums.Columns == 2 * gated.Columns && gated.Columns % 4 == 0), "sums of gateUp");
         int lines = rows.Values + RowLaunch.Blocks(rows.Tangents, TangentsPerThread), f = gated.Columns;
         if (lines == 0)
         {

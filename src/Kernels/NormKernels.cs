@@ -60,6 +60,7 @@ internal sealed class NormKernels
     {
         Debug.Assert(sums.Parts == 0 || (sums.Rows == rows.Total && sums.Columns == norm.Weight.Columns && sums.Residual != x.Address),
             "sums of x // (values + tangents, D), its residual elsewhere");
+        Debug.Assert(norm.Weight.Columns % 8 == 0, "panels are of multiples of 8");
         var p = new PanelsParameters
         {
             Norm = NormParameters.Of(x, rows, norm, y: x),

@@ -22,7 +22,7 @@ struct TillerGateParameters
     int activation;      // TillerActivation
     int blocksPerLine;
     float scale;         // m
-    TillerSums sums;     // of gateUp
+    TillerSums sums;     // of gateUp, F % 4 == 0
 };
 
 // act(a) and act'(a) u of four columns.
@@ -47,13 +47,7 @@ extern "C" __global__ void __launch_bounds__(128) tillerGate(const TillerGatePar
     // Gates, or ups, of a row at the thread's columns: no block reads what another one writes here.
     const auto load = [&](int row, bool up) -> float4
     {
-        if (!p.sums.parts) { return tillerLoad4(p.gateUp + (2LL * row + up) * p.f, c, p.f, wide); }
-        if (wide) { return tillerSummed4(p.sums, row, up * p.f + c, true); }
-        float4 v = {tillerSummed(p.sums, row, up * p.f + c), 0.0f, 0.0f, 0.0f};
-        if (c + 1 < p.f) { v.y = tillerSummed(p.sums, row, up * p.f + c + 1); }
-        if (c + 2 < p.f) { v.z = tillerSummed(p.sums, row, up * p.f + c + 2); }
-        if (c + 3 < p.f) { v.w = tillerSummed(p.sums, row, up * p.f + c + 3); }
-        return v;
+        return p.sums.parts ? tillerSummed4(p.sums, row, up * p.f + c) : tillerLoad4(p.gateUp + (2LL * row + up) * p.f, c, p.f, wide);
     };
     float4 value, slope;
     if (line < p.values)

@@ -12,11 +12,18 @@
 #include "panels.cuh"
 #include "sums.cuh"
 
+// The thread's first four weights, which are there before the kernel ahead has ended.
+static __device__ __forceinline__ float4 tillerFirstWeights(const TillerNormParameters& p, bool wide)
+{
+    const float4 g0 = tillerLoad4(p.weight, 4 * int(threadIdx.x), p.d, wide);
+    tillerWaitForPredecessor();
+    return g0;
+}
+
 extern "C" __global__ void __launch_bounds__(1024) tillerNorm(const TillerNormParameters p)
 {
     __shared__ float scratch[64];
-    const float4 g0 = tillerLoad4(p.weight, 4 * int(threadIdx.x), p.d, p.d % 4 == 0);
-    tillerWaitForPredecessor();
+    const float4 g0 = tillerFirstWeights(p, p.d % 4 == 0);
     tillerNormRow(p, int(blockIdx.x), g0, scratch);
 }
 TILLER_KERNEL(tillerNorm)
@@ -35,9 +42,8 @@ extern "C" __global__ void __launch_bounds__(1024) tillerNormPanels(const Tiller
 {
     __shared__ float scratch[64];
     const int row = int(blockIdx.x), d = p.norm.d, width = (d + 31) / 32 * 32;
-    const bool wide = d % 4 == 0;
-    const float4 g0 = tillerLoad4(p.norm.weight, 4 * int(threadIdx.x), d, wide);
-    tillerWaitForPredecessor();
+    constexpr bool wide = true; // as D % 8 == 0 where there are panels
+    const float4 g0 = tillerFirstWeights(p.norm, wide);
     const auto store = [&](int c, float4 v) { tillerStorePanel4(p.panels, p.tiles, p.exact, row, c, row < p.norm.values, v); };
     if (row >= p.rows)
     {
@@ -48,12 +54,12 @@ extern "C" __global__ void __launch_bounds__(1024) tillerNormPanels(const Tiller
     // What this block has written of its own row, it reads again; of the value row, which another block writes, it adds up the sums twice.
     const auto again = [&](int m, int c)
     {
-        return p.sums.parts && m != row ? tillerSummed4(p.sums, m, c, wide) : tillerLoad4(p.x + (long long)m * d, c, d, wide);
+        return p.sums.parts && m != row ? tillerSummed4(p.sums, m, c) : tillerLoad4(p.x + (long long)m * d, c, d, wide);
     };
     const auto read = [&](int m, int c)
     {
         if (!p.sums.parts) { return again(m, c); }
-        const float4 v = tillerSummed4(p.sums, m, c, wide);
+        const float4 v = tillerSummed4(p.sums, m, c);
         if (m == row) { tillerStore4(p.x + (long long)m * d, c, d, wide, v); }
         return v;
     };

@@ -22,7 +22,7 @@ template <class Read, class Again, class Store> static __device__ __forceinline_
     const TillerNormParameters& p, int row, int width, float4 g0, float* scratch, Read read, Again again, Store store)
 {
     const int first = 4 * int(threadIdx.x), step = 4 * int(blockDim.x);
-    const bool wide = p.d % 4 == 0, tangent = row >= p.values;
+    const bool tangent = row >= p.values;
     const int owner = tangent ? p.owners[row - p.values] : row;
     const float4 dx0 = read(row, first), x0 = tangent ? read(owner, first) : dx0;
     float sums[2] = {tillerDot4(x0, x0), tillerDot4(dx0, x0)}; // Σ x², Σ dx x
@@ -38,7 +38,7 @@ template <class Read, class Again, class Store> static __device__ __forceinline_
     const float along = tangent ? -s * s * sums[1] / float(p.d) : 0.0f;
     for (int c = first; c < width; c += step)
     {
-        const float4 g = c == first ? g0 : tillerLoad4(p.weight, c, p.d, wide);
+        const float4 g = c == first ? g0 : tillerLoad4(p.weight, c, p.d, p.d % 4 == 0);
         float4 v = c == first ? dx0 : again(row, c);
         if (tangent) { v = tillerAddScaled4(v, along, c == first ? x0 : again(owner, c)); }
         store(c, {s * v.x * g.x, s * v.y * g.y, s * v.z * g.z, s * v.w * g.w});

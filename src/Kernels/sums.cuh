@@ -30,7 +30,7 @@ static __device__ __forceinline__ float tillerPartsSum(const float* partial, int
     return sum;
 }
 
-// residual + (Σ_s partial_s + bias) at one place, the same bits as in four columns.
+// residual + (Σ_s partial_s + bias) at one place, or in four columns, the same bits; four where columns % 4 == 0.
 static __device__ __forceinline__ float tillerSummed(const TillerSums& s, int row, int column)
 {
     const long long at = (long long)row * s.columns + column;
@@ -38,12 +38,12 @@ static __device__ __forceinline__ float tillerSummed(const TillerSums& s, int ro
     if (s.bias && row < s.values) { sum += s.bias[column]; }
     return s.residual ? s.residual[at] + sum : sum;
 }
-static __device__ __forceinline__ float4 tillerSummed4(const TillerSums& s, int row, int column, bool wide)
+static __device__ __forceinline__ float4 tillerSummed4(const TillerSums& s, int row, int column)
 {
     const long long line = (long long)row * s.columns, all = (long long)s.rows * s.columns;
     float4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
     TILLER_UNROLL_BY(4)
-    for (int part = 0; part < s.parts; part++) { sum = tillerPlus4(sum, tillerLoad4(s.partial + part * all + line, column, s.columns, wide)); }
-    if (s.bias && row < s.values) { sum = tillerPlus4(sum, tillerLoad4(s.bias, column, s.columns, wide)); }
-    return s.residual ? tillerPlus4(tillerLoad4(s.residual + line, column, s.columns, wide), sum) : sum;
+    for (int part = 0; part < s.parts; part++) { sum = tillerPlus4(sum, tillerLoad4(s.partial + part * all + line, column, s.columns, true)); }
+    if (s.bias && row < s.values) { sum = tillerPlus4(sum, tillerLoad4(s.bias, column, s.columns, true)); }
+    return s.residual ? tillerPlus4(tillerLoad4(s.residual + line, column, s.columns, true), sum) : sum;
 }

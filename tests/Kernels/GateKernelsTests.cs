@@ -55,8 +55,8 @@ public class GateKernelsTests : ElementKernelTest
         Assert.That(Bits(Receive(again)), Is.EqualTo(Bits(actual[..(Rows * F)])), "two runs");
     }
 
-    [TestCase(1)]
-    [TestCase(33)]
+    [TestCase(4)]
+    [TestCase(36)]
     [TestCase(516)]
     public void SumsThatTheMapLeftAreAddedUp(int F)
     {

@@ -364,7 +364,7 @@ internal sealed partial class CudaOps : DeviceOps
                 x = Normed(table, a.R, norm, w.GateUp, x);
             }
 
-            LinearSums left = Linear(table, x, w.GateUp, a.GateUp, bias: w.GateUpBias, leaves: true);
+            LinearSums left = Linear(table, x, w.GateUp, a.GateUp, bias: w.GateUpBias, leaves: c.F % 4 == 0);
             _gate.Forward(_stream, a.GateUp, table.All.Dual, a.Gated, c.Activation, c.ResidualScale, left);
         }
     }
