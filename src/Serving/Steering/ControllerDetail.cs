@@ -79,7 +79,7 @@ internal static class ControllerDetail
         {
             json.WriteStartObject();
             json.WriteNumber("layer", k);
-            json.WriteNumber("mu", controller.Method.Feature.Mu[k]);
+            json.WriteNumber("mu", (double)controller.Method.Feature.Mu[k]);
             WriteIfKnown(json, "w", gains?[k].Effort);
             WriteIfKnown(json, "open", source.OpenLoop?[k]);
             WriteIfKnown(json, "closed", source.OpenLoop is null ? null : gains?[k].Closed);
