@@ -25,7 +25,13 @@ public sealed class OpenAIClientTests
     [Test]
     public async Task A_chat_is_answered_with_its_usage_and_its_log_probabilities()
     {
-        var options = new ChatCompletionOptions { MaxOutputTokenCount = 8, Temperature = 0, IncludeLogProbabilities = true, TopLogProbabilityCount = 2 };
+        var options = new ChatCompletionOptions
+        {
+            MaxOutputTokenCount = 8,
+            Temperature = 0,
+            IncludeLogProbabilities = true,
+            TopLogProbabilityCount = 2,
+        };
         ChatCompletion answer = await _client.CompleteChatAsync([new SystemChatMessage("Be brief."), new UserChatMessage("Hello")], options);
         Assert.That(answer.Content[0].Text, Is.Not.Empty);
         Assert.That(answer.FinishReason, Is.EqualTo(ChatFinishReason.Length).Or.EqualTo(ChatFinishReason.Stop));
@@ -59,7 +65,8 @@ public sealed class OpenAIClientTests
     [Test]
     public void Errors_are_those_that_the_library_knows()
     {
-        var wrongKey = new ChatClient("demo", new ApiKeyCredential("sk-other"), new OpenAIClientOptions { Endpoint = new Uri(_server.Address, "v1") });
+        var options = new OpenAIClientOptions { Endpoint = new Uri(_server.Address, "v1") };
+        var wrongKey = new ChatClient("demo", new ApiKeyCredential("sk-other"), options);
         Assert.That(async () => await wrongKey.CompleteChatAsync("Hello"),
             Throws.TypeOf<ClientResultException>().With.Property("Status").EqualTo(401));
         Assert.That(async () => await _client.CompleteChatAsync([new UserChatMessage("Hello")], new ChatCompletionOptions { Temperature = -1 }),

@@ -19,7 +19,8 @@ internal sealed class RunningServer : IAsyncDisposable
     }
 
     /// <summary>One model for all tests: it is immutable.</summary>
-    public static LanguageModel Model { get; } = LanguageModel.Load(Repository.Path("models", "demo"), new LoadOptions { Device = Device.Cpu, Threads = 1 });
+    public static LanguageModel Model { get; } =
+        LanguageModel.Load(Repository.Path("models", "demo"), new LoadOptions { Device = Device.Cpu, Threads = 1 });
 
     public TillerService Service { get; }
 

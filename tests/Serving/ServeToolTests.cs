@@ -33,7 +33,8 @@ public sealed class ServeToolTests
         await using var output = new LiveWriter();
         await using var error = new LiveWriter();
         var terminal = new Terminal(Stream.Null, false, output, false, error, false);
-        string[] args = ["serve", "--model", ToolRun.Model, "--controllers", folder["controllers"], "--port", "0", "--device", "cpu", "--threads", "1"];
+        string[] args =
+            ["serve", "--model", ToolRun.Model, "--controllers", folder["controllers"], "--port", "0", "--device", "cpu", "--threads", "1"];
         var run = Task.Run(() => CommandLine.RunAsync(Runs.Commands(terminal), args, terminal, stop.Token));
         Patience.Until(() => output.Text.Contains('\n', StringComparison.Ordinal) || run.IsCompleted, "it listens");
         string address = output.Text.Trim().Split(' ')[^1];

@@ -257,6 +257,23 @@ public sealed class SteeringTests
         Assert.That((await Complete(Twice)).Param, Is.EqualTo("steering.vectors[1]"));
     }
 
+    [Test]
+    public async Task A_controller_is_shown_as_inspect_shows_it()
+    {
+        var shown = (await _server.Get("/v1/controllers/sea")).Json.GetProperty("inspect");
+        var run = await ToolRun.Of("inspect", "--json", _folder["controllers/sea.tiller"]);
+        foreach (string name in new[] { "kind", "method", "model", "fingerprint", "L", "D", "steered", "cost", "q", "r", "qf", "form", "positive" })
+        {
+            Assert.That(Compact(shown.GetProperty(name).ToString()), Is.EqualTo(Compact(run.Json.GetProperty(name).ToString())), name);
+        }
+
+        var layers = shown.GetProperty("layers").EnumerateArray().Zip(run.Json.GetProperty("layers").EnumerateArray());
+        Assert.That(layers.All(pair => pair.First.GetProperty("mu").GetDouble() == pair.Second.GetProperty("mu").GetDouble()
+            && pair.First.GetProperty("closed").GetDouble() == pair.Second.GetProperty("closed").GetDouble()), Is.True);
+
+        static string Compact(string text) => string.Concat(text.Where(c => !char.IsWhiteSpace(c)));
+    }
+
     private static ContrastSet Few(string task)
     {
         var all = ContrastSet.Read(ToolRun.Contrast($"{task}.positive"), ToolRun.Contrast($"{task}.negative"));

@@ -24,7 +24,7 @@ internal sealed class ControllerRoutes(TillerService service)
     public Task Get(HttpContext context)
     {
         var controller = service.Controllers.Get(NameOf(context), "name");
-        return Reply.JsonAsync(context, json => Write(json, controller));
+        return Reply.JsonAsync(context, json => Write(json, controller, isWhole: true));
     }
 
     public Task Remove(HttpContext context)
@@ -78,7 +78,10 @@ internal sealed class ControllerRoutes(TillerService service)
     }
 
     /// <summary>The object of a controller.</summary>
-    public static void Write(Utf8JsonWriter json, NamedController named)
+    /// <param name="json">Where to.</param>
+    /// <param name="named">The controller.</param>
+    /// <param name="isWhole">With all that there is to tell of it.</param>
+    public static void Write(Utf8JsonWriter json, NamedController named, bool isWhole = false)
     {
         var controller = named.Controller;
         json.WriteStartObject();
@@ -89,6 +92,12 @@ internal sealed class ControllerRoutes(TillerService service)
         json.WriteString("layers", controller.Method.Layers.ToString());
         json.WriteNumber("bytes", named.SizeInBytes);
         json.WriteNumber("created", named.CreatedAt.ToUnixTimeSeconds());
+        if (isWhole)
+        {
+            json.WritePropertyName("inspect");
+            ControllerDetail.Write(json, controller);
+        }
+
         json.WriteEndObject();
     }
 

@@ -63,7 +63,7 @@ internal sealed class ServeCommand : TillerCommand
 
     private readonly Option<IPAddress> _host = new("--host")
     {
-        Description = "Address to listen at; one that other machines can reach needs --api-key-file or --insecure. [default: 127.0.0.1]",
+        Description = "Address to listen at; one that other machines can reach needs --api-key-file or --insecure.",
         HelpName = "ADDRESS",
         DefaultValueFactory = _ => IPAddress.Loopback,
         CustomParser = result =>
