@@ -23,13 +23,14 @@ public sealed class ControllerCertificateTests
     [TestCaseSource(nameof(Methods))]
     public void The_prompt_that_is_followed_has_no_error_and_calibration_prompts_are_inside(FitMethod method)
     {
-        // The remainders are measured on the contrast prompts: each of those is inside by construction.
+        // The remainders are measured on the contrast prompts: each of those is inside by construction, as no two begin with the same state.
+        var contrast = new ContrastSet(["A dog", "The sea", "One day"], ["I am", "We go", "You run"]);
         var fit = ControllerFit.Run(
-            Tiny, s_contrast,
+            Tiny, contrast,
             new FitOptions
             {
                 Method = method,
-                HeldOut = [.. s_contrast.Positive, .. s_contrast.Negative],
+                HeldOut = [.. contrast.Positive, .. contrast.Negative],
                 Nominal = method.Takes(FitInputs.Nominal) ? new TextPrompt("One") : null,
             });
         var certificate = fit.Controller.Source.Certificate!;
