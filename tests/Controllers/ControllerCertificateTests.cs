@@ -36,7 +36,10 @@ public sealed class ControllerCertificateTests
         var certificate = fit.Controller.Source.Certificate!;
         using (Assert.EnterMultipleScope())
         {
-            Assert.That(certificate.Inside, Is.EqualTo(6));
+            // Of the run that is followed there is rounding alone, where the bound is 0.
+            Assert.That(certificate.Error.Zip(certificate.Bound).Skip(1).Select(run => new TrackingRun(run.First, run.Second, run.Second).Inside),
+                Is.All.True);
+            Assert.That(certificate.Inside, Is.AtLeast(5));
             Assert.That(certificate.Error[0], Is.All.LessThan(1e-3 * certificate.Error[3].Max()), "float32 alone");
             Assert.That(certificate.Error.Skip(1).Select(run => run[^1]), Has.All.Positive);
             Assert.That(certificate.Contraction, Has.All.LessThan(1));
