@@ -76,6 +76,7 @@ public sealed partial class ArchitectureTests
         Assert.That(ReferencesOf("src", "Interop", "Tiller.Interop.csproj"), Is.Empty);
         Assert.That(ReferencesOf("src", "Evaluation", "Tiller.Evaluation.csproj"), Is.EqualTo(new[] { "../Engine/Tiller.Engine.csproj" }));
         Assert.That(ReferencesOf("src", "Serving", "Tiller.Serving.csproj"), Is.EqualTo(new[] { "../Engine/Tiller.Engine.csproj" }));
+        Assert.That(ReferencesOf("src", "Native", "Tiller.Native.csproj"), Is.EqualTo(new[] { "../Engine/Tiller.Engine.csproj" }));
         Assert.That(Files.Where(f => Code(f).Contains("Tiller.Tool", StringComparison.Ordinal)), Is.Empty);
         foreach (string tool in Directory.EnumerateFiles(Repository.Path("tools"), "*.csproj", SearchOption.AllDirectories))
         {

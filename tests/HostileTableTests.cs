@@ -24,7 +24,8 @@ public sealed class HostileTableTests
     private static IEnumerable<string> Named => HostileTable.Sections.Where(s => s.Name != Http).SelectMany(s => s.Rows).SelectMany(r => r.Tests)
         .Distinct(StringComparer.Ordinal);
 
-    private static IEnumerable<string> Errors => HostileTable.Sections.SelectMany(s => s.Rows).SelectMany(r => r.Errors).Distinct(StringComparer.Ordinal);
+    private static IEnumerable<string> Errors =>
+        HostileTable.Sections.SelectMany(s => s.Rows).SelectMany(r => r.Errors).Distinct(StringComparer.Ordinal);
 
     [TestCaseSource(nameof(Named))]
     public void A_named_test_exists(string name) => HostileTable.CheckTest(typeof(HostileTableTests).Assembly, name);
@@ -35,8 +36,10 @@ public sealed class HostileTableTests
     [Test]
     public void Every_row_stands_there_once_in_order_and_has_tests_or_a_reason()
     {
-        Assert.That(HostileTable.Sections.Select(s => s.Name), Is.EqualTo(new[] { "2", "3a", "3b", "3c", "3d", "3e", "3f", "4", "5", "6", Http }));
-        (int First, int Last)[] expected = [(1, 64), (1, 14), (15, 26), (27, 49), (50, 60), (61, 68), (69, 80), (1, 24), (1, 14), (1, 13), (1, 64)];
+        string[] names = ["2", "3a", "3b", "3c", "3d", "3e", "3f", "4", "5", "6", Http, "8"];
+        Assert.That(HostileTable.Sections.Select(s => s.Name), Is.EqualTo(names));
+        (int First, int Last)[] expected =
+            [(1, 64), (1, 14), (15, 26), (27, 49), (50, 60), (61, 68), (69, 80), (1, 24), (1, 14), (1, 13), (1, 64), (1, 9)];
         foreach (var (section, (first, last)) in HostileTable.Sections.Zip(expected))
         {
             Assert.That(section.Rows.Select(r => r.Number), Is.EqualTo(Enumerable.Range(first, last - first + 1)), section.Name);

@@ -7,7 +7,8 @@ namespace Tiller.Kernels;
 /// <summary>The rows of a fused stage.</summary>
 /// <param name="Table">The rows.</param>
 /// <param name="Steered">Whether any row has a law.</param>
-internal readonly record struct DecodeRows(RowTable Table, bool Steered)
+/// <param name="Inputs">u_k of steered rows between stages 4 and 5 // (rows, D); absent leaves them to <see cref="SteerKernels.Act"/>.</param>
+internal readonly record struct DecodeRows(RowTable Table, bool Steered, Floats Inputs)
 {
     /// <summary>All rows.</summary>
     public int Total => Table.Total;
@@ -21,6 +22,7 @@ internal sealed class DecodeKernels
 {
     private const int Threads = 256;
     private const int StagedInBytes = 64 << 10;
+    private const int SensorBlocks = 4; // of a steered row: 16 sensors, four of them each, take as long as four
     private static readonly string[] s_types = ["F32", "F16", "BF16"];
 
     private readonly CudaKernel[] qkv = new CudaKernel[3 * 4], gate = new CudaKernel[3 * 4], down = new CudaKernel[3 * 4]; // [type, log2 rows]
@@ -62,7 +64,8 @@ internal sealed class DecodeKernels
         Debug.Assert(w.Rows == heads.QkvWidth && qkv.Holds(rows.Total, w.Rows), "w // ((H + 2G) E, D), qkv // (rows, (H + 2G) E)");
         Debug.Assert(bias.IsAbsent || bias.Holds(1, w.Rows), "bias // (1, (H + 2G) E)");
         Debug.Assert(rotation.IsAbsent || rotation.Holds(rows.Table.Values, heads.E), "rotation // (values, E)");
-        int parts = LinearShape.FewParts(w.Rows, w.Columns), steered = rows.Steered ? rows.Total : 0;
+        int parts = LinearShape.FewParts(w.Rows, w.Columns), shares = TakesNormsLate(rows) ? SensorBlocks : 1;
+        int steered = rows.Steered ? shares * rows.Total : 0;
         Launch(this.qkv, stream, rows.Total, w, steered + LinearShape.Divide(w.Rows / 2, 16 / parts), new QkvParameters
         {
             In = new NormedRows(x, norm, rows.Table, w.Columns, Variants),
@@ -79,6 +82,7 @@ internal sealed class DecodeKernels
             Wide = LinearKernels.IsWide(w) ? 1 : 0,
             Prefetch = Variants.Prefetch ? LinearShape.FewPrefetchInBytes(parts) : 0,
             Steered = steered,
+            Shares = shares,
         });
     }
 
@@ -91,18 +95,17 @@ internal sealed class DecodeKernels
     /// <param name="bias">(1, 2F), or absent.</param>
     /// <param name="gateUp">Pre-activations // (rows, 2F).</param>
     /// <param name="gated">Result // (rows, F).</param>
-    /// <param name="inputs">u_k of steered rows // (rows, D); absent leaves them to <see cref="SteerKernels.Act"/>.</param>
     /// <param name="activation">Activation of the gate.</param>
     /// <param name="scale">Factor on the activation; 1 for none.</param>
     /// <param name="layer">k.</param>
     public void NormGateUp(
-        CudaStream stream, in DecodeRows rows, Floats x, in RmsNorm norm, in Matrix w, Floats bias, Floats gateUp, Floats gated, Floats inputs,
+        CudaStream stream, in DecodeRows rows, Floats x, in RmsNorm norm, in Matrix w, Floats bias, Floats gateUp, Floats gated,
         Activation activation, float scale, int layer)
     {
         Debug.Assert(bias.IsAbsent || bias.Holds(1, w.Rows), "bias // (1, 2F)");
         Debug.Assert(gateUp.Holds(rows.Total, w.Rows) && gated.Holds(rows.Total, w.Rows / 2), "gateUp // (rows, 2F), gated // (rows, F)");
-        Debug.Assert(inputs.IsAbsent || inputs.Holds(rows.Total, w.Columns), "inputs // (rows, D)");
-        int parts = LinearShape.FewParts(w.Rows, w.Columns), steered = rows.Steered && !inputs.IsAbsent ? rows.Total : 0;
+        Debug.Assert(rows.Inputs.IsAbsent || rows.Inputs.Holds(rows.Total, w.Columns), "inputs // (rows, D)");
+        int parts = LinearShape.FewParts(w.Rows, w.Columns), steered = rows.Steered && !rows.Inputs.IsAbsent ? rows.Total : 0;
         Launch(gate, stream, rows.Total, w, steered + LinearShape.Divide(w.Rows / 2, 16 / parts), new GateParameters
         {
             In = new NormedRows(x, norm, rows.Table, w.Columns, Variants),
@@ -111,7 +114,7 @@ internal sealed class DecodeKernels
             Bias = bias.Address,
             GateUp = gateUp.Address,
             Gated = gated.Address,
-            Inputs = inputs.Address,
+            Inputs = rows.Inputs.Address,
             Units = w.Rows / 2,
             Activation = (int)activation,
             Layer = layer,
@@ -119,6 +122,7 @@ internal sealed class DecodeKernels
             Wide = LinearKernels.IsWide(w) ? 1 : 0,
             Prefetch = Variants.Prefetch ? LinearShape.FewPrefetchInBytes(parts) : 0,
             Steered = steered,
+            Norms = TakesNormsLate(rows) ? 1 : 0,
             Scale = scale,
         });
     }
@@ -130,13 +134,12 @@ internal sealed class DecodeKernels
     /// <param name="w">Wdown // (D, F).</param>
     /// <param name="bias">b of value rows // (1, D), or absent.</param>
     /// <param name="residual">(rows, D).</param>
-    /// <param name="inputs">What <see cref="NormGateUp"/> left // (rows, D).</param>
     /// <param name="y">Result // (rows, D).</param>
-    public void ProjectDown(CudaStream stream, in DecodeRows rows, Floats x, in Matrix w, Floats bias, Floats residual, Floats inputs, Floats y)
+    public void ProjectDown(CudaStream stream, in DecodeRows rows, Floats x, in Matrix w, Floats bias, Floats residual, Floats y)
     {
         Debug.Assert(bias.IsAbsent || bias.Holds(1, w.Rows), "bias // (1, D)");
         Debug.Assert(x.Holds(rows.Total, w.Columns), "x // (rows, F)");
-        Debug.Assert(residual.Holds(rows.Total, w.Rows) && inputs.Holds(rows.Total, w.Rows) && y.Holds(rows.Total, w.Rows),
+        Debug.Assert(residual.Holds(rows.Total, w.Rows) && rows.Inputs.Holds(rows.Total, w.Rows) && y.Holds(rows.Total, w.Rows),
             "residual, inputs and y // (rows, D)");
         int parts = LinearShape.FewParts(w.Rows, w.Columns);
         Launch(down, stream, rows.Total, w, LinearShape.Divide(w.Rows, 32 / parts), new DownParameters
@@ -145,7 +148,7 @@ internal sealed class DecodeKernels
             W = w.Address,
             Bias = bias.Address,
             Residual = residual.Address,
-            Inputs = inputs.Address,
+            Inputs = rows.Inputs.Address,
             Y = y.Address,
             Rows = rows.Table.Rows.Address,
             Owners = rows.Table.Owners.Address,
@@ -158,6 +161,9 @@ internal sealed class DecodeKernels
             Prefetch = Variants.Prefetch ? LinearShape.FewPrefetchInBytes(parts) : 0,
         });
     }
+
+    // Where stage 4 forms u_k, it can take |u_k| too: both stages of a step have to agree.
+    private bool TakesNormsLate(in DecodeRows rows) => Variants.SpreadSteering && !rows.Inputs.IsAbsent;
 
     private static void Launch<TParameters>(CudaKernel[] kernels, CudaStream stream, int rows, in Matrix w, int blocks, in TParameters parameters)
         where TParameters : unmanaged
@@ -188,7 +194,7 @@ internal sealed class DecodeKernels
     {
         public NormedRows In;
         public nint Rows, W, Bias, Rotation, Qkv;
-        public int Queries, Groups, E, Layer, Parts, Wide, Prefetch, Steered;
+        public int Queries, Groups, E, Layer, Parts, Wide, Prefetch, Steered, Shares;
     }
 
     [StructLayout(LayoutKind.Sequential)]
@@ -196,7 +202,7 @@ internal sealed class DecodeKernels
     {
         public NormedRows In;
         public nint Rows, W, Bias, GateUp, Gated, Inputs;
-        public int Units, Activation, Layer, Parts, Wide, Prefetch, Steered;
+        public int Units, Activation, Layer, Parts, Wide, Prefetch, Steered, Norms;
         public float Scale;
     }
 

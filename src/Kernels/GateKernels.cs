@@ -29,8 +29,11 @@ internal sealed class GateKernels
     /// <param name="gated">Result // (values + tangents, F).</param>
     /// <param name="activation">act.</param>
     /// <param name="scale">Factor m on act; 1 for none.</param>
-    public void Forward(CudaStream stream, Floats gateUp, in DualRows rows, Floats gated, Activation activation, float scale = 1)
+    /// <param name="sums">What the map left to be added up to gateUp, of which value rows are then written.</param>
+    public void Forward(
+        CudaStream stream, Floats gateUp, in DualRows rows, Floats gated, Activation activation, float scale = 1, in LinearSums sums = default)
     {
+        Debug.Assert(sums.Parts == 0 || (sums.Rows == rows.Total && sums.Columns == 2 * gated.Columns), "sums of gateUp");
         int lines = rows.Values + RowLaunch.Blocks(rows.Tangents, TangentsPerThread), f = gated.Columns;
         if (lines == 0)
         {
@@ -51,6 +54,7 @@ internal sealed class GateKernels
             Activation = (int)activation,
             BlocksPerLine = blocks,
             Scale = scale,
+            Sums = sums,
         };
         _gate.Launch(new CudaLaunch(checked(blocks * lines), 1, 1, 128, Programmatic: true), stream, p);
     }
@@ -102,6 +106,7 @@ internal sealed class GateKernels
         public int Activation;
         public int BlocksPerLine;
         public float Scale;
+        public LinearSums Sums;
     }
 
     [StructLayout(LayoutKind.Sequential)]

@@ -104,30 +104,48 @@ internal sealed class LinearKernels
         if (rows > FewRows && OnTensorCores(w))
         {
             int group = Math.Min(rows, GroupRows);
-            bytes = Math.Max(bytes, LinearShape.PanelsInBytes(group, Math.Min(values, group), w.Columns) + PartialInBytes(group, w.Rows, w.Columns));
-            bytes = isTransposed
-                ? Math.Max(bytes, LinearShape.PanelsInBytes(group, 0, w.Rows) + PartialInBytes(group, w.Columns, w.Rows))
-                : bytes;
+            bytes = Math.Max(bytes, PanelsAndPartialInBytes(group, Math.Min(values, group), w.Rows, w.Columns));
+            bytes = isTransposed ? Math.Max(bytes, PanelsAndPartialInBytes(group, 0, w.Columns, w.Rows)) : bytes;
         }
 
-        long forward = ((4L * rows) + (2L * values)) * w.Columns, transposed = isTransposed ? 4L * rows * w.Rows : 0;
+        long forward = PiecesInBytes(rows, values, w.Columns, w.Rows), transposed = isTransposed ? PiecesInBytes(rows, 0, w.Rows, w.Columns) : 0;
         return ByLibrary(rows, w) ? Math.Max(bytes, Math.Max(forward, transposed)) : bytes;
     }
 
+    /// <summary>
+    /// Whether <see cref="Forward"/> of these rows goes through panels, which the kernel before may write, and may leave sums to the kernel after it:
+    /// tensor cores, all rows at once.
+    /// </summary>
+    /// <param name="counts">Value rows and tangent rows.</param>
+    /// <param name="w">Weights // (N, K).</param>
+    public bool TakesPanels(RowCounts counts, in Matrix w) => Variants.FoldedSteps && counts.Total is > FewRows and <= GroupRows && OnTensorCores(w);
+
+    /// <summary>Where <see cref="Forward"/> reads its panels, if <see cref="TakesPanels"/>.</summary>
+    /// <param name="counts">Value rows and tangent rows.</param>
+    /// <param name="scratch">As there.</param>
+    public static LinearPanels PanelsOf(RowCounts counts, DeviceSpan<byte> scratch) =>
+        new(scratch.Address, LinearShape.PanelTiles(counts.Total), LinearShape.PanelTiles(counts.Values));
+
     /// <summary>y = x W' (+ bias) (+ residual), for each row.</summary>
     /// <param name="stream">Where it runs.</param>
-    /// <param name="x">Rows, values first // (values + tangents, w.Columns).</param>
+    /// <param name="x">
+    /// Rows, values first // (values + tangents, w.Columns); absent if they are in <see cref="PanelsOf"/> already.
+    /// </param>
     /// <param name="counts">Value rows and tangent rows.</param>
     /// <param name="w">Weights // (N, K).</param>
     /// <param name="y">Result // (values + tangents, w.Rows).</param>
     /// <param name="scratch"><see cref="ScratchInBytes"/> bytes at a multiple of 64.</param>
     /// <param name="bias">Of value rows // (1, w.Rows), or absent.</param>
-    /// <param name="residual">(values + tangents, w.Rows), or absent; may be <paramref name="y"/>.</param>
-    public void Forward(CudaStream stream, Floats x, RowCounts counts, in Matrix w, Floats y, DeviceSpan<byte> scratch, Floats bias = default,
-        Floats residual = default)
+    /// <param name="residual">(values + tangents, w.Rows), or absent; may be <paramref name="y"/>, unless it leaves its sums.</param>
+    /// <param name="leaves">Whether sums in parts are left to the caller's next kernel, where <see cref="TakesPanels"/>.</param>
+    /// <returns>The sums that are left: none unless <paramref name="leaves"/>, and not of every shape.</returns>
+    public LinearSums Forward(CudaStream stream, Floats x, RowCounts counts, in Matrix w, Floats y, DeviceSpan<byte> scratch, Floats bias = default,
+        Floats residual = default, bool leaves = false)
     {
         int rows = counts.Total;
-        Debug.Assert(x.Holds(rows, w.Columns) && y.Holds(rows, w.Rows), "x // (values + tangents, K), y // (values + tangents, N)");
+        bool folds = TakesPanels(counts, w), ready = x.IsAbsent;
+        Debug.Assert(ready ? folds : x.Holds(rows, w.Columns), "x // (values + tangents, K), or panels");
+        Debug.Assert(y.Holds(rows, w.Rows), "y // (values + tangents, N)");
         Debug.Assert(bias.IsAbsent || bias.Holds(1, w.Rows), "bias // (1, N)");
         Debug.Assert(residual.IsAbsent || residual.Holds(rows, w.Rows), "residual // (values + tangents, N)");
         Debug.Assert(scratch.Length >= ScratchInBytes(counts, w, isTransposed: false), "scratch of ScratchInBytes");
@@ -138,17 +156,25 @@ internal sealed class LinearKernels
         }
         else if (ByLibrary(rows, w))
         {
-            ByLibrary(stream, x.Address, rows, w, end, scratch.Address);
+            ByLibrary(stream, transposed: false, x.Address, rows, w, end, scratch.Address);
         }
         else
         {
             for (int begin = 0; begin < rows; begin += GroupRows)
             {
                 int count = Math.Min(GroupRows, rows - begin);
-                Rows(stream, rowsForward, x.Address + Bytes(begin, w.Columns), count, w.Address, w.Rows, w.Columns, end.From(begin, w.Rows),
-                    scratch.Address);
+                nint from = ready ? 0 : x.Address + Bytes(begin, w.Columns);
+                LinearSums sums = Rows(stream, rowsForward, from, count, w.Address, w.Rows, w.Columns, end.From(begin, w.Rows), scratch.Address);
+                if (leaves && folds)
+                {
+                    return sums;
+                }
+
+                Merge(stream, sums, y.Address + Bytes(begin, w.Rows));
             }
         }
+
+        return default;
     }
 
     /// <summary>x = y W, for each row, a cotangent.</summary>
@@ -164,8 +190,7 @@ internal sealed class LinearKernels
         Debug.Assert(scratch.Length >= ScratchInBytes(new RowCounts(0, rows), w), "scratch of ScratchInBytes");
         if (rows > FewRows && ByLibrary(rows, w))
         {
-            Split(stream, y.Address, rows, values: 0, w.Rows, scratch.Address);
-            LibraryPieces(stream, transposed: true, w, rows, values: 0, scratch.Address, prepared: false, x.Address);
+            ByLibrary(stream, transposed: true, y.Address, rows, w, new Ending(x.Address), scratch.Address);
             return;
         }
 
@@ -177,7 +202,7 @@ internal sealed class LinearKernels
             nint from = y.Address + Bytes(begin, w.Rows), to = x.Address + Bytes(begin, w.Columns);
             if (onTensorCores)
             {
-                Rows(stream, rowsTransposed, from, count, w.Address, w.Columns, w.Rows, new Ending(to), scratch.Address);
+                Merge(stream, Rows(stream, rowsTransposed, from, count, w.Address, w.Columns, w.Rows, new Ending(to), scratch.Address), to);
             }
             else
             {
@@ -196,16 +221,27 @@ internal sealed class LinearKernels
         Debug.Assert(x.Holds(rows, x.Columns) && y.Holds(rows, x.Columns), "x and y // (rows, N)");
         if (rows > 0)
         {
-            Merge(stream, x.Address, parts: 1, rows, x.Columns, new Ending(y.Address, Residual: y.Address));
+            Merge(stream, x.Address, parts: 1, rows, x.Columns, new Ending(y.Address, Residual: y.Address), whole: rows);
         }
     }
 
     private static bool OnTensorCores(in Matrix w) => w.Type == WeightType.BF16 && w.Columns % 8 == 0 && w.Address % 16 == 0;
 
+    // All pieces; with the stack its sums too.
+    private long PiecesInBytes(int rows, int values, int depth, int outputs) =>
+        ((2L * rows) + values) * ((2L * depth) + (Variants.StackedPieces ? 4L * outputs : 0));
+
     // Tensor-core kernels of the library want every leading dimension to be a multiple of 16 bytes.
     private bool ByLibrary(int rows, in Matrix w) => blas is not null && rows >= LibraryRows && OnTensorCores(w) && w.Rows % 8 == 0;
 
     private static nint Bytes(int rows, int columns) => 4 * (nint)rows * columns;
+
+    // The kernel that takes up a map's partial sums may write the panels of its outputs meanwhile.
+    private static long PanelsAndPartialInBytes(int rows, int values, int outputs, int depth)
+    {
+        long partial = PartialInBytes(rows, outputs, depth);
+        return LinearShape.PanelsInBytes(rows, values, partial > 0 ? Math.Max(outputs, depth) : depth) + partial;
+    }
 
     private static long PartialInBytes(int rows, int outputs, int depth)
     {
@@ -263,18 +299,23 @@ internal sealed class LinearKernels
         });
         if (segments > 1)
         {
-            Merge(stream, scratch, segments, rows, w.Columns, new Ending(x));
+            Merge(stream, scratch, segments, rows, w.Columns, new Ending(x), whole: rows);
         }
     }
 
-    private void Rows(CudaStream stream, CudaKernel[] kernels, nint x, int rows, nint w, int outputs, int depth, in Ending end, nint scratch)
+    // x: 0 if its panels are there.
+    private LinearSums Rows(CudaStream stream, CudaKernel[] kernels, nint x, int rows, nint w, int outputs, int depth, in Ending end, nint scratch)
     {
         int values = Math.Min(rows, end.Values), tiles = LinearShape.PanelTiles(rows), exact = LinearShape.PanelTiles(values);
         int parts = LinearShape.RowsParts(outputs, depth), chunk = LinearShape.PanelChunk(rows, values);
-        int panels = LinearShape.Divide(depth, LinearShape.PanelDepth) * tiles;
-        splitPanels.Launch(new CudaLaunch(LinearShape.Divide(panels, 8), 1, 1, Threads, Programmatic: true), stream,
-            new LinearSplitParameters { X = x, Split = scratch, Rows = rows, Columns = depth, Values = values, Tiles = tiles, Exact = exact });
-        nint partial = scratch + (nint)LinearShape.PanelsInBytes(rows, values, depth);
+        if (x != 0)
+        {
+            int panels = LinearShape.Divide(depth, LinearShape.PanelDepth) * tiles;
+            splitPanels.Launch(new CudaLaunch(LinearShape.Divide(panels, 8), 1, 1, Threads, Programmatic: true), stream,
+                new LinearSplitParameters { X = x, Split = scratch, Rows = rows, Columns = depth, Values = values, Tiles = tiles, Exact = exact });
+        }
+
+        nint partial = scratch + (nint)(PanelsAndPartialInBytes(rows, values, outputs, depth) - PartialInBytes(rows, outputs, depth));
         bool direct = parts == 1;
         CudaKernel kernel = kernels[rows <= 16 ? 0 : rows <= 32 ? 1 : rows <= 64 ? 2 : 3];
         var shape = new CudaLaunch(LinearShape.Divide(outputs, LinearShape.RowsTile), parts, 1, Threads,
@@ -295,43 +336,66 @@ internal sealed class LinearKernels
             Values = end.Values,
             Flushed = Variants.FlushedSums ? 1 : 0,
         });
-        if (!direct)
+        return direct ? default : new LinearSums
         {
-            Merge(stream, partial, parts, rows, outputs, end);
-        }
+            Partial = partial,
+            Bias = end.Bias,
+            Residual = end.Residual,
+            Parts = parts,
+            Rows = rows,
+            Columns = outputs,
+            Values = end.Values,
+        };
     }
 
-    private void ByLibrary(CudaStream stream, nint x, int rows, in Matrix w, in Ending end, nint scratch)
+    private void ByLibrary(CudaStream stream, bool transposed, nint x, int rows, in Matrix w, in Ending end, nint scratch)
     {
+        var (outputs, depth) = transposed ? (w.Columns, w.Rows) : (w.Rows, w.Columns);
+        if (Variants.StackedPieces)
+        {
+            Split(stream, x, rows, end.Values, depth, scratch);
+            nint sums = scratch + (nint)(2 * ((2L * rows) + end.Values) * depth);
+            Multiply(stream, transposed, w, scratch, (2 * rows) + end.Values, Variants.FlushedSums ? LinearShape.LibraryDepth : depth, prepared: false,
+                sums);
+            Merge(stream, sums, end.Values > 0 ? 3 : 2, rows, outputs, end, whole: end.Values > 0 ? end.Values : rows);
+            return;
+        }
+
         bool prepared = end.Bias != 0 || end.Residual != 0;
         if (end.Bias != 0 || (end.Residual != 0 && end.Residual != end.Y))
         {
-            Merge(stream, partial: 0, parts: 0, rows, w.Rows, end);
+            Merge(stream, partial: 0, parts: 0, rows, outputs, end, whole: rows);
         }
 
-        Split(stream, x, rows, end.Values, w.Columns, scratch);
-        LibraryPieces(stream, transposed: false, w, rows, end.Values, scratch, prepared, end.Y);
+        Split(stream, x, rows, end.Values, depth, scratch);
+        LibraryPieces(stream, transposed, w, rows, end.Values, scratch, prepared, end.Y);
     }
 
     // The sums of all pieces: middle, low of the values, high. High, which holds 2^8 times what the others do, comes in products of few depths: what
     // tensor cores cut off of a longer sum would be seen in it alone.
     private void LibraryPieces(CudaStream stream, bool transposed, in Matrix w, int rows, int values, nint pieces, bool prepared, nint result)
     {
-        int outputs = transposed ? w.Columns : w.Rows, depth = transposed ? w.Rows : w.Columns;
+        int depth = transposed ? w.Rows : w.Columns;
         nint pieceInBytes = Bytes(rows, depth) / 2;
         foreach (int piece in values > 0 ? (ReadOnlySpan<int>)[1, 2, 0] : [1, 0])
         {
-            int step = piece == 0 && Variants.FlushedSums ? LinearShape.LibraryDepth : depth;
-            for (int begin = 0; begin < depth; begin += step)
-            {
-                // Column-major: Y' (N, M) = W (N, K) X' (K, M); transposed X' (K, M) = W' (K, N) Y' (N, M).
-                nint from = w.Address + (2 * (nint)begin * (transposed ? w.Columns : 1));
-                nint part = pieces + (piece * pieceInBytes) + (2 * begin);
-                blas!.Matmul(transposed ? CublasOperation.NonTranspose : CublasOperation.Transpose, CublasOperation.NonTranspose, outputs,
-                    piece < 2 ? rows : values, Math.Min(step, depth - begin), 1, from, w.Columns, part, depth, CudaDataType.R16BF,
-                    prepared ? 1 : 0, result, outputs, CudaDataType.R32F, stream);
-                prepared = true;
-            }
+            Multiply(stream, transposed, w, pieces + (piece * pieceInBytes), piece < 2 ? rows : values,
+                piece == 0 && Variants.FlushedSums ? LinearShape.LibraryDepth : depth, prepared, result);
+            prepared = true;
+        }
+    }
+
+    // result (+)= x W' or x W, of bf16 rows x, so many depths at a time.
+    private void Multiply(CudaStream stream, bool transposed, in Matrix w, nint x, int rows, int step, bool prepared, nint result)
+    {
+        int outputs = transposed ? w.Columns : w.Rows, depth = transposed ? w.Rows : w.Columns;
+        for (int begin = 0; begin < depth; begin += step)
+        {
+            // Column-major: Y' (N, M) = W (N, K) X' (K, M); transposed X' (K, M) = W' (K, N) Y' (N, M).
+            nint from = w.Address + (2 * (nint)begin * (transposed ? w.Columns : 1));
+            blas!.Matmul(transposed ? CublasOperation.NonTranspose : CublasOperation.Transpose, CublasOperation.NonTranspose, outputs, rows,
+                Math.Min(step, depth - begin), 1, from, w.Columns, x + (2 * begin), depth, CudaDataType.R16BF, prepared || begin > 0 ? 1 : 0, result,
+                outputs, CudaDataType.R32F, stream);
         }
     }
 
@@ -339,7 +403,15 @@ internal sealed class LinearKernels
         splitMatrices.Launch(new CudaLaunch((int)((((long)rows * columns / 8) + Threads - 1) / Threads), 1, 1, Threads, Programmatic: true), stream,
             new LinearSplitParameters { X = x, Split = scratch, Rows = rows, Columns = columns, Values = values });
 
-    private void Merge(CudaStream stream, nint partial, int parts, int rows, int columns, in Ending end) =>
+    private void Merge(CudaStream stream, in LinearSums sums, nint y)
+    {
+        if (sums.Parts > 0)
+        {
+            Merge(stream, sums.Partial, sums.Parts, sums.Rows, sums.Columns, new Ending(y, sums.Values, sums.Bias, sums.Residual), whole: sums.Rows);
+        }
+    }
+
+    private void Merge(CudaStream stream, nint partial, int parts, int rows, int columns, in Ending end, int whole) =>
         merge.Launch(new CudaLaunch(rows, LinearShape.Divide(columns, Threads), 1, Threads, Programmatic: true), stream, new LinearMergeParameters
         {
             Partial = partial,
@@ -350,6 +422,7 @@ internal sealed class LinearKernels
             Columns = columns,
             Parts = parts,
             Values = end.Values,
+            Whole = whole,
         });
 
     /// <summary>What becomes of the sums.</summary>

@@ -39,5 +39,5 @@ internal struct LinearSplitParameters
 internal struct LinearMergeParameters
 {
     public nint Partial, Bias, Residual, Y;
-    public int Rows, Columns, Parts, Values;
+    public int Rows, Columns, Parts, Values, Whole;
 }

@@ -8,6 +8,7 @@ namespace Tiller.Kernels;
 internal sealed class NormKernels
 {
     private readonly CudaKernel _norm;
+    private readonly CudaKernel _panels;
     private readonly CudaKernel _pull;
 
     /// <summary>Takes the kernels.</summary>
@@ -16,6 +17,7 @@ internal sealed class NormKernels
     {
         ArgumentNullException.ThrowIfNull(kernel);
         _norm = kernel("tillerNorm");
+        _panels = kernel("tillerNormPanels");
         _pull = kernel("tillerNormPull");
     }
 
@@ -45,6 +47,30 @@ internal sealed class NormKernels
         Debug.Assert(residual.IsAbsent || residual.Holds(rows.Total, p.D), "residual // (values + tangents, D)");
         p.Residual = residual.Address;
         _norm.Launch(new CudaLaunch(rows.Total, 1, 1, RowLaunch.ThreadsPerRow(p.D), Programmatic: true), stream, p);
+    }
+
+    /// <summary><see cref="Forward"/> between two linear maps on the tensor cores: from the sums of the one to the panels of the other.</summary>
+    /// <param name="stream">Where it runs.</param>
+    /// <param name="sums">What the map before left of x; none where x is there.</param>
+    /// <param name="x">Rows, written where there are sums // (values + tangents, D).</param>
+    /// <param name="rows">Which of them are tangents, and whose.</param>
+    /// <param name="norm">g and ε.</param>
+    /// <param name="panels">Where the map after it reads.</param>
+    public void ToPanels(CudaStream stream, in LinearSums sums, Floats x, in DualRows rows, in RmsNorm norm, in LinearPanels panels)
+    {
+        Debug.Assert(sums.Parts == 0 || (sums.Rows == rows.Total && sums.Columns == norm.Weight.Columns && sums.Residual != x.Address),
+            "sums of x // (values + tangents, D), its residual elsewhere");
+        var p = new PanelsParameters
+        {
+            Norm = NormParameters.Of(x, rows, norm, y: x),
+            Sums = sums,
+            X = x.Address,
+            Panels = panels.Address,
+            Rows = rows.Total,
+            Tiles = panels.Tiles,
+            Exact = panels.Exact,
+        };
+        _panels.Launch(new CudaLaunch(8 * panels.Tiles, 1, 1, RowLaunch.ThreadsPerRow(p.Norm.D), Programmatic: true), stream, p);
     }
 
     /// <summary>output = s (z − (z·h) h / D), or the same added to output; z = g ∘ bar, h = s x at the value row.</summary>
@@ -77,6 +103,18 @@ internal sealed class NormKernels
             Accumulate = accumulate ? 1 : 0,
         };
         _pull.Launch(new CudaLaunch(rows, 1, 1, RowLaunch.ThreadsPerRow(d), Programmatic: true), stream, p);
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct PanelsParameters
+    {
+        public NormParameters Norm;
+        public LinearSums Sums;
+        public nint X;
+        public nint Panels;
+        public int Rows;
+        public int Tiles;
+        public int Exact;
     }
 
     [StructLayout(LayoutKind.Sequential)]

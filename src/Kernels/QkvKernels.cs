@@ -37,9 +37,11 @@ internal sealed class QkvKernels
     /// <param name="norms">Norms of the heads, or none.</param>
     /// <param name="heads">H, G and E.</param>
     /// <param name="layer">Block k.</param>
-    public void Finish(
-        CudaStream stream, in RowTable rows, Floats qkv, Floats rawQk, Floats rotation, in HeadNorms norms, in HeadShape heads, int layer)
+    /// <param name="sums">What the projection left to be added up to qkv.</param>
+    public void Finish(CudaStream stream, in RowTable rows, Floats qkv, Floats rawQk, Floats rotation, in HeadNorms norms, in HeadShape heads,
+        int layer, in LinearSums sums = default)
     {
+        Debug.Assert(sums.Parts == 0 || (sums.Rows == rows.Total && sums.Columns == heads.QkvWidth), "sums of qkv");
         Debug.Assert(qkv.Holds(rows.Total, heads.QkvWidth), "qkv // (values + tangents, (H + 2G) E)");
         Check(rows.Values, rawQk, rotation, norms, heads);
         var p = new FinishParameters
@@ -57,6 +59,7 @@ internal sealed class QkvKernels
             E = heads.E,
             Layer = layer,
             Eps = norms.Epsilon,
+            Sums = sums,
         };
 
         // With norms, tangents read what the value rows leave in rawQk.
@@ -205,6 +208,7 @@ internal sealed class QkvKernels
         public int E;
         public int Layer;
         public float Eps;
+        public LinearSums Sums;
     }
 
     [StructLayout(LayoutKind.Sequential)]

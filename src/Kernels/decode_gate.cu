@@ -3,7 +3,7 @@
 //   value row  f = act(a) ∘ b        tangent row  df = act'(a) ∘ b ∘ da + act(a) ∘ db,   a = gate, b = up, each with its bias;
 //   act is m times the nonlinearity
 //
-// Grid: `steered` blocks first, one per row, which form u_k (steering.cuh); then ⌈F / (16 / parts)⌉ blocks of 256 threads that compute
+// Grid: `steered` blocks first, one per row, which form u_k, and |u_k| where decode_qkv.cu left it out (steering.cuh); then ⌈F / (16 / parts)⌉ blocks of 256 threads that compute
 // pairs (gate, up) of a unit (decode.cuh, linear.cuh). A tangent's unit needs its value row's: all rows of a block go through shared
 // memory. Shared memory: 4 R min(D, 16384 / R) bytes, 64 KiB from R = 4 on, 512 R bytes of sums, 5.3 KiB for the inputs.
 // Bytes: W once, 2 F D sizeof(w). FLOPs: 4 R F D.
@@ -26,6 +26,7 @@ struct TillerDecodeGate
     int parts, wide;
     int prefetch;            // bytes of a row of w (linear_few.cu)
     int steered;             // rows whose steering is looked at: all, or none
+    int norms;               // whether |u_k| is still to be taken
     float scale;             // m
 };
 
@@ -35,6 +36,7 @@ template <class W, int R> static __device__ __forceinline__ void tillerDecodeGat
     if (block < p.steered)
     {
         __shared__ TillerSteeringScratch scratch;
+        constexpr int together = 8; // loads of directions
         const bool tangent = block >= p.in.values;
         const TillerRow& r = p.rows[tangent ? p.in.owners[block - p.in.values] : block];
         tillerWaitForPredecessor();
@@ -43,7 +45,9 @@ template <class W, int R> static __device__ __forceinline__ void tillerDecodeGat
         {
             float* u = p.inputs + (long long)block * p.in.columns;
             for (int c = int(threadIdx.x); c < p.in.columns; c += int(blockDim.x)) { u[c] = 0; }
-            tillerAct(*r.steering, p.layer, u, p.in.columns, r.slot, tangent, tangent ? block - p.in.values : 0, scratch);
+            const float norm = p.norms ? tillerFreeNorm<together>(*r.steering, p.layer, p.in.columns, r.slot, !tangent, scratch)
+                                       : tillerFreeNormOf(*r.steering, p.layer, r.slot);
+            tillerAct<together>(*r.steering, p.layer, u, p.in.columns, r.slot, norm, tangent, tangent ? block - p.in.values : 0, scratch);
         }
         return;
     }

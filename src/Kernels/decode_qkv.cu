@@ -1,7 +1,8 @@
 // Stage 1 of decoding for up to eight rows, in one kernel: norm, queries, keys and values with bias, RoPE, keys and values of value
 // rows to their caches; and, beside it, the sensors of steered rows.
 //
-// Grid: `steered` blocks first, one per row, which read its sensors (steering.cuh); then ⌈(H + 2G) E/2 / (16 / parts)⌉ blocks of 256
+// Grid: `steered` blocks first, `shares` per row, which read its sensors, four at a time each (steering.cuh); with one to a row that one takes
+// |u_k| too, with more decode_gate.cu does; then ⌈(H + 2G) E/2 / (16 / parts)⌉ blocks of 256
 // threads that compute pairs (e, e + E/2) of a head (decode.cuh, linear.cuh). Shared memory: 4 R min(D, 16384 / R) bytes, from
 // R = 4 on 64 KiB, 384 R bytes of sums, 5.3 KiB for the sensors. Bytes: W once, (H + 2G) E D sizeof(w); x and g a block from the second-level
 // cache. FLOPs: 2 R (H + 2G) E D.
@@ -24,7 +25,8 @@ struct TillerDecodeQkv
     int layer;
     int parts, wide;
     int prefetch;            // bytes of a row of w (linear_few.cu)
-    int steered;             // rows whose steering is looked at: all, or none
+    int steered;             // blocks that look at a row's steering: `shares` of all rows, or none
+    int shares;              // of a row
 };
 
 template <class W, int R> static __device__ __forceinline__ void tillerDecodeQkv(const TillerDecodeQkv& p)
@@ -33,15 +35,17 @@ template <class W, int R> static __device__ __forceinline__ void tillerDecodeQkv
     if (block < p.steered)
     {
         __shared__ TillerSteeringScratch scratch;
-        const bool tangent = block >= p.in.values;
-        const TillerRow& r = p.rows[tangent ? p.in.owners[block - p.in.values] : block];
+        const int row = block / p.shares, t = row - p.in.values;
+        const bool tangent = t >= 0;
+        const TillerRow& r = p.rows[tangent ? p.in.owners[t] : row];
         tillerWaitForPredecessor();
         tillerReleaseSuccessor();
         if (r.steering)
         {
-            tillerSense(*r.steering, p.layer, p.in.x + (long long)block * p.in.columns,
-                        tangent ? p.in.x + (long long)p.in.owners[block - p.in.values] * p.in.columns : nullptr, p.in.columns, tangent,
-                        tangent ? block - p.in.values : r.slot, scratch);
+            tillerSense(*r.steering, p.layer, p.in.x + (long long)row * p.in.columns,
+                        tangent ? p.in.x + (long long)p.in.owners[t] * p.in.columns : nullptr, p.in.columns, tangent, tangent ? t : r.slot,
+                        block % p.shares, p.shares, scratch);
+            if (!tangent && p.shares == 1) { tillerFreeNorm<2>(*r.steering, p.layer, p.in.columns, r.slot, true, scratch); }
         }
         return;
     }

@@ -7,12 +7,13 @@
 // value row's 8 F at most.
 #include "math.cuh"
 #include "quads.cuh"
+#include "sums.cuh"
 
 static constexpr int tillerGateRows = 4; // tangents of a thread
 
 struct TillerGateParameters
 {
-    const float* gateUp; // (values + tangents, 2F)
+    float* gateUp;       // (values + tangents, 2F); where there are sums, those of value rows are written, for the pull
     const int* owners;   // (tangents)
     float* gated;        // (values + tangents, F)
     int values;
@@ -21,6 +22,7 @@ struct TillerGateParameters
     int activation;      // TillerActivation
     int blocksPerLine;
     float scale;         // m
+    TillerSums sums;     // of gateUp
 };
 
 // act(a) and act'(a) u of four columns.
@@ -42,12 +44,27 @@ extern "C" __global__ void __launch_bounds__(128) tillerGate(const TillerGatePar
     const bool wide = p.f % 4 == 0;
     tillerWaitForPredecessor();
     if (c >= p.f) { return; }
+    // Gates, or ups, of a row at the thread's columns: no block reads what another one writes here.
+    const auto load = [&](int row, bool up) -> float4
+    {
+        if (!p.sums.parts) { return tillerLoad4(p.gateUp + (2LL * row + up) * p.f, c, p.f, wide); }
+        if (wide) { return tillerSummed4(p.sums, row, up * p.f + c, true); }
+        float4 v = {tillerSummed(p.sums, row, up * p.f + c), 0.0f, 0.0f, 0.0f};
+        if (c + 1 < p.f) { v.y = tillerSummed(p.sums, row, up * p.f + c + 1); }
+        if (c + 2 < p.f) { v.z = tillerSummed(p.sums, row, up * p.f + c + 2); }
+        if (c + 3 < p.f) { v.w = tillerSummed(p.sums, row, up * p.f + c + 3); }
+        return v;
+    };
     float4 value, slope;
     if (line < p.values)
     {
-        const float* from = p.gateUp + 2LL * line * p.f;
-        const float4 a = tillerLoad4(from, c, p.f, wide), u = tillerLoad4(from + p.f, c, p.f, wide);
+        const float4 a = load(line, false), u = load(line, true);
         tillerReleaseSuccessor();
+        if (p.sums.parts)
+        {
+            tillerStore4(p.gateUp + 2LL * line * p.f, c, p.f, wide, a);
+            tillerStore4(p.gateUp + (2LL * line + 1) * p.f, c, p.f, wide, u);
+        }
         tillerGateAt(p.activation, p.scale, a, u, value, slope);
         tillerStore4(p.gated + (long long)line * p.f, c, p.f, wide, tillerTimes4(value, u));
         return;
@@ -58,9 +75,8 @@ extern "C" __global__ void __launch_bounds__(128) tillerGate(const TillerGatePar
     for (int i = 0; i < tillerGateRows; i++)
     {
         if (first + i >= p.tangents) { break; }
-        const float* from = p.gateUp + 2LL * (p.values + first + i) * p.f;
-        da[i] = tillerLoad4(from, c, p.f, wide);
-        du[i] = tillerLoad4(from + p.f, c, p.f, wide);
+        da[i] = load(p.values + first + i, false);
+        du[i] = load(p.values + first + i, true);
     }
     tillerReleaseSuccessor();
     int at = -1;
@@ -71,8 +87,7 @@ extern "C" __global__ void __launch_bounds__(128) tillerGate(const TillerGatePar
         const int owner = p.owners[first + i];
         if (owner != at)
         {
-            const float* from = p.gateUp + 2LL * owner * p.f;
-            tillerGateAt(p.activation, p.scale, tillerLoad4(from, c, p.f, wide), tillerLoad4(from + p.f, c, p.f, wide), value, slope);
+            tillerGateAt(p.activation, p.scale, load(owner, false), load(owner, true), value, slope);
             at = owner;
         }
         const float4 v = tillerTimes4(slope, da[i]);

@@ -2,7 +2,7 @@
 // what a library's product is added to: y = residual + bias.
 //
 // Grid: (rows, chunks of 256 columns), 256 threads, a number each. No shared memory. Bytes: 4 (parts + 1) for each number.
-#include "platform.cuh"
+#include "sums.cuh"
 
 struct TillerLinearMerge
 {
@@ -12,6 +12,7 @@ struct TillerLinearMerge
     float* y;              // (rows, columns)
     int rows, columns, parts; // parts: may be none
     int values;            // rows from 0 on that take the bias: tangents have none
+    int whole;             // rows from 0 on that have all parts; the others have one less
 };
 
 extern "C" __global__ void __launch_bounds__(256) tillerLinearMerge(const TillerLinearMerge p)
@@ -19,24 +20,13 @@ extern "C" __global__ void __launch_bounds__(256) tillerLinearMerge(const Tiller
     const int column = int(blockIdx.y * 256 + threadIdx.x), row = int(blockIdx.x);
     const bool own = column < p.columns;
     const bool biased = own && p.bias && row < p.values;
-    float sum = 0;
     const float bias = biased ? p.bias[column] : 0.0f;
     tillerWaitForPredecessor();
     tillerReleaseSuccessor();
     if (!own) { return; }
     const long long at = (long long)row * p.columns + column, all = (long long)p.rows * p.columns;
     const float residual = p.residual ? p.residual[at] : 0.0f;
-    int part = 0;
-    for (; part + 4 <= p.parts; part += 4) // four loads on their way
-    {
-        const float a = p.partial[part * all + at], b = p.partial[(part + 1) * all + at];
-        const float c = p.partial[(part + 2) * all + at], d = p.partial[(part + 3) * all + at];
-        sum += a;
-        sum += b;
-        sum += c;
-        sum += d;
-    }
-    for (; part < p.parts; part++) { sum += p.partial[part * all + at]; }
+    float sum = tillerPartsSum(p.partial + at, row < p.whole ? p.parts : p.parts - 1, all);
     if (biased) { sum += bias; }
     p.y[at] = p.residual ? residual + sum : sum;
 }

@@ -2,13 +2,10 @@
 // float32; tangents in two, 16 bits. As panels in the order of mma.sync's fragments for linear_rows.cu, or as matrices for a library's
 // product. x // (M, K) float32, values first.
 //
-// Panels: for each block of 32 columns and each tile of eight rows 512 bytes a piece, 16 bytes for each lane; lane 4 g + c has the
-// columns 8 c .. 8 c + 7 of row g. Zero past M and K. The first `exact` tiles, those that values lie in, have a third piece: zero for a
-// tangent among them, which gets the same sum as elsewhere. Grid: eight panels a block, one a warp; a warp reads 128 bytes of each of
-// eight rows and writes 512 twice or three times.
+// Panels (panels.cuh). Grid: eight panels a block, one a warp; a warp reads 128 bytes of each of eight rows and writes 512 twice or three times.
 // Matrices: high // (M, K), middle // (M, K), low // (values, K); eight numbers a thread.
 // Bytes, both: 4 for each number read, 6 written (4 of a tangent's). No shared memory.
-#include "numbers.cuh"
+#include "panels.cuh"
 
 struct TillerLinearSplit
 {
@@ -64,7 +61,7 @@ extern "C" __global__ void __launch_bounds__(256) tillerLinearSplitPanels(const 
         }
     }
     const TillerPieces pieces = tillerSplitEight(x);
-    uint4* to = p.split + ((long long)panel * 2 + block * p.exact + tillerMin(tile, p.exact)) * 32 + lane;
+    uint4* const to = tillerPanelAt(p.split, p.tiles, p.exact, block, tile, lane);
     to[0] = pieces.high;
     to[32] = pieces.middle;
     if (tile < p.exact) { to[64] = row < p.values ? pieces.low : uint4{0, 0, 0, 0}; }

@@ -13,6 +13,7 @@
 #include "math.cuh"
 #include "quads.cuh"
 #include "rows.cuh"
+#include "sums.cuh"
 
 struct TillerQkvParameters
 {
@@ -31,6 +32,7 @@ struct TillerQkvParameters
     int e;                   // E
     int layer;
     float eps;
+    TillerSums sums;         // of qkv
 };
 
 extern "C" __global__ void __launch_bounds__(128) tillerQkvFinish(const TillerQkvParameters p)
@@ -41,8 +43,14 @@ extern "C" __global__ void __launch_bounds__(128) tillerQkvFinish(const TillerQk
     const bool tangent = row >= p.values;
     tillerWaitForPredecessor();
     tillerReleaseSuccessor();
-    if (row >= p.endRow || (tangent && head >= turned)) { return; }
+    if (row >= p.endRow) { return; }
     float* x = p.qkv + ((long long)row * heads + head) * p.e;
+    for (int e = lane; p.sums.parts && e < half; e += 32)
+    {
+        x[e] = tillerSummed(p.sums, row, head * p.e + e);
+        x[half + e] = tillerSummed(p.sums, row, head * p.e + half + e);
+    }
+    if (tangent && head >= turned) { return; }
     float* stored = nullptr;
     if (!tangent && head >= p.queries)
     {
@@ -50,7 +58,11 @@ extern "C" __global__ void __launch_bounds__(128) tillerQkvFinish(const TillerQk
         stored = r.cache + ((2LL * p.layer * p.groups + (head - p.queries)) * r.capacity + r.position) * p.e;
         if (head >= turned)
         {
-            for (int e = lane; e < p.e; e += 32) { stored[e] = x[e]; }
+            for (int e = lane; e < half; e += 32)
+            {
+                stored[e] = x[e];
+                stored[half + e] = x[half + e];
+            }
             return;
         }
     }

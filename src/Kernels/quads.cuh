@@ -36,6 +36,8 @@ static __device__ __forceinline__ float tillerDot4(float4 a, float4 b)
     return tillerFma(a.x, b.x, a.y * b.y) + tillerFma(a.z, b.z, a.w * b.w);
 }
 
+static __device__ __forceinline__ float4 tillerPlus4(float4 a, float4 b) { return {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w}; }
+
 // a + s b
 static __device__ __forceinline__ float4 tillerAddScaled4(float4 a, float s, float4 b)
 {

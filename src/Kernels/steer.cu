@@ -10,6 +10,8 @@
 #include "norm.cuh"
 #include "steering.cuh"
 
+static constexpr int tillerSteerTogether = 1; // loads of directions of a thread: 1024 threads have 64 registers each
+
 struct TillerSteerParameters
 {
     const TillerRow* rows; // (values)
@@ -30,7 +32,8 @@ extern "C" __global__ void __launch_bounds__(1024) tillerSteerSense(const Tiller
     tillerReleaseSuccessor();
     if (!steering || p.layer >= steering->layerCount) { return; }
     tillerSense(*steering, p.layer, p.x + (long long)row * p.d, tangent < 0 ? nullptr : p.x + (long long)p.owners[tangent] * p.d, p.d, tangent >= 0,
-                tangent < 0 ? r.slot : tangent, scratch);
+                tangent < 0 ? r.slot : tangent, 0, 1, scratch);
+    if (tangent < 0) { tillerFreeNorm<tillerSteerTogether>(*steering, p.layer, p.d, r.slot, true, scratch); }
 }
 TILLER_KERNEL(tillerSteerSense)
 
@@ -52,7 +55,8 @@ extern "C" __global__ void __launch_bounds__(1024) tillerSteerSenseNorm(const Ti
     if (steering)
     {
         tillerSense(*steering, p.layer, p.norm.x + (long long)row * d, tangent < 0 ? nullptr : p.norm.x + (long long)p.norm.owners[tangent] * d, d,
-                    tangent >= 0, tangent < 0 ? r.slot : tangent, scratch);
+                    tangent >= 0, tangent < 0 ? r.slot : tangent, 0, 1, scratch);
+        if (tangent < 0) { tillerFreeNorm<tillerSteerTogether>(*steering, p.layer, d, r.slot, true, scratch); }
     }
     tillerNormRow(p.norm, row, tillerLoad4(p.norm.weight, 4 * int(threadIdx.x), d, d % 4 == 0), sums); // not before: 64 registers
 }
@@ -67,6 +71,7 @@ extern "C" __global__ void __launch_bounds__(1024) tillerSteerAct(const TillerSt
     tillerWaitForPredecessor();
     tillerReleaseSuccessor();
     if (!steering || p.layer >= steering->layerCount) { return; }
-    tillerAct(*steering, p.layer, p.x + (long long)row * p.d, p.d, r.slot, tangent >= 0, tangent < 0 ? 0 : tangent, scratch);
+    tillerAct<tillerSteerTogether>(*steering, p.layer, p.x + (long long)row * p.d, p.d, r.slot, tillerFreeNormOf(*steering, p.layer, r.slot),
+                                   tangent >= 0, tangent < 0 ? 0 : tangent, scratch);
 }
 TILLER_KERNEL(tillerSteerAct)

@@ -31,9 +31,9 @@ static __device__ __forceinline__ void tillerStrengths(
     }
 }
 
-// g = Σ_j p_j w_j at four columns, terms in order; all threads of the block call it together. `loaded` says that the strengths of a
-// layer with few terms lie in shared memory already.
-static __device__ __forceinline__ float4 tillerInput4(
+// g = Σ_j p_j w_j at four columns, terms in order, `together` loads on their way; all threads of the block call it together. `loaded` says
+// that the strengths of a layer with few terms lie in shared memory already.
+template <int together> static __device__ __forceinline__ float4 tillerInput4(
     const TillerLayerLaw& law, const float* errors, const float* fed, bool tangent, int column, int d, bool wide, float* strengths, bool loaded)
 {
     float4 g = {0.0f, 0.0f, 0.0f, 0.0f};
@@ -47,8 +47,16 @@ static __device__ __forceinline__ float4 tillerInput4(
         }
         const int count = tillerMin(law.terms - begin, tillerTermsAtOnce);
         const float* w = law.w + (long long)begin * d;
-        TILLER_UNROLL_BY(2) // 1024 threads have 64 registers each
-        for (int j = 0; j < count; j++) { g = tillerAddScaled4(g, strengths[j], tillerLoad4(w + (long long)j * d, column, d, wide)); }
+        if (wide)
+        {
+            TILLER_UNROLL_BY(together)
+            for (int j = 0; j < count; j++) { g = tillerAddScaled4(g, strengths[j], tillerLoad4(w + (long long)j * d, column, d, true)); }
+        }
+        else
+        {
+            TILLER_UNROLL_BY(1)
+            for (int j = 0; j < count; j++) { g = tillerAddScaled4(g, strengths[j], tillerLoad4(w + (long long)j * d, column, d, false)); }
+        }
     }
     return g;
 }
@@ -115,22 +123,27 @@ static __device__ __forceinline__ void tillerBend(
     }
 }
 
-// e_i = clip(v_i·x) − v_i·x of a value row, de_i of a tangent, of this layer's sensors; |x| and |u| of a value row that the layer
-// moves, so that what is added can be computed at any column alone. `value` is the value row of a tangent. The scratch is in use until the
-// block's next barrier.
-static __device__ __forceinline__ void tillerSense(
-    const TillerSteering& steering, int layer, const float* x, const float* value, int d, bool tangent, int line, TillerSteeringScratch& scratch)
+// e_i = clip(v_i·x) − v_i·x of a value row, de_i of a tangent, of this layer's sensors; |x| of a value row that the layer moves. `value` is
+// the value row of a tangent. Of `shares` blocks each has every so many groups of sensors; tangents, which clear all errors first, and planes,
+// which turn two errors together, are left to the first. The scratch is in use until the block's next barrier.
+static __device__ __forceinline__ void tillerSense(const TillerSteering& steering, int layer, const float* x, const float* value, int d,
+                                                   bool tangent, int line, int share, int shares, TillerSteeringScratch& scratch)
 {
     const TillerLayerLaw& law = steering.layers[layer]; // its many addresses would not fit into 64 registers
     const int sensors = law.sensors;
     float* errors = (tangent ? steering.tangentErrors : steering.errors) + (long long)line * steering.sensors;
     const bool wide = d % 4 == 0, keepsNorm = !tangent && law.terms > 0;
+    if (tangent || law.planes)
+    {
+        if (share > 0) { return; }
+        shares = 1;
+    }
     if (tangent && layer == steering.firstStage)
     {
         // What a term may look back at is the token before, which this tangent does not move. Barriers come before the next write.
         for (int i = int(threadIdx.x); i < steering.sensors; i += int(blockDim.x)) { errors[i] = 0.0f; }
     }
-    for (int first = 0; first < sensors || (first == 0 && keepsNorm); first += tillerSensorsAtOnce)
+    for (int first = share * tillerSensorsAtOnce; first < sensors || (first == 0 && keepsNorm); first += shares * tillerSensorsAtOnce)
     {
         float sums[tillerSensorsAtOnce + 1] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
         const float* v = law.v + (long long)first * d;
@@ -165,21 +178,36 @@ static __device__ __forceinline__ void tillerSense(
     }
     if (tangent && law.bends) { tillerBend(law, value, d, wide, errors, scratch.sums); }
     if (!tangent && law.planes) { tillerTurn(law, errors); }
-    if (!keepsNorm) { return; }
+}
+
+// |u_k| before the bound, of a value row, after tillerSense and a barrier, so that what is added can be computed at any column alone. `keeps`:
+// it is taken down. The scratch is in use until the block's next barrier.
+template <int together> static __device__ __forceinline__ float tillerFreeNorm(
+    const TillerSteering& steering, int layer, int d, int slot, bool keeps, TillerSteeringScratch& scratch)
+{
+    const TillerLayerLaw& law = steering.layers[layer];
+    if (law.terms == 0) { return 0.0f; }
+    const float* errors = steering.errors + (long long)slot * steering.sensors;
+    const bool wide = d % 4 == 0;
     double squares[1] = {0.0};
     for (int base = 0; base < d; base += 4 * int(blockDim.x))
     {
-        const float4 g = tillerInput4(law, errors, errors, false, base + 4 * int(threadIdx.x), d, wide, scratch.strengths, base > 0);
+        const float4 g = tillerInput4<together>(law, errors, errors, false, base + 4 * int(threadIdx.x), d, wide, scratch.strengths, base > 0);
         squares[0] += double(g.x) * g.x + double(g.y) * g.y + double(g.z) * g.z + double(g.w) * g.w;
     }
     tillerBlockSums(squares, scratch.squares);
-    if (threadIdx.x == 0)
+    const float norm = tillerRoundUp(tillerSqrt(squares[0]));
+    if (keeps && threadIdx.x == 0)
     {
-        const long long at = (long long)line * steering.layerCount + layer;
-        const float norm = tillerRoundUp(tillerSqrt(squares[0]));
+        const long long at = (long long)slot * steering.layerCount + layer;
         steering.freeNorms[at] = norm;
         steering.inputNorms[at] = tillerIsHeld(steering.maxEffort, norm) ? steering.maxEffort : norm;
     }
+    return norm;
+}
+static __device__ __forceinline__ float tillerFreeNormOf(const TillerSteering& steering, int layer, int slot)
+{
+    return steering.freeNorms[(long long)slot * steering.layerCount + layer];
 }
 
 // g as it is added, held to the bound. A norm beyond float's range under a bound gives NaN: the direction is lost.
@@ -191,15 +219,14 @@ static __device__ __forceinline__ float tillerHeld(float g, float maxEffort, flo
 }
 
 // y += u_k, after a barrier of the block. Tangents: dy += du_k, and where u is held, with ĝ = g/|g|, du = U/|g| (dg − ĝ (ĝ·dg)).
-// After tillerSense of the layer.
-static __device__ __forceinline__ void tillerAct(
-    const TillerSteering& steering, int layer, float* y, int d, int slot, bool tangent, int tangentLine, TillerSteeringScratch& scratch)
+// After tillerSense of the layer; freeNorm is that of the value row.
+template <int together> static __device__ __forceinline__ void tillerAct(const TillerSteering& steering, int layer, float* y, int d, int slot,
+                                                                        float freeNorm, bool tangent, int tangentLine, TillerSteeringScratch& scratch)
 {
     const TillerLayerLaw law = steering.layers[layer];
     if (law.terms == 0) { return; }
     const float* errors = steering.errors + (long long)slot * steering.sensors;
     const float* tangentErrors = steering.tangentErrors + (long long)tangentLine * steering.sensors;
-    const float freeNorm = steering.freeNorms[(long long)slot * steering.layerCount + layer];
     const bool wide = d % 4 == 0, held = tillerIsHeld(steering.maxEffort, freeNorm), projects = tangent && held;
     const int first = 4 * int(threadIdx.x), step = 4 * int(blockDim.x);
     double sums[2] = {0.0, 0.0}; // |g|², g·dg
@@ -207,8 +234,8 @@ static __device__ __forceinline__ void tillerAct(
     {
         for (int base = 0; base < d; base += step)
         {
-            const float4 g = tillerInput4(law, errors, errors, false, base + first, d, wide, scratch.strengths, base > 0);
-            const float4 dg = tillerInput4(law, errors, tangentErrors, true, base + first, d, wide, scratch.tangentStrengths, base > 0);
+            const float4 g = tillerInput4<together>(law, errors, errors, false, base + first, d, wide, scratch.strengths, base > 0);
+            const float4 dg = tillerInput4<together>(law, errors, tangentErrors, true, base + first, d, wide, scratch.tangentStrengths, base > 0);
             sums[0] += double(g.x) * g.x + double(g.y) * g.y + double(g.z) * g.z + double(g.w) * g.w;
             sums[1] += double(g.x) * dg.x + double(g.y) * dg.y + double(g.z) * dg.z + double(g.w) * dg.w;
         }
@@ -219,10 +246,10 @@ static __device__ __forceinline__ void tillerAct(
     {
         const int c = base + first;
         float4 u = {0.0f, 0.0f, 0.0f, 0.0f};
-        if (!tangent || held) { u = tillerInput4(law, errors, errors, false, c, d, wide, scratch.strengths, projects || base > 0); }
+        if (!tangent || held) { u = tillerInput4<together>(law, errors, errors, false, c, d, wide, scratch.strengths, projects || base > 0); }
         if (tangent)
         {
-            const float4 dg = tillerInput4(law, errors, tangentErrors, true, c, d, wide, scratch.tangentStrengths, projects || base > 0);
+            const float4 dg = tillerInput4<together>(law, errors, tangentErrors, true, c, d, wide, scratch.tangentStrengths, projects || base > 0);
             u = !held ? dg
                       : float4{float(scale * (dg.x - along * u.x)), float(scale * (dg.y - along * u.y)), float(scale * (dg.z - along * u.z)),
                                float(scale * (dg.w - along * u.w))};

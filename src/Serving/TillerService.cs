@@ -13,6 +13,7 @@ public sealed class TillerService : IDisposable
     private const string EndOfChatMl = "<|im_end|>";
 
     private readonly TimeProvider _clock;
+    private readonly IDisposable _registration;
     private readonly ChatFormat? _chat; // in place of the checkpoint's
     private volatile bool _isDraining;
 
@@ -29,7 +30,7 @@ public sealed class TillerService : IDisposable
         Options = options ?? new ServiceOptions();
         Options.Validate();
         Model = model;
-        ModelName = Options.ModelName ?? Path.GetFileName(Path.TrimEndingDirectorySeparator(model.Name));
+        ModelName = Options.ModelName ?? NameOf(model);
         _clock = Options.Scheduler.Clock;
         StartedAt = _clock.GetUtcNow();
         Keys = new ApiKeys(Options.ApiKeys);
@@ -37,6 +38,7 @@ public sealed class TillerService : IDisposable
         ChatEndIds = [.. model.EndIds.Concat(_chat?.StopIds ?? []).Distinct()];
         Controllers = new ControllerLibrary(model, Options.ControllersDirectory);
         Scheduler = new Scheduler(model, Options.Scheduler);
+        _registration = TillerTelemetry.Register(Scheduler, ModelName);
     }
 
     /// <summary>The model.</summary>
@@ -104,7 +106,11 @@ public sealed class TillerService : IDisposable
     public void Dispose()
     {
         _isDraining = true;
+        _registration.Dispose();
         Fits.Close();
         Scheduler.Dispose();
     }
+
+    /// <summary>A model's id where none is given: the last part of its name.</summary>
+    internal static string NameOf(LanguageModel model) => Path.GetFileName(Path.TrimEndingDirectorySeparator(model.Name));
 }

@@ -1,8 +1,5 @@
-using System.Runtime.InteropServices;
 using Tiller.Cpu;
 using Tiller.Kernels;
-using Tiller.Ops;
-using Tiller.Tests.Model;
 
 namespace Tiller.Tests.Cpu;
 
@@ -26,15 +23,15 @@ public sealed class CpuLinearTests
     public void Both_directions_agree_with_float64(WeightType type, int inputs, int outputs)
     {
         using var pool = new WorkerPool(2);
-        using var w = new Weights(type, outputs, inputs, seed: inputs + outputs);
+        using var w = new StoredWeights(type, outputs, inputs, seed: inputs + outputs);
         foreach (int rows in new[] { 1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 33, 65 }.Concat(inputs * outputs < 20_000
             ? [257, 300]
             : Array.Empty<int>()))
         {
-            using var x = Rows.Random(rows, inputs, seed: rows);
-            using var y = Rows.Random(rows, outputs, seed: rows + 1);
-            using var forward = new Rows(rows, outputs);
-            using var back = new Rows(rows, inputs);
+            using var x = FloatRows.Random(rows, inputs, seed: rows);
+            using var y = FloatRows.Random(rows, outputs, seed: rows + 1);
+            using var forward = new FloatRows(rows, outputs);
+            using var back = new FloatRows(rows, inputs);
             CpuLinear.Forward(pool, x.View, 0, w.View, default, default, forward.View);
             CpuLinear.Transposed(pool, y.View, w.View, back.View);
             double worst = 0;
@@ -61,10 +58,10 @@ public sealed class CpuLinearTests
     [TestCase(256)]
     public unsafe void Tiles_of_512_bits_give_the_bits_of_256(int depth)
     {
-        using var a = Rows.Random(12, depth, seed: 1);
-        using var b = Rows.Random(depth, 16, seed: 2);
-        using var wide = Rows.Random(12, 16, seed: 3);
-        using var narrow = Rows.Random(12, 16, seed: 3);
+        using var a = FloatRows.Random(12, depth, seed: 1);
+        using var b = FloatRows.Random(depth, 16, seed: 2);
+        using var wide = FloatRows.Random(12, 16, seed: 3);
+        using var narrow = FloatRows.Random(12, 16, seed: 3);
         foreach (bool add in new[] { true, false, true })
         {
             CpuLinear.Tile12x16(a.View.Row(0), depth, b.View.Row(0), depth, wide.View.Row(0), 16, add);
@@ -78,14 +75,14 @@ public sealed class CpuLinearTests
     public unsafe void Columns_are_what_unit_vectors_give(WeightType type, int inputs, int outputs)
     {
         using var pool = new WorkerPool(2);
-        using var w = new Weights(type, outputs, inputs, seed: inputs + outputs);
+        using var w = new StoredWeights(type, outputs, inputs, seed: inputs + outputs);
         foreach (var (first, count) in new[] { (0, inputs), (inputs / 3, inputs - (inputs / 3)), (inputs / 2, 1) })
         {
             const int Values = 3;
-            using var x = Rows.Random(Values, outputs, seed: 5);
-            using var own = Rows.Random(Values, count, seed: 6);
-            using var common = Rows.Random(Values, count, seed: 7);
-            using var y = new Rows(Values * count, outputs);
+            using var x = FloatRows.Random(Values, outputs, seed: 5);
+            using var own = FloatRows.Random(Values, count, seed: 6);
+            using var common = FloatRows.Random(Values, count, seed: 7);
+            using var y = new FloatRows(Values * count, outputs);
             CpuLinear.Columns(pool, w.View, first, count, own.View.Row(0), common.View.Row(0), x.View, y.View, default);
             double worst = 0;
             for (int m = 0; m < Values; m++)
@@ -113,12 +110,12 @@ public sealed class CpuLinearTests
     {
         const int Inputs = 48, Outputs = 50;
         using var pool = new WorkerPool(2);
-        using var w = new Weights(WeightType.BF16, Outputs, Inputs, seed: 1);
-        using var x = Rows.Random(rows, Inputs, seed: 2);
-        using var bias = Rows.Random(1, Outputs, seed: 3);
-        using var residual = Rows.Random(rows, Outputs, seed: 4);
-        using var plain = new Rows(rows, Outputs);
-        using var y = new Rows(rows, Outputs);
+        using var w = new StoredWeights(WeightType.BF16, Outputs, Inputs, seed: 1);
+        using var x = FloatRows.Random(rows, Inputs, seed: 2);
+        using var bias = FloatRows.Random(1, Outputs, seed: 3);
+        using var residual = FloatRows.Random(rows, Outputs, seed: 4);
+        using var plain = new FloatRows(rows, Outputs);
+        using var y = new FloatRows(rows, Outputs);
         CpuLinear.Forward(pool, x.View, 0, w.View, default, default, plain.View);
         foreach (int biased in new[] { 0, 1, rows / 2, rows })
         {
@@ -146,8 +143,8 @@ public sealed class CpuLinearTests
     {
         const int Inputs = 1030, Outputs = 49;
         using var pool = new WorkerPool(2);
-        using var w = new Weights(type, Outputs, Inputs, seed: 5);
-        using var probe = Rows.Random(1, Inputs, seed: 6);
+        using var w = new StoredWeights(type, Outputs, Inputs, seed: 5);
+        using var probe = FloatRows.Random(1, Inputs, seed: 6);
 
         // Dot products up to DotRows rows, a blocked product beyond: one answer each, and one backwards.
         Dictionary<bool, float[]> forward = [];
@@ -156,9 +153,9 @@ public sealed class CpuLinearTests
         {
             foreach (int at in new[] { 0, rows / 2, rows - 1 }.Distinct())
             {
-                using var x = Rows.Random(rows, Inputs, seed: (31 * rows) + at);
+                using var x = FloatRows.Random(rows, Inputs, seed: (31 * rows) + at);
                 probe.Line(0).CopyTo(x.Line(at));
-                using var y = new Rows(rows, Outputs);
+                using var y = new FloatRows(rows, Outputs);
                 CpuLinear.Forward(pool, x.View, 0, w.View, default, default, y.View);
                 float[] got = y.Line(at).ToArray();
                 if (!forward.TryAdd(rows <= CpuLinear.DotRows, got))
@@ -166,9 +163,9 @@ public sealed class CpuLinearTests
                     Assert.That(got, Is.EqualTo(forward[rows <= CpuLinear.DotRows]), $"row {at} of {rows}");
                 }
 
-                using var cotangents = Rows.Random(rows, Outputs, seed: (37 * rows) + at);
+                using var cotangents = FloatRows.Random(rows, Outputs, seed: (37 * rows) + at);
                 probe.Line(0)[..Outputs].CopyTo(cotangents.Line(at));
-                using var back = new Rows(rows, Inputs);
+                using var back = new FloatRows(rows, Inputs);
                 CpuLinear.Transposed(pool, cotangents.View, w.View, back.View);
                 backward ??= back.Line(at).ToArray();
                 Assert.That(back.Line(at).ToArray(), Is.EqualTo(backward), $"cotangent {at} of {rows}");
@@ -181,12 +178,12 @@ public sealed class CpuLinearTests
     {
         const int Inputs = 1030, Outputs = 49, Values = 3;
         using var pool = new WorkerPool(2);
-        using var w = new Weights(type, Outputs, Inputs, seed: 9);
-        using var all = Rows.Random(Values + 300, Inputs, seed: 10);
+        using var w = new StoredWeights(type, Outputs, Inputs, seed: 9);
+        using var all = FloatRows.Random(Values + 300, Inputs, seed: 10);
         float[][]? alone = null;
         foreach (int tangents in new[] { 0, CpuLinear.TangentsAlone, 47, 300 })
         {
-            using var y = new Rows(Values + tangents, Outputs);
+            using var y = new FloatRows(Values + tangents, Outputs);
             CpuLinear.Forward(pool, all.View.Slice(0, Values + tangents), Values, w.View, default, default, y.View);
             float[][] got = [.. Enumerable.Range(0, Values).Select(m => y.Line(m).ToArray())];
             alone ??= got;
@@ -198,17 +195,17 @@ public sealed class CpuLinearTests
     public void The_number_of_threads_changes_no_bit(WeightType type)
     {
         const int Inputs = 513, Outputs = 700;
-        using var w = new Weights(type, Outputs, Inputs, seed: 7);
+        using var w = new StoredWeights(type, Outputs, Inputs, seed: 7);
         foreach (int rows in new[] { 1, 3, 8, 17, 257 })
         {
-            using var x = Rows.Random(rows, Inputs, seed: rows);
-            using var y = Rows.Random(rows, Outputs, seed: rows);
+            using var x = FloatRows.Random(rows, Inputs, seed: rows);
+            using var y = FloatRows.Random(rows, Outputs, seed: rows);
             float[][]? first = null;
             foreach (int threads in new[] { 1, 2, 3 })
             {
                 using var pool = new WorkerPool(threads);
-                using var forward = new Rows(rows, Outputs);
-                using var back = new Rows(rows, Inputs);
+                using var forward = new FloatRows(rows, Outputs);
+                using var back = new FloatRows(rows, Inputs);
                 CpuLinear.Forward(pool, x.View, 0, w.View, default, default, forward.View);
                 CpuLinear.Transposed(pool, y.View, w.View, back.View);
                 float[][] got = [forward.All(), back.All()];
@@ -226,8 +223,8 @@ public sealed class CpuLinearTests
         ushort[] bits = [.. Enumerable.Range(0, 65536).Select(i => (ushort)i)];
         foreach (var type in new[] { WeightType.F16, WeightType.BF16 })
         {
-            using var w = new Weights(type, 4096, 16, bits);
-            using var row = new Rows(1, 16);
+            using var w = new StoredWeights(type, 4096, 16, bits);
+            using var row = new FloatRows(1, 16);
             for (int n = 0; n < 4096; n++)
             {
                 unsafe
@@ -246,8 +243,8 @@ public sealed class CpuLinearTests
             {
                 for (int k = 0; k < 16; k++)
                 {
-                    using var unit = new Rows(rows, 16);
-                    using var y = new Rows(rows, 4096);
+                    using var unit = new FloatRows(rows, 16);
+                    using var y = new FloatRows(rows, 4096);
                     for (int m = 0; m < rows; m++)
                     {
                         unit.Line(m)[k] = 1;
@@ -276,12 +273,12 @@ public sealed class CpuLinearTests
         {
             foreach (int at in new[] { 0, 1, 17, 34 })
             {
-                using var w = new Weights(type, 3, 35, seed: 8);
+                using var w = new StoredWeights(type, 3, 35, seed: 8);
                 w.Set(1, at, odd);
                 foreach (int rows in new[] { 1, 2, 4, 9 })
                 {
-                    using var x = new Rows(rows, 35);
-                    using var y = new Rows(rows, 3);
+                    using var x = new FloatRows(rows, 35);
+                    using var y = new FloatRows(rows, 3);
                     foreach (int m in Enumerable.Range(0, rows))
                     {
                         x.Line(m).Fill(0.5f);
@@ -309,90 +306,6 @@ public sealed class CpuLinearTests
         return Math.Abs(actual - sum) / size;
     }
 
-    private static float Widen(WeightType type, ushort bits) =>
+    internal static float Widen(WeightType type, ushort bits) =>
         type == WeightType.F16 ? (float)BitConverter.UInt16BitsToHalf(bits) : BitConverter.UInt32BitsToSingle((uint)bits << 16);
-
-    /// <summary>A random matrix in a stored type, with some denormals, and its exact values.</summary>
-    private sealed class Weights : IDisposable
-    {
-        private readonly HostBuffer _memory;
-        private readonly double[] _values;
-
-        public Weights(WeightType type, int rows, int columns, int seed)
-            : this(type, rows, columns)
-        {
-            var random = new Random(seed);
-            for (int i = 0; i < rows * columns; i++)
-            {
-                float scale = random.Next(10) == 0 ? 1e-6f : 1;
-                Set(i / columns, i % columns, scale * (float)((2 * random.NextDouble()) - 1));
-            }
-        }
-
-        public Weights(WeightType type, int rows, int columns, ushort[] bits)
-            : this(type, rows, columns) => bits.CopyTo(MemoryMarshal.Cast<byte, ushort>(Bytes));
-
-        private Weights(WeightType type, int rows, int columns)
-        {
-            _memory = new HostBuffer((long)rows * columns * (type == WeightType.F32 ? 4 : 2));
-            View = new Matrix(_memory.Address, type, rows, columns);
-            _values = new double[rows * columns];
-        }
-
-        public Matrix View { get; }
-
-        private unsafe Span<byte> Bytes => new((void*)_memory.Address, (int)View.SizeInBytes);
-
-        public double this[int n, int k] => _values[(n * View.Columns) + k];
-
-        public void Set(int n, int k, float value)
-        {
-            int i = (n * View.Columns) + k;
-            if (View.Type == WeightType.F32)
-            {
-                MemoryMarshal.Cast<byte, float>(Bytes)[i] = value;
-                _values[i] = value;
-                return;
-            }
-
-            ushort bits = View.Type == WeightType.F16
-                ? BitConverter.HalfToUInt16Bits((Half)value) : (ushort)(BitConverter.SingleToUInt32Bits(value) >> 16);
-            MemoryMarshal.Cast<byte, ushort>(Bytes)[i] = bits;
-            _values[i] = Widen(View.Type, bits);
-        }
-
-        public void Dispose() => _memory.Dispose();
-    }
-
-    /// <summary>Rows of float32.</summary>
-    private sealed class Rows : IDisposable
-    {
-        private readonly HostBuffer _memory;
-
-        public Rows(int rows, int columns)
-        {
-            _memory = new HostBuffer(4L * rows * columns);
-            View = new Floats(_memory.Address, rows, columns);
-        }
-
-        public Floats View { get; }
-
-        public static Rows Random(int rows, int columns, int seed)
-        {
-            var result = new Rows(rows, columns);
-            var random = new Random(seed);
-            for (int m = 0; m < rows; m++)
-            {
-                Numbers.Gaussian(random, columns).CopyTo(result.Line(m));
-            }
-
-            return result;
-        }
-
-        public Span<float> Line(int m) => View.HostRow(m);
-
-        public float[] All() => [.. Enumerable.Range(0, View.Rows).SelectMany(m => Line(m).ToArray())];
-
-        public void Dispose() => _memory.Dispose();
-    }
 }

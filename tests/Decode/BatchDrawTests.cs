@@ -67,7 +67,7 @@ public sealed class BatchDrawTests(string device) : OnEveryDevice(device)
         var error = Assert.Throws<BatchLogitsException>(() => batch.Draw([.. running.Select(r => r.Row)], ids))!;
         Assert.That(error.Places, Is.EqualTo(new[] { 0 }));
         Assert.That(error.InnerException, Is.TypeOf<NonFiniteLogitsException>());
-        Assert.That(error.Message, Does.StartWith("Of 3 sessions, 1 cannot go on: those at 0."));
+        Assert.That(error.Message, Does.StartWith("1 of 3 sessions cannot continue: those at 0."));
         Assert.That(ids[0], Is.EqualTo(-1));
         running[1].Take(ids[1]);
         running[2].Take(ids[2]);

@@ -87,14 +87,6 @@ public class PromptTableTests
         Assert.That(() => Read(name, text, column, field),
             Throws.TypeOf<PromptFileException>().With.Message.Contains(says).And.Message.Not.Contains("secret"));
 
-    [Test]
-    public void A_parquet_file_is_told_by_its_first_bytes()
-    {
-        string path = Path.Combine(_folder, "t.parquet");
-        File.WriteAllBytes(path, [.. "PAR1"u8, 0xFF, 0x00]);
-        Assert.That(() => PromptFile.Read(path), Throws.TypeOf<PromptFileException>().With.Message.Contains("Parquet").And.Message.Contains("jsonl"));
-    }
-
     // Of each kind: both sides as they come.
     [TestCase("p.json", "[{\"question\":\"Is it?\\n (A) Yes\",\"answer_matching_behavior\":\"(A)\",\"answer_not_matching_behavior\":\"(B)\"}]",
         "Is it?\n (A) Yes\n\nAnswer: (A", "Is it?\n (A) Yes\n\nAnswer: (B")]

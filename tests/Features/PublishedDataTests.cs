@@ -43,6 +43,7 @@ public class PublishedDataTests
         ("anthropic_evals/persona/extraversion.jsonl", 1000, null, null),
         ("axbench/concept10/prod_2b_l20_v1/generate/metadata.jsonl", 10, null, null),
         ("axbench/concept500/prod_2b_l20_v1/generate/metadata.jsonl", 500, null, null),
+        ("axbench/concept10/prod_2b_l20_v1/generate/train_data.parquet", 936, null, null),
         ("axbench/demo/concepts.csv", 4, "1", null),
         ("concepts_format_sample/filtered_sentences.sample.csv", 24, null, null),
         ("easysteer/replications/creative_writing/contrastive_pairs.json", 10, null, "creative"),
@@ -105,7 +106,7 @@ public class PublishedDataTests
         string root = SharedFolder.Require("data");
         string[] known = [.. s_files.Select(static x => x.File), .. Subjects.Select(static x => x.File)];
         string[] there = [.. Directory.GetFiles(root, "*", SearchOption.AllDirectories).Select(x => Path.GetRelativePath(root, x).Replace('\\', '/'))
-            .Where(static x => Path.GetExtension(x) is ".csv" or ".json" or ".jsonl" or ".txt"
+            .Where(static x => Path.GetExtension(x) is ".csv" or ".json" or ".jsonl" or ".txt" or ".parquet"
                 && !x.StartsWith("LICENSES", StringComparison.Ordinal))];
         Assert.That(there.Except(known), Is.Empty);
     }

@@ -75,6 +75,18 @@ internal sealed class HubPullTests
         }
     }
 
+    [TestCase("hub", UriKind.Relative)]
+    [TestCase("ftp://hub.example", UriKind.Absolute)]
+    [TestCase("file:///hub", UriKind.Absolute)]
+    [TestCase("https://hub.example/?mirror=1", UriKind.Absolute)]
+    [TestCase("https://hub.example/#there", UriKind.Absolute)]
+    public async Task What_is_no_address_of_a_hub_is_refused_before_anything_is_asked(string address, UriKind kind)
+    {
+        var error = await Fails(HubPull.RunAsync(_hub.Name, Options with { Endpoint = new Uri(address, kind) }));
+        Assert.That((error.Error, error.Message), Is.EqualTo((HubError.Name,
+            $"HubPullOptions.Endpoint: expected an address https://… of a hub, got \"{address}\".")));
+    }
+
     [Test]
     public async Task A_second_pull_fetches_nothing_and_mends_what_is_wrong()
     {

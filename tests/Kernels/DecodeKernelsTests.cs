@@ -1,5 +1,6 @@
 using Tiller.Cpu;
 using Tiller.Kernels;
+using Tiller.Law;
 
 namespace Tiller.Tests.Kernels;
 
@@ -104,22 +105,33 @@ public class DecodeKernelsTests : SteeredKernelTest
         Assert.That(Bits(Bits3(6, 7)), Is.EqualTo(alone), "its neighbours are NaN");
     }
 
-    // Rows longer than what is in flight, brought to the cache, or normed at a time.
+    // Rows longer than what is in flight, brought to the cache, or normed at a time; sensors for several blocks, with and without planes.
     [Test]
     public void NoVariantChangesABit([Values] WeightType type, [Values(1, 3, 8)] int values, [Values(264, 4104)] int D)
     {
-        var law = NewLaw(D, D, [0, 3, 0], [0, 2, 0], 3f);
-        uint[] Run(KernelVariants variants)
+        const int Sensors = 19;
+        FeedbackLaw held = NewLaw(D, D, [0, Sensors, 0], [0, 3, 0], 0.5f, hasPlanes: false), turned = NewLaw(D, D, [0, 5, 0], [0, 2, 0], 3f);
+        FeedbackLaw free = NewLaw(D, D, [0, 9, 0], [0, 9, 0], float.PositiveInfinity, hasPlanes: false);
+        Assert.That((held.Planes.Count, free.Planes.Count, turned.Planes.Count), Is.EqualTo((0, 0, 1)));
+        uint[] Run(FeedbackLaw law, KernelVariants variants)
         {
-            var stage = new Stage(this, type, values, values == 3 ? [1, 1, 2] : [], D, 40, row => row == 0);
-            stage.Run(Ready(law, values, 3).Address, variants: variants);
-            return Bits([.. Receive(stage.Qkv), .. Receive(stage.GateUp), .. Receive(stage.Gated), .. Receive(stage.Y)]);
+            var stage = new Stage(this, type, values, values == 3 ? [1, 1, 2] : [], D, 40, row => row % 2 == 0);
+            var ready = Ready(law, values, 3);
+            stage.Run(ready.Address, variants: variants);
+            return Bits([.. Receive(stage.Qkv), .. Receive(stage.GateUp), .. Receive(stage.Gated), .. Receive(stage.Y),
+                .. Receive<float>(ready.Errors, values * law.Sensors.Count), .. Receive<float>(ready.StateNorms, values * L),
+                .. Receive<float>(ready.FreeNorms, values * L), .. Receive<float>(ready.InputNorms, values * L)]);
         }
 
-        uint[] all = Run(KernelVariants.Default);
-        foreach (var variant in KernelVariant.All)
+        uint[] all = Run(held, KernelVariants.Default);
+        foreach (var variant in KernelVariant.All.Where(v => v.SeenIn is VariantWork.Steps or VariantWork.Laws))
         {
-            Assert.That(Run(variant.Without), Is.EqualTo(all), $"without {variant.Name}");
+            Assert.That(Run(held, variant.Choice), Is.EqualTo(all), variant.Name);
+        }
+
+        foreach (var law in (FeedbackLaw[])[turned, free])
+        {
+            Assert.That(Run(law, new KernelVariants { SpreadSteering = false }), Is.EqualTo(Run(law, KernelVariants.Default)));
         }
     }
 
@@ -223,17 +235,16 @@ public class DecodeKernelsTests : SteeredKernelTest
                 Slot = row / 2,
                 Steering = _steered(row) ? law : 0,
             })];
-            var rows = new DecodeRows(new RowTable(_test.SendSpan(table), _test.SendSpan(Owners)), law != 0);
+            var rows = new DecodeRows(new RowTable(_test.SendSpan(table), _test.SendSpan(Owners)), law != 0, Inputs);
             Matrix Matrix(float[] w, int columns) => new(_test.Send(LinearJob.Stored(w, _type)), _type, w.Length / columns, columns);
             Floats Send(float[]? bias) => bias is null ? default : _test.SendRows(bias.Length, bias);
             Floats x = _test.SendRows(_width, X), angles = turned ? _test.SendRows(E, Rotation) : default, bias = _test.SendRows(Line, Bias);
             var norm = new RmsNorm(_test.SendRows(_width, Norm), Eps);
             kernels.NormQkv(_test.Stream, rows, x, norm, Matrix(WeightsQkv, _width), bias, angles, Qkv, new HeadShape(H, G, E), Layer);
-            kernels.NormGateUp(_test.Stream, rows, x, norm, Matrix(WeightsGateUp, _width), Send(BiasGateUp), GateUp, Gated, Inputs, Activation.Silu,
-                Scale, Layer);
+            kernels.NormGateUp(_test.Stream, rows, x, norm, Matrix(WeightsGateUp, _width), Send(BiasGateUp), GateUp, Gated, Activation.Silu, Scale,
+                Layer);
             kernels.ProjectDown(
-                _test.Stream, rows, _test.SendRows(_units, Units), Matrix(WeightsDown, _units), Send(BiasDown), _test.SendRows(_width, Residual),
-                    Inputs, Y);
+                _test.Stream, rows, _test.SendRows(_units, Units), Matrix(WeightsDown, _units), Send(BiasDown), _test.SendRows(_width, Residual), Y);
         }
     }
 }

@@ -117,6 +117,35 @@ public abstract unsafe class ElementKernelTest : CudaTest
         return values;
     }
 
+    /// <summary>Sums in five parts as a linear map leaves them, with a bias of the value rows; and what they come to.</summary>
+    private protected (LinearSums Sums, float[] Total) Sums(int seed, int rows, int columns, int values, bool hasResidual)
+    {
+        const int Parts = 5;
+        float[] partial = Normal(seed, Parts * rows * columns), bias = Normal(seed + 1, columns), residual = Normal(seed + 2, rows * columns);
+        float[] total = new float[rows * columns];
+        for (int i = 0; i < total.Length; i++)
+        {
+            for (int part = 0; part < Parts; part++)
+            {
+                total[i] += partial[(part * total.Length) + i];
+            }
+
+            total[i] += i / columns < values ? bias[i % columns] : 0;
+            total[i] = hasResidual ? residual[i] + total[i] : total[i];
+        }
+
+        return (new LinearSums
+        {
+            Partial = Send(partial),
+            Bias = Send(bias),
+            Residual = hasResidual ? Send(residual) : 0,
+            Parts = Parts,
+            Rows = rows,
+            Columns = columns,
+            Values = values,
+        }, total);
+    }
+
     protected static float[] Row(float[] rows, int columns, int row) => rows.AsSpan(row * columns, columns).ToArray();
 
     /// <summary>

@@ -55,6 +55,22 @@ public class GateKernelsTests : ElementKernelTest
         Assert.That(Bits(Receive(again)), Is.EqualTo(Bits(actual[..(Rows * F)])), "two runs");
     }
 
+    [TestCase(1)]
+    [TestCase(33)]
+    [TestCase(516)]
+    public void SumsThatTheMapLeftAreAddedUp(int F)
+    {
+        const int Values = 3, Rows = 8;
+        var kernels = Load(k => new GateKernels(k));
+        var (sums, gateUp) = Sums(seed: F, Rows, 2 * F, Values, hasResidual: false);
+        var rows = Dual(Values, Owners);
+        Floats added = PoisonedRows(Rows, 2 * F), gated = PoisonedRows(Rows, F), expected = PoisonedRows(Rows, F);
+        kernels.Forward(Stream, added, rows, gated, Activation.Silu, 1.5f, sums);
+        kernels.Forward(Stream, SendRows(2 * F, gateUp), rows, expected, Activation.Silu, 1.5f);
+        Assert.That(Bits(Receive(gated)), Is.EqualTo(Bits(Receive(expected))));
+        Assert.That(Bits(Receive(added)[..(Values * 2 * F)]), Is.EqualTo(Bits(gateUp[..(Values * 2 * F)])), "for the pull");
+    }
+
     [Test]
     public void ARowsBitsDoNotDependOnItsNeighbours()
     {

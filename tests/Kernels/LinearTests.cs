@@ -66,6 +66,7 @@ public class LinearTests : CudaTest
         var (n, k) = transposed ? (Depth, Outputs) : (Outputs, Depth);
         double flushed = Bias(KernelVariants.Default), left = Bias(new KernelVariants { FlushedSums = false });
         Assert.That(Math.Abs(flushed), Is.LessThan(bound), "relative, in the mean");
+        Assert.That(Math.Abs(Bias(new KernelVariants { StackedPieces = true })), Is.LessThan(bound), "stacked");
         Assert.That(left, Is.LessThan(-2 * bound), "what sums that are left to the tensor cores lose: had it been lost, it had been seen");
 
         double Bias(KernelVariants variants)
@@ -120,6 +121,25 @@ public class LinearTests : CudaTest
             job.CheckForward(rows, n, k, type);
             job.CheckTransposed(rows, n, k, type);
         }
+    }
+
+    [TestCase(300, 0)]
+    [TestCase(256, 256)]
+    [TestCase(257, 1)]
+    public void StackedPiecesAreOneProductForEvery1024DepthsAndAsExact(int rows, int values)
+    {
+        HostCuda.Require(); // which counts the calls
+        using var job = new LinearJob(withBlas: true) { Variants = new KernelVariants { StackedPieces = true } };
+        foreach ((int n, int k, int products) in ((int, int, int)[])[(40, 136, 1), (24, 2056, 3)])
+        {
+            long before = HostCuda.CallsOf("cublasLtMatmul");
+            job.CheckForward(rows, n, k, WeightType.BF16, values, biased: true, Residual.Apart);
+            Assert.That(HostCuda.CallsOf("cublasLtMatmul") - before, Is.EqualTo(products), $"W ({n}, {k})");
+            job.CheckForward(rows, n, k, WeightType.BF16, values, biased: false, Residual.InPlace);
+            job.CheckForward(rows, n, k, WeightType.BF16, values);
+        }
+
+        job.CheckTransposed(rows, 40, 136, WeightType.BF16);
     }
 
     [TestCase(256, 40, 136)]

@@ -40,6 +40,34 @@ public class NormKernelsTests : ElementKernelTest
         Assert.That(Bits(Receive(again)), Is.EqualTo(Bits(actual[..(Rows * D)])), "two runs");
     }
 
+    // Between two maps: x of the sums that the first left, or as it is, and the panels as the second would make them of the normed rows.
+    [TestCase(8, 7)]
+    [TestCase(520, 13)]
+    [TestCase(4104, 7)]
+    [TestCase(136, 30)]
+    public void BetweenTwoMapsTheSecondReadsWhatItWouldOfNormedRows(int D, int values)
+    {
+        int rows = values + Owners.Length;
+        var kernels = Load(k => new NormKernels(k));
+        var linear = Load(k => new LinearKernels(k));
+        var (sums, x) = Sums(D, rows, D, values, hasResidual: true);
+        var w = new Matrix(Send(LinearJob.Stored(LinearJob.Weights(WeightType.BF16, 24, D), WeightType.BF16)), WeightType.BF16, 24, D);
+        var dual = Dual(values, [.. Owners]);
+        var norm = new RmsNorm(SendRows(D, Normal(D + 9, D)), Eps);
+        var scratch = PoisonedSpan<byte>(linear.ScratchInBytes(dual.Counts, w));
+        Floats normed = PoisonedRows(rows, D), expected = PoisonedRows(rows, 24), y = PoisonedRows(rows, 24), added = PoisonedRows(rows, D);
+        kernels.Forward(Stream, SendRows(D, x), dual, norm, normed);
+        linear.Forward(Stream, normed, dual.Counts, w, expected, scratch);
+        foreach (var (left, at) in ((LinearSums, Floats)[])[(sums, added), (default, SendRows(D, x))])
+        {
+            scratch = PoisonedSpan<byte>(scratch.Length);
+            kernels.ToPanels(Stream, left, at, dual, norm, LinearKernels.PanelsOf(dual.Counts, scratch));
+            linear.Forward(Stream, default, dual.Counts, w, y, scratch);
+            Assert.That(Bits(Receive(y)), Is.EqualTo(Bits(Receive(expected))), $"{left.Parts} parts");
+            Assert.That(Bits(Receive(at)), Is.EqualTo(Bits(x)));
+        }
+    }
+
     [Test]
     public void ARowsBitsDoNotDependOnItsNeighbours()
     {

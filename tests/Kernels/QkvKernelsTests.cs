@@ -30,6 +30,13 @@ public class QkvKernelsTests : ElementKernelTest
         var owners = SendSpan(Owners);
         var shape = new HeadShape(H, G, E);
         kernels.Finish(Stream, new RowTable(SendSpan(table), owners), at, raw, angles, headNorms, shape, Layer);
+        var (sums, total) = Sums(E + 5, rows, heads * E, Values, hasResidual: false);
+        Floats there = SendRows(heads * E, total), left = PoisonedRows(rows, heads * E);
+        DeviceRow[] Elsewhere() => [.. table.Select(row => row with { Cache = Poisoned<float>(L * 2 * G * Capacity * E) })];
+        Floats Unnormed() => norms ? PoisonedRows(Values, turned * E) : default;
+        kernels.Finish(Stream, new RowTable(SendSpan(Elsewhere()), owners), there, Unnormed(), angles, headNorms, shape, Layer);
+        kernels.Finish(Stream, new RowTable(SendSpan(Elsewhere()), owners), left, Unnormed(), angles, headNorms, shape, Layer, sums);
+        Assert.That(Bits(Receive(left)), Is.EqualTo(Bits(Receive(there))), "sums that the map left are added up");
         kernels.Pull(Stream, owners, back, raw, angles, headNorms, shape);
 
         float[] actual = Receive(at), pulled = Receive(back);

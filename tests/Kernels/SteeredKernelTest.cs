@@ -9,8 +9,8 @@ public abstract class SteeredKernelTest : ElementKernelTest
     /// <summary>Layers of the laws.</summary>
     protected const int L = 3;
 
-    /// <summary>So many sensors and terms in each of the layers; terms look at sensors of any layer.</summary>
-    protected static FeedbackLaw NewLaw(int seed, int D, int[] sensors, int[] terms, float bound)
+    /// <summary>So many sensors and terms in each of the layers; terms look at sensors of any layer, some sensors are in planes if asked for.</summary>
+    protected static FeedbackLaw NewLaw(int seed, int D, int[] sensors, int[] terms, float bound, bool hasPlanes = true)
     {
         var random = new Random(seed);
         float[] Direction() => Normal(random.Next(), D, 1 / Math.Sqrt(D));
@@ -23,7 +23,7 @@ public abstract class SteeredKernelTest : ElementKernelTest
 
         Sensor[] read = [.. Enumerable.Range(0, L).SelectMany(k => Enumerable.Range(0, sensors[k]).Select(i => NewSensor(k, i)))];
         var planes = new List<Plane>();
-        for (int i = 1; i < read.Length; i++)
+        for (int i = 1; hasPlanes && i < read.Length; i++)
         {
             if (read[i].Beta == 0 && read[i - 1].Beta == 0 && read[i].Layer == read[i - 1].Layer)
             {

@@ -42,13 +42,14 @@ public sealed class ControlVectorTests
         new TestCaseData(File([("direction.1", [float.NaN, .. new float[D - 1]])], 0), ControllerFault.NonFinite).SetArgDisplayNames("NaN"),
         new TestCaseData(File([("direction.1", new float[D])], 0), ControllerFault.Idle).SetArgDisplayNames("nothing but zeros"),
         new TestCaseData(File([("direction.1", new float[D])], 8), ControllerFault.Schema).SetArgDisplayNames("a quantised type"),
-        new TestCaseData(File([("direction.1", new float[D])], 0, architecture: "llama"), ControllerFault.Schema).SetArgDisplayNames("a model"),
+        new TestCaseData(File([("direction.1", new float[D])], 0, "llama"), ControllerFault.Schema).SetArgDisplayNames("a model"),
         new TestCaseData(File([("direction.1", new float[D])], 0, version: 4), ControllerFault.UnsupportedVersion).SetArgDisplayNames("version 4"),
     ];
 
     [TestCaseSource(nameof(Wrong))]
     public void What_is_no_control_vector_of_the_model_is_refused(byte[] file, ControllerFault fault) =>
-        Assert.That(() => ControlVectorFile.Read(file, RunningServer.Model), Throws.TypeOf<ControllerException>().With.Property("Fault").EqualTo(fault));
+        Assert.That(
+            () => ControlVectorFile.Read(file, RunningServer.Model), Throws.TypeOf<ControllerException>().With.Property("Fault").EqualTo(fault));
 
     private static byte[] File((string Name, float[] Values)[] tensors, uint type, string architecture = "controlvector", uint version = 3)
     {

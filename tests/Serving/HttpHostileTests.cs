@@ -68,7 +68,8 @@ public sealed class HttpHostileTests
         Case(10, "NUL", "\0", "invalid_json"),
         Case(11, "an unknown field", """{"model":"demo","prompt":"x","promt":"y"}""", "unknown_field", "promt"),
         Field(11, "an unknown field of steering", "\"steering\":{\"controlers\":[]}", "missing_field", "steering.controllers"),
-        Field(11, "an unknown field of stream_options", "\"stream\":true,\"stream_options\":{\"usage\":true}", "unknown_field", "stream_options.usage"),
+        Field(11, "an unknown field of stream_options", "\"stream\":true,\"stream_options\":{\"usage\":true}",
+            "unknown_field", "stream_options.usage"),
         Case(12, "no model", """{"prompt":"x"}""", "missing_field", "model"),
         Case(12, "no prompt", """{"model":"demo"}""", "missing_field", "prompt"),
         Case(12, "null for a prompt", """{"model":"demo","prompt":null}""", "missing_field", "prompt"),
@@ -143,7 +144,8 @@ public sealed class HttpHostileTests
         Steered(33, "an unknown field", "{\"controllers\":[{\"name\":\"a\",\"scale\":1}]}", "unknown_field", "steering.controllers[0].scale"),
     ];
 
-    private static string Nested(int levels) => $$"""{"model":"demo","prompt":"x","metadata":{{new string('[', levels)}}{{new string(']', levels)}}}""";
+    private static string Nested(int levels) =>
+        $$"""{"model":"demo","prompt":"x","metadata":{{new string('[', levels)}}{{new string(']', levels)}}}""";
 
     [TestCaseSource(nameof(Bodies))]
     public async Task A_body_is_refused(byte[] body, int status, string code, string? param)
@@ -168,7 +170,8 @@ public sealed class HttpHostileTests
         Chat(35, "no role", "\"messages\":[{\"content\":\"x\"}]", "missing_field", "messages[0].role"),
         Chat(35, "no content", "\"messages\":[{\"role\":\"user\"}]", "missing_field", "messages[0].content"),
         Chat(35, "a number", "\"messages\":[{\"role\":\"user\",\"content\":1}]", "invalid_type", "messages[0].content"),
-        Chat(35, "an image", "\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{\"url\":\"file:///etc/passwd\"}}]}]",
+        Chat(35, "an image",
+            "\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{\"url\":\"file:///etc/passwd\"}}]}]",
             "unsupported_value", "messages[0].content[0].type"),
         Chat(35, "an unknown field", "\"messages\":[{\"role\":\"user\",\"content\":\"x\",\"path\":\"y\"}]", "unknown_field", "messages[0].path"),
         Chat(36, "tools", $"{Hello},\"tools\":[{{\"type\":\"function\"}}]", "unsupported_value", "tools"),
@@ -185,7 +188,8 @@ public sealed class HttpHostileTests
     public async Task A_chat_is_refused(string fields, string code, string? param)
     {
         // All but the last would be refused with a template too.
-        await using var server = code == "no_template" ? null : await RunningServer.Start(new ServiceOptions { ChatTemplate = Tiller.Chat.ChatFormat.ChatMl });
+        var options = new ServiceOptions { ChatTemplate = Tiller.Chat.ChatFormat.ChatMl };
+        await using var server = code == "no_template" ? null : await RunningServer.Start(options);
         var answer = await (server ?? _server).Post("/v1/chat/completions", $$"""{"model":"demo",{{fields}}}""");
         Assert.That((answer.Status, answer.Code, answer.Param), Is.EqualTo((400, code, param)), answer.Body);
     }
@@ -193,14 +197,16 @@ public sealed class HttpHostileTests
     private static TestCaseData Raw(int row, string what, string request, params int[] statuses) =>
         new TestCaseData(Encoding.Latin1.GetBytes(request), statuses).SetArgDisplayNames($"{row} {what}");
 
-    private const string Post = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+    private const string Any = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n";
+
+    private const string Post = Any + "Content-Type: application/json\r\n";
 
     // Statuses in order; 0 for a connection that is closed without one.
     private static IEnumerable<TestCaseData> Requests() =>
     [
-        Raw(38, "a body of plain text", "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}", 415),
-        Raw(38, "a form", "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 2\r\n\r\n{}", 415),
-        Raw(38, "no type", "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}", 415),
+        Raw(38, "a body of plain text", Any + "Content-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}", 415),
+        Raw(38, "a form", Any + "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 2\r\n\r\n{}", 415),
+        Raw(38, "no type", Any + "Content-Length: 2\r\n\r\n{}", 415),
         Raw(39, "another method", "GET /v1/completions HTTP/1.1\r\nHost: localhost\r\n\r\n", 405),
         Raw(39, "TRACE", "TRACE /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n", 405),
         Raw(40, "another route", "GET /v2/models HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
@@ -225,7 +231,9 @@ public sealed class HttpHostileTests
         Raw(47, "HTTP/3.0", "GET / HTTP/3.0\r\nHost: localhost\r\n\r\n", 505),
         Raw(48, "an address of 5,000 characters", $"GET /{new string('a', 5000)} HTTP/1.1\r\nHost: localhost\r\n\r\n", 414),
         Raw(49, "a header of 20,000 characters", $"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nX: {new string('a', 20_000)}\r\n\r\n", 431),
-        Raw(49, "100 headers", $"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n{string.Concat(Enumerable.Range(0, 100).Select(i => $"X-{i}: 1\r\n"))}\r\n", 431),
+        Raw(49, "100 headers",
+            $"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n{string.Concat(Enumerable.Range(0, 100).Select(i => $"X-{i}: 1\r\n"))}\r\n",
+            431),
         Raw(50, "a header with a line break inside", "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nX: a\r\n b\r\n\r\n", 400),
         Raw(50, "NUL in a header", "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nX: a\0b\r\n\r\n", 400),
     ];
@@ -254,7 +262,8 @@ public sealed class HttpHostileTests
     [Test]
     public async Task Row52_half_a_request_and_gone_leaves_nothing()
     {
-        string[] halves = ["POST /v1/comp", Post, Post + "Content-Length: 100\r\n\r\n{\"model\"", Post + "Transfer-Encoding: chunked\r\n\r\n50\r\n{\"mo"];
+        string[] halves =
+            ["POST /v1/comp", Post, Post + "Content-Length: 100\r\n\r\n{\"model\"", Post + "Transfer-Encoding: chunked\r\n\r\n50\r\n{\"mo"];
         foreach (string half in halves)
         {
             using var socket = await RawSocket.Connect(_server.Address);
@@ -305,8 +314,9 @@ public sealed class HttpHostileTests
     {
         using (var socket = await RawSocket.Connect(_server.Address))
         {
-            await socket.Send("POST /v1/controllers?name=half HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/octet-stream\r\nContent-Length: 1000000\r\n\r\nGGUF"u8
-                .ToArray());
+            await socket.Send(Encoding.ASCII.GetBytes(
+                "POST /v1/controllers?name=half HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/octet-stream\r\n"
+                + "Content-Length: 1000000\r\n\r\nGGUF"));
             Patience.Until(() => Directory.GetFiles(_folder["controllers"], ".*").Length > 0, "the upload has begun");
         }
 
@@ -346,8 +356,9 @@ public sealed class HttpHostileTests
     public async Task Row59_an_upload_that_says_it_is_too_large_is_refused_before_it_is_read()
     {
         using var socket = await RawSocket.Connect(_server.Address);
-        await socket.Send("POST /v1/controllers?name=big HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/octet-stream\r\nContent-Length: 99999999\r\n\r\n"u8
-            .ToArray());
+        await socket.Send(Encoding.ASCII.GetBytes(
+            "POST /v1/controllers?name=big HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/octet-stream\r\n"
+            + "Content-Length: 99999999\r\n\r\n"));
         Assert.That(await socket.ReadLine(), Does.Contain(" 413 "));
     }
 
@@ -379,8 +390,10 @@ public sealed class HttpHostileTests
         Fit("no name", "\"positive\":[\"a\"],\"negative\":[\"b\"]", "missing_field", "name"),
         Fit("a path", "\"name\":\"../x\",\"positive\":[\"a\"],\"negative\":[\"b\"]", "invalid_value", "name"),
         Fit("no prompts", "\"name\":\"x\",\"positive\":[],\"negative\":[\"b\"]", "invalid_value", "positive"),
-        Fit("513 prompts", $"\"name\":\"x\",\"negative\":[\"b\"],\"positive\":[{string.Join(',', Enumerable.Repeat("\"a\"", 513))}]", "invalid_value", "positive"),
-        Fit("texts and messages", "\"name\":\"x\",\"positive\":[\"a\"],\"negative\":[[{\"role\":\"user\",\"content\":\"b\"}]]", "invalid_value", "negative"),
+        Fit("513 prompts", $"\"name\":\"x\",\"negative\":[\"b\"],\"positive\":[{string.Join(',', Enumerable.Repeat("\"a\"", 513))}]",
+            "invalid_value", "positive"),
+        Fit("texts and messages", "\"name\":\"x\",\"positive\":[\"a\"],\"negative\":[[{\"role\":\"user\",\"content\":\"b\"}]]",
+            "invalid_value", "negative"),
         Fit("r 0", "\"name\":\"x\",\"positive\":[\"a\"],\"negative\":[\"b\"],\"r\":0", "invalid_value", "r"),
         Fit("q below 0", "\"name\":\"x\",\"positive\":[\"a\"],\"negative\":[\"b\"],\"q\":-1", "invalid_value", "q"),
         Fit("an order beyond the width", "\"name\":\"x\",\"positive\":[\"a\"],\"negative\":[\"b\"],\"order\":100000", "invalid_value", "order"),
@@ -459,9 +472,9 @@ internal sealed class RawSocket : IDisposable
 
     private RawSocket(TcpClient client) => (_client, _stream) = (client, client.GetStream());
 
-    public static async Task<RawSocket> Connect(Uri address)
+    public static async Task<RawSocket> Connect(Uri address, int receiveBuffer = 1 << 16)
     {
-        var client = new TcpClient();
+        var client = new TcpClient { ReceiveBufferSize = receiveBuffer };
         await client.ConnectAsync(IPAddress.Loopback, address.Port);
         return new RawSocket(client);
     }

@@ -58,8 +58,8 @@ public sealed class OpenApiTests
 
     [Test]
     public void Every_field_of_a_request_stands_in_the_page() =>
-        Assert.That(s_requests.SelectMany(r => Properties(r.Schema)).Distinct(StringComparer.Ordinal).Where(f => !s_page.Contains($"`{f}`", StringComparison.Ordinal)
-            && !s_page.Contains($"\"{f}\"", StringComparison.Ordinal)), Is.Empty);
+        Assert.That(s_requests.SelectMany(r => Properties(r.Schema)).Distinct(StringComparer.Ordinal).Where(
+            f => !s_page.Contains($"`{f}`", StringComparison.Ordinal) && !s_page.Contains($"\"{f}\"", StringComparison.Ordinal)), Is.Empty);
 
     [Test]
     public void Every_reference_leads_somewhere()
@@ -75,5 +75,6 @@ public sealed class OpenApiTests
     }
 
     private static IEnumerable<string> Properties(string schema) =>
-        s_document.GetProperty("components").GetProperty("schemas").GetProperty(schema).GetProperty("properties").EnumerateObject().Select(p => p.Name);
+        s_document.GetProperty("components").GetProperty("schemas").GetProperty(schema).GetProperty("properties").EnumerateObject()
+            .Select(p => p.Name);
 }

@@ -51,19 +51,19 @@ public class CudaBenchTests : CudaTest
         }
     }
 
-    [TestCase(BenchMode.Decode, 8, "decode plain, context 8", "decode with 9 tangents")]
+    [TestCase(BenchMode.Decode, 8, "decode plain, context 8", "decode steered, 16 terms a layer", "decode with 9 tangents")]
     [TestCase(BenchMode.Prefill, 12, "prefill 12 tokens")]
     public void EveryVariantStandsBesideTheWholeWithItsPrediction(BenchMode mode, int context, params string[] works)
     {
         string[] rows = [.. Rows(Request(mode) with { Context = context, Variants = true }).Select(r => r.Name)];
         Assert.That(rows, Is.EqualTo(works.SelectMany(work => (string[])
         [
-            $"{work}, all variants",
-            .. KernelVariant.All.Where(v => v.SeenIn.HasFlag(Kind(work))).Select(v => $"{work}, without {v.Name} (predicted {v.Predicted})"),
+            $"{work}, as it is",
+            .. KernelVariant.All.Where(v => v.SeenIn.HasFlag(Kind(work))).Select(v => $"{work}, {v.Name} (predicted {v.Predicted})"),
         ])));
 
         VariantWork Kind(string work) => work.Contains("plain", StringComparison.Ordinal) ? VariantWork.Steps
-            : mode == BenchMode.Prefill ? VariantWork.Prompts : VariantWork.Tangents;
+            : work.Contains("steered", StringComparison.Ordinal) ? VariantWork.Laws : mode == BenchMode.Prefill ? VariantWork.Prompts : VariantWork.Tangents;
     }
 
     [Test]

@@ -192,8 +192,8 @@ public class ManyPromptsTests
 
     [TestCase("--prompts needs --out", "--prompts", "p")]
     [TestCase("--prompts needs --out", "--prompts", "p", "--out", "-")]
-    [TestCase("give it as --prompts", "--out", "o")]
-    [TestCase("give it as --prompts", "--column", "1", "text")]
+    [TestCase("name it with --prompts", "--out", "o")]
+    [TestCase("name it with --prompts", "--column", "1", "text")]
     [TestCase("leave out the prompt", "--prompts", "p", "--out", "o", "text")]
     public async Task What_does_not_go_together_is_told_before_anything_runs(string says, params string[] arguments)
     {

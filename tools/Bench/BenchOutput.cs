@@ -3,10 +3,10 @@ using System.Text.Json.Serialization;
 
 namespace Tiller.Bench;
 
-/// <summary>How rows are told: a table for people, a table for Markdown, an array or a line each for machines.</summary>
+/// <summary>Prints rows: as a table for people, as a Markdown table, or for machines as an array or one line each.</summary>
 internal static class BenchOutput
 {
-    /// <summary>Writes the rows as they come, each to the end of the line and flushed; a JSON array at the end.</summary>
+    /// <summary>Writes the rows as they come, each as a complete and flushed line; a JSON array is written at the end.</summary>
     public static void Write(BenchRequest request, IEnumerable<BenchRow> rows, TextWriter output)
     {
         if (request.Json)
@@ -15,7 +15,7 @@ internal static class BenchOutput
             return;
         }
 
-        // The heading waits for the first row: what is refused prints nothing.
+        // The heading waits for the first row, so that a refused request prints nothing.
         bool headed = false;
         foreach (var row in rows)
         {

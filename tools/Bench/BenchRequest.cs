@@ -3,7 +3,7 @@ using Tiller.Model;
 
 namespace Tiller.Bench;
 
-/// <summary>What is measured; lower-case names on the command line.</summary>
+/// <summary>The kinds of measurement. The command line has the names in lower case.</summary>
 public enum BenchMode
 {
     Decode,
@@ -22,10 +22,10 @@ public enum BenchMode
     Ceilings,
 }
 
-/// <summary>What <c>tiller bench</c> was asked for.</summary>
+/// <summary>A request to <c>tiller bench</c>.</summary>
 internal sealed record BenchRequest
 {
-    /// <summary>What is measured.</summary>
+    /// <summary>The kind of measurement.</summary>
     public required BenchMode Mode { get; init; }
 
     /// <summary>Shape of the model.</summary>
@@ -34,72 +34,75 @@ internal sealed record BenchRequest
     /// <summary>Stored type of the weights: BF16, F16 or F32.</summary>
     public TensorType Type { get; init; } = TensorType.BF16;
 
-    /// <summary>Tokens in the context, or of the prompt; null for 512 when a prompt is run and 128 otherwise.</summary>
+    /// <summary>Number of tokens in the context or the prompt; null for 512 if a prompt is run and for 128 otherwise.</summary>
     public int? Context { get; init; }
 
-    /// <summary>cpu, cuda, cuda:N or auto; null is the environment's TILLER_DEVICE, else auto.</summary>
+    /// <summary>cpu, cuda, cuda:N or auto; null for the device in TILLER_DEVICE, or auto if that is not set.</summary>
     public Device? Device { get; init; }
 
-    /// <summary>Threads that share one step on the CPU; 0 takes one per processor.</summary>
+    /// <summary>Number of threads that share one step on the CPU; 0 for one per processor.</summary>
     public int Threads { get; init; }
 
-    /// <summary>Time spent on one row, in seconds; a row takes at least <see cref="Meter.MinSamples"/> samples.</summary>
+    /// <summary>Time for one row, in seconds. A row has at least <see cref="Meter.MinSamples"/> samples.</summary>
     public double Seconds { get; init; } = 3;
 
-    /// <summary>Folder of the demo checkpoint with its contrast texts, which fit, load and tokenize read.</summary>
+    /// <summary>Folder of the demo checkpoint and its contrast texts, which fit, load and tokenize read.</summary>
     public required string DemoFolder { get; init; }
 
-    /// <summary>Prompts on each side of the contrast that a fit is measured with, at most as many as the demo's texts.</summary>
+    /// <summary>Number of prompts on each side of a fit's contrast, at most the number of the demo's texts.</summary>
     public int FitPrompts { get; init; } = 50;
 
-    /// <summary>Fits measured: dense, factored, reduced; null for all.</summary>
+    /// <summary>The fits to measure: dense, factored, reduced; null for all.</summary>
     public IReadOnlyList<string>? Fits { get; init; }
 
-    /// <summary>Terms a layer of the laws that decoding is steered with; null for 1 and 16, on a device 1, 4 and 16.</summary>
+    /// <summary>Numbers of terms per layer of the laws that steer decoding; null for 1 and 16, on CUDA 1, 4 and 16.</summary>
     public IReadOnlyList<int>? Terms { get; init; }
 
-    /// <summary>Tangents that a token is decoded with; null for 31, on a device 8, 31 and 63.</summary>
+    /// <summary>Numbers of tangents of a decoded token; null for 31, on CUDA 8, 31 and 63.</summary>
     public IReadOnlyList<int>? Tangents { get; init; }
 
     /// <summary>
-    /// Sessions stepped at once, plain and each with its own controller; null for 8 and, plain alone, 64; on a device 1, 8 and 64. Texts scheduled
-    /// at once; null for 1 and 8, on a device 64 too.
+    /// For batch, numbers of sessions that are stepped together, plain and each with its own controller; null for 8 and, plain only, 64; on CUDA 1, 8
+    /// and 64. For schedule, numbers of texts at once; null for 1 and 8, on CUDA also 64.
     /// </summary>
     public IReadOnlyList<int>? Batches { get; init; }
 
-    /// <summary>Rows that the linear map is measured with, the most of them the stages too; null for 1 to 256.</summary>
+    /// <summary>Numbers of rows for the linear map, the largest of which the stages take too; null for 1 to 256.</summary>
     public IReadOnlyList<int>? Rows { get; init; }
 
     /// <summary>
-    /// With <see cref="BenchMode.Decode"/> and <see cref="BenchMode.Prefill"/> on a CUDA device: what each choice of its kernels is worth, every one
-    /// left out in turn, instead of the usual rows.
+    /// With <see cref="BenchMode.Decode"/> and <see cref="BenchMode.Prefill"/> on a CUDA device: whether to measure the gain of each optimisation of
+    /// the kernels, by switching each off in turn, instead of the usual rows.
     /// </summary>
     public bool Variants { get; init; }
 
-    /// <summary>With <see cref="BenchMode.Decode"/>: laws that sense, gate, turn in planes and move inputs too, each kind a row.</summary>
+    /// <summary>
+    /// With <see cref="BenchMode.Decode"/>: whether to add a row for each kind of law: with sensors only, with gates, with planes, and with moved
+    /// inputs.
+    /// </summary>
     public bool Laws { get; init; }
 
-    /// <summary>Do not measure a fit but tell what it takes.</summary>
+    /// <summary>Whether to estimate the cost of a fit instead of measuring it.</summary>
     public bool Plan { get; init; }
 
-    /// <summary>Print a JSON array, at the end.</summary>
+    /// <summary>Whether to print a JSON array at the end.</summary>
     public bool Json { get; init; }
 
-    /// <summary>Print a JSON object a line, each when its row is there.</summary>
+    /// <summary>Whether to print every row as a line of JSON as soon as it is measured.</summary>
     public bool JsonLines { get; init; }
 
-    /// <summary>Print a Markdown table.</summary>
+    /// <summary>Whether to print a Markdown table.</summary>
     public bool Markdown { get; init; }
 
-    /// <summary>How a model is opened.</summary>
+    /// <summary>The options for opening a model.</summary>
     public LoadOptions LoadOptions => new() { Device = Device, Threads = ThreadCount };
 
     /// <summary><see cref="Context"/>, or its default.</summary>
     public int ContextLength => Context ?? (Mode is BenchMode.Prefill or BenchMode.Interrupt ? 512 : 128);
 
-    /// <summary><see cref="Threads"/>, counted.</summary>
+    /// <summary>The actual number of threads for <see cref="Threads"/>.</summary>
     public int ThreadCount => Threads == 0 ? Environment.ProcessorCount : Threads;
 }
 
-/// <summary>A measurement that cannot be made as asked.</summary>
+/// <summary>The requested measurement is not possible.</summary>
 internal sealed class BenchException(string message) : TillerException(message);

@@ -1,81 +1,83 @@
 namespace Tiller.Bench;
 
-/// <summary>Number formats that the ceiling of floating-point work depends on.</summary>
+/// <summary>Formats of arithmetic, on which the ceiling of FLOPs depends.</summary>
 internal enum Precision
 {
     Single,
     Double,
 }
 
-/// <summary>How a row is compared with the first of its group.</summary>
+/// <summary>How a row is compared with the first row of its group.</summary>
 internal enum Comparison
 {
-    /// <summary>Not at all.</summary>
+    /// <summary>No comparison.</summary>
     None,
 
-    /// <summary>Speed over speed: 1 is as fast, above 1 faster.</summary>
+    /// <summary>Ratio of speeds: 1 is equally fast, above 1 is faster.</summary>
     Speed,
 
-    /// <summary>Time over time: 2 takes twice as long.</summary>
+    /// <summary>Ratio of times: 2 takes twice as long.</summary>
     Time,
 }
 
-/// <summary>One thing to be timed.</summary>
+/// <summary>One operation to be timed.</summary>
 internal sealed record Work
 {
     /// <summary>Name of the row.</summary>
     public required string Name { get; init; }
 
-    /// <summary>Bytes that must move at least, once each.</summary>
+    /// <summary>Minimum number of bytes that one run must move.</summary>
     public required double Bytes { get; init; }
 
-    /// <summary>Floating-point operations, a multiply-add counting as two.</summary>
+    /// <summary>Floating-point operations of one run; a multiply-add counts as two.</summary>
     public required double Flops { get; init; }
 
-    /// <summary>Bytes that are gone through before any is touched again: the size of buffer whose bandwidth is the ceiling.</summary>
+    /// <summary>
+    /// Working set in bytes: the bytes that are used before any of them is used again. The ceiling is the bandwidth of a buffer of this size.
+    /// </summary>
     public required double WorkingSet { get; init; }
 
     /// <summary>Format of the arithmetic.</summary>
     public Precision Precision { get; init; }
 
-    /// <summary>Rows that one pass over the weights serves: from nine on a GPU computes on its matrix units.</summary>
+    /// <summary>Number of rows for one pass over the weights. From nine rows on, a GPU uses its tensor cores.</summary>
     public double Rows { get; init; } = 1;
 
-    /// <summary>Of <see cref="Rows"/>, those that are tangents or cotangents, which take fewer products on matrix units than values do.</summary>
+    /// <summary>Number of tangents or cotangents among <see cref="Rows"/>. They take fewer products on tensor cores than values.</summary>
     public double Tangents { get; init; }
 
-    /// <summary>Whether the bytes are copied (to a device: uploaded) rather than read.</summary>
+    /// <summary>Whether the bytes are copied (on a device: uploaded) rather than read.</summary>
     public bool Copies { get; init; }
 
-    /// <summary>Threads of the ceilings; 0 for all that the bench was given.</summary>
+    /// <summary>Number of threads for the ceilings; 0 for all threads of the bench.</summary>
     public int Threads { get; init; }
 
-    /// <summary>Things done in one run, for the rate.</summary>
+    /// <summary>Number of units, such as tokens, in one run, for the rate.</summary>
     public double Amount { get; init; } = 1;
 
     /// <summary>Unit of the rate, such as tok/s.</summary>
     public string RateUnit { get; init; } = "1/s";
 
-    /// <summary>Comparison with the first work of the group.</summary>
+    /// <summary>How it is compared with the first work of the group.</summary>
     public Comparison Comparison { get; init; }
 
-    /// <summary>Seconds of one run by a device's own clock; null for wall time until the device is done.</summary>
+    /// <summary>Returns the seconds of one run by the device's clock; null to measure the wall time until the device has finished.</summary>
     public Func<Work, double>? Clock { get; init; }
 
-    /// <summary>Makes ready for so many runs that follow each other, outside the time; null for nothing.</summary>
+    /// <summary>Prepares the given number of consecutive runs, outside the measured time; null if nothing is necessary.</summary>
     public Action<int>? Prepare { get; init; }
 
-    /// <summary>Most runs that <see cref="Prepare"/> can make ready for at once: 1 where every run needs it anew.</summary>
+    /// <summary>Maximum number of runs that one <see cref="Prepare"/> can serve; 1 if every run needs its own.</summary>
     public int MaxRuns { get; init; } = int.MaxValue;
 
-    /// <summary>What is timed.</summary>
+    /// <summary>The operation itself.</summary>
     public required Action Run { get; init; }
 }
 
 /// <summary>One measured figure.</summary>
 internal sealed record BenchRow
 {
-    /// <summary>What it was measured on, such as "cpu (2 threads)".</summary>
+    /// <summary>Name of the device, such as "cpu (2 threads)".</summary>
     public required string Device { get; init; }
 
     public required string Name { get; init; }
@@ -93,7 +95,7 @@ internal sealed record BenchRow
 
     public required int Samples { get; init; }
 
-    /// <summary>Amount per second at the median, in <see cref="RateUnit"/>.</summary>
+    /// <summary>Rate at the median, in <see cref="RateUnit"/>.</summary>
     public required double Rate { get; init; }
 
     public required string RateUnit { get; init; }
@@ -102,19 +104,19 @@ internal sealed record BenchRow
 
     public required double Flops { get; init; }
 
-    /// <summary>100 · bound / median, the bound being the larger of bytes / bandwidth and FLOPs / peak.</summary>
+    /// <summary>100 · bound / median; the bound is the larger of bytes / bandwidth and FLOPs / peak.</summary>
     public required double PercentOfCeiling { get; init; }
 
-    /// <summary>The ceiling that binds, in <see cref="CeilingUnit"/>.</summary>
+    /// <summary>The ceiling that limits the row, in <see cref="CeilingUnit"/>.</summary>
     public required double Ceiling { get; init; }
 
     public required string CeilingUnit { get; init; }
 
     public required string CeilingName { get; init; }
 
-    /// <summary>Median against the first row of the group, or null.</summary>
+    /// <summary>Median ratio to the first row of the group, or null.</summary>
     public double? Ratio { get; init; }
 
-    /// <summary>What the ratio is of, such as "speed / decode plain".</summary>
+    /// <summary>Meaning of the ratio, such as "speed / decode plain".</summary>
     public string? RatioOf { get; init; }
 }

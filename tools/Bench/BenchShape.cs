@@ -5,8 +5,8 @@ using Tiller.Checkpoint;
 namespace Tiller.Bench;
 
 /// <summary>
-/// The shape of a model, kept as the config.json that describes it, so that the engine's own reader turns it into a
-/// <see cref="ModelConfig"/> and a random checkpoint can be written with it.
+/// The shape of a model, stored as its config.json. So the engine's own reader turns it into a <see cref="ModelConfig"/>, and a random checkpoint can
+/// be written with it.
 /// </summary>
 internal sealed class BenchShape
 {
@@ -14,7 +14,32 @@ internal sealed class BenchShape
 
     private static readonly Family Llama = new("llama", "LlamaForCausalLM", "silu", 1e-5, 10000);
     private static readonly Family Gemma2 = new("gemma2", "Gemma2ForCausalLM", "gelu_pytorch_tanh", 1e-6, 10000);
+    private static readonly Family Gemma3 = new("gemma3_text", "Gemma3ForCausalLM", "gelu_pytorch_tanh", 1e-6, 1000000);
     private static readonly Family Qwen2 = new("qwen2", "Qwen2ForCausalLM", "silu", 1e-6, 1000000);
+    private static readonly Family Olmo2 = new("olmo2", "Olmo2ForCausalLM", "silu", 1e-6, 500000);
+    private static readonly Family Phi3 = new("phi3", "Phi3ForCausalLM", "silu", 1e-5, 10000);
+    private static readonly Family SmolLm3 = new("smollm3", "SmolLM3ForCausalLM", "silu", 1e-6, 5000000);
+    private static readonly Family Granite = new("granite", "GraniteForCausalLM", "silu", 1e-5, 5000000);
+
+    // Numbers: config.json of the models of these names. L, D, FF, H, KV, E, V; then positions.
+    private static readonly Dictionary<string, Func<string, BenchShape>> s_named = new(StringComparer.Ordinal)
+    {
+        ["demo"] = static x => new(x, Llama, [10, 128, 352, 4, 2, 32, 1024], 1024, tied: true),
+        ["smollm2-135m"] = static x => new(x, Llama with { RopeTheta = 100000 }, [30, 576, 1536, 9, 3, 64, 49152], 8192, tied: true),
+        ["llama-3.2-1b"] = static x =>
+            new(x, Llama with { RopeTheta = 500000 }, [16, 2048, 8192, 32, 8, 64, 128256], 131072, tied: true, Llama3Rope),
+        ["gemma-2-2b"] = static x => new(x, Gemma2, [26, 2304, 9216, 8, 4, 256, 256000], 8192, tied: true, Gemma2Keys),
+        ["qwen2.5-3b"] = static x => new(x, Qwen2, [36, 2048, 11008, 16, 2, 128, 151936], 32768, tied: true),
+        ["llama-3-8b"] = static x => new(x, Llama with { RopeTheta = 500000 }, [32, 4096, 14336, 32, 8, 128, 128256], 8192, tied: false),
+        ["qwen2.5-14b"] = static x => new(x, Qwen2 with { Epsilon = 1e-5 }, [48, 5120, 13824, 40, 8, 128, 152064], 131072, tied: false),
+        ["gemma-3-1b"] = static x => new(x, Gemma3, [26, 1152, 6912, 4, 1, 256, 262144], 32768, tied: true, Gemma3Keys),
+        ["olmo-2-1b"] = static x => new(x, Olmo2, [16, 2048, 8192, 16, 16, 128, 100352], 4096, tied: false),
+        ["phi-3-mini"] = static x =>
+            new(x, Phi3, [32, 3072, 8192, 32, 32, 96, 32064], 4096, tied: false, static json => json.WriteNumber("sliding_window", 2047)),
+        ["smollm3-3b"] = static x =>
+            new(x, SmolLm3, [36, 2048, 11008, 16, 4, 128, 128256], 65536, tied: true, static json => json.WriteNumber("no_rope_layer_interval", 4)),
+        ["granite-3.1-2b"] = static x => new(x, Granite, [40, 2048, 8192, 32, 8, 64, 49155], 131072, tied: true, GraniteKeys),
+    };
 
     private BenchShape(string name, Family family, ReadOnlySpan<int> n, int maxPositions, bool tied, Action<Utf8JsonWriter>? more = null)
     {
@@ -35,7 +60,7 @@ internal sealed class BenchShape
             }
 
             json.WriteNumber("max_position_embeddings", maxPositions);
-            json.WriteString(family == Gemma2 ? "hidden_activation" : "hidden_act", family.Activation);
+            json.WriteString(family == Gemma2 || family == Gemma3 ? "hidden_activation" : "hidden_act", family.Activation);
             json.WriteNumber("rms_norm_eps", family.Epsilon);
             json.WriteNumber("rope_theta", family.RopeTheta);
             json.WriteBoolean("tie_word_embeddings", tied);
@@ -55,31 +80,22 @@ internal sealed class BenchShape
     /// <summary>config.json, UTF-8.</summary>
     public byte[] Json { get; }
 
-    /// <summary>What the engine reads from it.</summary>
+    /// <summary>The configuration that the engine reads from it.</summary>
     public ModelConfig Config { get; }
 
     /// <summary>Names that <see cref="Parse"/> knows.</summary>
-    public static IReadOnlyList<string> Names { get; } = ["demo", "llama-3.2-1b", "gemma-2-2b", "qwen2.5-3b", "llama-3-8b", "qwen2.5-14b"];
+    public static IReadOnlyCollection<string> Names => s_named.Keys;
 
-    /// <summary>A named shape, or L,D,FF,H,KV,E,V of a Llama with tied head. Numbers: config.json of the models of that name.</summary>
-    /// <exception cref="BenchException">Neither.</exception>
-    /// <exception cref="ConfigException">Seven numbers that no model can have.</exception>
+    /// <summary>
+    /// Parses the name of a shape, or L,D,FF,H,KV,E,V of a Llama with a tied head. The named shapes are from the config.json of those models.
+    /// </summary>
+    /// <exception cref="BenchException">The text is neither.</exception>
+    /// <exception cref="ConfigException">The seven numbers do not form a valid model.</exception>
     public static BenchShape Parse(string text)
     {
-        switch (text)
+        if (s_named.TryGetValue(text, out var named))
         {
-            case "demo":
-                return new(text, Llama, [10, 128, 352, 4, 2, 32, 1024], 1024, tied: true);
-            case "llama-3.2-1b":
-                return new(text, Llama with { RopeTheta = 500000 }, [16, 2048, 8192, 32, 8, 64, 128256], 131072, tied: true, Llama3Rope);
-            case "gemma-2-2b":
-                return new(text, Gemma2, [26, 2304, 9216, 8, 4, 256, 256000], 8192, tied: true, GemmaKeys);
-            case "qwen2.5-3b":
-                return new(text, Qwen2, [36, 2048, 11008, 16, 2, 128, 151936], 32768, tied: true);
-            case "llama-3-8b":
-                return new(text, Llama with { RopeTheta = 500000 }, [32, 4096, 14336, 32, 8, 128, 128256], 8192, tied: false);
-            case "qwen2.5-14b":
-                return new(text, Qwen2 with { Epsilon = 1e-5 }, [48, 5120, 13824, 40, 8, 128, 152064], 131072, tied: false);
+            return named(text);
         }
 
         int[] numbers =
@@ -100,12 +116,28 @@ internal sealed class BenchShape
         json.WriteEndObject();
     }
 
-    private static void GemmaKeys(Utf8JsonWriter json)
+    private static void Gemma2Keys(Utf8JsonWriter json)
     {
         json.WriteNumber("query_pre_attn_scalar", 256);
         json.WriteNumber("sliding_window", 4096);
         json.WriteNumber("attn_logit_softcapping", 50);
         json.WriteNumber("final_logit_softcapping", 30);
+    }
+
+    private static void Gemma3Keys(Utf8JsonWriter json)
+    {
+        json.WriteNumber("query_pre_attn_scalar", 256);
+        json.WriteNumber("sliding_window", 512);
+        json.WriteNumber("sliding_window_pattern", 6);
+        json.WriteNumber("rope_local_base_freq", 10000);
+    }
+
+    private static void GraniteKeys(Utf8JsonWriter json)
+    {
+        json.WriteNumber("embedding_multiplier", 12);
+        json.WriteNumber("attention_multiplier", 0.015625);
+        json.WriteNumber("residual_multiplier", 0.22);
+        json.WriteNumber("logits_scaling", 8);
     }
 
     private sealed record Family(string Name, string Architecture, string Activation, double Epsilon, double RopeTheta);

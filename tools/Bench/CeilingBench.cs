@@ -1,9 +1,9 @@
 namespace Tiller.Bench;
 
-/// <summary>The ceilings themselves; of a CUDA device also the time from one node of a graph to the next.</summary>
+/// <summary>Measures the ceilings themselves, and on a CUDA device the time from one node of a graph to the next.</summary>
 internal static class CeilingBench
 {
-    /// <summary>A row for each, in billions of bytes or FLOPs a second.</summary>
+    /// <summary>A row for each ceiling, in billions of bytes or FLOPs per second.</summary>
     public static IEnumerable<BenchRow> Run(Meter meter)
     {
         foreach (var ceiling in meter.Machine.Ceilings)

@@ -7,18 +7,18 @@ using Tiller.Cpu;
 namespace Tiller.Bench;
 
 /// <summary>
-/// What the machine can do at most, measured beside the engine: reading and copying a buffer, and multiply-adds on registers. Threads
-/// are those of the engine's own pool.
+/// The limits of the CPU, measured beside the engine: reading and copying a buffer, and multiply-adds on registers. The threads are those of the
+/// engine's own pool.
 /// </summary>
 internal sealed unsafe class Ceilings : IDisposable
 {
-    /// <summary>Largest buffer: far larger than any cache, small against the memory.</summary>
+    /// <summary>Size of the largest buffer: far larger than any cache, and much smaller than the memory.</summary>
     public const long MaxBufferInBytes = 512L << 20;
 
     private const long MinBufferInBytes = 256L << 10;
     private const int PartsPerThread = 16;
 
-    // A run takes some milliseconds, so that starting the threads does not matter.
+    // A run takes some milliseconds, so that the start of the threads does not matter.
     private const long BytesPerRun = 256L << 20;
     private const int FmaRounds = 100_000;
 
@@ -29,36 +29,38 @@ internal sealed unsafe class Ceilings : IDisposable
     /// <summary>Starts the threads.</summary>
     public Ceilings(int threads) => _pool = new WorkerPool(threads);
 
-    /// <summary>Threads that share every measurement.</summary>
+    /// <summary>Number of threads that share every measurement.</summary>
     public int Threads => _pool.Threads;
 
-    /// <summary>The size of buffer that stands for a working set.</summary>
+    /// <summary>The buffer size that represents a working set.</summary>
     public static long BufferFor(double workingSet) => (long)Math.Clamp(workingSet, MinBufferInBytes, MaxBufferInBytes) / 4096 * 4096;
 
-    /// <summary>Bytes per second read from a buffer of <paramref name="size"/> bytes, once.</summary>
+    /// <summary>Measures the bytes per second of reading a buffer of <paramref name="size"/> bytes.</summary>
     public double Read(long size) => Sweep(size, &ReadPart, bytesCounted: size);
 
-    /// <summary>Bytes per second copied from one half of a buffer to the other, each byte counted once.</summary>
+    /// <summary>Measures the bytes per second of copying one half of a buffer to the other; each byte counts once.</summary>
     public double Copy(long size) => Sweep(size, &CopyPart, bytesCounted: size / 2);
 
-    /// <summary>FLOP/s of fused multiply-adds on registers, of the widest vectors that the runtime uses.</summary>
+    /// <summary>Measures the FLOP/s of fused multiply-adds on registers, with the widest vectors that the engine uses.</summary>
     public double Peak(Precision precision)
     {
-        bool wide = Vector512.IsHardwareAccelerated;
-        int lanes = (wide ? 64 : 32) / (precision == Precision.Single ? sizeof(float) : sizeof(double));
+        var wide = Avx512.Code;
+        int lanes = (wide == Avx512Code.None ? 32 : 64) / (precision == Precision.Single ? sizeof(float) : sizeof(double));
         var job = default(Job);
         long begin = Stopwatch.GetTimestamp();
         _pool.Run(PartsPerThread * Threads, ref job, (precision, wide) switch
         {
-            (Precision.Single, false) => &FmaPart<Single256, Vector256<float>>,
-            (Precision.Single, true) => &FmaPart<Single512, Vector512<float>>,
-            (_, false) => &FmaPart<Double256, Vector256<double>>,
-            (_, true) => &FmaPart<Double512, Vector512<double>>,
+            (Precision.Single, Avx512Code.None) => &FmaPart<Single256, Vector256<float>>,
+            (Precision.Single, Avx512Code.Managed) => &FmaPart<Single512, Vector512<float>>,
+            (Precision.Single, _) => &NativeSinglePart,
+            (_, Avx512Code.None) => &FmaPart<Double256, Vector256<double>>,
+            (_, Avx512Code.Managed) => &FmaPart<Double512, Vector512<double>>,
+            _ => &NativeDoublePart,
         });
         return 2.0 * RegisterChains.Count * lanes * FmaRounds * PartsPerThread * Threads / Stopwatch.GetElapsedTime(begin).TotalSeconds;
     }
 
-    /// <summary>Gives the buffer back; the next measurement takes a new one.</summary>
+    /// <summary>Frees the buffer. The next measurement allocates a new one.</summary>
     public void Release()
     {
         NativeMemory.AlignedFree(_buffer);
@@ -76,7 +78,7 @@ internal sealed unsafe class Ceilings : IDisposable
     {
         Reserve(size);
 
-        // Of a buffer in cache every thread keeps its own part.
+        // If the buffer fits a cache, every thread keeps its own part.
         int sweeps = (int)Math.Max(1, BytesPerRun / size);
         int parts = sweeps > 1 ? Threads : PartsPerThread * Threads;
         var job = new Job { Buffer = _buffer, Size = size, Parts = parts, Sweeps = sweeps };
@@ -121,7 +123,11 @@ internal sealed unsafe class Ceilings : IDisposable
         where TVector : struct =>
         Sink.Take(RegisterChains.Run<TFma, TVector>(FmaRounds, 0.5 + part));
 
-    // Four streams, as a linear map reads several rows of weights at once.
+    private static void NativeSinglePart(ref Job job, int part) => Sink.Take(Avx512.ChainsSingle(FmaRounds, 0.5 + part));
+
+    private static void NativeDoublePart(ref Job job, int part) => Sink.Take(Avx512.ChainsDouble(FmaRounds, 0.5 + part));
+
+    // Four streams, because a linear map reads several rows of weights at once.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static float SumOfFourStreams(byte* p, long count)
     {
@@ -158,7 +164,7 @@ internal sealed unsafe class Ceilings : IDisposable
     }
 }
 
-/// <summary>Takes results that nobody reads, so that they are computed.</summary>
+/// <summary>Consumes results that are not used otherwise, so that they are computed.</summary>
 internal static class Sink
 {
     private static double s_last;

@@ -7,7 +7,7 @@ using Tiller.Synthesis;
 
 namespace Tiller.Bench;
 
-/// <summary>Jacobians, pullbacks and Riccati recursions.</summary>
+/// <summary>Measures Jacobians, pullbacks and Riccati recursions.</summary>
 internal static class ControlBench
 {
     private const int Cotangents = 32;
@@ -23,7 +23,7 @@ internal static class ControlBench
         using var linearization = new Linearization(model, [prompt]);
         using var memory = model.Ops.Allocate(c.D, c.D, out var a);
 
-        // ARCHITECTURE: a Jacobian is D tangents through the block, 2 FLOPs a weight each.
+        // A Jacobian pushes D tangents through the block, with 2 FLOPs per weight each.
         double flops = 2 * counts.BlockWeights * c.D;
         int k = 0;
         var layer = new Work
@@ -70,7 +70,7 @@ internal static class ControlBench
         {
             Name = $"pullback, {Cotangents} cotangents, one layer",
 
-            // The value forwards, then the cotangents backwards: the block's weights twice.
+            // The value goes forwards, then the cotangents backwards, so the block's weights are read twice.
             Bytes = 2 * counts.BlockBytes,
             Flops = 2 * counts.BlockWeights * (1 + Cotangents),
             WorkingSet = c.L * counts.BlockBytes,

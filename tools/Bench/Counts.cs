@@ -8,19 +8,19 @@ namespace Tiller.Bench;
 /// </summary>
 internal sealed class Counts(ModelConfig c, TensorType type)
 {
-    /// <summary>Bytes of one stored weight.</summary>
+    /// <summary>Size of one stored weight in bytes.</summary>
     public int WeightInBytes { get; } = type == TensorType.F32 ? 4 : 2;
 
-    /// <summary>Weights of the linear maps of one block.</summary>
+    /// <summary>Number of weights in the linear maps of one block.</summary>
     public double BlockWeights { get; } = FitPlan.BlockWeights(c);
 
-    /// <summary>Weights of the head.</summary>
+    /// <summary>Number of weights in the head.</summary>
     public double HeadWeights { get; } = (double)c.V * c.D;
 
-    /// <summary>Bytes of one block: its matrices as stored.</summary>
+    /// <summary>Size of the stored matrices of one block in bytes.</summary>
     public double BlockBytes => BlockWeights * WeightInBytes;
 
-    /// <summary>Bytes of all weights in memory, norms and biases as float32.</summary>
+    /// <summary>Size of all weights in memory in bytes, with norms and biases as float32.</summary>
     public double AllBytes =>
         (((c.TiedHead ? 1 : 2) * HeadWeights) + (c.L * BlockWeights)) * WeightInBytes
         + (4.0 * (c.D + (c.L * VectorsOfBlock)));
@@ -31,13 +31,13 @@ internal sealed class Counts(ModelConfig c, TensorType type)
         + (c.QkNorm switch { QkNorm.None => 0, QkNorm.Heads => 2 * c.E, _ => (c.H + c.G) * c.E })
         + (c.QkvBias ? (c.H + (2 * c.G)) * c.E : 0) + (c.OutputBias ? c.D : 0) + (c.FeedForwardBias ? (2 * c.F) + c.D : 0);
 
-    /// <summary>Bytes of weights that one decoded token reads; the embedding is a single row.</summary>
+    /// <summary>Bytes of weights that one decoded token reads. Of the embedding it reads a single row.</summary>
     public double DecodeBytes => (HeadWeights + (c.L * BlockWeights)) * WeightInBytes;
 
-    /// <summary>Bytes of keys and values of one sequence.</summary>
+    /// <summary>Size of the keys and values of one sequence in bytes.</summary>
     public double CacheBytes(int context) => 8.0 * c.L * c.G * c.E * context;
 
-    /// <summary>FLOPs of one row through all blocks, attention to <paramref name="context"/> positions included.</summary>
+    /// <summary>FLOPs of one row through all blocks, including attention to <paramref name="context"/> positions.</summary>
     public double RowFlops(double context) => c.L * ((2 * BlockWeights) + AttentionFlops(context));
 
     /// <summary>FLOPs of one row's attention at one layer: q·k and the weighted sum of values.</summary>

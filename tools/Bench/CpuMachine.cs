@@ -3,7 +3,7 @@ using Tiller.Model;
 
 namespace Tiller.Bench;
 
-/// <summary>The CPU: wall time, and ceilings measured by the engine's own threads.</summary>
+/// <summary>The CPU. Times are wall time; ceilings are measured by the engine's own threads.</summary>
 internal sealed class CpuMachine(int threads) : Machine
 {
     private readonly Dictionary<int, Ceilings> _ceilings = [];
@@ -62,7 +62,7 @@ internal sealed class CpuMachine(int threads) : Machine
     {
     }
 
-    /// <summary>Memory that can be had without swapping; a container's limit counts.</summary>
+    /// <summary>Available memory without swapping, within the limit of a container.</summary>
     public override long AvailableInBytes()
     {
         var gc = GC.GetGCMemoryInfo();

@@ -6,12 +6,12 @@ using Tiller.Kernels;
 namespace Tiller.Bench;
 
 /// <summary>
-/// What a CUDA device can do at most, by the device's own clock: reading, copying, uploading, multiply-adds on registers, products by the
-/// library, and the time from node to node of a graph. Runs grow, once, until one takes a millisecond.
+/// The limits of a CUDA device by the device's own clock: reading, copying, uploading, multiply-adds on registers, products by the library, and the
+/// time from one node of a graph to the next. The length of a run is increased once until it takes a millisecond.
 /// </summary>
 internal sealed class CudaCeilings : IDisposable
 {
-    /// <summary>Bytes of one upload.</summary>
+    /// <summary>Size of one upload in bytes.</summary>
     public const long UploadInBytes = 64L << 20;
 
     private const long MinBufferInBytes = 256L << 10;
@@ -34,9 +34,9 @@ internal sealed class CudaCeilings : IDisposable
     private CudaDeviceVariable<byte>? _buffer;
     private CudaDeviceVariable<byte>? _results;
     private CudaPinnedHostMemory<byte>? _pinned;
-    private CeilingKey _content; // matrices that the buffer holds
+    private CeilingKey _content; // the matrices in the buffer
 
-    /// <summary>Readies the kernels.</summary>
+    /// <summary>Loads the kernels.</summary>
     public CudaCeilings(PrimaryContext context)
     {
         _context = context;
@@ -65,22 +65,22 @@ internal sealed class CudaCeilings : IDisposable
         }
     }
 
-    /// <summary>Whether there is cuBLAS.</summary>
+    /// <summary>Whether cuBLAS is available.</summary>
     public bool HasLibrary => _blasLt is not null;
 
-    /// <summary>Rows of the bf16 matrices; known once measured.</summary>
+    /// <summary>Number of rows of the bf16 matrices; known after the measurement.</summary>
     public int Gemm16Size => _counts.GetValueOrDefault(new(CeilingKind.Gemm16, 0));
 
-    /// <summary>Rows of the float64 matrices; known once measured.</summary>
+    /// <summary>Number of rows of the float64 matrices; known after the measurement.</summary>
     public int Gemm64Size => _counts.GetValueOrDefault(new(CeilingKind.Gemm64, 0));
 
-    /// <summary>The size of buffer that stands for a working set.</summary>
-    /// <param name="workingSet">Bytes.</param>
-    /// <param name="free">Bytes of memory that are free, of which an eighth may be taken.</param>
+    /// <summary>The buffer size that represents a working set.</summary>
+    /// <param name="workingSet">Size of the working set in bytes.</param>
+    /// <param name="free">Free memory in bytes, of which an eighth may be used.</param>
     public static long BufferFor(double workingSet, long free) =>
         (long)Math.Clamp(workingSet, MinBufferInBytes, Math.Max(MinBufferInBytes, Math.Min(MaxBufferInBytes, PowerOf2Below(free / 8)))) / 4096 * 4096;
 
-    /// <summary>Bytes per second read from a buffer of <paramref name="size"/> bytes.</summary>
+    /// <summary>Measures the bytes per second of reading a buffer of <paramref name="size"/> bytes.</summary>
     public double Read(long size)
     {
         Reserve(size);
@@ -92,7 +92,7 @@ internal sealed class CudaCeilings : IDisposable
         double Run(int n) => Ms(() => _kernels.Read(_stream, buffer, n, sums));
     }
 
-    /// <summary>Bytes per second read and written by a copy from one half of a buffer to the other.</summary>
+    /// <summary>Measures the bytes per second, read and written, of copying one half of a buffer to the other.</summary>
     public double Copy(long size)
     {
         Reserve(size);
@@ -110,7 +110,7 @@ internal sealed class CudaCeilings : IDisposable
         });
     }
 
-    /// <summary>Bytes per second from page-locked host memory.</summary>
+    /// <summary>Measures the bytes per second of uploads from page-locked host memory.</summary>
     public double Upload()
     {
         Reserve(UploadInBytes);
@@ -124,7 +124,7 @@ internal sealed class CudaCeilings : IDisposable
         return 1000.0 * UploadInBytes / Ms(() => _stream.CopyToDevice(_buffer!.DevicePointer, _pinned, 0, (int)UploadInBytes));
     }
 
-    /// <summary>FLOP/s of multiply-adds on registers.</summary>
+    /// <summary>Measures the FLOP/s of multiply-adds on registers.</summary>
     public double Multiply(Precision precision)
     {
         const double A = 0.999, B = 0.001;
@@ -148,7 +148,7 @@ internal sealed class CudaCeilings : IDisposable
         });
     }
 
-    /// <summary>FLOP/s of a product of bf16 matrices of random numbers, float32 sums and result, by cuBLASLt.</summary>
+    /// <summary>Measures the FLOP/s of a product of random bf16 matrices by cuBLASLt, with sums and result in float32.</summary>
     public double Gemm16()
     {
         int n = Calibrate(new(CeilingKind.Gemm16, 0), 64, 8192, Run);
@@ -160,7 +160,7 @@ internal sealed class CudaCeilings : IDisposable
             Reserve(8 * square);
             nint a = _buffer!.DevicePointer, b = a + (nint)(2 * square), c = b + (nint)(2 * square);
 
-            // Between 1 and 2 in magnitude; sign and mantissa drawn.
+            // Magnitudes are between 1 and 2; sign and mantissa are random.
             Matrices(new(CeilingKind.Gemm16, n), 4 * square, Product, static bytes =>
             {
                 foreach (ref ushort value in MemoryMarshal.Cast<byte, ushort>(bytes))
@@ -176,7 +176,7 @@ internal sealed class CudaCeilings : IDisposable
         }
     }
 
-    /// <summary>FLOP/s of a product of float64 matrices of random numbers by cuBLAS.</summary>
+    /// <summary>Measures the FLOP/s of a product of random float64 matrices by cuBLAS.</summary>
     public double Gemm64()
     {
         int n = Calibrate(new(CeilingKind.Gemm64, 0), 64, 4096, Run);
@@ -200,7 +200,7 @@ internal sealed class CudaCeilings : IDisposable
         }
     }
 
-    /// <summary>Microseconds from one node of a graph to the next, of kernels that do nothing.</summary>
+    /// <summary>Measures the microseconds from one node of a graph to the next, for kernels that do nothing.</summary>
     public double NodeUs(bool programmatic)
     {
         if (!_graphs.TryGetValue(programmatic, out var graph))
@@ -220,7 +220,7 @@ internal sealed class CudaCeilings : IDisposable
         return 1000.0 * Ms(() => graph.Launch(_stream)) / Nodes;
     }
 
-    /// <summary>Gives the memory back; the next measurement takes it anew.</summary>
+    /// <summary>Frees the memory. The next measurement allocates it again.</summary>
     public void Release()
     {
         _buffer?.Dispose();
@@ -250,7 +250,7 @@ internal sealed class CudaCeilings : IDisposable
 
     private static long PowerOf2Below(long n) => n < 1 ? 0 : 1L << System.Numerics.BitOperations.Log2((ulong)n);
 
-    // Doubles a count until a run takes long enough.
+    // Doubles the count until a run takes long enough.
     private int Calibrate(CeilingKey key, int least, int most, Func<int, double> runMs)
     {
         if (!_counts.TryGetValue(key, out int count))
@@ -309,7 +309,7 @@ internal sealed class CudaCeilings : IDisposable
         return new(_results.DevicePointer, count);
     }
 
-    // Writes the factors and chooses the library's algorithm, where the buffer does not hold them already.
+    // Writes the factors and chooses the library's algorithm, if the buffer does not hold the factors already.
     private void Matrices(CeilingKey content, long size, Action product, BytesEdit edit)
     {
         if (_content != content)
@@ -320,7 +320,7 @@ internal sealed class CudaCeilings : IDisposable
         }
     }
 
-    // One block of random bytes over and over: data on a chip's wires as they are in use, not zeros.
+    // Repeats one block of random bytes, because zeros would draw less power than real data.
     private void Fill(nint to, long size, BytesEdit edit)
     {
         byte[] block = new byte[Math.Min(size, 1 << 20) / 8 * 8];

@@ -6,18 +6,18 @@ using Tiller.Model;
 
 namespace Tiller.Bench;
 
-/// <summary>A CUDA device: wall time until it is done, or its own clock where a work brings one.</summary>
+/// <summary>A CUDA device. Times are wall time until the device has finished, or device time if a work measures that itself.</summary>
 internal sealed class CudaMachine : Machine
 {
     private readonly PrimaryContext _context;
     private readonly CudaCeilings _ceilings;
     private readonly bool _bf16;
-    private readonly long _mostInBytes; // of a buffer of the ceilings
+    private readonly long _mostInBytes; // largest buffer of the ceilings
 
     /// <summary>Opens a device.</summary>
-    /// <param name="ordinal">Its number.</param>
-    /// <param name="type">Stored type of the weights: bf16 ones can go through the matrix units.</param>
-    /// <exception cref="CudaException">It is not there, or no kernel image fits it.</exception>
+    /// <param name="ordinal">Number of the device.</param>
+    /// <param name="type">Stored type of the weights. bf16 weights can use tensor cores.</param>
+    /// <exception cref="CudaException">There is no such device, or no kernel image fits it.</exception>
     public CudaMachine(int ordinal, TensorType type)
     {
         _bf16 = type == TensorType.BF16;
@@ -38,7 +38,8 @@ internal sealed class CudaMachine : Machine
 
     public override string Name => $"{Device} ({_context.Device.Name})";
 
-    // A step's launches run ahead of it: were each waited for, its first would be seen by nothing that runs.
+    // Runs follow each other without waits, because a step's launches run ahead of the device. With a wait for each run, the cost of its first
+    // launches would not be hidden behind earlier work.
     public override double SampleSeconds => 20e-3;
 
     protected override double ReserveInBytes => _mostInBytes + (1L << 30);
@@ -56,7 +57,7 @@ internal sealed class CudaMachine : Machine
         }
     }
 
-    /// <summary>Its context.</summary>
+    /// <summary>The device's context.</summary>
     public PrimaryContext Context => _context;
 
     /// <summary>Microseconds from one node of a graph to the next, of kernels that do nothing.</summary>

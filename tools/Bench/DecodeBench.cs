@@ -8,10 +8,10 @@ using Tiller.Ops;
 
 namespace Tiller.Bench;
 
-/// <summary>Steps of one token, prompts, and steps of many sessions at once.</summary>
+/// <summary>Measures steps of one token, prompts, and steps of many sessions at once.</summary>
 internal static class DecodeBench
 {
-    // What a sensor costs without a term, and what the kinds of error, gates and inputs cost more than a setpoint.
+    // Laws that show the cost of sensors without terms, and the extra cost of intervals with gates, planes and moved inputs compared with setpoints.
     private static readonly (string Name, Func<ModelConfig, FeedbackLaw> Law)[] LawKinds =
     [
         ("sensing, 16 sensors a layer", c => RandomParts.Law(c, 16, seed: 40, kind: RandomParts.LawKind.Sensors)),
@@ -20,14 +20,15 @@ internal static class DecodeBench
         ("steered, 1 term an input", c => RandomParts.Law(c, 1, seed: 43, kind: RandomParts.LawKind.Inputs)),
     ];
 
-    /// <summary>One session: plain, steered, with tangents.</summary>
+    /// <summary>Measures one session: plain, steered, and with tangents.</summary>
     public static IEnumerable<BenchRow> Decode(BenchRequest request, Meter meter)
     {
         var c = request.Shape.Config;
         var counts = new Counts(c, request.Type);
         int context = request.ContextLength;
         bool onDevice = meter.Machine is CudaMachine;
-        IReadOnlyList<int> terms = request.Terms ?? (onDevice ? [1, 4, 16] : [1, 16]), tangents = request.Tangents ?? (onDevice ? [8, 31, 63] : [31]);
+        const int ManyTerms = 16;
+        IReadOnlyList<int> terms = request.Variants ? [ManyTerms] : request.Terms ?? (onDevice ? [1, 4, 16] : [1, 16]), tangents = request.Tangents ?? (onDevice ? [8, 31, 63] : [31]);
         (string Name, Func<ModelConfig, FeedbackLaw> Law)[] kinds = request.Laws ? LawKinds : [];
         int loops = 1 + terms.Count + kinds.Length + tangents.Count;
         double rows = 1 + terms.Count + kinds.Length + tangents.Sum(p => 1.0 + p);
@@ -50,14 +51,14 @@ internal static class DecodeBench
         };
         if (request.Variants)
         {
-            foreach (var row in meter.Measure(WithoutEach(model, step, VariantWork.Steps)))
+            (Work Work, VariantWork Kind)[] compared =
+            [
+                (step, VariantWork.Steps), (Steered(ManyTerms), VariantWork.Laws),
+                .. tangents.Select(p => (Pushed(p), p < LinearKernels.FewRows ? VariantWork.Steps : VariantWork.Tangents)),
+            ];
+            foreach (var (work, kind) in compared)
             {
-                yield return row;
-            }
-
-            foreach (var pushed in tangents.Select(Pushed))
-            {
-                foreach (var row in meter.Measure(WithoutEach(model, pushed, VariantWork.Tangents)))
+                foreach (var row in meter.Measure(Compared(model, work, kind)))
                 {
                     yield return row;
                 }
@@ -109,7 +110,7 @@ internal static class DecodeBench
         };
     }
 
-    /// <summary>One prompt from an empty session.</summary>
+    /// <summary>Measures one prompt from an empty session.</summary>
     public static IEnumerable<BenchRow> Prefill(BenchRequest request, Meter meter)
     {
         var c = request.Shape.Config;
@@ -142,7 +143,8 @@ internal static class DecodeBench
             MaxRuns = 1,
             Run = () => session!.Prefill(ids),
         };
-        foreach (var row in meter.Measure(request.Variants ? WithoutEach(model, prefill, VariantWork.Prompts) : [prefill]))
+        foreach (var row in meter.Measure(request.Variants ? Compared(
+            model, prefill, prefill.Rows > LinearKernels.FewRows ? VariantWork.Prompts : VariantWork.Steps) : [prefill]))
         {
             yield return row;
         }
@@ -150,10 +152,9 @@ internal static class DecodeBench
         session?.Dispose();
     }
 
-    // A work as it is, then without each of what it would show; all of them run the very same step.
-    private static Work[] WithoutEach(LanguageModel model, Work work, VariantWork many)
+    // The work as it is, then with each change of the kernels that it can show. All of them run the same step.
+    private static Work[] Compared(LanguageModel model, Work work, VariantWork kind)
     {
-        var kind = work.Rows > LinearKernels.FewRows ? many : VariantWork.Steps;
         if (model.Ops is not CudaOps ops)
         {
             throw new BenchException(
@@ -162,12 +163,12 @@ internal static class DecodeBench
 
         return
         [
-            work with { Name = $"{work.Name}, all variants", Run = () => Run(KernelVariants.Default) },
+            work with { Name = $"{work.Name}, as it is", Run = () => Run(KernelVariants.Default) },
             .. KernelVariant.All.Where(v => v.SeenIn.HasFlag(kind)).Select(v => work with
             {
-                Name = $"{work.Name}, without {v.Name} (predicted {v.Predicted})",
+                Name = $"{work.Name}, {v.Name} (predicted {v.Predicted})",
                 Comparison = Comparison.Speed,
-                Run = () => Run(v.Without),
+                Run = () => Run(v.Choice),
             }),
         ];
 
@@ -178,14 +179,14 @@ internal static class DecodeBench
         }
     }
 
-    /// <summary>Several sessions: plain, each with its own law.</summary>
+    /// <summary>Measures several sessions: plain, and each with its own law.</summary>
     public static IEnumerable<BenchRow> Batch(BenchRequest request, Meter meter)
     {
         var c = request.Shape.Config;
         var counts = new Counts(c, request.Type);
         int context = request.ContextLength;
 
-        // How many sessions, and whether they are steered too.
+        // Numbers of sessions, and whether they are also steered.
         (int Sessions, bool Steered)[] all = request.Batches is { } asked ? [.. asked.Select(n => (n, true))]
             : meter.Machine is CudaMachine ? [(1, true), (8, true), (64, true)] : [(8, true), (64, false)];
         double perSession = counts.CacheBytes(DecodeLoop.LastLength(context)) + (2.0 * Activations.RowSizeInBytes(c)) + (20.0 * c.V)
@@ -229,12 +230,12 @@ internal static class DecodeBench
     }
 }
 
-/// <summary>Things that end together.</summary>
+/// <summary>Objects that are disposed of together.</summary>
 internal sealed class Owned : IDisposable
 {
     private readonly List<IDisposable> _all = [];
 
-    /// <summary>Takes one over.</summary>
+    /// <summary>Takes ownership of an object.</summary>
     public T Add<T>(T one)
         where T : IDisposable
     {

@@ -4,12 +4,12 @@ using Tiller.Interop;
 namespace Tiller.Bench;
 
 /// <summary>
-/// Times a stage as it runs inside a step: many runs recorded as one graph, programmatic launches and all, between two events of the device. One work
-/// at a time.
+/// Times a stage as it runs inside a step: many runs are recorded as one graph with programmatic launches, between two events of the device. It times
+/// one work at a time.
 /// </summary>
 internal sealed class DeviceClock : IDisposable
 {
-    // A graph takes about a millisecond, so that starting it does not matter, but is not of thousands of nodes.
+    // A graph takes about a millisecond, so that its start does not matter, but it does not have thousands of nodes.
     private const double EnoughMs = 1;
     private const int MaxRuns = 64;
 
@@ -21,9 +21,9 @@ internal sealed class DeviceClock : IDisposable
     private Work? _recorded;
     private CudaGraphExec? _graph;
 
-    /// <summary>Prepares.</summary>
-    /// <param name="ops">Whose stream the works use.</param>
-    /// <param name="turns">Layers that take turns: each replay of a graph goes through all of them.</param>
+    /// <summary>Creates the events.</summary>
+    /// <param name="ops">The operations whose stream the works use.</param>
+    /// <param name="turns">Number of layers that take turns. Each replay of a graph goes through all of them.</param>
     public DeviceClock(CudaOps ops, int turns)
     {
         (_stream, _turns) = (ops.Stream, turns);
@@ -31,8 +31,8 @@ internal sealed class DeviceClock : IDisposable
         _end = new CudaEvent(_stream.Context);
     }
 
-    /// <summary>Seconds of one run, the mean of a graph's.</summary>
-    /// <param name="work">Was run before: what a first run allocates or chooses may not be recorded.</param>
+    /// <summary>Measures the seconds of one run, the mean over the runs of a graph.</summary>
+    /// <param name="work">The work. It must have run before, because allocations and choices of a first run cannot be recorded.</param>
     public double Time(Work work)
     {
         if (!ReferenceEquals(_recorded, work))

@@ -9,13 +9,13 @@ using Tiller.Tokens;
 
 namespace Tiller.Bench;
 
-/// <summary>A whole fit of the demo model, the prompts' tokens included, and its stages.</summary>
+/// <summary>Measures a whole fit of the demo model, including tokenization of the prompts, and its stages.</summary>
 internal static class FitBench
 {
-    // p of the reduced fit.
+    // The order p of the reduced fit.
     private const int Order = 16;
 
-    // Tokens of the demo's contrast texts at most.
+    // Maximum number of tokens in the demo's contrast texts.
     private const int Longest = 64;
 
     /// <summary>Dense, factored, reduced.</summary>
@@ -30,7 +30,7 @@ internal static class FitBench
         double tokens = encoder.Encode("Contrast", [.. contrast.Positive, .. contrast.Negative], cancellationToken).Sum(ids => ids.Length);
         double activations = tokens * 2 * counts.BlockWeights * c.L;
 
-        // Dense: D tangents a prompt and layer. Factored: one value, and p = 1..L cotangents as the recursion goes back.
+        // A dense fit needs D tangents per prompt and layer. A factored fit needs one value, and p = 1..L cotangents as the recursion goes back.
         double push = 2 * counts.BlockWeights * prompts * c.L * c.D;
         double pull = 2 * counts.BlockWeights * prompts * (c.L + (c.L * (c.L + 1) / 2.0));
         int order = Math.Min(Order, c.D);
@@ -96,7 +96,7 @@ internal static class FitBench
         }
     }
 
-    // The demo model, or random weights that are given the demo's texts as its tokenizer has them.
+    // The demo model, or random weights with the demo's tokenizer.
     private static LanguageModel Model(BenchRequest request, Machine machine, CancellationToken cancellationToken)
     {
         if (request.Shape.Name == "demo")
@@ -108,8 +108,8 @@ internal static class FitBench
         return RandomParts.Model(request, machine, SizeInBytes(request), Tokenizer.Load(request.DemoFolder, cancellationToken));
     }
 
-    /// <summary>Refuses a shape that the demo's texts are not for.</summary>
-    /// <exception cref="BenchException">It has too few positions or kinds of tokens.</exception>
+    /// <summary>Refuses a shape that cannot run the demo's texts.</summary>
+    /// <exception cref="BenchException">The shape has too short a context or too small a vocabulary.</exception>
     internal static void CheckTexts(BenchRequest request)
     {
         var c = request.Shape.Config;
@@ -123,7 +123,7 @@ internal static class FitBench
         }
     }
 
-    /// <summary>Bytes that a fit takes beside the weights.</summary>
+    /// <summary>Memory in bytes that a fit needs in addition to the weights.</summary>
     internal static double SizeInBytes(BenchRequest request)
     {
         var c = request.Shape.Config;
@@ -132,7 +132,7 @@ internal static class FitBench
         return states + scratch;
     }
 
-    /// <summary>The demo's texts that a fit is measured with.</summary>
+    /// <summary>The demo's texts for a fit.</summary>
     internal static ContrastSet Contrast(BenchRequest request)
     {
         var all = ContrastSet.Read(File("positive"), File("negative"));

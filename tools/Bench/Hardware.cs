@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
+using Tiller.Cpu;
 using Tiller.Interop;
 
 namespace Tiller.Bench;
@@ -25,19 +26,19 @@ internal static class ProcFile
             : null;
 }
 
-/// <summary>What the figures were measured on.</summary>
+/// <summary>The hardware and software of the measurement.</summary>
 internal static class Hardware
 {
     private const long UnknownCacheInBytes = 32L << 20;
 
     /// <summary>
-    /// CUDA device if one is measured, CPU, threads, system, runtime, and the commit of the checkout that holds the program: one line.
+    /// One line with the CUDA device if one is measured, CPU, threads, system, runtime, and the commit of the checkout that contains the program.
     /// </summary>
     public static string Describe(BenchRequest request, string programFolder)
     {
         int threads = request.ThreadCount;
         string cpu = ProcFile.Text("/proc/cpuinfo", "model name") ?? RuntimeInformation.ProcessArchitecture.ToString();
-        string vectors = Vector512.IsHardwareAccelerated ? "512" : Vector256.IsHardwareAccelerated ? "256" : "128";
+        string vectors = Avx512.Code != Avx512Code.None ? "512" : Vector256.IsHardwareAccelerated ? "256" : "128";
         string commit = Commit(programFolder) is { } hash ? $", commit {hash[..Math.Min(12, hash.Length)]}" : "";
         return $"{Cuda(request)}{cpu}, {Environment.ProcessorCount} cores ({threads} used), {vectors}-bit "
             + $"vectors, {RuntimeInformation.OSDescription.Trim()}, "
@@ -84,7 +85,7 @@ internal static class Hardware
         return largest > 0 ? largest : UnknownCacheInBytes;
     }
 
-    /// <summary>Commit that is checked out in or above a folder; null outside a git checkout.</summary>
+    /// <summary>The checked-out commit of the git checkout that contains a folder; null if there is none.</summary>
     public static string? Commit(string folder)
     {
         for (var at = new DirectoryInfo(folder); at is not null; at = at.Parent)
@@ -92,7 +93,7 @@ internal static class Hardware
             string git = Path.Combine(at.FullName, ".git");
             if (File.Exists(git))
             {
-                // A linked worktree: "gitdir: path".
+                // In a linked worktree, .git is a file "gitdir: path".
                 string link = File.ReadAllText(git).Trim();
                 const string Prefix = "gitdir:";
                 return link.StartsWith(Prefix, StringComparison.Ordinal) ? Head(Path.Combine(at.FullName, link[Prefix.Length..].Trim())) : null;

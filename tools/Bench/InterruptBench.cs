@@ -7,7 +7,7 @@ using Tiller.Model;
 
 namespace Tiller.Bench;
 
-/// <summary>How soon long work ends that is cancelled at a random moment of it, and the program that is told to stop.</summary>
+/// <summary>Measures how soon long work ends after a cancellation at a random moment, and the program after a signal.</summary>
 internal static partial class InterruptBench
 {
     private const int Steps = 64;
@@ -15,7 +15,7 @@ internal static partial class InterruptBench
     private const int Cancelled = 130;
     private const int Terminate = 15; // SIGTERM
 
-    /// <summary>Load, tokenizer, prompt, steps, fits, and the whole program.</summary>
+    /// <summary>Measures load, tokenizer, prompt, steps, fits, and the whole program.</summary>
     /// <exception cref="BenchException">The demo's texts are not for this shape.</exception>
     public static IEnumerable<BenchRow> Run(BenchRequest request, Meter meter, CancellationToken cancellationToken)
     {
@@ -100,7 +100,7 @@ internal static partial class InterruptBench
 
         BenchRow CallRow(string name, Action<CancellationToken> work)
         {
-            // The first run compiles.
+            // The first run includes compilation.
             work(cancellationToken);
             var clock = Stopwatch.StartNew();
             work(cancellationToken);
@@ -113,7 +113,7 @@ internal static partial class InterruptBench
     {
         using var session = new Session(model, law);
 
-        // Keys and values of zero cost what others cost, and need no prompt to be run.
+        // Keys and values of zero have the same cost as others, and need no prefill.
         session.Cache.Reserve(position + Steps, used: 0);
         session.Prepare(new int[position], cancellationToken: cancellationToken);
         session.Advance(position);
@@ -123,7 +123,9 @@ internal static partial class InterruptBench
         }
     }
 
-    /// <summary>Milliseconds from a cancellation to the work's return; work that is done by then is begun again and cancelled sooner.</summary>
+    /// <summary>
+    /// Milliseconds from a cancellation to the return of the work. If the work has ended before, it is started again and cancelled sooner.
+    /// </summary>
     private static double Reaction(Action<CancellationToken> work, double afterMs)
     {
         for (double wait = afterMs; ; wait *= 0.8)
@@ -152,8 +154,8 @@ internal static partial class InterruptBench
     }
 
     /// <summary>
-    /// Milliseconds from the signal to the end of a process that decodes. The signal is SIGTERM, which the program heeds as it does Ctrl-C: a job in
-    /// the background of a script ignores that one.
+    /// Milliseconds from the signal to the end of a decoding process. The signal is SIGTERM, which the program handles like Ctrl-C; a background job
+    /// of a script ignores Ctrl-C.
     /// </summary>
     private static double Program(string folder, BenchRequest request, Random random)
     {
@@ -183,7 +185,7 @@ internal static partial class InterruptBench
             double ms = Stopwatch.GetElapsedTime(at).TotalMilliseconds;
             Task.WaitAll(error, rest);
 
-            // A text may end by itself before.
+            // The text may have ended before the signal.
             if (program.ExitCode == Cancelled)
             {
                 return ms;

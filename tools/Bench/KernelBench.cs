@@ -6,14 +6,16 @@ using Tiller.Ops;
 
 namespace Tiller.Bench;
 
-/// <summary>Every stage of <see cref="DeviceOps"/> alone, and the linear map at many row counts; layers take turns, as in a forward pass.</summary>
+/// <summary>
+/// Measures every stage of <see cref="DeviceOps"/> alone, and the linear map for many numbers of rows. Layers take turns, as in a forward pass.
+/// </summary>
 internal static class KernelBench
 {
     private const int Cotangents = 32;
 
     private static readonly int[] s_rowCounts = [1, 2, 4, 8, 16, 32, 64, 256];
 
-    /// <summary>Stages at one row and at many, stages backwards, the linear map both ways.</summary>
+    /// <summary>Measures the stages for one row and for many, the stages backwards, and the linear map in both directions.</summary>
     public static IEnumerable<BenchRow> Run(BenchRequest request, Meter meter)
     {
         var c = request.Shape.Config;
@@ -75,7 +77,7 @@ internal static class KernelBench
     }
 }
 
-/// <summary>The linear map alone, as the device's other stages call it, on buffers of its own.</summary>
+/// <summary>The linear map alone, on its own buffers, called as in the device's stages.</summary>
 internal sealed class LinearBench : IDisposable
 {
     private readonly CudaOps? _device;
@@ -84,7 +86,7 @@ internal sealed class LinearBench : IDisposable
     private readonly DeviceBuffer _y;
     private readonly DeviceBuffer? _scratch;
 
-    /// <summary>Buffers for up to as many rows of one shape of matrix, full of numbers.</summary>
+    /// <summary>Allocates and fills buffers for one shape of matrix and a maximum number of rows.</summary>
     public LinearBench(DeviceOps ops, int rows, int threads, Matrix w)
     {
         _device = ops as CudaOps;
@@ -102,7 +104,7 @@ internal sealed class LinearBench : IDisposable
 
     private DeviceSpan<byte> Scratch => new(_scratch!.Address, _scratch.SizeInBytes);
 
-    /// <summary>y = x W', the rows taken as tangents.</summary>
+    /// <summary>y = x W', with the rows as tangents.</summary>
     public void Forward(int rows, Matrix w)
     {
         if (_device is not null)
@@ -141,7 +143,7 @@ internal sealed class LinearBench : IDisposable
     }
 }
 
-/// <summary>One sequence whose rows stand ready for any stage.</summary>
+/// <summary>One sequence whose rows are ready for any stage.</summary>
 internal sealed class StageBench : IDisposable
 {
     private readonly DeviceOps _ops;
@@ -170,7 +172,8 @@ internal sealed class StageBench : IDisposable
     }
 
     /// <summary>
-    /// One row at the context's end, or as many from the beginning of the sequence; every buffer of the block gets sensible numbers.
+    /// Prepares one row at the end of the context, or many rows from the beginning of the sequence, and fills every buffer of the block with sensible
+    /// numbers.
     /// </summary>
     public void Place(int rows)
     {
@@ -205,7 +208,7 @@ internal sealed class StageBench : IDisposable
         yield return Matrix($"output + residual, {at}", rows, (double)_c.H * _c.E * _c.D, k => _ops.ProjectOutput(_c, _weights.Blocks[k], _rows, _a));
         yield return Matrix($"norm + gate/up + activation, {at}", rows, 2.0 * _c.F * _c.D,
             k => _ops.NormGateUp(_c, k, _weights.Blocks[k], _rows, _a));
-        yield return Matrix($"down + residual, {at}", rows, (double)_c.F * _c.D, k => _ops.ProjectDown(_c, k, _weights.Blocks[k], _rows, _a));
+        yield return Matrix($"down + residual, {at}", rows, (double)_c.F * _c.D, k => _ops.ProjectDown(_c, k, _weights.Blocks[k], _rows, _a, next: null));
         var logits = new Floats(_logits.Address, rows, _c.V);
         yield return Matrix(
             $"norm + head, {at}", rows, _counts.HeadWeights, _ => _ops.Head(_c, _weights.Norm, _weights.Head, _a, 0, rows, logits)) with
@@ -229,7 +232,7 @@ internal sealed class StageBench : IDisposable
         double width = (_c.H + (2.0 * _c.G)) * _c.E;
         string at = $"{cotangents} cotangents";
 
-        // The first stage of a pullback tells a device which rows come, and so is not recorded.
+        // The first stage of a pullback sends the table of rows to the device, and so cannot be recorded.
         var down = Cotangents($"down backwards, {at}", (double)_c.F * _c.D, k => _ops.PullDown(_c, _weights.Blocks[k], _rows, _a, _groups, _y));
         yield return down with { Clock = null };
         yield return Stream($"gate/up backwards, {at}", 2.0 * _c.F * _c.D, k => _ops.PullGateUp(_c, _weights.Blocks[k], _rows, _a, _groups, _y));
@@ -248,7 +251,7 @@ internal sealed class StageBench : IDisposable
 
         Work Cotangents(string name, double weights, Action<int> run) => Matrix(name, cotangents, weights, run) with { Tangents = cotangents };
 
-        // These add to the stream, which would grow without bound.
+        // These stages add to the stream, which would grow without bound.
         Work Stream(string name, double weights, Action<int> run)
         {
             float[] fresh = RandomParts.Unit(new Random(13), _c.D);

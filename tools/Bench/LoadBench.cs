@@ -5,10 +5,10 @@ using Tiller.Model;
 
 namespace Tiller.Bench;
 
-/// <summary>Loading a checkpoint of the shape from the page cache, and the memory it takes at its height.</summary>
+/// <summary>Measures loading a checkpoint of the shape from the page cache, and the peak memory.</summary>
 internal static class LoadBench
 {
-    /// <summary>Writes a random checkpoint to the temporary folder, loads it, deletes it.</summary>
+    /// <summary>Writes a random checkpoint to the temporary folder, loads it, and deletes it.</summary>
     public static IEnumerable<BenchRow> Run(BenchRequest request, Meter meter, CancellationToken cancellationToken)
     {
         var counts = new Counts(request.Shape.Config, request.Type);
@@ -22,7 +22,7 @@ internal static class LoadBench
             long weights = Load(times);
             times.Clear();
 
-            // From here on the peak counts anew.
+            // Resets the peak memory.
             meter.Release();
             GC.Collect();
             bool counted = ResetPeak();
@@ -64,7 +64,7 @@ internal static class LoadBench
                 return model.WeightsInBytes;
             }
 
-            // Load, a prompt of a few tokens, and the first drawn one.
+            // Load, a prompt of a few tokens, and the first drawn token.
             BenchRow FirstToken()
             {
                 const int Prompt = 16;
@@ -120,7 +120,7 @@ internal static class LoadBench
         CeilingName = "the weights",
     };
 
-    // proc(5): writing 5 sets the peak to the present size. Only the process's owner may.
+    // proc(5): writing 5 sets the peak to the present size. Only the owner of the process may do this.
     private static bool ResetPeak()
     {
         const string Path = "/proc/self/clear_refs";
@@ -134,16 +134,15 @@ internal static class LoadBench
     }
 }
 
-/// <summary>Checkpoints of any shape whose tensors all are views of one block of random numbers, so that writing takes little memory.</summary>
+/// <summary>Writes checkpoints of any shape. All tensors are views of one block of random numbers, so that writing needs little memory.</summary>
 internal static class RandomCheckpoint
 {
-    /// <summary>Writes config.json, model.safetensors and the demo's tokenizer, whose ids every vocabulary holds.</summary>
-    /// <returns>Bytes of the tensors.</returns>
+    /// <summary>Writes config.json, model.safetensors and the demo's tokenizer, whose ids fit every vocabulary.</summary>
+    /// <returns>Size of the tensors in bytes.</returns>
     public static long Write(string folder, BenchRequest request)
     {
-        var c = request.Shape.Config;
         int size = request.Type == TensorType.F32 ? 4 : 2;
-        var shapes = Shapes(c).ToList();
+        var shapes = ModelWeights.Tensors(request.Shape.Config);
         long largest = shapes.Max(s => s.Shape.Aggregate(1L, (a, b) => a * b)) * size;
         if (largest > Array.MaxLength)
         {
@@ -159,7 +158,7 @@ internal static class RandomCheckpoint
                 + "Free some, or set TMPDIR to a larger disk.");
         }
 
-        // 0x3C in the upper byte keeps every type finite and small.
+        // With 0x3C in the upper byte, the numbers of every type are finite and small.
         byte[] block = GC.AllocateUninitializedArray<byte>((int)largest);
         new Random(1).NextBytes(block);
         for (int i = size - 1; i < block.Length; i += size)
@@ -177,40 +176,5 @@ internal static class RandomCheckpoint
             s.Name, request.Type, s.Shape, block.AsMemory(0, (int)(s.Shape.Aggregate(1L, (a, b) => a * b) * size)))).ToList();
         SafetensorsWriter.Write(Path.Combine(folder, "model.safetensors"), new Dictionary<string, string> { ["format"] = "pt" }, tensors);
         return total;
-    }
-
-    private static IEnumerable<(string Name, long[] Shape)> Shapes(ModelConfig c)
-    {
-        yield return ("model.embed_tokens.weight", [c.V, c.D]);
-        yield return ("model.norm.weight", [c.D]);
-        if (!c.TiedHead)
-        {
-            yield return ("lm_head.weight", [c.V, c.D]);
-        }
-
-        for (int k = 0; k < c.L; k++)
-        {
-            string block = $"model.layers.{k}.";
-            foreach (var (name, outputs) in new[] { ("q", c.H * c.E), ("k", c.G * c.E), ("v", c.G * c.E) })
-            {
-                yield return ($"{block}self_attn.{name}_proj.weight", [outputs, c.D]);
-                if (c.QkvBias)
-                {
-                    yield return ($"{block}self_attn.{name}_proj.bias", [outputs]);
-                }
-            }
-
-            yield return (block + "self_attn.o_proj.weight", [c.D, c.H * c.E]);
-            yield return (block + "mlp.gate_proj.weight", [c.F, c.D]);
-            yield return (block + "mlp.up_proj.weight", [c.F, c.D]);
-            yield return (block + "mlp.down_proj.weight", [c.D, c.F]);
-            yield return (block + "input_layernorm.weight", [c.D]);
-            yield return (block + "post_attention_layernorm.weight", [c.D]);
-            if (c.PostNorms)
-            {
-                yield return (block + "pre_feedforward_layernorm.weight", [c.D]);
-                yield return (block + "post_feedforward_layernorm.weight", [c.D]);
-            }
-        }
     }
 }

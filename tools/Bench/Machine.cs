@@ -6,7 +6,7 @@ using Tiller.Ops;
 
 namespace Tiller.Bench;
 
-/// <summary>What bounds a step.</summary>
+/// <summary>Kinds of ceilings that limit a step.</summary>
 internal enum CeilingKind
 {
     /// <summary>Reading memory.</summary>
@@ -15,7 +15,7 @@ internal enum CeilingKind
     /// <summary>Copying memory.</summary>
     Copy,
 
-    /// <summary>From page-locked memory of the host to a device.</summary>
+    /// <summary>Uploading from page-locked host memory to a device.</summary>
     Upload,
 
     /// <summary>Multiply-adds in float32.</summary>
@@ -24,50 +24,50 @@ internal enum CeilingKind
     /// <summary>Multiply-adds in float64.</summary>
     Fma64,
 
-    /// <summary>Products of bf16 matrices by the library, float32 sums.</summary>
+    /// <summary>Products of bf16 matrices by the library, with float32 sums.</summary>
     Gemm16,
 
     /// <summary>Products of float64 matrices by the library.</summary>
     Gemm64,
 }
 
-/// <summary>One ceiling, to be measured.</summary>
-/// <param name="Kind">Of what.</param>
-/// <param name="Threads">Threads that share it; 1 on a device.</param>
-/// <param name="SizeInBytes">Buffer gone through; 0 for arithmetic.</param>
+/// <summary>One ceiling.</summary>
+/// <param name="Kind">Kind of the ceiling.</param>
+/// <param name="Threads">Number of threads that share it; 1 on a device.</param>
+/// <param name="SizeInBytes">Size of the buffer; 0 for arithmetic.</param>
 /// <param name="Passes">
-/// Products made for one of the work's: a float32 row goes through bf16 weights as two or three bf16 numbers (docs/math.md §10).
+/// Number of bf16 products for one product of the work: with bf16 weights, a float32 row is split into two or three bf16 numbers (docs/math.md §10).
 /// </param>
 internal readonly record struct Ceiling(CeilingKind Kind, int Threads, long SizeInBytes, double Passes = 1);
 
-/// <summary>What runs a bench: its ceilings, its memory, and how a step on it is timed.</summary>
+/// <summary>A machine to be measured: its ceilings, its memory, and the timing of a step.</summary>
 internal abstract class Machine : IDisposable
 {
-    /// <summary>Its name for <c>--device</c>: cpu or cuda:N.</summary>
+    /// <summary>Name of the device as in <c>--device</c>: cpu or cuda:N.</summary>
     public abstract Device Device { get; }
 
-    /// <summary>What it is, as rows and errors call it.</summary>
+    /// <summary>Description of the machine, for rows and errors.</summary>
     public abstract string Name { get; }
 
     /// <summary>Ceilings that <c>bench ceilings</c> prints.</summary>
     public abstract IReadOnlyList<Ceiling> Ceilings { get; }
 
-    /// <summary>What a sample fills with runs, in seconds, so that what happens at its two ends does not count.</summary>
+    /// <summary>Minimum length of a sample in seconds, so that effects at its two ends do not matter.</summary>
     public abstract double SampleSeconds { get; }
 
-    /// <summary>Bytes that are kept for the runtime, the buffers of the ceilings and what else is small.</summary>
+    /// <summary>Memory in bytes reserved for the runtime, the buffers of the ceilings and other small objects.</summary>
     protected abstract double ReserveInBytes { get; }
 
-    /// <summary>Opens what a request names.</summary>
-    /// <exception cref="TillerException">It is not there.</exception>
+    /// <summary>Opens the machine that a request names.</summary>
+    /// <exception cref="TillerException">There is no such device.</exception>
     public static Machine Open(BenchRequest request) => OrdinalOf(request) switch
     {
         { } ordinal => new CudaMachine(ordinal, request.Type),
         null => new CpuMachine(request.ThreadCount),
     };
 
-    /// <summary>Number of the CUDA device that a request names, null for the CPU.</summary>
-    /// <exception cref="BenchException">The measurement is the CPU's alone, and a CUDA device was asked for.</exception>
+    /// <summary>Number of the CUDA device that a request names; null for the CPU.</summary>
+    /// <exception cref="BenchException">The measurement is possible on the CPU only, but a CUDA device was requested.</exception>
     public static int? OrdinalOf(BenchRequest request)
     {
         bool onCpuAlone = request.Mode is BenchMode.Tokenize;
@@ -82,21 +82,23 @@ internal abstract class Machine : IDisposable
         return device.IsAuto && CudaDevices.List().Devices.Count > 0 ? 0 : device.CudaOrdinal;
     }
 
-    /// <summary>What bounds the bytes of a work.</summary>
+    /// <summary>The ceiling for the bytes of a work.</summary>
     public abstract Ceiling MemoryOf(Work work);
 
-    /// <summary>What bounds the FLOPs of a work.</summary>
+    /// <summary>The ceiling for the FLOPs of a work.</summary>
     public abstract Ceiling ArithmeticOf(Work work);
 
-    /// <summary>Bytes or FLOPs per second, measured once; FLOPs are those of the work, however many passes the machine makes for them.</summary>
+    /// <summary>Measures a ceiling once, in bytes or FLOPs per second. FLOPs are those of the work, however many passes the machine needs.</summary>
     public abstract double Measure(Ceiling ceiling);
 
-    /// <summary>How rows call a ceiling.</summary>
+    /// <summary>Name of a ceiling, for rows.</summary>
     public abstract string NameOf(Ceiling ceiling);
 
-    /// <summary>Seconds of one run, the mean of runs that follow each other without a wait; <see cref="Work.Prepare"/> is not counted.</summary>
-    /// <param name="work">What is timed.</param>
-    /// <param name="runs">How many, at most <see cref="Work.MaxRuns"/>.</param>
+    /// <summary>
+    /// Measures the seconds of one run, the mean over consecutive runs without a wait between. <see cref="Work.Prepare"/> does not count.
+    /// </summary>
+    /// <param name="work">The work to time.</param>
+    /// <param name="runs">Number of runs, at most <see cref="Work.MaxRuns"/>.</param>
     public double Time(Work work, int runs)
     {
         work.Prepare?.Invoke(runs);
@@ -116,18 +118,18 @@ internal abstract class Machine : IDisposable
         return Stopwatch.GetElapsedTime(begin).TotalSeconds / runs;
     }
 
-    /// <summary>Waits until all that was started is done.</summary>
+    /// <summary>Waits until all started work has finished.</summary>
     public abstract void Wait();
 
-    /// <summary>Bytes that there is room for.</summary>
+    /// <summary>Available memory in bytes.</summary>
     public abstract long AvailableInBytes();
 
-    /// <summary>Gives the ceilings' memory back; the next measurement takes it anew.</summary>
+    /// <summary>Frees the memory of the ceilings. The next measurement allocates it again.</summary>
     public abstract void Release();
 
-    /// <summary>Compares the bytes that a measurement needs with those the machine has to give, before anything is allocated.</summary>
-    /// <param name="needInBytes">Weights, caches and scratch.</param>
-    /// <exception cref="DeviceMemoryException">There is no room.</exception>
+    /// <summary>Checks before any allocation that the machine has enough memory for a measurement.</summary>
+    /// <param name="needInBytes">Size of weights, caches and scratch memory.</param>
+    /// <exception cref="DeviceMemoryException">There is not enough memory.</exception>
     public void Require(double needInBytes)
     {
         long have = AvailableInBytes();
@@ -144,10 +146,10 @@ internal abstract class Machine : IDisposable
         GC.SuppressFinalize(this);
     }
 
-    /// <summary>Ends it.</summary>
+    /// <summary>Releases the machine.</summary>
     protected abstract void Dispose(bool disposing);
 
-    /// <summary>A buffer's size as rows call it.</summary>
+    /// <summary>Formats the size of a buffer for rows.</summary>
     protected static string Size(long sizeInBytes, long cacheInBytes) =>
         string.Create(CultureInfo.InvariantCulture, $"{sizeInBytes / 1048576.0:0.#} MiB{(sizeInBytes <= cacheInBytes ? " in cache" : "")}");
 }

@@ -3,13 +3,12 @@ using System.Diagnostics;
 namespace Tiller.Bench;
 
 /// <summary>
-/// Times works beside each other, in turn, so that whatever else the machine does hits all alike; a sample is the mean of as many runs after each
-/// other as fill <see cref="Machine.SampleSeconds"/>, as a user's loop makes them. Measures the ceilings right before, now and then in between, and
-/// right after.
+/// Times several works in turn, so that other load on the machine affects all of them alike. A sample is the mean of as many consecutive runs as fill
+/// <see cref="Machine.SampleSeconds"/>, as in a user's loop. The ceilings are measured before the works, sometimes between them, and after them.
 /// </summary>
 internal sealed class Meter : IDisposable
 {
-    /// <summary>Fewest samples of a row.</summary>
+    /// <summary>Minimum number of samples in a row.</summary>
     public const int MinSamples = 3;
 
     private const int MaxSamples = 200_000;
@@ -22,22 +21,22 @@ internal sealed class Meter : IDisposable
     private readonly double _seconds;
     private readonly CancellationToken _cancellationToken;
 
-    /// <summary>Prepares measurements.</summary>
-    /// <param name="machine">Disposed with this.</param>
-    /// <param name="seconds">Time per row.</param>
+    /// <summary>Creates a meter.</summary>
+    /// <param name="machine">The machine, which is disposed of together with this object.</param>
+    /// <param name="seconds">Time for each row.</param>
     /// <param name="cancellationToken">Checked between runs.</param>
     public Meter(Machine machine, double seconds, CancellationToken cancellationToken) =>
         (Machine, _seconds, _cancellationToken) = (machine, seconds, cancellationToken);
 
-    /// <summary>What is measured.</summary>
+    /// <summary>The machine.</summary>
     public Machine Machine { get; }
 
-    /// <summary>One row.</summary>
-    /// <param name="work">What is timed.</param>
-    /// <param name="warmUp">Run it first until the runtime has compiled it for good.</param>
+    /// <summary>Measures one row.</summary>
+    /// <param name="work">The work to time.</param>
+    /// <param name="warmUp">Whether to run the work first until the runtime has compiled its final code.</param>
     public BenchRow Measure(Work work, bool warmUp = true) => Measure([work], warmUp)[0];
 
-    /// <summary>Rows compared with the first of them.</summary>
+    /// <summary>Measures rows that are compared with the first of them.</summary>
     public IReadOnlyList<BenchRow> Measure(IReadOnlyList<Work> works, bool warmUp = true)
     {
         if (warmUp)
@@ -62,7 +61,7 @@ internal sealed class Meter : IDisposable
                 sinceSample.Restart();
             }
 
-            // There and back, so that no work always follows the same other.
+            // The order alternates, so that no work always follows the same other one.
             for (int i = 0; i < works.Count; i++)
             {
                 int which = round % 2 == 0 ? i : works.Count - 1 - i;
@@ -81,7 +80,7 @@ internal sealed class Meter : IDisposable
         return rows;
     }
 
-    /// <summary>A row of times taken elsewhere, in seconds.</summary>
+    /// <summary>Makes a row of times in seconds that were measured elsewhere.</summary>
     public BenchRow Row(Work work, IReadOnlyList<double> times)
     {
         var ceilings = new Dictionary<Ceiling, List<double>>();
@@ -89,7 +88,7 @@ internal sealed class Meter : IDisposable
         return Row(work, times, ceilings, Quantile(times, 0.5), work.Name);
     }
 
-    /// <summary>A ceiling alone, in billions a second.</summary>
+    /// <summary>Measures a ceiling, in billions per second.</summary>
     public BenchRow Measure(Ceiling ceiling)
     {
         Machine.Measure(ceiling);
@@ -97,7 +96,7 @@ internal sealed class Meter : IDisposable
         return Figures(name, ceiling.SizeInBytes > 0 ? "GB/s" : "GFLOP/s", () => Machine.Measure(ceiling) / 1e9);
     }
 
-    /// <summary>A row of figures that are their own ceiling.</summary>
+    /// <summary>Makes a row of figures that are their own ceiling.</summary>
     public BenchRow Figures(string name, string unit, Func<double> figure)
     {
         var samples = new List<double>();
@@ -129,12 +128,12 @@ internal sealed class Meter : IDisposable
         };
     }
 
-    /// <summary>Gives the ceilings' memory back; the next measurement takes it anew.</summary>
+    /// <summary>Frees the memory of the ceilings. The next measurement allocates it again.</summary>
     public void Release() => Machine.Release();
 
     public void Dispose() => Machine.Dispose();
 
-    /// <summary>The value below which a share <paramref name="q"/> of the samples lies, interpolated.</summary>
+    /// <summary>The quantile <paramref name="q"/> of the samples, interpolated.</summary>
     internal static double Quantile(IReadOnlyList<double> samples, double q)
     {
         double[] sorted = [.. samples.Order()];
@@ -144,7 +143,7 @@ internal sealed class Meter : IDisposable
         return sorted[below] + ((at - below) * (sorted[above] - sorted[below]));
     }
 
-    // Tiered compilation needs calls and time; a run longer than the warm-up is warm after one.
+    // Tiered compilation needs calls and time. If a run is longer than the warm-up, one run is enough.
     private void WarmUp(IReadOnlyList<Work> works)
     {
         double enough = Math.Min(WarmUpSeconds, _seconds);
@@ -161,7 +160,7 @@ internal sealed class Meter : IDisposable
         }
     }
 
-    // Adds to the series of every ceiling that one of the works has, for as many seconds each; at least one sample.
+    // Adds samples to the series of every ceiling of the works, for the given seconds each and at least one.
     private void Sample(IReadOnlyList<Work> works, Dictionary<Ceiling, List<double>> series, double enough)
     {
         foreach (var key in works.SelectMany(Keys).Distinct())

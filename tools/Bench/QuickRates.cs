@@ -8,12 +8,12 @@ using Tiller.Synthesis;
 
 namespace Tiller.Bench;
 
-/// <summary>What a fit reaches on this machine, measured in well under a second on one small block of a shape's proportions.</summary>
+/// <summary>The speed of a fit on this machine, measured in well under a second on one small block with a shape's proportions.</summary>
 /// <param name="Single">FLOP/s of a Jacobian in float32.</param>
 /// <param name="Double">FLOP/s of a product in float64.</param>
-/// <param name="Device">Where they were measured.</param>
-/// <param name="Callers">Passes that it serves at once.</param>
-/// <param name="FreeInBytes">Memory that is free there.</param>
+/// <param name="Device">Name of the measured device.</param>
+/// <param name="Callers">Number of passes that the device runs at once.</param>
+/// <param name="FreeInBytes">Free memory of the device in bytes.</param>
 internal sealed record QuickRates(double Single, double Double, string Device, int Callers, long FreeInBytes)
 {
     private const int Width = 512;
@@ -26,8 +26,8 @@ internal sealed record QuickRates(double Single, double Double, string Device, i
         return cpu.AvailableInBytes();
     }
 
-    /// <summary>Measures both.</summary>
-    /// <param name="c">Shape that stands for the block's proportions.</param>
+    /// <summary>Measures both rates.</summary>
+    /// <param name="c">The shape that gives the block's proportions.</param>
     /// <param name="type">Stored type of the weights.</param>
     /// <param name="options">Device and threads.</param>
     /// <param name="cancellationToken">Checked between runs.</param>

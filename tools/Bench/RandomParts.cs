@@ -8,14 +8,14 @@ using Tiller.Tokens;
 
 namespace Tiller.Bench;
 
-/// <summary>Models, laws and vectors drawn from fixed seeds.</summary>
+/// <summary>Random models, laws and vectors from fixed seeds.</summary>
 internal static class RandomParts
 {
-    /// <summary>The model of a request, after a look at the memory.</summary>
+    /// <summary>Creates the model of a request after a check of the memory.</summary>
     /// <param name="request">Shape, type, device, threads.</param>
-    /// <param name="machine">Where it will be.</param>
-    /// <param name="extraInBytes">What the measurement needs beside the weights.</param>
-    /// <param name="tokenizer">Another model's; null for none.</param>
+    /// <param name="machine">The machine for the model.</param>
+    /// <param name="extraInBytes">Memory in bytes that the measurement needs in addition to the weights.</param>
+    /// <param name="tokenizer">The tokenizer of another model; null for none.</param>
     /// <exception cref="DeviceMemoryException">There is no room.</exception>
     public static LanguageModel Model(BenchRequest request, Machine machine, double extraInBytes, Tokenizer? tokenizer = null)
     {
@@ -23,26 +23,29 @@ internal static class RandomParts
         return LanguageModel.WithRandomWeights(request.Shape.Config, request.Type, request.LoadOptions, tokenizer);
     }
 
-    /// <summary>What the sensors and terms of a law are.</summary>
+    /// <summary>Kinds of sensors and terms of a law.</summary>
     public enum LawKind
     {
-        /// <summary>Each term on its own setpoint.</summary>
+        /// <summary>Each term has its own setpoint.</summary>
         Setpoints,
 
-        /// <summary>Sensors, and nothing moved.</summary>
+        /// <summary>Sensors only, without terms.</summary>
         Sensors,
 
-        /// <summary>Each term on its own interval, behind a gate of the layer.</summary>
+        /// <summary>Each term has its own interval, and the layer a gate.</summary>
         GatedIntervals,
 
-        /// <summary>Sensors in pairs, each pair with an angle for a target.</summary>
+        /// <summary>Sensors form planes, each with a target angle.</summary>
         Planes,
 
         /// <summary>Setpoints whose terms move the block's input.</summary>
         Inputs,
     }
 
-    /// <summary>A feedback law with as many terms, each on its own sensor, at every layer; weak, so that activations stay of their size.</summary>
+    /// <summary>
+    /// Creates a feedback law with the given number of terms at every layer, each with its own sensor. The terms are weak, so that activations keep
+    /// their size.
+    /// </summary>
     public static FeedbackLaw Law(ModelConfig c, int termsPerLayer, int seed, LawKind kind = LawKind.Setpoints)
     {
         var random = new Random(seed);
@@ -108,10 +111,10 @@ internal static class RandomParts
     }
 }
 
-/// <summary>Sessions held around one length of context: when they have grown past it they are replaced, outside the time.</summary>
+/// <summary>Sessions that stay near one length of context. When they have grown too long they are replaced, outside the measured time.</summary>
 internal sealed class DecodeLoop : IDisposable
 {
-    /// <summary>Tokens that the context is shorter at first, and longer at last, than its nominal length.</summary>
+    /// <summary>Number of tokens by which the context is shorter than its nominal length at first, and longer at the end.</summary>
     public const int Margin = 64;
 
     private readonly LanguageModel _model;
@@ -123,7 +126,7 @@ internal sealed class DecodeLoop : IDisposable
     private readonly Sampler[] _samplers;
     private BatchRow[] _rows = [];
 
-    /// <summary>Prepares one session for each of <paramref name="laws"/>; several are stepped as a batch.</summary>
+    /// <summary>Creates one session for each of <paramref name="laws"/>. Several sessions are stepped as a batch.</summary>
     public DecodeLoop(LanguageModel model, int context, params IReadOnlyList<FeedbackLaw?> laws)
     {
         (_model, _laws) = (model, laws);
@@ -140,13 +143,13 @@ internal sealed class DecodeLoop : IDisposable
         _samplers = stepper.Draws ? [.. laws.Select(_ => new Sampler(new SamplingOptions(), model.Config.V))] : [];
     }
 
-    /// <summary>Longest that a context of a nominal length gets.</summary>
+    /// <summary>Maximum length of a context of a nominal length.</summary>
     public static int LastLength(int context) => context + Math.Min(context, Margin);
 
-    /// <summary>Most steps from one replacement to the next.</summary>
+    /// <summary>Maximum number of steps between two replacements.</summary>
     public int MaxRuns => Math.Max(1, _last - _first - 2);
 
-    /// <summary>Makes sure that so many steps are possible, and room for one that a device begins ahead.</summary>
+    /// <summary>Makes sure that the given number of steps is possible, with room for one more that a device begins ahead.</summary>
     public void Prepare(int steps)
     {
         if (_rows.Length > 0 && _rows[0].Session.Length + steps < _last)
@@ -161,11 +164,11 @@ internal sealed class DecodeLoop : IDisposable
             Place(row.Session);
         }
 
-        // The first step takes the scratch.
+        // The first step allocates scratch memory.
         Step();
     }
 
-    /// <summary>One token for every session, as its user waits for it: the logits, or the next token where a device draws it.</summary>
+    /// <summary>Decodes one token for every session and waits as a user would: for the logits, or for the next token if a device draws it.</summary>
     public void Step()
     {
         if (_batch is not null)
@@ -193,7 +196,7 @@ internal sealed class DecodeLoop : IDisposable
         _batch?.Dispose();
     }
 
-    // Keys and values of zero cost what others cost, and need no prompt to be run.
+    // Keys and values of zero have the same cost as others, and need no prefill.
     private void Place(Session session)
     {
         session.Cache.Reserve(_last, used: 0);
@@ -212,7 +215,7 @@ internal sealed class DecodeLoop : IDisposable
     }
 }
 
-/// <summary>One token decoded at a fixed position together with tangents of its residual stream.</summary>
+/// <summary>Decodes one token at a fixed position together with tangents of its residual stream.</summary>
 internal sealed class TangentLoop : IDisposable
 {
     private readonly LanguageModel _model;
@@ -228,7 +231,7 @@ internal sealed class TangentLoop : IDisposable
 
     private static readonly DrawSettings[] s_greedy = [new(Temperature: 0, TopK: 0, TopP: 1, MinP: 0, Random: 0)];
 
-    /// <summary>Prepares scratch.</summary>
+    /// <summary>Prepares scratch memory.</summary>
     public TangentLoop(LanguageModel model, int position, int tangents)
     {
         (_model, _position) = (model, position);
@@ -248,7 +251,7 @@ internal sealed class TangentLoop : IDisposable
         _logitsOnDevice = model.Ops.Allocate(4L * model.Config.V);
     }
 
-    /// <summary>The token, its tangents and its logits.</summary>
+    /// <summary>Runs the token, its tangents and its logits.</summary>
     public void Step()
     {
         _stepper.Rows.Clear();

@@ -1,19 +1,20 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace Tiller.Bench;
 
-/// <summary>A kind of vector to multiply and add.</summary>
+/// <summary>A kind of vector for multiply-adds.</summary>
 internal interface IFma<TVector>
     where TVector : struct
 {
-    /// <summary>All lanes alike.</summary>
+    /// <summary>Creates a vector of equal lanes.</summary>
     static abstract TVector Create(double value);
 
     /// <summary>x·m + b.</summary>
     static abstract TVector Step(TVector x, TVector m, TVector b);
 
-    /// <summary>Any number that depends on every lane.</summary>
+    /// <summary>A number that depends on every lane.</summary>
     static abstract double Sum(TVector x);
 }
 
@@ -39,7 +40,7 @@ internal readonly struct Single512 : IFma<Vector512<float>>
 {
     public static Vector512<float> Create(double value) => Vector512.Create((float)value);
 
-    public static Vector512<float> Step(Vector512<float> x, Vector512<float> m, Vector512<float> b) => Vector512.FusedMultiplyAdd(x, m, b);
+    public static Vector512<float> Step(Vector512<float> x, Vector512<float> m, Vector512<float> b) => Avx512F.FusedMultiplyAdd(x, m, b);
 
     public static double Sum(Vector512<float> x) => Vector512.Sum(x);
 }
@@ -48,15 +49,15 @@ internal readonly struct Double512 : IFma<Vector512<double>>
 {
     public static Vector512<double> Create(double value) => Vector512.Create(value);
 
-    public static Vector512<double> Step(Vector512<double> x, Vector512<double> m, Vector512<double> b) => Vector512.FusedMultiplyAdd(x, m, b);
+    public static Vector512<double> Step(Vector512<double> x, Vector512<double> m, Vector512<double> b) => Avx512F.FusedMultiplyAdd(x, m, b);
 
     public static double Sum(Vector512<double> x) => Vector512.Sum(x);
 }
 
-/// <summary>Chains of multiply-adds that depend on nothing but themselves; enough of them to hide the latency, few enough for 16 registers.</summary>
+/// <summary>Independent chains of multiply-adds: enough to hide the latency, and few enough for 16 registers.</summary>
 internal static class RegisterChains
 {
-    /// <summary>Chains side by side.</summary>
+    /// <summary>Number of chains.</summary>
     public const int Count = 12;
 
     /// <summary>x ← x·m + b on every chain, which tends to 1.</summary>

@@ -5,12 +5,12 @@ using Tiller.Scheduling;
 
 namespace Tiller.Bench;
 
-/// <summary>Texts from their first token to their last: by a loop over a batch, and by the scheduler, at as many rows.</summary>
+/// <summary>Measures whole texts, decoded by a loop over a batch and by the scheduler, with the same number of rows.</summary>
 internal static class SchedulerBench
 {
     private const int Tokens = 32;
 
-    /// <summary>A pair of rows for each number of texts.</summary>
+    /// <summary>Measures a pair of rows for each number of texts.</summary>
     public static IEnumerable<BenchRow> Run(BenchRequest request, Meter meter)
     {
         var c = request.Shape.Config;
@@ -47,7 +47,7 @@ internal static class SchedulerBench
         }
     }
 
-    /// <summary>What a program without a scheduler writes.</summary>
+    /// <summary>The loop of a program without a scheduler.</summary>
     private sealed class BatchTextsLoop(LanguageModel model, int texts, int tokens) : IDisposable
     {
         private readonly SessionBatch _batch = new(model);

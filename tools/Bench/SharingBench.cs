@@ -4,14 +4,14 @@ using Tiller.Ops;
 
 namespace Tiller.Bench;
 
-/// <summary>Two sessions that decode at once, each on a thread of its own, share the device's threads.</summary>
+/// <summary>Measures how two sessions that decode on separate threads share the device's threads.</summary>
 internal static class SharingBench
 {
     private const int Sessions = 2;
     private const int LeastSteps = 4;
     private const double LeastSeconds = 0.1;
 
-    /// <summary>How fairly, and what both reach together.</summary>
+    /// <summary>Measures the fairness and the total speed.</summary>
     public static IEnumerable<BenchRow> Run(BenchRequest request, Meter meter)
     {
         var c = request.Shape.Config;
@@ -33,7 +33,7 @@ internal static class SharingBench
         });
     }
 
-    /// <summary>Steps a second of each loop while all of them run.</summary>
+    /// <summary>Steps per second of each loop while all loops run.</summary>
     private static double[] Steps(DecodeLoop[] loops)
     {
         double[] rates = new double[loops.Length];
@@ -51,7 +51,7 @@ internal static class SharingBench
                 loop.Prepare(1);
                 loop.Step();
 
-                // A step during which another loop has ended was not shared to its end.
+                // A step does not count if another loop ended during it.
                 if (Volatile.Read(ref stop))
                 {
                     return;

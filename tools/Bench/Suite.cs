@@ -1,15 +1,15 @@
 namespace Tiller.Bench;
 
-/// <summary>From a request to its rows.</summary>
+/// <summary>Runs a request and returns its rows.</summary>
 internal static class Suite
 {
-    /// <summary>Measures row by row, while the rows are asked for.</summary>
-    /// <exception cref="TillerException">It cannot be measured as asked, or there is no room.</exception>
+    /// <summary>Measures the rows one by one as they are enumerated.</summary>
+    /// <exception cref="TillerException">The requested measurement is not possible, or there is not enough memory.</exception>
     public static IEnumerable<BenchRow> Run(BenchRequest request, CancellationToken cancellationToken)
     {
         using var meter = new Meter(Machine.Open(request), request.Seconds, cancellationToken);
 
-        // What auto chose holds for the models too.
+        // The device that auto chose is used for the models too.
         request = request with { Device = meter.Machine.Device };
         var rows = request.Mode switch
         {

@@ -7,8 +7,8 @@ using Tiller.Tokens;
 namespace Tiller.Bench;
 
 /// <summary>
-/// The demo's tokenizer on its own prose and on the worst text for a merge loop; and the normalisation (NFC) that other tokenizers begin with, of the
-/// same prose plain, after one character that is not Latin, and with one accent to be composed in every hundred characters; turns of a chat through a
+/// Measures the demo's tokenizer on its own prose and on the worst text for a merge loop; the normalisation (NFC) of other tokenizers on the same
+/// prose, plain, after one character that is not Latin, and with one accent to compose in every hundred characters; and turns of a chat through a
 /// template.
 /// </summary>
 internal static class TokenizeBench
@@ -42,7 +42,7 @@ internal static class TokenizeBench
         {%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}
         """;
 
-    /// <summary>One core each.</summary>
+    /// <summary>Measures each on one core.</summary>
     public static IEnumerable<BenchRow> Run(BenchRequest request, Meter meter)
     {
         var tokenizer = Tokenizer.Load(request.DemoFolder);
@@ -87,10 +87,11 @@ internal static class TokenizeBench
         };
     }
 
-    // A combining acute accent after every hundredth character.
+    // Inserts a combining acute accent after every hundredth character.
     private static string Accented(string text) => string.Join('\u0301', text.Chunk(100).Select(chunk => new string(chunk)));
 
-    // A turn of a chat whose template does what large ones do: tools in JSON, a search for the last question, thoughts cut from answers.
+    // A turn of a chat whose template does the work of large ones: it writes tools as JSON, searches the last question, and removes reasoning from
+    // answers.
     private static Work Render(int messages)
     {
         JinjaTemplate template = JinjaTemplate.Parse(Template);
@@ -124,7 +125,7 @@ internal static class TokenizeBench
         };
     }
 
-    // The contrast texts over and over.
+    // Repeats the contrast texts.
     private static string Prose(string demoFolder)
     {
         string[] files = [.. Directory.GetFiles(Path.Combine(demoFolder, "contrast"), "*.txt").Order(StringComparer.Ordinal)];

@@ -2,7 +2,7 @@ using System.Text;
 
 namespace Tiller.Fuzz;
 
-/// <summary>Plain changes to bytes, a few at a time.</summary>
+/// <summary>Mutates bytes by a few simple changes at a time.</summary>
 internal sealed class ByteMutation(IReadOnlyList<byte[]> words, Random random)
 {
     private const int Longest = 1 << 14;
@@ -17,8 +17,8 @@ internal sealed class ByteMutation(IReadOnlyList<byte[]> words, Random random)
         "9223372036854775807", "9223372036854775808", "18446744073709551615", "18446744073709551616", "100000001",
     }.Select(Encoding.ASCII.GetBytes)];
 
-    /// <summary>A changed copy.</summary>
-    /// <param name="source">What to change.</param>
+    /// <summary>Returns a changed copy.</summary>
+    /// <param name="source">The input to change.</param>
     /// <param name="other">Another input, to splice with.</param>
     public byte[] Change(byte[] source, byte[] other)
     {
@@ -93,7 +93,7 @@ internal sealed class ByteMutation(IReadOnlyList<byte[]> words, Random random)
 
     private static byte[] Cut(byte[] bytes, int longest) => bytes.Length > longest ? bytes[..longest] : bytes;
 
-    // The run of digits at or after a place becomes another number.
+    // Replaces the number at or after a position by another number.
     private byte[] Number(byte[] bytes, int at)
     {
         int start = bytes.AsSpan(at).IndexOfAnyInRange((byte)'0', (byte)'9');

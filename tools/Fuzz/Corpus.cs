@@ -3,7 +3,7 @@ using System.Text.Json.Nodes;
 
 namespace Tiller.Fuzz;
 
-/// <summary>The goldens' checkpoints as seeds: files as they are, and tokenizers cut small so that many can be read in a second.</summary>
+/// <summary>Seeds from the golden checkpoints: unchanged files, and tokenizers that are reduced so that many can be read in a second.</summary>
 internal sealed class Corpus
 {
     private const int Merges = 24;
@@ -21,11 +21,11 @@ internal sealed class Corpus
 
     public IReadOnlyList<string> Checkpoints { get; }
 
-    /// <summary>Every file of that name.</summary>
+    /// <summary>All files of a name.</summary>
     public IReadOnlyList<byte[]> Files(string name)
         => [.. Checkpoints.Select(f => Path.Combine(f, name)).Where(File.Exists).Select(File.ReadAllBytes)];
 
-    /// <summary>Every safetensors file's prefix and header, without its data.</summary>
+    /// <summary>The prefix and header of every safetensors file, without its data.</summary>
     public IReadOnlyList<byte[]> Safetensors()
     {
         var files = new List<byte[]>();
@@ -38,7 +38,7 @@ internal sealed class Corpus
         return files;
     }
 
-    /// <summary>The tokenizers with single characters, bytes and added tokens, and a few merges.</summary>
+    /// <summary>The tokenizers, reduced to single characters, bytes, added tokens and a few merges.</summary>
     public IReadOnlyList<byte[]> SmallTokenizers() => [.. Files("tokenizer.json").Select(Shrink)];
 
     private static byte[] Shrink(byte[] json)

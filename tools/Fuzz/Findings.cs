@@ -2,7 +2,7 @@ using System.Security.Cryptography;
 
 namespace Tiller.Fuzz;
 
-/// <summary>One kind of finding, with how often it came and the smallest input that shows it.</summary>
+/// <summary>One kind of finding, with its count and its smallest input.</summary>
 internal sealed record Finding(string Target, string Kind, string What)
 {
     public int Times { get; set; }
@@ -14,7 +14,7 @@ internal sealed record Finding(string Target, string Kind, string What)
     public string File { get; set; } = "";
 }
 
-/// <summary>What was found, one entry a cause; each is kept as a file.</summary>
+/// <summary>The findings, one entry for each cause. Each is saved as a file.</summary>
 internal sealed class Findings(string folder)
 {
     private readonly Dictionary<(string, string, string), Finding> _all = [];

@@ -6,15 +6,15 @@ using FsCheck.Fluent;
 namespace Tiller.Fuzz;
 
 /// <summary>
-/// The process that reads. A line of standard input asks for a batch (<c>target seed count</c>); inputs are made here, from the seed
-/// alone, and told to the parent through the mailbox. Answers: <c>finding</c> lines, then one <c>done</c> line.
+/// The child process, which runs the readers. A line of standard input requests a batch (<c>target seed count</c>). The child makes the inputs from
+/// the seed alone, and shows them to the parent through the mailbox. It answers with <c>finding</c> lines and then one <c>done</c> line.
 /// </summary>
 internal sealed class FuzzChild(IReadOnlyList<FuzzTarget> targets, Mailbox mailbox, TextWriter output)
 {
     private const int Made = 400;
     private const int Kept = 32;
 
-    // What a reader may allocate for an input of n bytes: tables by id reach 2 million entries whatever the text's length.
+    // The memory that a reader may allocate for an input of n bytes. Tables by id may have 2 million entries for any length of the input.
     private const long AllocationBase = 96L << 20;
     private const long AllocationPerByte = 512;
 
@@ -30,7 +30,7 @@ internal sealed class FuzzChild(IReadOnlyList<FuzzTarget> targets, Mailbox mailb
         }
     }
 
-    /// <summary>The outcome of one input: null if it was accepted, the typed refusal, or what should not be.</summary>
+    /// <summary>The outcome of one input: null if it was accepted, the typed exception of a refusal, or a finding.</summary>
     public static Exception? Read(FuzzTarget target, byte[] input)
     {
         try

@@ -1,12 +1,12 @@
 namespace Tiller.Fuzz;
 
-/// <summary>A fuzzing run.</summary>
+/// <summary>The options of a fuzzing run.</summary>
 internal sealed record FuzzOptions
 {
-    /// <summary>Readers to attack.</summary>
+    /// <summary>The readers to attack.</summary>
     public required IReadOnlyList<string> Targets { get; init; }
 
-    /// <summary>Folder of goldens that the seeds are made from.</summary>
+    /// <summary>Folder of golden values, from which the seeds are made.</summary>
     public required string Corpus { get; init; }
 
     /// <summary>Folder for findings.</summary>
@@ -14,15 +14,15 @@ internal sealed record FuzzOptions
 
     public required int Seed { get; init; }
 
-    /// <summary>The run ends after this time, or</summary>
+    /// <summary>Time after which the run ends.</summary>
     public TimeSpan Duration { get; init; } = TimeSpan.MaxValue;
 
-    /// <summary>after so many inputs.</summary>
+    /// <summary>Number of inputs after which the run ends.</summary>
     public long Count { get; init; } = long.MaxValue;
 
-    /// <summary>A reader that takes more of the processor's time for a megabyte, or for what is less, hangs.</summary>
+    /// <summary>CPU time per megabyte above which a reader is considered to hang. A smaller input counts as a megabyte.</summary>
     public TimeSpan HangsAfter { get; init; } = TimeSpan.FromSeconds(1);
 
-    /// <summary>The first finding ends the run.</summary>
+    /// <summary>Whether the first finding ends the run.</summary>
     public bool StopAtFinding { get; init; }
 }

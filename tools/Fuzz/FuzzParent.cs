@@ -4,7 +4,7 @@ using System.Globalization;
 
 namespace Tiller.Fuzz;
 
-/// <summary>What one target was given and did.</summary>
+/// <summary>The counts of one target.</summary>
 internal sealed class Tally
 {
     public long Inputs { get; set; }
@@ -19,15 +19,15 @@ internal sealed class Tally
 }
 
 /// <summary>
-/// Drives one child after another: batches to the targets in turn, by equal time; a child that dies or that hangs is a finding with the
-/// input it had, and is replaced. The child's heap is bounded, so that an allocation by an unchecked number fails.
+/// Runs the child process and gives every target the same time in batches. If the child dies or hangs, its present input is a finding, and the child
+/// is replaced. The child's heap is limited, so that an allocation by an unchecked number fails.
 /// </summary>
 internal sealed class FuzzParent(FuzzOptions options, TextWriter log) : IDisposable
 {
     private const int BatchMs = 500;
     private const long HeapLimit = 256L << 20;
 
-    // For a reader that waits; otherwise CPU time of the child counts, which other load on the machine does not lengthen.
+    // Wall-time limit for a reader that waits. Otherwise the child's CPU time counts, because other load on the machine does not increase it.
     private static readonly TimeSpan s_wall = TimeSpan.FromMinutes(10);
 
     private readonly string _mailboxPath = Path.Combine(Path.GetTempPath(), $"tiller-fuzz-{Guid.NewGuid():N}.mailbox");
@@ -146,7 +146,7 @@ internal sealed class FuzzParent(FuzzOptions options, TextWriter log) : IDisposa
         }
     }
 
-    // Inputs of a batch that was not finished are not counted, but for the one.
+    // Of an unfinished batch, only the input of the finding is counted.
     private int Lost(Tally tally, Stopwatch clock)
     {
         Stop();

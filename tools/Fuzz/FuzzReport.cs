@@ -4,7 +4,7 @@ using System.Text.Json.Serialization;
 
 namespace Tiller.Fuzz;
 
-/// <summary>What a run has to say, as a table or as JSON.</summary>
+/// <summary>Prints the results of a run as a table or as JSON.</summary>
 internal static class FuzzReport
 {
     public static void Write(TextWriter output, FuzzOptions options, FuzzParent run)
@@ -44,14 +44,14 @@ internal static class FuzzReport
     }
 }
 
-/// <summary>What a run prints for machines.</summary>
+/// <summary>The JSON of a run.</summary>
 internal sealed record FuzzJson(
     int Seed, long Inputs, double Seconds, int Children, IReadOnlyList<TargetJson> Targets, IReadOnlyList<FindingJson> Findings);
 
-/// <summary>What a reader was given.</summary>
+/// <summary>The counts of a reader.</summary>
 internal sealed record TargetJson(string Name, long Inputs, long Accepted, long Bytes, double Seconds, double SlowestMs);
 
-/// <summary>What a reader should not have done.</summary>
+/// <summary>A finding.</summary>
 internal sealed record FindingJson(string Target, string Kind, string What, int Times, string File, string Detail);
 
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, WriteIndented = true)]

@@ -4,24 +4,25 @@ using System.Globalization;
 namespace Tiller.Fuzz;
 
 /// <summary>
-/// Kills a process that saves a controller and a trace in a loop (<see cref="SaveLoop"/>), at random moments. After each kill both files
-/// must be one of the two versions that are being written, byte for byte; after each next start no temporary file of a dead process is left.
+/// Kills a process that saves a controller and a trace in a loop (<see cref="SaveLoop"/>) at random moments. After each kill both files must be one
+/// of the two written versions, byte for byte. After the next start no temporary file of a dead process may be left.
 /// </summary>
 internal sealed class KillRun(int seed)
 {
-    // Of the kills, one in so many must meet a temporary file, and one in so many a change of version: others prove nothing.
+    // One kill in this number must happen while a temporary file exists, and one in this number must change a version; otherwise the run proves
+    // nothing.
     private const int Meets = 20;
 
     private static readonly TimeSpan s_patience = TimeSpan.FromMinutes(5);
 
-    /// <summary>Kills that came while a temporary file was there.</summary>
+    /// <summary>Number of kills while a temporary file existed.</summary>
     public int InTheMiddle { get; private set; }
 
-    /// <summary>Kills after which a file was another version than before.</summary>
+    /// <summary>Number of kills after which a file had another version than before.</summary>
     public int Replaced { get; private set; }
 
-    /// <summary>Kills so many times, and on, up to ten times as often, until enough kills have met a save.</summary>
-    /// <exception cref="BrokenPromiseException">A file was mixed, or a temporary file stayed.</exception>
+    /// <summary>Kills the given number of times, and continues up to ten times as often until enough kills have met a save.</summary>
+    /// <exception cref="BrokenPromiseException">A file was mixed, or a temporary file was left.</exception>
     public void Run(int kills, CancellationToken cancellationToken = default)
     {
         var random = new Random(seed);
@@ -74,7 +75,7 @@ internal sealed class KillRun(int seed)
         }
     }
 
-    // As long as a process that has just started may take for a few saves, on this machine as it is now.
+    // The time that a new process needs for a few saves on this machine under its present load.
     private static TimeSpan Latest(string folder)
     {
         var clock = Stopwatch.StartNew();
@@ -83,7 +84,7 @@ internal sealed class KillRun(int seed)
         return several > least ? several : least;
     }
 
-    // Ids of the processes whose temporary files are in the folder.
+    // Ids of the processes with temporary files in the folder.
     private static IEnumerable<int> Temporaries(DirectoryInfo folder) =>
         folder.EnumerateFiles("*.tmp").Select(f => int.Parse(f.Name.Split('.')[^2].Split('-')[0], CultureInfo.InvariantCulture));
 

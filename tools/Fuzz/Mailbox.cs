@@ -2,11 +2,13 @@ using System.IO.MemoryMappedFiles;
 
 namespace Tiller.Fuzz;
 
-/// <summary>Memory that both processes see: which input the child is reading, so that it is known when the child dies or hangs in it.</summary>
+/// <summary>
+/// Memory shared by both processes, with the input that the child is reading, so that the parent knows it if the child dies or hangs.
+/// </summary>
 internal sealed unsafe class Mailbox : IDisposable
 {
     private const int Capacity = 8 << 20;
-    private const int Header = 16; // i64 number of the input, 0 between inputs; i32 length
+    private const int Header = 16; // i64 number of the input, or 0 between inputs; i32 length
 
     private readonly MemoryMappedFile _file;
     private readonly MemoryMappedViewAccessor _view;
@@ -19,10 +21,10 @@ internal sealed unsafe class Mailbox : IDisposable
         _view.SafeMemoryMappedViewHandle.AcquirePointer(ref _start);
     }
 
-    /// <summary>Number of the input being read, from 1; 0 between inputs.</summary>
+    /// <summary>Number of the present input, counted from 1; 0 between inputs.</summary>
     public long Current => Volatile.Read(ref *(long*)_start);
 
-    /// <summary>The input being read.</summary>
+    /// <summary>The present input.</summary>
     public byte[] Input
         => new ReadOnlySpan<byte>(_start + Header, Math.Clamp(Volatile.Read(ref *(int*)(_start + 8)), 0, Capacity - Header)).ToArray();
 

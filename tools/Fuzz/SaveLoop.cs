@@ -5,10 +5,10 @@ using Tiller.Law;
 
 namespace Tiller.Fuzz;
 
-/// <summary>Saves a controller and a trace, in two versions by turns, until it is killed.</summary>
+/// <summary>Saves two versions of a controller and a trace alternately until it is killed.</summary>
 internal static class SaveLoop
 {
-    /// <summary>What it says once both files are saved.</summary>
+    /// <summary>The line that it prints after saving both files.</summary>
     public const string Ready = "ready";
 
     private const int Layers = 6;
@@ -31,7 +31,7 @@ internal static class SaveLoop
         }
     }
 
-    /// <summary>Saves one of the two once; an error is told by its type.</summary>
+    /// <summary>Saves one of the two files once. An error is reported by its type.</summary>
     public static int SaveOnce(string folder, string kind, TextWriter error)
     {
         try
@@ -60,7 +60,7 @@ internal static class SaveLoop
         MakeTrace(version).Write(Path.Combine(folder, TraceFile));
     }
 
-    /// <summary>The bytes of a file's two versions, as they are without any interruption.</summary>
+    /// <summary>The bytes of both versions of a file, written without interruption.</summary>
     public static byte[][] Versions(string file)
     {
         DirectoryInfo folder = Directory.CreateTempSubdirectory("tiller-versions-");
@@ -107,7 +107,7 @@ internal static class SaveLoop
         return trace;
     }
 
-    // A law at work whose readings are made up.
+    // A steering state with made-up readings.
     private sealed class Still(FeedbackLaw law, int version) : SteeringState(law)
     {
         public override int Slots => 1;

@@ -7,21 +7,21 @@ using Tiller.Scheduling;
 
 namespace Tiller.Stress;
 
-/// <summary>What a storm on the scheduler did.</summary>
-/// <param name="Texts">Texts that were read to their end.</param>
-/// <param name="Moved">Of these, texts whose λ was changed on the way.</param>
-/// <param name="Cancelled">Texts cancelled on the way.</param>
-/// <param name="Dropped">Texts dropped because nobody read them.</param>
-/// <param name="Refused">Times that the queue was full.</param>
-/// <param name="PrefixHits">Texts that took over the beginning of their prompt from another.</param>
-/// <param name="HeldInBytes">Buffers held after it, less those before it.</param>
-/// <param name="Failures">What was wrong, in words; nothing if all went well.</param>
+/// <summary>The results of a stress run on the scheduler.</summary>
+/// <param name="Texts">Number of texts that were read to their end.</param>
+/// <param name="Moved">Number of these texts whose λ changed on the way.</param>
+/// <param name="Cancelled">Number of texts that were cancelled on the way.</param>
+/// <param name="Dropped">Number of texts that were ended because nobody read them.</param>
+/// <param name="Refused">Number of submissions that a full queue refused.</param>
+/// <param name="PrefixHits">Number of texts that reused the prefix of another prompt.</param>
+/// <param name="HeldInBytes">Size of the buffers held after the run, minus those before it.</param>
+/// <param name="Failures">Descriptions of failures; empty if there were none.</param>
 internal sealed record StormReport(
     long Texts, long Moved, long Cancelled, long Dropped, long Refused, long PrefixHits, long HeldInBytes, IReadOnlyList<string> Failures);
 
 /// <summary>
-/// Many readers of one scheduler at once: some leave on the way, some never read, some change λ. Every token that is read must be, in steps of
-/// eight rows at most, the one that a session alone drew; every text must end, and say how.
+/// Many readers use one scheduler at once: some leave on the way, some never read, some change λ. In steps of at most eight rows, every token must be
+/// the one that a session alone drew; every text must end and report how.
 /// </summary>
 internal sealed class SchedulerStorm
 {
@@ -29,7 +29,7 @@ internal sealed class SchedulerStorm
 
     private readonly LanguageModel _model;
     private readonly IReadOnlyList<StressText> _texts;
-    private readonly int[][][] _alone; // ids of sessions alone, by text and by the token before which λ changes; last of one whose λ does not
+    private readonly int[][][] _alone; // ids of sessions alone, by text and by the token before which λ changes; the last entry is without a change
     private readonly List<string> _failures = [];
     private long _read;
     private long _changed;
@@ -43,7 +43,7 @@ internal sealed class SchedulerStorm
         _alone = [.. texts.Select(text => text.Later == text.Law ? [text.Ids] : Moved(text))];
     }
 
-    /// <summary>Draws a model and lets readers come and go for a while.</summary>
+    /// <summary>Creates a random model and runs the readers on it.</summary>
     /// <param name="request">Shape, readers and minutes.</param>
     /// <param name="cancellationToken">Ends the run.</param>
     public static async Task<StormReport> Run(StressRequest request, CancellationToken cancellationToken)
@@ -57,11 +57,11 @@ internal sealed class SchedulerStorm
         return await Run(model, texts, request.Sessions, _ => clock.Elapsed < TimeSpan.FromMinutes(request.Minutes), cancellationToken);
     }
 
-    /// <summary>Lets readers come and go.</summary>
+    /// <summary>Runs the readers on given texts.</summary>
     /// <param name="model">The model.</param>
-    /// <param name="texts">Already run alone.</param>
-    /// <param name="readers">How many read at once.</param>
-    /// <param name="goesOn">Whether readers begin another text; told what was done so far.</param>
+    /// <param name="texts">Texts with their results from sessions alone.</param>
+    /// <param name="readers">Number of readers at once.</param>
+    /// <param name="goesOn">Decides from the counts so far whether a reader begins another text.</param>
     /// <param name="cancellationToken">Ends the run.</param>
     public static async Task<StormReport> Run(
         LanguageModel model, IReadOnlyList<StressText> texts, int readers, Func<StormReport, bool> goesOn, CancellationToken cancellationToken)

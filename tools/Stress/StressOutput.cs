@@ -4,7 +4,7 @@ using Tiller.Bench;
 
 namespace Tiller.Stress;
 
-/// <summary>How a stress run is told: lines for people, a table for Markdown, an object for machines.</summary>
+/// <summary>Prints a stress run as lines for people, as a Markdown table, or as an object for machines.</summary>
 internal static class StressOutput
 {
     public static void Write(StressRequest request, StressReport report, TextWriter output)
@@ -83,12 +83,12 @@ internal static class StressOutput
     }
 }
 
-/// <summary>What a run of sessions prints for machines.</summary>
+/// <summary>The JSON of a run of sessions.</summary>
 internal sealed record StressJson(
     int Sessions, double Seconds, long Texts, long Calls, long BatchedCalls, long Cancelled, long Resumed, long UsedEarlyInBytes,
     long UsedLateInBytes, long HeldInBytes, bool Hung, IReadOnlyList<string> Failures);
 
-/// <summary>What a run of readers prints for machines.</summary>
+/// <summary>The JSON of a run of readers.</summary>
 internal sealed record StormJson(
     int Readers, long Texts, long Moved, long Cancelled, long Dropped, long Refused, long PrefixHits, long HeldInBytes,
     IReadOnlyList<string> Failures);

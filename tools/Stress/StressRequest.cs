@@ -4,7 +4,7 @@ using Tiller.Model;
 
 namespace Tiller.Stress;
 
-/// <summary>What a stress run was asked for.</summary>
+/// <summary>The request for a stress run.</summary>
 internal sealed record StressRequest
 {
     /// <summary>Shape of the model, whose weights are random.</summary>
@@ -13,25 +13,25 @@ internal sealed record StressRequest
     /// <summary>Stored type of the weights: BF16, F16 or F32.</summary>
     public TensorType Type { get; init; } = TensorType.BF16;
 
-    /// <summary>cpu, cuda, cuda:N or auto; null is the environment's TILLER_DEVICE, else auto.</summary>
+    /// <summary>cpu, cuda, cuda:N or auto; null for the device in TILLER_DEVICE, or auto if that is not set.</summary>
     public Device? Device { get; init; }
 
-    /// <summary>Threads that share one step on the CPU; 0 takes one per processor.</summary>
+    /// <summary>Number of threads that share one step on the CPU; 0 for one per processor.</summary>
     public int Threads { get; init; }
 
     /// <summary>Length of the run.</summary>
     public double Minutes { get; init; } = 5;
 
-    /// <summary>Sessions that decode at once.</summary>
+    /// <summary>Number of sessions that decode at once.</summary>
     public int Sessions { get; init; } = 64;
 
-    /// <summary>Print a JSON object.</summary>
+    /// <summary>Whether to print a JSON object.</summary>
     public bool Json { get; init; }
 
-    /// <summary>Print a Markdown table.</summary>
+    /// <summary>Whether to print a Markdown table.</summary>
     public bool Markdown { get; init; }
 
-    /// <summary>The same model on the same machine, as a bench takes it.</summary>
+    /// <summary>The bench request for the same model on the same machine.</summary>
     public BenchRequest OnMachine => new()
     {
         Mode = BenchMode.Decode,

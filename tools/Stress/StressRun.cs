@@ -7,55 +7,55 @@ using Tiller.Ops;
 
 namespace Tiller.Stress;
 
-/// <summary>What a stress run has done so far.</summary>
-/// <param name="Texts">Texts decoded to their end.</param>
-/// <param name="Calls">Calls whose logits were compared: prompts and steps, alone or in batches.</param>
-/// <param name="BatchedCalls">Of these, steps made together with those of other sessions.</param>
-/// <param name="Cancelled">Calls that were cancelled before their end.</param>
-/// <param name="Resumed">Of these, calls that were made again; the others' sessions were given up.</param>
-/// <param name="Failures">What was wrong, in words; nothing if all went well.</param>
+/// <summary>The counts of a stress run so far.</summary>
+/// <param name="Texts">Number of texts decoded to their end.</param>
+/// <param name="Calls">Number of calls whose logits were compared: prompts and steps, alone or in batches.</param>
+/// <param name="BatchedCalls">Number of these that were steps in a batch.</param>
+/// <param name="Cancelled">Number of calls that were cancelled before their end.</param>
+/// <param name="Resumed">Number of cancelled calls that were repeated; the sessions of the others were abandoned.</param>
+/// <param name="Failures">Descriptions of failures; empty if there were none.</param>
 internal sealed record StressCounts(long Texts, long Calls, long BatchedCalls, long Cancelled, long Resumed, IReadOnlyList<string> Failures);
 
-/// <summary>What a stress run did and found.</summary>
+/// <summary>The results of a stress run.</summary>
 internal sealed record StressReport
 {
     public required int Sessions { get; init; }
 
     public required double Seconds { get; init; }
 
-    /// <summary>What was done, and what was wrong with it or with what is said here.</summary>
+    /// <summary>The counts and the failures, including failures of the checks below.</summary>
     public required StressCounts Counts { get; init; }
 
     /// <summary>
-    /// The least memory in use in the second quarter of the run: what is resident outside the runtime's heap, and what is alive in it. The least,
-    /// because sessions that happen to be long at once take more than a leak would.
+    /// The minimum of the memory in use during the second quarter of the run: resident memory outside the runtime's heap plus live objects in it. It
+    /// is the minimum, because several long sessions at once take more memory than a leak would.
     /// </summary>
     public required long UsedEarlyInBytes { get; init; }
 
-    /// <summary>The same in the last quarter.</summary>
+    /// <summary>The same minimum in the last quarter.</summary>
     public required long UsedLateInBytes { get; init; }
 
-    /// <summary>Buffers of the engine that are held after the run, less those before it.</summary>
+    /// <summary>Size of the engine's buffers held after the run, minus those before it.</summary>
     public required long HeldInBytes { get; init; }
 
-    /// <summary>Whether a session never came back.</summary>
+    /// <summary>Whether a call never returned.</summary>
     public required bool Hung { get; init; }
 }
 
 /// <summary>
-/// Many sessions at once on one model, cancelled and restarted at random: every logit must be the one that a session alone gave, bit for bit;
-/// nothing may leak or hang.
+/// Runs many sessions at once on one model, cancelled and restarted at random. Every logit must equal that of a session alone, bit for bit; nothing
+/// may leak or hang.
 /// </summary>
 internal sealed unsafe class StressRun
 {
-    /// <summary>What may still be held after a run: scratch of the pool's threads may have grown.</summary>
+    /// <summary>Tolerance in bytes for buffers held after a run, because scratch memory of the pool's threads may have grown.</summary>
     internal const long MaxHeldInBytes = 32L << 20;
-    // What malloc keeps for later comes and goes by some 60 MiB in a run of seconds; a leak grows with the texts.
+    // The memory that malloc keeps varies by some 60 MiB in a run of seconds, whereas a leak grows with the texts.
     private const long MaxGrowthInBytes = 128L << 20;
 
     private const int MaxFailures = 20;
 
-    // One worker in so many steps several sessions as a batch; up to so many rows a batch's bits are those of its sessions alone.
+    // One worker in this number steps several sessions as a batch. Up to the given number of rows, a batch's bits are those of its sessions alone.
     private const int BatchEvery = 8;
     private const int MaxInBatch = 8;
 
@@ -74,11 +74,11 @@ internal sealed unsafe class StressRun
         _workers = [.. Enumerable.Range(0, sessions).Select(i => new Worker(i))];
     }
 
-    /// <summary>Draws a model and runs.</summary>
+    /// <summary>Creates a random model and runs sessions on it.</summary>
     /// <param name="request">Shape, sessions and minutes.</param>
     /// <param name="cancellationToken">Ends the run.</param>
-    /// <param name="progress">See the other.</param>
-    /// <exception cref="DeviceMemoryException">There is no room.</exception>
+    /// <param name="progress">As in the other overload.</param>
+    /// <exception cref="DeviceMemoryException">There is not enough memory.</exception>
     public static StressReport Run(StressRequest request, CancellationToken cancellationToken, Func<StressCounts, double>? progress = null)
     {
         var c = request.Shape.Config;
@@ -90,22 +90,22 @@ internal sealed unsafe class StressRun
         var report = Run(model, texts, textMs * request.Sessions / request.OnMachine.ThreadCount, request, cancellationToken, progress);
         if (!report.Hung)
         {
-            // A thread that hangs still reads the weights.
+            // A hanging thread still reads the weights, so they are not freed.
             model.Dispose();
         }
 
         return report;
     }
 
-    /// <summary>Runs given texts.</summary>
+    /// <summary>Runs sessions on given texts.</summary>
     /// <param name="model">The model.</param>
-    /// <param name="texts">Already run alone.</param>
-    /// <param name="textMs">About how long a text takes among the others; cancellations are drawn from it.</param>
+    /// <param name="texts">Texts with their results from sessions alone.</param>
+    /// <param name="textMs">Approximate time of a text among the others, from which random moments of cancellation are drawn.</param>
     /// <param name="request">Sessions and minutes.</param>
     /// <param name="cancellationToken">Ends the run.</param>
     /// <param name="progress">
-    /// How much of the run is done, from 0 to 1, where it ends; asked again and again. Null is the share of the minutes, and goes on until a call was
-    /// compared.
+    /// Returns the progress of the run from 0 to 1, at which it ends; called repeatedly. Null for the elapsed share of the minutes, but at least
+    /// until a call was compared.
     /// </param>
     public static StressReport Run(
         LanguageModel model, IReadOnlyList<StressText> texts, double textMs, StressRequest request, CancellationToken cancellationToken,
@@ -160,7 +160,7 @@ internal sealed unsafe class StressRun
         }
     }
 
-    // Threads that ended leave their scratch to the finalizer.
+    // Scratch memory of ended threads is freed by the finalizer.
     private static long Held()
     {
         GC.Collect();
@@ -169,7 +169,7 @@ internal sealed unsafe class StressRun
         return HostBuffer.LiveInBytes;
     }
 
-    // The runtime commits heap by its own rules, most of it free: counted is what lives there. What malloc keeps of freed memory is given back first.
+    // The runtime commits more heap than it uses, so only live objects count. Freed memory that malloc keeps is returned to the system first.
     private static long Used()
     {
         GC.Collect();
@@ -212,7 +212,7 @@ internal sealed unsafe class StressRun
         return (Math.Min(early, late), late);
     }
 
-    /// <summary>The watchdog: whether a worker that is alive has come back from no call for far longer than a text takes.</summary>
+    /// <summary>The watchdog: whether a live worker has not returned from a call for far longer than a text takes.</summary>
     private bool Stuck()
     {
         var limit = TimeSpan.FromMilliseconds(Math.Max(60_000, 20 * _textMs));
@@ -229,7 +229,7 @@ internal sealed unsafe class StressRun
     {
         lock (_failures)
         {
-            // The first of a kind; the same again is no news.
+            // Only the first failure of a kind is recorded.
             if (_failures.Count < MaxFailures && !_failures.Contains(what))
             {
                 _failures.Add(what);
@@ -356,7 +356,7 @@ internal sealed unsafe class StressRun
     /// <summary>One thread with its counts.</summary>
     private sealed class Worker(int number) : IDisposable
     {
-        /// <summary>When it last came back from a call.</summary>
+        /// <summary>Time of its last return from a call.</summary>
         public long At = Stopwatch.GetTimestamp();
 
         private CancellationTokenSource _source = new();
@@ -377,7 +377,7 @@ internal sealed unsafe class StressRun
 
         public long Resumed { get; set; }
 
-        /// <summary>Cancels what comes at a random moment, or, one time in three, not at all.</summary>
+        /// <summary>Cancels the next call at a random moment, or, one time in three, not at all.</summary>
         public void Plan(double textMs)
         {
             _source.Dispose();
@@ -388,8 +388,8 @@ internal sealed unsafe class StressRun
             }
         }
 
-        /// <summary>Makes a call; one that is cancelled is made again or given up.</summary>
-        /// <returns>False if it was given up.</returns>
+        /// <summary>Makes a call. A cancelled call is repeated or abandoned.</summary>
+        /// <returns>False if the call was abandoned.</returns>
         public bool Call(double textMs, Action<CancellationToken> call)
         {
             bool done = false;

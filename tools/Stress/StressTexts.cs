@@ -8,15 +8,15 @@ using Tiller.Model;
 
 namespace Tiller.Stress;
 
-/// <summary>One way to decode a text, with what a session that had the machine to itself made of it.</summary>
+/// <summary>One way to decode a text, with the result of a session alone.</summary>
 internal sealed class StressText
 {
     public required int[] Prompt { get; init; }
 
-    /// <summary>Steers from the first token on; null for the plain model.</summary>
+    /// <summary>The law from the first token on; null for the plain model.</summary>
     public required FeedbackLaw? Law { get; init; }
 
-    /// <summary>Steers from new token <see cref="SwitchAt"/> on: the same controller at another λ.</summary>
+    /// <summary>The law from new token <see cref="SwitchAt"/> on: the same controller at another λ.</summary>
     public required FeedbackLaw? Later { get; init; }
 
     public required int SwitchAt { get; init; }
@@ -25,13 +25,13 @@ internal sealed class StressText
 
     public required SamplingOptions Sampling { get; init; }
 
-    /// <summary>Tokens drawn by the lone session.</summary>
+    /// <summary>Tokens drawn by the session alone.</summary>
     public int[] Ids { get; private set; } = [];
 
-    /// <summary>Hash of the logits that each was drawn from.</summary>
+    /// <summary>Hash of the logits from which each token was drawn.</summary>
     public ulong[] Hashes { get; private set; } = [];
 
-    /// <summary>Runs the text alone.</summary>
+    /// <summary>Runs the text in a session alone.</summary>
     public void RunAlone(LanguageModel model, int newTokens)
     {
         Ids = new int[newTokens];
@@ -46,7 +46,7 @@ internal sealed class StressText
         }
     }
 
-    /// <summary>The call that gives the logits of new token <paramref name="i"/>.</summary>
+    /// <summary>Makes the call that computes the logits of new token <paramref name="i"/>.</summary>
     public void Advance(Session session, int i, CancellationToken cancellationToken)
     {
         SwitchLaw(session, i);
@@ -60,7 +60,7 @@ internal sealed class StressText
         }
     }
 
-    /// <summary>Changes λ if this is the token for it; again is the same as once.</summary>
+    /// <summary>Changes λ if it changes at this token. A repeated call has no further effect.</summary>
     public void SwitchLaw(Session session, int i)
     {
         if (i == SwitchAt)
@@ -83,21 +83,21 @@ internal sealed class StressDraw(StressText text, int vocabulary)
     }
 }
 
-/// <summary>The texts of a stress run: plain and under several kinds of law, each at several λ; short and long prompts; greedy and drawn.</summary>
+/// <summary>The texts of a stress run: plain and with several kinds of law at several λ, with short and long prompts, greedy and sampled.</summary>
 internal static class StressTexts
 {
     private const int Count = 24;
     private const int NewTokens = 24;
     private const int LongestPrompt = 300;
 
-    // A law that looks back runs the prompt token by token where all are steered.
+    // A law that looks back runs the prompt token by token if all tokens are steered.
     private const int LongestPromptOneByOne = 40;
 
     private static readonly double[] s_strengths = [1, -1.5, 0.5, 3];
 
-    /// <summary>Makes the texts and runs each alone.</summary>
-    /// <param name="model">Random weights.</param>
-    /// <param name="meanMs">Time that a text took.</param>
+    /// <summary>Creates the texts and runs each in a session alone.</summary>
+    /// <param name="model">A model with random weights.</param>
+    /// <param name="meanMs">Mean time of a text in milliseconds.</param>
     /// <param name="cancellationToken">Checked between texts.</param>
     public static IReadOnlyList<StressText> Build(LanguageModel model, out double meanMs, CancellationToken cancellationToken)
     {

@@ -9,8 +9,9 @@ using var terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Cancel
 var terminal = Terminal.OfProcess();
 return await CommandLine.RunAsync(Runs.Commands(terminal), args, terminal, stop.Token);
 
-// The first signal ends the work in order; the second has its usual effect and ends the process. SIGINT that was ignored when the program began, as
-// for a job in the background of a script, stays ignored (the runtime installs no handler then): Ctrl-C is meant for others. SIGTERM always works.
+// The first signal ends the work in order; the second has its usual effect and ends the process. If SIGINT was ignored when the program began, as in
+// a background job of a script, it stays ignored (the runtime installs no handler), because Ctrl-C is then meant for another program. SIGTERM always
+// works.
 void Cancel(PosixSignalContext signal)
 {
     signal.Cancel = !stop.IsCancellationRequested;

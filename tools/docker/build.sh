@@ -19,3 +19,13 @@ cp LICENSE "$out"
 
 "$out/tiller" demo --task tone
 "$out/tiller" devices
+"$out/tiller" generate --model "$out/models/demo" --max-tokens 2 --prompts tests/Features/prompts.parquet --out "$(mktemp -u)"
+
+# With vectors of 512 bits, where the processor has them, and without: the same texts, of lone rows, of rows in pairs and of prompts in panels.
+texts=$(mktemp -d)
+trap 'rm -rf "$texts"' EXIT
+cat models/demo/contrast/*.prompts.txt > "$texts/prompts"
+for on in 0 1; do
+    DOTNET_EnableAVX512=$on "$out/tiller" generate --model models/demo --prompts "$texts/prompts" --out "$texts/$on.jsonl" --max-tokens 24
+done
+cmp "$texts/0.jsonl" "$texts/1.jsonl"

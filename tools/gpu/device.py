@@ -320,7 +320,7 @@ class Device:
             self.bench(phase, "decode", shape, context=self.sizes.long, terms=1, tangents=self.sizes.tangents)
 
     def phase_variants(self, phase):
-        """The step with all that the kernels do, and without each in turn."""
+        """The step as it is, and with each change of what its kernels do, in turn."""
         for shape in self.sizes.main:
             self.bench(phase, "decode", shape, 0.2, context=self.sizes.short, tangents=self.sizes.tangents, variants=True)
             self.bench(phase, "prefill", shape, 0.2, context=2 * self.sizes.prompt, variants=True)

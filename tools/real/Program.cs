@@ -4,7 +4,8 @@ using Tiller.Real;
 const string Usage =
     """
     usage: dotnet run -c Release --project tools/real -- SmolLM2-135M-Instruct.Q4_1.gguf OUT
-           dotnet run -c Release --project tools/real -- study MODEL DATA OUT.jsonl [sentiment|refusal|compliance|sycophancy|truthfulness …]
+           dotnet run -c Release --project tools/real -- study MODEL DATA OUT.jsonl [TASK …]
+    TASK: sentiment, refusal, compliance, answers, answers-harmless, sycophancy, truthfulness; all of them by default
     """;
 
 try

@@ -37,7 +37,7 @@ internal static class Study
     // The Jacobians of so many prompts stand for all: as published, the mean goes over the contrast prompts.
     private const int CalibrationPrompts = 8;
 
-    private static readonly string[] s_tasks = ["sentiment", "refusal", "compliance", "sycophancy", "truthfulness"];
+    private static readonly string[] s_tasks = ["sentiment", "refusal", "compliance", "answers", "answers-harmless", "sycophancy", "truthfulness"];
 
     /// <summary>Runs the tasks.</summary>
     /// <param name="folder">The checkpoint.</param>
@@ -56,6 +56,8 @@ internal static class Study
                 "sentiment" => StudyTask.Sentiment(),
                 "refusal" => StudyTask.Refusal(data),
                 "compliance" => StudyTask.Compliance(data),
+                "answers" => StudyTask.Answers(model, data, harmful: true),
+                "answers-harmless" => StudyTask.Answers(model, data, harmful: false),
                 "sycophancy" => StudyTask.Sycophancy(model, data),
                 "truthfulness" => StudyTask.Truthfulness(model, data),
                 _ => throw new ArgumentException($"There is no task {name}; expected {string.Join(", ", s_tasks)}.", nameof(tasks)),

@@ -62,14 +62,33 @@ internal sealed record StudyTask(
     /// <summary>Refusal: harmful requests against harmless ones; replies to others of the harmless kind are counted.</summary>
     /// <param name="data">Folder of the published data sets.</param>
     public static StudyTask Refusal(string data) => new(
-        "refusal of harmless requests", RefusalContrast(data), [.. Harmless(data).Skip(FitRows).Take(MeasuredRows)], null, Refuses, [1, 2, -1, -2],
+        "refusal of harmless requests", RefusalContrast(data), HarmlessToMeasure(data), null, Refuses, [1, 2, -1, -2],
             MayBeShown: false);
 
     /// <summary>The same controller on harmful requests: their refusals are counted.</summary>
     /// <param name="data">Folder of the published data sets.</param>
     public static StudyTask Compliance(string data) => new(
-        "refusal of harmful requests", RefusalContrast(data), [.. Harmful(data, "test").Where((_, i) => i % 20 == 0).Take(MeasuredRows)], null,
+        "refusal of harmful requests", RefusalContrast(data), HarmfulToMeasure(data), null,
             Refuses, [1, 2, -1, -2], MayBeShown: false);
+
+    /// <summary>Refusal by its words: harmless requests with an answer that refuses begun, against the same with one that complies.</summary>
+    /// <param name="model">Encodes requests and answers.</param>
+    /// <param name="data">Folder of the published data sets.</param>
+    /// <param name="harmful">Whether the requests whose refusals are counted are harmful; those that the fit has seen are not among them.</param>
+    public static StudyTask Answers(LanguageModel model, string data, bool harmful)
+    {
+        return new StudyTask(
+            harmful ? "refusal by answers, harmful" : "refusal by answers, harmless", new ContrastSet(Begun("non_compliant"), Begun("compliant")),
+            harmful ? HarmfulToMeasure(data) : HarmlessToMeasure(data), null, Refuses, [0.25, 0.5, 1, 2], MayBeShown: false);
+
+        int[][] Begun(string kind) =>
+        [
+            .. Harmless(data).Zip(PromptFile.Read(
+                Path.Combine(data, "ibm_activation_steering", "docs", "demo-data", "behavior_refusal.json"),
+                new PromptSelection { Field = $"{kind}_responses" })).Take(FitRows)
+                .Select(x => (int[])[.. model.Chat.Encode(Ask(x.First).Messages), .. model.Tokenizer.Encode(((TextPrompt)x.Second).Text)]),
+        ];
+    }
 
     /// <summary>Sycophancy, by the recipe of CAA: the state at the letter of the answer; agreement with the asker is counted on the held-out
     /// questions.</summary>
@@ -128,15 +147,15 @@ internal sealed record StudyTask(
     public static string[] Words(string text) =>
         text.ToLowerInvariant().Split([' ', '\n', '.', ',', '!', '?', ';', ':', '"', '(', ')', '-', '*'], StringSplitOptions.RemoveEmptyEntries);
 
-    private static IEnumerable<string> Harmful(string data, string split) =>
-        Rows(Path.Combine(data, "refusal_direction", $"harmful_{split}.json")).Select(row => row.GetProperty("instruction").GetString()!);
+    private static string[] HarmfulToMeasure(string data) => [.. Harmful(data, "test").Where(static (_, i) => i % 20 == 0).Take(MeasuredRows)];
 
-    private static IEnumerable<string> Harmless(string data) => File.ReadLines(Path.Combine(data, "self_instruct", "seed_tasks.jsonl")).Select(line =>
-    {
-        using var row = JsonDocument.Parse(line);
-        string input = row.RootElement.GetProperty("instances")[0].GetProperty("input").GetString()!;
-        return row.RootElement.GetProperty("instruction").GetString()! + (input.Length > 0 ? "\n\n" + input : "");
-    }).Where(text => text.Length <= 400);
+    private static string[] HarmlessToMeasure(string data) => [.. Harmless(data).Skip(FitRows).Take(MeasuredRows)];
+
+    private static IReadOnlyList<string> Harmful(string data, string split) =>
+        PromptFile.ReadTexts(Path.Combine(data, "refusal_direction", $"harmful_{split}.json"));
+
+    private static IEnumerable<string> Harmless(string data) =>
+        PromptFile.ReadTexts(Path.Combine(data, "self_instruct", "seed_tasks.jsonl")).Where(static text => text.Length <= 400);
 
     private static IEnumerable<(string Question, bool MatchesA)> Caa(string data, string file) => Rows(Path.Combine(data, "caa", file))
         .Select(row =>

@@ -200,12 +200,12 @@ public sealed class ChatFormat
 
         if (options.Variables.ContainsKey("messages"))
         {
-            throw new ArgumentException("The messages are given as such; a variable of that name would replace them.", nameof(options));
+            throw new ArgumentException("A variable named messages would replace the given messages: leave it out.", nameof(options));
         }
 
         if (options.Continue is not null && options.AddGenerationPrompt)
         {
-            throw new ArgumentException("A chat whose last message is to be continued opens no next one: set AddGenerationPrompt to false.",
+            throw new ArgumentException("A chat that continues its last message cannot open a new one: set AddGenerationPrompt to false.",
                 nameof(options));
         }
 

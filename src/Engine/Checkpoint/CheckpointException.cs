@@ -1,6 +1,6 @@
 namespace Tiller.Checkpoint;
 
-/// <summary>What is wrong with a checkpoint folder.</summary>
+/// <summary>Kinds of errors in a checkpoint folder.</summary>
 public enum CheckpointError
 {
     /// <summary>A file is not valid JSON (or not UTF-8).</summary>

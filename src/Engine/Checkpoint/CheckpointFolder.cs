@@ -120,7 +120,7 @@ public sealed class CheckpointFolder : IDisposable
         if (tensor.Type is not (TensorType.F32 or TensorType.F16 or TensorType.BF16))
         {
             throw new CheckpointException(
-                CheckpointError.Unsupported, FileOf(tensor), "weights of this type cannot be computed with; convert the checkpoint.", name,
+                CheckpointError.Unsupported, FileOf(tensor), "weights of this type are not supported; convert the checkpoint.", name,
                 $"F32, F16 or BF16 of shape {tensor.ShapeText}", tensor.Type.SpecName());
         }
 

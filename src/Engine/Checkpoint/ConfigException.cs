@@ -1,6 +1,6 @@
 namespace Tiller.Checkpoint;
 
-/// <summary>What is wrong with a model's configuration.</summary>
+/// <summary>Kinds of errors in a model's configuration.</summary>
 public enum ConfigError
 {
     /// <summary>The file is not JSON, or not UTF-8.</summary>

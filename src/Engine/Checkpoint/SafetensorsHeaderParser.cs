@@ -191,7 +191,7 @@ internal ref struct SafetensorsHeaderParser
         return digits
             ? value
             : throw Fail(
-                SafetensorsError.InvalidJson, $"{field} holds something else than a size.", "a whole number from 0 to 2^64 - 1",
+                SafetensorsError.InvalidJson, $"{field} holds something other than a size.", "a whole number from 0 to 2^64 - 1",
                 Quoted.Bare(Encoding.UTF8.GetString(_reader.ValueSpan[..Math.Min(_reader.ValueSpan.Length, 64)])));
     }
 

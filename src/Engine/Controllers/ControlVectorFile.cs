@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
 using Tiller.Features;
@@ -8,8 +9,9 @@ namespace Tiller.Controllers;
 
 /// <summary>
 /// A control vector of llama.cpp's: a GGUF file of architecture controlvector whose tensor direction.N is added to what leaves block N, block 0
-/// excepted. "GGUF", version u32, tensors u64, pairs u64; the pairs, each a name, a type u32 and a value; the tensors, each a name, dimensions u32 and
-/// their sizes u64, a type u32 and an offset u64; then, aligned, the tensors' bytes. All little-endian, strings with their length u64 before them.
+/// excepted. "GGUF", version u32, tensors u64, pairs u64; the pairs, each a name, a type u32 and a value; the tensors, each a name, dimensions u32
+/// and their sizes u64, a type u32 and an offset u64; then, aligned, the tensors' bytes. All little-endian, strings with their length u64 before
+/// them.
 /// Sources: the GGUF specification in ggml's docs/gguf.md; llama.cpp's common/common.cpp, which loads control vectors.
 /// </summary>
 public static class ControlVectorFile
@@ -80,7 +82,8 @@ public static class ControlVectorFile
             uint version = U32();
             if (version is not (2 or 3))
             {
-                throw new ControllerException(ControllerFault.UnsupportedVersion, $"The control vector is GGUF of version {version}; 2 and 3 are read.");
+                throw new ControllerException(
+                    ControllerFault.UnsupportedVersion, $"The control vector is GGUF of version {version}; 2 and 3 are read.");
             }
 
             ulong tensors = U64(), pairs = U64();
@@ -138,8 +141,8 @@ public static class ControlVectorFile
         {
             string name = Text();
             int blocks = directions.Length - 1, width = directions[0].Length;
-            if (!name.StartsWith(Direction, StringComparison.Ordinal) || !int.TryParse(name.AsSpan(Direction.Length), System.Globalization.NumberStyles.None,
-                System.Globalization.CultureInfo.InvariantCulture, out int block) || block < 1)
+            if (!name.StartsWith(Direction, StringComparison.Ordinal)
+                || !int.TryParse(name.AsSpan(Direction.Length), NumberStyles.None, CultureInfo.InvariantCulture, out int block) || block < 1)
             {
                 throw Malformed("has a tensor that is none of direction.1, direction.2 and so on");
             }
@@ -180,7 +183,11 @@ public static class ControlVectorFile
                     : (float)BinaryPrimitives.ReadHalfLittleEndian(bytes[(2 * i)..]);
                 if (!float.IsFinite(to[i]))
                 {
-                    throw new ControllerException(ControllerFault.NonFinite, $"{Direction}{block} holds {to[i]} at {i}.") { Layer = block, Index = i };
+                    throw new ControllerException(ControllerFault.NonFinite, $"{Direction}{block} holds {to[i]} at {i}.")
+                    {
+                        Layer = block,
+                        Index = i,
+                    };
                 }
             }
         }

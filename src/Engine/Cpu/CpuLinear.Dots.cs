@@ -9,12 +9,13 @@ namespace Tiller.Cpu;
 internal static unsafe partial class CpuLinear
 {
     /// <summary>Rows as the dot products read them: side by side where they go in pairs, one after another, split if need be, otherwise.</summary>
+    /// <param name="wide">As <see cref="LinearJob.Wide"/>.</param>
     /// <param name="x">Rows // (M, K).</param>
     /// <param name="scratch">Room for M + 1 rows.</param>
-    private static float* Arrange<T>(Floats x, float* scratch)
+    private static float* Arrange<T>(Avx512Code wide, Floats x, float* scratch)
         where T : struct, IStoredWeight
     {
-        if (UsesPairs(x.Rows))
+        if (UsesPairs(wide, x.Rows))
         {
             Pair<T>(x, scratch);
             return scratch;
@@ -64,7 +65,7 @@ internal static unsafe partial class CpuLinear
     private static void Dots<T>(ref LinearJob job, int begin, int end)
         where T : struct, IStoredWeight
     {
-        if (UsesPairs(job.RowsByDots))
+        if (UsesPairs(job.Wide, job.RowsByDots))
         {
             DotPairs<T>(ref job, begin, end);
             return;

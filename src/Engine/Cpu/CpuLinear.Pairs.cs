@@ -24,11 +24,8 @@ internal static unsafe partial class CpuLinear
         static abstract int Count { get; }
     }
 
-    /// <summary>
-    /// Whether so many rows of dot products go in pairs. A program built ahead of time for processors without AVX-512 has no such code, since its
-    /// compiler takes these instructions for certain or not at all.
-    /// </summary>
-    private static bool UsesPairs(int rows) => Avx512F.IsSupported && rows > 1;
+    /// <summary>Whether so many rows of dot products go in pairs.</summary>
+    private static bool UsesPairs(Avx512Code wide, int rows) => wide != Avx512Code.None && rows > 1;
 
     /// <summary>
     /// Rows side by side // (K / 16, pairs, 2, 16): for each step and pair, what <see cref="IStoredWeight.Load"/> calls a of both rows, then b of
@@ -54,92 +51,119 @@ internal static unsafe partial class CpuLinear
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void DotPairs<T>(ref LinearJob job, int begin, int end)
         where T : struct, IStoredWeight
     {
-        switch ((job.RowsByDots + 1) / 2)
+        int pairs = (job.RowsByDots + 1) / 2, steps = job.Inputs / StepInputs;
+        nint stride = (nint)job.Inputs * T.SizeInBytes;
+        float* sums = stackalloc float[DotRows * OutputsAtOnce];
+        for (int n = begin; n < end; n += OutputsAtOnce)
+        {
+            int outputs = Math.Min(OutputsAtOnce, end - n);
+            if (job.Wide == Avx512Code.Native)
+            {
+                Avx512.Dots(T.Type, pairs, job.Row<T>(n), stride, outputs, job.Dots, steps, sums);
+            }
+            else
+            {
+                DotPairs<T>(pairs, job.Row<T>(n), stride, outputs, job.Dots, steps, sums);
+            }
+
+            for (int j = 0; j < pairs; j++)
+            {
+                PutPair<T>(ref job, 2 * j, n, outputs, sums + (2 * OutputsAtOnce * j));
+            }
+        }
+    }
+
+    private static void DotPairs<T>(int pairs, byte* w, nint stride, int outputs, float* x, nint steps, float* sums)
+        where T : struct, IStoredWeight
+    {
+        switch (pairs)
         {
             case 1:
-                DotPairs<T, OnePair>(ref job, begin, end);
+                DotPairs<T, OnePair>(w, stride, outputs, x, steps, sums);
                 break;
             case 2:
-                DotPairs<T, TwoPairs>(ref job, begin, end);
+                DotPairs<T, TwoPairs>(w, stride, outputs, x, steps, sums);
                 break;
             case 3:
-                DotPairs<T, ThreePairs>(ref job, begin, end);
+                DotPairs<T, ThreePairs>(w, stride, outputs, x, steps, sums);
                 break;
             default:
-                DotPairs<T, FourPairs>(ref job, begin, end);
+                DotPairs<T, FourPairs>(w, stride, outputs, x, steps, sums);
                 break;
         }
     }
 
+    /// <summary>sums // (pairs, 2, 4) of up to four rows of W, the first one again where there are fewer, up to input 16 · steps − 1.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void DotPairs<T, TPairs>(ref LinearJob job, int begin, int end)
+    private static void DotPairs<T, TPairs>(byte* w, nint stride, int outputs, float* x, nint steps, float* sums)
         where T : struct, IStoredWeight
         where TPairs : struct, IPairs
     {
-        int inputs = job.Inputs, last = end - 1;
-        for (int n = begin; n < end; n += OutputsAtOnce)
+        const int LineInBytes = 64;
+        nint stepInBytes = StepInputs * T.SizeInBytes;
+        byte* w0 = w, w1 = outputs > 1 ? w + stride : w, w2 = outputs > 2 ? w + (2 * stride) : w, w3 = outputs > 3 ? w + (3 * stride) : w;
+
+        // s_ij: output i, pair j
+        Vector512<float> s00 = default, s10 = default, s20 = default, s30 = default, s01 = default, s11 = default, s21 = default, s31 = default;
+        Vector512<float> s02 = default, s12 = default, s22 = default, s32 = default, s03 = default, s13 = default, s23 = default, s33 = default;
+        for (nint k = 0; k < steps; k++)
         {
-            byte* w0 = job.Row<T>(n), w1 = job.Row<T>(Math.Min(n + 1, last));
-            byte* w2 = job.Row<T>(Math.Min(n + 2, last)), w3 = job.Row<T>(Math.Min(n + 3, last));
+            T.LoadBoth(w0, out var a0, out var b0);
+            T.LoadBoth(w1, out var a1, out var b1);
+            T.LoadBoth(w2, out var a2, out var b2);
+            T.LoadBoth(w3, out var a3, out var b3);
 
-            // s_ij: output i, pair j
-            Vector512<float> s00 = default, s10 = default, s20 = default, s30 = default, s01 = default, s11 = default, s21 = default, s31 = default;
-            Vector512<float> s02 = default, s12 = default, s22 = default, s32 = default, s03 = default, s13 = default, s23 = default, s33 = default;
-            float* x = job.Dots;
-            int k = 0;
-            for (; k <= inputs - StepInputs; k += StepInputs, x += TPairs.Count * StepNumbers)
+            // The same place of the next four rows, which the processor does not foresee.
+            if (stepInBytes == LineInBytes || (k & 1) == 0)
             {
-                nint at = (nint)k * T.SizeInBytes;
-                Both<T>(w0 + at, out var a0, out var b0);
-                Both<T>(w1 + at, out var a1, out var b1);
-                Both<T>(w2 + at, out var a2, out var b2);
-                Both<T>(w3 + at, out var a3, out var b3);
-                AddPair(x, a0, b0, a1, b1, a2, b2, a3, b3, ref s00, ref s10, ref s20, ref s30);
-                if (TPairs.Count > 1)
-                {
-                    AddPair(x + StepNumbers, a0, b0, a1, b1, a2, b2, a3, b3, ref s01, ref s11, ref s21, ref s31);
-                }
-
-                if (TPairs.Count > 2)
-                {
-                    AddPair(x + (2 * StepNumbers), a0, b0, a1, b1, a2, b2, a3, b3, ref s02, ref s12, ref s22, ref s32);
-                }
-
-                if (TPairs.Count > 3)
-                {
-                    AddPair(x + (3 * StepNumbers), a0, b0, a1, b1, a2, b2, a3, b3, ref s03, ref s13, ref s23, ref s33);
-                }
+                Sse.Prefetch1(w0 + (OutputsAtOnce * stride));
+                Sse.Prefetch1(w1 + (OutputsAtOnce * stride));
+                Sse.Prefetch1(w2 + (OutputsAtOnce * stride));
+                Sse.Prefetch1(w3 + (OutputsAtOnce * stride));
             }
 
-            PutPair<T>(ref job, 0, n, end, k, s00, s10, s20, s30);
+            AddPair(x, a0, b0, a1, b1, a2, b2, a3, b3, ref s00, ref s10, ref s20, ref s30);
             if (TPairs.Count > 1)
             {
-                PutPair<T>(ref job, 2, n, end, k, s01, s11, s21, s31);
+                AddPair(x + StepNumbers, a0, b0, a1, b1, a2, b2, a3, b3, ref s01, ref s11, ref s21, ref s31);
             }
 
             if (TPairs.Count > 2)
             {
-                PutPair<T>(ref job, 4, n, end, k, s02, s12, s22, s32);
+                AddPair(x + (2 * StepNumbers), a0, b0, a1, b1, a2, b2, a3, b3, ref s02, ref s12, ref s22, ref s32);
             }
 
             if (TPairs.Count > 3)
             {
-                PutPair<T>(ref job, 6, n, end, k, s03, s13, s23, s33);
+                AddPair(x + (3 * StepNumbers), a0, b0, a1, b1, a2, b2, a3, b3, ref s03, ref s13, ref s23, ref s33);
             }
-        }
-    }
 
-    /// <summary>Sixteen weights as <see cref="IStoredWeight.Load"/> gives them, for two rows.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Both<T>(byte* w, out Vector512<float> a, out Vector512<float> b)
-        where T : struct, IStoredWeight
-    {
-        T.Load(w, out var lower, out var upper);
-        a = Avx512F.InsertVector256(lower.ToVector512Unsafe(), lower, 1);
-        b = Avx512F.InsertVector256(upper.ToVector512Unsafe(), upper, 1);
+            x += TPairs.Count * StepNumbers;
+            w0 += stepInBytes;
+            w1 += stepInBytes;
+            w2 += stepInBytes;
+            w3 += stepInBytes;
+        }
+
+        Sum(s00, s10, s20, s30).Store(sums);
+        if (TPairs.Count > 1)
+        {
+            Sum(s01, s11, s21, s31).Store(sums + (2 * OutputsAtOnce));
+        }
+
+        if (TPairs.Count > 2)
+        {
+            Sum(s02, s12, s22, s32).Store(sums + (4 * OutputsAtOnce));
+        }
+
+        if (TPairs.Count > 3)
+        {
+            Sum(s03, s13, s23, s33).Store(sums + (6 * OutputsAtOnce));
+        }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -166,38 +190,42 @@ internal static unsafe partial class CpuLinear
         s3 = Avx512F.FusedMultiplyAdd(b3, xb, Avx512F.FusedMultiplyAdd(a3, xa, s3));
     }
 
-    /// <summary>Outputs n .. n + 3 of the rows m and m + 1, from the sums up to input k.</summary>
+    /// <summary>The sums of four outputs: of the first row of a pair, then of the second.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void PutPair<T>(
-        ref LinearJob job, int m, int n, int end, int k, Vector512<float> s0, Vector512<float> s1, Vector512<float> s2, Vector512<float> s3)
+    private static Vector256<float> Sum(Vector512<float> s0, Vector512<float> s1, Vector512<float> s2, Vector512<float> s3) =>
+        VectorMath.SumEach(
+            s0.GetLower(), s1.GetLower(), s2.GetLower(), s3.GetLower(), s0.GetUpper(), s1.GetUpper(), s2.GetUpper(), s3.GetUpper());
+
+    /// <summary>Outputs n .. n + outputs − 1 of the rows m and m + 1.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void PutPair<T>(ref LinearJob job, int m, int n, int outputs, float* sums)
         where T : struct, IStoredWeight
     {
-        var sums = VectorMath.SumEach(
-            s0.GetLower(), s1.GetLower(), s2.GetLower(), s3.GetLower(), s0.GetUpper(), s1.GetUpper(), s2.GetUpper(), s3.GetUpper());
-        if (k == job.Inputs && end - n >= OutputsAtOnce)
+        if (outputs == OutputsAtOnce && job.Inputs % StepInputs == 0)
         {
-            job.PutFour(m, n, sums.GetLower());
+            job.PutFour(m, n, Vector128.Load(sums));
             if (m + 1 < job.RowsByDots)
             {
-                job.PutFour(m + 1, n, sums.GetUpper());
+                job.PutFour(m + 1, n, Vector128.Load(sums + OutputsAtOnce));
             }
 
             return;
         }
 
-        PutRest<T>(ref job, m, n, end, k, sums);
+        PutRest<T>(ref job, m, n, outputs, sums);
     }
 
     /// <summary>As <see cref="PutPair"/>, where inputs are left or outputs are fewer than four.</summary>
     [MethodImpl(MethodImplOptions.NoInlining)]
-    private static void PutRest<T>(ref LinearJob job, int m, int n, int end, int k, Vector256<float> sums)
+    private static void PutRest<T>(ref LinearJob job, int m, int n, int outputs, float* sums)
         where T : struct, IStoredWeight
     {
+        int k = job.Inputs / StepInputs * StepInputs;
         for (int row = m; row < Math.Min(m + 2, job.RowsByDots); row++)
         {
-            for (int i = 0; i < Math.Min(OutputsAtOnce, end - n); i++)
+            for (int i = 0; i < outputs; i++)
             {
-                float sum = sums.GetElement(((row - m) * OutputsAtOnce) + i);
+                float sum = sums[((row - m) * OutputsAtOnce) + i];
                 job.Put(row, n + i, k < job.Inputs ? sum + Tail<T>(job.Row<T>(n + i), job.X + ((nint)row * job.Inputs), k, job.Inputs) : sum);
             }
         }

@@ -47,7 +47,7 @@ internal static unsafe partial class CpuLinear
         int panels = job.Panels;
 
         // Few rows keep the converted weights of one tile in the nearest cache, many rows a panel of theirs.
-        int block = panels > FewPanels ? WeightBlock : Vector512.IsHardwareAccelerated ? 2 * TileRows : TileRows;
+        int block = panels > FewPanels ? WeightBlock : job.Wide != Avx512Code.None ? WideTileRows : TileRows;
         float* weights = HostScratch.ForPart((WeightBlock * DepthBlock) + ((long)panels * WeightBlock * TileColumns));
         float* sums = weights + (WeightBlock * DepthBlock);
         for (int k = 0; k < job.Inputs; k += DepthBlock)
@@ -66,7 +66,7 @@ internal static unsafe partial class CpuLinear
                     float* x = job.Packed + (((nint)panel * job.Inputs) + k) * TileColumns;
                     float* tile = sums + (((nint)panel * WeightBlock) + first) * TileColumns;
                     PrefetchNext<T>(ref job, part, k, first + (rows * panel / panels), first + (rows * (panel + 1) / panels));
-                    Tiles(weights, depth, rows, x, depth, tile, TileColumns, add: k > 0);
+                    Tiles(job.Wide, weights, depth, rows, x, depth, tile, TileColumns, add: k > 0);
                 }
             }
         }
@@ -182,10 +182,16 @@ internal static unsafe partial class CpuLinear
 
     /// <summary>C (+)= A B for a multiple of six rows of A and C, with the widest vectors there are; the bits are the same with any.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Tiles(float* a, nint aStride, int rows, float* b, int depth, float* c, nint cStride, bool add)
+    internal static void Tiles(Avx512Code wide, float* a, nint aStride, int rows, float* b, int depth, float* c, nint cStride, bool add)
     {
         int n = 0;
-        for (; Vector512.IsHardwareAccelerated && n <= rows - (2 * TileRows); n += 2 * TileRows)
+        if (wide == Avx512Code.Native)
+        {
+            n = rows / WideTileRows * WideTileRows;
+            Avx512.Tiles(a, aStride, n, b, depth, c, cStride, add ? 1 : 0);
+        }
+
+        for (; wide == Avx512Code.Managed && n <= rows - WideTileRows; n += WideTileRows)
         {
             Tile12x16(a + (n * aStride), aStride, b, depth, c + (n * cStride), cStride, add);
         }

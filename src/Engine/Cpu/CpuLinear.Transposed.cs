@@ -37,6 +37,7 @@ internal static unsafe partial class CpuLinear
             End = y.Rows,
             X = (float*)x.Address,
             Y = (float*)y.Address,
+            Wide = Avx512.Code,
         };
         if (y.Rows > AddedRows)
         {
@@ -91,7 +92,7 @@ internal static unsafe partial class CpuLinear
                 for (int panel = 0; panel < panels; panel++)
                 {
                     float* sum = sums + ((nint)first * StripeColumns) + (panel * TileColumns);
-                    Tiles(rows, depth, count, weights + ((nint)panel * PanelFloats), depth, sum, StripeColumns, add: n > 0);
+                    Tiles(job.Wide, rows, depth, count, weights + ((nint)panel * PanelFloats), depth, sum, StripeColumns, add: n > 0);
                 }
             }
         }

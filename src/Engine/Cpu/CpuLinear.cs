@@ -20,7 +20,10 @@ internal static unsafe partial class CpuLinear
     /// <summary>From so many tangents on, few value rows do not share their panels.</summary>
     public const int TangentsAlone = 32;
 
-    private const int TileRows = 6;
+    /// <summary>Rows of a tile of 256 bits.</summary>
+    public const int TileRows = 6;
+
+    private const int WideTileRows = 2 * TileRows;
     private const int TileColumns = 16;
     private const int DepthBlock = 256;
     private const int WeightBlock = 8 * TileRows;
@@ -105,10 +108,11 @@ internal static unsafe partial class CpuLinear
             Residual = (float*)residual.Address,
             X = (float*)x.Address,
             Y = (float*)y.Address,
+            Wide = Avx512.Code,
         };
         if (byDots == x.Rows)
         {
-            job.Dots = Arrange<T>(x, HostScratch.ForCaller((x.Rows + 1L) * x.Columns));
+            job.Dots = Arrange<T>(job.Wide, x, HostScratch.ForCaller((x.Rows + 1L) * x.Columns));
             job.RowsByDots = byDots;
             long perOutput = Math.Max(1, (long)w.Columns * x.Rows);
             job.OutputsPerPart = (int)Math.Clamp((MultipliesPerPart / perOutput + 7) / 8 * 8, 8, Math.Max(8, w.Rows));
@@ -124,7 +128,7 @@ internal static unsafe partial class CpuLinear
             job.RowsByDots = job.Begin == byDots ? byDots : 0;
             int panels = job.Panels;
             job.Packed = HostScratch.ForCaller(((long)panels * TileColumns * w.Columns) + ((job.RowsByDots + 1L) * w.Columns));
-            job.Dots = Arrange<T>(x.Slice(0, job.RowsByDots), job.Packed + ((nint)panels * TileColumns * w.Columns));
+            job.Dots = Arrange<T>(job.Wide, x.Slice(0, job.RowsByDots), job.Packed + ((nint)panels * TileColumns * w.Columns));
             pool.Run(panels, ref job, &PackPanel, cancellation);
             pool.Run((w.Rows + job.OutputsPerPart - 1) / job.OutputsPerPart, ref job, &TilePart<T>, cancellation);
         }
@@ -140,6 +144,7 @@ internal static unsafe partial class CpuLinear
         public int Inputs;
         public int Outputs;
         public int OutputsPerPart;
+        public Avx512Code Wide;
 
         /// <summary>Rows before this one have a bias.</summary>
         public int BiasedRows;

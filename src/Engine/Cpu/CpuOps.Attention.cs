@@ -13,25 +13,26 @@ internal sealed unsafe partial class CpuOps
     /// <inheritdoc/>
     public override void Attend(ModelConfig c, int k, RowBatch rows, Activations a)
     {
-        var job = new AttentionJob { C = c, K = k, Rows = rows, A = a, Groups = rows.TangentGroups };
-        RunHeads(ref job, &AttendGroup);
+        var job = new AttentionJob { C = c, K = k, Rows = rows, A = a, Groups = rows.TangentGroups, Wide = Avx512.Code };
+        job.Panels = (Panel*)HostScratch.ForCaller((long)rows.Values * sizeof(Panel) / sizeof(float));
+        RunHeads(ref job, CutPanels(rows, job.Panels), &AttendPart);
     }
 
     /// <inheritdoc/>
     public override void PullAttend(ModelConfig c, int k, RowBatch rows, Activations a, RowGroups groups, Cotangents y)
     {
         var job = new AttentionJob { C = c, K = k, Rows = rows, A = a, Groups = groups, Back = y };
-        RunHeads(ref job, &PullGroup);
+        RunHeads(ref job, rows.Values, &PullGroup);
     }
 
     private const int KeysPerBlock = 64;
 
-    // One part is one key/value head of one value row. A short decode step is not worth a second thread.
-    private void RunHeads(ref AttentionJob job, delegate*<ref AttentionJob, int, void> body)
+    // One part is one key/value head of one panel or value row. A short decode step is not worth a second thread.
+    private void RunHeads(ref AttentionJob job, int panels, delegate*<ref AttentionJob, int, void> body)
     {
         const long WorthSharing = 64 * 1024;
         var (c, rows) = (job.C, job.Rows);
-        int parts = rows.Values * c.G;
+        int parts = panels * c.G;
         long work = (long)rows.Values * c.H * c.E * (rows[rows.Values - 1].Position + 1) + ((long)job.Groups.Total * c.H * c.E * c.E);
         if (work < WorthSharing)
         {
@@ -46,6 +47,69 @@ internal sealed unsafe partial class CpuOps
         _pool.Run(parts, ref job, body, rows.Cancellation);
     }
 
+    private static void AttendPart(ref AttentionJob job, int part)
+    {
+        var (index, group) = Math.DivRem(part, job.C.G);
+        var panel = job.Panels[index];
+        if (!panel.IsAlone)
+        {
+            AttendPanel(ref job, panel, group);
+            return;
+        }
+
+        int row = (panel.First * job.C.G) + group;
+        if (job.Groups.Begin(panel.First) == job.Groups.End(panel.First))
+        {
+            AttendRow(ref job, row);
+        }
+        else
+        {
+            AttendGroup(ref job, row);
+        }
+    }
+
+    // A block of keys, and of values, is read from memory once for all heads that share it.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void AttendRow(ref AttentionJob job, int part)
+    {
+        var c = job.C;
+        var view = new HeadView(ref job, part);
+        float* q = job.A.Qkv.Row(view.Row) + (view.FirstHead * c.E);
+        float* o = job.A.Heads.Row(view.Row) + (view.FirstHead * c.E);
+        float* p = HostScratch.ForPart((long)view.Heads * view.Length);
+        for (int first = 0; first < view.Length; first += KeysPerBlock)
+        {
+            int count = Math.Min(KeysPerBlock, view.Length - first);
+            for (int h = 0; h < view.Heads; h++)
+            {
+                float* z = p + ((nint)h * view.Length) + first;
+                VectorMath.ScaledDots(c.ScoreScale, q + (h * c.E), view.Keys + ((nint)first * c.E), count, c.E, z);
+            }
+        }
+
+        for (int h = 0; h < view.Heads; h++)
+        {
+            var z = new Span<float>(p + ((nint)h * view.Length), view.Length);
+            if (c.AttentionSoftCap > 0)
+            {
+                SoftCap(z, c.AttentionSoftCap);
+            }
+
+            Softmax(z);
+        }
+
+        for (int first = 0; first < view.Length; first += KeysPerBlock)
+        {
+            int count = Math.Min(KeysPerBlock, view.Length - first);
+            for (int h = 0; h < view.Heads; h++)
+            {
+                float* weights = p + ((nint)h * view.Length) + first;
+                VectorMath.WeightedSum(weights, view.Values + ((nint)first * c.E), count, c.E, o + (h * c.E), add: first > 0);
+            }
+        }
+    }
+
+    // A row with tangents, head by head.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void AttendGroup(ref AttentionJob job, int part)
     {
@@ -62,13 +126,8 @@ internal sealed unsafe partial class CpuOps
         {
             float* q = a.Qkv.Row(view.Row) + (h * c.E);
             float* o = a.Heads.Row(view.Row) + (h * c.E);
-            Weights(c, view, q, p, tangents > 0 ? slopes : null);
+            Weights(c, view, q, p, slopes);
             VectorMath.WeightedSum(p, view.Values, view.Length, c.E, o);
-            if (tangents == 0)
-            {
-                continue;
-            }
-
             bool dense = tangents >= c.E / 2;
             Linearise(c, view, slopes, o, dense ? m : null, transposed: true, b, arms);
             for (int t = job.Groups.Begin(view.Row); t < job.Groups.End(view.Row); t++)
@@ -150,7 +209,14 @@ internal sealed unsafe partial class CpuOps
         }
     }
 
-    /// <summary>P_j, and where asked a P_j c_j.</summary>
+    private static void Softmax(Span<float> z)
+    {
+        TensorPrimitives.Subtract(z, TensorPrimitives.Max<float>(z), z);
+        TensorPrimitives.Exp(z, z);
+        TensorPrimitives.Divide(z, TensorPrimitives.Sum<float>(z), z);
+    }
+
+    /// <summary>P_j and a P_j c_j.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Weights(ModelConfig c, in HeadView view, float* q, float* p, float* slopes)
     {
@@ -162,22 +228,14 @@ internal sealed unsafe partial class CpuOps
             SoftCap(z, c.AttentionSoftCap);
         }
 
-        if (slopes is not null)
+        for (int j = 0; j < n; j++)
         {
-            for (int j = 0; j < n; j++)
-            {
-                float ratio = c.AttentionSoftCap > 0 ? p[j] / c.AttentionSoftCap : 0;
-                slopes[j] = c.ScoreScale * (1 - (ratio * ratio));
-            }
+            float ratio = c.AttentionSoftCap > 0 ? p[j] / c.AttentionSoftCap : 0;
+            slopes[j] = c.ScoreScale * (1 - (ratio * ratio));
         }
 
-        TensorPrimitives.Subtract(z, TensorPrimitives.Max<float>(z), z);
-        TensorPrimitives.Exp(z, z);
-        TensorPrimitives.Divide(z, TensorPrimitives.Sum<float>(z), z);
-        if (slopes is not null)
-        {
-            TensorPrimitives.Multiply(new Span<float>(slopes, n), z, new Span<float>(slopes, n));
-        }
+        Softmax(z);
+        TensorPrimitives.Multiply(new Span<float>(slopes, n), z, new Span<float>(slopes, n));
     }
 
     /// <summary>
@@ -215,6 +273,13 @@ internal sealed unsafe partial class CpuOps
         TensorPrimitives.Multiply(new ReadOnlySpan<float>(b, size), slope, new Span<float>(b, size));
     }
 
+    /// <summary>First position that the token before position <paramref name="end"/> sees.</summary>
+    private static int WindowBegin(ref AttentionJob job, int end)
+    {
+        int window = job.C.Windows[job.K];
+        return window > 0 ? Math.Max(0, end - window) : 0;
+    }
+
     private struct AttentionJob
     {
         public ModelConfig C;
@@ -223,6 +288,8 @@ internal sealed unsafe partial class CpuOps
         public Activations A;
         public RowGroups Groups;
         public Cotangents Back;
+        public Panel* Panels;
+        public Avx512Code Wide;
     }
 
     /// <summary>What one key/value head of one value row sees: keys and values of its window, oldest first, its own token last.</summary>
@@ -244,7 +311,7 @@ internal sealed unsafe partial class CpuOps
             FirstHead = Group * Heads;
             ref readonly var row = ref job.Rows[Row];
             int end = row.Position + 1;
-            int begin = c.Windows[job.K] > 0 ? Math.Max(0, end - c.Windows[job.K]) : 0;
+            int begin = WindowBegin(ref job, end);
             Length = end - begin;
             Keys = row.Cache.Keys(job.K, Group).Row(begin);
             Values = row.Cache.Values(job.K, Group).Row(begin);

@@ -41,7 +41,7 @@ internal sealed unsafe partial class CpuOps
         var stream = y.Stream;
         if (!postNorm.IsAbsent)
         {
-            var job = new RowJob { C = c, Groups = groups, X = raw, Weight = postNorm, A = null!, Back = y };
+            var job = new RowJob { C = c, Rows = rows, Groups = groups, X = raw, Weight = postNorm, A = null!, Back = y };
             ForRows(groups.Total, ref job, &PullPostNorm);
             stream = y.Normed;
         }
@@ -53,7 +53,7 @@ internal sealed unsafe partial class CpuOps
     private void PullNormed(ModelConfig c, Matrix w, Floats outputs, Floats norm, Floats at, RowBatch rows, RowGroups groups, Cotangents y)
     {
         CpuLinear.Transposed(_pool, outputs.Slice(0, groups.Total), w, y.Normed.Slice(0, groups.Total), rows.Cancellation);
-        var job = new RowJob { C = c, Groups = groups, X = at, Weight = norm, Back = y };
+        var job = new RowJob { C = c, Rows = rows, Groups = groups, X = at, Weight = norm, Back = y };
         delegate*<ref RowJob, int, void> pull = norm.IsAbsent ? &PullAndAdd : &PullNormAndAdd;
         ForRows(groups.Total, ref job, pull);
     }

@@ -123,7 +123,7 @@ internal sealed unsafe partial class CpuOps : DeviceOps
     }
 
     /// <inheritdoc/>
-    public override void ProjectDown(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a)
+    public override void ProjectDown(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a, BlockWeights? next)
     {
         Project(c, a.Gated, w.Down, w.DownBias, w.PostFeedForwardNorm, a.RawFeedForward, rows, a, a.R, a.Y);
         if (rows.AnySteered)
@@ -565,7 +565,7 @@ internal sealed unsafe partial class CpuOps : DeviceOps
     {
         job.Body = body;
         job.Count = rows;
-        _pool.Run((rows + RowsPerPart - 1) / RowsPerPart, ref job, &RowsPart);
+        _pool.Run((rows + RowsPerPart - 1) / RowsPerPart, ref job, &RowsPart, job.Rows.Cancellation);
     }
 
     private static void RowsPart(ref RowJob job, int part)

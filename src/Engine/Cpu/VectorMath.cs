@@ -242,15 +242,22 @@ internal static unsafe class VectorMath
         }
     }
 
-    /// <summary>y = Σ_j p_j v_j for n rows v_j // (n, size).</summary>
+    /// <summary>y (+)= Σ_j p_j v_j for n rows v_j // (n, size); every sum goes in the order of j, from what is there on.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void WeightedSum(float* p, float* values, int n, int size, float* y)
+    public static void WeightedSum(float* p, float* values, int n, int size, float* y, bool add = false)
     {
         int e = 0;
         for (; e <= size - 64; e += 64)
         {
             float* v = values + e;
             Vector256<float> s0 = default, s1 = default, s2 = default, s3 = default, s4 = default, s5 = default, s6 = default, s7 = default;
+            if (add)
+            {
+                (s0, s1, s2, s3) = (Vector256.Load(y + e), Vector256.Load(y + e + 8), Vector256.Load(y + e + 16), Vector256.Load(y + e + 24));
+                (s4, s5) = (Vector256.Load(y + e + 32), Vector256.Load(y + e + 40));
+                (s6, s7) = (Vector256.Load(y + e + 48), Vector256.Load(y + e + 56));
+            }
+
             for (int j = 0; j < n; j++, v += size)
             {
                 var weight = Vector256.Create(p[j]);
@@ -278,6 +285,11 @@ internal static unsafe class VectorMath
         {
             float* v = values + e;
             Vector256<float> s0 = default, s1 = default, s2 = default, s3 = default;
+            if (add)
+            {
+                (s0, s1, s2, s3) = (Vector256.Load(y + e), Vector256.Load(y + e + 8), Vector256.Load(y + e + 16), Vector256.Load(y + e + 24));
+            }
+
             for (int j = 0; j < n; j++, v += size)
             {
                 var weight = Vector256.Create(p[j]);
@@ -295,7 +307,7 @@ internal static unsafe class VectorMath
 
         for (; e <= size - 8; e += 8)
         {
-            var s = Vector256<float>.Zero;
+            var s = add ? Vector256.Load(y + e) : Vector256<float>.Zero;
             for (int j = 0; j < n; j++)
             {
                 s = Vector256.MultiplyAddEstimate(Vector256.Create(p[j]), Vector256.Load(values + ((nint)j * size) + e), s);
@@ -306,7 +318,7 @@ internal static unsafe class VectorMath
 
         for (; e < size; e++)
         {
-            float s = 0;
+            float s = add ? y[e] : 0;
             for (int j = 0; j < n; j++)
             {
                 s = float.MultiplyAddEstimate(p[j], values[((nint)j * size) + e], s);

@@ -251,7 +251,7 @@ internal sealed partial class CudaOps : DeviceOps
         }
 
         var table = Table(a);
-        table.IsPlaced = false;
+        table.IsPlaced = table.IsNormed = false;
         lock (_launching)
         {
             _embed.Rotate(_stream, table.All.Rows, frequencies, a.Rotations.Rows / a.Capacity, a.Rotations);
@@ -267,6 +267,7 @@ internal sealed partial class CudaOps : DeviceOps
     {
         var table = Table(a);
         var norm = new RmsNorm(w.AttentionNorm, c.NormEpsilon);
+        LinearSums left = default;
         lock (_launching)
         {
             if (rows.AnyInputMoved)
@@ -309,10 +310,10 @@ internal sealed partial class CudaOps : DeviceOps
                 }
                 else if (c.PreNorms)
                 {
-                    _norm.Forward(_stream, a.X, table.All.Dual, norm, x);
+                    x = Normed(table, a.X, norm, w.Qkv, x);
                 }
 
-                Linear(table, x, w.Qkv, a.Qkv, bias: w.QkvBias);
+                left = Linear(table, x, w.Qkv, a.Qkv, bias: w.QkvBias, leaves: c.QkNorm != QkNorm.Width);
             }
 
             if (c.QkNorm == QkNorm.Width)
@@ -320,7 +321,7 @@ internal sealed partial class CudaOps : DeviceOps
                 _qkv.NormWidth(_stream, table.All.Dual, a.Qkv, a.RawQk, HeadNorms(c, w), Heads(c));
             }
 
-            _qkv.Finish(_stream, table.All, a.Qkv, a.RawQk, a.Rotation(w.Rotation), SingleHeadNorms(c, w), Heads(c), k);
+            _qkv.Finish(_stream, table.All, a.Qkv, a.RawQk, a.Rotation(w.Rotation), SingleHeadNorms(c, w), Heads(c), k, left);
         }
     }
 
@@ -341,7 +342,7 @@ internal sealed partial class CudaOps : DeviceOps
 
     /// <inheritdoc/>
     public override void ProjectOutput(ModelConfig c, BlockWeights w, RowBatch rows, Activations a) =>
-        Project(c, a, a.Heads, w.Output, w.OutputBias, w.PostAttentionNorm, a.RawAttention, a.X, a.R);
+        Project(c, a, a.Heads, w.Output, w.OutputBias, w.PostAttentionNorm, a.RawAttention, a.X, a.R, c.PreNorms ? w.FeedForwardNorm : default, w.GateUp);
 
     /// <inheritdoc/>
     public override void NormGateUp(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a)
@@ -353,36 +354,38 @@ internal sealed partial class CudaOps : DeviceOps
             if (table.IsFew && c.PreNorms)
             {
                 _decode.NormGateUp(
-                    _stream, table.Few(rows), a.R, norm, w.GateUp, w.GateUpBias, a.GateUp, a.Gated, table.Inputs, c.Activation, c.ResidualScale, k);
+                    _stream, table.Few(rows), a.R, norm, w.GateUp, w.GateUpBias, a.GateUp, a.Gated, c.Activation, c.ResidualScale, k);
                 return;
             }
 
             var x = c.PreNorms ? a.Normed : a.R;
             if (c.PreNorms)
             {
-                _norm.Forward(_stream, a.R, table.All.Dual, norm, x);
+                x = Normed(table, a.R, norm, w.GateUp, x);
             }
 
-            Linear(table, x, w.GateUp, a.GateUp, bias: w.GateUpBias);
-            _gate.Forward(_stream, a.GateUp, table.All.Dual, a.Gated, c.Activation, c.ResidualScale);
+            LinearSums left = Linear(table, x, w.GateUp, a.GateUp, bias: w.GateUpBias, leaves: true);
+            _gate.Forward(_stream, a.GateUp, table.All.Dual, a.Gated, c.Activation, c.ResidualScale, left);
         }
     }
 
     /// <inheritdoc/>
-    public override void ProjectDown(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a)
+    public override void ProjectDown(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a, BlockWeights? next)
     {
         var table = Table(a);
         if (rows.AnySteered && !table.Inputs.IsAbsent)
         {
             lock (_launching)
             {
-                _decode.ProjectDown(_stream, table.Few(rows), a.Gated, w.Down, w.DownBias, a.R, table.Inputs, a.Y);
+                _decode.ProjectDown(_stream, table.Few(rows), a.Gated, w.Down, w.DownBias, a.R, a.Y);
             }
 
             return;
         }
 
-        Project(c, a, a.Gated, w.Down, w.DownBias, w.PostFeedForwardNorm, a.RawFeedForward, a.R, a.Y);
+        bool foresees = next is not null && c.PreNorms && !rows.AnySteered && rows.UnitTangents is null;
+        Project(c, a, a.Gated, w.Down, w.DownBias, w.PostFeedForwardNorm, a.RawFeedForward, a.R, a.Y, foresees ? next!.AttentionNorm : default,
+            foresees ? next!.Qkv : default);
         if (rows.AnySteered)
         {
             lock (_launching)
@@ -482,18 +485,49 @@ internal sealed partial class CudaOps : DeviceOps
         return most;
     }
 
-    private void Linear(CudaRows table, Floats x, Matrix w, Floats y, Floats bias = default, Floats residual = default) =>
-        _linear.Forward(_stream, x, table.All.Counts, w, y, table.Scratch, bias, residual);
+    private LinearSums Linear(
+        CudaRows table, Floats x, Matrix w, Floats y, Floats bias = default, Floats residual = default, bool leaves = false) =>
+        _linear.Forward(_stream, x, table.All.Counts, w, y, table.Scratch, bias, residual, leaves);
 
-    // out = residual + [norm] (W x + b)
-    private void Project(ModelConfig c, Activations a, Floats x, Matrix w, Floats bias, Floats postNorm, Floats raw, Floats residual, Floats output)
+    // x normed for the map w, in `normed`, or absent where it stands in the map's panels.
+    private Floats Normed(CudaRows table, Floats x, RmsNorm norm, Matrix w, Floats normed)
+    {
+        bool isThere = table.IsNormed;
+        table.IsNormed = false;
+        if (isThere)
+        {
+            return default;
+        }
+
+        if (_linear.TakesPanels(table.All.Counts, w))
+        {
+            _norm.ToPanels(_stream, default, x, table.All.Dual, norm, LinearKernels.PanelsOf(table.All.Counts, table.Scratch));
+            return default;
+        }
+
+        _norm.Forward(_stream, x, table.All.Dual, norm, normed);
+        return normed;
+    }
+
+    // out = residual + [norm] (W x + b); then out with the next norm for the next map, where it is known and both go through panels.
+    private void Project(ModelConfig c, Activations a, Floats x, Matrix w, Floats bias, Floats postNorm, Floats raw, Floats residual, Floats output,
+        Floats nextNorm, Matrix next)
     {
         var table = Table(a);
         lock (_launching)
         {
             if (postNorm.IsAbsent)
             {
-                Linear(table, x, w, output, bias, residual);
+                var counts = table.All.Counts;
+                bool folds = !nextNorm.IsAbsent && _linear.TakesPanels(counts, w) && _linear.TakesPanels(counts, next);
+                LinearSums left = Linear(table, x, w, output, bias, residual, leaves: folds);
+                if (folds)
+                {
+                    _norm.ToPanels(
+                        _stream, left, output, table.All.Dual, new RmsNorm(nextNorm, c.NormEpsilon), LinearKernels.PanelsOf(counts, table.Scratch));
+                    table.IsNormed = true;
+                }
+
                 return;
             }
 

@@ -38,6 +38,9 @@ internal sealed class CudaRows : IDisposable
     /// </summary>
     public bool IsPlaced { get; set; }
 
+    /// <summary>Whether the input of the next stage's linear map, normed, stands in its panels already.</summary>
+    public bool IsNormed { get; set; }
+
     /// <summary>Value rows, with those that fill the batch up: the first token of a sequence that nobody has, in a cache of its own.</summary>
     public int Values { get; private set; }
 
@@ -199,7 +202,7 @@ internal sealed class CudaRows : IDisposable
     }
 
     /// <summary>The rows as the fused kernels take them.</summary>
-    public DecodeRows Few(RowBatch rows) => new(All, rows.AnySteered);
+    public DecodeRows Few(RowBatch rows) => new(All, rows.AnySteered, Inputs);
 
     /// <summary>Makes room for <see cref="Inputs"/>, once: it is as large for any few rows.</summary>
     public void ReserveInputs(int width)

@@ -394,7 +394,7 @@ public sealed class Session : IDisposable
     }
 
     /// <summary>Adds tokens that were run after <see cref="Prepare"/> to the sequence. The host's copy of the logits becomes out of date.</summary>
-    /// <param name="tokens">How many.</param>
+    /// <param name="tokens">Number of tokens.</param>
     internal void Advance(int tokens)
     {
         _logitsAreHere = false;

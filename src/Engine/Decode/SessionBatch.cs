@@ -17,8 +17,8 @@ public readonly record struct BatchRow(Session Session, Sampler? Sampler = null)
 public sealed class BatchLogitsException : TillerException
 {
     internal BatchLogitsException(int[] places, int count, NonFiniteLogitsException first)
-        : base($"Of {count} sessions, {places.Length} cannot go on: those at {string.Join(", ", places)}. Leave them out; the others' ids count. "
-            + $"Of the first: {first.Message}", first)
+        : base($"{places.Length} of {count} sessions cannot continue: those at {string.Join(", ", places)}. Leave them out; the others' ids are "
+            + $"valid. The first: {first.Message}", first)
     {
         Places = places;
     }
@@ -202,7 +202,7 @@ public sealed class SessionBatch : IDisposable
             _call = batch._turn.Enter();
             if (_call.IsPart)
             {
-                throw new InvalidOperationException("A list that a batch was reading has called the batch.");
+                throw new InvalidOperationException("The list of rows called the batch while the batch was reading it.");
             }
 
             try

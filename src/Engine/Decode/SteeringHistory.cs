@@ -18,7 +18,7 @@ internal sealed class SteeringHistory
     public void Begin() => _begins = true;
 
     /// <summary>Records the next positions.</summary>
-    /// <param name="positions">How many, 0 or more.</param>
+    /// <param name="positions">Number of positions, 0 or more.</param>
     /// <param name="law">The law that steered them; null if they were not steered.</param>
     public void Add(int positions, FeedbackLaw? law)
     {
@@ -42,7 +42,7 @@ internal sealed class SteeringHistory
     public void Clear() => _runs.Clear();
 
     /// <summary>Consecutive positions that were steered alike.</summary>
-    /// <param name="Positions">How many.</param>
+    /// <param name="Positions">Number of positions.</param>
     /// <param name="Law">The law that steered them; null if they were not steered.</param>
     /// <param name="Begins">Whether the law started without memory at the first of these positions.</param>
     public readonly record struct Run(int Positions, FeedbackLaw? Law, bool Begins);

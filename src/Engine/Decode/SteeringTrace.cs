@@ -8,7 +8,7 @@ namespace Tiller.Decode;
 public sealed class SteeringTraceException : TillerException
 {
     internal SteeringTraceException(string path, Exception cause)
-        : base($"{path}: the trace cannot be written: {cause.Message} Name a file in a folder with room that may be written in.", cause)
+        : base($"{path}: the trace cannot be written: {cause.Message} Name a file in a writable folder with free space.", cause)
     {
         File = path;
     }

@@ -87,12 +87,12 @@ public sealed record ContrastSet
     /// Reads a contrast from one file whose items have both sides: a question with the answer that matches a behaviour and one that does not, a
     /// choice with its right and a wrong letter, a statement with a label and so on (docs/data.md).
     /// </summary>
-    /// <param name="path">A table (.csv, .tsv) or JSON (.json, .jsonl).</param>
+    /// <param name="path">A table (.csv, .tsv, .parquet) or JSON (.json, .jsonl).</param>
     /// <param name="cancellationToken">Checked while reading.</param>
     /// <exception cref="PromptFileException">The file is missing or malformed, or an item has no two sides.</exception>
     public static ContrastSet ReadPairs(string path, CancellationToken cancellationToken = default)
     {
-        var (positive, negative) = PromptFile.ParsePairs(path, PromptFile.ReadText(path, cancellationToken));
+        var (positive, negative) = PromptFile.ReadPairs(path, PromptFile.ReadBytes(path, cancellationToken), cancellationToken);
         return new ContrastSet(positive, negative);
     }
 

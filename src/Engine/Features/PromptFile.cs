@@ -34,7 +34,7 @@ public sealed class PromptFileException : TillerException
 /// JSONL files, which end in <c>.jsonl</c> or begin with <c>{</c>, hold one prompt a line; files that end in <c>.json</c> hold an array of prompts,
 /// or one. There a prompt is a string, an object with "text" or "prompt" or another usual name, or a chat: an object with "messages", or an array of
 /// messages, each with "role" (system, user, assistant or tool) and "content". Tables, which end in <c>.csv</c> or <c>.tsv</c>, have a prompt in
-/// each row. Published data sets are read as they are (docs/data.md).
+/// each row; so do Parquet files, which begin with <c>PAR1</c>. Published data sets are read as they are (docs/data.md).
 /// </summary>
 public static class PromptFile
 {
@@ -58,7 +58,7 @@ public static class PromptFile
     public static IReadOnlyList<Prompt> Read(string path, PromptSelection selection, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(selection);
-        return Parse(path, ReadText(path, cancellationToken), selection);
+        return Read(path, ReadBytes(path, cancellationToken), selection, cancellationToken);
     }
 
     /// <summary>Reads the prompts of a file that holds texts alone.</summary>
@@ -70,6 +70,24 @@ public static class PromptFile
         [.. Read(path, cancellationToken).Select((prompt, i) => prompt is TextPrompt text
             ? text.Text
             : throw new PromptFileException(path, 0, $"prompt {i + 1} is a chat; expected prompts that are texts."))];
+
+    /// <summary>The prompts in a file's bytes.</summary>
+    /// <param name="path">Name of the file: its ending decides, and errors call it that.</param>
+    /// <param name="content">Content of the file.</param>
+    /// <param name="selection">Null for what is usual.</param>
+    /// <param name="cancellationToken">Checked while reading.</param>
+    /// <exception cref="PromptFileException">The content is malformed or holds no prompt.</exception>
+    internal static IReadOnlyList<Prompt> Read(
+        string path, ReadOnlyMemory<byte> content, PromptSelection? selection, CancellationToken cancellationToken)
+    {
+        if (!ParquetTable.Is(path, content.Span))
+        {
+            return Parse(path, Decode(content.Span, path), selection);
+        }
+
+        RefuseField(path, selection?.Field);
+        return NotEmpty(path, ParquetTable.Read(path, content, cancellationToken).Prompts(selection?.Column));
+    }
 
     /// <summary>The prompts in a file's text.</summary>
     /// <param name="path">Name of the file: its ending decides, and errors call it that.</param>
@@ -91,36 +109,44 @@ public static class PromptFile
         }
         else if (IsTable(path))
         {
-            Refuse(field is not null, path, "PromptSelection.Field names a field of JSON, and this is a table: set PromptSelection.Column.");
+            RefuseField(path, field);
             prompts = PromptTable.Read(path, text, column).Prompts(column);
         }
         else
         {
             Refuse(column is not null || field is not null, path,
-                "PromptSelection names a column or a field, and this is a text with one prompt a line. A table's name ends in .csv or .tsv, "
-                + "that of JSON in .json or .jsonl.");
+                "PromptSelection names a column or a field, and this is a text with one prompt a line. A table's name ends in .csv, .tsv or "
+                + ".parquet, that of JSON in .json or .jsonl.");
             RefuseOtherKinds(path, text);
             prompts = [.. Lines(text).Where(line => !string.IsNullOrWhiteSpace(line)).Select(line => new TextPrompt(line))];
         }
 
-        return prompts.Count > 0
-            ? prompts
-            : throw new PromptFileException(path, 0, "a file of prompts must hold at least one, but this one has only blank lines or is empty.");
+        return NotEmpty(path, prompts);
     }
+
+    private static List<Prompt> NotEmpty(string path, List<Prompt> prompts) => prompts.Count > 0
+        ? prompts
+        : throw new PromptFileException(path, 0, "a file of prompts must hold at least one, but this one has only blank lines or is empty.");
 
     /// <summary>The two sides of a contrast that a file's items have.</summary>
     /// <param name="path">As for <see cref="Parse"/>.</param>
-    /// <param name="text">Content of the file.</param>
-    /// <exception cref="PromptFileException">The text is malformed, an item has no two sides, or one side is empty.</exception>
-    internal static (List<Prompt> Positive, List<Prompt> Negative) ParsePairs(string path, string text)
+    /// <param name="content">Content of the file.</param>
+    /// <param name="cancellationToken">Checked while reading.</param>
+    /// <exception cref="PromptFileException">The content is malformed, an item has no two sides, or one side is empty.</exception>
+    internal static (List<Prompt> Positive, List<Prompt> Negative) ReadPairs(
+        string path, ReadOnlyMemory<byte> content, CancellationToken cancellationToken = default)
     {
         List<Prompt> positive = [];
         List<Prompt> negative = [];
-        if (IsTable(path))
+        string text = ParquetTable.Is(path, content.Span) ? "" : Decode(content.Span, path);
+        PromptTable? table = ParquetTable.Is(path, content.Span) ? ParquetTable.Read(path, content, cancellationToken)
+            : IsTable(path) ? PromptTable.Read(path, text, column: null)
+            : null;
+        if (table is not null)
         {
-            foreach ((int line, DataRecord record) in PromptTable.Read(path, text, column: null).Records())
+            foreach ((int line, DataRecord record) in table.Records())
             {
-                Add(record, problem => new PromptFileException(path, line, problem), "a row without them");
+                Add(record, problem => table.Fail(line, problem), "a row without them");
             }
         }
         else if (IsJson(path) || IsJsonLines(path, text))
@@ -131,7 +157,7 @@ public static class PromptFile
         else
         {
             throw new PromptFileException(
-                path, 0, "contrast pairs are read from tables (.csv, .tsv) and JSON (.json, .jsonl); this is neither by its name.");
+                path, 0, "contrast pairs are read from tables (.csv, .tsv, .parquet) and JSON (.json, .jsonl); this is neither by its name.");
         }
 
         return positive.Count > 0 && negative.Count > 0
@@ -160,13 +186,18 @@ public static class PromptFile
     /// <param name="cancellationToken">Checked while reading.</param>
     /// <returns>The text, without byte order mark.</returns>
     /// <exception cref="PromptFileException">The file cannot be read or is not UTF-8; the message gives the byte offset.</exception>
-    public static string ReadText(string path, CancellationToken cancellationToken = default)
+    public static string ReadText(string path, CancellationToken cancellationToken = default) =>
+        Decode(ReadBytes(path, cancellationToken).Span, path);
+
+    /// <summary>Reads a whole file.</summary>
+    /// <exception cref="PromptFileException">The file cannot be read.</exception>
+    internal static ReadOnlyMemory<byte> ReadBytes(string path, CancellationToken cancellationToken)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
         try
         {
             using var file = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, bufferSize: 1);
-            return ReadText(file, path, cancellationToken);
+            return ReadBytes(file, path, cancellationToken);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -183,7 +214,12 @@ public static class PromptFile
     public static string ReadText(Stream stream, string name, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(stream);
-        using var bytes = new MemoryStream();
+        return Decode(ReadBytes(stream, name, cancellationToken).Span, name);
+    }
+
+    private static ReadOnlyMemory<byte> ReadBytes(Stream stream, string name, CancellationToken cancellationToken)
+    {
+        var bytes = new MemoryStream();
         byte[] block = new byte[1 << 16];
         for (int read; (read = stream.Read(block)) > 0;)
         {
@@ -196,16 +232,14 @@ public static class PromptFile
             bytes.Write(block, 0, read);
         }
 
-        return Decode(bytes.GetBuffer().AsSpan(0, (int)bytes.Length), name);
+        return bytes.GetBuffer().AsMemory(0, (int)bytes.Length);
     }
 
     private static string Decode(ReadOnlySpan<byte> bytes, string name)
     {
-        if (bytes.StartsWith("PAR1"u8))
+        if (bytes.StartsWith(ParquetFooter.Magic))
         {
-            throw new PromptFileException(name, 0,
-                "is a Parquet file, which is not read. Convert it to JSON lines, for example with pandas: "
-                + "read_parquet(FILE).to_json(\"FILE.jsonl\", orient=\"records\", lines=True).");
+            throw new PromptFileException(name, 0, "is a Parquet file, which is a table and no text.");
         }
 
         ReadOnlySpan<byte> mark = [0xEF, 0xBB, 0xBF];
@@ -235,6 +269,9 @@ public static class PromptFile
         HasEnding(path, ".jsonl") || (!IsTable(path) && text.AsSpan().TrimStart().StartsWith('{'));
 
     private static bool IsTable(string path) => HasEnding(path, ".csv") || HasEnding(path, ".tsv");
+
+    private static void RefuseField(string path, string? field) =>
+        Refuse(field is not null, path, "PromptSelection.Field names a field of JSON, and this is a table: set PromptSelection.Column.");
 
     private static void Refuse(bool refuses, string path, string message)
     {

@@ -11,13 +11,25 @@ internal sealed class PromptTable
     private readonly string[]? _names;
     private readonly List<TableRecord> _rows;
     private readonly int _columns;
+    private readonly string?[]? _others;
 
-    private PromptTable(string path, string[]? names, List<TableRecord> rows, int columns)
+    private PromptTable(string path, string[]? names, List<TableRecord> rows, int columns, string?[]? others = null)
     {
         _path = path;
         _names = names;
         _rows = rows;
         _columns = columns;
+        _others = others;
+    }
+
+    /// <summary>A table of a file without lines.</summary>
+    /// <param name="path">What errors call the file.</param>
+    /// <param name="names">Names of the columns.</param>
+    /// <param name="rows">The rows, each with its number.</param>
+    /// <param name="others">Of each column what it holds that is no text; null where its cells are.</param>
+    public PromptTable(string path, string[] names, List<TableRecord> rows, string?[] others)
+        : this(path, names, rows, names.Length, others)
+    {
     }
 
     /// <summary>
@@ -67,7 +79,7 @@ internal sealed class PromptTable
             string? text = index >= 0 ? row.Cells[index] : PromptRecipe.Text(new Row(this, row));
             if (text is null)
             {
-                throw new PromptFileException(_path, row.Line,
+                throw Fail(row.Line,
                     $"cannot tell which column holds the prompts: set PromptSelection.Column to its name or number. {Preview()}");
             }
 
@@ -83,15 +95,20 @@ internal sealed class PromptTable
     /// <summary>
     /// The rows as records of named fields. A table without names whose last column has letters of choices is one of multiple choice.
     /// </summary>
+    /// <returns>Each row's number, for <see cref="Fail"/>, and the record.</returns>
     public IEnumerable<(int Line, DataRecord Record)> Records()
     {
         bool letters = _rows.TrueForAll(x => x.Cells[^1].Trim() is [>= 'A' and var letter] && letter - 'A' < _columns - 2);
         string[]? all = _names is null && _columns > 3 && letters
             ? ["question", .. Enumerable.Range(0, _columns - 2).Select(static i => $"choice{i}"), "answer"]
             : _names;
-        var table = new PromptTable(_path, all, _rows, _columns);
+        var table = new PromptTable(_path, all, _rows, _columns, _others);
         return _rows.Select(row => (row.Line, (DataRecord)new Row(table, row)));
     }
+
+    /// <summary>An error in a row.</summary>
+    public PromptFileException Fail(int line, string message) =>
+        _others is null ? new PromptFileException(_path, line, message) : new PromptFileException(_path, 0, $"row {line}: {message}");
 
     private static bool Same(string a, string? b) => string.Equals(a, b, StringComparison.OrdinalIgnoreCase);
 
@@ -103,9 +120,11 @@ internal sealed class PromptTable
             index = number - 1;
         }
 
-        return index >= 0
-            ? index
-            : throw new PromptFileException(_path, 0, $"PromptSelection.Column is '{column}', and the table has no such column. {Preview()}");
+        return index < 0
+            ? throw new PromptFileException(_path, 0, $"PromptSelection.Column is '{column}', and the table has no such column. {Preview()}")
+            : _others?[index] is { } other
+                ? throw new PromptFileException(_path, 0, $"PromptSelection.Column is '{column}', which holds {other} and no text. {Preview()}")
+                : index;
     }
 
     // What there is to choose from: numbers, names, the beginning of the first row's cells.
@@ -113,18 +132,20 @@ internal sealed class PromptTable
     {
         string[] cells = _rows.Count > 0 ? _rows[0].Cells : [];
         var shown = Enumerable.Range(0, _columns).Select(i =>
-            $"{i + 1}{(_names is null ? "" : $" '{_names[i]}'")} {(i < cells.Length ? $"(\"{Shown(cells[i])}\")" : "(no row)")}");
+            $"{i + 1}{(_names is null ? "" : $" '{_names[i]}'")} "
+            + (_others?[i] is { } other ? $"({other})" : i < cells.Length ? $"(\"{Shown(cells[i])}\")" : "(no row)"));
         return $"Its columns, with the beginning of the first row: {string.Join(", ", shown)}.";
     }
 
-    private static string Shown(string cell) => TokenizerException.Escape(cell.Length <= LongestShown ? cell : cell[..LongestShown] + "…");
+    /// <summary>The beginning of a cell, as messages show it.</summary>
+    public static string Shown(string cell) => TokenizerException.Escape(cell.Length <= LongestShown ? cell : cell[..LongestShown] + "…");
 
     private sealed class Row(PromptTable table, TableRecord row) : DataRecord
     {
         public override string? Text(string name)
         {
             int index = Array.FindIndex(table._names ?? [], x => Same(x, name));
-            return index >= 0 ? row.Cells[index] : null;
+            return index >= 0 && table._others?[index] is null ? row.Cells[index] : null;
         }
 
         public override string? Scalar(string name) => Text(name);

@@ -134,7 +134,7 @@ internal sealed class HubClient : IDisposable
     public void Dispose() => _http.Dispose();
 
     private static HubException Protocol(Uri address, string message) =>
-        new(HubError.Protocol, address.ToString(), $"this does not answer as a model hub does: {message}. Is HF_ENDPOINT right?");
+        new(HubError.Protocol, address.ToString(), $"the server does not answer like a model hub: {message}. Is HF_ENDPOINT right?");
 
     private static string? Header(HttpResponseMessage response, string name) =>
         response.Headers.TryGetValues(name, out var values) ? values.FirstOrDefault() : null;
@@ -224,7 +224,7 @@ internal sealed class HubClient : IDisposable
             all.Write(buffer, 0, read);
             if (all.Length > LongestListing)
             {
-                throw Protocol(address, $"expected at most {LongestListing} bytes, and more came");
+                throw Protocol(address, $"expected at most {LongestListing} bytes, got more");
             }
         }
 
@@ -248,7 +248,7 @@ internal sealed class HubClient : IDisposable
         catch (Exception e) when (e is HttpRequestException or IOException)
         {
             string where = _reached ? "the connection was lost"
-                : $"{_endpoint.Host} cannot be reached (HF_ENDPOINT and HTTPS_PROXY say where and how)";
+                : $"{_endpoint.Host} cannot be reached (HF_ENDPOINT sets the address, HTTPS_PROXY a proxy)";
             throw new HubException(HubError.Unreachable, subject, $"{where}: {e.GetBaseException().Message}", e) { Passes = _reached };
         }
     }
@@ -263,16 +263,16 @@ internal sealed class HubClient : IDisposable
         return (code, status) switch
         {
             ("GatedRepo", _) => new HubException(
-                HubError.AccessDenied, subject, $"this model asks for its conditions to be accepted, on its page at the hub, and {token}.{told}"),
+                HubError.AccessDenied, subject, $"the conditions of this model must be accepted on its page at the hub, and {token}.{told}"),
             ("RepoNotFound", _) =>
                 new HubException(HubError.RepositoryNotFound, subject, $"there is no such model, or it is private and {token}.{told}"),
             ("RevisionNotFound", _) => new HubException(HubError.RevisionNotFound, subject, "the model has no such branch, tag or commit." + told),
-            ("EntryNotFound", _) => new HubException(HubError.FileNotFound, subject, "the hub lists this file and does not have it." + told),
+            ("EntryNotFound", _) => new HubException(HubError.FileNotFound, subject, "the hub lists this file but does not have it." + told),
             (_, 401 or 403) => new HubException(HubError.AccessDenied, subject, $"access is denied, and {token}.{told}"),
             (_, 404) => new HubException(HubError.RepositoryNotFound, subject, "there is no such model or file." + told),
             (_, 429) => Busy(response, subject, told),
-            (_, 408 or >= 500) => new HubException(HubError.Refused, subject, "the hub fails." + told) { Passes = true, After = Wait(response) },
-            _ => new HubException(HubError.Refused, subject, "the hub refuses." + told),
+            (_, 408 or >= 500) => new HubException(HubError.Refused, subject, "the hub failed." + told) { Passes = true, After = Wait(response) },
+            _ => new HubException(HubError.Refused, subject, "the hub refused the request." + told),
         };
     }
 
@@ -280,7 +280,7 @@ internal sealed class HubClient : IDisposable
     {
         TimeSpan? wait = Wait(response);
         string when = wait is { } time ? $" It asks to wait {time.TotalSeconds:0} s." : "";
-        return new HubException(HubError.RateLimited, subject, $"the hub asks for fewer requests.{told}{when}")
+        return new HubException(HubError.RateLimited, subject, $"the hub limits the rate of requests.{told}{when}")
         {
             Passes = !(wait > s_longestWait),
             After = wait

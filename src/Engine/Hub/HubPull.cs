@@ -109,7 +109,7 @@ public static class HubPull
             {
                 throw new HubException(
                     HubError.FileNotFound, name.ToString(),
-                        $"the model has no {needed}, without which it cannot be run. It has {Quoted.Some([.. listing.Files])}.");
+                        $"the model has no {needed}, which is needed to run it. It has {Quoted.Some([.. listing.Files])}.");
             }
         }
 
@@ -151,7 +151,7 @@ public static class HubPull
         {
             throw new HubException(
                 HubError.NoRoom, folder,
-                    $"the disk has room for {room} bytes, and {needed} are to come. Make room, or name a folder on another disk.");
+                    $"the download needs {needed} bytes, but the disk has {room} free. Make room, or name a folder on another disk.");
         }
     }
 }

@@ -20,7 +20,7 @@ public sealed record HubPullOptions
     /// <summary>Folder of the cache, which all models share.</summary>
     public string? Cache { get; init; }
 
-    /// <summary>Address of the hub.</summary>
+    /// <summary>Address of the hub: https or http, a host, and where the hub is below it.</summary>
     public Uri? Endpoint { get; init; }
 
     /// <summary>The user's access token. It is sent to the hub only, never to the target of a redirection.</summary>
@@ -30,23 +30,23 @@ public sealed record HubPullOptions
     internal TimeProvider Time { get; init; } = TimeProvider.System;
 
     /// <summary>The address of the hub, without a slash at its end.</summary>
-    /// <exception cref="HubException">The environment names an invalid address, or forbids downloads.</exception>
+    /// <exception cref="HubException">The address is invalid, or the environment forbids downloads.</exception>
     internal Uri ResolveEndpoint()
     {
-        if (Endpoint is not null)
+        (string source, string address) = ($"{nameof(HubPullOptions)}.{nameof(Endpoint)}", Endpoint?.OriginalString ?? "");
+        if (Endpoint is null)
         {
-            return Endpoint;
+            if (Environment.GetEnvironmentVariable("HF_HUB_OFFLINE") is { } offline && offline.ToUpperInvariant() is "1" or "ON" or "YES" or "TRUE")
+            {
+                throw new HubException(HubError.Name, "HF_HUB_OFFLINE", "the environment forbids downloads: unset this variable.");
+            }
+
+            (source, address) = ("HF_ENDPOINT", Environment.GetEnvironmentVariable("HF_ENDPOINT") is { Length: > 0 } set ? set : PublicHub);
         }
 
-        if (Environment.GetEnvironmentVariable("HF_HUB_OFFLINE") is { } offline && offline.ToUpperInvariant() is "1" or "ON" or "YES" or "TRUE")
-        {
-            throw new HubException(HubError.Name, "HF_HUB_OFFLINE", "the environment forbids to ask the hub: unset this variable to download.");
-        }
-
-        string address = Environment.GetEnvironmentVariable("HF_ENDPOINT") is { Length: > 0 } set ? set.TrimEnd('/') : PublicHub;
-        return Uri.TryCreate(address, UriKind.Absolute, out Uri? uri) && IsWeb(uri)
+        return Uri.TryCreate(address.TrimEnd('/'), UriKind.Absolute, out Uri? uri) && IsWeb(uri) && uri.Query.Length + uri.Fragment.Length == 0
             ? uri
-            : throw new HubException(HubError.Name, "HF_ENDPOINT", $"expected an address https://… of a hub, got {Quoted.Text(address)}.");
+            : throw new HubException(HubError.Name, source, $"expected an address https://… of a hub, got {Quoted.Text(address)}.");
     }
 
     /// <summary>The token, or null for none.</summary>
@@ -64,7 +64,7 @@ public sealed record HubPullOptions
         token = token?.Trim();
         return string.IsNullOrEmpty(token) ? null
             : token.AsSpan().ContainsAnyExceptInRange('!', '~')
-                ? throw new HubException(HubError.Name, source, "holds no token: one has printable ASCII characters only, and no spaces.")
+                ? throw new HubException(HubError.Name, source, "holds no valid token: a token has only printable ASCII characters and no spaces.")
                 : token;
     }
 

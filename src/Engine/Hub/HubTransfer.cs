@@ -58,8 +58,8 @@ internal sealed class HubTransfer(HubClient client, HubStore store, HubName name
     {
         const int NoSpaceUnix = 28, QuotaLinux = 122, NoSpaceWindows = unchecked((int)0x80070070);
         return error.HResult is NoSpaceUnix or QuotaLinux or NoSpaceWindows || error is ArgumentException // .NET throws this for EFBIG
-            ? new HubException(HubError.NoRoom, path, "the disk is full. What has come is kept: make room, and the next attempt goes on from there.",
-                error)
+            ? new HubException(
+                HubError.NoRoom, path, "the disk is full. Received bytes are kept: make room, and the next attempt continues from there.", error)
             : new HubException(HubError.InputOutput, path, "cannot be written: " + error.Message, error);
     }
 
@@ -80,7 +80,7 @@ internal sealed class HubTransfer(HubClient client, HubStore store, HubName name
             {
                 throw new HubException(
                     HubError.WrongContent, $"{name.Repository}, {file.Name}",
-                        $"expected content with the hash {file.Tag}, and another came, twice. Nothing of it is kept.");
+                        $"expected content with the hash {file.Tag}, got other content twice. It was deleted.");
             }
         }
     }

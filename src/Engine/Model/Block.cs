@@ -14,13 +14,20 @@ internal static class Block
     /// For tangent rows this is the pushforward dy = A_k dx (+ du_k). Earlier tokens enter through their cached keys and values, which are constants.
     /// The query, key and value of the tangent's own token all vary.
     /// </remarks>
-    public static void Forward(DeviceOps ops, ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a)
+    /// <param name="ops">The device.</param>
+    /// <param name="c">The model's shape.</param>
+    /// <param name="k">The block.</param>
+    /// <param name="w">Its weights.</param>
+    /// <param name="rows">The batch.</param>
+    /// <param name="a">From <see cref="Activations.X"/> to <see cref="Activations.Y"/>.</param>
+    /// <param name="next">Weights of the next block, if it is run next and nothing comes between; null if that is not known.</param>
+    public static void Forward(DeviceOps ops, ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a, BlockWeights? next = null)
     {
         ops.NormQkv(c, k, w, rows, a);
         ops.Attend(c, k, rows, a);
         ops.ProjectOutput(c, w, rows, a);
         ops.NormGateUp(c, k, w, rows, a);
-        ops.ProjectDown(c, k, w, rows, a);
+        ops.ProjectDown(c, k, w, rows, a, next);
     }
 
     /// <summary>

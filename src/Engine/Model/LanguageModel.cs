@@ -207,7 +207,12 @@ public sealed class LanguageModel : IDisposable
     internal void Begin(RowBatch rows, Activations a) => Ops.Begin(Config, _weights.Frequencies, null, rows, a);
 
     /// <summary>Runs block k, from <see cref="Activations.X"/> to <see cref="Activations.Y"/>.</summary>
-    internal void Forward(int k, RowBatch rows, Activations a) => Block.Forward(Ops, Config, k, _weights.Blocks[k], rows, a);
+    /// <param name="k">The block.</param>
+    /// <param name="rows">The batch.</param>
+    /// <param name="a">Its way.</param>
+    /// <param name="continues">Whether the next block is run next, on the output of this one.</param>
+    internal void Forward(int k, RowBatch rows, Activations a, bool continues = false) =>
+        Block.Forward(Ops, Config, k, _weights.Blocks[k], rows, a, continues && k + 1 < Config.L ? _weights.Blocks[k + 1] : null);
 
     /// <summary>Runs block k backwards, on <see cref="Cotangents.Stream"/>.</summary>
     internal void Pullback(int k, RowBatch rows, Activations a, RowGroups groups, Cotangents y) =>
@@ -233,7 +238,7 @@ public sealed class LanguageModel : IDisposable
         for (int k = 0; k < Config.L; k++)
         {
             cancellationToken.ThrowIfCancellationRequested();
-            Forward(k, rows, a);
+            Forward(k, rows, a, continues: true);
             a.Advance();
         }
 

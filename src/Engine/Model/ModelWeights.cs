@@ -140,6 +140,20 @@ internal sealed class ModelWeights : IDisposable
         });
     }
 
+    /// <summary>Names and shapes of the tensors that a checkpoint of a model has.</summary>
+    public static IReadOnlyList<(string Name, long[] Shape)> Tensors(ModelConfig c)
+    {
+        var tensors = new Dictionary<string, long[]>(StringComparer.Ordinal);
+        _ = new Plan(
+            (name, shape) =>
+            {
+                tensors[name] = shape.ToArray();
+                return Plan.Describe(name, TensorType.BF16, shape);
+            },
+            "", Plan.Prefixes[0], c);
+        return [.. tensors.Select(static x => (x.Key, x.Value))];
+    }
+
     public void Dispose() => _memory.Dispose();
 
     // The text model of a multimodal checkpoint is a part of a larger model, so its tensor names have another prefix.

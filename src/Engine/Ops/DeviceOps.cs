@@ -113,8 +113,11 @@ internal abstract partial class DeviceOps : IDisposable
     /// <summary>Stage 4: norm, gate and up, activation, into <see cref="Activations.Gated"/>; a device may form the terms of block k here.</summary>
     public abstract void NormGateUp(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a);
 
-    /// <summary>Stage 5: down projection, post-norm if the model has one, residual, terms of block k: Y = R + … + u_k.</summary>
-    public abstract void ProjectDown(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a);
+    /// <summary>
+    /// Stage 5: down projection, post-norm if the model has one, residual, terms of block k: Y = R + … + u_k. Where <paramref name="next"/> is given,
+    /// stage 1 of that block comes next, on Y as it is, and a device may begin it.
+    /// </summary>
+    public abstract void ProjectDown(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a, BlockWeights? next);
 
     /// <summary>Final norm, head and soft cap for <paramref name="count"/> value rows of <see cref="Activations.X"/>.</summary>
     /// <param name="c">The model's shape.</param>

@@ -1,18 +1,24 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
+using Tiller.Kernels;
 
 namespace Tiller.Ops;
 
 /// <summary>How the CPU reads 16 stored weights as two float32 vectors.</summary>
 internal unsafe interface IStoredWeight
 {
+    static abstract WeightType Type { get; }
+
     static abstract int SizeInBytes { get; }
 
     /// <summary>Whether <see cref="Load"/> returns the even and the odd elements instead of the lower and the upper eight.</summary>
     static abstract bool SplitsEvenOdd { get; }
 
     static abstract void Load(byte* p, out Vector256<float> a, out Vector256<float> b);
+
+    /// <summary>As <see cref="Load"/>, each vector twice, side by side; where there is AVX-512.</summary>
+    static abstract void LoadBoth(byte* p, out Vector512<float> a, out Vector512<float> b);
 
     /// <summary>Reads sixteen weights in their natural order.</summary>
     static abstract void LoadInOrder(byte* p, out Vector256<float> a, out Vector256<float> b);
@@ -23,6 +29,8 @@ internal unsafe interface IStoredWeight
 /// <summary>bfloat16 is the upper half of float32.</summary>
 internal readonly unsafe struct Bf16Weight : IStoredWeight
 {
+    public static WeightType Type => WeightType.BF16;
+
     public static int SizeInBytes => 2;
 
     public static bool SplitsEvenOdd => true;
@@ -33,6 +41,14 @@ internal readonly unsafe struct Bf16Weight : IStoredWeight
         var pairs = Vector256.Load((uint*)p);
         a = (pairs << 16).AsSingle();
         b = (pairs & Vector256.Create(0xFFFF0000u)).AsSingle();
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void LoadBoth(byte* p, out Vector512<float> a, out Vector512<float> b)
+    {
+        var pairs = Avx512DQ.BroadcastVector256ToVector512((uint*)p);
+        a = (pairs << 16).AsSingle();
+        b = (pairs & Vector512.Create(0xFFFF0000u)).AsSingle();
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -58,6 +74,8 @@ internal readonly unsafe struct Bf16Weight : IStoredWeight
 /// </summary>
 internal readonly unsafe struct F16Weight : IStoredWeight
 {
+    public static WeightType Type => WeightType.F16;
+
     public static int SizeInBytes => 2;
 
     public static bool SplitsEvenOdd => true;
@@ -68,6 +86,13 @@ internal readonly unsafe struct F16Weight : IStoredWeight
         var pairs = Vector256.Load((uint*)p);
         a = Widen(pairs << 16);
         b = Widen(pairs & Vector256.Create(0xFFFF0000u));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void LoadBoth(byte* p, out Vector512<float> a, out Vector512<float> b)
+    {
+        Load(p, out var lower, out var upper);
+        (a, b) = (Vector512.Create(lower, lower), Vector512.Create(upper, upper));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -95,12 +120,21 @@ internal readonly unsafe struct F16Weight : IStoredWeight
 
 internal readonly unsafe struct F32Weight : IStoredWeight
 {
+    public static WeightType Type => WeightType.F32;
+
     public static int SizeInBytes => 4;
 
     public static bool SplitsEvenOdd => false;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Load(byte* p, out Vector256<float> a, out Vector256<float> b) => LoadInOrder(p, out a, out b);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void LoadBoth(byte* p, out Vector512<float> a, out Vector512<float> b)
+    {
+        a = Avx512DQ.BroadcastVector256ToVector512((float*)p);
+        b = Avx512DQ.BroadcastVector256ToVector512((float*)p + 8);
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void LoadInOrder(byte* p, out Vector256<float> a, out Vector256<float> b)

@@ -40,6 +40,9 @@ public sealed record ScheduledResult(TextEnd End, Exception? Error)
     /// <summary>Number of tokens drawn.</summary>
     public required int NewTokens { get; init; }
 
+    /// <summary>The reason why a text that came to its own end did so; otherwise null.</summary>
+    public required StopReason? StopReason { get; init; }
+
     /// <summary>Seed of the draws; null for a text that was never started.</summary>
     public required ulong? Seed { get; init; }
 

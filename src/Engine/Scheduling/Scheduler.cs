@@ -49,6 +49,7 @@ public sealed class Scheduler : IDisposable
     private long _prefillTokens;
     private long _newTokens;
     private long _steps;
+    private int _lastRows;
     private long _ended;
     private long _chunks;
 
@@ -87,7 +88,7 @@ public sealed class Scheduler : IDisposable
         }
     }
 
-    /// <summary>Most positions that a text, prompt and all, may come to: by the model's context, and by what is allowed for keys and values.</summary>
+    /// <summary>Most positions that a text, prompt and all, may come to: by the context, and by what is allowed for keys and values.</summary>
     public int MaxPositions
     {
         get
@@ -283,6 +284,7 @@ public sealed class Scheduler : IDisposable
         Admit();
         int prefilled = Prefill();
         int drawn = Step();
+        _lastRows = drawn;
         Publish();
         if (prefilled + drawn > 0)
         {
@@ -570,6 +572,7 @@ public sealed class Scheduler : IDisposable
             PromptTokens = sequence.Text.Prompt.Length,
             ReusedTokens = sequence.ReusedTokens,
             NewTokens = sequence.NewTokens,
+            StopReason = sequence.Continuation.Current.StopReason,
             Seed = sequence.Continuation.Sampler.Seed,
             Steering = sequence.Continuation.Steering,
             Queued = clock.GetElapsedTime(sequence.Text.SubmittedAt, sequence.AdmittedAt),
@@ -589,6 +592,7 @@ public sealed class Scheduler : IDisposable
             PromptTokens = text.Prompt.Length,
             ReusedTokens = 0,
             NewTokens = 0,
+            StopReason = null,
             Seed = null,
             Steering = null,
             Queued = Options.Clock.GetElapsedTime(text.SubmittedAt),
@@ -623,7 +627,7 @@ public sealed class Scheduler : IDisposable
         {
             _status = new SchedulerStatus(
                 _sequences.Count, _queue.Count, _kvBytes, _prefixes.SizeInBytes, _prefixHits, _reusedTokens, _prefillTokens, _newTokens, _steps,
-                _ended);
+                _ended, _lastRows);
             _awaited.ForEach(turn => turn.TrySetResult());
             _awaited.Clear();
             if (_isDraining && _sequences.Count + _queue.Count == 0)

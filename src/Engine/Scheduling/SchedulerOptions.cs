@@ -98,6 +98,7 @@ public sealed class RefusedException : TillerException
 /// <param name="NewTokens">Number of tokens drawn.</param>
 /// <param name="Steps">Number of steps in which tokens were drawn.</param>
 /// <param name="Ended">Number of texts that have ended, for any reason.</param>
+/// <param name="Rows">Number of texts whose token was drawn in the last step; 0 while the scheduler is idle.</param>
 public readonly record struct SchedulerStatus(
     int Running, int Queued, long KvBytes, long KeptBytes, long PrefixHits, long ReusedTokens, long PrefillTokens, long NewTokens, long Steps,
-    long Ended);
+    long Ended, int Rows);

@@ -8,14 +8,14 @@ internal sealed record AddedToken(int Id, byte[] Content, bool SingleWord, bool 
 /// <summary>A part of a text: an added token, or (Id = -1) what stands between two.</summary>
 internal readonly record struct TextPart(int Start, int End, int Id);
 
-/// <summary>Finds added tokens, leftmost and longest first: a trie over bytes.</summary>
+/// <summary>Finds added tokens, leftmost and longest first.</summary>
 internal sealed class AddedTokens
 {
-    private readonly Dictionary<int, int> edges = []; // node << 8 | byte → node
-    private readonly List<AddedToken?> ends = [null]; // by node
-    private readonly SearchValues<byte> firsts;
+    private readonly PrefixTree _tree = new(); // of places in the list
+    private readonly List<AddedToken> _tokens = [];
+    private readonly SearchValues<byte> _firsts;
 
-    /// <summary>Builds the trie.</summary>
+    /// <summary>Takes the tokens.</summary>
     /// <param name="tokens">Tokens with the text they are looked up by.</param>
     public AddedTokens(IEnumerable<(byte[] Text, AddedToken Token)> tokens)
     {
@@ -23,24 +23,11 @@ internal sealed class AddedTokens
         foreach ((byte[] text, AddedToken token) in tokens)
         {
             starts.Add(text[0]);
-            int node = 0;
-            foreach (byte b in text)
-            {
-                int edge = (node << 8) | b;
-                if (!edges.TryGetValue(edge, out int child))
-                {
-                    child = ends.Count;
-                    ends.Add(null);
-                    edges[edge] = child;
-                }
-
-                node = child;
-            }
-
-            ends[node] = token;
+            _tree.Add(text, _tokens.Count);
+            _tokens.Add(token);
         }
 
-        firsts = SearchValues.Create([.. starts]);
+        _firsts = SearchValues.Create([.. starts]);
         IsEmpty = starts.Count == 0;
     }
 
@@ -60,7 +47,7 @@ internal sealed class AddedTokens
         int from = start;
         for (int i = start; i < end;)
         {
-            int skip = text[i..end].IndexOfAny(firsts);
+            int skip = text[i..end].IndexOfAny(_firsts);
             if (skip < 0)
             {
                 break;
@@ -128,11 +115,11 @@ internal sealed class AddedTokens
         AddedToken? found = null;
         length = 0;
         int node = 0;
-        for (int i = 0; i < text.Length && edges.TryGetValue((node << 8) | text[i], out node); i++)
+        for (int i = 0; i < text.Length && _tree.Step(ref node, text[i], out int place); i++)
         {
-            if (ends[node] is { } token)
+            if (place >= 0)
             {
-                found = token;
+                found = _tokens[place];
                 length = i + 1;
             }
         }

@@ -82,9 +82,9 @@ internal sealed class BpeModel : TokenModel
             MergeLong(count, scratch);
         }
 
-        if (scratch.Places is { } places)
+        if (scratch.Places is { } _places)
         {
-            Place(scratch.Output[before..], scratch, places);
+            Place(scratch.Output[before..], scratch, _places);
         }
     }
 
@@ -96,7 +96,7 @@ internal sealed class BpeModel : TokenModel
         foreach (int id in ids)
         {
             int first = at;
-            int rest = Tokens.TextOf(id).Length; // 0 of an unknown token without text, which is one symbol all the same
+            int rest = Tokens.TextOf(id).Length; // 0 of an _unknown token without text, which is one symbol all the same
             do
             {
                 rest -= Tokens.TextOf(symbols[at++].Id).Length;
@@ -157,7 +157,7 @@ internal sealed class BpeModel : TokenModel
                 symbols.Flush();
                 symbols.Add(id, i, i + length);
             }
-            else if (ByteIds is not null && AllBytes(character))
+            else if (ByteIds is not null && HasAll(ByteIds, character))
             {
                 // A pending unknown token stays pending, as in the reference implementation.
                 for (int at = i; at < i + length; at++)
@@ -181,63 +181,50 @@ internal sealed class BpeModel : TokenModel
         return symbols.Count;
     }
 
-    private bool AllBytes(ReadOnlySpan<byte> character)
-    {
-        foreach (byte b in character)
-        {
-            if (ByteIds![b] < 0)
-            {
-                return false;
-            }
-        }
-
-        return true;
-    }
-
     // The symbols that a word begins with. An unknown one is held back, so that its neighbours may join it.
     private ref struct SymbolRow
     {
-        private readonly int[] symbols;
-        private readonly List<SymbolPlace>? places;
-        private readonly int unknownId;
-        private readonly bool fuses;
-        private bool pending;
-        private TextRange unknown;
+        private readonly int[] _symbols;
+        private readonly List<SymbolPlace>? _places;
+        private readonly int _unknownId;
+        private readonly bool _fuses;
+        private bool _pending;
+        private TextRange _unknown;
 
         public SymbolRow(BpeModel model, BpeScratch scratch)
         {
-            symbols = scratch.Symbols;
+            _symbols = scratch.Symbols;
             scratch.SymbolPlaces.Clear();
-            places = scratch.Places is null ? null : scratch.SymbolPlaces;
-            unknownId = model.UnknownId;
-            fuses = model.FuseUnknown;
+            _places = scratch.Places is null ? null : scratch.SymbolPlaces;
+            _unknownId = model.UnknownId;
+            _fuses = model.FuseUnknown;
         }
 
         public int Count { get; private set; }
 
         public void Add(int id, int start, int end)
         {
-            symbols[Count++] = id;
-            places?.Add(new SymbolPlace(id, start, end));
+            _symbols[Count++] = id;
+            _places?.Add(new SymbolPlace(id, start, end));
         }
 
         public void AddUnknown(int start, int end)
         {
-            if (!fuses)
+            if (!_fuses)
             {
                 Flush();
             }
 
-            unknown = new TextRange(pending ? unknown.Start : start, end);
-            pending = true;
+            _unknown = new TextRange(_pending ? _unknown.Start : start, end);
+            _pending = true;
         }
 
         public void Flush()
         {
-            if (pending)
+            if (_pending)
             {
-                pending = false;
-                Add(unknownId, unknown.Start, unknown.End);
+                _pending = false;
+                Add(_unknownId, _unknown.Start, _unknown.End);
             }
         }
     }

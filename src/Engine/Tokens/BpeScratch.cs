@@ -5,14 +5,14 @@ internal sealed class BpeScratch
 {
     private const int Stride = 1 << 14;
 
-    private int[] output = new int[1024];
+    private int[] _output = new int[1024];
 
     public int Count { get; private set; }
 
     /// <summary>Taken before every word, and by the <see cref="Stride"/> within a long one.</summary>
     public required EncodeSteps Steps { get; init; }
 
-    public ReadOnlySpan<int> Output => output.AsSpan(0, Count);
+    public ReadOnlySpan<int> Output => _output.AsSpan(0, Count);
 
     public WordCache Cache { get; } = new();
 
@@ -60,9 +60,9 @@ internal sealed class BpeScratch
             Path = new UnigramPath();
         }
 
-        if (output.Length > Keep)
+        if (_output.Length > Keep)
         {
-            output = new int[1024];
+            _output = new int[1024];
         }
     }
 
@@ -87,12 +87,12 @@ internal sealed class BpeScratch
 
     public void Append(int id)
     {
-        if (Count == output.Length)
+        if (Count == _output.Length)
         {
-            Array.Resize(ref output, Count * 2);
+            Array.Resize(ref _output, Count * 2);
         }
 
-        output[Count++] = id;
+        _output[Count++] = id;
     }
 
     /// <summary>Appends an id that stands for a part of the word, in bytes.</summary>
@@ -104,12 +104,12 @@ internal sealed class BpeScratch
 
     public void Append(ReadOnlySpan<int> ids)
     {
-        if (Count + ids.Length > output.Length)
+        if (Count + ids.Length > _output.Length)
         {
-            Array.Resize(ref output, Math.Max(Count * 2, Count + ids.Length));
+            Array.Resize(ref _output, Math.Max(Count * 2, Count + ids.Length));
         }
 
-        ids.CopyTo(output.AsSpan(Count));
+        ids.CopyTo(_output.AsSpan(Count));
         Count += ids.Length;
     }
 
@@ -138,15 +138,15 @@ internal readonly record struct SymbolPlace(int Id, int Start, int End);
 /// <summary>Min-heap of (rank, position), four children a node: fewer cache misses than two.</summary>
 internal sealed class PairHeap
 {
-    private ulong[] items = new ulong[64];
-    private int count;
+    private ulong[] _items = new ulong[64];
+    private int _count;
 
-    public void Clear() => count = 0;
+    public void Clear() => _count = 0;
 
     public void Trim()
     {
-        items = new ulong[64];
-        count = 0;
+        _items = new ulong[64];
+        _count = 0;
     }
 
     /// <summary>Adds an entry, unless the rank is <see cref="MergeTable.None"/>.</summary>
@@ -157,69 +157,69 @@ internal sealed class PairHeap
             return;
         }
 
-        if (count == items.Length)
+        if (_count == _items.Length)
         {
-            Array.Resize(ref items, count * 2);
+            Array.Resize(ref _items, _count * 2);
         }
 
         ulong item = ((ulong)(uint)rank << 32) | (uint)position;
-        int i = count++;
+        int i = _count++;
         while (i > 0)
         {
             int parent = (i - 1) >> 2;
-            if (items[parent] <= item)
+            if (_items[parent] <= item)
             {
                 break;
             }
 
-            items[i] = items[parent];
+            _items[i] = _items[parent];
             i = parent;
         }
 
-        items[i] = item;
+        _items[i] = item;
     }
 
     public bool TryPop(out int rank, out int position)
     {
-        if (count == 0)
+        if (_count == 0)
         {
             rank = position = 0;
             return false;
         }
 
-        ulong top = items[0];
+        ulong top = _items[0];
         rank = (int)(top >> 32);
         position = (int)top;
-        ulong item = items[--count];
+        ulong item = _items[--_count];
         int i = 0;
         while (true)
         {
             int child = (i << 2) + 1;
-            if (child >= count)
+            if (child >= _count)
             {
                 break;
             }
 
-            int end = Math.Min(child + 4, count);
+            int end = Math.Min(child + 4, _count);
             int least = child;
             for (int c = child + 1; c < end; c++)
             {
-                if (items[c] < items[least])
+                if (_items[c] < _items[least])
                 {
                     least = c;
                 }
             }
 
-            if (items[least] >= item)
+            if (_items[least] >= item)
             {
                 break;
             }
 
-            items[i] = items[least];
+            _items[i] = _items[least];
             i = least;
         }
 
-        items[i] = item;
+        _items[i] = item;
         return true;
     }
 }

@@ -8,11 +8,11 @@ namespace Tiller.Tokens;
 /// </summary>
 internal static class ByteAlphabet
 {
-    private static readonly char[] CharOfByte = MakeChars();
-    private static readonly short[] ByteOfChar = MakeBytes();
+    private static readonly char[] s_charOfByte = MakeChars();
+    private static readonly short[] s_byteOfChar = MakeBytes();
 
     /// <summary>The byte's character.</summary>
-    public static char CharOf(byte b) => CharOfByte[b];
+    public static char CharOf(byte b) => s_charOfByte[b];
 
     /// <summary>Bytes as UTF-8 text in the alphabet.</summary>
     public static byte[] Encode(ReadOnlySpan<byte> bytes)
@@ -20,7 +20,7 @@ internal static class ByteAlphabet
         var text = new char[bytes.Length];
         for (int i = 0; i < bytes.Length; i++)
         {
-            text[i] = CharOfByte[bytes[i]];
+            text[i] = s_charOfByte[bytes[i]];
         }
 
         return Encoding.UTF8.GetBytes(text);
@@ -31,7 +31,7 @@ internal static class ByteAlphabet
     {
         foreach (byte b in bytes)
         {
-            int code = CharOfByte[b];
+            int code = s_charOfByte[b];
             if (code >= 0x80)
             {
                 output.Append((byte)(0xC0 | (code >> 6)));
@@ -50,14 +50,14 @@ internal static class ByteAlphabet
         {
             int code = CharClasses.CodeAt(text, i, out int length);
             i += length;
-            if (code >= ByteOfChar.Length || ByteOfChar[code] < 0)
+            if (code >= s_byteOfChar.Length || s_byteOfChar[code] < 0)
             {
                 output.Length = before;
                 output.Append(text);
                 return;
             }
 
-            output.Append((byte)ByteOfChar[code]);
+            output.Append((byte)s_byteOfChar[code]);
         }
     }
 
@@ -80,7 +80,7 @@ internal static class ByteAlphabet
         Array.Fill(bytes, (short)-1);
         for (int b = 0; b < 256; b++)
         {
-            bytes[CharOfByte[b]] = (short)b;
+            bytes[s_charOfByte[b]] = (short)b;
         }
 
         return bytes;

@@ -3,7 +3,7 @@ namespace Tiller.Tokens;
 /// <summary>A growing array of bytes.</summary>
 internal sealed class ByteBuffer
 {
-    private byte[] bytes = new byte[64];
+    private byte[] _bytes = new byte[64];
 
     /// <summary>Bytes in use; may be lowered.</summary>
     public int Length { get; set; }
@@ -11,16 +11,16 @@ internal sealed class ByteBuffer
     /// <summary>One is taken before every piece of text; null for a buffer of no call.</summary>
     public EncodeSteps? Steps { get; init; }
 
-    public ReadOnlySpan<byte> Span => bytes.AsSpan(0, Length);
+    public ReadOnlySpan<byte> Span => _bytes.AsSpan(0, Length);
 
     public void Append(byte value)
     {
-        if (Length == bytes.Length)
+        if (Length == _bytes.Length)
         {
-            Array.Resize(ref bytes, Length * 2);
+            Array.Resize(ref _bytes, Length * 2);
         }
 
-        bytes[Length++] = value;
+        _bytes[Length++] = value;
     }
 
     public void Append(ReadOnlySpan<byte> values)
@@ -44,19 +44,19 @@ internal sealed class ByteBuffer
     /// <summary>Makes room for, and returns, the next bytes.</summary>
     public Span<byte> Grow(int count)
     {
-        if (Length + count > bytes.Length)
+        if (Length + count > _bytes.Length)
         {
-            Array.Resize(ref bytes, Math.Max(bytes.Length * 2, Length + count));
+            Array.Resize(ref _bytes, Math.Max(_bytes.Length * 2, Length + count));
         }
 
         Length += count;
-        return bytes.AsSpan(Length - count, count);
+        return _bytes.AsSpan(Length - count, count);
     }
 
     /// <summary>Drops bytes from the front.</summary>
     public void RemoveFront(int count)
     {
-        bytes.AsSpan(count, Length - count).CopyTo(bytes);
+        _bytes.AsSpan(count, Length - count).CopyTo(_bytes);
         Length -= count;
     }
 }

@@ -21,7 +21,7 @@ internal enum CharClass : byte
 /// <summary>Classes of code points, read from valid UTF-8. Unicode version: that of the .NET runtime, whether or not ICU is present.</summary>
 internal static class CharClasses
 {
-    private static readonly CharClass[] Bmp = MakeBmp();
+    private static readonly CharClass[] s_bmp = MakeBmp();
 
     /// <summary>Class of the code point at <paramref name="i"/>, and its length in bytes.</summary>
     public static CharClass At(ReadOnlySpan<byte> utf8, int i, out int length)
@@ -30,7 +30,7 @@ internal static class CharClasses
         if (b < 0x80)
         {
             length = 1;
-            return Bmp[b];
+            return s_bmp[b];
         }
 
         int code = CodeAt(utf8, i, out length);
@@ -83,7 +83,7 @@ internal static class CharClasses
     }
 
     /// <summary>\s: White_Space.</summary>
-    public static bool IsSpace(int code) => code < 0x10000 && Bmp[code] == CharClass.Space;
+    public static bool IsSpace(int code) => code < 0x10000 && s_bmp[code] == CharClass.Space;
 
     /// <summary>\p{N}.</summary>
     public static bool IsNumber(int code) => ClassAt(code) == CharClass.Number;
@@ -121,7 +121,7 @@ internal static class CharClasses
         }
     }
 
-    private static CharClass ClassAt(int code) => code < 0x10000 ? Bmp[code] : ClassOf(code);
+    private static CharClass ClassAt(int code) => code < 0x10000 ? s_bmp[code] : ClassOf(code);
 
     private static CharClass ClassOf(int code) => CharUnicodeInfo.GetUnicodeCategory(code) switch
     {

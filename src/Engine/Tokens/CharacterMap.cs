@@ -12,13 +12,13 @@ internal sealed class CharacterMap
 {
     private const int LargestUnits = 1 << 22;
 
-    private readonly uint[] units;
-    private readonly byte[] texts;
+    private readonly uint[] _units;
+    private readonly byte[] _texts;
 
     private CharacterMap(uint[] units, byte[] texts)
     {
-        this.units = units;
-        this.texts = texts;
+        _units = units;
+        _texts = texts;
     }
 
     /// <summary>Reads the base64 text.</summary>
@@ -57,16 +57,16 @@ internal sealed class CharacterMap
     public bool TryMap(ReadOnlySpan<byte> key, out ReadOnlySpan<byte> text)
     {
         text = default;
-        uint at = Offset(units[0]);
+        uint at = Offset(_units[0]);
         foreach (byte b in key)
         {
             at ^= b;
-            if (b == 0 || at >= units.Length)
+            if (b == 0 || at >= _units.Length)
             {
                 return false;
             }
 
-            uint unit = units[at];
+            uint unit = _units[at];
             if ((unit & 0x800000FF) != b)
             {
                 return false;
@@ -75,13 +75,13 @@ internal sealed class CharacterMap
             at ^= Offset(unit);
             if (((unit >> 8) & 1) != 0)
             {
-                uint start = at < units.Length ? units[at] & 0x7FFFFFFF : uint.MaxValue;
-                if (start >= texts.Length)
+                uint start = at < _units.Length ? _units[at] & 0x7FFFFFFF : uint.MaxValue;
+                if (start >= _texts.Length)
                 {
                     return false;
                 }
 
-                ReadOnlySpan<byte> rest = texts.AsSpan((int)start);
+                ReadOnlySpan<byte> rest = _texts.AsSpan((int)start);
                 int end = rest.IndexOf((byte)0);
                 text = end >= 0 ? rest[..end] : rest;
 

@@ -6,8 +6,8 @@ namespace Tiller.Tokens;
 /// </summary>
 internal sealed class EncodeSteps
 {
-    private CancellationToken cancellation;
-    private Action<long>? watch;
+    private CancellationToken _cancellation;
+    private Action<long>? _watch;
 
     /// <summary>Steps so far.</summary>
     public long Count { get; private set; }
@@ -15,7 +15,7 @@ internal sealed class EncodeSteps
     /// <summary>Begins to count anew.</summary>
     /// <param name="watcher">Told the count before every look at the token; null for nobody.</param>
     /// <param name="cancellationToken">Ends the call.</param>
-    public void Begin(Action<long>? watcher, CancellationToken cancellationToken) => (Count, watch, cancellation) = (0, watcher, cancellationToken);
+    public void Begin(Action<long>? watcher, CancellationToken cancellationToken) => (Count, _watch, _cancellation) = (0, watcher, cancellationToken);
 
     /// <summary>Counts steps, and ends a call that is cancelled.</summary>
     /// <param name="steps">How many are about to be made.</param>
@@ -23,7 +23,7 @@ internal sealed class EncodeSteps
     public void Take(int steps = 1)
     {
         Count += steps;
-        watch?.Invoke(Count);
-        cancellation.ThrowIfCancellationRequested();
+        _watch?.Invoke(Count);
+        _cancellation.ThrowIfCancellationRequested();
     }
 }

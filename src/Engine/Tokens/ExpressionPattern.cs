@@ -11,19 +11,17 @@ internal sealed class ExpressionPattern : TextPattern
 {
     // Against expressions that take exponential time. .NET's engine without backtracking would need no such limit, but it loses matches: of
     // [\s]?[a-z]+ in "! -'s'-'s" it finds one (.NET 10).
-    private static readonly TimeSpan MaxTime = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan s_maxTime = TimeSpan.FromSeconds(1);
 
-    private readonly string source;
-    private readonly Regex regex;
-    private readonly char[] standIns; // by general category
-    private readonly char wordSymbol; // stands for a symbol that counts as a letter
+    private readonly string _source;
+    private readonly Regex _regex;
+    private readonly char[] _standIns; // by general category
 
-    private ExpressionPattern(string source, Regex regex, char[] standIns, char wordSymbol)
+    private ExpressionPattern(string source, Regex regex, char[] standIns)
     {
-        this.source = source;
-        this.regex = regex;
-        this.standIns = standIns;
-        this.wordSymbol = wordSymbol;
+        _source = source;
+        _regex = regex;
+        _standIns = standIns;
     }
 
     /// <summary>Reads an expression.</summary>
@@ -33,8 +31,7 @@ internal sealed class ExpressionPattern : TextPattern
     {
         string text = node.Text();
         var translation = OnigurumaExpression.Translate(text, node.Path);
-        return new ExpressionPattern(text, Compile(text, translation.Text, node.Path), translation.StandIns(text, node.Path),
-            OnigurumaExpression.WordSymbol);
+        return new ExpressionPattern(text, Compile(text, translation.Text, node.Path), translation.StandIns(text, node.Path));
     }
 
     public override void Begin(ReadOnlySpan<byte> text, PatternState state)
@@ -86,7 +83,7 @@ internal sealed class ExpressionPattern : TextPattern
     {
         try
         {
-            return new Regex(text, RegexOptions.CultureInvariant, MaxTime);
+            return new Regex(text, RegexOptions.CultureInvariant, s_maxTime);
         }
         catch (ArgumentException e)
         {
@@ -98,7 +95,7 @@ internal sealed class ExpressionPattern : TextPattern
     {
         try
         {
-            foreach (ValueMatch match in regex.EnumerateMatches(copy, at))
+            foreach (ValueMatch match in _regex.EnumerateMatches(copy, at))
             {
                 (index, length) = (match.Index, match.Length);
                 return true;
@@ -106,8 +103,8 @@ internal sealed class ExpressionPattern : TextPattern
         }
         catch (RegexMatchTimeoutException e)
         {
-            throw new TokenizerException(TokenizerError.Limit, "", source,
-                $"this expression of the tokenizer took more than {MaxTime.TotalSeconds:0} s on the text; it takes exponential time. "
+            throw new TokenizerException(TokenizerError.Limit, "", _source,
+                $"this expression of the tokenizer took more than {s_maxTime.TotalSeconds:0} s on the text; it takes exponential time. "
                 + "Shorten the text.", e);
         }
 
@@ -131,6 +128,8 @@ internal sealed class ExpressionPattern : TextPattern
     private char StandIn(int code)
     {
         UnicodeCategory category = CharUnicodeInfo.GetUnicodeCategory(code);
-        return category == UnicodeCategory.OtherSymbol && CharClasses.IsWord(code) ? wordSymbol : standIns[(int)category];
+        return category == UnicodeCategory.OtherSymbol && CharClasses.IsWord(code)
+            ? OnigurumaExpression.WordSymbol
+            : _standIns[(int)category];
     }
 }

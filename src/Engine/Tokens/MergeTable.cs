@@ -10,19 +10,19 @@ internal sealed class MergeTable
 
     private const ulong Empty = ulong.MaxValue;
 
-    private readonly ulong[] keys;
-    private readonly long[] values; // rank << 32 | merged id
-    private readonly int shift;
+    private readonly ulong[] _keys;
+    private readonly long[] _values; // rank << 32 | merged id
+    private readonly int _shift;
 
     /// <summary>Makes an empty table.</summary>
     /// <param name="capacity">Upper bound on the number of merges.</param>
     public MergeTable(int capacity)
     {
         int size = (int)BitOperations.RoundUpToPowerOf2((uint)Math.Max(16, capacity * 2));
-        keys = new ulong[size];
-        Array.Fill(keys, Empty);
-        values = new long[size];
-        shift = 64 - BitOperations.Log2((uint)size);
+        _keys = new ulong[size];
+        Array.Fill(_keys, Empty);
+        _values = new long[size];
+        _shift = 64 - BitOperations.Log2((uint)size);
     }
 
     /// <summary>Adds a merge; a pair given twice keeps its last rank. True if it was new.</summary>
@@ -30,9 +30,9 @@ internal sealed class MergeTable
     {
         ulong key = Key(left, right);
         int slot = Slot(key);
-        bool isNew = keys[slot] == Empty;
-        keys[slot] = key;
-        values[slot] = ((long)rank << 32) | (uint)merged;
+        bool isNew = _keys[slot] == Empty;
+        _keys[slot] = key;
+        _values[slot] = ((long)rank << 32) | (uint)merged;
         return isNew;
     }
 
@@ -41,13 +41,13 @@ internal sealed class MergeTable
     {
         ulong key = Key(left, right);
         int slot = Slot(key);
-        if (keys[slot] == Empty)
+        if (_keys[slot] == Empty)
         {
             merged = -1;
             return None;
         }
 
-        long value = values[slot];
+        long value = _values[slot];
         merged = (int)value;
         return (int)(value >> 32);
     }
@@ -56,9 +56,9 @@ internal sealed class MergeTable
 
     private int Slot(ulong key)
     {
-        int mask = keys.Length - 1;
-        int slot = (int)((key * 0x9E3779B97F4A7C15) >> shift);
-        while (keys[slot] != key && keys[slot] != Empty)
+        int mask = _keys.Length - 1;
+        int slot = (int)((key * 0x9E3779B97F4A7C15) >> _shift);
+        while (_keys[slot] != key && _keys[slot] != Empty)
         {
             slot = (slot + 1) & mask;
         }

@@ -10,48 +10,48 @@ internal sealed class ModelReader(byte[] json, CancellationToken cancellationTok
 {
     private const string Supported = "BPE, Unigram, WordPiece, WordLevel";
 
-    private readonly TokenTable tokens = new();
-    private readonly List<string> warnings = [];
-    private readonly HashSet<int> addedOnly = []; // added tokens that the model itself does not know
-    private readonly List<double> scores = []; // of Unigram, by id
-    private string kind = "";
-    private int modelStart;
-    private Dictionary<string, Range> slices = [];
+    private readonly TokenTable _tokens = new();
+    private readonly List<string> _warnings = [];
+    private readonly HashSet<int> _addedOnly = []; // added tokens that the model itself does not know
+    private readonly List<double> _scores = []; // of Unigram, by id
+    private string _kind = "";
+    private int _modelStart;
+    private Dictionary<string, Range> _slices = [];
 
-    public IReadOnlyList<string> Warnings => warnings;
+    public IReadOnlyList<string> Warnings => _warnings;
 
     /// <summary>The vocabulary, the added tokens among it.</summary>
-    public TokenTable Tokens => tokens;
+    public TokenTable Tokens => _tokens;
 
     /// <summary>Ids of special tokens; set before <see cref="Finish"/>.</summary>
     public HashSet<int> Special { get; private set; } = [];
 
     /// <summary>By id: a token that plain text never becomes: special, or added without being a token of the model. Empty if there is none.</summary>
-    public bool[] Hidden => addedOnly.Count + Special.Count == 0
+    public bool[] Hidden => _addedOnly.Count + Special.Count == 0
         ? []
-        : [.. Enumerable.Range(0, tokens.IdEnd).Select(x => addedOnly.Contains(x) || Special.Contains(x))];
+        : [.. Enumerable.Range(0, _tokens.IdEnd).Select(x => _addedOnly.Contains(x) || Special.Contains(x))];
 
     public CancellationToken CancellationToken => cancellationToken;
 
     /// <summary>Reads the vocabulary, and keeps the place of the rest.</summary>
     public void ReadVocabulary(Range range)
     {
-        modelStart = range.Start.Value;
-        slices = TokenizerFile.Slices(json.AsSpan(range), "$.model");
+        _modelStart = range.Start.Value;
+        _slices = TokenizerFile.Slices(json.AsSpan(range), "$.model");
         TokenizerNode type = Node("type");
-        kind = type.TextOrNull() ?? "BPE"; // the oldest files leave it out
-        if (kind is not ("BPE" or "Unigram" or "WordPiece" or "WordLevel"))
+        _kind = type.TextOrNull() ?? "BPE"; // the oldest files leave it out
+        if (_kind is not ("BPE" or "Unigram" or "WordPiece" or "WordLevel"))
         {
-            throw type.Unsupported(kind, Supported);
+            throw type.Unsupported(_kind, Supported);
         }
 
-        if (!slices.ContainsKey("vocab") || (kind == "BPE" && !slices.ContainsKey("merges")))
+        if (!_slices.ContainsKey("vocab") || (_kind == "BPE" && !_slices.ContainsKey("merges")))
         {
-            string expected = kind == "BPE" ? "vocab/merges: expected both" : "vocab";
+            string expected = _kind == "BPE" ? "vocab/merges: expected both" : "vocab";
             throw new TokenizerException(TokenizerError.MissingVocabulary, "$.model", null, $"Missing {expected}.");
         }
 
-        if (kind == "Unigram")
+        if (_kind == "Unigram")
         {
             ReadScores();
             return;
@@ -75,13 +75,13 @@ internal sealed class ModelReader(byte[] json, CancellationToken cancellationTok
                     $"expected a whole number below {TokenTable.IdLimit} as the id of this token.");
             }
 
-            if (tokens.IdOf(text) >= 0)
+            if (_tokens.IdOf(text) >= 0)
             {
                 throw Error(TokenizerError.Duplicate, "$.model.vocab", text, "this token stands there twice.");
             }
 
             CheckFree(text, id, "$.model.vocab");
-            tokens.Add(text, id);
+            _tokens.Add(text, id);
         }
     }
 
@@ -91,35 +91,35 @@ internal sealed class ModelReader(byte[] json, CancellationToken cancellationTok
     public TokenModel Finish(bool byteLevel, HashSet<int> special)
     {
         Special = special;
-        return kind switch
+        return _kind switch
         {
             "BPE" => new BpeModelReader(this).Read(byteLevel),
-            "Unigram" => UnigramModel.Read(this, [.. scores]),
+            "Unigram" => UnigramModel.Read(this, [.. _scores]),
             "WordPiece" => WordPieceModel.Read(this),
             _ => WordLevelModel.Read(this),
         };
     }
 
     /// <summary>Whether the model is one that takes words as raw bytes.</summary>
-    public bool TakesBytes => kind == "BPE" && !Node("byte_fallback").Flag(absent: false);
+    public bool TakesBytes => _kind == "BPE" && !Node("byte_fallback").Flag(absent: false);
 
     /// <summary>Id of the token that unk_token names; it must be there.</summary>
     public int UnknownId(string absent)
     {
         TokenizerNode node = Node("unk_token");
         string name = node.TextOrNull() ?? absent;
-        int id = InModel(tokens.IdOf(name));
+        int id = InModel(_tokens.IdOf(name));
         return id >= 0 ? id : throw new TokenizerException(TokenizerError.UnknownToken, node.Path, name,
             "the unknown token is not in the vocabulary.");
     }
 
     /// <summary>Ids of <c>&lt;0xNN&gt;</c>, -1 where there is none.</summary>
-    public int[] ByteTokens() => [.. Enumerable.Range(0, 256).Select(b => InModel(tokens.IdOf(ByteToken.Name(b))))];
+    public int[] ByteTokens() => [.. Enumerable.Range(0, 256).Select(b => InModel(_tokens.IdOf(ByteToken.Name(b))))];
 
     /// <summary>Adds a token of added_tokens: known already under the same id, or new.</summary>
     public void AddToken(ReadOnlySpan<byte> text, int id, string path)
     {
-        int known = tokens.IdOf(text);
+        int known = _tokens.IdOf(text);
         if (known == id)
         {
             return;
@@ -131,8 +131,8 @@ internal sealed class ModelReader(byte[] json, CancellationToken cancellationTok
         }
 
         CheckFree(text, id, path);
-        tokens.Add(text, id);
-        addedOnly.Add(id);
+        _tokens.Add(text, id);
+        _addedOnly.Add(id);
     }
 
     // [["▁the", -3.5], …]; the place is the id.
@@ -143,7 +143,7 @@ internal sealed class ModelReader(byte[] json, CancellationToken cancellationTok
         while (reader.Read() && reader.TokenType != JsonTokenType.EndArray)
         {
             cancellationToken.ThrowIfCancellationRequested();
-            int id = scores.Count;
+            int id = _scores.Count;
             string path = $"$.model.vocab[{id}]";
             if (reader.TokenType != JsonTokenType.StartArray || !reader.Read() || reader.TokenType != JsonTokenType.String)
             {
@@ -156,19 +156,19 @@ internal sealed class ModelReader(byte[] json, CancellationToken cancellationTok
                 throw Error(TokenizerError.Range, path, text, $"a vocabulary has at most {TokenTable.IdLimit} tokens.");
             }
 
-            if (tokens.IdOf(text) >= 0)
+            if (_tokens.IdOf(text) >= 0)
             {
                 throw Error(TokenizerError.Duplicate, path, text, "this token stands there twice.");
             }
 
-            tokens.Add(text, id);
+            _tokens.Add(text, id);
             if (!reader.Read() || reader.TokenType != JsonTokenType.Number || !reader.TryGetDouble(out double score) || !double.IsFinite(score)
                 || !reader.Read() || reader.TokenType != JsonTokenType.EndArray)
             {
-                throw Error(TokenizerError.Schema, path, tokens.TextOf(id), "expected [token, score], the score a finite number.");
+                throw Error(TokenizerError.Schema, path, _tokens.TextOf(id), "expected [token, score], the score a finite number.");
             }
 
-            scores.Add(score);
+            _scores.Add(score);
         }
     }
 
@@ -192,21 +192,21 @@ internal sealed class ModelReader(byte[] json, CancellationToken cancellationTok
         new(code, path, Encoding.UTF8.GetString(value), message);
 
     /// <summary>Adds a warning.</summary>
-    public void Warn(string warning) => warnings.Add(warning);
+    public void Warn(string warning) => _warnings.Add(warning);
 
     /// <summary>Bytes of a property in the file.</summary>
-    public int SizeOf(string name) => slices[name].End.Value - slices[name].Start.Value;
+    public int SizeOf(string name) => _slices[name].End.Value - _slices[name].Start.Value;
 
     /// <summary>A property of the model.</summary>
     public TokenizerNode Node(string name) =>
-        TokenizerNode.Parse(slices.TryGetValue(name, out Range range) ? Slice(range) : "null"u8.ToArray(), $"$.model.{name}");
+        TokenizerNode.Parse(_slices.TryGetValue(name, out Range range) ? Slice(range) : "null"u8.ToArray(), $"$.model.{name}");
 
-    private ReadOnlyMemory<byte> Slice(Range range) => json.AsMemory(modelStart + range.Start.Value, range.End.Value - range.Start.Value);
+    private ReadOnlyMemory<byte> Slice(Range range) => json.AsMemory(_modelStart + range.Start.Value, range.End.Value - range.Start.Value);
 
     /// <summary>A reader that has just read the start of a property.</summary>
     public Utf8JsonReader Reader(string name, JsonTokenType start, string expected)
     {
-        var reader = new Utf8JsonReader(Slice(slices[name]).Span);
+        var reader = new Utf8JsonReader(Slice(_slices[name]).Span);
         return reader.Read() && reader.TokenType == start
             ? reader
             : throw new TokenizerException(TokenizerError.Schema, $"$.model.{name}", null, $"expected {expected}.");
@@ -214,12 +214,12 @@ internal sealed class ModelReader(byte[] json, CancellationToken cancellationTok
 
     private void CheckFree(ReadOnlySpan<byte> text, int id, string path)
     {
-        if (tokens.Contains(id))
+        if (_tokens.Contains(id))
         {
-            throw Error(TokenizerError.Duplicate, path, text, $"id {id} already belongs to '{TokenizerException.Escape(tokens.StringOf(id))}'.");
+            throw Error(TokenizerError.Duplicate, path, text, $"id {id} already belongs to '{TokenizerException.Escape(_tokens.StringOf(id))}'.");
         }
     }
 
     /// <summary>The id if the model itself knows it, else -1.</summary>
-    public int InModel(int id) => addedOnly.Contains(id) ? -1 : id;
+    public int InModel(int id) => _addedOnly.Contains(id) ? -1 : id;
 }

@@ -27,19 +27,19 @@ internal sealed class OnigurumaExpression
         "S", "Sm", "Sc", "Sk", "So", "Z", "Zs", "Zl", "Zp", "C", "Cc", "Cf", "Co", "Cn",
     };
 
-    private readonly string source;
-    private readonly string path;
-    private readonly StringBuilder ranges = new(); // pairs of characters that the expression names
-    private int at;
-    private int depth;
-    private bool ignoreCase;
-    private bool lookingBehind;
-    private char before; // the letter just before, where case is ignored: two may fold to one character
+    private readonly string _source;
+    private readonly string _path;
+    private readonly StringBuilder _ranges = new(); // pairs of characters that the expression names
+    private int _at;
+    private int _depth;
+    private bool _ignoreCase;
+    private bool _lookingBehind;
+    private char _before; // the letter just before, where case is ignored: two may fold to one character
 
     private OnigurumaExpression(string source, string path)
     {
-        this.source = source;
-        this.path = path;
+        _source = source;
+        _path = path;
     }
 
     /// <summary>The expression for .NET.</summary>
@@ -58,7 +58,7 @@ internal sealed class OnigurumaExpression
         }
 
         result.Text = result.Alternatives();
-        return result.at == source.Length ? result : throw result.Refused("a ')' without '('");
+        return result._at == source.Length ? result : throw result.Refused("a ')' without '('");
     }
 
     /// <summary>For each general category a character that the expression does not name.</summary>
@@ -99,9 +99,9 @@ internal sealed class OnigurumaExpression
 
     private bool Names(char c)
     {
-        for (int i = 0; i < ranges.Length; i += 2)
+        for (int i = 0; i < _ranges.Length; i += 2)
         {
-            if (c >= ranges[i] && c <= ranges[i + 1])
+            if (c >= _ranges[i] && c <= _ranges[i + 1])
             {
                 return true;
             }
@@ -111,35 +111,35 @@ internal sealed class OnigurumaExpression
     }
 
     private TokenizerException Refused(string what) =>
-        new(TokenizerError.Unsupported, path, source, $"this expression has {what}, which .NET writes otherwise or not at all. "
+        new(TokenizerError.Unsupported, _path, _source, $"this expression has {what}, which .NET writes otherwise or not at all. "
             + "Known and plain expressions are read.");
 
     private bool Takes(string text)
     {
-        if (string.CompareOrdinal(source, at, text, 0, text.Length) != 0)
+        if (string.CompareOrdinal(_source, _at, text, 0, text.Length) != 0)
         {
             return false;
         }
 
-        at += text.Length;
+        _at += text.Length;
         return true;
     }
 
     private string Alternatives()
     {
-        if (++depth > Deepest)
+        if (++_depth > Deepest)
         {
             throw Refused($"groups nested deeper than {Deepest}");
         }
 
         var text = new StringBuilder();
-        before = '\0';
-        while (at < source.Length && source[at] != ')')
+        _before = '\0';
+        while (_at < _source.Length && _source[_at] != ')')
         {
-            if (source[at] == '|')
+            if (_source[_at] == '|')
             {
-                at++;
-                before = '\0';
+                _at++;
+                _before = '\0';
                 text.Append('|');
             }
             else
@@ -148,22 +148,22 @@ internal sealed class OnigurumaExpression
             }
         }
 
-        depth--;
-        before = '\0';
+        _depth--;
+        _before = '\0';
         return text.ToString();
     }
 
     // An atom and its quantifiers; several in a row are one around the other.
     private string Repeated()
     {
-        int start = at;
+        int start = _at;
         string atom = Atom(out bool isPlace);
         bool any = false;
-        while (at < source.Length && Quantifier() is { } quantifier)
+        while (_at < _source.Length && Quantifier() is { } quantifier)
         {
             if (isPlace)
             {
-                throw Refused($"a quantifier after '{source[start..at]}'");
+                throw Refused($"a quantifier after '{_source[start.._at]}'");
             }
 
             atom = any ? $"(?:{atom})" : atom;
@@ -173,7 +173,7 @@ internal sealed class OnigurumaExpression
             atom += quantifier;
             if (!braces && Takes("+"))
             {
-                atom = lookingBehind ? throw Refused("a possessive quantifier in a look-behind") : $"(?>{atom})";
+                atom = _lookingBehind ? throw Refused("a possessive quantifier in a look-behind") : $"(?>{atom})";
             }
             else if (!exact && Takes("?"))
             {
@@ -181,20 +181,20 @@ internal sealed class OnigurumaExpression
             }
         }
 
-        before = any ? '\0' : before;
+        _before = any ? '\0' : _before;
         return atom;
     }
 
     // The quantifier that stands here, as .NET writes it, or null.
     private string? Quantifier()
     {
-        if (source[at] is '*' or '+' or '?')
+        if (_source[_at] is '*' or '+' or '?')
         {
-            return source[at++].ToString();
+            return _source[_at++].ToString();
         }
 
-        int end = source[at] == '{' ? source.IndexOf('}', at) : -1;
-        string inside = end > 0 ? source[(at + 1)..end] : "";
+        int end = _source[_at] == '{' ? _source.IndexOf('}', _at) : -1;
+        string inside = end > 0 ? _source[(_at + 1)..end] : "";
         string[] parts = inside.Split(',');
         if (end < 0 || parts.Length > 2 || inside is "" or "," || !parts.All(static p => p.All(char.IsAsciiDigit)))
         {
@@ -208,7 +208,7 @@ internal sealed class OnigurumaExpression
             throw Refused($"'{{{inside}}}'");
         }
 
-        at = end + 1;
+        _at = end + 1;
         return parts.Length == 1 ? $"{{{least}}}" : parts[1].Length == 0 ? $"{{{least},}}" : $"{{{least},{most}}}";
 
         int Count(string digits, int absent) => digits.Length == 0 ? absent
@@ -219,16 +219,16 @@ internal sealed class OnigurumaExpression
     private string Atom(out bool isPlace)
     {
         isPlace = false;
-        char c = source[at++];
+        char c = _source[_at++];
         switch (c)
         {
             case '(':
                 return Group(out isPlace);
             case '[':
-                before = '\0';
+                _before = '\0';
                 return Class();
             case '.':
-                before = '\0';
+                _before = '\0';
                 return @"[^\n]";
             case '^':
                 isPlace = true;
@@ -241,7 +241,7 @@ internal sealed class OnigurumaExpression
             case '*' or '+' or '?':
                 throw Refused($"'{c}' with nothing before it");
             default:
-                at--;
+                _at--;
                 return Literal(CodePoint());
         }
     }
@@ -249,8 +249,8 @@ internal sealed class OnigurumaExpression
     private string Group(out bool isPlace)
     {
         isPlace = false;
-        bool outerCase = ignoreCase;
-        bool outerBehind = lookingBehind;
+        bool outerCase = _ignoreCase;
+        bool outerBehind = _lookingBehind;
         string open;
         if (Takes("?:"))
         {
@@ -266,28 +266,28 @@ internal sealed class OnigurumaExpression
         }
         else if (Takes("?<="))
         {
-            (open, lookingBehind) = ("(?<=", true);
+            (open, _lookingBehind) = ("(?<=", true);
         }
         else if (Takes("?<!"))
         {
-            (open, lookingBehind) = ("(?<!", true);
+            (open, _lookingBehind) = ("(?<!", true);
         }
         else if (Takes("?>"))
         {
-            open = lookingBehind ? throw Refused("an atomic group in a look-behind") : "(?>";
+            open = _lookingBehind ? throw Refused("an atomic group in a look-behind") : "(?>";
         }
         else if (Takes("?i:"))
         {
-            (open, ignoreCase) = ("(?:", true);
+            (open, _ignoreCase) = ("(?:", true);
         }
         else if (Takes("?-i:"))
         {
-            (open, ignoreCase) = ("(?:", false);
+            (open, _ignoreCase) = ("(?:", false);
         }
-        else if (at < source.Length && source[at] is '?' or '*')
+        else if (_at < _source.Length && _source[_at] is '?' or '*')
         {
-            int end = Math.Min(at + 4, source.Length);
-            throw Refused($"'({source[at..end]}'");
+            int end = Math.Min(_at + 4, _source.Length);
+            throw Refused($"'({_source[_at..end]}'");
         }
         else
         {
@@ -296,43 +296,43 @@ internal sealed class OnigurumaExpression
 
         isPlace = open is "(?=" or "(?!" or "(?<=" or "(?<!";
         string inside = Alternatives();
-        (ignoreCase, lookingBehind) = (outerCase, outerBehind);
+        (_ignoreCase, _lookingBehind) = (outerCase, outerBehind);
         return Takes(")") ? $"{open}{inside})" : throw Refused("a '(' without ')'");
     }
 
     private string Escape(out bool isPlace)
     {
         isPlace = false;
-        if (at == source.Length)
+        if (_at == _source.Length)
         {
             throw Refused("a '\\' at its end");
         }
 
-        switch (source[at])
+        switch (_source[_at])
         {
             case 'A' or 'z' or 'Z':
                 isPlace = true;
-                return $"\\{source[at++]}";
+                return $"\\{_source[_at++]}";
             case 'b':
-                at++;
+                _at++;
                 isPlace = true;
                 return $"(?:(?<=[{Word}])(?![{Word}])|(?<![{Word}])(?=[{Word}]))";
             case 'B':
-                at++;
+                _at++;
                 isPlace = true;
                 return $"(?:(?<=[{Word}])(?=[{Word}])|(?<![{Word}])(?![{Word}]))";
             case 'W':
-                at++;
-                before = '\0';
+                _at++;
+                _before = '\0';
                 return $"[^{Word}]";
             case 'H':
-                at++;
-                before = '\0';
+                _at++;
+                _before = '\0';
                 return "[^0-9A-Fa-f]";
             default:
                 if (SetEscape() is { } set)
                 {
-                    before = '\0';
+                    _before = '\0';
                     return $"[{set}]";
                 }
 
@@ -343,21 +343,21 @@ internal sealed class OnigurumaExpression
     // \s, \d, \w, \h, \p{…} after the backslash, as they stand in a class; null for another escape.
     private string? SetEscape()
     {
-        char c = source[at];
+        char c = _source[_at];
         switch (c)
         {
             case 's' or 'S' or 'd' or 'D':
-                at++;
+                _at++;
                 return $"\\{c}";
             case 'w':
-                at++;
+                _at++;
                 return Word;
             case 'h':
-                at++;
+                _at++;
                 return "0-9A-Fa-f";
             case 'p' or 'P':
-                at++;
-                int end = source.IndexOf('}', at);
+                _at++;
+                int end = _source.IndexOf('}', _at);
                 if (!Takes("{") || end < 0)
                 {
                     throw Refused($"'\\{c}'");
@@ -369,9 +369,9 @@ internal sealed class OnigurumaExpression
                     not = !not;
                 }
 
-                string name = source[at..end];
-                at = end + 1;
-                if (!Categories.Contains(name) || (ignoreCase && name is "Lu" or "Ll" or "Lt"))
+                string name = _source[_at..end];
+                _at = end + 1;
+                if (!Categories.Contains(name) || (_ignoreCase && name is "Lu" or "Ll" or "Lt"))
                 {
                     throw Refused($"the property '{name}'");
                 }
@@ -385,7 +385,7 @@ internal sealed class OnigurumaExpression
     // A character written with an escape, after the backslash.
     private int CharacterEscape()
     {
-        char c = source[at++];
+        char c = _source[_at++];
         switch (c)
         {
             case 't':
@@ -410,7 +410,7 @@ internal sealed class OnigurumaExpression
             case 'x':
                 return Hex(1, 2, most: 0x7F); // beyond that a byte of UTF-8, not a character
             default:
-                at--;
+                _at--;
                 int literal = CodePoint();
                 return literal < 0x80 && !char.IsAsciiLetterOrDigit((char)literal) ? literal : throw Refused($"'\\{c}'");
         }
@@ -418,25 +418,25 @@ internal sealed class OnigurumaExpression
 
     private int Hex(int least, int longest, int most)
     {
-        int start = at;
-        while (at < source.Length && at - start < longest && char.IsAsciiHexDigit(source[at]))
+        int start = _at;
+        while (_at < _source.Length && _at - start < longest && char.IsAsciiHexDigit(_source[_at]))
         {
-            at++;
+            _at++;
         }
 
-        int code = at - start >= least ? int.Parse(source.AsSpan(start, at - start), NumberStyles.HexNumber, CultureInfo.InvariantCulture) : -1;
+        int code = _at - start >= least ? int.Parse(_source.AsSpan(start, _at - start), NumberStyles.HexNumber, CultureInfo.InvariantCulture) : -1;
         return code >= 0 && code <= most ? code : throw Refused("a hexadecimal escape beyond what it can be");
     }
 
     private int CodePoint()
     {
-        if (char.IsHighSurrogate(source[at]) && at + 1 < source.Length && char.IsLowSurrogate(source[at + 1]))
+        if (char.IsHighSurrogate(_source[_at]) && _at + 1 < _source.Length && char.IsLowSurrogate(_source[_at + 1]))
         {
-            at += 2;
-            return char.ConvertToUtf32(source[at - 2], source[at - 1]);
+            _at += 2;
+            return char.ConvertToUtf32(_source[_at - 2], _source[_at - 1]);
         }
 
-        return source[at++];
+        return _source[_at++];
     }
 
     // One character, as .NET writes it in and outside a class.
@@ -447,7 +447,7 @@ internal sealed class OnigurumaExpression
             throw Refused($"a character beyond U+FFFF (U+{last:X4})");
         }
 
-        ranges.Append((char)first).Append((char)last);
+        _ranges.Append((char)first).Append((char)last);
         return (char)first;
     }
 
@@ -456,9 +456,9 @@ internal sealed class OnigurumaExpression
     private string Literal(int code)
     {
         char c = Named(code, code);
-        char previous = before;
-        before = c;
-        if (!ignoreCase || (c < 0x80 && !char.IsAsciiLetter(c)))
+        char previous = _before;
+        _before = c;
+        if (!_ignoreCase || (c < 0x80 && !char.IsAsciiLetter(c)))
         {
             return Escaped(c);
         }
@@ -495,24 +495,24 @@ internal sealed class OnigurumaExpression
     private string Class()
     {
         var text = new StringBuilder(Takes("^") ? "[^" : "[");
-        if (at < source.Length && source[at] == ']')
+        if (_at < _source.Length && _source[_at] == ']')
         {
             throw Refused("an empty class, or a ']' at the start of one");
         }
 
-        while (at < source.Length && source[at] != ']')
+        while (_at < _source.Length && _source[_at] != ']')
         {
-            if (source[at] == '[' || string.CompareOrdinal(source, at, "&&", 0, 2) == 0)
+            if (_source[_at] == '[' || string.CompareOrdinal(_source, _at, "&&", 0, 2) == 0)
             {
                 throw Refused("a class within a class, or '&&'");
             }
 
-            if (source[at] == '\\' && at + 1 < source.Length)
+            if (_source[_at] == '\\' && _at + 1 < _source.Length)
             {
-                at++;
+                _at++;
                 if (SetEscape() is { } set)
                 {
-                    if (at + 1 < source.Length && source[at] == '-' && source[at + 1] != ']')
+                    if (_at + 1 < _source.Length && _source[_at] == '-' && _source[_at + 1] != ']')
                     {
                         throw Refused("a range that begins with a class");
                     }
@@ -521,7 +521,7 @@ internal sealed class OnigurumaExpression
                     continue;
                 }
 
-                at--;
+                _at--;
             }
 
             text.Append(Range());
@@ -535,10 +535,10 @@ internal sealed class OnigurumaExpression
     {
         int first = ClassCharacter();
         int last = first;
-        if (at + 1 < source.Length && source[at] == '-' && source[at + 1] != ']')
+        if (_at + 1 < _source.Length && _source[_at] == '-' && _source[_at + 1] != ']')
         {
-            at++;
-            last = source[at] == '[' ? throw Refused("a range to a class") : ClassCharacter();
+            _at++;
+            last = _source[_at] == '[' ? throw Refused("a range to a class") : ClassCharacter();
         }
 
         if (last < first)
@@ -547,18 +547,18 @@ internal sealed class OnigurumaExpression
         }
 
         Named(first, last);
-        return ignoreCase ? Folded((char)first, (char)last) : first == last ? Escaped(first) : $"{Escaped(first)}-{Escaped(last)}";
+        return _ignoreCase ? Folded((char)first, (char)last) : first == last ? Escaped(first) : $"{Escaped(first)}-{Escaped(last)}";
     }
 
     private int ClassCharacter()
     {
-        if (source[at] != '\\')
+        if (_source[_at] != '\\')
         {
             return CodePoint();
         }
 
-        at++;
-        if (at == source.Length || source[at] is 's' or 'S' or 'd' or 'D' or 'w' or 'W' or 'h' or 'H' or 'p' or 'P' or 'b' or 'B')
+        _at++;
+        if (_at == _source.Length || _source[_at] is 's' or 'S' or 'd' or 'D' or 'w' or 'W' or 'h' or 'H' or 'p' or 'P' or 'b' or 'B')
         {
             throw Refused("a range to a class, or a negated class within one");
         }

@@ -7,9 +7,9 @@ internal sealed class PreTokenizer
 {
     private const int MaxStages = 64;
 
-    private readonly List<PreTokenizerStage> stages = [];
-    private bool mapped; // the last stage writes bytes in the alphabet
-    private List<PreTokenizerStage> changes = []; // those that change text and do not split it
+    private readonly List<PreTokenizerStage> _stages = [];
+    private bool _mapped; // the last stage writes bytes in the alphabet
+    private List<PreTokenizerStage> _changes = []; // those that change text and do not split it
 
     private PreTokenizer()
     {
@@ -29,9 +29,9 @@ internal sealed class PreTokenizer
         }
 
         // The last mapping is left to the model, which then works on bytes.
-        if (result.mapped)
+        if (result._mapped)
         {
-            result.stages.RemoveAt(result.stages.Count - 1);
+            result._stages.RemoveAt(result._stages.Count - 1);
             result.ByteLevel = true;
         }
 
@@ -47,18 +47,18 @@ internal sealed class PreTokenizer
         }
 
         var result = new PreTokenizer();
-        result.stages.AddRange([.. stages, new ByteMapStage()]);
+        result._stages.AddRange([.. _stages, new ByteMapStage()]);
         return result.Finish();
     }
 
     private PreTokenizer Finish()
     {
-        changes = [.. stages.Where(static x => x is ChangingStage)];
+        _changes = [.. _stages.Where(static x => x is ChangingStage)];
         return this;
     }
 
     /// <summary>Whether it does anything to a text.</summary>
-    public bool IsEmpty => stages.Count == 0;
+    public bool IsEmpty => _stages.Count == 0;
 
     /// <summary>Splits text (UTF-8, normalised) and hands each word to the model.</summary>
     /// <param name="text">Text between added tokens.</param>
@@ -66,7 +66,7 @@ internal sealed class PreTokenizer
     /// <param name="splits">False: the text is one word, in the alphabet and with the marks that the model knows.</param>
     public void Encode(Piece text, WordSink sink, bool splits)
     {
-        sink.Stages = splits ? stages : changes;
+        sink.Stages = splits ? _stages : _changes;
         sink.Pass(0, text);
     }
 
@@ -117,7 +117,7 @@ internal sealed class PreTokenizer
                     "ByteLevel, Split, Metaspace, Digits, Punctuation, Whitespace, WhitespaceSplit, CharDelimiterSplit, BertPreTokenizer, Sequence");
         }
 
-        if (stages.Count > MaxStages)
+        if (_stages.Count > MaxStages)
         {
             throw new TokenizerException(TokenizerError.Limit, node.Path, null, $"a pre-tokenizer has at most {MaxStages} steps.");
         }
@@ -125,8 +125,8 @@ internal sealed class PreTokenizer
 
     private void Then(PreTokenizerStage stage)
     {
-        stages.Add(stage);
-        mapped = false;
+        _stages.Add(stage);
+        _mapped = false;
     }
 
     private void AddByteLevel(TokenizerNode node)
@@ -142,7 +142,7 @@ internal sealed class PreTokenizer
         }
 
         Then(new ByteMapStage());
-        mapped = true;
+        _mapped = true;
     }
 
     private static SplitStage ReadSplit(TokenizerNode node) =>
@@ -188,8 +188,8 @@ internal sealed class PreTokenizer
 /// <summary>A piece of text on its way to the model.</summary>
 internal readonly ref struct Piece
 {
-    private readonly ReadOnlySpan<TextRange> origins; // of each byte in the normalised text; empty for a piece of that text itself
-    private readonly int start; // in the normalised text, then
+    private readonly ReadOnlySpan<TextRange> _origins; // of each byte in the normalised text; empty for a piece of that text itself
+    private readonly int _start; // in the normalised text, then
 
     /// <summary>A piece of the normalised text.</summary>
     /// <param name="text">Valid UTF-8.</param>
@@ -199,7 +199,7 @@ internal readonly ref struct Piece
     {
         Text = text;
         AtStart = atStart;
-        this.start = start;
+        _start = start;
     }
 
     /// <summary>A changed piece.</summary>
@@ -210,13 +210,13 @@ internal readonly ref struct Piece
     {
         Text = text;
         AtStart = atStart;
-        this.origins = origins;
+        _origins = origins;
     }
 
     private Piece(ReadOnlySpan<byte> text, ReadOnlySpan<TextRange> origins, int start, bool atStart)
         : this(text, origins, atStart)
     {
-        this.start = start;
+        _start = start;
     }
 
     public ReadOnlySpan<byte> Text { get; }
@@ -225,17 +225,17 @@ internal readonly ref struct Piece
 
     /// <summary>A part of it.</summary>
     public Piece this[int from, int end] =>
-        new(Text[from..end], origins.IsEmpty ? default : origins[from..end], start + from, AtStart && from == 0);
+        new(Text[from..end], _origins.IsEmpty ? default : _origins[from..end], _start + from, AtStart && from == 0);
 
     /// <summary>Where a part comes from in the normalised text.</summary>
     public TextRange RangeOf(int from, int end)
     {
-        if (origins.IsEmpty)
+        if (_origins.IsEmpty)
         {
-            return new TextRange(start + from, start + end);
+            return new TextRange(_start + from, _start + end);
         }
 
-        return from < end ? new TextRange(origins[from].Start, origins[end - 1].End) : new TextRange(origins[from].Start, origins[from].Start);
+        return from < end ? new TextRange(_origins[from].Start, _origins[end - 1].End) : new TextRange(_origins[from].Start, _origins[from].Start);
     }
 }
 
@@ -252,9 +252,9 @@ internal abstract class PreTokenizerStage
 /// <summary>The way of pieces through the stages to the model, with the room that one call needs at each stage.</summary>
 internal sealed class WordSink(EncodeSteps steps)
 {
-    private readonly List<ByteBuffer> buffers = [];
-    private readonly List<List<TextRange>> origins = [];
-    private readonly List<PatternState> states = [];
+    private readonly List<ByteBuffer> _buffers = [];
+    private readonly List<List<TextRange>> _origins = [];
+    private readonly List<PatternState> _states = [];
 
     public List<PreTokenizerStage> Stages { get; set; } = [];
 
@@ -311,44 +311,44 @@ internal sealed class WordSink(EncodeSteps steps)
     /// <summary>Room for changed text, empty.</summary>
     public ByteBuffer BufferOf(int stage)
     {
-        while (buffers.Count <= stage)
+        while (_buffers.Count <= stage)
         {
-            buffers.Add(new ByteBuffer { Steps = steps });
+            _buffers.Add(new ByteBuffer { Steps = steps });
         }
 
-        buffers[stage].Length = 0;
-        return buffers[stage];
+        _buffers[stage].Length = 0;
+        return _buffers[stage];
     }
 
     /// <summary>Room for the origins of changed text, empty.</summary>
     public List<TextRange> OriginsOf(int stage)
     {
-        while (origins.Count <= stage)
+        while (_origins.Count <= stage)
         {
-            origins.Add([]);
+            _origins.Add([]);
         }
 
-        origins[stage].Clear();
-        return origins[stage];
+        _origins[stage].Clear();
+        return _origins[stage];
     }
 
     /// <summary>Room for a search.</summary>
     public PatternState StateOf(int stage)
     {
-        while (states.Count <= stage)
+        while (_states.Count <= stage)
         {
-            states.Add(new PatternState { Steps = steps });
+            _states.Add(new PatternState { Steps = steps });
         }
 
-        return states[stage];
+        return _states[stage];
     }
 
     /// <summary>Lets large buffers go.</summary>
     public void Trim()
     {
-        buffers.Clear();
-        origins.Clear();
-        states.Clear();
+        _buffers.Clear();
+        _origins.Clear();
+        _states.Clear();
     }
 
     // The model notes places in the word.

@@ -56,12 +56,12 @@ internal sealed class SplitStage(TextPattern pattern, SplitBehavior behavior, bo
     // Joins segments, matches and what stands between them, as they come. One may be held back to be joined to the next.
     private ref struct Pieces(Piece text, int next, WordSink sink, SplitBehavior behavior)
     {
-        private readonly Piece text = text;
-        private readonly bool areWords = sink.TakesWordsOf(next);
-        private int heldStart;
-        private int heldEnd;
-        private bool holds;
-        private bool afterMatch;
+        private readonly Piece _text = text;
+        private readonly bool _areWords = sink.TakesWordsOf(next);
+        private int _heldStart;
+        private int _heldEnd;
+        private bool _holds;
+        private bool _afterMatch;
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public void Add(int start, int end, bool match)
@@ -75,13 +75,13 @@ internal sealed class SplitStage(TextPattern pattern, SplitBehavior behavior, bo
                 case SplitBehavior.Removed:
                     break;
                 case SplitBehavior.Contiguous:
-                    Join(start, end, joins: match == afterMatch);
+                    Join(start, end, joins: match == _afterMatch);
                     break;
                 case SplitBehavior.MergedWithPrevious:
-                    Join(start, end, joins: match && !afterMatch);
+                    Join(start, end, joins: match && !_afterMatch);
                     break;
                 default:
-                    Join(start, end, joins: !match && afterMatch);
+                    Join(start, end, joins: !match && _afterMatch);
                     if (!match)
                     {
                         Flush();
@@ -90,40 +90,40 @@ internal sealed class SplitStage(TextPattern pattern, SplitBehavior behavior, bo
                     break;
             }
 
-            afterMatch = match;
+            _afterMatch = match;
         }
 
         public void Flush()
         {
-            if (holds)
+            if (_holds)
             {
-                Pass(heldStart, heldEnd);
-                holds = false;
+                Pass(_heldStart, _heldEnd);
+                _holds = false;
             }
         }
 
         private void Join(int start, int end, bool joins)
         {
-            if (!joins || !holds)
+            if (!joins || !_holds)
             {
                 Flush();
-                heldStart = start;
-                holds = true;
+                _heldStart = start;
+                _holds = true;
             }
 
-            heldEnd = end;
+            _heldEnd = end;
         }
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         private readonly void Pass(int start, int end)
         {
-            if (areWords)
+            if (_areWords)
             {
-                sink.Encode(text.Text[start..end]);
+                sink.Encode(_text.Text[start..end]);
             }
             else
             {
-                sink.Pass(next, text[start, end]);
+                sink.Pass(next, _text[start, end]);
             }
         }
     }

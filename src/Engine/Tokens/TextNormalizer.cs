@@ -9,8 +9,8 @@ internal sealed class TextNormalizer
     private const int MaxStages = 64;
     private const int LongestPrepend = 64;
 
-    private readonly List<NormalizerStage> stages = [];
-    private long growth = 1;
+    private readonly List<NormalizerStage> _stages = [];
+    private long _growth = 1;
 
     private TextNormalizer()
     {
@@ -30,12 +30,12 @@ internal sealed class TextNormalizer
     }
 
     /// <summary>Whether it leaves every text alone.</summary>
-    public bool IsEmpty => stages.Count == 0;
+    public bool IsEmpty => _stages.Count == 0;
 
     /// <summary>The normalised text; the result may be the argument or lie in one of the two buffers.</summary>
     public ReadOnlySpan<byte> Apply(ReadOnlySpan<byte> text, ByteBuffer first, ByteBuffer second)
     {
-        foreach (NormalizerStage stage in stages)
+        foreach (NormalizerStage stage in _stages)
         {
             if (text.IsEmpty)
             {
@@ -70,37 +70,37 @@ internal sealed class TextNormalizer
 
                 break;
             case "NFC":
-                stages.Add(new UnicodeStage(compat: false, composed: true));
+                _stages.Add(new UnicodeStage(compat: false, composed: true));
                 break;
             case "NFD":
-                stages.Add(new UnicodeStage(compat: false, composed: false));
+                _stages.Add(new UnicodeStage(compat: false, composed: false));
                 break;
             case "NFKC":
-                stages.Add(new UnicodeStage(compat: true, composed: true));
+                _stages.Add(new UnicodeStage(compat: true, composed: true));
                 break;
             case "NFKD":
-                stages.Add(new UnicodeStage(compat: true, composed: false));
+                _stages.Add(new UnicodeStage(compat: true, composed: false));
                 break;
             case "Lowercase":
-                stages.Add(new LowercaseStage());
+                _stages.Add(new LowercaseStage());
                 break;
             case "StripAccents":
-                stages.Add(new WithoutStage(CharClasses.IsMark));
+                _stages.Add(new WithoutStage(CharClasses.IsMark));
                 break;
             case "Strip":
-                stages.Add(new StripStage(node["strip_left"].Flag(absent: true), node["strip_right"].Flag(absent: true)));
+                _stages.Add(new StripStage(node["strip_left"].Flag(absent: true), node["strip_right"].Flag(absent: true)));
                 break;
             case "Prepend":
-                stages.Add(new PrependStage(Prepended(node["prepend"])));
+                _stages.Add(new PrependStage(Prepended(node["prepend"])));
                 break;
             case "Replace":
                 AddReplace(node);
                 break;
             case "ByteLevel":
-                stages.Add(new AlphabetStage());
+                _stages.Add(new AlphabetStage());
                 break;
             case "Precompiled":
-                stages.Add(new CharacterMapStage(CharacterMap.Read(node["precompiled_charsmap"])));
+                _stages.Add(new CharacterMapStage(CharacterMap.Read(node["precompiled_charsmap"])));
                 break;
             case "BertNormalizer":
                 AddBert(node);
@@ -110,7 +110,7 @@ internal sealed class TextNormalizer
                     "NFC, NFD, NFKC, NFKD, Lowercase, Strip, StripAccents, Replace, Prepend, Precompiled, BertNormalizer, ByteLevel, Sequence");
         }
 
-        if (stages.Count > MaxStages)
+        if (_stages.Count > MaxStages)
         {
             throw new TokenizerException(TokenizerError.Limit, node.Path, null, $"a normalizer has at most {MaxStages} steps.");
         }
@@ -129,14 +129,14 @@ internal sealed class TextNormalizer
         byte[] content = node["content"].Utf8();
         bool plain = !node["pattern"]["Regex"].IsString;
         int shortest = plain ? PatternReader.String(node["pattern"]).Length : 1;
-        growth *= Math.Max(1, (content.Length + shortest - 1) / shortest);
-        if (growth > MaxGrowth)
+        _growth *= Math.Max(1, (content.Length + shortest - 1) / shortest);
+        if (_growth > MaxGrowth)
         {
             throw new TokenizerException(TokenizerError.Limit, node.Path, null,
                 $"the normalizer can make text more than {MaxGrowth} times as long; use a shorter replacement.");
         }
 
-        stages.Add(plain
+        _stages.Add(plain
             ? new ReplaceStage(PatternReader.String(node["pattern"]), content)
             : new ReplaceMatchesStage(PatternReader.Read(node["pattern"]), content));
     }
@@ -147,23 +147,23 @@ internal sealed class TextNormalizer
         bool lowercase = node["lowercase"].Flag(absent: true);
         if (node["clean_text"].Flag(absent: true))
         {
-            stages.Add(new CleanStage());
+            _stages.Add(new CleanStage());
         }
 
         if (node["handle_chinese_chars"].Flag(absent: true))
         {
-            stages.Add(new IdeographStage());
+            _stages.Add(new IdeographStage());
         }
 
         if (node["strip_accents"].Flag(absent: lowercase))
         {
-            stages.Add(new UnicodeStage(compat: false, composed: false));
-            stages.Add(new WithoutStage(CharClasses.IsMarkWithoutSpacing));
+            _stages.Add(new UnicodeStage(compat: false, composed: false));
+            _stages.Add(new WithoutStage(CharClasses.IsMarkWithoutSpacing));
         }
 
         if (lowercase)
         {
-            stages.Add(new LowercaseStage());
+            _stages.Add(new LowercaseStage());
         }
     }
 }

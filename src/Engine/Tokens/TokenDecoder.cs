@@ -8,8 +8,8 @@ internal sealed class TokenDecoder
 {
     private const int MaxStages = 64;
 
-    private readonly List<Func<DecoderStage>> stages = [];
-    private double growth = 1;
+    private readonly List<Func<DecoderStage>> _stages = [];
+    private double _growth = 1;
 
     private TokenDecoder()
     {
@@ -20,7 +20,7 @@ internal sealed class TokenDecoder
         var decoder = new TokenDecoder();
         if (node.IsNull)
         {
-            decoder.stages.Add(static () => new JoinStage());
+            decoder._stages.Add(static () => new JoinStage());
             return decoder;
         }
 
@@ -33,9 +33,9 @@ internal sealed class TokenDecoder
     public DecoderStage NewState(ByteBuffer output)
     {
         DecoderStage next = new OutputStage(output);
-        for (int i = stages.Count - 1; i >= 0; i--)
+        for (int i = _stages.Count - 1; i >= 0; i--)
         {
-            DecoderStage stage = stages[i]();
+            DecoderStage stage = _stages[i]();
             stage.Next = next;
             next = stage;
         }
@@ -46,7 +46,7 @@ internal sealed class TokenDecoder
     private void Add(TokenizerNode node, ref bool fused)
     {
         string kind = node.Kind();
-        if (stages.Count >= MaxStages)
+        if (_stages.Count >= MaxStages)
         {
             throw new TokenizerException(TokenizerError.Limit, node.Path, null, $"a decoder has at most {MaxStages} steps.");
         }
@@ -61,14 +61,14 @@ internal sealed class TokenDecoder
 
                 break;
             case "ByteLevel":
-                stages.Add(static () => new BytesStage());
+                _stages.Add(static () => new BytesStage());
                 fused = true;
                 break;
             case "ByteFallback":
-                stages.Add(static () => new ByteFallbackStage());
+                _stages.Add(static () => new ByteFallbackStage());
                 break;
             case "Fuse":
-                stages.Add(static () => new FuseStage());
+                _stages.Add(static () => new FuseStage());
                 fused = true;
                 break;
             case "Replace":
@@ -78,12 +78,12 @@ internal sealed class TokenDecoder
                 byte[] strip = node["content"].Character();
                 int start = node["start"].Integer(0, int.MaxValue);
                 int stop = node["stop"].Integer(0, int.MaxValue);
-                stages.Add(() => new StripStage(strip, start, stop));
+                _stages.Add(() => new StripStage(strip, start, stop));
                 break;
             case "WordPiece":
                 byte[] prefix = Encoding.UTF8.GetBytes(node["prefix"].TextOrNull() ?? "##");
                 bool cleanup = node["cleanup"].Flag(absent: true);
-                stages.Add(() => new WordPieceStage(prefix, cleanup));
+                _stages.Add(() => new WordPieceStage(prefix, cleanup));
                 break;
             case "BPEDecoder":
                 byte[] suffix = Encoding.UTF8.GetBytes(node["suffix"].TextOrNull() ?? "</w>");
@@ -92,7 +92,7 @@ internal sealed class TokenDecoder
                     throw node["suffix"].Wrong("a suffix that is not empty");
                 }
 
-                stages.Add(() => new SuffixStage(suffix));
+                _stages.Add(() => new SuffixStage(suffix));
                 break;
             case "Metaspace":
                 byte[] mark = node["replacement"].Character();
@@ -102,7 +102,7 @@ internal sealed class TokenDecoder
                     throw node["prepend_scheme"].Unsupported(scheme, "first, always, never");
                 }
 
-                stages.Add(() => new MetaspaceStage(mark, scheme != "never"));
+                _stages.Add(() => new MetaspaceStage(mark, scheme != "never"));
                 break;
             default:
                 throw node.Unsupported(kind, "Sequence, ByteLevel, ByteFallback, Fuse, Replace, Strip, Metaspace, WordPiece, BPEDecoder");
@@ -116,7 +116,7 @@ internal sealed class TokenDecoder
         {
             TextPattern expression = PatternReader.Read(node["pattern"]);
             CheckGrowth(node, 1, content);
-            stages.Add(() => new ReplaceMatchesInTokensStage(expression, content));
+            _stages.Add(() => new ReplaceMatchesInTokensStage(expression, content));
             return;
         }
 
@@ -124,15 +124,15 @@ internal sealed class TokenDecoder
         CheckGrowth(node, pattern.Length, content);
 
         // After Fuse a token comes in pieces, and a pattern of several characters may lie across two.
-        stages.Add(fused && Encoding.UTF8.GetCharCount(pattern) != 1
+        _stages.Add(fused && Encoding.UTF8.GetCharCount(pattern) != 1
             ? () => new ReplaceMatchesInTokensStage(new StringPattern(pattern), content)
             : () => new ReplaceStage(pattern, content));
     }
 
     private void CheckGrowth(TokenizerNode node, int shortest, byte[] content)
     {
-        growth *= Math.Max(1, (double)content.Length / shortest);
-        if (growth > TextNormalizer.MaxGrowth)
+        _growth *= Math.Max(1, (double)content.Length / shortest);
+        if (_growth > TextNormalizer.MaxGrowth)
         {
             throw new TokenizerException(TokenizerError.Limit, node.Path, null,
                 $"the decoder can make text more than {TextNormalizer.MaxGrowth} times as long; use a shorter replacement.");
@@ -147,40 +147,40 @@ internal sealed class TokenDecoder
     // No decoder: tokens with a space between.
     private sealed class JoinStage : DecoderStage
     {
-        private bool any;
+        private bool _any;
 
         public override void Token(ReadOnlySpan<byte> text, bool starts)
         {
-            if (starts && any)
+            if (starts && _any)
             {
                 Next!.Token(" "u8, starts: true);
             }
 
-            any = true;
+            _any = true;
             Next!.Token(text, starts);
         }
     }
 
     private sealed class FuseStage : DecoderStage
     {
-        private bool any;
+        private bool _any;
 
         public override void Token(ReadOnlySpan<byte> text, bool starts)
         {
-            Next!.Token(text, !any);
-            any = true;
+            Next!.Token(text, !_any);
+            _any = true;
         }
     }
 
     private sealed class ReplaceStage(byte[] pattern, byte[] content) : DecoderStage
     {
-        private readonly ByteBuffer buffer = new();
+        private readonly ByteBuffer _buffer = new();
 
         public override void Token(ReadOnlySpan<byte> text, bool starts)
         {
-            buffer.Length = 0;
-            buffer.AppendReplaced(text, pattern, content);
-            Next!.Token(buffer.Span, starts);
+            _buffer.Length = 0;
+            _buffer.AppendReplaced(text, pattern, content);
+            Next!.Token(_buffer.Span, starts);
         }
     }
 
@@ -188,24 +188,24 @@ internal sealed class TokenDecoder
     // ones are held back until the token is seen to go on.
     private sealed class StripStage(byte[] content, int mostFirst, int mostLast) : DecoderStage
     {
-        private readonly ByteBuffer piece = new();
-        private int left;
-        private int held;
-        private bool started; // the next piece starts a token
+        private readonly ByteBuffer _piece = new();
+        private int _left;
+        private int _held;
+        private bool _started; // the next piece starts a token
 
         public override void Token(ReadOnlySpan<byte> text, bool starts)
         {
             if (starts)
             {
                 EndToken();
-                left = mostFirst;
-                started = true;
+                _left = mostFirst;
+                _started = true;
             }
 
-            while (left > 0 && text.StartsWith(content))
+            while (_left > 0 && text.StartsWith(content))
             {
                 text = text[content.Length..];
-                left--;
+                _left--;
             }
 
             if (text.IsEmpty)
@@ -213,7 +213,7 @@ internal sealed class TokenDecoder
                 return;
             }
 
-            left = 0;
+            _left = 0;
             int trailing = 0;
             ReadOnlySpan<byte> rest = text;
             for (; trailing < mostLast && rest.EndsWith(content); trailing++)
@@ -224,24 +224,24 @@ internal sealed class TokenDecoder
             if (!rest.IsEmpty)
             {
                 Pass(rest);
-                held = trailing;
+                _held = trailing;
                 return;
             }
 
             // Nothing but the character: what exceeds the most that may go is certain.
-            held += trailing;
-            if (held > mostLast)
+            _held += trailing;
+            if (_held > mostLast)
             {
-                int certain = held - mostLast;
-                held = 0;
-                piece.Length = 0;
+                int certain = _held - mostLast;
+                _held = 0;
+                _piece.Length = 0;
                 for (int i = 0; i < certain; i++)
                 {
-                    piece.Append(content);
+                    _piece.Append(content);
                 }
 
-                Next!.Token(piece.Span, Starts());
-                held = mostLast;
+                Next!.Token(_piece.Span, Starts());
+                _held = mostLast;
             }
         }
 
@@ -253,28 +253,28 @@ internal sealed class TokenDecoder
 
         private void Pass(ReadOnlySpan<byte> rest)
         {
-            piece.Length = 0;
-            for (; held > 0; held--)
+            _piece.Length = 0;
+            for (; _held > 0; _held--)
             {
-                piece.Append(content);
+                _piece.Append(content);
             }
 
-            piece.Append(rest);
-            Next!.Token(piece.Span, Starts());
+            _piece.Append(rest);
+            Next!.Token(_piece.Span, Starts());
         }
 
         private bool Starts()
         {
-            bool starts = started;
-            started = false;
+            bool starts = _started;
+            _started = false;
             return starts;
         }
 
         // A token of which nothing is left is still a token.
         private void EndToken()
         {
-            held = 0;
-            if (started)
+            _held = 0;
+            if (_started)
             {
                 Next!.Token(default, Starts());
             }
@@ -284,13 +284,13 @@ internal sealed class TokenDecoder
     // The matches of a pattern replaced within each token, which is therefore held back until it has ended.
     private sealed class ReplaceMatchesInTokensStage(TextPattern pattern, byte[] content) : WholeTokenStage
     {
-        private readonly NormalizerStage replace = new ReplaceMatchesStage(pattern, content);
+        private readonly NormalizerStage _replace = new ReplaceMatchesStage(pattern, content);
 
         protected override void Token(ReadOnlySpan<byte> text, bool first, bool last, ByteBuffer output)
         {
             if (!text.IsEmpty)
             {
-                replace.Append(text, output);
+                _replace.Append(text, output);
             }
         }
     }
@@ -298,7 +298,7 @@ internal sealed class TokenDecoder
     // WordPiece: a token that does not go on with the word before gets a space; then spaces before punctuation and contractions are taken away.
     private sealed class WordPieceStage(byte[] prefix, bool cleanup) : WholeTokenStage
     {
-        private static readonly (byte[] From, byte[] To)[] Cleanup =
+        private static readonly (byte[] From, byte[] To)[] s_cleanup =
         [
             (" ."u8.ToArray(), "."u8.ToArray()), (" ?"u8.ToArray(), "?"u8.ToArray()), (" !"u8.ToArray(), "!"u8.ToArray()),
             (" ,"u8.ToArray(), ","u8.ToArray()),
@@ -307,23 +307,23 @@ internal sealed class TokenDecoder
             (" 're"u8.ToArray(), "'re"u8.ToArray()),
         ];
 
-        private ByteBuffer from = new();
-        private ByteBuffer to = new();
+        private ByteBuffer _from = new();
+        private ByteBuffer _to = new();
 
         protected override void Token(ReadOnlySpan<byte> text, bool first, bool last, ByteBuffer output)
         {
-            from.Length = 0;
+            _from.Length = 0;
             bool joins = first || (prefix.Length > 0 && text.StartsWith(prefix));
-            from.Append(joins ? ""u8 : " "u8);
-            from.Append(text[(joins && !first ? prefix.Length : 0)..]);
-            foreach ((byte[] dirty, byte[] clean) in cleanup ? Cleanup : [])
+            _from.Append(joins ? ""u8 : " "u8);
+            _from.Append(text[(joins && !first ? prefix.Length : 0)..]);
+            foreach ((byte[] dirty, byte[] clean) in cleanup ? s_cleanup : [])
             {
-                to.Length = 0;
-                to.AppendReplaced(from.Span, dirty, clean);
-                (from, to) = (to, from);
+                _to.Length = 0;
+                _to.AppendReplaced(_from.Span, dirty, clean);
+                (_from, _to) = (_to, _from);
             }
 
-            output.Append(from.Span);
+            output.Append(_from.Span);
         }
     }
 
@@ -337,30 +337,30 @@ internal sealed class TokenDecoder
     // The mark becomes a space; in the first token it vanishes if encoding had prepended one.
     private sealed class MetaspaceStage(byte[] mark, bool prepended) : DecoderStage
     {
-        private readonly ByteBuffer buffer = new();
-        private bool first = true;
-        private bool later;
+        private readonly ByteBuffer _buffer = new();
+        private bool _first = true;
+        private bool _later;
 
         public override void Token(ReadOnlySpan<byte> text, bool starts)
         {
-            first = starts ? !later : first;
-            later = true;
-            buffer.Length = 0;
-            buffer.AppendReplaced(text, mark, first && prepended ? ""u8 : " "u8);
-            Next!.Token(buffer.Span, starts);
+            _first = starts ? !_later : _first;
+            _later = true;
+            _buffer.Length = 0;
+            _buffer.AppendReplaced(text, mark, _first && prepended ? ""u8 : " "u8);
+            Next!.Token(_buffer.Span, starts);
         }
     }
 
     // A run of <0xNN> is text if it is valid UTF-8 as a whole; otherwise each byte is one U+FFFD.
     private sealed class ByteFallbackStage : DecoderStage
     {
-        private readonly ByteBuffer run = new();
+        private readonly ByteBuffer _run = new();
 
         public override void Token(ReadOnlySpan<byte> text, bool starts)
         {
             if (ByteToken.Value(text) is >= 0 and int value)
             {
-                run.Append((byte)value);
+                _run.Append((byte)value);
             }
             else
             {
@@ -377,37 +377,37 @@ internal sealed class TokenDecoder
 
         private void Release()
         {
-            if (run.Length == 0)
+            if (_run.Length == 0)
             {
                 return;
             }
 
-            if (System.Text.Unicode.Utf8.IsValid(run.Span))
+            if (System.Text.Unicode.Utf8.IsValid(_run.Span))
             {
-                Next!.Token(run.Span, starts: true);
+                Next!.Token(_run.Span, starts: true);
             }
             else
             {
-                for (int i = 0; i < run.Length; i++)
+                for (int i = 0; i < _run.Length; i++)
                 {
                     Next!.Token("\uFFFD"u8, starts: true);
                 }
             }
 
-            run.Length = 0;
+            _run.Length = 0;
         }
     }
 
     // All tokens' bytes as one lossy UTF-8 string: one U+FFFD per maximal invalid part. An unfinished character is held back.
     private sealed class BytesStage : DecoderStage
     {
-        private readonly ByteBuffer held = new();
-        private readonly ByteBuffer text = new();
-        private bool any;
+        private readonly ByteBuffer _held = new();
+        private readonly ByteBuffer _text = new();
+        private bool _any;
 
         public override void Token(ReadOnlySpan<byte> token, bool starts)
         {
-            ByteAlphabet.Decode(token, held);
+            ByteAlphabet.Decode(token, _held);
             Emit(final: false);
         }
 
@@ -419,8 +419,8 @@ internal sealed class TokenDecoder
 
         private void Emit(bool final)
         {
-            ReadOnlySpan<byte> bytes = held.Span;
-            text.Length = 0;
+            ReadOnlySpan<byte> bytes = _held.Span;
+            _text.Length = 0;
             int done = 0;
             while (done < bytes.Length)
             {
@@ -430,15 +430,15 @@ internal sealed class TokenDecoder
                     break;
                 }
 
-                text.Append(status == OperationStatus.Done ? bytes.Slice(done, used) : "\uFFFD"u8);
+                _text.Append(status == OperationStatus.Done ? bytes.Slice(done, used) : "\uFFFD"u8);
                 done += used;
             }
 
-            held.RemoveFront(done);
-            if (text.Length > 0)
+            _held.RemoveFront(done);
+            if (_text.Length > 0)
             {
-                Next!.Token(text.Span, !any);
-                any = true;
+                Next!.Token(_text.Span, !_any);
+                _any = true;
             }
         }
     }
@@ -458,10 +458,10 @@ internal abstract class DecoderStage
 /// <summary>A step that looks at whole tokens, and so holds each back until the next one starts or the text ends.</summary>
 internal abstract class WholeTokenStage : DecoderStage
 {
-    private readonly ByteBuffer token = new();
-    private readonly ByteBuffer output = new();
-    private bool holds;
-    private bool any;
+    private readonly ByteBuffer _token = new();
+    private readonly ByteBuffer _output = new();
+    private bool _holds;
+    private bool _any;
 
     public sealed override void Token(ReadOnlySpan<byte> text, bool starts)
     {
@@ -470,8 +470,8 @@ internal abstract class WholeTokenStage : DecoderStage
             Release(last: false);
         }
 
-        token.Append(text);
-        holds = true;
+        _token.Append(text);
+        _holds = true;
     }
 
     public sealed override void Flush()
@@ -485,12 +485,12 @@ internal abstract class WholeTokenStage : DecoderStage
 
     private void Release(bool last)
     {
-        if (holds)
+        if (_holds)
         {
-            output.Length = 0;
-            Token(token.Span, !any, last, output);
-            (holds, any, token.Length) = (false, true, 0);
-            Next!.Token(output.Span, starts: true);
+            _output.Length = 0;
+            Token(_token.Span, !_any, last, _output);
+            (_holds, _any, _token.Length) = (false, true, 0);
+            Next!.Token(_output.Span, starts: true);
         }
     }
 }

@@ -20,6 +20,20 @@ internal abstract class TokenModel
     /// <summary>As <see cref="Encode"/>, for a word that is not cached.</summary>
     protected abstract void EncodeWord(ReadOnlySpan<byte> word, BpeScratch scratch);
 
+    /// <summary>Whether each byte of a text has a token, by the ids of all bytes; -1 for none.</summary>
+    protected static bool HasAll(int[] byteIds, ReadOnlySpan<byte> text)
+    {
+        foreach (byte b in text)
+        {
+            if (byteIds[b] < 0)
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
     /// <summary>
     /// Short words are looked up among those of earlier calls. A word that loses text is not kept, so that each loss is seen; places are not kept.
     /// </summary>

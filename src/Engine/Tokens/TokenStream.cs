@@ -8,16 +8,16 @@ namespace Tiller.Tokens;
 /// </summary>
 public sealed class TokenStream
 {
-    private readonly Tokenizer tokenizer;
-    private readonly bool skipSpecial;
-    private readonly ByteBuffer output = new();
-    private DecoderStage stage;
+    private readonly Tokenizer _tokenizer;
+    private readonly bool _skipSpecial;
+    private readonly ByteBuffer _output = new();
+    private DecoderStage _stage;
 
     internal TokenStream(Tokenizer tokenizer, bool skipSpecial)
     {
-        this.tokenizer = tokenizer;
-        this.skipSpecial = skipSpecial;
-        stage = tokenizer.Decoder.NewState(output);
+        _tokenizer = tokenizer;
+        _skipSpecial = skipSpecial;
+        _stage = tokenizer.Decoder.NewState(_output);
     }
 
     /// <summary>Adds one id.</summary>
@@ -33,28 +33,28 @@ public sealed class TokenStream
     /// <returns>What was held back: unfinished characters as U+FFFD.</returns>
     public string Flush()
     {
-        stage.Flush();
-        stage = tokenizer.Decoder.NewState(output);
+        _stage.Flush();
+        _stage = _tokenizer.Decoder.NewState(_output);
         return Take();
     }
 
     internal void Push(int id)
     {
-        if (tokenizer.Tokens.Contains(id) && !(skipSpecial && tokenizer.IsSpecial(id)))
+        if (_tokenizer.Tokens.Contains(id) && !(_skipSpecial && _tokenizer.IsSpecial(id)))
         {
-            stage.Token(tokenizer.Tokens.TextOf(id), starts: true);
+            _stage.Token(_tokenizer.Tokens.TextOf(id), starts: true);
         }
     }
 
     private string Take()
     {
-        if (output.Length == 0)
+        if (_output.Length == 0)
         {
             return "";
         }
 
-        string text = Encoding.UTF8.GetString(output.Span);
-        output.Length = 0;
+        string text = Encoding.UTF8.GetString(_output.Span);
+        _output.Length = 0;
         return text;
     }
 }

@@ -10,15 +10,15 @@ internal sealed class TokenTable
     /// <summary>Ids are below this.</summary>
     public const int IdLimit = 1 << 21;
 
-    private byte[] arena = new byte[1 << 14];
-    private int arenaLength;
-    private int[] starts = new int[1 << 10]; // by id
-    private int[] lengths = new int[1 << 10]; // by id; -1 for no token
-    private int[] slots = new int[1 << 11]; // open addressing; id + 1, 0 for empty
+    private byte[] _arena = new byte[1 << 14];
+    private int _arenaLength;
+    private int[] _starts = new int[1 << 10]; // by id
+    private int[] _lengths = new int[1 << 10]; // by id; -1 for no token
+    private int[] _slots = new int[1 << 11]; // open addressing; id + 1, 0 for empty
 
     public TokenTable()
     {
-        Array.Fill(lengths, -1);
+        Array.Fill(_lengths, -1);
     }
 
     /// <summary>Number of tokens.</summary>
@@ -30,20 +30,20 @@ internal sealed class TokenTable
     /// <summary>Bytes of the longest token.</summary>
     public int LongestText { get; private set; }
 
-    public bool Contains(int id) => (uint)id < (uint)IdEnd && lengths[id] >= 0;
+    public bool Contains(int id) => (uint)id < (uint)IdEnd && _lengths[id] >= 0;
 
     /// <summary>UTF-8 text of a token that exists.</summary>
-    public ReadOnlySpan<byte> TextOf(int id) => arena.AsSpan(starts[id], lengths[id]);
+    public ReadOnlySpan<byte> TextOf(int id) => _arena.AsSpan(_starts[id], _lengths[id]);
 
     public string StringOf(int id) => Encoding.UTF8.GetString(TextOf(id));
 
     /// <summary>Id of a text, or -1.</summary>
     public int IdOf(ReadOnlySpan<byte> text)
     {
-        int mask = slots.Length - 1;
+        int mask = _slots.Length - 1;
         for (int slot = (int)Hash(text) & mask; ; slot = (slot + 1) & mask)
         {
-            int id = slots[slot] - 1;
+            int id = _slots[slot] - 1;
             if (id < 0 || TextOf(id).SequenceEqual(text))
             {
                 return id;
@@ -57,14 +57,14 @@ internal sealed class TokenTable
     public void Add(ReadOnlySpan<byte> text, int id)
     {
         Reserve(text.Length, id);
-        text.CopyTo(arena.AsSpan(arenaLength));
-        starts[id] = arenaLength;
-        lengths[id] = text.Length;
-        arenaLength += text.Length;
+        text.CopyTo(_arena.AsSpan(_arenaLength));
+        _starts[id] = _arenaLength;
+        _lengths[id] = text.Length;
+        _arenaLength += text.Length;
         IdEnd = Math.Max(IdEnd, id + 1);
         LongestText = Math.Max(LongestText, text.Length);
         Count++;
-        if (Count * 2 > slots.Length)
+        if (Count * 2 > _slots.Length)
         {
             Rehash();
         }
@@ -96,39 +96,39 @@ internal sealed class TokenTable
 
     private void Reserve(int size, int id)
     {
-        if (arenaLength + size > arena.Length)
+        if (_arenaLength + size > _arena.Length)
         {
-            Array.Resize(ref arena, Math.Max(arena.Length * 2, arenaLength + size));
+            Array.Resize(ref _arena, Math.Max(_arena.Length * 2, _arenaLength + size));
         }
 
-        if (id >= lengths.Length)
+        if (id >= _lengths.Length)
         {
-            int before = lengths.Length;
+            int before = _lengths.Length;
             int after = Math.Max(before * 2, id + 1);
-            Array.Resize(ref starts, after);
-            Array.Resize(ref lengths, after);
-            lengths.AsSpan(before).Fill(-1);
+            Array.Resize(ref _starts, after);
+            Array.Resize(ref _lengths, after);
+            _lengths.AsSpan(before).Fill(-1);
         }
     }
 
     private void Insert(int id)
     {
-        int mask = slots.Length - 1;
+        int mask = _slots.Length - 1;
         int slot = (int)Hash(TextOf(id)) & mask;
-        while (slots[slot] != 0)
+        while (_slots[slot] != 0)
         {
             slot = (slot + 1) & mask;
         }
 
-        slots[slot] = id + 1;
+        _slots[slot] = id + 1;
     }
 
     private void Rehash()
     {
-        slots = new int[slots.Length * 4];
+        _slots = new int[_slots.Length * 4];
         for (int id = 0; id < IdEnd; id++)
         {
-            if (lengths[id] >= 0)
+            if (_lengths[id] >= 0)
             {
                 Insert(id);
             }

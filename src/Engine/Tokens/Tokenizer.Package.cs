@@ -7,14 +7,14 @@ namespace Tiller.Tokens;
 // What Microsoft.ML.Tokenizers asks of a tokenizer.
 public sealed partial class Tokenizer
 {
-    private readonly NormalizerOfFile? normalizer;
-    private readonly PreTokenizerOfFile? preTokenizer;
+    private readonly NormalizerOfFile? _normalizer;
+    private readonly PreTokenizerOfFile? _preTokenizer;
 
     /// <summary>The file's normalizer; added tokens in the text stay as they are. Null if the file has none.</summary>
-    public override Normalizer? Normalizer => normalizer;
+    public override Normalizer? Normalizer => _normalizer;
 
     /// <summary>The words into which the file's pre-tokenizer splits normalised text, added tokens among them. Null if the file has none.</summary>
-    public override Microsoft.ML.Tokenizers.PreTokenizer? PreTokenizer => preTokenizer;
+    public override Microsoft.ML.Tokenizers.PreTokenizer? PreTokenizer => _preTokenizer;
 
     /// <summary>
     /// Encodes a text as <see cref="Encode"/> does without template and without special tokens, with the place of each token. Places refer to the
@@ -150,7 +150,7 @@ public sealed partial class Tokenizer
     }
 
     private (NormalizerOfFile? Normalizer, PreTokenizerOfFile? PreTokenizer) NewStages() =>
-        (file.Normalizer.IsEmpty ? null : new NormalizerOfFile(this), file.PreTokenizer is { IsEmpty: true, ByteLevel: false }
+        (_file.Normalizer.IsEmpty ? null : new NormalizerOfFile(this), _file.PreTokenizer is { IsEmpty: true, ByteLevel: false }
             ? null
             : new PreTokenizerOfFile(this));
 
@@ -159,7 +159,7 @@ public sealed partial class Tokenizer
         string? result = null;
         int[] ids = Run(text, state =>
         {
-            bool normalizes = settings.ConsiderNormalization && normalizer is not null;
+            bool normalizes = settings.ConsiderNormalization && _normalizer is not null;
             state.Whole = normalizes ? new ByteBuffer() : null;
             EncodeLiteral(state, settings.ConsiderNormalization, settings.ConsiderPreTokenization);
             result = normalizes ? Encoding.UTF8.GetString(state.Whole!.Span) : null;
@@ -186,7 +186,7 @@ public sealed partial class Tokenizer
             state.Sink.Enough = whole || settings.MaxTokenCount == int.MaxValue ? int.MaxValue : settings.MaxTokenCount + 1;
             EncodeLiteral(state, settings.ConsiderNormalization, settings.ConsiderPreTokenization);
         }, CancellationToken.None).Ids;
-        string? given = settings.ConsiderNormalization && normalizer is not null ? Encoding.UTF8.GetString(normalizedText.Span) : null;
+        string? given = settings.ConsiderNormalization && _normalizer is not null ? Encoding.UTF8.GetString(normalizedText.Span) : null;
         return new PlacedIds(ids, PlacedIds.InChars(normalizedText.Span, places), given, given?.Length ?? text.Length);
     }
 
@@ -216,7 +216,7 @@ public sealed partial class Tokenizer
 
     private void EncodeLiteral(EncodeState state, bool normalizes, bool splits)
     {
-        raw.Split(state.Text.Span, 0, state.Text.Length, special: false, state.Parts);
+        _raw.Split(state.Text.Span, 0, state.Text.Length, special: false, state.Parts);
         EncodeParts(state, new EncodeWay(normalizes, splits, ParsesSpecial: false));
     }
 

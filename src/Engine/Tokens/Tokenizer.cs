@@ -13,25 +13,25 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
 {
     private const string FileName = "tokenizer.json";
 
-    private readonly TokenizerFile file;
-    private readonly AddedTokens raw; // found in the text as it is
-    private readonly AddedTokens normalized; // found in normalised text
-    private readonly int rows = int.MaxValue; // of the embedding
-    private readonly bool strict;
-    private readonly ConcurrentBag<EncodeState> states = [];
+    private readonly TokenizerFile _file;
+    private readonly AddedTokens _raw; // found in the text as it is
+    private readonly AddedTokens _normalized; // found in normalised text
+    private readonly int _rows = int.MaxValue; // of the embedding
+    private readonly bool _strict;
+    private readonly ConcurrentBag<EncodeState> _states = [];
 
     private Tokenizer(TokenizerFile file)
     {
-        this.file = file;
-        (normalizer, preTokenizer) = NewStages();
-        raw = new AddedTokens(file.Added.Where(static x => !x.Normalized).Select(static x => (x.Content, x)));
-        normalized = new AddedTokens(Normalized());
+        _file = file;
+        (_normalizer, _preTokenizer) = NewStages();
+        _raw = new AddedTokens(file.Added.Where(static x => !x.Normalized).Select(static x => (x.Content, x)));
+        _normalized = new AddedTokens(Normalized());
     }
 
     private Tokenizer(Tokenizer other, int rows, bool strict)
     {
-        (file, raw, normalized, this.rows, this.strict) = (other.file, other.raw, other.normalized, rows, strict);
-        (normalizer, preTokenizer) = NewStages();
+        (_file, _raw, _normalized, _rows, _strict) = (other._file, other._raw, other._normalized, rows, strict);
+        (_normalizer, _preTokenizer) = NewStages();
     }
 
     /// <summary>
@@ -42,21 +42,21 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
     /// <summary>
     /// Oddities of the file that do not matter to the result, for example a merge given twice, or one that would make a special token.
     /// </summary>
-    public IReadOnlyList<string> Warnings => file.Warnings;
+    public IReadOnlyList<string> Warnings => _file.Warnings;
 
-    internal TokenTable Tokens => file.Model.Tokens;
+    internal TokenTable Tokens => _file.Model.Tokens;
 
     /// <summary>Id of the unknown token, or -1; it may be special and still stand for plain text.</summary>
-    internal int UnknownId => file.Model.UnknownId;
+    internal int UnknownId => _file.Model.UnknownId;
 
     /// <summary>
     /// Whether plain text never becomes a special token, its unknown token apart. Other models than BPE find those that their vocabulary has.
     /// </summary>
-    internal bool HidesSpecial => file.Model is BpeModel;
+    internal bool HidesSpecial => _file.Model is BpeModel;
 
-    internal TokenDecoder Decoder => file.Decoder;
+    internal TokenDecoder Decoder => _file.Decoder;
 
-    internal IReadOnlyList<AddedToken> Added => file.Added;
+    internal IReadOnlyList<AddedToken> Added => _file.Added;
 
     /// <summary>Told how many steps a call has made, wherever it may be cancelled: tests count there, and cancel. Null for nobody.</summary>
     internal Action<long>? Watch { get; set; }
@@ -108,14 +108,14 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
         {
             if (addSpecial)
             {
-                state.Scratch.Append(file.PostProcessor.Prefix);
+                state.Scratch.Append(_file.PostProcessor.Prefix);
             }
 
-            raw.Split(state.Text.Span, 0, state.Text.Length, parseSpecial, state.Parts);
+            _raw.Split(state.Text.Span, 0, state.Text.Length, parseSpecial, state.Parts);
             EncodeParts(state, EncodeWay.OfText with { ParsesSpecial = parseSpecial });
             if (addSpecial)
             {
-                state.Scratch.Append(file.PostProcessor.Suffix);
+                state.Scratch.Append(_file.PostProcessor.Suffix);
             }
         }, cancellationToken);
     }
@@ -139,7 +139,7 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
     public TokenStream NewStream(bool skipSpecial = true) => new(this, skipSpecial);
 
     /// <summary>Whether an id is a special token (a control token, not text).</summary>
-    public bool IsSpecial(int id) => file.Model.Special.Contains(id);
+    public bool IsSpecial(int id) => _file.Model.Special.Contains(id);
 
     /// <summary>Id of a token by its text in the vocabulary (byte-level: in the printable byte alphabet); null if there is none.</summary>
     public int? IdOf(string token)
@@ -187,7 +187,7 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
     /// <exception cref="TokenizerException">Range: a token that was not added has no row; tokenizer and weights do not belong together.</exception>
     public Tokenizer ForEmbedding(int rows)
     {
-        var added = file.Added.Select(static x => x.Id).ToHashSet();
+        var added = _file.Added.Select(static x => x.Id).ToHashSet();
         for (int id = VocabularySize - 1; id >= rows; id--)
         {
             if (Tokens.Contains(id) && !added.Contains(id))
@@ -197,14 +197,14 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
             }
         }
 
-        return new Tokenizer(this, rows, strict);
+        return new Tokenizer(this, rows, _strict);
     }
 
     /// <summary>
     /// This tokenizer, but a text that would lose characters is refused, with <see cref="TokenizerError.MissingByte"/>, in place of being encoded
     /// without them (<see cref="EncodedText.Dropped"/>).
     /// </summary>
-    public Tokenizer ToStrict() => new(this, rows, strict: true);
+    public Tokenizer ToStrict() => new(this, _rows, strict: true);
 
     /// <summary>Encodes text in which only the marked places are special tokens; everything else is plain text.</summary>
     /// <param name="text">The whole text, the special tokens' own text included.</param>
@@ -222,26 +222,26 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
             at += Encoding.UTF8.GetByteCount(text.AsSpan(chars, start - chars));
             chars = start;
             int left = token.StripLeft ? Math.Max(AddedTokens.SpacesBefore(utf8, at), from) : at;
-            raw.Split(utf8, from, Math.Max(left, from), special: false, state.Parts);
+            _raw.Split(utf8, from, Math.Max(left, from), special: false, state.Parts);
             state.Parts.Add(new TextPart(left, at + token.Content.Length, token.Id));
             from = at + token.Content.Length;
             from = token.StripRight ? AddedTokens.SpacesAfter(utf8, from, utf8.Length) : from;
         }
 
-        raw.Split(utf8, from, utf8.Length, special: false, state.Parts);
+        _raw.Split(utf8, from, utf8.Length, special: false, state.Parts);
         EncodeParts(state, EncodeWay.OfText);
     }, cancellationToken).Ids;
 
     /// <summary>Whether normalising changes a text, so that the text cannot be marked as a token in <see cref="EncodeMarked"/>.</summary>
-    internal bool NormalizerChanges(byte[] text) => !file.Normalizer.Apply(text, new ByteBuffer(), new ByteBuffer()).SequenceEqual(text);
+    internal bool NormalizerChanges(byte[] text) => !_file.Normalizer.Apply(text, new ByteBuffer(), new ByteBuffer()).SequenceEqual(text);
 
     private List<(byte[] Text, AddedToken Token)> Normalized()
     {
         var result = new List<(byte[] Text, AddedToken Token)>();
         var seen = new Dictionary<string, string>(StringComparer.Ordinal);
-        foreach (AddedToken token in file.Added.Where(static x => x.Normalized))
+        foreach (AddedToken token in _file.Added.Where(static x => x.Normalized))
         {
-            byte[] text = file.Normalizer.Apply(token.Content, new ByteBuffer(), new ByteBuffer()).ToArray();
+            byte[] text = _file.Normalizer.Apply(token.Content, new ByteBuffer(), new ByteBuffer()).ToArray();
             string name = Encoding.UTF8.GetString(token.Content);
             if (!seen.TryAdd(Encoding.UTF8.GetString(text), name))
             {
@@ -260,9 +260,9 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
 
     private EncodedText Run(ReadOnlySpan<char> text, Action<EncodeState> encode, CancellationToken cancellationToken)
     {
-        if (!states.TryTake(out EncodeState? state))
+        if (!_states.TryTake(out EncodeState? state))
         {
-            state = new EncodeState(file.Model);
+            state = new EncodeState(_file.Model);
         }
 
         state.Begin(text);
@@ -271,16 +271,16 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
         int[] ids = state.Scratch.Output.ToArray();
         string dropped = Dropped(state.Scratch.Dropped);
         state.End();
-        states.Add(state);
-        int beyond = VocabularySize > rows ? ids.AsSpan().IndexOfAnyExceptInRange(0, rows - 1) : -1;
+        _states.Add(state);
+        int beyond = VocabularySize > _rows ? ids.AsSpan().IndexOfAnyExceptInRange(0, _rows - 1) : -1;
         if (beyond >= 0)
         {
             throw new TokenizerException(TokenizerError.Range, "", TokenOf(ids[beyond]),
-                $"the text needs the added token {ids[beyond]}, but the embedding has {rows} rows. Leave the token out, or load weights "
+                $"the text needs the added token {ids[beyond]}, but the embedding has {_rows} rows. Leave the token out, or load weights "
                 + "that have it.");
         }
 
-        if (dropped.Length > 0 && strict)
+        if (dropped.Length > 0 && _strict)
         {
             throw new TokenizerException(TokenizerError.MissingByte, "", dropped,
                 "the vocabulary has no token for bytes of these characters, so the text would lose them. Take them out of the text, "
@@ -320,16 +320,16 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
                 continue;
             }
 
-            text = way.Normalizes ? file.Normalizer.Apply(text, state.First, state.Second) : text;
+            text = way.Normalizes ? _file.Normalizer.Apply(text, state.First, state.Second) : text;
             state.Whole?.Append(text);
-            if (normalized.IsEmpty)
+            if (_normalized.IsEmpty)
             {
-                file.PreTokenizer.Encode(new Piece(text, at, part.Start == 0), state.Sink, way.Splits);
+                _file.PreTokenizer.Encode(new Piece(text, at, part.Start == 0), state.Sink, way.Splits);
                 continue;
             }
 
             state.Inner.Clear();
-            normalized.Split(text, 0, text.Length, way.ParsesSpecial, state.Inner);
+            _normalized.Split(text, 0, text.Length, way.ParsesSpecial, state.Inner);
             foreach (TextPart inner in state.Inner)
             {
                 if (inner.Id >= 0)
@@ -339,7 +339,7 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
                 else
                 {
                     bool atStart = part.Start == 0 && inner.Start == 0;
-                    file.PreTokenizer.Encode(new Piece(text[inner.Start..inner.End], at + inner.Start, atStart), state.Sink, way.Splits);
+                    _file.PreTokenizer.Encode(new Piece(text[inner.Start..inner.End], at + inner.Start, atStart), state.Sink, way.Splits);
                 }
             }
         }
@@ -356,7 +356,7 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
     {
         private const int Keep = 1 << 22;
 
-        private static readonly UTF8Encoding Strict = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
+        private static readonly UTF8Encoding s_strict = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
 
         public EncodeState(TokenModel model)
         {
@@ -388,7 +388,7 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
             End();
             try
             {
-                Strict.GetBytes(text, Text.Grow(Strict.GetByteCount(text)));
+                s_strict.GetBytes(text, Text.Grow(s_strict.GetByteCount(text)));
             }
             catch (EncoderFallbackException e)
             {

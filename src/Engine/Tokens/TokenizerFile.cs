@@ -13,13 +13,13 @@ internal sealed class TokenizerFile
     private const int Depth = 64;
     private const int LargestFixedLength = int.MaxValue;
 
-    private readonly byte[] json;
-    private readonly ModelReader model;
+    private readonly byte[] _json;
+    private readonly ModelReader _model;
 
     private TokenizerFile(byte[] json, CancellationToken cancellationToken)
     {
-        this.json = json;
-        model = new ModelReader(json, cancellationToken);
+        _json = json;
+        _model = new ModelReader(json, cancellationToken);
     }
 
     public TokenModel Model { get; private set; } = null!;
@@ -34,7 +34,7 @@ internal sealed class TokenizerFile
 
     public IReadOnlyList<AddedToken> Added { get; private set; } = [];
 
-    public IReadOnlyList<string> Warnings => model.Warnings;
+    public IReadOnlyList<string> Warnings => _model.Warnings;
 
     public static TokenizerFile Load(string path, CancellationToken cancellationToken)
     {
@@ -105,9 +105,9 @@ internal sealed class TokenizerFile
 
     private void Read()
     {
-        Dictionary<string, Range> slices = Slices(json, "$");
+        Dictionary<string, Range> slices = Slices(_json, "$");
         TokenizerNode Node(string name) =>
-            TokenizerNode.Parse(slices.TryGetValue(name, out Range range) ? json.AsMemory()[range] : "null"u8.ToArray(), $"$.{name}");
+            TokenizerNode.Parse(slices.TryGetValue(name, out Range range) ? _json.AsMemory()[range] : "null"u8.ToArray(), $"$.{name}");
 
         TokenizerNode version = Node("version");
         if (version.TextOrNull() is { } number && number != "1.0")
@@ -123,10 +123,10 @@ internal sealed class TokenizerFile
 
         Normalizer = TextNormalizer.Read(Node("normalizer"));
         PreTokenizer = PreTokenizer.Read(Node("pre_tokenizer"));
-        model.ReadVocabulary(modelRange);
+        _model.ReadVocabulary(modelRange);
         ReadAdded(Node("added_tokens"));
-        PreTokenizer = model.TakesBytes ? PreTokenizer : PreTokenizer.WithMapping();
-        Model = model.Finish(PreTokenizer.ByteLevel, [.. Added.Where(static x => x.Special).Select(static x => x.Id)]);
+        PreTokenizer = _model.TakesBytes ? PreTokenizer : PreTokenizer.WithMapping();
+        Model = _model.Finish(PreTokenizer.ByteLevel, [.. Added.Where(static x => x.Special).Select(static x => x.Id)]);
         PostProcessor = PostProcessor.Read(Node("post_processor"), Model.Tokens);
         Decoder = TokenDecoder.Read(Node("decoder"));
     }
@@ -170,7 +170,7 @@ internal sealed class TokenizerFile
 
             int id = item["id"].Integer(0, TokenTable.IdLimit - 1);
             bool special = item["special"].Flag(absent: false);
-            model.AddToken(content, id, item.Path);
+            _model.AddToken(content, id, item.Path);
             if (!ids.Add(id))
             {
                 throw new TokenizerException(TokenizerError.Duplicate, item.Path, Encoding.UTF8.GetString(content), $"id {id} is added twice.");

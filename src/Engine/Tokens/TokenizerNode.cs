@@ -9,23 +9,23 @@ internal readonly struct TokenizerNode
 {
     private const int Depth = 64;
 
-    private readonly JsonElement element;
+    private readonly JsonElement _element;
 
     private TokenizerNode(JsonElement element, string path)
     {
-        this.element = element;
+        _element = element;
         Path = path;
     }
 
     public string Path { get; }
 
-    public bool IsNull => element.ValueKind is JsonValueKind.Null or JsonValueKind.Undefined;
+    public bool IsNull => _element.ValueKind is JsonValueKind.Null or JsonValueKind.Undefined;
 
-    public bool IsObject => element.ValueKind == JsonValueKind.Object;
+    public bool IsObject => _element.ValueKind == JsonValueKind.Object;
 
-    public bool IsString => element.ValueKind == JsonValueKind.String;
+    public bool IsString => _element.ValueKind == JsonValueKind.String;
 
-    public bool IsArray => element.ValueKind == JsonValueKind.Array;
+    public bool IsArray => _element.ValueKind == JsonValueKind.Array;
 
     /// <summary>Parses a value; duplicate keys are errors.</summary>
     public static TokenizerNode Parse(ReadOnlyMemory<byte> json, string path)
@@ -47,7 +47,7 @@ internal readonly struct TokenizerNode
     }
 
     public TokenizerNode this[string name] =>
-        new(element.ValueKind == JsonValueKind.Object && element.TryGetProperty(name, out JsonElement child) ? child : default, $"{Path}.{name}");
+        new(_element.ValueKind == JsonValueKind.Object && _element.TryGetProperty(name, out JsonElement child) ? child : default, $"{Path}.{name}");
 
     public IEnumerable<TokenizerNode> Items()
     {
@@ -57,7 +57,7 @@ internal readonly struct TokenizerNode
         }
 
         int i = 0;
-        foreach (JsonElement item in element.EnumerateArray())
+        foreach (JsonElement item in _element.EnumerateArray())
         {
             yield return new TokenizerNode(item, $"{Path}[{i++}]");
         }
@@ -70,7 +70,7 @@ internal readonly struct TokenizerNode
             throw Wrong("an object");
         }
 
-        foreach (JsonProperty property in element.EnumerateObject())
+        foreach (JsonProperty property in _element.EnumerateObject())
         {
             yield return (property.Name, new TokenizerNode(property.Value, $"{Path}.{property.Name}"));
         }
@@ -85,7 +85,7 @@ internal readonly struct TokenizerNode
 
         try
         {
-            return element.GetString()!;
+            return _element.GetString()!;
         }
         catch (InvalidOperationException e)
         {
@@ -95,7 +95,7 @@ internal readonly struct TokenizerNode
 
     public string? TextOrNull() => IsNull ? null : Text();
 
-    public bool Flag(bool absent) => element.ValueKind switch
+    public bool Flag(bool absent) => _element.ValueKind switch
     {
         JsonValueKind.True => true,
         JsonValueKind.False => false,
@@ -105,12 +105,12 @@ internal readonly struct TokenizerNode
 
     public int Integer(int least, int most)
     {
-        if (element.ValueKind != JsonValueKind.Number)
+        if (_element.ValueKind != JsonValueKind.Number)
         {
             throw Wrong("a whole number");
         }
 
-        if (!element.TryGetInt64(out long value) || value < least || value > most)
+        if (!_element.TryGetInt64(out long value) || value < least || value > most)
         {
             throw new TokenizerException(TokenizerError.Range, Path, Raw(), $"expected a whole number from {least} to {most}.");
         }
@@ -118,13 +118,13 @@ internal readonly struct TokenizerNode
         return (int)value;
     }
 
-    public double Real() => element.ValueKind == JsonValueKind.Number ? element.GetDouble() : throw Wrong("a number");
+    public double Real() => _element.ValueKind == JsonValueKind.Number ? _element.GetDouble() : throw Wrong("a number");
 
     public string Kind() => this["type"].Text();
 
     public TokenizerException Wrong(string expected)
     {
-        string what = element.ValueKind == JsonValueKind.Undefined ? "nothing" : Raw();
+        string what = _element.ValueKind == JsonValueKind.Undefined ? "nothing" : Raw();
         return new TokenizerException(TokenizerError.Schema, Path, what, $"expected {expected}.");
     }
 
@@ -133,7 +133,7 @@ internal readonly struct TokenizerNode
 
     private string Raw()
     {
-        string text = element.GetRawText();
+        string text = _element.GetRawText();
         return string.Create(CultureInfo.InvariantCulture, $"{text.AsSpan(0, Math.Min(text.Length, 200))}");
     }
 

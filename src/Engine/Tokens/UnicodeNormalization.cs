@@ -19,13 +19,13 @@ internal sealed class UnicodeNormalization
     private const byte CanonicalUnstable = 1;
     private const byte CompatUnstable = 2;
 
-    private static readonly Lazy<UnicodeNormalization> Shared = new(() => new UnicodeNormalization());
+    private static readonly Lazy<UnicodeNormalization> s_shared = new(() => new UnicodeNormalization());
 
-    private readonly Dictionary<int, byte> classes = [];
-    private readonly Dictionary<int, int[]> canonical = []; // full decompositions
-    private readonly Dictionary<int, int[]> compatibility = []; // full, where it differs from the canonical one
-    private readonly Dictionary<(int First, int Second), int> compositions = [];
-    private readonly byte[] unstable; // by code point: CanonicalUnstable, CompatUnstable, both or neither; none beyond its end
+    private readonly Dictionary<int, byte> _classes = [];
+    private readonly Dictionary<int, int[]> _canonical = []; // full decompositions
+    private readonly Dictionary<int, int[]> _compatibility = []; // full, where it differs from the canonical one
+    private readonly Dictionary<(int First, int Second), int> _compositions = [];
+    private readonly byte[] _unstable; // by code point: CanonicalUnstable, CompatUnstable, both or neither; none beyond its end
 
     private UnicodeNormalization()
     {
@@ -39,7 +39,7 @@ internal sealed class UnicodeNormalization
         for (int n = ReadNumber(ref data); n > 0; n--)
         {
             code += ReadNumber(ref data);
-            classes[code] = (byte)ReadNumber(ref data);
+            _classes[code] = (byte)ReadNumber(ref data);
         }
 
         code = 0;
@@ -57,7 +57,7 @@ internal sealed class UnicodeNormalization
             single[code] = ((flags & 1) != 0, codes);
             if ((flags & 2) != 0)
             {
-                compositions[(codes[0], codes[1])] = code;
+                _compositions[(codes[0], codes[1])] = code;
             }
         }
 
@@ -65,16 +65,16 @@ internal sealed class UnicodeNormalization
         {
             var full = new List<int>();
             Expand(from, single, compat: true, full);
-            compatibility[from] = [.. full];
+            _compatibility[from] = [.. full];
             if (!compat)
             {
                 full.Clear();
                 Expand(from, single, compat: false, full);
-                canonical[from] = [.. full];
+                _canonical[from] = [.. full];
             }
         }
 
-        unstable = new byte[classes.Keys.Concat(compatibility.Keys).Max() + 1];
+        _unstable = new byte[_classes.Keys.Concat(_compatibility.Keys).Max() + 1];
         FindUnstable();
     }
 
@@ -96,7 +96,7 @@ internal sealed class UnicodeNormalization
             return 0;
         }
 
-        var tables = Shared.Value;
+        var tables = s_shared.Value;
         var parts = new Parts();
         long count = 0;
         int done = 0;
@@ -115,7 +115,8 @@ internal sealed class UnicodeNormalization
     }
 
     /// <summary>As <see cref="Append"/>, all of the text taken apart as one: the definition, which the stretches must agree with.</summary>
-    internal static void AppendWhole(ReadOnlySpan<byte> text, bool compat, ByteBuffer output) => Shared.Value.Run(text, compat, new Parts(), output);
+    internal static void AppendWhole(ReadOnlySpan<byte> text, bool compat, ByteBuffer output) =>
+        s_shared.Value.Run(text, compat, new Parts(), output);
 
     /// <summary>NFD, or NFKD: taken apart and not composed again.</summary>
     /// <param name="text">Valid UTF-8.</param>
@@ -129,7 +130,7 @@ internal sealed class UnicodeNormalization
         }
         else
         {
-            Shared.Value.Run(text, compat, new Parts(), output, compose: false);
+            s_shared.Value.Run(text, compat, new Parts(), output, compose: false);
         }
     }
 
@@ -179,32 +180,33 @@ internal sealed class UnicodeNormalization
         return at;
     }
 
-    private bool IsUnstable(int code, bool compat) => code < unstable.Length && (unstable[code] & (compat ? CompatUnstable : CanonicalUnstable)) != 0;
+    private bool IsUnstable(int code, bool compat) =>
+        code < _unstable.Length && (_unstable[code] & (compat ? CompatUnstable : CanonicalUnstable)) != 0;
 
     // Not stable is what is sorted among marks, what can compose with the code point before it, what begins with such a one, and what
     // normalising changes.
     private void FindUnstable()
     {
         int[] jamo = [.. Enumerable.Range(HangulV, Vowels), .. Enumerable.Range(HangulT + 1, Trails - 1)];
-        HashSet<int> joining = [.. classes.Keys, .. compositions.Keys.Select(pair => pair.Second), .. jamo];
+        HashSet<int> joining = [.. _classes.Keys, .. _compositions.Keys.Select(pair => pair.Second), .. jamo];
         foreach (int code in joining)
         {
-            unstable[code] = CanonicalUnstable | CompatUnstable;
+            _unstable[code] = CanonicalUnstable | CompatUnstable;
         }
 
         var (output, parts) = (new ByteBuffer(), new Parts());
         Span<byte> utf8 = stackalloc byte[4];
-        foreach (var (code, full) in compatibility)
+        foreach (var (code, full) in _compatibility)
         {
             ReadOnlySpan<byte> text = utf8[..new Rune(code).EncodeToUtf8(utf8)];
             if (joining.Contains(full[0]) || Changes(text, compat: true))
             {
-                unstable[code] |= CompatUnstable;
+                _unstable[code] |= CompatUnstable;
             }
 
-            if (canonical.TryGetValue(code, out int[]? parted) && (joining.Contains(parted[0]) || Changes(text, compat: false)))
+            if (_canonical.TryGetValue(code, out int[]? parted) && (joining.Contains(parted[0]) || Changes(text, compat: false)))
             {
-                unstable[code] |= CanonicalUnstable;
+                _unstable[code] |= CanonicalUnstable;
             }
         }
 
@@ -283,7 +285,7 @@ internal sealed class UnicodeNormalization
                 parts.Add(HangulT + (syllable % Trails), 0);
             }
         }
-        else if (code >= 0xA0 && (compat ? compatibility : canonical).TryGetValue(code, out int[]? full))
+        else if (code >= 0xA0 && (compat ? _compatibility : _canonical).TryGetValue(code, out int[]? full))
         {
             foreach (int part in full)
             {
@@ -296,7 +298,7 @@ internal sealed class UnicodeNormalization
         }
     }
 
-    private byte ClassOf(int code) => code >= 0x300 && classes.TryGetValue(code, out byte value) ? value : (byte)0;
+    private byte ClassOf(int code) => code >= 0x300 && _classes.TryGetValue(code, out byte value) ? value : (byte)0;
 
     // Every run of non-starters by combining class, those of one class in the order of the text.
     private static void Reorder(int[] codes, byte[] order, int count, EncodeSteps? steps)
@@ -390,7 +392,7 @@ internal sealed class UnicodeNormalization
             return first + t;
         }
 
-        return compositions.TryGetValue((first, second), out int pair) ? pair : -1;
+        return _compositions.TryGetValue((first, second), out int pair) ? pair : -1;
     }
 
     /// <summary>Scratch: code points taken apart, each with its combining class.</summary>

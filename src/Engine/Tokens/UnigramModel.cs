@@ -12,17 +12,17 @@ internal sealed class UnigramModel : TokenModel
     // As SentencePiece has it.
     private const double UnknownPenalty = 10;
 
-    private readonly double[] scores;
-    private readonly PrefixTree tree;
-    private readonly int[]? byteIds;
-    private readonly double unknownScore;
+    private readonly double[] _scores;
+    private readonly PrefixTree _tree;
+    private readonly int[]? _byteIds;
+    private readonly double _unknownScore;
 
     private UnigramModel(double[] scores, PrefixTree tree, int[]? byteIds)
     {
-        this.scores = scores;
-        this.tree = tree;
-        this.byteIds = byteIds;
-        unknownScore = scores.DefaultIfEmpty(0).Min() - UnknownPenalty;
+        _scores = scores;
+        _tree = tree;
+        _byteIds = byteIds;
+        _unknownScore = scores.DefaultIfEmpty(0).Min() - UnknownPenalty;
     }
 
     /// <summary>Reads what follows the vocabulary, whose order gives the ids.</summary>
@@ -60,19 +60,19 @@ internal sealed class UnigramModel : TokenModel
             double till = path.Scores[start];
             bool alone = false; // a token is this character
             int node = 0;
-            for (int end = start; end < word.Length && tree.Step(ref node, word[end], out int id);)
+            for (int end = start; end < word.Length && _tree.Step(ref node, word[end], out int id);)
             {
                 end++;
                 if (id >= 0)
                 {
-                    path.Offer(end, start, id, till + scores[id]);
+                    path.Offer(end, start, id, till + _scores[id]);
                     alone |= end == start + character;
                 }
             }
 
             if (!alone)
             {
-                path.Offer(start + character, start, UnknownId, till + unknownScore);
+                path.Offer(start + character, start, UnknownId, till + _unknownScore);
             }
 
             start += character;
@@ -117,15 +117,15 @@ internal sealed class UnigramModel : TokenModel
     {
         ReadOnlySpan<byte> text = word[start..end];
         int id = Tokens.IdOf(text);
-        if (id >= 0 && id < scores.Length)
+        if (id >= 0 && id < _scores.Length)
         {
             scratch.Append(id, start, end);
         }
-        else if (byteIds is not null && AllBytes(text))
+        else if (_byteIds is not null && HasAll(_byteIds, text))
         {
             for (int i = start; i < end; i++)
             {
-                scratch.Append(byteIds[word[i]], i, i + 1);
+                scratch.Append(_byteIds[word[i]], i, i + 1);
             }
         }
         else if (UnknownId >= 0)
@@ -138,19 +138,6 @@ internal sealed class UnigramModel : TokenModel
             throw new TokenizerException(TokenizerError.UnknownToken, "$.model.unk_id", new Rune(code).ToString(),
                 $"U+{code:X4} is not in the vocabulary, and the model has no unknown token for it. Remove it from the text.");
         }
-    }
-
-    private bool AllBytes(ReadOnlySpan<byte> text)
-    {
-        foreach (byte b in text)
-        {
-            if (byteIds![b] < 0)
-            {
-                return false;
-            }
-        }
-
-        return true;
     }
 }
 
@@ -184,99 +171,6 @@ internal sealed class UnigramPath
         if (Starts[end] < 0 || score > Scores[end])
         {
             (Scores[end], Starts[end], Ids[end]) = (score, start, id);
-        }
-    }
-}
-
-/// <summary>Texts as a tree of bytes, its edges in one table with open addressing.</summary>
-internal sealed class PrefixTree
-{
-    private ulong[] keys = new ulong[1 << 10]; // (node << 8 | byte) + 1; 0 for empty
-    private int[] children = new int[1 << 10];
-    private int[] ids = new int[1 << 8]; // by node; -1 for none
-    private int nodes = 1;
-
-    public PrefixTree()
-    {
-        ids[0] = -1;
-    }
-
-    /// <summary>Adds a text.</summary>
-    public void Add(ReadOnlySpan<byte> text, int id)
-    {
-        int node = 0;
-        foreach (byte b in text)
-        {
-            ulong key = Key(node, b);
-            int slot = Slot(key);
-            if (keys[slot] == 0)
-            {
-                if (nodes * 2 > keys.Length)
-                {
-                    Rehash();
-                    slot = Slot(key);
-                }
-
-                if (nodes == ids.Length)
-                {
-                    Array.Resize(ref ids, nodes * 2);
-                }
-
-                (keys[slot], children[slot], ids[nodes]) = (key, nodes, -1);
-                nodes++;
-            }
-
-            node = children[slot];
-        }
-
-        ids[node] = id;
-    }
-
-    /// <summary>Goes on by a byte.</summary>
-    /// <param name="node">0 at the root.</param>
-    /// <param name="b">The byte.</param>
-    /// <param name="id">Id of the text that ends there, or -1.</param>
-    /// <returns>Whether any text goes on so.</returns>
-    public bool Step(ref int node, byte b, out int id)
-    {
-        ulong key = Key(node, b);
-        int slot = Slot(key);
-        if (keys[slot] == 0)
-        {
-            id = -1;
-            return false;
-        }
-
-        node = children[slot];
-        id = ids[node];
-        return true;
-    }
-
-    private static ulong Key(int node, byte b) => (((ulong)(uint)node << 8) | b) + 1;
-
-    private int Slot(ulong key)
-    {
-        int mask = keys.Length - 1;
-        int slot = (int)((key * 0x9E3779B97F4A7C15) >> (64 - BitOperations.Log2((uint)keys.Length)));
-        while (keys[slot] != 0 && keys[slot] != key)
-        {
-            slot = (slot + 1) & mask;
-        }
-
-        return slot;
-    }
-
-    private void Rehash()
-    {
-        (ulong[] oldKeys, int[] oldChildren) = (keys, children);
-        (keys, children) = (new ulong[oldKeys.Length * 2], new int[oldKeys.Length * 2]);
-        for (int i = 0; i < oldKeys.Length; i++)
-        {
-            if (oldKeys[i] != 0)
-            {
-                int slot = Slot(oldKeys[i]);
-                (keys[slot], children[slot]) = (oldKeys[i], oldChildren[i]);
-            }
         }
     }
 }

@@ -14,9 +14,9 @@ internal sealed class WordCache
     private const int MaxIds = 6;
     private const int SlotBits = 13;
 
-    private readonly WordKey[] keys = new WordKey[1 << SlotBits];
-    private readonly byte[] counts = new byte[1 << SlotBits];
-    private readonly int[] ids = new int[MaxIds << SlotBits];
+    private readonly WordKey[] _keys = new WordKey[1 << SlotBits];
+    private readonly byte[] _counts = new byte[1 << SlotBits];
+    private readonly int[] _ids = new int[MaxIds << SlotBits];
 
     public static WordKey KeyOf(ReadOnlySpan<byte> word)
     {
@@ -42,7 +42,7 @@ internal sealed class WordCache
     public ReadOnlySpan<int> Find(WordKey key)
     {
         int slot = Slot(key);
-        return keys[slot] == key ? ids.AsSpan(slot * MaxIds, counts[slot]) : default;
+        return _keys[slot] == key ? _ids.AsSpan(slot * MaxIds, _counts[slot]) : default;
     }
 
     public void Store(WordKey key, ReadOnlySpan<int> word)
@@ -53,9 +53,9 @@ internal sealed class WordCache
         }
 
         int slot = Slot(key);
-        keys[slot] = key;
-        counts[slot] = (byte)word.Length;
-        word.CopyTo(ids.AsSpan(slot * MaxIds));
+        _keys[slot] = key;
+        _counts[slot] = (byte)word.Length;
+        word.CopyTo(_ids.AsSpan(slot * MaxIds));
     }
 
     private static int Slot(WordKey key)

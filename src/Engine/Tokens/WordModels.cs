@@ -22,15 +22,15 @@ internal sealed class WordPieceModel : TokenModel
 {
     private const int LongestPrefix = 64;
 
-    private readonly byte[] prefix;
-    private readonly int mostCharacters;
-    private readonly int longestToken;
+    private readonly byte[] _prefix;
+    private readonly int _mostCharacters;
+    private readonly int _longestToken;
 
     private WordPieceModel(byte[] prefix, int mostCharacters, int longestToken)
     {
-        this.prefix = prefix;
-        this.mostCharacters = mostCharacters;
-        this.longestToken = longestToken;
+        _prefix = prefix;
+        _mostCharacters = mostCharacters;
+        _longestToken = longestToken;
     }
 
     /// <summary>Reads what follows the vocabulary.</summary>
@@ -54,7 +54,7 @@ internal sealed class WordPieceModel : TokenModel
 
     protected override void EncodeWord(ReadOnlySpan<byte> word, BpeScratch scratch)
     {
-        if (CharClasses.Count(word) > mostCharacters)
+        if (CharClasses.Count(word) > _mostCharacters)
         {
             scratch.Append(UnknownId, 0, word.Length);
             return;
@@ -64,7 +64,7 @@ internal sealed class WordPieceModel : TokenModel
         for (int start = 0; start < word.Length;)
         {
             scratch.TakeStride(start);
-            int id = Longest(word[start..], start > 0 ? prefix : [], scratch.Word, out int length);
+            int id = Longest(word[start..], start > 0 ? _prefix : [], scratch.Word, out int length);
             if (id < 0)
             {
                 scratch.Truncate(before);
@@ -81,7 +81,7 @@ internal sealed class WordPieceModel : TokenModel
     private int Longest(ReadOnlySpan<byte> rest, ReadOnlySpan<byte> prefix, ByteBuffer key, out int length)
     {
         key.Length = 0;
-        length = Math.Min(rest.Length, longestToken - prefix.Length);
+        length = Math.Min(rest.Length, _longestToken - prefix.Length);
         if (length <= 0)
         {
             return -1;

@@ -8,9 +8,6 @@ namespace Tiller.Tokens;
 /// </summary>
 internal enum WordSplit
 {
-    /// <summary>No split: the text is one word.</summary>
-    Whole,
-
     /// <summary>GPT-2: contractions, letters, numbers, others, each with an optional leading space.</summary>
     Gpt2,
 
@@ -60,7 +57,7 @@ internal static class WordSplits
         [$"{Lead}{Capitals}*{Smalls}+|{Lead}{Capitals}+{Smalls}*" + @"|\p{N}" + TailSlash] = WordSplit.Tekken,
     };
 
-    private static readonly (int First, int Last)[] DeepSeekLetters =
+    private static readonly (int First, int Last)[] s_deepSeekLetters =
     [
         (0x0041, 0x005A), (0x0061, 0x007A), (0x00B5, 0x00B5), (0x00C0, 0x00D6), (0x00D8, 0x00F6), (0x00F8, 0x01BA), (0x01BC, 0x01BF),
         (0x01C4, 0x0293),
@@ -68,12 +65,12 @@ internal static class WordSplits
         (0x0388, 0x038A), (0x038C, 0x038C), (0x038E, 0x03A1), (0x03A3, 0x03F5), (0x03F7, 0x0481), (0x048A, 0x052F), (0x0531, 0x0556),
     ];
 
-    private static readonly (int First, int Last)[] DeepSeekSymbols =
+    private static readonly (int First, int Last)[] s_deepSeekSymbols =
     [
         (0x0021, 0x002F), (0x003A, 0x007E), (0xFF01, 0xFF0F), (0xFF1A, 0xFF5E), (0x2018, 0x201F), (0x3000, 0x3002),
     ];
 
-    private static readonly (int First, int Last)[] DeepSeekIdeographs =
+    private static readonly (int First, int Last)[] s_deepSeekIdeographs =
     [
         (0x4E00, 0x9FA5), (0x0800, 0x4E00), (0xAC00, 0xD7FF),
     ];
@@ -84,11 +81,11 @@ internal static class WordSplits
         ["[\\r\\n]"] = new CharacterPattern(static code => code is '\r' or '\n'),
         ["\\s?[A-Za-z\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u01ba\u01bc-\u01bf\u01c4-\u0293\u0295-\u02af\u0370-\u0373\u0376\u0377"
             + "\u037b-\u037d\u037f\u0386\u0388-\u038a\u038c\u038e-\u03a1\u03a3-\u03f5\u03f7-\u0481\u048a-\u052f\u0531-\u0556]+"] = new RunPattern(
-                static code => Lies(DeepSeekLetters, code), spaceBefore: true),
-        ["\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+"] = new RunPattern(static code => Lies(DeepSeekSymbols, code),
+                static code => Lies(s_deepSeekLetters, code), spaceBefore: true),
+        ["\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+"] = new RunPattern(static code => Lies(s_deepSeekSymbols, code),
             spaceBefore: true),
         ["\\s+$"] = new TrailingSpacePattern(),
-        ["[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"] = new RunPattern(static code => Lies(DeepSeekIdeographs, code), spaceBefore: false),
+        ["[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"] = new RunPattern(static code => Lies(s_deepSeekIdeographs, code), spaceBefore: false),
     };
 
     /// <summary>The split of GPT-2, which is also that of the ByteLevel pre-tokenizer.</summary>
@@ -110,7 +107,7 @@ internal static class WordSplits
         WordSplit.Qwen35 => EndMarked(text, i),
         WordSplit.O200k => EndCased(text, i, 3, contractions: true),
         WordSplit.Tekken => EndCased(text, i, 1, contractions: false),
-        _ => text.Length,
+        _ => throw new ArgumentOutOfRangeException(nameof(split)),
     };
 
     private static int EndGpt2(ReadOnlySpan<byte> text, int i)

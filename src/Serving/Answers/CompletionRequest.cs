@@ -249,8 +249,8 @@ internal sealed record CompletionRequest
 
         if (Steering is { Compare: true } && (N > 1 || Prompts.Count > 1))
         {
-            throw ApiException.Bad("steering.compare", "'steering.compare' gives a plain text and a steered one of one prompt: leave 'n' at 1, and give "
-                + "one prompt.", "invalid_value");
+            throw ApiException.Bad("steering.compare", "'steering.compare' gives a plain text and a steered one of one prompt: leave 'n' at 1, "
+                + "and give one prompt.", "invalid_value");
         }
 
         if (echo && Sampling.LogProbabilities is not null)

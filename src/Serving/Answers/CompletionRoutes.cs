@@ -14,17 +14,11 @@ internal sealed partial class CompletionRoutes(TillerService service, ILogger lo
 
     private async Task Run(HttpContext context, bool isChat)
     {
-        CompletionRequest request;
-        using (var body = await RequestBody.ReadJsonAsync(context, service.Options))
-        {
-            request = CompletionRequest.Read(body.RootElement, isChat, service, context.RequestAborted);
-        }
-
-        using var answer = Answer.Begin(service, request, GuardedRoute.KeyOf(context));
+        using var answer = await BeginAsync(context, isChat);
         var json = new AnswerJson(answer, service);
         try
         {
-            if (request.Stream)
+            if (answer.Request.Stream)
             {
                 await StreamAsync(context, answer, json);
             }
@@ -37,6 +31,29 @@ internal sealed partial class CompletionRoutes(TillerService service, ILogger lo
         finally
         {
             Tell(answer);
+        }
+    }
+
+    private async Task<Answer> BeginAsync(HttpContext context, bool isChat)
+    {
+        var telemetry = RequestTelemetry.Begin(
+            isChat ? RequestTelemetry.Chat : RequestTelemetry.TextCompletion, service.ModelName, service.Options.Scheduler.Clock);
+        try
+        {
+            CompletionRequest request;
+            using (var body = await RequestBody.ReadJsonAsync(context, service.Options))
+            {
+                request = CompletionRequest.Read(body.RootElement, isChat, service, context.RequestAborted);
+            }
+
+            var answer = Answer.Begin(service, request, GuardedRoute.KeyOf(context));
+            telemetry.Follow([.. answer.Choices.Select(choice => choice.Text)]);
+            return answer;
+        }
+        catch (Exception e)
+        {
+            telemetry.Fail(e);
+            throw;
         }
     }
 
@@ -173,7 +190,8 @@ internal sealed partial class CompletionRoutes(TillerService service, ILogger lo
     }
 
     [LoggerMessage(10, LogLevel.Information,
-        "{Id} {Choice}: {PromptTokens} tokens ({Reused} reused) and {NewTokens} new, {End}; waited {Queued:F0}, prefill {Prefill:F0}, decode {Decode:F0} ms")]
+        "{Id} {Choice}: {PromptTokens} tokens ({Reused} reused) and {NewTokens} new, {End}; "
+        + "waited {Queued:F0}, prefill {Prefill:F0}, decode {Decode:F0} ms")]
     private static partial void LogChoice(
         ILogger log, string id, int choice, int promptTokens, int reused, int newTokens, TextEnd end, double queued, double prefill, double decode);
 

@@ -8,6 +8,7 @@ using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
+using OpenTelemetry.Metrics;
 
 namespace Tiller.Serving;
 
@@ -66,13 +67,14 @@ public sealed class TillerServer : IAsyncDisposable
         if (!IPAddress.IsLoopback(options.Address) && service.Keys.IsOpen && !options.IsInsecure)
         {
             throw new ArgumentException(
-                $"{options.Address} can be reached from other machines, and nobody would need a key: give ServiceOptions.ApiKeys, listen at 127.0.0.1, "
-                + "or set ServerOptions.IsInsecure.", nameof(options));
+                $"{options.Address} can be reached from other machines, and nobody would need a key: give ServiceOptions.ApiKeys, listen at "
+                + "127.0.0.1, or set ServerOptions.IsInsecure.", nameof(options));
         }
 
         var builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { EnvironmentName = Environments.Production });
         builder.Logging.ClearProviders();
         builder.Services.AddTiller(service);
+        builder.Services.AddOpenTelemetry().WithMetrics(metrics => metrics.AddMeter(TillerTelemetry.Name).AddPrometheusExporter());
         builder.Services.Configure<HostOptions>(host => host.ShutdownTimeout = TimeSpan.FromSeconds(5)); // after the texts have ended
         builder.WebHost.ConfigureKestrel(kestrel => Configure(kestrel, service, options));
         if (options.Certificate is not null)
@@ -86,6 +88,7 @@ public sealed class TillerServer : IAsyncDisposable
         {
             app.Use(new OuterGuard(service, options).Invoke);
             app.MapTiller();
+            app.MapTillerPlayground();
             await app.StartAsync(cancellationToken);
             string address = app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.Single();
             return new TillerServer(app, service) { Address = new Uri(address) };

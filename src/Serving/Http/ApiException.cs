@@ -63,7 +63,7 @@ internal sealed class ApiException(int status, string type, string message, stri
         BadHttpRequestException e => new(e.StatusCode, InvalidRequest, BodyError(e), null, BodyCode(e.StatusCode)),
         RefusedException e => Refused(e),
         ContextLengthException => Bad(null, error.Message, "context_length_exceeded"),
-        SamplingOptionsException e => Bad(FieldOf(e.Option), error.Message.Replace($"SamplingOptions.{e.Option}", FieldOf(e.Option),
+        SamplingOptionsException e => Bad(FieldOf(e.Option), error.Message.Replace($"{nameof(SamplingOptions)}.{e.Option}", FieldOf(e.Option),
             StringComparison.Ordinal), "invalid_value"),
         StopStringsException => Bad("stop", error.Message, "invalid_value"),
         ChatException e => Bad("messages", error.Message, Snake(e.Code.ToString())),

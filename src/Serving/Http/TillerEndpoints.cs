@@ -4,21 +4,13 @@ using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
+using OpenTelemetry.Metrics;
 
 namespace Tiller.Serving;
 
 /// <summary>Puts a <see cref="TillerService"/> into an ASP.NET application.</summary>
 public static class TillerEndpoints
 {
-    /// <summary>Makes a service known to the application. It stays its caller's.</summary>
-    /// <param name="services">The application's services.</param>
-    /// <param name="service">The service.</param>
-    public static IServiceCollection AddTiller(this IServiceCollection services, TillerService service)
-    {
-        ArgumentNullException.ThrowIfNull(service);
-        return services.AddSingleton(service);
-    }
-
     /// <summary>Answers the API of OpenAI, with steering (docs/serving.md), for the application's <see cref="TillerService"/>.</summary>
     /// <param name="endpoints">The application, or a group of its routes.</param>
     /// <returns>The group of all routes, for conventions of the application's own.</returns>
@@ -51,10 +43,30 @@ public static class TillerEndpoints
         Map("POST", "/tokenize", tokens.Tokenize);
         Map("POST", "/detokenize", tokens.Detokenize);
         Map("GET", "/openapi.json", OpenApiRoute.Get);
+        Map("GET", "/metrics", Metrics(endpoints));
         return group;
 
         void Map(string method, string pattern, RequestDelegate handle, bool isOpen = false) =>
             group.MapMethods(pattern, [method], new GuardedRoute(service, log, handle, isOpen).Invoke);
+    }
+
+    // What the application's meter provider has collected, as OpenTelemetry's exporter writes it for Prometheus.
+    private static RequestDelegate Metrics(IEndpointRouteBuilder endpoints) => endpoints.ServiceProvider.GetService<MeterProvider>() is { } provider
+        ? endpoints.CreateApplicationBuilder().UseOpenTelemetryPrometheusScrapingEndpoint(
+            provider, _ => true, path: null, configureBranchedPipeline: null, optionsName: null).Build()
+        : _ => throw ApiException.NotFound(null, "This application collects no metrics: it has no MeterProvider with a Prometheus exporter.",
+            "route_not_found");
+
+    /// <summary>
+    /// A page to try the model with: it steers, moves λ while text streams, shows what the loop does, and makes controllers. It calls the routes of
+    /// <see cref="MapTiller"/>, which are to be mapped beside it, with an API key that it asks for where there is one.
+    /// </summary>
+    /// <param name="endpoints">The application, or the group of routes that <see cref="MapTiller"/> was given.</param>
+    /// <param name="pattern">Its address; default /.</param>
+    public static IEndpointConventionBuilder MapTillerPlayground(this IEndpointRouteBuilder endpoints, string pattern = "/")
+    {
+        ArgumentNullException.ThrowIfNull(endpoints);
+        return endpoints.MapMethods(pattern, ["GET"], PlaygroundPage.Get);
     }
 }
 

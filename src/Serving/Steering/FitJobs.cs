@@ -17,7 +17,8 @@ internal sealed class FitJob : IDisposable
     public FitJob(TillerService service, FitRequest request, CancellationToken cancellationToken)
     {
         _stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        Completion = Task.Factory.StartNew(() => Run(service, request), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+        Completion = Task.Factory.StartNew(
+            () => Run(service, request), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
     }
 
     /// <summary>Not to be guessed.</summary>

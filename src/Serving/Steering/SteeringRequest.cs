@@ -19,9 +19,15 @@ internal static class SteeringRequest
 
         var fields = new JsonFields(value.Value, "steering");
         var controllers = fields.TakeList("controllers", 1, MaxControllers);
-        SteeringPart[] parts = controllers is null
-            ? throw ApiException.Bad("steering.controllers", "'steering.controllers' is missing: name at least one.", "missing_field")
-            : [.. controllers.Select((c, i) => Controller(c, $"steering.controllers[{i}]", service))];
+        SteeringPart[] parts =
+        [
+            .. (controllers ?? []).Select((c, i) => Controller(c, $"steering.controllers[{i}]", service)), .. EasySteerVectors.Read(fields, service),
+        ];
+        if (parts.Length == 0)
+        {
+            throw ApiException.Bad("steering.controllers", "'steering.controllers' is missing: name at least one.", "missing_field");
+        }
+
         if (parts.Select(part => part.Name).Distinct(StringComparer.Ordinal).Count() < parts.Length)
         {
             throw ApiException.Bad("steering.controllers", "A controller stands there twice and would steer twice: name each once, at the λ that is "

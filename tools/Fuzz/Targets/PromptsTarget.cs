@@ -51,7 +51,7 @@ internal sealed class PromptsTarget : FuzzTarget
 
             try
             {
-                var (positive, negative) = PromptFile.ParsePairs(name, PromptFile.ReadText(new MemoryStream(input), name));
+                var (positive, negative) = PromptFile.ReadPairs(name, input);
                 Promise(positive.Count > 0 && negative.Count > 0, "a contrast has two sides");
             }
             catch (PromptFileException)
@@ -68,7 +68,7 @@ internal sealed class PromptsTarget : FuzzTarget
 
     private static void Read(string name, byte[] input)
     {
-        IReadOnlyList<Prompt> prompts = PromptFile.Parse(name, PromptFile.ReadText(new MemoryStream(input), name));
+        IReadOnlyList<Prompt> prompts = PromptFile.Read(name, input, null, CancellationToken.None);
         Promise(prompts.Count > 0, "there is a prompt");
         Promise(prompts.All(p => p is ChatPrompt { Messages.Count: > 0 } or TextPrompt { Text.Length: > 0 }), "none is empty");
         Promise(prompts.SelectMany(Texts).All(Whole), "prompts are whole characters");

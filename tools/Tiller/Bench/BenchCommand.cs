@@ -5,14 +5,14 @@ using Tiller.Checkpoint;
 
 namespace Tiller.Tool;
 
-/// <summary><c>tiller bench</c>: the engine against what the machine can do at most.</summary>
+/// <summary><c>tiller bench</c>: measures the engine against the machine's limits.</summary>
 internal sealed class BenchCommand : TillerCommand
 {
     private static readonly string[] s_modes = [.. Enum.GetNames<BenchMode>().Select(n => n.ToLowerInvariant())];
 
     private readonly Argument<BenchMode> _mode = new("what")
     {
-        Description = $"What is measured: {string.Join(", ", s_modes)}.",
+        Description = $"The kind of measurement: {string.Join(", ", s_modes)}.",
         HelpName = "what",
         CustomParser = result =>
         {
@@ -68,22 +68,22 @@ internal sealed class BenchCommand : TillerCommand
     };
 
     private readonly Option<int> _context = OptionKinds.Number(
-        "--context", "Tokens before the one that is decoded, or of the prompt; 0 for 512 when a prompt is run and 128 otherwise.", 0, n => n >= 0,
+        "--context", "Tokens before the decoded one, or in the prompt; 0 for 512 if a prompt is run and for 128 otherwise.", 0, n => n >= 0,
         "a whole number, 0 or more");
 
     private readonly DeviceArguments _device = new();
     private readonly Option<IReadOnlyList<int>?> _terms = Numbers("--terms",
-        "With decode: terms a layer of the laws that steer. [default: 1,16; on CUDA 1,4,16]");
+        "With decode: terms per layer of the steering laws. [default: 1,16; on CUDA 1,4,16]");
     private readonly Option<IReadOnlyList<int>?> _tangents = Numbers("--tangents",
-        "With decode: tangents of a token. [default: 31; on CUDA 8,31,63]");
+        "With decode: tangents of the token. [default: 31; on CUDA 8,31,63]");
     private readonly Option<IReadOnlyList<int>?> _batches = Numbers("--batch",
-        "With batch: sessions stepped at once, plain and steered. [default: 8,64; on CUDA 1,8,64] "
+        "With batch: sessions that are stepped together, plain and steered. [default: 8,64; on CUDA 1,8,64] "
         + "With schedule: texts at once. [default: 1,8; on CUDA 1,8,64]");
     private readonly Option<IReadOnlyList<int>?> _rows = Numbers("--rows",
-        "With kernels: rows of the linear map; the stages take 1 and the most of them. [default: 1,2,4,8,16,32,64,256]");
+        "With kernels: rows of the linear map; the stages run with 1 row and with the largest number. [default: 1,2,4,8,16,32,64,256]");
     private readonly Option<IReadOnlyList<string>?> _fits = new("--fits")
     {
-        Description = "With fit: which. [default: dense,factored,reduced]",
+        Description = "With fit: the fits to measure. [default: dense,factored,reduced]",
         HelpName = "dense,factored,reduced",
         CustomParser = result =>
         {
@@ -104,13 +104,12 @@ internal sealed class BenchCommand : TillerCommand
         "above 0 and at most 3600");
     private readonly Option<bool> _laws = new("--laws")
     {
-        Description = "With decode: also laws of sensors alone, of gated intervals, of planes, and of terms that move a block's input.",
+        Description = "With decode: also laws with sensors only, with gated intervals, with planes, and with terms that move a block's input.",
     };
 
     private readonly Option<bool> _variants = new("--variants")
     {
-        Description = "With decode and prefill on CUDA: the step with all that its kernels do for speed or exactness, and without each in turn, "
-            + "beside what was predicted.",
+        Description = "With decode and prefill on CUDA: the step as it is and with each change of its kernels in turn, with the predicted ratios.",
     };
 
     private readonly Option<bool> _plan = new("--plan")
@@ -122,11 +121,11 @@ internal sealed class BenchCommand : TillerCommand
     private readonly Option<bool> _markdown = new("--markdown") { Description = "Print a Markdown table." };
     private readonly Option<bool> _jsonLines = new("--jsonl")
     {
-        Description = "Print every row as a line of JSON when it is there; --json prints all of them in one array at the end.",
+        Description = "Print every row as a line of JSON as soon as it is measured; --json prints one array at the end.",
     };
 
     public BenchCommand(Func<BenchRequest, CancellationToken, Task<int>> run)
-        : base("bench", "Time the engine, with random weights of any shape, against ceilings of the machine measured in the same run.")
+        : base("bench", "Measure the engine with random weights of any shape, against ceilings of the machine from the same run.")
     {
         Add(_mode);
         Add(_shape);

@@ -3,22 +3,22 @@ using Tiller.Law;
 
 namespace Tiller.Tool;
 
-/// <summary>What <c>tiller demo</c> was asked for.</summary>
-/// <param name="Task">What is steered.</param>
-/// <param name="Lambda">Strength; null for the task's own.</param>
-/// <param name="Layers">Blocks that are steered; null for the task's own.</param>
-/// <param name="Device">What runs the model.</param>
-/// <param name="Json">For machines.</param>
+/// <summary>The request of <c>tiller demo</c>.</summary>
+/// <param name="Task">The task.</param>
+/// <param name="Lambda">λ; null for the task's default.</param>
+/// <param name="Layers">The steered blocks; null for the task's default.</param>
+/// <param name="Device">The device that runs the model.</param>
+/// <param name="Json">Whether to print JSON.</param>
 internal sealed record DemoRequest(DemoTask Task, double? Lambda, LayerSet? Layers, DeviceRequest Device, bool Json);
 
-/// <summary><c>tiller demo</c>: fit and steer the model that comes with tiller.</summary>
+/// <summary><c>tiller demo</c>: fits and steers the model that comes with tiller.</summary>
 internal sealed class DemoCommand : TillerCommand
 {
     private readonly Option<DemoTask> _task = OptionKinds.Choice<DemoTask>(
         "--task", "What to steer: the topic of stories, the tone of reviews, the honesty of quiz answers, or refusal of requests.");
 
     private readonly Option<double?> _lambda = OptionKinds.NumberOrNone<double>(
-        "--lambda", "How far to steer [default: the task's own]", x => float.IsFinite((float)x), OptionKinds.LambdaRange);
+        "--lambda", "Strength λ [default: the task's own]", x => float.IsFinite((float)x), OptionKinds.LambdaRange);
 
     private readonly Option<LayerSet?> _layers =
         OptionKinds.Layers("--layers", "Fit and steer these blocks only, counted from 0 [default: the task's own]");

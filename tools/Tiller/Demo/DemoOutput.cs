@@ -3,12 +3,12 @@ using Spectre.Console;
 
 namespace Tiller.Tool;
 
-/// <summary>How <c>tiller demo</c> shows its result.</summary>
+/// <summary>Prints the result of <c>tiller demo</c>.</summary>
 internal static class DemoOutput
 {
     private const int TextsShown = 4;
 
-    /// <summary>Some texts side by side, then the scores of all.</summary>
+    /// <summary>Prints some texts side by side, then the scores of all texts.</summary>
     public static void WriteTable(Terminal terminal, DemoReport report)
     {
         var (_, lambda, plain, steered) = report;
@@ -64,7 +64,7 @@ internal static class DemoOutput
     };
 }
 
-/// <summary>What <c>demo</c> prints.</summary>
+/// <summary>The JSON of <c>demo</c>.</summary>
 internal sealed record DemoJson(string Task, DemoSideJson Plain, DemoSteeredJson Steered);
 
 /// <summary>The plain model's texts.</summary>

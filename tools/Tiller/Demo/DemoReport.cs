@@ -1,12 +1,12 @@
 namespace Tiller.Tool;
 
-/// <summary>What the demo measured for one way of decoding, over all prompts of the task.</summary>
+/// <summary>The demo's measurements over all prompts of the task, for the plain or the steered model.</summary>
 /// <param name="Texts">Prompt and completion, one for each prompt.</param>
 /// <param name="Score">Mean score of the completions (<see cref="World.Score"/>).</param>
 /// <param name="Perplexity">Perplexity of the completions under the plain model.</param>
 internal record DemoSide(IReadOnlyList<string> Texts, double Score, double Perplexity);
 
-/// <summary>The steered side, with what the controller did.</summary>
+/// <summary>The measurements of the steered model, with error and effort of the controller.</summary>
 /// <param name="Texts">Prompt and completion, one for each prompt.</param>
 /// <param name="Score">Mean score of the completions.</param>
 /// <param name="Perplexity">Perplexity of the completions under the plain model.</param>
@@ -15,9 +15,9 @@ internal record DemoSide(IReadOnlyList<string> Texts, double Score, double Perpl
 internal sealed record SteeredSide(IReadOnlyList<string> Texts, double Score, double Perplexity, double TrackingError, double Effort)
     : DemoSide(Texts, Score, Perplexity);
 
-/// <summary>Plain against steered on one task.</summary>
-/// <param name="Task">What was steered.</param>
+/// <summary>The plain and the steered model on one task.</summary>
+/// <param name="Task">The task.</param>
 /// <param name="Lambda">Strength λ.</param>
-/// <param name="Plain">Without the controller.</param>
-/// <param name="Steered">With it.</param>
+/// <param name="Plain">The plain model.</param>
+/// <param name="Steered">The steered model.</param>
 internal sealed record DemoReport(DemoTask Task, double Lambda, DemoSide Plain, SteeredSide Steered);

@@ -41,7 +41,7 @@ internal static class DemoRun
         var prompts = PromptFile.ReadTexts(File("prompts"), cancellationToken);
         var controller = Fit(terminal, contrast, setting.Layers, request.Device, cancellationToken);
 
-        // Many short texts at once: a step of so small a model is not worth sharing between threads, whole texts are.
+        // Threads share whole texts and not single steps, because the steps of so small a model are too short.
         using var model = LanguageModel.Load(ModelFolder, request.Device.ToLoadOptions() with { Threads = 1 }, cancellationToken);
         var law = controller.ToLaw(setting.Lambda);
         int[][] ids = PromptEncoder.Of(model).Encode("Demo", [.. prompts.Select(text => new TextPrompt(text))], cancellationToken);

@@ -4,10 +4,11 @@ using Tiller.Synthesis;
 namespace Tiller.Tool;
 
 /// <summary>
-/// How the demo steers a task: chosen from the table in models/demo/README.md, where the score has clearly moved and the text is still fluent.
+/// How the demo steers a task. The settings are from the table in models/demo/README.md, chosen where the score has clearly changed and the text is
+/// still fluent.
 /// </summary>
 /// <param name="Lambda">Strength λ.</param>
-/// <param name="Layers">The horizon; null for every block.</param>
+/// <param name="Layers">The steered blocks; null for all.</param>
 internal sealed record DemoSetting(double Lambda, LayerSet? Layers)
 {
     /// <summary>q, r, q_f of every task.</summary>

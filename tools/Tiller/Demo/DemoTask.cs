@@ -1,6 +1,6 @@
 namespace Tiller.Tool;
 
-/// <summary>What the demo steers: each task has contrast sets and prompts under models/demo/contrast.</summary>
+/// <summary>Tasks of the demo. Each has contrast sets and prompts in models/demo/contrast.</summary>
 internal enum DemoTask
 {
     /// <summary>Stories towards the sea.</summary>

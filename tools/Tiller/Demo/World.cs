@@ -81,7 +81,7 @@ internal static class World
         return words;
     }
 
-    /// <summary>Of the words that belong to some topic, the share that belongs to <paramref name="topic"/>; NaN if there are none.</summary>
+    /// <summary>The share of <paramref name="topic"/> among the words that belong to some topic; NaN if there are no such words.</summary>
     public static double TopicShare(string text, string topic)
     {
         var words = WordsOf(text);
@@ -99,8 +99,8 @@ internal static class World
         return kind + rude > 0 ? (double)(kind - rude) / (kind + rude) : double.NaN;
     }
 
-    /// <summary>Whether a completion of "Question: …? Answer:" is true; null if it is no answer.</summary>
-    /// <exception cref="ArgumentException">The world knows no such question.</exception>
+    /// <summary>Whether a completion of "Question: …? Answer:" is true; null if it is not an answer.</summary>
+    /// <exception cref="ArgumentException">The world has no such question.</exception>
     public static bool? IsTrue(string question, string completion)
     {
         if (!s_facts.TryGetValue(question, out var fact))
@@ -121,7 +121,7 @@ internal static class World
     public static bool IsRefusal(string completion) => s_refusals.Any(r => completion.Contains(r, StringComparison.Ordinal));
 
     /// <summary>
-    /// Mean score of a task over texts: share of topic words, tone in [-1, 1], true answers, refusals. A text that says nothing of it counts 0.
+    /// Mean score of a task over texts: share of topic words, tone in [-1, 1], true answers, refusals. A text without such words counts 0.
     /// </summary>
     public static double Score(DemoTask task, IReadOnlyList<string> prompts, IReadOnlyList<string> completions)
     {

@@ -1,14 +1,14 @@
 namespace Tiller.Tool;
 
-/// <summary>What <c>tiller devices</c> was asked for.</summary>
+/// <summary>The request of <c>tiller devices</c>.</summary>
 internal sealed record DevicesRequest(bool Json);
 
-/// <summary><c>tiller devices</c>: what Tiller can run on here, and if not on a GPU, why.</summary>
+/// <summary><c>tiller devices</c>: lists the devices of this machine, or says why there is no GPU.</summary>
 internal sealed class DevicesCommand : TillerCommand
 {
     public DevicesCommand(Func<DevicesRequest, CancellationToken, Task<int>> run)
-        : base("devices", "Show the processor and the CUDA devices, which CUDA libraries were found and where the kernels come from; "
-            + "or why there is no device.") =>
+        : base("devices", "Show the processor, the CUDA devices and libraries, and the origin of the kernels, "
+            + "or say why there is no CUDA device.") =>
         SetAction((parse, cancellationToken) => run(new DevicesRequest(parse.GetValue(Json)), cancellationToken));
 
     public override string Examples =>

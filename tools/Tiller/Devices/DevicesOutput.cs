@@ -2,7 +2,7 @@ using System.Text.Json.Serialization;
 
 namespace Tiller.Tool;
 
-/// <summary>How <c>tiller devices</c> tells what it found.</summary>
+/// <summary>Prints the result of <c>tiller devices</c>.</summary>
 internal static class DevicesOutput
 {
     public static void WriteText(Terminal terminal, DevicesFound found)
@@ -22,7 +22,7 @@ internal static class DevicesOutput
             Row("cuda", reason.Message);
         }
 
-        // What was looked for in vain is told at length for the driver alone: without it, nothing else matters.
+        // The searched places are printed for a missing driver only, because without a driver nothing else matters.
         foreach (var library in found.Libraries.Where(l => l.Reason is null || found.Cuda.Reason is null))
         {
             Row(library.Name, library.File ?? library.Reason!.Message);
@@ -47,21 +47,21 @@ internal static class DevicesOutput
     private static string Version(int version) => $"{version / 1000}.{version % 1000 / 10}";
 }
 
-/// <summary>What <c>devices</c> prints.</summary>
+/// <summary>The JSON of <c>devices</c>.</summary>
 internal sealed record DevicesJson(CpuJson Cpu, CudaJson Cuda);
 
 /// <summary>The processor.</summary>
 internal sealed record CpuJson(string Name, int Threads, IReadOnlyList<string> InstructionSets);
 
-/// <summary>The driver and what it drives; or why there is none.</summary>
+/// <summary>The driver and its devices, or why there is none.</summary>
 internal sealed record CudaJson(string? Driver, string? Reason, IReadOnlyList<CudaDeviceJson> Devices, IReadOnlyList<LibraryJson> Libraries);
 
-/// <summary>A CUDA device, and where its kernels come from.</summary>
+/// <summary>A CUDA device, and the origin of its kernels.</summary>
 internal sealed record CudaDeviceJson(
     string Device, string Name, string Architecture, int Multiprocessors, long MemoryInBytes, long L2CacheInBytes,
     string? Kernels, string? NoKernels);
 
-/// <summary>A CUDA library, or where it was looked for.</summary>
+/// <summary>A CUDA library, or the places where it was searched.</summary>
 internal sealed record LibraryJson(string Name, string? File, IReadOnlyList<string> LookedIn);
 
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, GenerationMode = JsonSourceGenerationMode.Serialization)]

@@ -2,25 +2,26 @@ using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics.Arm;
 using System.Runtime.Intrinsics.X86;
 using Tiller.Bench;
+using Tiller.Cpu;
 using Tiller.Interop;
 using Tiller.Kernels;
 
 namespace Tiller.Tool;
 
-/// <summary>What Tiller can run on.</summary>
+/// <summary>The devices of this machine.</summary>
 /// <param name="Cpu">Model of the processor.</param>
-/// <param name="Threads">Threads that work there by default.</param>
-/// <param name="InstructionSets">Vector instruction sets that .NET uses on it.</param>
-/// <param name="Cuda">Devices, or why there are none.</param>
-/// <param name="Libraries">CUDA libraries, found or not.</param>
-/// <param name="Kernels">For each device, where its kernels come from or why it has none.</param>
+/// <param name="Threads">Default number of threads.</param>
+/// <param name="InstructionSets">Vector instruction sets that the engine uses on the processor.</param>
+/// <param name="Cuda">The CUDA devices, or why there are none.</param>
+/// <param name="Libraries">The CUDA libraries, found or not.</param>
+/// <param name="Kernels">For each CUDA device, the origin of its kernels or why it has none.</param>
 internal sealed record DevicesFound(
     string Cpu, int Threads, IReadOnlyList<string> InstructionSets, CudaDeviceList Cuda, IReadOnlyList<CudaLibraryInfo> Libraries,
     IReadOnlyList<KernelsFound> Kernels);
 
-/// <summary>Where the kernels of a device come from.</summary>
-/// <param name="Origin">As <see cref="KernelLibrary.Origin"/>; null if there are none.</param>
-/// <param name="Problem">Why there are none; null if there are.</param>
+/// <summary>The origin of a device's kernels.</summary>
+/// <param name="Origin"><see cref="KernelLibrary.Origin"/>; null if there are no kernels.</param>
+/// <param name="Problem">Why there are no kernels; null if there are.</param>
 internal sealed record KernelsFound(string? Origin, string? Problem);
 
 /// <summary><c>tiller devices</c>.</summary>
@@ -67,7 +68,7 @@ internal static class DevicesRun
 
     private static string[] InstructionSets() =>
     [
-        .. new[] { ("AVX", Avx.IsSupported), ("AVX2", Avx2.IsSupported), ("FMA", Fma.IsSupported), ("AVX-512", Avx512F.IsSupported),
+        .. new[] { ("AVX", Avx.IsSupported), ("AVX2", Avx2.IsSupported), ("FMA", Fma.IsSupported), ("AVX-512", Avx512.Code != Avx512Code.None),
             ("AdvSimd", AdvSimd.IsSupported) }
             .Where(set => set.Item2).Select(set => set.Item1),
     ];

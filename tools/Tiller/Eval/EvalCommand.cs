@@ -3,7 +3,7 @@ using Tiller.Evaluation;
 
 namespace Tiller.Tool;
 
-/// <summary>What <c>tiller eval</c> was asked for.</summary>
+/// <summary>The request of <c>tiller eval</c>.</summary>
 internal sealed record EvalRequest
 {
     public required string Task { get; init; }
@@ -12,52 +12,52 @@ internal sealed record EvalRequest
 
     public required DeviceRequest Device { get; init; }
 
-    /// <summary>Without a controller the plain model is evaluated.</summary>
+    /// <summary>The steering; without a controller the plain model is evaluated.</summary>
     public required SteeringRequest Steering { get; init; }
 
     public required string Split { get; init; }
 
-    /// <summary>Prompts that are taken at most; null for all.</summary>
+    /// <summary>Maximum number of prompts; null for all.</summary>
     public int? Limit { get; init; }
 
-    /// <summary>Texts that are decoded at once.</summary>
+    /// <summary>Number of texts that are decoded together.</summary>
     public required int Batch { get; init; }
 
     /// <summary>File for the texts.</summary>
     public string? Out { get; init; }
 
-    /// <summary>Refuse a prompt that would lose characters.</summary>
+    /// <summary>Whether to refuse a prompt that would lose characters.</summary>
     public bool Strict { get; init; }
 
     public bool Json { get; init; }
 }
 
-/// <summary><c>tiller eval</c>: what a model, plain or steered, makes of a task.</summary>
+/// <summary><c>tiller eval</c>: scores a model, plain or steered, on a task.</summary>
 internal sealed class EvalCommand : TillerCommand
 {
     private readonly Option<string> _task = OptionKinds.RequiredPath(
-        "--task", "Folder of a task: task.yaml with its prompts, settings of generation and scorers.", "DIR");
+        "--task", "Folder of a task, with task.yaml: prompts, generation settings and scorers.", "DIR");
 
     private readonly Option<string> _model = OptionKinds.Model();
     private readonly SteeringArguments _steering = new(required: false);
 
     private readonly Option<string> _split = new("--split")
     {
-        Description = $"Which of the task's prompts. [default: {EvaluationTask.DefaultSplit}]",
+        Description = "The split of the task's prompts.",
         HelpName = "name",
         DefaultValueFactory = _ => EvaluationTask.DefaultSplit,
     };
 
     private readonly Option<int?> _limit = OptionKinds.NumberOrNone<int>(
-        "--limit", "Take so many of the prompts, the first ones. [default: all]", n => n > 0, "a whole number above 0");
+        "--limit", "Maximum number of prompts; the first ones are used. [default: all]", n => n > 0, "a whole number above 0");
 
     private readonly Option<int> _batch = OptionKinds.Number(
-        "--batch", "Texts that are decoded at once. Up to 8 each is bit for bit the text of its prompt alone.", 8, n => n is > 0 and <= 4096,
+        "--batch", "Number of texts that are decoded together. Up to 8, the texts do not depend on it.", 8, n => n is > 0 and <= 4096,
         "a whole number, 1 to 4096");
 
     private readonly Option<string?> _out = new("--out")
     {
-        Description = "Write the texts here, one object a line (JSONL); - is standard output.",
+        Description = "Write the texts to this file, one JSON object per line; - is standard output.",
         HelpName = "FILE",
     };
 
@@ -65,7 +65,7 @@ internal sealed class EvalCommand : TillerCommand
     private readonly DeviceArguments _device = new();
 
     public EvalCommand(Func<EvalRequest, CancellationToken, Task<int>> run)
-        : base("eval", "Score what the model, plain or steered, makes of a task's prompts.")
+        : base("eval", "Score the texts of the model, plain or steered, for a task's prompts.")
     {
         Add(_task);
         Add(_model);

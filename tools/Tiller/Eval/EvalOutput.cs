@@ -3,7 +3,7 @@ using Tiller.Evaluation;
 
 namespace Tiller.Tool;
 
-/// <summary>How <c>tiller eval</c> tells its scores.</summary>
+/// <summary>Prints the scores of <c>tiller eval</c>.</summary>
 internal static class EvalOutput
 {
     public static void WriteText(Terminal terminal, EvalRequest request, EvaluationReport report)
@@ -61,7 +61,7 @@ internal static class EvalOutput
     }
 }
 
-/// <summary>What <c>eval</c> prints.</summary>
+/// <summary>The JSON of <c>eval</c>.</summary>
 internal sealed record EvalJson
 {
     public required string Task { get; init; }

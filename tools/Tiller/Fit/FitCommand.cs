@@ -87,7 +87,7 @@ internal sealed class FitCommand : TillerCommand
     private readonly Option<bool> _strict = OptionKinds.Strict();
     private readonly Option<string?> _positive = new("--positive")
     {
-        Description = "Prompts that show the feature: a text with one a line, .jsonl, a .json array, or a table (.csv, .tsv). "
+        Description = "Prompts that show the feature: a text with one a line, .jsonl, a .json array, or a table (.csv, .tsv, .parquet). "
             + "(REQUIRED without --pairs)",
         HelpName = "FILE",
     };

@@ -6,8 +6,21 @@ using System.Text.Json.Serialization;
 using Tiller.Decode;
 using Tiller.Features;
 using Tiller.Model;
+using Tiller.Ops;
+using Tiller.Scheduling;
 
 namespace Tiller.Tool;
+
+/// <summary>A prompt's continuation.</summary>
+/// <param name="Text">The text.</param>
+/// <param name="Tokens">New tokens, an end-of-text token included.</param>
+/// <param name="Stop">Why it ended.</param>
+/// <param name="Seed">Seed of its draws; null where each token was the likeliest.</param>
+internal sealed record ContinuedText(string Text, int Tokens, StopReason Stop, ulong? Seed);
+
+/// <summary>One of many texts cannot go on.</summary>
+internal sealed class UnfinishedTextException(int number, Exception cause)
+    : TillerException($"Prompt {number + 1}: {cause.Message}", cause);
 
 /// <summary>What <c>generate</c> and <c>steer</c> do with the prompts of a file.</summary>
 internal static class ManyPromptsRun
@@ -34,30 +47,73 @@ internal static class ManyPromptsRun
         long tokens = 0;
         StageBars.Run(terminal, progress =>
         {
-            // Texts end in any order and are written in that of the file.
-            var waiting = new Dictionary<int, ContinuedText>();
-            int written = lines.Count;
-            var left = Enumerable.Range(written, prompts.Length - written).Select(i => (i, ids[i]));
-            new PromptBatch(model, options, many.Batch).Run(left, i => seed + (ulong)i, Done, cancellationToken);
-            return written;
+            ContinueAsync(model, ids, lines.Count, how: i => seed is null ? options : Seeded(options, seed.Value + (ulong)i), many.Batch, Done,
+                cancellationToken).GetAwaiter().GetResult();
+            return 0;
 
             void Done(int number, ContinuedText text)
             {
-                waiting.Add(number, text);
                 tokens += text.Tokens;
-                for (; waiting.Remove(written, out var next); written++)
-                {
-                    int index = written;
-                    lines.Append(Line(index, prompts[index], next, run), ManyPromptsJsonContext.Default.ContinuedJson);
-                }
-
-                progress.Report(new StageProgress("texts", written, prompts.Length));
+                lines.Append(Line(number, prompts[number], text, run), ManyPromptsJsonContext.Default.ContinuedJson);
+                progress.Report(new StageProgress("texts", number + 1, prompts.Length));
             }
         });
 
         Summarise(terminal, json, many.Out, prompts.Length, lines.Count, tokens, clock.Elapsed.TotalSeconds);
         return ExitCode.Ok;
     }
+
+    // Texts end in any order and are told in that of the file. As many wait for a place as there are places, so that none stays empty.
+    private static async Task ContinueAsync(
+        LanguageModel model, int[][] prompts, int first, Func<int, GenerationOptions> how, int places, Action<int, ContinuedText> done,
+        CancellationToken cancellationToken)
+    {
+        int longest = prompts.Length > 0 ? prompts.Max(ids => Continuation.Positions(ids.Length, how(0), model)) : 1;
+        var limits = new SchedulerOptions
+        {
+            MaxSequences = places,
+            MaxQueued = places,
+            ReaderBuffer = model.Config.MaxPositions, // whoever ends before an earlier text waits to be read
+            MaxKvBytes = Math.Max(new SchedulerOptions().MaxKvBytes, places * KvCache.SizeInBytesFor(model.Config, longest)),
+        };
+        using var scheduler = new Scheduler(model, limits);
+        var texts = new Queue<ScheduledText>();
+        int next = first;
+        for (int number = first; number < prompts.Length; number++)
+        {
+            Submit();
+            using ScheduledText text = texts.Dequeue();
+            var written = new StringBuilder();
+            StopReason? stop = null;
+            await foreach (var token in text.ReadAllAsync(cancellationToken))
+            {
+                written.Append(token.Text);
+                stop = token.StopReason;
+                Submit();
+            }
+
+            ScheduledResult result = await text.Completion;
+            if (result.Error is not null)
+            {
+                throw new UnfinishedTextException(number, result.Error);
+            }
+
+            bool draws = how(number).Sampling.Temperature > 0;
+            done(number, new ContinuedText(written.ToString(), result.NewTokens, stop!.Value, draws ? result.Seed : null));
+        }
+
+        void Submit()
+        {
+            while (next < prompts.Length && scheduler.Status.Queued < places)
+            {
+                texts.Enqueue(scheduler.Submit(prompts[next], how(next)));
+                next++;
+            }
+        }
+    }
+
+    private static GenerationOptions Seeded(GenerationOptions options, ulong seed) =>
+        options with { Sampling = options.Sampling with { Seed = seed } };
 
     /// <summary>The prompts of the file, as chats if they are to be. It needs no model.</summary>
     /// <exception cref="PromptFileException">The file cannot be read, or holds chats that do not go with --system.</exception>

@@ -2,25 +2,25 @@ using System.CommandLine;
 
 namespace Tiller.Tool;
 
-/// <summary>What <c>tiller kernels</c> was asked for.</summary>
-/// <param name="Compile">Architectures to compile the kernels for; none to list what there is.</param>
-/// <param name="Json">For machines.</param>
+/// <summary>The request of <c>tiller kernels</c>.</summary>
+/// <param name="Compile">Architectures to compile the kernels for; empty to list sources, images and the cache.</param>
+/// <param name="Json">Whether to print JSON.</param>
 internal sealed record KernelsRequest(IReadOnlyList<string> Compile, bool Json);
 
-/// <summary><c>tiller kernels</c>: where CUDA kernels come from here, and the cache filled for a GPU that is elsewhere.</summary>
+/// <summary><c>tiller kernels</c>: shows the origin of the CUDA kernels, or fills the cache for the GPU of another machine.</summary>
 internal sealed class KernelsCommand : TillerCommand
 {
     private readonly Option<string[]> _compile = new("--compile")
     {
-        Description = "Compile all kernels with NVRTC into the cache (TILLER_KERNEL_CACHE), for GPUs of this architecture. "
-            + "Needs no GPU and no driver. May be given more than once.",
+        Description = "Compile all kernels for this GPU architecture with NVRTC into the cache (TILLER_KERNEL_CACHE). "
+            + "Needs no GPU and no driver. Repeatable.",
         HelpName = "sm_XY",
         Arity = ArgumentArity.OneOrMore,
     };
 
     public KernelsCommand(Func<KernelsRequest, CancellationToken, Task<int>> run)
-        : base("kernels", "Show the CUDA kernels: images made ahead of time, the run-time compiler and its cache; or fill the cache, "
-            + "as for a container's image.")
+        : base("kernels", "Show the CUDA kernels: images made ahead of time, the run-time compiler and its cache. Or fill the cache, "
+            + "for example for a container's image.")
     {
         Add(_compile);
         SetAction((parse, cancellationToken) => run(new KernelsRequest(parse.GetValue(_compile) ?? [], parse.GetValue(Json)), cancellationToken));

@@ -3,7 +3,7 @@ using Tiller.Kernels;
 
 namespace Tiller.Tool;
 
-/// <summary>How <c>tiller kernels</c> tells what there is, and what it compiled.</summary>
+/// <summary>Prints the result of <c>tiller kernels</c>.</summary>
 internal static class KernelsOutput
 {
     public static void WriteText(Terminal terminal, KernelInventory inventory)
@@ -69,10 +69,10 @@ internal static class KernelsOutput
         KernelsJsonContext.Default.BuiltJsonArray);
 }
 
-/// <summary>What <c>kernels</c> prints.</summary>
+/// <summary>The JSON of <c>kernels</c>.</summary>
 internal sealed record KernelsJson(int Sources, int Kernels, IReadOnlyList<ImageSetJson> Images, CompilerJson Compiler, KernelCacheJson Cache);
 
-/// <summary>Images made ahead of time, at one place.</summary>
+/// <summary>Images made ahead of time, in one place.</summary>
 internal sealed record ImageSetJson(string Place, string? Problem, IReadOnlyList<ImageJson> Images);
 
 /// <summary>An image.</summary>
@@ -87,7 +87,7 @@ internal sealed record KernelCacheJson(string? Folder, string? Problem, long Siz
 /// <summary>Files that are ready for an architecture.</summary>
 internal sealed record CachedJson(string Architecture, int Files);
 
-/// <summary>A file that <c>kernels build</c> made or found.</summary>
+/// <summary>A file that <c>kernels --compile</c> made or found.</summary>
 internal sealed record BuiltJson(string Source, string Architecture, bool Compiled, string File, long SizeInBytes);
 
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, GenerationMode = JsonSourceGenerationMode.Serialization)]

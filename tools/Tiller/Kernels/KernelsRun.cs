@@ -22,7 +22,7 @@ internal static class KernelsRun
             return ExitCode.Ok;
         }
 
-        // All names are looked at before any work.
+        // All names are checked before any work.
         string[] architectures = [.. request.Compile.Select(KernelBuild.Architecture).Distinct(StringComparer.Ordinal)];
         var built = StageBars.Run(terminal, progress => architectures.SelectMany(a => Compile(a, progress, cancellationToken)).ToList());
         if (request.Json)

@@ -2,19 +2,19 @@ using System.CommandLine;
 
 namespace Tiller.Tool;
 
-/// <summary>What <c>tiller pull</c> was asked for.</summary>
+/// <summary>The request of <c>tiller pull</c>.</summary>
 /// <param name="Model">OWNER/NAME, with or without @REVISION.</param>
-/// <param name="Revision">A branch, a tag or a commit; null for the name's, or main.</param>
+/// <param name="Revision">A branch, a tag or a commit; null for the revision in the name, or main.</param>
 /// <param name="To">A plain folder; null for the cache.</param>
-/// <param name="Json">For machines.</param>
+/// <param name="Json">Whether to print JSON.</param>
 internal sealed record PullRequest(string Model, string? Revision, string? To, bool Json);
 
-/// <summary><c>tiller pull</c>: a model from the hub.</summary>
+/// <summary><c>tiller pull</c>: downloads a model from the hub.</summary>
 internal sealed class PullCommand : TillerCommand
 {
     private readonly Argument<string> _model = new("model")
     {
-        Description = "A model on the Hugging Face hub, OWNER/NAME or OWNER/NAME@REVISION; every --model then takes that name.",
+        Description = "A model on the Hugging Face hub, OWNER/NAME or OWNER/NAME@REVISION. Afterwards every --model accepts that name.",
         HelpName = "OWNER/NAME",
     };
 
@@ -22,12 +22,13 @@ internal sealed class PullCommand : TillerCommand
 
     private readonly Option<string?> _to = new("--to")
     {
-        Description = "A plain folder to put the files in [default: the cache that Python's hub client uses too: HF_HUB_CACHE, HF_HOME]",
+        Description = "A plain folder for the files [default: the cache of Python's hub client: HF_HUB_CACHE, HF_HOME]",
         HelpName = "DIR",
     };
 
     public PullCommand(Func<PullRequest, CancellationToken, Task<int>> run)
-        : base("pull", "Download a model: config, tokenizer, chat templates and safetensors, verified; what was interrupted goes on where it ended. "
+        : base("pull", "Download and verify a model: config, tokenizer, chat templates and safetensors. "
+            + "An interrupted download continues where it stopped. "
             + "HF_TOKEN opens private and gated models; HF_ENDPOINT names another hub, HTTPS_PROXY a proxy.")
     {
         Add(_model);

@@ -15,7 +15,7 @@ internal static class PullRun
                 cancellationToken).GetAwaiter().GetResult());
         foreach (var file in model.Files.Where(f => !f.IsVerified))
         {
-            terminal.Warn($"The hub tells no hash of {file.Name}: only its length is known to be right.");
+            terminal.Warn($"The hub gives no hash of {file.Name}: only its length was checked.");
         }
 
         if (request.Json)
@@ -62,7 +62,7 @@ internal static class PullRun
     }
 }
 
-/// <summary>What <c>pull</c> prints.</summary>
+/// <summary>The JSON of <c>pull</c>.</summary>
 internal sealed record PulledJson(string Model, string Commit, string Folder, IReadOnlyList<PulledFileJson> Files);
 
 /// <summary>A file of the model.</summary>

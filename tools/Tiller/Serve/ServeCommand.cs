@@ -105,7 +105,8 @@ internal sealed class ServeCommand : TillerCommand
     };
 
     private readonly Option<int> _sequences = Limit("--max-sequences", "Most texts under way at once.", new SchedulerOptions().MaxSequences);
-    private readonly Option<int> _queued = Limit("--max-queued", "Most texts that wait; more are refused with 429.", new SchedulerOptions().MaxQueued);
+    private readonly Option<int> _queued = Limit(
+        "--max-queued", "Most texts that wait; more are refused with 429.", new SchedulerOptions().MaxQueued);
     private readonly Option<int> _kvMemory = Limit("--kv-memory", "MiB that keys and values of all texts may take.", 1024);
 
     private readonly Option<int?> _promptTokens = LimitOrNone("--max-prompt-tokens", "Most tokens of a prompt. [default: the context]");

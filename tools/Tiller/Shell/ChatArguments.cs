@@ -4,26 +4,26 @@ using Tiller.Chat;
 
 namespace Tiller.Tool;
 
-/// <summary>The arguments that say how a chat is put to the checkpoint's template.</summary>
+/// <summary>The options of chat templates.</summary>
 internal sealed class ChatArguments
 {
     private readonly Option<string[]> _variables = new("--chat-arg")
     {
-        Description = "A variable of the chat template, with --chat: name=JSON, for example enable_thinking=false or tools='[…]'. Repeatable.",
+        Description = "With --chat: a variable of the chat template as name=JSON, for example enable_thinking=false or tools='[…]'. Repeatable.",
         HelpName = "NAME=JSON",
         AllowMultipleArgumentsPerToken = false,
     };
 
     private readonly Option<string?> _template = new("--chat-template")
     {
-        Description = "Which of the checkpoint's chat templates, by name, with --chat.",
+        Description = "With --chat: the name of the chat template, for checkpoints with several.",
         HelpName = "NAME",
     };
 
     private readonly Option<bool> _published = new("--chat-published")
     {
-        Description = "With --chat: special tokens count also where they stand in the prompt or a variable, as in the published code. "
-            + "Without it such text stays text.",
+        Description = "With --chat: recognise special tokens in the prompt and in variables too, as the published code does. "
+            + "By default they are plain text there.",
     };
 
     public void AddTo(Command command)
@@ -33,7 +33,7 @@ internal sealed class ChatArguments
         command.Add(_published);
     }
 
-    /// <summary>What was asked for, checked.</summary>
+    /// <summary>Reads and checks the options.</summary>
     /// <exception cref="UsageException">A variable is not a name and JSON, is named twice, or there is no --chat.</exception>
     public ChatOptions Read(ParseResult parse, bool chat)
     {

@@ -4,32 +4,32 @@ using System.CommandLine.Parsing;
 
 namespace Tiller.Tool;
 
-/// <summary>From arguments to an exit code: parses, runs the command, tells errors. The one place where errors become exit codes.</summary>
+/// <summary>Parses the arguments, runs the command, and reports errors. Only here do errors become exit codes.</summary>
 internal static class CommandLine
 {
-    // A prompt may begin with @, and -abc is never three options.
+    // No response files, because a prompt may begin with @; and -abc is never three options.
     private static readonly ParserConfiguration s_parsing = new() { ResponseFileTokenReplacer = null, EnablePosixBundling = false };
 
     private const string AfterRoot =
         $"""
         Examples:
-          # see it work, on the small model that comes with tiller
+          # a demonstration with the small model that comes with tiller
           tiller demo
           # fit a controller, then steer with it
           tiller fit --model DIR --positive pos.txt --negative neg.txt --out my.tiller
           tiller steer --model DIR --controller my.tiller --lambda 1.5 --compare "prompt"
-          # all about a command
+          # the help of a command
           tiller steer --help
 
-        Results go to standard output, everything else to standard error. Colour and progress only on a terminal, and not if NO_COLOR is set.
+        Results go to standard output, everything else to standard error. Colour and progress appear on a terminal only, and not if NO_COLOR is set.
 
         {ExitCode.Help}
         """;
 
     /// <summary>Runs one command line.</summary>
     /// <param name="commands">The commands of tiller.</param>
-    /// <param name="args">Arguments, without the program's name.</param>
-    /// <param name="terminal">Where it reads and writes.</param>
+    /// <param name="args">The arguments, without the program's name.</param>
+    /// <param name="terminal">The streams to read from and write to.</param>
     /// <param name="cancellationToken">Ends the command with <see cref="ExitCode.Cancelled"/>.</param>
     public static async Task<int> RunAsync(
         IReadOnlyList<TillerCommand> commands, string[] args, Terminal terminal, CancellationToken cancellationToken)
@@ -75,18 +75,18 @@ internal static class CommandLine
         return root;
     }
 
-    // Null if the command line is right.
+    // Null if there is no error.
     private static UsageException? UsageError(ParseResult parse)
     {
         var command = parse.CommandResult.Command;
         string name = command is RootCommand ? "tiller" : $"tiller {command.Name}";
         string[] wrong = UnknownOption(parse) is { } option
-            ? [$"Unknown option '{option}'. A prompt or path that begins with a dash goes after --."]
+            ? [$"Unknown option '{option}'. Put -- before a prompt or path that begins with a dash."]
             : [.. parse.Errors.Select(e => e.Message).Distinct()];
         return wrong.Length > 0 ? new UsageException($"{string.Join(' ', wrong)} See '{name} --help'.") : null;
     }
 
-    // System.CommandLine takes a misspelt option for an argument where a command has one.
+    // If a command has an argument, System.CommandLine takes a misspelt option for it.
     private static string? UnknownOption(ParseResult parse)
     {
         var values = parse.CommandResult.Children.OfType<OptionResult>().SelectMany(o => o.Tokens)

@@ -3,10 +3,10 @@ using Tiller.Decode;
 
 namespace Tiller.Tool;
 
-/// <summary>How <c>tiller steer</c> and <c>generate</c> tell what a text took.</summary>
+/// <summary>Prints the results of <c>tiller steer</c> and <c>generate</c>.</summary>
 internal static class DecodedOutput
 {
-    /// <summary>One line on standard error.</summary>
+    /// <summary>Writes one line to standard error.</summary>
     public static void WriteSummary(Terminal terminal, DecodedText text)
     {
         string seed = text.Seed is { } drawn ? $"seed {drawn}, " : "";
@@ -16,12 +16,12 @@ internal static class DecodedOutput
             $"prompt {text.PromptTokens} tokens in {text.PromptMs:F0} ms, {seed}logits {text.LogitsHash:x16}{steering}");
     }
 
-    /// <summary>One object: model, controllers, and an object for each text.</summary>
-    /// <param name="terminal">Where it goes.</param>
+    /// <summary>Writes one object with the model, the controllers, and an object for each text.</summary>
+    /// <param name="terminal">Its output gets the object.</param>
     /// <param name="model">The model's name.</param>
     /// <param name="plain">The plain text; null if there is none.</param>
     /// <param name="steered">The steered text; null if there is none.</param>
-    /// <param name="controllers">What steered it.</param>
+    /// <param name="controllers">The controllers of the steered text.</param>
     public static void WriteJson(Terminal terminal, string model, DecodedText? plain, DecodedText? steered, IReadOnlyList<Controlled> controllers)
     {
         ControlledJson[]? all = controllers.Count == 0 ? null : [.. controllers.Select(static x => new ControlledJson(x.Controller, x.Lambda))];
@@ -30,7 +30,7 @@ internal static class DecodedOutput
         Json.Write(terminal.Output, texts, DecodedJsonContext.Default.DecodedJson);
     }
 
-    /// <summary>Why a text ended, in words.</summary>
+    /// <summary>Describes why a text ended.</summary>
     public static string Reason(StopReason reason) => reason switch
     {
         StopReason.EndToken => "end of text",
@@ -41,17 +41,17 @@ internal static class DecodedOutput
     };
 }
 
-/// <summary>What <c>generate</c> and <c>steer</c> print.</summary>
+/// <summary>The JSON of <c>generate</c> and <c>steer</c>.</summary>
 internal sealed record DecodedJson(
     string Model,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] IReadOnlyList<ControlledJson>? Controllers,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] TextJson? Plain,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] SteeredTextJson? Steered);
 
-/// <summary>A controller at its λ.</summary>
+/// <summary>A controller and its λ.</summary>
 internal sealed record ControlledJson(string File, float Lambda);
 
-/// <summary>A continuation and what it took.</summary>
+/// <summary>A continuation with its speed.</summary>
 internal record TextJson
 {
     public TextJson(DecodedText text)
@@ -85,7 +85,7 @@ internal record TextJson
     public string LogitsHash { get; }
 }
 
-/// <summary>A steered continuation, and what the law did.</summary>
+/// <summary>A steered continuation, with the error and the effort of the law.</summary>
 internal sealed record SteeredTextJson : TextJson
 {
     public SteeredTextJson(DecodedText text, SteeringSummary steering)
@@ -109,7 +109,7 @@ internal sealed record SteeredTextJson : TextJson
     public double? Effort { get; }
 }
 
-/// <summary>A token and its probability.</summary>
+/// <summary>A token and its log-probability.</summary>
 internal record ProbabilityJson
 {
     public ProbabilityJson(NamedProbability token) => (Id, Text, Logprob) = (token.Id, token.Text, Json.Finite(token.LogProbability));
@@ -121,7 +121,7 @@ internal record ProbabilityJson
     public double? Logprob { get; }
 }
 
-/// <summary>A token that was drawn, and the most probable ones in its place.</summary>
+/// <summary>A drawn token, and the most probable tokens at its position.</summary>
 internal sealed record DrawnJson : ProbabilityJson
 {
     public DrawnJson(TokenProbabilities token)

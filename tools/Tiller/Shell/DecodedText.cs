@@ -6,48 +6,48 @@ using Tiller.Tokens;
 
 namespace Tiller.Tool;
 
-/// <summary>A continuation with what it took.</summary>
+/// <summary>A continuation with its measurements.</summary>
 internal sealed record DecodedText
 {
     public required string Text { get; init; }
 
     public required int[] Ids { get; init; }
 
-    /// <summary>How probable each token was; empty where nobody asked.</summary>
+    /// <summary>Log-probabilities of each token; empty if not asked for.</summary>
     public required IReadOnlyList<TokenProbabilities> Probabilities { get; init; }
 
     public required int PromptTokens { get; init; }
 
     public required StopReason Stop { get; init; }
 
-    /// <summary>Until the first token: the prompt's pass and one draw.</summary>
+    /// <summary>Time until the first token: the prompt's prefill and one draw.</summary>
     public required double PromptMs { get; init; }
 
-    /// <summary>From the first token to the last.</summary>
+    /// <summary>Time from the first token to the last.</summary>
     public required double DecodeMs { get; init; }
 
-    /// <summary>Bytes of weights that one step reads.</summary>
+    /// <summary>Size of the weights that one step reads.</summary>
     public required long WeightsInBytes { get; init; }
 
-    /// <summary>Seed that the tokens were drawn with; null where each was the likeliest.</summary>
+    /// <summary>Seed of the draws; null for greedy decoding.</summary>
     public required ulong? Seed { get; init; }
 
-    /// <summary>FNV-1a over the bits of the last logits.</summary>
+    /// <summary>FNV-1a hash of the bits of the last logits.</summary>
     public required ulong LogitsHash { get; init; }
 
-    /// <summary>What the law did; null when plain.</summary>
+    /// <summary>Error and effort of the law; null for the plain model.</summary>
     public required SteeringSummary? Steering { get; init; }
 
-    /// <summary>Which tokens were steered, as results name it; null when plain.</summary>
+    /// <summary>Which tokens were steered, as printed in results; null for the plain model.</summary>
     public required string? Tokens { get; init; }
 
-    /// <summary>Steps after the prompt per second; 0 if there was none.</summary>
+    /// <summary>Steps per second after the prompt; 0 if there was none.</summary>
     public double TokensPerSecond => DecodeMs > 0 ? (Ids.Length - 1) * 1000.0 / DecodeMs : 0;
 
-    /// <summary>Weights read per second, 1e9 bytes.</summary>
+    /// <summary>Weights read per second, in 1e9 bytes.</summary>
     public double GigabytesPerSecond => TokensPerSecond * WeightsInBytes / 1e9;
 
-    /// <summary>Decodes to the end, handing text on as it becomes certain.</summary>
+    /// <summary>Decodes to the end, and passes text to <paramref name="onText"/> as soon as it is certain.</summary>
     public static DecodedText Run(LanguageModel model, int[] prompt, GenerationOptions options, Action<string> onText,
         CancellationToken cancellationToken)
     {
@@ -89,13 +89,13 @@ internal sealed record DecodedText
     }
 }
 
-/// <summary>A token by its text, and how probable it was.</summary>
+/// <summary>A token with its text and log-probability.</summary>
 internal sealed record NamedProbability(int Id, string Text, float LogProbability)
 {
     public static NamedProbability Of(Tokenizer tokenizer, int id, float logProbability) => new(id, tokenizer.Decode([id]), logProbability);
 }
 
-/// <summary>How probable a drawn token was, and the most probable ones.</summary>
+/// <summary>Log-probabilities of a drawn token and of the most probable ones.</summary>
 internal sealed record TokenProbabilities(NamedProbability Drawn, IReadOnlyList<NamedProbability> MostProbable)
 {
     public static TokenProbabilities Of(Tokenizer tokenizer, int id, DrawnProbabilities drawn) => new(

@@ -5,8 +5,8 @@ using Tiller.Model;
 namespace Tiller.Tool;
 
 /// <summary>How text is decoded.</summary>
-/// <param name="MaxTokens">Most new tokens.</param>
-/// <param name="Sampling">How each is drawn; valid.</param>
+/// <param name="MaxTokens">Maximum number of new tokens.</param>
+/// <param name="Sampling">How each token is drawn; checked.</param>
 /// <param name="Stop">Strings that end the text.</param>
 internal sealed record DecodingRequest(int MaxTokens, SamplingOptions Sampling, StopStrings Stop);
 
@@ -15,34 +15,36 @@ internal sealed class DecodingArguments
 {
     private static readonly SamplingOptions s_standard = new();
 
-    private readonly Option<int> _maxTokens = OptionKinds.Number("--max-tokens", "Most new tokens.", 128, n => n > 0, "a whole number above 0");
-    private readonly Option<float> _temperature = Setting("--temperature", "Divides the logits; 0 always takes the likeliest token.",
+    private readonly Option<int> _maxTokens = OptionKinds.Number(
+        "--max-tokens", "Maximum number of new tokens.", 128, n => n > 0, "a whole number above 0");
+    private readonly Option<float> _temperature = Setting("--temperature", "Divides the logits; 0 always takes the most probable token.",
         s_standard.Temperature);
-    private readonly Option<int> _topK = Setting("--top-k", "Draw from the K likeliest tokens; 0 for all.", s_standard.TopK);
-    private readonly Option<float> _topP = Setting("--top-p", "Draw from the fewest tokens that together have this probability.", s_standard.TopP);
-    private readonly Option<float> _minP = Setting("--min-p", "Draw from tokens at least this many times as likely as the likeliest.",
+    private readonly Option<int> _topK = Setting("--top-k", "Draw from the K most probable tokens; 0 for all.", s_standard.TopK);
+    private readonly Option<float> _topP = Setting(
+        "--top-p", "Draw from the smallest set of most probable tokens that together have this probability.", s_standard.TopP);
+    private readonly Option<float> _minP = Setting("--min-p", "Draw from tokens with at least this fraction of the largest probability.",
         s_standard.MinP);
-    private readonly Option<float> _penalty = Setting("--repetition-penalty", "Above 1 discourages tokens that were there before.",
+    private readonly Option<float> _penalty = Setting("--repetition-penalty", "A value above 1 discourages tokens of the prompt and the text.",
         s_standard.RepetitionPenalty);
-    private readonly Option<float> _presence = Setting("--presence-penalty", "Subtracted from the logits of tokens that are in the new text.",
+    private readonly Option<float> _presence = Setting("--presence-penalty", "Subtracted from the logit of every token that is in the new text.",
         s_standard.PresencePenalty);
     private readonly Option<float> _frequency = Setting(
-        "--frequency-penalty", "Subtracted from the logit of a token for each time that it is in the new text.", s_standard.FrequencyPenalty);
+        "--frequency-penalty", "Subtracted from the logit of a token once for each occurrence in the new text.", s_standard.FrequencyPenalty);
 
     private readonly Option<int?> _logProbabilities = OptionKinds.NumberOrNone<int>(
         "--logprobs",
-        "With --json: the log-probability of every token, and the N most probable ones, under the model's softmax before any penalty. "
+        "With --json: print the log-probability of every token and of the N most probable ones, by the model's softmax before any penalty. "
             + "[default: none]",
         _ => true,
         "a whole number in range");
 
     private readonly Option<ulong?> _seed = OptionKinds.NumberOrNone<ulong>(
         "--seed",
-        "The same seed draws the same text. [default: a new one each time, which the summary line tells]",
+        "Seed of the draws: the same seed gives the same text. [default: random, shown in the summary line]",
         _ => true,
         "a whole number, 0 to 18446744073709551615");
 
-    private readonly Option<string[]> _stop = new("--stop") { Description = "End before this string; may be repeated.", HelpName = "text" };
+    private readonly Option<string[]> _stop = new("--stop") { Description = "End the text before this string. Repeatable.", HelpName = "text" };
 
     public void AddTo(Command command)
     {
@@ -59,13 +61,13 @@ internal sealed class DecodingArguments
         command.Add(_stop);
     }
 
-    /// <summary>What was asked for, checked.</summary>
+    /// <summary>Reads and checks the options.</summary>
     /// <param name="parse">The command line.</param>
     /// <param name="json">Whether the result is JSON.</param>
-    /// <param name="many">Whether it is about all prompts of a file.</param>
+    /// <param name="many">Whether all prompts of a file are decoded.</param>
     /// <exception cref="SamplingOptionsException">A setting is out of range.</exception>
-    /// <exception cref="StopStringsException">A stop string cannot be one.</exception>
-    /// <exception cref="UsageException">Log-probabilities have nowhere to go.</exception>
+    /// <exception cref="StopStringsException">A stop string is not valid.</exception>
+    /// <exception cref="UsageException">Log-probabilities were asked for without --json, or with --prompts.</exception>
     public DecodingRequest Read(ParseResult parse, bool json, bool many)
     {
         var sampling = new SamplingOptions
@@ -83,18 +85,18 @@ internal sealed class DecodingArguments
         sampling.Validate();
         if (sampling.LogProbabilities is not null && many)
         {
-            throw new UsageException("--logprobs is about one prompt: leave it out with --prompts.");
+            throw new UsageException("--logprobs is for a single prompt: leave it out with --prompts.");
         }
 
         if (sampling.LogProbabilities is not null && !json)
         {
-            throw new UsageException("--logprobs needs --json, which is where they are shown: add it, or leave --logprobs out.");
+            throw new UsageException("--logprobs needs --json, because only JSON shows log-probabilities: add --json, or leave --logprobs out.");
         }
 
         return new DecodingRequest(parse.GetValue(_maxTokens), sampling, new StopStrings(parse.GetValue(_stop) ?? []));
     }
 
-    // Ranges are SamplingOptions' to check.
+    // SamplingOptions checks the ranges.
     private static Option<T> Setting<T>(string name, string description, T standard)
         where T : struct, System.Numerics.INumber<T> =>
         OptionKinds.Number(name, description, standard, _ => true, standard is float ? "a number" : "a whole number in range");

@@ -3,8 +3,8 @@ using Tiller.Checkpoint;
 namespace Tiller.Tool;
 
 /// <summary>
-/// Where an option that takes a file sends its data: the file, or standard output as - or as what names it (/dev/stdout). Standard output
-/// carries one thing: with data on it everything else goes to standard error, and what cannot is refused before any work.
+/// The destination of an option that takes a file: the file, or standard output if it is named - or by a path such as /dev/stdout. Standard output
+/// carries only one thing: if it carries data, everything else goes to standard error. Conflicts are refused before any work.
 /// </summary>
 internal sealed class Destination
 {
@@ -25,19 +25,19 @@ internal sealed class Destination
         Rest = _isOutput ? terminal.WithoutOutput() : terminal;
     }
 
-    /// <summary>Where the command tells everything else.</summary>
+    /// <summary>The terminal for everything except the data.</summary>
     public Terminal Rest { get; }
 
-    /// <summary>How the place is told.</summary>
+    /// <summary>Name of the destination, for messages.</summary>
     public string Name => _isOutput ? "standard output" : _path;
 
-    /// <summary>Refuses, before any work, what could not be written after it.</summary>
-    /// <param name="terminal">Of the command.</param>
-    /// <param name="option">The option that names the place.</param>
-    /// <param name="path">What it was given.</param>
-    /// <param name="isText">Whether people can read the data.</param>
-    /// <param name="json">Whether --json has standard output.</param>
-    /// <exception cref="UsageException">Standard output is taken, or is a terminal and the data is not text.</exception>
+    /// <summary>Creates a destination, and refuses before any work one that could not be written.</summary>
+    /// <param name="terminal">The command's terminal.</param>
+    /// <param name="option">The name of the option.</param>
+    /// <param name="path">The value of the option.</param>
+    /// <param name="isText">Whether the data is text.</param>
+    /// <param name="json">Whether --json writes to standard output.</param>
+    /// <exception cref="UsageException">Standard output is already used, or is a terminal and the data is not text.</exception>
     /// <exception cref="IOException">The path is a folder, its folder does not exist, or its links form a loop.</exception>
     public static Destination Of(Terminal terminal, string option, string path, bool isText, bool json)
     {
@@ -59,8 +59,8 @@ internal sealed class Destination
                 $"{option} {path} would write binary data to a terminal: redirect standard output, or give {option} a file (one named - is ./-).");
     }
 
-    /// <summary>Writes the data, by path or as a stream.</summary>
-    /// <exception cref="IOException">Standard output takes no more.</exception>
+    /// <summary>Writes the data to the path or to the stream.</summary>
+    /// <exception cref="IOException">The data cannot be written.</exception>
     public void Write(Action<string> toFile, Action<Stream> toStream)
     {
         if (!_isOutput)

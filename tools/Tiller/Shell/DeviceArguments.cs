@@ -3,12 +3,12 @@ using Tiller.Model;
 
 namespace Tiller.Tool;
 
-/// <summary>What runs the arithmetic.</summary>
-/// <param name="Device">Null for the default.</param>
-/// <param name="Threads">Threads of the CPU; 0 for one per processor.</param>
+/// <summary>The device that runs the model.</summary>
+/// <param name="Device">The device; null for the default.</param>
+/// <param name="Threads">Number of CPU threads; 0 for one per processor.</param>
 internal sealed record DeviceRequest(Device? Device, int Threads)
 {
-    /// <summary>How a model is loaded there.</summary>
+    /// <summary>The options for loading a model on this device.</summary>
     public LoadOptions ToLoadOptions() => new() { Device = Device, Threads = Threads };
 }
 
@@ -17,7 +17,8 @@ internal sealed class DeviceArguments
 {
     private readonly Option<Device?> _device = new("--device")
     {
-        Description = $"What runs the model; auto is the first CUDA device, or the CPU where there is none. [default: {Devices.Variable}, else auto]",
+        Description = "The device that runs the model; auto is the first CUDA device, or the CPU if there is none. "
+            + $"[default: {Devices.Variable}, or auto]",
         HelpName = "auto|cpu|cuda|cuda:N",
         CustomParser = result =>
         {
@@ -35,9 +36,10 @@ internal sealed class DeviceArguments
 
     private readonly Option<int> _threads = Threads();
 
-    /// <summary>Threads of the CPU.</summary>
+    /// <summary>The option for the number of CPU threads.</summary>
     public static Option<int> Threads() =>
-        OptionKinds.Number("--threads", "Threads of the CPU; 0 for one per processor.", 0, n => n is >= 0 and <= 1024, "a whole number, 0 to 1024");
+        OptionKinds.Number(
+            "--threads", "Number of CPU threads; 0 for one per processor.", 0, n => n is >= 0 and <= 1024, "a whole number, 0 to 1024");
 
     public void AddTo(Command command)
     {

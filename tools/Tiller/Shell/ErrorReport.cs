@@ -2,7 +2,7 @@ using System.Text.Json.Serialization;
 
 namespace Tiller.Tool;
 
-/// <summary>How an error is told: a line on stderr, and with <c>--json</c> an object on stdout.</summary>
+/// <summary>Reports an error as a line on stderr, and with <c>--json</c> as an object on stdout.</summary>
 internal static class ErrorReport
 {
     /// <summary>Reports an error.</summary>
@@ -27,10 +27,10 @@ internal static class ErrorReport
     };
 }
 
-/// <summary>What a command that fails prints.</summary>
+/// <summary>The JSON of a command that fails.</summary>
 internal sealed record ErrorJson(ErrorTold Error);
 
-/// <summary>The error's type and its sentence.</summary>
+/// <summary>The error's type and message.</summary>
 internal sealed record ErrorTold(string Type, string Message);
 
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, GenerationMode = JsonSourceGenerationMode.Serialization)]

@@ -9,10 +9,10 @@ using Tiller.Synthesis;
 
 namespace Tiller.Tool;
 
-/// <summary>The command line cannot be understood, or its parts contradict each other.</summary>
+/// <summary>The command line is not valid, or its parts contradict each other.</summary>
 internal sealed class UsageException(string message) : TillerException(message);
 
-/// <summary>What a run ended with; shown by <c>tiller --help</c>.</summary>
+/// <summary>The exit codes; shown by <c>tiller --help</c>.</summary>
 internal static class ExitCode
 {
     public const int Ok = 0;
@@ -28,16 +28,16 @@ internal static class ExitCode
         """
         Exit codes:
           0    done
-          1    verify: a golden value was missed
-          2    the command line is wrong; nothing was run
-          3    the device asked for, or a CUDA library that is needed, is not available
+          1    verify: a value is not within its bound
+          2    error in the command line; nothing was run
+          3    the requested device, or a necessary CUDA library, is not available
           4    bad input: a file, checkpoint, tokenizer, controller or prompt
           5    numerical failure, or the device failed
           6    pull: the hub could not be reached, failed, or denied access
-          130  cancelled (Ctrl-C); nothing half-written is left, but what pull and --prompts go on from
+          130  cancelled (Ctrl-C); no partial files are left, except those that pull and --prompts continue from
         """;
 
-    /// <summary>The code of an error; null for one that only a defect of tiller explains.</summary>
+    /// <summary>The exit code of an error; null for an error that only a defect of tiller can cause.</summary>
     public static int? Of(Exception error) => error switch
     {
         OperationCanceledException => Cancelled,

@@ -5,7 +5,9 @@ using System.Text.Json.Serialization.Metadata;
 
 namespace Tiller.Tool;
 
-/// <summary>What <c>--json</c> prints: one value and a line break. Each command has the records that it prints beside what prints them.</summary>
+/// <summary>
+/// Writes the output of <c>--json</c>: one value and a line break. The records of each command stand beside the code that prints them.
+/// </summary>
 internal static class Json
 {
     private static readonly JsonWriterOptions s_readable = new() { Indented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
@@ -14,10 +16,10 @@ internal static class Json
     /// <summary>Writes one indented value.</summary>
     public static void Write<T>(TextWriter output, T value, JsonTypeInfo<T> type) => Write(output, value, type, s_readable);
 
-    /// <summary>Writes one value on one line, as in a stream of them.</summary>
+    /// <summary>Writes one value on one line, for streams of values.</summary>
     public static void WriteLine<T>(TextWriter output, T value, JsonTypeInfo<T> type) => Write(output, value, type, s_oneLine);
 
-    /// <summary>A number, or null where JSON has none (NaN, infinities).</summary>
+    /// <summary>A number, or null for NaN and infinities, which JSON does not have.</summary>
     public static double? Finite(double value) => double.IsFinite(value) ? value : null;
 
     private static void Write<T>(TextWriter output, T value, JsonTypeInfo<T> type, JsonWriterOptions options)

@@ -3,32 +3,33 @@ using Tiller.Features;
 
 namespace Tiller.Tool;
 
-/// <summary>A file of prompts that are all continued, into a file.</summary>
+/// <summary>A file whose prompts are all continued, and the file for the results.</summary>
 /// <param name="Prompts">The file of prompts.</param>
-/// <param name="Selection">Where in it they are.</param>
-/// <param name="Out">JSON lines, one a prompt.</param>
-/// <param name="Batch">How many are continued together.</param>
+/// <param name="Selection">Where the prompts are in the file.</param>
+/// <param name="Out">The file for the results, a JSON line for each prompt.</param>
+/// <param name="Batch">Number of prompts that are continued together.</param>
 internal sealed record ManyPromptsRequest(string Prompts, PromptSelection Selection, string Out, int Batch);
 
-/// <summary>The arguments of the commands that continue one prompt, for many.</summary>
+/// <summary>The options for many prompts, of commands that otherwise continue one.</summary>
 internal sealed class ManyPromptsArguments
 {
     private readonly Option<string?> _prompts = new("--prompts")
     {
-        Description = "Continue every prompt of this file, into --out: a text with one a line, .jsonl, a .json array, or a table (.csv, .tsv).",
+        Description = "Continue every prompt of this file, and write to --out. The file is a text with one prompt per line, .jsonl, a .json array, "
+            + "or a table (.csv, .tsv, .parquet).",
         HelpName = "FILE",
     };
 
     private readonly Option<string?> _out = new("--out")
     {
-        Description = "With --prompts: JSON lines, one a prompt in the file's order, each written when it is whole. What an interrupted run has "
-            + "written is kept, and the same command goes on from there.",
+        Description = "With --prompts: the file for the results, a JSON line for each prompt in order. After an interruption "
+            + "the same command continues the file.",
         HelpName = "FILE",
     };
 
     private readonly Option<int?> _batch = OptionKinds.NumberOrNone<int>(
         "--batch",
-        "With --prompts: how many are continued together; up to 8 the texts do not depend on it. [default: 8]", n => n > 0,
+        "With --prompts: number of prompts that are continued together. Up to 8, the texts do not depend on it. [default: 8]", n => n > 0,
         "a whole number above 0");
 
     private readonly Option<string?> _column = SelectionArguments.Column<string?>("With --prompts: ");
@@ -43,7 +44,7 @@ internal sealed class ManyPromptsArguments
         }
     }
 
-    /// <summary>What was asked for, checked; null if it is one prompt.</summary>
+    /// <summary>Reads and checks the options; null for a single prompt.</summary>
     /// <exception cref="UsageException">The arguments contradict each other.</exception>
     public ManyPromptsRequest? Read(ParseResult parse, PromptRequest one)
     {
@@ -53,36 +54,36 @@ internal sealed class ManyPromptsArguments
         {
             bool any = to is not null || batch is not null || selection != new PromptSelection();
             return any
-                ? throw new UsageException("--out, --batch, --column and --field are about the prompts of a file: give it as --prompts FILE.")
+                ? throw new UsageException("--out, --batch, --column and --field are for the prompts of a file: name it with --prompts FILE.")
                 : null;
         }
 
         if (one.Text is not null || one.File is not null)
         {
-            throw new UsageException("--prompts has all the prompts: leave out the prompt and --file.");
+            throw new UsageException("--prompts names all prompts: leave out the prompt and --file.");
         }
 
         if (to is null or Destination.StandardOutput)
         {
-            throw new UsageException("--prompts needs --out FILE, a file that a later run can go on with.");
+            throw new UsageException("--prompts needs --out FILE, a file that a later run can continue.");
         }
 
         return new ManyPromptsRequest(prompts, selection, to, batch ?? 8);
     }
 }
 
-/// <summary>The options that say where in a data file its prompts are.</summary>
+/// <summary>The options for the place of the prompts in a data file.</summary>
 internal static class SelectionArguments
 {
     public static Option<T> Column<T>(string when) => new("--column")
     {
-        Description = $"{when}the table's column with the prompts, by name or number, where it has no usual name.",
+        Description = $"{when}the column of a table with the prompts, by name or number, if its name is not a usual one.",
         HelpName = "name",
     };
 
     public static Option<T> Field<T>(string when) => new("--field")
     {
-        Description = $"{when}the field with the prompt in every item of JSON, or with the list of them; names with dots between.",
+        Description = $"{when}the field of JSON with the prompt in every item, or with the list of prompts; nested names are joined by dots.",
         HelpName = "name",
     };
 }

@@ -5,7 +5,7 @@ using Tiller.Law;
 
 namespace Tiller.Tool;
 
-/// <summary>The kinds of option that more than one command has, each checked where it is parsed.</summary>
+/// <summary>Kinds of options that several commands have. Each is checked when it is parsed.</summary>
 internal static class OptionKinds
 {
     /// <summary>A number for which <paramref name="valid"/> holds.</summary>
@@ -27,10 +27,10 @@ internal static class OptionKinds
             CustomParser = result => TypedNumber.Read(result, name, result.Tokens[^1].Value, valid, expected),
         };
 
-    /// <summary>One of the names of an enum in lower case; the first is the default.</summary>
+    /// <summary>One of the names of an enum, in lower case. The first is the default.</summary>
     /// <param name="name">Name of the option.</param>
-    /// <param name="description">What it is for, without the default; it tells the names if <paramref name="helpName"/> does not.</param>
-    /// <param name="helpName">What stands for the value in help; null for all names.</param>
+    /// <param name="description">The description without the default. It must list the names if <paramref name="helpName"/> does not.</param>
+    /// <param name="helpName">The placeholder of the value in the help; null for a list of all names.</param>
     public static Option<T> Choice<T>(string name, string description, string? helpName = null)
         where T : struct, Enum
     {
@@ -87,23 +87,23 @@ internal static class OptionKinds
         return option;
     }
 
-    /// <summary>A path that must be given.</summary>
+    /// <summary>A required path.</summary>
     public static Option<string> RequiredPath(string name, string description, string helpName) =>
         new(name) { Description = description, Required = true, HelpName = helpName };
 
-    /// <summary>The checkpoint every command but inspect and verify starts from.</summary>
+    /// <summary>The checkpoint, an option of every command that runs a model except verify.</summary>
     public static Option<string> Model() => RequiredPath(
         "--model",
-            "Folder of a Hugging Face checkpoint: config.json, tokenizer.json, *.safetensors; or the name of a model that was pulled, OWNER/NAME.",
+            "Folder of a Hugging Face checkpoint (config.json, tokenizer.json, *.safetensors), or the name OWNER/NAME of a downloaded model.",
         "DIR");
 
-    /// <summary>Whether a prompt that would lose characters is refused.</summary>
+    /// <summary>Whether to refuse a prompt that would lose characters.</summary>
     public static Option<bool> Strict() => new("--strict")
     {
-        Description = "Refuse a prompt with characters that the vocabulary has no token for; by default they are left out, with a warning.",
+        Description = "Refuse a prompt with characters for which the vocabulary has no token. By default they are left out with a warning.",
     };
 
-    /// <summary>Some blocks; null for all.</summary>
+    /// <summary>A set of blocks; null for all.</summary>
     public static Option<LayerSet?> Layers(string name, string description) => new(name)
     {
         Description = description,
@@ -121,7 +121,7 @@ internal static class OptionKinds
         },
     };
 
-    /// <summary>Numbers from 0 on; none if not given.</summary>
+    /// <summary>Whole numbers of at least 0; empty if not given.</summary>
     public static Option<int[]> Indices(string name, string description) => new(name)
     {
         Description = description,
@@ -143,7 +143,7 @@ internal static class OptionKinds
         },
     };
 
-    /// <summary>Numbers a to b, both included, or from a on; null if not given.</summary>
+    /// <summary>A range from a to b, both included, or from a on; null if not given.</summary>
     public static Option<(int Begin, int End)?> Window(string name, string description) => new(name)
     {
         Description = description,
@@ -170,7 +170,7 @@ internal static class OptionKinds
         },
     };
 
-    /// <summary>What λ must be: a strength too large for the model's state is found when that overflows, and is a numerical failure.</summary>
+    /// <summary>The range of λ, for messages. If λ is too large for the model's state, the state overflows, which is a numerical failure.</summary>
     public const string LambdaRange = "a number that fits in float32";
 
     private static bool Index(string text, out int value) => int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out value);

@@ -1,6 +1,6 @@
 namespace Tiller.Tool;
 
-/// <summary>The library's messages name the members that its callers set; people at a command line read the names of its options instead.</summary>
+/// <summary>Translates the names in the library's messages, which are members of the API, to options of the command line.</summary>
 internal static class OptionNames
 {
     private static readonly (string Library, string CommandLine)[] s_names =
@@ -30,7 +30,7 @@ internal static class OptionNames
         ("Write the prompt yourself and encode it with Tokenizer.Encode(parseSpecial: true)", "Leave --chat out and write the prompt as plain text"),
     ];
 
-    /// <summary>The message in the command line's words.</summary>
+    /// <summary>The message with names of the command line.</summary>
     public static string Of(string message)
     {
         foreach (var (library, commandLine) in s_names)

@@ -4,18 +4,18 @@ using Tiller.Features;
 
 namespace Tiller.Tool;
 
-/// <summary>Where the prompt comes from and how it is put to the model.</summary>
-/// <param name="Text">The prompt itself, if it was an argument.</param>
-/// <param name="File">File whose whole text is the prompt.</param>
+/// <summary>The source of the prompt and its form.</summary>
+/// <param name="Text">The prompt, if it was an argument.</param>
+/// <param name="File">A file whose whole text is the prompt.</param>
 /// <param name="Chat">Whether the prompt is a user's message in the checkpoint's chat format.</param>
-/// <param name="System">System message, with <paramref name="Chat"/> only.</param>
+/// <param name="System">The system message; only with <paramref name="Chat"/>.</param>
 internal sealed record PromptRequest(string? Text, string? File, bool Chat, string? System)
 {
-    /// <summary>How the chat is put to the checkpoint's template.</summary>
+    /// <summary>Options of the chat template.</summary>
     public ChatOptions ChatOptions { get; init; } = new();
 
-    /// <summary>The prompt; one line break at the end of a file or of standard input is not part of it.</summary>
-    /// <exception cref="UsageException">There is none, and standard input is a terminal.</exception>
+    /// <summary>Reads the prompt. One line break at the end of a file or of standard input is not part of it.</summary>
+    /// <exception cref="UsageException">There is no prompt, and standard input is a terminal.</exception>
     /// <exception cref="PromptFileException">The file or standard input cannot be read or is not UTF-8.</exception>
     public string Read(Terminal terminal, CancellationToken cancellationToken)
     {
@@ -41,17 +41,21 @@ internal sealed class PromptArguments
 {
     private readonly Argument<string?> _text = new("prompt")
     {
-        Description = "The prompt. Without it, or as '-', it is read from standard input. Put -- before a prompt that begins with a dash.",
+        Description = "The prompt. If it is missing or '-', it is read from standard input. Put -- before a prompt that begins with a dash.",
         Arity = ArgumentArity.ZeroOrOne,
     };
 
     private readonly Option<string?> _file = new("--file")
     {
-        Description = "Read the prompt, all of the file, from here (UTF-8).",
+        Description = "Read the prompt from this file (UTF-8): its whole text is the prompt.",
         HelpName = "FILE",
     };
-    private readonly Option<bool> _chat = new("--chat") { Description = "The prompt is a user's message: put it in the checkpoint's chat format." };
-    private readonly Option<string?> _system = new("--system") { Description = "System message, with --chat.", HelpName = "text" };
+    private readonly Option<bool> _chat = new("--chat")
+    {
+        Description = "The prompt is a user's message: format it by the checkpoint's chat template.",
+    };
+
+    private readonly Option<string?> _system = new("--system") { Description = "With --chat: the system message.", HelpName = "text" };
     private readonly ChatArguments _chatArguments = new();
 
     public void AddTo(Command command)
@@ -63,8 +67,8 @@ internal sealed class PromptArguments
         _chatArguments.AddTo(command);
     }
 
-    /// <summary>Refuses a system message where there is no chat.</summary>
-    /// <exception cref="UsageException">There is one.</exception>
+    /// <summary>Refuses a system message without a chat.</summary>
+    /// <exception cref="UsageException">There is a system message but no chat.</exception>
     public static void CheckSystem(bool chat, string? system)
     {
         if (system is not null && !chat)
@@ -73,7 +77,7 @@ internal sealed class PromptArguments
         }
     }
 
-    /// <summary>What was asked for, checked.</summary>
+    /// <summary>Reads and checks the arguments.</summary>
     /// <exception cref="UsageException">The arguments contradict each other.</exception>
     public PromptRequest Read(ParseResult parse)
     {

@@ -3,12 +3,12 @@ using Tiller.Features;
 
 namespace Tiller.Tool;
 
-/// <summary>How <c>tiller fit</c>, <c>inspect</c> and <c>steer</c> tell in which form a controller's prompts were.</summary>
+/// <summary>Prints the form of a controller's prompts, for <c>tiller fit</c>, <c>inspect</c> and <c>steer</c>.</summary>
 internal static class PromptFormOutput
 {
     private const int ShownLength = 60;
 
-    /// <summary>A line for people.</summary>
+    /// <summary>The form in words.</summary>
     public static string Text(PromptForm? form) => form switch
     {
         RawForm => "raw text",
@@ -17,7 +17,7 @@ internal static class PromptFormOutput
         _ => "not known",
     };
 
-    /// <summary>What to do where a prompt is steered in another form than it was fitted in.</summary>
+    /// <summary>Advice if the form of a steered prompt differs from that of the fitted prompts.</summary>
     public static string Advice(PromptForm fitted, PromptForm steered) => (fitted, steered) switch
     {
         (RawForm, _) => "Steer without --chat, or fit it again with --chat.",
@@ -41,7 +41,7 @@ internal static class PromptFormOutput
     }
 }
 
-/// <summary>The form of a controller's prompts, among the properties of what has one.</summary>
+/// <summary>Base of JSON records with the form of a controller's prompts.</summary>
 internal abstract record FormedJson
 {
     protected FormedJson(PromptForm? form)

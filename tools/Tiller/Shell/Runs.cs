@@ -4,10 +4,10 @@ using Tiller.Tokens;
 
 namespace Tiller.Tool;
 
-/// <summary>The commands of tiller with what each runs.</summary>
+/// <summary>The commands of tiller, each with the code that runs it.</summary>
 internal static class Runs
 {
-    /// <summary>Every command, reading and writing at <paramref name="terminal"/>.</summary>
+    /// <summary>All commands. They read from and write to <paramref name="terminal"/>.</summary>
     public static IReadOnlyList<TillerCommand> Commands(Terminal terminal) =>
     [
         new DemoCommand((request, token) => Task.FromResult(DemoRun.Run(terminal, request, token))),
@@ -27,11 +27,11 @@ internal static class Runs
         new KernelsCommand((request, token) => Task.FromResult(KernelsRun.Run(terminal, request, token))),
     ];
 
-    /// <summary>Loads a model with a bar for its bytes, and tells its oddities; later, once, that a text loses characters.</summary>
-    /// <param name="terminal">Where to tell it.</param>
-    /// <param name="directory">The checkpoint's folder, or its name in the cache.</param>
-    /// <param name="device">What runs it.</param>
-    /// <param name="strict">A text that would lose characters is refused.</param>
+    /// <summary>Loads a model with a progress bar and prints its warnings. Later it warns once if a text loses characters.</summary>
+    /// <param name="terminal">Gets progress and warnings.</param>
+    /// <param name="directory">The checkpoint's folder, or the model's name in the cache.</param>
+    /// <param name="device">The device that runs the model.</param>
+    /// <param name="strict">Whether to refuse a text that would lose characters.</param>
     /// <param name="cancellationToken">Ends loading.</param>
     public static LanguageModel Load(Terminal terminal, string directory, DeviceRequest device, bool strict, CancellationToken cancellationToken)
     {
@@ -61,6 +61,6 @@ internal static class Runs
     }
 
     private static string LossOf(EncodedText text) =>
-        "The vocabulary has no token for bytes of these characters of a prompt, which are left out, as the published tokenizer does: "
+        "The vocabulary has no token for bytes of these characters of a prompt. They are left out, as the published tokenizer does: "
         + $"{TokenizerException.Escape(text.Dropped)} (said once; --strict refuses such a prompt).";
 }

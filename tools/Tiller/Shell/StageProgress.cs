@@ -2,16 +2,18 @@ using Spectre.Console;
 
 namespace Tiller.Tool;
 
-/// <summary>How far a stage of a long command is.</summary>
-/// <param name="Stage">Name shown beside the bar; a new name begins a new bar.</param>
-/// <param name="Done">Units done.</param>
-/// <param name="Total">Units in all; 0 if not known.</param>
+/// <summary>Progress of a stage of a long command.</summary>
+/// <param name="Stage">Name beside the progress bar. A new name begins a new bar.</param>
+/// <param name="Done">Number of units done.</param>
+/// <param name="Total">Total number of units; 0 if unknown.</param>
 internal readonly record struct StageProgress(string Stage, long Done, long Total);
 
-/// <summary>A bar with the time left for each stage on stderr, while that is a terminal; otherwise <see cref="Terminal.OnStage"/> is told.</summary>
+/// <summary>
+/// Shows a progress bar with the remaining time for each stage if stderr is a terminal; otherwise calls <see cref="Terminal.OnStage"/>.
+/// </summary>
 internal static class StageBars
 {
-    /// <summary>Runs the work, redrawing the bars as it reports.</summary>
+    /// <summary>Runs the work, and redraws the bars as it reports.</summary>
     public static T Run<T>(Terminal terminal, Func<IProgress<StageProgress>, T> work)
     {
         if (!terminal.ErrorIsLive)

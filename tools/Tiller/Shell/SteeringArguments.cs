@@ -3,16 +3,16 @@ using Tiller.Law;
 
 namespace Tiller.Tool;
 
-/// <summary>A controller file and how hard it steers.</summary>
+/// <summary>A controller file and its λ.</summary>
 internal sealed record Controlled(string Controller, float Lambda);
 
-/// <summary>What steers, and which tokens.</summary>
-/// <param name="Controllers">Their inputs add up.</param>
+/// <summary>The controllers and the tokens that they steer.</summary>
+/// <param name="Controllers">The controllers, whose inputs are added.</param>
 /// <param name="Tokens">The tokens that are steered.</param>
 /// <param name="MaxEffort">Bound on |u| at every layer; infinity for none.</param>
 internal sealed record SteeringRequest(IReadOnlyList<Controlled> Controllers, SteeredTokens Tokens, float MaxEffort);
 
-/// <summary>What <c>--tokens</c> may say.</summary>
+/// <summary>The values of <c>--tokens</c>.</summary>
 internal enum TokenPhase
 {
     Last,
@@ -29,32 +29,33 @@ internal sealed class SteeringArguments
 
     private readonly NumbersOption _lambdas = new("--lambda", OptionKinds.LambdaRange)
     {
-        Description = "How far to steer: 0 is the setpoint's zero, negative is the other way. One for all controllers, or one each in order, "
-            + "repeated or with spaces between. [default: 1]",
+        Description = "Strength λ: 0 steers to a projection of zero, a negative value in the opposite direction. One value for all controllers, "
+            + "or one for each in order; repeat the option or separate values by spaces. [default: 1]",
     };
 
     private readonly Option<TokenPhase> _tokens = OptionKinds.Choice<TokenPhase>(
         "--tokens",
-        "Steer from the prompt's last token on (last), every token of the prompt too (all), the prompt's last alone (first), generated tokens alone "
-        + "(generated); or from the prompt's last on over keys and values of the plain model, at two passes a token (clean).",
+        "Tokens to steer: the prompt's last token and all generated ones (last); all tokens of the prompt too (all); only the prompt's last "
+        + "(first); only generated ones (generated); or as last, but over keys and values of the plain model, with two passes per token (clean).",
         helpName: "which");
 
     private readonly Option<(int Begin, int End)?> _window = OptionKinds.Window(
-        "--window", "Of the generated tokens steer numbers a to b, counted from 0; a- has no end. [default: 0-]");
+        "--window", "Steer only the generated tokens number a to b, counted from 0; a- has no end. [default: 0-]");
 
     private readonly Option<int[]> _skippedPositions = OptionKinds.Indices("--skip-position",
-        "Leave the token at this position alone, counted from 0; repeated for more.");
+        "Do not steer the token at this position, counted from 0. Repeatable.");
     private readonly Option<int[]> _skippedIds = OptionKinds.Indices("--skip-id",
-        "Leave tokens of this id alone, such as those of a format; repeated for more.");
+        "Do not steer tokens of this id, such as those of a chat format. Repeatable.");
 
     private readonly Option<float?> _maxEffort = OptionKinds.NumberOrNone<float>(
-        "--u-max", "Bound on |u|, what is added to the state at a layer. [default: none]", u => u > 0, "a number above 0");
+        "--u-max", "Bound on |u|, the norm of the input that is added to the state at a layer. [default: none]", u => u > 0, "a number above 0");
 
-    /// <summary>The options, none read yet.</summary>
-    /// <param name="required">Whether there must be a controller.</param>
+    /// <summary>Creates the options.</summary>
+    /// <param name="required">Whether a controller is required.</param>
     public SteeringArguments(bool required) => _controllers = new("--controller")
     {
-        Description = "Controller file that tiller fit wrote for this model; several add up." + (required ? "" : " [default: the plain model]"),
+        Description = "Controller file that tiller fit wrote for this model. Repeatable: the inputs of several controllers are added."
+            + (required ? "" : " [default: the plain model]"),
         HelpName = "FILE",
         Required = required,
     };
@@ -68,7 +69,7 @@ internal sealed class SteeringArguments
         }
     }
 
-    /// <summary>What was asked for, checked.</summary>
+    /// <summary>Reads and checks the options.</summary>
     /// <exception cref="UsageException">The options contradict each other.</exception>
     public SteeringRequest Read(ParseResult parse) => new(
         Pair(parse.GetValue(_controllers) ?? [], parse.GetValue(_lambdas) ?? []), ReadTokens(parse),
@@ -89,7 +90,7 @@ internal sealed class SteeringArguments
         {
             if (phase == TokenPhase.First)
             {
-                throw new UsageException("--window is about generated tokens, of which --tokens first steers none. Leave one of the two out.");
+                throw new UsageException("--window selects generated tokens, but --tokens first steers none of them. Leave one of the two out.");
             }
 
             tokens = tokens with { GeneratedBegin = window.Begin, GeneratedEnd = window.End };

@@ -3,20 +3,20 @@ using Spectre.Console;
 namespace Tiller.Tool;
 
 /// <summary>
-/// Where a command reads and writes: results on <see cref="Output"/>, everything else on <see cref="Error"/>. Colour and live progress
-/// only on a terminal, and only while NO_COLOR is unset (no-color.org).
+/// The streams of a command: results go to <see cref="Output"/>, everything else to <see cref="Error"/>. Colour and live progress are shown only on a
+/// terminal, and only if NO_COLOR is not set (no-color.org).
 /// </summary>
 internal sealed class Terminal
 {
     private readonly Stream? _data;
 
-    /// <summary>Takes the streams of a run.</summary>
-    /// <param name="input">Standard input, read when a prompt comes from it.</param>
-    /// <param name="inputIsTerminal">Whether someone would have to type the input.</param>
+    /// <summary>Creates a terminal from the streams of a run.</summary>
+    /// <param name="input">Standard input, which is read if the prompt comes from it.</param>
+    /// <param name="inputIsTerminal">Whether the input is typed at a terminal.</param>
     /// <param name="output">Standard output.</param>
-    /// <param name="outputIsLive">Whether output goes to a terminal that may be coloured.</param>
+    /// <param name="outputIsLive">Whether the output is a terminal that may show colour.</param>
     /// <param name="error">Standard error.</param>
-    /// <param name="errorIsLive">Whether errors go to a terminal that may be coloured and redrawn.</param>
+    /// <param name="errorIsLive">Whether the error stream is a terminal that may show colour and be redrawn.</param>
     public Terminal(Stream input, bool inputIsTerminal, TextWriter output, bool outputIsLive, TextWriter error, bool errorIsLive)
     {
         Input = input;
@@ -38,12 +38,12 @@ internal sealed class Terminal
 
     public bool OutputIsLive { get; }
 
-    /// <summary>Whether output goes to a terminal, coloured or not: control characters in texts must not reach it.</summary>
+    /// <summary>Whether the output is a terminal, with or without colour. Control characters in texts must not reach a terminal.</summary>
     public bool OutputIsTerminal { get; init; }
 
-    /// <summary>Told of every stage's progress where no bars show it: what a caller waits for, or cancels on. Null for nobody.</summary>
+    /// <summary>Receives the progress of every stage if no bars are shown; tests wait or cancel here. May be null.</summary>
     public Action<StageProgress>? OnStage { get; init; }
-    /// <summary>Standard output for data that is not text, which a command writes instead of anything to <see cref="Output"/>.</summary>
+    /// <summary>Standard output as a stream, for data. A command that writes here must write nothing to <see cref="Output"/>.</summary>
     public Stream Data
     {
         get => _data ?? throw new InvalidOperationException("This terminal was given no stream for data.");
@@ -60,7 +60,7 @@ internal sealed class Terminal
     /// <summary>Progress and markup on <see cref="Error"/>.</summary>
     public IAnsiConsole StyledError { get; }
 
-    /// <summary>The process's own streams.</summary>
+    /// <summary>Creates the terminal of this process.</summary>
     public static Terminal OfProcess()
     {
         bool colour = string.IsNullOrEmpty(Environment.GetEnvironmentVariable("NO_COLOR"));
@@ -77,11 +77,12 @@ internal sealed class Terminal
         };
     }
 
-    /// <summary>A line on <see cref="Error"/> of something that the run goes on in spite of.</summary>
+    /// <summary>Writes a warning to <see cref="Error"/>. The run continues.</summary>
     public void Warn(string warning) => Error.WriteLine($"tiller: warning: {VisibleText.Of(OptionNames.Of(warning))}");
 
     /// <summary>
-    /// This terminal while data has standard output: results go to standard error like everything else, where texts are always made visible.
+    /// A terminal for a command that writes data to standard output. Results go to standard error too, where control characters are always made
+    /// visible.
     /// </summary>
     public Terminal WithoutOutput() => new(Input, InputIsTerminal, Error, ErrorIsLive, Error, ErrorIsLive)
     {

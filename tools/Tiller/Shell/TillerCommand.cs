@@ -4,7 +4,7 @@ using System.CommandLine.Invocation;
 
 namespace Tiller.Tool;
 
-/// <summary>A command of tiller: it can answer in JSON, and its help ends with examples.</summary>
+/// <summary>A command of tiller. It can print JSON, and its help ends with examples.</summary>
 internal abstract class TillerCommand : Command
 {
     protected TillerCommand(string name, string description)
@@ -12,18 +12,18 @@ internal abstract class TillerCommand : Command
     {
     }
 
-    /// <summary>Command lines to start from, each below a line that says what it does.</summary>
+    /// <summary>Example command lines, each after a comment that says what it does.</summary>
     public abstract string Examples { get; }
 
-    /// <summary>Every command's, so that errors before a command is known are told in JSON too.</summary>
+    /// <summary>The option --json of all commands. It is also known before the command is, so that every error can be reported in JSON.</summary>
     public static Option<bool> Json { get; } = new("--json")
     {
-        Description = "Print one JSON value for machines; errors too, as {\"error\":{\"type\",\"message\"}}.",
+        Description = "Print one JSON value for machines; an error as {\"error\":{\"type\",\"message\"}}.",
         Recursive = true,
     };
 }
 
-/// <summary>Help that ends with something to copy.</summary>
+/// <summary>Help that ends with examples to copy.</summary>
 internal sealed class TeachingHelp(HelpAction help, string afterRoot) : SynchronousCommandLineAction
 {
     public override bool ClearsParseErrors => help.ClearsParseErrors;

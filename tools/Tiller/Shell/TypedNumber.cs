@@ -6,25 +6,25 @@ using System.Numerics;
 namespace Tiller.Tool;
 
 /// <summary>
-/// Numbers as people type them, the same in every country: a point before the fraction, and nothing between the digits. A comma means a
-/// fraction to some, thousands to others and a list to a third, so it is refused with what to write instead. NaN and infinities are no numbers.
+/// Reads numbers that people type, by the same rules in every country: a decimal point and no separators. A comma could mean a decimal point,
+/// thousands or a list, so it is refused with advice. NaN and infinities are refused.
 /// </summary>
 internal static class TypedNumber
 {
     private const NumberStyles Whole = NumberStyles.AllowLeadingSign;
     private const NumberStyles Real = Whole | NumberStyles.AllowDecimalPoint | NumberStyles.AllowExponent;
 
-    /// <summary>Whether a text is a number; whole if <typeparamref name="T"/> is.</summary>
+    /// <summary>Reads a number; only a whole one if <typeparamref name="T"/> is an integer type.</summary>
     public static bool TryRead<T>(string text, out T value)
         where T : struct, INumber<T> =>
         T.TryParse(text, IsReal<T>() ? Real : Whole, CultureInfo.InvariantCulture, out value) && T.IsFinite(value);
 
-    /// <summary>The number of an option, or null and an error.</summary>
-    /// <param name="result">Takes the error.</param>
-    /// <param name="name">Of the option.</param>
-    /// <param name="text">What was typed.</param>
+    /// <summary>Reads the number of an option; null after adding an error.</summary>
+    /// <param name="result">Gets the error.</param>
+    /// <param name="name">Name of the option.</param>
+    /// <param name="text">The typed text.</param>
     /// <param name="valid">Whether the number is in range.</param>
-    /// <param name="expected">What is in range, in words.</param>
+    /// <param name="expected">Description of the valid range.</param>
     /// <param name="several">Whether the option may be repeated.</param>
     public static T? Read<T>(ArgumentResult result, string name, string text, Func<T, bool> valid, string expected, bool several = false)
         where T : struct, INumber<T>
@@ -44,7 +44,7 @@ internal static class TypedNumber
     private static bool IsReal<T>() => typeof(T) == typeof(double) || typeof(T) == typeof(float);
 }
 
-/// <summary>An option that takes several real numbers: it is repeated, or they follow it with spaces between them.</summary>
+/// <summary>An option that takes several real numbers. It may be repeated, or followed by numbers with spaces between them.</summary>
 internal sealed class NumbersOption : Option<float[]>
 {
     public NumbersOption(string name, string expected)
@@ -69,9 +69,9 @@ internal sealed class NumbersOption : Option<float[]>
         };
     }
 
-    /// <summary>Repeats the option before every further number that follows it: the parser would take that for the next argument, a prompt.</summary>
+    /// <summary>Inserts the option before every further number that follows it. Otherwise the parser would take that number for the prompt.</summary>
     /// <param name="args">A command line.</param>
-    /// <param name="command">The command that it names, or null.</param>
+    /// <param name="command">The command in it, or null.</param>
     public static string[] Repeat(string[] args, Command? command)
     {
         string[] names = [.. command?.Options.OfType<NumbersOption>().Select(option => option.Name) ?? []];
@@ -100,7 +100,7 @@ internal sealed class NumbersOption : Option<float[]>
         return [.. repeated, .. args[i..]];
     }
 
-    // One argument in quotes may hold several.
+    // One quoted argument may contain several numbers.
     private static string[] Parts(string text) =>
         text.Split(default(char[]), StringSplitOptions.RemoveEmptyEntries) is { Length: > 0 } parts ? parts : [text];
 }

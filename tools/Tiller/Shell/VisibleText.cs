@@ -3,10 +3,10 @@ using System.Text;
 
 namespace Tiller.Tool;
 
-/// <summary>Text that only prints: models, prompts and files must not move a terminal's cursor, colour it or reorder its letters.</summary>
+/// <summary>Makes text safe for a terminal: models, prompts and files must not move its cursor, change its colour or reorder its letters.</summary>
 internal static class VisibleText
 {
-    /// <summary>Control and formatting characters as \uXXXX; line breaks and tabs stay.</summary>
+    /// <summary>Writes control and formatting characters as \uXXXX; keeps line breaks and tabs.</summary>
     public static string Of(string text)
     {
         if (!text.AsSpan().ContainsAnyExceptInRange(' ', '~'))
@@ -30,7 +30,7 @@ internal static class VisibleText
         return shown.ToString();
     }
 
-    // Zero-width joiners (U+200C, U+200D) are part of scripts and emoji; embeddings, overrides and isolates reorder what follows.
+    // Zero-width joiners (U+200C, U+200D) are part of scripts and emoji. Embeddings, overrides and isolates reorder the following text.
     private static bool Moves(char c) => (char.IsControl(c) && c is not ('\n' or '\t'))
         || c is '\u200E' or '\u200F' or (>= '\u202A' and <= '\u202E') or (>= '\u2066' and <= '\u2069');
 }

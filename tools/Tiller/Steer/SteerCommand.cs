@@ -2,36 +2,36 @@ using System.CommandLine;
 
 namespace Tiller.Tool;
 
-/// <summary>What <c>tiller steer</c> was asked for.</summary>
+/// <summary>The request of <c>tiller steer</c>.</summary>
 internal sealed record SteerRequest
 {
     public required string Model { get; init; }
 
     public required DeviceRequest Device { get; init; }
 
-    /// <summary>With one controller at least.</summary>
+    /// <summary>The steering, with at least one controller.</summary>
     public required SteeringRequest Steering { get; init; }
 
     public required PromptRequest Prompt { get; init; }
 
-    /// <summary>The prompts, if they are many.</summary>
+    /// <summary>The file of prompts; null for a single prompt.</summary>
     public ManyPromptsRequest? Many { get; init; }
 
     public required DecodingRequest Decoding { get; init; }
 
-    /// <summary>Decode plain as well, and show both.</summary>
+    /// <summary>Whether to decode with the plain model too and show both texts.</summary>
     public bool Compare { get; init; }
 
     /// <summary>File for v·x, α and |u| of every layer and token.</summary>
     public string? Trace { get; init; }
 
-    /// <summary>Refuse a prompt that would lose characters.</summary>
+    /// <summary>Whether to refuse a prompt that would lose characters.</summary>
     public bool Strict { get; init; }
 
     public bool Json { get; init; }
 }
 
-/// <summary><c>tiller steer</c>: decode with controllers in the loop.</summary>
+/// <summary><c>tiller steer</c>: decodes with controllers in the loop.</summary>
 internal sealed class SteerCommand : TillerCommand
 {
     private readonly Option<string> _model = OptionKinds.Model();
@@ -45,7 +45,7 @@ internal sealed class SteerCommand : TillerCommand
     private readonly Option<bool> _compare = new("--compare") { Description = "Decode without the controllers too, and show both." };
     private readonly Option<string?> _trace = new("--trace")
     {
-        Description = "Write v·x, α and |u| of every layer and token here (JSONL); - is standard output, and the text goes to standard error.",
+        Description = "Write v·x, α and |u| of every layer and token to this file (JSONL). - is standard output, with the text on standard error.",
         HelpName = "FILE",
     };
 
@@ -68,15 +68,15 @@ internal sealed class SteerCommand : TillerCommand
         """
           # plain and steered text
           tiller steer --model models/demo --controller sea.tiller --lambda 1.5 --compare "Once upon a time"
-          # what the controller read and did, token by token
+          # the values that the controller read and computed, token by token
           tiller steer --model models/demo --controller sea.tiller --trace - "One day"
-          # the first sixteen generated tokens alone
+          # only the first sixteen generated tokens
           tiller steer --model models/demo --controller sea.tiller --tokens generated --window 0-15 "One day"
           # away from the feature
           tiller steer --model models/demo --controller sea.tiller --lambda -1 "One day"
           # two controllers at once, prompt from standard input
           echo "A guest wrote." | tiller steer --model DIR --controller kind.tiller --lambda 2 --controller sea.tiller --lambda 1
-          # every prompt of a file; the same command goes on after an interruption
+          # every prompt of a file; after an interruption the same command continues
           tiller steer --model models/demo --controller sea.tiller --prompts models/demo/contrast/topic.prompts.txt --out sea.jsonl
           # a chat model
           tiller steer --model DIR --controller honest.tiller --chat --system "Be brief." "Is the moon made of cheese?"
@@ -87,7 +87,7 @@ internal sealed class SteerCommand : TillerCommand
         var request = Asked(parse);
         return request.Many is null || (!request.Compare && request.Trace is null)
             ? request
-            : throw new UsageException("--compare and --trace are about one prompt: leave them out with --prompts.");
+            : throw new UsageException("--compare and --trace are for a single prompt: leave them out with --prompts.");
     }
 
     private SteerRequest Asked(ParseResult parse)

@@ -35,7 +35,7 @@ internal static class SteerRun
         {
             plain = Decode("plain", options);
 
-            // What differs between the two is the controllers, not the draws.
+            // The two texts differ by the controllers only, not by the random draws.
             options = options with { Sampling = options.Sampling with { Seed = plain.Seed ?? options.Sampling.Seed } };
         }
 
@@ -61,8 +61,8 @@ internal static class SteerRun
     }
 
     /// <summary>
-    /// The controllers and the sum of their laws. Refuses those of another model, before any weight is read; tells those that do nothing, or do it
-    /// twice.
+    /// Loads the controllers and sums their laws. Refuses controllers of another model before any weight is read, and warns of controllers that do
+    /// nothing or are given twice.
     /// </summary>
     public static (Controller[] Controllers, FeedbackLaw Law) Law(Terminal terminal, string model, SteeringRequest steering)
     {
@@ -91,7 +91,7 @@ internal static class SteerRun
             [.. controllers.Zip(steering.Controllers, (controller, asked) => controller.ToLaw(asked.Lambda, steering.MaxEffort))]));
     }
 
-    /// <summary>Tells where the prompt is put to the model in another form than a controller's prompts were.</summary>
+    /// <summary>Warns if the form of the prompt differs from that of a controller's prompts.</summary>
     public static void WarnOfForms(Terminal terminal, PromptForm steered, SteeringRequest steering, Controller[] controllers)
     {
         foreach (var (controller, asked) in controllers.Zip(steering.Controllers))

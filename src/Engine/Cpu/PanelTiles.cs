@@ -1,0 +1,136 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
+
+namespace Tiller.Cpu;
+
+/// <summary>Products whose right factor is a panel of sixteen columns, // (depth, 16); every sum goes in the order of the depth.</summary>
+internal static unsafe class PanelTiles
+{
+    private const int Columns16 = 16;
+
+    // Rows of a tile of Columns: their sums hide the latency and leave registers for the rest.
+    private const int Rows512 = 8;
+    private const int Rows256 = 4;
+
+    /// <summary>C = A B: A // (rows, depth) with rows <paramref name="stride"/> apart, C // (rows, 16).</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void Rows(Avx512Code wide, float* a, nint stride, int rows, float* b, int depth, float* c)
+    {
+        int whole = rows / CpuLinear.TileRows * CpuLinear.TileRows;
+        CpuLinear.Tiles(wide, a, stride, whole, b, depth, c, Columns16, add: false);
+        for (int n = whole; n < rows; n++)
+        {
+            Vector256<float> lower = default, upper = default;
+            float* x = b;
+            for (int k = 0; k < depth; k++, x += Columns16)
+            {
+                var weight = Vector256.Create(a[(n * stride) + k]);
+                lower = Vector256.MultiplyAddEstimate(weight, Vector256.Load(x), lower);
+                upper = Vector256.MultiplyAddEstimate(weight, Vector256.Load(x + 8), upper);
+            }
+
+            lower.Store(c + (n * Columns16));
+            upper.Store(c + (n * Columns16) + 8);
+        }
+    }
+
+    /// <summary>C += A' B: A // (depth, rows) with lines <paramref name="stride"/> apart, C // (rows, 16).</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void Columns(Avx512Code wide, float* a, nint stride, int rows, float* b, int depth, float* c)
+    {
+        int n = 0;
+        if (wide == Avx512Code.Native)
+        {
+            n = rows / Rows512 * Rows512;
+            Avx512.Columns(a, stride, n, b, depth, c);
+        }
+
+        for (; wide == Avx512Code.Managed && n <= rows - Rows512; n += Rows512)
+        {
+            Tile8(a + n, stride, b, depth, c + (n * Columns16));
+        }
+
+        for (; n <= rows - Rows256; n += Rows256)
+        {
+            Tile4(a + n, stride, b, depth, c + (n * Columns16));
+        }
+
+        for (; n < rows; n++)
+        {
+            float* sums = c + (n * Columns16);
+            var (lower, upper) = (Vector256.Load(sums), Vector256.Load(sums + 8));
+            for (nint k = 0; k < depth; k++)
+            {
+                var weight = Vector256.Create(a[n + (k * stride)]);
+                lower = Vector256.MultiplyAddEstimate(weight, Vector256.Load(b + (k * Columns16)), lower);
+                upper = Vector256.MultiplyAddEstimate(weight, Vector256.Load(b + (k * Columns16) + 8), upper);
+            }
+
+            lower.Store(sums);
+            upper.Store(sums + 8);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Tile8(float* a, nint stride, float* b, int depth, float* c)
+    {
+        var (c0, c1, c2, c3) = (Avx512F.LoadVector512(c), Avx512F.LoadVector512(c + 16), Avx512F.LoadVector512(c + 32), Avx512F.LoadVector512(c + 48));
+        var (c4, c5) = (Avx512F.LoadVector512(c + 64), Avx512F.LoadVector512(c + 80));
+        var (c6, c7) = (Avx512F.LoadVector512(c + 96), Avx512F.LoadVector512(c + 112));
+        for (int k = 0; k < depth; k++, a += stride, b += Columns16)
+        {
+            var x = Avx512F.LoadVector512(b);
+            c0 = Avx512F.FusedMultiplyAdd(Vector512.Create(a[0]), x, c0);
+            c1 = Avx512F.FusedMultiplyAdd(Vector512.Create(a[1]), x, c1);
+            c2 = Avx512F.FusedMultiplyAdd(Vector512.Create(a[2]), x, c2);
+            c3 = Avx512F.FusedMultiplyAdd(Vector512.Create(a[3]), x, c3);
+            c4 = Avx512F.FusedMultiplyAdd(Vector512.Create(a[4]), x, c4);
+            c5 = Avx512F.FusedMultiplyAdd(Vector512.Create(a[5]), x, c5);
+            c6 = Avx512F.FusedMultiplyAdd(Vector512.Create(a[6]), x, c6);
+            c7 = Avx512F.FusedMultiplyAdd(Vector512.Create(a[7]), x, c7);
+        }
+
+        c0.Store(c);
+        c1.Store(c + 16);
+        c2.Store(c + 32);
+        c3.Store(c + 48);
+        c4.Store(c + 64);
+        c5.Store(c + 80);
+        c6.Store(c + 96);
+        c7.Store(c + 112);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Tile4(float* a, nint stride, float* b, int depth, float* c)
+    {
+        var (c00, c01, c10, c11) = (Vector256.Load(c), Vector256.Load(c + 8), Vector256.Load(c + 16), Vector256.Load(c + 24));
+        var (c20, c21, c30, c31) = (Vector256.Load(c + 32), Vector256.Load(c + 40), Vector256.Load(c + 48), Vector256.Load(c + 56));
+        for (int k = 0; k < depth; k++, a += stride, b += Columns16)
+        {
+            var b0 = Vector256.Load(b);
+            var b1 = Vector256.Load(b + 8);
+            var x = Vector256.Create(a[0]);
+            c00 = Vector256.MultiplyAddEstimate(x, b0, c00);
+            c01 = Vector256.MultiplyAddEstimate(x, b1, c01);
+            x = Vector256.Create(a[1]);
+            c10 = Vector256.MultiplyAddEstimate(x, b0, c10);
+            c11 = Vector256.MultiplyAddEstimate(x, b1, c11);
+            x = Vector256.Create(a[2]);
+            c20 = Vector256.MultiplyAddEstimate(x, b0, c20);
+            c21 = Vector256.MultiplyAddEstimate(x, b1, c21);
+            x = Vector256.Create(a[3]);
+            c30 = Vector256.MultiplyAddEstimate(x, b0, c30);
+            c31 = Vector256.MultiplyAddEstimate(x, b1, c31);
+        }
+
+        c00.Store(c);
+        c01.Store(c + 8);
+        c10.Store(c + 16);
+        c11.Store(c + 24);
+        c20.Store(c + 32);
+        c21.Store(c + 40);
+        c30.Store(c + 48);
+        c31.Store(c + 56);
+    }
+}

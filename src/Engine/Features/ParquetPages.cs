@@ -1,0 +1,270 @@
+using System.Buffers.Binary;
+using System.IO.Compression;
+using Snappier;
+
+namespace Tiller.Features;
+
+/// <summary>
+/// Reads the values of a column of a Parquet file, page by page: a header, then levels, which tell what is missing, and values, compressed as the
+/// column says. Errors are those of <see cref="ParquetFooter"/>.
+/// </summary>
+internal sealed class ParquetPages(ReadOnlyMemory<byte> file)
+{
+    private long _left = PromptFile.MaxBytes;
+
+    /// <summary>Reads a column of a group of rows.</summary>
+    /// <param name="column">The column.</param>
+    /// <param name="group">The rows.</param>
+    /// <param name="cancellationToken">Checked at every page.</param>
+    /// <returns>The text of each value, of a missing one an empty text.</returns>
+    public string[] Read(ParquetColumn column, ParquetRowGroup group, CancellationToken cancellationToken)
+    {
+        ParquetChunk chunk = group.Chunks[column.Leaf];
+        if (chunk.Count != group.Rows || chunk.Type != column.Type)
+        {
+            throw new InvalidDataException($"its row group has {group.Rows} rows, and {chunk.Count} values of it of type {chunk.Type}");
+        }
+
+        if (chunk.Offset < 4 || chunk.Length < 0 || chunk.Offset > file.Length || chunk.Length > file.Length - chunk.Offset)
+        {
+            throw new InvalidDataException($"its pages, {chunk.Length} bytes from {chunk.Offset} on, are not within the file");
+        }
+
+        ReadOnlySpan<byte> pages = file.Span.Slice((int)chunk.Offset, (int)chunk.Length);
+        string[]? dictionary = null;
+        string[] cells = new string[chunk.Count];
+        int row = 0;
+        while (row < chunk.Count)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            var reader = new ThriftReader(pages);
+            var head = PageHead.Read(ref reader);
+            ReadOnlySpan<byte> content = ParquetEncoding.Part(pages, reader.Position, head.CompressedSize);
+            pages = pages[(reader.Position + content.Length)..];
+            switch (head.Kind)
+            {
+                case PageKind.Dictionary:
+                    dictionary = ParquetEncoding.Plain(Decompress(content, head.Size, chunk.Codec), column, head.Count);
+                    break;
+                case PageKind.Data or PageKind.DataV2:
+                    if (head.Count < 0 || head.Count > chunk.Count - row)
+                    {
+                        throw new InvalidDataException($"a page has {head.Count} values where {chunk.Count - row} are left");
+                    }
+
+                    ReadData(column, chunk.Codec, head, content, dictionary, cells.AsSpan(row, head.Count));
+                    row += head.Count;
+                    break;
+                default:
+                    break; // an index
+            }
+        }
+
+        return cells;
+    }
+
+    private void ReadData(
+        ParquetColumn column, int codec, PageHead head, ReadOnlySpan<byte> content, string[]? dictionary, Span<string> cells)
+    {
+        ReadOnlySpan<byte> levels, values;
+        if (head.Kind == PageKind.DataV2)
+        {
+            // Levels stand before the values, uncompressed; without lists none of them are of repetition.
+            levels = ParquetEncoding.Part(content, head.RepetitionSize, head.DefinitionSize);
+            ReadOnlySpan<byte> rest = content[(head.RepetitionSize + levels.Length)..];
+            values = Decompress(rest, head.Size - head.RepetitionSize - levels.Length, head.IsCompressed ? codec : 0);
+        }
+        else
+        {
+            values = Decompress(content, head.Size, codec);
+            levels = default;
+            if (column.IsOptional)
+            {
+                levels = ParquetEncoding.Part(values, 4, values.Length < 4 ? -1 : BinaryPrimitives.ReadInt32LittleEndian(values));
+                values = values[(4 + levels.Length)..];
+            }
+        }
+
+        int[] isThere = new int[head.Count];
+        if (column.IsOptional)
+        {
+            ParquetEncoding.Runs(levels, 1, isThere);
+        }
+        else
+        {
+            Array.Fill(isThere, 1);
+        }
+
+        string[] read = Decode(values, column, head, isThere.Sum(), dictionary);
+        for (int i = 0, next = 0; i < isThere.Length; i++)
+        {
+            cells[i] = isThere[i] == 1 ? read[next++] : "";
+        }
+    }
+
+    private static string[] Decode(ReadOnlySpan<byte> bytes, ParquetColumn column, PageHead head, int count, string[]? dictionary)
+    {
+        bool isText = column.Type == ParquetType.ByteArray, isWhole = column.Type is ParquetType.Int32 or ParquetType.Int64;
+        switch (head.Encoding)
+        {
+            case 0:
+                return ParquetEncoding.Plain(bytes, column, count);
+            case 2 or 8: // PLAIN_DICTIONARY is the older name of RLE_DICTIONARY
+                if (dictionary is null)
+                {
+                    throw new InvalidDataException("a page reads a dictionary that is not there");
+                }
+
+                int[] places = new int[count];
+                if (count > 0)
+                {
+                    ParquetEncoding.Runs(bytes[1..], bytes.Length > 0 ? bytes[0] : -1, places);
+                }
+
+                return Array.ConvertAll(places, x => (uint)x < (uint)dictionary.Length
+                    ? dictionary[x]
+                    : throw new InvalidDataException($"a page reads value {x} of a dictionary of {dictionary.Length}"));
+            case 3 when column.Type == ParquetType.Boolean:
+                return ParquetEncoding.Booleans(bytes, count);
+            case 5 when isWhole:
+                return ParquetEncoding.Deltas(bytes, column, count);
+            case 6 when isText:
+                return ParquetEncoding.DeltaLengths(bytes, count);
+            case 7 when isText:
+                return ParquetEncoding.DeltaTexts(bytes, count);
+            default:
+                throw new NotSupportedException($"values of type {column.Type} in encoding {head.Encoding} are not read");
+        }
+    }
+
+    private ReadOnlySpan<byte> Decompress(ReadOnlySpan<byte> bytes, int size, int codec)
+    {
+        if (size < 0 || size > _left)
+        {
+            throw size < 0
+                ? new InvalidDataException($"a page has {size} bytes")
+                : new NotSupportedException($"it has more than {PromptFile.MaxBytes >> 20} MiB");
+        }
+
+        _left -= size;
+        if (codec == 0)
+        {
+            return bytes.Length == size ? bytes : throw new InvalidDataException($"a page of {size} bytes has {bytes.Length}");
+        }
+
+        byte[] content = new byte[size];
+        int made = codec switch
+        {
+            1 => Snappy.GetUncompressedLength(bytes) == size ? Snappy.Decompress(bytes, content) : -1,
+            2 => Unzip(bytes, content),
+            4 => BrotliDecoder.TryDecompress(bytes, content, out int written) ? written : -1,
+            6 => Unwrap(bytes, content),
+            3 or 5 or 7 => throw new NotSupportedException($"its pages are compressed with {(codec == 3 ? "LZO" : "LZ4")}"),
+            _ => throw new NotSupportedException($"its pages are compressed in the unknown way {codec}"),
+        };
+        return made == size ? content : throw new InvalidDataException($"a page does not decompress to {size} bytes");
+    }
+
+    private static int Unzip(ReadOnlySpan<byte> bytes, byte[] content)
+    {
+        using var stream = new GZipStream(new MemoryStream(bytes.ToArray()), CompressionMode.Decompress);
+        return stream.ReadAtLeast(content, content.Length, throwOnEndOfStream: false) is var made && stream.ReadByte() < 0 ? made : -1;
+    }
+
+    private static int Unwrap(ReadOnlySpan<byte> bytes, byte[] content)
+    {
+        try
+        {
+            using var zstd = new ZstdSharp.Decompressor();
+            return zstd.Unwrap(bytes, content);
+        }
+        catch (ZstdSharp.ZstdException e)
+        {
+            throw new InvalidDataException(e.Message, e);
+        }
+    }
+
+    private enum PageKind
+    {
+        Data = 0,
+        Index = 1,
+        Dictionary = 2,
+        DataV2 = 3,
+    }
+
+    // PageHeader of parquet.thrift.
+    private struct PageHead
+    {
+        public PageKind Kind;
+        public int Size;
+        public int CompressedSize;
+        public int Count;
+        public int Encoding;
+        public int DefinitionSize;
+        public int RepetitionSize;
+        public bool IsCompressed;
+
+        public static PageHead Read(ref ThriftReader reader)
+        {
+            var head = new PageHead { Kind = (PageKind)(-1), Size = -1, CompressedSize = -1, Count = -1, Encoding = -1, IsCompressed = true };
+            int field = 0;
+            while (reader.Next(ref field) is var kind and not ThriftKind.Stop)
+            {
+                switch (field)
+                {
+                    case 1:
+                        head.Kind = (PageKind)reader.Int32(kind);
+                        break;
+                    case 2:
+                        head.Size = reader.Int32(kind);
+                        break;
+                    case 3:
+                        head.CompressedSize = reader.Int32(kind);
+                        break;
+                    case 5 or 7 or 8:
+                        ThriftReader.Struct(kind);
+                        head.ReadValues(ref reader, isV2: field == 8);
+                        break;
+                    default:
+                        reader.Skip(kind);
+                        break;
+                }
+            }
+
+            return Enum.IsDefined(head.Kind) && head.CompressedSize >= 0 && (head.Kind == PageKind.Index || head.Count >= 0)
+                ? head
+                : throw new InvalidDataException("a page has no whole header");
+        }
+
+        // DataPageHeader, DictionaryPageHeader and DataPageHeaderV2 begin with a count; the encoding is the second field, or the fourth.
+        private void ReadValues(ref ThriftReader reader, bool isV2)
+        {
+            int field = 0;
+            while (reader.Next(ref field) is var kind and not ThriftKind.Stop)
+            {
+                switch (field)
+                {
+                    case 1:
+                        Count = reader.Int32(kind);
+                        break;
+                    case 2 when !isV2:
+                    case 4 when isV2:
+                        Encoding = reader.Int32(kind);
+                        break;
+                    case 5 when isV2:
+                        DefinitionSize = reader.Int32(kind);
+                        break;
+                    case 6 when isV2:
+                        RepetitionSize = reader.Int32(kind) is var size and >= 0 ? size : throw new InvalidDataException("levels have no size");
+                        break;
+                    case 7 when isV2:
+                        IsCompressed = ThriftReader.Boolean(kind);
+                        break;
+                    default:
+                        reader.Skip(kind);
+                        break;
+                }
+            }
+        }
+    }
+}

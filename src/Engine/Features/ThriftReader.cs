@@ -1,0 +1,197 @@
+namespace Tiller.Features;
+
+/// <summary>Kinds of values in Thrift's compact protocol.</summary>
+internal enum ThriftKind
+{
+    Stop = 0,
+    True = 1,
+    False = 2,
+    Byte = 3,
+    I16 = 4,
+    I32 = 5,
+    I64 = 6,
+    Double = 7,
+    Binary = 8,
+    List = 9,
+    Set = 10,
+    Map = 11,
+    Struct = 12,
+}
+
+/// <summary>
+/// Reads Thrift's compact protocol, in which Parquet describes itself. Nothing is read beyond the bytes, no list is longer than they are, and what
+/// is skipped nests at most <see cref="MaxDepth"/> deep.
+/// </summary>
+internal ref struct ThriftReader(ReadOnlySpan<byte> bytes)
+{
+    private const int MaxDepth = 32;
+
+    private readonly ReadOnlySpan<byte> _bytes = bytes;
+
+    /// <summary>Bytes read so far.</summary>
+    public int Position { get; private set; }
+
+    /// <summary>The head of the next field of a struct.</summary>
+    /// <param name="field">Number of the last field, 0 before the first; becomes that of this one.</param>
+    /// <returns>Its kind; <see cref="ThriftKind.Stop"/> at the end of the struct.</returns>
+    public ThriftKind Next(ref int field)
+    {
+        byte head = Take(1)[0];
+        var kind = (ThriftKind)(head & 15);
+        if (kind != ThriftKind.Stop)
+        {
+            field = head >> 4 is var delta and > 0 ? field + delta : (short)ZigZag(Varint());
+        }
+
+        return kind;
+    }
+
+    /// <summary>A whole number of 32 bits.</summary>
+    public int Int32(ThriftKind kind)
+    {
+        Expect(kind is ThriftKind.I32 or ThriftKind.I16, kind);
+        return checked((int)ZigZag(Varint()));
+    }
+
+    /// <summary>A whole number of 64 bits.</summary>
+    public long Int64(ThriftKind kind)
+    {
+        Expect(kind is ThriftKind.I64 or ThriftKind.I32, kind);
+        return ZigZag(Varint());
+    }
+
+    /// <summary>A truth value, which its kind tells.</summary>
+    public static bool Boolean(ThriftKind kind)
+    {
+        Expect(kind is ThriftKind.True or ThriftKind.False, kind);
+        return kind == ThriftKind.True;
+    }
+
+    /// <summary>Bytes with their length before them.</summary>
+    public ReadOnlySpan<byte> Binary(ThriftKind kind)
+    {
+        Expect(kind == ThriftKind.Binary, kind);
+        return Take(Varint());
+    }
+
+    /// <summary>Expects the beginning of a struct, whose fields follow.</summary>
+    public static void Struct(ThriftKind kind) => Expect(kind == ThriftKind.Struct, kind);
+
+    /// <summary>The head of a list of structs.</summary>
+    /// <returns>How many follow.</returns>
+    public int Structs(ThriftKind kind)
+    {
+        Expect(kind == ThriftKind.List, kind);
+        int count = ListHead(out ThriftKind element);
+        Expect(element == ThriftKind.Struct, element);
+        return count;
+    }
+
+    /// <summary>Passes over a value.</summary>
+    public void Skip(ThriftKind kind, int depth = 0)
+    {
+        if (depth > MaxDepth)
+        {
+            throw new InvalidDataException($"values are nested more than {MaxDepth} deep");
+        }
+
+        switch (kind)
+        {
+            case ThriftKind.True or ThriftKind.False:
+                break;
+            case ThriftKind.Byte:
+                Take(1);
+                break;
+            case ThriftKind.I16 or ThriftKind.I32 or ThriftKind.I64:
+                Varint();
+                break;
+            case ThriftKind.Double:
+                Take(8);
+                break;
+            case ThriftKind.Binary:
+                Take(Varint());
+                break;
+            case ThriftKind.List or ThriftKind.Set:
+                for (int left = ListHead(out ThriftKind element); left > 0; left--)
+                {
+                    SkipElement(element, depth);
+                }
+
+                break;
+            case ThriftKind.Map:
+                int pairs = Count(Varint());
+                byte kinds = pairs > 0 ? Take(1)[0] : (byte)0;
+                for (; pairs > 0; pairs--)
+                {
+                    SkipElement((ThriftKind)(kinds >> 4), depth);
+                    SkipElement((ThriftKind)(kinds & 15), depth);
+                }
+
+                break;
+            case ThriftKind.Struct:
+                int field = 0;
+                while (Next(ref field) is var inner and not ThriftKind.Stop)
+                {
+                    Skip(inner, depth + 1);
+                }
+
+                break;
+            default:
+                throw new InvalidDataException($"there is no kind of value {(int)kind}");
+        }
+    }
+
+    // Outside of a struct a truth value is a byte.
+    private void SkipElement(ThriftKind kind, int depth) =>
+        Skip(kind is ThriftKind.True or ThriftKind.False ? ThriftKind.Byte : kind, depth + 1);
+
+    private int ListHead(out ThriftKind element)
+    {
+        byte head = Take(1)[0];
+        element = (ThriftKind)(head & 15);
+        return Count(head >> 4 is var count and < 15 ? (ulong)count : Varint());
+    }
+
+    // Every element takes a byte at least.
+    private readonly int Count(ulong count) => count <= (ulong)(_bytes.Length - Position)
+        ? (int)count
+        : throw new InvalidDataException($"a list of {count} values is longer than what is left");
+
+    private ulong Varint()
+    {
+        ulong value = 0;
+        for (int shift = 0; shift < 70; shift += 7)
+        {
+            byte part = Take(1)[0];
+            value |= (ulong)(part & 127) << shift;
+            if (part < 128)
+            {
+                return value;
+            }
+        }
+
+        throw new InvalidDataException("a number has more than 10 bytes");
+    }
+
+    private ReadOnlySpan<byte> Take(ulong count)
+    {
+        if (count > (ulong)(_bytes.Length - Position))
+        {
+            throw new InvalidDataException("a value ends behind the end");
+        }
+
+        ReadOnlySpan<byte> taken = _bytes.Slice(Position, (int)count);
+        Position += (int)count;
+        return taken;
+    }
+
+    private static long ZigZag(ulong value) => (long)(value >> 1) ^ -(long)(value & 1);
+
+    private static void Expect(bool isSo, ThriftKind kind)
+    {
+        if (!isSo)
+        {
+            throw new InvalidDataException($"a value is of the unexpected kind {kind}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+using Tiller.Decode;
+using Tiller.Interop;
+using Tiller.Model;
+using Tiller.Ops;
+
+namespace Tiller.Native;
+
+/// <summary>What a call came to: <c>tiller_status</c>.</summary>
+internal enum Status
+{
+    Ok,
+    Argument,
+    Input,
+    Device,
+    Numerical,
+    Context,
+    State,
+    Buffer,
+    Internal,
+}
+
+/// <summary>Errors as a status and a text of the thread: no exception crosses the border.</summary>
+internal static unsafe class Failures
+{
+    [ThreadStatic]
+    private static NativeText? t_last;
+
+    /// <summary>The thread's last error; an empty text if there was none.</summary>
+    public static byte* Last
+    {
+        get
+        {
+            if (t_last is null)
+            {
+                Set("");
+            }
+
+            return t_last!.Bytes;
+        }
+    }
+
+    /// <summary>Keeps an error's text.</summary>
+    /// <returns>Its status.</returns>
+    public static Status Take(Exception error)
+    {
+        var status = StatusOf(error);
+        Set(status == Status.Internal ? $"The library failed: {error}" : error.Message);
+        return status;
+    }
+
+    private static void Set(string text) => (t_last ??= new NativeText()).Set(text);
+
+    private static Status StatusOf(Exception error) => error switch
+    {
+        BufferTooSmallException => Status.Buffer,
+        ContextLengthException => Status.Context,
+        NonFiniteLogitsException or NonFiniteStateException or BatchLogitsException => Status.Numerical,
+        DeviceUnavailableException or DeviceMemoryException or CudaException or OutOfMemoryException => Status.Device,
+        ObjectDisposedException or ArgumentException or SamplingOptionsException or DeviceNameException or ModelMismatchException => Status.Argument,
+        TillerException or IOException or UnauthorizedAccessException => Status.Input,
+        InvalidOperationException => Status.State,
+        _ => Status.Internal,
+    };
+}
+
+/// <summary>A caller's buffer is too small; the size that it needs has been written.</summary>
+internal sealed class BufferTooSmallException(long needed, nuint capacity)
+    : TillerException($"The buffer has room for {capacity} and needs {needed}: ask again with a larger one.");

@@ -1,0 +1,138 @@
+using System.Diagnostics;
+using Tiller.Decode;
+using Tiller.Scheduling;
+
+namespace Tiller.Serving;
+
+/// <summary>
+/// What is measured of one request, from its arrival until the last of its texts has ended, whoever waits for that: a span, and a measurement of
+/// each histogram.
+/// </summary>
+internal sealed class RequestTelemetry
+{
+    public const string Chat = "chat";
+    public const string TextCompletion = "text_completion";
+
+    private readonly TimeProvider _clock;
+    private readonly long _begin;
+    private readonly DateTimeOffset _beginTime;
+    private readonly Activity? _span;
+    private readonly TagList _tags;
+
+    private RequestTelemetry(string operation, string model, TimeProvider clock)
+    {
+        (_clock, _begin, _beginTime) = (clock, clock.GetTimestamp(), clock.GetUtcNow());
+        _tags = new TagList
+        {
+            { TillerTelemetry.Operation, operation },
+            { TillerTelemetry.ProviderAttribute, TillerTelemetry.Provider },
+            { TillerTelemetry.RequestModel, model },
+            { TillerTelemetry.ResponseModel, model },
+        };
+
+        // Whoever asks goes on with a span of its own: this one is its child, and nobody's parent.
+        var current = Activity.Current;
+        _span = TillerTelemetry.Spans.StartActivity(ActivityKind.Internal, tags: _tags, startTime: _beginTime, name: $"{operation} {model}");
+        Activity.Current = current;
+    }
+
+    /// <summary>A request has come.</summary>
+    /// <param name="operation"><see cref="Chat"/> or <see cref="TextCompletion"/>.</param>
+    /// <param name="model">Id of the model.</param>
+    /// <param name="clock">That of the scheduler.</param>
+    public static RequestTelemetry Begin(string operation, string model, TimeProvider clock) => new(operation, model, clock);
+
+    /// <summary>Its texts have been taken; once all have ended, the request has.</summary>
+    public void Follow(IReadOnlyList<ScheduledText> texts) => _ = Task.WhenAll(texts.Select(text => text.Completion)).ContinueWith(
+        results => End(results.Result), CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
+
+    /// <summary>It was not taken.</summary>
+    public void Fail(Exception error) => End(NameOf(error));
+
+    private void End(ScheduledResult[] results)
+    {
+        for (int i = 0; i < results.Length; i++)
+        {
+            Record(results[i], i);
+        }
+
+        if (results.Where(result => result.NewTokens > 0).Select(result => result.Queued + result.Prefill).DefaultIfEmpty().Min() is var first
+            && first > TimeSpan.Zero)
+        {
+            TillerTelemetry.FirstToken.Record(first.TotalSeconds, _tags);
+        }
+
+        _span?.SetTag(TillerTelemetry.InputTokens, results.Sum(result => result.PromptTokens));
+        _span?.SetTag(TillerTelemetry.OutputTokens, results.Sum(result => result.NewTokens));
+        _span?.SetTag(TillerTelemetry.FinishReasons, results.Select(result => FinishOf(result)).ToArray());
+        End(results.FirstOrDefault(result => result.End != TextEnd.Stopped) is { } bad ? ErrorOf(bad) : null);
+    }
+
+    private void Record(ScheduledResult result, int index)
+    {
+        Count(result.PromptTokens, "input");
+        Count(result.NewTokens, "output");
+        if (result.NewTokens > 1)
+        {
+            TillerTelemetry.PerOutputToken.Record(result.Decode.TotalSeconds / (result.NewTokens - 1), _tags);
+        }
+
+        if (result.Steering is { } steering)
+        {
+            TillerTelemetry.Error.Record(steering.TrackingError, _tags);
+            TillerTelemetry.Effort.Record(steering.Effort, _tags);
+            _span?.SetTag(TillerTelemetry.SteeringError, steering.TrackingError);
+            _span?.SetTag(TillerTelemetry.SteeringEffort, steering.Effort);
+        }
+
+        Event(TillerTelemetry.QueueEvent, TimeSpan.Zero, isThere: true);
+        Event(TillerTelemetry.PrefillEvent, result.Queued, isThere: result.Seed is not null);
+        Event(TillerTelemetry.DecodeEvent, result.Queued + result.Prefill, isThere: result.NewTokens > 0);
+
+        void Event(string name, TimeSpan after, bool isThere)
+        {
+            if (isThere)
+            {
+                _span?.AddEvent(new ActivityEvent(
+                    name, _beginTime + after, new ActivityTagsCollection { [TillerTelemetry.ChoiceIndex] = index }));
+            }
+        }
+    }
+
+    private void Count(long tokens, string type)
+    {
+        var tags = _tags;
+        tags.Add(TillerTelemetry.TokenType, type);
+        TillerTelemetry.Tokens.Record(tokens, tags);
+    }
+
+    private void End(string? error)
+    {
+        var tags = _tags;
+        if (error is not null)
+        {
+            tags.Add(TillerTelemetry.ErrorType, error);
+            _span?.SetTag(TillerTelemetry.ErrorType, error);
+            _span?.SetStatus(ActivityStatusCode.Error);
+        }
+
+        var elapsed = _clock.GetElapsedTime(_begin);
+        TillerTelemetry.Duration.Record(elapsed.TotalSeconds, tags);
+        _span?.SetEndTime((_beginTime + elapsed).UtcDateTime);
+        _span?.Dispose();
+    }
+
+    private static string ErrorOf(ScheduledResult result) => result.Error is { } error ? NameOf(error) : FinishOf(result);
+
+    // As an answer over HTTP would call it.
+    private static string NameOf(Exception error) => ApiException.Of(error)?.Code ?? error.GetType().Name;
+
+    private static string FinishOf(ScheduledResult result) => result.End switch
+    {
+        TextEnd.Stopped => result.StopReason is StopReason.MaxTokens or StopReason.ContextFull ? "length" : "stop",
+        TextEnd.Cancelled => "cancelled",
+        TextEnd.SlowReader => "slow_reader",
+        TextEnd.Drained => "drained",
+        _ => "error",
+    };
+}

@@ -1,0 +1,130 @@
+using System.Runtime.InteropServices;
+using Tiller.Cpu;
+using Tiller.Kernels;
+using Tiller.Tests.Interop;
+using Tiller.Tests.Tool;
+
+namespace Tiller.Tests.Cpu;
+
+/// <summary>The products in vectors of 512 bits as the just-in-time compiler makes them, and as C, which programs built ahead of time are linked with.</summary>
+[NonParallelizable]
+public sealed class Avx512Tests
+{
+    private static readonly WeightType[] s_types = [WeightType.BF16, WeightType.F16, WeightType.F32];
+
+    private readonly Avx512Code _before = Avx512.Code;
+    private Scratch? _scratch;
+
+    [OneTimeSetUp]
+    public void Link()
+    {
+        if (!Avx512.IsManaged)
+        {
+            Assert.Ignore("The processor has no AVX-512.");
+        }
+
+        if (HostCuda.Run("gcc", ["--version"]).ExitCode != 0)
+        {
+            Assert.Ignore("The test needs gcc, which is not installed: run tools/setup.sh.");
+        }
+
+        _scratch = new Scratch();
+        string library = _scratch["avx512.so"];
+        (int exitCode, string output) = HostCuda.Run(
+            "gcc", ["-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", Repository.Path("src", "Engine", "Cpu", "Avx512.c"), "-o", library]);
+        Assert.That(exitCode, Is.Zero, output);
+        nint handle = NativeLibrary.Load(library);
+        NativeLibrary.SetDllImportResolver(typeof(Avx512).Assembly, (name, _, _) => name == "tiller_avx512" ? handle : 0);
+    }
+
+    [OneTimeTearDown]
+    public void Unlink() => _scratch?.Dispose();
+
+    [TearDown]
+    public void GiveBack() => Avx512.Code = _before;
+
+    [Test]
+    public void A_processor_with_AVX512_has_it_for_the_native_code_too() => Assert.That(Avx512.Supported(), Is.Not.Zero);
+
+    [TestCaseSource(nameof(s_types))]
+    public void The_bits_of_a_product_do_not_depend_on_who_compiled_it(WeightType type)
+    {
+        using var pool = new WorkerPool(2);
+        foreach (var (inputs, outputs) in new[] { (1, 1), (15, 31), (16, 4), (31, 49), (64, 50), (128, 700), (513, 33), (1030, 49) })
+        {
+            using var w = new StoredWeights(type, outputs, inputs, seed: inputs + outputs);
+            using var bias = FloatRows.Random(1, outputs, seed: 3);
+            foreach (int rows in new[] { 1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 17, 40, 65, 80, 257 })
+            {
+                using var x = FloatRows.Random(rows, inputs, seed: rows);
+                using var y = FloatRows.Random(rows, outputs, seed: rows + 1);
+                var got = new List<float[]>();
+                foreach (var code in Enum.GetValues<Avx512Code>())
+                {
+                    Avx512.Code = code;
+                    using var forward = new FloatRows(rows, outputs);
+                    using var back = new FloatRows(rows, inputs);
+                    CpuLinear.Forward(pool, x.View, rows / 2, w.View, bias.View, y.View, forward.View);
+                    CpuLinear.Transposed(pool, y.View, w.View, back.View);
+                    got.Add([.. forward.All(), .. back.All()]);
+                }
+
+                Assert.That(got[1], Is.EqualTo(got[0]), $"{rows} rows of {inputs} numbers, {outputs} outputs, by .NET");
+                Assert.That(got[2], Is.EqualTo(got[0]), $"{rows} rows of {inputs} numbers, {outputs} outputs, in C");
+            }
+        }
+    }
+
+    // The products above would also agree if nobody called the C.
+    [TestCaseSource(nameof(s_types))]
+    public unsafe void The_native_dot_products_agree_with_float64(WeightType type)
+    {
+        const int Steps = 3, Inputs = 16 * Steps, Pairs = 4;
+        using var w = new StoredWeights(type, 4, Inputs, seed: 1);
+        using var x = FloatRows.Random(1, Inputs, seed: 2);
+        using var paired = new FloatRows(1, 2 * Pairs * Inputs);
+        using var sums = new FloatRows(1, 8 * Pairs);
+        for (int k = 0; k < Inputs; k++)
+        {
+            // Of each step the numbers that IStoredWeight.Load calls a, of both rows, then those of b; all rows alike here.
+            int at = type == WeightType.F32 ? k % 16 : (k % 2 * 8) + (k % 16 / 2);
+            for (int row = 0; row < 2 * Pairs; row++)
+            {
+                int step = ((k / 16 * Pairs) + (row / 2)) * 32;
+                paired.Line(0)[step + (at / 8 * 16) + (row % 2 * 8) + (at % 8)] = (row + 1) * x.Line(0)[k];
+            }
+        }
+
+        nint stride = (nint)Inputs * w.View.ElementSizeInBytes;
+        Avx512.Dots(type, Pairs, (byte*)w.View.Address, stride, 4, paired.View.Row(0), Steps, sums.View.Row(0));
+        for (int row = 0; row < 2 * Pairs; row++)
+        {
+            for (int n = 0; n < 4; n++)
+            {
+                double expected = (row + 1) * Enumerable.Range(0, Inputs).Sum(k => w[n, k] * x.Line(0)[k]);
+                Assert.That(sums.Line(0)[(4 * row) + n], Is.EqualTo(expected).Within(1e-4));
+            }
+        }
+    }
+
+    [TestCase(1)]
+    [TestCase(33)]
+    [TestCase(256)]
+    public unsafe void Native_tiles_give_the_bits_of_256(int depth)
+    {
+        using var a = FloatRows.Random(24, depth, seed: 1);
+        using var b = FloatRows.Random(depth, 16, seed: 2);
+        using var wide = FloatRows.Random(24, 16, seed: 3);
+        using var narrow = FloatRows.Random(24, 16, seed: 3);
+        foreach (bool add in new[] { true, false, true })
+        {
+            Avx512.Tiles(a.View.Row(0), depth, 24, b.View.Row(0), depth, wide.View.Row(0), 16, add ? 1 : 0);
+            for (int row = 0; row < 24; row += 6)
+            {
+                CpuLinear.Tile6x16(a.View.Row(row), depth, b.View.Row(0), depth, narrow.View.Row(row), 16, add);
+            }
+
+            Assert.That(wide.All(), Is.EqualTo(narrow.All()));
+        }
+    }
+}

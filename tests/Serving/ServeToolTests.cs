@@ -1,0 +1,112 @@
+using System.Net;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
+using Tiller.Serving;
+using Tiller.Tests.Tool;
+using Tiller.Tool;
+
+namespace Tiller.Tests.Serving;
+
+/// <summary><c>tiller serve</c>.</summary>
+public sealed class ServeToolTests
+{
+    [TestCase("--host", "0.0.0.0")]
+    [TestCase("--host", "::")]
+    [TestCase("--cert", "cert.pem")]
+    [TestCase("--key", "key.pem")]
+    [TestCase("--port", "65536")]
+    [TestCase("--host", "localhost:80")]
+    [TestCase("--drain", "-1")]
+    [TestCase("--kv-memory", "0")]
+    public async Task A_command_line_that_is_wrong_is_refused_before_a_model_is_loaded(string option, string value)
+    {
+        var run = await ToolRun.Of("serve", "--model", "no-such-folder", option, value);
+        Assert.That(run.Code, Is.EqualTo(ExitCode.Usage), run.Error);
+        Assert.That(run.Error, Does.Contain(option));
+    }
+
+    [Test]
+    public async Task It_says_where_it_is_and_ends_with_success_when_it_is_told_to_stop()
+    {
+        using var folder = new Scratch();
+        using var stop = new CancellationTokenSource();
+        await using var output = new LiveWriter();
+        await using var error = new LiveWriter();
+        var terminal = new Terminal(Stream.Null, false, output, false, error, false);
+        string[] args = ["serve", "--model", ToolRun.Model, "--controllers", folder["controllers"], "--port", "0", "--device", "cpu", "--threads", "1"];
+        var run = Task.Run(() => CommandLine.RunAsync(Runs.Commands(terminal), args, terminal, stop.Token));
+        Patience.Until(() => output.Text.Contains('\n', StringComparison.Ordinal) || run.IsCompleted, "it listens");
+        string address = output.Text.Trim().Split(' ')[^1];
+        using var client = new HttpClient();
+        Assert.That(await client.GetStringAsync($"{address}v1/models"), Does.Contain("\"demo\""));
+        await stop.CancelAsync();
+        Assert.That(await run.InTime(), Is.EqualTo(ExitCode.Ok));
+        Assert.That(error.Text, Does.Contain("GET /v1/models: 200"), "the request log");
+        Assert.That(Directory.Exists(folder["controllers"]), Is.True);
+    }
+
+    [Test]
+    public async Task With_a_certificate_it_speaks_both_versions_of_HTTP_encrypted()
+    {
+        using var folder = new Scratch();
+        using var key = ECDsa.Create(ECCurve.NamedCurves.nistP256);
+        var request = new CertificateRequest("CN=localhost", key, HashAlgorithmName.SHA256);
+        using var made = request.CreateSelfSigned(DateTimeOffset.UtcNow.AddDays(-1), DateTimeOffset.UtcNow.AddDays(1));
+        await File.WriteAllTextAsync(folder["cert.pem"], made.ExportCertificatePem());
+        await File.WriteAllTextAsync(folder["key.pem"], key.ExportPkcs8PrivateKeyPem());
+        using var certificate = X509Certificate2.CreateFromPemFile(folder["cert.pem"], folder["key.pem"]);
+        await using var server = await RunningServer.Start(server: new ServerOptions { Certificate = certificate });
+        Assert.That(server.Address.Scheme, Is.EqualTo("https"));
+        using var handler = new SocketsHttpHandler();
+        handler.SslOptions.RemoteCertificateValidationCallback = (_, presented, _, _) => presented!.GetCertHashString() == made.GetCertHashString();
+        using var client = new HttpClient(handler);
+        foreach (var version in new[] { HttpVersion.Version11, HttpVersion.Version20 })
+        {
+            using var get = new HttpRequestMessage(HttpMethod.Get, new Uri(server.Address, "v1/models"));
+            (get.Version, get.VersionPolicy) = (version, HttpVersionPolicy.RequestVersionExact);
+            using var response = await client.SendAsync(get);
+            Assert.That((response.StatusCode, response.Version), Is.EqualTo((HttpStatusCode.OK, version)));
+        }
+    }
+
+    /// <summary>What has been written so far.</summary>
+    private sealed class LiveWriter : StringWriter
+    {
+        private readonly Lock _lock = new();
+
+        public string Text
+        {
+            get
+            {
+                lock (_lock)
+                {
+                    return ToString();
+                }
+            }
+        }
+
+        public override void Write(char value)
+        {
+            lock (_lock)
+            {
+                base.Write(value);
+            }
+        }
+
+        public override void Write(string? value)
+        {
+            lock (_lock)
+            {
+                base.Write(value);
+            }
+        }
+
+        public override void Write(char[] buffer, int index, int count)
+        {
+            lock (_lock)
+            {
+                base.Write(buffer, index, count);
+            }
+        }
+    }
+}
