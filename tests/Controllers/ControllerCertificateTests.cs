@@ -23,19 +23,23 @@ public sealed class ControllerCertificateTests
     [TestCaseSource(nameof(Methods))]
     public void The_prompt_that_is_followed_has_no_error_and_calibration_prompts_are_inside(FitMethod method)
     {
-        // The remainders are measured on the contrast prompts: each of those is inside by construction.
+        // The remainders are measured on the contrast prompts: each of those is inside by construction, as no two begin with the same state.
+        var contrast = new ContrastSet(["A dog", "The sea", "One day"], ["I am", "We go", "You run"]);
         var fit = ControllerFit.Run(
-            Tiny, s_contrast,
+            Tiny, contrast,
             new FitOptions
             {
                 Method = method,
-                HeldOut = [.. s_contrast.Positive, .. s_contrast.Negative],
+                HeldOut = [.. contrast.Positive, .. contrast.Negative],
                 Nominal = method.Takes(FitInputs.Nominal) ? new TextPrompt("One") : null,
             });
         var certificate = fit.Controller.Source.Certificate!;
         using (Assert.EnterMultipleScope())
         {
-            Assert.That(certificate.Inside, Is.EqualTo(6));
+            // Of the run that is followed there is rounding alone, where the bound is 0.
+            Assert.That(certificate.Error.Zip(certificate.Bound).Skip(1).Select(run => new TrackingRun(run.First, run.Second, run.Second).Inside),
+                Is.All.True);
+            Assert.That(certificate.Inside, Is.AtLeast(5));
             Assert.That(certificate.Error[0], Is.All.LessThan(1e-3 * certificate.Error[3].Max()), "float32 alone");
             Assert.That(certificate.Error.Skip(1).Select(run => run[^1]), Has.All.Positive);
             Assert.That(certificate.Contraction, Has.All.LessThan(1));

@@ -53,7 +53,7 @@ public sealed class FitPlanTests
         var reduced = FitPlan.Of(c, 0, s_prompts, calibration: null, new FitOptions { Order = 16 }).Stages;
         using (Assert.EnterMultipleScope())
         {
-            Assert.That(dense.Select(s => s.Stage), Is.EqualTo(Enum.GetValues<FitStage>()));
+            Assert.That(dense.Select(s => s.Stage), Is.EqualTo(new[] { FitStage.Activations, FitStage.Linearisation, FitStage.Riccati }));
             Assert.That(dense[0].SingleFlops, Is.EqualTo(Prompts * L * ((32 * Block) + (4 * 4 * 32 * 32 * 33 / 2.0))).Within(1));
 
             // D tangents and the value row; one tangent and the value row at the end.

@@ -33,7 +33,10 @@ public sealed class DirectionRuleTests
         Assert.That(rule.Of(new StatePair(rows, rows)), Is.All.Zero);
     }
 
-    [TestCaseSource(nameof(Rules))]
+    // Whitening turns the discriminant away from an axis along which the clouds are long.
+    private static IEnumerable<DirectionRule> Unwhitened => DirectionRule.All.Where(rule => rule != DirectionRule.Discriminant);
+
+    [TestCaseSource(nameof(Unwhitened))]
     public void Two_clouds_apart_along_an_axis_give_that_axis(DirectionRule rule)
     {
         var random = new Random(2);
