@@ -149,6 +149,8 @@ public sealed class TypedNumberTests
             "steer" => ["--model", "m", "--controller", "c", "prompt"],
             "generate" => ["--model", "m", "prompt"],
             "compare" => ["--demo", "--out", "o"],
+            "serve" => ["--model", "m"],
+            "linearity" => ["--model", "m", "--prompts", "p"],
             "eval" => ["--model", "m", "--task", "t"],
             "bench" => [argument.Length > 0 ? argument : "decode"],
             "verify" or "inspect" => ["folder"],

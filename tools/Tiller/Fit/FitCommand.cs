@@ -126,11 +126,11 @@ internal sealed class FitCommand : TillerCommand
         Description = "Tell memory, FLOPs and time before anything starts, and stop; weights are not loaded, config.json is enough.",
     };
 
-    private readonly Option<FitMethod> _method = OptionKinds.Named(
+    private readonly Option<FitMethod?> _method = OptionKinds.Named(
         "--method", "What is fitted; tiller methods tells what each does, needs and costs.", FitMethod.All, method => method.Name, "name");
 
-    private readonly Option<DirectionRule> _direction = OptionKinds.Named(
-        "--direction", "What the feature's direction is.", DirectionRule.All, rule => rule.Name);
+    private readonly Option<DirectionRule?> _direction = OptionKinds.Named(
+        "--direction", "How the feature's direction is found; tiller methods lists the ways.", DirectionRule.All, rule => rule.Name, "name");
 
     // One option for each name, whichever methods have it.
     private readonly IReadOnlyList<Option<double?>> _parameters =
@@ -297,7 +297,7 @@ internal sealed class FitCommand : TillerCommand
 
     private FitMethod Method(ParseResult parse)
     {
-        var method = parse.GetValue(_method)!;
+        var method = parse.GetValue(_method) ?? FitMethod.All[0];
         foreach (var option in _parameters)
         {
             if (parse.GetValue(option) is { } value && method.Parameters.FirstOrDefault(p => "--" + p.Name == option.Name) is { } parameter)
@@ -347,7 +347,7 @@ internal sealed class FitCommand : TillerCommand
         Out = parse.GetValue(_out),
         Plan = parse.GetValue(_plan),
         Method = Method(parse),
-        Direction = parse.GetValue(_direction)!,
+        Direction = parse.GetValue(_direction) ?? DirectionRule.All[0],
         Alternative = parse.GetValue(_alternative),
         Nominal = parse.GetValue(_nominal),
         Certify = parse.GetValue(_certify),

@@ -56,21 +56,20 @@ internal static class OptionKinds
         return option;
     }
 
-    /// <summary>One of some things by its name; the first is the default.</summary>
+    /// <summary>One of several objects by its name. Null if not given, for which the first one stands.</summary>
     /// <param name="name">Name of the option.</param>
     /// <param name="description">What it is for, without the default.</param>
     /// <param name="all">What there is.</param>
     /// <param name="nameOf">The name of each.</param>
     /// <param name="helpName">What stands for the value in help; null for all names.</param>
-    public static Option<T> Named<T>(string name, string description, IReadOnlyList<T> all, Func<T, string> nameOf, string? helpName = null)
+    public static Option<T?> Named<T>(string name, string description, IReadOnlyList<T> all, Func<T, string> nameOf, string? helpName = null)
         where T : class
     {
         string[] names = [.. all.Select(nameOf)];
-        var option = new Option<T>(name)
+        var option = new Option<T?>(name)
         {
             Description = $"{description} [default: {names[0]}]",
             HelpName = helpName ?? string.Join('|', names),
-            DefaultValueFactory = _ => all[0],
             CustomParser = result =>
             {
                 string text = result.Tokens[^1].Value;
