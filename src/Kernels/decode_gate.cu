@@ -36,7 +36,7 @@ template <class W, int R> static __device__ __forceinline__ void tillerDecodeGat
     if (block < p.steered)
     {
         __shared__ TillerSteeringScratch scratch;
-        constexpr int together = 8; // loads of directions
+        constexpr int together = 4; // loads of directions, for the code that more would take
         const bool tangent = block >= p.in.values;
         const TillerRow& r = p.rows[tangent ? p.in.owners[block - p.in.values] : block];
         tillerWaitForPredecessor();
