@@ -9,7 +9,8 @@ public sealed class LinearityTests
     public async Task It_tells_a_table_json_and_a_page()
     {
         using var scratch = new Scratch();
-        string[] args = ["linearity", "--model", ToolRun.Model, "--prompts", scratch.Few("topic.positive", 3), "--prompts", scratch.Few("tone.positive", 2),
+        string[] args = ["linearity", "--model", ToolRun.Model, "--prompts", scratch.Few("topic.positive", 3), "--prompts",
+            scratch.Few("tone.positive", 2),
             "--count", "2"];
         var text = await ToolRun.Of([.. args, "--page", scratch["page.html"]]);
         Assert.That(text.Code, Is.Zero, text.Error);

@@ -65,7 +65,8 @@ public sealed class MethodsTests
         var shown = await ToolRun.Of("inspect", scratch["c.tiller"]);
         var json = (await ToolRun.Of("inspect", scratch["c.tiller"], "--json")).Json.GetProperty("certificate");
         Assert.That(shown.Output, Does.Contain($"{kept.Inside} of 4 held-out").And.Contain("# error, + up to the bound"));
-        Assert.That(json.GetProperty("bound").EnumerateArray().Select(run => run.EnumerateArray().Select(x => x.GetDouble())), Is.EqualTo(kept.Bound));
+        Assert.That(
+            json.GetProperty("bound").EnumerateArray().Select(run => run.EnumerateArray().Select(x => x.GetDouble())), Is.EqualTo(kept.Bound));
         Assert.That(json.GetProperty("inside").GetInt32(), Is.EqualTo(kept.Inside));
         var refused = await ToolRun.Of([.. Fit(scratch), "--method", "clamp", "--certify", scratch["held.txt"]]);
         Assert.That((refused.Code, refused.Error), Is.EqualTo((ExitCode.Usage, refused.Error)));

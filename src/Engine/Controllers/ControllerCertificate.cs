@@ -37,7 +37,8 @@ public sealed record ControllerCertificate
                 nameof(contraction));
         }
 
-        if (!contraction.Concat(propagation).Concat(curvature).Concat(error.Concat(bound).SelectMany(row => row)).All(x => x >= 0 && double.IsFinite(x)))
+        var all = contraction.Concat(propagation).Concat(curvature).Concat(error.Concat(bound).SelectMany(row => row));
+        if (!all.All(x => x >= 0 && double.IsFinite(x)))
         {
             throw new ArgumentException("A certificate holds a number that is negative or not finite.", nameof(contraction));
         }

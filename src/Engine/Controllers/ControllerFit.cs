@@ -54,7 +54,8 @@ public sealed record FitOptions
     public Setpoint Setpoint { get; init; } = Setpoint.Published;
 
     /// <summary>
-    /// Blocks that are steered; null for the method's own, which for most are all. The horizon goes from the first of them to the last, with the terminal cost after it; blocks between
+    /// Blocks that are steered; null for the method's own, which for most are all. The horizon goes from the first of them to the last, with
+    /// the terminal cost after it; blocks between
     /// that are not steered carry the state on and pay for it, without an input of their own.
     /// </summary>
     public LayerSet? Layers { get; init; }
@@ -250,8 +251,8 @@ public static class ControllerFit
                     ControllerFault.Idle,
                     $"The fit gives a controller that does nothing: {reason}."
                     + (solves
-                        ? $" With q = {options.Weights.Q:G}, qf = {options.Weights.Qf:G} and r = {options.Weights.R:G} no effort pays; raise q or qf, "
-                            + "lower r, or steer more blocks."
+                        ? $" With q = {options.Weights.Q:G}, qf = {options.Weights.Qf:G} and r = {options.Weights.R:G} no effort pays; raise q or "
+                            + "qf, lower r, or steer more blocks."
                         : " Steer other blocks, or give prompts that differ there."));
             }
 
@@ -261,7 +262,8 @@ public static class ControllerFit
             if (options.HeldOut is { } held)
             {
                 certificate = ControllerCertificate.Of(
-                    model, layers, job.Jacobians(), fitted.Gains!, positive[0], feature, own ? [.. ids[0], .. ids[1]] : ids[2], ids[^1], Describe(held),
+                    model, layers, job.Jacobians(), fitted.Gains!, positive[0], feature, own ? [.. ids[0], .. ids[1]] : ids[2], ids[^1],
+                    Describe(held),
                     cancellationToken);
             }
 

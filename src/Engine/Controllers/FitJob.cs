@@ -57,7 +57,9 @@ internal sealed class FitJob(
 
     private int Horizon => layers.Last - First + 1;
 
-    /// <summary>K_k d of every block for one or more lists of directions, 0 outside the horizon; a dense gain is gone as soon as it is applied.</summary>
+    /// <summary>
+    /// K_k d of every block for one or more lists of directions, 0 outside the horizon; a dense gain is gone as soon as it is applied.
+    /// </summary>
     /// <param name="costed">Features whose projections cost, where not the whole state does.</param>
     /// <param name="directions">Lists of d_0..d_{L-1} // (lists, L, D).</param>
     /// <returns>The products // (lists, L, D), and how well the gains were solved.</returns>

@@ -19,7 +19,8 @@ public sealed class DirectionRule
 
     /// <summary>The first right singular vector of the paired differences, not centred (CAST's pca_pairwise, repeng's pca_center).</summary>
     public static DirectionRule Pca { get; } = new(
-        "pca", "first principal component of the paired differences, not centred", needsPairs: true, pair => Leading(pair.Differences, centred: false));
+        "pca", "first principal component of the paired differences, not centred", needsPairs: true,
+        pair => Leading(pair.Differences, centred: false));
 
     /// <summary>The first principal component of the paired differences (repeng's and CAST's pca_diff).</summary>
     public static DirectionRule CentredPca { get; } = new(
@@ -57,7 +58,8 @@ public sealed class DirectionRule
         {
             throw new ContrastSetException(
                 $"The direction '{Name}' is made of pairs, and there are {pair.Positive.RowCount} positive and {pair.Negative.RowCount} negative "
-                + $"prompts. Give as many of both, the i-th of each belonging together, or take a direction that needs no pairs, such as '{Mean.Name}'.");
+                + $"prompts. Give as many of both, the i-th of each belonging together, or take a direction that needs no pairs, such as "
+                + $"'{Mean.Name}'.");
         }
 
         double[] towards = pair.Difference;

@@ -5,8 +5,8 @@ namespace Tiller.Synthesis;
 
 /// <summary>
 /// σ_max of a matrix by Lanczos' method on M'M with full reorthogonalisation: some tens of products with a vector, in place of a decomposition
-/// (Golub and Van Loan, Matrix Computations, chapter 10). A Ritz value whose residual is ε is within ε of an eigenvalue; where it is the largest one's
-/// it is within ε² over the gap.
+/// (Golub and Van Loan, Matrix Computations, chapter 10). A Ritz value whose residual is ε is within ε of an eigenvalue; where it is the largest
+/// one's it is within ε² over the gap.
 /// </summary>
 internal static class SpectralNorm
 {

@@ -7,8 +7,8 @@
 //
 //     |δx_k| ≤ ‖Φ(k,0)‖ |δx_0| + Σ_{i<k} ‖Φ(k,i+1)‖ (L_i/2) |δx_i|²,     Φ(k,i) = Â_{k−1} ⋯ Â_i.
 //
-// (docs/math.md §7; Skifstad, Yang, Chou, arXiv:2604.19018.) The published script measures ρ_k in P_k, leaves the last factor of Φ(k,0) out, and takes
-// a norm that is right for one step only; the formulas here are the paper's.
+// (docs/math.md §7; Skifstad, Yang, Chou, arXiv:2604.19018.) The published script measures ρ_k in P_k, leaves the last factor of Φ(k,0) out, and
+// takes a norm that is right for one step only; the formulas here are the paper's.
 using System.Numerics.Tensors;
 using MathNet.Numerics.LinearAlgebra;
 

@@ -159,8 +159,8 @@ internal sealed class FitCommand : TillerCommand
 
     private readonly Option<string?> _certify = new("--certify")
     {
-        Description = "Prompts held out of the fit: certify the gains on them, the share that is inside the bound on the tracking error and how loose "
-            + "the bound is (docs/math.md §7). Keeps every Jacobian and gain at once.",
+        Description = "Prompts held out of the fit: certify the gains on them, the share that is inside the bound on the tracking error and how "
+            + "loose the bound is (docs/math.md §7). Keeps every Jacobian and gain at once.",
         HelpName = "FILE",
     };
 
@@ -168,7 +168,8 @@ internal sealed class FitCommand : TillerCommand
         "--cost", "What may not stray: the whole state (dense, as published), or the feature only (factored; much faster, no Jacobian).");
 
     private readonly Option<int?> _order = OptionKinds.NumberOrNone<int>(
-        "--order", "Fit a reduced controller from p Jacobian-vector products a layer [default of la-lqr: 64]", p => p > 0, "a whole number above 0", "p");
+        "--order", "Fit a reduced controller from p Jacobian-vector products a layer [default of la-lqr: 64]", p => p > 0, "a whole number above 0",
+        "p");
 
     private readonly Option<Setpoint> _setpoint = OptionKinds.Choice<Setpoint>(
         "--setpoint", "What λ means: a multiple of the mean difference (published), or 0 = negative mean to 1 = positive mean (affine).");

@@ -57,7 +57,8 @@ internal static class FitRun
     public static FitPrompts Prompts(FitRequest request, CancellationToken cancellationToken)
     {
         List<(string File, IReadOnlyList<Prompt> Prompts)> files =
-            [.. new[] { request.Positive, request.Negative, request.Calibration, request.Alternative, request.Certify }.OfType<string>().Select((file, i) => (file, PromptFile.Read(file, SelectionOf(request.Selections, i), cancellationToken)))];
+            [.. new[] { request.Positive, request.Negative, request.Calibration, request.Alternative, request.Certify }.OfType<string>()
+                .Select((file, i) => (file, PromptFile.Read(file, SelectionOf(request.Selections, i), cancellationToken)))];
         if (request.Pairs is { } pairs)
         {
             var both = ContrastSet.ReadPairs(pairs, cancellationToken);

@@ -29,10 +29,12 @@ internal static class CertificateOutput
             int done = Bar(error[k]), allowed = Bar(bound[k]);
             string bar = new string('#', done) + new string('+', Math.Max(0, allowed - done));
             terminal.Output.WriteLine(
-                $"{certificate.First + k,6}{contraction,13:F4}{certificate.Propagation[k],13:F4}{curvature,12:G3}{error[k],12:G4}{bound[k],12:G4}  {bar}");
+                $"{certificate.First + k,6}{contraction,13:F4}{certificate.Propagation[k],13:F4}{curvature,12:G3}{error[k],12:G4}"
+                + $"{bound[k],12:G4}  {bar}");
         }
 
-        int Bar(double x) => x <= 0 ? 0 : most == least ? BarLength : 1 + (int)Math.Round((BarLength - 1) * Math.Log(x / least) / Math.Log(most / least));
+        int Bar(double x) => x <= 0 ? 0 : most == least ? BarLength
+            : 1 + (int)Math.Round((BarLength - 1) * Math.Log(x / least) / Math.Log(most / least));
     }
 }
 

@@ -53,7 +53,8 @@ internal sealed class LinearityCommand : TillerCommand
     private readonly Option<string?> _field = SelectionArguments.Field<string?>("");
     private readonly Option<bool> _chat = new("--chat") { Description = "Put every prompt in the checkpoint's chat format." };
     private readonly Option<string?> _system = new("--system") { Description = "System message of every prompt, with --chat.", HelpName = "text" };
-    private readonly Option<int> _count = OptionKinds.Number("--count", "Most prompts of a file, the first ones.", 8, n => n > 0, "a whole number above 0");
+    private readonly Option<int> _count = OptionKinds.Number(
+        "--count", "Most prompts of a file, the first ones.", 8, n => n > 0, "a whole number above 0");
     private readonly Option<string?> _controller = new("--controller")
     {
         Description = "Predict the states that this controller steers to as well.",

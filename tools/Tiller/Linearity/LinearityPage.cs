@@ -55,7 +55,8 @@ internal static class LinearityPage
     }
 
     // A line for each name, over the blocks; what was not measured has none.
-    private static void AppendPlot(StringBuilder html, string caption, bool logarithmic, IReadOnlyList<(string Name, IEnumerable<double> Values)> lines)
+    private static void AppendPlot(
+        StringBuilder html, string caption, bool logarithmic, IReadOnlyList<(string Name, IEnumerable<double> Values)> lines)
     {
         var plot = new PlotModel { Title = caption, TitleFontSize = 13, DefaultFont = "sans-serif" };
         plot.Legends.Add(new Legend { LegendPlacement = LegendPlacement.Outside, LegendPosition = LegendPosition.RightTop });

@@ -12,8 +12,8 @@ internal static class CertificateChecks
     /// table, at least the diagonal's 1: where K is nearly A the loop is a small difference.
     /// </summary>
     /// <remarks>
-    /// By its definition a contraction is the norm below the diagonal, but those of small systems are stored off it: by 2.9e-8 for the linear one, and
-    /// by as much off √(1 − 1/λ_max) of the stored P. What the file disagrees with itself by is not held against the engine.
+    /// By its definition a contraction is the norm below the diagonal, but those of small systems are stored off it: by 2.9e-8 for the linear one,
+    /// and by as much off √(1 − 1/λ_max) of the stored P. What the file disagrees with itself by is not held against the engine.
     /// </remarks>
     public static double WorstNorms(TrackingCertificate certificate, GoldenTensor phi, GoldenTensor contraction, double[] start, double[] golden)
     {
@@ -77,7 +77,8 @@ internal static class CertificateChecks
         double[] p = [.. certificate.P.SelectMany(m => m.ToRowMajorArray())];
         yield return new VerificationRow(
             path, "certificate of a linear system", closed.Length,
-            WorstNorms(certificate, tensor("certificate.linear.phi")!, tensor("certificate.linear.contraction")!, p, tensor("certificate.linear.P")!.Values),
+            WorstNorms(
+                certificate, tensor("certificate.linear.phi")!, tensor("certificate.linear.contraction")!, p, tensor("certificate.linear.P")!.Values),
             MethodChecks.FromStored);
 
         // The worst start meets the bound at the end.

@@ -48,7 +48,8 @@ internal static class StateChecks
 
         var weights = tensor("direction.logistic")!;
         yield return Row("direction.logistic", (k, pair) => TensorPrimitives.Norm(weights[k]) == 0
-            ? 0 : Distance(LogisticProbe.Fit(pair).Weights, weights[k]) / TensorPrimitives.Norm(weights[k]) * Gap(pair, DirectionRule.Mean) / sizes[k]);
+            ? 0
+            : Distance(LogisticProbe.Fit(pair).Weights, weights[k]) / TensorPrimitives.Norm(weights[k]) * Gap(pair, DirectionRule.Mean) / sizes[k]);
 
         foreach (var row in Linearity())
         {
