@@ -70,7 +70,13 @@ public sealed class ChatClientTests
         using var client = ChatModel.Instance.AsChatClient();
         var options = new ChatOptions
         {
-            MaxOutputTokens = 24, Temperature = 0.9f, TopK = 40, TopP = 0.95f, Seed = 7, PresencePenalty = 1.5f, FrequencyPenalty = 0.5f,
+            MaxOutputTokens = 24,
+            Temperature = 0.9f,
+            TopK = 40,
+            TopP = 0.95f,
+            Seed = 7,
+            PresencePenalty = 1.5f,
+            FrequencyPenalty = 0.5f,
         };
         var sampling = new SamplingOptions { Temperature = 0.9f, TopK = 40, TopP = 0.95f, Seed = 7, PresencePenalty = 1.5f, FrequencyPenalty = 0.5f };
         string text = (await client.GetResponseAsync(s_chat, options).InTime()).Text;
@@ -136,7 +142,9 @@ public sealed class ChatClientTests
         using var client = ChatModel.Instance.AsChatClient(scheduler);
         var options = new ChatOptions
         {
-            Temperature = 0, MaxOutputTokens = 24, RawRepresentationFactory = _ => new SteeringOptions(new ControllerUse(ChatModel.Controller, 0)),
+            Temperature = 0,
+            MaxOutputTokens = 24,
+            RawRepresentationFactory = _ => new SteeringOptions(new ControllerUse(ChatModel.Controller, 0)),
         };
         string moved = "", still = string.Concat((await Updates(client, options)).Select(update => update.Text));
         bool isMoved = false;
@@ -305,10 +313,15 @@ public sealed class ChatClientTests
         await using var provider = services.BuildServiceProvider();
         var client = provider.GetRequiredService<IChatClient>();
         Assert.That(client.GetService<OpenTelemetryChatClient>(), Is.Not.Null);
-        var agent = new ChatClientAgent(client, new ChatClientAgentOptions { ChatOptions = new ChatOptions
+        var agent = new ChatClientAgent(client, new ChatClientAgentOptions
         {
-            Instructions = "Be brief.", Temperature = 0, MaxOutputTokens = 12,
-        } });
+            ChatOptions = new ChatOptions
+            {
+                Instructions = "Be brief.",
+                Temperature = 0,
+                MaxOutputTokens = 12,
+            }
+        });
         var answer = await agent.RunAsync("Tell me a story.").InTime();
         Assert.That(answer.Text, Is.EqualTo(Alone(
             Encode(("system", "Be brief."), ("user", "Tell me a story.")), new GenerationOptions { MaxNewTokens = 12 }).Text));

@@ -23,7 +23,9 @@ public sealed class TelemetryTests
         var duration = heard.Of("gen_ai.server.request.duration").Single();
         Assert.That(duration.Tags, Is.EquivalentTo(new Dictionary<string, object?>
         {
-            ["gen_ai.operation.name"] = "chat", ["gen_ai.provider.name"] = "tiller", ["gen_ai.request.model"] = "measured",
+            ["gen_ai.operation.name"] = "chat",
+            ["gen_ai.provider.name"] = "tiller",
+            ["gen_ai.request.model"] = "measured",
             ["gen_ai.response.model"] = "measured",
         }));
         Assert.That(duration.Unit, Is.EqualTo("s"));
@@ -33,7 +35,8 @@ public sealed class TelemetryTests
         var usage = heard.Of("gen_ai.client.token.usage").ToDictionary(m => (string)m.Tags["gen_ai.token.type"]!, m => (long)m.Value);
         Assert.That(usage, Is.EquivalentTo(new Dictionary<string, long>
         {
-            ["input"] = response.Usage!.InputTokenCount!.Value, ["output"] = response.Usage.OutputTokenCount!.Value,
+            ["input"] = response.Usage!.InputTokenCount!.Value,
+            ["output"] = response.Usage.OutputTokenCount!.Value,
         }));
         Assert.That(heard.Of("tiller.steering.error"), Is.Empty);
     }
@@ -46,7 +49,8 @@ public sealed class TelemetryTests
         using var client = service.AsChatClient();
         var options = new ChatOptions
         {
-            MaxOutputTokens = 4, RawRepresentationFactory = _ => new SteeringOptions(new ControllerUse(ChatModel.Controller, 2)),
+            MaxOutputTokens = 4,
+            RawRepresentationFactory = _ => new SteeringOptions(new ControllerUse(ChatModel.Controller, 2)),
         };
         var response = await client.GetResponseAsync(s_chat, options).InTime();
         heard.Wait("gen_ai.server.request.duration", 1);
