@@ -355,7 +355,8 @@ internal sealed class LinearKernels
         {
             Split(stream, x, rows, end.Values, depth, scratch);
             nint sums = scratch + (nint)(2 * ((2L * rows) + end.Values) * depth);
-            Multiply(stream, transposed, w, scratch, (2 * rows) + end.Values, Variants.FlushedSums ? LinearShape.LibraryDepth : depth, prepared: false,
+            Multiply(stream, transposed, w, scratch, (2 * rows) + end.Values, Variants.FlushedSums ? LinearShape.LibraryDepth : depth,
+                prepared: false,
                 sums);
             Merge(stream, sums, end.Values > 0 ? 3 : 2, rows, outputs, end, whole: end.Values > 0 ? end.Values : rows);
             return;

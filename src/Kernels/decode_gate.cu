@@ -3,7 +3,8 @@
 //   value row  f = act(a) ∘ b        tangent row  df = act'(a) ∘ b ∘ da + act(a) ∘ db,   a = gate, b = up, each with its bias;
 //   act is m times the nonlinearity
 //
-// Grid: `steered` blocks first, one per row, which form u_k, and |u_k| where decode_qkv.cu left it out (steering.cuh); then ⌈F / (16 / parts)⌉ blocks of 256 threads that compute
+// Grid: `steered` blocks first, one per row, which form u_k, and |u_k| where decode_qkv.cu left it out (steering.cuh); then ⌈F / (16 / parts)⌉ blocks
+// of 256 threads that compute
 // pairs (gate, up) of a unit (decode.cuh, linear.cuh). A tangent's unit needs its value row's: all rows of a block go through shared
 // memory. Shared memory: 4 R min(D, 16384 / R) bytes, 64 KiB from R = 4 on, 512 R bytes of sums, 5.3 KiB for the inputs.
 // Bytes: W once, 2 F D sizeof(w). FLOPs: 4 R F D.

@@ -6,7 +6,9 @@ using Tiller.Tests.Tool;
 
 namespace Tiller.Tests.Cpu;
 
-/// <summary>The products in vectors of 512 bits as the just-in-time compiler makes them, and as C, which programs built ahead of time are linked with.</summary>
+/// <summary>
+/// The products in vectors of 512 bits as the just-in-time compiler makes them, and as C, which programs built ahead of time are linked with.
+/// </summary>
 [NonParallelizable]
 public sealed class Avx512Tests
 {

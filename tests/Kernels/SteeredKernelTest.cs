@@ -9,7 +9,9 @@ public abstract class SteeredKernelTest : ElementKernelTest
     /// <summary>Layers of the laws.</summary>
     protected const int L = 3;
 
-    /// <summary>So many sensors and terms in each of the layers; terms look at sensors of any layer, some sensors are in planes if asked for.</summary>
+    /// <summary>
+    /// So many sensors and terms in each of the layers; terms look at sensors of any layer, some sensors are in planes if asked for.
+    /// </summary>
     protected static FeedbackLaw NewLaw(int seed, int D, int[] sensors, int[] terms, float bound, bool hasPlanes = true)
     {
         var random = new Random(seed);

@@ -24,7 +24,7 @@ public sealed class LimitTests
         Assert.That((refused.Status, refused.Code), Is.EqualTo((429, "rate_limit_exceeded")));
         Assert.That(refused.Error.GetProperty("type").GetString(), Is.EqualTo("rate_limit_error"));
         Assert.That(refused.Headers.RetryAfter!.Delta, Is.GreaterThanOrEqualTo(TimeSpan.FromSeconds(1)));
-        hold.Release(1000);
+        hold.Release(int.MaxValue);
     }
 
     [Test]
@@ -36,10 +36,10 @@ public sealed class LimitTests
         Patience.Until(() => server.Service.Scheduler.Status is { Running: 1, Queued: 0 }, "the first is under way");
         var refused = await server.Post("/v1/completions", """{"model":"demo","prompt":"One day","n":8}""");
         Assert.That(refused.Status, Is.EqualTo(429));
-        hold.Release(1000);
         running.Dispose();
-        Patience.Until(() => server.Service.Scheduler.Status is { Running: 0, Queued: 0 }, "none of the eight goes on");
-        Assert.That(server.Service.Answers.Count, Is.Zero);
+        hold.Release(int.MaxValue);
+        Patience.Until(
+            () => server.Service.Scheduler.Status is { Running: 0, Queued: 0 } && server.Service.Answers.Count == 0, "none of the eight goes on");
     }
 
     [Test]
@@ -67,7 +67,7 @@ public sealed class LimitTests
         Patience.Until(() => !server.Service.IsReady, "it stops");
         var refused = await server.Post("/v1/completions", Short);
         Assert.That((refused.Status, refused.Code), Is.EqualTo((503, "shutting_down")));
-        hold.Release(10_000);
+        hold.Release(int.MaxValue);
         string body = await response.Content.ReadAsStringAsync();
         Assert.That(Events.Of(body)[^1], Is.EqualTo("[DONE]"), "what was under way has ended by itself");
         await drained.InTime();
@@ -84,7 +84,7 @@ public sealed class LimitTests
         hold.Release(3);
         string body = await response.Content.ReadAsStringAsync();
         Assert.That(Events.Of(body)[^1], Does.Contain("\"shutting_down\""));
-        hold.Release(10_000);
+        hold.Release(int.MaxValue - 10);
         await drained.InTime();
     }
 

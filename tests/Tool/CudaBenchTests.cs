@@ -63,7 +63,8 @@ public class CudaBenchTests : CudaTest
         ])));
 
         VariantWork Kind(string work) => work.Contains("plain", StringComparison.Ordinal) ? VariantWork.Steps
-            : work.Contains("steered", StringComparison.Ordinal) ? VariantWork.Laws : mode == BenchMode.Prefill ? VariantWork.Prompts : VariantWork.Tangents;
+            : work.Contains("steered", StringComparison.Ordinal) ? VariantWork.Laws : mode == BenchMode.Prefill ? VariantWork.Prompts
+                : VariantWork.Tangents;
     }
 
     [Test]

@@ -28,7 +28,8 @@ internal static class DecodeBench
         int context = request.ContextLength;
         bool onDevice = meter.Machine is CudaMachine;
         const int ManyTerms = 16;
-        IReadOnlyList<int> terms = request.Variants ? [ManyTerms] : request.Terms ?? (onDevice ? [1, 4, 16] : [1, 16]), tangents = request.Tangents ?? (onDevice ? [8, 31, 63] : [31]);
+        IReadOnlyList<int> terms = request.Variants ? [ManyTerms] : request.Terms ?? (onDevice ? [1, 4, 16] : [1, 16]), tangents =
+            request.Tangents ?? (onDevice ? [8, 31, 63] : [31]);
         (string Name, Func<ModelConfig, FeedbackLaw> Law)[] kinds = request.Laws ? LawKinds : [];
         int loops = 1 + terms.Count + kinds.Length + tangents.Count;
         double rows = 1 + terms.Count + kinds.Length + tangents.Sum(p => 1.0 + p);

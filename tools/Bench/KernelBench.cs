@@ -208,7 +208,8 @@ internal sealed class StageBench : IDisposable
         yield return Matrix($"output + residual, {at}", rows, (double)_c.H * _c.E * _c.D, k => _ops.ProjectOutput(_c, _weights.Blocks[k], _rows, _a));
         yield return Matrix($"norm + gate/up + activation, {at}", rows, 2.0 * _c.F * _c.D,
             k => _ops.NormGateUp(_c, k, _weights.Blocks[k], _rows, _a));
-        yield return Matrix($"down + residual, {at}", rows, (double)_c.F * _c.D, k => _ops.ProjectDown(_c, k, _weights.Blocks[k], _rows, _a, next: null));
+        yield return Matrix($"down + residual, {at}", rows, (double)_c.F * _c.D, k =>
+            _ops.ProjectDown(_c, k, _weights.Blocks[k], _rows, _a, next: null));
         var logits = new Floats(_logits.Address, rows, _c.V);
         yield return Matrix(
             $"norm + head, {at}", rows, _counts.HeadWeights, _ => _ops.Head(_c, _weights.Norm, _weights.Head, _a, 0, rows, logits)) with

@@ -94,7 +94,7 @@ public sealed record FitOptions
         {
             if (Method.Takes(input) && !given)
             {
-                throw new ArgumentException($"The method {Method.Name} needs FitOptions.{option}.", option);
+                throw new ArgumentException($"The method {Method.Name} needs the fit option {option}.", option);
             }
         }
 
@@ -102,7 +102,7 @@ public sealed record FitOptions
         {
             if (given && !Method.Takes(input))
             {
-                throw new ArgumentException($"The method {Method.Name} has no use for FitOptions.{option}: leave it out.", option);
+                throw new ArgumentException($"The method {Method.Name} has no use for the fit option {option}: leave it out.", option);
             }
         }
     }

@@ -75,7 +75,8 @@ internal static unsafe class PanelTiles
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Tile8(float* a, nint stride, float* b, int depth, float* c)
     {
-        var (c0, c1, c2, c3) = (Avx512F.LoadVector512(c), Avx512F.LoadVector512(c + 16), Avx512F.LoadVector512(c + 32), Avx512F.LoadVector512(c + 48));
+        var (c0, c1, c2, c3) =
+            (Avx512F.LoadVector512(c), Avx512F.LoadVector512(c + 16), Avx512F.LoadVector512(c + 32), Avx512F.LoadVector512(c + 48));
         var (c4, c5) = (Avx512F.LoadVector512(c + 64), Avx512F.LoadVector512(c + 80));
         var (c6, c7) = (Avx512F.LoadVector512(c + 96), Avx512F.LoadVector512(c + 112));
         for (int k = 0; k < depth; k++, a += stride, b += Columns16)

@@ -342,7 +342,8 @@ internal sealed partial class CudaOps : DeviceOps
 
     /// <inheritdoc/>
     public override void ProjectOutput(ModelConfig c, BlockWeights w, RowBatch rows, Activations a) =>
-        Project(c, a, a.Heads, w.Output, w.OutputBias, w.PostAttentionNorm, a.RawAttention, a.X, a.R, c.PreNorms ? w.FeedForwardNorm : default, w.GateUp);
+        Project(c, a, a.Heads, w.Output, w.OutputBias, w.PostAttentionNorm, a.RawAttention, a.X, a.R, c.PreNorms ? w.FeedForwardNorm : default,
+            w.GateUp);
 
     /// <inheritdoc/>
     public override void NormGateUp(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a)

@@ -33,7 +33,7 @@ public sealed record HubPullOptions
     /// <exception cref="HubException">The address is invalid, or the environment forbids downloads.</exception>
     internal Uri ResolveEndpoint()
     {
-        (string source, string address) = ($"{nameof(HubPullOptions)}.{nameof(Endpoint)}", Endpoint?.OriginalString ?? "");
+        (string source, string address) = (string.Concat(nameof(HubPullOptions), ".", nameof(Endpoint)), Endpoint?.OriginalString ?? "");
         if (Endpoint is null)
         {
             if (Environment.GetEnvironmentVariable("HF_HUB_OFFLINE") is { } offline && offline.ToUpperInvariant() is "1" or "ON" or "YES" or "TRUE")

@@ -159,7 +159,8 @@ public sealed class Scheduler : IDisposable
             if (!_isDraining && !_isStopping)
             {
                 _isDraining = true;
-                _drainTimer = Options.Clock.CreateTimer(
+                _isOver |= patience <= TimeSpan.Zero;
+                _drainTimer = _isOver ? null : Options.Clock.CreateTimer(
                     _ =>
                     {
                         _isOver = true;
