@@ -248,7 +248,7 @@ public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
             Assert.That(stage.Last().Done, Is.EqualTo(stage.Last().Total), $"{stage.Key}");
         }
 
-        Assert.That(fit.Stages.Select(s => s.Stage), Is.EqualTo(Enum.GetValues<FitStage>()));
+        Assert.That(fit.Stages.Select(s => s.Stage), Is.EqualTo(new[] { FitStage.Activations, FitStage.Linearisation, FitStage.Riccati }));
         Assert.That(fit.Stages.Select(s => s.ElapsedMs), Is.All.GreaterThanOrEqualTo(0));
         Assert.That(fit.Controller.Source.ModelFingerprint, Is.EqualTo(Tiny.Fingerprint));
         Assert.That((fit.Controller.Source.Positive.Count, fit.Controller.Source.Negative.Count),
