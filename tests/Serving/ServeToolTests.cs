@@ -47,6 +47,47 @@ public sealed class ServeToolTests
     }
 
     [Test]
+    public async Task What_the_readme_shows_is_answered()
+    {
+        string readme = (await File.ReadAllTextAsync(Repository.Path("README.md"))).ReplaceLineEndings("\n");
+        string block = readme[readme.IndexOf("```sh\ntiller serve ", StringComparison.Ordinal)..][6..];
+        string[] lines = block[..block.IndexOf("\n```", StringComparison.Ordinal)].Replace(" \\\n", "", StringComparison.Ordinal).Split('\n');
+        Assert.That(lines, Has.Length.EqualTo(2));
+        using var folder = new Scratch();
+        Directory.CreateDirectory(folder["controllers"]);
+        var fit = await ToolRun.Of(
+            "fit", "--model", ToolRun.Model, "--positive", folder.Few("topic.positive", 6), "--negative", folder.Few("topic.negative", 6), "--out",
+            Path.Combine(folder["controllers"], "sea.tiller"), "--cost", "feature");
+        Assert.That(fit.Code, Is.Zero, fit.Error);
+
+        using var stop = new CancellationTokenSource();
+        await using var output = new LiveWriter();
+        await using var error = new LiveWriter();
+        var terminal = new Terminal(Stream.Null, false, output, false, error, false);
+        string[] words = [.. lines[0].Split(' ').Skip(1).Select(word => word switch
+        {
+            "models/demo" => ToolRun.Model,
+            "controllers" => folder["controllers"],
+            _ => word,
+        })];
+        string[] args = [.. words, "--port", "0", "--device", "cpu", "--threads", "1"];
+        var run = Task.Run(() => CommandLine.RunAsync(Runs.Commands(terminal), args, terminal, stop.Token));
+        Patience.Until(() => output.Text.Contains('\n', StringComparison.Ordinal) || run.IsCompleted, "it listens");
+        var address = new Uri(output.Text.Trim().Split(' ')[^1]);
+        Assert.That(lines[1], Does.StartWith("curl http://127.0.0.1:8080/").And.EndsWith("'"));
+        string path = lines[1].Split(' ')[1]["http://127.0.0.1:8080".Length..];
+        string body = lines[1][(lines[1].IndexOf("-d '", StringComparison.Ordinal) + 4)..^1];
+        using var client = new HttpClient();
+        using var content = new StringContent(body, System.Text.Encoding.UTF8, "application/json");
+        using var response = await client.PostAsync(new Uri(address, path), content);
+        string answer = await response.Content.ReadAsStringAsync();
+        Assert.That(response.StatusCode, Is.EqualTo(HttpStatusCode.OK), answer);
+        Assert.That(answer, Does.Contain("\"steering\""));
+        await stop.CancelAsync();
+        Assert.That(await run.InTime(), Is.EqualTo(ExitCode.Ok));
+    }
+
+    [Test]
     public async Task With_a_certificate_it_speaks_both_versions_of_HTTP_encrypted()
     {
         using var folder = new Scratch();
