@@ -43,9 +43,12 @@ pack() {
     # The checkout has the models; debug symbols, documentation and the coverage tools stay here.
     rm -rf "$stage"/*/models "$stage"/tiller/*.dbg "$stage"/tests/{Microsoft.CodeCoverage,libmscordaccore.so,libmscordbi.so} &&
         find "$stage" -name '*.pdb' -o -name '*.xml' | xargs rm -f
+    # So do the parts of ASP.NET that the service does not use, and the runtime's other garbage collectors and its tracing.
+    rm -f "$stage"/tests/Microsoft.AspNetCore.{Mvc,Components,Razor,SignalR,Identity}*.dll \
+        "$stage"/tests/{libclrgc,libclrgcexp,libcoreclrtraceptprovider}.so
     git rev-parse HEAD > "$stage/commit.txt"
     git diff --quiet HEAD -- || echo "with changes that are not committed" >> "$stage/commit.txt"
-    tar -C "$stage" -cf - . | nice xz -T0 -6 > "$archive" || die "tar failed"
+    tar -C "$stage" -cf - . | nice xz -T0 -9e > "$archive" || die "tar failed"
     rm -r "$stage"
     size=$(stat -c %s "$archive") all=$(travels "$archive")
     echo "$archive: $((size >> 20)) MiB; with the checkout $((all >> 20)) MiB travel"
