@@ -1,5 +1,14 @@
 namespace Tiller.Evaluation;
 
+/// <summary>Tasks and methods do not go together: a task lacks what a method needs, or two have one name.</summary>
+public sealed class ComparisonException : TillerException
+{
+    internal ComparisonException(string message)
+        : base(message)
+    {
+    }
+}
+
 /// <summary>A task's file cannot be read: it is missing, is not YAML, or says something that a task cannot have.</summary>
 public sealed class TaskFileException : TillerException
 {

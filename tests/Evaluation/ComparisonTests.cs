@@ -102,7 +102,7 @@ public sealed class ComparisonTests
     [Test]
     public void Names_that_come_twice_are_refused() => Assert.That(
         async () => await New([s_feature, s_feature]).RunAsync(TestModels.Demo, _folder),
-        Throws.ArgumentException.With.Message.Contains("feature is there twice"));
+        Throws.TypeOf<ComparisonException>().With.Message.Contains("feature is there twice"));
 
     [Test]
     public void A_control_that_the_task_does_not_have_is_told()
@@ -111,10 +111,10 @@ public sealed class ComparisonTests
         var task = comparison.Tasks[0] with { Prompting = null };
         Assert.That(
             async () => await (comparison with { Tasks = [task] }).RunAsync(TestModels.Demo, _folder),
-            Throws.ArgumentException.With.Message.Contains("give it \"prompting\""));
+            Throws.TypeOf<ComparisonException>().With.Message.Contains("give it \"prompting\""));
         Assert.That(
             async () => await (New([s_feature]) with { Tasks = [task with { Contrast = null }] }).RunAsync(TestModels.Demo, _folder),
-            Throws.ArgumentException.With.Message.Contains("has no contrast"));
+            Throws.TypeOf<ComparisonException>().With.Message.Contains("has no contrast"));
     }
 
     private static ComparisonCell Cell(string method, double lambda, double effort, double first, double second) =>

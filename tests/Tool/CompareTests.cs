@@ -43,6 +43,21 @@ public sealed class CompareTests
             Is.EqualTo(new[] { "actadd-lfs" }));
     }
 
+    [Test]
+    public async Task Tasks_that_do_not_go_together_are_bad_input()
+    {
+        File.WriteAllText(_scratch["p.txt"], "One\n");
+        File.WriteAllText(_scratch["task.yaml"], "name: bare\nprompts: p.txt\nscorers: [perplexity]\n");
+        string folder = Path.GetDirectoryName(_scratch["task.yaml"])!;
+        string[] command = ["compare", "--model", ToolRun.Model, "--out", _scratch["out"], "--method", "a-lqr", "--task", folder];
+        var bare = await ToolRun.Of(command);
+        Assert.That((bare.Code, bare.Error), Is.EqualTo((4, bare.Error)));
+        Assert.That(bare.Error, Does.Contain("The task bare has no contrast"));
+        var twice = await ToolRun.Of([.. command, "--task", folder]);
+        Assert.That((twice.Code, twice.Error), Is.EqualTo((4, twice.Error)));
+        Assert.That(twice.Error, Does.Contain("Of the tasks, bare is there twice"));
+    }
+
     [TestCase("Expected --model and one --task at least, or --demo without them.")]
     [TestCase("Expected --model and one --task at least, or --demo without them.", "--demo", "--model", "m")]
     [TestCase("Expected --model and one --task at least, or --demo without them.", "--model", "m")]

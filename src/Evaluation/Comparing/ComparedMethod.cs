@@ -30,9 +30,9 @@ public abstract record ComparedMethod
     internal virtual EvaluationTask TaskOf(EvaluationTask task) => task;
 
     /// <summary>The contrast of a task.</summary>
-    /// <exception cref="ArgumentException">It has none.</exception>
+    /// <exception cref="ComparisonException">It has none.</exception>
     private protected static ContrastSet ContrastOf(EvaluationTask task) => task.Contrast
-        ?? throw new ArgumentException($"The task {task.Name} has no contrast to fit a controller on: give it one.", nameof(task));
+        ?? throw new ComparisonException($"The task {task.Name} has no contrast to fit a controller on: give it one.");
 }
 
 /// <summary>A method that is fitted on the task's contrast.</summary>
@@ -133,7 +133,7 @@ public sealed record PromptingAlone : ComparedMethod
     internal override EvaluationTask TaskOf(EvaluationTask task)
     {
         string words = task.Prompting
-            ?? throw new ArgumentException($"The task {task.Name} has no words for its behaviour: give it \"prompting\".", nameof(task));
+            ?? throw new ComparisonException($"The task {task.Name} has no words for its behaviour: give it \"prompting\".");
         return task with
         {
             Splits = task.Splits.ToDictionary(

@@ -32,7 +32,8 @@ public sealed record Comparison
     /// <param name="progress">Told after every cell.</param>
     /// <param name="cancellationToken">Checked between steps; cells that are there stay.</param>
     /// <returns>All cells, task by task, the plain model's first.</returns>
-    /// <exception cref="ArgumentException">Names come twice, or a list is empty; a task lacks what a method needs.</exception>
+    /// <exception cref="ArgumentException">A list is empty, or a strength is 0, not finite or there twice.</exception>
+    /// <exception cref="ComparisonException">Two tasks or methods have one name, or a task lacks what a method needs.</exception>
     /// <exception cref="TillerException">A fit or an evaluation failed.</exception>
     /// <exception cref="IOException">A cell cannot be written.</exception>
     public async Task<IReadOnlyList<ComparisonCell>> RunAsync(
@@ -90,8 +91,8 @@ public sealed record Comparison
 
     private void Check()
     {
-        CheckNames(Tasks.Select(static x => x.Name), nameof(Tasks));
-        CheckNames(Methods.Select(static x => x.Name).Append("plain"), nameof(Methods));
+        CheckNames("tasks", Tasks.Select(static x => x.Name));
+        CheckNames("methods", Methods.Select(static x => x.Name).Append("plain"));
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(Seeds);
         if (Tasks.Count == 0 || Methods.Count == 0 || (Strengths.Count == 0 && Methods.Any(static x => x.HasStrength)))
         {
@@ -104,11 +105,11 @@ public sealed record Comparison
                 "Strengths must be finite numbers other than 0, each once; the plain model is measured anyway.", nameof(Strengths));
         }
 
-        static void CheckNames(IEnumerable<string> names, string list)
+        static void CheckNames(string list, IEnumerable<string> names)
         {
             if (names.GroupBy(Safe, StringComparer.Ordinal).FirstOrDefault(static x => x.Count() > 1) is { } twice)
             {
-                throw new ArgumentException($"{twice.First()} is there twice; give each a name of its own.", list);
+                throw new ComparisonException($"Of the {list}, {twice.First()} is there twice: give each a name of its own.");
             }
         }
     }

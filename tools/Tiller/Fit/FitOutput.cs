@@ -85,19 +85,17 @@ internal static class FitOutput
 }
 
 /// <summary>What <c>fit</c> prints.</summary>
-internal sealed record FitJson : FormedJson
+internal sealed record FitJson : FittedJson
 {
     public FitJson(string path, FitResult result)
-        : base(result.Controller.Source.Form)
+        : base(result.Controller)
     {
         var (controller, report, loop, stages) = result;
         var source = controller.Source;
-        (Controller, Model, Fingerprint, L, D) = (path, source.ModelName, source.ModelFingerprint, controller.L, controller.D);
+        (Controller, Order) = (path, source.Order);
         (Positive, Negative, Calibration) = (source.Positive.Count, source.Negative.Count, FitOutput.CalibrationCount(source));
-        (Settings, Cost, Order) = (FitOutput.Settings(source), FitOutput.Name(source.Cost), source.Order);
         Layers = controller.Method.Layers.ToString();
         Setpoint = controller.Method is LinearQuadratic lqr ? FitOutput.Name(lqr.Setpoint) : null;
-        (Q, R, Qf) = (source.Weights?.Q, source.Weights?.R, source.Weights?.Qf);
         ElapsedMs = stages.ToDictionary(static stage => FitOutput.Name(stage.Stage), static stage => stage.ElapsedMs);
         if (report.Steps.Count > 0)
         {
@@ -110,30 +108,15 @@ internal sealed record FitJson : FormedJson
             (OpenLoopGain, ClosedLoopGain) = (Json.Finite(loop.MeanOpen), Json.Finite(loop.MeanClosed));
         }
 
-        Certificate = source.Certificate is { } certificate ? new CertificateJson(certificate) : null;
     }
 
     public string Controller { get; }
-
-    public string Model { get; }
-
-    public string Fingerprint { get; }
-
-    [JsonPropertyName("L")]
-    public int L { get; }
-
-    [JsonPropertyName("D")]
-    public int D { get; }
 
     public int Positive { get; }
 
     public int Negative { get; }
 
     public int Calibration { get; }
-
-    public IReadOnlyDictionary<string, string> Settings { get; }
-
-    public string? Cost { get; }
 
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public int? Order { get; }
@@ -142,15 +125,6 @@ internal sealed record FitJson : FormedJson
     public string? Setpoint { get; }
 
     public string Layers { get; }
-
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public double? Q { get; }
-
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public double? R { get; }
-
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public double? Qf { get; }
 
     public IReadOnlyDictionary<string, double> ElapsedMs { get; }
 
@@ -174,9 +148,6 @@ internal sealed record FitJson : FormedJson
 
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public double? ClosedLoopGain { get; }
-
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public CertificateJson? Certificate { get; }
 }
 
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, GenerationMode = JsonSourceGenerationMode.Serialization)]

@@ -84,20 +84,17 @@ internal static class ControllerOutput
 }
 
 /// <summary>What <c>inspect</c> prints for a controller.</summary>
-internal sealed record ControllerJson : FormedJson
+internal sealed record ControllerJson : FittedJson
 {
     public ControllerJson(Controller controller, IEnumerable<(int K, double Mu, double? W, double? Open, double? Closed)> layers)
-        : base(controller.Source.Form)
+        : base(controller)
     {
         var (source, method) = (controller.Source, controller.Method);
-        (Method, Model, Fingerprint, L, D) = (method.Name, source.ModelName, source.ModelFingerprint, controller.L, controller.D);
+        Method = method.Name;
         Gate = method is Gated { Gate: var gate } ? new GateJson(gate.Layer, gate.Threshold) : null;
-        (Steered, Idle, Cost) = (method.Layers.ToString(), method.Idle, FitOutput.Name(source.Cost));
-        Settings = FitOutput.Settings(source);
-        (Q, R, Qf) = (source.Weights?.Q, source.Weights?.R, source.Weights?.Qf);
+        (Steered, Idle) = (method.Layers.ToString(), method.Idle);
         (Positive, Negative) = (new PromptSetJson(source.Positive), new PromptSetJson(source.Negative));
         Calibration = source.Calibration is { } calibration ? new PromptSetJson(calibration) : null;
-        Certificate = source.Certificate is { } certificate ? new CertificateJson(certificate) : null;
         Layers = [.. layers.Select(static x => new ControllerLayerJson(x.K, x.Mu, x.W, x.Open, x.Closed))];
     }
 
@@ -108,32 +105,9 @@ internal sealed record ControllerJson : FormedJson
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public GateJson? Gate { get; }
 
-    public string Model { get; }
-
-    public string Fingerprint { get; }
-
-    [JsonPropertyName("L")]
-    public int L { get; }
-
-    [JsonPropertyName("D")]
-    public int D { get; }
-
     public string Steered { get; }
 
     public string? Idle { get; }
-
-    public string? Cost { get; }
-
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public double? Q { get; }
-
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public double? R { get; }
-
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public double? Qf { get; }
-
-    public IReadOnlyDictionary<string, string> Settings { get; }
 
     public PromptSetJson Positive { get; }
 
@@ -141,9 +115,6 @@ internal sealed record ControllerJson : FormedJson
 
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public PromptSetJson? Calibration { get; }
-
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public CertificateJson? Certificate { get; }
 
     public IReadOnlyList<ControllerLayerJson> Layers { get; }
 }

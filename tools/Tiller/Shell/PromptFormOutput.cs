@@ -1,4 +1,3 @@
-using System.Text.Json.Serialization;
 using Tiller.Features;
 
 namespace Tiller.Tool;
@@ -39,28 +38,4 @@ internal static class PromptFormOutput
         string start = text.Length <= ShownLength ? text : text[..ShownLength] + "…";
         return $"\"{start.ReplaceLineEndings("\\n")}\"";
     }
-}
-
-/// <summary>Base of JSON records with the form of a controller's prompts.</summary>
-internal abstract record FormedJson
-{
-    protected FormedJson(PromptForm? form)
-    {
-        Form = form switch { RawForm => "raw", ChatForm => "chat", TokenForm => "tokens", _ => null };
-        if (form is ChatForm chat)
-        {
-            (TemplateSha256, System, SystemVaries) = (chat.TemplateSha256, chat.System, chat.SystemVaries);
-        }
-    }
-
-    public string? Form { get; }
-
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public string? TemplateSha256 { get; }
-
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public string? System { get; }
-
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public bool? SystemVaries { get; }
 }
