@@ -106,7 +106,6 @@ public static class Evaluator
             ReaderBuffer = Math.Min(mostNew, model.Config.MaxPositions) + 1,
         });
         var running = new List<ScheduledText>();
-        await using var cancel = cancellationToken.Register(() => running.ForEach(static text => text.Cancel())).ConfigureAwait(false);
         for (int i = 0; i < prompts.Length; i++)
         {
             var sampling = task.Generation.Sampling;
@@ -119,6 +118,7 @@ public static class Evaluator
             }));
         }
 
+        await using var cancel = cancellationToken.Register(() => running.ForEach(static text => text.Cancel())).ConfigureAwait(false);
         var texts = new EvaluatedText[prompts.Length];
         var steering = options.Law is null ? null : new SteeringSummary(options.Law);
         for (int i = 0; i < prompts.Length; i++)

@@ -112,7 +112,13 @@ internal sealed class TaskNode
 
     private TaskNode Child(string key, YamlElement value) => new(_file, _name == "the task" ? key : $"{_name}.{key}", value);
 
-    private YamlMapping Mapping() => _value as YamlMapping ?? throw Fail("must be a mapping of keys to values.");
+    private YamlMapping Mapping()
+    {
+        var mapping = _value as YamlMapping ?? throw Fail("must be a mapping of keys to values.");
+        string? twice = mapping.Select(pair => Key(pair.Key)).GroupBy(static key => key, StringComparer.Ordinal)
+            .FirstOrDefault(static keys => keys.Count() > 1)?.Key;
+        return twice is null ? mapping : throw Fail($"has the key '{twice}' twice.");
+    }
 
     private string Key(YamlElement key) => (key as YamlValue)?.Value ?? throw Fail("has a key that is no text.");
 

@@ -94,6 +94,7 @@ internal static unsafe class SessionExports
                 all[i] = (Handles.Get<LoadedController>(uses[i].Controller, $"uses[{i}].controller").Value, uses[i].Lambda);
             }
 
+            using var call = steered.Enter();
             steered.Steer(all, maxEffort == 0 ? float.PositiveInfinity : maxEffort);
             return Status.Ok;
         }
@@ -116,6 +117,7 @@ internal static unsafe class SessionExports
                 throw new ArgumentException($"ids[{bad}] is {items[bad]}; expected 0 to {appended.Session.Model.Config.V - 1}.");
             }
 
+            using var call = appended.EnterAlone();
             appended.Append(items);
             return Status.Ok;
         }
@@ -131,7 +133,9 @@ internal static unsafe class SessionExports
         try
         {
             Results.Check(id, nameof(id));
-            *id = Handles.Get<TextSession>(session, nameof(session)).Draw();
+            var stepped = Handles.Get<TextSession>(session, nameof(session));
+            using var call = stepped.EnterAlone();
+            *id = stepped.Draw();
             return Status.Ok;
         }
         catch (Exception e)
@@ -148,6 +152,7 @@ internal static unsafe class SessionExports
             Results.Check(text, nameof(text));
             Results.Check(length, nameof(length));
             var shown = Handles.Get<TextSession>(session, nameof(session));
+            using var call = shown.Enter();
             shown.ShowPiece();
             *text = shown.Piece.Bytes;
             *length = (nuint)shown.Piece.Length;
@@ -167,6 +172,7 @@ internal static unsafe class SessionExports
             Results.Check(error, nameof(error));
             Results.Check(effort, nameof(effort));
             var read = Handles.Get<TextSession>(session, nameof(session)).Session;
+            using var call = read.Enter();
             (*error, *effort) = (0, 0);
             if (read.Steering is { } steering && !read.SteeredPositions.IsEmpty)
             {
@@ -232,7 +238,7 @@ internal static unsafe class SessionExports
                 rows[i] = Handles.Get<TextSession>(sessions[i], $"sessions[{i}]");
             }
 
-            StepBatch(steps, rows, new Span<int>(ids, rows.Length));
+            StepBatch(steps, rows, 0, new Span<int>(ids, rows.Length));
             return Status.Ok;
         }
         catch (Exception e)
@@ -243,12 +249,13 @@ internal static unsafe class SessionExports
 
     private static Stop Stream(TextSession session, int maxTokens, delegate* unmanaged[Cdecl]<void*, int, byte*, nuint, int> onToken, void* user)
     {
+        using var call = session.EnterAlone();
         var model = session.Session.Model;
         for (int count = 1; ; count++)
         {
             int id = session.Draw();
             bool isEnd = model.EndIds.Contains(id), isFull = session.Session.Length >= model.Config.MaxPositions;
-            if (isEnd || isFull || count == maxTokens)
+            if (isEnd || isFull)
             {
                 session.Flush();
             }
@@ -266,8 +273,16 @@ internal static unsafe class SessionExports
         }
     }
 
-    private static void StepBatch(SessionBatch batch, TextSession[] sessions, Span<int> ids)
+    // Takes the turns of the sessions from one on, then steps all.
+    private static void StepBatch(SessionBatch batch, TextSession[] sessions, int from, Span<int> ids)
     {
+        if (from < sessions.Length)
+        {
+            using var call = sessions[from].EnterAlone();
+            StepBatch(batch, sessions, from + 1, ids);
+            return;
+        }
+
         TextSession[] pending = [.. sessions.Where(session => session.Pending is not null)];
         if (pending.Length > 0)
         {

@@ -13,6 +13,7 @@ internal sealed class TextSession : IDisposable
 {
     private readonly TokenStream _stream;
     private string _text = "";
+    private bool _isShown;
 
     public TextSession(LanguageModel model, SamplingOptions sampling)
     {
@@ -61,16 +62,37 @@ internal sealed class TextSession : IDisposable
     }
 
     /// <summary>Takes a token that was drawn.</summary>
-    public void Take(int id) => (Pending, _text) = (id, _stream.Append(id));
+    public void Take(int id) => (Pending, _text, _isShown) = (id, _stream.Append(id), false);
 
     /// <summary>The pending token has been run.</summary>
     public void HasRun() => Pending = null;
 
     /// <summary>No token comes any more: what was held back as half a character is text now.</summary>
-    public void Flush() => _text += _stream.Flush();
+    public void Flush() => (_text, _isShown) = (_text + _stream.Flush(), false);
 
-    /// <summary>Makes bytes of what the last token added.</summary>
-    public void ShowPiece() => Piece.Set(_text);
+    /// <summary>Makes bytes of what the last token added. Those that a callback is reading stay.</summary>
+    public void ShowPiece()
+    {
+        if (!_isShown)
+        {
+            Piece.Set(_text);
+            _isShown = true;
+        }
+    }
+
+    /// <summary>Begins a call, which other threads cannot come into, and ends with what is returned.</summary>
+    /// <exception cref="InvalidOperationException">Another thread is in a call.</exception>
+    public Turn.Call Enter() => Session.Enter();
+
+    /// <summary>Begins a call that a callback may not make.</summary>
+    /// <exception cref="InvalidOperationException">A call is under way, on this thread or another.</exception>
+    public Turn.Call EnterAlone()
+    {
+        var call = Session.Enter();
+        return call.IsPart
+            ? throw new InvalidOperationException("The session is in use by the call whose callback this is: it may be steered there, and read.")
+            : call;
+    }
 
     /// <inheritdoc/>
     public void Dispose() => Session.Dispose(); // Piece is freed when nobody can reach it: a callback may be reading it

@@ -114,7 +114,8 @@ typedef enum tiller_stop {
     TILLER_STOP_CALLBACK = 3    /* the callback said so */
 } tiller_stop;
 
-/* Called with every token and the text that it adds, length bytes and a zero byte. 0 goes on. It may steer the session, and may not step it. */
+/* Called with every token and the text that it adds, length bytes and a zero byte. 0 goes on. It may steer the session and read it; other calls
+ * with the session are refused. Half a character at max_tokens waits for the next call. */
 typedef int32_t (*tiller_on_token)(void *user, int32_t id, const char *text, size_t length);
 
 /* Draws tokens until one ends the text, there are max_tokens, or the callback stops. reason: why, one of tiller_stop; may be NULL. */

@@ -81,6 +81,29 @@ public sealed class ComparisonTests
     }
 
     [Test]
+    public async Task A_prompt_that_changes_sides_makes_another_cell()
+    {
+        var comparison = New([s_feature]) with { Strengths = [1], Seeds = 1, Evaluation = new EvaluationOptions { Limit = 1 } };
+        var task = comparison.Tasks[0];
+        var (positive, negative) = (task.Contrast!.Positive, task.Contrast.Negative);
+        var moved = task with { Contrast = new ContrastSet([.. positive.SkipLast(1)], [positive[^1], .. negative]) };
+        var one = await comparison.RunAsync(TestModels.Demo, _folder);
+        var other = await (comparison with { Tasks = [moved] }).RunAsync(TestModels.Demo, _folder);
+        Assert.That(other.Select(x => x.Identity), Is.All.Not.AnyOf(one[0].Identity, one[1].Identity));
+        Assert.That(other[1].Effort, Is.Not.EqualTo(one[1].Effort), "it was fitted anew");
+    }
+
+    [Test]
+    public void Strengths_of_the_other_sign_do_not_count()
+    {
+        var report = ComparisonReport.Of(
+            [Cell("plain", 0, 0, 0, 0), Cell("a", -2, 2, -8, -8), Cell("a", -1, 1, -4, -4), Cell("a", 1, 1, 2, 2), Cell("a", 2, 2, 3, 3)]).Single();
+        Assert.That(report.At(OperatingAxis.Effort, "y", 1.5)!.Methods["a"].Value, Is.EqualTo(2.5).Within(1e-12));
+        var away = ComparisonReport.Of([Cell("plain", 0, 0, 0, 0), Cell("a", -2, 2, -8, -8), Cell("a", -1, 1, -4, -4)]).Single();
+        Assert.That(away.At(OperatingAxis.Effort, "y", 1.5)!.Methods["a"].Value, Is.EqualTo(-6).Within(1e-12));
+    }
+
+    [Test]
     public void The_page_shows_every_point_and_asks_nobody_else()
     {
         var report = ComparisonReport.Of([Cell("plain", 0, 0, 0, 0), Cell("<a>", 1, 1, 1, 3), Cell("<a>", 2, 2, 2, 4), Cell("b", 1, 4, 8, 8)]);

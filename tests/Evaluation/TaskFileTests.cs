@@ -80,6 +80,8 @@ public sealed class TaskFileTests
     [TestCase("name: x\nprompts: p.txt\ngeneration: {max_tokens: 0}\nscorers: [kl]", "generation.max_tokens must be a number from 1 to")]
     [TestCase("name: x\nprompts: p.txt\ngeneration: {temperature: NaN}\nscorers: [kl]", "generation.temperature must be a number from 0 to 100.")]
     [TestCase("name: x\nprompts: p.txt\nchat: yes\nscorers: [kl]", "chat must be true or false.")]
+    [TestCase("name: x\nname: y\nprompts: p.txt\nscorers: [kl]", "the task has the key 'name' twice.")]
+    [TestCase("name: x\nprompts: {dev: p.txt, dev: p.txt}\nscorers: [kl]", "prompts has the key 'dev' twice.")]
     [TestCase("name: [", "this is not YAML")]
     [TestCase("", "expected one document, got 0")]
     [TestCase("name: x\n---\nname: y\n", "expected one document, got 2")]

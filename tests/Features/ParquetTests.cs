@@ -192,6 +192,7 @@ public class ParquetTests
                 ("a text shorter than nothing", File(1, new SampleColumn("prompt", Page(Int32(-1), 1), 1)), "end of its page"),
                 ("no dictionary", File(1, new SampleColumn("prompt", Page([1, 2, 0], 1, encoding: 8), 1)), "dictionary"),
                 ("a place beyond the dictionary", OfPlaces([3, 2, 7]), "value 7"),
+                ("places of no width", OfPlaces([]), "end of its page"),
                 ("places of 33 bits", OfPlaces([33, 2, 7]), "33 bits"),
                 ("an unknown encoding", File(1, new SampleColumn("prompt", Page(Plain("a"), 1, encoding: 42), 1)), "encoding 42"),
                 ("numbers in an encoding of texts",

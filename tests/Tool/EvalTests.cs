@@ -73,6 +73,22 @@ public sealed class EvalTests
     }
 
     [Test]
+    public async Task Texts_may_go_to_a_file_of_the_folder_that_one_is_in()
+    {
+        string name = $"tiller-eval-{Guid.NewGuid():N}.jsonl";
+        try
+        {
+            var run = await ToolRun.Of("eval", "--model", ToolRun.Model, "--task", Task("refusal"), "--limit", "1", "--out", name);
+            Assert.That(run.Code, Is.Zero, run.Error);
+            Assert.That(await File.ReadAllLinesAsync(name), Has.Length.EqualTo(1));
+        }
+        finally
+        {
+            File.Delete(name);
+        }
+    }
+
+    [Test]
     public async Task A_larger_batch_gives_the_same_scores()
     {
         var eight = await ToolRun.Of("eval", "--model", ToolRun.Model, "--task", Task("refusal"), "--json");
@@ -85,6 +101,8 @@ public sealed class EvalTests
     [TestCase(2, "--limit must be a whole number above 0", "--limit", "0")]
     [TestCase(2, "--batch must be a whole number, 1 to 4096", "--batch", "0")]
     [TestCase(2, "--out - and --json would both write to standard output", "--out", "-", "--json")]
+    [TestCase(2, "--lambda is about steering, and nothing steers", "--lambda", "3")]
+    [TestCase(2, "--tokens is about steering, and nothing steers", "--tokens", "all")]
     [TestCase(4, "/nowhere.tiller", "--controller", "/nowhere.tiller")]
     public async Task What_is_wrong_is_told(int code, string problem, params string[] options)
     {

@@ -75,6 +75,7 @@ public sealed class MethodsTests
 
     [TestCase("--method none", "--method must be one of a-lqr, angular")]
     [TestCase("--direction none", "--direction must be one of mean, pca")]
+    [TestCase("--method clamp --low 2 --high 1", "--low must be at most --high, the ends of an interval, got 2 and 1")]
     [TestCase("--method clamp --q 1", "--q has no use for --method clamp")]
     [TestCase("--method clamp --cost feature", "--cost has no use for --method clamp")]
     [TestCase("--method clamp --calibration x", "--calibration has no use for --method clamp")]

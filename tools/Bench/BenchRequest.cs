@@ -72,7 +72,7 @@ internal sealed record BenchRequest
 
     /// <summary>
     /// With <see cref="BenchMode.Decode"/> and <see cref="BenchMode.Prefill"/> on a CUDA device: whether to measure the gain of each optimisation of
-    /// the kernels, by switching each off in turn, instead of the usual rows.
+    /// the kernels, by changing each in turn, instead of the usual rows.
     /// </summary>
     public bool Variants { get; init; }
 

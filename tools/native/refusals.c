@@ -33,8 +33,10 @@ static int32_t meddle(void *user, int32_t id, const char *text, size_t length) {
     (void)id;
     (void)text;
     (void)length;
+    int32_t stepped = 0;
+    tiller_status status = tiller_session_step(*(tiller_session *)user, &stepped);
     tiller_session_free(*(tiller_session *)user);
-    return 0;
+    return status == TILLER_OK; /* a step that was not refused ends the stream too early */
 }
 
 static void *fail_elsewhere(void *unused) {

@@ -76,7 +76,7 @@ public sealed record ControllerCertificate
         get
         {
             double[] all = [.. Error.Zip(Bound, (error, bound) => bound[^1] / error[^1]).Order()];
-            return all[all.Length / 2];
+            return (all[(all.Length - 1) / 2] + all[all.Length / 2]) / 2;
         }
     }
 

@@ -171,6 +171,11 @@ public static class ControllerFit
                 + "contrast prompts.");
         }
 
+        if (options.Method.Contradiction is { } wrong)
+        {
+            throw new ControllerException(ControllerFault.Range, wrong);
+        }
+
         bool solves = options.Method.Takes(FitInputs.Gains);
         if (solves && options.Weights is { Q: 0, Qf: 0 })
         {
@@ -262,9 +267,8 @@ public static class ControllerFit
             if (options.HeldOut is { } held)
             {
                 certificate = ControllerCertificate.Of(
-                    model, layers, job.Jacobians(), fitted.Gains!, positive[0], feature, own ? [.. ids[0], .. ids[1]] : ids[2], ids[^1],
-                    Describe(held),
-                    cancellationToken);
+                    model, layers, job.Jacobians(), fitted.Gains!, positive[0], feature,
+                    own ? [.. ids[0], .. ids[1]] : ids[2], ids[^1], Describe(held), cancellationToken);
             }
 
             double certificateMs = clock.Elapsed.TotalMilliseconds - activationsMs - solveMs;

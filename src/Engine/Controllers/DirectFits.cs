@@ -115,6 +115,10 @@ public sealed record ClampFit : FitMethod
         new("high", "Upper end of the interval in units of λ μ_k", High, x => this with { High = x }),
     ];
 
+    internal override string? Contradiction => Low > High
+        ? $"ClampFit.Low must be at most ClampFit.High, the ends of an interval, got {Low:G} and {High:G}."
+        : null;
+
     internal override FittedMethod Fit(FitJob job)
     {
         var (low, high) = Low is null && High is null ? (1, 1) : (Low, High);

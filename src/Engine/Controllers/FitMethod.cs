@@ -106,6 +106,9 @@ public abstract record FitMethod
     /// <summary>p of a reduced solve where none is named; null for a full one.</summary>
     internal virtual int? StandardOrder(ModelConfig config) => null;
 
+    /// <summary>What is contradictory about its numbers, a sentence; null if nothing is.</summary>
+    internal virtual string? Contradiction => null;
+
     /// <summary>Fits it.</summary>
     internal abstract FittedMethod Fit(FitJob job);
 }

@@ -37,7 +37,7 @@ public sealed record SPidFit : FitMethod
         new("kd", "Gain on the change of the error", Kd, x => this with { Kd = x }),
     ];
 
-    internal override FittedMethod Fit(FitJob job) => new(new SPid(job.Feature, Kp, Ki, Kd));
+    internal override FittedMethod Fit(FitJob job) => new(new SPid(job.Feature, Kp, Ki, job.Feature.L > 1 ? Kd : 0));
 }
 
 /// <summary>PID Steering (<see cref="PidSteering"/>): directions made offline, which are then added or ablated.</summary>

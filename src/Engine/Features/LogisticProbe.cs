@@ -31,7 +31,7 @@ internal sealed record LogisticProbe(double[] Weights, double Intercept)
         var rows = z.Append(Matrix<double>.Build.Dense(count, 1, 1));
         var y = Vector<double>.Build.Dense(size + 1);
         double value = Value(y);
-        for (int step = 0; step < MaxSteps; step++)
+        for (int step = 0; ; step++)
         {
             var margins = rows * y;
             var pull = Vector<double>.Build.Dense(count, i => -signs[i] * Sigmoid(-signs[i] * margins[i]));
@@ -43,7 +43,7 @@ internal sealed record LogisticProbe(double[] Weights, double Intercept)
             }
 
             var curvature = Vector<double>.Build.Dense(count, i => Sigmoid(margins[i]) * Sigmoid(-margins[i]));
-            var hessian = rows.TransposeThisAndMultiply(Matrix<double>.Build.DenseOfDiagonalVector(curvature) * rows)
+            var hessian = rows.TransposeThisAndMultiply(Matrix<double>.Build.DiagonalOfDiagonalVector(curvature) * rows)
                 + Matrix<double>.Build.Diagonal(size + 1, size + 1, i => i < size ? 1 : 0);
             var direction = hessian.LU().Solve(-gradient);
             double slope = gradient.DotProduct(direction), length = 1, next = Value(y + direction);
@@ -55,7 +55,7 @@ internal sealed record LogisticProbe(double[] Weights, double Intercept)
                 next = Value(y + (length * direction));
             }
 
-            if (!direction.Enumerate().All(double.IsFinite) || length <= 1e-12)
+            if (!direction.Enumerate().All(double.IsFinite) || length <= 1e-12 || step == MaxSteps)
             {
                 throw new ContrastSetException(
                     "A logistic probe between the two sets did not converge. Give more prompts, or take another direction, such as 'mean'.");

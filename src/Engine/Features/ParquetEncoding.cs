@@ -122,20 +122,22 @@ internal static class ParquetEncoding
     }
 
     /// <summary>DELTA_BYTE_ARRAY: how much of the beginning each text has from the one before, then the rest as with lengths.</summary>
-    public static string[] DeltaTexts(ReadOnlySpan<byte> bytes, int count)
+    /// <param name="bytes">The page.</param>
+    /// <param name="count">How many texts there are.</param>
+    /// <param name="left">Bytes of text that the file may still have; lessened by those of the texts.</param>
+    public static string[] DeltaTexts(ReadOnlySpan<byte> bytes, int count, ref long left)
     {
         int at = 0;
         long[] shared = Deltas(bytes, ref at, count), lengths = Deltas(bytes, ref at, count);
         string[] values = new string[count];
         byte[] last = [];
-        long total = 0;
         for (int i = 0; i < count; i++)
         {
             ReadOnlySpan<byte> rest = Part(bytes, at, lengths[i]);
             at += rest.Length;
             byte[] whole = [.. Part(last, 0, shared[i]), .. rest];
-            total += whole.Length;
-            if (total > PromptFile.MaxBytes)
+            left -= whole.Length;
+            if (left < 0)
             {
                 throw new NotSupportedException($"it has more than {PromptFile.MaxBytes >> 20} MiB of text");
             }

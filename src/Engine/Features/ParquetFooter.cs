@@ -88,7 +88,9 @@ internal sealed class ParquetFooter
                 case 2:
                     for (int left = reader.Structs(kind); left > 0; left--)
                     {
-                        elements.Add(ReadElement(ref reader));
+                        elements.Add(elements.Count < ParquetTable.MaxCells
+                            ? ReadElement(ref reader)
+                            : throw new NotSupportedException($"it has more than {ParquetTable.MaxCells} columns"));
                     }
 
                     break;

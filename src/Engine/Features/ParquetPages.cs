@@ -44,6 +44,11 @@ internal sealed class ParquetPages(ReadOnlyMemory<byte> file)
             switch (head.Kind)
             {
                 case PageKind.Dictionary:
+                    if (head.Count > ParquetTable.MaxCells)
+                    {
+                        throw new NotSupportedException($"it has a dictionary of more than {ParquetTable.MaxCells} values");
+                    }
+
                     dictionary = ParquetEncoding.Plain(Decompress(content, head.Size, chunk.Codec), column, head.Count);
                     break;
                 case PageKind.Data or PageKind.DataV2:
@@ -102,8 +107,13 @@ internal sealed class ParquetPages(ReadOnlyMemory<byte> file)
         }
     }
 
-    private static string[] Decode(ReadOnlySpan<byte> bytes, ParquetColumn column, PageHead head, int count, string[]? dictionary)
+    private string[] Decode(ReadOnlySpan<byte> bytes, ParquetColumn column, PageHead head, int count, string[]? dictionary)
     {
+        if (count == 0)
+        {
+            return [];
+        }
+
         bool isText = column.Type == ParquetType.ByteArray, isWhole = column.Type is ParquetType.Int32 or ParquetType.Int64;
         switch (head.Encoding)
         {
@@ -116,11 +126,7 @@ internal sealed class ParquetPages(ReadOnlyMemory<byte> file)
                 }
 
                 int[] places = new int[count];
-                if (count > 0)
-                {
-                    ParquetEncoding.Runs(bytes[1..], bytes.Length > 0 ? bytes[0] : -1, places);
-                }
-
+                ParquetEncoding.Runs(ParquetEncoding.Part(bytes, 1, bytes.Length - 1L), bytes[0], places);
                 return Array.ConvertAll(places, x => (uint)x < (uint)dictionary.Length
                     ? dictionary[x]
                     : throw new InvalidDataException($"a page reads value {x} of a dictionary of {dictionary.Length}"));
@@ -131,7 +137,7 @@ internal sealed class ParquetPages(ReadOnlyMemory<byte> file)
             case 6 when isText:
                 return ParquetEncoding.DeltaLengths(bytes, count);
             case 7 when isText:
-                return ParquetEncoding.DeltaTexts(bytes, count);
+                return ParquetEncoding.DeltaTexts(bytes, count, ref _left);
             default:
                 throw new NotSupportedException($"values of type {column.Type} in encoding {head.Encoding} are not read");
         }
@@ -147,6 +153,11 @@ internal sealed class ParquetPages(ReadOnlyMemory<byte> file)
         }
 
         _left -= size;
+        if (size == 0 && bytes.IsEmpty)
+        {
+            return bytes; // of no value, as some writers have it
+        }
+
         if (codec == 0)
         {
             return bytes.Length == size ? bytes : throw new InvalidDataException($"a page of {size} bytes has {bytes.Length}");

@@ -346,9 +346,14 @@ public sealed class Scheduler : IDisposable
             {
                 _sequences.Add(Begin(text));
             }
-            catch (Exception e) when (IsOfAText(e))
+            catch (Exception e)
             {
+                // It is in no list any more, where a failure of the scheduler would look for it.
                 EndQueued(text, TextEnd.Failed, e);
+                if (!IsOfAText(e))
+                {
+                    throw;
+                }
             }
         }
     }

@@ -82,9 +82,9 @@ internal sealed class BpeModel : TokenModel
             MergeLong(count, scratch);
         }
 
-        if (scratch.Places is { } _places)
+        if (scratch.Places is { } places)
         {
-            Place(scratch.Output[before..], scratch, _places);
+            Place(scratch.Output[before..], scratch, places);
         }
     }
 
@@ -96,7 +96,7 @@ internal sealed class BpeModel : TokenModel
         foreach (int id in ids)
         {
             int first = at;
-            int rest = Tokens.TextOf(id).Length; // 0 of an _unknown token without text, which is one symbol all the same
+            int rest = Tokens.TextOf(id).Length; // 0 of an unknown token without text, which is one symbol all the same
             do
             {
                 rest -= Tokens.TextOf(symbols[at++].Id).Length;

@@ -23,6 +23,10 @@ public abstract record ComparedMethod
     /// <summary>Everything that its texts depend on but task, strength and seed, for the identity of what was computed.</summary>
     internal abstract string Identity { get; }
 
+    /// <summary>Refuses a task that lacks what the method needs.</summary>
+    /// <exception cref="ComparisonException">It does.</exception>
+    internal virtual void Check(EvaluationTask task) => ContrastOf(task);
+
     /// <summary>The controller; null where the texts are not steered.</summary>
     internal abstract Controller? Fit(LanguageModel model, EvaluationTask task, CancellationToken cancellationToken);
 
@@ -57,10 +61,12 @@ public sealed record ComparedFit(string Title, FitOptions Options) : ComparedMet
         get
         {
             var o = Options;
-            string calibration = string.Join('\n', (o.Calibration ?? []).Select(static x => x.Identity));
+            string prompts = string.Join(
+                '\n', new[] { o.Calibration ?? [], o.Alternative ?? [], o.Nominal is { } nominal ? [nominal] : [] }.Select(
+                    static list => $"{list.Count}\n{string.Join('\n', list.Select(static x => $"{x.Identity.Length} {x.Identity}"))}"));
             string numbers = string.Join(' ', o.Method.Parameters.Select(static x => $"{x.Name} {x.Value:R}"));
             return $"{o.Method.Name} {numbers} {o.Direction.Name} {o.Cost} {o.Order} {o.Weights} {o.Setpoint} {o.Layers} {o.MaxRank} "
-                + $"shuffle {ShuffleSeed} {calibration}";
+                + $"shuffle {ShuffleSeed} {prompts}";
         }
     }
 
@@ -127,6 +133,8 @@ public sealed record PromptingAlone : ComparedMethod
     public override bool HasStrength => false;
 
     internal override string Identity => "prompting";
+
+    internal override void Check(EvaluationTask task) => TaskOf(task);
 
     internal override Controller? Fit(LanguageModel model, EvaluationTask task, CancellationToken cancellationToken) => null;
 

@@ -1,6 +1,5 @@
 using System.Globalization;
-using System.Security.Cryptography;
-using System.Text;
+using Tiller.Checkpoint;
 using Tiller.Controllers;
 using Tiller.Features;
 using Tiller.Law;
@@ -45,15 +44,17 @@ public sealed record Comparison
         var cells = new List<ComparisonCell>();
         foreach (var task in Tasks)
         {
-            await Add(task, "plain", "plain", false, 0, _ => null).ConfigureAwait(false);
+            string plain = IdentityOf(model, task, cancellationToken);
+            await Add(task, plain, "plain", "plain", false, 0, _ => null).ConfigureAwait(false);
             foreach (var method in Methods)
             {
                 Controller? controller = null;
                 var asked = method.TaskOf(task);
+                string told = ReferenceEquals(asked, task) ? plain : IdentityOf(model, asked, cancellationToken);
                 foreach (double lambda in method.HasStrength ? Strengths : [0.0])
                 {
                     await Add(
-                        asked, method.Name, method.Identity, method.IsControl, lambda,
+                        asked, told, method.Name, method.Identity, method.IsControl, lambda,
                         token => (controller ??= method.Fit(model, task, token))?.ToLaw(lambda)).ConfigureAwait(false);
                 }
             }
@@ -62,11 +63,12 @@ public sealed record Comparison
         return cells;
 
         async Task Add(
-            EvaluationTask task, string method, string settings, bool isControl, double lambda, Func<CancellationToken, FeedbackLaw?> law)
+            EvaluationTask task, string told, string method, string settings, bool isControl, double lambda,
+            Func<CancellationToken, FeedbackLaw?> law)
         {
             for (int seed = 0; seed < Seeds; seed++)
             {
-                string identity = IdentityOf(model, task, settings, lambda, seed);
+                string identity = IdentityOf(told, settings, lambda, seed);
                 string name = string.Create(CultureInfo.InvariantCulture, $"{lambda}-{seed}.json");
                 string path = Path.Combine(folder, "cells", Safe(task.Name), Safe(method), name);
                 if (ComparisonCell.Read(path, identity) is not { } cell)
@@ -105,6 +107,20 @@ public sealed record Comparison
                 "Strengths must be finite numbers other than 0, each once; the plain model is measured anyway.", nameof(Strengths));
         }
 
+        foreach (var task in Tasks)
+        {
+            if (!task.Splits.ContainsKey(Evaluation.Split))
+            {
+                throw new ComparisonException(
+                    $"The task {task.Name} has no split '{Evaluation.Split}'; it has {string.Join(", ", task.Splits.Keys)}.");
+            }
+
+            foreach (var method in Methods)
+            {
+                method.Check(task);
+            }
+        }
+
         static void CheckNames(string list, IEnumerable<string> names)
         {
             if (names.GroupBy(Safe, StringComparer.Ordinal).FirstOrDefault(static x => x.Count() > 1) is { } twice)
@@ -114,21 +130,44 @@ public sealed record Comparison
         }
     }
 
-    // Of the model, the task's tokens and settings, the method, its strength and the seed.
-    private string IdentityOf(LanguageModel model, EvaluationTask task, string settings, double lambda, int seed)
+    // Of the checkpoint, and of the task as the model reads it: tokens, settings of generation and scorers.
+    private string IdentityOf(LanguageModel model, EvaluationTask task, CancellationToken cancellationToken)
     {
-        var text = new StringBuilder();
-        text.AppendLine(CultureInfo.InvariantCulture, $"{model.Fingerprint} {settings} {lambda:R} {seed} {Evaluation.Tokens} {Evaluation.Limit}");
-        var g = task.Generation;
-        text.Append(g.MaxNewTokens).Append(g.Sampling).AppendLine();
-        text.AppendJoin('\n', Enumerable.Range(0, g.StopStrings.Count).Select(i => g.StopStrings[i])).AppendLine();
-        text.AppendJoin(' ', task.Scorers.Select(static x => x.Identity)).AppendLine();
-        Append(task.PromptsOf(Evaluation.Split));
-        Append(task.Contrast?.Positive ?? []);
-        Append(task.Contrast?.Negative ?? []);
-        return Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text.ToString())));
+        var encoder = PromptEncoder.Of(model);
+        var (g, s) = (task.Generation, task.Generation.Sampling);
+        using var hash = new IdentityHash();
+        hash.Add(model.Fingerprint).Add($"{Evaluation.Tokens}").Add(
+            [Evaluation.Limit ?? 0, Math.Max(Evaluation.Batch, 8), g.MaxNewTokens, s.TopK, task.Scorers.Count, g.StopStrings.Count]);
+        foreach (float number in new[] { s.Temperature, s.TopP, s.MinP, s.RepetitionPenalty, s.PresencePenalty, s.FrequencyPenalty })
+        {
+            hash.Add(number.ToString("R", CultureInfo.InvariantCulture));
+        }
 
-        void Append(IReadOnlyList<Prompt> prompts) => text.AppendLine(string.Join('\n', prompts.Select(static x => x.Identity)));
+        hash.Add(string.Create(CultureInfo.InvariantCulture, $"{s.Seed}")).Add([.. g.StopIds ?? model.EndIds]);
+        foreach (var (id, bias) in (s.LogitBias ?? new Dictionary<int, float>()).OrderBy(static x => x.Key))
+        {
+            hash.Add(string.Create(CultureInfo.InvariantCulture, $"{id} {bias:R}"));
+        }
+
+        var stops = Enumerable.Range(0, g.StopStrings.Count).Select(i => g.StopStrings[i]);
+        foreach (string text in stops.Concat(task.Scorers.Select(static x => x.Identity)))
+        {
+            hash.Add(text);
+        }
+
+        foreach (var prompts in new[] { task.PromptsOf(Evaluation.Split), task.Contrast?.Positive ?? [], task.Contrast?.Negative ?? [] })
+        {
+            hash.Add([prompts.Count]);
+            Array.ForEach(encoder.Encode(task.Name, prompts, cancellationToken), ids => hash.Add(ids));
+        }
+
+        return hash.End();
+    }
+
+    private static string IdentityOf(string task, string method, double lambda, int seed)
+    {
+        using var hash = new IdentityHash();
+        return hash.Add(task).Add(method).Add(lambda.ToString("R", CultureInfo.InvariantCulture)).Add([seed]).End();
     }
 
     private static string Safe(string name) =>

@@ -58,7 +58,7 @@ public static class ComparisonPage
         {
             html.Append("<h2>").Append(Text(report.Task)).Append("</h2>\n");
             AppendTable(html, report);
-            foreach (var axis in Enum.GetValues<OperatingAxis>().Where(axis => double.IsFinite(report.Plain.At(axis))))
+            foreach (var axis in report.Axes)
             {
                 AppendPlot(html, report, axis);
             }

@@ -59,7 +59,12 @@ public sealed record ComparedPoint(string Method, bool IsControl, double Lambda,
         : Without.TryGetValue(NameOf(axis), out double[]? without) ? without[i]
         : double.NaN;
 
-    private static string NameOf(OperatingAxis axis) => axis == OperatingAxis.Divergence ? "kl" : "perplexity";
+    internal static string NameOf(OperatingAxis axis) => axis switch
+    {
+        OperatingAxis.Divergence => "kl",
+        OperatingAxis.Perplexity => "perplexity",
+        _ => "effort",
+    };
 
     private static double[] Mean(IReadOnlyList<ComparisonCell> seeds, string name)
     {
@@ -82,7 +87,7 @@ public sealed record OperatingPoint(
 /// <summary>The results of one task.</summary>
 public sealed class ComparisonReport
 {
-    // Of the way to what all reach: there, all reach it without one of the texts as well.
+    // Of the way to what all reach, so that most reach it without one of the texts as well; where one does not, the error is not known.
     private const double Share = 0.9;
 
     private ComparisonReport(string task, ComparedPoint plain, IReadOnlyList<ComparedPoint> points) => (Task, Plain, Points) = (task, plain, points);
@@ -96,6 +101,11 @@ public sealed class ComparisonReport
     /// <summary>Methods at their strengths, in the order of the comparison.</summary>
     public IReadOnlyList<ComparedPoint> Points { get; }
 
+    /// <summary>What the task measures of how strongly a text was steered, but for its own first score.</summary>
+    public IReadOnlyList<OperatingAxis> Axes =>
+        [.. Enum.GetValues<OperatingAxis>().Where(axis =>
+            double.IsFinite(Plain.At(axis)) && ComparedPoint.NameOf(axis) != Plain.Scores.Keys.First())];
+
     /// <summary>The reports of all tasks.</summary>
     /// <param name="cells">What <see cref="Comparison.RunAsync"/> gave.</param>
     public static IReadOnlyList<ComparisonReport> Of(IReadOnlyList<ComparisonCell> cells)
@@ -108,7 +118,9 @@ public sealed class ComparisonReport
         })];
     }
 
-    /// <summary>Methods at equal effort, divergence or perplexity.</summary>
+    /// <summary>
+    /// Methods at equal effort, divergence or perplexity, on the way from the plain model to rising strengths; to falling ones where none is above 0.
+    /// </summary>
     /// <param name="axis">What is equal.</param>
     /// <param name="level">
     /// At which value; null for nine tenths of the way from the plain model to what every method reaches, controls apart.
@@ -117,11 +129,12 @@ public sealed class ComparisonReport
     /// <returns>Null if the task does not measure the axis, or no level is reached by all.</returns>
     public OperatingPoint? At(OperatingAxis axis, string score, double? level = null)
     {
+        double sign = Points.Any(static x => x.Lambda > 0) ? 1 : -1;
         var curves = Points.GroupBy(static x => x.Method, StringComparer.Ordinal)
             .Select(method => (
-                Name: method.Key, Curve: method.Where(static x => x.Lambda != 0).Prepend(Plain).OrderBy(static x => x.Lambda).ToArray()))
+                Name: method.Key, Curve: method.Where(x => x.Lambda * sign > 0).Prepend(Plain).OrderBy(static x => Math.Abs(x.Lambda)).ToArray()))
             .Where(static method => method.Curve.Length > 1).ToArray();
-        double[] reached = [.. curves.Where(static method => !method.Curve[^1].IsControl).Select(method => method.Curve.Max(x => x.At(axis)))];
+        double[] reached = [.. curves.Where(static method => !method.Curve[1].IsControl).Select(method => method.Curve.Max(x => x.At(axis)))];
         double plain = Plain.At(axis);
         double at = level ?? (reached.Length == 0 ? double.NaN : plain + (Share * (reached.Min() - plain)));
         if (!(at > plain))
@@ -174,7 +187,7 @@ public sealed class ComparisonReport
     internal IEnumerable<string> OperatingLines()
     {
         string score = Plain.Scores.Keys.First();
-        foreach (var axis in Enum.GetValues<OperatingAxis>())
+        foreach (var axis in Axes)
         {
             if (At(axis, score) is { } at)
             {

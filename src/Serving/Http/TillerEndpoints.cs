@@ -34,7 +34,7 @@ public static class TillerEndpoints
         var controllers = new ControllerRoutes(service);
         Map("GET", "/v1/controllers", controllers.List);
         Map("POST", "/v1/controllers", controllers.Upload);
-        var fits = new FitRoutes(service);
+        var fits = new FitRoutes(service, log);
         Map("POST", "/v1/controllers/fit", fits.Fit);
         Map("DELETE", "/v1/controllers/fit/{id}", fits.GiveUp);
         Map("GET", "/v1/controllers/{name}", controllers.Get);

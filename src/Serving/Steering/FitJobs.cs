@@ -1,6 +1,7 @@
 using System.Security.Cryptography;
 using System.Threading.Channels;
 using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.Logging;
 using Tiller.Controllers;
 
 namespace Tiller.Serving;
@@ -69,7 +70,7 @@ internal sealed class FitJob : IDisposable
 }
 
 /// <summary>The fit under way, of which there is one at a time, and its routes.</summary>
-internal sealed class FitRoutes(TillerService service)
+internal sealed partial class FitRoutes(TillerService service, ILogger log)
 {
     public async Task Fit(HttpContext context)
     {
@@ -129,7 +130,7 @@ internal sealed class FitRoutes(TillerService service)
         });
     }
 
-    private static async Task EndAsync(FitJob job, EventStream events, CancellationToken cancellationToken)
+    private async Task EndAsync(FitJob job, EventStream events, CancellationToken cancellationToken)
     {
         try
         {
@@ -140,10 +141,19 @@ internal sealed class FitRoutes(TillerService service)
         {
             var error = e is OperationCanceledException
                 ? new ApiException(StatusCodes.Status409Conflict, ApiException.InvalidRequest, "The fit was given up.", null, "fit_cancelled")
-                : ApiException.Of(e) ?? ApiException.Internal();
+                : ApiException.Of(e);
+            if (error is null)
+            {
+                LogDefect(log, e, job.Id);
+                error = ApiException.Internal();
+            }
+
             await events.SendAsync(json => Reply.WriteError(json, error), "error");
         }
     }
+
+    [LoggerMessage(LogLevel.Error, "Fit {Id} failed.")]
+    private static partial void LogDefect(ILogger log, Exception error, string id);
 }
 
 /// <summary>Which fit is under way.</summary>

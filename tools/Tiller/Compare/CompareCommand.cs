@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Globalization;
 using Tiller.Controllers;
 
 namespace Tiller.Tool;
@@ -125,7 +126,7 @@ internal sealed class CompareCommand : TillerCommand
             Model = model,
             Device = _device.Read(parse),
             Methods = [.. names.Select(MethodOf)],
-            Strengths = [.. strengths.Select(static x => (double)x)],
+            Strengths = [.. strengths.Select(static x => double.Parse(x.ToString("R", CultureInfo.InvariantCulture), CultureInfo.InvariantCulture))],
             Seeds = parse.GetValue(_seeds),
             Limit = parse.GetValue(_limit),
             Batch = parse.GetValue(_batch),

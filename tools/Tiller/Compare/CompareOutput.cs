@@ -16,7 +16,7 @@ internal static class CompareOutput
             report.Task,
             [.. report.Points.Prepend(report.Plain).Select(static x =>
                 new ComparedPointJson(x.Method, x.Lambda, Json.Finite(x.Effort), All(x.Scores)))],
-            [.. Enum.GetValues<OperatingAxis>().Select(axis => report.At(axis, first)).OfType<OperatingPoint>().Select(static x =>
+            [.. report.Axes.Select(axis => report.At(axis, first)).OfType<OperatingPoint>().Select(static x =>
                 new OperatingPointJson(x.Axis.ToString().ToLowerInvariant(), x.Level, x.Score, All(x.Methods), All(x.Differences)))]);
     }
 

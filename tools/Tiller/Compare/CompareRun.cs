@@ -64,6 +64,6 @@ internal static class CompareRun
 
     private static string TaskFolder(string name) => Path.Combine(AppContext.BaseDirectory, "tasks", "demo", name);
 
-    private static void Write(string folder, string name, string text) => AtomicFile.Write(
-        Path.GetFullPath(Path.Combine(folder, name)), stream => stream.Write(System.Text.Encoding.UTF8.GetBytes(text)));
+    private static void Write(string folder, string name, string text) => OutputFile.Write(
+        Path.Combine(folder, name), stream => stream.Write(System.Text.Encoding.UTF8.GetBytes(text)));
 }

@@ -39,7 +39,7 @@ internal static class EvalRun
             return Evaluator.RunAsync(model, task, options, told, cancellationToken).GetAwaiter().GetResult();
         });
         destination?.Write(
-            path => AtomicFile.Write(path, stream => EvalOutput.WriteTexts(stream, report)), stream => EvalOutput.WriteTexts(stream, report));
+            path => OutputFile.Write(path, stream => EvalOutput.WriteTexts(stream, report)), stream => EvalOutput.WriteTexts(stream, report));
         if (request.Json)
         {
             EvalOutput.WriteJson(terminal, request, report);

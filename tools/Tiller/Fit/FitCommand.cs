@@ -293,6 +293,11 @@ internal sealed class FitCommand : TillerCommand
                 $"{other.Name} is no number of --method {method.Name}, which has {(own.Length == 0 ? "none" : string.Join(", ", own))}.");
         }
 
+        if (method.Contradiction is { } wrong)
+        {
+            throw new UsageException(OptionNames.Of(wrong));
+        }
+
         bool IsGiven(Option option) => parse.GetResult(option) is { Implicit: false };
     }
 

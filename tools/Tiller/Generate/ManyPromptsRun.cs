@@ -3,6 +3,7 @@ using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json.Serialization;
+using Tiller.Checkpoint;
 using Tiller.Decode;
 using Tiller.Features;
 using Tiller.Model;
@@ -141,7 +142,7 @@ internal static class ManyPromptsRun
     private static string RunOf(LanguageModel model, int[][] ids, GenerationOptions options, IReadOnlyList<Controlled> controllers)
     {
         SamplingOptions s = options.Sampling;
-        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        using var hash = new IdentityHash();
         string[] settings =
         [
             model.Fingerprint, options.MaxNewTokens.ToString(CultureInfo.InvariantCulture),
@@ -153,17 +154,15 @@ internal static class ManyPromptsRun
         ];
         foreach (string setting in settings)
         {
-            hash.AppendData(BitConverter.GetBytes(setting.Length));
-            hash.AppendData(Encoding.UTF8.GetBytes(setting));
+            hash.Add(setting);
         }
 
         foreach (int[] prompt in ids)
         {
-            hash.AppendData(BitConverter.GetBytes(prompt.Length));
-            hash.AppendData(System.Runtime.InteropServices.MemoryMarshal.AsBytes<int>(prompt));
+            hash.Add(prompt);
         }
 
-        return Convert.ToHexStringLower(hash.GetHashAndReset())[..32];
+        return hash.End()[..32];
 
         static string Number(float value) => value.ToString("R", CultureInfo.InvariantCulture);
     }

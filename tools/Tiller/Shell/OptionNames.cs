@@ -16,6 +16,8 @@ internal static class OptionNames
         ("FitOptions.Weights has q = qf = 0", "--q and --qf are both 0"),
         ("FitOptions.Cost = FitCost.Feature", "--cost feature"),
         ("FitOptions.Order = p", "--order p"),
+        ("ClampFit.Low", "--low"),
+        ("ClampFit.High", "--high"),
         ("LoadOptions.Device = Device.Cpu", "--device cpu"),
         ("Take SteeredTokens.Prompt = PromptTokens.Last, or leave SteeredTokens.Clean false", "Take --tokens clean or --tokens all"),
         ("SteeredTokens.Clean reads", "--tokens clean reads"),

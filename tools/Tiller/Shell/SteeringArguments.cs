@@ -71,9 +71,18 @@ internal sealed class SteeringArguments
 
     /// <summary>Reads and checks the options.</summary>
     /// <exception cref="UsageException">The options contradict each other.</exception>
-    public SteeringRequest Read(ParseResult parse) => new(
-        Pair(parse.GetValue(_controllers) ?? [], parse.GetValue(_lambdas) ?? []), ReadTokens(parse),
-        parse.GetValue(_maxEffort) ?? float.PositiveInfinity);
+    public SteeringRequest Read(ParseResult parse)
+    {
+        string[] controllers = parse.GetValue(_controllers) ?? [];
+        Option[] needy = [_lambdas, _tokens, _window, _skippedPositions, _skippedIds, _maxEffort];
+        if (controllers.Length == 0 && Array.Find(needy, option => parse.GetResult(option) is { Implicit: false }) is { } given)
+        {
+            throw new UsageException($"{given.Name} is about steering, and nothing steers: give a --controller, or leave it out.");
+        }
+
+        return new(
+            Pair(controllers, parse.GetValue(_lambdas) ?? []), ReadTokens(parse), parse.GetValue(_maxEffort) ?? float.PositiveInfinity);
+    }
 
     private SteeredTokens ReadTokens(ParseResult parse)
     {
