@@ -171,8 +171,9 @@ internal static unsafe class SessionExports
         {
             Results.Check(error, nameof(error));
             Results.Check(effort, nameof(effort));
-            var read = Handles.Get<TextSession>(session, nameof(session)).Session;
-            using var call = read.Enter();
+            var readable = Handles.Get<TextSession>(session, nameof(session));
+            using var call = readable.Enter();
+            var read = readable.Session;
             (*error, *effort) = (0, 0);
             if (read.Steering is { } steering && !read.SteeredPositions.IsEmpty)
             {

@@ -11,15 +11,19 @@ namespace Tiller.Native;
 /// </summary>
 internal sealed class TextSession : IDisposable
 {
+    // Its own beside the session's: what it draws and what it says of it are one call, in a batch too.
+    private readonly Turn _turn;
     private readonly TokenStream _stream;
     private string _text = "";
     private bool _isShown;
+    private volatile bool _isFreed;
 
     public TextSession(LanguageModel model, SamplingOptions sampling)
     {
         Sampler = new Sampler(sampling, model.Config.V);
         Session = new Session(model);
         _stream = model.Tokenizer.NewStream();
+        _turn = new Turn("tiller_session", "session", "Give each thread a session of its own.", free: Session.Dispose);
     }
 
     public Session Session { get; }
@@ -53,8 +57,11 @@ internal sealed class TextSession : IDisposable
         Session.Append(ids);
     }
 
+    /// <summary>Draws the next token, after the one before has been run.</summary>
+    /// <exception cref="ObjectDisposedException">A callback has freed the session.</exception>
     public int Draw()
     {
+        ObjectDisposedException.ThrowIf(_isFreed, this);
         Run();
         int id = Session.Draw(Sampler);
         Take(id);
@@ -82,20 +89,24 @@ internal sealed class TextSession : IDisposable
 
     /// <summary>Begins a call, which other threads cannot come into, and ends with what is returned.</summary>
     /// <exception cref="InvalidOperationException">Another thread is in a call.</exception>
-    public Turn.Call Enter() => Session.Enter();
+    public Turn.Call Enter() => _turn.Enter();
 
     /// <summary>Begins a call that a callback may not make.</summary>
     /// <exception cref="InvalidOperationException">A call is under way, on this thread or another.</exception>
     public Turn.Call EnterAlone()
     {
-        var call = Session.Enter();
+        var call = _turn.Enter();
         return call.IsPart
             ? throw new InvalidOperationException("The session is in use by the call whose callback this is: it may be steered there, and read.")
             : call;
     }
 
     /// <inheritdoc/>
-    public void Dispose() => Session.Dispose(); // Piece is freed when nobody can reach it: a callback may be reading it
+    public void Dispose()
+    {
+        _isFreed = true;
+        _turn.Close(); // Piece is freed when nobody can reach it: a callback may be reading it
+    }
 
     private void Run()
     {
