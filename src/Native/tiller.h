@@ -1,7 +1,7 @@
 /* libtiller: language models with a feedback controller inside the forward pass. The long version is docs/native.md.
  *
- * Every function that can fail returns a tiller_status. If that is not TILLER_OK nothing was written to the results, and tiller_last_error() of
- * the same thread says what was expected, what came and what to do. Nothing is thrown across this border.
+ * Every function that can fail returns a tiller_status. If that is not TILLER_OK nothing was written to the results, but for what a function says
+ * itself, and tiller_last_error() of the same thread says what was expected, what came and what to do. Nothing is thrown across this border.
  *
  * Texts are UTF-8 and end with a zero byte. Objects are handles: one that was freed, or never given out, is refused with
  * TILLER_ERROR_ARGUMENT. All functions may be called by any thread; a session or a batch takes one call at a time and refuses a second one with

@@ -37,7 +37,7 @@ public sealed record ServiceOptions
     /// <summary>How deep the JSON of a request may be nested; default 32.</summary>
     public int MaxJsonDepth { get; init; } = 32;
 
-    /// <summary>Whether the request log shows prompts and texts; default false.</summary>
+    /// <summary>Whether the request log shows prompts, and answers that are not streamed; default false.</summary>
     public bool LogsTexts { get; init; }
 
     /// <summary>Checks every setting.</summary>

@@ -80,7 +80,10 @@ public static class Likelihood
         return sum;
     }
 
-    private static double LogSoftmax(ReadOnlySpan<float> logits, int id)
+    private static double LogSoftmax(ReadOnlySpan<float> logits, int id) => logits[id] - LogSumExp(logits);
+
+    /// <summary>log Σ exp of logits, in float64.</summary>
+    internal static double LogSumExp(ReadOnlySpan<float> logits)
     {
         double largest = System.Numerics.Tensors.TensorPrimitives.Max(logits);
         double total = 0;
@@ -89,6 +92,6 @@ public static class Likelihood
             total += Math.Exp(logit - largest);
         }
 
-        return logits[id] - largest - Math.Log(total);
+        return largest + Math.Log(total);
     }
 }

@@ -1,4 +1,3 @@
-using System.Numerics.Tensors;
 using Tiller.Decode;
 
 namespace Tiller.Evaluation.Scorers;
@@ -64,7 +63,7 @@ public sealed class DivergenceScorer : Scorer
     // Σ p (log p − log q), in float64.
     private static double Divergence(ReadOnlySpan<float> of, ReadOnlySpan<float> from)
     {
-        double p = LogSum(of), q = LogSum(from), sum = 0;
+        double p = Likelihood.LogSumExp(of), q = Likelihood.LogSumExp(from), sum = 0;
         for (int i = 0; i < of.Length; i++)
         {
             double log = of[i] - p;
@@ -72,16 +71,5 @@ public sealed class DivergenceScorer : Scorer
         }
 
         return Math.Max(0, sum);
-    }
-
-    private static double LogSum(ReadOnlySpan<float> logits)
-    {
-        double largest = TensorPrimitives.Max(logits), sum = 0;
-        foreach (float logit in logits)
-        {
-            sum += Math.Exp(logit - largest);
-        }
-
-        return largest + Math.Log(sum);
     }
 }

@@ -207,7 +207,13 @@ internal sealed record CompletionRequest
     public static int[] Ids(JsonElement value, string name, TillerService service)
     {
         int end = service.Model.Config.V;
-        return [.. JsonFields.ListOf(value, name, 0, int.MaxValue).Select((id, i) => (int)JsonFields.WholeOf(id, $"{name}[{i}]", 0, end - 1))];
+        return
+        [
+            .. JsonFields.ListOf(value, name, 0, int.MaxValue).Select((id, i) =>
+                id.ValueKind == JsonValueKind.Number && id.TryGetInt32(out int number) && number >= 0 && number < end
+                    ? number
+                    : (int)JsonFields.WholeOf(id, $"{name}[{i}]", 0, end - 1)), // which says what is wrong
+        ];
     }
 
     private static void RefuseOthers(JsonFields fields, bool isChat, int n)

@@ -136,8 +136,8 @@ internal sealed class JsonFields
             : throw Wrong(name, $"'{name}'", "a finite number", value, JsonValueKind.Number);
 
     /// <summary>A number that a float32 holds.</summary>
-    public static float FloatOf(JsonElement value, string name) => float.IsFinite((float)NumberOf(value, name))
-        ? (float)NumberOf(value, name)
+    public static float FloatOf(JsonElement value, string name) => (float)NumberOf(value, name) is var number && float.IsFinite(number)
+        ? number
         : throw Wrong(name, $"'{name}'", "a number that fits in float32", value, JsonValueKind.Number);
 
     /// <summary>A whole number in a range.</summary>

@@ -31,7 +31,7 @@ internal static class RequestBody
 
         try
         {
-            return JsonDocument.Parse(bytes.ToArray(), new JsonDocumentOptions { MaxDepth = options.MaxJsonDepth, AllowDuplicateProperties = false });
+            return JsonDocument.Parse(bytes, new JsonDocumentOptions { MaxDepth = options.MaxJsonDepth, AllowDuplicateProperties = false });
         }
         catch (Exception e) when (e is JsonException or InvalidOperationException)
         {

@@ -134,7 +134,10 @@ internal static class EasySteerVectors
     }
 
     private static float[] Numbers(JsonElement value, string name, int width) =>
-        [.. JsonFields.ListOf(value, name, width, width).Select((number, i) => JsonFields.FloatOf(number, $"{name}[{i}]"))];
+        [.. JsonFields.ListOf(value, name, width, width).Select((number, i) =>
+            number.ValueKind == JsonValueKind.Number && number.TryGetSingle(out float x) && float.IsFinite(x)
+                ? x
+                : JsonFields.FloatOf(number, $"{name}[{i}]"))]; // which says what is wrong
 
     private static LayerSet Layers(JsonElement value, string name, int layers) => value.ValueKind == JsonValueKind.String
         ? SteeringRequest.Blocks(JsonFields.TextOf(value, name), name, layers)

@@ -123,7 +123,10 @@ internal sealed class ServeCommand : TillerCommand
         "--drain", "Seconds that texts under way have after SIGTERM or Ctrl-C before they are ended.", 30.0, s => s is >= 0 and <= 86400,
         "a number of seconds, 0 to 86400");
 
-    private readonly Option<bool> _logTexts = new("--log-texts") { Description = "Show prompts and answers in the request log." };
+    private readonly Option<bool> _logTexts = new("--log-texts")
+    {
+        Description = "Show prompts, and answers that are not streamed, in the request log.",
+    };
 
     public ServeCommand(Func<ServeRequest, CancellationToken, Task<int>> run)
         : base("serve", "Serve the model over HTTP, as OpenAI's API does, every request with its own controllers.")
