@@ -186,8 +186,7 @@ public class ParquetTests
                 ("pages without values", File(1, new SampleColumn("prompt", Page([], 0), 1)), "beyond the end"),
                 ("a page without header", File(1, new SampleColumn("prompt", [0], 1)), "header"),
                 ("a page of too many", File(1, new SampleColumn("prompt", Page(Plain("a", "b"), 2), 1)), "2 values where 1 are left"),
-                ("a page of too few bytes", File(1, new SampleColumn("prompt", Page(Plain("a"), 1, size: 9), 1)), "a page should have 9 bytes"
-),
+                ("a page of too few bytes", File(1, new SampleColumn("prompt", Page(Plain("a"), 1, size: 9), 1)), "a page should have 9 bytes"),
                 ("a page of 2 GiB", File(1, new SampleColumn("prompt", Page(Plain("a"), 1, size: int.MaxValue), 1) { Codec = 1 }), "256 MiB"),
                 ("a text longer than its page", File(1, new SampleColumn("prompt", Page(Int32(99), 1), 1)), "end of its page"),
                 ("a text shorter than nothing", File(1, new SampleColumn("prompt", Page(Int32(-1), 1), 1)), "end of its page"),

@@ -10,7 +10,6 @@ namespace Tiller.Cpu;
 // and so are the weighted sums of the block's values. The softmax is computed online (arXiv:1805.02867). With m the largest score so far,
 // l = Σ_j e^(z_j − m) and o = Σ_j e^(z_j − m) v_j, a block whose largest score is m' > m scales both by e^(m − m'); at the end, o / l is the head's
 // output.
-
 // Blocks of keys begin at the same positions for every row, so that a row's bits depend on no other row as long as all values are finite. A hidden
 // key has the weight 0, but 0 times a NaN or an infinity is NaN: a value that is not finite reaches rows of its panel that do not attend to it.
 internal sealed unsafe partial class CpuOps

@@ -49,7 +49,6 @@ public static class FeatureMeasurement
                 throw new ContrastSetException(
                     $"The means of the two prompt sets at layer {k} are so far apart that float32 cannot hold their difference: the activations "
                     + "are about to overflow. Inspect the model's weights.");
-
             }
         }
 

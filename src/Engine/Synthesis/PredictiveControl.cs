@@ -50,7 +50,6 @@ public static class PredictiveControl
             throw new ArgumentException(
                 $"A plan needs at least one Jacobian, and each must be {start.Length}×{start.Length}, as its start has {start.Length} numbers.",
                 nameof(a));
-
         }
 
         if (!(bound > 0))
