@@ -37,19 +37,16 @@ internal static unsafe partial class Avx512
     public static bool IsManaged => Avx512F.IsSupported && Avx512DQ.IsSupported;
 
     /// <summary>Sums of four rows of W with up to four pairs of rows of x; see Avx512.c and <see cref="CpuLinear"/>.</summary>
-    [MethodImpl(MethodImplOptions.NoInlining)]
-    public static void Dots(WeightType type, int pairs, byte* w, nint stride, int outputs, float* x, nint steps, float* sums) =>
-        ImportDots(type, pairs, w, stride, outputs, x, steps, sums);
+    [LibraryImport(Library, EntryPoint = "tiller_avx512_dots")]
+    public static partial void Dots(WeightType type, int pairs, byte* w, nint stride, int outputs, float* x, nint steps, float* sums);
 
     /// <summary>Computes C (+)= A B for a multiple of twelve rows.</summary>
-    [MethodImpl(MethodImplOptions.NoInlining)]
-    public static void Tiles(float* a, nint aStride, int rows, float* b, nint depth, float* c, nint cStride, int add) =>
-        ImportTiles(a, aStride, rows, b, depth, c, cStride, add);
+    [LibraryImport(Library, EntryPoint = "tiller_avx512_tiles")]
+    public static partial void Tiles(float* a, nint aStride, int rows, float* b, nint depth, float* c, nint cStride, int add);
 
     /// <summary>Computes C += A' B for a multiple of eight rows, as <see cref="PanelTiles.Columns"/> does.</summary>
-    [MethodImpl(MethodImplOptions.NoInlining)]
-    public static void Columns(float* a, nint stride, int rows, float* b, nint depth, float* c) =>
-        ImportColumns(a, stride, rows, b, depth, c);
+    [LibraryImport(Library, EntryPoint = "tiller_avx512_columns")]
+    public static partial void Columns(float* a, nint stride, int rows, float* b, nint depth, float* c);
 
     /// <summary>Runs rounds of twelve multiply-adds on float32 registers, to measure the processor.</summary>
     [LibraryImport(Library, EntryPoint = "tiller_avx512_chains_single")]
@@ -63,33 +60,20 @@ internal static unsafe partial class Avx512
     [LibraryImport(Library, EntryPoint = "tiller_avx512_supported")]
     internal static partial int Supported();
 
-    // The just-in-time compiler resolves an imported function when it compiles a call to it, even if the call is never made. The methods above keep
-    // these calls out of methods that run without the library.
-    [LibraryImport(Library, EntryPoint = "tiller_avx512_dots")]
-    [SuppressGCTransition]
-    private static partial void ImportDots(WeightType type, int pairs, byte* w, nint stride, int outputs, float* x, nint steps, float* sums);
-
-    [LibraryImport(Library, EntryPoint = "tiller_avx512_tiles")]
-    [SuppressGCTransition]
-    private static partial void ImportTiles(float* a, nint aStride, int rows, float* b, nint depth, float* c, nint cStride, int add);
-
-    [LibraryImport(Library, EntryPoint = "tiller_avx512_columns")]
-    [SuppressGCTransition]
-    private static partial void ImportColumns(float* a, nint stride, int rows, float* b, nint depth, float* c);
-
     // DOTNET_EnableAVX512=0 turns AVX-512 off under the just-in-time compiler, and here in a program built ahead of time. Other settings that turn it
     // off under the just-in-time compiler, such as DOTNET_EnableHWIntrinsic=0, have no effect on such a program.
     private static Avx512Code Best() =>
         IsManaged ? Avx512Code.Managed
         : RuntimeFeature.IsDynamicCodeSupported || Environment.GetEnvironmentVariable("DOTNET_EnableAVX512") is "0" ? Avx512Code.None
-        : IsLinked() && Supported() != 0 ? Avx512Code.Native : Avx512Code.None;
+        : HasNative() ? Avx512Code.Native : Avx512Code.None;
 
-    // False if the program was linked without Avx512.c. `tiller devices` and `tiller bench` show which vectors are in use.
-    private static bool IsLinked()
+    // False if the program was linked without Avx512.c, or the processor lacks AVX-512. `tiller devices` and `tiller bench` show which vectors are in
+    // use.
+    private static bool HasNative()
     {
         try
         {
-            return Supported() >= 0;
+            return Supported() != 0;
         }
         catch (Exception e) when (e is DllNotFoundException or EntryPointNotFoundException)
         {
