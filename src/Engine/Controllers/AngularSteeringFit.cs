@@ -11,7 +11,7 @@ public sealed record AngularSteeringFit : FitMethod
 
     /// <inheritdoc/>
     public override string Summary =>
-        $"turns a block's input to an angle in the plane of two features{(Adaptive ? ", where it points along the first" : "")}";
+        $"rotates a block's input to an angle in the plane of two features{(Adaptive ? ", if it points along the first" : "")}";
 
     /// <inheritdoc/>
     public override string Source => "arXiv:2510.26243";

@@ -13,7 +13,7 @@ public sealed record AdditionFit : FitMethod
     public override string Name { get; }
 
     /// <inheritdoc/>
-    public override string Summary => "adds the difference of the means at one block (the middle one, if none is named), whatever the state is";
+    public override string Summary => "adds the difference of the means at one block (by default the middle one), independent of the state";
 
     /// <inheritdoc/>
     public override string Source { get; }
@@ -69,7 +69,7 @@ public sealed record AblationFit : FitMethod
     public override string Name => Hook == Hook.Input ? "ablation-input" : "ablation";
 
     /// <inheritdoc/>
-    public override string Summary => $"removes the feature's projection from what {(Hook == Hook.Input ? "enters" : "leaves")} every block";
+    public override string Summary => $"removes the feature's projection from the {(Hook == Hook.Input ? "input" : "output")} of every block";
 
     /// <inheritdoc/>
     public override string Source => "arXiv:2406.11717";
@@ -99,7 +99,7 @@ public sealed record ClampFit : FitMethod
     public override string Name => "clamp";
 
     /// <inheritdoc/>
-    public override string Summary => "keeps the projection in an interval: a floor, a cap, or without either end given one value";
+    public override string Summary => "keeps the projection in an interval (a floor, a cap or both), or at one value if no end is given";
 
     /// <inheritdoc/>
     public override string Source => "feature clamping of sparse autoencoders";

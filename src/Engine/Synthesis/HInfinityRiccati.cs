@@ -70,7 +70,7 @@ public static class HInfinityRiccati
         {
             if (Factor(plant.R[k]) is null)
             {
-                throw RiccatiException.Shape("The price R of the input", k, "a positive definite matrix with finite entries",
+                throw RiccatiException.Shape("The weight R of the input", k, "a positive definite matrix with finite entries",
                     "one without a Cholesky factor");
             }
         }

@@ -27,7 +27,7 @@ public sealed record LqrWeights
     internal static double CheckEffort(double r) =>
         r > 0 && double.IsFinite(r)
             ? r
-            : throw RiccatiException.Range("r", r, "finite and above 0; without a price on effort the gain is not defined where Q is singular");
+            : throw RiccatiException.Range("r", r, "finite and above 0; without a cost of the effort, the gain is undefined where Q is singular");
 
     private static double CheckState(string name, double value) =>
         value >= 0 && double.IsFinite(value) ? value : throw RiccatiException.Range(name, value, "finite and at least 0");
