@@ -12,7 +12,7 @@ internal static class VariableInteger
         {
             if ((uint)position >= (uint)bytes.Length)
             {
-                throw new InvalidDataException("a number ends behind the end");
+                throw new InvalidDataException("a number extends beyond the end");
             }
 
             byte part = bytes[position++];
