@@ -42,9 +42,8 @@ public sealed class AttentionShapeException : TillerException
 /// <summary>
 /// Attention over the cache, its pushforward and its pullback (docs/math.md §9; attention*.cu). The kernels read lengths, beginnings of windows, and
 /// caches from the rows on the device; <c>longest</c> only determines the size of the launch. So a recorded launch stays valid while sequences grow
-/// up
-/// to it. A row's bits depend neither on the other rows nor on <c>longest</c>. Scratch memory may have any content before a stage, and none of it is
-/// used after the stage. All stages of one instance run in one stream.
+/// up to it. A row's bits depend neither on the other rows nor on <c>longest</c>. Scratch memory may have any content before a stage, and none of it
+/// is used after the stage. All stages of one instance run in one stream.
 /// </summary>
 internal sealed class AttentionKernels
 {

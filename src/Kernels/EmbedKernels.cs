@@ -24,8 +24,7 @@ internal sealed class EmbedKernels
     /// <param name="rows">The value rows; if there are none, nothing is launched.</param>
     /// <param name="frequencies">
     /// Tables: E/2 angles ω in radians per position, then E/2 factors a // (tables, E). If rows may belong to long sequences, as many tables for
-    /// these
-    /// follow.
+    /// these follow.
     /// </param>
     /// <param name="tables">Number of tables for a row.</param>
     /// <param name="rotation">

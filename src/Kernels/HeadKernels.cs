@@ -13,8 +13,7 @@ internal record struct DeviceSampling
 
     /// <summary>
     /// Address of a word for each token: the sign bit is set if the token occurs in the prompt or the text so far, and the other bits count its
-    /// occurrences
-    /// in the text // (V). 0 if the logits are not adjusted.
+    /// occurrences in the text // (V). 0 if the logits are not adjusted.
     /// </summary>
     public nint Tally;
 
@@ -146,8 +145,7 @@ internal sealed unsafe class HeadKernels
 
     /// <summary>
     /// Draws each row's next token with the same filters, tie rules and random sequence as the engine's sampler on the CPU. If a row's draw fails,
-    /// its id is
-    /// negative as in <see cref="ArgMax"/>. The logits do not change.
+    /// its id is negative as in <see cref="ArgMax"/>. The logits do not change.
     /// </summary>
     /// <param name="stream">The stream in which the kernels run.</param>
     /// <param name="logits">Logits // (rows, V), V at most <see cref="MaxVocabulary"/>.</param>
@@ -171,10 +169,8 @@ internal sealed unsafe class HeadKernels
 
     /// <summary>
     /// Makes the drawn tokens the rows of the next step: the id, position + 1, and the next state of the row's law (<see
-    /// cref="DeviceSteering.Next"/>), to
-    /// which the errors are copied. Writes the ids and the values that the laws read and computed to the next lines of the ring. A row with a
-    /// negative id
-    /// becomes a row with token 0; its line shows the negative id.
+    /// cref="DeviceSteering.Next"/>), to which the errors are copied. Writes the ids and the values that the laws read and computed to the next lines
+    /// of the ring. A row with a negative id becomes a row with token 0; its line shows the negative id.
     /// </summary>
     /// <param name="stream">The stream in which the kernels run.</param>
     /// <param name="rows">The rows, which are changed in place // (rows); if there are none, nothing is launched.</param>

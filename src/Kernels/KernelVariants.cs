@@ -2,8 +2,7 @@ namespace Tiller.Kernels;
 
 /// <summary>
 /// Optional parts of kernels and launchers, whose benefit only a measurement on a GPU can confirm (docs/cuda.md). Those that are predicted to gain
-/// are
-/// on. If a part is off, the same work is done another way, so that one process can compare the two. Results keep every bit, unless a member says
+/// are on. If a part is off, the same work is done another way, so that one process can compare the two. Results keep every bit, unless a member says
 /// otherwise. A recorded step keeps the choices with which it was recorded.
 /// </summary>
 internal sealed record KernelVariants
@@ -20,8 +19,7 @@ internal sealed record KernelVariants
 
     /// <summary>
     /// Before a kernel for few rows waits for the previous kernel, it prefetches the weights that follow its first loads to the L2 cache. So the
-    /// memory
-    /// is busy while the previous kernel ends.
+    /// memory is busy while the previous kernel ends.
     /// </summary>
     public bool Prefetch { get; init; } = true;
 
@@ -41,8 +39,7 @@ internal sealed record KernelVariants
 
     /// <summary>
     /// Four blocks, beside those of queries, keys and values, read the sensors of a steered row, and |u_k| is computed beside gate and up. Without
-    /// this
-    /// part, one block beside queries, keys and values does both; if a law has many terms, that block takes longer than all others.
+    /// this part, one block beside queries, keys and values does both; if a law has many terms, that block takes longer than all others.
     /// </summary>
     public bool SpreadSteering { get; init; } = true;
 
@@ -55,15 +52,13 @@ internal sealed record KernelVariants
 
     /// <summary>
     /// Prompts go through the blocks in passes of 1024 rows instead of 256. Sums differ in their last bits, because those of cuBLASLt depend on the
-    /// number
-    /// of rows.
+    /// number of rows.
     /// </summary>
     public bool WidePasses { get; init; } = true;
 
     /// <summary>
     /// cuBLASLt gets the bf16 pieces of all rows, one below the other, in one product that reads W once, and a kernel adds up the pieces' results. So
-    /// two
-    /// or three sums of every number go through memory instead of one. Off by default. Sums differ in their last bits.
+    /// two or three sums of every number go through memory instead of one. Off by default. Sums differ in their last bits.
     /// </summary>
     public bool StackedPieces { get; init; }
 }

@@ -29,8 +29,7 @@ internal sealed class LinearKernels
 
     /// <summary>
     /// Number of rows from which cuBLASLt is used. For so many rows, the kernels of this folder would read W twice. Arithmetic limits such products,
-    /// and
-    /// cuBLASLt's kernels, which are made for square tiles, are faster at it.
+    /// and cuBLASLt's kernels, which are made for square tiles, are faster at it.
     /// </summary>
     public const int LibraryRows = 256;
 
@@ -78,8 +77,8 @@ internal sealed class LinearKernels
 
     /// <summary>
     /// Number of bf16 products for one product of float32 rows, averaged over the rows of a map: three for a value row, two for a tangent or
-    /// cotangent
-    /// row. The kernels of this folder compute sixteen rows together, values first, and make three products for all sixteen if one is a value row.
+    /// cotangent row. The kernels of this folder compute sixteen rows together, values first, and make three products for all sixteen if one is a
+    /// value row.
     /// </summary>
     /// <param name="rows">Numbers of value rows and of tangent or cotangent rows.</param>
     public static double PassesOf(RowCounts rows)
@@ -93,8 +92,7 @@ internal sealed class LinearKernels
 
     /// <summary>
     /// Bytes of scratch memory that suffice for <see cref="Forward"/> with up to this number of rows of each kind, and for <see cref="Transposed"/>
-    /// with up
-    /// to their total. All maps of a stream can share the largest scratch memory, because nothing is kept in it between calls.
+    /// with up to their total. All maps of a stream can share the largest scratch memory, because nothing is kept in it between calls.
     /// </summary>
     /// <param name="counts">Numbers of value rows and of tangent or cotangent rows.</param>
     /// <param name="w">Weights // (N, K).</param>
@@ -118,8 +116,7 @@ internal sealed class LinearKernels
 
     /// <summary>
     /// Whether <see cref="Forward"/> of these rows reads panels, which is so if it computes all of them at once on tensor cores. Then the previous
-    /// kernel
-    /// may write the panels, and the next kernel may add up the partial sums.
+    /// kernel may write the panels, and the next kernel may add up the partial sums.
     /// </summary>
     /// <param name="counts">Numbers of value rows and tangent rows.</param>
     /// <param name="w">Weights // (N, K).</param>

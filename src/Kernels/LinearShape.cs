@@ -47,8 +47,7 @@ internal static class LinearShape
 
     /// <summary>
     /// Bytes of each row of W that a block prefetches to the L2 cache before it waits for the previous kernel: 64 KiB for all rows of a block, which
-    /// is 17 MB
-    /// for all blocks that can be resident by then. The L2 cache of an H100 has 50 MB.
+    /// is 17 MB for all blocks that can be resident by then. The L2 cache of an H100 has 50 MB.
     /// </summary>
     public static int FewPrefetchInBytes(int parts) => (64 << 10) / FewOutputs * parts;
 
@@ -92,8 +91,7 @@ internal static class LinearShape
 
     /// <summary>
     /// Bytes of the panels of one depth block, for <paramref name="rows"/> rows. Tiles that contain one of the first <paramref name="values"/> rows
-    /// have
-    /// three pieces, the others two.
+    /// have three pieces, the others two.
     /// </summary>
     public static int PanelBlockInBytes(int rows, int values) => 512 * ((2 * PanelTiles(rows)) + PanelTiles(values));
 

@@ -27,8 +27,7 @@ internal sealed class SteerKernels
     /// <summary>
     /// Computes the errors of the block's sensors into <see cref="DeviceSteering.Errors"/>, and their tangents into
     /// <see cref="DeviceSteering.TangentErrors"/>, which are cleared at the law's first stage. If the law has terms at this block, also computes |x|,
-    /// and
-    /// |u| before and after the bound.
+    /// and |u| before and after the bound.
     /// </summary>
     /// <param name="stream">The stream in which the kernels run.</param>
     /// <param name="rows">The rows, with their laws.</param>

@@ -14,8 +14,7 @@ internal sealed partial class CudaOps : DeviceOps
 {
     /// <summary>
     /// Maximum number of rows in a pass over a prompt. Products of 1024 rows are limited by arithmetic; those of 256 rows are limited as much by
-    /// reading
-    /// the weights.
+    /// reading the weights.
     /// </summary>
     internal const int MaxPassRows = 1024;
 

@@ -61,8 +61,7 @@ internal sealed class CudaRows : IDisposable
 
     /// <summary>
     /// Whether no two rows belong to the same sequence. For a batch of more than <see cref="LinearKernels.FewRows"/> rows this may be false although
-    /// no
-    /// two do, because it is not searched.
+    /// no two do, because it is not searched.
     /// </summary>
     public bool OwnCaches { get; private set; }
 

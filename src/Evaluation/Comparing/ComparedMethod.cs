@@ -52,8 +52,7 @@ public sealed record ComparedFit(string Title, FitOptions Options) : ComparedMet
 
     /// <summary>
     /// If set, the seed of a random shuffle of the prompts between the positive and the negative side before the fit. The method is then a control,
-    /// which
-    /// steers along a meaningless direction. Null (default) for no shuffle.
+    /// which steers along a meaningless direction. Null (default) for no shuffle.
     /// </summary>
     public int? ShuffleSeed { get; init; }
 

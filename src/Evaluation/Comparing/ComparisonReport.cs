@@ -123,8 +123,7 @@ public sealed class ComparisonReport
 
     /// <summary>
     /// Compares methods at equal effort, divergence or perplexity. It uses the plain model and the positive strengths, or, if there are none, the
-    /// negative
-    /// strengths.
+    /// negative strengths.
     /// <param name="axis">The axis.</param>
     /// <param name="level">
     /// The value on the axis. Null for the value nine tenths of the way from the plain model to the largest value that all methods, except controls,

@@ -6,9 +6,8 @@ namespace Tiller.Kernels;
 
 /// <summary>
 /// Images that NVRTC has compiled, on disk. An entry is written to a temporary file, synced and renamed, so that processes may share the folder. It
-/// is
-/// checked when it is read (magic, length, SHA-256), and a damaged entry counts as missing. If the folder cannot be used, <see cref="Problem"/> says
-/// so, and nothing fails.
+/// is checked when it is read (magic, length, SHA-256), and a damaged entry counts as missing. If the folder cannot be used, <see cref="Problem"/>
+/// says so, and nothing fails.
 /// </summary>
 /// <param name="folder">The folder; null for no cache.</param>
 /// <param name="absence">Why there is no cache, if that is a problem.</param>

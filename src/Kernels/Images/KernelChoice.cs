@@ -5,8 +5,7 @@ namespace Tiller.Kernels;
 
 /// <summary>
 /// The origin of the kernels for one GPU, which is the first available of: (1) a folder of images that were made for it ahead of time, (2) NVRTC,
-/// which
-/// compiles the sources for it, (3) the PTX in this assembly, which the driver compiles.
+/// which compiles the sources for it, (3) the PTX in this assembly, which the driver compiles.
 /// </summary>
 internal sealed class KernelChoice
 {

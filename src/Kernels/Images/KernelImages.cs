@@ -44,8 +44,7 @@ internal readonly record struct KernelArchitecture(int Major, int Minor, bool On
     public KernelArchitecture Native => this with { Only = (Major, Minor) == (9, 0) };
 
     // NVIDIA, CUDA C++ Programming Guide, "Binary Compatibility", "PTX Compatibility": a cubin runs on GPUs of the same major version whose minor
-    // version is
-    // not lower. PTX can be compiled for any architecture that is not older. An image for one architecture only runs on no other.
+    // version is not lower. PTX can be compiled for any architecture that is not older. An image for one architecture only runs on no other.
     public bool Runs(KernelImage image) =>
         image.Architecture.Only ? (Major, Minor) == (image.Architecture.Major, image.Architecture.Minor)
         : image.IsPtx ? (image.Architecture.Major, image.Architecture.Minor).CompareTo((Major, Minor)) <= 0

@@ -8,15 +8,13 @@ public sealed record KernelLibraryOptions
 {
     /// <summary>
     /// Folder of images made ahead of time, which must have kernels for the GPU; "off" for none. If it is empty, kernels/ beside the program is used,
-    /// if it
-    /// has kernels for the GPU. Default: the environment variable TILLER_KERNEL_IMAGES.
+    /// if it has kernels for the GPU. Default: the environment variable TILLER_KERNEL_IMAGES.
     /// </summary>
     public string? ImageFolder { get; init; }
 
     /// <summary>
     /// Folder of the cache for images that NVRTC has made; "off" for none. Default: the environment variable TILLER_KERNEL_CACHE, or, if it is not
-    /// set,
-    /// tiller/kernels in XDG_CACHE_HOME or ~/.cache.
+    /// set, tiller/kernels in XDG_CACHE_HOME or ~/.cache.
     /// </summary>
     public string? CacheFolder { get; init; }
 
@@ -45,8 +43,7 @@ public sealed record KernelLibraryOptions
 /// <summary>
 /// The kernels, loaded on a device. Each source file is one module, which is loaded when one of its kernels is first requested. Kernels come from a
 /// folder of images made for the GPU ahead of time, from NVRTC with a cache on disk, or from the PTX in this assembly, in this order. All members may
-/// be
-/// used by any thread.
+/// be used by any thread.
 /// </summary>
 public sealed class KernelLibrary : IDisposable
 {
@@ -141,8 +138,7 @@ public sealed class KernelLibrary : IDisposable
 
     /// <summary>
     /// Gets a kernel by its extern "C" name. It is valid until the library is disposed of. The first kernel of a file loads the file. This may
-    /// compile it,
-    /// and is not allowed while a stream is captured; see <see cref="LoadAll"/>.
+    /// compile it, and is not allowed while a stream is captured; see <see cref="LoadAll"/>.
     /// </summary>
     /// <exception cref="ArgumentException">No source has a kernel of this name.</exception>
     /// <exception cref="CudaCompilationException">NVRTC could not compile the source.</exception>

@@ -7,8 +7,8 @@ namespace Tiller.Kernels;
 
 /// <summary>
 /// The kernels' sources in CUDA C++: files (*.cu), each of which becomes a module, and headers (*.cuh) that they include. The kernels of a file are
-/// found
-/// by its lines <c>TILLER_KERNEL(name)</c>, or <c>MACRO(name, …)</c> if the file defines a macro that ends in TILLER_KERNEL of its first parameter.
+/// found by its lines <c>TILLER_KERNEL(name)</c>, or <c>MACRO(name, …)</c> if the file defines a macro that ends in TILLER_KERNEL of its first
+/// parameter.
 /// </summary>
 internal sealed partial class KernelSources
 {
