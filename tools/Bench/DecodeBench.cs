@@ -120,7 +120,7 @@ internal static class DecodeBench
         if (tokens > c.MaxPositions)
         {
             throw new BenchException($"A prompt of {tokens} tokens is longer than the {c.MaxPositions} positions of this shape. "
-                + "Ask for a shorter --context.");
+                + "Use a shorter --context.");
         }
 
         double rows = Math.Min(tokens, CudaOps.MaxPassRows);
@@ -159,7 +159,7 @@ internal static class DecodeBench
         if (model.Ops is not CudaOps ops)
         {
             throw new BenchException(
-                $"Variants are choices of CUDA kernels, and this is {model.DeviceDescription}. Ask for --device cuda, or leave out --variants.");
+                $"--variants changes CUDA kernels, but the device is {model.DeviceDescription}. Use --device cuda, or leave --variants out.");
         }
 
         return
