@@ -124,10 +124,12 @@ public sealed class ComparisonReport
     /// <summary>
     /// Compares methods at equal effort, divergence or perplexity. It uses the plain model and the positive strengths, or, if there are none, the
     /// negative strengths.
+    /// </summary>
     /// <param name="axis">The axis.</param>
     /// <param name="level">
     /// The value on the axis. Null for the value nine tenths of the way from the plain model to the largest value that all methods, except controls,
     /// reach.
+    /// </param>
     /// <param name="score">The name of the score to compare.</param>
     /// <returns>Null if the task does not measure the axis, or if the level is not above that of the plain model.</returns>
     public OperatingPoint? At(OperatingAxis axis, string score, double? level = null)

@@ -40,6 +40,7 @@ public sealed class DistinctScorer(int n) : Scorer
 
 /// <summary>
 /// The fraction of a text's n-grams of words that repeat an earlier one, 1 − different / all (Welleck et al., arXiv:1908.04319, "seq-rep-n").
+/// </summary>
 /// <param name="n">Number of words in an n-gram; 4 in the publication.</param>
 public sealed class RepetitionScorer(int n = 4) : TextScorer
 {
