@@ -134,7 +134,7 @@ public sealed class ComparisonTests
         var task = comparison.Tasks[0] with { Prompting = null };
         Assert.That(
             async () => await (comparison with { Tasks = [task] }).RunAsync(TestModels.Demo, _folder),
-            Throws.TypeOf<ComparisonException>().With.Message.Contains("give it \"prompting\""));
+            Throws.TypeOf<ComparisonException>().With.Message.Contains("\"prompting\" in task.yaml"));
         Assert.That(
             async () => await (New([s_feature]) with { Tasks = [task with { Contrast = null }] }).RunAsync(TestModels.Demo, _folder),
             Throws.TypeOf<ComparisonException>().With.Message.Contains("has no contrast"));
