@@ -4,9 +4,9 @@
 // If a law also moves a block's input, sense and act first run on that row as stage L + k.
 // Sense can also run together with the norm of the same rows (norm.cu), which reads x anyway; a steered block then has one launch more than a
 // plain one. Since sense computes |u_k|, act needs no sum over the row.
-// One block for each row, with min(1024, ⌈D/4⌉ rounded up to whole warps) threads. The block of a plain row ends at once, and so does a block of act if
-// the layer has no terms; the row is not changed then. Shared memory: 3.2 KiB. Bytes for a row: sense 4 D (1 + sensors + terms); act 4 D (2 + terms),
-// where w comes from L2 the second time. FLOPs: 2 D for each sensor, 4 D for each term.
+// One block for each row, with min(1024, ⌈D/4⌉ rounded up to whole warps) threads. The block of a plain row ends at once, and so does a block of act
+// if the layer has no terms; the row is not changed then. Shared memory: 3.2 KiB. Bytes for a row: sense 4 D (1 + sensors + terms); act
+// 4 D (2 + terms), where w comes from L2 the second time. FLOPs: 2 D for each sensor, 4 D for each term.
 #include "norm.cuh"
 #include "steering.cuh"
 

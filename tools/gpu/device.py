@@ -365,7 +365,7 @@ def main():
     parser.add_argument("--archive", default=f"{ROOT}/artifacts/gpu/tiller-gpu.tar.xz", help="the archive that run.sh pack made")
     parser.add_argument("--seconds", type=float, help="time limit of the whole call")
     parser.add_argument("--step-seconds", type=float, default=40, help="time limit of a step (default 40)")
-    parser.add_argument("--limit", action="append", default=[], metavar="STEP=SECONDS", help="another time limit for steps whose names begin with STEP")
+    parser.add_argument("--limit", action="append", default=[], metavar="STEP=SECONDS", help="another limit for steps whose names begin with STEP")
     parser.add_argument("--peers", metavar="RUNS", help="the runs of peers.py, instead of those of the third call: 'SHAPE:WHAT,WHAT ...'")
     parser.add_argument("--rehearse", action="store_true", help="run on the host CUDA at tiny sizes, to test the script itself")
     sys.exit(Device(parser.parse_args()).run())

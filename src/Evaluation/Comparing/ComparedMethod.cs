@@ -141,7 +141,7 @@ public sealed record PromptingAlone : ComparedMethod
     internal override EvaluationTask TaskOf(EvaluationTask task)
     {
         string words = task.Prompting
-            ?? throw new ComparisonException($"The task {task.Name} has no text that asks for its behaviour: give it one (\"prompting\" in task.yaml).");
+            ?? throw new ComparisonException($"The task {task.Name} has no text that asks for its behaviour: it needs \"prompting\" in task.yaml.");
         return task with
         {
             Splits = task.Splits.ToDictionary(

@@ -177,8 +177,8 @@ internal sealed class FitCommand : TillerCommand
         "p");
 
     private readonly Option<Setpoint> _setpoint = OptionKinds.Choice<Setpoint>(
-        "--setpoint", "The meaning of λ: a multiple of the mean difference (published), or a point from the negative mean, 0, to the positive mean, 1 "
-            + "(affine).");
+        "--setpoint", "The meaning of λ: a multiple of the mean difference (published), or a point from the negative mean, 0, to the positive mean, "
+            + "1 (affine).");
 
     private readonly Option<double> _q = OptionKinds.Number("--q", "Cost of a deviation from the setpoint at every layer.", 0.1, IsCost, CostRange);
     private readonly Option<double> _r = OptionKinds.Number("--r", "Cost of steering: a larger value steers less.", 1.0, r => IsCost(r)
