@@ -167,7 +167,7 @@ public class ParquetTests
                 ("encrypted", [.. "PAR1"u8, 0, 0, 0, 0, .. "PARE"u8], "PARE"),
                 ("a footer larger than the file", [.. "PAR1"u8, 0, .. Int32(2), .. "PAR1"u8], "footer"),
                 ("a footer smaller than nothing", [.. "PAR1"u8, 0, .. Int32(-1), .. "PAR1"u8], "footer"),
-                ("a number without end", WithFooter([.. "PAR1"u8], [0x15, .. Enumerable.Repeat((byte)255, 64)]), "10 bytes"),
+                ("a number without end", WithFooter([.. "PAR1"u8], [0x15, .. Enumerable.Repeat((byte)255, 64)]), "64 bits"),
                 ("a number at the end", WithFooter([.. "PAR1"u8], [0x15, 255]), "behind the end"),
                 ("nested lists", WithFooter([.. "PAR1"u8], [0x79, .. nested]), "deep"),
                 ("nested groups", WithFooter([.. "PAR1"u8], [0x29, 0xFC, .. ThriftBytes.Varint(1 << 18), .. groups, 0]), "within a group"),

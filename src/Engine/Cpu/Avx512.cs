@@ -33,19 +33,16 @@ internal static unsafe partial class Avx512
     public static bool IsManaged => Avx512F.IsSupported && Avx512DQ.IsSupported;
 
     /// <summary>Sums of four rows of W with up to four pairs of rows of x: see Avx512.c and <see cref="CpuLinear"/>.</summary>
-    [MethodImpl(MethodImplOptions.NoInlining)]
-    public static void Dots(WeightType type, int pairs, byte* w, nint stride, int outputs, float* x, nint steps, float* sums) =>
-        ImportDots(type, pairs, w, stride, outputs, x, steps, sums);
+    [LibraryImport(Library, EntryPoint = "tiller_avx512_dots")]
+    public static partial void Dots(WeightType type, int pairs, byte* w, nint stride, int outputs, float* x, nint steps, float* sums);
 
     /// <summary>C (+)= A B for a multiple of twelve rows.</summary>
-    [MethodImpl(MethodImplOptions.NoInlining)]
-    public static void Tiles(float* a, nint aStride, int rows, float* b, nint depth, float* c, nint cStride, int add) =>
-        ImportTiles(a, aStride, rows, b, depth, c, cStride, add);
+    [LibraryImport(Library, EntryPoint = "tiller_avx512_tiles")]
+    public static partial void Tiles(float* a, nint aStride, int rows, float* b, nint depth, float* c, nint cStride, int add);
 
     /// <summary>C += A' B for a multiple of eight rows: see <see cref="PanelTiles.Columns"/>.</summary>
-    [MethodImpl(MethodImplOptions.NoInlining)]
-    public static void Columns(float* a, nint stride, int rows, float* b, nint depth, float* c) =>
-        ImportColumns(a, stride, rows, b, depth, c);
+    [LibraryImport(Library, EntryPoint = "tiller_avx512_columns")]
+    public static partial void Columns(float* a, nint stride, int rows, float* b, nint depth, float* c);
 
     /// <summary>Twelve multiply-adds a round on registers of float32, which measures the processor.</summary>
     [LibraryImport(Library, EntryPoint = "tiller_avx512_chains_single")]
@@ -59,31 +56,18 @@ internal static unsafe partial class Avx512
     [LibraryImport(Library, EntryPoint = "tiller_avx512_supported")]
     internal static partial int Supported();
 
-    // The just-in-time compiler looks such a function up where it compiles a call, be it made or not: hence the methods around them.
-    [LibraryImport(Library, EntryPoint = "tiller_avx512_dots")]
-    [SuppressGCTransition]
-    private static partial void ImportDots(WeightType type, int pairs, byte* w, nint stride, int outputs, float* x, nint steps, float* sums);
-
-    [LibraryImport(Library, EntryPoint = "tiller_avx512_tiles")]
-    [SuppressGCTransition]
-    private static partial void ImportTiles(float* a, nint aStride, int rows, float* b, nint depth, float* c, nint cStride, int add);
-
-    [LibraryImport(Library, EntryPoint = "tiller_avx512_columns")]
-    [SuppressGCTransition]
-    private static partial void ImportColumns(float* a, nint stride, int rows, float* b, nint depth, float* c);
-
-    // What turns AVX-512 off under the just-in-time compiler does so ahead of time.
+    // DOTNET_EnableAVX512=0, which keeps the just-in-time compiler from AVX-512, keeps a program built ahead of time from it too.
     private static Avx512Code Best() =>
         IsManaged ? Avx512Code.Managed
         : RuntimeFeature.IsDynamicCodeSupported || Environment.GetEnvironmentVariable("DOTNET_EnableAVX512") is "0" ? Avx512Code.None
-        : IsLinked() && Supported() != 0 ? Avx512Code.Native : Avx512Code.None;
+        : HasNative() ? Avx512Code.Native : Avx512Code.None;
 
     // A program that was linked without the file has none of its functions; `tiller devices` and `tiller bench` tell which vectors are used.
-    private static bool IsLinked()
+    private static bool HasNative()
     {
         try
         {
-            return Supported() >= 0;
+            return Supported() != 0;
         }
         catch (Exception e) when (e is DllNotFoundException or EntryPointNotFoundException)
         {

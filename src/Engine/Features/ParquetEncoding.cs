@@ -59,7 +59,7 @@ internal static class ParquetEncoding
         int at = 0;
         for (int done = 0; done < values.Length;)
         {
-            ulong head = Varint(bytes, ref at);
+            ulong head = VariableInteger.Read(bytes, ref at);
             int left = values.Length - done;
             if ((head & 1) == 0)
             {
@@ -152,8 +152,8 @@ internal static class ParquetEncoding
     // A header, then blocks of deltas less the least of them, packed with as many bits as each part of a block needs.
     private static long[] Deltas(ReadOnlySpan<byte> bytes, ref int at, int count)
     {
-        ulong block = Varint(bytes, ref at), parts = Varint(bytes, ref at), total = Varint(bytes, ref at);
-        long value = ZigZag(Varint(bytes, ref at));
+        ulong block = VariableInteger.Read(bytes, ref at), parts = VariableInteger.Read(bytes, ref at), total = VariableInteger.Read(bytes, ref at);
+        long value = VariableInteger.ReadSigned(bytes, ref at);
         if (block is 0 or > 1 << 20 || parts is 0 or > 1 << 10 || block % (parts * 8) != 0)
         {
             throw new InvalidDataException($"a block of {block} numbers is in {parts} parts");
@@ -169,7 +169,7 @@ internal static class ParquetEncoding
 
         for (int done = 1; done < count;)
         {
-            long least = ZigZag(Varint(bytes, ref at));
+            long least = VariableInteger.ReadSigned(bytes, ref at);
             ReadOnlySpan<byte> widths = Part(bytes, at, (long)parts);
             at += widths.Length;
             for (int part = 0; part < widths.Length && done < count; part++)
@@ -207,22 +207,6 @@ internal static class ParquetEncoding
         return value;
     }
 
-    private static ulong Varint(ReadOnlySpan<byte> bytes, ref int at)
-    {
-        ulong value = 0;
-        for (int shift = 0; shift < 70; shift += 7)
-        {
-            byte part = Part(bytes, at++, 1)[0];
-            value |= (ulong)(part & 127) << shift;
-            if (part < 128)
-            {
-                return value;
-            }
-        }
-
-        throw new InvalidDataException("a number has more than 10 bytes");
-    }
-
     /// <summary>Some of the bytes.</summary>
     /// <exception cref="InvalidDataException">They are not there.</exception>
     public static ReadOnlySpan<byte> Part(ReadOnlySpan<byte> bytes, int first, long length) =>
@@ -237,8 +221,6 @@ internal static class ParquetEncoding
             throw new InvalidDataException($"a page of {count} values has no more than {most}");
         }
     }
-
-    private static long ZigZag(ulong value) => (long)(value >> 1) ^ -(long)(value & 1);
 
     private static string Text(ReadOnlySpan<byte> bytes) => s_utf8.GetString(bytes);
 

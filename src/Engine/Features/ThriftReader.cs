@@ -40,7 +40,7 @@ internal ref struct ThriftReader(ReadOnlySpan<byte> bytes)
         var kind = (ThriftKind)(head & 15);
         if (kind != ThriftKind.Stop)
         {
-            field = head >> 4 is var delta and > 0 ? field + delta : (short)ZigZag(Varint());
+            field = head >> 4 is var delta and > 0 ? field + delta : (short)Signed();
         }
 
         return kind;
@@ -50,14 +50,14 @@ internal ref struct ThriftReader(ReadOnlySpan<byte> bytes)
     public int Int32(ThriftKind kind)
     {
         Expect(kind is ThriftKind.I32 or ThriftKind.I16, kind);
-        return checked((int)ZigZag(Varint()));
+        return checked((int)Signed());
     }
 
     /// <summary>A whole number of 64 bits.</summary>
     public long Int64(ThriftKind kind)
     {
         Expect(kind is ThriftKind.I64 or ThriftKind.I32, kind);
-        return ZigZag(Varint());
+        return Signed();
     }
 
     /// <summary>A truth value, which its kind tells.</summary>
@@ -71,7 +71,7 @@ internal ref struct ThriftReader(ReadOnlySpan<byte> bytes)
     public ReadOnlySpan<byte> Binary(ThriftKind kind)
     {
         Expect(kind == ThriftKind.Binary, kind);
-        return Take(Varint());
+        return Take(Unsigned());
     }
 
     /// <summary>Expects the beginning of a struct, whose fields follow.</summary>
@@ -103,13 +103,13 @@ internal ref struct ThriftReader(ReadOnlySpan<byte> bytes)
                 Take(1);
                 break;
             case ThriftKind.I16 or ThriftKind.I32 or ThriftKind.I64:
-                Varint();
+                Unsigned();
                 break;
             case ThriftKind.Double:
                 Take(8);
                 break;
             case ThriftKind.Binary:
-                Take(Varint());
+                Take(Unsigned());
                 break;
             case ThriftKind.List or ThriftKind.Set:
                 for (int left = ListHead(out ThriftKind element); left > 0; left--)
@@ -119,7 +119,7 @@ internal ref struct ThriftReader(ReadOnlySpan<byte> bytes)
 
                 break;
             case ThriftKind.Map:
-                int pairs = Count(Varint());
+                int pairs = Count(Unsigned());
                 byte kinds = pairs > 0 ? Take(1)[0] : (byte)0;
                 for (; pairs > 0; pairs--)
                 {
@@ -149,7 +149,7 @@ internal ref struct ThriftReader(ReadOnlySpan<byte> bytes)
     {
         byte head = Take(1)[0];
         element = (ThriftKind)(head & 15);
-        return Count(head >> 4 is var count and < 15 ? (ulong)count : Varint());
+        return Count(head >> 4 is var count and < 15 ? (ulong)count : Unsigned());
     }
 
     // Every element takes a byte at least.
@@ -157,20 +157,20 @@ internal ref struct ThriftReader(ReadOnlySpan<byte> bytes)
         ? (int)count
         : throw new InvalidDataException($"a list of {count} values is longer than what is left");
 
-    private ulong Varint()
+    private ulong Unsigned()
     {
-        ulong value = 0;
-        for (int shift = 0; shift < 70; shift += 7)
-        {
-            byte part = Take(1)[0];
-            value |= (ulong)(part & 127) << shift;
-            if (part < 128)
-            {
-                return value;
-            }
-        }
+        int position = Position;
+        ulong value = VariableInteger.Read(_bytes, ref position);
+        Position = position;
+        return value;
+    }
 
-        throw new InvalidDataException("a number has more than 10 bytes");
+    private long Signed()
+    {
+        int position = Position;
+        long value = VariableInteger.ReadSigned(_bytes, ref position);
+        Position = position;
+        return value;
     }
 
     private ReadOnlySpan<byte> Take(ulong count)
@@ -184,8 +184,6 @@ internal ref struct ThriftReader(ReadOnlySpan<byte> bytes)
         Position += (int)count;
         return taken;
     }
-
-    private static long ZigZag(ulong value) => (long)(value >> 1) ^ -(long)(value & 1);
 
     private static void Expect(bool isSo, ThriftKind kind)
     {
