@@ -139,7 +139,7 @@
 
   async function showDetails(name) {
     const shown = await (await call(`v1/controllers/${encodeURIComponent(name)}`)).json();
-    $("details-title").textContent = shown.certificate ? `${name} and its certificate` : `${name} (no certificate)`;
+    $("details-title").textContent = shown.certificate ? `${name}, with its certificate` : `${name}: it has no certificate`;
     $("details-body").replaceChildren(tableOf(shown.certificate ? { certificate: shown.certificate, ...shown } : shown));
     $("details").showModal();
   }
@@ -422,7 +422,7 @@
         if (event === "done") {
           chosen.set(name, 1);
           await loadControllers();
-          $("fit-status").textContent = `${name} has been made and is switched on with λ 1.`;
+          $("fit-status").textContent = `${name} is made, and switched on at λ 1.`;
         }
       }
     } catch (error) {
@@ -459,7 +459,7 @@
       const bytes = Uint8Array.from(atob(location.hash.slice(1).replaceAll("-", "+").replaceAll("_", "/")), c => c.charCodeAt(0));
       setting = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
     } catch {
-      $("alert").textContent = "The settings in the link cannot be read.";
+      $("alert").textContent = "The link holds no setting that can be read.";
       return;
     }
     for (const field of fields) if (typeof setting[field] === "string") $(field).value = setting[field];
