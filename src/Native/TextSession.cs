@@ -92,7 +92,7 @@ internal sealed class TextSession : IDisposable
     public Turn.Call Enter() => _turn.Enter();
 
     /// <summary>Begins a call that is not allowed inside a callback.</summary>
-    /// <exception cref="InvalidOperationException">A call is under way, on this thread or another.</exception>
+    /// <exception cref="InvalidOperationException">A call is running, on this thread or another.</exception>
     public Turn.Call EnterAlone()
     {
         var call = _turn.Enter();

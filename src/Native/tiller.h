@@ -5,7 +5,7 @@
  *
  * Texts are UTF-8 and end with a zero byte. Objects are handles. A handle that was freed, or that did not come from this library, is refused with
  * TILLER_ERROR_ARGUMENT. Any thread may call any function. A session or a batch takes one call at a time, and refuses a second one with
- * TILLER_ERROR_STATE. Objects may be freed in any order and at any time; a step under way ends first. */
+ * TILLER_ERROR_STATE. Objects may be freed in any order and at any time; a running step ends first. */
 #ifndef TILLER_H
 #define TILLER_H
 

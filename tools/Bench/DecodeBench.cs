@@ -153,7 +153,7 @@ internal static class DecodeBench
         session?.Dispose();
     }
 
-    // The work as it is, then with each change of the kernels that it can show. All of them run the same step.
+    // The work with unchanged kernels, and then with each change of the kernels that can affect it. All of them run the same step.
     private static Work[] Compared(LanguageModel model, Work work, VariantWork kind)
     {
         if (model.Ops is not CudaOps ops)

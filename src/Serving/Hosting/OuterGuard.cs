@@ -4,7 +4,8 @@ using Microsoft.AspNetCore.Http;
 namespace Tiller.Serving;
 
 /// <summary>
-/// Checks of a stand-alone server, in addition to those of the routes: who may call from a browser; and the form of errors without a route.
+/// Checks that a stand-alone server makes in addition to those of its routes: which web pages may call it. It also gives errors outside all routes
+/// the usual form.
 /// </summary>
 internal sealed class OuterGuard(TillerService service, ServerOptions options)
 {
