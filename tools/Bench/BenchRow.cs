@@ -114,7 +114,7 @@ internal sealed record BenchRow
 
     public required string CeilingName { get; init; }
 
-    /// <summary>Median of the ratios to the first row of the group, sample by sample in the order of time; or null.</summary>
+    /// <summary>Median ratio of this row's samples to those of the group's first row, paired in the order of time; or null.</summary>
     public double? Ratio { get; init; }
 
     /// <summary>Tenth percentile of these ratios.</summary>

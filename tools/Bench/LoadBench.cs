@@ -158,7 +158,7 @@ internal static class RandomCheckpoint
                 + "Free some, or set TMPDIR to a larger disk.");
         }
 
-        // The exponent in the upper byte makes numbers of either sign between 0.008 and 0.03 of every type.
+        // In every type, this upper byte gives numbers of either sign with magnitudes between 0.008 and 0.03.
         byte[] block = GC.AllocateUninitializedArray<byte>((int)largest);
         new Random(1).NextBytes(block);
         int exponent = request.Type == TensorType.F16 ? 0x24 : 0x3C;

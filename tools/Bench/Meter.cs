@@ -199,7 +199,7 @@ internal sealed class Meter : IDisposable
         double flopsTime = work.Flops / peak;
         bool arithmetic = flopsTime > bytesTime;
 
-        // Samples of one round are neighbours in time, so that a ratio of them does not see how the machine changes from round to round.
+        // Samples of one round are close in time, so their ratio is hardly affected by changes of the machine from round to round.
         double[]? ratios = work.Comparison == Comparison.None ? null
             : [.. times.Zip(baseline, (time, other) => work.Comparison == Comparison.Speed ? other / time : time / other)];
         return new BenchRow

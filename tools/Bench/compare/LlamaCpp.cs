@@ -5,7 +5,7 @@ using Tiller.Bench;
 
 namespace Tiller.Peers;
 
-/// <summary>llama.cpp, through LLamaSharp, on one GGUF file.</summary>
+/// <summary>A model in llama.cpp, through LLamaSharp, from one GGUF file.</summary>
 internal sealed class LlamaCpp : IDisposable
 {
     private const uint PassRows = 512;
@@ -23,8 +23,8 @@ internal sealed class LlamaCpp : IDisposable
         _weights = LLamaWeights.LoadFromFile(Parameters(1, 64));
     }
 
-    /// <summary>Chooses the library that is loaded first; call it once, before any model.</summary>
-    /// <param name="wide">Whether vectors have 512 bits.</param>
+    /// <summary>Chooses the native library. Call it once, before any model is loaded.</summary>
+    /// <param name="wide">Whether to use vectors of 512 bits.</param>
     public static void Choose(bool wide) => NativeLibraryConfig.All.WithCuda(false).WithVulkan(false)
         .WithAvx(wide ? AvxLevel.Avx512 : AvxLevel.Avx2).WithAutoFallback(false)
         .WithLogCallback((level, text) =>
@@ -77,7 +77,7 @@ internal sealed class LlamaCpp : IDisposable
             Length = length;
         }
 
-        /// <summary>Appends the tokens to all sequences, with logits of the last.</summary>
+        /// <summary>Appends the tokens to every sequence and computes the logits after the last one.</summary>
         public void Prefill(ReadOnlySpan<int> ids)
         {
             for (int done = 0; done < ids.Length; done += (int)PassRows)
@@ -98,7 +98,7 @@ internal sealed class LlamaCpp : IDisposable
             }
         }
 
-        /// <summary>Appends one token to each sequence, with logits.</summary>
+        /// <summary>Appends one token to every sequence and computes its logits.</summary>
         public void Step(int id)
         {
             _batch.Clear();

@@ -9,7 +9,7 @@ namespace Tiller.Peers;
 /// <summary>
 /// Writes a checkpoint of the Llama family as a GGUF file (version 3) that llama.cpp loads: the same weights in the same type, norms as float32, and
 /// no tokenizer. llama.cpp rotates neighbouring numbers of a head, while the checkpoint's pairs are half a head apart, so rows of the query and key
-/// projections change places.
+/// projections are reordered.
 /// </summary>
 internal static class LlamaGguf
 {
@@ -23,13 +23,13 @@ internal static class LlamaGguf
     }
 
     /// <summary>Writes <paramref name="path"/> from the checkpoint in <paramref name="folder"/>.</summary>
-    /// <exception cref="BenchException">llama.cpp would compute something else.</exception>
+    /// <exception cref="BenchException">The model is not one that llama.cpp would compute in the same way.</exception>
     public static void Write(string folder, string path)
     {
         var c = ModelConfigReader.Read(folder);
         if (c.Family != "llama" || c.QkvBias || c.OutputBias || c.FeedForwardBias || c.Rotary.Any(rotary => rotary is null))
         {
-            throw new BenchException($"{folder} has a model of the family {c.Family}; the comparison takes models of the family llama without biases.");
+            throw new BenchException($"{folder} has a model of the family {c.Family}; the comparison needs the family llama without biases.");
         }
 
         using var checkpoint = CheckpointFolder.Open(folder);
@@ -81,7 +81,7 @@ internal static class LlamaGguf
     private static TensorInfo Find(CheckpointFolder checkpoint, string name) =>
         checkpoint.TryFind(name) ?? throw new BenchException($"{checkpoint.Path} has no tensor {name}, which every checkpoint of the family llama has.");
 
-    // What llama.cpp divides θ^(-2i/R) by; ours over theirs, whatever the scaling.
+    // llama.cpp divides θ^(-2i/R) by these numbers. They are the quotients of that frequency and the engine's own, so every kind of scaling works.
     private static float[] Divisors(ModelConfig c)
     {
         float[] frequencies = RotaryFrequencies.Compute(c);
@@ -130,7 +130,7 @@ internal static class LlamaGguf
             WriteInfo(tensor.Name, tensor.Shape, tensor.Type, tensor.SizeInBytes);
         }
 
-        // The dimensions go from the innermost one out.
+        // GGUF lists dimensions from the innermost one to the outermost.
         void WriteInfo(string name, IReadOnlyList<long> shape, uint type, long size)
         {
             WriteText(file, name);
@@ -163,10 +163,10 @@ internal static class LlamaGguf
         }
     }
 
-    /// <summary>A tensor of the checkpoint and what it is in the file.</summary>
+    /// <summary>A tensor of the checkpoint and its place in the file.</summary>
     /// <param name="Source">The tensor of the checkpoint.</param>
     /// <param name="Name">Its name in the file.</param>
-    /// <param name="Heads">Number of heads whose rows change places; 0 for none.</param>
+    /// <param name="Heads">Number of heads whose rows are reordered; 0 for none.</param>
     private sealed record GgufTensor(TensorInfo Source, string Name, int Heads)
     {
         /// <summary>The type number of float32.</summary>
@@ -176,7 +176,7 @@ internal static class LlamaGguf
 
         public IReadOnlyList<long> Shape => Source.Shape;
 
-        // llama.cpp takes norms as float32.
+        // llama.cpp expects norms in float32.
         public uint Type => Source.Shape.Count == 1 ? Float32 : Source.Type switch
         {
             TensorType.F32 => Float32,

@@ -6,10 +6,10 @@ using Tiller.Model;
 
 namespace Tiller.Peers;
 
-/// <summary>Both engines on the same weights, and the works that are timed.</summary>
+/// <summary>Measures tiller and llama.cpp in turn, on the same weights.</summary>
 internal sealed class PeerRows : IDisposable
 {
-    // OpenMP's threads wait for the next loop with the processor in use; a sample of the other engine begins after that.
+    // OpenMP's threads spin for a while after a loop. The pause keeps that out of the other engine's samples.
     private const int PauseMs = 15;
     private const int CheckTokens = 16;
 
@@ -19,20 +19,21 @@ internal sealed class PeerRows : IDisposable
     private readonly Meter _meter;
     private readonly int _context;
 
-    /// <summary>Takes both engines, which it disposes of.</summary>
-    /// <param name="model">Ours.</param>
-    /// <param name="type">Stored type of its weights.</param>
-    /// <param name="peer">Theirs, on the same weights.</param>
-    /// <param name="meter">The clock.</param>
-    /// <param name="context">Tokens before a step.</param>
+    /// <summary>Takes ownership of both engines.</summary>
+    /// <param name="model">The model in tiller.</param>
+    /// <param name="type">Stored type of the model's weights.</param>
+    /// <param name="peer">The same model in llama.cpp.</param>
+    /// <param name="meter">Measures the rows.</param>
+    /// <param name="context">Number of tokens before a step.</param>
     public PeerRows(LanguageModel model, TensorType type, LlamaCpp peer, Meter meter, int context) =>
         (_model, _peer, _meter, _context, _counts) = (model, peer, meter, context, new Counts(model.Config, type));
 
     /// <summary>
-    /// Runs both on a few tokens. llama.cpp rounds activations to the type of the weights, so logits agree to that type's precision only.
+    /// Compares the logits of both engines after a few tokens. llama.cpp rounds activations to the type of the weights, so the logits agree only to
+    /// the precision of that type.
     /// </summary>
-    /// <returns>Correlation of the logits of the last token.</returns>
-    /// <exception cref="BenchException">They do not compute the same function.</exception>
+    /// <returns>The correlation of the logits of the last token.</returns>
+    /// <exception cref="BenchException">The engines do not compute the same function.</exception>
     public double Check()
     {
         int[] ids = RandomParts.Tokens(_model.Config.V, CheckTokens, seed: 7);
@@ -54,7 +55,7 @@ internal sealed class PeerRows : IDisposable
             $"The logits of the two engines have a correlation of {correlation:0.000}, so they do not run the same model. Report this as a defect.");
     }
 
-    /// <summary>Steps of some sequences: ours, then theirs.</summary>
+    /// <summary>Measures steps of several sequences: first with tiller, then with llama.cpp.</summary>
     public IReadOnlyList<BenchRow> Batch(int rows)
     {
         using var loop = new DecodeLoop(_model, _context, new FeedbackLaw?[rows]);
@@ -96,7 +97,7 @@ internal sealed class PeerRows : IDisposable
         ]);
     }
 
-    /// <summary>A prompt: ours, then theirs.</summary>
+    /// <summary>Measures a prompt: first with tiller, then with llama.cpp.</summary>
     public IReadOnlyList<BenchRow> Prefill(int tokens)
     {
         using var sequences = _peer.Open(1, tokens);

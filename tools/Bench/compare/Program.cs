@@ -26,15 +26,15 @@ var prefill = new Option<int[]>("--prefill")
     DefaultValueFactory = _ => [512],
     AllowMultipleArgumentsPerToken = true,
 };
-var context = new Option<int>("--context") { Description = "Tokens before a step.", DefaultValueFactory = _ => 128 };
-var threads = new Option<int>("--threads") { Description = "Threads of each engine; 0 takes one per processor." };
-var seconds = new Option<double>("--seconds") { Description = "Time for each row.", DefaultValueFactory = _ => 10 };
-var narrow = new Option<bool>("--avx2") { Description = "Vectors of 256 bits in both engines, where the processor also has AVX-512." };
+var context = new Option<int>("--context") { Description = "Number of tokens before a step.", DefaultValueFactory = _ => 128 };
+var threads = new Option<int>("--threads") { Description = "Number of threads of each engine; 0 for one per processor." };
+var seconds = new Option<double>("--seconds") { Description = "Time for each row, in seconds.", DefaultValueFactory = _ => 10 };
+var narrow = new Option<bool>("--avx2") { Description = "Use vectors of 256 bits in both engines, even if the processor has AVX-512." };
 var markdown = new Option<bool>("--markdown") { Description = "Print a Markdown table." };
 
 var root = new RootCommand(
-    "Times tiller beside llama.cpp (LLamaSharp) on the same weights, in turn, with the limits of the machine from the same run. A ratio above 1 means "
-    + "that tiller is faster. Random weights are written to the temporary folder, as a checkpoint and as GGUF, and deleted at the end.")
+    "Times tiller beside llama.cpp (LLamaSharp) on the same weights, in turn, with the limits of the machine from the same run. A ratio above 1 "
+    + "means that tiller is faster. Random weights are written to the temporary folder, as a checkpoint and as GGUF, and deleted at the end.")
 {
     shape, checkpoint, type, batches, prefill, context, threads, seconds, narrow, markdown,
 };
@@ -78,7 +78,7 @@ int Run(ParseResult parse, CancellationToken cancellationToken)
             LanguageModel.Load(model, request.LoadOptions, cancellationToken), LlamaGguf.TypeOf(model), new LlamaCpp(gguf, request.ThreadCount), meter,
             request.ContextLength);
         Console.Error.WriteLine(FormattableString.Invariant(
-            $"{(wide ? "AVX-512" : "AVX2")}, {request.ThreadCount} threads; the logits of both have a correlation of {rows.Check():0.00000}"));
+            $"{(wide ? "AVX-512" : "AVX2")}, {request.ThreadCount} threads; the logits of both engines correlate by {rows.Check():0.00000}"));
         BenchOutput.Write(request, parse.GetValue(batches)!.SelectMany(rows.Batch).Concat(parse.GetValue(prefill)!.SelectMany(rows.Prefill)), Console.Out);
         return 0;
     }
