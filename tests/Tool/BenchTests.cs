@@ -175,6 +175,31 @@ public class BenchTests
     }
 
     [Test]
+    public void Decoding_beside_busy_threads_is_compared_with_decoding_alone()
+    {
+        var rows = Rows(Request(BenchMode.Busy));
+        Assert.That(rows.Select(r => r.GetProperty("name").GetString()), Is.EqualTo(new[]
+        {
+            "decode alone, context 128", "decode beside 1 busy thread",
+            $"decode beside {Environment.ProcessorCount} busy threads, one on each processor",
+        }));
+        Assert.That(rows.Select(r => r.GetProperty("median").GetDouble()), Is.All.Positive);
+        Assert.That(rows.Skip(1).Select(r => r.GetProperty("ratio").GetDouble()), Is.All.Positive);
+    }
+
+    [TestCase(0)]
+    [TestCase(1)]
+    [TestCase(2)]
+    public void Busy_threads_run_until_they_are_replaced(int count)
+    {
+        using var busy = new BusyThreads();
+        busy.Set(count);
+        Assert.That(busy.Count, Is.EqualTo(count));
+        busy.Set(0);
+        Assert.That(busy.Count, Is.Zero);
+    }
+
+    [Test]
     public void Interrupts_are_measured_in_every_phase_and_for_the_whole_program()
     {
         var rows = Rows(Request(BenchMode.Interrupt));

@@ -18,6 +18,7 @@ public enum BenchMode
     Tokenize,
     Kernels,
     Sharing,
+    Busy,
     Interrupt,
     Ceilings,
 }

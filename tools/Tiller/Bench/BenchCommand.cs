@@ -238,6 +238,7 @@ internal sealed class BenchCommand : TillerCommand
           tiller bench kernels --shape 16,2048,8192,32,8,64,128256 --jsonl
           # do two sessions that decode at once get the same?
           tiller bench sharing
+          tiller bench busy --shape smollm2-135m
           # how soon does the work end after Ctrl-C?
           tiller bench interrupt
           # a table for a results file
