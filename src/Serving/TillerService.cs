@@ -89,9 +89,6 @@ public sealed class TillerService : IDisposable
         ? stops
         : new StopStrings([.. Enumerable.Range(0, stops.Count).Select(i => stops[i]), EndOfChatMl]);
 
-    /// <summary>Most new tokens that a text may have after a prompt: what context, limits and memory for keys and values leave.</summary>
-    internal int RoomAfter(int promptLength) => Math.Clamp(Scheduler.MaxPositions - promptLength + 1, 1, Options.Scheduler.MaxNewTokens);
-
     /// <summary>Takes no request from now on, lets those that it has taken end, and ends what is left after a while.</summary>
     /// <param name="patience">How long they have.</param>
     /// <returns>Completed once there is no text left.</returns>

@@ -106,6 +106,9 @@ public sealed class Controller
     /// <summary>Model, prompts and settings it was made from.</summary>
     public ControllerSource Source { get; }
 
+    /// <summary>The method without the gate before it, if it has one.</summary>
+    internal SteeringMethod Ungated => Method is Gated gated ? gated.Method : Method;
+
     /// <summary>Blocks of the model.</summary>
     public int L => Method.Feature.L;
 

@@ -152,7 +152,10 @@ public static class ControllerFit
     /// <param name="model">The plain model.</param>
     /// <param name="contrast">Prompts that show the feature and prompts that do not.</param>
     /// <param name="options">Null for the defaults.</param>
-    /// <param name="progress">Told after every pass and layer.</param>
+    /// <param name="progress">
+    /// Told after every pass and layer, on the caller's thread, while nothing of the fit is run; within a layer <see cref="FitProgress.Done"/> stays.
+    /// Whoever has other work for the model does it, or lets it be done, before it returns.
+    /// </param>
     /// <param name="cancellationToken">Checked between blocks.</param>
     /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two passes.</exception>
     /// <exception cref="TillerException">

@@ -18,14 +18,16 @@ internal sealed class Linearization : IDisposable
 {
     private readonly LanguageModel _model;
     private readonly IReadOnlyList<PromptState> _prompts;
+    private readonly Action? _between;
     private readonly List<Lane> _lanes = [];
 
     /// <summary>Prepares scratch.</summary>
     /// <param name="model">The plain model.</param>
     /// <param name="prompts">Calibration prompts, run with their caches kept; stay the caller's.</param>
-    public Linearization(LanguageModel model, IReadOnlyList<PromptState> prompts)
+    /// <param name="between">Called on the caller's thread between two passes of all lanes; null for nobody. May throw to give up.</param>
+    public Linearization(LanguageModel model, IReadOnlyList<PromptState> prompts, Action? between = null)
     {
-        (_model, _prompts) = (model, prompts);
+        (_model, _prompts, _between) = (model, prompts, between);
     }
 
     /// <summary>Rows that the activations of all lanes have grown to.</summary>
@@ -119,18 +121,25 @@ internal sealed class Linearization : IDisposable
             _lanes.Add(new Lane(_model));
         }
 
-        Ops.ForEach(plan.Lanes, lane =>
+        // A pass of every lane at a time: whoever works beside a fit goes between two of them.
+        int groups = (_prompts.Count + plan.Prompts - 1) / plan.Prompts;
+        int passes = (plan.Panels + plan.Lanes - 1) / plan.Lanes * groups;
+        for (int at = 0; at < passes; at++)
         {
-            for (int panel = lane; panel < plan.Panels; panel += plan.Lanes)
+            if (at > 0)
             {
-                var (first, p) = plan.Panel(panel);
-                for (int i = 0; i < _prompts.Count; i += plan.Prompts)
-                {
-                    using var use = _model.Enter(); // refused once the model is disposed of
-                    pass(_lanes[lane], i..Math.Min(i + plan.Prompts, _prompts.Count), first, p);
-                }
+                _between?.Invoke();
             }
-        });
+
+            var (round, group) = Math.DivRem(at, groups);
+            Ops.ForEach(Math.Min(plan.Lanes, plan.Panels - (round * plan.Lanes)), lane =>
+            {
+                using var use = _model.Enter(); // refused once the model is disposed of
+                var (first, p) = plan.Panel((round * plan.Lanes) + lane);
+                int begin = group * plan.Prompts;
+                pass(_lanes[lane], begin..Math.Min(begin + plan.Prompts, _prompts.Count), first, p);
+            });
+        }
     }
 
     /// <summary>Value rows: the prompts' last tokens as they enter block k, each with room for <paramref name="tangents"/> tangents.</summary>

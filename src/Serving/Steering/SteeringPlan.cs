@@ -55,21 +55,6 @@ internal sealed record SteeringPlan
 }
 
 /// <summary>A law and whose its sensors are.</summary>
-internal sealed class PlannedLaw
-{
-    /// <summary>Takes a law apart.</summary>
-    /// <param name="law">The law.</param>
-    /// <param name="partOf">The part of the plan that a sensor is of // (sensors).</param>
-    public PlannedLaw(FeedbackLaw law, int[] partOf)
-    {
-        (Law, PartOf) = (law, partOf);
-        FedBack = [.. law.Terms.SelectMany(term => term.Feeds, (_, feed) => feed.Sensor).Distinct().Order()];
-    }
-
-    public FeedbackLaw Law { get; }
-
-    public int[] PartOf { get; }
-
-    /// <summary>Sensors that a term uses: those of gates alone track nothing.</summary>
-    public int[] FedBack { get; }
-}
+/// <param name="Law">The law.</param>
+/// <param name="PartOf">The part of the plan that a sensor is of // (sensors).</param>
+internal sealed record PlannedLaw(FeedbackLaw Law, int[] PartOf);
