@@ -9,10 +9,9 @@ using Tiller.Ops;
 namespace Tiller.Synthesis;
 
 /// <summary>
-/// The blocks linearised at the last token of calibration prompts, averaged over the prompts in float64: A_k = mean ∂f_k/∂x_k
-/// (docs/math.md §1, §9). A_k is formed only by <see cref="Jacobian(int, ColumnMajor, CancellationToken)"/>, and stays on the device;
-/// <see cref="Push"/> and <see cref="Pull"/> apply it and its transpose. Products run in float32 on directions of unit length. Scratch
-/// is bounded by <see cref="PassPlan"/>.
+/// The blocks linearised at the last token of the calibration prompts, averaged over the prompts in float64: A_k = mean ∂f_k/∂x_k (docs/math.md §1,
+/// §9). <see cref="Jacobian(int, ColumnMajor, CancellationToken)"/> forms A_k on the device; <see cref="Push"/> and <see cref="Pull"/> apply A_k and
+/// its transpose without forming it. Products run in float32 on directions of unit length. <see cref="PassPlan"/> bounds the scratch memory.
 /// </summary>
 internal sealed class Linearization : IDisposable
 {
@@ -21,25 +20,25 @@ internal sealed class Linearization : IDisposable
     private readonly Action? _between;
     private readonly List<Lane> _lanes = [];
 
-    /// <summary>Prepares scratch.</summary>
+    /// <summary>Makes a linearization; scratch memory is allocated by its first pass.</summary>
     /// <param name="model">The plain model.</param>
-    /// <param name="prompts">Calibration prompts, run with their caches kept; stay the caller's.</param>
-    /// <param name="between">Called on the caller's thread between two passes of all lanes; null for nobody. May throw to give up.</param>
+    /// <param name="prompts">Calibration prompts, run with their caches kept. The caller owns them.</param>
+    /// <param name="between">Called on the calling thread between two passes; null for none. It may throw to end the linearisation.</param>
     public Linearization(LanguageModel model, IReadOnlyList<PromptState> prompts, Action? between = null)
     {
         (_model, _prompts, _between) = (model, prompts, between);
     }
 
-    /// <summary>Rows that the activations of all lanes have grown to.</summary>
+    /// <summary>Rows for which the activations of all lanes have memory.</summary>
     public int Capacity => _lanes.Sum(lane => lane.A.Capacity);
 
     private DeviceOps Ops => _model.Ops;
 
     private int D => _model.Config.D;
 
-    /// <summary>A_k // (D, D), by pushing the identity forward.</summary>
+    /// <summary>Computes A_k // (D, D) by pushing the identity forward.</summary>
     /// <param name="k">The block.</param>
-    /// <param name="result">Gets A_k, on the model's device.</param>
+    /// <param name="result">Receives A_k, on the model's device.</param>
     /// <param name="cancellationToken">Checked before every pass.</param>
     public void Jacobian(int k, ColumnMajor result, CancellationToken cancellationToken) =>
         ForPasses(D, (lane, prompts, column, p) =>
@@ -54,10 +53,10 @@ internal sealed class Linearization : IDisposable
             Gather(lane.PushedTangents, Enumerable.Repeat(1.0, p).ToArray(), prompts, result.Slice(column, p));
         });
 
-    /// <summary>A_k // (D, D) in host memory.</summary>
+    /// <summary>Computes A_k // (D, D) in host memory.</summary>
     public Matrix<double> Jacobian(int k, CancellationToken cancellationToken) => OnHost(D, result => Jacobian(k, result, cancellationToken));
 
-    /// <summary>A_k X, for X // (D, p).</summary>
+    /// <summary>Computes A_k X for X // (D, p).</summary>
     public Matrix<double> Push(int k, Matrix<double> x, CancellationToken cancellationToken) => OnHost(x.ColumnCount, result =>
         ForPasses(x.ColumnCount, (lane, prompts, column, p) =>
         {
@@ -69,7 +68,7 @@ internal sealed class Linearization : IDisposable
             Gather(lane.PushedTangents, scales, prompts, result.Slice(column, p));
         }));
 
-    /// <summary>A_k' Z, for Z // (D, p).</summary>
+    /// <summary>Computes A_k' Z for Z // (D, p).</summary>
     public Matrix<double> Pull(int k, Matrix<double> z, CancellationToken cancellationToken) => OnHost(z.ColumnCount, result =>
         ForPasses(z.ColumnCount, (lane, prompts, column, p) =>
         {
@@ -110,10 +109,10 @@ internal sealed class Linearization : IDisposable
         return Matrix<double>.Build.Dense(D, columns, numbers);
     }
 
-    /// <summary>Runs passes (lane, prompts, first column, columns) as <see cref="PassPlan"/> cuts them; the prompts of one column in order.</summary>
+    /// <summary>Runs the passes (lane, prompts, first column, columns) of a <see cref="PassPlan"/>. The prompts of a column run in order.</summary>
     private void ForPasses(int columns, Action<Lane, Range, int, int> pass)
     {
-        // The passes' own uses end on threads of the device, which the last one out would dispose of.
+        // The passes end their uses on threads of the device. This use ends after them, so that none of these threads has to free the device.
         using var work = _model.Enter();
         var plan = PassPlan.Of(_model.Config, columns, Ops.Callers);
         while (_lanes.Count < plan.Lanes)
@@ -121,7 +120,7 @@ internal sealed class Linearization : IDisposable
             _lanes.Add(new Lane(_model));
         }
 
-        // A pass of every lane at a time: whoever works beside a fit goes between two of them.
+        // Every lane runs one pass at a time, so that other work can be done between two passes.
         int groups = (_prompts.Count + plan.Prompts - 1) / plan.Prompts;
         int passes = (plan.Panels + plan.Lanes - 1) / plan.Lanes * groups;
         for (int at = 0; at < passes; at++)
@@ -134,7 +133,7 @@ internal sealed class Linearization : IDisposable
             var (round, group) = Math.DivRem(at, groups);
             Ops.ForEach(Math.Min(plan.Lanes, plan.Panels - (round * plan.Lanes)), lane =>
             {
-                using var use = _model.Enter(); // refused once the model is disposed of
+                using var use = _model.Enter(); // throws once the model has been disposed of
                 var (first, p) = plan.Panel((round * plan.Lanes) + lane);
                 int begin = group * plan.Prompts;
                 pass(_lanes[lane], begin..Math.Min(begin + plan.Prompts, _prompts.Count), first, p);
@@ -142,7 +141,9 @@ internal sealed class Linearization : IDisposable
         }
     }
 
-    /// <summary>Value rows: the prompts' last tokens as they enter block k, each with room for <paramref name="tangents"/> tangents.</summary>
+    /// <summary>
+    /// Makes the value rows of a pass: the prompts' last tokens at the input of block k, each with room for <paramref name="tangents"/> tangents.
+    /// </summary>
     private void Place(Lane lane, int k, Range prompts, int tangents, CancellationToken cancellationToken)
     {
         var (begin, count) = prompts.GetOffsetAndLength(_prompts.Count);
@@ -162,7 +163,8 @@ internal sealed class Linearization : IDisposable
     }
 
     /// <summary>
-    /// Columns column .. column + p − 1 as float32 rows of unit length, in every panel of <paramref name="rows"/>; returns the lengths taken out.
+    /// Uploads columns column .. column + p − 1 as float32 rows of unit length, to every panel of <paramref name="rows"/>. Returns the columns'
+    /// lengths.
     /// </summary>
     private double[] UploadUnits(Lane lane, Matrix<double> x, int column, int p, Floats rows)
     {
@@ -178,14 +180,14 @@ internal sealed class Linearization : IDisposable
         return scales;
     }
 
-    /// <summary>result[:, j] = Σ_i scales[j] · row / prompts, over the prompts of all passes in order.</summary>
+    /// <summary>Adds result[:, j] = Σ_i scales[j] · row / prompts, over the prompts of all passes in order.</summary>
     private void Gather(Floats rows, double[] scales, Range prompts, ColumnMajor result)
     {
         TensorPrimitives.Divide(scales, _prompts.Count, scales);
         Ops.SumPanels(rows, scales, add: prompts.Start.Value > 0, result);
     }
 
-    /// <summary>x as a float32 vector of unit length; returns the length taken out.</summary>
+    /// <summary>Scales x to a float32 vector of unit length. Returns the length of x.</summary>
     private static double ToUnit(ReadOnlySpan<double> x, Span<float> unit)
     {
         double length = Math.Sqrt(TensorPrimitives.SumOfSquares(x));
@@ -203,7 +205,7 @@ internal sealed class Linearization : IDisposable
         return length;
     }
 
-    /// <summary>What one pass at a time works on.</summary>
+    /// <summary>Memory of one pass at a time.</summary>
     private sealed class Lane(LanguageModel model) : IDisposable
     {
         private float[] _host = [];

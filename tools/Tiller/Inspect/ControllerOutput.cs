@@ -2,7 +2,7 @@ using Tiller.Controllers;
 
 namespace Tiller.Tool;
 
-/// <summary>How <c>tiller inspect</c> tells a controller.</summary>
+/// <summary>Prints a controller, for <c>tiller inspect</c>.</summary>
 internal static class ControllerOutput
 {
     public static void WriteText(Terminal terminal, Controller controller)
