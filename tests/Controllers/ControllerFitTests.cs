@@ -1,5 +1,6 @@
 using MathNet.Numerics.LinearAlgebra;
 using Tiller.Controllers;
+using Tiller.Cpu;
 using Tiller.Features;
 using Tiller.Law;
 using Tiller.Model;
@@ -255,6 +256,27 @@ public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
             Is.EqualTo((s_contrast.Positive.Count, s_contrast.Negative.Count)));
         Assert.That(() => fit.Controller.CheckModel(Tiny), Throws.Nothing);
         Assert.That(() => fit.Controller.CheckModel(TestModels.Demo), Throws.InstanceOf<ControllerException>());
+    }
+
+    [Test]
+    public void Every_pass_of_a_layer_is_told_on_the_callers_thread()
+    {
+        // So many prompts that they do not fit into one pass.
+        Prompt[] many = [.. Enumerable.Range(0, 3 * CpuLinear.DotRows).Select(i => (Prompt)$"Number {i}.")];
+        var threads = new List<int>();
+        var told = new Told<FitProgress>(_ => threads.Add(Environment.CurrentManagedThreadId));
+        ControllerFit.Run(Tiny, s_contrast, new FitOptions { Calibration = many }, told);
+        var plan = PassPlan.Of(Tiny.Config, Tiny.Config.D, Tiny.Ops.Callers);
+        int rounds = (plan.Panels + plan.Lanes - 1) / plan.Lanes, groups = (many.Length + plan.Prompts - 1) / plan.Prompts;
+        Assert.That(rounds * groups, Is.GreaterThan(1));
+
+        // The last pass of a layer is the layer; then the gains along the feature, one direction in a pass of each layer.
+        var reports = told.Values.Where(p => p.Stage == FitStage.Riccati).ToArray();
+        int along = Tiny.Config.L * ((many.Length + PassPlan.Of(Tiny.Config, 1, Tiny.Ops.Callers).Prompts - 1)
+            / PassPlan.Of(Tiny.Config, 1, Tiny.Ops.Callers).Prompts);
+        Assert.That(reports, Has.Length.EqualTo((Tiny.Config.L * rounds * groups) + along));
+        Assert.That(reports.Count(p => p.Done == 0), Is.EqualTo((rounds * groups) - 1), "none of the first layer's other passes is a layer");
+        Assert.That(threads.Distinct(), Is.EqualTo(new[] { Environment.CurrentManagedThreadId }));
     }
 
     [TestCase(FitStage.Activations)]

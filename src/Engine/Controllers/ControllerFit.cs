@@ -157,7 +157,10 @@ public static class ControllerFit
     /// <param name="model">The plain model.</param>
     /// <param name="contrast">Prompts that show the feature and prompts that do not.</param>
     /// <param name="options">The options; null for the defaults.</param>
-    /// <param name="progress">Receives a report after every pass and layer; null for none.</param>
+    /// <param name="progress">
+    /// Receives a report after every pass and layer, on the calling thread, between two passes; null for none. Reports within a layer repeat the last
+    /// <see cref="FitProgress.Done"/>. A receiver may do other work with the model before it returns.
+    /// </param>
     /// <param name="cancellationToken">Checked between blocks.</param>
     /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two passes.</exception>
     /// <exception cref="TillerException">

@@ -15,9 +15,10 @@ internal sealed class FitJob(
     LanguageModel model, Feature feature, IReadOnlyList<PromptState> calibration, FitOptions options, LayerSet layers,
     IProgress<FitProgress>? progress, CancellationToken cancellationToken) : IDisposable
 {
-    private readonly Linearization _linearization = new(model, calibration);
     private readonly Stopwatch _linearising = new();
+    private Linearization? _linearization;
     private Matrix<double>[]? _jacobians;
+    private FitProgress? _progress;
     private int _done;
 
     /// <summary>The plain model.</summary>
@@ -52,6 +53,8 @@ internal sealed class FitJob(
 
     /// <summary>Checked between blocks.</summary>
     public CancellationToken CancellationToken => cancellationToken;
+
+    private Linearization Linearization => _linearization ??= new Linearization(model, calibration, ReportAgain);
 
     private int First => layers.First;
 
@@ -95,7 +98,7 @@ internal sealed class FitJob(
         for (int k = 0; k < all.Length; k++)
         {
             int block = First + k;
-            all[k] = Linearised(() => _linearization.Jacobian(block, cancellationToken));
+            all[k] = Linearised(() => Linearization.Jacobian(block, cancellationToken));
         }
 
         return _jacobians = all;
@@ -109,7 +112,8 @@ internal sealed class FitJob(
         {
             Matrix<double> pushed = Column(along.V[k]), next = Column(along.V[k + 1]);
             int block = k;
-            Timed(() => pushed = _linearization.Push(block, pushed, cancellationToken));
+            Timed(() => pushed = Linearization.Push(block, pushed, cancellationToken));
+            ReportAgain();
             open[k] = pushed.Column(0).DotProduct(next.Column(0));
         }
 
@@ -117,10 +121,10 @@ internal sealed class FitJob(
     }
 
     /// <summary>Computes A_k W of a block of the horizon.</summary>
-    public Matrix<double> Push(int block, Matrix<double> basis) => Linearised(() => _linearization.Push(block, basis, cancellationToken));
+    public Matrix<double> Push(int block, Matrix<double> basis) => Linearised(() => Linearization.Push(block, basis, cancellationToken));
 
     /// <inheritdoc/>
-    public void Dispose() => _linearization.Dispose();
+    public void Dispose() => _linearization?.Dispose();
 
     // Passes each gain to onGain in two forms: a function that returns the gain, and a function that multiplies it by a vector. A dense gain is
     // multiplied on the device.
@@ -140,7 +144,7 @@ internal sealed class FitJob(
         if (cost is FactoredCost factored)
         {
             return Kept(FactoredRiccati.Solve(
-                Horizon, (k, z) => Linearised(() => _linearization.Pull(First + k, z, cancellationToken)), factored, options.MaxRank,
+                Horizon, (k, z) => Linearised(() => Linearization.Pull(First + k, z, cancellationToken)), factored, options.MaxRank,
                 cancellationToken: cancellationToken));
         }
 
@@ -152,7 +156,7 @@ internal sealed class FitJob(
             ops,
             Horizon,
             width,
-            (k, a) => Linearise(() => _linearization.Jacobian(First + k, a, cancellationToken)),
+            (k, a) => Linearise(() => Linearization.Jacobian(First + k, a, cancellationToken)),
             cost,
             (k, gain) => onGain(
                 First + k,
@@ -192,12 +196,12 @@ internal sealed class FitJob(
         var bases = ReducedBasis.Build(
             order, features,
             k => Matrix<double>.Build.Dense(model.Config.D, calibration.Count, (i, j) => calibration[j].X[First + k][i]),
-            (k, basis) => pushed[k] = Linearised(() => _linearization.Push(First + k, basis, cancellationToken)),
+            (k, basis) => pushed[k] = Linearised(() => Linearization.Push(First + k, basis, cancellationToken)),
             cancellationToken: cancellationToken);
 
         // Building the bases has computed A_k W_k, except for a basis that was full before its push.
         return ReducedRiccati.Solve(
-            bases, (k, basis) => pushed[k] ?? Linearised(() => _linearization.Push(First + k, basis, cancellationToken)), cost, cancellationToken);
+            bases, (k, basis) => pushed[k] ?? Linearised(() => Linearization.Push(First + k, basis, cancellationToken)), cost, cancellationToken);
     }
 
     private Matrix<double> Linearised(Func<Matrix<double>> linearise)
@@ -211,8 +215,13 @@ internal sealed class FitJob(
     private void Linearise(Action layer)
     {
         Timed(layer);
-        progress?.Report(new FitProgress(_done < Horizon ? FitStage.Riccati : FitStage.Certificate, (_done++ % Horizon) + 1, Horizon));
+        var at = new FitProgress(_done < Horizon ? FitStage.Riccati : FitStage.Certificate, (_done++ % Horizon) + 1, Horizon);
+        _progress = at;
+        progress?.Report(at);
     }
+
+    // Between two passes, where nothing more is done than before.
+    private void ReportAgain() => progress?.Report(_progress ?? new FitProgress(FitStage.Riccati, 0, Horizon));
 
     private void Timed(Action run)
     {

@@ -114,6 +114,27 @@ internal sealed class Continuation : IDisposable
     public void ObservePass() => Observe();
 
     /// <summary>
+    /// Whether another continuation's prompt, once it has been run, leaves what this one's would: the same tokens, steered by the same law. A trace is
+    /// of the session's own rows.
+    /// </summary>
+    public bool CanFollow(Continuation other) => ReferenceEquals(_options.Law, other._options.Law)
+        && _options.SteeredTokens == other._options.SteeredTokens && _options.ShowsSteering == other._options.ShowsSteering
+        && _options.Trace is null && Prompt.SequenceEqual(other.Prompt);
+
+    /// <summary>Becomes as another continuation that has just run its prompt (<see cref="CanFollow"/>).</summary>
+    public void Follow(Continuation other)
+    {
+        Session.Follow(other.Session);
+        Steering?.Clear();
+        if (other.Steering is not null)
+        {
+            Steering?.Add(other.Steering);
+        }
+
+        _shown = other._shown;
+    }
+
+    /// <summary>
     /// Takes a drawn token, and records what the law did in the step before. A device hands out that record together with the token, so recording
     /// does not wait.
     /// </summary>

@@ -352,6 +352,29 @@ public sealed class Session : IDisposable
     }
 
     /// <summary>
+    /// Becomes as another session that has just run the whole of its prompt, of which this one has run nothing or the beginning, under an equal law.
+    /// The cache must have room for it.
+    /// </summary>
+    /// <param name="other">The other session.</param>
+    internal void Follow(Session other)
+    {
+        using var call = Enter();
+        using var its = other.Enter();
+        _cache.CopyFrom(other._cache, other.Length);
+        other.Ids.CopyTo(_ids);
+        _promptEnd = other._promptEnd;
+        if (_steering is { Law.LooksBack: true } steering)
+        {
+            float[] errors = new float[steering.Law.Sensors.Count];
+            other._steering!.ReadErrors(other._steering.Slots - 1, errors);
+            steering.WriteErrors(errors);
+        }
+
+        _decoder.TakeLogits(this, other);
+        Advance(other.Length - Length);
+    }
+
+    /// <summary>
     /// Checks the next tokens and makes room for them. If the longer sequence needs other rotary frequencies, it runs the earlier tokens again.
     /// </summary>
     /// <param name="ids">The tokens.</param>

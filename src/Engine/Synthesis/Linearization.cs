@@ -17,14 +17,16 @@ internal sealed class Linearization : IDisposable
 {
     private readonly LanguageModel _model;
     private readonly IReadOnlyList<PromptState> _prompts;
+    private readonly Action? _between;
     private readonly List<Lane> _lanes = [];
 
     /// <summary>Makes a linearization; scratch memory is allocated by its first pass.</summary>
     /// <param name="model">The plain model.</param>
     /// <param name="prompts">Calibration prompts, run with their caches kept. The caller owns them.</param>
-    public Linearization(LanguageModel model, IReadOnlyList<PromptState> prompts)
+    /// <param name="between">Called on the calling thread between two passes; null for none. It may throw to end the linearisation.</param>
+    public Linearization(LanguageModel model, IReadOnlyList<PromptState> prompts, Action? between = null)
     {
-        (_model, _prompts) = (model, prompts);
+        (_model, _prompts, _between) = (model, prompts, between);
     }
 
     /// <summary>Rows for which the activations of all lanes have memory.</summary>
@@ -118,18 +120,25 @@ internal sealed class Linearization : IDisposable
             _lanes.Add(new Lane(_model));
         }
 
-        Ops.ForEach(plan.Lanes, lane =>
+        // Every lane runs one pass at a time, so that other work can be done between two passes.
+        int groups = (_prompts.Count + plan.Prompts - 1) / plan.Prompts;
+        int passes = (plan.Panels + plan.Lanes - 1) / plan.Lanes * groups;
+        for (int at = 0; at < passes; at++)
         {
-            for (int panel = lane; panel < plan.Panels; panel += plan.Lanes)
+            if (at > 0)
             {
-                var (first, p) = plan.Panel(panel);
-                for (int i = 0; i < _prompts.Count; i += plan.Prompts)
-                {
-                    using var use = _model.Enter(); // throws once the model has been disposed of
-                    pass(_lanes[lane], i..Math.Min(i + plan.Prompts, _prompts.Count), first, p);
-                }
+                _between?.Invoke();
             }
-        });
+
+            var (round, group) = Math.DivRem(at, groups);
+            Ops.ForEach(Math.Min(plan.Lanes, plan.Panels - (round * plan.Lanes)), lane =>
+            {
+                using var use = _model.Enter(); // throws once the model has been disposed of
+                var (first, p) = plan.Panel((round * plan.Lanes) + lane);
+                int begin = group * plan.Prompts;
+                pass(_lanes[lane], begin..Math.Min(begin + plan.Prompts, _prompts.Count), first, p);
+            });
+        }
     }
 
     /// <summary>

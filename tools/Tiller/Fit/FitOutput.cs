@@ -1,4 +1,4 @@
-using System.Text.Json.Serialization;
+using System.Text.Json;
 using Tiller.Controllers;
 
 namespace Tiller.Tool;
@@ -55,12 +55,51 @@ internal static class FitOutput
         void Row(string name, string value) => terminal.Output.WriteLine($"{name,-12}{value}");
     }
 
-    public static void WriteJson(Terminal terminal, string path, FitResult result) =>
-        Json.Write(terminal.Output, new FitJson(path, result), FitJsonContext.Default.FitJson);
+    public static void WriteJson(Terminal terminal, string path, FitResult result) => Json.Write(terminal.Output, json =>
+    {
+        var (controller, report, loop, stages) = result;
+        var source = controller.Source;
+        json.WriteStartObject();
+        json.WriteString("controller", path);
+        json.WriteNumber("positive", source.Positive.Count);
+        json.WriteNumber("negative", source.Negative.Count);
+        json.WriteNumber("calibration", CalibrationCount(source));
+        if (source.Order is { } order)
+        {
+            json.WriteNumber("order", order);
+        }
 
-    /// <summary>The settings of a fit, in the order of their names.</summary>
-    public static IReadOnlyDictionary<string, string> Settings(ControllerSource source) =>
-        source.Settings.OrderBy(static x => x.Key, StringComparer.Ordinal).ToDictionary(StringComparer.Ordinal);
+        if (controller.Method is LinearQuadratic lqr)
+        {
+            json.WriteString("setpoint", Name(lqr.Setpoint));
+        }
+
+        json.WriteString("layers", controller.Method.Layers.ToString());
+        json.WriteStartObject("elapsedMs");
+        foreach (var stage in stages)
+        {
+            json.WriteNumber(Name(stage.Stage), stage.ElapsedMs);
+        }
+
+        json.WriteEndObject();
+        if (report.Steps.Count > 0)
+        {
+            WriteIfFinite(json, "residual", report.Residual);
+            WriteIfFinite(json, "symmetryError", report.SymmetryError);
+            json.WriteNumber("rank", report.Rank);
+            WriteIfFinite(json, "droppedEnergy", report.DroppedEnergy);
+            WriteIfFinite(json, "leakage", report.Leakage);
+        }
+
+        if (loop.Layers.Count > 0)
+        {
+            WriteIfFinite(json, "openLoopGain", loop.MeanOpen);
+            WriteIfFinite(json, "closedLoopGain", loop.MeanClosed);
+        }
+
+        ControllerDescription.WriteFit(json, controller);
+        json.WriteEndObject();
+    });
 
     /// <summary>The settings of a fit in a line, without the method's name; empty if there are no others.</summary>
     public static string Found(ControllerSource source) => string.Join(
@@ -82,74 +121,13 @@ internal static class FitOutput
     /// <summary>The name of a setting or a stage in output.</summary>
     public static string Name<T>(T value)
         where T : struct, Enum => value.ToString().ToLowerInvariant();
-}
 
-/// <summary>The JSON of <c>fit</c>.</summary>
-internal sealed record FitJson : FittedJson
-{
-    public FitJson(string path, FitResult result)
-        : base(result.Controller)
+    // JSON has no NaN and no infinity.
+    private static void WriteIfFinite(Utf8JsonWriter json, string name, double value)
     {
-        var (controller, report, loop, stages) = result;
-        var source = controller.Source;
-        (Controller, Order) = (path, source.Order);
-        (Positive, Negative, Calibration) = (source.Positive.Count, source.Negative.Count, FitOutput.CalibrationCount(source));
-        Layers = controller.Method.Layers.ToString();
-        Setpoint = controller.Method is LinearQuadratic lqr ? FitOutput.Name(lqr.Setpoint) : null;
-        ElapsedMs = stages.ToDictionary(static stage => FitOutput.Name(stage.Stage), static stage => stage.ElapsedMs);
-        if (report.Steps.Count > 0)
+        if (double.IsFinite(value))
         {
-            (Residual, SymmetryError, Rank) = (Json.Finite(report.Residual), Json.Finite(report.SymmetryError), report.Rank);
-            (DroppedEnergy, Leakage) = (Json.Finite(report.DroppedEnergy), Json.Finite(report.Leakage));
+            json.WriteNumber(name, value);
         }
-
-        if (loop.Layers.Count > 0)
-        {
-            (OpenLoopGain, ClosedLoopGain) = (Json.Finite(loop.MeanOpen), Json.Finite(loop.MeanClosed));
-        }
-
     }
-
-    public string Controller { get; }
-
-    public int Positive { get; }
-
-    public int Negative { get; }
-
-    public int Calibration { get; }
-
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public int? Order { get; }
-
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public string? Setpoint { get; }
-
-    public string Layers { get; }
-
-    public IReadOnlyDictionary<string, double> ElapsedMs { get; }
-
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public double? Residual { get; }
-
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public double? SymmetryError { get; }
-
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public int? Rank { get; }
-
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public double? DroppedEnergy { get; }
-
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public double? Leakage { get; }
-
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public double? OpenLoopGain { get; }
-
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public double? ClosedLoopGain { get; }
 }
-
-[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, GenerationMode = JsonSourceGenerationMode.Serialization)]
-[JsonSerializable(typeof(FitJson))]
-internal sealed partial class FitJsonContext : JsonSerializerContext;

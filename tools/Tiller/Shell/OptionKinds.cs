@@ -27,6 +27,27 @@ internal static class OptionKinds
             CustomParser = result => TypedNumber.Read(result, name, result.Tokens[^1].Value, valid, expected),
         };
 
+    /// <summary>A time as people write it: a number with a unit, or a number of seconds; null if not given.</summary>
+    /// <param name="name">Name of the option.</param>
+    /// <param name="description">What it is for, with the default.</param>
+    /// <param name="most">The longest that is taken, as it is written; from 0 on.</param>
+    public static Option<TimeSpan?> Time(string name, string description, string most) => new(name)
+    {
+        Description = description,
+        HelpName = "time",
+        CustomParser = result =>
+        {
+            string text = result.Tokens[^1].Value;
+            if (TypedTime.TryRead(text, out var time) && time >= TimeSpan.Zero && TypedTime.TryRead(most, out var end) && time <= end)
+            {
+                return time;
+            }
+
+            result.AddError($"{name} must be a time such as 500ms, 30s, 5m or 1h, or a number of seconds, 0 to {most}, got '{text}'.");
+            return null;
+        },
+    };
+
     /// <summary>One of the names of an enum, in lower case. The first is the default.</summary>
     /// <param name="name">Name of the option.</param>
     /// <param name="description">The description without the default. It must list the names if <paramref name="helpName"/> does not.</param>

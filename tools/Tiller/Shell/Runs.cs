@@ -22,7 +22,7 @@ internal static class Runs
         new LinearityCommand((request, token) => Task.FromResult(LinearityRun.Run(terminal, request, token))),
         new InspectCommand((request, token) => Task.FromResult(InspectRun.Run(terminal, request, token))),
         new VerifyCommand((request, token) => Task.FromResult(VerifyRun.Run(terminal, request, token))),
-        new BenchCommand((request, token) => Task.FromResult(BenchRun.Run(terminal, request, token))),
+        new BenchCommand((request, token) => BenchRun.Run(terminal, request, token)),
         new DevicesCommand((request, _) => Task.FromResult(DevicesRun.Run(terminal, request))),
         new KernelsCommand((request, token) => Task.FromResult(KernelsRun.Run(terminal, request, token))),
     ];
