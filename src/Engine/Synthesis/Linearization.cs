@@ -10,11 +10,11 @@ namespace Tiller.Synthesis;
 
 /// <summary>
 /// The blocks linearised at the last token of calibration prompts, averaged over the prompts in float64: A_k = mean ∂f_k/∂x_k
-/// (docs/math.md §1, §9). A_k is formed only by <see cref="Jacobian(int, ColumnMajor, CancellationToken)"/>, and stays on the device;
-/// <see cref="Push"/> and <see cref="Pull"/> apply it and its transpose. Products run in float32 on directions of unit length. Scratch
-/// is bounded by <see cref="PassPlan"/>.
+/// (docs/math.md §1, §9). A_k is formed only by <see cref="Jacobian(int, ColumnMajor, CancellationToken)"/>, and stays on the device, rounded to
+/// float32 as a file keeps it; <see cref="Push"/> and <see cref="Pull"/> apply it and its transpose. Products run in float32 on directions of unit
+/// length. Scratch is bounded by <see cref="PassPlan"/>.
 /// </summary>
-internal sealed class Linearization : IDisposable
+internal sealed class Linearization : BlockMaps
 {
     private readonly LanguageModel _model;
     private readonly IReadOnlyList<PromptState> _prompts;
@@ -39,7 +39,8 @@ internal sealed class Linearization : IDisposable
     /// <param name="k">The block.</param>
     /// <param name="result">Gets A_k, on the model's device.</param>
     /// <param name="cancellationToken">Checked before every pass.</param>
-    public void Jacobian(int k, ColumnMajor result, CancellationToken cancellationToken) =>
+    public override void Jacobian(int k, ColumnMajor result, CancellationToken cancellationToken)
+    {
         ForPasses(D, (lane, prompts, column, p) =>
         {
             cancellationToken.ThrowIfCancellationRequested();
@@ -51,12 +52,14 @@ internal sealed class Linearization : IDisposable
             cancellationToken.ThrowIfCancellationRequested();
             Gather(lane.PushedTangents, Enumerable.Repeat(1.0, p).ToArray(), prompts, result.Slice(column, p));
         });
+        RoundToSingle(result);
+    }
 
     /// <summary>A_k // (D, D) in host memory.</summary>
-    public Matrix<double> Jacobian(int k, CancellationToken cancellationToken) => OnHost(D, result => Jacobian(k, result, cancellationToken));
+    public override Matrix<double> Jacobian(int k, CancellationToken cancellationToken) => OnHost(D, result => Jacobian(k, result, cancellationToken));
 
     /// <summary>A_k X, for X // (D, p).</summary>
-    public Matrix<double> Push(int k, Matrix<double> x, CancellationToken cancellationToken) => OnHost(x.ColumnCount, result =>
+    public override Matrix<double> Push(int k, Matrix<double> x, CancellationToken cancellationToken) => OnHost(x.ColumnCount, result =>
         ForPasses(x.ColumnCount, (lane, prompts, column, p) =>
         {
             cancellationToken.ThrowIfCancellationRequested();
@@ -68,7 +71,7 @@ internal sealed class Linearization : IDisposable
         }));
 
     /// <summary>A_k' Z, for Z // (D, p).</summary>
-    public Matrix<double> Pull(int k, Matrix<double> z, CancellationToken cancellationToken) => OnHost(z.ColumnCount, result =>
+    public override Matrix<double> Pull(int k, Matrix<double> z, CancellationToken cancellationToken) => OnHost(z.ColumnCount, result =>
         ForPasses(z.ColumnCount, (lane, prompts, column, p) =>
         {
             cancellationToken.ThrowIfCancellationRequested();
@@ -88,7 +91,7 @@ internal sealed class Linearization : IDisposable
         }));
 
     /// <inheritdoc/>
-    public void Dispose()
+    public override void Dispose()
     {
         foreach (var lane in _lanes)
         {
@@ -106,6 +109,23 @@ internal sealed class Linearization : IDisposable
         }
 
         return Matrix<double>.Build.Dense(D, columns, numbers);
+    }
+
+    // The tangents that are averaged are float32 themselves, so nothing that was known of A_k is lost.
+    private void RoundToSingle(ColumnMajor a)
+    {
+        const int Columns = 64;
+        double[] numbers = new double[a.Rows * Math.Min(Columns, a.Columns)];
+        float[] rounded = new float[numbers.Length];
+        for (int column = 0; column < a.Columns; column += Columns)
+        {
+            var panel = a.Slice(column, Math.Min(Columns, a.Columns - column));
+            var part = numbers.AsSpan(0, (int)panel.Length);
+            Ops.Download(panel, part);
+            TensorPrimitives.ConvertTruncating<double, float>(part, rounded);
+            TensorPrimitives.ConvertTruncating<float, double>(rounded.AsSpan(0, part.Length), part);
+            Ops.Upload(part, panel);
+        }
     }
 
     /// <summary>Runs passes (lane, prompts, first column, columns) as <see cref="PassPlan"/> cuts them; the prompts of one column in order.</summary>

@@ -47,7 +47,8 @@ public sealed class TrackingCertificate
     /// <summary>Solves for P_k and the norms of Φ.</summary>
     /// <param name="closed">Â_0..Â_{L-1} // (D, D).</param>
     /// <param name="cancellationToken">Checked between products.</param>
-    /// <exception cref="RiccatiException">There is none, shapes disagree, or the loop grows beyond what float64 holds.</exception>
+    /// <exception cref="ArgumentException">There is none.</exception>
+    /// <exception cref="RiccatiException">Shapes disagree, or the loop grows beyond what float64 holds.</exception>
     public TrackingCertificate(IReadOnlyList<Matrix<double>> closed, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(closed);

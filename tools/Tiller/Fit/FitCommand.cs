@@ -3,6 +3,7 @@ using System.Globalization;
 using Tiller.Controllers;
 using Tiller.Features;
 using Tiller.Law;
+using Tiller.Synthesis;
 
 namespace Tiller.Tool;
 
@@ -59,17 +60,17 @@ internal sealed record FitRequest
 
     public Setpoint Setpoint { get; init; }
 
-    public double Q { get; init; }
-
-    public double R { get; init; }
-
-    public double Qf { get; init; }
+    /// <summary>q, r and q_f of every controller: all that --q, --r and --qf combine to, q outermost.</summary>
+    public IReadOnlyList<LqrWeights> Weights { get; init; } = [FitOptions.StandardWeights];
 
     /// <summary>Blocks that are steered; null for all.</summary>
     public LayerSet? Layers { get; init; }
 
     /// <summary>Prompts the Jacobians are averaged over; null for the contrast prompts.</summary>
     public string? Calibration { get; init; }
+
+    /// <summary>File of Jacobians to read, complete or make; null for none.</summary>
+    public string? Jacobians { get; init; }
 
     /// <summary>Refuse a prompt that would lose characters.</summary>
     public bool Strict { get; init; }
@@ -174,16 +175,35 @@ internal sealed class FitCommand : TillerCommand
     private readonly Option<Setpoint> _setpoint = OptionKinds.Choice<Setpoint>(
         "--setpoint", "What λ means: a multiple of the mean difference (published), or 0 = negative mean to 1 = positive mean (affine).");
 
-    private readonly Option<double> _q = OptionKinds.Number("--q", "Cost of being off the setpoint, at every layer.", 0.1, IsCost, CostRange);
-    private readonly Option<double> _r = OptionKinds.Number("--r", "Cost of steering: more means gentler.", 1.0, r => IsCost(r)
-        && r > 0, "above 0 and at most 1e12");
-    private readonly Option<double> _qf = OptionKinds.Number("--qf", "Cost of being off the setpoint after the last layer.", 1.0, IsCost, CostRange);
+    private readonly NumbersOption _q = new("--q", IsCost, CostRange)
+    {
+        Description = "Cost of being off the setpoint, at every layer. Several values of it, --r or --qf fit a controller for each combination. "
+            + "[default: 0.1]",
+    };
+
+    private readonly NumbersOption _r = new("--r", static r => IsCost(r) && r > 0, "above 0 and at most 1e12")
+    {
+        Description = "Cost of steering: more means gentler. [default: 1]",
+    };
+
+    private readonly NumbersOption _qf = new("--qf", IsCost, CostRange)
+    {
+        Description = "Cost of being off the setpoint after the last layer. [default: 1]",
+    };
+
     private readonly Option<LayerSet?> _layers = OptionKinds.Layers(
         "--layers", "Steer these blocks only, counted from 0; 1-3,8-9 leaves those between alone [default: all; of actadd and caa the middle one]");
 
     private readonly Option<string?> _calibration = new("--calibration")
     {
         Description = "Prompts whose Jacobians are averaged [default: the contrast prompts]",
+        HelpName = "FILE",
+    };
+
+    private readonly Option<string?> _jacobians = new("--jacobians")
+    {
+        Description = "File that keeps the mean Jacobians (4 L D² bytes) and the prompts' states: made or completed block by block if it is not, "
+            + "so that other weights, layers, directions and methods are solved without running the model again.",
         HelpName = "FILE",
     };
 
@@ -195,7 +215,7 @@ internal sealed class FitCommand : TillerCommand
         [
             _model, _positive, _negative, _pairs, _columns, _fields, _chat, _system, _out, _method, .. _parameters, _direction, _alternative,
             _nominal, _certify, _cost, _order, _setpoint, _q, _r, _qf, _layers,
-            _calibration, _plan,
+            _calibration, _jacobians, _plan,
         ];
         foreach (var option in options)
         {
@@ -233,6 +253,11 @@ internal sealed class FitCommand : TillerCommand
           tiller fit --model DIR --positive kind.txt --negative rude.txt --cost feature --plan
           # for steer --chat: each line is a user's message, and the feature is read where the answer begins
           tiller fit --model DIR --positive a.txt --negative b.txt --out a.tiller --chat --system "Be brief."
+          # measured once, solved often: the second fit does not run the model
+          tiller fit --model DIR --positive a.txt --negative b.txt --out a.tiller --jacobians a.jacobians
+          tiller fit --model DIR --positive a.txt --negative b.txt --out b.tiller --jacobians a.jacobians --q 1 --layers 4-20
+          # a controller for each of six weights, from one sweep through the layers
+          tiller fit --model DIR --positive a.txt --negative b.txt --out a-{q}-{r}.tiller --cost feature --q 0.03 0.1 1 --r 0.5 2
           # contrast pairs as they are published, and two fields of one file
           tiller fit --model DIR --pairs sycophancy.json --out sycophancy.tiller
           tiller fit --model DIR --positive pairs.json --field creative --negative pairs.json --field mundane --out creative.tiller
@@ -257,10 +282,42 @@ internal sealed class FitCommand : TillerCommand
             throw new UsageException("--pairs has both sides: leave out --positive and --negative.");
         }
 
-        return request is not { Q: 0, Qf: 0 } || !request.Method.Takes(FitInputs.Gains)
+        CheckSweep(request);
+        return !request.Weights.Any(w => w is { Q: 0, Qf: 0 }) || !request.Method.Takes(FitInputs.Gains)
             ? request
             : throw new UsageException(
                 "--q and --qf are both 0: being off the setpoint costs nothing, so the best controller does nothing. Raise one of them.");
+    }
+
+    // Several controllers have files of their own, and must not measure every block anew for each of them.
+    private static void CheckSweep(FitRequest request)
+    {
+        if (request.Weights.Count == 1)
+        {
+            return;
+        }
+
+        (string Name, int Values)[] names =
+        [
+            ("q", request.Weights.DistinctBy(w => w.Q).Count()), ("r", request.Weights.DistinctBy(w => w.R).Count()),
+            ("qf", request.Weights.DistinctBy(w => w.Qf).Count()),
+        ];
+        foreach (var (name, _) in names.Where(x => x.Values > 1))
+        {
+            if (request.Out is { } path && !path.Contains($"{{{name}}}", StringComparison.Ordinal))
+            {
+                throw new UsageException(
+                    $"--{name} has several values, each of which gives a controller: put {{{name}}} in the name that --out gives, such as "
+                    + $"sea-{{{name}}}.tiller.");
+            }
+        }
+
+        if (request.Jacobians is null && (request.Cost != FitCost.Feature || request.Order is not null) && !request.Method.Takes(FitInputs.AllJacobians))
+        {
+            throw new UsageException(
+                "Several weights would measure every block anew for each of them: add --jacobians FILE to measure once, or --cost feature without "
+                + "--order to solve for all in one sweep.");
+        }
     }
 
     // What a method does not take would be without effect.
@@ -339,6 +396,18 @@ internal sealed class FitCommand : TillerCommand
         static string? Of(string[] values, int index) => values.Length == 0 ? null : values[Math.Min(index, values.Length - 1)];
     }
 
+    private LqrWeights[] Weights(ParseResult parse)
+    {
+        var standard = FitOptions.StandardWeights;
+        return
+        [
+            .. from q in Of(_q, standard.Q) from r in Of(_r, standard.R) from qf in Of(_qf, standard.Qf) select new LqrWeights(q, r, qf),
+        ];
+
+        IEnumerable<double> Of(NumbersOption option, double one) =>
+            parse.GetValue(option) is { Length: > 0 } given ? given.Distinct() : [one];
+    }
+
     private FitRequest Asked(ParseResult parse) => new()
     {
         Model = parse.GetRequiredValue(_model),
@@ -360,11 +429,10 @@ internal sealed class FitCommand : TillerCommand
         Cost = parse.GetValue(_cost),
         Order = parse.GetValue(_order),
         Setpoint = parse.GetValue(_setpoint),
-        Q = parse.GetValue(_q),
-        R = parse.GetValue(_r),
-        Qf = parse.GetValue(_qf),
+        Weights = Weights(parse),
         Layers = parse.GetValue(_layers),
         Calibration = parse.GetValue(_calibration),
+        Jacobians = parse.GetValue(_jacobians),
         Json = parse.GetValue(Json),
     };
 }

@@ -1,5 +1,6 @@
 using System.Text.Json.Serialization;
 using Tiller.Controllers;
+using Tiller.Synthesis;
 
 namespace Tiller.Tool;
 
@@ -12,7 +13,7 @@ internal static class FitOutput
         var source = controller.Source;
         var method = controller.Method;
         string averaged = source.Weights is null ? "" : $"; Jacobians averaged over {CalibrationCount(source)}";
-        string solve = source.Cost is null ? "" : $", cost {Name(source.Cost)} ({Solve(source)})";
+        string solve = source.Cost is null ? "" : $", cost {Name(source.Cost)} ({Solve(source.Order, source.Cost)})";
         string setpoint = method is LinearQuadratic lqr ? $", setpoint {Name(lqr.Setpoint)}" : "";
         Row("model", $"{VisibleText.Of(source.ModelName)}, L {controller.L}, D {controller.D}");
         Row("prompts", $"{source.Positive.Count} positive, {source.Negative.Count} negative{averaged}");
@@ -20,7 +21,7 @@ internal static class FitOutput
         Row("controller", $"{source.Settings[ControllerSource.MethodSetting]}{solve}, blocks {method.Layers}{setpoint}");
         if (source.Weights is { } weights)
         {
-            Row("weights", $"q {weights.Q:G}, r {weights.R:G}, q_f {weights.Qf:G}");
+            Row("weights", Text(weights));
         }
 
         if (Found(source) is { Length: > 0 } found)
@@ -55,8 +56,19 @@ internal static class FitOutput
         void Row(string name, string value) => terminal.Output.WriteLine($"{name,-12}{value}");
     }
 
-    public static void WriteJson(Terminal terminal, string path, FitResult result) =>
-        Json.Write(terminal.Output, new FitJson(path, result), FitJsonContext.Default.FitJson);
+    /// <summary>One fit as an object, several as an array of them.</summary>
+    public static void WriteJson(Terminal terminal, IReadOnlyList<string> paths, IReadOnlyList<FitResult> results)
+    {
+        FitJson[] all = [.. paths.Zip(results, (path, result) => new FitJson(path, result))];
+        if (all.Length == 1)
+        {
+            Json.Write(terminal.Output, all[0], FitJsonContext.Default.FitJson);
+        }
+        else
+        {
+            Json.Write(terminal.Output, all, FitJsonContext.Default.FitJsonArray);
+        }
+    }
 
     /// <summary>The settings of a fit, in the order of their names.</summary>
     public static IReadOnlyDictionary<string, string> Settings(ControllerSource source) =>
@@ -69,8 +81,11 @@ internal static class FitOutput
             .Select(x => $"{x.Key} {x.Value}"));
 
     /// <summary>How the recursion was solved.</summary>
-    public static string Solve(ControllerSource source) =>
-        source.Order is { } order ? $"reduced, order {order}" : source.Cost == FitCost.Feature ? "factored" : "dense";
+    public static string Solve(int? order, FitCost? cost) =>
+        order is { } p ? $"reduced, order {p}" : cost == FitCost.Feature ? "factored" : "dense";
+
+    /// <summary>q, r and q_f.</summary>
+    public static string Text(LqrWeights weights) => $"q {weights.Q:G}, r {weights.R:G}, q_f {weights.Qf:G}";
 
     /// <summary>Prompts whose Jacobians were averaged.</summary>
     public static int CalibrationCount(ControllerSource source) => source.Calibration?.Count ?? source.Positive.Count + source.Negative.Count;
@@ -152,4 +167,5 @@ internal sealed record FitJson : FittedJson
 
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, GenerationMode = JsonSourceGenerationMode.Serialization)]
 [JsonSerializable(typeof(FitJson))]
+[JsonSerializable(typeof(FitJson[]))]
 internal sealed partial class FitJsonContext : JsonSerializerContext;

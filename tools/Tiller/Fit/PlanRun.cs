@@ -45,11 +45,8 @@ internal static class PlanRun
         var options = FitRun.Options(request, c, prompts);
         bool counted = File.Exists(Path.Combine(directory, "tokenizer.json"));
         var encoder = counted ? Encoder(request, c, cancellationToken) : null;
-        int[] lengths =
-        [
-            .. Lengths("Positive", contrast.Positive), .. Lengths("Negative", contrast.Negative),
-            .. Lengths("Alternative", prompts.Alternative ?? []),
-        ];
+        int[] lengths = [.. Lengths("Positive", contrast.Positive), .. Lengths("Negative", contrast.Negative)];
+        int[] others = [.. Lengths("Alternative", prompts.Alternative ?? []), .. Lengths("Nominal", prompts.Nominal is { } one ? [one] : [])];
         int[]? kept = calibration is null ? null : [.. Lengths("Calibration", calibration)];
 
         long weights;
@@ -66,8 +63,8 @@ internal static class PlanRun
         }
 
         var rates = QuickRates.Measure(c, TensorType.BF16, request.Device.ToLoadOptions(), cancellationToken);
-        var plan = FitPlan.Of(c, weights, lengths, kept, options, rates.Callers);
-        return new PlannedFit(HubCache.NameOf(directory), c, known, lengths.Length, (kept ?? lengths).Length, lengths.Concat(kept ?? [])
+        var plan = FitPlan.Of(c, weights, lengths, kept, options, rates.Callers, others);
+        return new PlannedFit(HubCache.NameOf(directory), c, known, lengths.Length, (kept ?? lengths).Length, lengths.Concat(kept ?? []).Concat(others)
             .Sum(n => (long)n), counted, Solve(options), plan, rates);
 
         // Prompts that the fit would refuse are refused here.
@@ -75,15 +72,21 @@ internal static class PlanRun
             encoder?.Encode(list, prompts, cancellationToken).Select(ids => ids.Length) ?? prompts.Select(p => Estimate(p, c));
     }
 
-    /// <summary>What a fit of a loaded model will take, if that is worth telling before it starts; else null.</summary>
+    /// <summary>What a fit of a loaded model will take, if that is worth telling before it starts; else null, as with Jacobians in a file.</summary>
     public static PlannedFit? OfLongFit(LanguageModel model, ContrastSet contrast, FitOptions options, DeviceRequest device,
         CancellationToken cancellationToken)
     {
+        if (File.Exists(options.Jacobians))
+        {
+            return null;
+        }
+
         var encoder = PromptEncoder.Of(model);
         int[] Lengths(string list, IReadOnlyList<Prompt> prompts) => [.. encoder.Encode(list, prompts, cancellationToken).Select(ids => ids.Length)];
         int[] lengths = [.. Lengths("Positive", contrast.Positive), .. Lengths("Negative", contrast.Negative)];
         int[]? kept = options.Calibration is { } calibration ? Lengths("Calibration", calibration) : null;
-        var plan = FitPlan.Of(model.Config, model.WeightsInBytes, lengths, kept, options, model.Ops.Callers);
+        int[] others = [.. Lengths("Alternative", options.Alternative ?? []), .. Lengths("Nominal", options.Nominal is { } one ? [one] : [])];
+        var plan = FitPlan.Of(model.Config, model.WeightsInBytes, lengths, kept, options, model.Ops.Callers, others);
         if (plan.Stages.Sum(s => s.SingleFlops + s.DoubleFlops) < LongFlops)
         {
             return null;
@@ -91,7 +94,7 @@ internal static class PlanRun
 
         var rates = QuickRates.Measure(model.Config, TensorType.BF16, device.ToLoadOptions(), cancellationToken);
         rates = rates with { FreeInBytes = rates.FreeInBytes + model.WeightsInBytes }; // the plan counts the weights, which are there
-        long tokens = lengths.Concat(kept ?? []).Sum(n => (long)n);
+        long tokens = lengths.Concat(kept ?? []).Concat(others).Sum(n => (long)n);
         return new PlannedFit(
             model.Name, model.Config, "as loaded", lengths.Length, (kept ?? lengths).Length, tokens, CountedTokens: true, Solve(options), plan,
             rates);
@@ -127,6 +130,6 @@ internal static class PlanRun
         return Math.Min(c.MaxPositions, 1 + (texts.Sum(Encoding.UTF8.GetByteCount) / BytesPerToken));
     }
 
-    private static string Solve(FitOptions options) => !options.Method.Takes(FitInputs.Gains) ? options.Method.Name
-        : options.Order is { } order ? $"reduced, order {order}" : options.Cost == FitCost.Feature ? "factored" : "dense";
+    private static string Solve(FitOptions options) =>
+        options.Method.Takes(FitInputs.Gains) ? FitOutput.Solve(options.Order, options.Cost) : options.Method.Name;
 }
