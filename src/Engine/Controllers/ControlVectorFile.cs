@@ -35,7 +35,7 @@ public static class ControlVectorFile
     private const uint TextType = 8;
     private const uint Alignment = 32;
 
-    // Bytes of each type of value that is of one size; 8 is a string and 9 an array.
+    // Size in bytes of a value of each type, or 0 for types of variable size: 8, a string, and 9, an array.
     private static readonly int[] s_sizes = [1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8];
 
     private enum TensorType : uint
@@ -44,7 +44,7 @@ public static class ControlVectorFile
         F16 = 1,
     }
 
-    /// <summary>Whether bytes begin as a GGUF file does.</summary>
+    /// <summary>Whether the bytes begin as a GGUF file does.</summary>
     public static bool IsGguf(ReadOnlySpan<byte> file) => file.StartsWith("GGUF"u8);
 
     /// <summary>Makes a control vector a controller, λ being llama.cpp's scale.</summary>
@@ -231,7 +231,7 @@ public static class ControlVectorFile
             if (version is not (2 or 3))
             {
                 throw new ControllerException(
-                    ControllerFault.UnsupportedVersion, $"The control vector is GGUF of version {version}; 2 and 3 are read.");
+                    ControllerFault.UnsupportedVersion, $"The control vector is GGUF of version {version}; versions 2 and 3 can be read.");
             }
 
             ulong tensors = U64(), pairs = U64();
@@ -287,7 +287,7 @@ public static class ControlVectorFile
 
             if (alignment == 0 || alignment > 1 << 16)
             {
-                throw Malformed($"has the alignment {alignment}");
+                throw Malformed($"has the alignment {alignment}; 1 to 65536 can be read");
             }
 
             var use = operation is null ? null : new VectorUse(Named<VectorOperation>(OperationKey, operation), Named<Hook>(HookKey, hook), offset);
@@ -367,7 +367,7 @@ public static class ControlVectorFile
                     : (float)BinaryPrimitives.ReadHalfLittleEndian(bytes[(2 * i)..]);
                 if (!float.IsFinite(to[i]))
                 {
-                    throw new ControllerException(ControllerFault.NonFinite, $"{Direction}{block} holds {to[i]} at {i}.")
+                    throw new ControllerException(ControllerFault.NonFinite, $"{Direction}{block} holds {to[i]} at {i}; it must be finite.")
                     {
                         Layer = block,
                         Index = i,
@@ -403,14 +403,16 @@ public static class ControlVectorFile
             }
             else
             {
-                throw Malformed($"has a value of the type {type}");
+                throw Malformed($"has a value of the type {type}, which is unknown or nested too deeply");
             }
         }
 
         private string Text()
         {
             ulong length = U64();
-            return length <= MaxText ? Encoding.UTF8.GetString(Take((long)length)) : throw Malformed($"has a text of {length} bytes");
+            return length <= MaxText
+                ? Encoding.UTF8.GetString(Take((long)length))
+                : throw Malformed($"has a text of {length} bytes; at most 65536 can be read");
         }
 
         private uint U32() => BinaryPrimitives.ReadUInt32LittleEndian(Take(4));

@@ -10,53 +10,55 @@ using Tiller.Synthesis;
 
 namespace Tiller.Controllers;
 
-/// <summary>What the controller's cost counts.</summary>
+/// <summary>The part of the state that the cost counts.</summary>
 public enum FitCost
 {
-    /// <summary>Q = q I, as published: the whole state may not stray.</summary>
+    /// <summary>Q = q I, as published: the cost counts the deviation of the whole state.</summary>
     State,
 
-    /// <summary>Q = q v v': only the projection on the feature counts. Solved without forming a Jacobian.</summary>
+    /// <summary>Q = q v v': the cost counts only the projection on the feature. The solver forms no Jacobian.</summary>
     Feature,
 }
 
-/// <summary>How to fit a controller.</summary>
+/// <summary>The options of a fit.</summary>
 public sealed record FitOptions
 {
     /// <summary>The method; default A-LQR.</summary>
     public FitMethod Method { get; init; } = FitMethod.Lqr;
 
-    /// <summary>What the feature's direction is; default the difference of the means.</summary>
+    /// <summary>The rule that gives the feature's direction; default the difference of the means.</summary>
     public DirectionRule Direction { get; init; } = DirectionRule.Mean;
 
-    /// <summary>Prompts that show a second feature, against the same negative ones, for methods that steer in a plane; null for none.</summary>
+    /// <summary>
+    /// Prompts that show a second feature, for methods that steer in a plane. The negative prompts serve for both features. Null for none.
+    /// </summary>
     public IReadOnlyList<Prompt>? Alternative { get; init; }
 
-    /// <summary>The prompt whose run is followed, for methods that follow one; null for none.</summary>
+    /// <summary>The prompt whose run is followed, for methods that follow a run; null for none.</summary>
     public Prompt? Nominal { get; init; }
 
-    /// <summary>Published settings with q, r, q_f = 0.1, 1, 1.</summary>
+    /// <summary>The published weights: q = 0.1, r = 1, q_f = 1.</summary>
     public static LqrWeights StandardWeights { get; } = new(0.1, 1, 1);
 
-    /// <summary>q, r, q_f.</summary>
+    /// <summary>q, r and q_f; default <see cref="StandardWeights"/>.</summary>
     public LqrWeights Weights { get; init; } = StandardWeights;
 
     /// <summary>What the cost counts; default the whole state.</summary>
     public FitCost Cost { get; init; } = FitCost.State;
 
     /// <summary>
-    /// p of the reduced recursion, 1..D, from p Jacobian-vector products a layer; null (default) is the method's own, which for most is to solve in
-    /// full: dense for <see cref="FitCost.State"/>, factored for <see cref="FitCost.Feature"/>.
+    /// Order p of a reduced recursion, 1..D, which takes p Jacobian-vector products for each layer. Null, the default, is the choice of the method.
+    /// Most methods solve in full: dense for <see cref="FitCost.State"/>, factored for <see cref="FitCost.Feature"/>.
     /// </summary>
     public int? Order { get; init; }
 
-    /// <summary>Where β lies; default as published.</summary>
+    /// <summary>The position of the setpoint β; default as published.</summary>
     public Setpoint Setpoint { get; init; } = Setpoint.Published;
 
     /// <summary>
-    /// Blocks that are steered; null for the method's own, which for most are all. The horizon goes from the first of them to the last, with
-    /// the terminal cost after it; blocks between
-    /// that are not steered carry the state on and pay for it, without an input of their own.
+    /// Steered blocks. Null, the default, is the choice of the method, for most methods all blocks. The horizon extends from the first steered block
+    /// to the last, and the terminal cost follows it. Blocks of the horizon that are not steered get no input, but their states are part of the
+    /// recursion and of the cost.
     /// </summary>
     public LayerSet? Layers { get; init; }
 
@@ -77,12 +79,12 @@ public sealed record FitOptions
     /// </summary>
     public IReadOnlyList<Prompt>? HeldOut { get; init; }
 
-    /// <summary>Most columns of the factored solution before it is compressed.</summary>
+    /// <summary>Largest number of columns of the factored solution; a solution with more columns is compressed. Default 512.</summary>
     public int MaxRank { get; init; } = 512;
 
-    /// <summary>The options with what the method takes where nothing was asked for.</summary>
+    /// <summary>Returns these options, with the method's own choice where an option is null.</summary>
     /// <exception cref="ArgumentException">
-    /// The method takes something that is not there, or something is there that it does not take, which would be without effect.
+    /// The method needs an option that is not set, or an option is set that has no effect on the method.
     /// </exception>
     internal FitOptions For(ModelConfig config)
     {
@@ -143,14 +145,14 @@ public readonly record struct FitProgress(FitStage Stage, int Done, int Total);
 
 /// <summary>How long a part of a fit took.</summary>
 /// <param name="Stage">The part.</param>
-/// <param name="ElapsedMs">Wall time.</param>
+/// <param name="ElapsedMs">Wall time in milliseconds.</param>
 public readonly record struct FitTime(FitStage Stage, double ElapsedMs);
 
-/// <summary>A fitted controller and how well it was fitted.</summary>
-/// <param name="Controller">Ready to save or compile.</param>
-/// <param name="Report">Residuals, symmetry and ranks of the recursion; no steps for a method without one.</param>
-/// <param name="Loop">Open- and closed-loop gain along the feature; no layers for a method that linearises nothing.</param>
-/// <param name="Stages">Times.</param>
+/// <summary>A fitted controller and the accuracy of its fit.</summary>
+/// <param name="Controller">The controller, to save or to compile.</param>
+/// <param name="Report">Residuals, symmetry and ranks of the recursion; without steps for a method that solves no recursion.</param>
+/// <param name="Loop">Open- and closed-loop gain along the feature; without layers for a method that has no gains.</param>
+/// <param name="Stages">The time of each stage.</param>
 public sealed record FitResult(Controller Controller, RiccatiReport Report, ClosedLoop Loop, IReadOnlyList<FitTime> Stages);
 
 /// <summary>
@@ -163,15 +165,15 @@ public static class ControllerFit
     /// <summary>Runs the fit.</summary>
     /// <param name="model">The plain model.</param>
     /// <param name="contrast">Prompts that show the feature and prompts that do not.</param>
-    /// <param name="options">Null for the defaults.</param>
-    /// <param name="progress">Told after every pass and layer.</param>
+    /// <param name="options">The options; null for the defaults.</param>
+    /// <param name="progress">Receives a report after every pass and layer; null for none.</param>
     /// <param name="cancellationToken">Checked between blocks.</param>
     /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two passes.</exception>
     /// <exception cref="TillerException">
     /// The prompts are not all of one form, one of them is empty, too long or cannot be encoded, the feature vanishes, the weights leave nothing
     /// to do, the recursion fails numerically, or the file of Jacobians is of something else, damaged or in use.
     /// </exception>
-    /// <exception cref="ArgumentException">The options do not go with the method.</exception>
+    /// <exception cref="ArgumentException">An option contradicts the method.</exception>
     public static FitResult Run(
         LanguageModel model, ContrastSet contrast, FitOptions? options = null, IProgress<FitProgress>? progress = null,
         CancellationToken cancellationToken = default)
@@ -252,7 +254,7 @@ public static class ControllerFit
         {
             throw new ContrastSetException(
                 $"The method {options.Method.Name} works on pairs, and there are {contrast.Positive.Count} positive and {contrast.Negative.Count} "
-                + "negative prompts. Give as many of both, the i-th of each belonging together.");
+                + "negative prompts. Give the same number of both, so that the i-th prompts form a pair.");
         }
 
         if (options.Layers is { } given && given.Last >= model.Config.L)
