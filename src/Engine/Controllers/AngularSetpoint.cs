@@ -79,7 +79,7 @@ public sealed class AngularSetpoint : SteeringMethod
     internal static float[][] SecondDirections(Feature feature, Feature other) =>
         [.. Enumerable.Range(0, feature.L).Select(k => SecondDirection(feature.V[k], other.V[k]))];
 
-    /// <summary>Refuses second directions that do not make a plane with the feature's.</summary>
+    /// <summary>Throws if a second direction and the feature's direction are not orthonormal; a second direction may be 0.</summary>
     internal static void CheckPlane(Feature feature, IReadOnlyList<float[]> second)
     {
         CheckRows(feature, second, nameof(second));

@@ -74,8 +74,8 @@ public sealed record FitOptions
     public string? Jacobians { get; init; }
 
     /// <summary>
-    /// Prompts that are held out of the fit, for a certificate of the gains on them (<see cref="ControllerCertificate"/>); null for none. Gains and
-    /// Jacobians of all blocks are then kept at once.
+    /// Prompts that are held out of the fit, for a certificate of the gains on these prompts (<see cref="ControllerCertificate"/>); null for none.
+    /// With a certificate, the gains and Jacobians of all blocks are in memory at once.
     /// </summary>
     public IReadOnlyList<Prompt>? HeldOut { get; init; }
 
@@ -134,10 +134,10 @@ public enum FitStage
     Certificate,
 }
 
-/// <summary>How far a fit is.</summary>
+/// <summary>Progress of a fit.</summary>
 /// <param name="Stage">
-/// <see cref="FitStage.Activations"/>, then <see cref="FitStage.Riccati"/>, which linearises as it goes; with <see cref="FitOptions.Jacobians"/>
-/// <see cref="FitStage.Linearisation"/> of what the file does not have comes between them.
+/// The stage. Linearisation has progress of its own only with <see cref="FitOptions.Jacobians"/>: otherwise it is part of
+/// <see cref="FitStage.Riccati"/> and <see cref="FitStage.Certificate"/>.
 /// </param>
 /// <param name="Done">Units done: prompts, or layers.</param>
 /// <param name="Total">Units in all.</param>
@@ -156,9 +156,9 @@ public readonly record struct FitTime(FitStage Stage, double ElapsedMs);
 public sealed record FitResult(Controller Controller, RiccatiReport Report, ClosedLoop Loop, IReadOnlyList<FitTime> Stages);
 
 /// <summary>
-/// Fits a controller: measures the feature and has the method fit itself. For A-LQR (arXiv:2604.19018) the blocks are linearised at the calibration
-/// prompts' last tokens and the Riccati recursion is solved backwards; a Jacobian lives only while its layer is solved, unless the method or a
-/// certificate needs all of them (<see cref="FitInputs.AllJacobians"/>, <see cref="FitOptions.HeldOut"/>).
+/// Fits a controller: measures the feature, then lets the method fit itself. For A-LQR (arXiv:2604.19018), the blocks are linearised at the last
+/// tokens of the calibration prompts, and the Riccati recursion is solved backwards. Unless the method or a certificate needs all Jacobians, only one
+/// is in memory at a time.
 /// </summary>
 public static class ControllerFit
 {
@@ -170,8 +170,8 @@ public static class ControllerFit
     /// <param name="cancellationToken">Checked between blocks.</param>
     /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two passes.</exception>
     /// <exception cref="TillerException">
-    /// The prompts are not all of one form, one of them is empty, too long or cannot be encoded, the feature vanishes, the weights leave nothing
-    /// to do, the recursion fails numerically, or the file of Jacobians is of something else, damaged or in use.
+    /// The prompts are not all of one form, a prompt is empty, too long or cannot be encoded, the feature is 0, the resulting controller would do
+    /// nothing, the recursion fails numerically, or the file of Jacobians is of something else, damaged or in use.
     /// </exception>
     /// <exception cref="ArgumentException">An option contradicts the method.</exception>
     public static FitResult Run(

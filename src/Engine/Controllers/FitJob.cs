@@ -40,7 +40,7 @@ internal sealed class FitJob(
     /// <summary>The run to follow, for a method that follows one; null otherwise.</summary>
     public PromptState? Nominal { get; init; }
 
-    /// <summary>Whether the gains are wanted after the fit, for a certificate.</summary>
+    /// <summary>Whether the gains are needed after the fit, for a certificate.</summary>
     public bool KeepsGains => Options.HeldOut is not null;
 
     /// <summary>What was asked for, with the weights that are fitted at the moment.</summary>
@@ -87,7 +87,7 @@ internal sealed class FitJob(
         return Options.Method.Fit(this);
     }
 
-    /// <summary>The gains of every block, 0 outside the horizon.</summary>
+    /// <summary>Computes the gains of every block, 0 outside the horizon.</summary>
     public RiccatiSolution Gains(IReadOnlyList<Feature> costed)
     {
         Gain[] gains = [.. Enumerable.Range(0, feature.L).Select(_ => new ZeroGain(feature.D))];
@@ -114,7 +114,7 @@ internal sealed class FitJob(
         return _jacobians = all;
     }
 
-    /// <summary>v_{k+1}·A_k v_k of every block // (L); of the fit's own feature from A_k itself where that was formed.</summary>
+    /// <summary>Computes the open-loop gain v_{k+1}·A_k v_k of every block // (L), from A_k itself where it was formed.</summary>
     public double[] OpenLoop(Feature along)
     {
         double[] open = new double[along.L];
@@ -136,7 +136,7 @@ internal sealed class FitJob(
         return open;
     }
 
-    /// <summary>A_k W of a block of the horizon, for bases of the whole model.</summary>
+    /// <summary>Computes A_k W of a block of the horizon.</summary>
     public Matrix<double> Push(int block, Matrix<double> basis) => Linearised(() => maps.Push(block, basis, cancellationToken));
 
     // Passes each gain to onGain in two forms: a function that returns the gain, and a function that multiplies it by a vector. A dense gain is
@@ -235,7 +235,7 @@ internal sealed class FitJob(
         return result!;
     }
 
-    // A solve linearises every layer once; a reduced one goes forward through them, the others backward.
+    // A solve linearises every layer once. A reduced fit goes forward through the layers, the others go backward.
     private void Linearise(Action layer)
     {
         Timed(layer);

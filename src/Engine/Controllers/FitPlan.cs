@@ -7,7 +7,7 @@ namespace Tiller.Controllers;
 
 /// <summary>Memory of one kind that a fit holds while it solves.</summary>
 /// <param name="Name">weights, caches, states, activations, panels, cotangents, scratch, riccati, gains, kept or certificate.</param>
-/// <param name="SizeInBytes">At most.</param>
+/// <param name="SizeInBytes">Upper bound.</param>
 public readonly record struct PlannedMemory(string Name, long SizeInBytes);
 
 /// <summary>Arithmetic of one stage of a fit; a multiply-add is two FLOPs.</summary>
@@ -17,9 +17,8 @@ public readonly record struct PlannedMemory(string Name, long SizeInBytes);
 public readonly record struct PlannedStage(FitStage Stage, double SingleFlops, double DoubleFlops);
 
 /// <summary>
-/// What a fit will take, from the shape of the model and the lengths of the prompts alone. Layers are streamed, so that one Jacobian is alive at a
-/// time, whatever L; only a method that needs all of them (<see cref="FitInputs.AllJacobians"/>) and a certificate
-/// (<see cref="FitOptions.HeldOut"/>) keep those of the whole horizon.
+/// Memory and arithmetic of a fit, predicted from the shape of the model and the lengths of the prompts alone. Unless the method or a certificate
+/// needs all Jacobians, only one is in memory at a time.
 /// </summary>
 /// <param name="Memory">Memory held at the peak of the fit.</param>
 /// <param name="Stages">The stages, in order.</param>
@@ -38,12 +37,12 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
 
     /// <summary>Plans a fit.</summary>
     /// <param name="c">Shape of the model.</param>
-    /// <param name="weightsInBytes">Its weights in memory.</param>
-    /// <param name="contrast">Tokens of every contrast prompt.</param>
-    /// <param name="calibration">Tokens of every calibration prompt; null to average over the contrast prompts.</param>
+    /// <param name="weightsInBytes">Size of the model's weights in memory.</param>
+    /// <param name="contrast">Number of tokens of every contrast prompt.</param>
+    /// <param name="calibration">Number of tokens of every calibration prompt; null to average over the contrast prompts.</param>
     /// <param name="options">Cost, order and layers; null for the defaults. A file of Jacobians is planned as one that is not there yet.</param>
-    /// <param name="callers">Passes that the device serves at once (<see cref="DeviceOps.Callers"/>): threads on the CPU.</param>
-    /// <param name="others">Tokens of every other prompt that is run, but not linearised; null for none.</param>
+    /// <param name="callers">Number of passes that the device runs at once (<see cref="DeviceOps.Callers"/>): threads on the CPU.</param>
+    /// <param name="others">Number of tokens of every other prompt that is run, but not linearised; null for none.</param>
     public static FitPlan Of(
         ModelConfig c, long weightsInBytes, IReadOnlyList<int> contrast, IReadOnlyList<int>? calibration, FitOptions? options = null, int callers = 1,
         IReadOnlyList<int>? others = null)
@@ -56,7 +55,7 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
         int horizon = options.Layers is { } layers ? layers.Last - layers.First + 1 : c.L;
         double block = 2 * BlockWeights(c);
 
-        // x_0..x_L of every prompt; keys and values of those that are linearised, and of those in the pass that runs the others.
+        // States x_0..x_L of every prompt; keys and values of the linearised prompts, and of the prompts in the pass that runs the others.
         int[] run = [.. solves && calibration is null ? [] : contrast, .. others ?? []], everything = [.. solves ? kept : [], .. run];
         long positions = (solves ? kept.Sum(n => (long)KvCache.CapacityFor(n, c.MaxPositions)) : 0) + run.OrderDescending().Take(2).Sum();
         var memory = new List<PlannedMemory>
@@ -66,7 +65,7 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
             new("states", 4L * (c.L + 1) * c.D * everything.Length),
         };
 
-        // Every prompt and token once: linear maps, and attention to what came before.
+        // Every token of every prompt once: linear maps, and attention to the earlier tokens.
         double activations = everything.Sum(n => c.L * ((n * block) + (2.0 * c.H * c.E * n * (n + 1))));
 
         bool formed = options.Jacobians is not null || options.Method.Takes(FitInputs.AllJacobians)

@@ -62,7 +62,7 @@ public sealed record LatentFit : FitMethod
 
         var method = new LinearQuadratic(
             new Feature(v, mu, Calibrated ? origin : null), w, Calibrated ? Setpoint.Affine : Setpoint.Published, layers);
-        
+
         // The share of the feature that the worst layer's space holds.
         return new FittedMethod(method, solution.Report, ("held", latent.Where(l => l.Mu >= Feature.Negligible).Select(l => l.Held).Min()));
 

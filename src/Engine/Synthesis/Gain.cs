@@ -138,7 +138,7 @@ public sealed class SweptGain : Gain
     private protected override Vector<double> Multiply(Vector<double> v) => Basis * (Inner * W.TransposeThisAndMultiply(v));
 }
 
-/// <summary>K ≈ W_{k+1} K̃ W_k' held as its factors (docs/math.md §5).</summary>
+/// <summary>K ≈ W_{k+1} K̃ W_k', stored as these factors (docs/math.md §5).</summary>
 public sealed class ReducedGain : Gain
 {
     internal ReducedGain(Matrix<double> next, Matrix<double> k, Matrix<double> basis)

@@ -9,10 +9,10 @@ using Tiller.Ops;
 namespace Tiller.Synthesis;
 
 /// <summary>
-/// The blocks linearised at the last token of calibration prompts, averaged over the prompts in float64: A_k = mean ∂f_k/∂x_k
-/// (docs/math.md §1, §9). A_k is formed only by <see cref="Jacobian(int, ColumnMajor, CancellationToken)"/>, and stays on the device, rounded to
-/// float32 as a file keeps it; <see cref="Push"/> and <see cref="Pull"/> apply it and its transpose. Products run in float32 on directions of unit
-/// length. Scratch is bounded by <see cref="PassPlan"/>.
+/// The blocks linearised at the last token of the calibration prompts, averaged over the prompts in float64: A_k = mean ∂f_k/∂x_k (docs/math.md §1,
+/// §9). <see cref="Jacobian(int, ColumnMajor, CancellationToken)"/> forms A_k on the device, rounded to float32 as a file keeps it; <see cref="Push"/>
+/// and <see cref="Pull"/> apply A_k and its transpose without forming it. Products run in float32 on directions of unit length. <see cref="PassPlan"/>
+/// bounds the scratch memory.
 /// </summary>
 internal sealed class Linearization : BlockMaps
 {
@@ -55,10 +55,10 @@ internal sealed class Linearization : BlockMaps
         RoundToSingle(result);
     }
 
-    /// <summary>A_k // (D, D) in host memory.</summary>
+    /// <summary>Computes A_k // (D, D) in host memory.</summary>
     public override Matrix<double> Jacobian(int k, CancellationToken cancellationToken) => OnHost(D, result => Jacobian(k, result, cancellationToken));
 
-    /// <summary>A_k X, for X // (D, p).</summary>
+    /// <summary>Computes A_k X for X // (D, p).</summary>
     public override Matrix<double> Push(int k, Matrix<double> x, CancellationToken cancellationToken) => OnHost(x.ColumnCount, result =>
         ForPasses(x.ColumnCount, (lane, prompts, column, p) =>
         {
@@ -70,7 +70,7 @@ internal sealed class Linearization : BlockMaps
             Gather(lane.PushedTangents, scales, prompts, result.Slice(column, p));
         }));
 
-    /// <summary>A_k' Z, for Z // (D, p).</summary>
+    /// <summary>Computes A_k' Z for Z // (D, p).</summary>
     public override Matrix<double> Pull(int k, Matrix<double> z, CancellationToken cancellationToken) => OnHost(z.ColumnCount, result =>
         ForPasses(z.ColumnCount, (lane, prompts, column, p) =>
         {
@@ -128,7 +128,7 @@ internal sealed class Linearization : BlockMaps
         }
     }
 
-    /// <summary>Runs passes (lane, prompts, first column, columns) as <see cref="PassPlan"/> cuts them; the prompts of one column in order.</summary>
+    /// <summary>Runs the passes (lane, prompts, first column, columns) of a <see cref="PassPlan"/>. The prompts of a column run in order.</summary>
     private void ForPasses(int columns, Action<Lane, Range, int, int> pass)
     {
         // The passes end their uses on threads of the device. This use ends after them, so that none of these threads has to free the device.

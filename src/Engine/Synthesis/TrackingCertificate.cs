@@ -47,8 +47,8 @@ public sealed class TrackingCertificate
     /// <summary>Computes P_k and the norms of Φ.</summary>
     /// <param name="closed">Â_0..Â_{L-1} // (D, D).</param>
     /// <param name="cancellationToken">Checked between products.</param>
-    /// <exception cref="ArgumentException">There is none.</exception>
-    /// <exception cref="RiccatiException">Shapes disagree, or the loop grows beyond what float64 holds.</exception>
+    /// <exception cref="ArgumentException">There is no step.</exception>
+    /// <exception cref="RiccatiException">Shapes disagree, a number is not finite, or the loop grows beyond the range of float64.</exception>
     public TrackingCertificate(IReadOnlyList<Matrix<double>> closed, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(closed);

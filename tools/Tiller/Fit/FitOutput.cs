@@ -80,7 +80,7 @@ internal static class FitOutput
         source.Settings.Where(x => x.Key != ControllerSource.MethodSetting).OrderBy(x => x.Key, StringComparer.Ordinal)
             .Select(x => $"{x.Key} {x.Value}"));
 
-    /// <summary>How the recursion was solved.</summary>
+    /// <summary>The form of the recursion: dense, factored, or reduced and its order.</summary>
     public static string Solve(int? order, FitCost? cost) =>
         order is { } p ? $"reduced, order {p}" : cost == FitCost.Feature ? "factored" : "dense";
 

@@ -70,8 +70,8 @@ internal static class FitRun
 
     private static string Text(double value) => value.ToString("R", CultureInfo.InvariantCulture);
 
-    /// <summary>The prompts that were asked for, as chats if they are to be.</summary>
-    /// <exception cref="PromptFileException">A file cannot be read, or holds chats that do not go with the others or with --system.</exception>
+    /// <summary>Reads the prompts, and makes them chats if that is requested.</summary>
+    /// <exception cref="PromptFileException">A file cannot be read, or has chats that do not fit the other prompts or --system.</exception>
     public static FitPrompts Prompts(FitRequest request, CancellationToken cancellationToken)
     {
         List<(string File, IReadOnlyList<Prompt> Prompts)> files =

@@ -74,7 +74,7 @@ internal static class PlanRun
             encoder?.Encode(list, prompts, cancellationToken).Select(ids => ids.Length) ?? prompts.Select(p => Estimate(p, c));
     }
 
-    /// <summary>What a fit of a loaded model will take, if that is worth telling before it starts; else null, as with Jacobians in a file.</summary>
+    /// <summary>The plan of a fit of a loaded model, or null if the fit is so short that it is not worth a message, or has a file of Jacobians.</summary>
     public static PlannedFit? OfLongFit(LanguageModel model, ContrastSet contrast, FitOptions options, DeviceRequest device,
         CancellationToken cancellationToken)
     {
@@ -95,7 +95,7 @@ internal static class PlanRun
         }
 
         var rates = QuickRates.Measure(model.Config, TensorType.BF16, device.ToLoadOptions(), cancellationToken);
-        rates = rates with { FreeInBytes = rates.FreeInBytes + model.WeightsInBytes }; // the plan counts the weights, which are there
+        rates = rates with { FreeInBytes = rates.FreeInBytes + model.WeightsInBytes }; // the plan includes the weights, which are already loaded
         long tokens = lengths.Concat(kept ?? []).Concat(others).Sum(n => (long)n);
         return new PlannedFit(
             model.Name, model.Config, "as loaded", lengths.Length, (kept ?? lengths).Length, tokens, CountedTokens: true, Solve(options), plan,

@@ -82,7 +82,7 @@ internal static class OptionKinds
         return option;
     }
 
-    /// <summary>One of several objects by its name. Null if not given, for which the first one stands.</summary>
+    /// <summary>One of several objects by its name. Null if not given; then the caller uses the first object.</summary>
     /// <param name="name">Name of the option.</param>
     /// <param name="description">The description without the default.</param>
     /// <param name="all">The objects.</param>
