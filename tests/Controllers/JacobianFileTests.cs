@@ -9,7 +9,7 @@ using Tiller.Tests.Model;
 
 namespace Tiller.Tests.Controllers;
 
-/// <summary>Fits with a file of Jacobians: the same controllers, without a pass over the model; interrupted, of something else, and damaged.</summary>
+/// <summary>Fits with a file of Jacobians: the same controllers without a pass over the model; interrupted, of something else, damaged.</summary>
 public sealed class JacobianFileTests
 {
     private const string Family = "llama3-bf16";

@@ -119,7 +119,8 @@ public sealed class PromptFitTests
     public void What_cannot_be_fitted_to_a_text_is_refused()
     {
         var dense = ControllerFit.Run(Tiny, s_contrast, s_options with { Cost = FitCost.State }).Controller;
-        Assert.That(() => new PromptFit(dense, 1), Throws.InstanceOf<ControllerException>().With.Message.Contains("FitOptions.Cost = FitCost.Feature"));
+        Assert.That(
+            () => new PromptFit(dense, 1), Throws.InstanceOf<ControllerException>().With.Message.Contains("FitOptions.Cost = FitCost.Feature"));
         var caa = ControllerFit.Run(Tiny, s_contrast, new FitOptions { Method = FitMethod.Find("caa")! }).Controller;
         Assert.That(() => new PromptFit(caa, 1), Throws.InstanceOf<ControllerException>().With.Message.Contains("addition"));
         var controller = ControllerFit.Run(Tiny, s_contrast, s_options).Controller;

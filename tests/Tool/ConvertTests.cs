@@ -35,7 +35,8 @@ public sealed class ConvertTests
 
         // The same law: terms at the same places with the same numbers, but for the rounding of unit vectors.
         FeedbackLaw before = Controller.Load(scratch["a.tiller"]).ToLaw(1.5), after = Controller.Load(scratch["b.tiller"]).ToLaw(1.5);
-        Assert.That(after.Terms.Select(t => (t.Layer, t.Hook, t.Feeds.Count)), Is.EqualTo(before.Terms.Select(t => (t.Layer, t.Hook, t.Feeds.Count))));
+        Assert.That(
+            after.Terms.Select(t => (t.Layer, t.Hook, t.Feeds.Count)), Is.EqualTo(before.Terms.Select(t => (t.Layer, t.Hook, t.Feeds.Count))));
         Assert.That(before.Terms, Is.Not.Empty);
         foreach (var (a, b) in before.Terms.Zip(after.Terms))
         {

@@ -15,6 +15,7 @@ internal static class ControlBench
 {
     private const int Cotangents = 32;
     private const int Order = 16;
+    private const int SweptWeights = 16;
 
     /// <summary>All Jacobians of one prompt, layer by layer.</summary>
     public static IEnumerable<BenchRow> Jacobian(BenchRequest request, Meter meter, CancellationToken cancellationToken)
@@ -184,7 +185,7 @@ internal static class ControlBench
         var directions = Enumerable.Range(0, c.L + 1).Select(k => RandomMatrix(c.D, 1, seed: 20 + k)).ToArray();
         var factored = new FactoredCost(directions, r: 1);
         double squares = Enumerable.Range(1, c.L).Sum(p => (double)p * p);
-        yield return meter.Measure(new Work
+        var alone = new Work
         {
             Name = $"riccati factored, all {c.L} layers, D {c.D}",
 
@@ -195,7 +196,24 @@ internal static class ControlBench
             Precision = Precision.Double,
             RateUnit = "1/s",
             Run = () => FactoredRiccati.Solve(c.L, static (_, z) => z * 0.9, factored, cancellationToken: cancellationToken),
-        });
+        };
+        LqrWeights[] weights = [.. Enumerable.Range(0, SweptWeights).Select(i => new LqrWeights(q: 0.01 * (1 + i), r: 1, qf: 1))];
+        foreach (var row in meter.Measure(
+        [
+            alone,
+            alone with
+            {
+                Name = $"riccati factored, {weights.Length} weights in one sweep",
+
+                // Q R: 4 D p²; of each of the weights T'T, T G^{-1} T', T L^{-T} and R T: 8 p³.
+                Flops = (4 * d * squares) + (weights.Length * 8 * Enumerable.Range(1, c.L).Sum(p => Math.Pow(p, 3))),
+                Comparison = Comparison.Time,
+                Run = () => WeightSweep.Solve(c.L, static (_, z) => z * 0.9, directions, weights, cancellationToken: cancellationToken),
+            },
+        ]))
+        {
+            yield return row;
+        }
     }
 
     private static double Scratch(BenchRequest request)

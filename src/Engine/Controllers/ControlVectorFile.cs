@@ -83,7 +83,8 @@ public static class ControlVectorFile
         if (use is not null && content.Use is { } said && said != use)
         {
             throw new ControllerException(
-                ControllerFault.Schema, $"The control vector says what is done with its directions, {said}, and {use} was asked for: leave that out.");
+                ControllerFault.Schema,
+                $"The control vector says what is done with its directions, {said}, and {use} was asked for: leave that out.");
         }
 
         string hash = Convert.ToHexStringLower(SHA256.HashData(file));
@@ -106,8 +107,8 @@ public static class ControlVectorFile
     public static VectorUse? UseOf(ReadOnlySpan<byte> file, int layers, int width) => Parse(file, layers, width).Use;
 
     /// <summary>
-    /// Writes a controller as a control vector: open-loop addition (ActAdd, CAA, PID Steering), which llama.cpp then does at scale λ, or ablation. Other
-    /// methods are feedback, which a list of directions does not hold.
+    /// Writes a controller as a control vector: open-loop addition (ActAdd, CAA, PID Steering), which llama.cpp then does at scale λ, or ablation.
+    /// Other methods are feedback, which a list of directions does not hold.
     /// </summary>
     /// <param name="stream">Is written front to back and left open.</param>
     /// <param name="controller">The controller.</param>

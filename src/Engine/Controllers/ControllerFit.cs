@@ -66,10 +66,10 @@ public sealed record FitOptions
     public IReadOnlyList<Prompt>? Calibration { get; init; }
 
     /// <summary>
-    /// A file that keeps the mean Jacobians of all blocks and the states of the prompts (<see cref="JacobianFileException"/>), null (default) for none.
-    /// What it does not have is measured and written, block by block; what it has is not measured again, so that weights, layers, directions and
-    /// methods are solved again without a pass over the model. The controller is bit for bit that of a fit without the file where Jacobians are formed,
-    /// as they are for <see cref="FitCost.State"/>; with the feature's cost or an order it is the same to float32's rounding.
+    /// A file that keeps the mean Jacobians of all blocks and the states of the prompts (<see cref="JacobianFileException"/>), null (default) for
+    /// none. What it does not have is measured and written, block by block; what it has is not measured again, so that weights, layers, directions
+    /// and methods are solved again without a pass over the model. The controller is bit for bit that of a fit without the file where Jacobians are
+    /// formed, as they are for <see cref="FitCost.State"/>; with the feature's cost or an order it is the same to float32's rounding.
     /// </summary>
     public string? Jacobians { get; init; }
 

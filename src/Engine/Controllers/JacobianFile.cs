@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Numerics.Tensors;
 using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using MathNet.Numerics.LinearAlgebra;
@@ -70,9 +69,9 @@ internal sealed record JacobianIdentity(
 /// digests      U8  (L, 32)       SHA-256 of the bytes of A.k, or 0 while A.k has not been measured
 /// states.HASH  F32 (n, L+1, D)   x_0..x_L at the last token of each prompt of a list, whose ids have this hash
 /// </code>
-/// The metadata names the model, the calibration prompts and, under a tensor's name, the SHA-256 of a list's states. A block is written in place, to the
-/// disk, before its digest is: a fit that ends early, however it ends, leaves complete blocks, and the next one measures the others. One process at a
-/// time fills a file, and any number read it once it is complete.
+/// The metadata names the model, the calibration prompts and, under a tensor's name, the SHA-256 of a list's states. A block is written in place, to
+/// the disk, before its digest is: a fit that ends early, however it ends, leaves complete blocks, and the next one measures the others. One process at
+/// a time fills a file, and any number read it once it is complete.
 /// </summary>
 internal sealed class JacobianFile : IDisposable
 {
@@ -130,7 +129,7 @@ internal sealed class JacobianFile : IDisposable
         return Open(path, identity, FileAccess.ReadWrite, FileShare.None);
     }
 
-    /// <summary>Creates a file without a block, or adds lists of states to one, in one step: the old file is there until the new one is whole.</summary>
+    /// <summary>Creates a file without a block, or adds lists of states to one, in one step: the old file is there until the new is whole.</summary>
     /// <param name="path">The file.</param>
     /// <param name="identity">What it is of.</param>
     /// <param name="old">The file that is there; null for none. It is closed.</param>
@@ -273,7 +272,7 @@ internal sealed class JacobianFile : IDisposable
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             throw new JacobianFileException(
-                path, $"cannot be opened for {(access == FileAccess.Read ? "reading" : "adding blocks")}; if another fit is filling it, wait for that: "
+                path, $"cannot be opened for {(access == FileAccess.Read ? "reading" : "adding blocks")}; if another fit is filling it, wait for it: "
                 + e.Message, e);
         }
         finally
@@ -369,7 +368,8 @@ internal sealed class JacobianFile : IDisposable
 
         if (Kept("version") != Version)
         {
-            throw new JacobianFileException(_path, $"the file has version {Quoted.Text(Kept("version"))}, and version {Version} is read: measure anew.");
+            throw new JacobianFileException(
+                _path, $"the file has version {Quoted.Text(Kept("version"))}, and version {Version} is read: measure anew.");
         }
 
         if (Kept("fingerprint") != _identity.Fingerprint)
@@ -396,8 +396,8 @@ internal sealed class JacobianFile : IDisposable
 
         JacobianFileException Differs(string what, string kept, string asked, string how) => new(
             _path,
-            $"the file's Jacobians are of another {what} ({Quoted.Text(kept)}) than this fit's ({Quoted.Text(asked)}); {how} differ. Give what the file was "
-            + "made with, or name another file.");
+            $"the file's Jacobians are of another {what} ({Quoted.Text(kept)}) than this fit's ({Quoted.Text(asked)}); {how} differ. Give what the "
+            + "file was made with, or name another file.");
     }
 
     // Everything that is there is of the shape that the model implies, and what is to be there is.

@@ -6,9 +6,9 @@ using Tiller.Law;
 namespace Tiller.Controllers;
 
 /// <summary>
-/// A steering vector of IBM's activation-steering (.svec), a JSON object: <c>directions</c> has a list of D numbers for each block's number; <c>model_type</c>
-/// and <c>explained_variances</c> are for people. A direction is measured on what leaves its block, and published code adds it to what enters that block
-/// (<see cref="VectorUse.ActivationSteering"/>), but the file does not say so.
+/// A steering vector of IBM's activation-steering (.svec), a JSON object: <c>directions</c> has a list of D numbers for each block's number;
+/// <c>model_type</c> and <c>explained_variances</c> are for people. A direction is measured on what leaves its block, and published code adds it to
+/// what enters that block (<see cref="VectorUse.ActivationSteering"/>), but the file does not say so.
 /// Source: activation_steering/steering_vector.py.
 /// </summary>
 public static class SteeringVectorFile

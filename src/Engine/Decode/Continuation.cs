@@ -98,8 +98,8 @@ internal sealed class Continuation : IDisposable
         if (options.Refit is not null && (options.Law is null || options.SteeredTokens.Prompt == PromptTokens.All || options.SteeredTokens.Clean))
         {
             throw new ArgumentException(
-                "A law that is made anew at the prompt's last token takes the place of another, which is needed, and cannot steer the tokens before: give "
-                + "GenerationOptions.Law, and leave out PromptTokens.All and SteeredTokens.Clean.",
+                "A law that is made anew at the prompt's last token takes the place of another, which is needed, and cannot steer the tokens before: "
+                + "give GenerationOptions.Law, and leave out PromptTokens.All and SteeredTokens.Clean.",
                 nameof(options));
         }
 

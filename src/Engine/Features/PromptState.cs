@@ -27,7 +27,7 @@ internal sealed class PromptState : IDisposable
 
     /// <summary>Runs the plain model on the token that comes next in a sequence, whose keys and values get its own.</summary>
     /// <param name="model">The plain model.</param>
-    /// <param name="cache">Keys and values of the tokens before, with room for another; stays the caller's, as does the state that is returned.</param>
+    /// <param name="cache">Keys and values of the tokens before, with room for another; stays the caller's, who keeps the state undisposed.</param>
     /// <param name="position">Position of the token.</param>
     /// <param name="id">The token.</param>
     /// <param name="cancellationToken">Checked between blocks.</param>

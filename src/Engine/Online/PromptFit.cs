@@ -11,8 +11,8 @@ using Tiller.Synthesis;
 namespace Tiller.Online;
 
 /// <summary>
-/// Fits a controller's gains to the text that it steers, in place of the mean of its calibration prompts: at the prompt's last token, and, if asked for,
-/// at every n-th token of the continuation. The feature, the setpoints, the weights and the steered blocks are the controller's.
+/// Fits a controller's gains to the text that it steers, in place of the mean of its calibration prompts: at the prompt's last token, and, if asked
+/// for, at every n-th token of the continuation. The feature, the setpoints, the weights and the steered blocks are the controller's.
 /// </summary>
 public sealed class PromptFit
 {
@@ -36,7 +36,8 @@ public sealed class PromptFit
             throw new ControllerException(
                 ControllerFault.Schema,
                 $"Gains are fitted to a text for A-LQR with the cost of the feature, and the controller is {controller.Method.Name}"
-                + $"{(controller.Source.Cost == FitCost.State ? " with the cost of the whole state" : "")}: fit it with FitOptions.Cost = FitCost.Feature.");
+                + (controller.Source.Cost == FitCost.State ? " with the cost of the whole state" : "")
+                + ": fit it with FitOptions.Cost = FitCost.Feature.");
         }
 
         if (order is < 1 || order > controller.D)

@@ -10,9 +10,9 @@ namespace Tiller.Synthesis;
 
 /// <summary>
 /// The blocks linearised at the last token of the calibration prompts, averaged over the prompts in float64: A_k = mean ∂f_k/∂x_k (docs/math.md §1,
-/// §9). <see cref="Jacobian(int, ColumnMajor, CancellationToken)"/> forms A_k on the device, rounded to float32 as a file keeps it; <see cref="Push"/>
-/// and <see cref="Pull"/> apply A_k and its transpose without forming it. Products run in float32 on directions of unit length. <see cref="PassPlan"/>
-/// bounds the scratch memory.
+/// §9). <see cref="Jacobian(int, ColumnMajor, CancellationToken)"/> forms A_k on the device, rounded to float32 as a file keeps it;
+/// <see cref="Push"/> and <see cref="Pull"/> apply A_k and its transpose without forming it. Products run in float32 on directions of unit length.
+/// <see cref="PassPlan"/> bounds the scratch memory.
 /// </summary>
 internal sealed class Linearization : BlockMaps
 {
@@ -56,7 +56,8 @@ internal sealed class Linearization : BlockMaps
     }
 
     /// <summary>Computes A_k // (D, D) in host memory.</summary>
-    public override Matrix<double> Jacobian(int k, CancellationToken cancellationToken) => OnHost(D, result => Jacobian(k, result, cancellationToken));
+    public override Matrix<double> Jacobian(int k, CancellationToken cancellationToken) =>
+        OnHost(D, result => Jacobian(k, result, cancellationToken));
 
     /// <summary>Computes A_k X for X // (D, p).</summary>
     public override Matrix<double> Push(int k, Matrix<double> x, CancellationToken cancellationToken) => OnHost(x.ColumnCount, result =>

@@ -1,7 +1,7 @@
 // Sign convention: u = K e, where e is the displacement the state is short of (δx = −e).
 //
-// With the cost of projections alone, C_k = √q V_k and C_L = √q_f V_L, the factors Z_k of every choice of q, r and q_f span one space: Z_k = B_k T_k, where
-// the orthonormal B_k does not depend on the weights. Backward from B_L R_L = V_L (QR), T_L = √q_f R_L:
+// With the cost of projections alone, C_k = √q V_k and C_L = √q_f V_L, the factors Z_k of every choice of q, r and q_f span one space:
+// Z_k = B_k T_k, where the orthonormal B_k does not depend on the weights. Backward from B_L R_L = V_L (QR), T_L = √q_f R_L:
 //
 //     W   = A_k' B                                p pullbacks, shared by all weights
 //     G   = rI + T'T                              for each of them; all that is left is p×p
@@ -19,7 +19,9 @@ public static class WeightSweep
 {
     private const int Probes = 4;
 
-    /// <summary>Solves for the gains of all layers and weights: 2·L·D·p·8 bytes, and L·p²·8 for each of the weights, p ≤ D growing by m a layer.</summary>
+    /// <summary>
+    /// Solves for the gains of all layers and weights: 2·L·D·p·8 bytes, and L·p²·8 for each of the weights; p ≤ D grows by m a layer.
+    /// </summary>
     /// <param name="layers">L, at least 0.</param>
     /// <param name="pullback">(k, B // (D, p)) → A_k' B // (D, p); called once for each of k = L-1 down to 0, whatever the number of weights.</param>
     /// <param name="directions">V_0..V_L, whose projections cost: the features' v_k side by side // L+1 of (D, m).</param>
@@ -116,8 +118,8 @@ public static class WeightSweep
         (i, j) => i < m.RowCount && j < m.ColumnCount ? m[i, j] : i - m.RowCount == j - m.ColumnCount && i >= m.RowCount ? c : 0);
 
     private static double Residual(
-        int k, LqrWeights weights, (Matrix<double> B, Matrix<double> T) s, Matrix<double> w, Matrix<double>? inner, (Matrix<double> B, Matrix<double> T) next,
-        Matrix<double> directions)
+        int k, LqrWeights weights, (Matrix<double> B, Matrix<double> T) s, Matrix<double> w, Matrix<double>? inner,
+        (Matrix<double> B, Matrix<double> T) next, Matrix<double> directions)
     {
         // K_k' (S_{k+1} + rI) y = A_k' S_{k+1} y
         var y = DenseRiccati.Probe(w.RowCount, Probes, k);

@@ -57,7 +57,8 @@ internal sealed class CompareCommand : TillerCommand
         HelpName = "name",
     };
 
-    private readonly NumbersOption _lambdas = OptionKinds.Lambdas("Strengths, repeated or with spaces between; the plain model is measured anyway. [default: 0.5 1 2]");
+    private readonly NumbersOption _lambdas = OptionKinds.Lambdas(
+        "Strengths, repeated or with spaces between; the plain model is measured anyway. [default: 0.5 1 2]");
 
     private readonly Option<int> _seeds = OptionKinds.Number(
         "--seeds", "How often each prompt is continued, with other draws.", 1, n => n is > 0 and <= 1000, "a whole number, 1 to 1000");

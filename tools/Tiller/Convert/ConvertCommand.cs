@@ -30,7 +30,8 @@ internal sealed class ConvertCommand : TillerCommand
     };
 
     private readonly Option<VectorOperation?> _operation = OptionKinds.ChoiceOrNone<VectorOperation>(
-        "--operation", "What is done with a vector's directions: added λ times, or the projection on them removed. (REQUIRED if the file does not say)");
+        "--operation", "What is done with a vector's directions: added λ times, or the projection on them removed. "
+        + "(REQUIRED if the file does not say)");
 
     private readonly Option<Hook?> _hook = OptionKinds.ChoiceOrNone<Hook>(
         "--hook", "Whether it is done to what leaves a block or to what enters it. [default: output]");
@@ -38,7 +39,8 @@ internal sealed class ConvertCommand : TillerCommand
     private readonly Option<int?> _offset = OptionKinds.NumberOrNone<int>(
         "--layer-offset", "Direction n is of block n + this. [default: 0]", x => Math.Abs((long)x) < 100_000, "a whole number");
 
-    private readonly Option<LayerSet?> _layers = OptionKinds.Layers("--layers", "Take the directions of these blocks only, counted from 0 [default: all]");
+    private readonly Option<LayerSet?> _layers = OptionKinds.Layers(
+        "--layers", "Take the directions of these blocks only, counted from 0 [default: all]");
 
     public ConvertCommand(Func<ConvertRequest, CancellationToken, Task<int>> run)
         : base("convert", "Make a controller of a control vector (GGUF) or a steering vector (.svec), or a control vector of a controller.")

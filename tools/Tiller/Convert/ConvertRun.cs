@@ -61,8 +61,9 @@ internal static class ConvertRun
         byte[] bytes = BoundedFile.Read(request.File, MaxSize, length => new CheckpointException(
             CheckpointError.LimitExceeded, request.File, "the vector is too long.", expected: $"at most {MaxSize} bytes", actual: $"{length}"));
         var use = request.Use ?? (isGguf ? ControlVectorFile.UseOf(bytes, c.L, c.D) : null) ?? throw new UsageException(
-            $"{request.File} does not say what is done with its directions: add --operation add or ablate, and --hook and --layer-offset if they are not "
-            + "output and 0. llama.cpp's control vectors are --operation add, activation-steering's steering vectors --operation add --hook input.");
+            $"{request.File} does not say what is done with its directions: add --operation add or ablate, and --hook and --layer-offset if they are "
+            + "not output and 0. llama.cpp's control vectors are --operation add, activation-steering's "
+            + "steering vectors --operation add --hook input.");
         return isGguf
             ? ControlVectorFile.Read(bytes, use, folder.Name, folder.Fingerprint, c.L, c.D, request.Layers)
             : SteeringVectorFile.Read(bytes, use, folder.Name, folder.Fingerprint, c.L, c.D, request.Layers);

@@ -289,6 +289,11 @@ internal sealed class FitCommand : TillerCommand
         }
 
         CheckSweep(request);
+        if (request is { Jacobians: { } kept, Out: { } written } && Path.GetFullPath(kept) == Path.GetFullPath(written))
+        {
+            throw new UsageException("--jacobians and --out name the same file: the controller would take the Jacobians' place. Give two names.");
+        }
+
         return !request.Weights.Any(w => w is { Q: 0, Qf: 0 }) || !request.Method.Takes(FitInputs.Gains)
             ? request
             : throw new UsageException(
@@ -318,7 +323,8 @@ internal sealed class FitCommand : TillerCommand
             }
         }
 
-        if (request.Jacobians is null && (request.Cost != FitCost.Feature || request.Order is not null) && !request.Method.Takes(FitInputs.AllJacobians))
+        if (request.Jacobians is null && (request.Cost != FitCost.Feature || request.Order is not null)
+            && !request.Method.Takes(FitInputs.AllJacobians))
         {
             throw new UsageException(
                 "Several weights would measure every block anew for each of them: add --jacobians FILE to measure once, or --cost feature without "

@@ -66,15 +66,16 @@ internal static class PlanRun
 
         var rates = QuickRates.Measure(c, TensorType.BF16, request.Device.ToLoadOptions(), cancellationToken);
         var plan = FitPlan.Of(c, weights, lengths, kept, options, rates.Callers, others);
-        return new PlannedFit(HubCache.NameOf(directory), c, known, lengths.Length, (kept ?? lengths).Length, lengths.Concat(kept ?? []).Concat(others)
-            .Sum(n => (long)n), counted, Solve(options), plan, rates);
+        long tokens = lengths.Concat(kept ?? []).Concat(others).Sum(n => (long)n);
+        return new PlannedFit(
+            HubCache.NameOf(directory), c, known, lengths.Length, (kept ?? lengths).Length, tokens, counted, Solve(options), plan, rates);
 
         // With a tokenizer, this refuses the prompts that the fit would refuse.
         IEnumerable<int> Lengths(string list, IReadOnlyList<Prompt> prompts) =>
             encoder?.Encode(list, prompts, cancellationToken).Select(ids => ids.Length) ?? prompts.Select(p => Estimate(p, c));
     }
 
-    /// <summary>The plan of a fit of a loaded model, or null if the fit is so short that it is not worth a message, or has a file of Jacobians.</summary>
+    /// <summary>The plan of a fit of a loaded model; null if the fit is too short to be worth a message, or has a file of Jacobians.</summary>
     public static PlannedFit? OfLongFit(LanguageModel model, ContrastSet contrast, FitOptions options, DeviceRequest device,
         CancellationToken cancellationToken)
     {

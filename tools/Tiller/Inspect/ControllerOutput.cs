@@ -76,7 +76,8 @@ internal static class ControllerOutput
     {
         string gate = controller.Method is Gated gated ? $", behind a gate at block {gated.Gate.Layer}" : "";
         string setpoint = Ungated(controller) is LinearQuadratic lqr ? $", setpoint {FitOutput.Name(lqr.Setpoint)}" : "";
-        string cost = controller.Source.Cost is { } charged ? $", cost {FitOutput.Name(charged)} ({FitOutput.Solve(controller.Source.Order, charged)})" : "";
+        string cost = controller.Source.Cost is { } charged
+            ? $", cost {FitOutput.Name(charged)} ({FitOutput.Solve(controller.Source.Order, charged)})" : "";
         return $"{cost}, blocks {controller.Method.Layers}{setpoint}{gate}";
     }
 

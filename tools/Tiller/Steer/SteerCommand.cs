@@ -125,7 +125,8 @@ internal sealed class SteerCommand : TillerCommand
 
         if (request.Fit is not null && (request.Steering.Tokens.Prompt == PromptTokens.All || request.Steering.Tokens.Clean))
         {
-            throw new UsageException("--fit prompt fits at the prompt's last token: leave out --tokens all and --tokens clean, which steer with what is before it.");
+            throw new UsageException(
+                "--fit prompt fits at the prompt's last token: leave out --tokens all and --tokens clean, which steer the tokens before it too.");
         }
 
         return request.Many is null || (!request.Compare && request.Trace is null && request.Fit is null)
