@@ -6,7 +6,7 @@ using Tiller.Synthesis;
 namespace Tiller.Controllers;
 
 /// <summary>Memory of one kind that a fit holds while it solves.</summary>
-/// <param name="Name">weights, caches, states, activations, panels, cotangents, scratch, riccati, gains or certificate.</param>
+/// <param name="Name">weights, caches, states, activations, panels, cotangents, scratch, riccati, gains, kept or certificate.</param>
 /// <param name="SizeInBytes">Upper bound.</param>
 public readonly record struct PlannedMemory(string Name, long SizeInBytes);
 
@@ -40,10 +40,12 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
     /// <param name="weightsInBytes">Size of the model's weights in memory.</param>
     /// <param name="contrast">Number of tokens of every contrast prompt.</param>
     /// <param name="calibration">Number of tokens of every calibration prompt; null to average over the contrast prompts.</param>
-    /// <param name="options">Cost, order and layers; null for the defaults.</param>
+    /// <param name="options">Cost, order and layers; null for the defaults. A file of Jacobians is planned as one that is not there yet.</param>
     /// <param name="callers">Number of passes that the device runs at once (<see cref="DeviceOps.Callers"/>): threads on the CPU.</param>
+    /// <param name="others">Number of tokens of every other prompt that is run, but not linearised; null for none.</param>
     public static FitPlan Of(
-        ModelConfig c, long weightsInBytes, IReadOnlyList<int> contrast, IReadOnlyList<int>? calibration, FitOptions? options = null, int callers = 1)
+        ModelConfig c, long weightsInBytes, IReadOnlyList<int> contrast, IReadOnlyList<int>? calibration, FitOptions? options = null, int callers = 1,
+        IReadOnlyList<int>? others = null)
     {
         options = (options ?? new FitOptions()).For(c);
         bool solves = options.Method.Takes(FitInputs.Gains);
@@ -54,65 +56,81 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
         double block = 2 * BlockWeights(c);
 
         // States x_0..x_L of every prompt; keys and values of the linearised prompts, and of the prompts in the pass that runs the others.
-        long all = contrast.Count + (calibration?.Count ?? 0);
-        long positions = (solves ? kept.Sum(n => (long)KvCache.CapacityFor(n, c.MaxPositions)) : 0)
-            + (solves && calibration is null ? 0 : contrast.OrderDescending().Take(2).Sum());
+        int[] run = [.. solves && calibration is null ? [] : contrast, .. others ?? []], everything = [.. solves ? kept : [], .. run];
+        long positions = (solves ? kept.Sum(n => (long)KvCache.CapacityFor(n, c.MaxPositions)) : 0) + run.OrderDescending().Take(2).Sum();
         var memory = new List<PlannedMemory>
         {
             new("weights", weightsInBytes),
             new("caches", 8L * c.L * c.G * c.E * positions),
-            new("states", 4L * (c.L + 1) * c.D * all),
+            new("states", 4L * (c.L + 1) * c.D * everything.Length),
         };
 
         // Every token of every prompt once: linear maps, and attention to the earlier tokens.
-        double activations = contrast.Concat(calibration ?? []).Sum(n => c.L * ((n * block) + (2.0 * c.H * c.E * n * (n + 1))));
+        double activations = everything.Sum(n => c.L * ((n * block) + (2.0 * c.H * c.E * n * (n + 1))));
 
-        // The final open-loop gains v' A v of every layer: one tangent each.
-        double single = c.L * prompts * 2 * block;
-        double solve;
-        if (!solves)
+        bool formed = options.Jacobians is not null || options.Method.Takes(FitInputs.AllJacobians)
+            || (options.Order is null && options.Cost == FitCost.State);
+
+        // v' A v of every layer: one tangent each, where A itself is not there.
+        double single = 0, solve = 0;
+        if (solves)
         {
-            (single, solve) = (0, 0);
+            single = (options.Jacobians is not null ? 0 : formed ? c.L - horizon : c.L) * prompts * 2.0 * block;
+            if (options.Jacobians is not null)
+            {
+                // Every block is measured whatever is solved; one Jacobian in float64 and its rows in float32 are in host memory.
+                memory.Add(new PlannedMemory("kept", 12L * c.D * c.D));
+            }
+
+            if (formed)
+            {
+                var plan = PassPlan.Of(c, c.D, callers);
+                AddPass(memory, c, plan, prompts, pulled: false, fromHost: false);
+                single += (options.Jacobians is not null ? c.L : horizon) * Rows(plan, prompts) * block;
+            }
         }
-        else if (options.Method.Takes(FitInputs.AllJacobians))
+
+        if (solves && options.Method.Takes(FitInputs.AllJacobians))
         {
-            // A and K of every block are kept. γ* takes about forty solves, each with a dozen products.
-            AddPass(memory, c, PassPlan.Of(c, c.D, callers), prompts, pulled: false, fromHost: false);
+            // A and K of every block are kept; γ* takes some forty solves of a dozen products each.
             memory.Add(new PlannedMemory("riccati", 8 * DenseRiccati.SizeInBytes(c.D)));
             memory.Add(new PlannedMemory("gains", 2 * 8L * horizon * c.D * c.D));
-            single += horizon * Rows(PassPlan.Of(c, c.D, callers), prompts) * block;
             solve = 40 * 12 * 2.0 * horizon * c.D * c.D * c.D;
         }
-        else if (options.Order is { } order)
+        else if (solves && options.Order is { } order)
         {
-            AddPass(memory, c, PassPlan.Of(c, order, callers), prompts, pulled: false, fromHost: true);
             memory.Add(new PlannedMemory("riccati", DenseRiccati.SizeInBytes(order)));
             memory.Add(new PlannedMemory("gains", 8L * c.D * order * ((2 * horizon) + 1)));
-            single += horizon * Rows(PassPlan.Of(c, order, callers), prompts) * block;
+            if (!formed)
+            {
+                AddPass(memory, c, PassPlan.Of(c, order, callers), prompts, pulled: false, fromHost: true);
+                single += horizon * Rows(PassPlan.Of(c, order, callers), prompts) * block;
+            }
 
             // Basis: sketch, two power passes, projection; Ã and Q̃: W'(AW), W'(QW); residual of Ã.
             solve = (horizon * c.D * (double)order * ((6.0 * prompts) + (8.0 * order))) + DenseFlops(order, steered, horizon);
         }
-        else if (options.Cost == FitCost.Feature)
+        else if (solves && options.Cost == FitCost.Feature)
         {
             int p = Math.Min(horizon, options.MaxRank);
-            AddPass(memory, c, PassPlan.Of(c, p, callers), prompts, pulled: true, fromHost: true);
             memory.Add(new PlannedMemory("gains", 2 * 8L * c.D * Enumerable.Range(1, horizon).Sum(k => (long)Math.Min(k, p))));
-            solve = 0;
+            if (!formed)
+            {
+                AddPass(memory, c, PassPlan.Of(c, p, callers), prompts, pulled: true, fromHost: true);
+            }
+
             for (int k = 1; k <= horizon; k++)
             {
                 int rank = Math.Min(k, p);
-                single += Rows(PassPlan.Of(c, rank, callers), prompts) * block;
+                single += formed ? 0 : Rows(PassPlan.Of(c, rank, callers), prompts) * block;
 
                 // Z'Z, W L^{-T}, and the residual's eight thin products.
                 solve += c.D * rank * ((3.0 * rank) + 64);
             }
         }
-        else
+        else if (solves)
         {
-            AddPass(memory, c, PassPlan.Of(c, c.D, callers), prompts, pulled: false, fromHost: false);
             memory.Add(new PlannedMemory("riccati", DenseRiccati.SizeInBytes(c.D)));
-            single += horizon * Rows(PassPlan.Of(c, c.D, callers), prompts) * block;
             solve = DenseFlops(c.D, steered, horizon);
         }
 
@@ -120,7 +138,7 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
         {
             // Jacobians and gains of all layers, the numbers of the law that applies them, and the norms between any two layers.
             memory.Add(new PlannedMemory("certificate", ((2 * 8L) + (3 * 4)) * horizon * c.D * c.D));
-            single += horizon * Rows(PassPlan.Of(c, c.D, callers), prompts) * block;
+            single += options.Jacobians is not null ? 0 : horizon * Rows(PassPlan.Of(c, c.D, callers), prompts) * block;
             solve += horizon * horizon * (double)c.D * c.D * c.D;
         }
 

@@ -94,6 +94,15 @@ internal sealed class Continuation : IDisposable
             throw new ArgumentException("A trace needs a feedback law: there is nothing to record of the plain model.", nameof(options));
         }
 
+        ArgumentOutOfRangeException.ThrowIfNegative(options.RefitEvery, nameof(options));
+        if (options.Refit is not null && (options.Law is null || options.SteeredTokens.Prompt == PromptTokens.All || options.SteeredTokens.Clean))
+        {
+            throw new ArgumentException(
+                "A law that is made anew at the prompt's last token takes the place of another, which is needed, and cannot steer the tokens before: "
+                + "give GenerationOptions.Law, and leave out PromptTokens.All and SteeredTokens.Clean.",
+                nameof(options));
+        }
+
         options.Sampling.Validate(model.Config.V);
         if (options.Law is not null)
         {

@@ -154,6 +154,14 @@ public sealed class Scheduler : IDisposable
             Continuation.Check(Model, prompt, options);
         }
 
+        if (options.Refit is not null)
+        {
+            throw new ArgumentException(
+                "A scheduler steps many texts at once and makes no law anew between: continue the text with a Generation, or leave "
+                + "GenerationOptions.Refit out.",
+                nameof(options));
+        }
+
         int bad = prompt.IndexOfAnyExceptInRange(0, Model.Config.V - 1);
         if (bad >= 0)
         {

@@ -10,23 +10,22 @@ namespace Tiller.Synthesis;
 
 /// <summary>
 /// The blocks linearised at the last token of the calibration prompts, averaged over the prompts in float64: A_k = mean ∂f_k/∂x_k (docs/math.md §1,
-/// §9). <see cref="Jacobian(int, ColumnMajor, CancellationToken)"/> forms A_k on the device; <see cref="Push"/> and <see cref="Pull"/> apply A_k and
-/// its transpose without forming it. Products run in float32 on directions of unit length. <see cref="PassPlan"/> bounds the scratch memory.
+/// §9). <see cref="Jacobian(int, ColumnMajor, CancellationToken)"/> forms A_k on the device, rounded to float32 as a file keeps it;
+/// <see cref="Push"/> and <see cref="Pull"/> apply A_k and its transpose without forming it. Products run in float32 on directions of unit length.
+/// <see cref="PassPlan"/> bounds the scratch memory.
 /// </summary>
-internal sealed class Linearization : IDisposable
+internal sealed class Linearization : BlockMaps
 {
     private readonly LanguageModel _model;
     private readonly IReadOnlyList<PromptState> _prompts;
-    private readonly Action? _between;
     private readonly List<Lane> _lanes = [];
 
     /// <summary>Makes a linearization; scratch memory is allocated by its first pass.</summary>
     /// <param name="model">The plain model.</param>
     /// <param name="prompts">Calibration prompts, run with their caches kept. The caller owns them.</param>
-    /// <param name="between">Called on the calling thread between two passes; null for none. It may throw to end the linearisation.</param>
-    public Linearization(LanguageModel model, IReadOnlyList<PromptState> prompts, Action? between = null)
+    public Linearization(LanguageModel model, IReadOnlyList<PromptState> prompts)
     {
-        (_model, _prompts, _between) = (model, prompts, between);
+        (_model, _prompts) = (model, prompts);
     }
 
     /// <summary>Rows for which the activations of all lanes have memory.</summary>
@@ -40,7 +39,8 @@ internal sealed class Linearization : IDisposable
     /// <param name="k">The block.</param>
     /// <param name="result">Receives A_k, on the model's device.</param>
     /// <param name="cancellationToken">Checked before every pass.</param>
-    public void Jacobian(int k, ColumnMajor result, CancellationToken cancellationToken) =>
+    public override void Jacobian(int k, ColumnMajor result, CancellationToken cancellationToken)
+    {
         ForPasses(D, (lane, prompts, column, p) =>
         {
             cancellationToken.ThrowIfCancellationRequested();
@@ -52,12 +52,15 @@ internal sealed class Linearization : IDisposable
             cancellationToken.ThrowIfCancellationRequested();
             Gather(lane.PushedTangents, Enumerable.Repeat(1.0, p).ToArray(), prompts, result.Slice(column, p));
         });
+        RoundToSingle(result);
+    }
 
     /// <summary>Computes A_k // (D, D) in host memory.</summary>
-    public Matrix<double> Jacobian(int k, CancellationToken cancellationToken) => OnHost(D, result => Jacobian(k, result, cancellationToken));
+    public override Matrix<double> Jacobian(int k, CancellationToken cancellationToken) =>
+        OnHost(D, result => Jacobian(k, result, cancellationToken));
 
     /// <summary>Computes A_k X for X // (D, p).</summary>
-    public Matrix<double> Push(int k, Matrix<double> x, CancellationToken cancellationToken) => OnHost(x.ColumnCount, result =>
+    public override Matrix<double> Push(int k, Matrix<double> x, CancellationToken cancellationToken) => OnHost(x.ColumnCount, result =>
         ForPasses(x.ColumnCount, (lane, prompts, column, p) =>
         {
             cancellationToken.ThrowIfCancellationRequested();
@@ -69,7 +72,7 @@ internal sealed class Linearization : IDisposable
         }));
 
     /// <summary>Computes A_k' Z for Z // (D, p).</summary>
-    public Matrix<double> Pull(int k, Matrix<double> z, CancellationToken cancellationToken) => OnHost(z.ColumnCount, result =>
+    public override Matrix<double> Pull(int k, Matrix<double> z, CancellationToken cancellationToken) => OnHost(z.ColumnCount, result =>
         ForPasses(z.ColumnCount, (lane, prompts, column, p) =>
         {
             cancellationToken.ThrowIfCancellationRequested();
@@ -89,7 +92,7 @@ internal sealed class Linearization : IDisposable
         }));
 
     /// <inheritdoc/>
-    public void Dispose()
+    public override void Dispose()
     {
         foreach (var lane in _lanes)
         {
@@ -107,6 +110,23 @@ internal sealed class Linearization : IDisposable
         }
 
         return Matrix<double>.Build.Dense(D, columns, numbers);
+    }
+
+    // The tangents that are averaged are float32 themselves, so nothing that was known of A_k is lost.
+    private void RoundToSingle(ColumnMajor a)
+    {
+        const int Columns = 64;
+        double[] numbers = new double[a.Rows * Math.Min(Columns, a.Columns)];
+        float[] rounded = new float[numbers.Length];
+        for (int column = 0; column < a.Columns; column += Columns)
+        {
+            var panel = a.Slice(column, Math.Min(Columns, a.Columns - column));
+            var part = numbers.AsSpan(0, (int)panel.Length);
+            Ops.Download(panel, part);
+            TensorPrimitives.ConvertTruncating<double, float>(part, rounded);
+            TensorPrimitives.ConvertTruncating<float, double>(rounded.AsSpan(0, part.Length), part);
+            Ops.Upload(part, panel);
+        }
     }
 
     /// <summary>Runs the passes (lane, prompts, first column, columns) of a <see cref="PassPlan"/>. The prompts of a column run in order.</summary>
@@ -127,7 +147,7 @@ internal sealed class Linearization : IDisposable
         {
             if (at > 0)
             {
-                _between?.Invoke();
+                BetweenPasses?.Invoke();
             }
 
             var (round, group) = Math.DivRem(at, groups);

@@ -1,6 +1,7 @@
 using Tiller.Controllers;
 using Tiller.Features;
 using Tiller.Model;
+using Tiller.Synthesis;
 
 namespace Tiller.Evaluation.Comparing;
 
@@ -113,14 +114,10 @@ public sealed record RandomDirection(int Seed = 0) : ComparedMethod
     // Uniform on the sphere of radius `length`: a vector of normal numbers, scaled.
     private static float[] Direction(Random random, int width, float length)
     {
-        double[] x = [.. Enumerable.Range(0, width).Select(_ => Normal(random))];
+        double[] x = [.. Enumerable.Range(0, width).Select(_ => NormalDraw.Next(random))];
         double norm = Math.Sqrt(x.Sum(static v => v * v));
         return [.. x.Select(v => (float)(v / norm * length))];
     }
-
-    // A normal number, by Box and Muller.
-    private static double Normal(Random random) =>
-        Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(Math.Tau * random.NextDouble());
 }
 
 /// <summary>A control: the behaviour is requested in words (<see cref="EvaluationTask.Prompting"/>), and nothing is steered.</summary>

@@ -57,10 +57,8 @@ internal sealed class CompareCommand : TillerCommand
         HelpName = "name",
     };
 
-    private readonly NumbersOption _lambdas = new("--lambda", OptionKinds.LambdaRange)
-    {
-        Description = "Strengths, repeated or with spaces between; the plain model is measured anyway. [default: 0.5 1 2]",
-    };
+    private readonly NumbersOption _lambdas = OptionKinds.Lambdas(
+        "Strengths, repeated or with spaces between; the plain model is measured anyway. [default: 0.5 1 2]");
 
     private readonly Option<int> _seeds = OptionKinds.Number(
         "--seeds", "How often each prompt is continued, with other draws.", 1, n => n is > 0 and <= 1000, "a whole number, 1 to 1000");
@@ -113,7 +111,7 @@ internal sealed class CompareCommand : TillerCommand
             throw new UsageException("Expected --model and one --task at least, or --demo without them.");
         }
 
-        float[] strengths = parse.GetValue(_lambdas) is { Length: > 0 } given ? given : [0.5f, 1, 2];
+        float[] strengths = parse.GetValue(_lambdas) is { Length: > 0 } given ? Array.ConvertAll(given, x => (float)x) : [0.5f, 1, 2];
         if (strengths.Contains(0) || strengths.Distinct().Count() < strengths.Length)
         {
             throw new UsageException("Expected each --lambda once, and none of them 0: that is the plain model, which is measured anyway.");

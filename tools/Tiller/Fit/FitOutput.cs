@@ -1,5 +1,6 @@
 using System.Text.Json;
 using Tiller.Controllers;
+using Tiller.Synthesis;
 
 namespace Tiller.Tool;
 
@@ -12,7 +13,7 @@ internal static class FitOutput
         var source = controller.Source;
         var method = controller.Method;
         string averaged = source.Weights is null ? "" : $"; Jacobians averaged over {CalibrationCount(source)}";
-        string solve = source.Cost is null ? "" : $", cost {Name(source.Cost)} ({Solve(source)})";
+        string solve = source.Cost is null ? "" : $", cost {Name(source.Cost)} ({Solve(source.Order, source.Cost)})";
         string setpoint = method is LinearQuadratic lqr ? $", setpoint {Name(lqr.Setpoint)}" : "";
         Row("model", $"{VisibleText.Of(source.ModelName)}, L {controller.L}, D {controller.D}");
         Row("prompts", $"{source.Positive.Count} positive, {source.Negative.Count} negative{averaged}");
@@ -20,7 +21,7 @@ internal static class FitOutput
         Row("controller", $"{source.Settings[ControllerSource.MethodSetting]}{solve}, blocks {method.Layers}{setpoint}");
         if (source.Weights is { } weights)
         {
-            Row("weights", $"q {weights.Q:G}, r {weights.R:G}, q_f {weights.Qf:G}");
+            Row("weights", Text(weights));
         }
 
         if (Found(source) is { Length: > 0 } found)
@@ -55,7 +56,25 @@ internal static class FitOutput
         void Row(string name, string value) => terminal.Output.WriteLine($"{name,-12}{value}");
     }
 
-    public static void WriteJson(Terminal terminal, string path, FitResult result) => Json.Write(terminal.Output, json =>
+    /// <summary>One fit as an object, several as an array of them.</summary>
+    public static void WriteJson(Terminal terminal, IReadOnlyList<string> paths, IReadOnlyList<FitResult> results) => Json.Write(terminal.Output, json =>
+    {
+        if (results.Count == 1)
+        {
+            WriteFit(json, paths[0], results[0]);
+            return;
+        }
+
+        json.WriteStartArray();
+        foreach (var (path, result) in paths.Zip(results))
+        {
+            WriteFit(json, path, result);
+        }
+
+        json.WriteEndArray();
+    });
+
+    private static void WriteFit(Utf8JsonWriter json, string path, FitResult result)
     {
         var (controller, report, loop, stages) = result;
         var source = controller.Source;
@@ -99,7 +118,7 @@ internal static class FitOutput
 
         ControllerDescription.WriteFit(json, controller);
         json.WriteEndObject();
-    });
+    }
 
     /// <summary>The settings of a fit in a line, without the method's name; empty if there are no others.</summary>
     public static string Found(ControllerSource source) => string.Join(
@@ -108,8 +127,11 @@ internal static class FitOutput
             .Select(x => $"{x.Key} {x.Value}"));
 
     /// <summary>The form of the recursion: dense, factored, or reduced and its order.</summary>
-    public static string Solve(ControllerSource source) =>
-        source.Order is { } order ? $"reduced, order {order}" : source.Cost == FitCost.Feature ? "factored" : "dense";
+    public static string Solve(int? order, FitCost? cost) =>
+        order is { } p ? $"reduced, order {p}" : cost == FitCost.Feature ? "factored" : "dense";
+
+    /// <summary>q, r and q_f.</summary>
+    public static string Text(LqrWeights weights) => $"q {weights.Q:G}, r {weights.R:G}, q_f {weights.Qf:G}";
 
     /// <summary>Number of prompts over which the Jacobians were averaged.</summary>
     public static int CalibrationCount(ControllerSource source) => source.Calibration?.Count ?? source.Positive.Count + source.Negative.Count;

@@ -15,7 +15,7 @@ internal static class ControllerOutput
         Row("form", PromptFormOutput.Text(source.Form));
         if (source.Weights is { } weights)
         {
-            Row("weights", $"q {weights.Q:G}, r {weights.R:G}, q_f {weights.Qf:G}");
+            Row("weights", FitOutput.Text(weights));
         }
 
         if (source.Residuals is { Count: > 0 } residuals && source.Ranks is { Count: > 0 } ranks)
@@ -61,7 +61,8 @@ internal static class ControllerOutput
     {
         string gate = controller.Method is Gated gated ? $", behind a gate at block {gated.Gate.Layer}" : "";
         string setpoint = controller.Ungated is LinearQuadratic lqr ? $", setpoint {FitOutput.Name(lqr.Setpoint)}" : "";
-        string cost = controller.Source.Cost is { } charged ? $", cost {FitOutput.Name(charged)} ({FitOutput.Solve(controller.Source)})" : "";
+        string cost = controller.Source.Cost is { } charged
+            ? $", cost {FitOutput.Name(charged)} ({FitOutput.Solve(controller.Source.Order, charged)})" : "";
         return $"{cost}, blocks {controller.Method.Layers}{setpoint}{gate}";
     }
 

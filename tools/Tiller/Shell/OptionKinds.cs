@@ -77,6 +77,32 @@ internal static class OptionKinds
         return option;
     }
 
+    /// <summary>One of the names of an enum, in lower case; null if not given.</summary>
+    public static Option<T?> ChoiceOrNone<T>(string name, string description)
+        where T : struct, Enum
+    {
+        string[] names = [.. Enum.GetNames<T>().Select(n => n.ToLowerInvariant())];
+        var option = new Option<T?>(name)
+        {
+            Description = description,
+            HelpName = string.Join('|', names),
+            CustomParser = result =>
+            {
+                string text = result.Tokens[^1].Value;
+                int index = Array.IndexOf(names, text);
+                if (index >= 0)
+                {
+                    return Enum.GetValues<T>()[index];
+                }
+
+                result.AddError($"{name} must be one of {string.Join(", ", names)}, got '{text}'.");
+                return null;
+            },
+        };
+        option.CompletionSources.Add(names);
+        return option;
+    }
+
     /// <summary>One of several objects by its name. Null if not given; then the caller uses the first object.</summary>
     /// <param name="name">Name of the option.</param>
     /// <param name="description">The description without the default.</param>
@@ -189,6 +215,10 @@ internal static class OptionKinds
             return null;
         },
     };
+
+    /// <summary>Strengths λ.</summary>
+    public static NumbersOption Lambdas(string description) =>
+        new("--lambda", static x => float.IsFinite((float)x), LambdaRange) { Description = description };
 
     /// <summary>The range of λ, for messages. If λ is too large for the model's state, the state overflows, which is a numerical failure.</summary>
     public const string LambdaRange = "a number that fits in float32";

@@ -21,6 +21,7 @@ internal static class Runs
         new PullCommand((request, token) => Task.FromResult(PullRun.Run(terminal, request, token))),
         new LinearityCommand((request, token) => Task.FromResult(LinearityRun.Run(terminal, request, token))),
         new InspectCommand((request, token) => Task.FromResult(InspectRun.Run(terminal, request, token))),
+        new ConvertCommand((request, token) => Task.FromResult(ConvertRun.Run(terminal, request, token))),
         new VerifyCommand((request, token) => Task.FromResult(VerifyRun.Run(terminal, request, token))),
         new BenchCommand((request, token) => BenchRun.Run(terminal, request, token)),
         new DevicesCommand((request, _) => Task.FromResult(DevicesRun.Run(terminal, request))),
