@@ -35,13 +35,14 @@ internal abstract class FuzzTarget
         return
         [
             new SafetensorsTarget(goldens), new IndexTarget(goldens), new ConfigTarget(goldens), new TokenizerTarget(goldens),
-            new ControllerTarget(), new TextTarget(goldens), new PromptsTarget(), new TemplateTarget(goldens),
+            new ControllerTarget(), new TextTarget(goldens), new PromptsTarget(), new ParquetTarget(), new TemplateTarget(goldens),
             .. FaultyTarget.Kinds.Select(kind => new FaultyTarget(kind)),
         ];
     }
 
     /// <summary>Names of all targets.</summary>
-    public static IReadOnlyList<string> Names { get; } = ["safetensors", "index", "config", "tokenizer", "controller", "text", "prompts", "template"];
+    public static IReadOnlyList<string> Names { get; } = ["safetensors", "index", "config", "tokenizer", "controller", "text", "prompts", "parquet",
+        "template"];
 
     protected static void Promise(bool holds, string what)
     {

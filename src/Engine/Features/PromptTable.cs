@@ -33,13 +33,14 @@ internal sealed class PromptTable
     }
 
     /// <summary>
-    /// Reads comma-separated values, or tab-separated ones if the name ends in .tsv. The first record has names if one of them is usual
+    /// Reads comma-separated values, or tab-separated ones if the name ends in .tsv, or those of a dialect that has another separator
+    /// (<see cref="SeparatorOf"/>). The first record has names if one of them is usual
     /// (<see cref="PromptRecipe.IsUsual"/>) or is the column that is asked for by name; otherwise it is a row like the others.
     /// </summary>
     /// <exception cref="PromptFileException">The records break the rules or are of different lengths.</exception>
     public static PromptTable Read(string path, string text, string? column)
     {
-        char separator = path.EndsWith(".tsv", StringComparison.OrdinalIgnoreCase) ? '\t' : ',';
+        char separator = path.EndsWith(".tsv", StringComparison.OrdinalIgnoreCase) ? '\t' : SeparatorOf(text, column);
         if (DelimitedText.Read(text, separator, out List<TableRecord> records) is var (line, problem))
         {
             string between = separator == ',' ? "commas" : "tabs";
@@ -60,11 +61,37 @@ internal sealed class PromptTable
                 + "A cell with a separator or a line break stands in quotes.");
         }
 
-        // A number counts columns: that a cell of the first record is the same one does not make it a name.
-        string? name = column is null || column.All(char.IsAsciiDigit) ? null : column;
-        bool named = Array.Exists(records[0].Cells, x => PromptRecipe.IsUsual(x) || Same(x, name));
+        bool named = IsNamed(records[0], column);
         string[]? names = named ? records[0].Cells : null;
         return new PromptTable(path, names, named ? records[1..] : records, columns);
+    }
+
+    // A comma, unless the first record has none, or breaks the rules with commas, and all records have the same number of cells with semicolons (which
+    // programs write where the comma is the decimal point), tabs or bars. Two cells must also be named or counted, since prose has such signs too.
+    private static char SeparatorOf(string text, string? column)
+    {
+        _ = DelimitedText.Read(text, ',', out List<TableRecord> records);
+        if (records is [] or [{ Cells.Length: 1 }, ..])
+        {
+            foreach (char other in ";\t|")
+            {
+                if (DelimitedText.Read(text, other, out records) is null && records is [{ Cells.Length: > 1 } first, ..]
+                    && records.TrueForAll(x => x.Cells.Length == first.Cells.Length)
+                    && (first.Cells.Length > 2 || column is "2" || IsNamed(first, column)))
+                {
+                    return other;
+                }
+            }
+        }
+
+        return ',';
+    }
+
+    // A number counts columns: that a cell of the first record is the same one does not make it a name.
+    private static bool IsNamed(TableRecord first, string? column)
+    {
+        string? name = column is null || column.All(char.IsAsciiDigit) ? null : column;
+        return Array.Exists(first.Cells, x => PromptRecipe.IsUsual(x) || Same(x, name));
     }
 
     /// <summary>The prompts of a column; an empty cell is none.</summary>

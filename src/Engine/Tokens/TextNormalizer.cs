@@ -33,8 +33,16 @@ internal sealed class TextNormalizer
     public bool IsEmpty => _stages.Count == 0;
 
     /// <summary>The normalised text; the result may be the argument or lie in one of the two buffers.</summary>
-    public ReadOnlySpan<byte> Apply(ReadOnlySpan<byte> text, ByteBuffer first, ByteBuffer second)
+    public ReadOnlySpan<byte> Apply(ReadOnlySpan<byte> text, ByteBuffer first, ByteBuffer second) => Apply(text, first, second, out _);
+
+    /// <summary>As the other overload.</summary>
+    /// <param name="text">Valid UTF-8.</param>
+    /// <param name="first">Room.</param>
+    /// <param name="second">More room.</param>
+    /// <param name="keepsStart">Whether the result begins where the text does: false if the first character was lost.</param>
+    public ReadOnlySpan<byte> Apply(ReadOnlySpan<byte> text, ByteBuffer first, ByteBuffer second, out bool keepsStart)
     {
+        keepsStart = true;
         foreach (NormalizerStage stage in _stages)
         {
             if (text.IsEmpty)
@@ -48,7 +56,7 @@ internal sealed class TextNormalizer
             }
 
             first.Length = 0;
-            stage.Append(text, first);
+            keepsStart &= stage.Append(text, first);
             text = first.Span;
             (first, second) = (second, first);
         }

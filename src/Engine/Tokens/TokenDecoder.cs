@@ -61,7 +61,7 @@ internal sealed class TokenDecoder
 
                 break;
             case "ByteLevel":
-                _stages.Add(static () => new BytesStage());
+                _stages.Add(fused ? static () => new BytesOfTokenStage() : static () => new BytesStage());
                 fused = true;
                 break;
             case "ByteFallback":
@@ -351,22 +351,31 @@ internal sealed class TokenDecoder
         }
     }
 
-    // A run of <0xNN> is text if it is valid UTF-8 as a whole; otherwise each byte is one U+FFFD.
+    // A run of <0xNN> is text if it is valid UTF-8 as a whole; otherwise each byte is one U+FFFD. A token that goes on after such a piece was none.
     private sealed class ByteFallbackStage : DecoderStage
     {
         private readonly ByteBuffer _run = new();
+        private readonly ByteBuffer _last = new(); // the text of the last of them
 
         public override void Token(ReadOnlySpan<byte> text, bool starts)
         {
-            if (ByteToken.Value(text) is >= 0 and int value)
+            if (starts && ByteToken.Value(text) is >= 0 and int value)
             {
                 _run.Append((byte)value);
+                _last.Length = 0;
+                _last.Append(text);
+                return;
             }
-            else
+
+            bool goesOn = !starts && _run.Length > 0;
+            _run.Length -= goesOn ? 1 : 0;
+            Release();
+            if (goesOn)
             {
-                Release();
-                Next!.Token(text, starts);
+                Next!.Token(_last.Span, starts: true);
             }
+
+            Next!.Token(text, starts);
         }
 
         public override void Flush()
@@ -398,7 +407,40 @@ internal sealed class TokenDecoder
         }
     }
 
-    // All tokens' bytes as one lossy UTF-8 string: one U+FFFD per maximal invalid part. An unfinished character is held back.
+    // Appends bytes as UTF-8, one U+FFFD per maximal invalid part, and returns how many it took: an unfinished character at the end, if it may go on,
+    // is left.
+    private static int AppendText(ReadOnlySpan<byte> bytes, bool final, ByteBuffer output)
+    {
+        int done = 0;
+        while (done < bytes.Length)
+        {
+            OperationStatus status = Rune.DecodeFromUtf8(bytes[done..], out _, out int used);
+            if (status == OperationStatus.NeedMoreData && !final)
+            {
+                break;
+            }
+
+            output.Append(status == OperationStatus.Done ? bytes.Slice(done, used) : "\uFFFD"u8);
+            done += used;
+        }
+
+        return done;
+    }
+
+    // The bytes of a text that is already one token, and so is in the alphabet as a whole or not at all.
+    private sealed class BytesOfTokenStage : WholeTokenStage
+    {
+        private readonly ByteBuffer _bytes = new();
+
+        protected override void Token(ReadOnlySpan<byte> text, bool first, bool last, ByteBuffer output)
+        {
+            _bytes.Length = 0;
+            ByteAlphabet.Decode(text, _bytes);
+            AppendText(_bytes.Span, final: true, output);
+        }
+    }
+
+    // All tokens' bytes as one lossy UTF-8 string. An unfinished character is held back.
     private sealed class BytesStage : DecoderStage
     {
         private readonly ByteBuffer _held = new();
@@ -419,22 +461,8 @@ internal sealed class TokenDecoder
 
         private void Emit(bool final)
         {
-            ReadOnlySpan<byte> bytes = _held.Span;
             _text.Length = 0;
-            int done = 0;
-            while (done < bytes.Length)
-            {
-                OperationStatus status = Rune.DecodeFromUtf8(bytes[done..], out _, out int used);
-                if (status == OperationStatus.NeedMoreData && !final)
-                {
-                    break;
-                }
-
-                _text.Append(status == OperationStatus.Done ? bytes.Slice(done, used) : "\uFFFD"u8);
-                done += used;
-            }
-
-            _held.RemoveFront(done);
+            _held.RemoveFront(AppendText(_held.Span, final, _text));
             if (_text.Length > 0)
             {
                 Next!.Token(_text.Span, !_any);
