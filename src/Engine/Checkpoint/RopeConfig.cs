@@ -149,7 +149,7 @@ internal static class RopeConfig
         {
             null or "default" => null,
 
-            // The base grows with the length of a text beyond max_position_embeddings. Up to there nothing is rescaled; longer texts are refused.
+            // The base is changed only for texts longer than max_position_embeddings, which are refused.
             "dynamic" when Factor(section, "factor", least: 1) >= 1 => null,
             "linear" => new RopeScaling.Linear(Factor(section, "factor", least: 1)),
             "llama3" => ReadLlama3(section),
@@ -209,7 +209,7 @@ internal static class RopeConfig
 
     private static double? Optional(ConfigJson section, string key) => IsGiven(section, key) ? section.Positive(key, double.NaN) : null;
 
-    // 0 is as good as no value, as in transformers (`or`).
+    // As in transformers, 0 means that there is no value.
     private static bool IsGiven(ConfigJson section, string key) => section.HasValue(key) && !section.Is(key, 0);
 
     private static double Factor(ConfigJson section, string key, double least)
