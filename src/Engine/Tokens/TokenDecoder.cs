@@ -351,8 +351,8 @@ internal sealed class TokenDecoder
         }
     }
 
-    // Decodes a run of <0xNN> as text if it is valid UTF-8 as a whole; otherwise each byte becomes one U+FFFD. A piece that the token continues is not
-    // such a byte.
+    // Decodes a run of <0xNN> as text if it is valid UTF-8 as a whole; otherwise each byte becomes U+FFFD. The first piece of a longer token is not a
+    // byte.
     private sealed class ByteFallbackStage : DecoderStage
     {
         private readonly ByteBuffer _run = new();
