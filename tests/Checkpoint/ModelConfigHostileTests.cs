@@ -160,7 +160,7 @@ internal sealed class ModelConfigHostileTests
         yield return Row(16, ConfigError.Unsupported, "hidden_activation", "\"gelu\"", "gemma2");
         yield return Row(16, ConfigError.Unsupported, "torch_dtype", "\"float8_e4m3fn\"");
         yield return Row(16, ConfigError.Unsupported, "dtype", "\"int8\"");
-        foreach (string type in new[] { "dynamic", "longrope", "su", "mrope" })
+        foreach (string type in new[] { "longrope", "su", "mrope", "proportional" })
         {
             yield return Row(16, ConfigError.Unsupported, "rope_scaling", $$"""{"rope_type":"{{type}}","factor":2}""",
                 reported: "rope_scaling.rope_type");
@@ -168,6 +168,8 @@ internal sealed class ModelConfigHostileTests
         }
 
         yield return Row(16, ConfigError.Schema, "rope_scaling", """{"factor":2}""", reported: "rope_scaling.rope_type");
+        yield return Row(16, ConfigError.Schema, "rope_scaling", """{"rope_type":"default","type":"linear","factor":2}""",
+            reported: "rope_scaling.type");
         yield return Row(16, ConfigError.Schema, "rope_scaling", "\"linear\"");
         yield return Row(16, ConfigError.Unsupported, "rope_parameters", """{"full_attention":{"rope_theta":1}}""");
         yield return Row(16, ConfigError.Schema, "rope_scaling", """{"rope_type":"linear","factor":2}""",
@@ -243,8 +245,6 @@ internal sealed class ModelConfigHostileTests
                 reported: "rope_scaling.original_max_position_embeddings");
         yield return Row(22, ConfigError.Schema, "rope_scaling", """{"rope_type":"yarn"}""", reported: "rope_scaling.factor");
         yield return Row(22, ConfigError.OutOfRange, "rope_scaling", """{"rope_type":"yarn","factor":0.5}""", reported: "rope_scaling.factor");
-        yield return Row(22, ConfigError.OutOfRange, "rope_scaling", """{"rope_type":"yarn","factor":4,"beta_fast":0}""",
-            reported: "rope_scaling.beta_fast");
         yield return Row(22, ConfigError.OutOfRange, "rope_scaling", """{"rope_type":"yarn","factor":4,"beta_slow":33}""",
             reported: "rope_scaling.beta_slow");
         foreach (string list in new[] { "null", "[]", "[1,1]", "[1,1,1,1,1]", "[1,1,1,0]", "[1,1,1,\"1\"]", "1" })

@@ -278,9 +278,24 @@ internal sealed class ModelConfigReaderTests
 
     [TestCase("""{"rope_type":"default"}""")]
     [TestCase("""{"type":"default","factor":8}""")]
+    [TestCase("""{"rope_type":"dynamic","factor":2}""")] // within the context, nothing is rescaled
     [TestCase("null")]
     public void No_rope_scaling(string scaling)
         => Assert.That(Parse($$"""{"model_type":"llama","rope_scaling":{{scaling}}}""").Rotary[0]!.Scaling, Is.Null);
+
+    // Zero is as good as no value, as in transformers.
+    [Test]
+    public void Zeros_of_yarn_are_no_values()
+    {
+        const string Yarn = "\"rope_type\":\"yarn\",\"factor\":4";
+        RopeScaling? Of(string keys) => Parse($$$"""{"model_type":"qwen3","rope_scaling":{{{{Yarn}}}{{{keys}}}}}""").Rotary[0]!.Scaling;
+
+        RopeScaling? plain = Of("");
+        Assert.That(plain, Is.InstanceOf<RopeScaling.Yarn>());
+        Assert.That(Of(""","mscale":0,"mscale_all_dim":0.0,"beta_fast":0,"beta_slow":0,"original_max_position_embeddings":0"""), Is.EqualTo(plain));
+        Assert.That(Of(""","mscale":2.0,"mscale_all_dim":0"""), Is.EqualTo(plain));
+        Assert.That(Of(""","mscale":2.0,"mscale_all_dim":1"""), Is.Not.EqualTo(plain));
+    }
 
     [TestCase("rope_type")]
     [TestCase("type")]

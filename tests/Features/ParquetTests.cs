@@ -3,6 +3,8 @@ using System.Text;
 using Parquet;
 using Parquet.Schema;
 using Tiller.Features;
+using Tiller.Fuzz;
+using static Tiller.Fuzz.ParquetBytes;
 using static Tiller.Tests.Features.ParquetSample;
 
 namespace Tiller.Tests.Features;
@@ -40,6 +42,21 @@ public class ParquetTests
         byte[] page = PageV2([3, 0b1101], values, plain.Length, 4, 1, encoding: 0, isCompressed); // one is missing
         byte[] file = File(4, new SampleColumn("text", page, 4) { Repetition = 1, Codec = 1 });
         Assert.That(Read(file), Is.EqualTo(new[] { "a", "the tide", "🚢" }));
+    }
+
+    // Written by Apache Arrow's library for Rust (parquet-wasm 0.8): three row groups, Zstandard, one column in deltas of prefixes and two with
+    // dictionaries.
+    [Test]
+    public void Pages_of_the_second_version_by_a_third_writer_are_read()
+    {
+        byte[] file = System.IO.File.ReadAllBytes(Repository.Path("tests", "Features", "second-version.parquet"));
+        int[] rows = [.. Enumerable.Range(0, 60)];
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(Read(file), Is.EqualTo(rows.Select(static i => $"Prompt {i % 7}: the tide “turns” 🚢\nat {i}")));
+            Assert.That(Read(file, "note"), Is.EqualTo(rows.Where(static i => i % 3 == 0).Select(static i => $"note {i % 5}")));
+            Assert.That(Read(file, "id"), Is.EqualTo(rows.Select(static i => (i - 30).ToString(CultureInfo.InvariantCulture))));
+        }
     }
 
     [Test]

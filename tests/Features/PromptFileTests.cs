@@ -8,6 +8,10 @@ public class PromptFileTests
 {
     private const string Two = "{\"role\":\"system\",\"content\":\"s\"},{\"role\":\"user\",\"content\":\"\"}";
     private const string One = "{\"content\":\"t\",\"role\":\"tool\",\"name\":null}";
+    private const string Open16 = "[[[[[[[[[[[[[[[[";
+    private const string Open64 = Open16 + Open16 + Open16 + Open16;
+    private const string Close16 = "]]]]]]]]]]]]]]]]";
+    private const string Close64 = Close16 + Close16 + Close16 + Close16;
     private string _folder = "";
 
     [SetUp]
@@ -43,7 +47,7 @@ public class PromptFileTests
     [TestCase("\"\\ud800\"")]
     [TestCase("{\"\\ud800\":1,\"text\":\"a\"}")]
     [TestCase("\"a\" \"b\"")]
-    [TestCase("{\"a\":[[[[[[[[[0]]]]]]]]],\"text\":\"b\"}")]
+    [TestCase("{\"a\":" + Open64 + "0" + Close64 + ",\"text\":\"b\"}")]
     public void A_malformed_line_is_named(string line)
     {
         string path = Write("p.jsonl", $"\"fine\"\n\n{line}");
@@ -64,6 +68,7 @@ public class PromptFileTests
 
     [TestCase("p.json", $"[[{Two}],[{One}]]")]
     [TestCase("p.json", $"[{{\"messages\":[{Two}],\"id\":1}},{{\"messages\":[{One}]}}]")]
+    [TestCase("p.json", $"[{{\"prompt\":[{Two}],\"chosen\":[{One}]}},{{\"prompt\":[{One}]}}]")]
     [TestCase("p.jsonl", $"{{\"messages\":[{Two}]}}\n\n[{One}]\n")]
     [TestCase("p.txt", $"{{\"messages\":[{Two}]}}\n[{One}]\n")]
     public void Chats_are_messages_of_known_roles(string name, string text)
@@ -133,7 +138,7 @@ public class PromptFileTests
     [TestCase("One prompt.\nAnother.\n", 1)]
     [TestCase("{\n\"messages\": [\n}", 3)]
     [TestCase("[{\"text\":\"a\",\n\"text\":\"b\"}]", 0)]
-    [TestCase("[{\"a\":[[[[[[[[[0]]]]]]]]],\"text\":\"b\"}]", 1)]
+    [TestCase("[{\"a\":" + Open64 + "0" + Close64 + ",\"text\":\"b\"}]", 1)]
     public void What_is_not_json_in_a_json_file_is_told_with_its_line(string text, int line)
     {
         string path = Write("p.json", text);

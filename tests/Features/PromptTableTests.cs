@@ -21,6 +21,10 @@ public class PromptTableTests
     [TestCase("target,\"goal\"\n\"b\",\"a\"\n\n\"d\",\"c\"\n")] // quotes where none are due, a blank line
     [TestCase("goal,statement\na,x\n,x\nc,x\n")] // an empty cell is no prompt
     [TestCase("goal\na\nc\n")]
+    [TestCase("id;goal;label\r\n1;a;1,5\r\n2;\"c\";0\r\n")] // where the comma is the decimal point
+    [TestCase("\ufeff\"id\";\"goal\"\n\"1\";\"a\"\n\"2\";\"c\"")]
+    [TestCase("id\tgoal\n1\ta\n2\tc\n")] // tabs under the name of commas
+    [TestCase("goal|x\na|1\nc|2\n")]
     public void The_column_with_a_usual_name_has_the_prompts(string text) => Assert.That(Read("t.csv", text), Is.EqualTo(new[] { "a", "c" }));
 
     [TestCase("prompt,x\n\"a, \"\"b\"\"\",1\n", "a, \"b\"")]
@@ -29,6 +33,10 @@ public class PromptTableTests
     [TestCase("prompt,x\na \"b\",1\n", "a \"b\"")]
     [TestCase("prompt,x\na\rb,1\n", "a\rb")]
     [TestCase("x,prompt\n1,\"🚢\u0301\"", "🚢\u0301")]
+    [TestCase("prompt;x\n\"a; \"\"b\"\"\r\nc, d\";1\n", "a; \"b\"\r\nc, d")]
+    [TestCase("prompt\na; b\n", "a; b")] // one column, whose text has semicolons
+    [TestCase("x,prompt\na;b,c; d\n", "c; d")]
+    [TestCase("prompt\n\"a, b|c\"\n", "a, b|c")]
     public void Cells_are_taken_as_they_are(string text, string expected) => Assert.That(Read("t.csv", text), Is.EqualTo(new[] { expected }));
 
     [TestCase("a,A. b,1\nc,d,2\n", "1", new[] { "a", "c" })]
@@ -37,6 +45,9 @@ public class PromptTableTests
     [TestCase("id,claim\n1,a\n2,c\n", "2", new[] { "claim", "a", "c" })] // no name is usual, so the first row is one
     [TestCase("id,prompt,claim\n1,x,a\n2,x,c\n", "3", new[] { "a", "c" })]
     [TestCase("2,1\na,b\n", "2", new[] { "1", "b" })] // a number is no name
+    [TestCase("a;b\nc;d\n", "2", new[] { "b", "d" })]
+    [TestCase("a; b\nc; d\n", "1", new[] { "a; b", "c; d" })] // prose of one column
+    [TestCase("a;b;1\nc;d;2\n", "1", new[] { "a", "c" })]
     public void A_column_is_named_or_counted(string text, string column, string[] expected)
         => Assert.That(Read("t.csv", text, column), Is.EqualTo(expected));
 
@@ -67,11 +78,15 @@ public class PromptTableTests
     [TestCase("t.json", "[{\"instruction\":\"Sum\",\"input\":\"1 2\"},{\"instruction\":\"Sing\",\"category\":null}]", new[] { "Sum\n\n1 2", "Sing" })]
     [TestCase("t.jsonl", "{\"prompt\":{\"text\":\"a\",\"toxicity\":0.1},\"continuation\":{\"text\":\"x\"}}\n", new[] { "a" })]
     [TestCase("t.json", "[\"\",\"a\",\"\"]", new[] { "a" })]
+    [TestCase("t.jsonl", "{\"prompt\":\"a\",\"of\":{\"a\":{\"b\":{\"c\":{\"d\":{\"e\":{\"f\":{\"g\":{\"h\":[1]}}}}}}}}}\n", new[] { "a" })]
     public void Items_of_known_sets_become_prompts_by_their_recipe(string name, string text, string[] expected)
         => Assert.That(Read(name, text), Is.EqualTo(expected));
 
     [TestCase("{\"yes\":[\"a\",\"c\"],\"no\":[\"x\"]}", "yes")]
     [TestCase("{\"data\":{\"yes\":[\"a\",{\"text\":\"c\"}]}}", "data.yes")]
+    [TestCase("{\"data\":[{\"yes\":\"a\"},{\"yes\":\"c\"}]}", "data.yes")] // a list, and in it each prompt
+    [TestCase("{\"data\":{\"rows\":[{\"row\":{\"yes\":\"a\"}},{\"row\":{\"yes\":\"c\"}}]}}", "data.rows.row.yes")]
+    [TestCase("{\"yes\":[\"a\",\"c\"],\"label\":[1,0]}", "yes")] // columns
     [TestCase("[{\"yes\":\"a\"},{\"yes\":\"c\"}]", "yes")]
     [TestCase("[{\"x\":[{\"y\":\"a\"}]},{\"x\":[{\"y\":\"c\"}]}]", "x.0.y")]
     [TestCase("[{\"a.b\":\"a\",\"prompt\":\"x\"},{\"a.b\":\"c\"}]", "a.b")]
@@ -80,6 +95,8 @@ public class PromptTableTests
 
     [TestCase("t.json", "[{\"yes\":\"secret\"}]", null, null, "PromptSelection.Field")]
     [TestCase("t.json", "[{\"yes\":\"secret\"}]", null, "no", "\"yes\"")]
+    [TestCase("t.json", "{\"data\":[{\"yes\":\"secret\"}]}", null, "data.no", "'no'")]
+    [TestCase("t.json", "{\"data\":[{\"yes\":\"secret\"}]}", null, "rows.yes", "\"data\"")]
     [TestCase("t.json", "[{\"yes\":\"secret\"}]", "yes", null, "set PromptSelection.Field")]
     [TestCase("t.csv", "prompt\nsecret\n", null, "prompt", "set PromptSelection.Column")]
     [TestCase("t.txt", "secret\n", "1", null, "one prompt a line")]

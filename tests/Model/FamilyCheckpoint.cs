@@ -97,12 +97,26 @@ internal sealed class FamilyCheckpoint : IDisposable
     public static string FamilyOf(JsonObject config) => config["model_type"]!.GetValue<string>();
 
     /// <summary>Writes it and returns the folder.</summary>
-    public string Save()
+    /// <param name="shards">Files of weights; with more than one there is an index.</param>
+    public string Save(int shards = 1)
     {
         File.WriteAllText(_folder["config.json"], Config.ToJsonString());
-        SafetensorsWriter.Write(
-            _folder["model.safetensors"], new Dictionary<string, string>(StringComparer.Ordinal),
-            [.. Tensors.Select(t => new TensorData(t.Key, Type, t.Value.Shape, Bytes(t.Value.Values)))]);
+        var map = new JsonObject();
+        for (int shard = 0; shard < shards; shard++)
+        {
+            string file = shards == 1 ? CheckpointFolder.SingleFileName : $"model-{shard + 1:D5}-of-{shards:D5}.safetensors";
+            var its = Tensors.Where((_, i) => i % shards == shard).ToList();
+            its.ForEach(t => map[t.Key] = file);
+            SafetensorsWriter.Write(
+                _folder[file], new Dictionary<string, string>(StringComparer.Ordinal),
+                [.. its.Select(t => new TensorData(t.Key, Type, t.Value.Shape, Bytes(t.Value.Values)))]);
+        }
+
+        if (shards > 1)
+        {
+            File.WriteAllText(_folder[CheckpointFolder.IndexFileName], new JsonObject { ["weight_map"] = map }.ToJsonString());
+        }
+
         return _folder.Path;
     }
 

@@ -24,6 +24,11 @@ internal sealed class ExpressionPatternTests
     [TestCase(@"(?i:s)", "sSſx", "s|S|ſ")] // U+017F folds to s
     [TestCase(@"(?i:k)", "kK\u212A", "k|K|\u212A")]
     [TestCase(@"\w+", "aⅣⓐ\u0301 b", "aⅣⓐ\u0301|b")] // numbers that are letters, and circled letters
+    [TestCase(@"\w+", "a²½ b¾", "a²½|b¾")] // alone it takes these numbers of Latin-1,
+    [TestCase(@"[\w]+", "a²½ b¾", "a|b")] // in a class it does not
+    [TestCase(@"\W+", "a²½ b", " ")]
+    [TestCase(@"[^\w]+", "a²½ b", "²½ ")]
+    [TestCase(@"\b\d", "²1 1", "1")]
     [TestCase(@"\p{L}+", "a𝐀𠀀b🚢c", "a𝐀𠀀b|c")] // letters beyond U+FFFF
     [TestCase(@"\p{^L}+", "a🚢1b", "🚢1")]
     [TestCase(@"[^\s\p{L}]", "🚢 a", "🚢")] // one character, not two halves

@@ -73,6 +73,22 @@ internal sealed class TokenizerKindTests
         Assert.That(tokenizer.Encode(""), Is.Empty);
     }
 
+    // The mark of "first" goes before a text that begins where the input does; a text whose first character was lost does not.
+    [TestCase("""{"type":"Strip"}""", "a", "▁a")]
+    [TestCase("""{"type":"Strip"}""", " a", "a")]
+    [TestCase("""{"type":"StripAccents"}""", "\u0301a", "a")]
+    [TestCase("""{"type":"BertNormalizer"}""", "\u0001a", "a")]
+    [TestCase("""{"type":"Replace","pattern":{"Regex":"^x"},"content":""}""", "xa", "a")]
+    [TestCase("""{"type":"Replace","pattern":{"Regex":"x*"},"content":""}""", "a", "▁a")]
+    [TestCase("""{"type":"Replace","pattern":{"String":"é"},"content":"a"}""", "é", "▁a")]
+    [TestCase("""{"type":"Replace","pattern":{"String":"xy"},"content":"a"}""", "xy", "a")] // what replaces two comes from the second
+    [TestCase("""{"type":"Sequence","normalizers":[{"type":"Strip"},{"type":"Prepend","prepend":"a"}]}""", " b", "ab")]
+    public void Metaspace_knows_where_a_normalised_text_begins(string normalizer, string text, string expected)
+    {
+        Tokenizer tokenizer = Of(Words([expected]), normalizer, """{"type":"Metaspace","replacement":"▁","prepend_scheme":"first"}""");
+        Assert.That(tokenizer.Encode(text).Select(tokenizer.TokenOf), Is.EqualTo(new[] { expected }));
+    }
+
     // A double array with one key: the root's children lie at 16 ^ byte, the leaf of the tab at 25 ^ 32.
     [Test]
     public void A_compiled_character_map_replaces_what_it_knows()
@@ -156,6 +172,11 @@ internal sealed class TokenizerKindTests
     [TestCase("""{"type":"ByteFallback"}""", "a|<0xC3>|<0xA9>|b", "aéb")]
     [TestCase("""{"type":"ByteFallback"}""", "<0xC3>|b|<0xA9>", "\uFFFDb\uFFFD")]
     [TestCase("""{"type":"Fuse"}""", "a|b", "ab")]
+    [TestCase("""{"type":"Sequence","decoders":[{"type":"Fuse"},{"type":"ByteFallback"}]}""", "<0x41>", "A")]
+    [TestCase("""{"type":"Sequence","decoders":[{"type":"Fuse"},{"type":"ByteFallback"}]}""", "<0x41>|b", "<0x41>b")] // one token, and no byte
+    [TestCase("""{"type":"Sequence","decoders":[{"type":"Fuse"},{"type":"ByteFallback"}]}""", "b|<0x41>", "b<0x41>")]
+    [TestCase("""{"type":"Sequence","decoders":[{"type":"Fuse"},{"type":"ByteLevel"}]}""", "Ġ|a", " a")]
+    [TestCase("""{"type":"Sequence","decoders":[{"type":"Fuse"},{"type":"ByteLevel"}]}""", "Ġ|東", "Ġ東")] // in the alphabet as a whole or not
     [TestCase("""{"type":"Sequence","decoders":[{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":1}]}""", "  a|b  ", " ab ")]
     [TestCase("""{"type":"Strip","content":"_","start":2,"stop":0}""", "___a|_b", "_ab")]
     [TestCase("""{"type":"Replace","pattern":{"String":"▁"},"content":" "}""", "▁a▁|▁b", " a  b")]

@@ -35,7 +35,7 @@ internal abstract class FuzzTarget
         return
         [
             new SafetensorsTarget(goldens), new IndexTarget(goldens), new ConfigTarget(goldens), new TokenizerTarget(goldens),
-            new ControllerTarget(), new TextTarget(goldens), new PromptsTarget(), new TemplateTarget(goldens),
+            new ControllerTarget(), new TextTarget(goldens), new PromptsTarget(), new ParquetTarget(), new TemplateTarget(goldens),
             new RequestTarget(goldens),
             .. FaultyTarget.Kinds.Select(kind => new FaultyTarget(kind)),
         ];
@@ -43,7 +43,7 @@ internal abstract class FuzzTarget
 
     /// <summary>Names of all targets.</summary>
     public static IReadOnlyList<string> Names { get; } =
-        ["safetensors", "index", "config", "tokenizer", "controller", "text", "prompts", "template", "request"];
+        ["safetensors", "index", "config", "tokenizer", "controller", "text", "prompts", "parquet", "template", "request"];
 
     protected static void Promise(bool holds, string what)
     {

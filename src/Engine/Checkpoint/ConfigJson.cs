@@ -83,10 +83,10 @@ internal sealed class ConfigJson
     /// <summary>Whether the key is present and not null.</summary>
     public bool HasValue(string key) => _object.TryGetProperty(key, out JsonElement value) && value.ValueKind != JsonValueKind.Null;
 
-    /// <summary>Whether the key is present and equals this whole number.</summary>
+    /// <summary>Whether the key is present and equals this whole number, written with or without decimals.</summary>
     public bool Is(string key, int value)
         => _object.TryGetProperty(key, out JsonElement element) && element.ValueKind == JsonValueKind.Number
-            && element.TryGetInt32(out int number) && number == value;
+            && element.TryGetDouble(out double number) && number == value;
 
     /// <summary>Whether the key is present and is {}.</summary>
     public bool IsEmptyObject(string key)

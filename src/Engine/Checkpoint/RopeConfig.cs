@@ -14,6 +14,8 @@ internal static class RopeConfig
     private const string WindowThetaKey = "rope_local_base_freq";
     private const string PartialKey = "partial_rotary_factor";
     private const string OriginalKey = "original_max_position_embeddings";
+    private const string TypeKey = "rope_type";
+    private const string OlderTypeKey = "type";
     private const string Choose = "Keep the one that the weights were trained with.";
 
     /// <summary>Which layers have RoPE // (L).</summary>
@@ -130,17 +132,25 @@ internal static class RopeConfig
             throw section.Fail(ConfigError.Unsupported, PartialKey, "1 in this place");
         }
 
-        string known = "default, linear, llama3" + (scope.Family.HasLongRope ? " or longrope" : " or yarn");
-        string key = section.HasValue("rope_type") ? "rope_type" : "type";
+        string known = "default, linear, dynamic, llama3" + (scope.Family.HasLongRope ? " or longrope" : " or yarn");
+        string key = section.HasValue(TypeKey) ? TypeKey : OlderTypeKey;
         string? type = section.Text(key);
         if (type is null && typeRequired)
         {
-            throw section.Fail(ConfigError.Schema, "rope_type", known);
+            throw section.Fail(ConfigError.Schema, TypeKey, known);
+        }
+
+        if (section.Text(OlderTypeKey) is { } older && older != type)
+        {
+            throw section.Fail(ConfigError.Schema, OlderTypeKey, $"the same as {TypeKey}, which is {section.Shown(TypeKey)}", Choose);
         }
 
         return type switch
         {
             null or "default" => null,
+
+            // The base is changed only for texts longer than max_position_embeddings, which are refused.
+            "dynamic" when Factor(section, "factor", least: 1) >= 1 => null,
             "linear" => new RopeScaling.Linear(Factor(section, "factor", least: 1)),
             "llama3" => ReadLlama3(section),
 
@@ -170,7 +180,7 @@ internal static class RopeConfig
     private static RopeScaling.Yarn ReadYarn(ConfigJson section, Scope scope)
     {
         double factor = Factor(section, "factor", least: 1);
-        int original = section.HasValue(OriginalKey) ? section.Whole(OriginalKey, 1, int.MaxValue) : scope.MaxPositions;
+        int original = IsGiven(section, OriginalKey) ? section.Whole(OriginalKey, 1, int.MaxValue) : scope.MaxPositions;
         double fast = Optional(section, "beta_fast") ?? 32;
         double slow = Optional(section, "beta_slow") ?? 1;
         if (slow > fast)
@@ -197,7 +207,10 @@ internal static class RopeConfig
         return new RopeScaling.LongRope(shortFactors, longFactors, original, amplitude);
     }
 
-    private static double? Optional(ConfigJson section, string key) => section.HasValue(key) ? section.Positive(key, double.NaN) : null;
+    private static double? Optional(ConfigJson section, string key) => IsGiven(section, key) ? section.Positive(key, double.NaN) : null;
+
+    // As in transformers, 0 means that there is no value.
+    private static bool IsGiven(ConfigJson section, string key) => section.HasValue(key) && !section.Is(key, 0);
 
     private static double Factor(ConfigJson section, string key, double least)
     {

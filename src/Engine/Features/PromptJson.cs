@@ -9,7 +9,7 @@ namespace Tiller.Features;
 internal static class PromptJson
 {
     // Maximum depth of one prompt; a file of prompts has one level more.
-    private const int MaxDepth = 8;
+    private const int MaxDepth = 64;
 
     private const string Shapes = "a prompt: a string, an object with \"prompt\" or \"text\" or another usual name (a string), or a chat, "
         + "which is an object with \"messages\" or an array of messages";
@@ -153,10 +153,18 @@ internal static class PromptJson
 
     private static List<Prompt?> Root(JsonElement root, string? field, Place place)
     {
-        // At the root, a field may lead to a list. In an array, it leads to the prompt of each item.
-        if (field is not null && root.ValueKind == JsonValueKind.Object && Follow(root, field) is { ValueKind: JsonValueKind.Array } list)
+        // At the root, a field may lead to a list; the rest of it then leads to the prompt of each item. In an array, all of it does.
+        if (field is not null && root.ValueKind == JsonValueKind.Object)
         {
-            (root, place, field) = (list, place.At(Shown(field)), null);
+            JsonElement? whole = Follow(root, field);
+            for (int end = field.Length; end > 0; end = whole is null ? field.LastIndexOf('.', end - 1) : 0)
+            {
+                if (Follow(root, field[..end]) is { ValueKind: JsonValueKind.Array } list)
+                {
+                    (root, place, field) = (list, place.At(Shown(field[..end])), end == field.Length ? null : field[(end + 1)..]);
+                    break;
+                }
+            }
         }
 
         if (root.ValueKind != JsonValueKind.Array || IsMessage(root.EnumerateArray().FirstOrDefault()))
@@ -207,9 +215,11 @@ internal static class PromptJson
                     case (true, false, false):
                         return Text(text, place.At("text"));
                     case (false, true, false):
-                        // RealToxicityPrompts: an object that holds the text and its scores.
+                        // RealToxicityPrompts: an object that holds the text and its scores. Preference data: a chat.
                         return prompt.ValueKind == JsonValueKind.Object && prompt.TryGetProperty("text", out text)
                             ? Text(text, place.At("prompt").At("text"))
+                            : prompt.ValueKind == JsonValueKind.Array && IsMessage(prompt.EnumerateArray().FirstOrDefault())
+                            ? Chat(prompt, place.At("prompt"))
                             : Text(prompt, place.At("prompt"));
                     case (false, false, true):
                         return Chat(messages, place.At("messages"));

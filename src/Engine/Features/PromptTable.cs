@@ -33,13 +33,14 @@ internal sealed class PromptTable
     }
 
     /// <summary>
-    /// Reads comma-separated values, or tab-separated values if the name ends in .tsv. The first record holds column names if one of its cells is a
-    /// usual name (<see cref="PromptRecipe.IsUsual"/>) or the name of the requested column; otherwise it is an ordinary row.
+    /// Reads comma-separated values, or tab-separated values if the name ends in .tsv. Files of other dialects may have another separator
+    /// (<see cref="SeparatorOf"/>). The first record holds column names if one of its cells is a usual name
+    /// (<see cref="PromptRecipe.IsUsual"/>) or the name of the requested column; otherwise it is an ordinary row.
     /// </summary>
     /// <exception cref="PromptFileException">The records are malformed or differ in length.</exception>
     public static PromptTable Read(string path, string text, string? column)
     {
-        char separator = path.EndsWith(".tsv", StringComparison.OrdinalIgnoreCase) ? '\t' : ',';
+        char separator = path.EndsWith(".tsv", StringComparison.OrdinalIgnoreCase) ? '\t' : SeparatorOf(text, column);
         if (DelimitedText.Read(text, separator, out List<TableRecord> records) is var (line, problem))
         {
             string between = separator == ',' ? "commas" : "tabs";
@@ -60,11 +61,38 @@ internal sealed class PromptTable
                 + "Put quotes around a cell that contains a separator or a line break.");
         }
 
-        // A number is the index of a column, even if a cell of the first record equals it.
-        string? name = column is null || column.All(char.IsAsciiDigit) ? null : column;
-        bool named = Array.Exists(records[0].Cells, x => PromptRecipe.IsUsual(x) || Same(x, name));
+        bool named = IsNamed(records[0], column);
         string[]? names = named ? records[0].Cells : null;
         return new PromptTable(path, names, named ? records[1..] : records, columns);
+    }
+
+    // The separator is a comma, unless the first record has no comma (or is malformed with commas) and all records have the same number of cells
+    // with semicolons, tabs or bars. Programs write semicolons where the comma is the decimal point. Since prose also contains such characters, two
+    // cells are accepted only if the first record has names or the second column is requested.
+    private static char SeparatorOf(string text, string? column)
+    {
+        _ = DelimitedText.Read(text, ',', out List<TableRecord> records);
+        if (records is [] or [{ Cells.Length: 1 }, ..])
+        {
+            foreach (char other in ";\t|")
+            {
+                if (DelimitedText.Read(text, other, out records) is null && records is [{ Cells.Length: > 1 } first, ..]
+                    && records.TrueForAll(x => x.Cells.Length == first.Cells.Length)
+                    && (first.Cells.Length > 2 || column is "2" || IsNamed(first, column)))
+                {
+                    return other;
+                }
+            }
+        }
+
+        return ',';
+    }
+
+    // A number is the index of a column, even if a cell of the first record equals it.
+    private static bool IsNamed(TableRecord first, string? column)
+    {
+        string? name = column is null || column.All(char.IsAsciiDigit) ? null : column;
+        return Array.Exists(first.Cells, x => PromptRecipe.IsUsual(x) || Same(x, name));
     }
 
     /// <summary>The prompts of a column; empty cells are skipped.</summary>

@@ -1,6 +1,8 @@
 namespace Tiller.Features;
 
-/// <summary>Whole numbers of variable length, as Parquet's pages and Thrift's compact protocol write them: unsigned LEB128, seven bits a byte.</summary>
+/// <summary>
+/// Whole numbers of variable length, as Parquet's pages and Thrift's compact protocol write them: unsigned LEB128, seven bits a byte.
+/// </summary>
 internal static class VariableInteger
 {
     /// <summary>Reads an unsigned number and moves <paramref name="position"/> past it.</summary>

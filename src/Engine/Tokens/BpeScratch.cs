@@ -104,6 +104,12 @@ internal sealed class BpeScratch
 
     public void Append(ReadOnlySpan<int> ids)
     {
+        if (ids.Length == 1)
+        {
+            Append(ids[0]); // most words are one token
+            return;
+        }
+
         if (Count + ids.Length > _output.Length)
         {
             Array.Resize(ref _output, Math.Max(Count * 2, Count + ids.Length));

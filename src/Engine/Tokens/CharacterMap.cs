@@ -105,7 +105,8 @@ internal sealed class CharacterMapStage(CharacterMap map) : NormalizerStage
 {
     private const int LongestCluster = 5;
 
-    public override void Append(ReadOnlySpan<byte> text, ByteBuffer output)
+    // As in the reference, the first character counts as kept even if it is mapped to nothing.
+    public override bool Append(ReadOnlySpan<byte> text, ByteBuffer output)
     {
         string utf16 = Encoding.UTF8.GetString(text);
         int at = 0;
@@ -118,6 +119,8 @@ internal sealed class CharacterMapStage(CharacterMap map) : NormalizerStage
             i += chars;
             at += bytes;
         }
+
+        return true;
     }
 
     private void AppendCluster(ReadOnlySpan<byte> cluster, ByteBuffer output)

@@ -11,21 +11,27 @@ internal abstract class NormalizerStage
     /// <summary>Appends the normalised text.</summary>
     /// <param name="text">Valid UTF-8, not empty.</param>
     /// <param name="output">Receives UTF-8.</param>
-    public abstract void Append(ReadOnlySpan<byte> text, ByteBuffer output);
+    /// <returns>Whether the normalised text begins at the first character of the text; false if that character was removed.</returns>
+    public abstract bool Append(ReadOnlySpan<byte> text, ByteBuffer output);
 }
 
 /// <summary>A step that maps each code point by itself.</summary>
 internal abstract class CodePointStage : NormalizerStage
 {
-    public sealed override void Append(ReadOnlySpan<byte> text, ByteBuffer output)
+    public sealed override bool Append(ReadOnlySpan<byte> text, ByteBuffer output)
     {
+        int before = output.Length;
+        bool keepsStart = false;
         for (int i = 0; i < text.Length;)
         {
             int code = CharClasses.CodeAt(text, i, out int length);
             output.Steps?.Take();
             Append(code, text.Slice(i, length), output);
+            keepsStart |= i == 0 && output.Length > before;
             i += length;
         }
+
+        return keepsStart;
     }
 
     /// <summary>Appends the result of a code point.</summary>
@@ -35,7 +41,7 @@ internal abstract class CodePointStage : NormalizerStage
 /// <summary>A Unicode normal form: composed (NFC, NFKC) or decomposed (NFD, NFKD), with compatibility mappings (NFKC, NFKD) or without.</summary>
 internal sealed class UnicodeStage(bool compat, bool composed) : NormalizerStage
 {
-    public override void Append(ReadOnlySpan<byte> text, ByteBuffer output)
+    public override bool Append(ReadOnlySpan<byte> text, ByteBuffer output)
     {
         if (composed)
         {
@@ -45,6 +51,8 @@ internal sealed class UnicodeStage(bool compat, bool composed) : NormalizerStage
         {
             UnicodeNormalization.AppendDecomposed(text, compat, output);
         }
+
+        return true;
     }
 }
 
@@ -79,21 +87,23 @@ internal sealed class WithoutStage(Func<int, bool> belongs) : CodePointStage
 /// <summary>Removes white space at the ends.</summary>
 internal sealed class StripStage(bool left, bool right) : NormalizerStage
 {
-    public override void Append(ReadOnlySpan<byte> text, ByteBuffer output)
+    public override bool Append(ReadOnlySpan<byte> text, ByteBuffer output)
     {
         int start = left ? AddedTokens.SpacesAfter(text, 0, text.Length) : 0;
         int end = right ? AddedTokens.SpacesBefore(text, text.Length) : text.Length;
         output.Append(text[start..Math.Max(start, end)]);
+        return start == 0;
     }
 }
 
 /// <summary>Prepends a text.</summary>
 internal sealed class PrependStage(byte[] prepend) : NormalizerStage
 {
-    public override void Append(ReadOnlySpan<byte> text, ByteBuffer output)
+    public override bool Append(ReadOnlySpan<byte> text, ByteBuffer output)
     {
         output.Append(prepend);
         output.Append(text);
+        return true;
     }
 }
 
@@ -102,32 +112,54 @@ internal sealed class ReplaceStage(byte[] pattern, byte[] content) : NormalizerS
 {
     public override bool MayChange(ReadOnlySpan<byte> text) => text.IndexOf(pattern) >= 0;
 
-    public override void Append(ReadOnlySpan<byte> text, ByteBuffer output) => output.AppendReplaced(text, pattern, content);
+    public override bool Append(ReadOnlySpan<byte> text, ByteBuffer output)
+    {
+        output.AppendReplaced(text, pattern, content);
+        return !text.StartsWith(pattern) || Replacement.KeepsStart(pattern, content);
+    }
 }
 
 /// <summary>Replaces the matches of a pattern, including empty matches.</summary>
 internal sealed class ReplaceMatchesStage(TextPattern pattern, byte[] content) : NormalizerStage
 {
-    public override void Append(ReadOnlySpan<byte> text, ByteBuffer output)
+    public override bool Append(ReadOnlySpan<byte> text, ByteBuffer output)
     {
+        bool keepsStart = true;
         var state = new PatternState { Steps = output.Steps };
         pattern.Begin(text, state);
         int at = 0;
         while (pattern.Next(text, at, state, out int start, out int end))
         {
+            keepsStart &= start > 0 || Replacement.KeepsStart(text[..end], content);
             output.Append(text[at..start]);
             output.Append(content);
             at = end;
         }
 
         output.Append(text[at..]);
+        return keepsStart;
     }
+}
+
+/// <summary>The text that replaces a match.</summary>
+internal static class Replacement
+{
+    /// <summary>
+    /// Whether the text still begins at its first character after a match at its beginning was replaced. As in the reference, the replacement of
+    /// several characters has the position of the last one.
+    /// </summary>
+    public static bool KeepsStart(ReadOnlySpan<byte> match, ReadOnlySpan<byte> content) =>
+        match.IsEmpty || (!content.IsEmpty && CharClasses.Count(match) == 1);
 }
 
 /// <summary>Writes bytes in <see cref="ByteAlphabet"/>.</summary>
 internal sealed class AlphabetStage : NormalizerStage
 {
-    public override void Append(ReadOnlySpan<byte> text, ByteBuffer output) => ByteAlphabet.Append(text, output);
+    public override bool Append(ReadOnlySpan<byte> text, ByteBuffer output)
+    {
+        ByteAlphabet.Append(text, output);
+        return true;
+    }
 }
 
 /// <summary>BERT's cleaning: removes control characters and replaces every white space by a plain space.</summary>

@@ -20,6 +20,9 @@ internal sealed class OnigurumaExpression
     // \w: Alphabetic, marks, decimal digits and connectors. The alphabetic symbols are the circled letters. .NET's \w lacks these symbols and \p{Nl}.
     private const string Word = @"\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}\u24B6-\u24E9";
 
+    // Outside a class, \w also matches the numbers of Latin-1 that are not digits: ² ³ ¹ ¼ ½ ¾. So do \W, \b and \B.
+    private const string WordAlone = Word + @"\u00B2\u00B3\u00B9\u00BC-\u00BE";
+
     private static readonly HashSet<string> Categories = new(StringComparer.Ordinal)
     {
         "L", "Lu", "Ll", "Lt", "Lm", "Lo", "M", "Mn", "Mc", "Me", "N", "Nd", "Nl", "No", "P", "Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po",
@@ -315,15 +318,19 @@ internal sealed class OnigurumaExpression
             case 'b':
                 _at++;
                 isPlace = true;
-                return $"(?:(?<=[{Word}])(?![{Word}])|(?<![{Word}])(?=[{Word}]))";
+                return $"(?:(?<=[{WordAlone}])(?![{WordAlone}])|(?<![{WordAlone}])(?=[{WordAlone}]))";
             case 'B':
                 _at++;
                 isPlace = true;
-                return $"(?:(?<=[{Word}])(?=[{Word}])|(?<![{Word}])(?![{Word}]))";
+                return $"(?:(?<=[{WordAlone}])(?=[{WordAlone}])|(?<![{WordAlone}])(?![{WordAlone}]))";
+            case 'w':
+                _at++;
+                _before = '\0';
+                return $"[{WordAlone}]";
             case 'W':
                 _at++;
                 _before = '\0';
-                return $"[^{Word}]";
+                return $"[^{WordAlone}]";
             case 'H':
                 _at++;
                 _before = '\0';

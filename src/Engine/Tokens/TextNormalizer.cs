@@ -33,8 +33,16 @@ internal sealed class TextNormalizer
     public bool IsEmpty => _stages.Count == 0;
 
     /// <summary>Normalises a text. The result may be the argument, or be in one of the two buffers.</summary>
-    public ReadOnlySpan<byte> Apply(ReadOnlySpan<byte> text, ByteBuffer first, ByteBuffer second)
+    public ReadOnlySpan<byte> Apply(ReadOnlySpan<byte> text, ByteBuffer first, ByteBuffer second) => Apply(text, first, second, out _);
+
+    /// <summary>Normalises a text, and tells whether it still begins at its first character.</summary>
+    /// <param name="text">Valid UTF-8.</param>
+    /// <param name="first">A buffer.</param>
+    /// <param name="second">Another buffer.</param>
+    /// <param name="keepsStart">False if the first character of the text was removed.</param>
+    public ReadOnlySpan<byte> Apply(ReadOnlySpan<byte> text, ByteBuffer first, ByteBuffer second, out bool keepsStart)
     {
+        keepsStart = true;
         foreach (NormalizerStage stage in _stages)
         {
             if (text.IsEmpty)
@@ -48,7 +56,7 @@ internal sealed class TextNormalizer
             }
 
             first.Length = 0;
-            stage.Append(text, first);
+            keepsStart &= stage.Append(text, first);
             text = first.Span;
             (first, second) = (second, first);
         }

@@ -61,7 +61,7 @@ internal sealed class TokenDecoder
 
                 break;
             case "ByteLevel":
-                _stages.Add(static () => new BytesStage());
+                _stages.Add(fused ? static () => new BytesOfTokenStage() : static () => new BytesStage());
                 fused = true;
                 break;
             case "ByteFallback":
@@ -351,22 +351,32 @@ internal sealed class TokenDecoder
         }
     }
 
-    // A run of <0xNN> becomes text if it is valid UTF-8 as a whole; otherwise each byte becomes U+FFFD.
+    // Decodes a run of <0xNN> as text if it is valid UTF-8 as a whole; otherwise each byte becomes U+FFFD. The first piece of a longer token is not a
+    // byte.
     private sealed class ByteFallbackStage : DecoderStage
     {
         private readonly ByteBuffer _run = new();
+        private readonly ByteBuffer _last = new(); // text of the last byte token
 
         public override void Token(ReadOnlySpan<byte> text, bool starts)
         {
-            if (ByteToken.Value(text) is >= 0 and int value)
+            if (starts && ByteToken.Value(text) is >= 0 and int value)
             {
                 _run.Append((byte)value);
+                _last.Length = 0;
+                _last.Append(text);
+                return;
             }
-            else
+
+            bool goesOn = !starts && _run.Length > 0;
+            _run.Length -= goesOn ? 1 : 0;
+            Release();
+            if (goesOn)
             {
-                Release();
-                Next!.Token(text, starts);
+                Next!.Token(_last.Span, starts: true);
             }
+
+            Next!.Token(text, starts);
         }
 
         public override void Flush()
@@ -398,7 +408,40 @@ internal sealed class TokenDecoder
         }
     }
 
-    // Decodes the bytes of all tokens as one string of UTF-8, with one U+FFFD for each maximal invalid part. An incomplete character is held back.
+    // Appends bytes as UTF-8, with one U+FFFD for each maximal invalid part. Returns the number of bytes taken: unless this is the end, an incomplete
+    // character is left.
+    private static int AppendText(ReadOnlySpan<byte> bytes, bool final, ByteBuffer output)
+    {
+        int done = 0;
+        while (done < bytes.Length)
+        {
+            OperationStatus status = Rune.DecodeFromUtf8(bytes[done..], out _, out int used);
+            if (status == OperationStatus.NeedMoreData && !final)
+            {
+                break;
+            }
+
+            output.Append(status == OperationStatus.Done ? bytes.Slice(done, used) : "\uFFFD"u8);
+            done += used;
+        }
+
+        return done;
+    }
+
+    // Decodes the bytes of a text that an earlier step has joined to one token. It is in the alphabet as a whole or not at all.
+    private sealed class BytesOfTokenStage : WholeTokenStage
+    {
+        private readonly ByteBuffer _bytes = new();
+
+        protected override void Token(ReadOnlySpan<byte> text, bool first, bool last, ByteBuffer output)
+        {
+            _bytes.Length = 0;
+            ByteAlphabet.Decode(text, _bytes);
+            AppendText(_bytes.Span, final: true, output);
+        }
+    }
+
+    // Decodes the bytes of all tokens as one string of UTF-8. An incomplete character is held back.
     private sealed class BytesStage : DecoderStage
     {
         private readonly ByteBuffer _held = new();
@@ -419,22 +462,8 @@ internal sealed class TokenDecoder
 
         private void Emit(bool final)
         {
-            ReadOnlySpan<byte> bytes = _held.Span;
             _text.Length = 0;
-            int done = 0;
-            while (done < bytes.Length)
-            {
-                OperationStatus status = Rune.DecodeFromUtf8(bytes[done..], out _, out int used);
-                if (status == OperationStatus.NeedMoreData && !final)
-                {
-                    break;
-                }
-
-                _text.Append(status == OperationStatus.Done ? bytes.Slice(done, used) : "\uFFFD"u8);
-                done += used;
-            }
-
-            _held.RemoveFront(done);
+            _held.RemoveFront(AppendText(_held.Span, final, _text));
             if (_text.Length > 0)
             {
                 Next!.Token(_text.Span, !_any);

@@ -327,11 +327,17 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
                 continue;
             }
 
-            text = way.Normalizes ? _file.Normalizer.Apply(text, state.First, state.Second) : text;
+            bool atStart = part.Start == 0;
+            if (way.Normalizes)
+            {
+                text = _file.Normalizer.Apply(text, state.First, state.Second, out bool keepsStart);
+                atStart &= keepsStart;
+            }
+
             state.Whole?.Append(text);
             if (_normalized.IsEmpty)
             {
-                _file.PreTokenizer.Encode(new Piece(text, at, part.Start == 0), state.Sink, way.Splits);
+                _file.PreTokenizer.Encode(new Piece(text, at, atStart), state.Sink, way.Splits);
                 continue;
             }
 
@@ -345,8 +351,8 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
                 }
                 else
                 {
-                    bool atStart = part.Start == 0 && inner.Start == 0;
-                    _file.PreTokenizer.Encode(new Piece(text[inner.Start..inner.End], at + inner.Start, atStart), state.Sink, way.Splits);
+                    var piece = new Piece(text[inner.Start..inner.End], at + inner.Start, atStart && inner.Start == 0);
+                    _file.PreTokenizer.Encode(piece, state.Sink, way.Splits);
                 }
             }
         }

@@ -30,13 +30,13 @@ internal sealed class WordCache
             return new WordKey(low, rest | ((ulong)word.Length << 56));
         }
 
-        ulong value = 0;
-        for (int i = word.Length - 1; i >= 0; i--)
-        {
-            value = (value << 8) | word[i];
-        }
-
-        return new WordKey(value, (ulong)word.Length << 56);
+        // Two reads overlap. The bytes that both have are at the same place in both.
+        int n = word.Length;
+        ulong value = n >= 4
+            ? BinaryPrimitives.ReadUInt32LittleEndian(word) | ((ulong)BinaryPrimitives.ReadUInt32LittleEndian(word[^4..]) << (8 * (n - 4)))
+            : n > 0 ? word[0] | ((ulong)word[n / 2] << (8 * (n / 2))) | ((ulong)word[n - 1] << (8 * (n - 1)))
+            : 0;
+        return new WordKey(value, (ulong)n << 56);
     }
 
     /// <summary>Ids of the word; empty if it is not in the cache.</summary>

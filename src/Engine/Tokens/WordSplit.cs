@@ -320,6 +320,15 @@ internal static class WordSplits
 
     private static int EndOfRun(ReadOnlySpan<byte> text, int i, CharClass run)
     {
+        // Most words are letters of ASCII, which need no table.
+        if (run == CharClass.Letter)
+        {
+            while (i < text.Length && char.IsAsciiLetter((char)text[i]))
+            {
+                i++;
+            }
+        }
+
         while (i < text.Length && CharClasses.At(text, i, out int length) == run)
         {
             i += length;

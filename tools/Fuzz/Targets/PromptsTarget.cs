@@ -66,9 +66,10 @@ internal sealed class PromptsTarget : FuzzTarget
         }
     }
 
-    private static void Read(string name, byte[] input)
+    /// <summary>Reads a file of prompts, and checks the guarantees for accepted ones.</summary>
+    internal static void Read(string name, byte[] input, PromptSelection? selection = null)
     {
-        IReadOnlyList<Prompt> prompts = PromptFile.Read(name, input, null, CancellationToken.None);
+        IReadOnlyList<Prompt> prompts = PromptFile.Read(name, input, selection, CancellationToken.None);
         Promise(prompts.Count > 0, "there is a prompt");
         Promise(prompts.All(p => p is ChatPrompt { Messages.Count: > 0 } or TextPrompt { Text.Length: > 0 }), "none is empty");
         Promise(prompts.SelectMany(Texts).All(Whole), "prompts are whole characters");
