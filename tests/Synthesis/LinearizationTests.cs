@@ -1,8 +1,12 @@
 using MathNet.Numerics.LinearAlgebra;
 using Tiller.Bench;
 using Tiller.Checkpoint;
+using Tiller.Controllers;
+using Tiller.Cuda;
 using Tiller.Features;
+using Tiller.Kernels;
 using Tiller.Model;
+using Tiller.Ops;
 using Tiller.Synthesis;
 using Tiller.Tests.Model;
 
@@ -40,8 +44,9 @@ public sealed class LinearizationTests(string device) : OnEveryDevice(device)
         var model = TestModels.Load("llama3-bf16");
         using var calibration = new Calibration(model, [.. TestModels.Prompts("llama3-bf16").Take(2)]);
         int d = model.Config.D;
-        var x = Problem.Gaussian(new Random(2), d, (2 * PassPlan.Rows) + 3);
-        foreach (int zero in new[] { 0, PassPlan.Rows - 1, x.ColumnCount - 1 })
+        int rows = model.Ops.JacobianRows;
+        var x = Problem.Gaussian(new Random(2), d, rows + 515);
+        foreach (int zero in new[] { 0, rows - 1, x.ColumnCount - 1 })
         {
             x.SetColumn(zero, new double[d]);
         }
@@ -104,6 +109,36 @@ public sealed class LinearizationTests(string device) : OnEveryDevice(device)
             ];
             first ??= got;
             Assert.That(got, Is.EqualTo(first), $"{threads} threads");
+        }
+    }
+
+    // One panel of 1056 directions, or three of 352: what a fit plans is what either takes, and both are the CPU's Jacobian.
+    [Test]
+    public void Wide_panels_of_a_device_give_the_same_Jacobian_and_take_what_is_planned()
+    {
+        if (!IsCuda)
+        {
+            Assert.Ignore("The CPU's panels are narrow.");
+        }
+
+        var c = BenchShape.Parse("1,1056,64,4,2,16,60").Config;
+        int[][] prompts = [[3, 4, 5]];
+        using var onCpu = LanguageModel.WithRandomWeights(c, TensorType.BF16, new LoadOptions { Device = Device.Cpu });
+        using var expected = new Calibration(onCpu, prompts);
+        var a = expected.Linear.Jacobian(0, CancellationToken.None);
+        using var model = LanguageModel.WithRandomWeights(c, TensorType.BF16, new LoadOptions { Device = Device.Cuda() });
+        var ops = (CudaOps)model.Ops;
+        foreach (bool wide in new[] { true, false })
+        {
+            ops.Variants = KernelVariants.Default with { WidePanels = wide };
+            var plan = PassPlan.Of(c, c.D, ops.Callers, ops.JacobianRows);
+            Assert.That((plan.Panels, plan.Largest(0)), Is.EqualTo(wide ? (1, 1056) : (3, 352)));
+            using var calibration = new Calibration(model, prompts);
+            Assert.That(Problem.Difference(calibration.Linear.Jacobian(0, CancellationToken.None), a), Is.LessThan(1e-5), $"wide: {wide}");
+            var memory = FitPlan.Of(c, 0, [3], calibration: null, options: null, ops.Callers, ops.JacobianRows).Memory;
+            Assert.That(
+                memory.Where(m => m.Name is "activations" or "panels").Sum(m => m.SizeInBytes),
+                Is.EqualTo(calibration.Linear.Capacity * Activations.RowSizeInBytes(c)), $"wide: {wide}");
         }
     }
 

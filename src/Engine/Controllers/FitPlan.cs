@@ -42,8 +42,12 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
     /// <param name="calibration">Tokens of every calibration prompt; null to average over the contrast prompts.</param>
     /// <param name="options">Cost, order and layers; null for the defaults.</param>
     /// <param name="callers">Passes that the device serves at once (<see cref="DeviceOps.Callers"/>): threads on the CPU.</param>
+    /// <param name="jacobianRows">
+    /// Rows that the device pushes through a block at once (<see cref="DeviceOps.JacobianRows"/>); the default is the CPU's.
+    /// </param>
     public static FitPlan Of(
-        ModelConfig c, long weightsInBytes, IReadOnlyList<int> contrast, IReadOnlyList<int>? calibration, FitOptions? options = null, int callers = 1)
+        ModelConfig c, long weightsInBytes, IReadOnlyList<int> contrast, IReadOnlyList<int>? calibration, FitOptions? options = null, int callers = 1,
+        int jacobianRows = DeviceOps.UsualJacobianRows)
     {
         options = (options ?? new FitOptions()).For(c);
         bool solves = options.Method.Takes(FitInputs.Gains);
@@ -77,18 +81,18 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
         else if (options.Method.Takes(FitInputs.AllJacobians))
         {
             // A and K of every block are kept; γ* takes some forty solves of a dozen products each.
-            AddPass(memory, c, PassPlan.Of(c, c.D, callers), prompts, pulled: false, fromHost: false);
+            AddPass(c.D, pulled: false, fromHost: false);
             memory.Add(new PlannedMemory("riccati", 8 * DenseRiccati.SizeInBytes(c.D)));
             memory.Add(new PlannedMemory("gains", 2 * 8L * horizon * c.D * c.D));
-            single += horizon * Rows(PassPlan.Of(c, c.D, callers), prompts) * block;
+            single += horizon * Rows(Passes(c.D), prompts) * block;
             solve = 40 * 12 * 2.0 * horizon * c.D * c.D * c.D;
         }
         else if (options.Order is { } order)
         {
-            AddPass(memory, c, PassPlan.Of(c, order, callers), prompts, pulled: false, fromHost: true);
+            AddPass(order, pulled: false, fromHost: true);
             memory.Add(new PlannedMemory("riccati", DenseRiccati.SizeInBytes(order)));
             memory.Add(new PlannedMemory("gains", 8L * c.D * order * ((2 * horizon) + 1)));
-            single += horizon * Rows(PassPlan.Of(c, order, callers), prompts) * block;
+            single += horizon * Rows(Passes(order), prompts) * block;
 
             // Basis: sketch, two power passes, projection; Ã and Q̃: W'(AW), W'(QW); residual of Ã.
             solve = (horizon * c.D * (double)order * ((6.0 * prompts) + (8.0 * order))) + DenseFlops(order, steered, horizon);
@@ -96,13 +100,13 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
         else if (options.Cost == FitCost.Feature)
         {
             int p = Math.Min(horizon, options.MaxRank);
-            AddPass(memory, c, PassPlan.Of(c, p, callers), prompts, pulled: true, fromHost: true);
+            AddPass(p, pulled: true, fromHost: true);
             memory.Add(new PlannedMemory("gains", 2 * 8L * c.D * Enumerable.Range(1, horizon).Sum(k => (long)Math.Min(k, p))));
             solve = 0;
             for (int k = 1; k <= horizon; k++)
             {
                 int rank = Math.Min(k, p);
-                single += Rows(PassPlan.Of(c, rank, callers), prompts) * block;
+                single += Rows(Passes(rank), prompts) * block;
 
                 // Z'Z, W L^{-T}, and the residual's eight thin products.
                 solve += c.D * rank * ((3.0 * rank) + 64);
@@ -110,9 +114,9 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
         }
         else
         {
-            AddPass(memory, c, PassPlan.Of(c, c.D, callers), prompts, pulled: false, fromHost: false);
+            AddPass(c.D, pulled: false, fromHost: false);
             memory.Add(new PlannedMemory("riccati", DenseRiccati.SizeInBytes(c.D)));
-            single += horizon * Rows(PassPlan.Of(c, c.D, callers), prompts) * block;
+            single += horizon * Rows(Passes(c.D), prompts) * block;
             solve = DenseFlops(c.D, steered, horizon);
         }
 
@@ -120,19 +124,24 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
         {
             // Jacobians and gains of all layers, once more as the numbers of a law, and the norms between any two layers.
             memory.Add(new PlannedMemory("certificate", ((2 * 8L) + (3 * 4)) * horizon * c.D * c.D));
-            single += horizon * Rows(PassPlan.Of(c, c.D, callers), prompts) * block;
+            single += horizon * Rows(Passes(c.D), prompts) * block;
             solve += horizon * horizon * (double)c.D * c.D * c.D;
         }
 
         PlannedStage[] stages = [new(FitStage.Activations, activations, 0), new(FitStage.Linearisation, single, 0), new(FitStage.Riccati, 0, solve)];
         return new FitPlan(memory, stages, solves && options.Order is null && options.Cost == FitCost.State ? 8L * horizon * c.D * c.D : 0);
+
+        PassPlan Passes(int directions) => PassPlan.Of(c, directions, callers, jacobianRows);
+
+        void AddPass(int directions, bool pulled, bool fromHost) =>
+            memory.AddRange(Buffers(c, Passes(directions), Passes(1), prompts, pulled, fromHost));
     }
 
     /// <summary>Weights of the linear maps of one block.</summary>
     public static double BlockWeights(ModelConfig c) => ((double)(c.H + (2 * c.G)) * c.E * c.D) + ((double)c.H * c.E * c.D) + (3.0 * c.F * c.D);
 
     /// <summary>Buffers of the largest pass of every lane: value rows, tangents or cotangents, and what is packed of them.</summary>
-    private static void AddPass(List<PlannedMemory> memory, ModelConfig c, PassPlan plan, int prompts, bool pulled, bool fromHost)
+    private static IEnumerable<PlannedMemory> Buffers(ModelConfig c, PassPlan plan, PassPlan last, int prompts, bool pulled, bool fromHost)
     {
         int values = Math.Min(prompts, plan.Prompts);
         long rows = 0, cotangents = 0, staged = 0, packed = 0;
@@ -143,25 +152,25 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
             int taken = pulled ? values : values * (p + 1);
 
             // The last passes push one column for as many prompts as fit.
-            rows += lane > 0 ? taken : Activations.CapacityFor(2 * Math.Min(prompts, PassPlan.Of(c, 1, callers: 1).Prompts), taken);
+            rows += lane > 0 ? taken : Activations.CapacityFor(2 * Math.Min(prompts, last.Prompts), taken);
             cotangents += pulled ? values * (long)p : 0;
             staged += fromHost ? Math.Max(p, values) : 0;
             packed += 4 * widest * Math.Max(taken, values * p * (pulled && values * p <= CpuLinear.AddedRows ? CpuLinear.BlocksAtOnce : 1));
         }
 
         long row = Activations.RowSizeInBytes(c);
-        memory.Add(new PlannedMemory("activations", plan.Lanes * values * row));
+        yield return new PlannedMemory("activations", plan.Lanes * values * row);
 
         // Directions that come from the host are staged there in float32; what is gathered of them is float64.
-        memory.Add(new PlannedMemory("panels", ((rows - (plan.Lanes * values)) * row)
-            + (fromHost ? c.D * ((4 * staged) + (8L * plan.Directions)) : 0)));
+        yield return new PlannedMemory("panels", ((rows - (plan.Lanes * values)) * row)
+            + (fromHost ? c.D * ((4 * staged) + (8L * plan.Directions)) : 0));
         if (pulled)
         {
-            memory.Add(new PlannedMemory("cotangents", cotangents * Cotangents.RowSizeInBytes(c)));
+            yield return new PlannedMemory("cotangents", cotangents * Cotangents.RowSizeInBytes(c));
         }
 
         // On the CPU: the rows of one linear map, or both factors of a product, packed.
-        memory.Add(new PlannedMemory("scratch", Math.Max(packed, 2 * 8L * CpuProduct.PackedInNumbers(c.D))));
+        yield return new PlannedMemory("scratch", Math.Max(packed, 2 * 8L * CpuProduct.PackedInNumbers(c.D)));
     }
 
     /// <summary>Rows through a block for the directions of every prompt, and the prompt's own row in each pass.</summary>

@@ -113,7 +113,7 @@ internal sealed class Linearization : IDisposable
     {
         // The passes' own uses end on threads of the device, which the last one out would dispose of.
         using var work = _model.Enter();
-        var plan = PassPlan.Of(_model.Config, columns, Ops.Callers);
+        var plan = PassPlan.Of(_model.Config, columns, Ops.Callers, Ops.JacobianRows);
         while (_lanes.Count < plan.Lanes)
         {
             _lanes.Add(new Lane(_model));

@@ -66,7 +66,7 @@ internal static class PlanRun
         }
 
         var rates = QuickRates.Measure(c, TensorType.BF16, request.Device.ToLoadOptions(), cancellationToken);
-        var plan = FitPlan.Of(c, weights, lengths, kept, options, rates.Callers);
+        var plan = FitPlan.Of(c, weights, lengths, kept, options, rates.Callers, rates.JacobianRows);
         return new PlannedFit(HubCache.NameOf(directory), c, known, lengths.Length, (kept ?? lengths).Length, lengths.Concat(kept ?? [])
             .Sum(n => (long)n), counted, Solve(options), plan, rates);
 
@@ -83,7 +83,7 @@ internal static class PlanRun
         int[] Lengths(string list, IReadOnlyList<Prompt> prompts) => [.. encoder.Encode(list, prompts, cancellationToken).Select(ids => ids.Length)];
         int[] lengths = [.. Lengths("Positive", contrast.Positive), .. Lengths("Negative", contrast.Negative)];
         int[]? kept = options.Calibration is { } calibration ? Lengths("Calibration", calibration) : null;
-        var plan = FitPlan.Of(model.Config, model.WeightsInBytes, lengths, kept, options, model.Ops.Callers);
+        var plan = FitPlan.Of(model.Config, model.WeightsInBytes, lengths, kept, options, model.Ops.Callers, model.Ops.JacobianRows);
         if (plan.Stages.Sum(s => s.SingleFlops + s.DoubleFlops) < LongFlops)
         {
             return null;
@@ -110,7 +110,8 @@ internal static class PlanRun
         [
             .. all.Select(options => new PlannedFit(
                 request.Shape.Name, c, $"as {request.Type.SpecName().ToLowerInvariant()}", prompts, prompts, lengths.Sum(n => (long)n),
-                CountedTokens: true, Solve(options), FitPlan.Of(c, weights, lengths, calibration: null, options, rates.Callers), rates)),
+                CountedTokens: true, Solve(options),
+                FitPlan.Of(c, weights, lengths, calibration: null, options, rates.Callers, rates.JacobianRows), rates)),
         ];
     }
 
