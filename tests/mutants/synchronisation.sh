@@ -28,7 +28,7 @@ caught_by() {
     local kernels='FullyQualifiedName~Tiller.Tests.Kernels.' own=$1
     own=${own%%.*}
     own=${own%%_*}
-    case $own in steering) own=Steer ;; sampling) own=Sample ;; ceilings) own=Ceiling ;; esac
+    case $own in steering) own=Steer ;; sampling | softmax) own=Sample ;; ceilings) own=Ceiling ;; esac
     caught "$kernels${own^}" || caught "$kernels" || caught 'FullyQualifiedName~Tiller.Tests'
 }
 
