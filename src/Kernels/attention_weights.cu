@@ -127,7 +127,6 @@ extern "C" __global__ void __launch_bounds__(256, 2) tillerAttentionJacobian(con
             tillerAxpy4(a.z, b, m[2]);
             tillerAxpy4(a.w, b, m[3]);
         }
-        __syncthreads();
     }
     float* const out = p.m + ((long long)d * p.H + h) * E * E;
     TILLER_UNROLL
