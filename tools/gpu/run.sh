@@ -6,7 +6,7 @@
 #   run.sh device --rehearse CALL...      here: the same on the host CUDA, at tiny sizes
 #
 #   first    build ceilings decode verify tests memcheck ncu      at most 320 s
-#   second   kernels prefill jacobian riccati batch long          at most 230 s; long is decoding at 4096 tokens
+#   second   kernels prefill jacobian riccati batch long variants at most 230 s; long is decoding at 4096 tokens
 #   third    peers (peers.py)                                     at most 130 s
 #   later    shapes fit load sanitize, and peers --peers RUNS     by name
 #

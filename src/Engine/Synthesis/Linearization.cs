@@ -40,7 +40,7 @@ internal sealed class Linearization : IDisposable
     /// <param name="result">Gets A_k, on the model's device.</param>
     /// <param name="cancellationToken">Checked before every pass.</param>
     public void Jacobian(int k, ColumnMajor result, CancellationToken cancellationToken) =>
-        ForPasses(D, (lane, prompts, column, p) =>
+        ForPasses(D, pulls: false, (lane, prompts, column, p) =>
         {
             cancellationToken.ThrowIfCancellationRequested();
             Place(lane, k, prompts, p, cancellationToken);
@@ -57,7 +57,7 @@ internal sealed class Linearization : IDisposable
 
     /// <summary>A_k X, for X // (D, p).</summary>
     public Matrix<double> Push(int k, Matrix<double> x, CancellationToken cancellationToken) => OnHost(x.ColumnCount, result =>
-        ForPasses(x.ColumnCount, (lane, prompts, column, p) =>
+        ForPasses(x.ColumnCount, pulls: false, (lane, prompts, column, p) =>
         {
             cancellationToken.ThrowIfCancellationRequested();
             Place(lane, k, prompts, p, cancellationToken);
@@ -69,7 +69,7 @@ internal sealed class Linearization : IDisposable
 
     /// <summary>A_k' Z, for Z // (D, p).</summary>
     public Matrix<double> Pull(int k, Matrix<double> z, CancellationToken cancellationToken) => OnHost(z.ColumnCount, result =>
-        ForPasses(z.ColumnCount, (lane, prompts, column, p) =>
+        ForPasses(z.ColumnCount, pulls: true, (lane, prompts, column, p) =>
         {
             cancellationToken.ThrowIfCancellationRequested();
             Place(lane, k, prompts, 0, cancellationToken);
@@ -79,7 +79,6 @@ internal sealed class Linearization : IDisposable
                 lane.Groups.Add(p);
             }
 
-            lane.Y.Reserve(lane.Groups.Total);
             double[] scales = UploadUnits(lane, z, column, p, lane.Cotangents);
             _model.Forward(k, lane.Rows, lane.A);
             _model.Pullback(k, lane.Rows, lane.A, lane.Groups, lane.Y);
@@ -109,7 +108,7 @@ internal sealed class Linearization : IDisposable
     }
 
     /// <summary>Runs passes (lane, prompts, first column, columns) as <see cref="PassPlan"/> cuts them; the prompts of one column in order.</summary>
-    private void ForPasses(int columns, Action<Lane, Range, int, int> pass)
+    private void ForPasses(int columns, bool pulls, Action<Lane, Range, int, int> pass)
     {
         // The passes' own uses end on threads of the device, which the last one out would dispose of.
         using var work = _model.Enter();
@@ -121,6 +120,8 @@ internal sealed class Linearization : IDisposable
 
         Ops.ForEach(plan.Lanes, lane =>
         {
+            // For the largest pass at once: buffers that grow to it from a smaller one take more.
+            _lanes[lane].Reserve(Math.Min(plan.Prompts, _prompts.Count), plan.Largest(lane), pulls);
             for (int panel = lane; panel < plan.Panels; panel += plan.Lanes)
             {
                 var (first, p) = plan.Panel(panel);
@@ -147,7 +148,6 @@ internal sealed class Linearization : IDisposable
         }
 
         lane.Rows.Cancellation = cancellationToken;
-        lane.A.Reserve(lane.Rows.Total);
         Ops.Upload(MemoryMarshal.AsBytes(values), lane.A.X.Address);
         _model.Begin(lane.Rows, lane.A);
     }
@@ -212,6 +212,15 @@ internal sealed class Linearization : IDisposable
         public Floats PushedTangents => A.Y.Slice(Rows.Values, Rows.Tangents);
 
         public Floats Cotangents => Y.Stream.Slice(0, Groups.Total);
+
+        public void Reserve(int values, int directions, bool pulls)
+        {
+            A.Reserve(pulls ? values : values * (1 + directions));
+            if (pulls)
+            {
+                Y.Reserve(values * directions);
+            }
+        }
 
         public Span<float> Host(int count)
         {
