@@ -119,7 +119,7 @@ internal static class DecodeBench
         if (tokens > c.MaxPositions)
         {
             throw new BenchException($"A prompt of {tokens} tokens is longer than the {c.MaxPositions} positions of this shape. "
-                + "Ask for a shorter --context.");
+                + "Use a shorter --context.");
         }
 
         double rows = Math.Min(tokens, CudaOps.MaxPassRows);

@@ -4,20 +4,20 @@ using Tiller.Model;
 
 namespace Tiller.Bench;
 
-/// <summary>Works beside themselves with each change of the CUDA kernels that they can show, for one comparison in one process.</summary>
+/// <summary>Compares a work with unchanged CUDA kernels and with each change of the kernels that can affect it, in one process.</summary>
 internal static class Variants
 {
-    /// <summary>The work as it is, then with each change. All of them run the same step on the same weights.</summary>
+    /// <summary>The work with unchanged kernels, and then with each change. All of them run the same step on the same weights.</summary>
     /// <param name="model">The model that the work runs.</param>
     /// <param name="work">The work.</param>
-    /// <param name="kind">The changes that it shows.</param>
+    /// <param name="kind">The kind of the work, which selects the changes.</param>
     /// <exception cref="BenchException">The model is not on a CUDA device.</exception>
     public static Work[] Of(LanguageModel model, Work work, VariantWork kind)
     {
         if (model.Ops is not CudaOps ops)
         {
             throw new BenchException(
-                $"Variants are choices of CUDA kernels, and this is {model.DeviceDescription}. Ask for --device cuda, or leave out --variants.");
+                $"--variants changes CUDA kernels, but the device is {model.DeviceDescription}. Use --device cuda, or leave --variants out.");
         }
 
         return
