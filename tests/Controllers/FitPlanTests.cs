@@ -1,6 +1,7 @@
 using Tiller.Bench;
 using Tiller.Checkpoint;
 using Tiller.Controllers;
+using Tiller.Cuda;
 using Tiller.Law;
 using Tiller.Ops;
 using Tiller.Synthesis;
@@ -36,6 +37,14 @@ public sealed class FitPlanTests
             Assert.That(plan.PeakInBytes, Is.EqualTo(parts.Values.Sum()).And.LessThan(24L << 30));
             Assert.That(plan.AllJacobiansInBytes, Is.EqualTo(32 * 4096L * 4096 * 8));
         }
+
+        // On CUDA two panels of 2048 directions.
+        var wide = FitPlan.Of(c, weights, s_prompts, calibration: null, jacobianRows: CudaOps.MaxJacobianRows).Memory.ToDictionary(
+            m => m.Name, m => m.SizeInBytes, StringComparer.Ordinal);
+        var passes = PassPlan.Of(c, c.D, callers: 1, CudaOps.MaxJacobianRows);
+        Assert.That((passes.Panel(0), passes.Panel(1), passes.Panels, passes.Prompts), Is.EqualTo(((0, 2048), (2048, 2048), 2, 1)));
+        Assert.That(wide["activations"] + wide["panels"], Is.EqualTo(2049 * Row));
+        Assert.That(wide["scratch"], Is.EqualTo(4L * 2049 * 14336));
 
         // Twice the layers: twice the caches and states, but the same matrices.
         var deeper = FitPlan.Of(c with { L = 64 }, weights, s_prompts, calibration: null).Memory.ToDictionary(m => m.Name, m => m.SizeInBytes,
@@ -122,7 +131,7 @@ public sealed class FitPlanTests
         {
             Cost = cost,
             Order = order,
-        }, model.Ops.Callers);
+        }, model.Ops.Callers, model.Ops.JacobianRows);
         var parts = plan.Memory.ToDictionary(m => m.Name, m => m.SizeInBytes, StringComparer.Ordinal);
         long rows = linear.Capacity * Activations.RowSizeInBytes(c);
         int columns = order ?? c.L;

@@ -134,7 +134,9 @@ internal static unsafe class HostCuda
         }
     }
 
-    private static nint Export(string name) => NativeLibrary.GetExport(Library.Value, name);
+    private static nint Export(string name) => CudaTest.OnGpu
+        ? throw new InvalidOperationException($"{name}: a GPU tells nothing of this; call Require first, or leave it out where CudaTest.OnGpu.")
+        : NativeLibrary.GetExport(Library.Value, name);
 
     private static FileStream Lock(string file)
     {

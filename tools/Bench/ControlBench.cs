@@ -3,6 +3,7 @@ using MathNet.Numerics.LinearAlgebra.Factorization;
 using Tiller.Controllers;
 using Tiller.Decode;
 using Tiller.Features;
+using Tiller.Kernels;
 using Tiller.Model;
 using Tiller.Online;
 using Tiller.Ops;
@@ -22,7 +23,7 @@ internal static class ControlBench
     {
         var c = request.Shape.Config;
         var counts = new Counts(c, request.Type);
-        using var model = RandomParts.Model(request, meter.Machine, Scratch(request) + (16.0 * c.D * c.D));
+        using var model = RandomParts.Model(request, meter.Machine, Scratch(request, meter.Machine) + (16.0 * c.D * c.D));
         using var prompt = Prompt(request, model, cancellationToken);
         using var linearization = new Linearization(model, [prompt]);
         using var memory = model.Ops.Allocate(c.D, c.D, out var a);
@@ -36,11 +37,21 @@ internal static class ControlBench
             Bytes = counts.BlockBytes + (8.0 * c.D * c.D),
             Flops = flops,
             WorkingSet = c.L * counts.BlockBytes,
-            Rows = Math.Min(c.D, PassPlan.Rows),
-            Tangents = Math.Min(c.D, PassPlan.Rows),
+            Rows = Math.Min(c.D, model.Ops.JacobianRows),
+            Tangents = Math.Min(c.D, model.Ops.JacobianRows),
             RateUnit = "layers/s",
             Run = () => linearization.Jacobian(k++ % c.L, a, cancellationToken),
         };
+        if (request.Variants)
+        {
+            foreach (var row in meter.Measure(Variants.Of(model, layer, VariantWork.Jacobians)))
+            {
+                yield return row;
+            }
+
+            yield break;
+        }
+
         yield return meter.Measure(layer);
         yield return meter.Measure(
             layer with
@@ -65,7 +76,7 @@ internal static class ControlBench
     {
         var c = request.Shape.Config;
         var counts = new Counts(c, request.Type);
-        using var model = RandomParts.Model(request, meter.Machine, Scratch(request));
+        using var model = RandomParts.Model(request, meter.Machine, Scratch(request, meter.Machine));
         using var prompt = Prompt(request, model, cancellationToken);
         using var linearization = new Linearization(model, [prompt]);
         var z = RandomMatrix(c.D, Cotangents, seed: 6);
@@ -216,10 +227,10 @@ internal static class ControlBench
         }
     }
 
-    private static double Scratch(BenchRequest request)
+    private static double Scratch(BenchRequest request, Machine machine)
     {
         var c = request.Shape.Config;
-        return (2.0 * PassPlan.Rows * Activations.RowSizeInBytes(c)) + new Counts(c, request.Type).CacheBytes(request.ContextLength);
+        return (2.0 * machine.JacobianRows * Activations.RowSizeInBytes(c)) + new Counts(c, request.Type).CacheBytes(request.ContextLength);
     }
 
     private static PromptState Prompt(BenchRequest request, Model.LanguageModel model, CancellationToken cancellationToken)

@@ -41,7 +41,7 @@ internal sealed class Linearization : BlockMaps
     /// <param name="cancellationToken">Checked before every pass.</param>
     public override void Jacobian(int k, ColumnMajor result, CancellationToken cancellationToken)
     {
-        ForPasses(D, (lane, prompts, column, p) =>
+        ForPasses(D, pulls: false, (lane, prompts, column, p) =>
         {
             cancellationToken.ThrowIfCancellationRequested();
             Place(lane, k, prompts, p, cancellationToken);
@@ -61,7 +61,7 @@ internal sealed class Linearization : BlockMaps
 
     /// <summary>Computes A_k X for X // (D, p).</summary>
     public override Matrix<double> Push(int k, Matrix<double> x, CancellationToken cancellationToken) => OnHost(x.ColumnCount, result =>
-        ForPasses(x.ColumnCount, (lane, prompts, column, p) =>
+        ForPasses(x.ColumnCount, pulls: false, (lane, prompts, column, p) =>
         {
             cancellationToken.ThrowIfCancellationRequested();
             Place(lane, k, prompts, p, cancellationToken);
@@ -73,7 +73,7 @@ internal sealed class Linearization : BlockMaps
 
     /// <summary>Computes A_k' Z for Z // (D, p).</summary>
     public override Matrix<double> Pull(int k, Matrix<double> z, CancellationToken cancellationToken) => OnHost(z.ColumnCount, result =>
-        ForPasses(z.ColumnCount, (lane, prompts, column, p) =>
+        ForPasses(z.ColumnCount, pulls: true, (lane, prompts, column, p) =>
         {
             cancellationToken.ThrowIfCancellationRequested();
             Place(lane, k, prompts, 0, cancellationToken);
@@ -83,7 +83,6 @@ internal sealed class Linearization : BlockMaps
                 lane.Groups.Add(p);
             }
 
-            lane.Y.Reserve(lane.Groups.Total);
             double[] scales = UploadUnits(lane, z, column, p, lane.Cotangents);
             _model.Forward(k, lane.Rows, lane.A);
             _model.Pullback(k, lane.Rows, lane.A, lane.Groups, lane.Y);
@@ -130,14 +129,20 @@ internal sealed class Linearization : BlockMaps
     }
 
     /// <summary>Runs the passes (lane, prompts, first column, columns) of a <see cref="PassPlan"/>. The prompts of a column run in order.</summary>
-    private void ForPasses(int columns, Action<Lane, Range, int, int> pass)
+    private void ForPasses(int columns, bool pulls, Action<Lane, Range, int, int> pass)
     {
         // The passes end their uses on threads of the device. This use ends after them, so that none of these threads has to free the device.
         using var work = _model.Enter();
-        var plan = PassPlan.Of(_model.Config, columns, Ops.Callers);
+        var plan = PassPlan.Of(_model.Config, columns, Ops.Callers, Ops.JacobianRows);
         while (_lanes.Count < plan.Lanes)
         {
             _lanes.Add(new Lane(_model));
+        }
+
+        // For the largest pass at once: buffers that grow to it from a smaller one take more.
+        for (int lane = 0; lane < plan.Lanes; lane++)
+        {
+            _lanes[lane].Reserve(Math.Min(plan.Prompts, _prompts.Count), plan.Largest(lane), pulls);
         }
 
         // Every lane runs one pass at a time, so that other work can be done between two passes.
@@ -177,7 +182,6 @@ internal sealed class Linearization : BlockMaps
         }
 
         lane.Rows.Cancellation = cancellationToken;
-        lane.A.Reserve(lane.Rows.Total);
         Ops.Upload(MemoryMarshal.AsBytes(values), lane.A.X.Address);
         _model.Begin(lane.Rows, lane.A);
     }
@@ -243,6 +247,15 @@ internal sealed class Linearization : BlockMaps
         public Floats PushedTangents => A.Y.Slice(Rows.Values, Rows.Tangents);
 
         public Floats Cotangents => Y.Stream.Slice(0, Groups.Total);
+
+        public void Reserve(int values, int directions, bool pulls)
+        {
+            A.Reserve(pulls ? values : values * (1 + directions));
+            if (pulls)
+            {
+                Y.Reserve(values * directions);
+            }
+        }
 
         public Span<float> Host(int count)
         {

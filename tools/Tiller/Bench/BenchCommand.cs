@@ -109,7 +109,8 @@ internal sealed class BenchCommand : TillerCommand
 
     private readonly Option<bool> _variants = new("--variants")
     {
-        Description = "With decode and prefill on CUDA: the step as it is and with each change of its kernels in turn, with the predicted ratios.",
+        Description = "With decode, prefill and jacobian on CUDA: the step as it is and with each change of its kernels in turn, with the predicted "
+            + "ratios.",
     };
 
     private readonly Option<bool> _plan = new("--plan")
@@ -167,9 +168,9 @@ internal sealed class BenchCommand : TillerCommand
                 result.AddError("--laws and --variants exclude each other: they are two comparisons.");
             }
 
-            if (result.GetValue(_variants) && result.GetValue(_mode) is not (BenchMode.Decode or BenchMode.Prefill))
+            if (result.GetValue(_variants) && result.GetValue(_mode) is not (BenchMode.Decode or BenchMode.Prefill or BenchMode.Jacobian))
             {
-                result.AddError("--variants goes with bench decode and bench prefill.");
+                result.AddError("--variants goes with bench decode, bench prefill and bench jacobian.");
             }
 
             if (result.GetValue(_plan) && (result.GetValue(_mode) != BenchMode.Fit || result.GetValue(_markdown)))

@@ -65,7 +65,7 @@ internal static class PlanRun
         }
 
         var rates = QuickRates.Measure(c, TensorType.BF16, request.Device.ToLoadOptions(), cancellationToken);
-        var plan = FitPlan.Of(c, weights, lengths, kept, options, rates.Callers, others);
+        var plan = FitPlan.Of(c, weights, lengths, kept, options, rates.Callers, rates.JacobianRows, others);
         long tokens = lengths.Concat(kept ?? []).Concat(others).Sum(n => (long)n);
         return new PlannedFit(
             HubCache.NameOf(directory), c, known, lengths.Length, (kept ?? lengths).Length, tokens, counted, Solve(options), plan, rates);
@@ -89,7 +89,7 @@ internal static class PlanRun
         int[] lengths = [.. Lengths("Positive", contrast.Positive), .. Lengths("Negative", contrast.Negative)];
         int[]? kept = options.Calibration is { } calibration ? Lengths("Calibration", calibration) : null;
         int[] others = [.. Lengths("Alternative", options.Alternative ?? []), .. Lengths("Nominal", options.Nominal is { } one ? [one] : [])];
-        var plan = FitPlan.Of(model.Config, model.WeightsInBytes, lengths, kept, options, model.Ops.Callers, others);
+        var plan = FitPlan.Of(model.Config, model.WeightsInBytes, lengths, kept, options, model.Ops.Callers, model.Ops.JacobianRows, others);
         if (plan.Stages.Sum(s => s.SingleFlops + s.DoubleFlops) < LongFlops)
         {
             return null;
@@ -116,7 +116,8 @@ internal static class PlanRun
         [
             .. all.Select(options => new PlannedFit(
                 request.Shape.Name, c, $"as {request.Type.SpecName().ToLowerInvariant()}", prompts, prompts, lengths.Sum(n => (long)n),
-                CountedTokens: true, Solve(options), FitPlan.Of(c, weights, lengths, calibration: null, options, rates.Callers), rates)),
+                CountedTokens: true, Solve(options),
+                FitPlan.Of(c, weights, lengths, calibration: null, options, rates.Callers, rates.JacobianRows), rates)),
         ];
     }
 
