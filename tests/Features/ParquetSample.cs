@@ -5,7 +5,7 @@ using Parquet.Schema;
 
 namespace Tiller.Tests.Features;
 
-/// <summary>A struct in Thrift's compact protocol, field by field in the order of their numbers.</summary>
+/// <summary>Writes a struct in Thrift's compact protocol; its fields must be added in the order of their numbers.</summary>
 internal sealed class ThriftBytes
 {
     private readonly List<byte> _bytes = [];
@@ -41,7 +41,7 @@ internal sealed class ThriftBytes
     public ThriftBytes Structs(int field, params ThriftBytes[] values) =>
         Field(field, 9, [0xFC, .. Varint((ulong)values.Length), .. values.SelectMany(static x => x.End())]);
 
-    /// <summary>A field of any kind, its bytes as they are.</summary>
+    /// <summary>Adds a field of any kind, whose bytes are written unchanged.</summary>
     public ThriftBytes Field(int field, int kind, byte[] value)
     {
         _bytes.Add((byte)(((field - _last) << 4) | kind));
@@ -53,7 +53,7 @@ internal sealed class ThriftBytes
     public byte[] End() => [.. _bytes, 0];
 }
 
-/// <summary>A column of a Parquet file that is put together by hand; by default texts as they are, none missing.</summary>
+/// <summary>A column of a Parquet file that is built by hand; by default it holds uncompressed texts, none of them missing.</summary>
 internal sealed record SampleColumn(string Name, byte[] Pages, int Count)
 {
     public int Type { get; init; } = 6;
@@ -69,10 +69,10 @@ internal sealed record SampleColumn(string Name, byte[] Pages, int Count)
     public long? Length { get; init; }
 }
 
-/// <summary>Parquet files of the tests' own: by the package's writer, and by hand what it does not write.</summary>
+/// <summary>Makes Parquet files for the tests: with the package's writer, or by hand where the writer cannot make them.</summary>
 internal static class ParquetSample
 {
-    /// <summary>Texts one after the other, their lengths before them.</summary>
+    /// <summary>Texts in the PLAIN encoding: one after another, each with its length before it.</summary>
     public static byte[] Plain(params string[] texts) =>
         [.. texts.Select(Encoding.UTF8.GetBytes).SelectMany(static x => (byte[])[.. Int32(x.Length), .. x])];
 
@@ -83,7 +83,7 @@ internal static class ParquetSample
         return bytes;
     }
 
-    /// <summary>A data page of the first version.</summary>
+    /// <summary>A data page of version 1.</summary>
     public static byte[] Page(byte[] content, int count, int encoding = 0, int? size = null) =>
         [
             .. Head(0, size ?? content.Length, content.Length)
@@ -91,14 +91,14 @@ internal static class ParquetSample
             .. content,
         ];
 
-    /// <summary>A page with a dictionary.</summary>
+    /// <summary>A dictionary page.</summary>
     public static byte[] Dictionary(params string[] texts) =>
         [
             .. Head(2, Plain(texts).Length, Plain(texts).Length).Struct(7, new ThriftBytes().Int32(1, texts.Length).Int32(2, 0)).End(),
             .. Plain(texts),
         ];
 
-    /// <summary>A data page of the second version, whose levels stand before its values and are never compressed.</summary>
+    /// <summary>A data page of version 2, whose levels come before its values and are never compressed.</summary>
     public static byte[] PageV2(byte[] levels, byte[] values, int size, int count, int missing, int encoding, bool isCompressed) =>
         [
             .. Head(3, levels.Length + size, levels.Length + values.Length).Struct(8, new ThriftBytes().Int32(1, count).Int32(2, missing)
@@ -106,7 +106,7 @@ internal static class ParquetSample
             .. levels, .. values,
         ];
 
-    /// <summary>DELTA_BINARY_PACKED numbers: blocks of 128 in 4 parts.</summary>
+    /// <summary>Numbers in the DELTA_BINARY_PACKED encoding: blocks of 128 in 4 miniblocks.</summary>
     public static byte[] Deltas(params long[] values)
     {
         List<byte> bytes = [.. ThriftBytes.Varint(128), 4, .. ThriftBytes.Varint((ulong)values.Length), .. ThriftBytes.ZigZag(values[0])];
@@ -132,7 +132,7 @@ internal static class ParquetSample
         return [.. bytes];
     }
 
-    /// <summary>A file with one group of rows.</summary>
+    /// <summary>A file with one row group.</summary>
     public static byte[] File(long rows, params SampleColumn[] columns)
     {
         List<byte> bytes = [.. "PAR1"u8];
@@ -153,12 +153,12 @@ internal static class ParquetSample
             .Structs(4, new ThriftBytes().Structs(1, [.. chunks]).Int64(2, 0).Int64(3, rows)).End());
     }
 
-    /// <summary>A file of a beginning and a footer.</summary>
+    /// <summary>A file that consists of these first bytes and this footer.</summary>
     public static byte[] WithFooter(byte[] begin, byte[] footer) => [.. begin, .. footer, .. Int32(footer.Length), .. "PAR1"u8];
 
-    /// <summary>What the package writes: columns of every kind that is read, in two groups of rows.</summary>
+    /// <summary>A file from the package's writer: columns of every kind that the reader supports, in two row groups.</summary>
     /// <param name="compression">How pages are compressed.</param>
-    /// <param name="hint">How texts and whole numbers are encoded.</param>
+    /// <param name="hint">How texts and integers are encoded.</param>
     public static byte[] Written(CompressionMethod compression, EncodingHint hint)
     {
         DataField[] fields =
@@ -193,7 +193,7 @@ internal static class ParquetSample
         }
     }
 
-    /// <summary>Rows of <see cref="Written"/>.</summary>
+    /// <summary>The number of rows of <see cref="Written"/>.</summary>
     public const int Rows = 300;
 
     public static string Prompt(int row) => $"Row {row / 7}: the tide is “high”,\nand turns 🚢";

@@ -5,7 +5,7 @@ using MathNet.Numerics.LinearAlgebra;
 
 namespace Tiller.Tests.Synthesis;
 
-/// <summary>The numbers of one golden folder that control needs: q, r, qf and tensors of golden.safetensors as float64.</summary>
+/// <summary>The numbers in a golden folder that control needs: q, r, qf, and tensors of golden.safetensors as float64.</summary>
 internal sealed class Golden
 {
     private readonly byte[] _data;
@@ -41,7 +41,7 @@ internal sealed class Golden
         };
     }
 
-    /// <summary>Matrices of a (L, D, D) tensor.</summary>
+    /// <summary>The matrices of a (L, D, D) tensor.</summary>
     public Matrix<double>[] Matrices(string name)
     {
         int[] shape = Shape(name);
@@ -51,7 +51,7 @@ internal sealed class Golden
             .Select(k => Matrix<double>.Build.DenseOfRowMajor(shape[1], shape[2], values[(k * size)..((k + 1) * size)]))];
     }
 
-    /// <summary>Rows of a (L+1, D) tensor.</summary>
+    /// <summary>The rows of a (L + 1, D) tensor.</summary>
     public float[][] Rows(string name)
     {
         int width = Shape(name)[1];
