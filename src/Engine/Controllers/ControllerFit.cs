@@ -261,8 +261,8 @@ public static class ControllerFit
                     ControllerFault.Idle,
                     $"The fit gives a controller that does nothing: {reason}."
                     + (solves
-                        ? $" With q = {options.Weights.Q:G}, qf = {options.Weights.Qf:G} and r = {options.Weights.R:G}, no input lowers the cost; raise q "
-                            + "or qf, lower r, or steer more blocks."
+                        ? $" With q = {options.Weights.Q:G}, qf = {options.Weights.Qf:G} and r = {options.Weights.R:G}, no input lowers the cost; "
+                            + "raise q or qf, lower r, or steer more blocks."
                         : " Steer other blocks, or give prompts that differ there."));
             }
 
