@@ -4,7 +4,7 @@ using Tiller.Tool;
 
 namespace Tiller.Tests.Synthesis;
 
-/// <summary>The numbers of one golden folder that control needs, as verify reads them: q, r, qf and tensors as float64.</summary>
+/// <summary>The numbers in a golden folder that control needs: q, r, qf, and tensors of golden.safetensors as float64.</summary>
 internal sealed class Golden
 {
     private readonly Dictionary<string, GoldenTensor> _tensors;
@@ -23,7 +23,7 @@ internal sealed class Golden
 
     public double[] Values(string name) => _tensors[name].Values;
 
-    /// <summary>Matrices of a (L, D, D) tensor.</summary>
+    /// <summary>The matrices of a (L, D, D) tensor.</summary>
     public Matrix<double>[] Matrices(string name)
     {
         var tensor = _tensors[name];
@@ -31,7 +31,7 @@ internal sealed class Golden
             .Select(k => Matrix<double>.Build.DenseOfRowMajor(tensor.Shape[1], tensor.Shape[2], tensor[k].ToArray()))];
     }
 
-    /// <summary>Rows of a (L+1, D) tensor.</summary>
+    /// <summary>The rows of a (L + 1, D) tensor.</summary>
     public float[][] Rows(string name)
     {
         int width = Shape(name)[1];
