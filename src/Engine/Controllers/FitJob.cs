@@ -241,8 +241,9 @@ internal sealed class FitJob(
     private void Linearise(Action layer)
     {
         Timed(layer);
-        _progress = new FitProgress(Stage, (_done++ % Horizon) + 1, Horizon);
-        progress?.Report(_progress);
+        var at = new FitProgress(Stage, (_done++ % Horizon) + 1, Horizon);
+        _progress = at;
+        progress?.Report(at);
     }
 
     /// <summary>Reports between two passes of one block, where nothing more is done than before.</summary>

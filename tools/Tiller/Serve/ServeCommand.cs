@@ -129,7 +129,7 @@ internal sealed class ServeCommand : TillerCommand
     };
 
     public ServeCommand(Func<ServeRequest, CancellationToken, Task<int>> run)
-        : base("serve", "Serve the model over HTTP by OpenAI's API. Every request has its own controllers.")
+        : base("serve", "Serve the model over HTTP with OpenAI's API. Every request has its own controllers.")
     {
         Option[] options =
         [
