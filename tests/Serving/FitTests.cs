@@ -1,7 +1,6 @@
 using System.Text;
 using System.Text.Json;
 using Tiller.Decode;
-using Tiller.Scheduling;
 using Tiller.Serving;
 using Tiller.Synthesis;
 using Tiller.Tests.Tool;
@@ -43,7 +42,7 @@ public sealed class FitTests
         Assert.That(text.Completion.IsCompleted, Is.False, "the text is longer than the fit");
 
         var config = RunningServer.Model.Config;
-        var plan = PassPlan.Of(config, config.D, RunningServer.Model.Ops.Callers);
+        var plan = PassPlan.Of(config, config.D, RunningServer.Model.Ops.Callers, RunningServer.Model.Ops.JacobianRows);
         int passes = (plan.Panels + plan.Lanes - 1) / plan.Lanes * ((40 + plan.Prompts - 1) / plan.Prompts);
         Assert.That(passes, Is.GreaterThan(1), "a layer takes several passes");
         Assert.That(turns, Is.GreaterThanOrEqualTo(config.L * passes));

@@ -28,8 +28,8 @@ internal sealed class RequestTarget : FuzzTarget
         {"model":"m","messages":[{"role":"system","content":"a"},{"role":"user","content":[{"type":"text","text":"b"}]}],"logprobs":true,
          "top_logprobs":2,"max_completion_tokens":5}
         """,
-        $$"""
-        {"model":"m","prompt":"a","steering":{"vectors":[{"data":{"0":{{Vector}} },"scale":2,"layers":[0]},{"source":"sea"}],
+        $$$"""
+        {"model":"m","prompt":"a","steering":{"vectors":[{"data":{"0":{{{Vector}}}},"scale":2,"layers":[0]},{"source":"sea"}],
          "conflict":"priority","tokens":"all"}}
         """,
         """
