@@ -5,7 +5,6 @@ using Tiller.Controllers;
 using Tiller.Decode;
 using Tiller.Features;
 using Tiller.Law;
-using Tiller.Model;
 using Tiller.Synthesis;
 
 namespace Tiller.Online;
