@@ -57,7 +57,8 @@ internal sealed record KernelVariants
     public bool WidePasses { get; init; } = true;
 
     /// <summary>
-    /// Jacobians push panels of up to 2048 directions through a block, not of up to 464. Sums differ in their last bits, as those of prompts do.
+    /// The panels of a Jacobian have up to 2048 directions instead of up to 464. Sums differ in their last bits, because those of cuBLASLt depend on
+    /// the number of rows.
     /// </summary>
     public bool WidePanels { get; init; } = true;
 
@@ -84,7 +85,7 @@ internal enum VariantWork
     /// <summary>Steps of up to <see cref="LinearKernels.FewRows"/> rows, with a law of sixteen terms per block.</summary>
     Laws = 8,
 
-    /// <summary>Jacobians of a block, whose directions go through the library's products.</summary>
+    /// <summary>Jacobians of a block.</summary>
     Jacobians = 16,
 }
 
