@@ -131,7 +131,7 @@ public sealed class PromptEncoderTests
             Assert.That(new ChatPrompt([new ChatMessage("user", "b")]).AsChat("S").System, Is.EqualTo("S"));
             Assert.That(
                 () => new ContrastSet([own], [own]).AsChat("S"),
-                Throws.TypeOf<ContrastSetException>().With.Message.StartsWith("Positive prompt 1 (\"b\"): The chat has a system message"));
+                Throws.TypeOf<ContrastSetException>().With.Message.StartsWith("Positive prompt 1 (\"b\"): The chat has its own system message"));
             Assert.That(() => new TokenPrompt([1]).AsChat(), Throws.TypeOf<ContrastSetException>());
             Assert.That(() => new ChatPrompt([]), Throws.ArgumentException);
         }
