@@ -82,14 +82,14 @@ public static class WeightSweep
                 {
                     // K = B M W' with M = T G^{-1} T', and the factor of r A'K is √r T L^{-T}
                     var factor = SpdFactor.OfGram(t[i], weights[i].R, k, cancellationToken);
-                    inner = DenseAlgebra.Multiply(t[i], factor.Solve(t[i].Transpose()));
+                    inner = DenseAlgebra.Multiply(t[i], factor.Solve(t[i].Transpose()), cancellationToken);
                     scaled = factor.SolveRight(t[i]) * Math.Sqrt(weights[i].R);
                     condition = factor.Condition;
                 }
 
                 gains[i][k] = inner is null ? new ZeroGain(width) : new SweptGain(b, inner, w);
                 var before = t[i];
-                t[i] = DenseAlgebra.Multiply(rest, Widened(scaled, Math.Sqrt(weights[i].Q), directions[k].ColumnCount));
+                t[i] = DenseAlgebra.Multiply(rest, Widened(scaled, Math.Sqrt(weights[i].Q), directions[k].ColumnCount), cancellationToken);
                 double residual = Residual(k, weights[i], (b, before), w, inner, (next, t[i]), directions[k]);
                 steps[i][k] = new RiccatiStep(k, residual, 0, condition, before.ColumnCount, 0, 0);
             }
