@@ -70,8 +70,8 @@ internal sealed record JacobianIdentity(
 /// states.HASH  F32 (n, L+1, D)   x_0..x_L at the last token of each prompt of a list, whose ids have this hash
 /// </code>
 /// The metadata names the model, the calibration prompts and, under a tensor's name, the SHA-256 of a list's states. A block is written in place, to
-/// the disk, before its digest is: a fit that ends early, however it ends, leaves complete blocks, and the next one measures the others. One process at
-/// a time fills a file, and any number read it once it is complete.
+/// the disk, before its digest is: a fit that ends early, however it ends, leaves complete blocks, and the next one measures the others. One process
+/// at a time fills a file, and any number read it once it is complete.
 /// </summary>
 internal sealed class JacobianFile : IDisposable
 {
