@@ -338,6 +338,14 @@ public sealed class Session : IDisposable
     }
 
     /// <summary>
+    /// Whether keys and values are the whole state of a prompt's beginning, so that another sequence can take them over. A law that looks back and
+    /// moves every prompt token has further state.
+    /// </summary>
+    /// <param name="law">Null for the plain model.</param>
+    /// <param name="tokens">Which tokens the law moves.</param>
+    internal static bool CanHandOver(FeedbackLaw? law, SteeredTokens tokens) => law is not { LooksBack: true } || tokens.Prompt != PromptTokens.All;
+
+    /// <summary>
     /// Starts an empty sequence with tokens that were already run in another sequence under the same steering. The cache must have room for them.
     /// </summary>
     /// <param name="ids">The tokens.</param>

@@ -42,7 +42,7 @@ public abstract record ComparedMethod
 
 /// <summary>A method that is fitted on the task's contrast.</summary>
 /// <param name="Title">The name in results.</param>
-/// <param name="Options">Options of the fit.</param>
+/// <param name="Options">Options of the fit; a task's own settings (<see cref="EvaluationTask.Fit"/>) come before these.</param>
 public sealed record ComparedFit(string Title, FitOptions Options) : ComparedMethod
 {
     /// <inheritdoc/>
@@ -57,6 +57,9 @@ public sealed record ComparedFit(string Title, FitOptions Options) : ComparedMet
     /// </summary>
     public int? ShuffleSeed { get; init; }
 
+    /// <summary>Whether its own q, r and q_f come before those of a task; default false.</summary>
+    public bool KeepsWeights { get; init; }
+
     internal override string Identity
     {
         get
@@ -67,12 +70,13 @@ public sealed record ComparedFit(string Title, FitOptions Options) : ComparedMet
                     static list => $"{list.Count}\n{string.Join('\n', list.Select(static x => $"{x.Identity.Length} {x.Identity}"))}"));
             string numbers = string.Join(' ', o.Method.Parameters.Select(static x => $"{x.Name} {x.Value:R}"));
             return $"{o.Method.Name} {numbers} {o.Direction.Name} {o.Cost} {o.Order} {o.Weights} {o.Setpoint} {o.Layers} {o.MaxRank} "
-                + $"shuffle {ShuffleSeed} {prompts}";
+                + $"shuffle {ShuffleSeed} {(KeepsWeights ? "own " : "")}{prompts}";
         }
     }
 
     internal override Controller Fit(LanguageModel model, EvaluationTask task, CancellationToken cancellationToken) =>
-        ControllerFit.Run(model, Shuffled(ContrastOf(task)), Options, cancellationToken: cancellationToken).Controller;
+        ControllerFit.Run(
+        model, Shuffled(ContrastOf(task)), task.Fit?.Apply(Options, KeepsWeights) ?? Options, cancellationToken: cancellationToken).Controller;
 
     private ContrastSet Shuffled(ContrastSet contrast)
     {

@@ -29,6 +29,7 @@ internal static class OptionNames
         ("SteeredTokens.Clean reads", "--tokens clean reads"),
         ("SteeredTokens.GeneratedBegin must be at least 0 and SteeredTokens.GeneratedEnd no less", "--window must be a-b with 0 ≤ a ≤ b"),
         ("LoadOptions.Strict", "--strict"),
+        ("set TaskOptions.Data to that folder", "name that folder with --data or TILLER_DATA"),
         ("PromptSelection.Column", "--column"),
         ("PromptSelection.Field", "--field"),
         ("PromptSelection names", "--column or --field names"),
