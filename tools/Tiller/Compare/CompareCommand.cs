@@ -124,7 +124,7 @@ internal sealed class CompareCommand : TillerCommand
             throw new UsageException("Expected --model and one --task at least, or --demo without them.");
         }
 
-        float[] strengths = Array.ConvertAll(parse.GetValue(_lambdas) ?? [], x => (float)x);
+        double[] strengths = parse.GetValue(_lambdas) ?? [];
         CheckStrengths(strengths);
         string[] names = parse.GetValue(_methods) is { Length: > 0 } named ? named : s_standard;
         return new CompareRequest
@@ -135,7 +135,7 @@ internal sealed class CompareCommand : TillerCommand
             Model = model,
             Device = _device.Read(parse),
             Methods = [.. names.Select(MethodOf)],
-            Strengths = NumbersOption.Doubles(strengths),
+            Strengths = strengths,
             Seeds = parse.GetValue(_seeds),
             Limit = parse.GetValue(_limit),
             Batch = parse.GetValue(_batch),
@@ -147,7 +147,7 @@ internal sealed class CompareCommand : TillerCommand
 
     /// <summary>Refuses a strength that is there twice, and the plain model.</summary>
     /// <exception cref="UsageException">One is.</exception>
-    public static void CheckStrengths(float[] strengths)
+    public static void CheckStrengths(double[] strengths)
     {
         if (strengths.Contains(0) || strengths.Distinct().Count() < strengths.Length)
         {

@@ -81,7 +81,11 @@ internal sealed record FitRequest
 /// <summary><c>tiller fit</c>: fits a controller from two lists of prompts.</summary>
 internal sealed class FitCommand : TillerCommand
 {
-    private const string CostRange = "0 to 1e12";
+    /// <summary>The range of q and q_f.</summary>
+    public const string CostRange = "0 to 1e12";
+
+    /// <summary>The range of r.</summary>
+    public const string InputCostRange = "above 0 and at most 1e12";
 
     private readonly Option<string> _model = OptionKinds.Model();
     private readonly DeviceArguments _device = new();
@@ -187,7 +191,7 @@ internal sealed class FitCommand : TillerCommand
             + "[default: 0.1]",
     };
 
-    private readonly NumbersOption _r = new("--r", static r => IsCost(r) && r > 0, "above 0 and at most 1e12")
+    private readonly NumbersOption _r = new("--r", IsInputCost, InputCostRange)
     {
         Description = "Cost of steering: more means gentler. [default: 1]",
     };
@@ -274,7 +278,11 @@ internal sealed class FitCommand : TillerCommand
           tiller fit --model DIR --positive a.jsonl --negative b.jsonl --out a.tiller --order 16 --layers 4-20
         """;
 
-    private static bool IsCost(double value) => value is >= 0 and <= 1e12;
+    /// <summary>Whether a number can be q or q_f.</summary>
+    public static bool IsCost(double value) => value is >= 0 and <= 1e12;
+
+    /// <summary>Whether a number can be r.</summary>
+    public static bool IsInputCost(double value) => IsCost(value) && value > 0;
 
     private static bool IsParameter(double value) => float.IsFinite((float)value);
 

@@ -73,10 +73,6 @@ internal sealed class NumbersOption : Option<double[]>
         };
     }
 
-    /// <summary>The numbers as they were typed, in twice the precision.</summary>
-    public static double[] Doubles(float[]? numbers) =>
-        [.. (numbers ?? []).Select(static x => double.Parse(x.ToString("R", CultureInfo.InvariantCulture), CultureInfo.InvariantCulture))];
-
     /// <summary>Inserts the option before every further number that follows it. Otherwise the parser would take that number for the prompt.</summary>
     /// <param name="args">A command line.</param>
     /// <param name="command">The command in it, or null.</param>

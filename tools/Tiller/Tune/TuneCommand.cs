@@ -67,9 +67,20 @@ internal sealed class TuneCommand : TillerCommand
         HelpName = "name",
     };
 
-    private readonly NumbersOption _q = new("--q", "a number") { Description = "Values of q that are tried. [default: the task's, or 0.1]" };
-    private readonly NumbersOption _r = new("--r", "a number") { Description = "Values of r that are tried. [default: the task's, or 1]" };
-    private readonly NumbersOption _qf = new("--qf", "a number") { Description = "Values of q_f that are tried. [default: the task's, or 1]" };
+    private readonly NumbersOption _q = new("--q", FitCommand.IsCost, FitCommand.CostRange)
+    {
+        Description = "Values of q that are tried. [default: the task's, or 0.1]",
+    };
+
+    private readonly NumbersOption _r = new("--r", FitCommand.IsInputCost, FitCommand.InputCostRange)
+    {
+        Description = "Values of r that are tried. [default: the task's, or 1]",
+    };
+
+    private readonly NumbersOption _qf = new("--qf", FitCommand.IsCost, FitCommand.CostRange)
+    {
+        Description = "Values of q_f that are tried. [default: the task's, or 1]",
+    };
 
     private readonly Option<string[]> _layers = new("--layers")
     {
@@ -77,10 +88,7 @@ internal sealed class TuneCommand : TillerCommand
         HelpName = "a-b,…",
     };
 
-    private readonly NumbersOption _lambdas = new("--lambda", OptionKinds.LambdaRange)
-    {
-        Description = "Strengths that are tried. [default: those of the task, or 0.5 1 2]",
-    };
+    private readonly NumbersOption _lambdas = OptionKinds.Lambdas("Strengths that are tried. [default: those of the task, or 0.5 1 2]");
 
     private readonly Option<double?> _perplexity = Bound("--max-perplexity", "Most perplexity of the texts under the plain model.");
     private readonly Option<double?> _divergence = Bound("--max-kl", "Most divergence from the plain model, in nats.");
@@ -131,7 +139,7 @@ internal sealed class TuneCommand : TillerCommand
 
     private TuneRequest Read(ParseResult parse)
     {
-        float[] strengths = parse.GetValue(_lambdas) ?? [];
+        double[] strengths = parse.GetValue(_lambdas) ?? [];
         CompareCommand.CheckStrengths(strengths);
         string[] names = parse.GetValue(_methods) is { Length: > 0 } named ? named : s_standard;
         return new TuneRequest
@@ -141,14 +149,14 @@ internal sealed class TuneCommand : TillerCommand
             Model = parse.GetRequiredValue(_model),
             Device = _device.Read(parse),
             Methods = [.. names.Distinct(StringComparer.Ordinal).Select(CompareCommand.MethodOf)],
-            Q = Costs(_q, parse, leastIsAbove: false),
-            R = Costs(_r, parse, leastIsAbove: true),
-            Qf = Costs(_qf, parse, leastIsAbove: false),
+            Q = [.. (parse.GetValue(_q) ?? []).Distinct()],
+            R = [.. (parse.GetValue(_r) ?? []).Distinct()],
+            Qf = [.. (parse.GetValue(_qf) ?? []).Distinct()],
             Layers = [.. (parse.GetValue(_layers) ?? []).Select(static text => LayerSet.TryParse(text, out var layers)
                 ? layers
                 : throw new UsageException(
                     $"--layers must be ranges of blocks a-b with a ≤ b, counted from 0, such as 4-9 or 1-3,8-9, got '{text}'."))],
-            Strengths = NumbersOption.Doubles(strengths),
+            Strengths = strengths,
             Budget = new TuningBudget
             {
                 Perplexity = parse.GetValue(_perplexity),
@@ -162,13 +170,5 @@ internal sealed class TuneCommand : TillerCommand
             Out = parse.GetRequiredValue(_out),
             Json = parse.GetValue(Json),
         };
-    }
-
-    private static double[] Costs(NumbersOption option, ParseResult parse, bool leastIsAbove)
-    {
-        double[] values = [.. NumbersOption.Doubles(parse.GetValue(option)).Distinct()];
-        return Array.TrueForAll(values, x => x is >= 0 and <= 1e12 && (x > 0 || !leastIsAbove))
-            ? values
-            : throw new UsageException($"{option.Name} must be {(leastIsAbove ? "above 0 and at most 1e12" : "0 to 1e12")}.");
     }
 }
