@@ -29,7 +29,10 @@ public sealed record FitOptions
     /// <summary>What the feature's direction is; default the difference of the means.</summary>
     public DirectionRule Direction { get; init; } = DirectionRule.Mean;
 
-    /// <summary>Prompts that show a second feature, against the same negative ones, for methods that steer in a plane; null for none.</summary>
+    /// <summary>
+    /// Prompts that show a second feature, against the same negative ones, for methods that steer in a plane; or those on which a method with a condition
+    /// shall act. Null for none.
+    /// </summary>
     public IReadOnlyList<Prompt>? Alternative { get; init; }
 
     /// <summary>The prompt whose run is followed, for methods that follow one; null for none.</summary>
@@ -80,7 +83,7 @@ public sealed record FitOptions
     {
         Missing(FitInputs.Alternative, nameof(Alternative), Alternative is not null);
         Missing(FitInputs.Nominal, nameof(Nominal), Nominal is not null);
-        Unused(FitInputs.Alternative, nameof(Alternative), Alternative is not null);
+        Unused(Method.Takes(FitInputs.Condition) ? FitInputs.Condition : FitInputs.Alternative, nameof(Alternative), Alternative is not null);
         Unused(FitInputs.Nominal, nameof(Nominal), Nominal is not null);
         Unused(FitInputs.Gains, nameof(Calibration), Calibration is not null);
         Unused(FitInputs.Cost, nameof(Cost), Cost != FitCost.State);
@@ -244,6 +247,10 @@ public static class ControllerFit
             {
                 Positive = positive,
                 Negative = negative,
+                PositiveIds = ids[0],
+                NegativeIds = ids[1],
+                AlternativeStates = alternative.Count > 0 ? alternative : null,
+                AlternativeIds = ids[3].Length > 0 ? ids[3] : null,
                 Alternative = alternative.Count > 0 ? FeatureMeasurement.FromStates(alternative, negative, options.Direction) : null,
                 Nominal = followed.Count > 0 ? followed[0] : null,
             };

@@ -23,6 +23,9 @@ internal sealed class ControllerReader(string path, SafetensorsFile file)
             : throw new ControllerException(ControllerFault.Range, $"{path} has {key} = {value}; it must be at least {least}.");
     }
 
+    /// <summary>Whole numbers of at least 0, separated by commas; their sum is one too.</summary>
+    public int[] Counts(string key) => Counts(key, Required(key).AsSpan().Count(',') + 1);
+
     /// <summary>Whole numbers of at least 0, separated by commas, so many; their sum is one too.</summary>
     public int[] Counts(string key, int count)
     {

@@ -32,6 +32,18 @@ internal sealed class FitJob(
     /// <summary>The negative prompts.</summary>
     public required IReadOnlyList<PromptState> Negative { get; init; }
 
+    /// <summary>Tokens of the positive prompts.</summary>
+    public required IReadOnlyList<int[]> PositiveIds { get; init; }
+
+    /// <summary>Tokens of the negative prompts.</summary>
+    public required IReadOnlyList<int[]> NegativeIds { get; init; }
+
+    /// <summary>The alternative prompts; null where there are none.</summary>
+    public IReadOnlyList<PromptState>? AlternativeStates { get; init; }
+
+    /// <summary>Tokens of the alternative prompts; null where there are none.</summary>
+    public IReadOnlyList<int[]>? AlternativeIds { get; init; }
+
     /// <summary>The second feature of a method that has one.</summary>
     public Feature? Alternative { get; init; }
 
@@ -117,6 +129,9 @@ internal sealed class FitJob(
 
         return open;
     }
+
+    /// <summary>Tells how far a fit is that runs the prompts through the blocks itself.</summary>
+    public void Report(int done, int total) => progress?.Report(new FitProgress(FitStage.Activations, done, total));
 
     /// <summary>A_k W of a block of the horizon, for bases of the whole model.</summary>
     public Matrix<double> Push(int block, Matrix<double> basis) => Linearised(() => _linearization.Push(block, basis, cancellationToken));

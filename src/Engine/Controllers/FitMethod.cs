@@ -40,6 +40,9 @@ public enum FitInputs
 
     /// <summary><see cref="FitOptions.HeldOut"/>, for a certificate of its gains.</summary>
     HeldOut = 512,
+
+    /// <summary><see cref="FitOptions.Alternative"/>, if given, shows the prompts on which the method shall act.</summary>
+    Condition = 1024,
 }
 
 /// <summary>A number of a method's own.</summary>
@@ -69,7 +72,8 @@ public abstract record FitMethod
         Lqr, new AngularFit(), new TrajectoryFit(), new LatentFit(), new LatentFit { Calibrated = true }, new HInfinityFit(),
         new ProportionalFit(), new SPidFit(), new AdditionFit("actadd", "arXiv:2308.10248"), new AdditionFit("caa", "arXiv:2312.06681"),
         new PidSteeringFit(), new PidSteeringFit { Ablates = true }, new AblationFit(), new AblationFit { Hook = Hook.Input }, new ClampFit(),
-        new AngularSteeringFit(), new AngularSteeringFit { Adaptive = true },
+        new AngularSteeringFit(), new AngularSteeringFit { Adaptive = true }, new DirectionalAblationFit(), new TransportFit(),
+        new TransportFit { Shifts = true }, new OdeSteeringFit(), new CastFit(),
     ];
 
     /// <summary>Its name: lower-case letters and hyphens.</summary>
@@ -87,7 +91,7 @@ public abstract record FitMethod
     /// <summary>What it takes.</summary>
     public abstract FitInputs Inputs { get; }
 
-    /// <summary>Sensors and terms of a steered block, which is what a token costs (docs/math.md §6).</summary>
+    /// <summary>Sensors, terms and edits of a steered block, which is what a token costs (docs/math.md §6).</summary>
     public abstract string PerBlock { get; }
 
     /// <summary>Its own numbers.</summary>

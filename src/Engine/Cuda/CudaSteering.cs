@@ -50,7 +50,7 @@ internal sealed class CudaSteering : SteeringState
     internal override void Use(FeedbackLaw law)
     {
         bool carries = law.Sensors.Count == Sensors;
-        bool fits = carries && law.Stages == Law.Stages;
+        bool fits = carries && law.Stages == Law.Stages && law.Edits.Count == 0 && Law.Edits.Count == 0;
         float[] errors = carries && !fits ? new float[Sensors] : [];
         if (errors.Length > 0)
         {
@@ -132,11 +132,11 @@ internal sealed class CudaSteering : SteeringState
         return (_now.Address, _now.Last, _next.Address);
     }
 
-    /// <summary>Takes what the device handed out of the last step, which needs no fetching then.</summary>
+    /// <summary>Takes what the device handed out of the last step, which needs no fetching then, unless edits have left more than that.</summary>
     /// <param name="numbers">Of its last line // (<see cref="HandedOut"/>).</param>
     public void Receive(ReadOnlySpan<float> numbers)
     {
-        if (!_isFetched && _now.Last == 0)
+        if (!_isFetched && _now.Last == 0 && Law.Edits.Count == 0)
         {
             MakeRoom(HandedOut);
             numbers[..HandedOut].CopyTo(_fetched);
@@ -161,7 +161,9 @@ internal sealed class CudaSteering : SteeringState
 
     protected override void GetEffort(int slot, Span<float> inputNorms, Span<float> stateNorms)
     {
-        Law.PerBlock(Fetched(Sensors, slot, Law.Stages), Fetched(Sensors + Law.Stages, slot, Law.Stages), inputNorms, stateNorms);
+        Law.PerBlock(
+            Fetched(Sensors, slot, Law.Stages), Fetched(Sensors + Law.Stages, slot, Law.Stages),
+            Fetched(Sensors + (3 * Law.Stages), slot, CudaSteeringRecord.EditPoints(Law)), inputNorms, stateNorms);
     }
 
     protected override void Dispose(bool disposing)
@@ -210,8 +212,10 @@ internal sealed class CudaSteering : SteeringState
     {
         if (!_headersAreThere)
         {
-            _now.SendHeader(Law, _law!.Address, _tangents?.Address ?? 0, _next?.Address ?? 0);
-            _next?.SendHeader(Law, _law.Address, _tangents?.Address ?? 0, _now.Address);
+            var (edits, begins) = _packed!.EditsAt;
+            (nint, nint) at = edits == 0 ? default : (_law!.Address + edits, _law.Address + begins);
+            _now.SendHeader(Law, _law!.Address, at, _tangents?.Address ?? 0, _next?.Address ?? 0);
+            _next?.SendHeader(Law, _law.Address, at, _tangents?.Address ?? 0, _now.Address);
             _headersAreThere = true;
         }
     }

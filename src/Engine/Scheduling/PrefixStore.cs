@@ -10,9 +10,10 @@ namespace Tiller.Scheduling;
 internal sealed class SteeringKey(FeedbackLaw? law, SteeredTokens tokens) : IEquatable<SteeringKey>
 {
     /// <summary>
-    /// Whether keys and values are the whole state of a prompt's beginning. A law that looks back and moves every prompt token has further state.
+    /// Whether keys and values are the whole state of a prompt's beginning, and depend on nothing behind it. Of laws that move every prompt token, one
+    /// that looks back has further state, one with conditions depends on the whole prompt, and one whose tokens are scaled back together on the pass.
     /// </summary>
-    public bool CanBeKept => law is not { LooksBack: true } || tokens.Prompt != PromptTokens.All;
+    public bool CanBeKept => tokens.Prompt != PromptTokens.All || law is null or { LooksBack: false, JoinsRows: false, Conditions.Count: 0 };
 
     /// <inheritdoc/>
     public bool Equals(SteeringKey? other) => other is not null && tokens == other.Tokens && IsSame(law, other.Law);
@@ -21,7 +22,7 @@ internal sealed class SteeringKey(FeedbackLaw? law, SteeredTokens tokens) : IEqu
     public override bool Equals(object? obj) => Equals(obj as SteeringKey);
 
     /// <inheritdoc/>
-    public override int GetHashCode() => HashCode.Combine(tokens, law?.Sensors.Count, law?.Terms.Count);
+    public override int GetHashCode() => HashCode.Combine(tokens, law?.Sensors.Count, law?.Terms.Count, law?.Edits.Count);
 
     private FeedbackLaw? Law => law;
 
@@ -31,6 +32,7 @@ internal sealed class SteeringKey(FeedbackLaw? law, SteeredTokens tokens) : IEqu
     private static bool IsSame(FeedbackLaw? one, FeedbackLaw? other) => ReferenceEquals(one, other) || (one is not null && other is not null
         && one.Layers == other.Layers && one.Width == other.Width && one.MaxEffort.Equals(other.MaxEffort)
         && one.Sensors.SequenceEqual(other.Sensors) && one.Planes.SequenceEqual(other.Planes)
+        && one.Edits.SequenceEqual(other.Edits) && one.Conditions.SequenceEqual(other.Conditions)
         && one.Terms.Count == other.Terms.Count && one.Terms.Zip(other.Terms, IsSame).All(same => same));
 
     private static bool IsSame(Term one, Term other) =>

@@ -48,7 +48,7 @@ internal sealed class AnswerSteering
     }
 
     /// <summary>Whose the sensors of a law are.</summary>
-    public PlannedLaw? LawOf(FeedbackLaw law) => _laws.TryGetValue(law, out var planned) ? planned : null;
+    public PlannedLaw? LawOf(FeedbackLaw law) => _laws.TryGetValue(law.Undecided, out var planned) ? planned : null;
 
     /// <summary>Moves λ of some parts, from the next token of each text on.</summary>
     /// <param name="moved">λ by part.</param>

@@ -14,11 +14,27 @@ internal static class ControllerDetail
         json.WriteStartObject();
         json.WriteString("kind", "controller");
         json.WriteString("method", method.Name);
-        if (method is Gated { Gate: var gate })
+        var inner = method is Conditional conditional ? conditional.Method : method;
+        if (inner is Gated { Gate: var gate })
         {
             json.WriteStartObject("gate");
             json.WriteNumber("layer", gate.Layer);
             json.WriteNumber("threshold", gate.Threshold);
+            json.WriteEndObject();
+        }
+
+        if (method is Conditional { Condition: var asked })
+        {
+            json.WriteStartObject("condition");
+            json.WriteStartArray("layers");
+            foreach (var probe in asked.Probes)
+            {
+                json.WriteNumberValue(probe.Layer);
+            }
+
+            json.WriteEndArray();
+            json.WriteNumber("threshold", asked.Threshold);
+            json.WriteBoolean("above", asked.Above);
             json.WriteEndObject();
         }
 
@@ -72,7 +88,8 @@ internal static class ControllerDetail
     private static void WriteLayers(Utf8JsonWriter json, Controller controller)
     {
         var source = controller.Source;
-        var method = (controller.Method is Gated gated ? gated.Method : controller.Method) as LinearQuadratic;
+        var unconditional = controller.Method is Conditional conditional ? conditional.Method : controller.Method;
+        var method = (unconditional is Gated gated ? gated.Method : unconditional) as LinearQuadratic;
         var gains = method is null ? null : ClosedLoop.Of(method, source.OpenLoop ?? new double[controller.L]).Layers;
         json.WriteStartArray("layers");
         for (int k = 0; k < controller.L; k++)

@@ -147,7 +147,8 @@ internal sealed class FitCommand : TillerCommand
 
     private readonly Option<string?> _alternative = new("--alternative")
     {
-        Description = "Prompts that show a second feature, against the same --negative: the other axis of methods that steer in a plane.",
+        Description = "Prompts that show a second feature, against the same --negative: the other axis of methods that steer in a "
+            + "plane, or the prompts on which --method cast shall act, if they are not --positive.",
         HelpName = "FILE",
     };
 
@@ -239,6 +240,8 @@ internal sealed class FitCommand : TillerCommand
           # other methods: a floor under the feature's projection, and the angle in the plane of two features
           tiller fit --model DIR --positive a.txt --negative b.txt --out floor.tiller --method clamp --low 0.5
           tiller fit --model DIR --positive a.txt --negative b.txt --alternative c.txt --out turn.tiller --method angular --cost feature
+          # a vector that is added to answers of prompts like those of c.txt alone, with a threshold that is searched for
+          tiller fit --model DIR --positive a.txt --negative b.txt --alternative c.txt --out when.tiller --method cast
           # 16 tangents a layer, steering blocks 4 to 20 only
           tiller fit --model DIR --positive a.jsonl --negative b.jsonl --out a.tiller --order 16 --layers 4-20
         """;
@@ -269,7 +272,8 @@ internal sealed class FitCommand : TillerCommand
         (FitInputs Input, Option[] Options)[] taken =
         [
             (FitInputs.Gains, [_q, _r, _qf, _calibration]), (FitInputs.Cost, [_cost]), (FitInputs.Order, [_order]),
-            (FitInputs.Setpoint, [_setpoint]), (FitInputs.Alternative, [_alternative]), (FitInputs.Nominal, [_nominal]),
+            (FitInputs.Setpoint, [_setpoint]), (method.Takes(FitInputs.Condition) ? FitInputs.Condition : FitInputs.Alternative, [_alternative]),
+            (FitInputs.Nominal, [_nominal]),
             (FitInputs.HeldOut, [_certify]),
             (FitInputs.Layers, [_layers]),
         ];

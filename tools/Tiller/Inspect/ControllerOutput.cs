@@ -70,14 +70,28 @@ internal static class ControllerOutput
         }
     }
 
-    private static SteeringMethod Ungated(Controller controller) => controller.Method is Gated gated ? gated.Method : controller.Method;
+    private static SteeringMethod Unconditional(Controller controller) =>
+        controller.Method is Conditional conditional ? conditional.Method : controller.Method;
+
+    private static SteeringMethod Ungated(Controller controller) => Unconditional(controller) is Gated gated ? gated.Method : Unconditional(controller);
 
     private static string Fitted(Controller controller)
     {
-        string gate = controller.Method is Gated gated ? $", behind a gate at block {gated.Gate.Layer}" : "";
+        string gate = Unconditional(controller) is Gated gated ? $", behind a gate at block {gated.Gate.Layer}" : "";
+        string condition = controller.Method is Conditional { Condition: var asked }
+            ? $", if the prompt's similarity at block {string.Join(" or ", asked.Probes.Select(probe => probe.Layer))} is "
+                + $"{(asked.Above ? "above" : "below")} {asked.Threshold:G6}"
+            : "";
+        string numbers = Ungated(controller) switch
+        {
+            DirectionalAblation ablation => $", of the direction of block {ablation.Block}",
+            OdeSteering flow => $", {flow.Steps} steps on {flow.Sketch.Components} features",
+            CastSteering { Norm: not NormRule.None } cast => $", norm kept by {(cast.Norm == NormRule.Token ? "token" : "pass")}",
+            _ => "",
+        };
         string setpoint = Ungated(controller) is LinearQuadratic lqr ? $", setpoint {FitOutput.Name(lqr.Setpoint)}" : "";
         string cost = controller.Source.Cost is { } charged ? $", cost {FitOutput.Name(charged)} ({FitOutput.Solve(controller.Source)})" : "";
-        return $"{cost}, blocks {controller.Method.Layers}{setpoint}{gate}";
+        return $"{cost}, blocks {controller.Method.Layers}{setpoint}{numbers}{gate}{condition}";
     }
 
     private static string Short(PromptSet prompts) => prompts.Sha256.Length > 12 ? prompts.Sha256[..12] : prompts.Sha256;
@@ -91,7 +105,11 @@ internal sealed record ControllerJson : FittedJson
     {
         var (source, method) = (controller.Source, controller.Method);
         Method = method.Name;
-        Gate = method is Gated { Gate: var gate } ? new GateJson(gate.Layer, gate.Threshold) : null;
+        var inner = method is Conditional conditional ? conditional.Method : method;
+        Gate = inner is Gated { Gate: var gate } ? new GateJson(gate.Layer, gate.Threshold) : null;
+        Condition = method is Conditional { Condition: var asked }
+            ? new ConditionJson([.. asked.Probes.Select(static probe => probe.Layer)], asked.Threshold, asked.Above)
+            : null;
         (Steered, Idle) = (method.Layers.ToString(), method.Idle);
         (Positive, Negative) = (new PromptSetJson(source.Positive), new PromptSetJson(source.Negative));
         Calibration = source.Calibration is { } calibration ? new PromptSetJson(calibration) : null;
@@ -104,6 +122,9 @@ internal sealed record ControllerJson : FittedJson
 
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public GateJson? Gate { get; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public ConditionJson? Condition { get; }
 
     public string Steered { get; }
 
@@ -121,6 +142,9 @@ internal sealed record ControllerJson : FittedJson
 
 /// <summary>Where a gate reads, and above what it opens.</summary>
 internal sealed record GateJson(int Layer, double Threshold);
+
+/// <summary>Blocks of which one must be similar, and on which side of what threshold.</summary>
+internal sealed record ConditionJson(IReadOnlyList<int> Layers, double Threshold, bool Above);
 
 /// <summary>Prompts that a controller was made from.</summary>
 internal sealed record PromptSetJson
