@@ -226,6 +226,7 @@ extern "C" __global__ void __launch_bounds__(1024) tillerEditJoin(const TillerEd
         y[i] = origin ? o + back : back;
     }
     tillerEditSums(squares, sums);
-    if (threadIdx.x == 0) { steering->editNorms[(long long)r.slot * steering->editPoints + p.stage] += tillerSqrt(squares[0]) - tillerSqrt(squares[1]); }
+    if (threadIdx.x != 0) { return; }
+    steering->editNorms[(long long)r.slot * steering->editPoints + p.stage] += tillerSqrt(squares[0]) - tillerSqrt(squares[1]);
 }
 TILLER_KERNEL(tillerEditJoin)

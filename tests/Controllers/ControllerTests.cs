@@ -74,7 +74,8 @@ public sealed class ControllerTests
         yield return new ActivationTransport(
             feature, Rows(16, Layers), Rows(17, Layers), low, [.. low.Select(row => Array.ConvertAll(row, x => x + 1))], new LayerSet(0, 2));
         var sketch = CountSketch.Random(Width, 7, 0.1, 1.0 / 3, seed: 18);
-        yield return new OdeSteering(feature, sketch, [.. Enumerable.Range(19, Layers).Select(seed => Rows(seed, 7).Select(row => row[0]).ToArray())], 9);
+        float[][] weights = [.. Enumerable.Range(19, Layers).Select(seed => Rows(seed, 7).Select(row => row[0]).ToArray())];
+        yield return new OdeSteering(feature, sketch, weights, 9);
         yield return new CastSteering(feature, Rows(23, Layers), NormRule.Token, new LayerSet(2, 3));
         yield return new Gated(new CastSteering(feature, Rows(24, Layers), NormRule.Pass), new TokenGate(0, Rows(14, 1)[0], 0.1f));
         yield return new Conditional(
@@ -110,7 +111,8 @@ public sealed class ControllerTests
 
         static (Type, int, EditPoint, float, int, int, string) Told(ActivationEdit e) => (
             e.GetType(), e.Layer, e.Point, e.Strength, e.Gate, e.Condition,
-            e is FlowEdit { Sketch: var s, Steps: var n } ? $"{n} {s.Gamma:R} {s.Constant:R} {string.Join(' ', s.Places.ToArray())}" : $"{e.JoinsRows}");
+            e is FlowEdit { Sketch: var s } flow ? $"{flow.Steps} {s.Gamma:R} {s.Constant:R} {string.Join(' ', s.Places.ToArray())}"
+                : $"{e.JoinsRows}");
         for (int i = 0; i < a.Terms.Count; i++)
         {
             Assert.That(

@@ -118,7 +118,8 @@ public sealed class ControllerVersionsTests
 
     internal static string Kept(int version, SteeringMethod method)
     {
-        string name = method is Conditional ? "conditional" : method is Gated ? "gated" : method is Ablation { Hook: Hook.Input } ? "ablation-input" : method.Name;
+        string name = method is Conditional ? "conditional" : method is Gated ? "gated"
+            : method is Ablation { Hook: Hook.Input } ? "ablation-input" : method.Name;
         return $"version-{version}.{name}";
     }
 
@@ -135,9 +136,7 @@ public sealed class ControllerVersionsTests
             Assert.That(read.Edits.Select(e => (e.GetType(), e.Layer, e.Point, e.Strength, e.Gate, e.Condition, e.JoinsRows)),
                 Is.EqualTo(written.Edits.Select(e => (e.GetType(), e.Layer, e.Point, e.Strength, e.Gate, e.Condition, e.JoinsRows))));
             Assert.That(read.Edits.SelectMany(e => e.Vectors), Is.EqualTo(written.Edits.SelectMany(e => e.Vectors)).Within(Bit));
-            Assert.That(read.Edits.OfType<FlowEdit>().Select(e => (e.Steps, e.Sketch.Gamma, e.Sketch.Constant, string.Join(' ', e.Sketch.Places.ToArray()))),
-                Is.EqualTo(written.Edits.OfType<FlowEdit>()
-                    .Select(e => (e.Steps, e.Sketch.Gamma, e.Sketch.Constant, string.Join(' ', e.Sketch.Places.ToArray())))));
+            Assert.That(read.Edits.OfType<FlowEdit>().Select(Told), Is.EqualTo(written.Edits.OfType<FlowEdit>().Select(Told)));
             Assert.That(read.Conditions.Select(c => (c.Threshold, c.Above, string.Join(' ', c.Probes.Select(p => p.Layer)))),
                 Is.EqualTo(written.Conditions.Select(c => (c.Threshold, c.Above, string.Join(' ', c.Probes.Select(p => p.Layer))))));
             Assert.That(read.Conditions.SelectMany(c => c.Probes, (_, p) => p.Direction),
@@ -156,6 +155,9 @@ public sealed class ControllerVersionsTests
             Assert.That(read.Sensors.Select(s => s.V), Is.EqualTo(written.Sensors.Select(s => s.V)).Within(Bit));
         }
     }
+
+    private static string Told(FlowEdit e) =>
+        FormattableString.Invariant($"{e.Steps} {e.Sketch.Gamma} {e.Sketch.Constant} {string.Join(' ', e.Sketch.Places.ToArray())}");
 
     [Test]
     public void A_controller_of_version_1_was_fitted_on_raw_text()

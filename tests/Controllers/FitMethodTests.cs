@@ -70,7 +70,8 @@ public sealed class FitMethodTests
         var good = Options(method);
         var all = new (FitInputs Input, FitOptions Options)[]
         {
-            (method.Takes(FitInputs.Condition) ? FitInputs.Condition : FitInputs.Alternative, good with { Alternative = ["One."] }), (FitInputs.Nominal, good with { Nominal = "One." }),
+            (method.Takes(FitInputs.Condition) ? FitInputs.Condition : FitInputs.Alternative, good with { Alternative = ["One."] }),
+            (FitInputs.Nominal, good with { Nominal = "One." }),
             (FitInputs.Gains, good with { Calibration = ["One."] }), (FitInputs.Cost, good with { Cost = FitCost.Feature }),
             (FitInputs.Order, good with { Order = 4 }), (FitInputs.Setpoint, good with { Setpoint = Setpoint.Affine }),
             (FitInputs.Layers, good with { Layers = new LayerSet(1, 2) }), (FitInputs.HeldOut, good with { HeldOut = ["One."] }),

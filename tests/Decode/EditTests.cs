@@ -67,7 +67,8 @@ public sealed class EditTests(string device) : OnEveryDevice(device)
         var method = new DirectionalAblation(feature, model.Config.L / 2);
         float[] r = feature.V[method.Block];
         float[][] states = BlockProbe.Steered(model, s_prompt, method.Compile(1), SteeredTokens.All, CancellationToken.None);
-        float[][] plain = BlockProbe.Steered(model, s_prompt, new FeedbackLaw(feature.L, feature.D, [], []), SteeredTokens.All, CancellationToken.None);
+        var nothing = new FeedbackLaw(feature.L, feature.D, [], []);
+        float[][] plain = BlockProbe.Steered(model, s_prompt, nothing, SteeredTokens.All, CancellationToken.None);
         for (int k = 1; k <= feature.L; k++)
         {
             double along = Share(states[k], r);
@@ -265,7 +266,7 @@ public sealed class EditTests(string device) : OnEveryDevice(device)
         double part = PromptCondition.Similarity(c, Mean(model, prompt[..4], layer));
         double threshold = (similarity + part) / 2;
         var random = Laws.Random(model, 6);
-        var behaviour = new FeedbackLaw(random.Layers, random.Width, random.Sensors, [.. random.Terms.Select(t => t with { C = 20 * t.C })]);
+        var behaviour = new FeedbackLaw(random.Layers, random.Width, random.Sensors, [.. random.Terms.Select(t => t with { C = 3000 * t.C })]);
         var asking = new FeedbackLaw(
             behaviour.Layers, behaviour.Width, behaviour.Sensors, [.. behaviour.Terms.Select(t => t with { Condition = 0 })],
             conditions: [new PromptCondition([new ConditionProbe(layer, c)], threshold, Above: similarity > part)]);

@@ -1,5 +1,6 @@
 using Tiller.Features;
 using Tiller.Law;
+using Tiller.Synthesis;
 
 namespace Tiller.Controllers;
 
@@ -20,7 +21,8 @@ public sealed record CastFit : FitMethod
     public override string Name => "cast";
 
     /// <inheritdoc/>
-    public override string Summary => "adds a vector to the inputs of the blocks from the middle on, if the prompt meets a condition that is searched for";
+    public override string Summary =>
+        "adds a vector to the inputs of the blocks from the middle on, if the prompt meets a condition that is searched for";
 
     /// <inheritdoc/>
     public override string Source => "arXiv:2409.05907";
@@ -54,8 +56,8 @@ public sealed record CastFit : FitMethod
         if (asked.Count != job.Negative.Count)
         {
             throw new ContrastSetException(
-                $"The condition of {Name} is made of pairs, and FitOptions.Alternative has {asked.Count} prompts for {job.Negative.Count} negative ones. "
-                + "Give as many of both, the i-th of each belonging together.");
+                $"The condition of {Name} is made of pairs, and FitOptions.Alternative has {asked.Count} prompts for {job.Negative.Count} negative "
+                + "ones. Give as many of both, the i-th of each belonging together.");
         }
 
         int layers = job.Model.Config.L;
@@ -88,7 +90,8 @@ public sealed record CastFit : FitMethod
         var method = new CastSteering(job.Feature, behaviour, (NormRule)Norm, job.Layers);
         var probes = found.Layers.Select(k => new ConditionProbe(k, condition[k]));
         return new(
-            new Conditional(method, new PromptCondition([.. probes], found.Threshold, found.Above)), new Synthesis.RiccatiReport([]), ("condition.f1", found.F1));
+            new Conditional(method, new PromptCondition([.. probes], found.Threshold, found.Above)), new RiccatiReport([]),
+            ("condition.f1", found.F1));
     }
 
     /// <summary>The first right singular vector of the paired differences, of the sign that most of them have // (D).</summary>
@@ -109,8 +112,8 @@ public sealed record CastFit : FitMethod
 internal sealed record ConditionSearch(int[] Layers, double Threshold, bool Above, double F1)
 {
     /// <summary>
-    /// Tries, as published, every block but the first, alone and in pairs, every threshold 0, 0.01 … 0.99 and both sides; the first that is better than
-    /// all before counts. At the threshold itself the search lets the lower side hold, which the condition does not.
+    /// Tries, as published, every block but the first, alone and in pairs, every threshold 0, 0.01 … 0.99 and both sides; the first that is better
+    /// than all before counts. At the threshold itself the search lets the lower side hold, which the condition does not.
     /// </summary>
     /// <param name="similarities">Similarity of each prompt at each block, first of those that shall meet the condition // (prompts, L).</param>
     /// <param name="positive">How many shall meet it.</param>

@@ -12,7 +12,9 @@ public enum NormRule
     /// <summary>A token that grew is scaled back to its length.</summary>
     Token,
 
-    /// <summary>As published: as soon as one token of a pass grew, all of them are scaled to their lengths (<see cref="NormKeepingEdit.WholePass"/>).</summary>
+    /// <summary>
+    /// As published: as soon as one token of a pass grew, all of them are scaled to their lengths (<see cref="NormKeepingEdit.WholePass"/>).
+    /// </summary>
     Pass,
 }
 

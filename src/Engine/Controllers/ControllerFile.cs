@@ -27,8 +27,8 @@ namespace Tiller.Controllers;
 // block inputs (hook = input, optional), and a token gate before any method (gate.layer, gate.threshold). Version 4 has the methods
 // directional-ablation (block), linear-act (slope, offset, low, high (L, D) F32), ode-steer (gamma, constant, components, steps; weights (L, m) F32,
 // places, signs (2, D+1) F64) and cast (norm = token or pass, optional; vectors (L, D) F32), and a condition on the prompt before any method
-// (condition.threshold, condition.side = above or below, condition.blocks; condition (probes, D) F32). Every version is read for ever; tests/controllers
-// keeps files of each.
+// (condition.threshold, condition.side = above or below, condition.blocks; condition (probes, D) F32). Every version is read for ever;
+// tests/controllers keeps files of each.
 
 /// <summary>The controller's form on disk.</summary>
 internal static class ControllerFile
@@ -102,7 +102,8 @@ internal static class ControllerFile
         {
             (metadata["condition.threshold"], metadata["condition.side"]) = (Text(condition.Threshold), condition.Above ? "above" : "below");
             metadata["condition.blocks"] = string.Join(',', condition.Probes.Select(probe => Text(probe.Layer)));
-            tensors.Add(TensorData.FromFloat32("condition", [condition.Probes.Count, width], Flatten([.. condition.Probes.Select(probe => probe.Direction)])));
+            tensors.Add(TensorData.FromFloat32(
+                "condition", [condition.Probes.Count, width], Flatten([.. condition.Probes.Select(probe => probe.Direction)])));
             method = conditional.Method;
         }
 

@@ -30,8 +30,8 @@ public sealed record FitOptions
     public DirectionRule Direction { get; init; } = DirectionRule.Mean;
 
     /// <summary>
-    /// Prompts that show a second feature, against the same negative ones, for methods that steer in a plane; or those on which a method with a condition
-    /// shall act. Null for none.
+    /// Prompts that show a second feature, against the same negative ones, for methods that steer in a plane; or those on which a method with a
+    /// condition shall act. Null for none.
     /// </summary>
     public IReadOnlyList<Prompt>? Alternative { get; init; }
 

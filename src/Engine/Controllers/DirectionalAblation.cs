@@ -5,8 +5,8 @@ namespace Tiller.Controllers;
 
 /// <summary>
 /// Directional ablation as published (arXiv:2406.11717): one direction, that of block <see cref="Block"/>, is removed wherever the model could write
-/// it: from every block's input, and from what attention and the feed-forward part add. λ is the share that is removed. <see cref="Ablation"/> removes
-/// each block's own direction at one place.
+/// it: from every block's input, and from what attention and the feed-forward part add. λ is the share that is removed. <see cref="Ablation"/>
+/// removes each block's own direction at one place.
 /// </summary>
 public sealed class DirectionalAblation : SteeringMethod
 {

@@ -23,8 +23,8 @@ public sealed class Gated : SteeringMethod
         if (method is Gated or Conditional or AngularSteering { Adaptive: true })
         {
             throw new ArgumentException(
-                "The method has a gate or a condition already, and a term has one gate: give a method without (AngularSteering with Adaptive = false), and "
-                + "put the gate inside the condition.",
+                "The method has a gate or a condition already, and a term has one gate: give a method without (AngularSteering with "
+                + "Adaptive = false), and put the gate inside the condition.",
                 nameof(method));
         }
 

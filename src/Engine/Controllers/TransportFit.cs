@@ -1,4 +1,3 @@
-using System.Numerics.Tensors;
 using Tiller.Features;
 using Tiller.Law;
 

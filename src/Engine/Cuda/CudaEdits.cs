@@ -44,7 +44,7 @@ internal sealed class CudaEdits
     /// <summary>Whether the vectors, and so the whole layout, are those of <paramref name="other"/>, compared by identity.</summary>
     public bool HasVectorsOf(CudaEdits other) =>
         _edits.Length == other._edits.Length && Begins.AsSpan().SequenceEqual(other.Begins)
-        && _edits.Zip(other._edits, (a, b) => a.GetType() == b.GetType() && a.Vectors.Zip(b.Vectors, ReferenceEquals).All(same => same)).All(same => same);
+        && _edits.Zip(other._edits, HasVectorsOf).All(same => same);
 
     /// <summary>Writes the edits, and their vectors where there is room for them.</summary>
     /// <param name="edits">Result // (edits).</param>
@@ -127,6 +127,9 @@ internal sealed class CudaEdits
 
         begins[2 * m] = at;
     }
+
+    private static bool HasVectorsOf(ActivationEdit one, ActivationEdit other) =>
+        one.GetType() == other.GetType() && one.Vectors.Zip(other.Vectors, ReferenceEquals).All(same => same);
 
     private static int Length(ActivationEdit edit) => edit.Vectors.Sum(vector => vector.Length)
         + (edit is FlowEdit { Sketch: var sketch } ? (4 * (sketch.Width + 1)) + (2 * sketch.Components) + 1 : 0);

@@ -107,9 +107,8 @@ internal sealed class CudaLaw
             };
         }
 
-        _edits.Write(
-            MemoryMarshal.Cast<byte, DeviceEdit>(bytes.AsSpan(_law.Stages * Unsafe.SizeOf<DeviceLayerLaw>(), _edits.Count * Unsafe.SizeOf<DeviceEdit>())),
-            (nint)(address + far), directions ? bytes.AsSpan((int)far) : []);
+        var edits = bytes.AsSpan(_law.Stages * Unsafe.SizeOf<DeviceLayerLaw>(), _edits.Count * Unsafe.SizeOf<DeviceEdit>());
+        _edits.Write(MemoryMarshal.Cast<byte, DeviceEdit>(edits), (nint)(address + far), directions ? bytes.AsSpan((int)far) : []);
         return bytes;
 
         nint Near(ReadOnlySpan<byte> values)

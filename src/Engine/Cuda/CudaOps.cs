@@ -537,8 +537,9 @@ internal sealed partial class CudaOps : DeviceOps
 
     // out = residual + [norm] (W x + b), edited as it comes of the map; then out with the next norm for the next map, where it is known and both go
     // through panels.
-    private void Project(ModelConfig c, int k, EditPoint point, RowBatch rows, Activations a, Floats x, Matrix w, Floats bias, Floats postNorm, Floats raw, Floats residual,
-        Floats output, Floats nextNorm, Matrix next)
+    private void Project(
+        ModelConfig c, int k, EditPoint point, RowBatch rows, Activations a, Floats x, Matrix w, Floats bias, Floats postNorm, Floats raw,
+        Floats residual, Floats output, Floats nextNorm, Matrix next)
     {
         var table = Table(a);
         lock (_launching)

@@ -151,8 +151,8 @@ public sealed class Session : IDisposable
     internal Turn Turn => _turn;
 
     /// <summary>
-    /// Steers with <paramref name="law"/> from the next token on; null stops steering. To change λ, call this with a law of the new λ. Conditions on the
-    /// prompt that the law before had too stay as they were decided; others are decided by the tokens so far.
+    /// Steers with <paramref name="law"/> from the next token on; null stops steering. To change λ, call this with a law of the new λ. Conditions on
+    /// the prompt that the law before had too stay as they were decided; others are decided by the tokens so far.
     /// </summary>
     /// <exception cref="ModelMismatchException">The law is for a model of another shape.</exception>
     /// <exception cref="InvalidOperationException">Another thread is using the session.</exception>

@@ -1,4 +1,3 @@
-using System.Numerics.Tensors;
 using System.Runtime.InteropServices;
 using Tiller.Model;
 using Tiller.Ops;
@@ -17,6 +16,7 @@ internal sealed class TokenStates : IDisposable
     private readonly float[][] _x; // (prompts) (tokens, D)
     private readonly Activations _a;
     private readonly RowBatch _rows = new();
+    private readonly List<(int Prompt, int Token)> _placed = []; // the rows' tokens
 
     /// <summary>Embeds the prompts.</summary>
     /// <param name="model">The plain model.</param>
@@ -118,8 +118,6 @@ internal sealed class TokenStates : IDisposable
             cache.Dispose();
         }
     }
-
-    private readonly List<(int Prompt, int Token)> _placed = [];
 
     // Prompts side by side; the tokens of one in order, so that each finds the keys of those before it.
     private void ForPasses(Func<Kernels.Floats> run, CancellationToken cancellationToken)

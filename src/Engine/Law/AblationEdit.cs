@@ -3,7 +3,8 @@ using System.Numerics.Tensors;
 namespace Tiller.Law;
 
 /// <summary>
-/// Removes a direction: z ← z − λ (r·z) r (directional ablation, arXiv:2406.11717). At a block's input or output a sensor and a term do the same; inside a block only this does.
+/// Removes a direction: z ← z − λ (r·z) r (directional ablation, arXiv:2406.11717). At a block's input or output a sensor and a term do the same;
+/// inside a block only this does.
 /// </summary>
 /// <param name="Layer">Block k.</param>
 /// <param name="Point">Where in the block.</param>

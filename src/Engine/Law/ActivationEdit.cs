@@ -54,7 +54,7 @@ public abstract record ActivationEdit
     {
         if (!float.IsFinite(Strength))
         {
-            throw new ArgumentOutOfRangeException(nameof(Strength), Strength, $"The strength of an edit at layer {Layer} must be finite.");
+            throw new ArgumentException($"The strength of an edit at layer {Layer} is {Strength}; it must be finite.");
         }
 
         foreach (float[] vector in Vectors)

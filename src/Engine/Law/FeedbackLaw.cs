@@ -176,7 +176,8 @@ public sealed class FeedbackLaw
             condition.Check(layers, width);
         }
 
-        Stages = sensors.Any(s => s.Hook == Hook.Input) || terms.Any(t => t.Hook == Hook.Input) || (EditedPoints & (1 << (int)EditPoint.Input)) != 0 ? 2 * layers : layers;
+        bool atInputs = sensors.Any(s => s.Hook == Hook.Input) || terms.Any(t => t.Hook == Hook.Input) || Edits.Any(e => e.Point == EditPoint.Input);
+        Stages = atInputs ? 2 * layers : layers;
         bool IsLater(Term t, int sensor) => sensor >= 0 && Time(sensors[sensor].Layer, sensors[sensor].Hook) > Time(t.Layer, t.Hook);
         LooksBack = terms.Any(t => t.Feeds.Any(feed => IsLater(t, feed.Sensor)) || IsLater(t, t.Gate))
             || Edits.Any(e => e.Gate >= 0 && Time(sensors[e.Gate].Layer, sensors[e.Gate].Hook) > Time(e.Layer, HookOf(e.Point)));
@@ -482,8 +483,9 @@ public sealed class FeedbackLaw
         if (joined is not null)
         {
             throw new LawCombinationException(
-                $"At layer {joined[0].Layer} the tokens of a pass are scaled back together (NormRule.Pass). Nothing may be edited there after it, and no term or "
-                + "gate may look back at the token before, since the tokens are run one by one then. Use one of the two controllers alone, or NormRule.Token.");
+                $"At layer {joined[0].Layer} the tokens of a pass are scaled back together (NormRule.Pass). Nothing may be edited there after it, "
+                + "and no term or gate may look back at the token before, since the tokens are run one by one then. Use one of the two controllers "
+                + "alone, or NormRule.Token.");
         }
     }
 

@@ -23,7 +23,8 @@ public sealed record FlowEdit(int Layer, EditPoint Point, float Strength, CountS
 
     internal override void Check(int width)
     {
-        if (Sketch.Width != width || Sketch.Components > MaxComponents || Weights.Length != Sketch.Components || Steps < 1 || !float.IsFinite(Strength))
+        if (Sketch.Width != width || Sketch.Components > MaxComponents || Weights.Length != Sketch.Components || Steps < 1
+            || !float.IsFinite(Strength))
         {
             throw new ArgumentException(
                 $"The flow at layer {Layer} has a sketch of width {Sketch.Width} with {Sketch.Components} features, {Weights.Length} weights, "

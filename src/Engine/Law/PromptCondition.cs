@@ -58,7 +58,8 @@ public sealed record PromptCondition(IReadOnlyList<ConditionProbe> Probes, doubl
                 || probe.Direction.AsSpan().ContainsAnyExceptInRange(float.MinValue, float.MaxValue)))
         {
             throw new ArgumentException(
-                $"A condition on the prompt reads one or more of the blocks 0-{layers - 1}, each along {width} finite numbers, against a finite threshold.");
+                $"A condition on the prompt reads one or more of the blocks 0-{layers - 1}, each along {width} finite numbers, against a finite "
+                + "threshold.");
         }
     }
 }

@@ -10,8 +10,9 @@ namespace Tiller.Scheduling;
 internal sealed class SteeringKey(FeedbackLaw? law, SteeredTokens tokens) : IEquatable<SteeringKey>
 {
     /// <summary>
-    /// Whether keys and values are the whole state of a prompt's beginning, and depend on nothing behind it. Of laws that move every prompt token, one
-    /// that looks back has further state, one with conditions depends on the whole prompt, and one whose tokens are scaled back together on the pass.
+    /// Whether keys and values are the whole state of a prompt's beginning, and depend on nothing behind it. Of laws that move every prompt token,
+    /// one that looks back has further state, one with conditions depends on the whole prompt, and one whose tokens are scaled back together
+    /// on the pass.
     /// </summary>
     public bool CanBeKept => tokens.Prompt != PromptTokens.All || law is null or { LooksBack: false, JoinsRows: false, Conditions.Count: 0 };
 

@@ -73,7 +73,8 @@ internal static class ControllerOutput
     private static SteeringMethod Unconditional(Controller controller) =>
         controller.Method is Conditional conditional ? conditional.Method : controller.Method;
 
-    private static SteeringMethod Ungated(Controller controller) => Unconditional(controller) is Gated gated ? gated.Method : Unconditional(controller);
+    private static SteeringMethod Ungated(Controller controller) =>
+        Unconditional(controller) is Gated gated ? gated.Method : Unconditional(controller);
 
     private static string Fitted(Controller controller)
     {

@@ -7,7 +7,9 @@ using Tiller.Model;
 
 namespace Tiller.Tool;
 
-/// <summary>What edits of activations and conditions on the prompt are made of: maps of neurons, sketched features and their flow, similarities.</summary>
+/// <summary>
+/// What edits of activations and conditions on the prompt are made of: maps of neurons, sketched features and their flow, similarities.
+/// </summary>
 internal static class EditChecks
 {
     /// <summary>What follows from stored numbers.</summary>
@@ -60,12 +62,14 @@ internal static class EditChecks
 
     /// <summary>What follows from the states of the contrast texts, which are the engine's own float32 ones.</summary>
     public static IEnumerable<VerificationRow> FromStates(
-        string path, JsonElement golden, LanguageModel model, Func<string, GoldenTensor?> tensor, CountSketch sketch, CancellationToken cancellationToken)
+        string path, JsonElement golden, LanguageModel model, Func<string, GoldenTensor?> tensor, CountSketch sketch,
+        CancellationToken cancellationToken)
     {
         var encoder = PromptEncoder.Of(model);
         int layers = model.Config.L;
         int[][] positive = Ids("positive"), negative = Ids("negative"), both = [.. negative, .. positive];
-        foreach (var (name, pooled, shifts) in new[] { ("act.linear.mean", true, false), ("act.linear.last", false, false), ("act.mean.mean", true, true) })
+        (string, bool, bool)[] kinds = [("act.linear.mean", true, false), ("act.linear.last", false, false), ("act.mean.mean", true, true)];
+        foreach (var (name, pooled, shifts) in kinds)
         {
             double worst = 0;
             using var states = new TokenStates(model, both, cancellationToken);
@@ -89,7 +93,9 @@ internal static class EditChecks
         float[][] vectors = [.. pairs.Select(CastFit.Vector)];
         yield return new VerificationRow(
             path, "cast.condition", layers,
-            vectors.Select((vector, k) => Difference(vector, condition[k], pairs[k]) * Gap(pairs[k]) / pairs[k].All.EnumerateRows().Max(row => row.L2Norm()))
+            vectors
+                .Select((vector, k) => Difference(vector, condition[k], pairs[k]) * Gap(pairs[k])
+                    / pairs[k].All.EnumerateRows().Max(row => row.L2Norm()))
                 .Aggregate(0.0, Verification.Worse),
             MethodChecks.FromOurs);
 
@@ -120,17 +126,18 @@ internal static class EditChecks
         var expected = tensor("ode.coef")!;
         float[] weights = OdeSteeringFit.Weights(sketch, StatePair.At(middle + 1, above, below));
         yield return new VerificationRow(
-            path, "ode.coef", weights.Length, Distance(weights, expected.Values) / TensorPrimitives.Norm<double>(expected.Values), MethodChecks.FromOurs);
+            path, "ode.coef", weights.Length, Distance(weights, expected.Values) / TensorPrimitives.Norm<double>(expected.Values),
+            MethodChecks.FromOurs);
 
         int[][] Ids(string side) =>
             encoder.Encode(side, [.. golden.GetProperty(side).EnumerateArray().Select(t => new TextPrompt(t.GetString()!))], cancellationToken);
 
-        // Both maps at the values they were fitted on, against the largest of these: what a slope is made of may be a small difference of large states.
+        // Both maps at the values they were fitted on, against the largest of these: a slope may be made of small differences of large states.
         double MapError(string name, int k, float[][] source, float[] slope, float[] offset)
         {
             var w = tensor(name + ".w");
             var b = tensor(name + ".b")!;
-            double worst = 0, largest = source.Max(row => TensorPrimitives.MaxMagnitude<float>(row)) is var most ? Math.Abs(most) : 0;
+            double worst = 0, largest = source.Max(row => Math.Abs(TensorPrimitives.MaxMagnitude<float>(row)));
             for (int i = 0; i < slope.Length; i++)
             {
                 foreach (float[] x in source)

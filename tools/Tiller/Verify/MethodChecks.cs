@@ -405,7 +405,8 @@ internal sealed class GoldenMethods
         return new Conditional(
             new CastSteering(_feature, vectors, norm, new LayerSet([.. behaviour.Select(k => new LayerRange(k, k))])),
             new PromptCondition(
-                [new ConditionProbe(asked, vectors[asked])], cast.GetProperty("threshold").GetDouble(), cast.GetProperty("threshold_is").GetString() == "smaller"));
+                [new ConditionProbe(asked, vectors[asked])], cast.GetProperty("threshold").GetDouble(),
+                cast.GetProperty("threshold_is").GetString() == "smaller"));
     }
 
     // A probe w·x + b above t, as a gate.
