@@ -23,7 +23,7 @@ public class EditKernelsTests : SteeredKernelTest
         FeedbackLaw[] laws =
         [
             new(L, D, [new Sensor(0, Normal(1, D, 1 / Math.Sqrt(D)), 1e6f)], [], edits: Edits(random, D, joins: false, gate: -1)),
-            new(L, D, [new Sensor(0, Normal(2, D, 1 / Math.Sqrt(D)), 0f)], [], edits: Edits(random, D, joins: true, gate: 0)),
+            new(L, D, [new Sensor(0, Normal(2, D, 1 / Math.Sqrt(D)), 0f) { Hook = Hook.Input }], [], edits: Edits(random, D, joins: true, gate: 0)),
             new(L, D, [], []),
         ];
         CpuSteering[] cpu = [.. laws.Select(law => new CpuSteering(law))];
